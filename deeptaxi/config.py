@@ -1,0 +1,320 @@
+"""One frozen configuration of a training: validated on construction, read from and written to TOML.
+
+The layers of a configuration, the later over the earlier: the defaults of the dataclasses below, the packaged
+presets that fit (`presets/*.toml`), the user's ``--config`` file, the options of the command line. What comes
+out is complete: written to `config.toml` in the run folder, it reproduces the run.
+
+Each field carries its help text, its check and the name of its option, so that the command line, the TOML
+reader and the reference in the docs cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from deeptaxi.errors import UsageError, nearest
+
+LOOPS = ("gymnasium", "fit")
+AGGREGATIONS = ("mean", "max", "none")
+ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "linear")
+LOSSES = ("mse", "huber")
+SCHEDULES = ("constant", "cosine")
+OPTIMIZERS = (
+    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw",
+    "ftrl", "lamb", "lion", "nadam", "rmsprop", "sgd",
+)  # fmt: skip
+
+Check = tuple[str, Callable[[Any], bool]]
+POSITIVE: Check = ("above 0", lambda x: x > 0)
+NOT_NEGATIVE: Check = ("0 or more", lambda x: x >= 0)
+FRACTION: Check = ("between 0 and 1", lambda x: 0 <= x <= 1)
+RATE: Check = ("above 0 and at most 1", lambda x: 0 < x <= 1)
+BELOW_ONE: Check = ("at least 0 and below 1", lambda x: 0 <= x < 1)
+SIZES: Check = ("made of whole numbers above 0", lambda sizes: all(x > 0 for x in sizes))
+
+
+def one_of(names: tuple[str, ...]) -> Check:
+    """Check that a value is among `names`."""
+    return "one of " + ", ".join(names), lambda x: x in names
+
+
+def setting(default: Any, help_text: str, check: Check | None = None, option: str | None = None) -> Any:
+    """Declare a field with its help text, its check and its command-line option (``None``: TOML only)."""
+    metadata = {"help": help_text, "check": check, "option": option}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+class Checked:
+    """Runs each field's check on construction."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):  # type: ignore[arg-type]  # only dataclasses inherit
+            value, check = getattr(self, item.name), item.metadata.get("check")
+            if value is None or check is None:
+                continue
+            description, passes = check
+            if not passes(value):
+                raise UsageError(f"{item.name} = {value!r}: expected a value {description}")
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig(Checked):
+    """Which environment: a Gymnasium id, ``module:Id``, or the path of a ``.npz`` transition table."""
+
+    id: str = setting("", "Gymnasium id, module:Id or .npz transition table")
+    kwargs: Mapping[str, Any] = setting({}, "keyword arguments for gymnasium.make")
+    time_limit: int | None = setting(None, "steps before an episode is cut", POSITIVE, "--time-limit")
+
+
+@dataclass(frozen=True)
+class NetworkConfig(Checked):
+    """The function that is fitted. Without hidden layers and head it is the Q-table network."""
+
+    hidden: tuple[int, ...] = setting((128,), "sizes of the hidden layers, e.g. 128,64", SIZES, "--hidden")
+    dueling: bool = setting(True, "dueling head: Q = V + A - mean(A)", None, "--dueling/--no-dueling")
+    aggregation: str = setting("mean", "what the dueling head subtracts from A", one_of(AGGREGATIONS), "--aggregation")
+    activation: str = setting("relu", "activation of the hidden layers", one_of(ACTIVATIONS), "--activation")
+
+    @property
+    def kind(self) -> str:
+        """``"q-table"``, ``"mlp"`` or ``"dueling"``."""
+        if self.dueling:
+            return "dueling"
+        return "mlp" if self.hidden else "q-table"
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Checked):
+    """The optimiser step. Exactly one of `learning_rate` and `tabular_step` is set."""
+
+    name: str = setting("adam", "Keras optimiser", one_of(OPTIMIZERS), "--optimizer")
+    learning_rate: float | None = setting(0.003, "learning rate at the start", POSITIVE, "--learning-rate")
+    tabular_step: float | None = setting(
+        None, "instead of a learning rate: the step of one sample of plain SGD, 2·lr/(A·B)", POSITIVE, "--tabular-step"
+    )
+    schedule: str = setting(
+        "cosine", "course of the learning rate over the updates", one_of(SCHEDULES), "--learning-rate-schedule"
+    )
+    final_fraction: float = setting(
+        0.01, "the cosine schedule's last learning rate over its first", FRACTION, "--final-learning-rate-fraction"
+    )
+    loss: str = setting("mse", "loss of the fit", one_of(LOSSES), "--loss")
+    options: Mapping[str, Any] = setting({}, "further arguments of the Keras optimiser")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.learning_rate is None) == (self.tabular_step is None):
+            raise UsageError("set either learning_rate or tabular_step, not both and not neither")
+        if self.tabular_step is not None and (self.name, self.loss) != ("sgd", "mse"):
+            raise UsageError("tabular_step is the step of plain SGD on the mse loss: set --optimizer sgd --loss mse")
+
+
+@dataclass(frozen=True)
+class ExplorationConfig(Checked):
+    """ε-greedy: ε falls linearly from `start` to `end` over the first `fraction` of the updates."""
+
+    start: float = setting(1.0, "ε at the first update", FRACTION, "--epsilon-start")
+    end: float = setting(0.5, "ε at the end of its decline", FRACTION, "--epsilon-end")
+    fraction: float = setting(0.5, "share of the updates over which ε falls", RATE, "--epsilon-fraction")
+    action_mask: bool = setting(
+        False, "never take an action that the environment's mask excludes", None, "--action-mask/--no-action-mask"
+    )
+
+
+@dataclass(frozen=True)
+class ReplayConfig(Checked):
+    """The memory of transitions that minibatches are drawn from."""
+
+    capacity: int = setting(500_000, "transitions kept", POSITIVE, "--replay-capacity")
+    batch_size: int = setting(256, "transitions in a minibatch, B", POSITIVE, "--batch-size")
+    start: int = setting(1_000, "transitions gathered before the first update", NOT_NEGATIVE, "--replay-start")
+
+
+@dataclass(frozen=True)
+class TargetConfig(Checked):
+    """Every `period` updates the target network moves by the share `polyak` towards the online network."""
+
+    polyak: float = setting(0.01, "share by which the target network moves; 1 is a hard copy", RATE, "--polyak")
+    period: int = setting(1, "updates between two moves of the target network", POSITIVE, "--target-period")
+
+
+@dataclass(frozen=True)
+class InteractionConfig(Checked):
+    """How many environment steps go with an update: ``environments × steps_per_update``."""
+
+    environments: int = setting(32, "copies of the environment, stepped together", POSITIVE, "--environments")
+    steps_per_update: int = setting(1, "steps of every copy per update", POSITIVE, "--steps-per-update")
+
+
+@dataclass(frozen=True)
+class JudgementConfig(Checked):
+    """When the policy is compared with the exact optimum, and whether that may end the training."""
+
+    every: int = setting(500, "updates between two judgements", POSITIVE, "--judge-every")
+    early_stop: bool = setting(
+        True, "stop when three judgements in a row find the policy optimal", None, "--early-stop/--no-early-stop"
+    )
+    objective_discount: float = setting(
+        0.99, "discount of the value that decides what is optimal", BELOW_ONE, "--objective-discount"
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig(Checked):
+    """Everything that determines a training."""
+
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    seed: int = setting(0, "the seed that rules all randomness", NOT_NEGATIVE, "--seed")
+    loop: str = setting("gymnasium", "how environment, replay and updates are driven", one_of(LOOPS), "--loop")
+    updates: int = setting(20_000, "optimiser steps in all", POSITIVE, "--updates")
+    discount: float = setting(0.97, "discount of the td_target", FRACTION, "--discount")
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    interaction: InteractionConfig = field(default_factory=InteractionConfig)
+    judgement: JudgementConfig = field(default_factory=JudgementConfig)
+
+
+def settings(cls: type = TrainConfig, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield ``(path, field, type)`` of every leaf setting, e.g. ``(("replay", "capacity"), field, int)``."""
+    hints = get_type_hints(cls)
+    for item in dataclasses.fields(cls):
+        path = (*prefix, item.name)
+        if dataclasses.is_dataclass(hints[item.name]):
+            yield from settings(hints[item.name], path)
+        else:
+            yield path, item, hints[item.name]
+
+
+def from_mapping(cls: type, values: Mapping[str, Any], where: str = "") -> Any:
+    """Build the dataclass `cls` from nested mappings; unknown keys and wrong types are usage errors."""
+    hints = get_type_hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise UsageError(f"unknown key '{where}{key}'{nearest(key, hints)}")
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise UsageError(f"'{where}{key}' is a table of settings: write [{where}{key}]")
+            arguments[key] = from_mapping(hints[key], value, f"{where}{key}.")
+        else:
+            arguments[key] = coerce(value, hints[key], where + key)
+    try:
+        return cls(**arguments)
+    except UsageError as error:
+        raise UsageError(f"[{where[:-1]}] {error}" if where else str(error)) from None
+
+
+def coerce(value: Any, hint: Any, name: str) -> Any:
+    """Return `value` as the type `hint`: whole numbers pass as floats and lists as tuples, nothing else bends."""
+    if isinstance(hint, UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in get_args(hint) if option is not NoneType)
+    origin = get_origin(hint) or hint
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(coerce(item, get_args(hint)[0], name) for item in value)
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is float and isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"'{name}' = {value}: expected a finite number")
+    accepted = origin if origin is not Mapping and isinstance(origin, type) else Mapping
+    if not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool):
+        raise UsageError(f"'{name}' = {value!r}: expected {TYPE_NAMES.get(origin, 'a table')}")
+    return value
+
+
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a list"}
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Return the configuration as nested plain values; what is ``None`` is left out, as TOML has no null."""
+    plain: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            plain[item.name] = to_mapping(value)
+        elif value is not None:
+            plain[item.name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the nested mapping `over` on `base`. Of two ways to set the step, the later one wins."""
+    merged = dict(base)
+    for key, value in over.items():
+        nested = (
+            isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and key not in ("kwargs", "options")
+        )
+        merged[key] = merge(merged[key], value) if nested else value
+    for one, other in (("learning_rate", "tabular_step"), ("tabular_step", "learning_rate")):
+        if one in over and other not in over:
+            merged[other] = None
+    return merged
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file of settings. The table ``[run]``, which a run folder's file carries, is passed over.
+
+    Raises:
+        UsageError: the file is missing, is not TOML, or holds a key that does not exist.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}") from None
+    values.pop("run", None)
+    try:
+        known_keys(values)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return values
+
+
+def known_keys(values: Mapping[str, Any]) -> None:
+    """Check names and types of the given keys alone; what they add up to is checked once all layers are merged."""
+    probe = merge(to_mapping(TrainConfig()), values)
+    from_mapping(TrainConfig, probe)
+
+
+def dump_toml(config: TrainConfig, run: Mapping[str, Any]) -> str:
+    """Return the resolved configuration as TOML, with the facts about the run in a table ``[run]``."""
+    return tomli_w.dumps({**to_mapping(config), "run": dict(run)})
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Read a packaged preset by its file name without ending; an unknown name gives no settings."""
+    file = resources.files("deeptaxi") / "presets" / f"{name}.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def resolve(values: Mapping[str, Any]) -> TrainConfig:
+    """Complete the user's `values` with the presets that fit their environment and network.
+
+    Raises:
+        UsageError: a key, a type or a value is wrong, or two settings exclude each other.
+    """
+    environment_id = str(values.get("environment", {}).get("id", ""))
+    network = from_mapping(NetworkConfig, values.get("network", {}), "network.")
+    suffix = ".q-table" if network.kind == "q-table" else ""
+    base: dict[str, Any] = to_mapping(TrainConfig())
+    for name in ("default" + suffix, environment_id.rpartition(":")[2].lower() + suffix):
+        base = merge(base, preset(name))
+    config: TrainConfig = from_mapping(TrainConfig, merge(base, values))
+    return config

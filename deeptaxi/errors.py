@@ -1,0 +1,33 @@
+"""Errors that a user can act on: one line each, and the exit code that goes with it.
+
+Every message says what was wrong and what to do. The command line prints it without a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DeepTaxiError(Exception):
+    """Something failed that was not the user's command: a damaged file, a full disk, a diverged training."""
+
+    exit_code = 1
+
+
+class UsageError(DeepTaxiError):
+    """What was asked for cannot be done as asked: a wrong option, an unknown name, an unsupported space."""
+
+    exit_code = 2
+
+
+def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
+    """Return ``"; did you mean 'x'?"`` for the names nearest to `word`, or an empty string.
+
+    Case is ignored: most typing errors in environment ids are errors of case.
+    """
+    names = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), names, n=count, cutoff=0.6)
+    if not close:
+        return ""
+    return "; did you mean " + " or ".join(f"'{names[name]}'" for name in close) + "?"
