@@ -1,0 +1,229 @@
+"""Exact planning on a transition table.
+
+With the expected rewards R[s, a] and the continuation probabilities c[s, a, k] = p_k · (1 − terminated_k), the
+Bellman operator at discount γ maps a value function to action values,
+
+    (T V)[s, a] = R[s, a] + γ · Σ_k c[s, a, k] · V[s'_k],
+
+and V ← max_a (T V)[·, a] is a contraction by γ in the maximum norm. From that follow the two bounds used here
+(Puterman, Markov Decision Processes, 1994, theorem 6.3.1 and corollary 6.2.3):
+
+    ‖V_{n+1} − V*‖ ≤ γ/(1−γ) · ‖V_{n+1} − V_n‖          for iterates,
+    ‖V − V^π‖     ≤ 1/(1−γ) · ‖V − T_π V‖              for any V.
+
+Rounding adds at most about ε·‖V‖/(1−γ) with ε a few units in the last place; every bound below includes it.
+Over a finite horizon the recursion V_{h+1} = max_a T V_h (with γ = 1) is exact but for rounding, also for policies that
+never terminate. Masked actions count as −∞.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.errors import UsageError
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
+
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict calls 1e-9 zero
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Optimal discounted values, each within `bound` of the truth."""
+
+    value: Floats  # [S]
+    q: Floats  # [S, A]; −inf where the mask excludes the action
+    bound: float
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Discounted values of one policy, within `bound` of the truth."""
+
+    value: Floats  # [S]
+    bound: float
+    iterations: int
+
+
+@dataclass(frozen=True)
+class HorizonEvaluation:
+    """What a policy does in `horizon` steps from each state; `bound` limits the rounding of the returns."""
+
+    returns: Floats  # [S], undiscounted
+    termination: Floats  # [S], probability to have terminated
+    length: Floats  # [S], mean number of steps
+    bound: float
+
+
+@dataclass(frozen=True)
+class HorizonOptimum:
+    """The best undiscounted returns of `horizon` steps, by a policy that may watch the clock."""
+
+    returns: Floats  # [S]
+    bound: float
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The Markov chain with rewards that a policy makes of a table."""
+
+    reward: Floats  # [S]
+    continuation: Floats  # [S, J]
+    next_state: Ints  # [S, J]
+
+    def backup(self, values: Floats, discount: float) -> Floats:
+        """One expected step: `values` `[S]` to `[S]`."""
+        return self.reward + discount * expectation(self.continuation, values[self.next_state])
+
+
+def expectation(weights: Floats, values: Floats) -> Floats:
+    """Return the sum over the last axis of weights × values."""
+    return np.asarray(np.einsum("...k,...k->...", weights, values))
+
+
+def bellman(table: TransitionTable, value: Floats, discount: float, mask: Bools | None = None) -> Floats:
+    """Apply the Bellman operator: values `[S]` to action values `[S, A]`, −inf where `mask` is False."""
+    q = table.expected_reward + discount * expectation(table.continuation, value[table.next_state])
+    return q if mask is None else np.where(mask, q, -np.inf)
+
+
+def greedy_policy(q: NDArray[np.floating], mask: Bools | None = None) -> Ints:
+    """Return the first best allowed action of every state, `[S]`."""
+    return np.asarray(np.argmax(q if mask is None else np.where(mask, q, -np.inf), axis=1), np.int64)
+
+
+def optimal_actions(q: Floats, tolerance: float = 1e-6) -> Bools:
+    """Mark every action whose value is within ``tolerance · (1 + |best|)`` of the best, `[S, A]`."""
+    best = q.max(axis=1, keepdims=True)
+    return np.asarray(q >= best - tolerance * (1 + np.abs(best)))
+
+
+def uniform_policy(table: TransitionTable, mask: Bools | None = None) -> Floats:
+    """Return the policy that takes every allowed action equally often, `[S, A]`."""
+    allowed = np.ones((table.states, table.actions)) if mask is None else mask.astype(np.float64)
+    return np.asarray(allowed / allowed.sum(axis=1, keepdims=True))
+
+
+def chain(table: TransitionTable, policy: Ints | Floats) -> Chain:
+    """Fix a policy: actions `[S]`, or probabilities `[S, A]`."""
+    states = np.arange(table.states)
+    if policy.ndim == 1:
+        actions = policy.astype(np.int64)
+        return Chain(
+            table.expected_reward[states, actions],
+            table.continuation[states, actions],
+            table.next_state[states, actions],
+        )
+    weighted = table.continuation * policy[:, :, None]
+    flat = (table.states, -1)
+    return Chain((table.expected_reward * policy).sum(1), weighted.reshape(flat), table.next_state.reshape(flat))
+
+
+def check_discount(discount: float) -> None:
+    """Refuse a discount at which values need not exist."""
+    if not 0 <= discount < 1:
+        raise UsageError(
+            f"expected a discount of at least 0 and below 1, received {discount}: at 1 values may not exist"
+        )
+
+
+def fixed_point(step: Callable[[Floats], Floats], value: Floats, discount: float) -> tuple[Floats, float, int]:
+    """Iterate a contraction by `discount` from 0, whose first iterate is `value`, until nothing is left to gain.
+
+    Returns:
+        The last iterate, a bound on its distance to the fixed point (rounding included), and the iterations made.
+    """
+    change, scale, count = float(np.abs(value).max()), 1 + float(np.abs(value).max()), 1
+    for count in range(2, iterations_needed(change, discount) + 1):  # noqa: B007  # returned below
+        better = step(value)
+        change = float(np.abs(better - value).max())
+        value, scale = better, 1 + float(np.abs(better).max())
+        if discount / (1 - discount) * change <= TOLERANCE * scale or change <= ROUNDING / 2 * scale:
+            break
+    return value, (discount * change + ROUNDING * scale) / (1 - discount), count
+
+
+def iterations_needed(change: float, discount: float) -> int:
+    """Return a number of iterations after which any contraction by `discount` has settled."""
+    if discount == 0 or change == 0:
+        return 2
+    return max(2, math.ceil(math.log(TOLERANCE * (1 - discount) / max(change, TOLERANCE)) / math.log(discount)) + 2)
+
+
+def value_iteration(table: TransitionTable, discount: float, mask: Bools | None = None) -> Optimum:
+    """Iterate the Bellman operator until the stopping bound is met.
+
+    Args:
+        table: the decision process.
+        discount: γ, at least 0 and below 1.
+        mask: allowed actions, bool `[S, A]`.
+
+    Raises:
+        UsageError: the discount is out of range.
+    """
+    check_discount(discount)
+
+    def step(value: Floats) -> Floats:
+        return np.asarray(bellman(table, value, discount, mask).max(axis=1))
+
+    value, bound, iterations = fixed_point(step, step(np.zeros(table.states)), discount)
+    q = bellman(table, value, discount, mask)
+    return Optimum(q.max(axis=1), q, bound, iterations)
+
+
+def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: float) -> Evaluation:
+    """Return the discounted value of a policy, actions `[S]` or probabilities `[S, A]`; improper ones included.
+
+    Raises:
+        UsageError: the discount is out of range.
+    """
+    check_discount(discount)
+    fixed = chain(table, policy)
+    return Evaluation(*fixed_point(lambda value: fixed.backup(value, discount), fixed.reward, discount))
+
+
+def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int) -> HorizonEvaluation:
+    """Return what a policy gains in `horizon` steps, how surely it terminates and how long it takes."""
+    fixed = chain(table, policy)
+    ones = np.ones(table.states)
+    ends = ones - fixed.continuation.sum(axis=1)
+    gain = np.stack([fixed.reward, ends, ones], axis=1)  # [S, 3]: return, termination, steps
+    total = np.zeros_like(gain)
+    for _ in range(horizon):
+        longer = gain + np.einsum("sj,sjx->sx", fixed.continuation, total[fixed.next_state])
+        if np.array_equal(longer, total):  # every episode is over: longer horizons add nothing
+            break
+        total = longer
+    bound = horizon * ROUNDING * float(np.abs(total[:, 0]).max())
+    return HorizonEvaluation(total[:, 0], np.clip(total[:, 1], 0, 1), total[:, 2], bound)
+
+
+def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:
+    """Backward induction: the best return of `horizon` steps from each state, `[S]`."""
+    returns = np.zeros(table.states)
+    for _ in range(horizon):
+        longer = bellman(table, returns, 1.0, mask).max(axis=1)
+        if np.array_equal(longer, returns):
+            break
+        returns = longer
+    return HorizonOptimum(returns, horizon * ROUNDING * float(np.abs(returns).max()))
+
+
+def reachable(table: TransitionTable, mask: Bools | None = None) -> Bools:
+    """Mark the states that some policy visits before termination, `[S]`: the start states and what follows them."""
+    found = table.start > 0
+    frontier = np.flatnonzero(found)
+    allowed = table.continuation > 0
+    if mask is not None:
+        allowed = allowed & mask[:, :, None]
+    while frontier.size:
+        targets = np.unique(table.next_state[frontier][allowed[frontier]])
+        frontier = targets[~found[targets]]
+        found[frontier] = True
+    return found

@@ -1,0 +1,73 @@
+"""A Gymnasium environment over a transition table: what is only data can be played, watched and trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from deeptaxi.mdp.table import TransitionTable
+
+
+class TableEnv(gymnasium.Env[np.int64, np.int64]):
+    """Draws each outcome from the table by inverting its cumulative probabilities.
+
+    It has no time limit of its own: wrap it in `gymnasium.wrappers.TimeLimit`. Where the table has an action
+    mask, ``info["action_mask"]`` is its row; a masked action, if taken all the same, has the table's outcomes.
+    """
+
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012  # Gymnasium declares it an instance variable
+
+    def __init__(self, table: TransitionTable, render_mode: str | None = None) -> None:
+        self.table = table
+        self.render_mode = render_mode
+        self.observation_space = gymnasium.spaces.Discrete(table.states)
+        self.action_space = gymnasium.spaces.Discrete(table.actions)
+        self.state = 0
+        self._cumulative = inverse_table(table.probability)
+        self._start = inverse_table(table.start)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.int64, dict[str, Any]]:
+        """Draw a start state."""
+        super().reset(seed=seed, options=options)
+        self.state = int(np.searchsorted(self._start, self.np_random.random(), side="right"))
+        return np.int64(self.state), self._info()
+
+    def step(self, action: np.int64) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
+        """Draw one outcome of (state, action)."""
+        row = (self.state, int(action))
+        k = int(np.searchsorted(self._cumulative[row], self.np_random.random(), side="right"))
+        outcome = (*row, k)
+        self.state = int(self.table.next_state[outcome])
+        return (
+            np.int64(self.state),
+            float(self.table.reward[outcome]),
+            bool(self.table.terminated[outcome]),
+            False,
+            self._info(),
+        )
+
+    def render(self) -> str | None:
+        """Return the name or number of the current state."""
+        if self.render_mode is None:
+            return None
+        names = self.table.state_names
+        return names[self.state] if names else f"state {self.state}"
+
+    def _info(self) -> dict[str, Any]:
+        mask = self.table.action_mask
+        return {} if mask is None else {"action_mask": mask[self.state].astype(np.int8)}
+
+
+def inverse_table(probability: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return cumulative probabilities along the last axis such that a draw in [0, 1) finds no impossible outcome.
+
+    From the last possible outcome on they are 1 exactly, so that rounding cannot push a draw past it.
+    """
+    cumulative = np.cumsum(probability, axis=-1)
+    possible_later = np.flip(np.cumsum(np.flip(probability, -1), axis=-1), -1) - probability > 0
+    cumulative[~possible_later] = 1.0
+    return cumulative

@@ -1,0 +1,295 @@
+"""The transition table: a finite Markov decision process written out.
+
+For every state s and action a there are up to K outcomes k, each with
+
+    probability[s, a, k]   p_k, summing to 1 over k,
+    next_state[s, a, k]    s'_k,
+    reward[s, a, k]        r_k,
+    terminated[s, a, k]    whether the episode ends there for good: nothing follows, whatever s' has in its own row,
+
+and `start[s]` is the distribution of the first state. Unused outcomes have probability 0.
+Two quantities derived from it are all that planning needs:
+
+    expected_reward[s, a]     = Σ_k p_k · r_k
+    continuation[s, a, k]     = p_k · (1 − terminated_k)
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Row = tuple[float, int, float, bool]  # probability, next state, reward, terminated
+
+ARRAYS = ("probability", "next_state", "reward", "terminated", "start")
+OPTIONAL = ("time_limit", "discount", "action_mask", "factors", "state_names", "action_names")
+SUM_TOLERANCE = 1e-6
+
+
+class TableError(DeepTaxiError):
+    """The arrays do not describe a Markov decision process."""
+
+
+@dataclass(frozen=True, eq=False)
+class TransitionTable:
+    """All outcomes of every (state, action), and where episodes start.
+
+    Attributes:
+        probability, reward: float64 `[S, A, K]`.
+        next_state: int64 `[S, A, K]`.
+        terminated: bool `[S, A, K]`.
+        start: float64 `[S]`.
+        time_limit: steps before an episode is cut, or None.
+        discount: the discount that the problem is meant with, or None.
+        action_mask: bool `[S, A]`, True where the action may be taken, or None.
+        factors: sizes of the parts that a state number is made of, row-major, or None.
+        state_names, action_names: `[S]` and `[A]` texts, or None.
+
+    Raises:
+        TableError: shapes, probabilities, indices or rewards are not those of a decision process.
+    """
+
+    probability: Floats
+    next_state: Ints
+    reward: Floats
+    terminated: Bools
+    start: Floats
+    time_limit: int | None = None
+    discount: float | None = None
+    action_mask: Bools | None = None
+    factors: tuple[int, ...] | None = None
+    state_names: tuple[str, ...] | None = None
+    action_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_shapes(self)
+        check_numbers(self)
+        check_optional(self)
+        # Sums that are off by rounding alone would add up over thousands of planning steps.
+        object.__setattr__(self, "probability", self.probability / self.probability.sum(-1, keepdims=True))
+        object.__setattr__(self, "start", self.start / self.start.sum())
+
+    @property
+    def states(self) -> int:
+        """S, the number of states."""
+        return int(self.probability.shape[0])
+
+    @property
+    def actions(self) -> int:
+        """A, the number of actions."""
+        return int(self.probability.shape[1])
+
+    @cached_property
+    def expected_reward(self) -> Floats:
+        """Σ_k p_k · r_k, `[S, A]`."""
+        return np.asarray(np.einsum("sak,sak->sa", self.probability, self.reward))
+
+    @cached_property
+    def continuation(self) -> Floats:
+        """p_k · (1 − terminated_k), `[S, A, K]`."""
+        return self.probability * ~self.terminated
+
+
+def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray[Any]:
+    """Return `values` as an array of `dtype` with that many dimensions; nothing is rounded on the way."""
+    raw = np.asarray(values)
+    if raw.ndim != dimensions or raw.dtype.kind not in "biuf":
+        raise TableError(f"{name}: expected numbers in {dimensions} dimensions, received {raw.dtype} {list(raw.shape)}")
+    if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+        raise TableError(f"{name} holds {describe_first(~np.isfinite(raw), raw)}: all numbers must be finite")
+    cast: NDArray[Any] = raw.astype(dtype)
+    if dtype is not np.float64 and not (cast == raw).all():
+        raise TableError(f"{name} holds {describe_first(cast != raw, raw)}: expected {np.dtype(dtype).name} values")
+    return cast
+
+
+def describe_first(where: Bools, values: NDArray[Any]) -> str:
+    """Name the first entry that `where` marks, as ``nan at [3, 0, 1]``."""
+    index = tuple(int(i) for i in np.argwhere(where)[0])
+    return f"{values[index]} at {list(index)}"
+
+
+def from_arrays(
+    probability: ArrayLike,
+    next_state: ArrayLike,
+    reward: ArrayLike,
+    terminated: ArrayLike,
+    start: ArrayLike,
+    **optional: Any,
+) -> TransitionTable:
+    """Build a table from array-likes `[S, A, K]` and `start [S]`, casting where nothing is lost."""
+    return TransitionTable(
+        array(probability, np.float64, "probability", 3),
+        array(next_state, np.int64, "next_state", 3),
+        array(reward, np.float64, "reward", 3),
+        array(terminated, np.bool_, "terminated", 3),
+        array(start, np.float64, "start", 1),
+        **optional,
+    )
+
+
+def check_shapes(table: TransitionTable) -> None:
+    """Check that the arrays fit together."""
+    shape = table.probability.shape
+    if len(shape) != 3 or 0 in shape:
+        raise TableError(f"probability: expected a shape [S, A, K] without zeros, received {list(shape)}")
+    for name in ("next_state", "reward", "terminated"):
+        if getattr(table, name).shape != shape:
+            raise TableError(f"{name}: expected shape {list(shape)}, received {list(getattr(table, name).shape)}")
+    if table.start.shape != shape[:1]:
+        raise TableError(f"start: expected shape {list(shape[:1])}, received {list(table.start.shape)}")
+
+
+def check_numbers(table: TransitionTable) -> None:
+    """Check that probabilities are distributions, indices exist and rewards are finite."""
+    for name in ("probability", "reward", "start"):
+        values = getattr(table, name)
+        if not np.isfinite(values).all():
+            raise TableError(f"{name} holds {describe_first(~np.isfinite(values), values)}: all numbers must be finite")
+    for name in ("probability", "start"):
+        values = getattr(table, name)
+        if (values < 0).any():
+            raise TableError(f"{name} holds {describe_first(values < 0, values)}: probabilities are at least 0")
+    outside = (table.next_state < 0) | (table.next_state >= table.states)
+    if outside.any():
+        found = describe_first(outside, table.next_state)
+        raise TableError(f"next_state holds {found}: expected 0 to {table.states - 1}")
+    sums = table.probability.sum(-1)
+    off = np.abs(sums - 1) > SUM_TOLERANCE
+    if off.any():
+        state, action = (int(i) for i in np.argwhere(off)[0])
+        raise TableError(f"probability of state {state}, action {action} sums to {sums[state, action]:.6g}, not to 1")
+    if abs(table.start.sum() - 1) > SUM_TOLERANCE:
+        raise TableError(f"start sums to {table.start.sum():.6g}, not to 1")
+
+
+def check_optional(table: TransitionTable) -> None:
+    """Check what a table may carry besides its arrays."""
+    states, actions = table.states, table.actions
+    if table.time_limit is not None and table.time_limit < 1:
+        raise TableError(f"time_limit: expected 1 or more, received {table.time_limit}")
+    if table.discount is not None and not 0 <= table.discount <= 1:
+        raise TableError(f"discount: expected a number between 0 and 1, received {table.discount}")
+    if table.action_mask is not None:
+        if table.action_mask.shape != (states, actions):
+            raise TableError(
+                f"action_mask: expected shape {[states, actions]}, received {list(table.action_mask.shape)}"
+            )
+        if not table.action_mask.any(-1).all():
+            state = int(np.argmin(table.action_mask.any(-1)))
+            raise TableError(f"action_mask excludes every action of state {state}")
+    if table.factors is not None and int(np.prod(table.factors)) != states:
+        raise TableError(f"factors {list(table.factors)} make {int(np.prod(table.factors))} states, not {states}")
+    for name, count in (("state_names", states), ("action_names", actions)):
+        names = getattr(table, name)
+        if names is not None and len(names) != count:
+            raise TableError(f"{name}: expected {count} names, received {len(names)}")
+
+
+def merge_rows(rows: Sequence[Row]) -> dict[tuple[int, float, bool], float]:
+    """Sum the probabilities of rows that agree in next state, reward *and* terminated; drop impossible ones.
+
+    Slippery CliffWalking reaches state 36 from itself both with −1 and with −100: two outcomes, not one.
+    """
+    merged: dict[tuple[int, float, bool], float] = {}
+    for probability, next_state, reward, terminated in rows:
+        if probability != 0:
+            key = (int(next_state), float(reward), bool(terminated))
+            merged[key] = merged.get(key, 0.0) + float(probability)
+    return merged
+
+
+def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional: Any) -> TransitionTable:
+    """Build a table from a Gymnasium-style ``P[state][action] = [(probability, next_state, reward, terminated), …]``.
+
+    Args:
+        p: the rows, keyed 0 … S−1 and 0 … A−1.
+        start: distribution of the first state, `[S]`.
+        **optional: further fields of the table.
+
+    Raises:
+        TableError: rows are missing or are not of that form, or the numbers are not a decision process.
+    """
+    states = len(p)
+    try:
+        actions = len(p[0])
+        merged = [[merge_rows(p[s][a]) for a in range(actions)] for s in range(states)]
+        if any(len(p[s]) != actions for s in range(states)):
+            raise TableError("P has states with different numbers of actions")
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise TableError(
+            f"P is not of the form P[state][action] = [(probability, next_state, reward, terminated), …]: {error!r}"
+        ) from None
+    width = max((len(outcomes) for row in merged for outcomes in row), default=0)
+    shape = (states, actions, max(width, 1))
+    probability, reward = np.zeros(shape), np.zeros(shape)
+    next_state, terminated = np.zeros(shape, np.int64), np.ones(shape, np.bool_)
+    for s, row in enumerate(merged):
+        for a, outcomes in enumerate(row):
+            for k, ((target, gain, ends), chance) in enumerate(outcomes.items()):
+                probability[s, a, k], next_state[s, a, k] = chance, target
+                reward[s, a, k], terminated[s, a, k] = gain, ends
+    return from_arrays(probability, next_state, reward, terminated, start, **optional)
+
+
+def save(table: TransitionTable, path: Path) -> None:
+    """Write the table as a compressed ``.npz`` that `load` reads."""
+    optional = {name: getattr(table, name) for name in OPTIONAL if getattr(table, name) is not None}
+    with path.open("wb") as file:  # np.savez would add an ending to a name without one
+        np.savez_compressed(file, **{name: getattr(table, name) for name in ARRAYS}, **optional)
+
+
+def load(path: Path) -> TransitionTable:
+    """Read a table from ``.npz``, without pickle.
+
+    Raises:
+        UsageError: there is no such file.
+        TableError: the file is damaged, lacks an array, has an unknown one, or is not a decision process.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise TableError(f"{path} is a single array, not an .npz of {', '.join(ARRAYS)}")
+            values = {name: archive[name] for name in archive.files}
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(f"no transition table at {path}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise TableError(f"{path} is not a readable .npz file: {error}") from None
+    for name in ARRAYS:
+        if name not in values:
+            raise TableError(f"{path} lacks '{name}'; a table holds {', '.join(ARRAYS)}")
+    for name in values:
+        if name not in ARRAYS + OPTIONAL:
+            raise TableError(f"{path} holds an unknown array '{name}'{nearest(name, ARRAYS + OPTIONAL)}")
+    try:
+        return from_arrays(*(values.pop(name) for name in ARRAYS), **read_optional(values))
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from None
+
+
+def read_optional(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Turn the optional arrays of an ``.npz`` into the fields of a table."""
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in ("state_names", "action_names"):
+            fields[name] = tuple(str(item) for item in value.ravel())
+        elif name == "action_mask":
+            fields[name] = array(value, np.bool_, name, 2)
+        elif name == "factors":
+            fields[name] = tuple(int(item) for item in array(value, np.int64, name, 1))
+        else:
+            kind = np.int64 if name == "time_limit" else np.float64
+            fields[name] = array(value, kind, name, 0).item()
+    return fields

@@ -1,0 +1,127 @@
+"""The transition table of an environment, and whether it tells the truth.
+
+An environment may carry a table `P` that does not describe what `step` does: Taxi with ``fickle_passenger`` changes the
+destination by a flag that no state number shows. A verdict computed from such a table would be exact and wrong. So a
+table is taken as a basis only after the real environment has been stepped at random and no outcome was seen that the
+table calls impossible. One such outcome is proof against it; seeing none is evidence, not proof.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from deeptaxi.mdp.spaces import StateCodec
+from deeptaxi.mdp.table import Bools, Floats, Ints, TableError, TransitionTable, from_rows
+
+CHECK_STEPS = 20_000  # 5,000 missed a fickle passenger in one seed of twenty
+LONGEST_EPISODE = 1_000  # while checking: an episode that never ends must not hide the other starts
+START_RESETS = 10_000
+CHECK_SEED = 20_240_229
+
+
+@dataclass(frozen=True)
+class TableFinding:
+    """A table that may be used, or the reason why there is none."""
+
+    table: TransitionTable | None
+    reason: str | None = None
+    resets: int | None = None  # resets that the start distribution was estimated from; None where it is given
+
+
+def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
+    """Read the table of `env` and hold it against the environment itself.
+
+    Args:
+        env: an open environment with discrete actions.
+        codec: maps its observations.
+    """
+    raw: Any = env.unwrapped
+    if getattr(raw, "fickle_passenger", False):
+        return TableFinding(
+            None, "fickle_passenger changes the destination by a hidden flag, which P does not describe"
+        )
+    if getattr(raw, "P", None) is None:
+        return TableFinding(None, "the environment has no transition table (env.unwrapped.P)")
+    start = getattr(raw, "initial_state_distrib", None)
+    resets = None if start is not None else START_RESETS
+    try:
+        table = from_rows(renumber(raw.P, codec), estimate_start(env, codec) if start is None else start)
+        reason = contradiction(env, codec, table)
+    except TableError as error:
+        return TableFinding(None, f"its transition table P is not valid: {error}")
+    return TableFinding(None, reason) if reason else TableFinding(table, None, resets)
+
+
+def renumber(p: Any, codec: StateCodec) -> Any:
+    """Return P keyed from 0: an environment with `Discrete(n, start=b)` may key it by its observations."""
+    first = codec.layout[0][1]
+    if len(codec.layout) > 1 or first == 0 or not isinstance(p, dict) or set(p) != set(range(first, first + len(p))):
+        return p
+    return {
+        state - first: {a: [(q, s - first, *rest) for q, s, *rest in rows] for a, rows in actions.items()}
+        for state, actions in p.items()
+    }
+
+
+def estimate_start(env: gymnasium.Env[Any, Any], codec: StateCodec) -> Floats:
+    """Return the share of each state among the first observations of many resets, `[S]`."""
+    states = [codec.encode(env.reset(seed=CHECK_SEED)[0])]
+    states += [codec.encode(env.reset()[0]) for _ in range(START_RESETS - 1)]
+    return np.bincount(states, minlength=codec.states) / START_RESETS
+
+
+def contradiction(env: gymnasium.Env[Any, Any], codec: StateCodec, table: TransitionTable) -> str | None:
+    """Step the environment at random; return what was seen that `table` calls impossible, or None."""
+    actions: Any = env.action_space
+    if (table.states, table.actions) != (codec.states, int(actions.n)):
+        return (
+            f"its P has {table.states} states and {table.actions} actions, "
+            f"its spaces {codec.states} and {int(actions.n)}"
+        )
+    starts, seen = experience(env, codec)
+    impossible_starts = np.flatnonzero(table.start[starts] == 0)
+    if impossible_starts.size:
+        return f"an episode started in state {starts[impossible_starts[0]]}, which its start distribution excludes"
+    impossible = np.flatnonzero(~possible(table, seen))
+    if impossible.size:
+        state, action, reward, reached, terminated = (column[impossible[0]] for column in seen)
+        return (
+            f"its P calls impossible what it did: state {state}, action {action} "
+            f"gave state {reached}, reward {reward:g}, terminated {bool(terminated)}"
+        )
+    return None
+
+
+Experience = tuple[Ints, Ints, Floats, Ints, Bools]  # state, action, reward, next state, terminated: each [CHECK_STEPS]
+
+
+def experience(env: gymnasium.Env[Any, Any], codec: StateCodec) -> tuple[Ints, Experience]:
+    """Return the first states of the episodes, and all transitions, of `CHECK_STEPS` random steps."""
+    space: Any = env.action_space
+    actions = np.random.default_rng(CHECK_SEED).integers(0, space.n, CHECK_STEPS)
+    states, reached = np.empty(CHECK_STEPS, np.int64), np.empty(CHECK_STEPS, np.int64)
+    rewards, terminations = np.empty(CHECK_STEPS), np.empty(CHECK_STEPS, np.bool_)
+    state = int(codec.encode(env.reset(seed=CHECK_SEED)[0]))
+    starts = [state]
+    for i, action in enumerate(actions.tolist()):
+        observation, reward, terminated, truncated, _ = env.step(action + int(space.start))
+        states[i], reached[i] = state, codec.encode(observation)
+        rewards[i], terminations[i] = reward, terminated
+        state = reached[i]
+        if terminated or truncated or (i + 1) % LONGEST_EPISODE == 0:
+            state = int(codec.encode(env.reset()[0]))
+            starts.append(state)
+    return np.array(starts), (states, actions, rewards, reached, terminations)
+
+
+def possible(table: TransitionTable, seen: Experience) -> Bools:
+    """Mark the transitions that the table gives a probability above 0, `[CHECK_STEPS]`."""
+    state, action, reward, reached, terminated = seen
+    row = (state, action)
+    same = (table.next_state[row] == reached[:, None]) & (table.terminated[row] == terminated[:, None])
+    near = np.isclose(table.reward[row], reward[:, None], rtol=1e-6, atol=1e-9)
+    return np.asarray((same & near & (table.probability[row] > 0)).any(axis=1))
