@@ -1,0 +1,230 @@
+"""The exact verdict on a Q array.
+
+Q `[S, A]` stands for its greedy policy π(s) = argmax_a Q[s, a] (the first on ties; −∞ marks an action that the agent
+may not take). With the start distribution d, the horizon H and the objective's discount γ < 1,
+
+    return  = Σ_s d(s) · E[r_1 + … + r_H]                 beside the best that H steps allow (backward induction),
+    value   = Σ_s d(s) · E[r_1 + γ r_2 + γ² r_3 + …]      beside the optimum V* (value iteration).
+
+A start state is played optimally where V*(s) − V^π(s) ≤ 1e-6 · (1 + |V*(s)|), so ties between actions are no fault;
+the policy is *optimal* where all start states are. The gap of the return can stay positive for an optimal policy: the
+best return may need a policy that watches the clock, or another discount.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
+
+OPTIMAL_TOLERANCE = 1e-6
+ZERO = 1e-9
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What policies on a table are measured by; computed once, used for every judgement.
+
+    Attributes:
+        table: the decision process.
+        horizon: steps that returns are summed over.
+        discount: γ of the objective.
+        optimum: V* and Q* at that discount.
+        optimal_return: the best mean return of `horizon` steps.
+        random_value: mean discounted value of the uniform random policy.
+        training_discount: the discount of the Q values to be judged, or None where it is not known.
+        q_star: Q* at the training discount, `[S, A]`, or None.
+        visited: the non-terminal states that can be reached from the starts, `[S]`.
+    """
+
+    table: TransitionTable
+    horizon: int
+    discount: float
+    optimum: planning.Optimum
+    optimal_return: float
+    random_value: float
+    training_discount: float | None
+    q_star: Floats | None
+    visited: Bools
+
+
+@dataclass(frozen=True)
+class QError:
+    """Q − Q* over the reachable non-terminal states and their allowed actions."""
+
+    discount: float
+    max: float
+    mean: float
+    bias: float
+
+
+@dataclass(frozen=True)
+class WorstStart:
+    """The start state that loses most."""
+
+    state: int
+    value_gap: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The exact verdict, in the order of the JSON."""
+
+    optimal: bool
+    horizon: int
+    expected_return: float
+    optimal_return: float
+    gap: float
+    discount: float
+    value: float
+    optimal_value: float
+    value_gap: float
+    normalised_score: float | None
+    start_states: int
+    optimal_start_states: int
+    worst_start: WorstStart
+    termination_probability: float
+    mean_episode_length: float
+    q_error: QError | None
+    starts_estimated_from_resets: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict under the names that the JSON uses."""
+        values = dataclasses.asdict(self)
+        return {("return" if key == "expected_return" else key): value for key, value in values.items()}
+
+
+def reference(
+    table: TransitionTable,
+    horizon: int,
+    discount: float,
+    training_discount: float | None = None,
+    agent_mask: Bools | None = None,
+) -> Reference:
+    """Compute the optima that policies on `table` are measured by.
+
+    The table's own mask belongs to the problem and limits the optimum too; the agent's mask limits only the Q* that
+    the agent's Q values are compared with. At a training discount of 1, Q* need not exist and is left out.
+    """
+    mask = table.action_mask
+    learner_mask = agent_mask if mask is None or agent_mask is None else agent_mask & mask
+    comparable = training_discount is not None and training_discount < 1
+    return Reference(
+        table,
+        horizon,
+        discount,
+        planning.value_iteration(table, discount, mask),
+        float(table.start @ planning.optimal_horizon(table, horizon, mask).returns),
+        float(table.start @ planning.evaluate_policy(table, planning.uniform_policy(table, mask), discount).value),
+        training_discount,
+        planning.value_iteration(table, training_discount or 0.0, learner_mask if learner_mask is not None else mask).q
+        if comparable
+        else None,
+        planning.reachable(table, mask),
+    )
+
+
+def allowed_actions(q: NDArray[np.floating], table_mask: Bools | None) -> Bools:
+    """Return which actions the greedy policy may take, `[S, A]`: those not −∞ in Q and not excluded by the table.
+
+    Raises:
+        DeepTaxiError: Q holds NaN or +∞, or leaves a state without action.
+    """
+    broken = np.isnan(q) | np.isposinf(q)
+    if broken.any():
+        raise DeepTaxiError(
+            f"the network gives NaN or infinite Q values in {int(broken.any(axis=1).sum())} of {len(q)} states: "
+            "the training diverged; train again with a lower --learning-rate"
+        )
+    allowed = ~np.isneginf(q) if table_mask is None else ~np.isneginf(q) & table_mask
+    if not allowed.any(axis=1).all():
+        raise DeepTaxiError(
+            f"the network leaves state {int(np.argmin(allowed.any(axis=1)))} without any allowed action"
+        )
+    return np.asarray(allowed)
+
+
+def judge(target: Reference, q: NDArray[np.floating], start_resets: int | None = None) -> Verdict:
+    """Judge the greedy policy of `q` `[S, A]`.
+
+    Args:
+        target: the optima of the table.
+        q: action values, −inf where the agent may not act.
+        start_resets: how many resets the start distribution was estimated from, to be said in the verdict.
+
+    Raises:
+        DeepTaxiError: the Q values are not numbers, or their shape is not the table's.
+    """
+    table = target.table
+    if q.shape != (table.states, table.actions):
+        raise DeepTaxiError(f"expected Q values of shape {[table.states, table.actions]}, received {list(q.shape)}")
+    allowed = allowed_actions(q, table.action_mask)
+    policy = planning.greedy_policy(q, allowed)
+    value = planning.evaluate_policy(table, policy, target.discount).value
+    episode = planning.evaluate_horizon(table, policy, target.horizon)
+    mean_value, optimal_value = float(table.start @ value), float(table.start @ target.optimum.value)
+    mean_return = float(table.start @ episode.returns)
+    starts = np.flatnonzero(table.start > 0)
+    gaps = target.optimum.value[starts] - value[starts]
+    good = gaps <= OPTIMAL_TOLERANCE * (1 + np.abs(target.optimum.value[starts]))
+    worst = int(np.argmax(gaps))
+    return Verdict(
+        optimal=bool(good.all()),
+        horizon=target.horizon,
+        expected_return=mean_return,
+        optimal_return=target.optimal_return,
+        gap=gap(mean_return, target.optimal_return),
+        discount=target.discount,
+        value=mean_value,
+        optimal_value=optimal_value,
+        value_gap=gap(mean_value, optimal_value),
+        normalised_score=normalised(mean_value, optimal_value, target.random_value),
+        start_states=len(starts),
+        optimal_start_states=int(good.sum()),
+        worst_start=WorstStart(int(starts[worst]), gap(value[starts[worst]], target.optimum.value[starts[worst]])),
+        termination_probability=snap(float(table.start @ episode.termination), 1.0),
+        mean_episode_length=float(table.start @ episode.length),
+        q_error=q_error(target, q, allowed),
+        starts_estimated_from_resets=start_resets,
+    )
+
+
+def gap(reached: float, optimum: float) -> float:
+    """Return optimum − reached, zero where it is rounding: below 1e-9 · (1 + |optimum|)."""
+    difference = float(optimum - reached)
+    return 0.0 if abs(difference) < ZERO * (1 + abs(float(optimum))) else difference
+
+
+def snap(value: float, target: float) -> float:
+    """Return `target` where `value` differs from it by rounding alone."""
+    return target if abs(value - target) < ZERO else value
+
+
+def normalised(value: float, optimal: float, random: float) -> float | None:
+    """Return 0 for the random policy's value and 1 for the optimum; None where the two are the same."""
+    span = optimal - random
+    if span < ZERO * (1 + abs(optimal)):
+        return None
+    return snap((value - random) / span, 1.0)
+
+
+def q_error(target: Reference, q: NDArray[np.floating], allowed: Bools) -> QError | None:
+    """Compare Q with Q* of the training discount where both are defined and an agent can come."""
+    if target.q_star is None or target.training_discount is None:
+        return None
+    pairs = allowed & np.isfinite(target.q_star) & target.visited[:, None]
+    difference = q[pairs].astype(np.float64) - target.q_star[pairs]
+    size = np.abs(difference)
+    return QError(target.training_discount, float(size.max()), float(size.mean()), float(difference.mean()))
+
+
+def policy_of(q: NDArray[np.floating], table_mask: Bools | None = None) -> Ints:
+    """Return the greedy policy of a Q array, `[S]`, once the array is known to be sound."""
+    return planning.greedy_policy(q, allowed_actions(q, table_mask))
