@@ -1,0 +1,173 @@
+"""Which Keras backend runs, and all that differs between backends: start-up, threads, gradients, compilation.
+
+With `artifacts/export.py` the only file that knows TensorFlow from JAX and PyTorch. Importing this module imports
+none of them: `start()` does, once, quietly, and only when a command has something to compute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+
+BACKENDS = ("tensorflow", "jax", "torch")
+THREADS = 1  # more do not help networks of this size, and another number could change the last bits of a result
+
+
+def start() -> None:
+    """Import Keras with its backend, with a fixed number of threads and nothing on standard error.
+
+    Raises:
+        UsageError: ``KERAS_BACKEND`` names an unknown backend or one that is not installed.
+    """
+    if "keras" in sys.modules:
+        return
+    wanted = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if wanted not in BACKENDS:
+        raise UsageError(f"KERAS_BACKEND={wanted} is not one of {', '.join(BACKENDS)}{nearest(wanted, BACKENDS)}")
+    if importlib.util.find_spec(wanted) is None:
+        raise UsageError(
+            f"KERAS_BACKEND={wanted}: the package '{wanted}' is not installed; install it, or unset KERAS_BACKEND"
+        )
+    os.environ["KERAS_BACKEND"] = wanted
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if wanted != "tensorflow":
+        # Keras imports TensorFlow where it can, which costs seconds and is of no use on another backend.
+        sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
+    with standard_error_aside():
+        _fix_threads(wanted)
+        import keras  # noqa: F401  # the import is the start
+
+
+def _fix_threads(name: str) -> None:
+    """Set the number of threads, before the first computation."""
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+        tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    elif name == "torch":
+        import torch
+
+        torch.set_num_threads(THREADS)
+    else:
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+
+@contextlib.contextmanager
+def standard_error_aside() -> Iterator[None]:
+    """Turn file descriptor 2 aside: start-up lines of compiled libraries ignore ``sys.stderr``.
+
+    If the block raises, what was written comes out after all.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(kept, 2)
+            aside.seek(0)
+            os.write(2, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def name() -> str:
+    """Return the backend that Keras runs on."""
+    import keras
+
+    return str(keras.backend.backend())
+
+
+def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """Return ``loss()`` and its dense gradients with respect to Keras `variables`, in their order."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            result = loss()
+        found = tape.gradient(result, [variable.value for variable in variables])
+        # A gather gives row-sparse gradients; every optimiser takes the dense ones, and treats them alike.
+        return result, [tf.convert_to_tensor(gradient) for gradient in found]
+    if name() == "jax":
+        import jax
+        import keras
+
+        def pure(values: Sequence[Any]) -> Any:
+            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+                return loss()
+
+        result, found = jax.value_and_grad(pure)([variable.value for variable in variables])
+        return result, list(found)
+    import torch
+
+    result = loss()
+    return result.detach(), list(torch.autograd.grad(result, [variable.value for variable in variables]))
+
+
+def compiled(function: Callable[..., Any], state: Sequence[Any]) -> Callable[..., Any]:
+    """Compile `function`, which may read and assign the Keras variables `state` and no others.
+
+    Arguments and results are arrays of fixed shapes. On PyTorch the function runs as it is.
+    """
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        traced = tf.function(function, jit_compile=True, autograph=False)
+
+        def call(*arguments: Any) -> Any:
+            # The tracer keys Python numbers and NumPy arrays by value and identity; tensors by shape alone.
+            return traced(*(tf.convert_to_tensor(argument) for argument in arguments))
+
+        return call
+    if name() == "jax":
+        return _compiled_jax(function, state)
+    return function
+
+
+def _compiled_jax(function: Callable[..., Any], state: Sequence[Any]) -> Callable[..., Any]:
+    """Make the function pure in `state`, compile it, and keep the variables outside."""
+    import jax
+    import keras
+
+    @jax.jit
+    def pure(values: Sequence[Any], arguments: Sequence[Any]) -> tuple[Any, list[Any]]:
+        scope = keras.StatelessScope(state_mapping=list(zip(state, values, strict=True)))
+        with scope:
+            result = function(*arguments)
+        return result, [scope.get_current_value(variable) for variable in state]
+
+    def call(*arguments: Any) -> Any:
+        result, values = pure([variable.value for variable in state], arguments)
+        for variable, value in zip(state, values, strict=True):
+            variable.assign(value)
+        return result
+
+    return call
+
+
+def input_gradient(function: Callable[..., Any], inputs: Sequence[Any]) -> list[Any]:
+    """Return the gradients of a scalar ``function(*inputs)`` with respect to float64 arrays, as NumPy arrays.
+
+    Raises:
+        DeepTaxiError: the backend computes in less than float64.
+    """
+    import keras
+    import numpy as np
+
+    variables = [keras.Variable(value, dtype="float64") for value in inputs]
+    _, found = gradients(lambda: function(*[variable.value for variable in variables]), variables)
+    arrays = [np.asarray(keras.ops.convert_to_numpy(gradient)) for gradient in found]
+    if any(array.dtype != np.float64 for array in arrays):
+        raise DeepTaxiError("this backend computed in less than float64; on JAX set JAX_ENABLE_X64=1")
+    return arrays

@@ -1,0 +1,103 @@
+"""Q-networks on state numbers, from the Q table to the dueling network, and all their Q values at once.
+
+The Q-table network is the case without hidden layers and without bias: one `OneHotDense` from S states to A actions,
+whose kernel `[S, A]` *is* the Q table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense
+
+BLOCK = 65_536
+
+
+def build_q_network(
+    states: int,
+    actions: int,
+    hidden: Sequence[int] = (),
+    dueling: bool = False,
+    aggregation: str = "mean",
+    activation: str = "relu",
+    seed: int = 0,
+) -> keras.Model:
+    """Build a network from state numbers `[B]` to Q values `[B, A]`.
+
+    Args:
+        states: S.
+        actions: A.
+        hidden: sizes of the hidden layers.
+        dueling: whether Q is joined from a value and an advantage stream.
+        aggregation: of the dueling head, see `Dueling`.
+        activation: of the hidden layers.
+        seed: of the initial weights. The Q table starts at zero.
+
+    Without hidden layers, dueling or not, there is no bias: the weights are tables.
+    """
+    seeds = iter(np.random.SeedSequence(seed).generate_state(len(hidden) + 2).tolist())
+    state = keras.Input(shape=(), dtype="int32", name="state")
+    x: Any = state
+    for index, size in enumerate(hidden):
+        x = _dense(x, states, size, f"hidden_{index}", next(seeds), activation)
+    if dueling:
+        value = _dense(x, states, 1, "value", next(seeds), bias=bool(hidden))
+        advantage = _dense(x, states, actions, "advantage", next(seeds), bias=bool(hidden))
+        q_values = Dueling(aggregation, name="q_values")([value, advantage])
+    else:
+        q_values = _dense(x, states, actions, "q_values", next(seeds), bias=bool(hidden))
+    return keras.Model(state, q_values, name="q_network")
+
+
+def _dense(
+    x: Any, states: int, units: int, name: str, seed: int, activation: str | None = None, bias: bool = True
+) -> Any:
+    """Apply a dense layer: on the state number if `x` is the input, else on features."""
+    if len(x.shape) > 1:
+        initializer = keras.initializers.GlorotUniform(seed=seed)
+        return keras.layers.Dense(units, activation, kernel_initializer=initializer, name=name)(x)
+    initializer = keras.initializers.GlorotUniform(seed=seed) if bias else "zeros"
+    layer = OneHotDense(units, states, activation, use_bias=bias, kernel_initializer=initializer, name=name)
+    return layer(x)
+
+
+def with_mask(network: keras.Model, mask: NDArray[np.bool_]) -> keras.Model:
+    """Return the network followed by an `ActionMask` with the allowed actions `mask` `[S, A]`; weights are shared."""
+    layer = ActionMask(*mask.shape, name="action_mask")
+    masked = keras.Model(network.input, layer([network.input, network.output]), name=network.name)
+    layer.mask.assign(mask.astype("float32"))
+    return masked
+
+
+def sizes(network: keras.Model) -> tuple[int, int]:
+    """Return (S, A) of a network on state numbers.
+
+    Raises:
+        ValueError: it is not one: it has no `OneHotDense`, or not one input and one output of shape `[B, A]`.
+    """
+    layers = [layer for layer in network.layers if isinstance(layer, OneHotDense)]
+    outputs = network.outputs
+    if not layers or len(network.inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
+        raise ValueError("expected a network of deeptaxi, from state numbers [B] to Q values [B, A]")
+    return layers[0].states, int(outputs[0].shape[-1])
+
+
+def tabulate(network: keras.Model) -> NDArray[np.float32]:
+    """Return the Q values of all states, `[S, A]`, computed in blocks."""
+    states, _ = sizes(network)
+    blocks = [np.arange(first, min(first + BLOCK, states), dtype="int32") for first in range(0, states, BLOCK)]
+    return np.concatenate([keras.ops.convert_to_numpy(network(block, training=False)) for block in blocks])
+
+
+def weights_digest(network: keras.Model) -> str:
+    """Return the sha256 of the float32 little-endian bytes of the weights, in the order of ``model.weights``."""
+    digest = hashlib.sha256()
+    for weight in network.weights:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight), dtype="<f4").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,213 @@
+"""The layers of a Q-network on state numbers.
+
+`OneHotDense` is a dense layer whose input is the one-hot vector e_s of a state. The product e_s W picks row s
+of W, so it is computed as a gather: the same function, at a cost that does not grow with the number of states.
+
+`Dueling` joins a state value V `[B, 1]` and advantages A `[B, N]` (Wang et al., Dueling Network Architectures for Deep
+Reinforcement Learning, 2016, equations 7 to 9):
+
+    none:  Q = V + A                  V and A are not determined by Q
+    max:   Q = V + A − max_a A        V is the value of the best action
+    mean:  Q = V + A − (1/N) Σ_a A    the usual choice: smoother
+
+`ActionMask` sets the Q values of actions that may not be taken to −∞, so that every argmax downstream honours the mask.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+PACKAGE = "deeptaxi"
+AGGREGATIONS = ("mean", "max", "none")
+
+
+def gather_rows(table: Any, states: Any) -> Any:
+    """Return ``table[states]``, `[B, N]`; a state outside 0 … S−1 gives a row of NaN, on every backend.
+
+    Left to themselves the backends clamp, wrap around or raise. A wrong answer must not look like an answer.
+    """
+    count = table.shape[0]
+    inside = ops.logical_and(states >= 0, states < count)
+    rows = ops.take(table, ops.clip(states, 0, count - 1), axis=0)
+    return ops.where(ops.expand_dims(inside, -1), rows, float("nan"))
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class OneHotDense(keras.layers.Layer):
+    """A dense layer on the one-hot encoding of a state number.
+
+    Args:
+        units: size of the output.
+        states: S, the number of states.
+        activation: activation, as for `keras.layers.Dense`.
+        use_bias: whether to add a bias.
+        kernel_initializer: initialiser of the kernel `[S, units]`.
+        bias_initializer: initialiser of the bias `[units]`.
+        **kwargs: the arguments of every Keras layer.
+
+    Call arguments:
+        inputs: integer state numbers, `[B]`.
+
+    Returns:
+        `[B, units]`; NaN for a state outside 0 … S−1.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        states: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, value in (("units", units), ("states", states)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected a whole number above 0, received {value!r}")
+        self.units = units
+        self.states = states
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, input_shape: Any) -> None:
+        """Create the kernel `[S, units]` and the bias `[units]`."""
+        del input_shape
+        self.kernel = self.add_weight(
+            name="kernel", shape=(self.states, self.units), initializer=self.kernel_initializer
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=self.bias_initializer)
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Return the activated row of the kernel, `[B, units]`."""
+        x = gather_rows(self.kernel, inputs)
+        if self.bias is not None:
+            x = x + self.bias
+        return self.activation(x)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """Append `units` to the shape."""
+        return (*input_shape, self.units)
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """Return floats although the inputs are integers."""
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "states": self.states,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class Dueling(keras.layers.Layer):
+    """Join a value stream and an advantage stream to Q values.
+
+    Args:
+        aggregation: what is subtracted from the advantages: their ``"mean"``, their ``"max"``, or ``"none"``.
+        **kwargs: the arguments of every Keras layer.
+
+    Call arguments:
+        inputs: the list ``[value, advantage]`` of shapes `[B, 1]` and `[B, N]`.
+
+    Returns:
+        Q values `[B, N]`.
+    """
+
+    def __init__(self, aggregation: str = "mean", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if aggregation not in AGGREGATIONS:
+            raise ValueError(f"aggregation: expected one of {', '.join(AGGREGATIONS)}, received {aggregation!r}")
+        self.aggregation = aggregation
+
+    def build(self, input_shape: Any) -> None:
+        """Check the shapes of the two streams; there are no weights."""
+        if (
+            not isinstance(input_shape, list | tuple)
+            or len(input_shape) != 2
+            or not isinstance(input_shape[0], list | tuple)
+        ):
+            raise ValueError(f"expected the shapes of [value, advantage], received {input_shape}")
+        if input_shape[0][-1] != 1:
+            raise ValueError(f"value: expected a last dimension of 1, received {input_shape[0]}")
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Return V + A − aggregate(A), `[B, N]`."""
+        value, advantage = inputs
+        if self.aggregation == "mean":
+            return value + advantage - ops.mean(advantage, axis=-1, keepdims=True)
+        if self.aggregation == "max":
+            return value + advantage - ops.max(advantage, axis=-1, keepdims=True)
+        return value + advantage
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape of the advantages."""
+        return tuple(input_shape[1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "aggregation": self.aggregation}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class ActionMask(keras.layers.Layer):
+    """Set the Q values of actions that may not be taken to −∞.
+
+    The mask is a weight that is not trained: it is saved with the model and stays a part of the policy.
+
+    Args:
+        states: S, the number of states.
+        actions: N, the number of actions.
+        **kwargs: the arguments of every Keras layer.
+
+    Call arguments:
+        inputs: the list ``[states, q_values]`` of shapes `[B]` and `[B, N]`.
+
+    Returns:
+        Q values `[B, N]`.
+    """
+
+    def __init__(self, states: int, actions: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.states = states
+        self.actions = actions
+
+    def build(self, input_shape: Any) -> None:
+        """Create the mask `[S, N]`, 1 where an action is allowed; at first everything is."""
+        del input_shape
+        self.mask = self.add_weight(name="mask", shape=(self.states, self.actions), initializer="ones", trainable=False)
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Return the Q values, −∞ where the mask is 0."""
+        states, q_values = inputs
+        return ops.where(gather_rows(self.mask, states) == 0, float("-inf"), q_values)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape of the Q values."""
+        return tuple(input_shape[1])
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """Return floats although the first input is integers."""
+        return keras.KerasTensor(inputs[1].shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "states": self.states, "actions": self.actions}
