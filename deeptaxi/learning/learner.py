@@ -1,0 +1,169 @@
+"""The learner: an online and a target network, an optimiser, and one update.
+
+`Learner` computes the update in compiled functions: targets, overwrite, loss, gradient and optimiser step, then the
+move of the target network
+
+    w_target ← w_target + τ · (w_online − w_target)        every `period` updates; τ = 1 is a hard copy.
+
+`loops.fit.FitLearner` does the same by `predict` and `fit`, and is the oracle that this one is tested against.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from deeptaxi import backend
+from deeptaxi.config import OptimizerConfig, TrainConfig
+from deeptaxi.errors import UsageError
+from deeptaxi.learning.replay import Transitions
+from deeptaxi.learning.targets import epsilon_greedy, learning_rate_of, overwrite, td_targets
+
+
+class UpdateResult(NamedTuple):
+    """What one update reports."""
+
+    loss: float
+    td_error: float  # mean |td_error| over the minibatch
+
+
+def initial_learning_rate(config: OptimizerConfig, actions: int, batch_size: int) -> float:
+    """Return the learning rate at the first update, from the tabular step if that is what was set."""
+    if config.tabular_step is not None:
+        return learning_rate_of(config.tabular_step, actions, batch_size)
+    return float(config.learning_rate or 0.0)
+
+
+def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int) -> Any:
+    """Return the Keras optimiser with its learning-rate schedule over `updates` steps.
+
+    Raises:
+        UsageError: the optimiser does not take the options.
+    """
+    rate: Any = learning_rate
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(learning_rate, updates, alpha=config.final_fraction)
+    try:
+        return type(keras.optimizers.get(config.name))(learning_rate=rate, **config.options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"optimizer {config.name} does not take options {dict(config.options)}: {error}") from None
+
+
+class Learner:
+    """Two networks and the optimiser, compiled.
+
+    Args:
+        online: the network that acts and is fitted; states `[B]` to Q values `[B, A]`.
+        target: a network of the same shape; its weights are overwritten by those of `online`.
+        config: loss, optimiser, discount and target updates.
+        copies: N, the number of states that `act` gets at a time.
+    """
+
+    def __init__(self, online: keras.Model, target: keras.Model, config: TrainConfig, copies: int) -> None:
+        self.online = online
+        self.target = target
+        self.config = config
+        self.copies = copies
+        self.actions = int(online.outputs[0].shape[-1])
+        self.updates = 0
+        rate = initial_learning_rate(config.optimizer, self.actions, config.replay.batch_size)
+        self.optimizer = build_optimizer(config.optimizer, rate, config.updates)
+        self.optimizer.build(online.trainable_variables)
+        self.loss = keras.losses.Huber() if config.optimizer.loss == "huber" else keras.losses.MeanSquaredError()
+        self.copy_weights()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Compile the functions."""
+        self._act = backend.compiled(self._act_step, self.online.variables)
+        self._update = backend.compiled(self._update_step, self.state())
+        self._move = backend.compiled(self._move_step, self.online.variables + self.target.variables)
+
+    def state(self) -> list[Any]:
+        """Return all variables that an update may change or read."""
+        return [*self.online.variables, *self.target.variables, *self.optimizer.variables]
+
+    def act(
+        self,
+        states: NDArray[np.int32],
+        epsilon: float,
+        draws: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        allowed: NDArray[np.bool_],
+    ) -> NDArray[np.int64]:
+        """Return ε-greedy actions `[N]` of the online network; the arguments are those of `epsilon_greedy`."""
+        chosen = self._act(states, np.float32(epsilon), draws, noise, allowed)
+        return np.asarray(ops.convert_to_numpy(chosen), np.int64)
+
+    def update(self, batch: Transitions, next_allowed: NDArray[np.bool_]) -> UpdateResult:
+        """Make one optimiser step on the minibatch, then move the target network if it is due.
+
+        Args:
+            batch: B transitions.
+            next_allowed: the actions allowed in the next states, bool `[B, A]`.
+        """
+        loss, error = self._update(*batch, next_allowed)
+        self.updates += 1
+        self.move_target()
+        return UpdateResult(float(loss), float(error))
+
+    def move_target(self) -> None:
+        """Move the target network towards the online network, every `period` updates."""
+        if self.updates % self.config.target.period == 0:
+            if self.config.target.polyak == 1:
+                self.copy_weights()
+            else:
+                self._move()
+
+    def copy_weights(self) -> None:
+        """Make the target network equal to the online network."""
+        for old, new in zip(self.target.variables, self.online.variables, strict=True):
+            old.assign(new)
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of the next update."""
+        return float(ops.convert_to_numpy(self.optimizer.learning_rate))
+
+    def warm_up(self) -> float:
+        """Run everything once, so that it is compiled, and undo it; return the seconds that this took."""
+        start = time.perf_counter()
+        before = [ops.convert_to_numpy(variable).copy() for variable in self.state()]
+        size, copies = self.config.replay.batch_size, self.copies
+        zeros, ones = np.zeros(size, np.int32), np.ones((size, self.actions), np.bool_)
+        self.act(
+            zeros[:1].repeat(copies), 1.0, *random_like(copies, self.actions), np.ones((copies, self.actions), np.bool_)
+        )
+        self.update(Transitions(zeros, zeros, np.zeros(size, np.float32), zeros, np.zeros(size, np.bool_)), ones)
+        for variable, value in zip(self.state(), before, strict=True):
+            variable.assign(value)
+        self.updates = 0
+        return time.perf_counter() - start
+
+    def _act_step(self, states: Any, epsilon: Any, draws: Any, noise: Any, allowed: Any) -> Any:
+        return epsilon_greedy(self.online(states, training=False), epsilon, draws, noise, allowed)
+
+    def _update_step(
+        self, states: Any, actions: Any, rewards: Any, next_states: Any, terminated: Any, next_allowed: Any
+    ) -> tuple[Any, Any]:
+        next_q = self.target(next_states, training=False)
+        targets = td_targets(rewards, terminated, next_q, self.config.discount, next_allowed)
+        q_before = self.online(states, training=False)
+        goal = ops.stop_gradient(overwrite(q_before, actions, targets))
+        variables = self.online.trainable_variables
+        loss, gradients = backend.gradients(lambda: self.loss(goal, self.online(states, training=True)), variables)
+        self.optimizer.apply(gradients, variables)
+        return loss, ops.mean(ops.sum(ops.abs(goal - q_before), axis=-1))
+
+    def _move_step(self) -> None:
+        for old, new in zip(self.target.variables, self.online.variables, strict=True):
+            old.assign(old + self.config.target.polyak * (new - old))
+
+
+def random_like(rows: int, actions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return arrays of the shapes of `draws` and `noise`."""
+    return np.zeros(rows, np.float32), np.zeros((rows, actions), np.float32)

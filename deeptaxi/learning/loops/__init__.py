@@ -1,0 +1,1 @@
+"""The loops: ways to drive environment, replay and updates, all yielding the same stream."""

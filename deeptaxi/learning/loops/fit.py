@@ -1,0 +1,66 @@
+"""The recipe to the letter: predict, overwrite, fit.
+
+Slow on purpose. This is the rule as one writes it down, one minibatch at a time, with nothing but Keras' public
+methods. It runs on every Keras backend, and the compiled learners are tested against it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from deeptaxi.learning.learner import Learner, UpdateResult
+from deeptaxi.learning.replay import Transitions
+from deeptaxi.learning.targets import epsilon_greedy, overwrite, td_targets
+
+
+def predict(network: keras.Model, states: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the Q values of `states` `[B]`, `[B, A]`."""
+    return np.asarray(network.predict(states, batch_size=len(states), verbose=0))
+
+
+class FitLearner(Learner):
+    """A learner whose update is `predict`, overwrite, `fit`."""
+
+    def prepare(self) -> None:
+        """Leave compilation to Keras."""
+        self.online.compile(optimizer=self.optimizer, loss=self.loss)
+
+    def act(
+        self,
+        states: NDArray[np.int32],
+        epsilon: float,
+        draws: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        allowed: NDArray[np.bool_],
+    ) -> NDArray[np.int64]:
+        """Return ε-greedy actions `[N]` of the online network."""
+        chosen: Any = epsilon_greedy(predict(self.online, states), epsilon, draws, noise, allowed)
+        return np.asarray(ops.convert_to_numpy(chosen), np.int64)
+
+    def update(self, batch: Transitions, next_allowed: NDArray[np.bool_]) -> UpdateResult:
+        """Make one optimiser step: copy the predictions, overwrite the entries of the taken actions, fit."""
+        q_online = predict(self.online, batch.states)
+        q_target = predict(self.target, batch.next_states)
+
+        td_target = td_targets(batch.rewards, batch.terminated, q_target, self.config.discount, next_allowed)
+        targets = ops.convert_to_numpy(overwrite(q_online, batch.actions, td_target))
+
+        # One minibatch, one step: the default batch size of 32 would make several.
+        history = self.online.fit(
+            batch.states, targets, batch_size=len(batch.states), epochs=1, shuffle=False, verbose=0
+        )
+        self.updates += 1
+        self.move_target()
+        return UpdateResult(history.history["loss"][0], float(np.abs(targets - q_online).sum(axis=1).mean()))
+
+    def move_target(self) -> None:
+        """Move the target network towards the online network, every `period` updates."""
+        share = self.config.target.polyak
+        if self.updates % self.config.target.period == 0:
+            pairs = zip(self.target.get_weights(), self.online.get_weights(), strict=True)
+            self.target.set_weights([new if share == 1 else old + share * (new - old) for old, new in pairs])

@@ -1,0 +1,107 @@
+"""The loop over real environments: several copies stepped together, then one update.
+
+Order of one update, as the tests record it: choose actions by ε-greedy, step all copies, store the transitions, reset
+the copies whose episode ended, draw a minibatch, update. The observation that follows a reset belongs to no transition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import SyncVectorEnv
+from numpy.typing import NDArray
+
+from deeptaxi.config import TrainConfig
+from deeptaxi.learning.learner import Learner, UpdateResult
+from deeptaxi.learning.mask import MaskBook
+from deeptaxi.learning.replay import Replay, Transitions
+from deeptaxi.learning.targets import epsilon
+from deeptaxi.mdp.environment import Environment
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One update: its number from 1, ε when it acted, what it reports, and the returns of episodes that ended."""
+
+    update: int
+    environment_steps: int
+    epsilon: float
+    result: UpdateResult
+    returns: list[float]
+
+
+class Players:
+    """The copies of the environment and the episodes under way.
+
+    Args:
+        environment: what to play.
+        vector: its N copies, without automatic resets.
+        seeds: one per copy.
+        masks: the book of allowed actions, kept up to date from ``info["action_mask"]``.
+    """
+
+    def __init__(self, environment: Environment, vector: SyncVectorEnv, seeds: list[int], masks: MaskBook) -> None:
+        self._environment = environment
+        self._vector = vector
+        self._masks = masks
+        self._totals = np.zeros(vector.num_envs)
+        observation, info = vector.reset(seed=seeds)
+        self.states = self._read(observation, info)
+
+    def step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
+        """Step every copy; return the N transitions, and the returns of the episodes that ended."""
+        observation, reward, terminated, truncated, info = self._vector.step(actions + self._environment.first_action)
+        reached = self._read(observation, info)
+        transitions = Transitions(
+            self.states, actions.astype(np.int32), reward.astype(np.float32), reached, terminated.copy()
+        )
+        self._totals += reward
+        over = terminated | truncated
+        returns: list[float] = self._totals[over].tolist()
+        if over.any():
+            self._totals[over] = 0.0
+            reached = self._read(*self._vector.reset(options={"reset_mask": over}))
+        self.states = reached
+        return transitions, returns
+
+    def _read(self, observation: Any, info: dict[str, Any]) -> NDArray[np.int32]:
+        states = self._environment.codec.encode(observation)
+        self._masks.note(states, info)
+        return states.astype(np.int32)
+
+
+def run(
+    config: TrainConfig, environment: Environment, learner: Learner, masks: MaskBook, seeds: np.random.SeedSequence
+) -> Iterator[Tick]:
+    """Play and update, one `Tick` an update, until ``config.updates``."""
+    for_environments, for_exploration, for_replay = seeds.spawn(3)
+    exploring, drawing = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
+    count = config.interaction.environments
+    replay = Replay(config.replay.capacity)
+    with closing(environment.make_vector(count)) as vector:
+        players = Players(environment, vector, for_environments.generate_state(count).tolist(), masks)
+
+        def play(chance: float) -> list[float]:
+            allowed = masks.of(players.states)
+            draws = exploring.random(count, np.float32)
+            noise = exploring.random((count, environment.actions), np.float32)
+            transitions, returns = players.step(learner.act(players.states, chance, draws, noise, allowed))
+            replay.add(transitions)
+            return returns
+
+        returns: list[float] = []
+        while replay.added < min(config.replay.start, config.replay.capacity):
+            returns += play(config.exploration.start)
+        for update in range(config.updates):
+            e = config.exploration
+            chance = epsilon(update, config.updates, e.start, e.end, e.fraction)
+            for _ in range(config.interaction.steps_per_update):
+                returns += play(chance)
+            batch = replay.sample(config.replay.batch_size, drawing)
+            result = learner.update(batch, masks.of(batch.next_states))
+            yield Tick(update + 1, replay.added, chance, result, returns)
+            returns = []

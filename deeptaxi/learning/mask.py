@@ -1,0 +1,64 @@
+"""The allowed actions of every state, known from the start or gathered from ``info["action_mask"]`` on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.mdp.environment import Environment, known_mask
+
+
+class MaskBook:
+    """A mask `[S, A]`, True where an action is allowed. States that were never seen allow everything.
+
+    Args:
+        environment: whose mask it is.
+        active: whether the mask is used at all; if not, everything is allowed.
+
+    Raises:
+        UsageError: the mask is asked for, and the environment has none.
+    """
+
+    def __init__(self, environment: Environment, active: bool) -> None:
+        self._active = active
+        self._known = known_mask(environment) if active else None
+        shape = (environment.states, environment.actions)
+        self._allowed = np.ones(shape, np.bool_) if self._known is None else self._known
+        self._seen = np.full(environment.states, self._known is not None)
+        self._all = np.ones((0, environment.actions), np.bool_)
+        self._name = environment.config.id
+
+    @property
+    def allowed(self) -> NDArray[np.bool_] | None:
+        """The mask `[S, A]`, or None where it is not used."""
+        return self._allowed if self._active else None
+
+    def of(self, states: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return the allowed actions of `states` `[B]`, `[B, A]`."""
+        if self._active:
+            return self._allowed[states]
+        if len(self._all) != len(states):
+            self._all = np.ones((len(states), self._all.shape[1]), np.bool_)
+        return self._all
+
+    def note(self, states: NDArray[Any], info: dict[str, Any]) -> None:
+        """Enter what a vector environment's `info` says of `states` `[N]`.
+
+        Raises:
+            UsageError: there is no mask in it.
+            DeepTaxiError: it contradicts what was seen before: the mask is no function of the state.
+        """
+        if not self._active or self._known is not None:
+            return
+        if "action_mask" not in info:
+            raise UsageError(f"--action-mask: {self._name} gives no info['action_mask']")
+        given = np.asarray(info["action_mask"], np.bool_)
+        present = np.asarray(info.get("_action_mask", np.ones(len(states), np.bool_)))
+        given = given | ~given.any(axis=1, keepdims=True)
+        for state, row in zip(states[present], given[present], strict=True):
+            if self._seen[state] and not np.array_equal(self._allowed[state], row):
+                raise DeepTaxiError(f"--action-mask: {self._name} masks state {state} in more than one way")
+            self._allowed[state], self._seen[state] = row, True
