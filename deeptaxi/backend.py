@@ -118,16 +118,22 @@ def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> tuple[Any, l
 def compiled(function: Callable[..., Any], state: Sequence[Any]) -> Callable[..., Any]:
     """Compile `function`, which may read and assign the Keras variables `state` and no others.
 
-    Arguments and results are arrays of fixed shapes. On PyTorch the function runs as it is.
+    Arguments and results are arrays; each new combination of shapes is compiled anew. On PyTorch the function runs
+    as it is.
     """
     if name() == "tensorflow":
         import tensorflow as tf
 
         traced = tf.function(function, jit_compile=True, autograph=False)
+        concrete: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
         def call(*arguments: Any) -> Any:
-            # The tracer keys Python numbers and NumPy arrays by value and identity; tensors by shape alone.
-            return traced(*(tf.convert_to_tensor(argument) for argument in arguments))
+            tensors = [tf.convert_to_tensor(argument) for argument in arguments]
+            key = tuple(tensor.shape for tensor in tensors)
+            if key not in concrete:
+                concrete[key] = traced.get_concrete_function(*tensors)
+            # Calling the concrete function skips the tracer's look-up, which takes longer than an update itself.
+            return concrete[key](*tensors)
 
         return call
     if name() == "jax":

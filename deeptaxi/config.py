@@ -34,18 +34,27 @@ OPTIMIZERS = (
     "ftrl", "lamb", "lion", "nadam", "rmsprop", "sgd",
 )  # fmt: skip
 
-Check = tuple[str, Callable[[Any], bool]]
-POSITIVE: Check = ("above 0", lambda x: x > 0)
-NOT_NEGATIVE: Check = ("0 or more", lambda x: x >= 0)
-FRACTION: Check = ("between 0 and 1", lambda x: 0 <= x <= 1)
-RATE: Check = ("above 0 and at most 1", lambda x: 0 < x <= 1)
-BELOW_ONE: Check = ("at least 0 and below 1", lambda x: 0 <= x < 1)
-SIZES: Check = ("made of whole numbers above 0", lambda sizes: all(x > 0 for x in sizes))
+
+@dataclass(frozen=True)
+class Check:
+    """What a value must be: in words, as a test, and as names to choose from where there are such."""
+
+    description: str
+    passes: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+
+
+POSITIVE = Check("above 0", lambda x: x > 0)
+NOT_NEGATIVE = Check("0 or more", lambda x: x >= 0)
+FRACTION = Check("between 0 and 1", lambda x: 0 <= x <= 1)
+RATE = Check("above 0 and at most 1", lambda x: 0 < x <= 1)
+BELOW_ONE = Check("at least 0 and below 1", lambda x: 0 <= x < 1)
+SIZES = Check("made of whole numbers above 0", lambda sizes: all(x > 0 for x in sizes))
 
 
 def one_of(names: tuple[str, ...]) -> Check:
     """Check that a value is among `names`."""
-    return "one of " + ", ".join(names), lambda x: x in names
+    return Check("one of " + ", ".join(names), lambda x: x in names, names)
 
 
 def setting(default: Any, help_text: str, check: Check | None = None, option: str | None = None) -> Any:
@@ -56,6 +65,11 @@ def setting(default: Any, help_text: str, check: Check | None = None, option: st
     return field(default=default, metadata=metadata)
 
 
+def show(value: Any) -> str:
+    """Return a value as the user may have typed it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 class Checked:
     """Runs each field's check on construction."""
 
@@ -64,9 +78,9 @@ class Checked:
             value, check = getattr(self, item.name), item.metadata.get("check")
             if value is None or check is None:
                 continue
-            description, passes = check
-            if not passes(value):
-                raise UsageError(f"{item.name} = {value!r}: expected a value {description}")
+            if not check.passes(value):
+                near = nearest(str(value), check.choices)
+                raise UsageError(f"{item.name} = {show(value)}: expected a value {check.description}{near}")
 
 
 @dataclass(frozen=True)
@@ -304,8 +318,12 @@ def preset(name: str) -> dict[str, Any]:
     return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def resolve(values: Mapping[str, Any]) -> TrainConfig:
+def resolve(values: Mapping[str, Any], problem: Mapping[str, Any] | None = None) -> TrainConfig:
     """Complete the user's `values` with the presets that fit their environment and network.
+
+    Args:
+        values: nested settings of the user.
+        problem: settings that the environment itself asks for; they lie over the presets and under `values`.
 
     Raises:
         UsageError: a key, a type or a value is wrong, or two settings exclude each other.
@@ -316,5 +334,6 @@ def resolve(values: Mapping[str, Any]) -> TrainConfig:
     base: dict[str, Any] = to_mapping(TrainConfig())
     for name in ("default" + suffix, environment_id.rpartition(":")[2].lower() + suffix):
         base = merge(base, preset(name))
+    base = merge(base, problem or {})
     config: TrainConfig = from_mapping(TrainConfig, merge(base, values))
     return config

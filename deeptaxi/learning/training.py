@@ -188,7 +188,8 @@ class Judge:
         if self._best is not None:
             self._online.set_weights(self._best[0])
         allowed = self._masks.allowed
-        network = self._online if allowed is None else with_mask(self._online, allowed)
+        plain = keras.Model(self._online.input, self._online.output, name=self._online.name)  # without the optimiser
+        network = plain if allowed is None else with_mask(plain, allowed)
         return network, self._best[1] if self._best else None
 
     def _q_values(self) -> NDArray[np.float32]:

@@ -164,7 +164,8 @@ def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
     except ModuleNotFoundError as error:
         raise UsageError(f"{config.id}: {error}") from None
     except TypeError as error:
-        raise UsageError(f"{config.id} does not take these arguments ({dict(config.kwargs)}): {error}") from None
+        reason = str(error).partition(" was raised from ")[0]
+        raise UsageError(f"{config.id} does not take these arguments ({dict(config.kwargs)}): {reason}") from None
     except Exception as error:  # the environment's own code may raise anything
         raise UsageError(f"{config.id} could not be made: {error!r}") from error
 

@@ -1,0 +1,90 @@
+"""Writing files so that a crash leaves either the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from deeptaxi.errors import DeepTaxiError, UsageError
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path`, with the same ending, to write to; on success it is synced and takes its place.
+
+    What the block writes may be a file or a folder. A folder that stands in the place is removed, so check first.
+
+    Raises:
+        DeepTaxiError: the disk or the permissions do not allow it. What stood there before still does.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
+            aside = Path(folder) / path.name
+            yield aside
+            sync(aside)
+            if path.is_dir():
+                path.rename(Path(folder) / "replaced")
+            aside.replace(path)
+    except OSError as error:
+        raise DeepTaxiError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def sync(path: Path) -> None:
+    """Make sure that what was written has reached the disk."""
+    for item in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if item.is_file():
+            with item.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def check_free(path: Path, force: bool, replaceable: bool = True) -> None:
+    """Refuse to write to a place that is taken.
+
+    Args:
+        path: where a file or folder is about to be written.
+        force: whether the user asked to overwrite.
+        replaceable: whether what stands there is of the kind that would replace it.
+
+    Raises:
+        UsageError: it is taken, and not to be overwritten.
+    """
+    if not path.exists():
+        return
+    if not force:
+        raise UsageError(f"{path} exists; choose another --out, or overwrite it with --force")
+    if not replaceable:
+        raise UsageError(f"{path} exists and is something else, so --force does not replace it; choose another --out")
+
+
+def make_folder(path: Path) -> bool:
+    """Create a folder that can be written to; return whether it is new.
+
+    Raises:
+        DeepTaxiError: it cannot be created or written to.
+        UsageError: a file stands in its place.
+    """
+    new = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return new
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{path} cannot be a folder: a file of that name stands in the way") from None
+    except OSError as error:
+        raise DeepTaxiError(f"cannot write in {path}: {error.strerror or error}") from None
+
+
+def remove_if_empty(path: Path) -> None:
+    """Remove a folder if nothing is in it."""
+    with contextlib.suppress(OSError):
+        path.rmdir()

@@ -1,0 +1,96 @@
+"""Loading models: a run folder or a `.keras` file, in Keras' safe mode, and nothing that is not a Q-network."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deeptaxi import backend
+from deeptaxi.config import EnvironmentConfig, TrainConfig, read_toml, resolve
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.mdp.environment import Environment
+
+MODEL_FILE = "model.keras"
+CONFIG_FILE = "config.toml"
+CARD_FILE = "card.md"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is, and what its run folder says of it; a bare `.keras` file says nothing.
+
+    Attributes:
+        path: the `.keras` file.
+        name: what the user called it.
+        config: the configuration it was trained with, or None.
+    """
+
+    path: Path
+    name: str
+    config: TrainConfig | None
+
+    @property
+    def environment(self) -> EnvironmentConfig | None:
+        """The environment that it was trained on, if that is known."""
+        return self.config.environment if self.config else None
+
+
+def find_model(model: Path) -> ModelSource:
+    """Find the files of MODEL without loading anything.
+
+    Raises:
+        UsageError: there is no such run folder or file.
+        DeepTaxiError: the run folder is not complete.
+    """
+    if model.is_dir():
+        path = model / MODEL_FILE
+        if not path.is_file():
+            raise UsageError(f"{model} is not a run folder: it holds no {MODEL_FILE}")
+        if not (model / CONFIG_FILE).is_file():
+            raise DeepTaxiError(f"{model} is not complete: it holds no {CONFIG_FILE}; name {path} and --env instead")
+        return ModelSource(path, str(model), resolve(read_toml(model / CONFIG_FILE)))
+    if not model.exists():
+        raise UsageError(f"no model at {model}: expected a run folder or a .keras file")
+    if model.suffix != ".keras":
+        raise UsageError(f"{model} is neither a run folder nor a .keras file")
+    return ModelSource(model, str(model), None)
+
+
+def load_network(path: Path) -> Any:
+    """Load a Q-network in Keras' safe mode; unknown code is never run.
+
+    Raises:
+        DeepTaxiError: the file is damaged, or is a model of another kind.
+    """
+    backend.start()
+    import keras
+
+    from deeptaxi.network.build import sizes  # importing it registers the layers
+
+    if not zipfile.is_zipfile(path):
+        raise DeepTaxiError(f"{path} is damaged or not a .keras file: it is not a zip archive")
+    try:
+        network = keras.saving.load_model(path, compile=False, safe_mode=True)
+        sizes(network)
+    except Exception as error:  # Keras raises many kinds, by the part of the file that is wrong
+        reason = " ".join(str(error).split())[:200]
+        raise DeepTaxiError(f"{path} cannot be loaded as a Q-network of deeptaxi: {reason}") from error
+    return network
+
+
+def check_sizes(network: Any, environment: Environment, name: str) -> None:
+    """Refuse a network that was made for another environment.
+
+    Raises:
+        UsageError: its states or actions are not the environment's.
+    """
+    from deeptaxi.network.build import sizes
+
+    states, actions = sizes(network)
+    if (states, actions) != (environment.states, environment.actions):
+        raise UsageError(
+            f"{name} has {states} states and {actions} actions, "
+            f"{environment.config.id} has {environment.states} and {environment.actions}: name its own with --env"
+        )

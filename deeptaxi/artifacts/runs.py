@@ -1,0 +1,155 @@
+"""The run folder and its log.
+
+A run is `<out>/model.keras`, `config.toml` and `card.md`; its log is `<logs>/<name of out>/metrics.jsonl`. The place is
+claimed before any work is done, so that nothing is lost to a name that is taken or a disk that cannot be written.
+"""
+
+from __future__ import annotations
+
+import itertools
+import platform
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from deeptaxi.artifacts.files import check_free, make_folder, remove_if_empty, write_text, written_aside
+from deeptaxi.artifacts.models import CARD_FILE, CONFIG_FILE, MODEL_FILE
+from deeptaxi.config import TrainConfig, dump_toml
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.records import Finished, Record, to_line
+
+LOG_FILE = "metrics.jsonl"
+MODELS, LOGS = Path("models"), Path("logs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A claimed place: the run folder, its log, and which of their folders are new."""
+
+    folder: Path
+    log: Path
+    new_folders: tuple[Path, ...]
+
+    def release(self) -> None:
+        """Give the place back after a failure: remove the folders that were made for nothing."""
+        for folder in self.new_folders:
+            remove_if_empty(folder)
+
+
+def default_folder(config: TrainConfig, logs: Path, models: Path = MODELS) -> Path:
+    """Return the first free name for a run, such as ``models/taxi-v4-dueling-0``, then ``…-0-2``."""
+    environment = re.sub(r"[^a-z0-9]+", "-", Path(config.environment.id).stem.lower()).strip("-")
+    name = f"{environment}-{config.network.kind}-{config.seed}"
+    for number in itertools.count(1):
+        folder = models / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists() and not (logs / folder.name).exists():
+            return folder
+    raise AssertionError  # the loop above only ends by returning
+
+
+def claim(folder: Path, logs: Path, force: bool) -> Run:
+    """Make sure that a run can be written to `folder` and its log under `logs`, and create both.
+
+    Raises:
+        UsageError: a run or a log of that name exists, and `force` is not set.
+        DeepTaxiError: a folder cannot be written to.
+    """
+    log = logs / folder.resolve().name / LOG_FILE
+    for path in (folder / MODEL_FILE, folder / CONFIG_FILE, folder / CARD_FILE, log):
+        check_free(path, force, replaceable=path.is_file())
+    new = tuple(path for path in (folder, log.parent) if make_folder(path))
+    return Run(folder, log, new)
+
+
+class Log:
+    """Appends records to the log, a line each, as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Log:
+        """Open the log, empty."""
+        try:
+            self._file = self._path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise DeepTaxiError(f"cannot write {self._path}: {error.strerror}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the log."""
+        if self._file:
+            self._file.close()
+
+    def write(self, record: Record) -> None:
+        """Write one record and hand it to the operating system, so that a crash loses no line."""
+        if self._file:
+            self._file.write(to_line(record) + "\n")
+            self._file.flush()
+
+
+def save_run(run: Run, network: Any, config: TrainConfig, finished: Finished) -> None:
+    """Write model, configuration and card, each aside first; the card, which names the digest, comes last."""
+    with written_aside(run.folder / MODEL_FILE) as aside:
+        network.save(aside)
+    facts = {"log": str(run.log), "weights_digest": finished.weights_digest, "deeptaxi": metadata.version("deeptaxi")}
+    write_text(run.folder / CONFIG_FILE, dump_toml(config, facts))
+    write_text(run.folder / CARD_FILE, card(run, config, finished))
+
+
+def card(run: Run, config: TrainConfig, finished: Finished) -> str:
+    """Return the model card: what it is, how good it is, how it was made and how to make it again."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("deeptaxi", "keras", "gymnasium", "numpy"))
+    rows = {
+        "Environment": f"`{config.environment.id}` {dict(config.environment.kwargs) or ''}".strip(),
+        "Network": describe_network(config),
+        "Verdict": describe_verdict(finished.exact, finished.exact_unavailable),
+        "Training": f"{finished.updates:,} updates, {finished.environment_steps:,} environment steps, "
+        f"{finished.train_seconds:.1f} s; stopped: {finished.stopped}; weights of update {finished.best_update:,}",
+        "Seed": str(config.seed),
+        "Weights digest": f"`{finished.weights_digest}`",
+        "Log": f"`{run.log}`",
+        "Versions": f"{versions}, Python {platform.python_version()}, {platform.machine()}",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return f"""# {run.folder.resolve().name}
+
+A Q-network on `{config.environment.id}`, trained with deeptaxi.
+
+| | |
+|---|---|
+{table}
+
+To train it again, to the same digest on the same machine and versions:
+
+    deeptaxi train --config {shlex.quote(str(run.folder / CONFIG_FILE))}
+
+To judge it:
+
+    deeptaxi evaluate {shlex.quote(str(run.folder))}
+"""
+
+
+def describe_network(config: TrainConfig) -> str:
+    """Return the network in a few words, such as ``dueling, hidden 128``."""
+    hidden = ", hidden " + " × ".join(map(str, config.network.hidden)) if config.network.hidden else ""
+    return config.network.kind + hidden
+
+
+def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -> str:
+    """Return the exact verdict in one sentence."""
+    if exact is None:
+        return f"no exact verdict: {unavailable}"
+    optimal = "optimal" if exact["optimal"] else "not optimal"
+    return (
+        f"{optimal}: {exact['optimal_start_states']} of {exact['start_states']} start states; "
+        f"return {exact['return']:.4f} of {exact['optimal_return']:.4f}, "
+        f"value {exact['value']:.4f} of {exact['optimal_value']:.4f} at discount {exact['discount']}"
+    )

@@ -1,0 +1,1 @@
+"""The door: the command line, one file a command."""

@@ -1,0 +1,117 @@
+"""``deeptaxi evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deeptaxi.cli import options
+
+
+@click.command("evaluate")
+@click.argument("model", type=options.PATH)
+@click.option("--env", help="Environment to judge on.  [default: the run's own]")
+@options.env_arg_option
+@options.time_limit_option
+@options.objective_discount_option
+@click.option("--episodes", type=click.IntRange(0), default=1000, show_default=True, help="Episodes to play as well.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the episodes.")
+@options.trust_option
+@options.json_option
+@options.shared
+def command(
+    model: Path,
+    env: str | None,
+    env_args: dict[str, Any],
+    time_limit: int | None,
+    objective_discount: float | None,
+    episodes: int,
+    seed: int,
+    trust_env: bool,
+    as_json: bool,
+) -> None:
+    r"""Judge MODEL, a run folder or a .keras file: exactly where a transition table exists, and by episodes.
+
+    \b
+    Optimal      every start state's discounted value is the optimum
+    Return       undiscounted sum of rewards, within the time limit
+    Gap          how much the best possible return or value is above the agent's
+    """
+    from deeptaxi.artifacts.models import check_sizes, find_model, load_network
+    from deeptaxi.evaluation import exact
+    from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.records import to_json
+
+    source = find_model(model)
+    place = environment_of(source, env, env_args, time_limit)
+    environment = open_environment(place, trust_module=trust_env or env is not None)
+    network = load_network(source.path)
+    check_sizes(network, environment, source.name)
+
+    from deeptaxi.network.build import tabulate
+
+    q_values = tabulate(network)
+    policy = exact.policy_of(q_values, environment.table.action_mask if environment.table else None)
+    summary = {
+        "model": source.name,
+        "environment": environment.describe(),
+        "exact": exact_verdict(source, environment, q_values, objective_discount),
+        "exact_unavailable": environment.table_missing,
+        "episodes": played(environment, policy, episodes, seed) if episodes else None,
+    }
+    if as_json:
+        click.echo(to_json(summary, indent=2))
+        return
+    from deeptaxi.presentation import console, verdict
+
+    title = f"{source.name} on {place.id}"
+    console.out().print(verdict.verdict_table(title, summary["exact"], environment.table_missing, summary["episodes"]))
+
+
+def environment_of(source: Any, env: str | None, env_args: dict[str, Any], time_limit: int | None) -> Any:
+    """Return the environment to judge on: the one that is named, else the run's, with what is changed of it.
+
+    Raises:
+        UsageError: neither is known.
+    """
+    import dataclasses
+
+    from deeptaxi.errors import UsageError
+
+    if env is not None:
+        return options.environment_config(env, env_args, time_limit)
+    if source.environment is None:
+        raise UsageError(f"{source.name} does not say what it was trained on: name it with --env")
+    changes: dict[str, Any] = {"kwargs": {**source.environment.kwargs, **env_args}}
+    if time_limit:
+        changes["time_limit"] = time_limit
+    return dataclasses.replace(source.environment, **changes)
+
+
+def exact_verdict(source: Any, environment: Any, q_values: Any, discount: float | None) -> dict[str, Any] | None:
+    """Return the exact verdict, or None where there is no true table."""
+    if environment.table is None:
+        return None
+    from deeptaxi.config import JudgementConfig
+    from deeptaxi.evaluation import exact
+
+    judgement = source.config.judgement if source.config else JudgementConfig()
+    target = exact.reference(
+        environment.table,
+        environment.horizon,
+        judgement.objective_discount if discount is None else discount,
+        source.config.discount if source.config else None,
+        q_values > float("-inf"),
+    )
+    return exact.judge(target, q_values, environment.start_resets).to_dict()
+
+
+def played(environment: Any, policy: Any, count: int, seed: int) -> dict[str, Any]:
+    """Play episodes, showing that something happens."""
+    from deeptaxi.evaluation.episodes import play
+    from deeptaxi.presentation.console import err
+
+    with err().status(f"playing {count:,} episodes …"):
+        return play(environment, policy, count, seed).to_dict()

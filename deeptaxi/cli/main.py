@@ -1,0 +1,107 @@
+"""The command group: finds commands when asked for, and turns every failure into one line and an exit code.
+
+Nothing here or at the top of a command's file imports Gymnasium, Keras or TensorFlow: help and usage errors answer
+at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from deeptaxi.errors import DeepTaxiError, nearest
+
+COMMANDS = {
+    "train": "Train a Q-network and keep it, with the exact verdict on it.",
+    "evaluate": "Judge a model: exactly where a transition table exists, and by episodes.",
+    "export": "Write a model in a form that others use.",
+    "solve": "Compute the exact optimum of an environment, without learning.",
+    "envs": "List what can be trained.",
+}
+
+
+class Cli(click.Group):
+    """A group whose commands live in modules of the same name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order in which they are met."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"deeptaxi.cli.{cmd_name}").command
+        command.short_help = COMMANDS[cmd_name]
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Name the nearest command where there is none of that name."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            near = nearest(args[0], COMMANDS) or f"; commands: {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command '{args[0]}'{near}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:  # type: ignore[override]
+        """Run a command line and exit; what goes wrong is one line on standard error."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        extra["standalone_mode"] = False
+        try:
+            result = super().main(arguments, *rest, **extra)
+            sys.stdout.flush()
+        except click.exceptions.Exit as end:
+            sys.exit(end.exit_code)
+        except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except BaseException as error:  # the last door: whatever it is becomes one line
+            if "--debug" in arguments and not isinstance(error, SystemExit):
+                traceback.print_exc()
+            fail(error)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def fail(error: BaseException) -> NoReturn:
+    """Say in one line what went wrong, and exit with the code that goes with it."""
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, click.UsageError):
+        where = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
+        line, code = error.format_message() + where, 2
+    elif isinstance(error, click.ClickException):
+        line, code = error.format_message(), error.exit_code
+    elif isinstance(error, DeepTaxiError):
+        line, code = str(error), error.exit_code
+    elif isinstance(error, click.Abort | KeyboardInterrupt):
+        line, code = "interrupted; nothing was kept", 130
+    elif isinstance(error, MemoryError):
+        line, code = f"not enough memory: {error}", 1
+    else:
+        line, code = f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1
+    print("Error:", " ".join(line.split()), file=sys.stderr)  # noqa: T201  # rich is not needed for one plain line
+    sys.exit(code)
+
+
+@click.command(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="deeptaxi", message="%(prog)s %(version)s")
+def cli() -> None:
+    r"""Train Keras Q-networks on small environments, and prove how good they are.
+
+    \b
+    deeptaxi train Taxi-v4               train an agent; it ends with the exact verdict
+    deeptaxi evaluate models/RUN         judge it again, and play episodes
+    deeptaxi export models/RUN --format savedmodel
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    cli.main(prog_name="deeptaxi")

@@ -1,0 +1,171 @@
+"""Options that several commands share, and the options of a training, which are made from its configuration."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+import click
+
+from deeptaxi.config import EnvironmentConfig, settings
+from deeptaxi.errors import UsageError
+
+Function = Callable[..., Any]
+PATH = click.Path(path_type=Path)
+
+
+def parse_value(text: str) -> Any:
+    """Read a TOML literal, otherwise keep the plain text: ``true``, ``0.3``, ``8x8``."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def environment_arguments(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """Turn KEY=VALUE texts into keyword arguments."""
+    pairs = [value.partition("=") for value in values]
+    for key, equals, _ in pairs:
+        if not equals or not key.isidentifier():
+            raise click.BadParameter(f"expected KEY=VALUE, received '{key}{equals}'")
+    return {key: parse_value(value) for key, _, value in pairs}
+
+
+def shared(function: Function) -> Function:
+    """Add ``--debug``, which the group reads off the command line."""
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(function)
+
+
+def json_option(function: Function) -> Function:
+    """Add ``--json``."""
+    help_text = "Print one JSON document on standard output, and nothing else."
+    return click.option("--json", "as_json", is_flag=True, help=help_text)(function)
+
+
+def env_arg_option(function: Function) -> Function:
+    """Add ``--env-arg``."""
+    return click.option(
+        "--env-arg",
+        "env_args",
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=environment_arguments,
+        help="Argument for gymnasium.make, a TOML literal or plain text (repeatable).",
+    )(function)
+
+
+def time_limit_option(function: Function) -> Function:
+    """Add ``--time-limit``."""
+    return click.option("--time-limit", type=click.IntRange(1), help="Steps before an episode is cut.")(function)
+
+
+def objective_discount_option(function: Function) -> Function:
+    """Add ``--objective-discount``."""
+    return click.option(
+        "--objective-discount",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Discount of the value that decides what is optimal.  [default: the run's own, else 0.99]",
+    )(function)
+
+
+def trust_option(function: Function) -> Function:
+    """Add ``--trust-env``."""
+    help_text = "Import the environment module that a file names; it is code."
+    return click.option("--trust-env", is_flag=True, help=help_text)(function)
+
+
+def force_option(function: Function) -> Function:
+    """Add ``--force``."""
+    return click.option("--force", is_flag=True, help="Overwrite what is there.")(function)
+
+
+class Sizes(click.ParamType):
+    """Sizes of layers, such as ``128,64``."""
+
+    name = "N,N,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """Split at commas."""
+        if isinstance(value, list):
+            return value
+        try:
+            return [int(part) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"expected whole numbers such as 128,64, received '{value}'", param, ctx)
+
+
+def option_type(hint: Any, choices: tuple[str, ...]) -> Any:
+    """Return the click type of a setting."""
+    if choices:
+        return click.Choice(choices)
+    if isinstance(hint, UnionType):
+        hint = get_args(hint)[0]
+    return Sizes() if get_origin(hint) is tuple else hint
+
+
+def training_options(function: Function) -> Function:
+    """Add an option for every setting of `TrainConfig` that has one; its name is the setting's path."""
+    for path, item, hint in reversed(list(settings())):
+        name = item.metadata["option"]
+        if name is None:
+            continue
+        check = item.metadata["check"]
+        kwargs: dict[str, Any] = {} if hint is bool else {"type": option_type(hint, check.choices if check else ())}
+        section = path[0] if len(path) > 1 else "training"
+        function = click.option(
+            name,
+            "__".join(path),
+            default=None,
+            help=item.metadata["help"],
+            cls=SectionOption,
+            section=section,
+            **kwargs,
+        )(function)
+    return function
+
+
+class SectionOption(click.Option):
+    """An option that help lists under the heading of its section."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class SectionedCommand(click.Command):
+    """A command whose help groups its options by section."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, those without section first."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                title = parameter.section.capitalize() if isinstance(parameter, SectionOption) else "Options"
+                groups.setdefault(title, []).append(record)
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def given_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given on the command line, nested as in the TOML."""
+    nested: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is not None:
+            *sections, key = name.split("__")
+            place = nested
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[key] = value
+    return nested
+
+
+def environment_config(name: str, arguments: dict[str, Any], time_limit: int | None) -> EnvironmentConfig:
+    """Return the environment that the command line names."""
+    if not name:
+        raise UsageError("name an environment: a Gymnasium id, module:Id, or the path of a .npz transition table")
+    return EnvironmentConfig(name, arguments, time_limit)

@@ -1,0 +1,185 @@
+"""``deeptaxi train``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from deeptaxi.cli import options
+
+
+@click.command("train", cls=options.SectionedCommand)
+@click.argument("env", required=False)
+@options.env_arg_option
+@click.option(
+    "--config", "config_file", type=options.PATH, metavar="FILE", help="TOML file of settings, such as a run's."
+)
+@click.option("--q-table", is_flag=True, help="No hidden layer, no bias: the weights are the Q table.")
+@click.option("--out", type=options.PATH, metavar="FOLDER", help="Run folder.  [default: a free name in models/]")
+@click.option(
+    "--logs", type=options.PATH, metavar="FOLDER", default=Path("logs"), help="Where logs go.  [default: logs]"
+)
+@options.force_option
+@options.trust_option
+@options.json_option
+@options.shared
+@options.training_options
+def command(
+    env: str | None,
+    env_args: dict[str, Any],
+    config_file: Path | None,
+    q_table: bool,
+    out: Path | None,
+    logs: Path,
+    force: bool,
+    trust_env: bool,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Train a Q-network on ENV and keep it, with the exact verdict on it.
+
+    ENV is a Gymnasium id (Taxi-v4), module:Id for an environment of your own, or a .npz transition table.
+    Settings come from the preset that fits, then --config, then the options below.
+    """
+    values = user_values(env, env_args, config_file, q_table, given)
+    from deeptaxi.artifacts import runs
+    from deeptaxi.config import EnvironmentConfig, from_mapping, resolve
+    from deeptaxi.mdp.environment import open_environment
+
+    resolve(values)  # wrong settings are told before the environment is opened
+    requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
+    environment = open_environment(requested, trust_module=trust_env or env is not None)
+    config = resolve(values, problem_settings(environment))
+    run = runs.claim(out or runs.default_folder(config, logs), logs, force)
+    try:
+        finished, signal_number = train_and_save(config, environment, run)
+    except BaseException:
+        run.release()
+        raise
+    report(config, environment, run, finished, as_json)
+    return 128 + signal_number if signal_number else 0
+
+
+def user_values(
+    env: str | None, env_args: dict[str, Any], config_file: Path | None, q_table: bool, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the user asked for: the file, and over it the command line.
+
+    Raises:
+        UsageError: the options exclude each other, or the file cannot be read.
+    """
+    from deeptaxi.config import merge, read_toml
+    from deeptaxi.errors import UsageError
+
+    if q_table and (given["network__hidden"] is not None or given["network__dueling"]):
+        raise UsageError("--q-table has neither hidden layers nor a head: leave out --hidden and --dueling")
+    values = read_toml(config_file) if config_file else {}
+    if env is not None and values.get("environment", {}).get("id", env) != env:
+        values["environment"] = {}
+    asked = options.given_settings(given)
+    if q_table:
+        asked["network"] = {**asked.get("network", {}), "hidden": [], "dueling": False}
+    place = {key: value for key, value in (("id", env), ("kwargs", env_args)) if value}
+    return merge(values, merge(asked, {"environment": {**asked.get("environment", {}), **place}}))
+
+
+def problem_settings(environment: Any) -> dict[str, Any]:
+    """Return the settings that a transition table itself asks for: its discount and its action mask."""
+    table = environment.table
+    asked: dict[str, Any] = {}
+    if table is not None and table.discount is not None:
+        asked["discount"] = table.discount
+        if table.discount < 1:
+            asked["judgement"] = {"objective_discount": table.discount}
+    if table is not None and table.action_mask is not None:
+        asked["exploration"] = {"action_mask": True}
+    return asked
+
+
+def train_and_save(config: Any, environment: Any, run: Any) -> tuple[Any, int]:
+    """Train, show and log the records, save the run; return the last record and the signal that ended it, or 0."""
+    from deeptaxi import backend, records
+    from deeptaxi.artifacts import runs
+    from deeptaxi.presentation.console import err
+    from deeptaxi.presentation.progress import TrainingProgress
+
+    console = err()
+    with console.status("starting Keras …"):
+        backend.start()
+        from deeptaxi.learning.training import train
+    finished: Any = None
+    with stop_signals() as received, runs.Log(run.log) as log, TrainingProgress(console, config.updates) as progress:
+        training: Generator[records.Record, None, Any] = train(config, environment, stop=lambda: bool(received()))
+        while True:
+            try:
+                record = next(training)
+            except StopIteration as end:
+                network = end.value
+                break
+            log.write(record)
+            progress.show(record)
+            finished = record
+        runs.save_run(run, network, config, finished)
+    if received():
+        again = f"deeptaxi train --config {run.folder / 'config.toml'}"
+        console.print(f"Interrupted after {finished.updates:,} updates; the best weights are kept.", soft_wrap=True)
+        console.print(f"The whole training again: {again}", soft_wrap=True)
+    return finished, received()
+
+
+@contextmanager
+def stop_signals() -> Generator[Callable[[], int]]:
+    """Note the first Ctrl-C or SIGTERM instead of dying of it; a second Ctrl-C interrupts at once."""
+    noted: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if noted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: noted[0] if noted else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def report(config: Any, environment: Any, run: Any, finished: Any, as_json: bool) -> None:
+    """Print what came out."""
+    from deeptaxi.artifacts.models import MODEL_FILE
+    from deeptaxi.config import to_mapping
+    from deeptaxi.presentation import console, verdict
+    from deeptaxi.records import to_json
+
+    summary = {
+        "run": str(run.folder),
+        "model": str(run.folder / MODEL_FILE),
+        "log": str(run.log),
+        "environment": environment.describe(),
+        "loop": config.loop,
+        "network": {"kind": config.network.kind, **to_mapping(config.network)},
+        "encoding": "joint",
+        "seed": config.seed,
+        "updates": finished.updates,
+        "best_update": finished.best_update,
+        "environment_steps": finished.environment_steps,
+        "train_seconds": finished.train_seconds,
+        "compile_seconds": finished.compile_seconds,
+        "stopped": finished.stopped,
+        "weights_digest": finished.weights_digest,
+        "exact": finished.exact,
+        "exact_unavailable": finished.exact_unavailable,
+    }
+    if as_json:
+        click.echo(to_json(summary, indent=2))
+        return
+    console.out().print(
+        verdict.training_table(f"{environment.config.id}, {config.network.kind}, seed {config.seed}", summary)
+    )

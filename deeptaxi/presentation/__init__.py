@@ -1,0 +1,1 @@
+"""What is seen: tables, progress and charts. Reads records and verdicts, computes nothing."""

@@ -1,0 +1,50 @@
+"""Where things are shown: results on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def out() -> Console:
+    """Return the console for results. In a pipe, nothing is cut for a screen that is not there."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
+def err() -> Console:
+    """Return the console for progress and remarks."""
+    return Console(stderr=True, highlight=False)
+
+
+def facts(title: str, rows: dict[str, str]) -> Table:
+    """Return a table of two columns: what, and how much."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0)
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number for people; a dash where there is none."""
+    if value is None:
+        return "–"
+    text = f"{value:,.{digits}f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def columns(title: str | None, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Table:
+    """Return a table with a header; numbers are set to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for index, name in enumerate(names):
+        numeric = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", header_style="dim", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*(item if isinstance(item, str) else number(item) for item in row))
+    return table
