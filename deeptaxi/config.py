@@ -139,8 +139,8 @@ class OptimizerConfig(Checked):
 class ExplorationConfig(Checked):
     """ε-greedy: ε falls linearly from `start` to `end` over the first `fraction` of the updates."""
 
-    start: float = setting(1.0, "ε at the first update", FRACTION, "--epsilon-start")
-    end: float = setting(0.5, "ε at the end of its decline", FRACTION, "--epsilon-end")
+    start: float = setting(1.0, "chance of a random action (ε) at first", FRACTION, "--epsilon-start")
+    end: float = setting(0.5, "chance of a random action (ε) in the end", FRACTION, "--epsilon-end")
     fraction: float = setting(0.5, "share of the updates over which ε falls", RATE, "--epsilon-fraction")
     action_mask: bool = setting(
         False, "never take an action that the environment's mask excludes", None, "--action-mask/--no-action-mask"
@@ -193,7 +193,7 @@ class TrainConfig(Checked):
     seed: int = setting(0, "the seed that rules all randomness", NOT_NEGATIVE, "--seed")
     loop: str = setting("gymnasium", "how environment, replay and updates are driven", one_of(LOOPS), "--loop")
     updates: int = setting(20_000, "optimiser steps in all", POSITIVE, "--updates")
-    discount: float = setting(0.97, "discount of the td_target", FRACTION, "--discount")
+    discount: float = setting(0.99, "discount of the td_target", FRACTION, "--discount")
     network: NetworkConfig = field(default_factory=NetworkConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)

@@ -66,14 +66,14 @@ def check_free(path: Path, force: bool, replaceable: bool = True) -> None:
         raise UsageError(f"{path} exists and is something else, so --force does not replace it; choose another --out")
 
 
-def make_folder(path: Path) -> bool:
-    """Create a folder that can be written to; return whether it is new.
+def make_folder(path: Path) -> list[Path]:
+    """Create a folder that can be written to; return the folders that are new, the innermost first.
 
     Raises:
         DeepTaxiError: it cannot be created or written to.
         UsageError: a file stands in its place.
     """
-    new = not path.exists()
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

@@ -29,14 +29,16 @@ MODELS, LOGS = Path("models"), Path("logs")
 
 @dataclass(frozen=True)
 class Run:
-    """A claimed place: the run folder, its log, and which of their folders are new."""
+    """A claimed place: the run folder, its log, and which folders were made for them."""
 
     folder: Path
     log: Path
     new_folders: tuple[Path, ...]
 
     def release(self) -> None:
-        """Give the place back after a failure: remove the folders that were made for nothing."""
+        """Give the place back after a failure: remove what was made for nothing. A log with records stays."""
+        if self.log.is_file() and self.log.stat().st_size == 0:
+            self.log.unlink()
         for folder in self.new_folders:
             remove_if_empty(folder)
 
@@ -62,8 +64,7 @@ def claim(folder: Path, logs: Path, force: bool) -> Run:
     log = logs / folder.resolve().name / LOG_FILE
     for path in (folder / MODEL_FILE, folder / CONFIG_FILE, folder / CARD_FILE, log):
         check_free(path, force, replaceable=path.is_file())
-    new = tuple(path for path in (folder, log.parent) if make_folder(path))
-    return Run(folder, log, new)
+    return Run(folder, log, (*make_folder(folder), *make_folder(log.parent)))
 
 
 class Log:

@@ -32,7 +32,7 @@ def command(
     trust_env: bool,
     as_json: bool,
 ) -> None:
-    r"""Judge MODEL, a run folder or a .keras file: exactly where a transition table exists, and by episodes.
+    """Judge MODEL, a run folder or a .keras file: exactly where a transition table exists, and by episodes.
 
     \b
     Optimal      every start state's discounted value is the optimum

@@ -22,7 +22,7 @@ ENDINGS = {"keras": ".keras", "savedmodel": "-savedmodel", "csv": ".csv", "npz":
 @options.json_option
 @options.shared
 def command(model: Path, form: str, out: Path | None, force: bool, as_json: bool) -> None:
-    r"""Write MODEL, a run folder or a .keras file, in a form that others use.
+    """Write MODEL, a run folder or a .keras file, in a form that others use.
 
     \b
     keras        the Keras model file

@@ -90,10 +90,10 @@ def fail(error: BaseException) -> NoReturn:
     sys.exit(code)
 
 
-@click.command(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("deeptaxi", cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="deeptaxi", message="%(prog)s %(version)s")
 def cli() -> None:
-    r"""Train Keras Q-networks on small environments, and prove how good they are.
+    """Train Keras Q-networks on small environments, and prove how good they are.
 
     \b
     deeptaxi train Taxi-v4               train an agent; it ends with the exact verdict

@@ -119,12 +119,17 @@ def training_options(function: Function) -> Function:
             name,
             "__".join(path),
             default=None,
-            help=item.metadata["help"],
+            help=sentence(item.metadata["help"]),
             cls=SectionOption,
             section=section,
             **kwargs,
         )(function)
     return function
+
+
+def sentence(text: str) -> str:
+    """Return a help text as the other options write theirs."""
+    return text[0].upper() + text[1:] + "."
 
 
 class SectionOption(click.Option):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,12 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment, known_mask
+
+
+def shows_mask(environment: Environment) -> bool:
+    """Whether the environment gives ``info["action_mask"]`` when it is reset."""
+    with closing(environment.make()) as env:
+        return "action_mask" in env.reset(seed=0)[1]
 
 
 class MaskBook:
@@ -25,11 +32,13 @@ class MaskBook:
     def __init__(self, environment: Environment, active: bool) -> None:
         self._active = active
         self._known = known_mask(environment) if active else None
+        self._name = environment.config.id
+        if active and self._known is None and not shows_mask(environment):
+            raise UsageError(f"--action-mask: {self._name} gives no info['action_mask']")
         shape = (environment.states, environment.actions)
         self._allowed = np.ones(shape, np.bool_) if self._known is None else self._known
         self._seen = np.full(environment.states, self._known is not None)
         self._all = np.ones((0, environment.actions), np.bool_)
-        self._name = environment.config.id
 
     @property
     def allowed(self) -> NDArray[np.bool_] | None:
@@ -48,13 +57,13 @@ class MaskBook:
         """Enter what a vector environment's `info` says of `states` `[N]`.
 
         Raises:
-            UsageError: there is no mask in it.
-            DeepTaxiError: it contradicts what was seen before: the mask is no function of the state.
+            DeepTaxiError: it has no mask, or one that contradicts what was seen before, so the mask is no function of
+                the state.
         """
         if not self._active or self._known is not None:
             return
         if "action_mask" not in info:
-            raise UsageError(f"--action-mask: {self._name} gives no info['action_mask']")
+            raise DeepTaxiError(f"--action-mask: {self._name} gives info['action_mask'] at times only")
         given = np.asarray(info["action_mask"], np.bool_)
         present = np.asarray(info.get("_action_mask", np.ones(len(states), np.bool_)))
         given = given | ~given.any(axis=1, keepdims=True)

@@ -259,7 +259,7 @@ def load(path: Path) -> TransitionTable:
         TableError: the file is damaged, lacks an array, has an unknown one, or is not a decision process.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise TableError(f"{path} is a single array, not an .npz of {', '.join(ARRAYS)}")
             values = {name: archive[name] for name in archive.files}
@@ -274,7 +274,8 @@ def load(path: Path) -> TransitionTable:
         if name not in ARRAYS + OPTIONAL:
             raise TableError(f"{path} holds an unknown array '{name}'{nearest(name, ARRAYS + OPTIONAL)}")
     try:
-        return from_arrays(*(values.pop(name) for name in ARRAYS), **read_optional(values))
+        arrays = [values.pop(name) for name in ARRAYS]
+        return from_arrays(*arrays, **read_optional(values))
     except TableError as error:
         raise TableError(f"{path}: {error}") from None
 

@@ -1,0 +1,40 @@
+# Everyday commands. `make setup` first; PYTHON picks the interpreter.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: help setup test quick lint format figures picture ci clean
+
+help: ## list these commands
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## a virtual environment with all that developing needs
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e '.[dev]'
+
+test: ## the whole test suite
+	$(BIN)/pytest
+
+quick: ## the tests that take less than a second or two each
+	$(BIN)/pytest -m 'not slow'
+
+lint: ## format, lint, types, floors
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: ## set the code in form
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+figures: ## measure what the README quotes (about five minutes)
+	taskset -c 0 $(BIN)/python -m benchmarks.figures
+
+picture: ## draw the README's picture
+	$(BIN)/python docs/picture.py
+
+ci: ## what decides whether a change lands
+	bash .ci/run
+
+clean: ## remove what was made, runs and logs excepted
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

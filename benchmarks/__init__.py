@@ -1,0 +1,1 @@
+"""Scripts that measure deeptaxi through its command line and print tables."""

@@ -1,0 +1,68 @@
+"""Write `commands.md` from the commands themselves: ``python docs/reference.py``. A test keeps the two equal."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import click
+
+from deeptaxi.cli.main import COMMANDS, cli
+from deeptaxi.cli.options import SectionOption
+from deeptaxi.config import settings
+
+SETTINGS = {"__".join(path): (path, item) for path, item, _ in settings()}
+
+HEAD = """# Commands
+
+<!-- Written by `python docs/reference.py`; edit the help texts in the code instead. -->
+
+`deeptaxi --help` and `deeptaxi COMMAND --help` say the same. Exit codes: 0 done, 1 failure, 2 wrong use,
+130 Ctrl-C, 143 SIGTERM. Errors are one line on standard error; `--debug` adds the traceback.
+
+Completion: `eval "$(_DEEPTAXI_COMPLETE=bash_source deeptaxi)"` in `~/.bashrc` (`zsh_source`, `fish_source` likewise).
+"""
+
+
+def text_of(help_text: str) -> str:
+    """Return a help text as Markdown: click's marker for kept lines becomes a code block."""
+    blocks = inspect.cleandoc(help_text).split("\n\n")
+    return "\n\n".join("```text\n" + block[2:] + "\n```" if block.startswith("\b\n") else block for block in blocks)
+
+
+def option_cells(option: click.Option) -> list[str]:
+    """Return names and description of an option, and its TOML key and default if it is a setting."""
+    names = " / ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
+    text = option.help or ""
+    if isinstance(option.type, click.Choice):
+        text += " One of " + ", ".join(f"`{choice}`" for choice in option.type.choices) + "."
+    if not isinstance(option, SectionOption):
+        return [names, text, "", ""]
+    path, item = SETTINGS[option.name or ""]
+    default = ",".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
+    shown = "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    return [names, text, f"`{'.'.join(path)}`", shown]
+
+
+def command_part(name: str) -> str:
+    """Return the section of one command."""
+    group = click.Context(cli, info_name="deeptaxi")
+    command = cli.get_command(group, name)
+    if command is None or command.help is None:
+        raise LookupError(name)
+    context = click.Context(command, info_name=name, parent=group)
+    usage = command.get_usage(context).removeprefix("Usage: ")
+    rows = [option_cells(option) for option in command.params if isinstance(option, click.Option)]
+    width = 4 if any(row[2] for row in rows) else 2
+    head = ["option", "", "TOML key", "default, before presets"][:width]
+    lines = [f"| {' | '.join(row[:width])} |" for row in (head, ["---"] * width, *rows)]
+    return f"## `deeptaxi {name}`\n\n    {usage}\n\n{text_of(command.help)}\n\n" + "\n".join(lines) + "\n"
+
+
+def render() -> str:
+    """Return the whole page."""
+    return "\n".join([HEAD, *(command_part(name) for name in COMMANDS)])
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("commands.md").write_text(render(), encoding="utf-8")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deeptaxi.cli.main import COMMANDS, cli
+from tests.cli.conftest import refused, run
+
+ROOT = Path(__file__).parents[2]
+COMMAND_OPTIONS = [(name, option) for name in COMMANDS for option in cli.get_command(None, name).params]  # type: ignore[arg-type, union-attr]
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["train", "--help"], ["evaluate", "--help"], ["train", "--sed", "1"], ["tran"]]
+)
+def test_help_and_usage_errors_answer_without_the_heavy_imports(words: list[str]) -> None:
+    code = f"""
+import sys
+from deeptaxi.cli.main import cli
+try:
+    cli.main({words!r}, prog_name="deeptaxi")
+finally:
+    heavy = {{"tensorflow", "keras", "jax", "gymnasium", "numpy"}} & set(sys.modules)
+    assert not heavy, heavy
+"""
+    done = python(code)
+    assert "AssertionError" not in done.stderr
+    assert done.returncode in (0, 2)
+
+
+def test_solve_and_envs_never_import_keras() -> None:
+    code = """
+import sys
+from deeptaxi.cli.main import cli
+for words in (["solve", "FrozenLake-v1"], ["envs", "FrozenLake-v1"]):
+    try:
+        cli.main(words, prog_name="deeptaxi")
+    except SystemExit as end:
+        assert end.code == 0, end.code
+assert not {"tensorflow", "keras", "jax"} & set(sys.modules)
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_and_every_option_has_help() -> None:
+    for name, option in COMMAND_OPTIONS:
+        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        assert command is not None
+        assert command.help
+        assert option.param_type_name == "argument" or option.help, f"{name} {option.name}"  # type: ignore[attr-defined]
+
+
+def test_the_docs_are_those_of_these_commands() -> None:
+    # `python docs/reference.py` writes them anew.
+    page = runpy.run_path(str(ROOT / "docs" / "reference.py"))["render"]()
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == page
+    for name, option in COMMAND_OPTIONS:
+        assert f"## `deeptaxi {name}`" in page
+        assert all(f"`{word}`" in page for word in option.opts if word.startswith("-")), f"{name} {option.name}"
+
+
+def test_the_readme_names_every_command() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"deeptaxi {name}" in text
+
+
+def test_an_unknown_command_names_the_nearest() -> None:
+    refused(run("evalute"), 2, "no command 'evalute'", "did you mean 'evaluate'?")
+
+
+def test_an_unknown_option_names_the_command_whose_help_lists_them() -> None:
+    refused(run("train", "Taxi-v4", "--sed", "1"), 2, "--seed", "deeptaxi train --help")
+
+
+def test_no_arguments_at_all_shows_the_help() -> None:
+    assert "Commands:" in run().output
+
+
+def test_debug_shows_the_traceback_and_without_it_there_is_none() -> None:
+    quiet, loud = run("solve", "Taxi-v3"), run("solve", "Taxi-v3", "--debug")
+    assert "Traceback" not in quiet.stderr
+    assert "Traceback" in loud.stderr
+    assert quiet.exit_code == loud.exit_code == 2
+
+
+def test_a_closed_pipe_is_no_error_message() -> None:
+    command = f"{sys.executable} -m deeptaxi solve Taxi-v4 --json | head -c 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)  # noqa: S607
+    assert done.stdout == "{"
+    assert done.stderr == ""
+
+
+def test_json_is_the_only_thing_on_standard_output() -> None:
+    assert json.loads(run("solve", "CliffWalking-v1", "--json").stdout)["optimal_return"] == -13

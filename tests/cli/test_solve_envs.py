@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import refused, run
+
+OPTIMA = [
+    ("Taxi-v4", [], 7.9300),
+    ("Taxi-v4", ["--env-arg", "is_rainy=true"], 3.9546),
+    ("FrozenLake-v1", [], 0.7442),
+    ("FrozenLake8x8-v1", [], 0.9132),
+    ("CliffWalking-v1", [], -13.0),
+    ("CliffWalkingSlippery-v1", [], -64.7092),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "optimum"), OPTIMA)
+def test_solve_reproduces_the_known_optima(name: str, arguments: list[str], optimum: float) -> None:
+    solution = json.loads(run("solve", name, *arguments, "--json").stdout)
+    assert solution["optimal_return"] == pytest.approx(optimum, abs=1e-4)
+    assert solution["return_bound"] < 1e-6
+    assert solution["value_bound"] < 1e-6
+    assert len(solution["policy"]) == solution["environment"]["states"]
+
+
+def test_solve_shows_the_optimum_to_people() -> None:
+    assert "Optimal return  7.93 in 200 steps" in run("solve", "Taxi-v4").stdout
+
+
+def test_solve_takes_another_time_limit_and_discount() -> None:
+    # Three steps are too few for any of CliffWalking's thirteen: each costs 1.
+    solution = json.loads(
+        run("solve", "CliffWalking-v1", "--time-limit", 3, "--objective-discount", 0.5, "--json").stdout
+    )
+    assert solution["optimal_return"] == -3
+    assert solution["discount"] == 0.5
+    assert solution["optimal_value"] == pytest.approx(-(1 - 0.5**13) / 0.5)
+
+
+@pytest.mark.parametrize("ending", ["csv", "npz", "json"])
+def test_solve_writes_the_table_once(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"q.{ending}"
+    assert run("solve", "FrozenLake-v1", "--out", path).exit_code == 0
+    before = path.read_bytes()
+    refused(run("solve", "FrozenLake-v1", "--out", path), 2, "exists", "--force")
+    assert path.read_bytes() == before
+    assert run("solve", "FrozenLake-v1", "--out", path, "--force").exit_code == 0
+
+
+def test_the_csv_of_solve_holds_q_and_the_policy(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    run("solve", "CliffWalking-v1", "--out", path)
+    rows = np.loadtxt(path, delimiter=",", skiprows=1)
+    assert rows.shape == (48, 1 + 4 + 1)
+    assert (rows[:, 5] == rows[:, 1:5].argmax(axis=1)).all()
+
+
+def test_solve_refuses_what_has_no_true_table() -> None:
+    refused(run("solve", "Blackjack-v1"), 2, "no true table")
+    refused(run("solve", "Taxi-v4", "--env-arg", "fickle_passenger=true"), 2, "fickle_passenger", "hidden flag")
+    refused(run("solve", "FrozenLake-v1", "--out", "q.xls"), 2, ".csv, .npz or .json")
+
+
+def test_envs_lists_what_can_be_trained() -> None:
+    rows = json.loads(run("envs", "--json").stdout)
+    by_name = {(row["id"], *row["kwargs"]): row for row in rows}
+    assert by_name["Taxi-v4",]["optimal_return"] == pytest.approx(7.93)
+    assert by_name["Blackjack-v1",]["states"] == 32 * 11 * 2
+    assert by_name["Taxi-v4", "fickle_passenger"]["table"] is False
+    assert not any(name.startswith("CartPole") for name, *_ in by_name)
+
+
+def test_envs_describes_the_environment_that_is_named() -> None:
+    result = run("envs", "FrozenLake-v1", "--env-arg", "map_name=8x8", "--env-arg", "is_slippery=false")
+    assert "64" in result.stdout
+    refused(run("envs", "CartPole-v1"), 2, "Box")

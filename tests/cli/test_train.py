@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import pytest
+from click.testing import Result
+
+from deeptaxi.config import read_toml, resolve
+from deeptaxi.mdp import table
+from deeptaxi.network.build import tabulate, weights_digest
+from deeptaxi.records import Finished, Started, read_records
+from tests.cli.conftest import LAKE, QUICK, refused
+
+TypeIn = Callable[..., Result]
+KEYS = [
+    "run", "model", "environment", "loop", "network", "encoding", "seed", "updates", "environment_steps",
+    "train_seconds", "stopped", "weights_digest", "exact", "exact_unavailable",
+]  # fmt: skip
+
+
+def test_a_training_ends_with_one_json_document_and_leaves_a_run(type_in: TypeIn) -> None:
+    summary = json.loads(type_in("train", *LAKE, "--q-table", *QUICK, "--out", "models/a", "--json").stdout)
+    assert set(KEYS) <= set(summary)
+    assert summary["exact"]["gap"] == 0
+    assert summary["stopped"] == "optimal"
+    assert sorted(path.name for path in Path("models/a").iterdir()) == ["card.md", "config.toml", "model.keras"]
+    assert weights_digest(keras.saving.load_model(summary["model"])) == summary["weights_digest"]
+    records = list(read_records(Path("logs/a/metrics.jsonl")))
+    assert isinstance(records[0], Started)
+    assert isinstance(records[-1], Finished)
+    assert records[-1].weights_digest == summary["weights_digest"]
+
+
+def test_the_resolved_configuration_reproduces_the_run(type_in: TypeIn) -> None:
+    first = json.loads(type_in("train", *LAKE, "--hidden", "8", *QUICK, "--seed", 3, "--out", "a", "--json").stdout)
+    again = json.loads(type_in("train", "--config", "a/config.toml", "--out", "b", "--json").stdout)
+    assert again["weights_digest"] == first["weights_digest"]
+    assert resolve(read_toml(Path("a/config.toml"))) == resolve(read_toml(Path("b/config.toml")))
+
+
+def test_without_out_a_free_name_is_found(type_in: TypeIn) -> None:
+    for _ in range(2):
+        result = type_in("train", *LAKE, "--q-table", *QUICK)
+        assert result.exit_code == 0
+        assert "all 1 start states are played optimally" in result.stdout
+    assert sorted(path.name for path in Path("models").iterdir()) == [
+        "frozenlake-v1-q-table-0",
+        "frozenlake-v1-q-table-0-2",
+    ]
+
+
+def test_options_lie_over_the_file_and_the_file_over_the_preset(type_in: TypeIn) -> None:
+    Path("c.toml").write_text('updates = 7\n[optimizer]\nname = "sgd"\n[replay]\nstart = 10\n')
+    done = type_in("train", "Taxi-v4", "--config", "c.toml", "--updates", 5, "--environments", 2, "--out", "a")
+    assert done.exit_code == 0
+    config = resolve(read_toml(Path("a/config.toml")))
+    assert (config.updates, config.optimizer.name, config.replay.start, config.discount) == (5, "sgd", 10, 0.97)
+
+
+def test_an_existing_run_or_log_is_kept_without_force(type_in: TypeIn) -> None:
+    words = ["train", *LAKE, *QUICK, "--updates", "2", "--out"]
+    assert type_in(*words, "m/a").exit_code == 0
+    before = Path("m/a/model.keras").read_bytes()
+    refused(type_in(*words, "m/a"), 2, "m/a/model.keras exists", "--force")
+    refused(type_in(*words, "n/a"), 2, "logs/a/metrics.jsonl exists", "--force")
+    assert Path("m/a/model.keras").read_bytes() == before
+    assert not Path("n").exists()
+    assert type_in(*words, "m/a", "--seed", 1, "--force").exit_code == 0
+    assert Path("m/a/model.keras").read_bytes() != before
+
+
+def test_a_transition_table_brings_its_own_discount_and_mask(type_in: TypeIn) -> None:
+    # One state, two actions that go on for ever: 1 a step, or a forbidden 5.
+    two = [[[1.0], [1.0]]]
+    problem = table.from_arrays(
+        two, [[[0], [0]]], [[[1.0], [5.0]]], [[[0], [0]]], [1.0],
+        discount=0.5, time_limit=4, action_mask=table.array([[1, 0]], bool, "action_mask", 2),
+    )  # fmt: skip
+    table.save(problem, Path("two.npz"))
+    done = type_in("train", "two.npz", "--q-table", *QUICK, "--updates", 200, "--out", "a", "--json")
+    exact = json.loads(done.stdout)["exact"]
+    assert (exact["discount"], exact["horizon"], exact["return"]) == (0.5, 4, 4.0)
+    assert exact["optimal_value"] == pytest.approx(2.0)
+    assert exact["q_error"]["discount"] == 0.5
+    assert tabulate(keras.saving.load_model("a/model.keras"))[0, 1] == float("-inf")
+
+
+def test_an_environment_of_ones_own_is_found_in_the_current_folder(
+    type_in: TypeIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("my_lake.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv\n"
+        "gymnasium.register('MyLake-v0', entry_point=FrozenLakeEnv, max_episode_steps=50)\n"
+    )
+    assert type_in("train", "my_lake:MyLake-v0", *QUICK, "--updates", 3, "--out", "a").exit_code == 0
+    refused(type_in("evaluate", "a"), 2, "my_lake", "--trust-env")
+    refused(type_in("train", "--config", "a/config.toml"), 2, "my_lake", "--trust-env")
+    assert type_in("evaluate", "a", "--trust-env", "--episodes", 2).exit_code == 0
+    assert type_in("evaluate", "a", "--env", "my_lake:MyLake-v0", "--episodes", 2).exit_code == 0
+    sys.modules.pop("my_lake")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["Taxi-v3"], ["Taxi-v4"]),
+        (["taxi-v4"], ["unknown environment 'taxi-v4'", "did you mean 'Taxi-v4'?"]),
+        (["CartPole-v1"], ["Box(", "Discrete, MultiDiscrete and Tuple"]),
+        (["Taxi-v4", "--q-table", "--hidden", "8"], ["--q-table", "--hidden"]),
+        (["Taxi-v4", "--q-table", "--dueling"], ["--q-table", "--dueling"]),
+        (["Taxi-v4", "--hidden", "0"], ["hidden = 0", "above 0"]),
+        (["Taxi-v4", "--hidden", "many"], ["128,64", "many"]),
+        (["Taxi-v4", "--seed", "-1"], ["seed = -1", "0 or more"]),
+        (["Taxi-v4", "--learning-rate", "nan"], ["learning_rate", "finite"]),
+        (["Taxi-v4", "--tabular-step", "0.5"], ["tabular_step", "--optimizer sgd"]),
+        (["Taxi-v4", "--env-arg", "rainy"], ["KEY=VALUE"]),
+        (["Taxi-v4", "--env-arg", "rainy=true"], ["rainy"]),
+        (["Taxi-v4", "--config", "none.toml"], ["none.toml"]),
+        (["FrozenLake-v1", "--action-mask", "--updates", "1"], ["--action-mask", "info['action_mask']"]),
+        (["nowhere.npz"], ["nowhere.npz"]),
+        ([], ["name an environment"]),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_line(type_in: TypeIn, words: list[str], parts: list[str]) -> None:
+    refused(type_in("train", *words), 2, *parts)
+    assert not list(Path().iterdir())
+
+
+def test_a_typo_in_the_file_names_the_nearest_key(type_in: TypeIn) -> None:
+    Path("c.toml").write_text("[optimizer]\nlearnig_rate = 1\n")
+    refused(type_in("train", "Taxi-v4", "--config", "c.toml"), 2, "c.toml", "learnig_rate", "'learning_rate'")
+
+
+def test_a_broken_table_fails_before_anything_is_written(type_in: TypeIn) -> None:
+    Path("bad.npz").write_bytes(b"PK\x03\x04 not a table")
+    refused(type_in("train", "bad.npz"), 1, "bad.npz")
+    assert not Path("models").exists()
+
+
+def test_a_place_that_cannot_be_written_fails_before_the_training(type_in: TypeIn) -> None:
+    Path("file").write_text("mine")
+    refused(type_in("train", *LAKE, "--out", "file"), 2, "file")
+    refused(type_in("train", *LAKE, "--out", "file/run"), 2, "file")
+    refused(type_in("train", *LAKE, "--out", "/proc/run"), 1, "/proc/run")
+    assert Path("file").read_text() == "mine"
+
+
+def test_a_diverged_training_says_so_and_leaves_no_run(type_in: TypeIn) -> None:
+    words = ["--q-table", *QUICK, "--optimizer", "sgd", "--learning-rate", "1e30", "--out", "models/a"]
+    assert "--learning-rate" in type_in("train", *LAKE, *words).stderr.splitlines()[-1]
+    assert not Path("models/a").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_keeps_what_it_has(tmp_path: Path, number: int, code: int) -> None:
+    words = [sys.executable, "-m", "deeptaxi", "train", "Taxi-v4", "--no-early-stop", "--out", "a", "--json"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "logs" / "a" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "progress" in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert json.loads(stdout)["stopped"] == "interrupted"
+    assert "deeptaxi train --config a/config.toml" in stderr
+    assert "Traceback" not in stderr
+    assert (tmp_path / "a" / "model.keras").exists()
+
+
+@pytest.mark.slow
+def test_standard_error_holds_progress_and_nothing_else(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "deeptaxi", "train", *LAKE, "--q-table", *QUICK, "--out", "a", "--json"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["exact"]["optimal"]
