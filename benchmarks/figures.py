@@ -1,8 +1,8 @@
 """The figures that the README quotes, measured on this machine: ``python -m benchmarks.figures [--seeds N]``.
 
 Trains Taxi-v4 with the dueling and the Q-table network for each seed, each in a process of its own, as a user would;
-times the answers that must not wait for TensorFlow; checks the gradients of the dueling head; computes the known optima.
-Pin it to one core for figures that compare: ``taskset -c 0 python -m benchmarks.figures``.
+times the answers that must not wait for TensorFlow; checks the gradients of the dueling head; computes the known
+optima. Pin it to one core for figures that compare: ``taskset -c 0 python -m benchmarks.figures``.
 """
 
 from __future__ import annotations
@@ -70,18 +70,19 @@ def print_trainings(rows: list[dict[str, Any]]) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         exact = row["exact"]
+        starts = f"{exact['optimal_start_states']}/{exact['start_states']}"
+        seconds = " | ".join(f"{row[key]:.1f}" for key in ("train_seconds", "compile_seconds", "process_seconds"))
         print(
-            f"| {row['network']} | {row['seed']} | {exact['gap']:g} "
-            f"| {exact['optimal_start_states']}/{exact['start_states']} | {row['updates']} | {row['train_seconds']:.1f} "
-            f"| {row['compile_seconds']:.1f} | {row['process_seconds']:.1f} | {row['weights_digest'][:8]} |"
+            f"| {row['network']} | {row['seed']} | {exact['gap']:g} | {starts} | {row['updates']} | {seconds} "
+            f"| {row['weights_digest'][:8]} |"
         )
     for name in ("dueling", "q-table"):
         mine = [row for row in rows if row["network"] == name]
         solved = sum(row["exact"]["gap"] == 0 and row["exact"]["optimal"] for row in mine)
-        seconds = [row["train_seconds"] for row in mine]
+        times = [row["train_seconds"] for row in mine]
         print(
-            f"\n{name}: {solved} of {len(mine)} seeds exactly optimal; training {statistics.median(seconds):.1f} s "
-            f"(median; {min(seconds):.1f} to {max(seconds):.1f})"
+            f"\n{name}: {solved} of {len(mine)} seeds exactly optimal; training {statistics.median(times):.1f} s "
+            f"(median; {min(times):.1f} to {max(times):.1f})"
         )
 
 

@@ -138,7 +138,9 @@ def compiled(function: Callable[..., Any], state: Sequence[Any]) -> Callable[...
         return call
     if name() == "jax":
         return _compiled_jax(function, state)
-    return function
+    import keras
+
+    return lambda *arguments: function(*(keras.ops.convert_to_tensor(argument) for argument in arguments))
 
 
 def _compiled_jax(function: Callable[..., Any], state: Sequence[Any]) -> Callable[..., Any]:

@@ -123,7 +123,7 @@ class Learner:
     def copy_weights(self) -> None:
         """Make the target network equal to the online network."""
         for old, new in zip(self.target.variables, self.online.variables, strict=True):
-            old.assign(new)
+            old.assign(ops.copy(new))  # a JAX array shared with `online` would be deleted by `fit`, which reuses it
 
     def learning_rate(self) -> float:
         """Return the learning rate of the next update."""

@@ -38,7 +38,7 @@ def td_targets(rewards: Any, terminated: Any, next_q: Any, discount: float, next
     if next_allowed is not None:
         next_q = ops.where(next_allowed, next_q, float("-inf"))
     going_on = 1.0 - ops.cast(terminated, next_q.dtype)
-    return rewards + discount * going_on * ops.max(next_q, axis=-1)
+    return ops.add(rewards, discount * going_on * ops.max(next_q, axis=-1))
 
 
 def overwrite(q_values: Any, actions: Any, targets: Any) -> Any:

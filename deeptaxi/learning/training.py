@@ -179,7 +179,7 @@ class Judge:
         verdict = exact.judge(self._reference, q_values, self._start_resets)
         self.in_a_row = self.in_a_row + 1 if verdict.optimal else 0
         if self._best is None or verdict.value >= self._best[1].value - exact.ZERO * (1 + abs(verdict.value)):
-            self._best = (self._online.get_weights(), verdict)
+            self._best = ([weight.copy() for weight in self._online.get_weights()], verdict)
             self.best_update = update
         yield judgement(update, verdict)
 
