@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+# Names of files and environments may hold square brackets and colons: they are text, not markup.
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 
 
 def out() -> Console:
     """Return the console for results. In a pipe, nothing is cut for a screen that is not there."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    console = Console(**PLAIN)
+    return console if console.is_terminal else Console(**PLAIN, width=200)
 
 
 def err() -> Console:
     """Return the console for progress and remarks."""
-    return Console(stderr=True, highlight=False)
+    return Console(**PLAIN, stderr=True)
 
 
-def facts(title: str, rows: dict[str, str]) -> Table:
+def facts(title: str, rows: Mapping[str, str | Text]) -> Table:
     """Return a table of two columns: what, and how much."""
     table = Table(
         title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from deeptaxi.presentation.console import columns, facts, number
 
@@ -14,18 +15,22 @@ def verdict_table(
     title: str, exact: Mapping[str, Any] | None, unavailable: str | None, episodes: Mapping[str, Any] | None = None
 ) -> Table:
     """Return the exact verdict, or why there is none, and the sampled one."""
-    rows = exact_rows(exact) if exact else {"Exact verdict": f"none: {unavailable}"}
-    return facts(title, rows | (episode_rows(episodes) if episodes else {}))
+    return facts(title, {**exact_rows(exact, unavailable), **(episode_rows(episodes) if episodes else {})})
 
 
-def exact_rows(exact: Mapping[str, Any]) -> dict[str, str]:
+def exact_rows(exact: Mapping[str, Any] | None, unavailable: str | None) -> dict[str, str | Text]:
+    """Return the exact verdict, or why there is none."""
+    return verdict_rows(exact) if exact else {"Exact verdict": Text(f"none: {unavailable}", style="yellow")}
+
+
+def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
     """Return the exact verdict, row by row."""
     played, all_starts, worst = exact["optimal_start_states"], exact["start_states"], exact["worst_start"]
-    optimal = f"yes: all {all_starts} start states are played optimally"
+    optimal = Text(f"yes: all {all_starts} start states are played optimally", style="green")
     if not exact["optimal"]:
-        lost = number(worst["value_gap"])
-        optimal = f"no: {played} of {all_starts} start states; the worst, state {worst['state']}, loses {lost}"
-    rows = {
+        lost = f"the worst, state {worst['state']}, loses {number(worst['value_gap'])}"
+        optimal = Text(f"no: {played} of {all_starts} start states; {lost}", style="yellow")
+    rows: dict[str, str | Text] = {
         "Optimal": optimal,
         "Return": f"{number(exact['return'])} of {number(exact['optimal_return'])} at best"
         f" in {exact['horizon']:,} steps (gap {number(exact['gap'])})",
@@ -58,13 +63,10 @@ def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
 
 def training_table(title: str, summary: Mapping[str, Any]) -> Table:
     """Return what a training ends with: the verdict, then how it came about and where it is kept."""
-    rows = (
-        exact_rows(summary["exact"]) if summary["exact"] else {"Exact verdict": f"none: {summary['exact_unavailable']}"}
-    )
     return facts(
         title,
-        rows
-        | {
+        {
+            **exact_rows(summary["exact"], summary["exact_unavailable"]),
             "Training": f"{summary['updates']:,} updates, {summary['environment_steps']:,} environment steps,"
             f" {summary['train_seconds']:.1f} s (and {summary['compile_seconds']:.1f} s to compile);"
             f" stopped: {summary['stopped']}",
