@@ -60,7 +60,7 @@ def trainings(seeds: int, folder: Path) -> list[dict[str, Any]]:
                 "--json",
             )
             summary = json.loads(done.stdout)
-            rows.append({"network": name, "process_seconds": time.perf_counter() - start, **summary})
+            rows.append({**summary, "network": name, "process_seconds": time.perf_counter() - start})
     return rows
 
 

@@ -243,7 +243,10 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(coerce(item, get_args(hint)[0], name) for item in value)
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UsageError(f"'{name}': expected a finite number, received one of {len(str(value))} digits") from None
     if origin is float and isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"'{name}' = {value}: expected a finite number")
     accepted = origin if origin is not Mapping and isinstance(origin, type) else Mapping
@@ -291,7 +294,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, or a number with thousands of digits
         raise UsageError(f"{path} is not a TOML file: {error}") from None
     values.pop("run", None)
     try:
@@ -303,8 +306,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def known_keys(values: Mapping[str, Any]) -> None:
     """Check names and types of the given keys alone; what they add up to is checked once all layers are merged."""
-    probe = merge(to_mapping(TrainConfig()), values)
-    from_mapping(TrainConfig, probe)
+    plain_sgd = {"optimizer": {"name": "sgd", "loss": "mse"}}  # with these both ways to set the step are open
+    from_mapping(TrainConfig, merge(merge(to_mapping(TrainConfig()), plain_sgd), values))
 
 
 def dump_toml(config: TrainConfig, run: Mapping[str, Any]) -> str:
@@ -314,8 +317,9 @@ def dump_toml(config: TrainConfig, run: Mapping[str, Any]) -> str:
 
 def preset(name: str) -> dict[str, Any]:
     """Read a packaged preset by its file name without ending; an unknown name gives no settings."""
-    file = resources.files("deeptaxi") / "presets" / f"{name}.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    packaged = {file.name: file for file in (resources.files("deeptaxi") / "presets").iterdir()}
+    file = packaged.get(f"{name}.toml")  # looked up, not joined: an environment may be named by a path
+    return tomllib.loads(file.read_text(encoding="utf-8")) if file else {}
 
 
 def resolve(values: Mapping[str, Any], problem: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -328,7 +332,8 @@ def resolve(values: Mapping[str, Any], problem: Mapping[str, Any] | None = None)
     Raises:
         UsageError: a key, a type or a value is wrong, or two settings exclude each other.
     """
-    environment_id = str(values.get("environment", {}).get("id", ""))
+    known_keys(values)
+    environment_id = values.get("environment", {}).get("id", "")
     network = from_mapping(NetworkConfig, values.get("network", {}), "network.")
     suffix = ".q-table" if network.kind == "q-table" else ""
     base: dict[str, Any] = to_mapping(TrainConfig())

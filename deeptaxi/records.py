@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, UsageError
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,14 @@ def read_records(path: Path) -> Iterator[Record]:
     """Read a `metrics.jsonl` back; unknown keys and kinds of newer versions are passed over.
 
     Raises:
+        UsageError: there is no such file.
         DeepTaxiError: a line is not JSON, or lacks a key of its kind.
     """
-    with path.open(encoding="utf-8") as lines:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UsageError(f"cannot read the log {path}: {error.strerror}") from None
+    with file as lines:  # a line may end inside of a letter
         for number, line in enumerate(lines, start=1):
             try:
                 values = json.loads(line)

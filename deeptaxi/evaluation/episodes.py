@@ -34,8 +34,10 @@ class Episodes:
     standard_error: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plain values for the JSON."""
-        return {**dataclasses.asdict(self), "ci95": list(self.ci95)}
+        """Return what the JSON says."""
+        values = dataclasses.asdict(self)
+        del values["standard_error"]
+        return {**values, "ci95": list(self.ci95)}
 
 
 def play(environment: Environment, policy: Ints, count: int, seed: int) -> Episodes:

@@ -17,6 +17,7 @@ Two quantities derived from it are all that planning needs:
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,7 +110,8 @@ def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray
         raise TableError(f"{name}: expected numbers in {dimensions} dimensions, received {raw.dtype} {list(raw.shape)}")
     if raw.dtype.kind == "f" and not np.isfinite(raw).all():
         raise TableError(f"{name} holds {describe_first(~np.isfinite(raw), raw)}: all numbers must be finite")
-    cast: NDArray[Any] = raw.astype(dtype)
+    with np.errstate(invalid="ignore"):  # what does not fit is refused below
+        cast: NDArray[Any] = raw.astype(dtype)
     if dtype is not np.float64 and not (cast == raw).all():
         raise TableError(f"{name} holds {describe_first(cast != raw, raw)}: expected {np.dtype(dtype).name} values")
     return cast
@@ -190,7 +192,7 @@ def check_optional(table: TransitionTable) -> None:
         if not table.action_mask.any(-1).all():
             state = int(np.argmin(table.action_mask.any(-1)))
             raise TableError(f"action_mask excludes every action of state {state}")
-    if table.factors is not None and int(np.prod(table.factors)) != states:
+    if table.factors is not None and (int(np.prod(table.factors)) != states or min(table.factors) < 1):
         raise TableError(f"factors {list(table.factors)} make {int(np.prod(table.factors))} states, not {states}")
     for name, count in (("state_names", states), ("action_names", actions)):
         names = getattr(table, name)
@@ -206,6 +208,8 @@ def merge_rows(rows: Sequence[Row]) -> dict[tuple[int, float, bool], float]:
     merged: dict[tuple[int, float, bool], float] = {}
     for probability, next_state, reward, terminated in rows:
         if probability != 0:
+            if int(next_state) != next_state:
+                raise ValueError(f"next state {next_state!r}")
             key = (int(next_state), float(reward), bool(terminated))
             merged[key] = merged.get(key, 0.0) + float(probability)
     return merged
@@ -222,8 +226,8 @@ def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional
     Raises:
         TableError: rows are missing or are not of that form, or the numbers are not a decision process.
     """
-    states = len(p)
     try:
+        states = len(p)
         actions = len(p[0])
         merged = [[merge_rows(p[s][a]) for a in range(actions)] for s in range(states)]
         if any(len(p[s]) != actions for s in range(states)):
@@ -259,13 +263,14 @@ def load(path: Path) -> TransitionTable:
         TableError: the file is damaged, lacks an array, has an unknown one, or is not a decision process.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # closed by us: np.load leaves a damaged one open
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise TableError(f"{path} is a single array, not an .npz of {', '.join(ARRAYS)}")
             values = {name: archive[name] for name in archive.files}
     except (FileNotFoundError, IsADirectoryError):
         raise UsageError(f"no transition table at {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise TableError(f"{path} is not a readable .npz file: {error}") from None
     for name in ARRAYS:
         if name not in values:

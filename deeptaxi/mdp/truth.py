@@ -40,6 +40,7 @@ def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
         codec: maps its observations.
     """
     raw: Any = env.unwrapped
+    actions: Any = env.action_space
     if getattr(raw, "fickle_passenger", False):
         return TableFinding(
             None, "fickle_passenger changes the destination by a hidden flag, which P does not describe"
@@ -49,22 +50,29 @@ def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
     start = getattr(raw, "initial_state_distrib", None)
     resets = None if start is not None else START_RESETS
     try:
-        table = from_rows(renumber(raw.P, codec), estimate_start(env, codec) if start is None else start)
+        table = from_rows(
+            renumber(raw.P, codec, int(actions.start)), estimate_start(env, codec) if start is None else start
+        )
         reason = contradiction(env, codec, table)
     except TableError as error:
         return TableFinding(None, f"its transition table P is not valid: {error}")
     return TableFinding(None, reason) if reason else TableFinding(table, None, resets)
 
 
-def renumber(p: Any, codec: StateCodec) -> Any:
-    """Return P keyed from 0: an environment with `Discrete(n, start=b)` may key it by its observations."""
-    first = codec.layout[0][1]
-    if len(codec.layout) > 1 or first == 0 or not isinstance(p, dict) or set(p) != set(range(first, first + len(p))):
-        return p
-    return {
-        state - first: {a: [(q, s - first, *rest) for q, s, *rest in rows] for a, rows in actions.items()}
-        for state, actions in p.items()
-    }
+def renumber(p: Any, codec: StateCodec, first_action: int) -> Any:
+    """Return P keyed from 0, where its keys are the observations and actions of spaces that start elsewhere."""
+    first = codec.layout[0][1] if len(codec.layout) == 1 else 0
+    try:
+        if first and set(p) == set(range(first, first + len(p))):
+            p = {
+                state - first: {a: [(q, s - first, *rest) for q, s, *rest in rows] for a, rows in actions.items()}
+                for state, actions in p.items()
+            }
+        if first_action and all(set(row) == set(range(first_action, first_action + len(row))) for row in p.values()):
+            p = {state: {a - first_action: rows for a, rows in actions.items()} for state, actions in p.items()}
+    except (AttributeError, TypeError, ValueError):
+        pass  # P is of another form, as `from_rows` will say
+    return p
 
 
 def estimate_start(env: gymnasium.Env[Any, Any], codec: StateCodec) -> Floats:

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from deeptaxi.errors import UsageError
+from deeptaxi.mdp.table import ARRAYS, OPTIONAL, TableError, from_arrays, from_rows, load, save
+from tests.problems import bandit, opened, surely
+
+# Two states, one action, two outcomes: state 0 ends in one of four times, else it goes to state 1, which ends.
+SOUND = {
+    "probability": [[[0.25, 0.75]], [[1.0, 0.0]]],
+    "next_state": [[[0, 1]], [[1, 0]]],
+    "reward": [[[8.0, 4.0]], [[-1.0, 0.0]]],
+    "terminated": [[[True, False]], [[True, True]]],
+    "start": [0.5, 0.5],
+}
+EVERYTHING = {
+    "time_limit": 7,
+    "discount": 0.9,
+    "action_mask": np.array([[True], [True]]),
+    "factors": (1, 2),
+    "state_names": ("here", "dört"),
+    "action_names": ("go",),
+}
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Write a sound ``.npz`` with some arrays changed or, where None, left out; return its path."""
+
+    def write(**change):
+        path = tmp_path / "table.npz"
+        np.savez(path, **{name: array for name, array in {**SOUND, **change}.items() if array is not None})
+        return path
+
+    return write
+
+
+def test_expected_rewards_and_continuations_follow_from_the_outcomes():
+    table = from_arrays(**SOUND)
+    assert (table.states, table.actions) == (2, 1)
+    np.testing.assert_array_equal(table.expected_reward, [[5.0], [-1.0]])  # 0.25·8 + 0.75·4 = 5
+    np.testing.assert_array_equal(table.continuation, [[[0.0, 0.75]], [[0.0, 0.0]]])
+
+
+def test_sums_that_are_off_by_rounding_are_put_right():
+    table = from_arrays(**{**SOUND, "probability": [[[0.25, 0.75 + 4e-7]], [[1, 0]]], "start": [0.5, 0.5 - 4e-7]})
+    assert table.probability.sum(-1).tolist() == [[1.0], [1.0]]
+    assert table.start.sum() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"probability": [[[0.25, np.nan]], [[1, 0]]]}, "probability holds nan at [0, 0, 1]: all numbers must be"),
+        ({"probability": [[[0.25, 0.7]], [[1, 0]]]}, "probability of state 0, action 0 sums to 0.95, not to 1"),
+        ({"probability": [[[0.25, 0.75]], [[2, -1]]]}, "probability holds -1.0 at [1, 0, 1]: probabilities are at"),
+        ({"probability": [0.25, 0.75]}, "probability: expected numbers in 3 dimensions, received float64 [2]"),
+        ({"probability": np.ones((0, 1, 1))}, "probability: expected a shape [S, A, K] without zeros"),
+        ({"probability": [[["a"]]]}, "probability: expected numbers in 3 dimensions, received <U1 [1, 1, 1]"),
+        ({"next_state": [[[0, 2]], [[1, 0]]]}, "next_state holds 2 at [0, 0, 1]: expected 0 to 1"),
+        ({"next_state": [[[0, 1]], [[-1, 0]]]}, "next_state holds -1 at [1, 0, 0]: expected 0 to 1"),
+        ({"next_state": [[[0, 0.5]], [[1, 0]]]}, "next_state holds 0.5 at [0, 0, 1]: expected int64 values"),
+        ({"next_state": [[[0, 1e300]], [[1, 0]]]}, "next_state holds 1e+300 at [0, 0, 1]"),
+        ({"next_state": [[[0, np.nan]], [[1, 0]]]}, "next_state holds nan at [0, 0, 1]"),
+        ({"next_state": [[[0, 1]]]}, "next_state: expected shape [2, 1, 2], received [1, 1, 2]"),
+        ({"reward": [[[8, np.inf]], [[0, 0]]]}, "reward holds inf at [0, 0, 1]: all numbers must be finite"),
+        ({"reward": [[[8]], [[0]]]}, "reward: expected shape [2, 1, 2], received [2, 1, 1]"),
+        ({"terminated": [[[2, 0]], [[1, 1]]]}, "terminated holds 2 at [0, 0, 0]: expected bool values"),
+        ({"start": [0.5, 0.4]}, "start sums to 0.9, not to 1"),
+        ({"start": [1.5, -0.5]}, "start holds -0.5 at [1]: probabilities are at least 0"),
+        ({"start": [1.0]}, "start: expected shape [2], received [1]"),
+        ({"time_limit": 0}, "time_limit: expected 1 or more, received 0"),
+        ({"discount": 1.5}, "discount: expected a number between 0 and 1, received 1.5"),
+        ({"action_mask": np.ones((1, 2), bool)}, "action_mask: expected shape [2, 1], received [1, 2]"),
+        ({"action_mask": np.array([[True], [False]])}, "action_mask excludes every action of state 1"),
+        ({"factors": (3, 2)}, "factors [3, 2] make 6 states, not 2"),
+        ({"factors": (-1, -2)}, "factors"),
+        ({"state_names": ("here",)}, "state_names: expected 2 names, received 1"),
+        ({"action_names": ("go", "stay")}, "action_names: expected 1 names, received 2"),
+    ],
+)
+def test_what_is_no_decision_process_is_refused(change, message):
+    with pytest.raises(TableError, match=re.escape(message)):
+        from_arrays(**{**SOUND, **change})
+
+
+def test_rows_are_merged_where_next_state_reward_and_end_agree():
+    rows = [(0.25, 0, 1, False), (0.25, 0, 2, False), (0.125, 0, 1, True), (0.125, 0, 1, False), (0.25, 0, 1, True)]
+    table = from_rows([[[*rows, (0.0, 0, 99, True)]]], [1.0])
+    outcomes = np.stack([table.probability, table.next_state, table.reward, table.terminated], axis=-1)[0, 0]
+    assert outcomes.tolist() == [[0.375, 0, 1, 0], [0.25, 0, 2, 0], [0.375, 0, 1, 1]]
+
+
+def test_slippery_cliff_walking_returns_to_its_start_in_two_ways():
+    table = opened("CliffWalkingSlippery-v1").table
+    # Down in the lower left corner: it slips right off the cliff (−100), or bumps into the border below or left (−1).
+    outcomes = {
+        (int(s), float(r)): float(p)
+        for p, s, r in zip(table.probability[36, 2], table.next_state[36, 2], table.reward[36, 2], strict=True)
+        if p > 0
+    }
+    assert outcomes == pytest.approx({(36, -100): 1 / 3, (36, -1): 2 / 3})
+
+
+def test_actions_with_fewer_outcomes_are_filled_up_with_impossible_ones():
+    table = bandit()
+    assert table.probability.tolist() == [[[1.0, 0.0], [0.5, 0.5]]]
+    assert table.expected_reward.tolist() == [[1.0, 1.5]]
+
+
+def test_rows_may_be_arrays():
+    table = from_rows(np.array([[[[0.5, 1, 2, 1], [0.5, 0, 3, 0]]], [[[1, 1, 0, 1], [0, 0, 0, 0]]]]), [1, 0])
+    assert table.next_state.tolist() == [[[1, 0]], [[1, 0]]]
+    assert table.terminated.tolist() == [[[True, False]], [[True, True]]]
+
+
+@pytest.mark.parametrize(
+    "p",
+    [
+        {},
+        0.5,
+        {1: {0: surely(0, 0)}},
+        {0: {1: surely(0, 0)}},
+        {0: {0: [(1.0, 0, 0)]}},
+        {0: {0: 1.0}},
+        {0: {0: surely("next", 0)}},
+        {0: {0: surely(0.7, 0)}},
+        [[surely(0, 0), surely(0, 0)], [surely(0, 0)]],
+        [[surely(0, 0)], [surely(0, 0), surely(0, 0)]],
+        [[[]]],
+    ],
+)
+def test_rows_of_another_form_are_refused(p):
+    with pytest.raises(TableError, match=r"P is not of the form|P has states with different|sums to 0, not to 1"):
+        from_rows(p, [1.0])
+
+
+@pytest.mark.parametrize("optional", [{}, EVERYTHING])
+def test_a_table_is_read_back_as_it_was_saved(tmp_path, optional):
+    table, path = from_arrays(**SOUND, **optional), tmp_path / "no ending"
+    save(table, path)
+    copy = load(path)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(copy, name), getattr(table, name), strict=True)
+    for name in OPTIONAL:
+        assert np.array_equal(getattr(copy, name), optional.get(name))
+        assert type(getattr(copy, name)) is type(optional.get(name))
+
+
+def test_numbers_of_another_type_are_read_where_nothing_is_lost(archive):
+    table = load(archive(next_state=np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), terminated=[[[1, 0]], [[1, 1]]]))
+    assert table.next_state.dtype == np.int64
+    assert table.terminated.tolist() == SOUND["terminated"]
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_a_file_that_lacks_an_array_is_refused(archive, name):
+    with pytest.raises(TableError, match=rf"table.npz lacks '{name}'; a table holds probability, next_state, reward"):
+        load(archive(**{name: None}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"time_limits": 3}, "holds an unknown array 'time_limits'; did you mean 'time_limit'?"),
+        ({"zzz": 3}, "holds an unknown array 'zzz'"),
+        ({"time_limit": 2.5}, "table.npz: time_limit holds 2.5 at []: expected int64 values"),
+        ({"time_limit": [2]}, "time_limit: expected numbers in 0 dimensions"),
+        ({"discount": np.nan}, "discount holds nan"),
+        ({"reward": [[[8, np.nan]], [[0, 0]]]}, "table.npz: reward holds nan at [0, 0, 1]"),
+        ({"reward": np.array([[[8, None]], [[0, 0]]])}, "is not a readable .npz file"),  # pickled, so never loaded
+    ],
+)
+def test_a_file_with_a_wrong_array_is_refused(archive, change, message):
+    with pytest.raises(TableError, match=re.escape(message)):
+        load(archive(**change))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no archive"])
+def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
+    (tmp_path / "table.npz").write_bytes(content)
+    with pytest.raises(TableError, match=r"table.npz is not a readable .npz file"):
+        load(tmp_path / "table.npz")
+
+
+def test_a_single_array_is_refused(tmp_path):
+    with (tmp_path / "table.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(TableError, match=r"is a single array, not an \.npz of probability, next_state"):
+        load(tmp_path / "table.npz")
+
+
+def test_a_truncated_file_is_refused(archive):
+    path = archive()
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 100):
+        path.write_bytes(whole[:length])
+        with pytest.raises(TableError, match="is not a readable"):
+            load(path)
+
+
+def test_a_file_damaged_anywhere_is_refused_or_read_unharmed(tmp_path):
+    table, path = from_arrays(**SOUND), tmp_path / "table.npz"
+    save(table, path)
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            copy = load(path)
+        except TableError:
+            refused += 1
+        else:
+            assert all(np.array_equal(getattr(copy, name), getattr(table, name)) for name in ARRAYS)
+    assert refused > len(whole) / 6
+
+
+def test_a_missing_file_is_a_wrong_use(tmp_path):
+    with pytest.raises(UsageError, match=r"no transition table at .*nowhere\.npz"):
+        load(tmp_path / "nowhere.npz")
+    with pytest.raises(UsageError, match="no transition table at"):
+        load(tmp_path)

@@ -1,0 +1,43 @@
+"""The other Keras backends, each in a process of its own: skipped where they are not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import LAKE, QUICK
+
+pytestmark = pytest.mark.slow
+CODE = """
+import sys
+from deeptaxi.cli.main import cli
+try:
+    cli.main(sys.argv[1:], prog_name="deeptaxi")
+finally:
+    assert sys.modules.get("tensorflow") is None
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("loop", ["gymnasium", "fit"])
+def test_both_loops_find_the_optimum_without_tensorflow(backend: str, loop: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    words = ["train", *LAKE, "--q-table", *QUICK, "--loop", loop, "--out", "a", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *words],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["exact"]["optimal"]
+    assert all(" updates, " in line for line in done.stderr.splitlines()), done.stderr  # progress, no chatter

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import math
+import re
+from importlib import resources
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deeptaxi import config
+from deeptaxi.config import TrainConfig, dump_toml, from_mapping, preset, read_toml, resolve, to_mapping
+from deeptaxi.errors import UsageError
+
+Q_TABLE = {"hidden": [], "dueling": False}
+PRESETS = sorted(file.name.removesuffix(".toml") for file in (resources.files("deeptaxi") / "presets").iterdir())
+
+
+@pytest.fixture
+def toml(tmp_path):
+    """Write a TOML file and return its path."""
+
+    def write(text):
+        path = tmp_path / "given.toml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def test_values_lie_over_the_preset_and_the_preset_over_the_defaults():
+    packaged = preset("taxi-v4.q-table")
+    values = {"environment": {"id": "Taxi-v4"}, "network": Q_TABLE, "replay": {"capacity": 77}}
+    resolved = resolve(values)
+    assert resolved.replay.capacity == 77  # the value, not the preset's
+    assert resolved.replay.batch_size == packaged["replay"]["batch_size"]
+    assert resolved.optimizer.tabular_step == packaged["optimizer"]["tabular_step"] is not None  # not the default
+    assert resolved.replay.start == TrainConfig().replay.start  # named nowhere else
+
+
+def test_what_the_problem_asks_for_lies_over_the_preset_and_under_the_values():
+    problem = {"updates": 11, "discount": 0.5}
+    resolved = resolve({"environment": {"id": "Taxi-v4"}, "discount": 0.25}, problem)
+    assert (resolved.updates, resolved.discount) == (11, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "fits"),
+    [
+        ("Taxi-v4", {}, "taxi-v4"),
+        ("some.module:Taxi-v4", {}, "taxi-v4"),
+        ("Taxi-v4", Q_TABLE, "taxi-v4.q-table"),
+        ("Unheard-v0", Q_TABLE, "default.q-table"),
+        ("Unheard-v0", {"hidden": [], "dueling": True}, None),  # a dueling head makes it no Q table
+        ("Unheard-v0", {"hidden": [8], "dueling": False}, None),
+    ],
+)
+def test_the_preset_follows_from_environment_and_network(name, network, fits):
+    expected = config.merge(to_mapping(TrainConfig()), preset(fits) if fits else {})
+    expected = config.merge(expected, {"environment": {"id": name}, "network": network})
+    assert resolve({"environment": {"id": name}, "network": network}) == from_mapping(TrainConfig, expected)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_packaged_preset_is_a_sound_configuration(name):
+    network = Q_TABLE if name.endswith(".q-table") else {}
+    resolved = resolve({"environment": {"id": name.removesuffix(".q-table")}, "network": network})
+    assert to_mapping(resolved)["updates"] == preset(name).get("updates", TrainConfig().updates)
+    assert resolved.network.kind == ("q-table" if network else resolved.network.kind)
+
+
+def test_presets_are_packaged_files_only(tmp_path):
+    (tmp_path / "own.npz.toml").write_text("updates = 7")
+    resolved = resolve({"environment": {"id": str(tmp_path / "own.npz")}})
+    assert resolved.updates == TrainConfig().updates
+
+
+def test_a_learning_rate_takes_the_place_of_the_presets_tabular_step():
+    values = {"environment": {"id": "Taxi-v4"}, "network": Q_TABLE, "optimizer": {"learning_rate": 1}}
+    optimizer = resolve(values).optimizer
+    assert (optimizer.learning_rate, optimizer.tabular_step) == (1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("network", "kind"),
+    [({}, "dueling"), ({"dueling": False}, "mlp"), (Q_TABLE, "q-table"), ({"hidden": []}, "dueling")],
+)
+def test_the_network_has_a_kind(network, kind):
+    assert from_mapping(config.NetworkConfig, network).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"updatse": 1}, "unknown key 'updatse'; did you mean 'updates'?"),
+        ({"replay": {"capacty": 1}}, "unknown key 'replay.capacty'; did you mean 'capacity'?"),
+        ({"replay": {"zzz": 1}}, "unknown key 'replay.zzz'"),
+        ({"replay": 3}, "'replay' is a table of settings: write [replay]"),
+        ({"network": 3}, "'network' is a table of settings: write [network]"),
+        ({"environment": "Taxi-v4"}, "'environment' is a table of settings: write [environment]"),
+        ({"environment": {"id": 3}}, "'environment.id' = 3: expected a text"),
+        ({"environment": {"kwargs": 3}}, "'environment.kwargs' = 3: expected a table"),
+        ({"environment": {"time_limit": 0}}, "[environment] time_limit = 0: expected a value above 0"),
+        ({"updates": True}, "'updates' = True: expected a whole number"),
+        ({"updates": 1.0}, "'updates' = 1.0: expected a whole number"),
+        ({"updates": None}, "'updates' = None: expected a whole number"),
+        ({"updates": 0}, "updates = 0: expected a value above 0"),
+        ({"seed": -1}, "seed = -1: expected a value 0 or more"),
+        ({"discount": "0.9"}, "'discount' = '0.9': expected a number"),
+        ({"discount": True}, "'discount' = True: expected a number"),
+        ({"discount": math.nan}, "'discount' = nan: expected a finite number"),
+        ({"discount": 1.01}, "discount = 1.01: expected a value between 0 and 1"),
+        ({"optimizer": {"learning_rate": math.inf}}, "'optimizer.learning_rate' = inf: expected a finite number"),
+        ({"optimizer": {"learning_rate": 10**400}}, "'optimizer.learning_rate'"),
+        ({"optimizer": {"name": "adm"}}, "lamb, lion, nadam, rmsprop, sgd; did you mean 'adam'?"),
+        ({"network": {"hidden": [64, 0]}}, "[network] hidden = 64,0: expected a value made of whole numbers above 0"),
+        ({"network": {"hidden": [64.0]}}, "'network.hidden' = 64.0: expected a whole number"),
+        ({"network": {"hidden": "64"}}, "'network.hidden' = '64': expected a list"),
+        ({"network": {"dueling": 1}}, "'network.dueling' = 1: expected true or false"),
+        ({"target": {"polyak": 0}}, "[target] polyak = 0.0: expected a value above 0 and at most 1"),
+        ({"judgement": {"objective_discount": 1}}, "expected a value at least 0 and below 1"),
+        ({"optimizer": {"learning_rate": 0.1, "tabular_step": 0.1}}, "either learning_rate or tabular_step"),
+        ({"optimizer": {"name": "adam", "tabular_step": 0.1}}, "set --optimizer sgd --loss mse"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(values, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        resolve(values)
+
+
+def test_whole_numbers_pass_as_floats_and_lists_as_tuples():
+    resolved = resolve({"discount": 1, "network": {"hidden": [64, 32]}})
+    assert isinstance(resolved.discount, float)
+    assert resolved.network.hidden == (64, 32)
+
+
+def test_environment_arguments_are_replaced_not_merged():
+    merged = config.merge({"environment": {"kwargs": {"a": 1}}}, {"environment": {"kwargs": {"b": 2}}})
+    assert merged == {"environment": {"kwargs": {"b": 2}}}
+
+
+def test_a_setting_is_described_and_its_default_passes_its_own_check():
+    found = list(config.settings())
+    assert (("replay", "capacity"), int) in [(path, hint) for path, _, hint in found]
+    assert [path for path, item, _ in found if not item.metadata["help"]] == []
+    assert from_mapping(TrainConfig, to_mapping(TrainConfig())) == TrainConfig()
+
+
+STEP = st.one_of(
+    st.builds(lambda rate: {"learning_rate": rate}, st.floats(1e-300, 1e300)),
+    st.builds(lambda step: {"tabular_step": step, "name": "sgd"}, st.floats(1e-9, 1)),
+)
+ARGUMENT = st.one_of(st.text(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False))
+VALUES = st.fixed_dictionaries(
+    {
+        "environment": st.fixed_dictionaries(
+            {"id": st.sampled_from(["Taxi-v4", "my.module:Own-v0", "Ä/own.npz"])},
+            optional={"kwargs": st.dictionaries(st.text(), ARGUMENT, max_size=3), "time_limit": st.integers(1, 999)},
+        ),
+        "network": st.fixed_dictionaries(
+            {"hidden": st.lists(st.integers(1, 512), max_size=3), "dueling": st.booleans()}
+        ),
+    },
+    optional={"seed": st.integers(0, 2**63 - 1), "discount": st.floats(0, 1), "optimizer": STEP},
+)
+
+
+@given(VALUES)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_the_resolved_file_reproduces_the_configuration(tmp_path_factory, values):
+    resolved = resolve(values)
+    path = tmp_path_factory.mktemp("run") / "config.toml"
+    path.write_text(dump_toml(resolved, {"created": "today", "seed": 3}), encoding="utf-8", newline="\n")
+    assert resolve(read_toml(path)) == resolved
+
+
+def test_a_file_may_name_the_tabular_step_alone_where_the_preset_sets_the_rest(toml):
+    path = toml('environment.id = "Taxi-v4"\nnetwork = {hidden = [], dueling = false}\noptimizer.tabular_step = 0.25')
+    assert resolve(read_toml(path)).optimizer.tabular_step == 0.25
+
+
+def test_a_file_gives_only_what_it_names(toml):
+    assert read_toml(toml("seed = 3\n[run]\nanything = 1")) == {"seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed = ", "given.toml is not a TOML file: "),
+        (b"\xff", "given.toml is not a TOML file: "),
+        ("sede = 1", "given.toml: unknown key 'sede'; did you mean 'seed'?"),
+        ("replay.capacity = true", "given.toml: 'replay.capacity' = True: expected a whole number"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_under_its_name(toml, text, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read_toml(toml(text))
+
+
+def test_a_file_that_cannot_be_read_is_a_wrong_use(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot read .*nowhere\.toml: No such file"):
+        read_toml(tmp_path / "nowhere.toml")
+    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
+        read_toml(tmp_path)
