@@ -97,7 +97,6 @@ def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> tuple[Any, l
         with tf.GradientTape() as tape:
             result = loss()
         found = tape.gradient(result, [variable.value for variable in variables])
-        # A gather gives row-sparse gradients; every optimiser takes the dense ones, and treats them alike.
         return result, [tf.convert_to_tensor(gradient) for gradient in found]
     if name() == "jax":
         import jax

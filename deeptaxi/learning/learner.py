@@ -24,6 +24,11 @@ from deeptaxi.errors import UsageError
 from deeptaxi.learning.replay import Transitions
 from deeptaxi.learning.targets import epsilon_greedy, learning_rate_of, overwrite, td_targets
 
+REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
+REFUSED_OPTIONS_WHY = (
+    "the learning rate has its own setting, loss scaling is for float16, and averaging is the target's"
+)
+
 
 class UpdateResult(NamedTuple):
     """What one update reports."""
@@ -48,8 +53,11 @@ def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int)
     rate: Any = learning_rate
     if config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(learning_rate, updates, alpha=config.final_fraction)
+    classes = {name.lower(): item for name, item in vars(keras.optimizers).items() if isinstance(item, type)}
+    for name in REFUSED_OPTIONS & config.options.keys():
+        raise UsageError(f"optimizer option {name} is refused: {REFUSED_OPTIONS_WHY}")
     try:
-        return type(keras.optimizers.get(config.name))(learning_rate=rate, **config.options)
+        return classes[config.name](learning_rate=rate, **config.options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"optimizer {config.name} does not take options {dict(config.options)}: {error}") from None
 
@@ -135,6 +143,7 @@ class Learner:
         before = [ops.convert_to_numpy(variable).copy() for variable in self.state()]
         size, copies = self.config.replay.batch_size, self.copies
         zeros, ones = np.zeros(size, np.int32), np.ones((size, self.actions), np.bool_)
+        self.updates = self.config.target.period - 1  # so that the move of the target network is compiled as well
         self.act(
             zeros[:1].repeat(copies), 1.0, *random_like(copies, self.actions), np.ones((copies, self.actions), np.bool_)
         )
@@ -150,10 +159,10 @@ class Learner:
     def _update_step(
         self, states: Any, actions: Any, rewards: Any, next_states: Any, terminated: Any, next_allowed: Any
     ) -> tuple[Any, Any]:
-        next_q = self.target(next_states, training=False)
+        next_q = ops.stop_gradient(self.target(next_states, training=False))
         targets = td_targets(rewards, terminated, next_q, self.config.discount, next_allowed)
-        q_before = self.online(states, training=False)
-        goal = ops.stop_gradient(overwrite(q_before, actions, targets))
+        q_before = ops.stop_gradient(self.online(states, training=False))
+        goal = overwrite(q_before, actions, targets)
         variables = self.online.trainable_variables
         loss, gradients = backend.gradients(lambda: self.loss(goal, self.online(states, training=True)), variables)
         self.optimizer.apply(gradients, variables)

@@ -82,7 +82,7 @@ def sizes(network: keras.Model) -> tuple[int, int]:
         ValueError: it is not one: it has no `OneHotDense`, or not one input and one output of shape `[B, A]`.
     """
     layers = [layer for layer in network.layers if isinstance(layer, OneHotDense)]
-    outputs = network.outputs
+    outputs = network.outputs if layers else []
     if not layers or len(network.inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
         raise ValueError("expected a network of deeptaxi, from state numbers [B] to Q values [B, A]")
     return layers[0].states, int(outputs[0].shape[-1])

@@ -86,7 +86,7 @@ def check_gradients(actions: int, aggregation: str = "mean", batch: int = 4, see
     head = Dueling(aggregation, dtype="float64")
 
     def error(v: Any, a: Any) -> Any:
-        return 0.5 * ops.sum(ops.square(head([v, a]) - target))
+        return 0.5 * ops.sum(ops.square(ops.subtract(head([v, a]), target)))
 
     def plain_error(v: Floats, a: Floats) -> float:
         return float(ops.convert_to_numpy(error(ops.convert_to_tensor(v), ops.convert_to_tensor(a))))

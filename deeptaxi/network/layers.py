@@ -24,6 +24,13 @@ PACKAGE = "deeptaxi"
 AGGREGATIONS = ("mean", "max", "none")
 
 
+def check_sizes(**sizes: Any) -> None:
+    """Refuse sizes that are not whole numbers above 0."""
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: expected a whole number above 0, received {value!r}")
+
+
 def gather_rows(table: Any, states: Any) -> Any:
     """Return ``table[states]``, `[B, N]`; a state outside 0 … S−1 gives a row of NaN, on every backend.
 
@@ -66,9 +73,7 @@ class OneHotDense(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, value in (("units", units), ("states", states)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: expected a whole number above 0, received {value!r}")
+        check_sizes(units=units, states=states)
         self.units = units
         self.states = states
         self.activation = keras.activations.get(activation)
@@ -87,9 +92,11 @@ class OneHotDense(keras.layers.Layer):
             self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=self.bias_initializer)
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the activated row of the kernel, `[B, units]`."""
-        x = gather_rows(self.kernel, inputs)
+        # The product by 1 makes TensorFlow's gradient dense. As a list of rows, a state that a minibatch holds twice
+        # would be squared or clipped twice by Keras' optimisers, instead of once as a sum. XLA removes the product.
+        x = gather_rows(self.kernel * 1.0 if training else self.kernel, inputs)
         if self.bias is not None:
             x = x + self.bias
         return self.activation(x)
@@ -152,7 +159,8 @@ class Dueling(keras.layers.Layer):
         """Return V + A − aggregate(A), `[B, N]`."""
         value, advantage = inputs
         if self.aggregation == "mean":
-            return value + advantage - ops.mean(advantage, axis=-1, keepdims=True)
+            # Not ops.mean, which computes float64 in float32 on some backends.
+            return value + advantage - ops.sum(advantage, axis=-1, keepdims=True) / advantage.shape[-1]
         if self.aggregation == "max":
             return value + advantage - ops.max(advantage, axis=-1, keepdims=True)
         return value + advantage
@@ -186,6 +194,7 @@ class ActionMask(keras.layers.Layer):
 
     def __init__(self, states: int, actions: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_sizes(states=states, actions=actions)
         self.states = states
         self.actions = actions
 

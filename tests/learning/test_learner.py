@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deeptaxi.config import OPTIMIZERS, OptimizerConfig, merge
+from deeptaxi.errors import UsageError
+from deeptaxi.learning.learner import build_optimizer
+from tests.learning.helpers import TABLE, everything, new_learner, numbers, random_batches, transitions
+
+STATES, ACTIONS, DISCOUNT = 5, 3, 0.9
+SGD = {
+    **TABLE,
+    "discount": DISCOUNT,
+    "optimizer": {"name": "sgd", "tabular_step": 0.5, "schedule": "constant"},
+    "replay": {"batch_size": 2},
+    "target": {"polyak": 1.0},
+}
+OLD = [[1.0, 2.0, 3.0], [0.0, 10.0, 4.0], [0.0] * 3, [0.0] * 3, [0.0] * 3]
+
+
+def table_of(learner):
+    return learner.online.get_weights()[0]
+
+
+def target_of(learner):
+    return learner.target.get_weights()[0]
+
+
+def test_one_update_moves_the_taken_entries_by_the_tabular_step():
+    # γ = 0.9, α = ½. (0, 1): 1 + 0.9·10 = 10, so 2 + ½·(10 − 2) = 6. (1, 2) ends: 2, so 4 + ½·(2 − 4) = 3.
+    learner = new_learner(SGD, q_values=OLD)
+    batch = transitions((0, 1, 1.0, 1, False), (1, 2, 2.0, 1, True))
+    result = learner.update(batch, everything(batch))
+    np.testing.assert_allclose(table_of(learner)[:2], [[1, 6, 3], [0, 10, 3]], rtol=1e-6)
+    assert not table_of(learner)[2:].any()
+    # The loss is averaged over all of A·B = 6 errors, of which the others are 0: (8² + 2²)/6. |td_error|: (8 + 2)/2.
+    assert tuple(result) == pytest.approx((68 / 6, 5.0))
+
+
+def test_the_huber_loss_is_averaged_in_the_same_way():
+    # Beyond an error of 1, Huber's loss is |error| − ½: (7.5 + 1.5)/6.
+    learner = new_learner(merge(SGD, {"optimizer": {"learning_rate": 0.1, "loss": "huber"}}), q_values=OLD)
+    batch = transitions((0, 1, 1.0, 1, False), (1, 2, 2.0, 1, True))
+    assert tuple(learner.update(batch, everything(batch))) == pytest.approx((9 / 6, 5.0))
+
+
+def test_a_transition_that_comes_twice_moves_twice_from_the_same_old_value():
+    # ½·(10 − 0) twice: 10. One after the other it would be 5, then 7.5.
+    learner = new_learner(SGD)
+    batch = transitions((3, 1, 10.0, 0, True), (3, 1, 10.0, 0, True))
+    learner.update(batch, everything(batch))
+    assert table_of(learner)[3, 1] == pytest.approx(10)
+
+
+def test_the_next_action_is_one_that_the_mask_allows():
+    # Of state 1 only action 2, worth 4, is allowed: 1 + 0.9·4 = 4.6. Two samples with a step of ½ go all the way.
+    learner = new_learner(SGD, q_values=OLD)
+    batch = transitions(*[(0, 1, 1.0, 1, False)] * 2)
+    learner.update(batch, np.array([[False, False, True]] * 2))
+    assert table_of(learner)[0, 1] == pytest.approx(4.6)
+
+
+@pytest.mark.parametrize(
+    ("polyak", "period"), [(0.1, 1), (1.0, 1), (1.0, 7), (0.5, 3)], ids=["polyak", "copy", "hard", "polyak-every-3"]
+)
+def test_the_q_table_network_is_tabular_q_learning(polyak, period):
+    size, step = 8, 0.2
+    settings = {"optimizer": {"tabular_step": step}, "replay": {"batch_size": size}}
+    learner = new_learner(
+        merge(merge(SGD, settings), {"target": {"polyak": polyak, "period": period}}),
+        q_values=np.random.default_rng(1).normal(size=(STATES, ACTIONS)),
+    )
+    table, target = table_of(learner).astype(np.float64), target_of(learner).astype(np.float64)
+    for update, (batch, allowed) in enumerate(random_batches(200, size, STATES, ACTIONS), start=1):
+        learner.update(batch, allowed)
+
+        s, a, r, s_next, terminated = batch
+        best_next = np.where(allowed, target[s_next], -np.inf).max(axis=1)
+        td_error = r + DISCOUNT * ~terminated * best_next - table[s, a]
+        np.add.at(table, (s, a), step * td_error)  # adds all samples of an entry
+        if update % period == 0:
+            target += polyak * (table - target)
+
+    np.testing.assert_allclose(table_of(learner), table, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(target_of(learner), target, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("polyak", [1.0, 0.25])
+def test_the_target_network_moves_every_period_updates_and_at_no_other_time(polyak):
+    learner = new_learner(merge(SGD, {"target": {"polyak": polyak, "period": 3}, "replay": {"batch_size": 4}}))
+    moved = []
+    for batch, allowed in random_batches(7, 4):
+        before = target_of(learner)
+        learner.update(batch, allowed)
+        moved.append(not np.array_equal(target_of(learner), before))
+        if moved[-1]:
+            expected = before + polyak * (table_of(learner) - before)
+            np.testing.assert_allclose(target_of(learner), expected, rtol=1e-6, atol=1e-7)
+    assert moved == [False, False, True, False, False, True, False]
+
+
+def test_the_target_network_starts_as_a_copy():
+    learner = new_learner({"network": {"hidden": [4]}})
+    learner.online.set_weights([weight + 1 for weight in learner.online.get_weights()])
+    learner.copy_weights()
+    for online, target in zip(learner.online.get_weights(), learner.target.get_weights(), strict=True):
+        np.testing.assert_array_equal(online, target)
+
+
+def test_the_learner_acts_by_the_online_network():
+    # State 0 prefers action 2, state 1 action 1; where that is masked, action 2. The second row explores: the noise.
+    learner = new_learner(TABLE, q_values=OLD)
+    noise = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1]], np.float32)
+    draws, states = np.array([0.5, 0.2], np.float32), np.array([0, 1], np.int32)
+    masked = np.array([[True, True, True], [True, False, True]])
+    everywhere = np.ones((2, 3), np.bool_)
+    assert learner.act(states, 0.0, draws, noise, everywhere).tolist() == [2, 1]
+    assert learner.act(states, 0.0, draws, noise, masked).tolist() == [2, 2]
+    assert learner.act(states, 0.3, draws, noise, masked).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("settings", [SGD, {"network": {"hidden": [4]}, "replay": {"batch_size": 2}}])
+def test_warming_up_changes_nothing(settings):
+    cold, warm = new_learner(settings), new_learner(settings)
+    before = [numbers(variable).copy() for variable in warm.state()]
+    assert warm.warm_up() > 0
+    assert warm.updates == 0
+    for variable, value in zip(warm.state(), before, strict=True):
+        np.testing.assert_array_equal(numbers(variable), value, err_msg=variable.path)
+
+    for batch, allowed in random_batches(10, 2):
+        assert cold.update(batch, allowed) == warm.update(batch, allowed)
+    for one, other in zip(cold.state(), warm.state(), strict=True):
+        np.testing.assert_array_equal(numbers(one), numbers(other), err_msg=one.path)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("cosine", [0.4, 0.25, 0.1]), ("constant", [0.4, 0.4, 0.4])],  # the cosine is half-way at half of the updates
+)
+def test_the_learning_rate_follows_its_schedule_to_the_final_fraction(schedule, rates):
+    optimizer = {"learning_rate": 0.4, "schedule": schedule, "final_fraction": 0.25}
+    learner = new_learner({"updates": 20, "optimizer": optimizer})
+    seen = []
+    for done in (0, 10, 20):
+        learner.optimizer.iterations.assign(done)
+        seen.append(learner.learning_rate())
+    assert seen == pytest.approx(rates)
+
+
+def test_the_tabular_step_sets_the_learning_rate():
+    # lr = α·A·B/2 = ½·3·2/2
+    assert new_learner(SGD).learning_rate() == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_of_the_configuration_exists(name):
+    optimizer = build_optimizer(OptimizerConfig(name=name, schedule="constant"), learning_rate=0.25, updates=10)
+    assert type(optimizer).__name__.lower() == name
+    assert float(optimizer.learning_rate) == 0.25
+
+
+def test_options_reach_the_optimiser():
+    config = OptimizerConfig(name="sgd", options={"momentum": 0.9, "nesterov": True})
+    optimizer = build_optimizer(config, learning_rate=0.1, updates=10)
+    assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("adam", {"momentun": 0.9}), ("sgd", {"momentum": 2.0}), ("sgd", {"clipnorm": 1, "clipvalue": 1})],
+)
+def test_options_that_the_optimiser_does_not_take_are_refused_in_one_line(name, options):
+    with pytest.raises(
+        UsageError, match=rf"^optimizer {name} does not take options .*{next(iter(options))}.*$"
+    ) as caught:
+        build_optimizer(OptimizerConfig(name=name, options=options), learning_rate=0.1, updates=10)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["loss_scale_factor", "use_ema", "learning_rate"])
+def test_options_that_would_part_the_loops_are_refused(option):
+    with pytest.raises(UsageError, match=f"option {option} is refused"):
+        build_optimizer(OptimizerConfig(name="sgd", options={option: 1}), learning_rate=0.1, updates=10)

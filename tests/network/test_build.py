@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from deeptaxi.network.build import BLOCK, build_q_network, sizes, tabulate, weights_digest, with_mask
+
+NETWORKS = {
+    "q-table": {},
+    "mlp": {"hidden": (4, 2), "activation": "tanh"},
+    "dueling": {"hidden": (4,), "dueling": True},
+    "dueling-table": {"dueling": True, "aggregation": "max"},
+}
+
+
+def with_random_weights(network: keras.Model) -> keras.Model:
+    rng = np.random.default_rng(0)
+    network.set_weights([rng.normal(size=weight.shape) for weight in network.weights])
+    return network
+
+
+def test_the_only_weight_of_the_q_table_network_is_the_q_table():
+    network = build_q_network(3, 2)
+    (table,) = network.weights
+    np.testing.assert_array_equal(ops.convert_to_numpy(table), np.zeros((3, 2)))
+    network.set_weights([np.array([[1, 2], [3, 4], [5, 6]])])
+    q_values = network(np.array([2, 0], np.int32))
+    np.testing.assert_array_equal(ops.convert_to_numpy(q_values), [[5, 6], [1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("q-table", 5 * 3),
+        ("mlp", (5 * 4 + 4) + (4 * 2 + 2) + (2 * 3 + 3)),
+        ("dueling", (5 * 4 + 4) + (4 * 1 + 1) + (4 * 3 + 3)),
+        ("dueling-table", 5 * 1 + 5 * 3),
+    ],
+)
+def test_the_number_of_parameters_is_that_of_the_layers(name, parameters):
+    assert build_q_network(5, 3, **NETWORKS[name]).count_params() == parameters
+
+
+def kernels(**arguments):
+    """Return the kernels of a network with layers of equal shapes."""
+    return [weight for weight in build_q_network(4, 4, hidden=(4, 4), **arguments).get_weights() if weight.ndim == 2]
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_the_seed_alone_decides_the_initial_weights(dueling):
+    first, again, other = (kernels(dueling=dueling, seed=seed) for seed in (1, 1, 2))
+    for one, same, different in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(one, same)
+        assert not np.array_equal(one, different)
+
+
+def test_no_two_layers_start_alike():
+    one, two, three = kernels()
+    assert not np.array_equal(one, two)
+    assert not np.array_equal(two, three)
+    assert not np.array_equal(one, three)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_all_q_values_are_those_of_a_direct_call(name):
+    network = with_random_weights(build_q_network(5, 3, **NETWORKS[name]))
+    q_values = tabulate(network)
+    assert q_values.dtype == np.float32
+    np.testing.assert_array_equal(q_values, ops.convert_to_numpy(network(np.arange(5, dtype=np.int32))))
+
+
+@pytest.mark.parametrize("states", [BLOCK, BLOCK + 1, 2 * BLOCK + 5])
+def test_all_q_values_come_in_order_from_several_blocks(states):
+    network = with_random_weights(build_q_network(states, 2))
+    np.testing.assert_array_equal(tabulate(network), network.get_weights()[0])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_sizes_are_read_off_the_network(name):
+    network = build_q_network(5, 3, **NETWORKS[name])
+    assert sizes(network) == (5, 3)
+    assert sizes(with_mask(network, np.ones((5, 3), np.bool_))) == (5, 3)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        pytest.param(lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), id="no-one-hot-dense"),
+        pytest.param(lambda: keras.Sequential([keras.layers.Dense(3)]), id="not-built"),
+        pytest.param(
+            lambda: keras.Model((q_network := build_q_network(5, 3)).input, [q_network.output, q_network.output]),
+            id="two-outputs",
+        ),
+        pytest.param(
+            lambda: keras.Model((q_network := build_q_network(5, 3)).input, ops.max(q_network.output, axis=-1)),
+            id="one-value-a-state",
+        ),
+    ],
+)
+def test_a_foreign_model_is_refused(foreign):
+    with pytest.raises(ValueError, match="expected a network of deeptaxi"):
+        sizes(foreign())
+
+
+def test_a_mask_follows_the_network_and_shares_its_weights():
+    network = build_q_network(2, 2)
+    masked = with_mask(network, np.array([[True, False], [True, True]]))
+    network.set_weights([np.array([[1, 2], [3, 4]])])
+    np.testing.assert_array_equal(tabulate(masked), [[1, -np.inf], [3, 4]])
+    assert [weight.shape for weight in masked.trainable_weights] == [(2, 2)]
+
+
+def test_the_digest_is_the_sha256_of_the_weights():
+    # head -c 16 /dev/zero | sha256sum
+    zeros = "374708fff7719dd5979ec875d56cd2286f6d3cf7ec317a3b25632aab28ec37bb"
+    assert weights_digest(build_q_network(2, 2)) == zeros
+
+    # 1.0 is 3f800000, −2.0 is c0000000, the lowest byte first; the mask follows as a weight of its own.
+    network = build_q_network(1, 2)
+    network.set_weights([np.array([[1.0, -2.0]])])
+    masked = with_mask(network, np.array([[True, False]]))
+    weights = bytes.fromhex("0000803f 000000c0")
+    mask = bytes.fromhex("0000803f 00000000")
+    assert weights_digest(network) == hashlib.sha256(weights).hexdigest()
+    assert weights_digest(masked) == hashlib.sha256(weights + mask).hexdigest()
+
+
+@pytest.mark.slow
+def test_a_saved_network_loads_in_a_process_that_knows_only_its_layers(tmp_path):
+    network = with_random_weights(build_q_network(5, 3, hidden=(4,), dueling=True))
+    mask = np.random.default_rng(1).random((5, 3)) < 0.7
+    masked = with_mask(network, mask)
+    masked.save(tmp_path / "model.keras")
+    code = (
+        "import keras, numpy, deeptaxi.network.layers\n"
+        "network = keras.saving.load_model('model.keras')\n"
+        "numpy.save('q.npy', keras.ops.convert_to_numpy(network(numpy.arange(5, dtype='int32'))))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=dict(os.environ), check=True)
+    q_values = np.load(tmp_path / "q.npy")
+    np.testing.assert_array_equal(np.isfinite(q_values), mask)
+    np.testing.assert_array_equal(q_values, tabulate(masked))

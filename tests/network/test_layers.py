@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops, tree
+
+from deeptaxi import backend
+from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense
+
+NAN, INF = float("nan"), float("inf")
+STATES = np.array([3, 0, 4, 3], np.int32)
+RNG = np.random.default_rng(0)
+VALUE = RNG.normal(size=(4, 1)).astype(np.float32)
+ADVANTAGE = RNG.normal(size=(4, 3)).astype(np.float32)
+KERNEL = RNG.normal(size=(5, 3)).astype(np.float32)
+BIAS = np.array([0.5, -1.0, 2.0], np.float32)
+MASK = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 1], [0, 0, 1], [1, 0, 1]], np.float32)
+
+
+def numbers(x: Any) -> np.ndarray:
+    return ops.convert_to_numpy(x)
+
+
+def run_layer_test(
+    cls: type[keras.layers.Layer],
+    arguments: dict[str, Any],
+    inputs: Any,
+    weights: list[np.ndarray],
+    trained: int,
+    folder: Path,
+) -> None:
+    """Check what Keras expects of every layer.
+
+    Args:
+        cls: the layer's class.
+        arguments: of its constructor.
+        inputs: one array, or a list of arrays.
+        weights: values for its weights, which must be of these shapes.
+        trained: how many of the weights are trained.
+        folder: where a model can be saved.
+    """
+    shapes = tree.map_structure(np.shape, inputs)
+    layer = cls(**arguments)
+    layer.build(shapes)
+    assert [weight.shape for weight in layer.weights] == [weight.shape for weight in weights]
+    assert len(layer.trainable_weights) == trained
+    layer.set_weights(weights)
+    output = numbers(layer(inputs))
+    assert layer.compute_output_shape(shapes) == output.shape
+
+    config = layer.get_config()
+    assert arguments.keys() <= config.keys()
+    copy = cls.from_config(json.loads(json.dumps(config)))
+    assert copy.get_config() == config
+    copy.build(shapes)
+    copy.set_weights(weights)
+    np.testing.assert_array_equal(numbers(copy(inputs)), output)
+
+    symbols = tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype.name), inputs)
+    symbolic = layer(symbols)
+    assert (symbolic.shape, symbolic.dtype) == ((None, *output.shape[1:]), output.dtype.name)
+    model = keras.Model(symbols, symbolic)
+    np.testing.assert_array_equal(numbers(model(inputs)), output)
+
+    model.save(folder / "model.keras")
+    loaded = keras.saving.load_model(folder / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(numbers(loaded(inputs)), output)
+
+
+@pytest.mark.parametrize(
+    ("extra", "weights"),
+    [
+        pytest.param({}, [KERNEL, BIAS], id="dense"),
+        pytest.param({"activation": "relu", "bias_initializer": "ones"}, [KERNEL, BIAS], id="relu"),
+        pytest.param({"use_bias": False, "kernel_initializer": "zeros"}, [KERNEL], id="table"),
+    ],
+)
+def test_one_hot_dense_is_a_proper_keras_layer(extra, weights, tmp_path):
+    arguments = {"units": 3, "states": 5, **extra}
+    run_layer_test(OneHotDense, arguments, STATES, weights, trained=len(weights), folder=tmp_path)
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "max", "none"])
+def test_dueling_is_a_proper_keras_layer(aggregation, tmp_path):
+    run_layer_test(Dueling, {"aggregation": aggregation}, [VALUE, ADVANTAGE], [], trained=0, folder=tmp_path)
+
+
+def test_action_mask_is_a_proper_keras_layer(tmp_path):
+    run_layer_test(ActionMask, {"states": 5, "actions": 3}, [STATES, ADVANTAGE], [MASK], trained=0, folder=tmp_path)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "tanh"])
+def test_one_hot_dense_is_a_dense_layer_on_one_hot_vectors(activation):
+    gather, product = OneHotDense(3, 5, activation), keras.layers.Dense(3, activation)
+    gather.build((None,))
+    product.build((None, 5))
+    one_hot = np.eye(5, dtype=np.float32)[STATES]
+    for layer in (gather, product):
+        layer.set_weights([KERNEL, BIAS])
+
+    def squares(layer: keras.layers.Layer, inputs: np.ndarray) -> tuple[Any, list[Any]]:
+        return backend.gradients(
+            lambda: ops.sum(ops.square(ops.subtract(layer(inputs), ADVANTAGE))), layer.trainable_variables
+        )
+
+    np.testing.assert_allclose(numbers(gather(STATES)), numbers(product(one_hot)), atol=1e-6)
+    loss, gradients = squares(gather, STATES)
+    expected_loss, expected = squares(product, one_hot)
+    np.testing.assert_allclose(numbers(loss), numbers(expected_loss), rtol=1e-6)
+    for one, other in zip(gradients, expected, strict=True):  # state 3 comes twice: its row gets both gradients
+        np.testing.assert_allclose(numbers(one), numbers(other), atol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_state_out_of_range_gives_nan_and_no_other_row_does(compiled):
+    layer = OneHotDense(3, 5, use_bias=False)
+    layer.build((None,))
+    layer.set_weights([KERNEL])
+    call = backend.compiled(layer.call, layer.variables) if compiled else layer
+    rows = numbers(call(np.array([-1, 0, 4, 5, -(2**31), 2**31 - 1], np.int32)))
+    np.testing.assert_array_equal(rows, [[NAN] * 3, KERNEL[0], KERNEL[4], [NAN] * 3, [NAN] * 3, [NAN] * 3])
+
+
+# V = 4, A = (0, 1, 5): the mean is 2, the maximum 5.
+@pytest.mark.parametrize(
+    ("aggregation", "expected"),
+    [
+        ("mean", [2.0, 3.0, 7.0]),  # 4 − 2 + A
+        ("max", [-1.0, 0.0, 4.0]),  # 4 − 5 + A: the best action is worth V
+        ("none", [4.0, 5.0, 9.0]),  # 4 + A
+    ],
+)
+def test_dueling_subtracts_its_aggregate_from_the_advantages(aggregation, expected):
+    value, advantage = np.array([[4.0]]), np.array([[0.0, 1.0, 5.0]])
+    np.testing.assert_array_equal(numbers(Dueling(aggregation)([value, advantage])), [expected])
+
+
+def test_dueling_aggregates_each_state_by_itself():
+    # Means of 2 and −2: 4 − 2 + A and 10 + 2 + A.
+    value, advantage = np.array([[4.0], [10.0]]), np.array([[0.0, 1.0, 5.0], [-2.0, -3.0, -1.0]])
+    np.testing.assert_array_equal(numbers(Dueling()([value, advantage])), [[2.0, 3.0, 7.0], [10.0, 9.0, 11.0]])
+
+
+def test_action_mask_takes_what_is_excluded_to_minus_infinity():
+    layer = ActionMask(2, 3)
+    layer.build([(None,), (None, 3)])
+    layer.set_weights([np.array([[1, 0, 1], [0, 1, 0]], np.float32)])
+    states = np.array([1, 0, 1], np.int32)
+    q_values = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, -8.0, 9.0]], np.float32)
+    masked = numbers(layer([states, q_values]))
+    np.testing.assert_array_equal(masked, [[-INF, 2.0, -INF], [4.0, -INF, 6.0], [-INF, -8.0, -INF]])
+
+
+def test_action_mask_allows_everything_at_first():
+    np.testing.assert_array_equal(numbers(ActionMask(5, 3)([STATES, ADVANTAGE])), ADVANTAGE)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OneHotDense(0, 5), "units: expected .* received 0"),
+        (lambda: OneHotDense(2.5, 5), "units: expected .* received 2.5"),
+        (lambda: OneHotDense(3, -1), "states: expected .* received -1"),
+        (lambda: OneHotDense(3, "5"), "states: expected .* received '5'"),
+        (lambda: Dueling("median"), "aggregation: expected one of mean, max, none, received 'median'"),
+        (lambda: Dueling()(ADVANTAGE), r"expected the shapes of \[value, advantage\], received \(4, 3\)"),
+        (lambda: Dueling()([VALUE, ADVANTAGE, VALUE]), r"expected the shapes of \[value, advantage\], received"),
+        (lambda: Dueling()([ADVANTAGE, VALUE]), r"value: expected a last dimension of 1, received \(4, 3\)"),
+        (lambda: ActionMask(0, 3), "states: expected .* received 0"),
+        (lambda: ActionMask(5, -1), "actions: expected .* received -1"),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_what_was_expected(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

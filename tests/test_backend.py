@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from deeptaxi import backend
+
+START = """
+import sys
+from deeptaxi import backend, errors
+try:
+    backend.start()
+except errors.UsageError as error:
+    print(error)
+print(sorted({"keras", "tensorflow", "jax", "torch"} & {name for name, module in sys.modules.items() if module}))
+"""
+
+
+def fresh(code, **variables):
+    """Run Python code in a fresh process whose environment says nothing of Keras but `variables`."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("KERAS_", "TF_", "PYTHON"))}
+    environment = {**inherited, "PYTHONPATH": os.pathsep.join(sys.path), **variables}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+
+
+def test_an_unknown_backend_is_refused_before_anything_is_imported():
+    lines = fresh(START, KERAS_BACKEND="tensorflo").stdout.splitlines()
+    assert lines == [
+        "KERAS_BACKEND=tensorflo is not one of tensorflow, jax, torch; did you mean 'tensorflow'?",
+        "[]",
+    ]
+
+
+def test_a_backend_that_is_not_installed_is_refused():
+    hide = "import sys; sys.modules['torch'] = None\n"
+    lines = fresh(hide + START, KERAS_BACKEND="torch").stdout.splitlines()
+    assert lines == [
+        "KERAS_BACKEND=torch: the package 'torch' is not installed; install it, or unset KERAS_BACKEND",
+        "[]",
+    ]
+
+
+@pytest.mark.slow
+def test_starting_says_nothing_at_all():
+    code = "from deeptaxi import backend\nbackend.start()\nbackend.start()\nimport keras\nkeras.ops.ones(3) + 1"
+    done = fresh(code)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_what_compiled_code_writes_to_standard_error_is_dropped(capfd):
+    with backend.standard_error_aside():
+        os.write(2, b"a line of a compiled library\n")
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "later\n"
+
+
+def test_what_was_written_to_standard_error_comes_out_after_an_exception(capfd):
+    def fail():
+        with backend.standard_error_aside():
+            os.write(2, b"why it failed\n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "why it failed\nlater\n"
+
+
+def test_the_backend_is_the_one_that_keras_runs_on():
+    assert backend.name() == keras.config.backend()
+
+
+def test_gradients_come_dense_and_in_the_order_of_the_variables():
+    # E = Σ x·row(w, 1): dE/dw is x in row 1 and zero elsewhere, dE/dx is that row.
+    w = keras.Variable(np.arange(6.0).reshape(3, 2))
+    x = keras.Variable([5.0, 7.0])
+    result, (by_x, by_w) = backend.gradients(lambda: ops.sum(x * ops.take(w, np.array([1]), axis=0)), [x, w])
+    assert float(result) == 5 * 2 + 7 * 3
+    np.testing.assert_array_equal(ops.convert_to_numpy(by_x), [2, 3])
+    np.testing.assert_array_equal(ops.convert_to_numpy(by_w), [[0, 0], [5, 7], [0, 0]])
+
+
+def test_gradients_by_inputs_are_computed_in_float64():
+    # d(x²y) = (2xy, x²); 10⁻¹² beside 3 would be lost in float32.
+    by_x, by_y = backend.input_gradient(lambda x, y: x * x * y, [np.array(3 + 1e-12), np.array(2.0)])
+    assert (by_x.dtype, by_y.dtype) == (np.float64, np.float64)
+    assert by_x - 12 == pytest.approx(4e-12, rel=1e-3)
+    assert by_y == pytest.approx(9, abs=1e-10)
+
+
+def test_a_compiled_function_reads_and_assigns_variables_at_every_call():
+    total = keras.Variable(10.0)
+
+    def add(values):
+        total.assign(total + ops.sum(values))
+        return 2 * total
+
+    compiled = backend.compiled(add, [total])
+
+    def call(*values):
+        return float(ops.convert_to_numpy(compiled(np.array(values, np.float32))))
+
+    assert call(1, 2) == 2 * 13
+    assert call(3, 4) == 2 * 20
+    total.assign(0.0)
+    assert call(1, 1, 1) == 2 * 3  # another shape
+    assert float(ops.convert_to_numpy(total)) == 3
