@@ -4,25 +4,35 @@ The layers of a configuration, the later over the earlier: the defaults of the d
 presets that fit (`presets/*.toml`), the user's ``--config`` file, the options of the command line. What comes
 out is complete: written to `config.toml` in the run folder, it reproduces the run.
 
-Each field carries its help text, its check and the name of its option, so that the command line, the TOML
-reader and the reference in the docs cannot drift apart.
+Each field carries its help text, its check and the name of its option, so that the command line, the TOML reader and
+the reference in the docs cannot drift apart.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import tomli_w
 
-from deeptaxi.errors import UsageError, nearest
+from deeptaxi.errors import UsageError
+from deeptaxi.settings import (
+    BELOW_ONE,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RATE,
+    SIZES,
+    Checked,
+    from_mapping,
+    one_of,
+    setting,
+    to_mapping,
+)
 
 LOOPS = ("gymnasium", "fit")
 AGGREGATIONS = ("mean", "max", "none")
@@ -33,54 +43,6 @@ OPTIMIZERS = (
     "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw",
     "ftrl", "lamb", "lion", "nadam", "rmsprop", "sgd",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Check:
-    """What a value must be: in words, as a test, and as names to choose from where there are such."""
-
-    description: str
-    passes: Callable[[Any], bool]
-    choices: tuple[str, ...] = ()
-
-
-POSITIVE = Check("above 0", lambda x: x > 0)
-NOT_NEGATIVE = Check("0 or more", lambda x: x >= 0)
-FRACTION = Check("between 0 and 1", lambda x: 0 <= x <= 1)
-RATE = Check("above 0 and at most 1", lambda x: 0 < x <= 1)
-BELOW_ONE = Check("at least 0 and below 1", lambda x: 0 <= x < 1)
-SIZES = Check("made of whole numbers above 0", lambda sizes: all(x > 0 for x in sizes))
-
-
-def one_of(names: tuple[str, ...]) -> Check:
-    """Check that a value is among `names`."""
-    return Check("one of " + ", ".join(names), lambda x: x in names, names)
-
-
-def setting(default: Any, help_text: str, check: Check | None = None, option: str | None = None) -> Any:
-    """Declare a field with its help text, its check and its command-line option (``None``: TOML only)."""
-    metadata = {"help": help_text, "check": check, "option": option}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def show(value: Any) -> str:
-    """Return a value as the user may have typed it."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-class Checked:
-    """Runs each field's check on construction."""
-
-    def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):  # type: ignore[arg-type]  # only dataclasses inherit
-            value, check = getattr(self, item.name), item.metadata.get("check")
-            if value is None or check is None:
-                continue
-            if not check.passes(value):
-                near = nearest(str(value), check.choices)
-                raise UsageError(f"{item.name} = {show(value)}: expected a value {check.description}{near}")
 
 
 @dataclass(frozen=True)
@@ -201,73 +163,6 @@ class TrainConfig(Checked):
     target: TargetConfig = field(default_factory=TargetConfig)
     interaction: InteractionConfig = field(default_factory=InteractionConfig)
     judgement: JudgementConfig = field(default_factory=JudgementConfig)
-
-
-def settings(cls: type = TrainConfig, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Yield ``(path, field, type)`` of every leaf setting, e.g. ``(("replay", "capacity"), field, int)``."""
-    hints = get_type_hints(cls)
-    for item in dataclasses.fields(cls):
-        path = (*prefix, item.name)
-        if dataclasses.is_dataclass(hints[item.name]):
-            yield from settings(hints[item.name], path)
-        else:
-            yield path, item, hints[item.name]
-
-
-def from_mapping(cls: type, values: Mapping[str, Any], where: str = "") -> Any:
-    """Build the dataclass `cls` from nested mappings; unknown keys and wrong types are usage errors."""
-    hints = get_type_hints(cls)
-    arguments = {}
-    for key, value in values.items():
-        if key not in hints:
-            raise UsageError(f"unknown key '{where}{key}'{nearest(key, hints)}")
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
-                raise UsageError(f"'{where}{key}' is a table of settings: write [{where}{key}]")
-            arguments[key] = from_mapping(hints[key], value, f"{where}{key}.")
-        else:
-            arguments[key] = coerce(value, hints[key], where + key)
-    try:
-        return cls(**arguments)
-    except UsageError as error:
-        raise UsageError(f"[{where[:-1]}] {error}" if where else str(error)) from None
-
-
-def coerce(value: Any, hint: Any, name: str) -> Any:
-    """Return `value` as the type `hint`: whole numbers pass as floats and lists as tuples, nothing else bends."""
-    if isinstance(hint, UnionType):
-        if value is None:
-            return None
-        hint = next(option for option in get_args(hint) if option is not NoneType)
-    origin = get_origin(hint) or hint
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(coerce(item, get_args(hint)[0], name) for item in value)
-    if origin is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            raise UsageError(f"'{name}': expected a finite number, received one of {len(str(value))} digits") from None
-    if origin is float and isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"'{name}' = {value}: expected a finite number")
-    accepted = origin if origin is not Mapping and isinstance(origin, type) else Mapping
-    if not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool):
-        raise UsageError(f"'{name}' = {value!r}: expected {TYPE_NAMES.get(origin, 'a table')}")
-    return value
-
-
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a list"}
-
-
-def to_mapping(config: Any) -> dict[str, Any]:
-    """Return the configuration as nested plain values; what is ``None`` is left out, as TOML has no null."""
-    plain: dict[str, Any] = {}
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            plain[item.name] = to_mapping(value)
-        elif value is not None:
-            plain[item.name] = list(value) if isinstance(value, tuple) else value
-    return plain
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

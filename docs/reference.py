@@ -9,9 +9,10 @@ import click
 
 from deeptaxi.cli.main import COMMANDS, cli
 from deeptaxi.cli.options import SectionOption
-from deeptaxi.config import settings
+from deeptaxi.config import TrainConfig
+from deeptaxi.settings import leaf_settings
 
-SETTINGS = {"__".join(path): (path, item) for path, item, _ in settings()}
+SETTINGS = {"__".join(path): (path, item) for path, item, _ in leaf_settings(TrainConfig)}
 
 HEAD = """# Commands
 

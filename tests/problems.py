@@ -14,6 +14,15 @@ from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.table import from_arrays, from_rows
 
+# Two states, one action, two outcomes: state 0 ends in one of four times, else it goes to state 1, which ends.
+SOUND = {
+    "probability": [[[0.25, 0.75]], [[1.0, 0.0]]],
+    "next_state": [[[0, 1]], [[1, 0]]],
+    "reward": [[[8.0, 4.0]], [[-1.0, 0.0]]],
+    "terminated": [[[True, False]], [[True, True]]],
+    "start": [0.5, 0.5],
+}
+
 
 def build(p, start=0, **optional):
     """Build a table from ``p[state][action] = rows``; `start` is a state or a distribution."""

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi import config
-from deeptaxi.config import TrainConfig, dump_toml, from_mapping, preset, read_toml, resolve, to_mapping
+from deeptaxi.config import TrainConfig, dump_toml, preset, read_toml, resolve
 from deeptaxi.errors import UsageError
+from deeptaxi.settings import from_mapping, leaf_settings, to_mapping
 
 Q_TABLE = {"hidden": [], "dueling": False}
 PRESETS = sorted(file.name.removesuffix(".toml") for file in (resources.files("deeptaxi") / "presets").iterdir())
@@ -140,7 +141,7 @@ def test_environment_arguments_are_replaced_not_merged():
 
 
 def test_a_setting_is_described_and_its_default_passes_its_own_check():
-    found = list(config.settings())
+    found = list(leaf_settings(TrainConfig))
     assert (("replay", "capacity"), int) in [(path, hint) for path, _, hint in found]
     assert [path for path, item, _ in found if not item.metadata["help"]] == []
     assert from_mapping(TrainConfig, to_mapping(TrainConfig())) == TrainConfig()

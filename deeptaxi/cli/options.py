@@ -10,8 +10,9 @@ from typing import Any, get_args, get_origin
 
 import click
 
-from deeptaxi.config import EnvironmentConfig, settings
+from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.errors import UsageError
+from deeptaxi.settings import leaf_settings
 
 Function = Callable[..., Any]
 PATH = click.Path(path_type=Path)
@@ -108,7 +109,7 @@ def option_type(hint: Any, choices: tuple[str, ...]) -> Any:
 
 def training_options(function: Function) -> Function:
     """Add an option for every setting of `TrainConfig` that has one; its name is the setting's path."""
-    for path, item, hint in reversed(list(settings())):
+    for path, item, hint in reversed(list(leaf_settings(TrainConfig))):
         name = item.metadata["option"]
         if name is None:
             continue

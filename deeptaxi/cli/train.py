@@ -49,8 +49,9 @@ def command(
     """
     values = user_values(env, env_args, config_file, q_table, given)
     from deeptaxi.artifacts import runs
-    from deeptaxi.config import EnvironmentConfig, from_mapping, resolve
+    from deeptaxi.config import EnvironmentConfig, resolve
     from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.settings import from_mapping
 
     resolve(values)  # wrong settings are told before the environment is opened
     requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
@@ -154,9 +155,9 @@ def stop_signals() -> Generator[Callable[[], int]]:
 def report(config: Any, environment: Any, run: Any, finished: Any, as_json: bool) -> None:
     """Print what came out."""
     from deeptaxi.artifacts.models import MODEL_FILE
-    from deeptaxi.config import to_mapping
     from deeptaxi.presentation import console, verdict
     from deeptaxi.records import to_json
+    from deeptaxi.settings import to_mapping
 
     summary = {
         "run": str(run.folder),

@@ -17,7 +17,7 @@ from gymnasium.wrappers import TimeLimit
 
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.mdp import table as tables
+from deeptaxi.mdp import npz
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
 from deeptaxi.mdp.table import Bools, TransitionTable
@@ -127,7 +127,7 @@ def open_table(config: EnvironmentConfig) -> Environment:
     """Open a transition table as an environment."""
     if config.kwargs:
         raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
-    table = tables.load(Path(config.id))
+    table = npz.load(Path(config.id))
     limit = config.time_limit or table.time_limit
 
     def make(render_mode: str | None = None) -> Env:

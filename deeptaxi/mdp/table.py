@@ -16,26 +16,21 @@ Two quantities derived from it are all that planning needs:
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.errors import DeepTaxiError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Row = tuple[float, int, float, bool]  # probability, next state, reward, terminated
 
-ARRAYS = ("probability", "next_state", "reward", "terminated", "start")
-OPTIONAL = ("time_limit", "discount", "action_mask", "factors", "state_names", "action_names")
 SUM_TOLERANCE = 1e-6
 
 
@@ -246,56 +241,3 @@ def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional
                 probability[s, a, k], next_state[s, a, k] = chance, target
                 reward[s, a, k], terminated[s, a, k] = gain, ends
     return from_arrays(probability, next_state, reward, terminated, start, **optional)
-
-
-def save(table: TransitionTable, path: Path) -> None:
-    """Write the table as a compressed ``.npz`` that `load` reads."""
-    optional = {name: getattr(table, name) for name in OPTIONAL if getattr(table, name) is not None}
-    with path.open("wb") as file:  # np.savez would add an ending to a name without one
-        np.savez_compressed(file, **{name: getattr(table, name) for name in ARRAYS}, **optional)
-
-
-def load(path: Path) -> TransitionTable:
-    """Read a table from ``.npz``, without pickle.
-
-    Raises:
-        UsageError: there is no such file.
-        TableError: the file is damaged, lacks an array, has an unknown one, or is not a decision process.
-    """
-    try:
-        with path.open("rb") as file:  # closed by us: np.load leaves a damaged one open
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise TableError(f"{path} is a single array, not an .npz of {', '.join(ARRAYS)}")
-            values = {name: archive[name] for name in archive.files}
-    except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"no transition table at {path}") from None
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise TableError(f"{path} is not a readable .npz file: {error}") from None
-    for name in ARRAYS:
-        if name not in values:
-            raise TableError(f"{path} lacks '{name}'; a table holds {', '.join(ARRAYS)}")
-    for name in values:
-        if name not in ARRAYS + OPTIONAL:
-            raise TableError(f"{path} holds an unknown array '{name}'{nearest(name, ARRAYS + OPTIONAL)}")
-    try:
-        arrays = [values.pop(name) for name in ARRAYS]
-        return from_arrays(*arrays, **read_optional(values))
-    except TableError as error:
-        raise TableError(f"{path}: {error}") from None
-
-
-def read_optional(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Turn the optional arrays of an ``.npz`` into the fields of a table."""
-    fields: dict[str, Any] = {}
-    for name, value in values.items():
-        if name in ("state_names", "action_names"):
-            fields[name] = tuple(str(item) for item in value.ravel())
-        elif name == "action_mask":
-            fields[name] = array(value, np.bool_, name, 2)
-        elif name == "factors":
-            fields[name] = tuple(int(item) for item in array(value, np.int64, name, 1))
-        else:
-            kind = np.int64 if name == "time_limit" else np.float64
-            fields[name] = array(value, kind, name, 0).item()
-    return fields

@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from deeptaxi.config import read_toml, resolve
-from deeptaxi.mdp import table
+from deeptaxi.mdp import npz, table
 from deeptaxi.network.build import tabulate, weights_digest
 from deeptaxi.records import Finished, Started, read_records
 from tests.cli.conftest import LAKE, QUICK, refused
@@ -84,7 +84,7 @@ def test_a_transition_table_brings_its_own_discount_and_mask(type_in: TypeIn) ->
         two, [[[0], [0]]], [[[1.0], [5.0]]], [[[0], [0]]], [1.0],
         discount=0.5, time_limit=4, action_mask=table.array([[1, 0]], bool, "action_mask", 2),
     )  # fmt: skip
-    table.save(problem, Path("two.npz"))
+    npz.save(problem, Path("two.npz"))
     done = type_in("train", "two.npz", "--q-table", *QUICK, "--updates", 200, "--out", "a", "--json")
     exact = json.loads(done.stdout)["exact"]
     assert (exact["discount"], exact["horizon"], exact["return"]) == (0.5, 4, 4.0)

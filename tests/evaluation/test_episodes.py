@@ -7,7 +7,7 @@ from deeptaxi.config import EnvironmentConfig
 from deeptaxi.evaluation import episodes
 from deeptaxi.evaluation.episodes import bootstrap, play
 from deeptaxi.mdp.environment import open_environment
-from deeptaxi.mdp.table import save
+from deeptaxi.mdp.npz import save
 from tests.problems import Numbered, bandit, chain, geometric, loop, opened, registered, two_lengths
 
 COIN = np.array([1])  # the bandit's second arm: 3 or nothing

@@ -12,8 +12,8 @@ from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.episodes import play
 from deeptaxi.evaluation.exact import judge, policy_of, reference
 from deeptaxi.mdp.environment import open_environment
+from deeptaxi.mdp.npz import save
 from deeptaxi.mdp.planning import value_iteration
-from deeptaxi.mdp.table import save
 from deeptaxi.records import to_json
 from tests.problems import bandit, build, chain, loop, opened, random_table, river_swim, stay_or_leave, surely
 

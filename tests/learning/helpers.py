@@ -8,7 +8,7 @@ from keras import ops
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.replay import Transitions
-from deeptaxi.mdp import table as tables
+from deeptaxi.mdp import npz
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.network.build import build_q_network
 
@@ -29,7 +29,7 @@ TABLE = {"network": {"hidden": [], "dueling": False}}
 
 def opened_problem(table, folder, **settings):
     """Save the table and open it as an environment; return the configuration of a small training, and it."""
-    tables.save(table, folder / "table.npz")
+    npz.save(table, folder / "table.npz")
     config = resolve(merge(merge(SMALL, {"environment": {"id": str(folder / "table.npz")}}), settings))
     return config, open_environment(config.environment)
 
