@@ -72,7 +72,7 @@ def standard_error_aside() -> Iterator[None]:
         os.dup2(aside.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             os.dup2(kept, 2)
             aside.seek(0)
             os.write(2, aside.read())

@@ -40,7 +40,7 @@ ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "linear")
 LOSSES = ("mse", "huber")
 SCHEDULES = ("constant", "cosine")
 OPTIMIZERS = (
-    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw",
+    "adadelta", "adagrad", "adam", "adamax", "adamw",
     "ftrl", "lamb", "lion", "nadam", "rmsprop", "sgd",
 )  # fmt: skip
 

@@ -76,6 +76,7 @@ class Finished:
     weights_digest: str
     exact: Mapping[str, Any] | None
     exact_unavailable: str | None
+    failure: str | None = None  # what broke the training off, if anything did
 
 
 Record = Started | Progress | Judgement | Finished

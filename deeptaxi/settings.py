@@ -30,7 +30,7 @@ NOT_NEGATIVE = Check("0 or more", lambda x: x >= 0)
 FRACTION = Check("between 0 and 1", lambda x: 0 <= x <= 1)
 RATE = Check("above 0 and at most 1", lambda x: 0 < x <= 1)
 BELOW_ONE = Check("at least 0 and below 1", lambda x: 0 <= x < 1)
-SIZES = Check("made of whole numbers above 0", lambda sizes: all(x > 0 for x in sizes))
+SIZES = Check("of whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
 
 
 def one_of(names: tuple[str, ...]) -> Check:
@@ -81,7 +81,11 @@ def from_mapping(cls: type, values: Mapping[str, Any], where: str = "") -> Any:
     arguments = {}
     for key, value in values.items():
         if key not in hints:
-            raise UsageError(f"unknown key '{where}{key}'{nearest(key, hints)}")
+            elsewhere = {path[-1]: ".".join(path) for path, _, _ in leaf_settings(cls)}
+            near = nearest(key, hints) or nearest(key, elsewhere)
+            for name, full in elsewhere.items():
+                near = near.replace(f"'{name}'", f"'{where}{full}'") if name not in hints else near
+            raise UsageError(f"unknown key '{where}{key}'{near}")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise UsageError(f"'{where}{key}' is a table of settings: write [{where}{key}]")

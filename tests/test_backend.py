@@ -111,3 +111,18 @@ def test_a_compiled_function_reads_and_assigns_variables_at_every_call():
     total.assign(0.0)
     assert call(1, 1, 1) == 2 * 3  # another shape
     assert float(ops.convert_to_numpy(total)) == 3
+
+
+def test_what_was_held_back_stays_back_on_ctrl_c():
+    code = """
+import os
+from deeptaxi import backend
+try:
+    with backend.standard_error_aside():
+        os.write(2, b"chatter")
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

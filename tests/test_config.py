@@ -114,7 +114,7 @@ def test_the_network_has_a_kind(network, kind):
         ({"optimizer": {"learning_rate": math.inf}}, "'optimizer.learning_rate' = inf: expected a finite number"),
         ({"optimizer": {"learning_rate": 10**400}}, "'optimizer.learning_rate'"),
         ({"optimizer": {"name": "adm"}}, "lamb, lion, nadam, rmsprop, sgd; did you mean 'adam'?"),
-        ({"network": {"hidden": [64, 0]}}, "[network] hidden = 64,0: expected a value made of whole numbers above 0"),
+        ({"network": {"hidden": [64, 0]}}, "[network] hidden = 64,0: expected a value of whole numbers above 0"),
         ({"network": {"hidden": [64.0]}}, "'network.hidden' = 64.0: expected a whole number"),
         ({"network": {"hidden": "64"}}, "'network.hidden' = '64': expected a list"),
         ({"network": {"dueling": 1}}, "'network.dueling' = 1: expected true or false"),

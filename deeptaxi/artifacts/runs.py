@@ -36,9 +36,7 @@ class Run:
     new_folders: tuple[Path, ...]
 
     def release(self) -> None:
-        """Give the place back after a failure: remove what was made for nothing. A log with records stays."""
-        if self.log.is_file() and self.log.stat().st_size == 0:
-            self.log.unlink()
+        """Give the place back after a failure: remove the folders that were made for nothing."""
         for folder in self.new_folders:
             remove_if_empty(folder)
 
@@ -47,11 +45,8 @@ def default_folder(config: TrainConfig, logs: Path, models: Path = MODELS) -> Pa
     """Return the first free name for a run, such as ``models/taxi-v4-dueling-0``, then ``…-0-2``."""
     environment = re.sub(r"[^a-z0-9]+", "-", Path(config.environment.id).stem.lower()).strip("-")
     name = f"{environment}-{config.network.kind}-{config.seed}"
-    for number in itertools.count(1):
-        folder = models / (name if number == 1 else f"{name}-{number}")
-        if not folder.exists() and not (logs / folder.name).exists():
-            return folder
-    raise AssertionError  # the loop above only ends by returning
+    numbered = (models / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(folder for folder in numbered if not folder.exists() and not (logs / folder.name / LOG_FILE).exists())
 
 
 def claim(folder: Path, logs: Path, force: bool) -> Run:
@@ -68,32 +63,51 @@ def claim(folder: Path, logs: Path, force: bool) -> Run:
 
 
 class Log:
-    """Appends records to the log, a line each, as they come."""
+    """Appends records to the log, a line each, as they come.
+
+    A log that is overwritten is kept aside until the training has ended well. If it fails, that log comes back, and
+    the new one is left as `metrics.failed.jsonl`, where it occupies no name.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._previous = path.with_suffix(".previous.jsonl")
+        self._failed = path.with_suffix(".failed.jsonl")
         self._file: TextIO | None = None
 
     def __enter__(self) -> Log:
-        """Open the log, empty."""
-        try:
-            self._file = self._path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise DeepTaxiError(f"cannot write {self._path}: {error.strerror}") from None
+        """Open nothing yet: a training that never starts leaves no log."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the log."""
-        if self._file:
-            self._file.close()
+        """Close the log; after a failure, put things back."""
+        if self._file is None:
+            return
+        self._file.close()
+        if error is None:
+            self._previous.unlink(missing_ok=True)
+            return
+        self._path.replace(self._failed)
+        if self._previous.exists():
+            self._previous.replace(self._path)
 
     def write(self, record: Record) -> None:
-        """Write one record and hand it to the operating system, so that a crash loses no line."""
-        if self._file:
+        """Write one record and hand it to the operating system, so that a crash loses no line.
+
+        Raises:
+            DeepTaxiError: the disk or the permissions do not allow it.
+        """
+        try:
+            if self._file is None:
+                if self._path.exists():
+                    self._path.replace(self._previous)
+                self._file = self._path.open("w", encoding="utf-8")
             self._file.write(to_line(record) + "\n")
             self._file.flush()
+        except OSError as error:
+            raise DeepTaxiError(f"cannot write {self._path}: {error.strerror}") from None
 
 
 def save_run(run: Run, network: Any, config: TrainConfig, finished: Finished) -> None:
@@ -130,12 +144,22 @@ A Q-network on `{config.environment.id}`, trained with deeptaxi.
 
 To train it again, to the same digest on the same machine and versions:
 
-    deeptaxi train --config {shlex.quote(str(run.folder / CONFIG_FILE))}
+    {train_again(run, config)}
 
 To judge it:
 
-    deeptaxi evaluate {shlex.quote(str(run.folder))}
+    deeptaxi evaluate {shlex.quote(str(run.folder))}{trusting(config)}
 """
+
+
+def train_again(run: Run, config: TrainConfig) -> str:
+    """Return the command that makes the run again, elsewhere."""
+    return f"deeptaxi train --config {shlex.quote(str(run.folder / CONFIG_FILE))}{trusting(config)}"
+
+
+def trusting(config: TrainConfig) -> str:
+    """Return the option without which files may not name an environment module."""
+    return " --trust-env" if ":" in config.environment.id else ""
 
 
 def describe_network(config: TrainConfig) -> str:

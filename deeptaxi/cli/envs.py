@@ -27,11 +27,12 @@ def command(env: tuple[str, ...], env_args: dict[str, Any], time_limit: int | No
 
     Without ENV: all registered environments with state numbers, and their best-known variants.
     """
-    from deeptaxi.errors import UsageError
+    from deeptaxi.errors import DeepTaxiError, UsageError
     from deeptaxi.mdp.environment import known_ids, open_environment
     from deeptaxi.presentation import console, verdict
-    from deeptaxi.records import to_json
 
+    if env_args and not env:
+        raise UsageError("--env-arg needs the environment that takes it: deeptaxi envs ENV --env-arg KEY=VALUE")
     asked = [(name, env_args) for name in env]
     if not env:
         asked = [(name, kwargs) for name in known_ids() for kwargs in ({}, *VARIANTS.get(name, []))]
@@ -40,28 +41,25 @@ def command(env: tuple[str, ...], env_args: dict[str, Any], time_limit: int | No
         for name, kwargs in asked:
             try:
                 rows.append(describe(open_environment(options.environment_config(name, kwargs, time_limit))))
-            except UsageError:
+            except DeepTaxiError:
                 if env:  # asked for by name; otherwise the list just leaves out what cannot be trained
                     raise
     if as_json:
-        click.echo(to_json(rows, indent=2))
+        options.print_json(rows)
         return
     console.out().print(verdict.environments_table(rows))
 
 
 def describe(environment: Any) -> dict[str, Any]:
     """Return one row of the list."""
-    from deeptaxi.mdp import planning
+    from deeptaxi.evaluation.solution import optimal_return
 
     table = environment.table
-    optimal = None
-    if table is not None:
-        optimal = float(table.start @ planning.optimal_horizon(table, environment.horizon, table.action_mask).returns)
     return {
         **environment.describe(),
         "horizon": environment.horizon,
         "table": table is not None,
         "table_missing": environment.table_missing,
         "start_states": None if table is None else int((table.start > 0).sum()),
-        "optimal_return": optimal,
+        "optimal_return": None if table is None else optimal_return(table, environment.horizon),
     }

@@ -15,7 +15,7 @@ from deeptaxi.cli import options
 @click.option("--env", help="Environment to judge on.  [default: the run's own]")
 @options.env_arg_option
 @options.time_limit_option
-@options.objective_discount_option
+@options.objective_discount_option("the run's own, else the table's, else 0.99")
 @click.option("--episodes", type=click.IntRange(0), default=1000, show_default=True, help="Episodes to play as well.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the episodes.")
 @options.trust_option
@@ -40,33 +40,29 @@ def command(
     Gap          how much the best possible return or value is above the agent's
     """
     from deeptaxi.artifacts.models import check_sizes, find_model, load_network
-    from deeptaxi.evaluation import exact
     from deeptaxi.mdp.environment import open_environment
-    from deeptaxi.records import to_json
+    from deeptaxi.presentation import console, verdict
 
     source = find_model(model)
     place = environment_of(source, env, env_args, time_limit)
     environment = open_environment(place, trust_module=trust_env or env is not None)
-    network = load_network(source.path)
-    check_sizes(network, environment, source.name)
+    with console.err().status("loading the model …"):
+        network = load_network(source.path)
+        check_sizes(network, environment, source.name)
+        from deeptaxi.network.build import tabulate
 
-    from deeptaxi.network.build import tabulate
-
-    q_values = tabulate(network)
-    policy = exact.policy_of(q_values, environment.table.action_mask if environment.table else None)
+        q_values = tabulate(network)
     summary = {
         "model": source.name,
         "environment": environment.describe(),
         "exact": exact_verdict(source, environment, q_values, objective_discount),
         "exact_unavailable": environment.table_missing,
-        "episodes": played(environment, policy, episodes, seed) if episodes else None,
+        "episodes": played(environment, q_values, episodes, seed),
     }
     if as_json:
-        click.echo(to_json(summary, indent=2))
+        options.print_json(summary)
         return
-    from deeptaxi.presentation import console, verdict
-
-    title = f"{source.name} on {place.id}"
+    title = f"{source.name} on {environment.config.id}"
     console.out().print(verdict.verdict_table(title, summary["exact"], environment.table_missing, summary["episodes"]))
 
 
@@ -91,27 +87,32 @@ def environment_of(source: Any, env: str | None, env_args: dict[str, Any], time_
 
 
 def exact_verdict(source: Any, environment: Any, q_values: Any, discount: float | None) -> dict[str, Any] | None:
-    """Return the exact verdict, or None where there is no true table."""
+    """Return the exact verdict at the given discount, else the run's, else the table's; None without a true table."""
     if environment.table is None:
         return None
-    from deeptaxi.config import JudgementConfig
     from deeptaxi.evaluation import exact
-
-    judgement = source.config.judgement if source.config else JudgementConfig()
-    target = exact.reference(
-        environment.table,
-        environment.horizon,
-        judgement.objective_discount if discount is None else discount,
-        source.config.discount if source.config else None,
-        q_values > float("-inf"),
-    )
-    return exact.judge(target, q_values, environment.start_resets).to_dict()
-
-
-def played(environment: Any, policy: Any, count: int, seed: int) -> dict[str, Any]:
-    """Play episodes, showing that something happens."""
-    from deeptaxi.evaluation.episodes import play
+    from deeptaxi.mdp.environment import objective_discount
     from deeptaxi.presentation.console import err
 
+    if discount is None:
+        discount = (
+            source.config.judgement.objective_discount if source.config else objective_discount(environment.table)
+        )
+    training_discount = source.config.discount if source.config else None
+    with err().status("computing the exact verdict …"):
+        agent_mask = q_values > float("-inf")
+        target = exact.reference(environment.table, environment.horizon, discount, training_discount, agent_mask)
+        return exact.judge(target, q_values, environment.start_resets).to_dict()
+
+
+def played(environment: Any, q_values: Any, count: int, seed: int) -> dict[str, Any] | None:
+    """Play episodes by the greedy policy, showing that something happens."""
+    from deeptaxi.evaluation.episodes import play
+    from deeptaxi.evaluation.exact import policy_of
+    from deeptaxi.presentation.console import err
+
+    policy = policy_of(q_values, environment.table.action_mask if environment.table else None)
+    if count == 0:
+        return None
     with err().status(f"playing {count:,} episodes …"):
         return play(environment, policy, count, seed).to_dict()

@@ -35,7 +35,6 @@ def command(model: Path, form: str, out: Path | None, force: bool, as_json: bool
     """
     from deeptaxi.artifacts.files import check_free
     from deeptaxi.artifacts.models import find_model, load_network
-    from deeptaxi.records import to_json
 
     source = find_model(model)
     path = out or Path(model.resolve().name.removesuffix(".keras") + ENDINGS[form])
@@ -50,7 +49,7 @@ def command(model: Path, form: str, out: Path | None, force: bool, as_json: bool
 
     done = export(network, form, path, about(source), force)
     if as_json:
-        click.echo(to_json(dataclasses.asdict(done), indent=2))
+        options.print_json(dataclasses.asdict(done))
         return
     from deeptaxi.presentation.console import out as console
 

@@ -6,11 +6,15 @@ at once.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -24,6 +28,28 @@ COMMANDS = {
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
 }
+
+
+class InterruptedByUserError(Exception):
+    """Ctrl-C."""
+
+
+@contextlib.contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the program as an exception does, so that what was begun is cleared away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is end:  # a command may have found a reason to ignore it from now on
+            signal.signal(signal.SIGTERM, before)
 
 
 class Cli(click.Group):
@@ -50,15 +76,26 @@ class Cli(click.Group):
             raise click.UsageError(f"no command '{args[0]}'{near}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it in one line of ours."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptedByUserError from None
+
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:  # type: ignore[override]
         """Run a command line and exit; what goes wrong is one line on standard error."""
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         try:
-            result = super().main(arguments, *rest, **extra)
+            with ending_on_sigterm():
+                result = super().main(arguments, *rest, **extra)
             sys.stdout.flush()
         except click.exceptions.Exit as end:
             sys.exit(end.exit_code)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.ctx.get_help() if error.ctx else "")
+            sys.exit(0)
         except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
@@ -80,8 +117,10 @@ def fail(error: BaseException) -> NoReturn:
         line, code = error.format_message(), error.exit_code
     elif isinstance(error, DeepTaxiError):
         line, code = str(error), error.exit_code
-    elif isinstance(error, click.Abort | KeyboardInterrupt):
-        line, code = "interrupted; nothing was kept", 130
+    elif isinstance(error, InterruptedByUserError | click.Abort | KeyboardInterrupt):
+        line, code = "interrupted", 128 + signal.SIGINT
+    elif isinstance(error, OSError):
+        line, code = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1
     elif isinstance(error, MemoryError):
         line, code = f"not enough memory: {error}", 1
     else:

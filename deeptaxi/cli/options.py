@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +13,23 @@ from typing import Any, get_args, get_origin
 import click
 
 from deeptaxi.config import EnvironmentConfig, TrainConfig
-from deeptaxi.errors import UsageError
+from deeptaxi.records import to_json
 from deeptaxi.settings import leaf_settings
 
 Function = Callable[..., Any]
-PATH = click.Path(path_type=Path)
+
+
+class NonEmptyPath(click.Path):
+    """A path; an empty text, such as an unset variable of the shell gives, is not the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty text."""
+        if value == "":
+            self.fail("expected a path, received nothing", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = NonEmptyPath(path_type=Path)
 
 
 def parse_value(text: str) -> Any:
@@ -41,9 +55,21 @@ def shared(function: Function) -> Function:
 
 
 def json_option(function: Function) -> Function:
-    """Add ``--json``."""
+    """Add ``--json``, which keeps standard output for the document alone: what an environment prints goes aside."""
     help_text = "Print one JSON document on standard output, and nothing else."
-    return click.option("--json", "as_json", is_flag=True, help=help_text)(function)
+
+    def keep_output(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> bool:
+        if asked:
+            ctx.obj = sys.stdout
+            ctx.with_resource(contextlib.redirect_stdout(sys.stderr))
+        return asked
+
+    return click.option("--json", "as_json", is_flag=True, help=help_text, callback=keep_output)(function)
+
+
+def print_json(document: Any) -> None:
+    """Print the one document that ``--json`` promises."""
+    click.echo(to_json(document, indent=2), file=click.get_current_context().obj)
 
 
 def env_arg_option(function: Function) -> Function:
@@ -63,13 +89,13 @@ def time_limit_option(function: Function) -> Function:
     return click.option("--time-limit", type=click.IntRange(1), help="Steps before an episode is cut.")(function)
 
 
-def objective_discount_option(function: Function) -> Function:
-    """Add ``--objective-discount``."""
+def objective_discount_option(default: str) -> Callable[[Function], Function]:
+    """Add ``--objective-discount``; `default` says whose it is."""
     return click.option(
         "--objective-discount",
         type=click.FloatRange(0, 1, max_open=True),
-        help="Discount of the value that decides what is optimal.  [default: the run's own, else 0.99]",
-    )(function)
+        help=f"Discount of the value that decides what is optimal.  [default: {default}]",
+    )
 
 
 def trust_option(function: Function) -> Function:
@@ -172,6 +198,4 @@ def given_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 def environment_config(name: str, arguments: dict[str, Any], time_limit: int | None) -> EnvironmentConfig:
     """Return the environment that the command line names."""
-    if not name:
-        raise UsageError("name an environment: a Gymnasium id, module:Id, or the path of a .npz transition table")
     return EnvironmentConfig(name, arguments, time_limit)

@@ -50,13 +50,14 @@ def command(
     values = user_values(env, env_args, config_file, q_table, given)
     from deeptaxi.artifacts import runs
     from deeptaxi.config import EnvironmentConfig, resolve
+    from deeptaxi.errors import DeepTaxiError
     from deeptaxi.mdp.environment import open_environment
     from deeptaxi.settings import from_mapping
 
     resolve(values)  # wrong settings are told before the environment is opened
     requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
     environment = open_environment(requested, trust_module=trust_env or env is not None)
-    config = resolve(values, problem_settings(environment))
+    config = resolve_for(environment, values)
     run = runs.claim(out or runs.default_folder(config, logs), logs, force)
     try:
         finished, signal_number = train_and_save(config, environment, run)
@@ -64,6 +65,8 @@ def command(
         run.release()
         raise
     report(config, environment, run, finished, as_json)
+    if finished.failure:
+        raise DeepTaxiError(f"{finished.failure}; kept in {run.folder} is what was best before that")
     return 128 + signal_number if signal_number else 0
 
 
@@ -78,8 +81,10 @@ def user_values(
     from deeptaxi.config import merge, read_toml
     from deeptaxi.errors import UsageError
 
-    if q_table and (given["network__hidden"] is not None or given["network__dueling"]):
-        raise UsageError("--q-table has neither hidden layers nor a head: leave out --hidden and --dueling")
+    if q_table:
+        for name in ("hidden", "dueling", "aggregation", "activation"):
+            if given[f"network__{name}"]:
+                raise UsageError(f"--q-table has neither hidden layers nor a head: leave out --{name}")
     values = read_toml(config_file) if config_file else {}
     if env is not None and values.get("environment", {}).get("id", env) != env:
         values["environment"] = {}
@@ -90,22 +95,26 @@ def user_values(
     return merge(values, merge(asked, {"environment": {**asked.get("environment", {}), **place}}))
 
 
-def problem_settings(environment: Any) -> dict[str, Any]:
-    """Return the settings that a transition table itself asks for: its discount and its action mask."""
-    table = environment.table
-    asked: dict[str, Any] = {}
-    if table is not None and table.discount is not None:
-        asked["discount"] = table.discount
-        if table.discount < 1:
-            asked["judgement"] = {"objective_discount": table.discount}
-    if table is not None and table.action_mask is not None:
-        asked["exploration"] = {"action_mask": True}
-    return asked
+def resolve_for(environment: Any, values: dict[str, Any]) -> Any:
+    """Return the configuration with what the environment itself asks for.
+
+    Raises:
+        UsageError: the settings contradict the environment.
+    """
+    from deeptaxi.config import merge, resolve
+    from deeptaxi.errors import UsageError
+
+    named = merge(values, {"environment": {"id": environment.config.id}})  # with the version that was chosen
+    config = resolve(named, environment.asked_settings())
+    masked = environment.table is not None and environment.table.action_mask is not None
+    if masked and not config.exploration.action_mask:
+        raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")
+    return config
 
 
 def train_and_save(config: Any, environment: Any, run: Any) -> tuple[Any, int]:
     """Train, show and log the records, save the run; return the last record and the signal that ended it, or 0."""
-    from deeptaxi import backend, records
+    from deeptaxi import backend
     from deeptaxi.artifacts import runs
     from deeptaxi.presentation.console import err
     from deeptaxi.presentation.progress import TrainingProgress
@@ -114,49 +123,53 @@ def train_and_save(config: Any, environment: Any, run: Any) -> tuple[Any, int]:
     with console.status("starting Keras …"):
         backend.start()
         from deeptaxi.learning.training import train
-    finished: Any = None
     with stop_signals() as received, runs.Log(run.log) as log, TrainingProgress(console, config.updates) as progress:
-        training: Generator[records.Record, None, Any] = train(config, environment, stop=lambda: bool(received()))
-        while True:
-            try:
-                record = next(training)
-            except StopIteration as end:
-                network = end.value
-                break
-            log.write(record)
-            progress.show(record)
-            finished = record
+        training = train(config, environment, stop=lambda: bool(received()))
+        network, finished = follow(training, log.write, progress.show)
         runs.save_run(run, network, config, finished)
     if received():
-        again = f"deeptaxi train --config {run.folder / 'config.toml'}"
-        console.print(f"Interrupted after {finished.updates:,} updates; the best weights are kept.", soft_wrap=True)
-        console.print(f"The whole training again: {again}", soft_wrap=True)
+        console.print(f"Interrupted after update {finished.updates:,}; the best weights are kept.", soft_wrap=True)
+        console.print(f"The whole training again: {runs.train_again(run, config)}", soft_wrap=True)
     return finished, received()
+
+
+def follow(training: Generator[Any, None, Any], *watchers: Callable[[Any], None]) -> tuple[Any, Any]:
+    """Show every record to the watchers; return what the training returns, and its last record."""
+    record: Any = None
+    while True:
+        try:
+            record = next(training)
+        except StopIteration as end:
+            return end.value, record
+        for watch in watchers:
+            watch(record)
 
 
 @contextmanager
 def stop_signals() -> Generator[Callable[[], int]]:
-    """Note the first Ctrl-C or SIGTERM instead of dying of it; a second Ctrl-C interrupts at once."""
+    """Note Ctrl-C and SIGTERM instead of dying of them; a third Ctrl-C interrupts at once."""
     noted: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
-        if noted and number == signal.SIGINT:
-            raise KeyboardInterrupt
         noted.append(number)
+        if noted.count(signal.SIGINT) > 2:
+            raise KeyboardInterrupt
+        if len(noted) == 1:
+            click.echo("Stopping, and keeping the best weights (Ctrl-C twice more gives them up) …", err=True)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: noted[0] if noted else 0
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # After the first signal the program only ends; a second one must not break that off.
+            signal.signal(number, signal.SIG_IGN if noted else handler)
 
 
 def report(config: Any, environment: Any, run: Any, finished: Any, as_json: bool) -> None:
     """Print what came out."""
     from deeptaxi.artifacts.models import MODEL_FILE
     from deeptaxi.presentation import console, verdict
-    from deeptaxi.records import to_json
     from deeptaxi.settings import to_mapping
 
     summary = {
@@ -179,7 +192,7 @@ def report(config: Any, environment: Any, run: Any, finished: Any, as_json: bool
         "exact_unavailable": finished.exact_unavailable,
     }
     if as_json:
-        click.echo(to_json(summary, indent=2))
+        options.print_json(summary)
         return
     console.out().print(
         verdict.training_table(f"{environment.config.id}, {config.network.kind}, seed {config.seed}", summary)

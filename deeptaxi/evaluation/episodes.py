@@ -8,13 +8,12 @@ Bootstrap, 1993, chapter 13).
 from __future__ import annotations
 
 import dataclasses
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.environment import Environment, blaming, closing
 from deeptaxi.mdp.table import Bools, Floats, Ints
 
 COPIES = 64
@@ -63,7 +62,7 @@ def run_copies(
     ended: list[tuple[float, int, bool]] = []
     left = share.copy()
     total, length = np.zeros(len(share)), np.zeros(len(share), np.int64)
-    with closing(environment.make_vector(len(share))) as vector:
+    with blaming(environment.config.id), closing(environment.make_vector(len(share))) as vector:
         state = environment.codec.encode(vector.reset(seed=seeds)[0])
         while left.any():
             observation, reward, terminated, truncated, _ = vector.step(policy[state] + environment.first_action)

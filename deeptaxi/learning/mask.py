@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.mdp.environment import Environment, known_mask
+from deeptaxi.mdp.environment import Environment, blaming, closing, known_mask, usable
 
 
 def shows_mask(environment: Environment) -> bool:
     """Whether the environment gives ``info["action_mask"]`` when it is reset."""
-    with closing(environment.make()) as env:
+    with blaming(environment.config.id), closing(environment.make()) as env:
         return "action_mask" in env.reset(seed=0)[1]
 
 
@@ -39,6 +38,11 @@ class MaskBook:
         self._allowed = np.ones(shape, np.bool_) if self._known is None else self._known
         self._seen = np.full(environment.states, self._known is not None)
         self._all = np.ones((0, environment.actions), np.bool_)
+
+    @property
+    def known(self) -> int:
+        """The number of states whose mask is known by now: it changes when the mask does."""
+        return int(self._seen.sum())
 
     @property
     def allowed(self) -> NDArray[np.bool_] | None:
@@ -66,8 +70,9 @@ class MaskBook:
             raise DeepTaxiError(f"--action-mask: {self._name} gives info['action_mask'] at times only")
         given = np.asarray(info["action_mask"], np.bool_)
         present = np.asarray(info.get("_action_mask", np.ones(len(states), np.bool_)))
-        given = given | ~given.any(axis=1, keepdims=True)
-        for state, row in zip(states[present], given[present], strict=True):
+        if given.shape != (len(states), self._allowed.shape[1]):
+            raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of shape {list(given.shape[1:])}")
+        for state, row in zip(states[present], usable(given)[present], strict=True):
             if self._seen[state] and not np.array_equal(self._allowed[state], row):
                 raise DeepTaxiError(f"--action-mask: {self._name} masks state {state} in more than one way")
             self._allowed[state], self._seen[state] = row, True

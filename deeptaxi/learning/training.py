@@ -9,12 +9,12 @@ Elsewhere the last weights are kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
@@ -25,6 +25,7 @@ from deeptaxi.learning.loops.fit import FitLearner
 from deeptaxi.learning.loops.gymnasium import Tick
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.network.build import build_q_network, tabulate, weights_digest, with_mask
 from deeptaxi.records import Finished, Judgement, Progress, Record, Started
 
@@ -45,7 +46,8 @@ def train(
 
     Raises:
         UsageError: the configuration cannot be applied to this environment.
-        DeepTaxiError: the training diverged.
+        DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep. Later, the
+            training ends with what it has, and the last record says what failed.
     """
     for_network, for_loop = np.random.SeedSequence(config.seed).spawn(2)
     masks = MaskBook(environment, config.exploration.action_mask)
@@ -55,36 +57,63 @@ def train(
     yield started(config, environment, compile_seconds)
 
     start = time.perf_counter()
-    report = Report(learner, every=max(1, config.updates // REPORTS))
-    stopped, update, steps = "updates", 0, 0
-    for tick in gymnasium_loop.run(config, environment, learner, masks, for_loop):
-        update, steps = tick.update, tick.environment_steps
-        yield from report.add(tick, time.perf_counter() - start)
-        if update % config.judgement.every == 0:
-            yield from judge(update)
-            if config.judgement.early_stop and judge.in_a_row >= PATIENCE:
-                stopped = "optimal"
-                break
-        if stop():
-            stopped = "interrupted"
-            break
-    if judge.last != update or update == 0:
-        yield from judge(update)
+    course = Course()
+    ticks = gymnasium_loop.run(config, environment, learner, masks, for_loop)
+    try:
+        yield from follow(course, ticks, config, learner, judge, stop)
+    except DeepTaxiError as error:
+        if not judge.has_something_to_keep():
+            raise
+        course.stopped, course.failure = "interrupted", str(error)
+    finally:
+        ticks.close()
     train_seconds = time.perf_counter() - start
 
     network, verdict = judge.best()
     yield Finished(
-        stopped,
-        update,
+        course.stopped,
+        course.update,
         judge.best_update,
-        steps,
+        course.steps,
         train_seconds,
         compile_seconds,
         weights_digest(network),
         verdict.to_dict() if verdict else None,
         environment.table_missing,
+        course.failure,
     )
     return network
+
+
+@dataclass
+class Course:
+    """How far a training has come, and why it goes no further."""
+
+    update: int = 0
+    steps: int = 0
+    stopped: str = "updates"
+    failure: str | None = None
+
+
+def follow(
+    course: Course, ticks: Iterator[Tick], config: TrainConfig, learner: Learner, judge: Judge, stop: Callable[[], bool]
+) -> Generator[Progress | Judgement]:
+    """Yield the records of the updates; `course` is kept up to date."""
+    start = time.perf_counter()
+    report = Report(learner, every=max(1, config.updates // REPORTS))
+    for tick in ticks:
+        course.update, course.steps = tick.update, tick.environment_steps
+        yield from report.add(tick, time.perf_counter() - start)
+        if tick.update % config.judgement.every == 0:
+            yield from judge(tick.update)
+            if config.judgement.early_stop and judge.in_a_row >= PATIENCE:
+                course.stopped = "optimal"
+                break
+        if stop():
+            course.stopped = "interrupted"
+            break
+    if judge.last != course.update:
+        yield from judge(course.update)
 
 
 def build_learner(config: TrainConfig, environment: Environment, seed: int) -> Learner:
@@ -150,19 +179,12 @@ class Judge:
     """Judges the online network and keeps the best weights."""
 
     def __init__(self, config: TrainConfig, environment: Environment, online: keras.Model, masks: MaskBook) -> None:
+        self._config = config
+        self._environment = environment
         self._online = online
         self._masks = masks
-        self._start_resets = environment.start_resets
-        self._reference: exact.Reference | None = None
-        if environment.table is not None:
-            self._reference = exact.reference(
-                environment.table,
-                environment.horizon,
-                config.judgement.objective_discount,
-                config.discount,
-                masks.allowed,
-            )
-        self._best: tuple[list[Any], exact.Verdict] | None = None
+        self._reference: tuple[int, exact.Reference] | None = None
+        self._best: tuple[list[Any], float] | None = None
         self.best_update = 0
         self.last = -1
         self.in_a_row = 0
@@ -170,32 +192,48 @@ class Judge:
     def __call__(self, update: int) -> Generator[Judgement]:
         """Judge the weights after `update`; yield the judgement where there is a table."""
         self.last = update
-        q_values = self._q_values()
-        if self._reference is None:
+        verdict = self._judge()
+        if verdict is None:
             if not np.isfinite(tabulate(self._online)).all():
                 raise DeepTaxiError(f"the training diverged before update {update}: train with a lower --learning-rate")
             self.best_update = update
             return
-        verdict = exact.judge(self._reference, q_values, self._start_resets)
         self.in_a_row = self.in_a_row + 1 if verdict.optimal else 0
-        if self._best is None or verdict.value >= self._best[1].value - exact.ZERO * (1 + abs(verdict.value)):
-            self._best = ([weight.copy() for weight in self._online.get_weights()], verdict)
+        if self._best is None or verdict.value >= self._best[1] - exact.ZERO * (1 + abs(verdict.value)):
+            self._best = ([weight.copy() for weight in self._online.get_weights()], verdict.value)
             self.best_update = update
         yield judgement(update, verdict)
 
+    def has_something_to_keep(self) -> bool:
+        """Whether a training that fails now leaves weights worth keeping: judged ones, or sound last ones."""
+        if self._environment.table is not None:
+            return self._best is not None
+        return self.last > 0 and bool(np.isfinite(tabulate(self._online)).all())
+
     def best(self) -> tuple[keras.Model, exact.Verdict | None]:
-        """Return the network with the weights to keep, its mask included, and their verdict."""
+        """Return the network with the weights to keep, its mask included, and the verdict on it."""
         if self._best is not None:
             self._online.set_weights(self._best[0])
-        allowed = self._masks.allowed
         plain = keras.Model(self._online.input, self._online.output, name=self._online.name)  # without the optimiser
-        network = plain if allowed is None else with_mask(plain, allowed)
-        return network, self._best[1] if self._best else None
+        allowed = self._masks.allowed
+        return plain if allowed is None else with_mask(plain, allowed), self._judge()
 
-    def _q_values(self) -> NDArray[np.float32]:
+    def _judge(self) -> exact.Verdict | None:
+        if self._environment.table is None:
+            return None
         q_values = tabulate(self._online)
         allowed = self._masks.allowed
-        return q_values if allowed is None else np.where(allowed, q_values, np.float32(-np.inf))
+        if allowed is not None:
+            q_values = np.where(allowed, q_values, np.float32(-np.inf))
+        return exact.judge(self._target(self._environment.table), q_values, self._environment.start_resets)
+
+    def _target(self, table: TransitionTable) -> exact.Reference:
+        """Return the optima, computed anew when more of the mask has become known."""
+        if self._reference is None or self._reference[0] != self._masks.known:
+            discounts = (self._config.judgement.objective_discount, self._config.discount)
+            found = exact.reference(table, self._environment.horizon, *discounts, self._masks.allowed)
+            self._reference = (self._masks.known, found)
+        return self._reference[1]
 
 
 def judgement(update: int, verdict: exact.Verdict) -> Judgement:

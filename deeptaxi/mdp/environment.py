@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.mdp.truth import find_table
 
 DEFAULT_HORIZON = 5_000
+DEFAULT_DISCOUNT = 0.99
 RESERVED = {"max_episode_steps": "use --time-limit", "render_mode": "it is set where frames are shown"}
 Env = gymnasium.Env[Any, Any]
 
@@ -72,6 +73,16 @@ class Environment:
         """
         return SyncVectorEnv([self.make] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
+    def asked_settings(self) -> dict[str, Any]:
+        """Return the settings of a training that the problem itself asks for: its discount and its action mask."""
+        asked: dict[str, Any] = {}
+        if self.table is not None and self.table.discount is not None:
+            asked["discount"] = self.table.discount
+            asked["judgement"] = {"objective_discount": objective_discount(self.table)}
+        if self.table is not None and self.table.action_mask is not None:
+            asked["exploration"] = {"action_mask": True}
+        return asked
+
     def describe(self) -> dict[str, Any]:
         """Return what the JSON of every command says of the environment."""
         return {
@@ -81,6 +92,11 @@ class Environment:
             "actions": self.actions,
             "time_limit": self.time_limit,
         }
+
+
+def objective_discount(table: TransitionTable) -> float:
+    """Return the discount that decides what is optimal on `table`, if nobody asks for another one."""
+    return table.discount if table.discount is not None and table.discount < 1 else DEFAULT_DISCOUNT
 
 
 def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> Environment:
@@ -99,25 +115,20 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
     check_request(config, trust_module)
 
     def make(render_mode: str | None = None) -> Env:
+        # Not every environment takes a render_mode, and Gymnasium passes on what it is given.
+        frames = {} if render_mode is None else {"render_mode": render_mode}
         with quiet(), importable_folder(":" in config.id):
             return gymnasium.make(
-                config.id,
-                max_episode_steps=config.time_limit,
-                disable_env_checker=True,
-                render_mode=render_mode,
-                **config.kwargs,
+                config.id, max_episode_steps=config.time_limit, disable_env_checker=True, **frames, **config.kwargs
             )
 
-    with closing(first_copy(make, config)) as env:
-        codec = state_codec(env.observation_space, config.id)
-        actions = check_actions(env.action_space, config.id)
-        try:
-            finding = find_table(env, codec)
-        except DeepTaxiError:
-            raise
-        except Exception as error:  # the environment's own code may raise anything
-            raise DeepTaxiError(f"{config.id} failed while it was stepped: {error!r}") from error
-        limit = env.spec.max_episode_steps if env.spec else None
+    env = first_copy(make, config)
+    codec = state_codec(env.observation_space, config.id)
+    actions = check_actions(env.action_space, config.id)
+    with blaming(config.id), closing(env):
+        finding = find_table(env, codec)
+    limit = env.spec.max_episode_steps if env.spec else None
+    config = replace(config, id=full_id(config.id, env))
     return Environment(
         config, codec, int(actions.n), int(actions.start), limit, finding.table, finding.reason, finding.resets, make
     )
@@ -140,13 +151,16 @@ def open_table(config: EnvironmentConfig) -> Environment:
 
 def check_request(config: EnvironmentConfig, trust_module: bool) -> None:
     """Refuse what need not be tried."""
-    if not config.id:
+    if not config.id.strip():
         raise UsageError("name an environment: a Gymnasium id, module:Id, or the path of a .npz transition table")
     for name in RESERVED.keys() & config.kwargs.keys():
         raise UsageError(f"--env-arg {name} is not passed on: {RESERVED[name]}")
-    if ":" in config.id and not trust_module:
+    module, colon, _ = config.id.rpartition(":")
+    if ":" in module:
+        raise UsageError(f"'{config.id}' is not an environment: expected an id or module:Id")
+    if colon and not trust_module and module.partition(".")[0] != "gymnasium":
         raise UsageError(
-            f"the run names the environment module '{config.id.partition(':')[0]}', which is code: "
+            f"the run names the environment module '{module}', which is code: "
             "pass --trust-env if you trust where the run comes from"
         )
 
@@ -166,8 +180,8 @@ def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
     except TypeError as error:
         reason = str(error).partition(" was raised from ")[0]
         raise UsageError(f"{config.id} does not take these arguments ({dict(config.kwargs)}): {reason}") from None
-    except Exception as error:  # the environment's own code may raise anything
-        raise UsageError(f"{config.id} could not be made: {error!r}") from error
+    except (Exception, SystemExit) as error:  # the environment's own code may raise anything
+        raise UsageError(f"{config.id} could not be made: {type(error).__name__}: {error}") from error
 
 
 def unknown(name: str) -> str:
@@ -184,6 +198,33 @@ def known_ids() -> list[str]:
         if not str(spec.entry_point).startswith(("gymnasium.envs.", "<function"))
         or str(spec.entry_point).startswith("gymnasium.envs.toy_text")
     ]
+
+
+@contextmanager
+def closing(env: Any) -> Iterator[Any]:
+    """Close an environment at the end; one that fails at that has done its work all the same."""
+    try:
+        yield env
+    finally:
+        with suppress(Exception):
+            env.close()
+
+
+def full_id(name: str, env: Env) -> str:
+    """Return the id with the version that Gymnasium chose where none was given, and with its module."""
+    module, colon, _ = name.rpartition(":")
+    return f"{module}{colon}{env.spec.id}" if env.spec else name
+
+
+@contextmanager
+def blaming(name: str) -> Iterator[None]:
+    """Turn whatever an environment's own code raises into one line that names the environment."""
+    try:
+        yield
+    except DeepTaxiError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise DeepTaxiError(f"the environment {name} failed: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -211,15 +252,19 @@ def importable_folder(active: bool) -> Iterator[None]:
 def known_mask(environment: Environment) -> Bools | None:
     """Return the allowed actions of all states, bool `[S, A]`, where they can be known before an episode.
 
-    They come from the table, or from an environment with a method ``action_mask(state)`` such as Taxi. A state
-    for which everything is excluded (one where no episode goes on) counts as unrestricted.
+    They come from the table, or from an environment with a method ``action_mask(state)`` such as Taxi.
     """
     if environment.table is not None and environment.table.action_mask is not None:
         return environment.table.action_mask
-    with closing(environment.make()) as env:
+    with blaming(environment.config.id), closing(environment.make()) as env:
         method = getattr(env.unwrapped, "action_mask", None)
         if not callable(method) or len(environment.codec.layout) > 1:
             return None
         first = environment.codec.layout[0][1]
         mask = np.array([method(state + first) for state in range(environment.states)], dtype=np.bool_)
-    return mask | ~mask.any(axis=1, keepdims=True)
+    return usable(mask)
+
+
+def usable(mask: Bools) -> Bools:
+    """Lift the mask `[…, A]` of states for which it excludes everything: ones where no episode goes on."""
+    return mask | ~mask.any(axis=-1, keepdims=True)

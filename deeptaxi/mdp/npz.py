@@ -39,9 +39,11 @@ def load(path: Path) -> TransitionTable:
                 raise TableError(f"{path} is a single array, not an .npz of {', '.join(ARRAYS)}")
             values = {name: archive[name] for name in archive.files}
     except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"no transition table at {path}") from None
+        where = "" if path.is_absolute() else f" (seen from {Path.cwd()})"
+        raise UsageError(f"no transition table at {path}{where}") from None
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise TableError(f"{path} is not a readable .npz file: {error}") from None
+        reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error) else error
+        raise TableError(f"{path} is not a readable .npz file: {reason}") from None
     for name in ARRAYS:
         if name not in values:
             raise TableError(f"{path} lacks '{name}'; a table holds {', '.join(ARRAYS)}")

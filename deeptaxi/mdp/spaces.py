@@ -78,9 +78,11 @@ class StateCodec:
         """
         state: Any = 0
         for part, (size, first) in zip(parts(self.space, observation), self.layout, strict=True):
+            if part.dtype.kind not in "iu" or part.ndim > 1:
+                raise DeepTaxiError(f"the environment gave the observation {observation!r}, outside of {self.space}")
             index = part.astype(np.int64) - first
             if index.size and (index.min() < 0 or index.max() >= size):
-                raise DeepTaxiError(f"the environment gave the observation {observation}, outside of {self.space}")
+                raise DeepTaxiError(f"the environment gave the observation {observation!r}, outside of {self.space}")
             state = state * size + index
         return np.asarray(state)
 

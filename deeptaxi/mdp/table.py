@@ -32,6 +32,7 @@ Bools = NDArray[np.bool_]
 Row = tuple[float, int, float, bool]  # probability, next state, reward, terminated
 
 SUM_TOLERANCE = 1e-6
+MAX_REWARD = 1e30  # networks learn in float32, which ends at 3e38
 
 
 class TableError(DeepTaxiError):
@@ -155,6 +156,9 @@ def check_numbers(table: TransitionTable) -> None:
         values = getattr(table, name)
         if not np.isfinite(values).all():
             raise TableError(f"{name} holds {describe_first(~np.isfinite(values), values)}: all numbers must be finite")
+    large = np.abs(table.reward) > MAX_REWARD
+    if large.any():
+        raise TableError(f"reward holds {describe_first(large, table.reward)}: expected at most {MAX_REWARD:g} in size")
     for name in ("probability", "start"):
         values = getattr(table, name)
         if (values < 0).any():

@@ -53,7 +53,7 @@ def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
         table = from_rows(
             renumber(raw.P, codec, int(actions.start)), estimate_start(env, codec) if start is None else start
         )
-        reason = contradiction(env, codec, table)
+        reason = contradiction(env, codec, table, starts_known=start is not None)
     except TableError as error:
         return TableFinding(None, f"its transition table P is not valid: {error}")
     return TableFinding(None, reason) if reason else TableFinding(table, None, resets)
@@ -82,8 +82,13 @@ def estimate_start(env: gymnasium.Env[Any, Any], codec: StateCodec) -> Floats:
     return np.bincount(states, minlength=codec.states) / START_RESETS
 
 
-def contradiction(env: gymnasium.Env[Any, Any], codec: StateCodec, table: TransitionTable) -> str | None:
-    """Step the environment at random; return what was seen that `table` calls impossible, or None."""
+def contradiction(
+    env: gymnasium.Env[Any, Any], codec: StateCodec, table: TransitionTable, starts_known: bool = True
+) -> str | None:
+    """Step the environment at random; return what was seen that `table` calls impossible, or None.
+
+    An estimated start distribution need not know every start, so it is not held against the environment.
+    """
     actions: Any = env.action_space
     if (table.states, table.actions) != (codec.states, int(actions.n)):
         return (
@@ -92,7 +97,7 @@ def contradiction(env: gymnasium.Env[Any, Any], codec: StateCodec, table: Transi
         )
     starts, seen = experience(env, codec)
     impossible_starts = np.flatnonzero(table.start[starts] == 0)
-    if impossible_starts.size:
+    if starts_known and impossible_starts.size:
         return f"an episode started in state {starts[impossible_starts[0]]}, which its start distribution excludes"
     impossible = np.flatnonzero(~possible(table, seen))
     if impossible.size:

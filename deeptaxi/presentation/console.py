@@ -30,7 +30,7 @@ def facts(title: str, rows: Mapping[str, str | Text]) -> Table:
         title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0)
     )
     table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")  # a digest that is cut is of no use
     for name, value in rows.items():
         table.add_row(name, value)
     return table
@@ -49,7 +49,9 @@ def columns(title: str | None, names: tuple[str, ...], rows: list[tuple[Any, ...
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for index, name in enumerate(names):
         numeric = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", header_style="dim", no_wrap=index == 0)
+        table.add_column(
+            name, justify="right" if numeric else "left", header_style="dim", overflow="fold", no_wrap=index == 0
+        )
     for row in rows:
         table.add_row(*(item if isinstance(item, str) else number(item) for item in row))
     return table

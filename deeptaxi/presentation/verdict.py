@@ -26,7 +26,7 @@ def exact_rows(exact: Mapping[str, Any] | None, unavailable: str | None) -> dict
 def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
     """Return the exact verdict, row by row."""
     played, all_starts, worst = exact["optimal_start_states"], exact["start_states"], exact["worst_start"]
-    optimal = Text(f"yes: all {all_starts} start states are played optimally", style="green")
+    optimal = Text(f"yes: {played} of {all_starts} start states are played optimally", style="green")
     if not exact["optimal"]:
         lost = f"the worst, state {worst['state']}, loses {number(worst['value_gap'])}"
         optimal = Text(f"no: {played} of {all_starts} start states; {lost}", style="yellow")
@@ -34,7 +34,7 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
         "Optimal": optimal,
         "Return": f"{number(exact['return'])} of {number(exact['optimal_return'])} at best"
         f" in {exact['horizon']:,} steps (gap {number(exact['gap'])})",
-        "Value": f"{number(exact['value'])} of {number(exact['optimal_value'])} at discount {exact['discount']:g}"
+        "Value": f"{number(exact['value'])} of {number(exact['optimal_value'])} at discount {exact['discount']}"
         f" (gap {number(exact['value_gap'])})",
         "Normalised score": f"{number(exact['normalised_score'])} (random policy 0, optimum 1)",
         "Episodes end": f"with probability {number(exact['termination_probability'])},"
@@ -44,7 +44,7 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
         error = exact["q_error"]
         rows["Q error"] = (
             f"max {number(error['max'])}, mean {number(error['mean'])}, bias {number(error['bias'])}"
-            f" against Q* at discount {error['discount']:g}"
+            f" against Q* at discount {error['discount']}"
         )
     if exact.get("starts_estimated_from_resets"):
         rows["Start states"] = f"estimated from {exact['starts_estimated_from_resets']:,} resets"
@@ -55,7 +55,7 @@ def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
     """Return the sampled verdict, row by row."""
     low, high = episodes["ci95"]
     return {
-        f"{episodes['count']:,} episodes": f"mean return {number(episodes['mean_return'])}"
+        f"Episodes: {episodes['count']:,}": f"mean return {number(episodes['mean_return'])}"
         f" (95 % interval {number(low)} to {number(high)}), mean length {number(episodes['mean_length'], 2)},"
         f" {episodes['terminated_fraction']:.1%} terminated"
     }
@@ -83,7 +83,7 @@ def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
         {
             "Optimal return": f"{number(solution['optimal_return'])} in {solution['horizon']:,} steps"
             f" (± {solution['return_bound']:.1e})",
-            "Optimal value": f"{number(solution['optimal_value'])} at discount {solution['discount']:g}"
+            "Optimal value": f"{number(solution['optimal_value'])} at discount {solution['discount']}"
             f" (± {solution['value_bound']:.1e}, {solution['iterations']:,} iterations)",
             "Random policy": f"value {number(solution['random_value'])}",
             "Optimal policy": f"return {number(solution['policy_return'])}; episodes end with probability"

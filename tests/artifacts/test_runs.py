@@ -18,6 +18,7 @@ def test_default_names_tell_the_runs_apart(tmp_path: Path) -> None:
     first = runs.default_folder(config, logs, models)
     first.mkdir(parents=True)
     (logs / f"{first.name}-2").mkdir(parents=True)
+    (logs / f"{first.name}-2" / "metrics.jsonl").touch()
     assert first.name == "my-table-dueling-3"
     assert runs.default_folder(config, logs, models).name == "my-table-dueling-3-3"
 

@@ -87,7 +87,9 @@ def test_an_unknown_option_names_the_command_whose_help_lists_them() -> None:
 
 
 def test_no_arguments_at_all_shows_the_help() -> None:
-    assert "Commands:" in run().output
+    result = run()
+    assert "Commands:" in result.stdout
+    assert result.exit_code == 0
 
 
 def test_debug_shows_the_traceback_and_without_it_there_is_none() -> None:

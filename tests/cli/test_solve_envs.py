@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deeptaxi.mdp import npz
 from tests.cli.conftest import refused, run
+from tests.problems import chain
 
 OPTIMA = [
     ("Taxi-v4", [], 7.9300),
@@ -65,6 +67,15 @@ def test_solve_refuses_what_has_no_true_table() -> None:
     refused(run("solve", "FrozenLake-v1", "--out", "q.xls"), 2, ".csv, .npz or .json")
 
 
+def test_solve_does_not_write_onto_the_table_it_solves(tmp_path: Path) -> None:
+    path = tmp_path / "table.npz"
+    npz.save(chain(discount=0.5), path)
+    refused(run("solve", path, "--out", path, "--force"), 2, "the transition table itself")
+    solution = json.loads(run("solve", path, "--json").stdout)
+    assert solution["discount"] == 0.5
+    assert solution["optimal_value"] == 0.25  # two steps on the way to the 1
+
+
 def test_envs_lists_what_can_be_trained() -> None:
     rows = json.loads(run("envs", "--json").stdout)
     by_name = {(row["id"], *row["kwargs"]): row for row in rows}
@@ -78,3 +89,4 @@ def test_envs_describes_the_environment_that_is_named() -> None:
     result = run("envs", "FrozenLake-v1", "--env-arg", "map_name=8x8", "--env-arg", "is_slippery=false")
     assert "64" in result.stdout
     refused(run("envs", "CartPole-v1"), 2, "Box")
+    refused(run("envs", "--env-arg", "is_rainy=true"), 2, "--env-arg needs the environment")

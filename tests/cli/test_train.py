@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
@@ -50,7 +50,7 @@ def test_without_out_a_free_name_is_found(type_in: TypeIn) -> None:
     for _ in range(2):
         result = type_in("train", *LAKE, "--q-table", *QUICK)
         assert result.exit_code == 0
-        assert "all 1 start states are played optimally" in result.stdout
+        assert "1 of 1 start states are played optimally" in result.stdout
     assert sorted(path.name for path in Path("models").iterdir()) == [
         "frozenlake-v1-q-table-0",
         "frozenlake-v1-q-table-0-2",
@@ -91,6 +91,9 @@ def test_a_transition_table_brings_its_own_discount_and_mask(type_in: TypeIn) ->
     assert exact["optimal_value"] == pytest.approx(2.0)
     assert exact["q_error"]["discount"] == 0.5
     assert tabulate(keras.saving.load_model("a/model.keras"))[0, 1] == float("-inf")
+    refused(type_in("train", "two.npz", "--no-action-mask", "--out", "b"), 2, "--no-action-mask")
+    again = json.loads(type_in("evaluate", "a/model.keras", "--env", "two.npz", "--episodes", 0, "--json").stdout)
+    assert again["exact"]["discount"] == 0.5
 
 
 def test_an_environment_of_ones_own_is_found_in_the_current_folder(
@@ -117,6 +120,9 @@ def test_an_environment_of_ones_own_is_found_in_the_current_folder(
         (["CartPole-v1"], ["Box(", "Discrete, MultiDiscrete and Tuple"]),
         (["Taxi-v4", "--q-table", "--hidden", "8"], ["--q-table", "--hidden"]),
         (["Taxi-v4", "--q-table", "--dueling"], ["--q-table", "--dueling"]),
+        (["Taxi-v4", "--q-table", "--aggregation", "max"], ["--q-table", "--aggregation"]),
+        (["Taxi-v4", "--out", ""], ["--out", "expected a path"]),
+        (["a:b:c"], ["module:Id"]),
         (["Taxi-v4", "--hidden", "0"], ["hidden = 0", "above 0"]),
         (["Taxi-v4", "--hidden", "many"], ["128,64", "many"]),
         (["Taxi-v4", "--seed", "-1"], ["seed = -1", "0 or more"]),
@@ -138,6 +144,89 @@ def test_what_cannot_be_trained_is_refused_in_one_line(type_in: TypeIn, words: l
 def test_a_typo_in_the_file_names_the_nearest_key(type_in: TypeIn) -> None:
     Path("c.toml").write_text("[optimizer]\nlearnig_rate = 1\n")
     refused(type_in("train", "Taxi-v4", "--config", "c.toml"), 2, "c.toml", "learnig_rate", "'learning_rate'")
+
+
+def test_a_key_of_another_section_is_named_in_full(type_in: TypeIn) -> None:
+    Path("c.toml").write_text("hiden = [8]\n")
+    refused(type_in("train", "Taxi-v4", "--config", "c.toml"), 2, "hiden", "'network.hidden'")
+
+
+def test_an_id_without_version_gets_the_preset_of_the_newest(type_in: TypeIn) -> None:
+    assert type_in("train", "Taxi", "--updates", 2, "--environments", 2, "--out", "a").exit_code == 0
+    config = resolve(read_toml(Path("a/config.toml")))
+    assert (config.environment.id, config.discount) == ("Taxi-v4", 0.97)
+
+
+def test_a_failed_training_occupies_no_name_and_takes_no_log(type_in: TypeIn) -> None:
+    words = ["train", "CliffWalking-v1", "--time-limit", 50, "--q-table", *QUICK, "--updates", 20, "--out", "models/a"]
+    diverging = ["--optimizer", "sgd", "--learning-rate", "1e38"]
+    assert type_in(*words, *diverging).exit_code == 1
+    assert [path.name for path in Path("logs/a").iterdir()] == ["metrics.failed.jsonl"]
+    assert type_in(*words).exit_code == 0
+    before = Path("logs/a/metrics.jsonl").read_text()
+    assert type_in(*words, *diverging, "--force").exit_code == 1
+    Path("bad.toml").write_text("[optimizer.options]\nfoo = 1\n")
+    refused(type_in(*words, "--config", "bad.toml", "--force"), 2, "foo")
+    assert Path("logs/a/metrics.jsonl").read_text() == before
+    assert type_in("evaluate", "models/a", "--episodes", 0).exit_code == 0
+
+
+OWN = """
+import gymnasium
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+
+class Loud(FrozenLakeEnv):
+    def step(self, action):
+        print("stepping")
+        return super().step(action)
+
+class Failing(FrozenLakeEnv):
+    steps = 0
+    def step(self, action):
+        Failing.steps += 1
+        if Failing.steps > 22_000:
+            raise RuntimeError("out of\\nfuel")
+        return super().step(action)
+
+class Worthless(FrozenLakeEnv):
+    P = None
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.rows, self.P = self.P, None
+    def step(self, action):
+        return 0, float("nan"), False, False, {}
+
+for cls in (Loud, Failing, Worthless):
+    gymnasium.register(f"{cls.__name__}-v0", entry_point=cls, max_episode_steps=50)
+"""
+
+
+@pytest.fixture
+def own(type_in: TypeIn) -> Iterator[TypeIn]:
+    Path("own.py").write_text(OWN)
+    yield type_in
+    sys.modules.pop("own", None)
+
+
+def test_what_an_environment_prints_is_not_in_the_json(own: TypeIn) -> None:
+    result = own("train", "own:Loud-v0", *QUICK, "--updates", 3, "--replay-start", 8, "--out", "a", "--json")
+    assert json.loads(result.stdout)["updates"] == 3
+    assert "stepping" in result.stderr
+
+
+def test_an_environment_that_fails_late_leaves_what_was_best_before(own: TypeIn) -> None:
+    words = ["--env-arg", "is_slippery=false", "--q-table", *QUICK, "--judge-every", 10, "--no-early-stop"]
+    result = own("train", "own:Failing-v0", *words, "--out", "a")
+    last = result.stderr.splitlines()[-1]
+    assert result.exit_code == 1
+    assert "the environment own:Failing-v0 failed: RuntimeError: out of fuel" in last
+    assert "kept in a" in last
+    assert Path("a/model.keras").exists()
+    assert "interrupted" in Path("a/card.md").read_text()
+
+
+def test_a_reward_that_is_no_number_is_the_environments_fault(own: TypeIn) -> None:
+    refused(own("train", "own:Worthless-v0", *QUICK, "--out", "a"), 1, "own:Worthless-v0", "gave the reward [nan")
 
 
 def test_a_broken_table_fails_before_anything_is_written(type_in: TypeIn) -> None:
@@ -170,12 +259,32 @@ def test_an_interrupted_training_keeps_what_it_has(tmp_path: Path, number: int, 
     while not (log.exists() and "progress" in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, number)
+    time.sleep(0.2)
+    os.kill(process.pid, number)  # the impatient press twice, and lose nothing by it
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == code
     assert json.loads(stdout)["stopped"] == "interrupted"
     assert "deeptaxi train --config a/config.toml" in stderr
     assert "Traceback" not in stderr
     assert (tmp_path / "a" / "model.keras").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("delay", [0.6, 2.0])
+def test_a_start_that_is_broken_off_leaves_nothing(tmp_path: Path, number: int, code: int, delay: float) -> None:
+    words = [sys.executable, "-m", "deeptaxi", "train", "Taxi-v4", "--out", "models/a"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(delay)
+    os.kill(process.pid, number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    if "the best weights are kept" in stderr:  # a fast machine: the training had begun
+        assert (tmp_path / "models" / "a" / "model.keras").exists()
+    else:
+        assert stdout == ""
+        assert stderr in ("", "Error: interrupted\n")
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

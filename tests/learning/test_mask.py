@@ -5,11 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
+from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.evaluation.exact import judge, reference
 from deeptaxi.learning.loops.gymnasium import Players
 from deeptaxi.learning.mask import MaskBook
-from tests.learning.helpers import opened_problem
-from tests.problems import build, opened, surely
+from deeptaxi.learning.training import train
+from deeptaxi.mdp.environment import open_environment
+from deeptaxi.mdp.simulate import TableEnv
+from deeptaxi.network.build import tabulate
+from tests.learning.helpers import SMALL, finished, opened_problem
+from tests.problems import build, opened, registered, rows_of, surely
 
 MASK = np.array([[True, False], [True, True], [False, True]])
 
@@ -98,3 +104,24 @@ def test_an_environment_that_stops_giving_its_mask_is_refused(unknown):
     book = MaskBook(unknown, active=True)
     with pytest.raises(DeepTaxiError, match="at times only"):
         book.note(np.array([0]), {})
+
+
+class Told(TableEnv):
+    """Tells its table as P, and its mask only on the way."""
+
+    def __init__(self):
+        super().__init__(two_ways(action_mask=MASK))
+        self.P = rows_of(self.table)
+        self.initial_state_distrib = self.table.start
+
+
+def test_the_verdict_is_on_the_policy_with_the_mask_as_it_was_in_the_end():
+    with registered("Told-v0", Told) as name:
+        environment = open_environment(EnvironmentConfig(name, time_limit=10))
+        settings = {**SMALL, "network": {"hidden": [], "dueling": False}, "exploration": {"action_mask": True}}
+        config = resolve({**settings, "environment": {"id": name}, "updates": 60, "judgement": {"every": 1}})
+        records, network = finished(train(config, environment))
+    q_values = tabulate(network)
+    np.testing.assert_array_equal(np.isneginf(q_values), ~MASK)
+    target = reference(environment.table, environment.horizon, 0.99, config.discount, MASK)
+    assert records[-1].exact == judge(target, q_values).to_dict()

@@ -68,7 +68,7 @@ def test_blackjack_is_opened_without_a_table():
         ("CartPole-v1", {}, "CartPole-v1 observes Box("),
         ("Pendulum-v1", {}, "Pendulum-v1 observes Box("),
         ("Taxi-v4", {"rainy": True}, "Taxi-v4 does not take these arguments ({'rainy': True}): "),
-        ("FrozenLake-v1", {"map_name": "9x9"}, "FrozenLake-v1 could not be made: KeyError('9x9')"),
+        ("FrozenLake-v1", {"map_name": "9x9"}, "FrozenLake-v1 could not be made: KeyError: '9x9'"),
         ("Taxi-v4", {"max_episode_steps": 3}, "--env-arg max_episode_steps is not passed on: use --time-limit"),
         ("Taxi-v4", {"render_mode": "human"}, "--env-arg render_mode is not passed on"),
         ("no_such_module_here:Walk-v0", {}, "No module named 'no_such_module_here'"),
@@ -116,7 +116,7 @@ def test_continuous_actions_are_refused():
 
 
 def test_an_environment_that_fails_while_it_is_stepped_is_not_the_users_mistake():
-    message = re.escape("Flaky-v0 failed while it was stepped: ZeroDivisionError()")
+    message = re.escape("the environment Flaky-v0 failed: ZeroDivisionError")
     with registered("Flaky-v0", Flaky) as name, pytest.raises(DeepTaxiError, match=message):
         open_id(name)
 
@@ -242,3 +242,35 @@ def test_a_state_in_which_all_is_excluded_counts_as_unrestricted():
 @pytest.mark.parametrize("name", ["FrozenLake-v1", "Blackjack-v1"])
 def test_most_environments_have_no_mask(name):
     assert known_mask(opened(name)) is None
+
+
+class Plain(TableEnv):
+    """An environment as most people write one: no arguments at all, and a noisy end."""
+
+    def __init__(self):
+        super().__init__(chain())
+        self.P = rows_of(chain())
+        self.initial_state_distrib = chain().start
+
+    def close(self):
+        raise RuntimeError("closing failed")
+
+
+class Exits(TableEnv):
+    def __init__(self):
+        raise SystemExit(3)
+
+
+def test_an_environment_need_not_take_a_render_mode_nor_close_well():
+    with registered("Plain-v0", Plain) as name:
+        assert open_id(name).table is not None
+
+
+def test_an_environment_that_exits_is_told_like_any_failure():
+    message = "Exits-v0 could not be made: SystemExit"
+    with registered("Exits-v0", Exits) as name, pytest.raises(UsageError, match=message):
+        open_id(name)
+
+
+def test_an_id_without_version_is_the_newest():
+    assert open_id("CliffWalking").config.id == "CliffWalking-v1"

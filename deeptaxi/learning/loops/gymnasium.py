@@ -6,8 +6,7 @@ the copies whose episode ended, draw a minibatch, update. The observation that f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +15,12 @@ from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
+from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.learner import Learner, UpdateResult
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.replay import Replay, Transitions
 from deeptaxi.learning.targets import epsilon
-from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.environment import Environment, blaming, closing
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,22 @@ class Players:
         self._vector = vector
         self._masks = masks
         self._totals = np.zeros(vector.num_envs)
-        observation, info = vector.reset(seed=seeds)
-        self.states = self._read(observation, info)
+        with blaming(environment.config.id):
+            self.states = self._read(*vector.reset(seed=seeds))
 
     def step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
-        """Step every copy; return the N transitions, and the returns of the episodes that ended."""
+        """Step every copy; return the N transitions, and the returns of the episodes that ended.
+
+        Raises:
+            DeepTaxiError: the environment failed, or broke its own promises.
+        """
+        with blaming(self._environment.config.id):
+            return self._step(actions)
+
+    def _step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
         observation, reward, terminated, truncated, info = self._vector.step(actions + self._environment.first_action)
+        if not np.isfinite(reward).all():
+            raise DeepTaxiError(f"the environment {self._environment.config.id} gave the reward {reward}")
         reached = self._read(observation, info)
         transitions = Transitions(
             self.states, actions.astype(np.int32), reward.astype(np.float32), reached, terminated.copy()
@@ -76,7 +86,7 @@ class Players:
 
 def run(
     config: TrainConfig, environment: Environment, learner: Learner, masks: MaskBook, seeds: np.random.SeedSequence
-) -> Iterator[Tick]:
+) -> Generator[Tick]:
     """Play and update, one `Tick` an update, until ``config.updates``."""
     for_environments, for_exploration, for_replay = seeds.spawn(3)
     exploring, drawing = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)

@@ -1,0 +1,83 @@
+"""The exact solution of a transition table: the optimum and a policy that reaches it, without learning."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from deeptaxi.evaluation.exact import snap
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.table import Floats, Ints, TransitionTable
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Optima under the names of the JSON; means are over the start distribution.
+
+    `value`, `policy` and `optimal_actions` are of the discounted problem; `q_star` `[S, A]` belongs to them. Whoever
+    may watch the clock can reach `optimal_return`; `policy_return` is what the stationary `policy` returns.
+    """
+
+    horizon: int
+    optimal_return: float
+    return_bound: float
+    discount: float
+    optimal_value: float
+    value_bound: float
+    iterations: int
+    random_value: float
+    policy_return: float
+    termination_probability: float
+    mean_episode_length: float
+    start_states: int
+    value: Floats  # [S]
+    policy: Ints  # [S]
+    optimal_actions: list[list[int]]
+    q_star: Floats  # [S, A]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the JSON says; Q* is left to the tables."""
+        names = [item.name for item in dataclasses.fields(self) if item.name != "q_star"]
+        return {
+            **{name: getattr(self, name) for name in names},
+            "value": self.value.tolist(),
+            "policy": self.policy.tolist(),
+        }
+
+
+def optimal_return(table: TransitionTable, horizon: int) -> float:
+    """Return the best mean return of `horizon` steps."""
+    return float(table.start @ planning.optimal_horizon(table, horizon, table.action_mask).returns)
+
+
+def solve(table: TransitionTable, horizon: int, discount: float) -> Solution:
+    """Compute the optima of `table`, its mask included.
+
+    Raises:
+        UsageError: the discount is not at least 0 and below 1.
+    """
+    mask, start = table.action_mask, table.start
+    optimum = planning.value_iteration(table, discount, mask)
+    policy = planning.greedy_policy(optimum.q)
+    episode = planning.evaluate_horizon(table, policy, horizon)
+    random = planning.evaluate_policy(table, planning.uniform_policy(table, mask), discount)
+    best = planning.optimal_horizon(table, horizon, mask)
+    return Solution(
+        horizon=horizon,
+        optimal_return=float(start @ best.returns),
+        return_bound=best.bound,
+        discount=discount,
+        optimal_value=float(start @ optimum.value),
+        value_bound=optimum.bound,
+        iterations=optimum.iterations,
+        random_value=float(start @ random.value),
+        policy_return=float(start @ episode.returns),
+        termination_probability=snap(float(start @ episode.termination), 1.0),
+        mean_episode_length=float(start @ episode.length),
+        start_states=int((start > 0).sum()),
+        value=optimum.value,
+        policy=policy,
+        optimal_actions=[row.nonzero()[0].tolist() for row in planning.optimal_actions(optimum.q)],
+        q_star=optimum.q,
+    )
