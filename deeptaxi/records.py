@@ -28,6 +28,8 @@ class Started:
     loop: str
     seed: int
     updates: int
+    learning_rate: float  # at the first update
+    tabular_step: float | None  # α = 2·lr/(A·B), where that is what one sample moves its Q value by
     compile_seconds: float
 
 

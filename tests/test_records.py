@@ -9,7 +9,7 @@ import pytest
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.records import Finished, Judgement, Progress, Started, read_records, to_json, to_line
 
-STARTED = Started("Tâxi-v4", 500, 6, "dueling", "fit", 0, 100, 1.5)
+STARTED = Started("Tâxi-v4", 500, 6, "dueling", "fit", 0, 100, 0.1, None, 1.5)
 PROGRESS = Progress(10, 320, 0.5, 0.25, 0.1, 0.9, 0.003, 0, None)
 JUDGEMENT = Judgement(10, False, -1.5, 2.5, 3.5, 300, 200, 0.75)
 FINISHED = Finished("updates", 100, 90, 3200, 2.5, 1.5, "ab12", {"return": 7.93, "q_error": None}, None)

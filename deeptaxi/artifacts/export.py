@@ -25,9 +25,7 @@ from deeptaxi.artifacts.models import load_network
 from deeptaxi.artifacts.tables import WRITERS
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import allowed_actions
-from deeptaxi.network.build import tabulate
-
-BLOCK = 65_536
+from deeptaxi.network.build import BLOCK, tabulate
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def load_network(path: Path) -> Any:
     return network
 
 
-def check_sizes(network: Any, environment: Environment, name: str) -> None:
+def check_fits(network: Any, environment: Environment, name: str) -> None:
     """Refuse a network that was made for another environment.
 
     Raises:

@@ -39,7 +39,7 @@ def command(
     Return       undiscounted sum of rewards, within the time limit
     Gap          how much the best possible return or value is above the agent's
     """
-    from deeptaxi.artifacts.models import check_sizes, find_model, load_network
+    from deeptaxi.artifacts.models import check_fits, find_model, load_network
     from deeptaxi.mdp.environment import open_environment
     from deeptaxi.presentation import console, verdict
 
@@ -48,7 +48,7 @@ def command(
     environment = open_environment(place, trust_module=trust_env or env is not None)
     with console.err().status("loading the model …"):
         network = load_network(source.path)
-        check_sizes(network, environment, source.name)
+        check_fits(network, environment, source.name)
         from deeptaxi.network.build import tabulate
 
         q_values = tabulate(network)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from deeptaxi.mdp.environment import Environment, blaming, closing
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.table import Bools, Floats, Ints
 
 COPIES = 64

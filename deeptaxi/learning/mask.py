@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.mdp.environment import Environment, blaming, closing, known_mask, usable
+from deeptaxi.mdp.environment import Environment, known_mask, usable
+from deeptaxi.mdp.foreign import blaming, closing
 
 
 def shows_mask(environment: Environment) -> bool:

@@ -24,6 +24,7 @@ from deeptaxi.learning.loops import gymnasium as gymnasium_loop
 from deeptaxi.learning.loops.fit import FitLearner
 from deeptaxi.learning.loops.gymnasium import Tick
 from deeptaxi.learning.mask import MaskBook
+from deeptaxi.learning.targets import tabular_step
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.network.build import build_q_network, tabulate, weights_digest, with_mask
@@ -54,7 +55,7 @@ def train(
     learner = build_learner(config, environment, int(for_network.generate_state(1)[0]))
     compile_seconds = learner.warm_up()
     judge = Judge(config, environment, learner.online, masks)
-    yield started(config, environment, compile_seconds)
+    yield started(config, environment, learner, compile_seconds)
 
     start = time.perf_counter()
     course = Course()
@@ -133,17 +134,22 @@ def build_learner(config: TrainConfig, environment: Environment, seed: int) -> L
     return LEARNERS[config.loop](online, target, config, config.interaction.environments)
 
 
-def started(config: TrainConfig, environment: Environment, compile_seconds: float) -> Started:
+def started(config: TrainConfig, environment: Environment, learner: Learner, compile_seconds: float) -> Started:
     """Return the first record."""
+    optimizer = (config.optimizer.name, config.optimizer.loss, dict(config.optimizer.options))
+    plain_sgd = config.network.kind == "q-table" and optimizer == ("sgd", "mse", {})
+    rate = learner.learning_rate()
     return Started(
-        environment.config.id,
-        environment.states,
-        environment.actions,
-        config.network.kind,
-        config.loop,
-        config.seed,
-        config.updates,
-        compile_seconds,
+        environment=environment.config.id,
+        states=environment.states,
+        actions=environment.actions,
+        network=config.network.kind,
+        loop=config.loop,
+        seed=config.seed,
+        updates=config.updates,
+        learning_rate=rate,
+        tabular_step=tabular_step(rate, environment.actions, config.replay.batch_size) if plain_sgd else None,
+        compile_seconds=compile_seconds,
     )
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from deeptaxi.config import EnvironmentConfig
-from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.errors import UsageError, nearest
 from deeptaxi.mdp import npz
+from deeptaxi.mdp.foreign import blaming, closing, importable_folder, quiet
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
 from deeptaxi.mdp.table import Bools, TransitionTable
@@ -200,53 +198,10 @@ def known_ids() -> list[str]:
     ]
 
 
-@contextmanager
-def closing(env: Any) -> Iterator[Any]:
-    """Close an environment at the end; one that fails at that has done its work all the same."""
-    try:
-        yield env
-    finally:
-        with suppress(Exception):
-            env.close()
-
-
 def full_id(name: str, env: Env) -> str:
     """Return the id with the version that Gymnasium chose where none was given, and with its module."""
     module, colon, _ = name.rpartition(":")
     return f"{module}{colon}{env.spec.id}" if env.spec else name
-
-
-@contextmanager
-def blaming(name: str) -> Iterator[None]:
-    """Turn whatever an environment's own code raises into one line that names the environment."""
-    try:
-        yield
-    except DeepTaxiError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise DeepTaxiError(f"the environment {name} failed: {type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Gymnasium's advice on the choice of environments off standard error."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="gymnasium")
-        yield
-
-
-@contextmanager
-def importable_folder(active: bool) -> Iterator[None]:
-    """Let modules of the current folder be imported, as ``python -m`` does."""
-    folder = str(Path.cwd())
-    added = active and folder not in sys.path
-    if added:
-        sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if added:
-            sys.path.remove(folder)
 
 
 def known_mask(environment: Environment) -> Bools | None:

@@ -2,8 +2,15 @@
 
 An environment may carry a table `P` that does not describe what `step` does: Taxi with ``fickle_passenger`` changes the
 destination by a flag that no state number shows. A verdict computed from such a table would be exact and wrong. So a
-table is taken as a basis only after the real environment has been stepped at random and no outcome was seen that the
-table calls impossible. One such outcome is proof against it; seeing none is evidence, not proof.
+table is taken as a basis only after the real environment has been stepped at random against it. Two things refute it:
+
+- an outcome that it calls impossible;
+- outcomes far from as frequent as it says. Of n draws from p, frequencies f with n · KL(f ‖ p) ≥ x have a probability
+  of at most (n+1)^K · e^−x (the method of types: Cover & Thomas, Elements of Information Theory, theorem 11.4.1). A
+  table is refused where that bound, over all pairs and all n, is below one in a billion: an honest one practically
+  never is.
+
+Finding neither is evidence, not proof.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ CHECK_STEPS = 20_000  # 5,000 missed a fickle passenger in one seed of twenty
 LONGEST_EPISODE = 1_000  # while checking: an episode that never ends must not hide the other starts
 START_RESETS = 10_000
 CHECK_SEED = 20_240_229
+FALSE_ALARM = 1e-9
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def estimate_start(env: gymnasium.Env[Any, Any], codec: StateCodec) -> Floats:
 def contradiction(
     env: gymnasium.Env[Any, Any], codec: StateCodec, table: TransitionTable, starts_known: bool = True
 ) -> str | None:
-    """Step the environment at random; return what was seen that `table` calls impossible, or None.
+    """Step the environment at random; return what refutes `table`, or None.
 
     An estimated start distribution need not know every start, so it is not held against the environment.
     """
@@ -99,14 +107,35 @@ def contradiction(
     impossible_starts = np.flatnonzero(table.start[starts] == 0)
     if starts_known and impossible_starts.size:
         return f"an episode started in state {starts[impossible_starts[0]]}, which its start distribution excludes"
-    impossible = np.flatnonzero(~possible(table, seen))
+    outcome = matching_outcome(table, seen)
+    state, action, reward, reached, terminated = seen
+    impossible = np.flatnonzero(outcome < 0)
     if impossible.size:
-        state, action, reward, reached, terminated = (column[impossible[0]] for column in seen)
+        i = impossible[0]
         return (
-            f"its P calls impossible what it did: state {state}, action {action} "
-            f"gave state {reached}, reward {reward:g}, terminated {bool(terminated)}"
+            f"its P calls impossible what it did: state {state[i]}, action {action[i]} "
+            f"gave state {reached[i]}, reward {reward[i]:g}, terminated {bool(terminated[i])}"
         )
-    return None
+    return improbable(table, state, action, outcome)
+
+
+def improbable(table: TransitionTable, state: Ints, action: Ints, outcome: Ints) -> str | None:
+    """Return where the outcomes seen, each `[CHECK_STEPS]`, are far from as frequent as the table says, or None."""
+    seen = np.zeros(table.probability.shape)
+    np.add.at(seen, (state, action, outcome), 1)
+    visits = seen.sum(axis=-1)  # [S, A]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        surprise = np.where(seen > 0, seen * np.log(seen / (visits[:, :, None] * table.probability)), 0.0).sum(axis=-1)
+    ways = (table.probability > 0).sum(axis=-1) * np.log(visits + 1)
+    excess = surprise - ways - np.log(visits.size * CHECK_STEPS / FALSE_ALARM)
+    if (excess <= 0).all():
+        return None
+    s, a = (int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
+    k = int(np.argmax(np.abs(seen[s, a] / visits[s, a] - table.probability[s, a])))
+    return (
+        f"its P gives state {table.next_state[s, a, k]} after state {s}, action {a} the probability "
+        f"{table.probability[s, a, k]:.3g}, and it came {int(seen[s, a, k])} times in {int(visits[s, a])}"
+    )
 
 
 Experience = tuple[Ints, Ints, Floats, Ints, Bools]  # state, action, reward, next state, terminated: each [CHECK_STEPS]
@@ -131,10 +160,12 @@ def experience(env: gymnasium.Env[Any, Any], codec: StateCodec) -> tuple[Ints, E
     return np.array(starts), (states, actions, rewards, reached, terminations)
 
 
-def possible(table: TransitionTable, seen: Experience) -> Bools:
-    """Mark the transitions that the table gives a probability above 0, `[CHECK_STEPS]`."""
+def matching_outcome(table: TransitionTable, seen: Experience) -> Ints:
+    """Return which outcome k of the table each transition is, −1 where the table calls it impossible."""
     state, action, reward, reached, terminated = seen
     row = (state, action)
     same = (table.next_state[row] == reached[:, None]) & (table.terminated[row] == terminated[:, None])
     near = np.isclose(table.reward[row], reward[:, None], rtol=1e-6, atol=1e-9)
-    return np.asarray((same & near & (table.probability[row] > 0)).any(axis=1))
+    matches = same & near & (table.probability[row] > 0)
+    distance = np.where(matches, np.abs(table.reward[row] - reward[:, None]), np.inf)
+    return np.where(matches.any(axis=1), np.argmin(distance, axis=1), -1)

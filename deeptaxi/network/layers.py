@@ -20,8 +20,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from deeptaxi.config import AGGREGATIONS
+
 PACKAGE = "deeptaxi"
-AGGREGATIONS = ("mean", "max", "none")
 
 
 def check_sizes(**sizes: Any) -> None:

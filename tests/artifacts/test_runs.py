@@ -9,7 +9,7 @@ from deeptaxi.config import resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.records import Started
 
-STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 1.0)
+STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 0.1, None, 1.0)
 
 
 def test_default_names_tell_the_runs_apart(tmp_path: Path) -> None:

@@ -164,3 +164,19 @@ def test_starts_that_were_estimated_are_not_held_against_the_environment():
     # 20,000 equally likely starts: 10,000 resets cannot see them all.
     many = build([[surely(0, 0, True)]] * 20_000, np.full(20_000, 1 / 20_000))
     assert find(ToldEnv(many, rows_of(many))).reason is None
+
+
+def test_probabilities_that_are_wrong_are_found_out_by_their_frequencies():
+    # It tells a fair coin, and plays one that lands on 1 in 19 of 20 cases.
+    def coin(heads):
+        return [[[(1 - heads, 0, 0, True), (heads, 0, 1, True)]]]
+
+    finding = find(ToldEnv(build(coin(0.95), [1.0]), dict(enumerate(coin(0.5))), [1.0]))
+    assert finding.table is None
+    assert "the probability 0.5, and it came" in finding.reason
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_honest_probabilities_are_never_taken_for_wrong(seed):
+    table = random_table(seed, states=3, actions=2, outcomes=5)
+    assert find(ToldEnv(table, rows_of(table), table.start)).reason is None

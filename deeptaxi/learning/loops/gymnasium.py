@@ -20,7 +20,8 @@ from deeptaxi.learning.learner import Learner, UpdateResult
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.replay import Replay, Transitions
 from deeptaxi.learning.targets import epsilon
-from deeptaxi.mdp.environment import Environment, blaming, closing
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.foreign import blaming, closing
 
 
 @dataclass(frozen=True)
