@@ -87,7 +87,7 @@ class Learner:
         self.prepare()
 
     def prepare(self) -> None:
-        """Compile the functions."""
+        """Make the functions that compute, compiled."""
         self._act = backend.compiled(self._act_step, self.online.variables)
         self._update = backend.compiled(self._update_step, self.state())
         self._move = backend.compiled(self._move_step, self.online.variables + self.target.variables)

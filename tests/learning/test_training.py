@@ -6,10 +6,11 @@ import pytest
 from deeptaxi.config import merge, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact
+from deeptaxi.learning.judge import Judge
 from deeptaxi.learning.learner import UpdateResult
 from deeptaxi.learning.loops.gymnasium import Tick
 from deeptaxi.learning.mask import MaskBook
-from deeptaxi.learning.training import Judge, Report, train
+from deeptaxi.learning.training import Report, train
 from deeptaxi.network.build import build_q_network, sizes, tabulate, weights_digest
 from deeptaxi.records import Finished, Judgement, Progress, Started
 from tests.learning.helpers import SMALL, finished, new_learner, of_kind, opened_problem

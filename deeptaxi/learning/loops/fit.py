@@ -6,8 +6,6 @@ methods. It runs on every Keras backend, and the compiled learners are tested ag
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
@@ -29,18 +27,7 @@ class FitLearner(Learner):
     def prepare(self) -> None:
         """Leave compilation to Keras."""
         self.online.compile(optimizer=self.optimizer, loss=self.loss)
-
-    def act(
-        self,
-        states: NDArray[np.int32],
-        epsilon: float,
-        draws: NDArray[np.float32],
-        noise: NDArray[np.float32],
-        allowed: NDArray[np.bool_],
-    ) -> NDArray[np.int64]:
-        """Return ε-greedy actions `[N]` of the online network."""
-        chosen: Any = epsilon_greedy(predict(self.online, states), epsilon, draws, noise, allowed)
-        return np.asarray(ops.convert_to_numpy(chosen), np.int64)
+        self._act = lambda states, *rest: epsilon_greedy(predict(self.online, states), *rest)
 
     def update(self, batch: Transitions, next_allowed: NDArray[np.bool_]) -> UpdateResult:
         """Make one optimiser step: copy the predictions, overwrite the entries of the taken actions, fit."""

@@ -1,0 +1,96 @@
+"""Judging the online network on the way, and keeping the weights that were best.
+
+The weights that are kept are those of the highest exact value, the later on ties; where there is no table, the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import keras
+import numpy as np
+
+from deeptaxi.config import TrainConfig
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.evaluation import exact
+from deeptaxi.learning.mask import MaskBook
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.network.build import tabulate, with_mask
+from deeptaxi.records import Judgement
+
+
+class Judge:
+    """Judges the online network and keeps the best weights."""
+
+    def __init__(self, config: TrainConfig, environment: Environment, online: keras.Model, masks: MaskBook) -> None:
+        self._config = config
+        self._environment = environment
+        self._online = online
+        self._masks = masks
+        self._reference: tuple[int, exact.Reference] | None = None
+        self._best: tuple[list[Any], float] | None = None
+        self.best_update = 0
+        self.last = -1
+        self.in_a_row = 0
+
+    def __call__(self, update: int) -> Generator[Judgement]:
+        """Judge the weights after `update`; yield the judgement where there is a table."""
+        self.last = update
+        verdict = self._judge()
+        if verdict is None:
+            if not np.isfinite(tabulate(self._online)).all():
+                raise DeepTaxiError(f"the training diverged before update {update}: train with a lower --learning-rate")
+            self.best_update = update
+            return
+        self.in_a_row = self.in_a_row + 1 if verdict.optimal else 0
+        if self._best is None or verdict.value >= self._best[1] - exact.ZERO * (1 + abs(verdict.value)):
+            self._best = ([weight.copy() for weight in self._online.get_weights()], verdict.value)
+            self.best_update = update
+        yield judgement(update, verdict)
+
+    def has_something_to_keep(self) -> bool:
+        """Whether a training that fails now leaves weights worth keeping: judged ones, or sound last ones."""
+        if self._environment.table is not None:
+            return self._best is not None
+        return self.last > 0 and bool(np.isfinite(tabulate(self._online)).all())
+
+    def best(self) -> tuple[keras.Model, exact.Verdict | None]:
+        """Return the network with the weights to keep, its mask included, and the verdict on it."""
+        if self._best is not None:
+            self._online.set_weights(self._best[0])
+        plain = keras.Model(self._online.input, self._online.output, name=self._online.name)  # without the optimiser
+        allowed = self._masks.allowed
+        return plain if allowed is None else with_mask(plain, allowed), self._judge()
+
+    def _judge(self) -> exact.Verdict | None:
+        if self._environment.table is None:
+            return None
+        q_values = tabulate(self._online)
+        allowed = self._masks.allowed
+        if allowed is not None:
+            q_values = np.where(allowed, q_values, np.float32(-np.inf))
+        return exact.judge(self._target(self._environment.table), q_values, self._environment.start_resets)
+
+    def _target(self, table: TransitionTable) -> exact.Reference:
+        """Return the optima, computed anew when more of the mask has become known."""
+        if self._reference is None or self._reference[0] != self._masks.known:
+            discounts = (self._config.judgement.objective_discount, self._config.discount)
+            found = exact.reference(table, self._environment.horizon, *discounts, self._masks.allowed)
+            self._reference = (self._masks.known, found)
+        return self._reference[1]
+
+
+def judgement(update: int, verdict: exact.Verdict) -> Judgement:
+    """Return the part of a verdict that the log keeps."""
+    return Judgement(
+        update,
+        verdict.optimal,
+        verdict.value,
+        verdict.value_gap,
+        verdict.gap,
+        verdict.start_states,
+        verdict.optimal_start_states,
+        verdict.q_error.max if verdict.q_error else None,
+    )
