@@ -52,6 +52,8 @@ def export(network: keras.Model, form: str, path: Path, about: Mapping[str, Any]
         UsageError: the place is taken, or the backend cannot write this format.
         DeepTaxiError: the network gives NaN, the disk refuses, or what is read back differs; nothing is left then.
     """
+    if form == "keras" and path.suffix != ".keras":
+        raise UsageError(f"--out {path}: Keras reads and writes only names that end in .keras")
     check_free(path, force, replaceable=is_savedmodel(path) if form == "savedmodel" else path.is_file())
     q_values = tabulate(network)
     allowed_actions(q_values, None)

@@ -160,8 +160,9 @@ class Dueling(keras.layers.Layer):
         """Return V + A − aggregate(A), `[B, N]`."""
         value, advantage = inputs
         if self.aggregation == "mean":
-            # Not ops.mean, which computes float64 in float32 on some backends.
-            return value + advantage - ops.sum(advantage, axis=-1, keepdims=True) / advantage.shape[-1]
+            # Not ops.mean, which computes float64 in float32 on some backends; and not a division, which graph
+            # compilers turn into this product, so that an export would differ from the model in the last bit.
+            return value + advantage - ops.sum(advantage, axis=-1, keepdims=True) * (1.0 / advantage.shape[-1])
         if self.aggregation == "max":
             return value + advantage - ops.max(advantage, axis=-1, keepdims=True)
         return value + advantage
