@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from deeptaxi.presentation.console import PLAIN, columns, facts, number
+
+DIGEST = "d6b5fc82f3730b21f067a004507c6380cac61c35d3454c5e437543572a502ab9"
+
+
+def shown(table: object, width: int) -> str:
+    console = Console(**PLAIN, file=io.StringIO(), width=width)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(7.930000000000001, "7.93"), (-100.0, "-100"), (0.0, "0"), (-1e-9, "0"), (1234.5, "1,234.5"), (None, "–")],
+)
+def test_numbers_are_written_for_people(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_a_narrow_terminal_cuts_nothing_off() -> None:
+    text = shown(facts("a title", {"Weights digest": DIGEST}), width=40)
+    assert DIGEST in "".join(part for line in text.splitlines()[1:] for part in line[16:].split())
+
+
+def test_square_brackets_are_text() -> None:
+    assert "[red]x[/red]" in shown(facts("t", {"Kept in": "[red]x[/red]"}), width=80)
+    assert "[b]" in shown(columns(None, ("Name", "Size"), [("[b]", 3)]), width=80)
