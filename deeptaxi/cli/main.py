@@ -6,19 +6,17 @@ at once.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
 
+from deeptaxi.cli import signals
 from deeptaxi.errors import DeepTaxiError, nearest
 
 COMMANDS = {
@@ -32,24 +30,6 @@ COMMANDS = {
 
 class InterruptedByUserError(Exception):
     """Ctrl-C."""
-
-
-@contextlib.contextmanager
-def ending_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the program as an exception does, so that what was begun is cleared away."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _frame: FrameType | None) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is end:  # a command may have found a reason to ignore it from now on
-            signal.signal(signal.SIGTERM, before)
 
 
 class Cli(click.Group):
@@ -88,7 +68,7 @@ class Cli(click.Group):
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         try:
-            with ending_on_sigterm():
+            with signals.ending_at_once():
                 result = super().main(arguments, *rest, **extra)
             sys.stdout.flush()
         except click.exceptions.Exit as end:
@@ -110,7 +90,9 @@ def fail(error: BaseException) -> NoReturn:
     """Say in one line what went wrong, and exit with the code that goes with it."""
     if isinstance(error, SystemExit):
         raise error
-    if isinstance(error, click.UsageError):
+    if signals.received:  # whatever it led to: an import that breaks off raises anything
+        line, code = "interrupted", 128 + signals.received[0]
+    elif isinstance(error, click.UsageError):
         where = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
         line, code = error.format_message() + where, 2
     elif isinstance(error, click.ClickException):

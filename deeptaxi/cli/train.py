@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
-from deeptaxi.cli import options
+from deeptaxi.cli import options, signals
 
 
 @click.command("train", cls=options.SectionedCommand)
@@ -123,7 +120,11 @@ def train_and_save(config: Any, environment: Any, run: Any) -> tuple[Any, int]:
     with console.status("starting Keras …"):
         backend.start()
         from deeptaxi.learning.training import train
-    with stop_signals() as received, runs.Log(run.log) as log, TrainingProgress(console, config.updates) as progress:
+    with (
+        signals.stopping_gently() as received,
+        runs.Log(run.log) as log,
+        TrainingProgress(console, config.updates) as progress,
+    ):
         training = train(config, environment, stop=lambda: bool(received()))
         network, finished = follow(training, log.write, progress.show)
         runs.save_run(run, network, config, finished)
@@ -143,27 +144,6 @@ def follow(training: Generator[Any, None, Any], *watchers: Callable[[Any], None]
             return end.value, record
         for watch in watchers:
             watch(record)
-
-
-@contextmanager
-def stop_signals() -> Generator[Callable[[], int]]:
-    """Note Ctrl-C and SIGTERM instead of dying of them; a third Ctrl-C interrupts at once."""
-    noted: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        noted.append(number)
-        if noted.count(signal.SIGINT) > 2:
-            raise KeyboardInterrupt
-        if len(noted) == 1:
-            click.echo("Stopping, and keeping the best weights (Ctrl-C twice more gives them up) …", err=True)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: noted[0] if noted else 0
-    finally:
-        for number, handler in before.items():
-            # After the first signal the program only ends; a second one must not break that off.
-            signal.signal(number, signal.SIG_IGN if noted else handler)
 
 
 def report(config: Any, environment: Any, run: Any, finished: Any, as_json: bool) -> None:
