@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,7 @@ def start() -> None:
     if wanted != "tensorflow":
         # Keras imports TensorFlow where it can, which costs seconds and is of no use on another backend.
         sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
-    with standard_error_aside():
+    with signals_held(), standard_error_aside():
         _fix_threads(wanted)
         import keras  # noqa: F401  # the import is the start
 
@@ -58,6 +59,22 @@ def _fix_threads(name: str) -> None:
         torch.set_num_threads(THREADS)
     else:
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is over.
+
+    An exception in the middle of the import of a compiled library can be lost, or crash the process as it ends.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
