@@ -32,7 +32,7 @@ class Environment:
     """An environment that can be trained on.
 
     Attributes:
-        config: what it was opened from.
+        config: what it was opened from, its id with the version that was chosen.
         codec: its observations to state numbers.
         actions: A.
         first_action: the environment's own number of action 0.
@@ -125,10 +125,16 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
     actions = check_actions(env.action_space, config.id)
     with blaming(config.id), closing(env):
         finding = find_table(env, codec)
-    limit = env.spec.max_episode_steps if env.spec else None
-    config = replace(config, id=full_id(config.id, env))
     return Environment(
-        config, codec, int(actions.n), int(actions.start), limit, finding.table, finding.reason, finding.resets, make
+        config=replace(config, id=full_id(config.id, env)),
+        codec=codec,
+        actions=int(actions.n),
+        first_action=int(actions.start),
+        time_limit=env.spec.max_episode_steps if env.spec else None,
+        table=finding.table,
+        table_missing=finding.reason,
+        start_resets=finding.resets,
+        make=make,
     )
 
 
@@ -144,7 +150,17 @@ def open_table(config: EnvironmentConfig) -> Environment:
         return TimeLimit(env, limit) if limit else env
 
     codec = state_codec(TableEnv(table).observation_space, config.id)
-    return Environment(config, codec, table.actions, 0, limit, table, None, None, make)
+    return Environment(
+        config=config,
+        codec=codec,
+        actions=table.actions,
+        first_action=0,
+        time_limit=limit,
+        table=table,
+        table_missing=None,
+        start_resets=None,
+        make=make,
+    )
 
 
 def check_request(config: EnvironmentConfig, trust_module: bool) -> None:
