@@ -34,11 +34,13 @@ from deeptaxi.settings import (
     to_mapping,
 )
 
-LOOPS = ("gymnasium", "fit")
+LOOPS = ("compiled", "gymnasium", "fit")
+ENCODINGS = ("joint", "factored")
 AGGREGATIONS = ("mean", "max", "none")
 ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "linear")
 LOSSES = ("mse", "huber")
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "linear", "exponential", "cosine")
+EPSILON_SCHEDULES = ("constant", "linear", "exponential")
 OPTIMIZERS = (
     "adadelta", "adagrad", "adam", "adamax", "adamw",
     "ftrl", "lamb", "lion", "nadam", "rmsprop", "sgd",
@@ -62,6 +64,10 @@ class NetworkConfig(Checked):
     dueling: bool = setting(True, "dueling head: Q = V + A - mean(A)", None, "--dueling/--no-dueling")
     aggregation: str = setting("mean", "what the dueling head subtracts from A", one_of(AGGREGATIONS), "--aggregation")
     activation: str = setting("relu", "activation of the hidden layers", one_of(ACTIVATIONS), "--activation")
+    encoding: str = setting(
+        "joint", "one-hot over all states, or over each factor of a state", one_of(ENCODINGS), "--encoding"
+    )
+    initial_value: float = setting(0.0, "what all Q values start near; high is optimistic", None, "--initial-value")
 
     @property
     def kind(self) -> str:
@@ -84,9 +90,13 @@ class OptimizerConfig(Checked):
         "cosine", "course of the learning rate over the updates", one_of(SCHEDULES), "--learning-rate-schedule"
     )
     final_fraction: float = setting(
-        0.01, "the cosine schedule's last learning rate over its first", FRACTION, "--final-learning-rate-fraction"
+        0.01, "the schedule's last learning rate over its first", FRACTION, "--final-learning-rate-fraction"
     )
     loss: str = setting("mse", "loss of the fit", one_of(LOSSES), "--loss")
+    clip_norm: float | None = setting(None, "largest norm of the whole gradient", POSITIVE, "--clip-norm")
+    row_sparse: bool = setting(
+        True, "compiled loop: a step moves only the weights of the minibatch's states", None, "--row-sparse/--dense"
+    )
     options: Mapping[str, Any] = setting({}, "further arguments of the Keras optimiser")
 
     def __post_init__(self) -> None:
@@ -95,18 +105,32 @@ class OptimizerConfig(Checked):
             raise UsageError("set either learning_rate or tabular_step, not both and not neither")
         if self.tabular_step is not None and (self.name, self.loss) != ("sgd", "mse"):
             raise UsageError("tabular_step is the step of plain SGD on the mse loss: set --optimizer sgd --loss mse")
+        if self.schedule == "exponential" and self.final_fraction == 0:
+            raise UsageError("an exponential schedule never reaches 0: set a final_fraction above 0")
 
 
 @dataclass(frozen=True)
 class ExplorationConfig(Checked):
-    """ε-greedy: ε falls linearly from `start` to `end` over the first `fraction` of the updates."""
+    """ε-greedy: ε falls from `start` to `end` over the first `fraction` of the updates."""
 
     start: float = setting(1.0, "chance of a random action (ε) at first", FRACTION, "--epsilon-start")
     end: float = setting(0.5, "chance of a random action (ε) in the end", FRACTION, "--epsilon-end")
     fraction: float = setting(0.5, "share of the updates over which ε falls", RATE, "--epsilon-fraction")
+    schedule: str = setting("linear", "course of ε over the updates", one_of(EPSILON_SCHEDULES), "--epsilon-schedule")
+    exploring_starts: float = setting(
+        0.0,
+        "compiled loop: chance, at every step, that a copy starts anew in a random state",
+        FRACTION,
+        "--exploring-starts",
+    )
     action_mask: bool = setting(
         False, "never take an action that the environment's mask excludes", None, "--action-mask/--no-action-mask"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule == "exponential" and 0 in (self.start, self.end):
+            raise UsageError("an exponential schedule never reaches 0: set an ε above 0, or a linear schedule")
 
 
 @dataclass(frozen=True)
@@ -116,11 +140,34 @@ class ReplayConfig(Checked):
     capacity: int = setting(500_000, "transitions kept", POSITIVE, "--replay-capacity")
     batch_size: int = setting(256, "transitions in a minibatch, B", POSITIVE, "--batch-size")
     start: int = setting(1_000, "transitions gathered before the first update", NOT_NEGATIVE, "--replay-start")
+    prioritised: bool = setting(
+        False, "draw transitions with a large td_error more often", None, "--prioritised/--uniform"
+    )
+    priority_exponent: float = setting(
+        0.6, "how much more often: 0 is uniform, 1 in proportion to |td_error|", FRACTION, "--priority-exponent"
+    )
+    importance_exponent: float = setting(
+        0.4,
+        "at first, how much of that the importance weights take back; 1 in the end",
+        FRACTION,
+        "--importance-exponent",
+    )
 
 
 @dataclass(frozen=True)
 class TargetConfig(Checked):
-    """Every `period` updates the target network moves by the share `polyak` towards the online network."""
+    """What td_target is made of; every `period` updates the target network moves by `polyak` towards the online one."""
+
+    double: bool = setting(
+        False,
+        "double DQN: the online network chooses the next action, the target network rates it",
+        None,
+        "--double/--no-double",
+    )
+    n_step: int = setting(1, "rewards summed before the bootstrap", POSITIVE, "--n-step")
+    reward_scale: float = setting(
+        1.0, "rewards are divided by it while learning; the saved Q values are in full", POSITIVE, "--reward-scale"
+    )
 
     polyak: float = setting(0.01, "share by which the target network moves; 1 is a hard copy", RATE, "--polyak")
     period: int = setting(1, "updates between two moves of the target network", POSITIVE, "--target-period")
