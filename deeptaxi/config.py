@@ -105,6 +105,9 @@ class OptimizerConfig(Checked):
             raise UsageError("set either learning_rate or tabular_step, not both and not neither")
         if self.tabular_step is not None and (self.name, self.loss) != ("sgd", "mse"):
             raise UsageError("tabular_step is the step of plain SGD on the mse loss: set --optimizer sgd --loss mse")
+        doubled = sorted({"clipnorm", "clipvalue", "global_clipnorm"} & self.options.keys())
+        if self.clip_norm is not None and doubled:
+            raise UsageError(f"--clip-norm and the optimizer option {doubled[0]} both clip the gradient: leave one out")
         if self.schedule == "exponential" and self.final_fraction == 0:
             raise UsageError("an exponential schedule never reaches 0: set a final_fraction above 0")
 
@@ -283,4 +286,22 @@ def resolve(values: Mapping[str, Any], problem: Mapping[str, Any] | None = None)
         base = merge(base, preset(name))
     base = merge(base, problem or {})
     config: TrainConfig = from_mapping(TrainConfig, merge(base, values))
+    check_together(config)
     return config
+
+
+def check_together(config: TrainConfig) -> None:
+    """Raise a `UsageError` where settings of different tables exclude each other.
+
+    Not a check of `TrainConfig` on construction: a file may hold one of two settings, and an option the other.
+    """
+    if config.replay.prioritised and config.loop == "fit":
+        raise UsageError("prioritised replay needs importance weights in the loss: use --loop gymnasium")
+    if config.exploration.exploring_starts > 0 and config.loop != "compiled":
+        raise UsageError(f"--exploring-starts sets states, which --loop {config.loop} cannot: use --loop compiled")
+    copies, steps = config.interaction.environments, config.target.n_step
+    if config.replay.capacity < copies * steps:
+        raise UsageError(
+            f"--replay-capacity {config.replay.capacity} is too small for {copies} environments and {steps}-step "
+            f"targets: set it to {copies * steps} or more"
+        )

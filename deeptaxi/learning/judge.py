@@ -1,6 +1,7 @@
 """Judging the online network on the way, and keeping the weights that were best.
 
 The weights that are kept are those of the highest exact value, the later on ties; where there is no table, the last.
+The network learns Q values in units of the reward scale; what is judged and what is kept are Q values in full.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
@@ -17,7 +19,7 @@ from deeptaxi.evaluation import exact
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.network.build import tabulate, with_mask
+from deeptaxi.network.build import scale_outputs, tabulate, with_mask
 from deeptaxi.records import Judgement
 
 
@@ -38,7 +40,7 @@ class Judge:
     def __call__(self, update: int) -> Generator[Judgement]:
         """Judge the weights after `update`; yield the judgement where there is a table."""
         self.last = update
-        verdict = self._judge()
+        verdict = self._judge(tabulate(self._online) * np.float32(self._config.target.reward_scale))
         if verdict is None:
             if not np.isfinite(tabulate(self._online)).all():
                 raise DeepTaxiError(f"the training diverged before update {update}: train with a lower --learning-rate")
@@ -57,17 +59,16 @@ class Judge:
         return self.last > 0 and bool(np.isfinite(tabulate(self._online)).all())
 
     def best(self) -> tuple[keras.Model, exact.Verdict | None]:
-        """Return the network with the weights to keep, its mask included, and the verdict on it."""
-        if self._best is not None:
-            self._online.set_weights(self._best[0])
-        plain = keras.Model(self._online.input, self._online.output, name=self._online.name)  # without the optimiser
-        allowed = self._masks.allowed
-        return plain if allowed is None else with_mask(plain, allowed), self._judge()
+        """Return a network of its own with the weights to keep, its mask included, and the verdict on it."""
+        network = keras.models.clone_model(self._online)  # without the optimiser
+        network.set_weights(self._online.get_weights() if self._best is None else self._best[0])
+        scale_outputs(network, self._config.target.reward_scale)
+        verdict, allowed = self._judge(tabulate(network)), self._masks.allowed
+        return network if allowed is None else with_mask(network, allowed), verdict
 
-    def _judge(self) -> exact.Verdict | None:
+    def _judge(self, q_values: NDArray[np.float32]) -> exact.Verdict | None:
         if self._environment.table is None:
             return None
-        q_values = tabulate(self._online)
         allowed = self._masks.allowed
         if allowed is not None:
             q_values = np.where(allowed, q_values, np.float32(-np.inf))

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from deeptaxi import backend
 from deeptaxi.config import OptimizerConfig, TrainConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.learning.replay import Transitions
-from deeptaxi.learning.targets import epsilon_greedy, learning_rate_of, overwrite, td_targets
+from deeptaxi.learning.replay import Batch
+from deeptaxi.learning.targets import epsilon_greedy, learning_rate_of, loss_of, overwrite, td_targets
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (
@@ -35,6 +35,7 @@ class UpdateResult(NamedTuple):
 
     loss: float
     td_error: float  # mean |td_error| over the minibatch
+    td_errors: NDArray[np.float32] = np.zeros(0, np.float32)  # |td_error| of every sample, `[B]`
 
 
 def initial_learning_rate(config: OptimizerConfig, actions: int, batch_size: int) -> float:
@@ -50,16 +51,27 @@ def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int)
     Raises:
         UsageError: the optimiser does not take the options.
     """
-    rate: Any = learning_rate
-    if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(learning_rate, updates, alpha=config.final_fraction)
     classes = {name.lower(): item for name, item in vars(keras.optimizers).items() if isinstance(item, type)}
     for name in REFUSED_OPTIONS & config.options.keys():
         raise UsageError(f"optimizer option {name} is refused: {REFUSED_OPTIONS_WHY}")
+    clipping = {} if config.clip_norm is None else {"global_clipnorm": config.clip_norm}
+    rate = learning_rate_schedule(config, learning_rate, updates)
     try:
-        return classes[config.name](learning_rate=rate, **config.options)
+        return classes[config.name](learning_rate=rate, **clipping, **config.options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"optimizer {config.name} does not take options {dict(config.options)}: {error}") from None
+
+
+def learning_rate_schedule(config: OptimizerConfig, start: float, updates: int) -> Any:
+    """Return `schedules.course` over `updates` steps, from `start` to its final fraction, as Keras has it."""
+    schedules = keras.optimizers.schedules
+    if config.schedule == "linear":
+        return schedules.PolynomialDecay(start, updates, start * config.final_fraction)
+    if config.schedule == "exponential":
+        return schedules.ExponentialDecay(start, updates, config.final_fraction)
+    if config.schedule == "cosine":
+        return schedules.CosineDecay(start, updates, config.final_fraction)
+    return start
 
 
 class Learner:
@@ -82,7 +94,6 @@ class Learner:
         rate = initial_learning_rate(config.optimizer, self.actions, config.replay.batch_size)
         self.optimizer = build_optimizer(config.optimizer, rate, config.updates)
         self.optimizer.build(online.trainable_variables)
-        self.loss = keras.losses.Huber() if config.optimizer.loss == "huber" else keras.losses.MeanSquaredError()
         self.copy_weights()
         self.prepare()
 
@@ -108,17 +119,18 @@ class Learner:
         chosen = self._act(states, np.float32(epsilon), draws, noise, allowed)
         return np.asarray(ops.convert_to_numpy(chosen), np.int64)
 
-    def update(self, batch: Transitions, next_allowed: NDArray[np.bool_]) -> UpdateResult:
+    def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
         """Make one optimiser step on the minibatch, then move the target network if it is due.
 
         Args:
-            batch: B transitions.
+            batch: B samples.
             next_allowed: the actions allowed in the next states, bool `[B, A]`.
         """
-        loss, error = self._update(*batch, next_allowed)
+        loss, found = self._update(*batch, next_allowed)
         self.updates += 1
         self.move_target()
-        return UpdateResult(float(loss), float(error))
+        td_errors = np.asarray(ops.convert_to_numpy(found))
+        return UpdateResult(float(loss), float(td_errors.mean()), td_errors)
 
     def move_target(self) -> None:
         """Move the target network towards the online network, every `period` updates."""
@@ -142,12 +154,16 @@ class Learner:
         start = time.perf_counter()
         before = [ops.convert_to_numpy(variable).copy() for variable in self.state()]
         size, copies = self.config.replay.batch_size, self.copies
-        zeros, ones = np.zeros(size, np.int32), np.ones((size, self.actions), np.bool_)
+        whole, real, ones = (
+            np.zeros(size, np.int32),
+            np.zeros(size, np.float32),
+            np.ones((size, self.actions), np.bool_),
+        )
         self.updates = self.config.target.period - 1  # so that the move of the target network is compiled as well
         self.act(
-            zeros[:1].repeat(copies), 1.0, *random_like(copies, self.actions), np.ones((copies, self.actions), np.bool_)
+            whole[:1].repeat(copies), 1.0, *random_like(copies, self.actions), np.ones((copies, self.actions), np.bool_)
         )
-        self.update(Transitions(zeros, zeros, np.zeros(size, np.float32), zeros, np.zeros(size, np.bool_)), ones)
+        self.update(Batch(whole, whole, real, whole, real, real), ones)
         for variable, value in zip(self.state(), before, strict=True):
             variable.assign(value)
         self.updates = 0
@@ -157,16 +173,20 @@ class Learner:
         return epsilon_greedy(self.online(states, training=False), epsilon, draws, noise, allowed)
 
     def _update_step(
-        self, states: Any, actions: Any, rewards: Any, next_states: Any, terminated: Any, next_allowed: Any
+        self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, weights: Any, next_allowed: Any
     ) -> tuple[Any, Any]:
         next_q = ops.stop_gradient(self.target(next_states, training=False))
-        targets = td_targets(rewards, terminated, next_q, self.config.discount, next_allowed)
+        double = self.config.target.double
+        choosing_q = ops.stop_gradient(self.online(next_states, training=False)) if double else None
+        targets = td_targets(rewards, discounts, next_q, next_allowed, choosing_q)
         q_before = ops.stop_gradient(self.online(states, training=False))
         goal = overwrite(q_before, actions, targets)
-        variables = self.online.trainable_variables
-        loss, gradients = backend.gradients(lambda: self.loss(goal, self.online(states, training=True)), variables)
+        variables, name = self.online.trainable_variables, self.config.optimizer.loss
+        loss, gradients = backend.gradients(
+            lambda: loss_of(name, self.online(states, training=True), goal, weights), variables
+        )
         self.optimizer.apply(gradients, variables)
-        return loss, ops.mean(ops.sum(ops.abs(goal - q_before), axis=-1))
+        return loss, ops.sum(ops.abs(goal - q_before), axis=-1)
 
     def _move_step(self) -> None:
         for old, new in zip(self.target.variables, self.online.variables, strict=True):

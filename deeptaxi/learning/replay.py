@@ -1,4 +1,12 @@
-"""The memory of transitions: a ring that overwrites its oldest entries, drawn from uniformly and with replacement."""
+"""The memory of transitions: a ring that overwrites its oldest entries.
+
+N copies of the environment are stepped together and their transitions stored together, so the ring is ordered by time:
+the steps that follow the entry at position p are at p + N, p + 2N, …, modulo its capacity, a multiple of N. An entry
+can be drawn once it has the n − 1 successors that an n-step target needs; the newest n − 1 rounds wait. An entry is
+overwritten before its successors are, so one that is still there has them still.
+
+`Replay` draws uniformly and with replacement, `prioritised.PrioritisedReplay` by td_error.
+"""
 
 from __future__ import annotations
 
@@ -7,47 +15,88 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.learning.targets import n_step
+
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 
 class Transitions(NamedTuple):
-    """Transitions, one a row; each array is `[B]`."""
+    """Transitions as the environment made them, one a row; each array is `[N]`."""
 
     states: Ints
     actions: Ints
     rewards: Floats
     next_states: Ints
     terminated: Bools
+    truncated: Bools
+
+
+class Batch(NamedTuple):
+    """A minibatch to learn from; each array is `[B]`."""
+
+    states: Ints
+    actions: Ints
+    rewards: Floats  # the discounted sum of up to n
+    next_states: Ints  # the state to bootstrap from
+    discounts: Floats  # the bootstrap's factor: γ^m · (1 − terminated) after m steps
+    weights: Floats  # of each sample in the loss
 
 
 class Replay:
-    """A ring of at most `capacity` transitions."""
+    """A ring of at most `capacity` transitions, drawn from uniformly.
 
-    def __init__(self, capacity: int) -> None:
+    Args:
+        capacity: entries; rounded down to a multiple of `copies`, and at least ``copies * steps``.
+        copies: N, the number of transitions that are added at a time.
+        steps: n of the n-step targets.
+        discount: γ of the n-step targets.
+    """
+
+    def __init__(self, capacity: int, copies: int, steps: int, discount: float) -> None:
+        self.capacity = capacity - capacity % copies
         self._columns = Transitions(
-            np.zeros(capacity, np.int32),
-            np.zeros(capacity, np.int32),
-            np.zeros(capacity, np.float32),
-            np.zeros(capacity, np.int32),
-            np.zeros(capacity, np.bool_),
+            np.zeros(self.capacity, np.int32),
+            np.zeros(self.capacity, np.int32),
+            np.zeros(self.capacity, np.float32),
+            np.zeros(self.capacity, np.int32),
+            np.zeros(self.capacity, np.bool_),
+            np.zeros(self.capacity, np.bool_),
         )
-        self.capacity = capacity
+        self._copies = copies
+        self._waiting = (steps - 1) * copies
+        self._sequence = copies * np.arange(steps)
+        self._discount = discount
         self.added = 0  # over the whole training, overwritten ones included
 
     def __len__(self) -> int:
-        return min(self.added, self.capacity)
+        """Return the number of entries that can be drawn."""
+        return max(0, min(self.added, self.capacity) - self._waiting)
 
     def add(self, new: Transitions) -> None:
-        """Add transitions; where more come than fit, the last ones stay."""
-        where = (self.added + np.arange(len(new.states))) % self.capacity
+        """Add one transition of every copy, in the order of the copies."""
+        first = self.added % self.capacity
         for column, values in zip(self._columns, new, strict=True):
-            column[where] = values
-        self.added += len(new.states)
+            column[first : first + self._copies] = values
+        self.added += self._copies
 
-    def sample(self, count: int, rng: np.random.Generator) -> Transitions:
-        """Draw `count` transitions, each equally likely at every draw."""
-        rows = rng.integers(0, len(self), count)
-        states, actions, rewards, next_states, terminated = self._columns
-        return Transitions(states[rows], actions[rows], rewards[rows], next_states[rows], terminated[rows])
+    def sample(self, count: int, rng: np.random.Generator, progress: float = 0.0) -> Batch:
+        """Draw `count` entries, each equally likely at every draw; `progress` is that of the training."""
+        del progress  # of use where the entries have weights
+        oldest = max(0, self.added - self.capacity)
+        rows = (oldest + rng.integers(0, len(self), count)) % self.capacity
+        return self.at(rows, np.ones(count, np.float32))
+
+    def at(self, rows: NDArray[np.int64], weights: Floats) -> Batch:
+        """Return the minibatch of the entries at the positions `rows` `[B]`, with these weights."""
+        sequences = (rows[:, None] + self._sequence) % self.capacity
+        states, actions, rewards, next_states, terminated, truncated = self._columns
+        returns, last, discounts = n_step(
+            rewards[sequences], terminated[sequences], truncated[sequences], self._discount
+        )
+        reached = sequences[np.arange(len(rows)), last]
+        return Batch(states[rows], actions[rows], returns, next_states[reached], discounts, weights)
+
+    def learnt(self, td_errors: Floats) -> None:
+        """Take note of the |td_error| of the minibatch that was drawn last, `[B]`; here it changes nothing."""

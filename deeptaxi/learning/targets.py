@@ -9,6 +9,13 @@ A time limit cuts the episode, never the bootstrap: only `terminated` does. The 
 target for all actions: the network's own predictions q_online(s), with entry a replaced by td_target. All other errors
 are zero, so dE/dQ is zero for every other action: fitting these targets is the masked gradient, to the letter.
 
+**Double DQN** (van Hasselt, Guez & Silver 2016, "Deep Reinforcement Learning with Double Q-learning", eq. 4): the
+online network chooses a', the target network rates it: q_target(s')[argmax_a' q_online(s')[a']].
+
+**n steps** (Sutton & Barto 2018, "Reinforcement Learning", eq. 7.1; without a correction for off-policy actions, as in
+Hessel et al. 2018, "Rainbow"): r is replaced by r_1 + γ·r_2 + … + γ^(m−1)·r_m, s' by the state after step m, and γ by
+γ^m. The sum ends, at m ≤ n, with the step that ends the episode; if that was a time limit, it bootstraps from there.
+
 **Scale of the loss.** Keras averages the squared errors over the A outputs and the B samples, though all but one of
 the A are zero. For plain SGD with learning rate lr on the Q-table network, one sample therefore moves its entry by
 α · td_error with
@@ -22,23 +29,64 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from keras import ops
 
+HUBER_DELTA = 1.0  # where the loss turns from a parabola into a line; Keras' default
 
-def td_targets(rewards: Any, terminated: Any, next_q: Any, discount: float, next_allowed: Any = None) -> Any:
+
+def td_targets(rewards: Any, discounts: Any, next_q: Any, next_allowed: Any = None, choosing_q: Any = None) -> Any:
     """Return the targets of the taken actions, `[B]`.
 
     Args:
-        rewards: float `[B]`.
-        terminated: bool `[B]`; a truncated transition is not terminated.
+        rewards: float `[B]`, of one step or the discounted sum of several.
+        discounts: float `[B]`, the factor of the bootstrap: γ^m · (1 − terminated) after m steps.
         next_q: Q values of the next states by the target network, `[B, A]`.
-        discount: γ.
         next_allowed: bool `[B, A]`, the actions that may be taken in the next states; None for all.
+        choosing_q: `[B, A]`, by which the next action is chosen: for double DQN the Q values of the online network;
+            None for `next_q` itself.
     """
+    choosing = next_q if choosing_q is None else choosing_q
     if next_allowed is not None:
-        next_q = ops.where(next_allowed, next_q, float("-inf"))
-    going_on = 1.0 - ops.cast(terminated, next_q.dtype)
-    return ops.add(rewards, discount * going_on * ops.max(next_q, axis=-1))
+        choosing = ops.where(next_allowed, choosing, float("-inf"))
+    if choosing_q is None:
+        best = ops.max(choosing, axis=-1)
+    else:
+        action = ops.expand_dims(ops.cast(ops.argmax(choosing, axis=-1), "int32"), -1)
+        best = ops.sum(ops.where(action == ops.arange(next_q.shape[-1], dtype="int32"), next_q, 0.0), axis=-1)
+    # The end of an episode counts 0 by itself, not by a product: where no action is allowed, 0 · −∞ would be NaN.
+    return ops.add(rewards, ops.where(ops.equal(discounts, 0.0), 0.0, ops.multiply(discounts, best)))
+
+
+def n_step(rewards: Any, terminated: Any, truncated: Any, discount: float) -> tuple[Any, Any, Any]:
+    """Sum the rewards of n steps in a row, or of fewer where the episode ends.
+
+    Args:
+        rewards: float `[B, n]`, the steps in their order.
+        terminated: bool `[B, n]`.
+        truncated: bool `[B, n]`.
+        discount: γ.
+
+    Returns:
+        The discounted sums up to and including the last step used, `[B]`; the index of that step, int32 `[B]`, whose
+        next state is the one to bootstrap from; and the factor of the bootstrap, `[B]`. NumPy arrays give NumPy arrays.
+    """
+    ends = _cast(terminated, "float32")
+    goes_on = (1.0 - ends) * (1.0 - _cast(truncated, "float32"))
+    used = 1.0 + 0.0 * ends[:, 0]  # 1 while the episode has not ended before step k
+    returns, steps, discounts = 0.0 * used, 0.0 * used, 0.0 * used
+    for k in range(rewards.shape[1]):
+        returns = returns + discount**k * used * rewards[:, k]
+        steps = steps + used
+        # This step takes the place of the one before it, where it was reached.
+        discounts = (1.0 - used) * discounts + discount ** (k + 1) * used * (1.0 - ends[:, k])
+        used = used * goes_on[:, k]
+    return returns, _cast(steps, "int32") - 1, discounts
+
+
+def _cast(x: Any, dtype: str) -> Any:
+    """Return `x` as `dtype`; a NumPy array stays one, as a call of Keras would take longer than all of the rest."""
+    return x.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(x, dtype)
 
 
 def overwrite(q_values: Any, actions: Any, targets: Any) -> Any:
@@ -47,10 +95,32 @@ def overwrite(q_values: Any, actions: Any, targets: Any) -> Any:
     return ops.where(taken, ops.expand_dims(targets, -1), q_values)
 
 
-def epsilon(update: int, updates: int, start: float, end: float, fraction: float) -> float:
-    """Return ε before update number `update` (from 0): linear from `start` to `end` over a fraction of the updates."""
-    progress = min(1.0, update / (fraction * updates))
-    return start + (end - start) * progress
+def loss_of(name: str, q_values: Any, goal: Any, weights: Any) -> Any:
+    """Return the loss, a scalar: Keras' `MeanSquaredError` or `Huber` with sample weights.
+
+    Args:
+        name: ``"mse"`` or ``"huber"``.
+        q_values: `[B, A]`.
+        goal: `[B, A]`, what they should be.
+        weights: `[B]`; the loss is the mean over B of the weighted means over A.
+    """
+    errors = goal - q_values
+    if name == "huber":
+        size = ops.abs(errors)
+        each = ops.where(size <= HUBER_DELTA, 0.5 * errors * errors, HUBER_DELTA * (size - 0.5 * HUBER_DELTA))
+    else:
+        each = errors * errors
+    return ops.mean(weights * ops.mean(each, axis=-1))
+
+
+def clip_by_global_norm(gradients: list[Any], norm: float) -> list[Any]:
+    """Return the gradients, all scaled by one factor so that the norm of the whole is at most `norm`.
+
+    Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
+    """
+    total = ops.sqrt(sum(ops.sum(ops.square(gradient)) for gradient in gradients))
+    scale = norm / ops.maximum(total, norm)
+    return [gradient * scale for gradient in gradients]
 
 
 def epsilon_greedy(q_values: Any, epsilon: Any, draws: Any, noise: Any, allowed: Any) -> Any:

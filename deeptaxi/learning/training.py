@@ -134,8 +134,9 @@ def build_learner(config: TrainConfig, environment: Environment, seed: int) -> L
 
 def started(config: TrainConfig, environment: Environment, learner: Learner, compile_seconds: float) -> Started:
     """Return the first record."""
-    optimizer = (config.optimizer.name, config.optimizer.loss, dict(config.optimizer.options))
-    plain_sgd = config.network.kind == "q-table" and optimizer == ("sgd", "mse", {})
+    step = config.optimizer
+    sgd = (step.name, step.loss, step.clip_norm) == ("sgd", "mse", None) and not step.options
+    plain_sgd = config.network.kind == "q-table" and sgd
     rate = learner.learning_rate()
     return Started(
         environment=environment.config.id,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense
 
 BLOCK = 65_536
+OUTPUT_LAYERS = ("value", "advantage", "q_values")
 
 
 def build_q_network(
@@ -73,6 +74,16 @@ def with_mask(network: keras.Model, mask: NDArray[np.bool_]) -> keras.Model:
     masked = keras.Model(network.input, layer([network.input, network.output]), name=network.name)
     layer.mask.assign(mask.astype("float32"))
     return masked
+
+
+def scale_outputs(network: keras.Model, factor: float) -> None:
+    """Multiply all Q values by `factor` > 0, in place, by way of the weights of the layers that they come from.
+
+    The dueling head has no weights, and with each of its aggregations it passes a positive factor on.
+    """
+    for layer in network.layers:
+        if layer.name in OUTPUT_LAYERS:
+            layer.set_weights([np.float32(factor) * weight for weight in layer.get_weights()])
 
 
 def sizes(network: keras.Model) -> tuple[int, int]:

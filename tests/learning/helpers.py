@@ -7,7 +7,7 @@ from keras import ops
 
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.learner import Learner
-from deeptaxi.learning.replay import Transitions
+from deeptaxi.learning.replay import Batch, Transitions
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.network.build import build_q_network
@@ -67,27 +67,48 @@ def new_learner(settings, states=5, actions=3, q_values=None, cls=Learner):
 
 
 def transitions(*rows):
-    """Make transitions of rows ``(state, action, reward, next state, terminated)``."""
-    columns = (np.array(column) for column in zip(*rows, strict=True))
-    dtypes = (np.int32, np.int32, np.float32, np.int32, np.bool_)
-    return Transitions(*(column.astype(dtype) for column, dtype in zip(columns, dtypes, strict=True)))
+    """Make transitions of rows ``(state, action, reward, next state, terminated)``, or with truncated at the end."""
+    columns = zip(*((*row, False)[:6] for row in rows), strict=True)
+    dtypes = (np.int32, np.int32, np.float32, np.int32, np.bool_, np.bool_)
+    return Transitions(*(np.array(column, dtype) for column, dtype in zip(columns, dtypes, strict=True)))
+
+
+def batch_of(*rows, discount, weights=None):
+    """Make a minibatch of transitions ``(state, action, reward, next state, terminated)`` by one-step targets."""
+    states, actions, rewards, next_states, terminated, _ = transitions(*rows)
+    weights = np.ones(len(rows), np.float32) if weights is None else np.array(weights, np.float32)
+    return Batch(states, actions, rewards, next_states, np.float32(discount) * ~terminated, weights)
 
 
 def rows_of(batch):
-    """Return transitions as a list of rows of plain numbers."""
+    """Return transitions or a minibatch as a list of rows of plain numbers."""
     return list(zip(*(column.tolist() for column in batch), strict=True))
 
 
-def random_batches(count, size, states=5, actions=3, seed=0):
-    """Yield minibatches with the actions allowed in their next states; most hold some (state, action) twice."""
+def summed(steps, discount):
+    """Return the reward, the state to bootstrap from and the bootstrap's factor of rows of transitions in a row."""
+    total, factor = 0.0, 1.0
+    for _, _, reward, reached, terminated, truncated in steps:
+        total, factor = total + factor * reward, factor * discount
+        if terminated or truncated:
+            return total, reached, factor * (not terminated)
+    return total, reached, factor
+
+
+def random_batches(count, size, states=5, actions=3, seed=0, weighted=False):
+    """Yield minibatches with the actions allowed in their next states; most hold some (state, action) twice.
+
+    The bootstraps come after one step to three, with a discount of 0.9; a fifth of the samples has none.
+    """
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        batch = Transitions(
+        batch = Batch(
             rng.integers(0, states, size, np.int32),
             rng.integers(0, actions, size, np.int32),
             rng.normal(size=size).astype(np.float32),
             rng.integers(0, states, size, np.int32),
-            rng.random(size) < 0.2,
+            (0.9 ** rng.integers(1, 4, size) * (rng.random(size) >= 0.2)).astype(np.float32),
+            (rng.random(size) if weighted else np.ones(size)).astype(np.float32),
         )
         allowed = rng.random((size, actions)) < 0.7
         yield batch, allowed | ~allowed.any(axis=1, keepdims=True)

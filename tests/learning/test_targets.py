@@ -9,9 +9,11 @@ from keras import ops
 
 from deeptaxi import backend
 from deeptaxi.learning.targets import (
-    epsilon,
+    clip_by_global_norm,
     epsilon_greedy,
     learning_rate_of,
+    loss_of,
+    n_step,
     overwrite,
     tabular_step,
     td_targets,
@@ -35,20 +37,132 @@ def test_overwrite_takes_each_row_by_itself():
     np.testing.assert_array_equal(numbers(targets), [[0, -1], [-2, 3], [4, -3]])
 
 
+def floats(*values):
+    return np.array(values, np.float32)
+
+
 def test_a_terminated_transition_does_not_bootstrap_and_any_other_does():
     # r = 1 and γ = ½; the best next action is worth 8: 1 + ½·8 = 5. A truncated transition is not terminated.
-    targets = td_targets(
-        np.array([1.0, 1.0], np.float32), np.array([True, False]), np.array([[2.0, 8.0]] * 2, np.float32), 0.5
-    )
+    targets = td_targets(floats(1, 1), floats(0, 0.5), floats([2, 8], [2, 8]))
     np.testing.assert_array_equal(numbers(targets), [1.0, 5.0])
 
 
+ALLOWED = np.array([[True, False], [False, True], [True, True]])
+
+
 def test_the_mask_limits_the_best_next_action():
-    allowed = np.array([[True, False], [False, True], [True, True]])  # 1 + ½·2, 1 + ½·8, 1 + ½·8
-    targets = td_targets(
-        np.ones(3, np.float32), np.zeros(3, np.bool_), np.array([[2.0, 8.0]] * 3, np.float32), 0.5, allowed
-    )
+    # 1 + ½·2, 1 + ½·8, 1 + ½·8
+    targets = td_targets(floats(1, 1, 1), floats(0.5, 0.5, 0.5), floats(*[[2, 8]] * 3), ALLOWED)
     np.testing.assert_array_equal(numbers(targets), [2.0, 5.0, 5.0])
+
+
+def test_by_double_dqn_one_network_chooses_and_the_other_rates():
+    # The first prefers action 0, the second rates it 2: 1 + ½·2, though the second's best is 8.
+    targets = td_targets(floats(1), floats(0.5), floats([2, 8]), choosing_q=floats([7, 6]))
+    np.testing.assert_array_equal(numbers(targets), [2.0])
+
+
+def test_the_mask_limits_what_double_dqn_chooses():
+    # Action 0 is preferred, and taken where it is allowed: 1 + ½·2, 1 + ½·8, 1 + ½·2.
+    targets = td_targets(floats(1, 1, 1), floats(0.5, 0.5, 0.5), floats(*[[2, 8]] * 3), ALLOWED, floats(*[[7, 6]] * 3))
+    np.testing.assert_array_equal(numbers(targets), [2.0, 5.0, 2.0])
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_the_end_of_an_episode_counts_nothing_even_where_nothing_is_allowed(double):
+    choosing = floats([7, 6]) if double else None
+    targets = td_targets(floats(1), floats(0), floats([2, 8]), np.array([[False, False]]), choosing)
+    np.testing.assert_array_equal(numbers(targets), [1.0])
+
+
+# Rewards 1, 2, 4 and γ = ½: 1, 1 + ½·2 = 2 and 2 + ¼·4 = 3.
+STEPS = {
+    "no-end": ("...", 3.0, 2, 0.125),
+    "terminated-at-1": ("T..", 1.0, 0, 0.0),
+    "terminated-at-2": (".T.", 2.0, 1, 0.0),
+    "terminated-at-n": ("..T", 3.0, 2, 0.0),
+    "truncated-at-1": ("L..", 1.0, 0, 0.5),
+    "truncated-at-2": (".L.", 2.0, 1, 0.25),
+    "truncated-at-n": ("..L", 3.0, 2, 0.125),
+    "both-at-once": (".B.", 2.0, 1, 0.0),
+    "truncated-and-the-next-episode-terminated": ("LT.", 1.0, 0, 0.5),
+    "terminated-and-the-next-episode-truncated": (".TL", 2.0, 1, 0.0),
+}
+
+
+def ends(story):
+    """Return terminated and truncated of a story such as ``.TL``: T terminated, L cut by a time limit, B both."""
+    letters = np.array([list(story)])
+    return np.isin(letters, ["T", "B"]), np.isin(letters, ["L", "B"])
+
+
+@pytest.mark.parametrize(("story", "total", "last", "factor"), STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("convert", [np.asarray, ops.convert_to_tensor], ids=["numpy", "backend"])
+def test_n_steps_end_with_the_episode_and_bootstrap_unless_it_terminated(story, total, last, factor, convert):
+    terminated, truncated = ends(story)
+    arrays = (convert(x) for x in (floats([1, 2, 4]), terminated, truncated))
+    returns, index, discounts = (numbers(x) for x in n_step(*arrays, 0.5))
+    assert (returns.tolist(), index.tolist(), discounts.tolist()) == ([total], [last], [factor])
+    assert (returns.dtype, index.dtype, discounts.dtype) == (np.float32, np.int32, np.float32)
+
+
+@given(shape=shapes, n=st.integers(1, 6), discount=st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+def test_n_steps_of_arrays_of_both_kinds_are_what_a_loop_sums_up(shape, n, discount):
+    rows, _, seed = shape
+    rng = np.random.default_rng(seed)
+    rewards = rng.normal(size=(rows, n)).astype(np.float32)
+    terminated, truncated = rng.random((2, rows, n)) < 0.2
+    expected = []
+    for row in range(rows):
+        total = 0.0
+        for step in range(n):
+            total += discount**step * rewards[row, step]
+            if terminated[row, step] or truncated[row, step]:
+                break
+        expected.append((total, step, discount ** (step + 1) * (not terminated[row, step])))
+    plain = n_step(rewards, terminated, truncated, discount)
+    compiled = n_step(*(ops.convert_to_tensor(x) for x in (rewards, terminated, truncated)), discount)
+    assert all(isinstance(x, np.ndarray) for x in plain)
+    for found, other, column in zip(plain, compiled, zip(*expected, strict=True), strict=True):
+        np.testing.assert_allclose(found, column, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(numbers(other), column, rtol=1e-5, atol=1e-6)
+
+
+def test_one_step_is_the_transition_itself():
+    terminated, truncated = np.array([[True], [False], [False]]), np.array([[False], [True], [False]])
+    returns, last, discounts = n_step(floats([1], [2], [3]), terminated, truncated, 0.9)
+    assert (returns.tolist(), last.tolist()) == ([1, 2, 3], [0, 0, 0])
+    np.testing.assert_allclose(discounts, [0, 0.9, 0.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "measure"), [("mse", keras.losses.MeanSquaredError), ("huber", keras.losses.Huber)])
+@given(shape=shapes)
+@settings(max_examples=30, deadline=None)
+def test_the_losses_are_those_of_keras_with_sample_weights(name, measure, shape):
+    rows, actions, seed = shape
+    rng = np.random.default_rng(seed)
+    q_values, goal = rng.normal(0, 2, (2, rows, actions)).astype(np.float32)
+    weights = rng.random(rows).astype(np.float32)
+    expected = float(measure()(goal, q_values, sample_weight=weights))
+    assert float(loss_of(name, q_values, goal, weights)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", [0.5, 13.0, 20.0])
+def test_gradients_are_clipped_by_their_common_norm_as_keras_does(norm):
+    gradients = [floats([3, 0], [0, 4]), floats(12)]  # √(3² + 4² + 12²) = 13
+    clipped = [numbers(gradient) for gradient in clip_by_global_norm(gradients, norm)]
+    assert np.sqrt(sum((gradient**2).sum() for gradient in clipped)) == pytest.approx(min(norm, 13))
+    variables = [keras.Variable(np.zeros((2, 2))), keras.Variable(np.zeros(1))]
+    optimizer = keras.optimizers.SGD(learning_rate=1.0, global_clipnorm=norm)
+    optimizer.apply([ops.convert_to_tensor(gradient) for gradient in gradients], variables)
+    for gradient, variable in zip(clipped, variables, strict=True):
+        np.testing.assert_allclose(gradient, -numbers(variable), rtol=1e-6)
+
+
+def test_gradients_of_zero_stay_zero():
+    (clipped,) = clip_by_global_norm([floats(0, 0)], 1.0)
+    assert numbers(clipped).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("loss", [keras.losses.MeanSquaredError, keras.losses.Huber])
@@ -72,14 +186,6 @@ def test_fitting_the_overwritten_targets_is_the_masked_gradient(loss, shape):
     (gradient,), (expected,) = (backend.input_gradient(error, [q_values]) for error in (fitted, masked))
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
     assert not gradient[np.arange(actions) != taken[:, None]].any()
-
-
-@pytest.mark.parametrize(
-    ("update", "expected"),
-    [(0, 1.0), (25, 0.8), (50, 0.6), (75, 0.6), (99, 0.6)],  # from 1 to 0.6 over the first half of 100 updates
-)
-def test_epsilon_falls_linearly_and_then_stays(update, expected):
-    assert epsilon(update, updates=100, start=1.0, end=0.6, fraction=0.5) == pytest.approx(expected)
 
 
 def choose(q_values, chance, allowed=None, rows=4_000):

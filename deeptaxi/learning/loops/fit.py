@@ -12,7 +12,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi.learning.learner import Learner, UpdateResult
-from deeptaxi.learning.replay import Transitions
+from deeptaxi.learning.replay import Batch
 from deeptaxi.learning.targets import epsilon_greedy, overwrite, td_targets
 
 
@@ -26,24 +26,32 @@ class FitLearner(Learner):
 
     def prepare(self) -> None:
         """Leave compilation to Keras."""
-        self.online.compile(optimizer=self.optimizer, loss=self.loss)
+        loss = keras.losses.Huber() if self.config.optimizer.loss == "huber" else keras.losses.MeanSquaredError()
+        self.online.compile(optimizer=self.optimizer, loss=loss)
         self._act = lambda states, *rest: epsilon_greedy(predict(self.online, states), *rest)
 
-    def update(self, batch: Transitions, next_allowed: NDArray[np.bool_]) -> UpdateResult:
+    def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
         """Make one optimiser step: copy the predictions, overwrite the entries of the taken actions, fit."""
         q_online = predict(self.online, batch.states)
         q_target = predict(self.target, batch.next_states)
+        choosing = predict(self.online, batch.next_states) if self.config.target.double else None
 
-        td_target = td_targets(batch.rewards, batch.terminated, q_target, self.config.discount, next_allowed)
+        td_target = td_targets(batch.rewards, batch.discounts, q_target, next_allowed, choosing)
         targets = ops.convert_to_numpy(overwrite(q_online, batch.actions, td_target))
 
+        loss = self.fit(batch, targets)
+        self.updates += 1
+        self.move_target()
+        td_errors = np.abs(targets - q_online).sum(axis=1)
+        return UpdateResult(loss, float(td_errors.mean()), td_errors)
+
+    def fit(self, batch: Batch, targets: NDArray[np.float32]) -> float:
+        """Fit the online network to `targets` `[B, A]` by one step; return the loss. All samples weigh the same."""
         # One minibatch, one step: the default batch size of 32 would make several.
         history = self.online.fit(
             batch.states, targets, batch_size=len(batch.states), epochs=1, shuffle=False, verbose=0
         )
-        self.updates += 1
-        self.move_target()
-        return UpdateResult(history.history["loss"][0], float(np.abs(targets - q_online).sum(axis=1).mean()))
+        return float(history.history["loss"][0])
 
     def move_target(self) -> None:
         """Move the target network towards the online network, every `period` updates."""

@@ -2,6 +2,7 @@
 
 Order of one update, as the tests record it: choose actions by ε-greedy, step all copies, store the transitions, reset
 the copies whose episode ended, draw a minibatch, update. The observation that follows a reset belongs to no transition.
+Rewards are stored in units of the reward scale; the returns that are reported are in full.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.learner import Learner, UpdateResult
 from deeptaxi.learning.mask import MaskBook
+from deeptaxi.learning.prioritised import PrioritisedReplay
 from deeptaxi.learning.replay import Replay, Transitions
-from deeptaxi.learning.targets import epsilon
+from deeptaxi.learning.schedules import course
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.foreign import blaming, closing
 
@@ -68,7 +70,12 @@ class Players:
             raise DeepTaxiError(f"the environment {self._environment.config.id} gave the reward {reward}")
         reached = self._read(observation, info)
         transitions = Transitions(
-            self.states, actions.astype(np.int32), reward.astype(np.float32), reached, terminated.copy()
+            self.states,
+            actions.astype(np.int32),
+            reward.astype(np.float32),
+            reached,
+            terminated.copy(),
+            truncated.copy(),
         )
         self._totals += reward
         over = terminated | truncated
@@ -85,14 +92,22 @@ class Players:
         return states.astype(np.int32)
 
 
+def build_replay(config: TrainConfig) -> Replay:
+    """Build the replay memory of the configured kind."""
+    common = (config.replay.capacity, config.interaction.environments, config.target.n_step, config.discount)
+    if config.replay.prioritised:
+        return PrioritisedReplay(*common, config.replay.priority_exponent, config.replay.importance_exponent)
+    return Replay(*common)
+
+
 def run(
     config: TrainConfig, environment: Environment, learner: Learner, masks: MaskBook, seeds: np.random.SeedSequence
 ) -> Generator[Tick]:
     """Play and update, one `Tick` an update, until ``config.updates``."""
     for_environments, for_exploration, for_replay = seeds.spawn(3)
     exploring, drawing = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
-    count = config.interaction.environments
-    replay = Replay(config.replay.capacity)
+    count, per_update = config.interaction.environments, config.interaction.steps_per_update
+    replay = build_replay(config)
     with closing(environment.make_vector(count)) as vector:
         players = Players(environment, vector, for_environments.generate_state(count).tolist(), masks)
 
@@ -101,18 +116,20 @@ def run(
             draws = exploring.random(count, np.float32)
             noise = exploring.random((count, environment.actions), np.float32)
             transitions, returns = players.step(learner.act(players.states, chance, draws, noise, allowed))
-            replay.add(transitions)
+            replay.add(transitions._replace(rewards=transitions.rewards / np.float32(config.target.reward_scale)))
             return returns
 
         returns: list[float] = []
-        while replay.added < min(config.replay.start, config.replay.capacity):
+        complete = count * (config.target.n_step - per_update)  # so that the first update finds something to draw
+        while replay.added < max(complete, min(config.replay.start, replay.capacity)):
             returns += play(config.exploration.start)
         for update in range(config.updates):
-            e = config.exploration
-            chance = epsilon(update, config.updates, e.start, e.end, e.fraction)
-            for _ in range(config.interaction.steps_per_update):
+            progress, e = update / config.updates, config.exploration
+            chance = course(e.schedule, e.start, e.end, e.fraction, progress)
+            for _ in range(per_update):
                 returns += play(chance)
-            batch = replay.sample(config.replay.batch_size, drawing)
+            batch = replay.sample(config.replay.batch_size, drawing, progress)
             result = learner.update(batch, masks.of(batch.next_states))
+            replay.learnt(result.td_errors)
             yield Tick(update + 1, replay.added, chance, result, returns)
             returns = []

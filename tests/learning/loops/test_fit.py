@@ -3,13 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deeptaxi.config import merge
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops.fit import FitLearner, predict
+from deeptaxi.learning.loops.gymnasium import run
+from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import train
 from deeptaxi.network.build import build_q_network, tabulate
 from deeptaxi.records import Finished
-from tests.learning.helpers import finished, new_learner, opened_problem, random_batches
-from tests.problems import chain
+from tests.learning.helpers import build_pair, finished, new_learner, opened_problem, random_batches
+from tests.problems import build, chain, surely
 
 # More samples than fit's default batch size of 32: a minibatch must still be one step.
 SIZE = 40
@@ -18,26 +21,78 @@ SGD = {"name": "sgd", "learning_rate": 0.1, "schedule": "constant"}
 ADAM = {"name": "adam", "learning_rate": 0.003}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("optimizer", "updates"),
-    [
-        pytest.param(ADAM, 100, id="adam"),
-        pytest.param({**ADAM, "loss": "huber"}, 10, id="adam-huber"),
-        pytest.param(SGD, 100, id="sgd"),
-        pytest.param({**SGD, "loss": "huber"}, 10, id="sgd-huber"),
-        pytest.param({**SGD, "options": {"clipnorm": 0.01}}, 3, id="sgd-clipnorm"),
-    ],
-)
-def test_the_compiled_learner_does_what_predict_and_fit_do(optimizer, updates):
-    settings = {**DUELING, "optimizer": optimizer, "updates": updates}
-    compiled, fitted = (new_learner(settings, cls=cls) for cls in (Learner, FitLearner))
-    for batch, allowed in random_batches(updates, SIZE):
+class WeightedFit(FitLearner):
+    """The literal recipe with a weight for every sample."""
+
+    def fit(self, batch, targets):
+        return float(self.online.train_on_batch(batch.states, targets, sample_weight=batch.weights))
+
+
+class Recording(Learner):
+    """Keeps the minibatches that it learns from."""
+
+    def prepare(self):
+        self.recorded = []
+        super().prepare()
+
+    def update(self, batch, next_allowed):
+        self.recorded.append((batch, next_allowed))
+        return super().update(batch, next_allowed)
+
+
+def assert_alike(compiled, fitted, batches):
+    """Make both learners update on the same minibatches; what they report and what they become must be the same."""
+    for batch, allowed in batches:
         one, other = (learner.update(batch, allowed) for learner in (compiled, fitted))
-        assert tuple(one) == pytest.approx(tuple(other), rel=1e-4)
+        assert one[:2] == pytest.approx(other[:2], rel=1e-4)
+        np.testing.assert_allclose(one.td_errors, other.td_errors, rtol=1e-3, atol=1e-4)
     for network, oracle in ((compiled.online, fitted.online), (compiled.target, fitted.target)):
         for one, other in zip(network.get_weights(), oracle.get_weights(), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("optimizer", "target", "updates"),
+    [
+        pytest.param(ADAM, {}, 100, id="adam"),
+        pytest.param({**ADAM, "loss": "huber"}, {}, 50, id="adam-huber"),
+        pytest.param(SGD, {}, 100, id="sgd"),
+        pytest.param({**SGD, "loss": "huber"}, {}, 50, id="sgd-huber"),
+        pytest.param({**SGD, "options": {"clipnorm": 0.01}}, {}, 3, id="sgd-clipnorm"),
+        pytest.param({**SGD, "clip_norm": 0.01}, {}, 50, id="sgd-clip"),
+        pytest.param({**ADAM, "clip_norm": 0.01, "schedule": "exponential"}, {}, 50, id="adam-clip-exponential"),
+        pytest.param({**ADAM, "schedule": "linear"}, {"polyak": 1.0, "period": 7}, 50, id="hard-target-linear"),
+        pytest.param(ADAM, {"double": True}, 50, id="double"),
+    ],
+)
+def test_the_compiled_learner_does_what_predict_and_fit_do(optimizer, target, updates):
+    # The minibatches bootstrap after one step to three, and from the actions that a mask allows.
+    settings = merge({**DUELING, "optimizer": optimizer, "updates": updates}, {"target": target})
+    compiled, fitted = (new_learner(settings, cls=cls) for cls in (Learner, FitLearner))
+    assert_alike(compiled, fitted, random_batches(updates, SIZE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["mse", "huber"])
+def test_the_compiled_learner_weighs_samples_as_train_on_batch_does(loss):
+    settings = {**DUELING, "optimizer": {**ADAM, "loss": loss}, "updates": 60}
+    compiled, fitted = (new_learner(settings, cls=cls) for cls in (Learner, WeightedFit))
+    assert_alike(compiled, fitted, random_batches(60, SIZE, weighted=True))
+
+
+@pytest.mark.slow
+def test_the_compiled_learner_learns_from_n_steps_of_a_replay_memory_as_fit_does(tmp_path):
+    # Minibatches of three-step targets as the loop draws them, from episodes that a time limit of four steps cuts.
+    table = build([[surely(1, 1), surely(0, 0)], [surely(0, -1), surely(1, 2)]], time_limit=4)
+    settings = {"network": DUELING["network"], "optimizer": {**ADAM, "tabular_step": None}, "updates": 60}
+    target = {"n_step": 3, "double": True}
+    config, environment = opened_problem(table, tmp_path, discount=0.5, target=target, **settings)
+    recorder = Recording(*build_pair(2, 2, config), config, copies=4)
+    list(run(config, environment, recorder, MaskBook(environment, False), np.random.SeedSequence(0)))
+    assert {float(x) for batch, _ in recorder.recorded for x in batch.discounts} == {0.5, 0.25, 0.125}
+    compiled, fitted = (cls(*build_pair(2, 2, config), config, copies=4) for cls in (Learner, FitLearner))
+    assert_alike(compiled, fitted, recorder.recorded)
 
 
 @pytest.mark.parametrize(("polyak", "period"), [(1.0, 2), (0.25, 1)], ids=["hard", "polyak"])

@@ -13,7 +13,7 @@ from deeptaxi.learning.loops.gymnasium import Players, run
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
-from tests.learning.helpers import TABLE, build_pair, rows_of
+from tests.learning.helpers import TABLE, build_pair, rows_of, summed
 
 STATES, FIRST_STATE, FIRST_ACTION = 1_000, 3, 5
 ENDS = {"terminated": (True, False), "truncated": (False, True), "both": (True, True)}
@@ -53,7 +53,7 @@ class Tape(gymnasium.Env):
         if self.time == self.length:
             self.ends.append(list(ENDS)[len(self.ends) % len(ENDS)])
             terminated, truncated = ENDS[self.ends[-1]]
-        self.steps.append((before, int(action) - FIRST_ACTION, before / 2, self.state, terminated))
+        self.steps.append((before, int(action) - FIRST_ACTION, before / 2, self.state, terminated, truncated))
         return observation, before / 2, terminated, truncated, {}
 
     def close(self):
@@ -93,7 +93,7 @@ class Recorder(Learner):
         self.events.append("update")
         assert next_allowed.shape == (len(batch.states), 2)
         self.batches.append(batch)
-        return UpdateResult(0.0, 0.0)
+        return UpdateResult(0.0, 0.0, np.zeros(len(batch.states), np.float32))
 
 
 def recorded(studio, **settings):
@@ -122,11 +122,11 @@ def test_every_stored_transition_is_what_the_environment_did(lengths):
     for copy, tape in enumerate(studio.tapes):
         assert stored[copy] == tape.steps  # all 20 of them: no step went into a reset
         assert tape.seeds == [7 + copy] + [None] * len(tape.ends)
-        assert not {reached for _, _, _, reached, _ in stored[copy]} & set(tape.resets)
-        # The last step of an episode is stored with its true next state, and as terminated unless it was only cut.
+        assert not {row[3] for row in stored[copy]} & set(tape.resets)
+        # The last step of an episode is stored with its true next state, and with what ended it.
         last = stored[copy][tape.length - 1 :: tape.length]
         assert [row[3] for row in last] == [row[0] + 1 for row in last]
-        assert [row[4] for row in last] == [end != "truncated" for end in tape.ends]
+        assert [row[4:] for row in last] == [ENDS[end] for end in tape.ends]
 
 
 def test_one_update_after_another_follows_the_same_order():
@@ -145,15 +145,64 @@ def test_a_minibatch_holds_nothing_but_what_the_environments_did():
     studio = Studio(1, 3)
     _, recorder = recorded(studio, updates=20, replay={"start": 4, "batch_size": 32})
     drawn = {row for batch in recorder.batches for row in rows_of(batch)}
-    done = studio.steps()
+    done = {one_step(*step) for step in studio.steps()}
     assert len(drawn) > len(done) / 2
-    assert drawn <= set(done)
+    assert drawn <= done
+
+
+def one_step(state, action, reward, reached, terminated, truncated, discount=0.99):
+    """Return the row of a minibatch that one step makes: a time limit does not touch the bootstrap."""
+    return state, action, reward, reached, 0.0 if terminated else float(np.float32(discount)), 1.0
+
+
+@pytest.mark.parametrize("prioritised", [False, True])
+def test_n_steps_are_summed_up_within_an_episode_and_a_time_limit_bootstraps(prioritised):
+    # Episodes of two steps and three-step targets with γ = ½: each ends by what the tape ended it with. The ring of
+    # 12 goes round several times.
+    studio = Studio(2, 5)
+    settings = {"interaction": {"environments": 2}, "discount": 0.5, "target": {"n_step": 3}}
+    replay = {"start": 0, "capacity": 13, "batch_size": 16, "prioritised": prioritised}
+    _, recorder = recorded(studio, updates=30, replay=replay, **settings)
+    expected = {}
+    for tape in studio.tapes:
+        for i, (state, action, *_) in enumerate(tape.steps):
+            expected[state] = (state, action, *summed(tape.steps[i : i + 3], 0.5))
+    drawn = [row for batch in recorder.batches for row in rows_of(batch)]
+    assert len({row[0] for row in drawn}) > 40
+    assert [row[:5] for row in drawn] == [expected[row[0]] for row in drawn]
+    ends = {tape.ends[0] for tape in studio.tapes} | {end for tape in studio.tapes for end in tape.ends}
+    assert ends == set(ENDS)
+
+
+def test_the_first_update_waits_until_there_is_a_sequence_of_n_steps():
+    studio = Studio(9)
+    ticks, recorder = recorded(studio, updates=2, replay={"start": 0, "batch_size": 2}, target={"n_step": 3})
+    assert [tick.environment_steps for tick in ticks] == [3, 4]
+    assert set(recorder.batches[0].states.tolist()) == {studio.steps()[0][0]}
+
+
+def test_rewards_are_stored_in_units_of_the_scale_and_reported_in_full():
+    plain, scaled = Studio(3), Studio(3)
+    settings = {"updates": 6, "replay": {"start": 2, "batch_size": 4}}
+    ticks, recorder = recorded(plain, **settings)
+    scaled_ticks, scaled_recorder = recorded(scaled, target={"reward_scale": 4.0}, **settings)
+    assert [tick.returns for tick in ticks] == [tick.returns for tick in scaled_ticks]
+    for one, other in zip(recorder.batches, scaled_recorder.batches, strict=True):
+        np.testing.assert_array_equal(one.rewards, 4 * other.rewards)
+        np.testing.assert_array_equal(one.states, other.states)
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [("constant", [0.8, 0.8, 0.8]), ("exponential", [0.8, 0.4, 0.2])])
+def test_epsilon_takes_the_course_of_its_schedule(schedule, expected):
+    exploration = {"start": 0.8, "end": 0.2, "fraction": 1.0, "schedule": schedule}
+    ticks, _ = recorded(Studio(3), updates=4, replay={"start": 2, "batch_size": 2}, exploration=exploration)
+    assert [tick.epsilon for tick in ticks][::2] == pytest.approx(expected[:2])
 
 
 def test_a_minibatch_may_hold_the_newest_transition():
     studio = Studio(4)
     _, recorder = recorded(studio, updates=5, replay={"start": 0, "capacity": 1, "batch_size": 1})
-    assert [rows_of(batch) for batch in recorder.batches] == [[step] for step in studio.steps()]
+    assert [rows_of(batch) for batch in recorder.batches] == [[one_step(*step)] for step in studio.steps()]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +228,7 @@ def test_the_returns_of_all_episodes_are_reported_once():
     ticks, _ = recorded(studio, updates=12, replay={"start": 4, "batch_size": 2})
     expected = []
     for tape in studio.tapes:
-        rewards = [reward for _, _, reward, _, _ in tape.steps]
+        rewards = [step[2] for step in tape.steps]
         expected += [sum(rewards[i : i + tape.length]) for i in range(0, tape.length * len(tape.ends), tape.length)]
     assert sorted(value for tick in ticks for value in tick.returns) == sorted(expected)
 

@@ -1,0 +1,93 @@
+"""The replay memory that draws transitions with a large td_error more often (Schaul et al. 2016; see `sum_tree`).
+
+A new transition gets the largest priority there has been, so that it is likely to be seen once; after an update, the
+entries drawn get that of their new td_error. What cannot be drawn has priority zero: a transition gets its priority as
+soon as it has the successors of an n-step target, and loses it when it is overwritten.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from deeptaxi import backend
+from deeptaxi.learning import sum_tree
+from deeptaxi.learning.replay import Batch, Floats, Ints, Replay, Transitions
+from deeptaxi.learning.schedules import course
+
+
+class PrioritisedReplay(Replay):
+    """A ring of transitions, drawn by priority; the tree is kept by the backend, and its functions are compiled.
+
+    Args:
+        capacity: as of `Replay`, like the three that follow.
+        copies: N.
+        steps: n.
+        discount: γ.
+        priority_exponent: α.
+        importance_exponent: β at the start of the training; it rises to 1 by a line.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        copies: int,
+        steps: int,
+        discount: float,
+        priority_exponent: float,
+        importance_exponent: float,
+    ) -> None:
+        super().__init__(capacity, copies, steps, discount)
+        self._priority_exponent = priority_exponent
+        self._importance_exponent = importance_exponent
+        self._tree = [keras.Variable(level, trainable=False) for level in sum_tree.levels(self.capacity)]
+        self._set = backend.compiled(self._set_step, self._tree)
+        self._rate = backend.compiled(self._rate_step, self._tree)
+        self._draw = backend.compiled(self._draw_step, self._tree)
+        self._largest = np.float32(1)
+        self._drawn: Ints = np.zeros(0, np.int32)
+
+    def add(self, new: Transitions) -> None:
+        """Add one transition of every copy; those that are complete by now can be drawn from now on."""
+        first = self.added
+        super().add(new)
+        if self._waiting:
+            self._set(self._round(first), np.float32(0))
+        if first >= self._waiting:
+            self._set(self._round(first - self._waiting), self._largest)
+
+    def sample(self, count: int, rng: np.random.Generator, progress: float = 0.0) -> Batch:
+        """Draw `count` entries, one from each of as many strata of equal priority, with their importance weights."""
+        uniforms = ((np.arange(count) + rng.random(count)) / count).astype(np.float32)
+        exponent = course("linear", self._importance_exponent, 1.0, 1.0, progress)
+        rows, weights = self._draw(uniforms, np.float32(len(self)), np.float32(exponent))
+        self._drawn = np.asarray(ops.convert_to_numpy(rows), np.int32)
+        return self.at(self._drawn.astype(np.int64), np.asarray(ops.convert_to_numpy(weights)))
+
+    def learnt(self, td_errors: Floats) -> None:
+        """Give the entries drawn last the priority of their |td_error| `[B]`."""
+        self._largest = max(self._largest, np.float32(ops.convert_to_numpy(self._rate(self._drawn, td_errors))))
+
+    def _round(self, first: int) -> Ints:
+        """Return the positions of the transitions added together, from number `first` on, `[N]`."""
+        return np.arange(first % self.capacity, first % self.capacity + self._copies, dtype=np.int32)
+
+    def _set_step(self, rows: Any, priority: Any) -> None:
+        self._assign(rows, ops.broadcast_to(priority, rows.shape))
+
+    def _rate_step(self, rows: Any, td_errors: Any) -> Any:
+        priorities = sum_tree.priorities(td_errors, self._priority_exponent)
+        self._assign(rows, priorities)
+        return ops.max(priorities)
+
+    def _draw_step(self, uniforms: Any, size: Any, exponent: Any) -> tuple[Any, Any]:
+        rows, probability = sum_tree.draw([level.value for level in self._tree], uniforms)
+        return rows, sum_tree.importance_weights(probability, size, exponent)
+
+    def _assign(self, rows: Any, priorities: Any) -> None:
+        new = sum_tree.assign([level.value for level in self._tree], rows, priorities)
+        for old, level in zip(self._tree, new, strict=True):
+            old.assign(level)
