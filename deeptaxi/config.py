@@ -69,6 +69,11 @@ class NetworkConfig(Checked):
     )
     initial_value: float = setting(0.0, "what all Q values start near; high is optimistic", None, "--initial-value")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.encoding == "factored" and self.kind == "q-table":
+            raise UsageError("--q-table has one weight a state: leave out --encoding factored, or add hidden layers")
+
     @property
     def kind(self) -> str:
         """``"q-table"``, ``"mlp"`` or ``"dueling"``."""

@@ -110,6 +110,29 @@ def rows_of(table):
     }
 
 
+def two_jobs(start, levels=8, tools=3):
+    """Two jobs of 0 … `levels` − 1 steps to go; action 3·j + t takes the next step of job j by tool t.
+
+    A step takes 1 by the one tool that is made for it, else 2; a finished job takes 2 and goes no further. The end is
+    where both are done. So the better tools are known of each job by itself, and the steps to go only ever fall.
+
+    Args:
+        start: function from the steps to go, two arrays, to whether episodes may start there.
+        levels: of each job.
+        tools: of each job.
+    """
+    rows = []
+    for jobs in np.ndindex(levels, levels):
+        row = []
+        for job, tool in np.ndindex(2, tools):
+            after = tuple(max(steps - (job == number), 0) for number, steps in enumerate(jobs))
+            made_for_it = jobs[job] > 0 and tool == ((job + 1) * jobs[job] + job) % tools
+            row.append(surely(after[0] * levels + after[1], -1 if made_for_it else -2, after == (0, 0)))
+        rows.append(row)
+    first = start(*np.indices((levels, levels)).reshape(2, -1)).astype(float)
+    return build(rows, first / first.sum(), factors=(levels, levels), time_limit=50)
+
+
 class ToldEnv(TableEnv):
     """Plays one table and tells `p` and `start` as its own; `start` None tells no start distribution."""
 

@@ -76,6 +76,12 @@ def test_presets_are_packaged_files_only(tmp_path):
     assert resolved.updates == TrainConfig().updates
 
 
+def test_a_factored_q_table_is_refused_with_a_way_out():
+    with pytest.raises(UsageError, match=r"--q-table has one weight a state: leave out --encoding factored, or add"):
+        resolve({"network": {**Q_TABLE, "encoding": "factored"}})
+    assert resolve({"network": {"hidden": [], "encoding": "factored"}}).network.kind == "dueling"  # linear in the parts
+
+
 def test_a_learning_rate_takes_the_place_of_the_presets_tabular_step():
     values = {"environment": {"id": "Taxi-v4"}, "network": Q_TABLE, "optimizer": {"learning_rate": 1}}
     optimizer = resolve(values).optimizer

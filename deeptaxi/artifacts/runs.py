@@ -163,9 +163,9 @@ def trusting(config: TrainConfig) -> str:
 
 
 def describe_network(config: TrainConfig) -> str:
-    """Return the network in a few words, such as ``dueling, hidden 128``."""
+    """Return the network in a few words, such as ``dueling, hidden 128, joint encoding``."""
     hidden = ", hidden " + " × ".join(map(str, config.network.hidden)) if config.network.hidden else ""
-    return config.network.kind + hidden
+    return f"{config.network.kind}{hidden}, {config.network.encoding} encoding"
 
 
 def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -> str:

@@ -159,7 +159,7 @@ def report(config: Any, environment: Any, run: Any, finished: Any, as_json: bool
         "environment": environment.describe(),
         "loop": config.loop,
         "network": {"kind": config.network.kind, **to_mapping(config.network)},
-        "encoding": "joint",
+        "encoding": config.network.encoding,
         "seed": config.seed,
         "updates": finished.updates,
         "best_update": finished.best_update,

@@ -25,6 +25,7 @@ from deeptaxi.learning.loops.gymnasium import Tick
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.targets import tabular_step
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.network.build import build_q_network, weights_digest
 from deeptaxi.records import Finished, Judgement, Progress, Record, Started
 
@@ -116,7 +117,14 @@ def follow(
 
 
 def build_learner(config: TrainConfig, environment: Environment, seed: int) -> Learner:
-    """Build both networks and the learner of the configured loop."""
+    """Build both networks and the learner of the configured loop.
+
+    The learner sees rewards divided by `reward_scale`, so its Q values are smaller by that, at first too.
+
+    Raises:
+        UsageError: a factored encoding is asked for where the factors are not known.
+    """
+    factors = encoded_factors(environment, config.network)
     online, target = (
         build_q_network(
             environment.states,
@@ -126,6 +134,8 @@ def build_learner(config: TrainConfig, environment: Environment, seed: int) -> L
             config.network.aggregation,
             config.network.activation,
             seed,
+            factors,
+            config.network.initial_value / config.target.reward_scale,
         )
         for _ in range(2)
     )

@@ -2,13 +2,17 @@
 
 The Q-table network is the case without hidden layers and without bias: one `OneHotDense` from S states to A actions,
 whose kernel `[S, A]` *is* the Q table.
+
+With factors, what is next to the input is encoded part by part (`layers.OneHotDense`). Without hidden layers a dueling
+network is then linear in the one-hot vectors of the parts.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -28,6 +32,8 @@ def build_q_network(
     aggregation: str = "mean",
     activation: str = "relu",
     seed: int = 0,
+    factors: Sequence[int] | None = None,
+    initial_value: float = 0.0,
 ) -> keras.Model:
     """Build a network from state numbers `[B]` to Q values `[B, A]`.
 
@@ -38,34 +44,74 @@ def build_q_network(
         dueling: whether Q is joined from a value and an advantage stream.
         aggregation: of the dueling head, see `Dueling`.
         activation: of the hidden layers.
-        seed: of the initial weights. The Q table starts at zero.
+        seed: of the initial weights.
+        factors: sizes of the parts of a state, to encode each by itself; None for one-hot over all states.
+        initial_value: what all Q values start near. Without hidden layers they start at it.
 
     Without hidden layers, dueling or not, there is no bias: the weights are tables.
+
+    Raises:
+        ValueError: the Q-table network is asked to be factored; it would be no table.
     """
+    if factors is not None and not hidden and not dueling:
+        raise ValueError("a Q table has one weight a state: factors need hidden layers or a dueling head")
     seeds = iter(np.random.SeedSequence(seed).generate_state(len(hidden) + 2).tolist())
     state = keras.Input(shape=(), dtype="int32", name="state")
-    x: Any = state
+    first, bias, x = StateInput(states, factors), bool(hidden), state
     for index, size in enumerate(hidden):
-        x = _dense(x, states, size, f"hidden_{index}", next(seeds), activation)
+        x = _dense(x, first, size, f"hidden_{index}", next(seeds), activation)
     if dueling:
-        value = _dense(x, states, 1, "value", next(seeds), bias=bool(hidden))
-        advantage = _dense(x, states, actions, "advantage", next(seeds), bias=bool(hidden))
+        value = _dense(x, first, 1, "value", next(seeds), bias=bias, start=initial_value)
+        advantage = _dense(x, first, actions, "advantage", next(seeds), bias=bias)
         q_values = Dueling(aggregation, name="q_values")([value, advantage])
     else:
-        q_values = _dense(x, states, actions, "q_values", next(seeds), bias=bool(hidden))
+        q_values = _dense(x, first, actions, "q_values", next(seeds), bias=bias, start=initial_value)
     return keras.Model(state, q_values, name="q_network")
 
 
+class StateInput(NamedTuple):
+    """What a layer on the state number has to know of states; without factors they are encoded as a whole."""
+
+    states: int
+    factors: Sequence[int] | None
+
+    def kernel_initializer(self, units: int, seed: int) -> keras.initializers.Initializer:
+        """Return Glorot's uniform initialiser, ± √(6 / (fan_in + units)).
+
+        Glorot counts all inputs, which for one-hot vectors are mostly 0. Of the parts of a state exactly F are 1, so
+        F is the fan-in that keeps the variance. Over all states it is S, for the sake of the weights of old seeds.
+        """
+        if self.factors is None:
+            return keras.initializers.GlorotUniform(seed=seed)
+        limit = math.sqrt(6 / (len(self.factors) + units))
+        return keras.initializers.RandomUniform(-limit, limit, seed=seed)
+
+
 def _dense(
-    x: Any, states: int, units: int, name: str, seed: int, activation: str | None = None, bias: bool = True
+    x: Any,
+    first: StateInput,
+    units: int,
+    name: str,
+    seed: int,
+    activation: str | None = None,
+    bias: bool = True,
+    start: float = 0.0,
 ) -> Any:
-    """Apply a dense layer: on the state number if `x` is the input, else on features."""
+    """Apply a dense layer: on the state number if `x` is the input, else on features. Its outputs start near `start`.
+
+    The bias starts at it, or where there is none, the table: each of the rows that are summed has its share.
+    """
+    at_start = keras.initializers.Constant(start) if start else "zeros"
     if len(x.shape) > 1:
         initializer = keras.initializers.GlorotUniform(seed=seed)
-        return keras.layers.Dense(units, activation, kernel_initializer=initializer, name=name)(x)
-    initializer = keras.initializers.GlorotUniform(seed=seed) if bias else "zeros"
-    layer = OneHotDense(units, states, activation, use_bias=bias, kernel_initializer=initializer, name=name)
-    return layer(x)
+        return keras.layers.Dense(
+            units, activation, kernel_initializer=initializer, bias_initializer=at_start, name=name
+        )(x)
+    if bias:
+        kernel = first.kernel_initializer(units, seed)
+    else:
+        kernel = keras.initializers.Constant(start / len(first.factors or (1,))) if start else "zeros"
+    return OneHotDense(units, first.states, activation, bias, kernel, factors=first.factors, name=name)(x)
 
 
 def with_mask(network: keras.Model, mask: NDArray[np.bool_]) -> keras.Model:

@@ -3,6 +3,8 @@
 `OneHotDense` is a dense layer whose input is the one-hot vector e_s of a state. The product e_s W picks row s
 of W, so it is computed as a gather: the same function, at a cost that does not grow with the number of states.
 
+It can be one-hot over the parts of a state as well: see `encoding`.
+
 `Dueling` joins a state value V `[B, 1]` and advantages A `[B, N]` (Wang et al., Dueling Network Architectures for Deep
 Reinforcement Learning, 2016, equations 7 to 9):
 
@@ -15,37 +17,32 @@ Reinforcement Learning, 2016, equations 7 to 9):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from deeptaxi.config import AGGREGATIONS
+from deeptaxi.network.encoding import check_factors, check_sizes, gather_rows
 
 PACKAGE = "deeptaxi"
 
 
-def check_sizes(**sizes: Any) -> None:
-    """Refuse sizes that are not whole numbers above 0."""
-    for name, value in sizes.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: expected a whole number above 0, received {value!r}")
-
-
-def gather_rows(table: Any, states: Any) -> Any:
-    """Return ``table[states]``, `[B, N]`; a state outside 0 … S−1 gives a row of NaN, on every backend.
-
-    Left to themselves the backends clamp, wrap around or raise. A wrong answer must not look like an answer.
-    """
-    count = table.shape[0]
-    inside = ops.logical_and(states >= 0, states < count)
-    rows = ops.take(table, ops.clip(states, 0, count - 1), axis=0)
-    return ops.where(ops.expand_dims(inside, -1), rows, float("nan"))
+def join(value: Any, advantage: Any, aggregation: str) -> Any:
+    """Return the Q values of a dueling head, V + A − aggregate(A), `[B, N]`, of V `[B, 1]` and A `[B, N]`."""
+    if aggregation == "mean":
+        # Not ops.mean, which computes float64 in float32 on some backends; and not a division, which graph
+        # compilers turn into this product, so that an export would differ from the model in the last bit.
+        return value + advantage - ops.sum(advantage, axis=-1, keepdims=True) * (1.0 / advantage.shape[-1])
+    if aggregation == "max":
+        return value + advantage - ops.max(advantage, axis=-1, keepdims=True)
+    return value + advantage
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class OneHotDense(keras.layers.Layer):
-    """A dense layer on the one-hot encoding of a state number.
+    """A dense layer on the one-hot encoding of a state number, or of its parts.
 
     Args:
         units: size of the output.
@@ -54,6 +51,8 @@ class OneHotDense(keras.layers.Layer):
         use_bias: whether to add a bias.
         kernel_initializer: initialiser of the kernel `[S, units]`.
         bias_initializer: initialiser of the bias `[units]`.
+        factors: sizes of the parts of a state, row-major, to encode each by itself; the kernel is `[Σ n_f, units]`
+            then. None encodes the state as a whole.
         **kwargs: the arguments of every Keras layer.
 
     Call arguments:
@@ -71,33 +70,35 @@ class OneHotDense(keras.layers.Layer):
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
+        factors: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_sizes(units=units, states=states)
+        check_factors(factors, states)
         self.units = units
         self.states = states
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.factors = None if factors is None else tuple(factors)
 
     def build(self, input_shape: Any) -> None:
-        """Create the kernel `[S, units]` and the bias `[units]`."""
+        """Create the kernel `[S, units]`, with factors `[Σ n_f, units]`, and the bias `[units]`."""
         del input_shape
-        self.kernel = self.add_weight(
-            name="kernel", shape=(self.states, self.units), initializer=self.kernel_initializer
-        )
+        rows = self.states if self.factors is None else sum(self.factors)
+        self.kernel = self.add_weight(name="kernel", shape=(rows, self.units), initializer=self.kernel_initializer)
         self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=self.bias_initializer)
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the activated row of the kernel, `[B, units]`."""
+        """Return the activated row of the kernel, or sum of its rows, `[B, units]`."""
         # The product by 1 makes TensorFlow's gradient dense. As a list of rows, a state that a minibatch holds twice
         # would be squared or clipped twice by Keras' optimisers, instead of once as a sum. XLA removes the product.
-        x = gather_rows(self.kernel * 1.0 if training else self.kernel, inputs)
+        x = gather_rows(self.kernel * 1.0 if training else self.kernel, inputs, self.factors)
         if self.bias is not None:
             x = x + self.bias
         return self.activation(x)
@@ -120,6 +121,7 @@ class OneHotDense(keras.layers.Layer):
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "factors": None if self.factors is None else list(self.factors),
         }
 
 
@@ -159,13 +161,7 @@ class Dueling(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         """Return V + A − aggregate(A), `[B, N]`."""
         value, advantage = inputs
-        if self.aggregation == "mean":
-            # Not ops.mean, which computes float64 in float32 on some backends; and not a division, which graph
-            # compilers turn into this product, so that an export would differ from the model in the last bit.
-            return value + advantage - ops.sum(advantage, axis=-1, keepdims=True) * (1.0 / advantage.shape[-1])
-        if self.aggregation == "max":
-            return value + advantage - ops.max(advantage, axis=-1, keepdims=True)
-        return value + advantage
+        return join(value, advantage, self.aggregation)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape of the advantages."""

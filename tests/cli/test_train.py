@@ -18,6 +18,7 @@ from deeptaxi.mdp import npz, table
 from deeptaxi.network.build import tabulate, weights_digest
 from deeptaxi.records import Finished, Started, read_records
 from tests.cli.conftest import LAKE, QUICK, refused
+from tests.problems import chain
 
 TypeIn = Callable[..., Result]
 KEYS = [
@@ -121,6 +122,8 @@ def test_an_environment_of_ones_own_is_found_in_the_current_folder(
         (["Taxi-v4", "--q-table", "--hidden", "8"], ["--q-table", "--hidden"]),
         (["Taxi-v4", "--q-table", "--dueling"], ["--q-table", "--dueling"]),
         (["Taxi-v4", "--q-table", "--aggregation", "max"], ["--q-table", "--aggregation"]),
+        (["Taxi-v4", "--q-table", "--encoding", "factored"], ["one weight a state", "leave out --encoding factored"]),
+        (["Taxi-v4", "--encoding", "factord"], ["'factord'", "joint", "factored"]),
         (["Taxi-v4", "--out", ""], ["--out", "expected a path"]),
         (["a:b:c"], ["module:Id"]),
         (["Taxi-v4", "--hidden", "0"], ["hidden = 0", "above 0"]),
@@ -139,6 +142,21 @@ def test_an_environment_of_ones_own_is_found_in_the_current_folder(
 def test_what_cannot_be_trained_is_refused_in_one_line(type_in: TypeIn, words: list[str], parts: list[str]) -> None:
     refused(type_in("train", *words), 2, *parts)
     assert not list(Path().iterdir())
+
+
+def test_a_factored_encoding_of_unknown_parts_is_refused_before_anything_is_lost(type_in: TypeIn) -> None:
+    npz.save(chain(), Path("own.npz"))
+    refused(type_in("train", "own.npz", "--encoding", "factored"), 2, "own.npz", "'factors'", "--encoding factored")
+    assert [path.name for path in Path().iterdir()] == ["own.npz"]
+
+
+def test_the_initial_value_is_that_of_full_q_values(type_in: TypeIn) -> None:
+    # One update of next to nothing: the Q table is still what it started as.
+    standstill = ["--q-table", *QUICK, "--updates", 1, "--learning-rate", "1e-9"]
+    assert type_in("train", *LAKE, *standstill, "--initial-value", 3, "--out", "a").exit_code == 0
+    q_values = tabulate(keras.saving.load_model("a/model.keras"))
+    assert q_values.min() == pytest.approx(3)
+    assert q_values.max() == pytest.approx(3)
 
 
 def test_a_typo_in_the_file_names_the_nearest_key(type_in: TypeIn) -> None:

@@ -17,6 +17,9 @@ NETWORKS = {
     "mlp": {"hidden": (4, 2), "activation": "tanh"},
     "dueling": {"hidden": (4,), "dueling": True},
     "dueling-table": {"dueling": True, "aggregation": "max"},
+    "factored": {"hidden": (4,), "dueling": True, "factors": (5, 1)},
+    "factored-mlp": {"hidden": (4, 2), "factors": (1, 5)},
+    "factored-table": {"dueling": True, "factors": (1, 5, 1)},
 }
 
 
@@ -42,6 +45,9 @@ def test_the_only_weight_of_the_q_table_network_is_the_q_table():
         ("mlp", (5 * 4 + 4) + (4 * 2 + 2) + (2 * 3 + 3)),
         ("dueling", (5 * 4 + 4) + (4 * 1 + 1) + (4 * 3 + 3)),
         ("dueling-table", 5 * 1 + 5 * 3),
+        ("factored", (6 * 4 + 4) + (4 * 1 + 1) + (4 * 3 + 3)),
+        ("factored-mlp", (6 * 4 + 4) + (4 * 2 + 2) + (2 * 3 + 3)),
+        ("factored-table", 7 * 1 + 7 * 3),
     ],
 )
 def test_the_number_of_parameters_is_that_of_the_layers(name, parameters):
@@ -59,6 +65,43 @@ def test_the_seed_alone_decides_the_initial_weights(dueling):
     for one, same, different in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(one, same)
         assert not np.array_equal(one, different)
+
+
+def test_joint_layers_start_from_glorots_uniform_numbers():
+    # As they did before there were factors: old seeds keep their weights.
+    network = build_q_network(5, 3, hidden=(4,), dueling=True, seed=7)
+    seeds = np.random.SeedSequence(7).generate_state(3).tolist()
+    for weight, seed, shape in zip(network.get_weights()[::2], seeds, [(5, 4), (4, 1), (4, 3)], strict=True):
+        expected = keras.initializers.GlorotUniform(seed=seed)(shape)
+        np.testing.assert_array_equal(weight, ops.convert_to_numpy(expected))
+
+
+def test_a_factored_layer_starts_with_the_variance_of_its_active_inputs():
+    # Of the 900 rows 2 are summed: each is uniform in ± √(6 / (2 + 400)), of variance 2/402.
+    kernel = build_q_network(450**2, 2, hidden=(400,), factors=(450, 450)).get_weights()[0]
+    assert kernel.shape == (900, 400)
+    assert np.abs(kernel).max() <= np.sqrt(6 / 402)
+    assert kernel.var() == pytest.approx(2 / 402, rel=0.02)
+
+
+def test_a_factored_q_table_is_refused():
+    with pytest.raises(ValueError, match="one weight a state"):
+        build_q_network(6, 2, factors=(2, 3))
+
+
+@pytest.mark.parametrize("name", ["q-table", "dueling-table", "factored-table"])
+def test_tables_start_at_the_initial_value(name):
+    network = build_q_network(5, 3, **NETWORKS[name], initial_value=-7.5)
+    np.testing.assert_array_equal(tabulate(network), np.full((5, 3), -7.5))
+
+
+@pytest.mark.parametrize("factors", [None, (2, 3)], ids=["joint", "factored"])
+@pytest.mark.parametrize("dueling", [False, True])
+def test_with_hidden_layers_the_initial_value_shifts_all_q_values(dueling, factors):
+    arguments = {"hidden": (8, 4), "dueling": dueling, "factors": factors, "seed": 3}
+    low, high = (tabulate(build_q_network(6, 4, **arguments, initial_value=value)) for value in (0.0, 20.0))
+    np.testing.assert_allclose(high, low + 20, atol=1e-5)
+    assert low.std() > 0
 
 
 def test_no_two_layers_start_alike():

@@ -10,7 +10,7 @@ import pytest
 from keras import ops, tree
 
 from deeptaxi import backend
-from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense
+from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense, join
 
 NAN, INF = float("nan"), float("inf")
 STATES = np.array([3, 0, 4, 3], np.int32)
@@ -78,6 +78,7 @@ def run_layer_test(
         pytest.param({}, [KERNEL, BIAS], id="dense"),
         pytest.param({"activation": "relu", "bias_initializer": "ones"}, [KERNEL, BIAS], id="relu"),
         pytest.param({"use_bias": False, "kernel_initializer": "zeros"}, [KERNEL], id="table"),
+        pytest.param({"states": 6, "factors": [2, 3]}, [KERNEL, BIAS], id="factored"),  # 2 + 3 rows
     ],
 )
 def test_one_hot_dense_is_a_proper_keras_layer(extra, weights, tmp_path):
@@ -138,6 +139,12 @@ def test_a_state_out_of_range_gives_nan_and_no_other_row_does(compiled):
 def test_dueling_subtracts_its_aggregate_from_the_advantages(aggregation, expected):
     value, advantage = np.array([[4.0]]), np.array([[0.0, 1.0, 5.0]])
     np.testing.assert_array_equal(numbers(Dueling(aggregation)([value, advantage])), [expected])
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "max", "none"])
+def test_the_head_is_the_function_that_joins(aggregation):
+    head = numbers(Dueling(aggregation)([VALUE, ADVANTAGE]))
+    np.testing.assert_array_equal(numbers(join(VALUE, ops.convert_to_tensor(ADVANTAGE), aggregation)), head)
 
 
 def test_dueling_aggregates_each_state_by_itself():
