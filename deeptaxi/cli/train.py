@@ -100,9 +100,13 @@ def resolve_for(environment: Any, values: dict[str, Any]) -> Any:
     """
     from deeptaxi.config import merge, resolve
     from deeptaxi.errors import UsageError
+    from deeptaxi.learning.choice import not_compiled
 
     named = merge(values, {"environment": {"id": environment.config.id}})  # with the version that was chosen
     config = resolve(named, environment.asked_settings())
+    if "loop" not in values:
+        loop = "gymnasium" if not_compiled(config, environment) else "compiled"
+        config = resolve(merge(named, {"loop": loop}), environment.asked_settings())
     masked = environment.table is not None and environment.table.action_mask is not None
     if masked and not config.exploration.action_mask:
         raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")

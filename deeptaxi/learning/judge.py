@@ -31,6 +31,7 @@ class Judge:
         self._environment = environment
         self._online = online
         self._masks = masks
+        self.actions = environment.actions
         self._reference: tuple[int, exact.Reference] | None = None
         self._best: tuple[list[Any], float] | None = None
         self.best_update = 0

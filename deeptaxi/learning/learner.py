@@ -22,7 +22,8 @@ from deeptaxi import backend
 from deeptaxi.config import OptimizerConfig, TrainConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.replay import Batch
-from deeptaxi.learning.targets import epsilon_greedy, learning_rate_of, loss_of, overwrite, td_targets
+from deeptaxi.learning.schedules import initial_learning_rate
+from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (
@@ -36,13 +37,6 @@ class UpdateResult(NamedTuple):
     loss: float
     td_error: float  # mean |td_error| over the minibatch
     td_errors: NDArray[np.float32] = np.zeros(0, np.float32)  # |td_error| of every sample, `[B]`
-
-
-def initial_learning_rate(config: OptimizerConfig, actions: int, batch_size: int) -> float:
-    """Return the learning rate at the first update, from the tabular step if that is what was set."""
-    if config.tabular_step is not None:
-        return learning_rate_of(config.tabular_step, actions, batch_size)
-    return float(config.learning_rate or 0.0)
 
 
 def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int) -> Any:
@@ -91,7 +85,7 @@ class Learner:
         self.copies = copies
         self.actions = int(online.outputs[0].shape[-1])
         self.updates = 0
-        rate = initial_learning_rate(config.optimizer, self.actions, config.replay.batch_size)
+        rate = initial_learning_rate(config, self.actions)
         self.optimizer = build_optimizer(config.optimizer, rate, config.updates)
         self.optimizer.build(online.trainable_variables)
         self.copy_weights()
@@ -145,9 +139,8 @@ class Learner:
         for old, new in zip(self.target.variables, self.online.variables, strict=True):
             old.assign(ops.copy(new))  # a JAX array shared with `online` would be deleted by `fit`, which reuses it
 
-    def learning_rate(self) -> float:
-        """Return the learning rate of the next update."""
-        return float(ops.convert_to_numpy(self.optimizer.learning_rate))
+    def synchronise(self) -> None:
+        """Bring `online` up to date; here it always is."""
 
     def warm_up(self) -> float:
         """Run everything once, so that it is compiled, and undo it; return the seconds that this took."""

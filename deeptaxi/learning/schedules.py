@@ -18,6 +18,9 @@ from typing import Any
 
 from keras import ops
 
+from deeptaxi.config import TrainConfig
+from deeptaxi.learning.targets import learning_rate_of
+
 
 def course(kind: str, start: float, end: float, fraction: float, progress: Any) -> Any:
     """Return the value at `progress`, a Python float of a Python number, else a float array of the same shape.
@@ -39,3 +42,27 @@ def course(kind: str, start: float, end: float, fraction: float, progress: Any) 
         return start * (end / start) ** share
     cosine = math.cos(math.pi * share) if plain else ops.cos(math.pi * share)
     return end + (start - end) * 0.5 * (1.0 + cosine)
+
+
+def exploration(config: TrainConfig, progress: Any) -> Any:
+    """Return ε at `progress`."""
+    e = config.exploration
+    return course(e.schedule, e.start, e.end, e.fraction, progress)
+
+
+def importance_exponent(config: TrainConfig, progress: Any) -> Any:
+    """Return β of prioritised replay at `progress`: a line that ends at 1."""
+    return course("linear", config.replay.importance_exponent, 1.0, 1.0, progress)
+
+
+def initial_learning_rate(config: TrainConfig, actions: int) -> float:
+    """Return the learning rate at the first update, from the tabular step if that is what was set."""
+    if config.optimizer.tabular_step is not None:
+        return learning_rate_of(config.optimizer.tabular_step, actions, config.replay.batch_size)
+    return float(config.optimizer.learning_rate or 0.0)
+
+
+def learning_rate(config: TrainConfig, actions: int, progress: Any) -> Any:
+    """Return the learning rate at `progress`."""
+    first, o = initial_learning_rate(config, actions), config.optimizer
+    return course(o.schedule, first, first * o.final_fraction, 1.0, progress)

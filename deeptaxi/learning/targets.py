@@ -102,7 +102,7 @@ def loss_of(name: str, q_values: Any, goal: Any, weights: Any) -> Any:
         name: ``"mse"`` or ``"huber"``.
         q_values: `[B, A]`.
         goal: `[B, A]`, what they should be.
-        weights: `[B]`; the loss is the mean over B of the weighted means over A.
+        weights: `[B]`; the loss is the mean over B of the weighted means over A. None for all 1.
     """
     errors = goal - q_values
     if name == "huber":
@@ -110,7 +110,8 @@ def loss_of(name: str, q_values: Any, goal: Any, weights: Any) -> Any:
         each = ops.where(size <= HUBER_DELTA, 0.5 * errors * errors, HUBER_DELTA * (size - 0.5 * HUBER_DELTA))
     else:
         each = errors * errors
-    return ops.mean(weights * ops.mean(each, axis=-1))
+    means = ops.mean(each, axis=-1)
+    return ops.mean(means if weights is None else weights * means)
 
 
 def clip_by_global_norm(gradients: list[Any], norm: float) -> list[Any]:
@@ -118,9 +119,14 @@ def clip_by_global_norm(gradients: list[Any], norm: float) -> list[Any]:
 
     Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
     """
-    total = ops.sqrt(sum(ops.sum(ops.square(gradient)) for gradient in gradients))
-    scale = norm / ops.maximum(total, norm)
+    scale = clip_factor(gradients, norm)
     return [gradient * scale for gradient in gradients]
+
+
+def clip_factor(gradients: list[Any], norm: float) -> Any:
+    """Return the factor that brings the norm of the whole down to `norm`; 1 where it is not above."""
+    total = ops.sqrt(sum(ops.sum(ops.square(gradient)) for gradient in gradients))
+    return norm / ops.maximum(total, norm)
 
 
 def epsilon_greedy(q_values: Any, epsilon: Any, draws: Any, noise: Any, allowed: Any) -> Any:
@@ -131,12 +137,14 @@ def epsilon_greedy(q_values: Any, epsilon: Any, draws: Any, noise: Any, allowed:
         epsilon: ε, a scalar.
         draws: uniform in [0, 1), `[N]`: which rows explore.
         noise: uniform in [0, 1), `[N, A]`: the order in which equals are preferred.
-        allowed: bool `[N, A]`.
+        allowed: bool `[N, A]`; None for all.
     """
-    q_values = ops.where(allowed, q_values, float("-inf"))
+    if allowed is not None:
+        q_values = ops.where(allowed, q_values, float("-inf"))
     best = q_values == ops.max(q_values, axis=-1, keepdims=True)
-    explore = ops.expand_dims(draws < epsilon, -1)
-    candidates = ops.logical_and(allowed, ops.logical_or(explore, best))
+    candidates = ops.logical_or(ops.expand_dims(draws < epsilon, -1), best)
+    if allowed is not None:
+        candidates = ops.logical_and(allowed, candidates)
     return ops.argmax(ops.where(candidates, noise, -1.0), axis=-1)
 
 

@@ -16,22 +16,25 @@ import keras
 import numpy as np
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.learning.choice import not_compiled
+from deeptaxi.learning.compiled import CompiledLearner
 from deeptaxi.learning.judge import Judge
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops import gymnasium as gymnasium_loop
 from deeptaxi.learning.loops.fit import FitLearner
-from deeptaxi.learning.loops.gymnasium import Tick
 from deeptaxi.learning.mask import MaskBook
+from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.targets import tabular_step
+from deeptaxi.learning.ticks import Report, Tick
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.network.build import build_q_network, weights_digest
 from deeptaxi.records import Finished, Judgement, Progress, Record, Started
 
 PATIENCE = 3  # judgements in a row that must find the policy optimal
-REPORTS = 500  # progress records over the whole training
 LEARNERS: dict[str, type[Learner]] = {"gymnasium": Learner, "fit": FitLearner}
+AnyLearner = Learner | CompiledLearner
 
 
 def train(
@@ -51,14 +54,13 @@ def train(
     """
     for_network, for_loop = np.random.SeedSequence(config.seed).spawn(2)
     masks = MaskBook(environment, config.exploration.action_mask)
-    learner = build_learner(config, environment, int(for_network.generate_state(1)[0]))
+    learner, ticks = build_loop(config, environment, masks, int(for_network.generate_state(1)[0]), for_loop)
     compile_seconds = learner.warm_up()
     judge = Judge(config, environment, learner.online, masks)
-    yield started(config, environment, learner, compile_seconds)
+    yield started(config, environment, compile_seconds)
 
     start = time.perf_counter()
     course = Course()
-    ticks = gymnasium_loop.run(config, environment, learner, masks, for_loop)
     try:
         yield from follow(course, ticks, config, learner, judge, stop)
     except DeepTaxiError as error:
@@ -96,58 +98,79 @@ class Course:
 
 
 def follow(
-    course: Course, ticks: Iterator[Tick], config: TrainConfig, learner: Learner, judge: Judge, stop: Callable[[], bool]
+    course: Course,
+    ticks: Iterator[Tick],
+    config: TrainConfig,
+    learner: AnyLearner,
+    judge: Judge,
+    stop: Callable[[], bool],
 ) -> Generator[Progress | Judgement]:
     """Yield the records of the updates; `course` is kept up to date."""
     start = time.perf_counter()
-    report = Report(learner, every=max(1, config.updates // REPORTS))
+    report = Report(config, judge.actions)
     for tick in ticks:
         course.update, course.steps = tick.update, tick.environment_steps
         yield from report.add(tick, time.perf_counter() - start)
         if tick.update % config.judgement.every == 0:
+            learner.synchronise()
             yield from judge(tick.update)
             if config.judgement.early_stop and judge.in_a_row >= PATIENCE:
                 course.stopped = "optimal"
                 break
-        if stop():
+        if tick.settled and stop():
             course.stopped = "interrupted"
             break
     if judge.last != course.update:
+        learner.synchronise()
         yield from judge(course.update)
 
 
-def build_learner(config: TrainConfig, environment: Environment, seed: int) -> Learner:
-    """Build both networks and the learner of the configured loop.
-
-    The learner sees rewards divided by `reward_scale`, so its Q values are smaller by that, at first too.
+def build_loop(
+    config: TrainConfig, environment: Environment, masks: MaskBook, seed: int, for_loop: np.random.SeedSequence
+) -> tuple[AnyLearner, Generator[Tick]]:
+    """Build the learner of the configured loop, its networks from `seed`, and what runs it.
 
     Raises:
-        UsageError: a factored encoding is asked for where the factors are not known.
+        UsageError: the loop cannot run this training, or the factors of a factored encoding are not known.
     """
-    factors = encoded_factors(environment, config.network)
-    online, target = (
-        build_q_network(
-            environment.states,
-            environment.actions,
-            config.network.hidden,
-            config.network.dueling,
-            config.network.aggregation,
-            config.network.activation,
-            seed,
-            factors,
-            config.network.initial_value / config.target.reward_scale,
+    if config.loop == "compiled":
+        reason = not_compiled(config, environment)
+        if reason is not None:
+            raise UsageError(f"--loop compiled: {reason}; use --loop gymnasium")
+        compiled = CompiledLearner(
+            build_network(config, environment, seed),
+            config,
+            environment,
+            masks,
+            int(for_loop.generate_state(1)[0] >> 1),
         )
-        for _ in range(2)
+        return compiled, compiled.ticks()
+    networks = [build_network(config, environment, seed) for _ in range(2)]
+    learner = LEARNERS[config.loop](networks[0], networks[1], config, config.interaction.environments)
+    return learner, gymnasium_loop.run(config, environment, learner, masks, for_loop)
+
+
+def build_network(config: TrainConfig, environment: Environment, seed: int) -> keras.Model:
+    """Build the network. It sees rewards divided by `reward_scale`, so its Q values are smaller by that, at first too."""
+    return build_q_network(
+        environment.states,
+        environment.actions,
+        config.network.hidden,
+        config.network.dueling,
+        config.network.aggregation,
+        config.network.activation,
+        seed,
+        encoded_factors(environment, config.network),
+        config.network.initial_value / config.target.reward_scale,
     )
-    return LEARNERS[config.loop](online, target, config, config.interaction.environments)
 
 
-def started(config: TrainConfig, environment: Environment, learner: Learner, compile_seconds: float) -> Started:
+def started(config: TrainConfig, environment: Environment, compile_seconds: float) -> Started:
     """Return the first record."""
     step = config.optimizer
     sgd = (step.name, step.loss, step.clip_norm) == ("sgd", "mse", None) and not step.options
     plain_sgd = config.network.kind == "q-table" and sgd
-    rate = learner.learning_rate()
+    rate = initial_learning_rate(config, environment.actions)
     return Started(
         environment=environment.config.id,
         states=environment.states,
@@ -160,31 +183,3 @@ def started(config: TrainConfig, environment: Environment, learner: Learner, com
         tabular_step=tabular_step(rate, environment.actions, config.replay.batch_size) if plain_sgd else None,
         compile_seconds=compile_seconds,
     )
-
-
-class Report:
-    """Sums ticks up to one progress record every so many updates."""
-
-    def __init__(self, learner: Learner, every: int) -> None:
-        self._learner = learner
-        self._every = every
-        self._ticks: list[Tick] = []
-
-    def add(self, tick: Tick, seconds: float) -> Generator[Progress]:
-        """Take one tick; yield a record if one is due."""
-        self._ticks.append(tick)
-        if tick.update % self._every:
-            return
-        returns = [value for item in self._ticks for value in item.returns]
-        yield Progress(
-            tick.update,
-            tick.environment_steps,
-            seconds,
-            float(np.mean([item.result.loss for item in self._ticks])),
-            float(np.mean([item.result.td_error for item in self._ticks])),
-            tick.epsilon,
-            self._learner.learning_rate(),
-            len(returns),
-            float(np.mean(returns)) if returns else None,
-        )
-        self._ticks = []

@@ -8,7 +8,6 @@ Rewards are stored in units of the reward scale; the returns that are reported a
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,24 +16,14 @@ from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.learning.learner import Learner, UpdateResult
+from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.prioritised import PrioritisedReplay
 from deeptaxi.learning.replay import Replay, Transitions
-from deeptaxi.learning.schedules import course
+from deeptaxi.learning.schedules import exploration
+from deeptaxi.learning.ticks import Tick
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.foreign import blaming, closing
-
-
-@dataclass(frozen=True)
-class Tick:
-    """One update: its number from 1, ε when it acted, what it reports, and the returns of episodes that ended."""
-
-    update: int
-    environment_steps: int
-    epsilon: float
-    result: UpdateResult
-    returns: list[float]
 
 
 class Players:
@@ -124,12 +113,12 @@ def run(
         while replay.added < max(complete, min(config.replay.start, replay.capacity)):
             returns += play(config.exploration.start)
         for update in range(config.updates):
-            progress, e = update / config.updates, config.exploration
-            chance = course(e.schedule, e.start, e.end, e.fraction, progress)
+            progress = update / config.updates
+            chance = exploration(config, progress)
             for _ in range(per_update):
                 returns += play(chance)
             batch = replay.sample(config.replay.batch_size, drawing, progress)
             result = learner.update(batch, masks.of(batch.next_states))
             replay.learnt(result.td_errors)
-            yield Tick(update + 1, replay.added, chance, result, returns)
+            yield Tick(update + 1, replay.added, chance, 1, result.loss, result.td_error, len(returns), sum(returns))
             returns = []

@@ -1,0 +1,109 @@
+"""The host's side of the compiled loop: makes the program, runs it piece by piece, and reads what it reports.
+
+A piece ends at the next judgement, or earlier if the clock says so: pieces are made as long as fit into a quarter of a
+second. Where they end changes nothing in the result (`loops.compiled`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+
+import keras
+import numpy as np
+
+from deeptaxi.config import TrainConfig
+from deeptaxi.learning.loops.compiled import REPORTS, CompiledLoop
+from deeptaxi.learning.mask import MaskBook
+from deeptaxi.learning.schedules import exploration
+from deeptaxi.learning.ticks import Tick
+from deeptaxi.learning.weights import Updater
+from deeptaxi.learning.world import Sizes, build_world
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.layout import encoded_factors
+from deeptaxi.mdp.planning import reachable
+from deeptaxi.network import functional
+from deeptaxi.xla import Program
+
+PIECE_SECONDS = 0.25
+
+
+class CompiledLearner:
+    """A training in the compiled loop.
+
+    Args:
+        online: the network; it gets the weights that were learnt by `synchronise`.
+        config: the training.
+        environment: with a transition table.
+        masks: the allowed actions, known of all states.
+        seed: of all random numbers of the loop.
+    """
+
+    def __init__(
+        self, online: keras.Model, config: TrainConfig, environment: Environment, masks: MaskBook, seed: int
+    ) -> None:
+        if environment.table is None:
+            raise ValueError("the compiled loop needs a transition table")
+        table = environment.table
+        factors = encoded_factors(environment, config.network)
+        sizes = Sizes(table.states, table.actions, table.probability.shape[2], environment.time_limit)
+        self.online = online
+        self._config = config
+        # Where a minibatch is as large as the kernel, there is nothing to be spared.
+        sparse = config.optimizer.row_sparse and factors is None and table.states > config.replay.batch_size
+        self._updater = Updater(config, table.actions, factors, sparse)
+        self._loop = CompiledLoop(config, self._updater, sizes, seed)
+        world = build_world(table, config.target.reward_scale, masks.allowed, reachable(table, masks.allowed))
+        learnt = self._updater.initial(functional.weights_of(online, config.network))
+        self._program = Program({"warm": self._loop.warm, "run": self._loop.run}, self._loop.initial(learnt))
+        self._world = self._program.arguments(world)
+
+    def warm_up(self) -> float:
+        """Compile everything, changing nothing; return the seconds that this took."""
+        start = time.perf_counter()
+        self._call("warm", 0)
+        self._call("run", 0, 0)
+        return time.perf_counter() - start
+
+    def synchronise(self) -> None:
+        """Give the network the weights learnt so far."""
+        functional.assign(self.online, self._config.network, self._updater.online(self._program.state.learnt))
+
+    def ticks(self) -> Generator[Tick]:
+        """Run all updates; yield a tick for every report, and one where a judgement is due."""
+        self._call("warm", self._loop.warm_steps)
+        first, length = 0, 1
+        while first < self._config.updates:
+            last = min(first + length, self._end(first))
+            start = time.perf_counter()
+            self._call("run", first, last)
+            seconds = max(time.perf_counter() - start, 1e-6)
+            yield from self._reports(first, last)
+            length = max(1, int((last - first) * min(PIECE_SECONDS / seconds, 10)))
+            first = last
+
+    def _end(self, first: int) -> int:
+        """Return where a piece that begins at `first` must end: at a judgement, and before reports are overwritten."""
+        every, report = self._config.judgement.every, self._loop.report
+        return min((first // every + 1) * every, (first // report + REPORTS) * report, self._config.updates)
+
+    def _reports(self, first: int, last: int) -> Generator[Tick]:
+        """Yield the reports that were finished by updates `first` … `last` − 1, and a tick at `last`."""
+        every = self._loop.report
+        rows = np.asarray(self._program.state.reports)
+        for number in range(first // every, last // every):
+            loss, error, episodes, returns = (float(value) for value in rows[number % REPORTS])
+            update = (number + 1) * every
+            yield self._tick(update, update == last, every, loss, error, round(episodes), returns)
+        if last % every:
+            yield self._tick(last, True, 0, 0.0, 0.0, 0, 0.0)
+
+    def _tick(
+        self, update: int, settled: bool, count: int, loss: float, error: float, episodes: int, returns: float
+    ) -> Tick:
+        steps = self._loop.copies * (self._loop.warm_steps + update * self._loop.steps)
+        chance = exploration(self._config, (update - 1) / self._config.updates)
+        return Tick(update, steps, chance, count, loss, error, episodes, returns, settled)
+
+    def _call(self, function: str, *numbers: int) -> None:
+        self._program(function, self._world, *(self._program.arguments(np.int32(number)) for number in numbers))

@@ -1,0 +1,77 @@
+"""SGD and Adam as pure functions, dense and row-sparse.
+
+With g the gradient at update n (from 1) and η the learning rate:
+
+    SGD    w ← w − η g                                    momentum μ:  u ← μ u − η g,  w ← w + u
+                                                          Nesterov:    w ← w + μ u − η g, with the new u
+    Adam   m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²
+           w ← w − η √(1 − β₂ⁿ)/(1 − β₁ⁿ) · m/(√v + ε)    (Kingma and Ba, 2015, end of section 2)
+
+as Keras computes them. u, m and v are the *slots* of a weight.
+
+**Row-sparse.** An update changes the kernel rows of the states in its minibatch only, and its cost does not depend on
+the number of states. A row that was last touched after update l is brought up to date when it is touched again: with
+no gradient for k = n − 1 − l updates, its slots have shrunk by μᵏ, β₁ᵏ or β₂ᵏ. So the slots are those of the dense
+optimiser, at every moment. What is left out is the dense optimiser's leftover motion: with momentum it goes on moving
+rows whose gradient is zero. Without momentum (plain SGD) nothing is left out, and where every row is touched by every
+update row-sparse and dense are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from keras import ops
+
+from deeptaxi.learning.choice import OPTIMIZER_OPTIONS
+
+Arrays = tuple[Any, ...]
+
+
+class Optimizer:
+    """One of the two, with its options.
+
+    Args:
+        name: ``"sgd"`` or ``"adam"``.
+        options: the arguments of the Keras optimiser of that name, those of `OPTIMIZER_OPTIONS`.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self.options = {**OPTIMIZER_OPTIONS[name], **options}
+        momentum = (self.options["momentum"],) if name == "sgd" and self.options["momentum"] else ()
+        adam = (self.options["beta_1"], self.options["beta_2"]) if name == "adam" else ()
+        self.decays: tuple[float, ...] = momentum + adam  # one per slot
+
+    def step(self, weight: Any, gradient: Any, slots: Arrays, rate: Any, update: Any) -> tuple[Any, Arrays]:
+        """Return the weight and its slots after update number `update` (from 1) with learning rate `rate`."""
+        if self.name == "adam":
+            return self._adam(weight, gradient, slots, rate, update)
+        if not slots:
+            return weight - rate * gradient, ()
+        momentum = self.options["momentum"]
+        speed = momentum * slots[0] - rate * gradient
+        move = momentum * speed - rate * gradient if self.options["nesterov"] else speed
+        return weight + move, (speed,)
+
+    def _adam(self, weight: Any, gradient: Any, slots: Arrays, rate: Any, update: Any) -> tuple[Any, Arrays]:
+        beta_1, beta_2 = self.options["beta_1"], self.options["beta_2"]
+        n = ops.cast(update, "float32")
+        alpha = rate * ops.sqrt(1 - power(beta_2, n)) / (1 - power(beta_1, n))
+        m = slots[0] + (gradient - slots[0]) * (1 - beta_1)
+        v = slots[1] + (ops.square(gradient) - slots[1]) * (1 - beta_2)
+        return weight - m * alpha / (ops.sqrt(v) + self.options["epsilon"]), (m, v)
+
+    def decayed(self, slots: Arrays, idle: Any) -> Arrays:
+        """Return the slots `[B, W]` of rows that have had no gradient for `idle` `[B]` updates."""
+        k = ops.expand_dims(ops.cast(idle, "float32"), -1)
+        return tuple(slot * power(decay, k) for slot, decay in zip(slots, self.decays, strict=True))
+
+
+def power(base: float, exponent: Any) -> Any:
+    """Return ``base ** exponent`` for a constant base from 0 to 1: as an exponential, a tenth of the time of a power."""
+    if base == 0:
+        return ops.cast(exponent == 0, "float32")
+    return ops.exp(exponent * math.log(base))

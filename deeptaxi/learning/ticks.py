@@ -1,0 +1,62 @@
+"""What a loop tells while it runs: ticks, and their sums as progress records."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from deeptaxi.config import TrainConfig
+from deeptaxi.learning.schedules import learning_rate
+from deeptaxi.records import Progress
+
+REPORTS = 500  # progress records over the whole training
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Some updates: sums over those since the tick before."""
+
+    update: int  # the number of the last one, from 1
+    environment_steps: int  # in all
+    epsilon: float  # when it acted
+    count: int  # how many updates
+    loss: float  # sum
+    td_error: float  # sum of the minibatches' mean |td_error|
+    episodes: int  # that ended
+    returns: float  # sum
+    settled: bool = True  # whether the weights are those after this update, and not later ones
+
+
+def report_every(config: TrainConfig) -> int:
+    """Return the number of updates from one progress record to the next."""
+    return max(1, config.updates // REPORTS)
+
+
+class Report:
+    """Sums ticks up to one progress record every so many updates."""
+
+    def __init__(self, config: TrainConfig, actions: int) -> None:
+        self._config = config
+        self._actions = actions
+        self._every = report_every(config)
+        self._ticks: list[Tick] = []
+
+    def add(self, tick: Tick, seconds: float) -> Generator[Progress]:
+        """Take one tick; yield a record if one is due."""
+        self._ticks.append(tick)
+        if tick.update % self._every:
+            return
+        count = sum(item.count for item in self._ticks)
+        episodes = sum(item.episodes for item in self._ticks)
+        yield Progress(
+            tick.update,
+            tick.environment_steps,
+            seconds,
+            sum(item.loss for item in self._ticks) / count,
+            sum(item.td_error for item in self._ticks) / count,
+            tick.epsilon,
+            learning_rate(self._config, self._actions, tick.update / self._config.updates),
+            episodes,
+            sum(item.returns for item in self._ticks) / episodes if episodes else None,
+        )
+        self._ticks = []

@@ -1,0 +1,110 @@
+"""The network as a pure function of its weights, for compiled programs that carry the weights themselves.
+
+A network of `build_q_network` is a first layer on the one-hot state, whose product is the row z = W[s] of its kernel,
+and a rest that knows nothing of states:
+
+    z = Σ_f W[index_f(s)]                        one row a factor; one row in all under the joint encoding
+    x = σ(z + b_0);  x ← σ(x K_iᵀ + b_i)         the hidden layers
+    Q = join(x Kᵀ + b)                           the head; dueling: column 0 is V, the others are A
+
+Without hidden layers z is the output itself, and there is no rest. The streams V and A of a dueling head stand side
+by side in one matrix, so that one product computes both. All of the rest lies in one flat array, so that one pass of
+the optimiser moves it; kernels lie in it transposed, `[O, I]`, which is how their gradient comes out fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from deeptaxi import xla
+from deeptaxi.config import NetworkConfig
+from deeptaxi.network.layers import join
+
+Floats = NDArray[np.float32]
+
+
+class Weights(NamedTuple):
+    """The weights of a network."""
+
+    kernel: Any  # [R, W], of the first layer
+    rest: Any  # [D], all others; D may be 0
+
+
+def shapes(config: NetworkConfig, actions: int) -> list[tuple[int, ...]]:
+    """Return the shapes of the parts of `Weights.rest`, in order."""
+    outputs = actions + 1 if config.dueling else actions
+    layers = [(size, before) for before, size in pairwise((*config.hidden, outputs))]
+    first: list[tuple[int, ...]] = [config.hidden[:1]] if config.hidden else []
+    return first + [shape for output, inputs in layers for shape in ((output, inputs), (output,))]
+
+
+def unravel(flat: Any, parts: Sequence[tuple[int, ...]]) -> list[Any]:
+    """Cut a flat array into arrays of the given shapes."""
+    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in parts)]).tolist()
+    return [ops.reshape(flat[i:j], shape) for (i, j), shape in zip(pairwise(ends), parts, strict=True)]
+
+
+def ravel(parts: Sequence[Any]) -> Any:
+    """Lay arrays end to end."""
+    return ops.concatenate([ops.reshape(part, (-1,)) for part in parts])
+
+
+def q_values(z: Any, rest: Sequence[Any], config: NetworkConfig) -> Any:
+    """Return the Q values `[B, A]` of states whose kernel rows sum up to `z` `[B, W]`; `rest` is cut into its parts."""
+    x = z
+    if config.hidden:
+        activate = keras.activations.get(config.activation)
+        x = activate(z + rest[0])
+        for kernel, bias in zip(rest[1:-2:2], rest[2:-2:2], strict=True):
+            x = activate(product(x, kernel) + bias)
+        x = product(x, rest[-2]) + rest[-1]
+    return join(x[:, :1], x[:, 1:], config.aggregation) if config.dueling else x
+
+
+@ops.custom_gradient
+def product(x: Any, kernel: Any) -> Any:
+    """Return x Kᵀ, `[B, O]`, for x `[B, I]` and a kernel K `[O, I]`.
+
+    The gradient of K is Gᵀ x, `[O, I]`. Left to itself the compiler takes the two transposed into the product, and
+    falls back to a loop that is ten times as slow; so Gᵀ, the smaller one, is laid out first.
+    """
+
+    def backward(*args: Any, upstream: Any = None) -> tuple[Any, Any]:
+        (gradient,) = args if upstream is None else (upstream,)
+        return ops.matmul(gradient, kernel), ops.matmul(xla.materialised(ops.transpose(gradient)), x)
+
+    return ops.matmul(x, ops.transpose(kernel)), backward
+
+
+def weights_of(network: keras.Model, config: NetworkConfig) -> Weights:
+    """Return the weights of `network` as NumPy arrays."""
+    layers = [network.get_layer(f"hidden_{index}").get_weights() for index in range(len(config.hidden))]
+    names = ("value", "advantage") if config.dueling else ("q_values",)
+    heads = [network.get_layer(name).get_weights() for name in names]
+    layers.append([np.concatenate(parts, axis=-1) for parts in zip(*heads, strict=True)])
+    first, *others = [array for layer in layers for array in layer]
+    return Weights(first, np.concatenate([np.zeros(0, np.float32), *(array.T.reshape(-1) for array in others)]))
+
+
+def assign(network: keras.Model, config: NetworkConfig, weights: Weights) -> None:
+    """Give `network` the weights."""
+    actions = int(network.outputs[0].shape[-1])
+    flat, parts = np.asarray(weights.rest), shapes(config, actions)
+    cuts = np.cumsum([int(np.prod(shape)) for shape in parts])[:-1]
+    cut = np.split(flat, cuts) if parts else []
+    arrays = [np.asarray(weights.kernel), *(a.reshape(shape).T for a, shape in zip(cut, parts, strict=True))]
+    for index in range(len(config.hidden)):
+        network.get_layer(f"hidden_{index}").set_weights(arrays[2 * index : 2 * index + 2])
+    head = arrays[2 * len(config.hidden) :]
+    if config.dueling:
+        network.get_layer("value").set_weights([array[..., :1] for array in head])
+        network.get_layer("advantage").set_weights([array[..., 1:] for array in head])
+    else:
+        network.get_layer("q_values").set_weights(head)
