@@ -56,14 +56,9 @@ def assert_alike(compiled, fitted, batches):
     ("optimizer", "target", "updates"),
     [
         pytest.param(ADAM, {}, 100, id="adam"),
-        pytest.param({**ADAM, "loss": "huber"}, {}, 50, id="adam-huber"),
-        pytest.param(SGD, {}, 100, id="sgd"),
-        pytest.param({**SGD, "loss": "huber"}, {}, 50, id="sgd-huber"),
+        pytest.param(SGD, {}, 50, id="sgd"),
         pytest.param({**SGD, "options": {"clipnorm": 0.01}}, {}, 3, id="sgd-clipnorm"),
-        pytest.param({**SGD, "clip_norm": 0.01}, {}, 50, id="sgd-clip"),
-        pytest.param({**ADAM, "clip_norm": 0.01, "schedule": "exponential"}, {}, 50, id="adam-clip-exponential"),
-        pytest.param({**ADAM, "schedule": "linear"}, {"polyak": 1.0, "period": 7}, 50, id="hard-target-linear"),
-        pytest.param(ADAM, {"double": True}, 50, id="double"),
+        pytest.param({**SGD, "clip_norm": 0.01, "loss": "huber"}, {"double": True}, 10, id="sgd-clip-huber-double"),
     ],
 )
 def test_the_compiled_learner_does_what_predict_and_fit_do(optimizer, target, updates):
@@ -74,9 +69,21 @@ def test_the_compiled_learner_does_what_predict_and_fit_do(optimizer, target, up
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["mse", "huber"])
-def test_the_compiled_learner_weighs_samples_as_train_on_batch_does(loss):
-    settings = {**DUELING, "optimizer": {**ADAM, "loss": loss}, "updates": 60}
+@pytest.mark.parametrize(
+    ("optimizer", "target"),
+    [
+        pytest.param(ADAM, {}, id="adam"),
+        pytest.param({**ADAM, "loss": "huber"}, {}, id="adam-huber"),
+        pytest.param({**SGD, "loss": "huber"}, {}, id="sgd-huber"),
+        pytest.param({**SGD, "clip_norm": 0.01}, {}, id="sgd-clip"),
+        pytest.param({**ADAM, "clip_norm": 0.01, "schedule": "exponential"}, {}, id="adam-clip-exponential"),
+        pytest.param({**ADAM, "schedule": "linear"}, {"polyak": 1.0, "period": 7}, id="hard-target-linear"),
+        pytest.param(ADAM, {"double": True}, id="double"),
+        pytest.param({**ADAM, "loss": "huber", "clip_norm": 0.01}, {"double": True}, id="all-at-once"),
+    ],
+)
+def test_the_compiled_learner_weighs_samples_as_train_on_batch_does(optimizer, target):
+    settings = merge({**DUELING, "optimizer": optimizer, "updates": 60}, {"target": target})
     compiled, fitted = (new_learner(settings, cls=cls) for cls in (Learner, WeightedFit))
     assert_alike(compiled, fitted, random_batches(60, SIZE, weighted=True))
 
