@@ -128,6 +128,25 @@ def test_the_network_has_a_kind(network, kind):
         ({"judgement": {"objective_discount": 1}}, "expected a value at least 0 and below 1"),
         ({"optimizer": {"learning_rate": 0.1, "tabular_step": 0.1}}, "either learning_rate or tabular_step"),
         ({"optimizer": {"name": "adam", "tabular_step": 0.1}}, "set --optimizer sgd --loss mse"),
+        (
+            {"optimizer": {"clip_norm": 1.0, "options": {"clipvalue": 1.0}}},
+            "--clip-norm and the optimizer option clipvalue both clip the gradient: leave one out",
+        ),
+        ({"optimizer": {"schedule": "exponential", "final_fraction": 0}}, "an exponential schedule never reaches 0"),
+        ({"exploration": {"schedule": "exponential", "end": 0}}, "an exponential schedule never reaches 0"),
+        (
+            {"loop": "fit", "replay": {"prioritised": True}},
+            "prioritised replay needs importance weights in the loss: use --loop gymnasium",
+        ),
+        (
+            {"loop": "gymnasium", "exploration": {"exploring_starts": 0.1}},
+            "--loop gymnasium cannot: use --loop compiled",
+        ),
+        ({"loop": "fit", "exploration": {"exploring_starts": 0.1}}, "--loop fit cannot: use --loop compiled"),
+        (
+            {"replay": {"capacity": 11}, "interaction": {"environments": 4}, "target": {"n_step": 3}},
+            "--replay-capacity 11 is too small for 4 environments and 3-step targets: set it to 12 or more",
+        ),
     ],
 )
 def test_wrong_values_are_refused_by_name(values, message):
@@ -184,6 +203,18 @@ def test_the_resolved_file_reproduces_the_configuration(tmp_path_factory, values
 def test_a_file_may_name_the_tabular_step_alone_where_the_preset_sets_the_rest(toml):
     path = toml('environment.id = "Taxi-v4"\nnetwork = {hidden = [], dueling = false}\noptimizer.tabular_step = 0.25')
     assert resolve(read_toml(path)).optimizer.tabular_step == 0.25
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("exploration.exploring_starts = 0.1", {"loop": "compiled"}),
+        ("replay.capacity = 8", {"interaction": {"environments": 4}}),
+        ('loop = "fit"\nreplay.prioritised = true', {"loop": "gymnasium"}),
+    ],
+)
+def test_a_file_may_hold_one_of_two_settings_and_an_option_the_other(toml, text, option):
+    assert resolve(config.merge(read_toml(toml(text)), option)).loop == option.get("loop", "gymnasium")
 
 
 def test_a_file_gives_only_what_it_names(toml):

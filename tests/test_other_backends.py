@@ -25,11 +25,20 @@ finally:
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-@pytest.mark.parametrize("loop", ["gymnasium", "fit"])
-def test_both_loops_find_the_optimum_without_tensorflow(backend: str, loop: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(["--loop", "gymnasium"], id="gymnasium"),
+        pytest.param(["--loop", "fit"], id="fit"),
+        pytest.param(
+            ["--loop", "gymnasium", "--prioritised", "--n-step", "2", "--double", "--clip-norm", "9"], id="variants"
+        ),
+    ],
+)
+def test_every_loop_finds_the_optimum_without_tensorflow(backend: str, options: list[str], tmp_path: Path) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    words = ["train", *LAKE, "--q-table", *QUICK, "--loop", loop, "--out", "a", "--json"]
+    words = ["train", *LAKE, "--q-table", *QUICK, *options, "--out", "a", "--json"]
     done = subprocess.run(
         [sys.executable, "-c", CODE, *words],
         cwd=tmp_path,

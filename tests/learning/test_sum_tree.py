@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -173,20 +169,3 @@ def check_compiled():
 
 def test_compiled_it_does_the_same():
     check_compiled()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["jax", "torch"])
-def test_compiled_it_does_the_same_on_other_backends(name):
-    if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not installed")
-    code = "from deeptaxi import backend\nbackend.start()\nfrom tests.learning import test_sum_tree as t\n"
-    variables = {**os.environ, "KERAS_BACKEND": name, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code + "t.check_compiled()\nprint(t.backend.name())"],
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.strip() == name, done.stderr

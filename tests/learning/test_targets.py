@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from keras import ops
 
 from deeptaxi import backend
+from deeptaxi.config import SCHEDULES
+from deeptaxi.learning.schedules import course
 from deeptaxi.learning.targets import (
     clip_by_global_norm,
     epsilon_greedy,
@@ -186,6 +188,29 @@ def test_fitting_the_overwritten_targets_is_the_masked_gradient(loss, shape):
     (gradient,), (expected,) = (backend.input_gradient(error, [q_values]) for error in (fitted, masked))
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
     assert not gradient[np.arange(actions) != taken[:, None]].any()
+
+
+def check_compiled():
+    """Compile on this backend what no learner compiles; the results must be those of the functions as they are."""
+    rng = np.random.default_rng(0)
+    rewards, (terminated, truncated) = rng.normal(size=(8, 3)).astype(np.float32), rng.random((2, 8, 3)) < 0.3
+
+    def step(rewards, terminated, truncated, progress):
+        sums = n_step(rewards, terminated, truncated, 0.9)
+        return (
+            *sums,
+            *clip_by_global_norm([rewards], 0.5),
+            *(course(kind, 1.0, 0.1, 0.5, progress) for kind in SCHEDULES),
+        )
+
+    arguments = (rewards, terminated, truncated, np.float32(0.2))
+    found, expected = backend.compiled(step, [])(*arguments), step(*arguments)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(numbers(one), numbers(other), rtol=1e-5)
+
+
+def test_compiled_n_steps_clipping_and_courses_are_the_same():
+    check_compiled()
 
 
 def choose(q_values, chance, allowed=None, rows=4_000):

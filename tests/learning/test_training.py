@@ -138,6 +138,57 @@ def test_the_best_weights_are_kept_and_of_equals_the_later(judged):
     assert verdict.optimal
 
 
+@pytest.mark.parametrize("network", [{}, {"hidden": [4], "dueling": True}], ids=["q-table", "dueling"])
+def test_what_is_judged_and_kept_is_in_full_whatever_the_reward_scale(network, tmp_path):
+    # Action 0 ends with 50 and action 1 with −30; learnt in units of 16.
+    table = build([[surely(0, 50, True), surely(0, -30, True)]])
+    settings = {"network": network, "optimizer": {"name": "sgd", "learning_rate": 1.0, "tabular_step": None}}
+    config, environment = opened_problem(
+        table, tmp_path, updates=200, target={"reward_scale": 16.0}, judgement={"early_stop": False}, **settings
+    )
+    records, trained = finished(train(config, environment))
+    np.testing.assert_allclose(tabulate(trained), [[50, -30]], rtol=1e-3)
+    assert of_kind(records, Judgement)[-1].q_error_max < 0.1
+    assert records[-1].exact == verdict_of(trained, config, environment).to_dict()
+    assert records[-1].weights_digest == weights_digest(trained)
+    returns = [record.mean_return for record in of_kind(records, Progress) if record.episodes == 4]
+    assert set(returns) <= {-30, -10, 10, 30, 50}  # means of four, in full
+
+
+def test_asking_for_the_best_twice_gives_the_same(tmp_path):
+    config, environment = opened_problem(
+        build([[surely(0, 5, True), surely(0, 1, True)]]), tmp_path, target={"reward_scale": 2.0}
+    )
+    online = build_q_network(1, 2)
+    online.set_weights([np.array([[3.0, 1.0]])])
+    judge = Judge(config, environment, online, MaskBook(environment, active=False))
+    assert [tabulate(judge.best()[0]).tolist() for _ in range(2)] == [[[6, 2]]] * 2
+    assert tabulate(online).tolist() == [[3, 1]]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"target": {"double": True}}, id="double"),
+        pytest.param({"target": {"n_step": 3}}, id="n-step"),
+        pytest.param({"replay": {"prioritised": True}}, id="prioritised"),
+        pytest.param({"replay": {"prioritised": True}, "target": {"n_step": 2, "double": True}}, id="together"),
+        pytest.param({"exploration": {"schedule": "exponential", "end": 0.9}}, id="epsilon-exponential"),
+        pytest.param({"target": {"reward_scale": 0.5}}, id="reward-scale"),
+    ],
+)
+def test_every_variant_learns_the_chain(settings, tmp_path):
+    records, _ = finished(train(*opened_problem(chain(), tmp_path, **settings)))
+    assert records[-1].exact["optimal"]
+
+
+@pytest.mark.slow
+def test_the_seed_alone_decides_the_weights_of_the_variants_too(quick):
+    settings = {"replay": {"prioritised": True}, "target": {"n_step": 2, "double": True}}
+    one, other = (finished(train(*quick(**settings)))[0][-1].weights_digest for _ in range(2))
+    assert one == other
+
+
 def test_the_network_that_is_returned_is_the_one_with_the_final_verdict(tmp_path):
     # Action 0 earns 5 and ends; action 1 goes where each step earns 1 for ever. By the objective's discount of 0.5 the
     # latter is worth 0.5·2 = 1, by the training's 0.99 it is worth 99: but that takes long to learn. So the policy is

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from deeptaxi.network.build import BLOCK, build_q_network, sizes, tabulate, weights_digest, with_mask
+from deeptaxi.network.build import BLOCK, build_q_network, scale_outputs, sizes, tabulate, weights_digest, with_mask
 
 NETWORKS = {
     "q-table": {},
@@ -52,6 +52,16 @@ def test_the_only_weight_of_the_q_table_network_is_the_q_table():
 )
 def test_the_number_of_parameters_is_that_of_the_layers(name, parameters):
     assert build_q_network(5, 3, **NETWORKS[name]).count_params() == parameters
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scaling_the_outputs_multiplies_every_q_value(name):
+    network = with_random_weights(build_q_network(5, 3, **NETWORKS[name]))
+    before = tabulate(network)
+    scale_outputs(network, 4.0)  # a power of two, which rounds nothing
+    np.testing.assert_array_equal(tabulate(network), 4 * before)
+    scale_outputs(network, 0.1)
+    np.testing.assert_allclose(tabulate(network), 0.4 * before, rtol=1e-4, atol=1e-6)
 
 
 def kernels(**arguments):
