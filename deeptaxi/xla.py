@@ -1,4 +1,4 @@
-"""What a compiled program is made of where `keras.ops` ends: on TensorFlow and JAX, the two backends that compile by XLA.
+"""What a compiled program is made of where `keras.ops` ends, on TensorFlow and JAX: the backends that compile by XLA.
 
 With `backend.py` and `artifacts/export.py` the only file that knows the two apart. Functions on arrays are to be called
 while a program is traced: inside a function that `Program` compiles.

@@ -71,7 +71,7 @@ class Optimizer:
 
 
 def power(base: float, exponent: Any) -> Any:
-    """Return ``base ** exponent`` for a constant base from 0 to 1: as an exponential, a tenth of the time of a power."""
+    """Return ``base ** exponent`` for a constant base from 0 to 1, as an exponential: a tenth of the time."""
     if base == 0:
         return ops.cast(exponent == 0, "float32")
     return ops.exp(exponent * math.log(base))

@@ -151,7 +151,7 @@ def build_loop(
 
 
 def build_network(config: TrainConfig, environment: Environment, seed: int) -> keras.Model:
-    """Build the network. It sees rewards divided by `reward_scale`, so its Q values are smaller by that, at first too."""
+    """Build the network; it sees rewards divided by `reward_scale`, so its Q values are smaller by that too."""
     return build_q_network(
         environment.states,
         environment.actions,

@@ -8,8 +8,8 @@ drawn at once, keyed by the seed and b; learning rate and ε of an update depend
 runs updates i … j−1 gives the same result whether it is called once or in many pieces: how often the host looks is
 decided by the clock, what is learnt is not.
 
-**Replay.** An entry is the number of an outcome, o (`world`), or −1 − o where a time limit cut the episode after it. The
-ring holds C entries, a multiple of the N copies, so that the entry that follows p in the same copy is p + N.
+**Replay.** An entry is the number of an outcome, o (`world`), or −1 − o where a time limit cut the episode after it.
+The ring holds C entries, a multiple of the N copies, so that the entry that follows p in the same copy is p + N.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class CompiledLoop:
         )
 
     def entered(self, ring: Ring) -> Any:
-        """Return the sum tree when a step is stored: who has its n − 1 successors now can be drawn, who is new cannot."""
+        """Return the tree once a step is stored: what has its n − 1 successors now can be drawn, what is new cannot."""
         if ring.tree is None:
             return None
         tree, place = ring.tree, ring.position + ops.arange(self.copies, dtype="int32")
