@@ -6,19 +6,25 @@ none of them: `start()` does, once, quietly, and only when a command has somethi
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import os
+import re
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from deeptaxi.cache import WORKING, Cache, open_cache
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 
 BACKENDS = ("tensorflow", "jax", "torch")
 THREADS = 1  # more do not help networks of this size, and another number could change the last bits of a result
+CACHE_FLAG = "--tf_xla_persistent_cache_directory"
+_cache: Cache | None = None
 
 
 def start() -> None:
@@ -43,6 +49,7 @@ def start() -> None:
         sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
     with signals_held(), standard_error_aside():
         _fix_threads(wanted)
+        _keep_programs(wanted)
         import keras  # noqa: F401  # the import is the start
 
 
@@ -59,6 +66,34 @@ def _fix_threads(name: str) -> None:
         torch.set_num_threads(THREADS)
     else:
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+
+def _keep_programs(name: str) -> None:
+    """Give the compiler a folder to keep programs in, before it first compiles, unless the user has given it one."""
+    global _cache
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        inherited = rf"\s*{CACHE_FLAG}='[^']*{WORKING}[^']*'"  # of the process that started this one
+        flags = re.sub(inherited, "", os.environ.get("TF_XLA_FLAGS", ""))
+        if CACHE_FLAG not in flags:
+            _cache = open_cache(name, tf.__version__, str(THREADS), flags, os.environ.get("XLA_FLAGS", ""))
+        if _cache is not None:
+            flags = f"{flags} {CACHE_FLAG}='{_cache.working}'"
+        os.environ["TF_XLA_FLAGS"] = flags.strip()
+    elif name == "jax":
+        import jax
+
+        if jax.config.jax_compilation_cache_dir is None:
+            _cache = open_cache(name, jax.__version__, str(THREADS), os.environ["XLA_FLAGS"])
+        if _cache is not None:
+            jax.config.update("jax_compilation_cache_dir", str(_cache.working))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many small programs take a second
+            jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+            jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # else the folder is part of the key
+            warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+    if _cache is not None:
+        atexit.register(_cache.close)
 
 
 @contextlib.contextmanager
@@ -146,10 +181,11 @@ def compiled(function: Callable[..., Any], state: Sequence[Any]) -> Callable[...
         def call(*arguments: Any) -> Any:
             tensors = [tf.convert_to_tensor(argument) for argument in arguments]
             key = tuple(tensor.shape for tensor in tensors)
-            if key not in concrete:
-                concrete[key] = traced.get_concrete_function(*tensors)
             # Calling the concrete function skips the tracer's look-up, which takes longer than an update itself.
-            return concrete[key](*tensors)
+            if key in concrete:
+                return concrete[key](*tensors)
+            concrete[key] = traced.get_concrete_function(*tensors)
+            return _first_call(concrete[key], tensors)
 
         return call
     if name() == "jax":
@@ -157,6 +193,24 @@ def compiled(function: Callable[..., Any], state: Sequence[Any]) -> Callable[...
     import keras
 
     return lambda *arguments: function(*(keras.ops.convert_to_tensor(argument) for argument in arguments))
+
+
+def _first_call(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """Call a TensorFlow function, which compiles it; if that fails with the cache, once more without.
+
+    TensorFlow takes any trouble with its cache for a failure of the function. It has computed nothing by then.
+    """
+    import tensorflow as tf
+
+    try:
+        return function(*tensors)
+    except tf.errors.OpError:
+        if _cache is None:
+            raise
+        _cache.abandon()
+        result = function(*tensors)
+        _cache.forget()
+        return result
 
 
 def _compiled_jax(function: Callable[..., Any], state: Sequence[Any]) -> Callable[..., Any]:
