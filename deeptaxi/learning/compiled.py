@@ -52,8 +52,9 @@ class CompiledLearner:
         # Where a minibatch is as large as the kernel, there is nothing to be spared.
         sparse = config.optimizer.row_sparse and factors is None and table.states > config.replay.batch_size
         self._updater = Updater(config, table.actions, factors, sparse)
-        self._loop = CompiledLoop(config, self._updater, sizes, seed)
-        world = build_world(table, config.target.reward_scale, masks.allowed, reachable(table, masks.allowed))
+        self._loop = CompiledLoop(config, self._updater, sizes)
+        starts = reachable(table, masks.allowed)
+        world = build_world(table, config.target.reward_scale, masks.allowed, starts, seed)
         learnt = self._updater.initial(functional.weights_of(online, config.network))
         self._program = Program({"warm": self._loop.warm, "run": self._loop.run}, self._loop.initial(learnt))
         self._world = self._program.arguments(world)
