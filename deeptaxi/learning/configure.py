@@ -103,9 +103,11 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
         unable = not_compiled(resolve(named_values, asked, preset), environment)
         named_values["loop"] = "gymnasium" if unable else "compiled"
     chosen = preset_for(environment, named_values, preset)
+    if chosen.name == TABLE:  # they come from the same table, and may ask for less than its discount to learn with
+        asked = merge(asked, chosen.settings)
     config = resolve(named_values, asked, chosen)
     masked = environment.table is not None and environment.table.action_mask is not None
     if masked and not config.exploration.action_mask:
         raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")
-    silent = config == resolve(named_values, asked, Preset(NONE))
+    silent = config == resolve(named_values, environment.asked_settings(), Preset(NONE))
     return Configured(config, NONE if silent else chosen.name)
