@@ -20,6 +20,7 @@ import numpy as np
 from deeptaxi.mdp.table import TransitionTable
 
 RANGE = 16.0
+BATCH = 512
 LONGEST = 0.99  # learning at more takes hundreds of thousands of updates; see `docs/presets.md`
 PLAIN_DISCOUNT = 0.99
 
@@ -78,6 +79,11 @@ def judge_every(table: TransitionTable, updates: int) -> int:
     return int(between(250, 250 * round((10 + walk + (states / 200) ** 3) * 25 / 250), updates // 8))
 
 
+def table_rate(table: TransitionTable) -> float:
+    """Return the learning rate of a Q table, whose weights move only when their pair is in the minibatch."""
+    return between(0.02, 0.02 * table.states * table.actions / BATCH, 0.2)
+
+
 def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[str, Any]:
     """Return the settings of a training on `table`, nested as in a configuration.
 
@@ -100,9 +106,9 @@ def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[st
         "updates": updates,
         "exploration": {"exploring_starts": 0.2},
         "interaction": {"environments": 256},
-        "replay": {"batch_size": 512, "capacity": 500_000},
+        "replay": {"batch_size": BATCH, "capacity": 500_000},
         "optimizer": {
-            "learning_rate": 0.02 if kind == "q-table" else 0.003,
+            "learning_rate": table_rate(table) if kind == "q-table" else 0.003,
             "schedule": "exponential",
             "final_fraction": 0.001,
         },
