@@ -10,7 +10,6 @@ import click
 
 from deeptaxi.cli import options, signals
 
-
 PRESET_HELP = (
     "Settings of `deeptaxi presets`; without ENV its environment too. `table` derives them from the transition table, "
     "`none` takes the plain defaults.  [default: the one that fits]"

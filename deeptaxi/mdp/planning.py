@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp.chains import ROUNDING, chain, expectation, repeated, solved
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
-ROUNDING = 8 * float(np.finfo(np.float64).eps)
 TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict calls 1e-9 zero
 DIRECT = 1_024  # states up to which a policy is evaluated by solving S equations rather than by iterating
 SQUARED = 256  # states up to which a long horizon is covered by squaring an S × S matrix
@@ -71,31 +71,6 @@ class HorizonOptimum:
     bound: float
 
 
-@dataclass(frozen=True)
-class Chain:
-    """The Markov chain with rewards that a policy makes of a table."""
-
-    reward: Floats  # [S]
-    continuation: Floats  # [S, J]
-    next_state: Ints  # [S, J]
-
-    def backup(self, values: Floats, discount: float) -> Floats:
-        """One expected step: `values` `[S]` to `[S]`."""
-        return self.reward + discount * expectation(self.continuation, values[self.next_state])
-
-    def matrix(self) -> Floats:
-        """Return the probabilities to go on from each state to each, `[S, S]`."""
-        states = len(self.reward)
-        index = np.arange(states)[:, None] * states + self.next_state
-        flat = np.bincount(index.reshape(-1), self.continuation.reshape(-1), minlength=states * states)
-        return flat.reshape(states, states)
-
-
-def expectation(weights: Floats, values: Floats) -> Floats:
-    """Return the sum over the last axis of weights × values."""
-    return np.asarray(np.einsum("...k,...k->...", weights, values))
-
-
 def bellman(table: TransitionTable, value: Floats, discount: float, mask: Bools | None = None) -> Floats:
     """Apply the Bellman operator: values `[S]` to action values `[S, A]`, −inf where `mask` is False."""
     q = table.expected_reward + discount * expectation(table.continuation, value[table.next_state])
@@ -117,21 +92,6 @@ def uniform_policy(table: TransitionTable, mask: Bools | None = None) -> Floats:
     """Return the policy that takes every allowed action equally often, `[S, A]`."""
     allowed = np.ones((table.states, table.actions)) if mask is None else mask.astype(np.float64)
     return np.asarray(allowed / allowed.sum(axis=1, keepdims=True))
-
-
-def chain(table: TransitionTable, policy: Ints | Floats) -> Chain:
-    """Fix a policy: actions `[S]`, or probabilities `[S, A]`."""
-    states = np.arange(table.states)
-    if policy.ndim == 1:
-        actions = policy.astype(np.int64)
-        return Chain(
-            table.expected_reward[states, actions],
-            table.continuation[states, actions],
-            table.next_state[states, actions],
-        )
-    weighted = table.continuation * policy[:, :, None]
-    flat = (table.states, -1)
-    return Chain((table.expected_reward * policy).sum(1), weighted.reshape(flat), table.next_state.reshape(flat))
 
 
 def check_discount(discount: float) -> None:
@@ -195,21 +155,8 @@ def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: flo
     check_discount(discount)
     fixed = chain(table, policy)
     if table.states <= DIRECT:
-        return solved(fixed, discount)
+        return Evaluation(*solved(fixed, discount), 1)
     return Evaluation(*fixed_point(lambda value: fixed.backup(value, discount), fixed.reward, discount))
-
-
-def solved(fixed: Chain, discount: float) -> Evaluation:
-    """Return the values of a chain by solving (1 − γP)·V = R; the bound comes from what V leaves of the equation.
-
-    1 − γP is strictly diagonally dominant, so the equations always have one solution. Iterating takes thousands of
-    steps at discounts near 1, and a training evaluates its policy every few hundred updates.
-    """
-    value = np.linalg.solve(np.eye(len(fixed.reward)) - discount * fixed.matrix(), fixed.reward)
-    again = fixed.backup(value, discount)
-    left = float(np.abs(again - value).max())
-    scale = 1 + float(np.abs(value).max())
-    return Evaluation(again, (discount * left + ROUNDING * scale) / (1 - discount), 1)
 
 
 def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int) -> HorizonEvaluation:
@@ -229,17 +176,6 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
         total = longer
     bound = horizon * ROUNDING * float(np.abs(total[:, 0]).max())
     return HorizonEvaluation(total[:, 0], np.clip(total[:, 1], 0, 1), total[:, 2], bound)
-
-
-def repeated(matrix: Floats, gain: Floats, horizon: int) -> Floats:
-    """Return the result of applying x ← gain + matrix · x `horizon` times to 0, in log₂(horizon) squarings."""
-    total = np.zeros_like(gain)
-    while horizon:
-        if horizon & 1:
-            total = gain + matrix @ total
-        gain, matrix = gain + matrix @ gain, matrix @ matrix  # of twice as many steps
-        horizon >>= 1
-    return total
 
 
 def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:
