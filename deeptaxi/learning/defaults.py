@@ -105,7 +105,7 @@ def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[st
         **settings,
         "updates": updates,
         "exploration": {"exploring_starts": 0.2},
-        "interaction": {"environments": 256},
+        "interaction": {"environments": int(between(32, power_of_two(2_048 / table.actions), 256))},
         "replay": {"batch_size": BATCH, "capacity": 500_000},
         "optimizer": {
             "learning_rate": table_rate(table) if kind == "q-table" else 0.003,
