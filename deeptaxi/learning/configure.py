@@ -109,5 +109,13 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     masked = environment.table is not None and environment.table.action_mask is not None
     if masked and not config.exploration.action_mask:
         raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")
-    silent = config == resolve(named_values, environment.asked_settings(), Preset(NONE))
+    silent = config == without_preset(named_values, environment)
     return Configured(config, NONE if silent else chosen.name)
+
+
+def without_preset(values: Mapping[str, Any], environment: Environment) -> TrainConfig | None:
+    """Return the configuration that no preset has a say in; None where `values` mean something only with one."""
+    try:
+        return resolve(values, environment.asked_settings(), Preset(NONE))
+    except UsageError:
+        return None

@@ -113,6 +113,11 @@ def test_a_complete_configuration_leaves_nothing_to_a_preset():
     assert configure(environment, to_mapping(first.config)) == dataclasses.replace(first, preset="none")
 
 
+def test_a_setting_may_stand_on_what_the_preset_sets():
+    values = {"network": {"hidden": [], "dueling": False}, "optimizer": {"tabular_step": 0.25}}
+    assert configure(opened("Taxi-v4"), values).config.optimizer.tabular_step == 0.25
+
+
 def test_an_environment_without_table_has_the_plain_defaults():
     found = configure(opened("Blackjack-v1", natural=True, sab=True), {})
     assert found.preset == "none"
