@@ -290,12 +290,20 @@ def resolve(
     base: dict[str, Any] = to_mapping(TrainConfig())
     for layer in (plain(kind).settings, preset.settings if preset else {}, problem or {}):
         base = merge(base, layer)
-    merged = merge(base, values)
-    if merged["loop"] != "compiled":  # a preset must not stand in the way of another loop
-        base["exploration"]["exploring_starts"] = 0.0
+    if merge(base, values)["loop"] != "compiled":
+        base = merge(base, for_other_loops(base))
     config: TrainConfig = from_mapping(TrainConfig, merge(base, values))
     check_together(config)
     return config
+
+
+def for_other_loops(base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what to take instead of settings of a preset that only the compiled loop has, or can afford.
+
+    There a copy of the environment costs next to nothing; elsewhere each one is stepped by Python.
+    """
+    copies = min(base["interaction"]["environments"], InteractionConfig().environments)
+    return {"exploration": {"exploring_starts": 0.0}, "interaction": {"environments": copies}}
 
 
 def check_together(config: TrainConfig) -> None:

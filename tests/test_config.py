@@ -72,7 +72,8 @@ def test_what_the_problem_asks_for_lies_over_the_preset_and_under_the_values():
 def test_the_preset_follows_from_environment_and_network(name, kwargs, network, fits):
     values = {"environment": {"id": name, "kwargs": kwargs}, "network": network}
     expected = config.merge(to_mapping(TrainConfig()), preset(fits) if fits else {})
-    expected = config.merge(config.merge(expected, values), {"exploration": {"exploring_starts": 0.0}})
+    for_gymnasium = {"exploration": {"exploring_starts": 0.0}, "interaction": {"environments": 32}}
+    expected = config.merge(config.merge(expected, values), for_gymnasium)
     assert resolve(values) == from_mapping(TrainConfig, expected)
 
 
