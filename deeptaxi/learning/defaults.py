@@ -95,8 +95,11 @@ def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[st
     bound = value_range(table)
     settings: dict[str, Any] = {
         "discount": learning_discount(table),
-        "target": {"reward_scale": power_of_two(bound / RANGE) if bound else 1.0, "polyak": 0.05},
-        "network": {"initial_value": mean_value(table)},
+        "target": {
+            "reward_scale": power_of_two(bound / RANGE) if bound else 1.0,
+            "polyak": 0.05 if kind == "q-table" else 0.02,
+        },
+        "network": {"initial_value": mean_value(table), **({} if kind == "q-table" else {"hidden": [64]})},
     }
     if not compiled:
         return settings
