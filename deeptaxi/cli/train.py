@@ -120,7 +120,6 @@ def train_and_save(configured: Any, environment: Any, run: Any) -> tuple[Any, in
     from deeptaxi.presentation.progress import TrainingProgress
 
     console, config = err(), configured.config
-    console.print(f"Preset: {configured.explanation}", soft_wrap=True)
     with console.status("starting Keras …"):
         backend.start()
         from deeptaxi.learning.training import train
@@ -130,12 +129,21 @@ def train_and_save(configured: Any, environment: Any, run: Any) -> tuple[Any, in
         TrainingProgress(console, config.updates) as progress,
     ):
         training = train(config, environment, stop=lambda: bool(received()))
-        network, finished = follow(training, log.write, progress.show)
+        network, finished = follow(announced(training, console, configured), log.write, progress.show)
         runs.save_run(run, network, config, finished, configured.preset)
     if received():
         console.print(f"Interrupted after update {finished.updates:,}; the best weights are kept.", soft_wrap=True)
         console.print(f"The whole training again: {runs.train_again(run, config)}", soft_wrap=True)
     return finished, received()
+
+
+def announced(training: Generator[Any, None, Any], console: Any, configured: Any) -> Generator[Any, None, Any]:
+    """Pass the records of a training on; say which preset it rests on once it has made its first updates."""
+    yield next(training)
+    record = next(training)
+    console.print(f"Preset: {configured.explanation}", soft_wrap=True)
+    yield record
+    return (yield from training)
 
 
 def follow(training: Generator[Any, None, Any], *watchers: Callable[[Any], None]) -> tuple[Any, Any]:
