@@ -12,9 +12,13 @@ import pytest
 CODE = """
 from deeptaxi import backend
 backend.start()
+from deeptaxi import xla
+from tests import test_xla
 from tests.learning import test_sum_tree, test_targets
 test_sum_tree.check_compiled()
 test_targets.check_compiled()
+if backend.name() in xla.BACKENDS:
+    test_xla.check_compiled()
 print(backend.name())
 """
 
