@@ -6,19 +6,23 @@ none of them: `start()` does, once, quietly, and only when a command has somethi
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import importlib.util
 import os
-import signal
+import re
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from deeptaxi.cache import WORKING, Cache, default_root, open_cache
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.importing import collector_paused, hidden, signals_held, standard_error_aside
 
 BACKENDS = ("tensorflow", "jax", "torch")
 THREADS = 1  # more do not help networks of this size, and another number could change the last bits of a result
+CACHE_FLAG = "--tf_xla_persistent_cache_directory"
+_cache: Cache | None = None
 
 
 def start() -> None:
@@ -41,8 +45,9 @@ def start() -> None:
     if wanted != "tensorflow":
         # Keras imports TensorFlow where it can, which costs seconds and is of no use on another backend.
         sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
-    with signals_held(), standard_error_aside():
+    with signals_held(), standard_error_aside(), collector_paused(), hidden("jax" if wanted == "tensorflow" else None):
         _fix_threads(wanted)
+        _keep_programs(wanted)
         import keras  # noqa: F401  # the import is the start
 
 
@@ -61,42 +66,46 @@ def _fix_threads(name: str) -> None:
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 
-@contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is over.
-
-    An exception in the middle of the import of a compiled library can be lost, or crash the process as it ends.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _keep_programs(name: str) -> None:
+    """Give the compiler a folder to keep programs in, before it first compiles, unless the user has given it one."""
+    global _cache
+    if name == "tensorflow":
+        _cache = _tensorflow_cache()
+    elif name == "jax":
+        _cache = _jax_cache()
+    if _cache is not None:
+        atexit.register(_cache.close)
 
 
-@contextlib.contextmanager
-def standard_error_aside() -> Iterator[None]:
-    """Turn file descriptor 2 aside: start-up lines of compiled libraries ignore ``sys.stderr``.
+def _tensorflow_cache() -> Cache | None:
+    """Open the cache and name its folder in the flags, which TensorFlow reads as it first compiles."""
+    import tensorflow as tf
 
-    If the block raises, what was written comes out after all.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            os.dup2(kept, 2)
-            aside.seek(0)
-            os.write(2, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    inherited = rf"\s*{CACHE_FLAG}='[^']*{WORKING}[^']*'"  # of a process that started this one, and may be gone
+    flags = re.sub(inherited, "", os.environ.get("TF_XLA_FLAGS", "")).strip()
+    opened = None
+    if CACHE_FLAG not in flags and "'" not in str(default_root()):  # which could not be quoted
+        opened = open_cache("tensorflow", tf.__version__, str(THREADS), flags, os.environ.get("XLA_FLAGS", ""))
+    if opened is not None:
+        flags = f"{flags} {CACHE_FLAG}='{opened.working}'"
+    os.environ["TF_XLA_FLAGS"] = flags.strip()
+    return opened
+
+
+def _jax_cache() -> Cache | None:
+    """Open the cache and name its folder to JAX."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is not None:
+        return None
+    opened = open_cache("jax", jax.__version__, str(THREADS), os.environ["XLA_FLAGS"])
+    if opened is not None:
+        jax.config.update("jax_compilation_cache_dir", str(opened.working))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # dozens of small ones take a second
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # else the folder is part of the key
+        warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+    return opened
 
 
 def name() -> str:
@@ -146,10 +155,11 @@ def compiled(function: Callable[..., Any], state: Sequence[Any]) -> Callable[...
         def call(*arguments: Any) -> Any:
             tensors = [tf.convert_to_tensor(argument) for argument in arguments]
             key = tuple(tensor.shape for tensor in tensors)
-            if key not in concrete:
-                concrete[key] = traced.get_concrete_function(*tensors)
             # Calling the concrete function skips the tracer's look-up, which takes longer than an update itself.
-            return concrete[key](*tensors)
+            if key in concrete:
+                return concrete[key](*tensors)
+            concrete[key] = traced.get_concrete_function(*tensors)
+            return first_call(concrete[key], tensors)
 
         return call
     if name() == "jax":
@@ -157,6 +167,24 @@ def compiled(function: Callable[..., Any], state: Sequence[Any]) -> Callable[...
     import keras
 
     return lambda *arguments: function(*(keras.ops.convert_to_tensor(argument) for argument in arguments))
+
+
+def first_call(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+    """Call a TensorFlow function, which compiles it; if that fails with the cache, once more without.
+
+    TensorFlow takes any trouble with its cache for a failure of the function. It has computed nothing by then.
+    """
+    import tensorflow as tf
+
+    try:
+        return function(*tensors)
+    except tf.errors.OpError:
+        if _cache is None:
+            raise
+        _cache.abandon()
+        result = function(*tensors)
+        _cache.forget()
+        return result
 
 
 def _compiled_jax(function: Callable[..., Any], state: Sequence[Any]) -> Callable[..., Any]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from deeptaxi.backend import name
-
-BACKENDS = ("tensorflow", "jax")
+from deeptaxi.backend import first_call, name
 
 
 def gather(array: Any, index: Any) -> Any:
@@ -206,8 +204,11 @@ class _TensorFlow:
     def call(self, function: str, *arguments: Any) -> None:
         if function not in self._compiled:
             # Calling the concrete function skips the tracer's look-up.
-            self._compiled[function] = self._compile(self._functions[function]).get_concrete_function(*arguments)
-        self._compiled[function](*arguments)
+            concrete = self._compile(self._functions[function]).get_concrete_function(*arguments)
+            self._compiled[function] = concrete
+            first_call(concrete, arguments)
+        else:
+            self._compiled[function](*arguments)
 
     def _compile(self, function: Callable[..., Any]) -> Any:
         import tensorflow as tf

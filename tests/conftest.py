@@ -1,7 +1,19 @@
-"""What all tests share. Keras is imported once, as the command line does it: quietly and single-threaded."""
+"""What all tests share. Keras is imported once, as the command line does it: quietly and single-threaded.
+
+Programs are compiled once for all tests and the processes that they start, and not into the user's own cache.
+"""
 
 from __future__ import annotations
 
-from deeptaxi import backend
+import atexit
+import os
+import shutil
+import tempfile
 
+from deeptaxi import backend, cache
+
+if os.environ.get(cache.VARIABLE) is None:  # else whoever started the tests has named a folder for them
+    folder = tempfile.mkdtemp(prefix="deeptaxi-tests-")
+    os.environ[cache.VARIABLE] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the cache is closed: the last is the first
 backend.start()

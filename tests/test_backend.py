@@ -53,25 +53,6 @@ def test_starting_says_nothing_at_all():
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_what_compiled_code_writes_to_standard_error_is_dropped(capfd):
-    with backend.standard_error_aside():
-        os.write(2, b"a line of a compiled library\n")
-    os.write(2, b"later\n")
-    assert capfd.readouterr().err == "later\n"
-
-
-def test_what_was_written_to_standard_error_comes_out_after_an_exception(capfd):
-    def fail():
-        with backend.standard_error_aside():
-            os.write(2, b"why it failed\n")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    os.write(2, b"later\n")
-    assert capfd.readouterr().err == "why it failed\nlater\n"
-
-
 def test_the_backend_is_the_one_that_keras_runs_on():
     assert backend.name() == keras.config.backend()
 
@@ -111,18 +92,3 @@ def test_a_compiled_function_reads_and_assigns_variables_at_every_call():
     total.assign(0.0)
     assert call(1, 1, 1) == 2 * 3  # another shape
     assert float(ops.convert_to_numpy(total)) == 3
-
-
-def test_what_was_held_back_stays_back_on_ctrl_c():
-    code = """
-import os
-from deeptaxi import backend
-try:
-    with backend.standard_error_aside():
-        os.write(2, b"chatter")
-        raise KeyboardInterrupt
-except KeyboardInterrupt:
-    pass
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr == ""

@@ -76,6 +76,10 @@ class StateCodec:
         Raises:
             DeepTaxiError: a part is outside its space.
         """
+        if type(observation) in (int, np.int64) and isinstance(self.space, Discrete):
+            size, first = self.layout[0]  # the common case, ten times as fast: a truth check has 20,000
+            if first <= observation < first + size:
+                return np.asarray(observation - first)
         state: Any = 0
         for part, (size, first) in zip(parts(self.space, observation), self.layout, strict=True):
             if part.dtype.kind not in "iu" or part.ndim > 1:

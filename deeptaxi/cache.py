@@ -1,0 +1,196 @@
+"""Compiled programs, kept from one process to the next.
+
+XLA's own caches trust every file in their folder: TensorFlow ends the training on a truncated entry and runs one with
+a flipped bit. So the compiler never sees the folder that is kept. Each process gets a folder of its own with links to
+the entries whose sha256 is right, and when it ends, what was compiled is moved, with its sha256, to the entries that
+are kept:
+
+    <root>/<backend>-<version>-<machine>/<name of the compiler>.<sha256 of the content>
+    <root>/working-…/<name of the compiler>
+
+Nothing that another process does to the root, and no process that is killed, can then be seen by one that computes.
+Whatever fails here only means that there is no cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import platformdirs
+
+VARIABLE = "DEEPTAXI_CACHE"
+LIMIT = 100 * 2**20  # bytes; the content of all entries is read at each start, which takes 0.1 s at this size
+ROOM = 4 * 2**20  # bytes that must be free; a training needs less than one
+STALE = 7 * 24 * 3600  # seconds after which a working folder was left by a process that was killed
+WORKING = "working-"
+CPU_TRAITS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa", "cpu\t")
+
+
+class Cache:
+    """The entries of one backend on one machine, and the folder of this process.
+
+    Attributes:
+        working: where the compiler is to read and write.
+    """
+
+    def __init__(self, root: Path, *traits: str) -> None:
+        """Open the cache.
+
+        Args:
+            root: the folder of all entries; it is made if it is missing.
+            traits: what the entries depend on beside the program, readable first: backend, version, flags.
+
+        Raises:
+            OSError: the folder cannot be used.
+        """
+        digest = hashlib.sha256("\n".join((*traits, *machine())).encode()).hexdigest()
+        self._root = root
+        self._store = root / "-".join((*traits[:2], digest[:16]))
+        self._owner = os.getpid()
+        for folder in (root, self._store):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            refuse_foreign(folder)
+        self.working = Path(tempfile.mkdtemp(prefix=WORKING, dir=root))
+        self._elsewhere: Path | None = None
+        try:
+            require_room(self.working)
+            self._given = self._fill()
+        except OSError:
+            shutil.rmtree(self.working, ignore_errors=True)
+            raise
+
+    def _fill(self) -> set[str]:
+        """Link all sound entries into the working folder, remove the others; return the names."""
+        names = set()
+        for entry in self._store.iterdir():
+            name, _, digest = entry.name.rpartition(".")
+            with contextlib.suppress(OSError):  # another process removed it, or made it
+                if hashlib.sha256(entry.read_bytes()).hexdigest() != digest:
+                    entry.unlink()
+                elif name not in names:
+                    link(entry, self.working / name)
+                    names.add(name)
+        return names
+
+    def abandon(self) -> None:
+        """Give the compiler an empty folder elsewhere: it failed with this one. Nothing is kept of this process."""
+        self._given = set()
+        self._elsewhere = Path(tempfile.mkdtemp(prefix="deeptaxi-"))
+        with contextlib.suppress(OSError):
+            if self.working.is_dir():
+                shutil.rmtree(self.working)
+            else:
+                self.working.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, NotImplementedError):  # the compiler cannot be told of another path any more
+            self.working.symlink_to(self._elsewhere, target_is_directory=True)
+
+    def forget(self) -> None:
+        """Remove the entries, as the compiler fails with them and does not without."""
+        shutil.rmtree(self._store, ignore_errors=True)
+
+    def close(self) -> None:
+        """Keep what was compiled, and remove the working folder."""
+        if os.getpid() != self._owner:  # a fork of the process that computes
+            return
+        if self._elsewhere is not None:
+            shutil.rmtree(self._elsewhere, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.working.unlink()
+            return
+        with contextlib.suppress(OSError):
+            self._keep()
+        shutil.rmtree(self.working, ignore_errors=True)
+
+    def _keep(self) -> None:
+        """Move what is new to the entries that are kept."""
+        new = [path for path in self.working.iterdir() if path.name not in self._given and path.suffix != ".tmp"]
+        if not new:
+            return
+        require_room(self.working)  # else the compiler may have run out of it in the middle of an entry
+        for path in new:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            path.replace(self._store / f"{path.name}.{digest}")
+        prune(self._root, LIMIT)
+
+
+def default_root() -> Path | None:
+    """Return the folder of the cache, or None where there is to be none: what `DEEPTAXI_CACHE` says, else the user's.
+
+    Beneath a home folder that is not known there is none either.
+    """
+    named = os.environ.get(VARIABLE)
+    if named is None:
+        folder = platformdirs.user_cache_path("deeptaxi", appauthor=False)
+        return folder if folder.is_absolute() else None
+    return None if named.strip().lower() in ("", "off") else Path(named).absolute()
+
+
+def open_cache(*traits: str) -> Cache | None:
+    """Return the user's cache, or None where there is none or it cannot be used; the arguments are those of `Cache`."""
+    root = default_root()
+    if root is None:
+        return None
+    try:
+        return Cache(root, *traits)
+    except OSError:
+        return None
+
+
+def machine() -> list[str]:
+    """Return what compiled code depends on: the processor, and how many there are to share the work."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    named = [platform.system(), platform.machine(), str(cores)]
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
+            first = iter(lines.readline, "\n")  # up to the empty line after the first processor
+            return named + [line.strip() for line in first if line and line.startswith(CPU_TRAITS)]
+    except OSError:
+        return [*named, platform.processor(), platform.node()]
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise OSError if others could put code there."""
+    if hasattr(os, "getuid"):
+        found = folder.stat()
+        if found.st_uid != os.getuid() or found.st_mode & 0o002:
+            raise PermissionError(f"{folder} is not the user's own")
+
+
+def require_room(folder: Path) -> None:
+    """Raise OSError if hardly anything more can be written there."""
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(bytes(ROOM))
+
+
+def link(old: Path, new: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no such thing."""
+    try:
+        new.hardlink_to(old)
+    except (OSError, NotImplementedError):
+        shutil.copyfile(old, new)
+
+
+def prune(root: Path, limit: int) -> None:
+    """Remove the oldest entries until the others take at most `limit` bytes, and what killed processes left."""
+    found = []
+    for path in root.glob("*/*"):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            if not path.parent.name.startswith(WORKING):
+                found.append((status.st_mtime, status.st_size, path))
+    total = 0
+    for _, size, path in sorted(found, reverse=True):
+        total += size
+        if total > limit:
+            path.unlink(missing_ok=True)
+    for folder in root.glob(f"{WORKING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > STALE:
+                shutil.rmtree(folder, ignore_errors=True)

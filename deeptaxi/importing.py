@@ -1,0 +1,79 @@
+"""How a large compiled library is imported quickly and unnoticed."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from what is imported, as it comes, later on, and when the process ends.
+
+    A backend defines a million objects that stay; to look through them again and again takes a third of its import.
+    """
+    gc.collect()  # what is garbage before that shall not stay
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def hidden(package: str | None) -> Iterator[None]:
+    """Let a package seem not to be installed, unless it is imported already: TensorFlow Lite imports JAX if it can."""
+    if package is None or package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is over.
+
+    An exception in the middle of the import of a compiled library can be lost, or crash the process as it ends.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def standard_error_aside() -> Iterator[None]:
+    """Turn file descriptor 2 aside: start-up lines of compiled libraries ignore ``sys.stderr``.
+
+    If the block raises, what was written comes out after all.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            os.dup2(kept, 2)
+            aside.seek(0)
+            os.write(2, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

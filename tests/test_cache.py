@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeptaxi import cache
+
+TRAITS = ("compiler", "1.0", "flags")
+CONTENT = np.random.default_rng(0).bytes(5000)
+
+
+def compiled_by_a_process(root: Path, name: str = "program", content: bytes = CONTENT) -> Path:
+    """Keep one entry as a process does; return the file that is kept."""
+    opened = cache.Cache(root, *TRAITS)
+    (opened.working / name).write_bytes(content)
+    opened.close()
+    return next(root.glob(f"compiler-1.0-*/{name}.*"))
+
+
+def given(root: Path, *traits: str) -> dict[str, bytes]:
+    """Return what the next process is given."""
+    opened = cache.Cache(root, *(traits or TRAITS))
+    found = {path.name: path.read_bytes() for path in opened.working.iterdir()}
+    opened.close()
+    return found
+
+
+def test_what_one_process_compiled_is_given_to_the_next(tmp_path):
+    kept = compiled_by_a_process(tmp_path / "cache")
+    assert kept.name == "program." + hashlib.sha256(CONTENT).hexdigest()
+    assert given(tmp_path / "cache") == {"program": CONTENT}
+    assert not list((tmp_path / "cache").glob("working-*"))
+
+
+@pytest.mark.parametrize("other", [("compiler", "1.1", "flags"), ("compiler", "1.0", "--fast"), ("other", "1.0", "")])
+def test_another_compiler_is_given_nothing(tmp_path, other):
+    compiled_by_a_process(tmp_path)
+    assert given(tmp_path, *other) == {}
+
+
+def test_another_processor_is_given_nothing(tmp_path, monkeypatch):
+    compiled_by_a_process(tmp_path)
+    monkeypatch.setattr(cache, "machine", lambda: ["an older processor"])
+    assert given(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", CONTENT[:1000], np.random.default_rng(1).bytes(5000), bytes([CONTENT[0] ^ 1]) + CONTENT[1:]],
+    ids=["empty", "truncated", "random", "one bit"],
+)
+def test_a_damaged_entry_is_removed_and_never_given(tmp_path, damage):
+    kept = compiled_by_a_process(tmp_path)
+    compiled_by_a_process(tmp_path, "sound")
+    kept.write_bytes(damage)
+    assert given(tmp_path) == {"sound": CONTENT}
+    assert not kept.exists()
+    assert compiled_by_a_process(tmp_path) == kept  # and it is kept anew
+
+
+def test_what_another_process_removes_stays_for_the_one_that_was_given_it(tmp_path):
+    kept = compiled_by_a_process(tmp_path)
+    opened = cache.Cache(tmp_path, *TRAITS)
+    kept.unlink()
+    assert (opened.working / "program").read_bytes() == CONTENT
+    opened.close()
+
+
+def test_two_processes_may_keep_the_same_program(tmp_path):
+    one, two = (cache.Cache(tmp_path, *TRAITS) for _ in range(2))
+    (one.working / "program").write_bytes(CONTENT)
+    (two.working / "program").write_bytes(CONTENT + b"compiled otherwise")
+    one.close()
+    two.close()
+    assert given(tmp_path)["program"][:5000] == CONTENT
+
+
+def test_what_is_half_written_is_not_kept(tmp_path):
+    opened = cache.Cache(tmp_path, *TRAITS)
+    (opened.working / "program.pb-123.tmp").write_bytes(CONTENT)
+    opened.close()
+    assert given(tmp_path) == {}
+
+
+def test_after_a_failure_the_same_path_is_empty_and_writable_and_nothing_is_kept(tmp_path):
+    compiled_by_a_process(tmp_path)
+    opened = cache.Cache(tmp_path, *TRAITS)
+    opened.abandon()
+    assert list(opened.working.iterdir()) == []
+    (opened.working / "program").write_bytes(b"elsewhere")
+    opened.close()
+    assert given(tmp_path) == {"program": CONTENT}
+    opened.forget()
+    assert given(tmp_path) == {}
+
+
+def test_a_working_folder_that_vanishes_does_no_harm(tmp_path):
+    opened = cache.Cache(tmp_path / "cache", *TRAITS)
+    for path in sorted((tmp_path / "cache").rglob("*"), reverse=True):
+        path.rmdir()
+    opened.close()
+    assert given(tmp_path / "cache") == {}
+
+
+def test_the_oldest_entries_go_first_and_so_does_what_killed_processes_left(tmp_path):
+    for age in range(4):
+        os.utime(compiled_by_a_process(tmp_path, f"program{age}"), (1e9 - age, 1e9 - age))
+    fresh, left = tmp_path / "working-fresh", tmp_path / "working-left"
+    for folder in (fresh, left):
+        folder.mkdir()
+        (folder / "entry").write_bytes(CONTENT)
+    os.utime(left, (1e9, 1e9))
+    cache.prune(tmp_path, 2 * len(CONTENT))
+    assert sorted(given(tmp_path)) == ["program0", "program1"]
+    assert (fresh.exists(), left.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("value", ["", "off", "OFF"])
+def test_it_can_be_switched_off(monkeypatch, value):
+    monkeypatch.setenv(cache.VARIABLE, value)
+    assert cache.open_cache(*TRAITS) is None
+
+
+def test_it_lies_in_the_folder_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.delenv(cache.VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert "deeptaxi" in str(cache.default_root())
+    if sys.platform == "linux":
+        assert cache.default_root() == tmp_path / "deeptaxi"
+
+
+def test_without_a_home_there_is_none(monkeypatch):
+    monkeypatch.delenv(cache.VARIABLE)
+    unknown = Path("~/.cache/deeptaxi")  # what platformdirs says for a user without HOME and without an account
+    monkeypatch.setattr(cache.platformdirs, "user_cache_path", lambda *_, **__: unknown)
+    assert cache.default_root() is None
+
+
+def test_a_folder_that_cannot_be_used_means_no_cache(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv(cache.VARIABLE, str(place))
+        assert cache.open_cache(*TRAITS) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has other permissions")
+def test_a_folder_into_which_anyone_may_put_code_is_not_used(monkeypatch, tmp_path):
+    tmp_path.chmod(0o777)
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    assert cache.open_cache(*TRAITS) is None
+
+
+def test_a_full_disk_means_no_cache_and_leaves_nothing(monkeypatch, tmp_path):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))  # a write fails as it does on a full disk
+    try:
+        assert cache.open_cache(*TRAITS) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.glob("working-*"))
+
+
+PROGRAM = """
+import sys
+from deeptaxi import backend
+backend.start()
+import keras, numpy as np
+w = keras.Variable(np.arange(12.0, dtype="float32").reshape(3, 4))
+def step(x):
+    w.assign(keras.ops.fori_loop(0, 5, lambda i, v: v - 0.1 * keras.ops.sin(keras.ops.matmul(x, v)), w.value))
+    return keras.ops.sum(w)
+if "break" in sys.argv:
+    import shutil
+    shutil.rmtree(backend._cache.working)
+    backend._cache.working.write_text("not a folder")
+f = backend.compiled(step, [w])
+x = np.random.default_rng(0).normal(size=(3, 3)).astype("float32")
+f(x)
+print(float(f(x)).hex(), sorted(path.name for path in backend._cache.working.glob("*")), sep="|")
+"""
+
+
+def start(root: Path, name: str, *words: str) -> subprocess.Popen[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("TF_XLA", "JAX_", "XLA_"))}
+    environment = {
+        **inherited,
+        "KERAS_BACKEND": name,
+        cache.VARIABLE: str(root),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *words], env=environment, text=True, **pipes)
+
+
+def output(process: subprocess.Popen[str]) -> str:
+    said, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    return said
+
+
+def entries(root: Path) -> list[str]:
+    return sorted(path.name for path in root.glob("[!w]*/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tensorflow", "jax"])
+def test_programs_are_found_again_and_compute_the_same(tmp_path, name):
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    cold = output(start(tmp_path, name))
+    kept = entries(tmp_path)
+    assert kept
+    assert output(start(tmp_path, name)) == cold  # and it has compiled nothing else
+    assert entries(tmp_path) == kept
+
+
+@pytest.mark.slow
+def test_tensorflow_goes_on_where_its_folder_breaks(tmp_path):
+    # TensorFlow ends with FailedPreconditionError there, and likewise if the disk is full.
+    said = output(start(tmp_path, "tensorflow", "break"))
+    assert said.partition("|")[0] == output(start(tmp_path, "tensorflow")).partition("|")[0]
+    assert not list(tmp_path.glob("working-*"))

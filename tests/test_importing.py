@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+
+import pytest
+
+from deeptaxi import importing
+
+
+def test_what_compiled_code_writes_to_standard_error_is_dropped(capfd):
+    with importing.standard_error_aside():
+        os.write(2, b"a line of a compiled library\n")
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "later\n"
+
+
+def test_what_was_written_to_standard_error_comes_out_after_an_exception(capfd):
+    def fail():
+        with importing.standard_error_aside():
+            os.write(2, b"why it failed\n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "why it failed\nlater\n"
+
+
+def test_what_was_held_back_stays_back_on_ctrl_c():
+    code = """
+import os
+from deeptaxi import importing
+try:
+    with importing.standard_error_aside():
+        os.write(2, b"chatter")
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_a_hidden_package_is_there_again_afterwards():
+    with importing.hidden("tabnanny"), pytest.raises(ImportError):
+        import tabnanny
+    import tabnanny
+
+    with importing.hidden("tabnanny"):
+        import tabnanny  # noqa: F401  # what is imported already stays
+
+
+def test_the_collector_rests_and_comes_back():
+    try:
+        with importing.collector_paused():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
