@@ -10,15 +10,20 @@ import sys
 import pytest
 
 CODE = """
+import pathlib, tempfile
 from deeptaxi import backend
 backend.start()
-from deeptaxi import xla
+from deeptaxi.learning.choice import COMPILING
 from tests import test_xla
-from tests.learning import test_sum_tree, test_targets
+from tests.learning import test_compiled, test_sum_tree, test_targets
+from tests.learning.loops import test_compiled as test_loop
 test_sum_tree.check_compiled()
 test_targets.check_compiled()
-if backend.name() in xla.BACKENDS:
+if backend.name() in COMPILING:
     test_xla.check_compiled()
+    test_loop.check_tape(test_loop.new_tape())
+    with tempfile.TemporaryDirectory() as folder:
+        test_compiled.check_pieces(pathlib.Path(folder))
 print(backend.name())
 """
 

@@ -126,8 +126,7 @@ class Loop:
 # ---- The tape: everything that one update after another does, by hand. ----
 
 
-@pytest.fixture(scope="module")
-def tape():
+def new_tape():
     """0 → 1 → 2 → end and again, by the action that looks best; the memory holds the newest step alone.
 
     Reports sum up four updates each. Rewards are learnt in units of ½, so the last step earns ½ of them.
@@ -135,7 +134,13 @@ def tape():
     return Loop(chain(), [[2.0, 0.0]] * 3, updates=2_000, target={"reward_scale": 2.0})
 
 
-def test_the_first_updates_can_be_followed_by_hand(tape):
+@pytest.fixture(scope="module")
+def tape():
+    return new_tape()
+
+
+def check_tape(tape):
+    """Follow the first updates by hand."""
     # The step before the first update is (0, 0); then each update steps, stores, and learns from what it stored:
     # Q(1) ← 0.8·2 = 1.6 and Q(2) ← ½; and Q(0) ← 0.8·1.6; Q(1) ← 0.8·½; Q(2) stays; Q(0) ← 0.8·0.4.
     assert tape.loop.warm_steps == 1
@@ -150,6 +155,10 @@ def test_the_first_updates_can_be_followed_by_hand(tape):
         np.testing.assert_allclose(tape.q_values, expected, rtol=1e-6, err_msg=f"update {update}")
         assert tape.stored() == [[(state, 0, 0.5 * (state == 2), min(state + 1, 2), state == 2, False)]]
         assert numbers(tape.state.copies.times).tolist() == [time]
+
+
+def test_the_first_updates_can_be_followed_by_hand(tape):
+    check_tape(tape)
 
 
 def test_a_step_is_chosen_by_what_the_update_before_has_learnt(tape):
