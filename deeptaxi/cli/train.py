@@ -51,7 +51,7 @@ def command(
     from deeptaxi.mdp.environment import open_environment
     from deeptaxi.settings import from_mapping
 
-    resolve(values)  # wrong settings are told before the environment is opened
+    resolve({"loop": "compiled", **values})  # wrong settings are told before the environment is opened
     requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
     environment = open_environment(requested, trust_module=trust_env or env is not None)
     config = resolve_for(environment, values)
@@ -103,10 +103,9 @@ def resolve_for(environment: Any, values: dict[str, Any]) -> Any:
     from deeptaxi.learning.choice import not_compiled
 
     named = merge(values, {"environment": {"id": environment.config.id}})  # with the version that was chosen
-    config = resolve(named, environment.asked_settings())
-    if "loop" not in values:
-        loop = "gymnasium" if not_compiled(config, environment) else "compiled"
-        config = resolve(merge(named, {"loop": loop}), environment.asked_settings())
+    config = resolve({"loop": "compiled", **named}, environment.asked_settings())
+    if "loop" not in values and not_compiled(config, environment):
+        config = resolve(merge(named, {"loop": "gymnasium"}), environment.asked_settings())
     masked = environment.table is not None and environment.table.action_mask is not None
     if masked and not config.exploration.action_mask:
         raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")
