@@ -51,9 +51,8 @@ class Spec:
         block: updates between two looks at the clock.
         seconds: for how long a rate is measured.
         every: updates between two checks.
-        cap: seconds after which a training is given up.
+        cap: CPU seconds after which a training is given up.
         seed: of everything.
-        started: ``time.time()`` when the process was started.
         extra: a peer's own settings.
     """
 
@@ -76,7 +75,6 @@ class Spec:
     every: int = 500
     cap: float = 120.0
     seed: int = 0
-    started: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def epsilon(self, update: Any) -> Any:
@@ -130,52 +128,75 @@ def to_json(spec: Spec) -> str:
     return json.dumps(asdict(spec))
 
 
+class Clock:
+    """Seconds since it was made: those of the core that this process used, all its threads, and those of the wall.
+
+    A measurement is pinned to one core. Its CPU seconds leave out what other processes used of that core meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of the processor."""
+        return time.process_time() - self._cpu
+
+    @property
+    def wall(self) -> float:
+        """Seconds of the wall clock."""
+        return time.perf_counter() - self._wall
+
+
 def measure_rate(peer: Peer, spec: Spec, steps_per_update: float) -> dict[str, Any]:
     """Run the peer warm, then count updates for some seconds."""
-    begin = time.perf_counter()
+    cold = Clock()
     peer.advance(spec.block)
-    warm_up = time.perf_counter() - begin
+    warm_up = cold.cpu
     peer.advance(spec.block)
-    updates, wall, cpu = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - wall < spec.seconds:
+    updates, clock = 0, Clock()
+    while clock.wall < spec.seconds:
         peer.advance(spec.block)
         updates += spec.block
-    return rate_result(updates, time.perf_counter() - wall, time.process_time() - cpu, steps_per_update, warm_up)
+    return rate_result(updates, clock, steps_per_update, warm_up)
 
 
-def rate_result(updates: int, wall: float, cpu: float, steps_per_update: float, warm_up: float) -> dict[str, Any]:
+def rate_result(updates: int, clock: Clock, steps_per_update: float, warm_up: float) -> dict[str, Any]:
     """Return what a measurement of a rate reports."""
+    cpu, wall = clock.cpu, clock.wall
     return {
-        "updates_per_second": updates / wall,
-        "steps_per_second": updates / wall * steps_per_update,
-        "microseconds_per_update": 1e6 * wall / updates,
-        "cpu_share": cpu / wall,  # well below 1 where another process shared the core
+        "updates_per_cpu_second": updates / cpu,
+        "steps_per_cpu_second": updates / cpu * steps_per_update,
+        "updates_per_wall_second": updates / wall,
+        "cpu_share": cpu / wall,
         "warm_up_seconds": warm_up,
     }
 
 
 def measure_optimum(make: Callable[[Spec], tuple[Peer, float]], spec: Spec) -> dict[str, Any]:
     """Train until the greedy policy is exactly optimal; the making of the peer is part of the time."""
-    begin = time.perf_counter()
+    clock = Clock()
     peer, _ = make(spec)
     done, verdict = 0, None
-    while done < spec.updates and time.perf_counter() - begin < spec.cap:
+    while done < spec.updates and clock.cpu < spec.cap:
         peer.advance(spec.every)
         done += spec.every
         verdict = exact.judge(reference(spec.discount), np.asarray(peer.q_values(), np.float32))
         if verdict.optimal:
             break
-    return optimum_result(spec, verdict, done, time.perf_counter() - begin)
+    return optimum_result(verdict.optimal_start_states if verdict else 0, done, clock)
 
 
-def optimum_result(spec: Spec, verdict: exact.Verdict | None, updates: int, seconds: float) -> dict[str, Any]:
+def optimum_result(optimal_starts: int, updates: int, clock: Clock) -> dict[str, Any]:
     """Return what a training to the optimum reports."""
     return {
-        "optimal": bool(verdict and verdict.optimal),
-        "optimal_starts": verdict.optimal_start_states if verdict else 0,
+        "optimal": optimal_starts == len(np.flatnonzero(taxi().table.start)),
+        "optimal_starts": optimal_starts,
         "updates": updates,
-        "seconds": seconds,
-        "process_seconds": time.time() - spec.started if spec.started else None,
+        "cpu_seconds": clock.cpu,
+        "process_cpu_seconds": time.process_time(),
+        "wall_seconds": clock.wall,
+        "cpu_share": clock.cpu / clock.wall,
     }
 
 

@@ -26,7 +26,10 @@ def step(c: Carry, drawn: jax_world.Drawn, t: jax_world.Tables, polyak: float) -
     greedy = jnp.argmax(rows(table, c.world.states), axis=1).astype(jnp.int32)
     best = jnp.max(rows(c.target.reshape(-1, t.actions), rows(t.following, codes)), axis=1)
     error = rows(t.reward, codes) + rows(t.bootstrap, codes) * best - rows(c.q, codes)
-    q = c.q.at[codes].add(drawn.rate * error, mode="promise_in_bounds")
+    # Zero, but only known once everything is read: else the compiler copies memory and tables to write them early.
+    zero = jnp.minimum(jnp.abs(error[0]), 0.0)
+    greedy = greedy + zero.astype(jnp.int32) + jnp.minimum(jnp.min(codes), 0)
+    q = c.q.at[codes].add(drawn.rate * error + jnp.minimum(jnp.abs(greedy[0]), 0), mode="promise_in_bounds")
     return Carry(q, c.target + polyak * (q - c.target), jax_world.play(c.world, greedy, drawn, t))
 
 

@@ -94,7 +94,8 @@ def new_world(spec: Spec, t: Tables) -> World:
 def sample(world: World, drawn: Drawn) -> Any:
     """Draw a minibatch of codes, `[B]`."""
     size = jnp.minimum(world.added, world.memory.shape[0]).astype(jnp.float32)
-    return rows(world.memory, (drawn.batch * size).astype(jnp.int32))
+    codes = rows(world.memory, (drawn.batch * size).astype(jnp.int32))
+    return lax.optimization_barrier(codes)  # read once, before the memory is written: else it is copied
 
 
 def play(world: World, greedy: Any, drawn: Drawn, t: Tables) -> World:
