@@ -68,9 +68,7 @@ def rate(spec: common.Spec) -> dict[str, Any]:
     """Return the rate between progress records, once two of them are past."""
     never = {"every": ENDLESS, "early_stop": False}
     progress = (
-        record
-        for record in records(spec, updates=500 * spec.block, judgement=never)
-        if isinstance(record, Progress)
+        record for record in records(spec, updates=500 * spec.block, judgement=never) if isinstance(record, Progress)
     )
     cold = common.Clock()
     next(progress)

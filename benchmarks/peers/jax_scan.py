@@ -106,9 +106,7 @@ def adam_step(c: Carry, g: Gradient, greedy: Any, rate: Any) -> tuple[dict[str, 
     """Return what Adam changes of the carry."""
     dense = c.gradient.at[g.state].add(g.rows, mode="promise_in_bounds")
     dense, tail, bias, greedy = lax.optimization_barrier((dense, g.tail, g.bias, greedy))
-    found = [
-        adam(*arrays, rate) for arrays in zip(c.weights, c.first, c.second, (dense, tail, bias), strict=True)
-    ]
+    found = [adam(*arrays, rate) for arrays in zip(c.weights, c.first, c.second, (dense, tail, bias), strict=True)]
     weights, first, second = (Weights(*arrays) for arrays in zip(*found, strict=True))
     # Zero, but only known once the step is made: else the compiler copies the buffer to clear it early.
     zero = jnp.minimum(jnp.abs(weights.kernel[0, 0] + first.kernel[0, 0] + second.kernel[0, 0]), 0.0)

@@ -104,9 +104,7 @@ class Rejax:
             exploration_fraction=0.5,
             ddqn=False,
         )
-        agent = EpsilonGreedyPolicy(OneHotDueling)(
-            hidden_layer_sizes=(spec.hidden,), action_dim=6, activation=nn.relu
-        )
+        agent = EpsilonGreedyPolicy(OneHotDueling)(hidden_layer_sizes=(spec.hidden,), action_dim=6, activation=nn.relu)
         self._algorithm = algorithm.replace(agent=agent)
         state = self._algorithm.init_state(jax.random.key(spec.seed))
         self._state = jax.tree.map(jnp.copy, state)  # rejax shares arrays, and what is shared cannot be donated
