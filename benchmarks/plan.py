@@ -48,6 +48,13 @@ def rates(loop: str) -> list[Job]:
         peer("plain JAX scan, Q table, SGD", TABLE, "jax_table", ("jax",)),
         peer("rejax DQN, dueling", replace(DUELING, block=200), "rejax_dqn", REJAX, "hidden (64,), Double DQN off"),
         peer(
+            "rejax DQN, dueling, small memory",
+            replace(DUELING, block=200, capacity=50_000),
+            "rejax_dqn",
+            REJAX,
+            "as above, replay 50,000: it copies its memory at every step",
+        ),
+        peer(
             "Stable-Baselines3 DQN",
             replace(DUELING, block=100),
             "sb3",
@@ -93,7 +100,7 @@ def optima(loop: str) -> list[Job]:
     """Part b: time to the exact optimum. Every peer has the settings that were the best found for it."""
     best = Spec(task="optimum", every=250, hidden=64, batch=128, updates=20_000)
     table = replace(best, network="q-table", optimizer="sgd", learning_rate=0.5)
-    jobs = [
+    return [
         *deeptaxi("dueling, preset", "b", best, loop, preset=True, settings={}),
         *deeptaxi("Q table, preset", "b", table, loop, preset=True, settings={}),
         Job("plain JAX scan, dueling, dense Adam", replace(best, peer="jax_scan"), "b", ("jax",)),
@@ -120,7 +127,6 @@ def optima(loop: str) -> list[Job]:
             settings="α = 1 (Taxi is deterministic), ε = 0.5",
         ),
     ]
-    return jobs
 
 
 def sizes(loop: str) -> list[Job]:
@@ -133,9 +139,9 @@ def sizes(loop: str) -> list[Job]:
     cases += [("K", value, {}) for value in (4, 200)]
     for factor, value, change in cases:
         table = [value if factor == letter else usual for letter, usual in (("S", 500), ("A", 6), ("K", 1))]
-        spec = replace(DUELING, seconds=2.0, block=200, extra={"random_table": table}, **change)
-        extra = {"random_table": table, "settings": {}}
-        found += deeptaxi(f"{factor} = {value:,}", "d", spec, loop, **extra)[:1]
+        block = 200 if table[0] < 500_000 else 20  # a dense step there takes tens of milliseconds
+        spec = replace(DUELING, seconds=2.0, block=block, **change)
+        found += deeptaxi(f"{factor} = {value:,}", "d", spec, loop, random_table=table)[:1]
     return found
 
 
