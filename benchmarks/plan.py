@@ -46,48 +46,32 @@ def rates(loop: str) -> list[Job]:
         peer("plain JAX scan, dueling, dense Adam", DUELING, "jax_scan", ("jax",)),
         peer("plain JAX scan, dueling, SGD", replace(DUELING, optimizer="sgd"), "jax_scan", ("jax",)),
         peer("plain JAX scan, Q table, SGD", TABLE, "jax_table", ("jax",)),
-        peer("rejax DQN, dueling", replace(DUELING, block=200), "rejax_dqn", REJAX, "hidden (64,), Double DQN off"),
-        peer(
-            "rejax DQN, dueling, small memory",
-            replace(DUELING, block=200, capacity=50_000),
-            "rejax_dqn",
-            REJAX,
-            "as above, replay 50,000: it copies its memory at every step",
-        ),
-        peer(
-            "Stable-Baselines3 DQN",
-            replace(DUELING, block=100),
-            "sb3",
-            TORCH,
-            "4 steps an update, no dueling head",
-            **TUNED,
-        ),
-        peer(
-            "Stable-Baselines3 DQN, linear",
-            replace(DUELING, network="q-table", block=100),
-            "sb3",
-            TORCH,
-            "net_arch=[]: one linear layer with bias, Adam",
-            **TUNED,
-        ),
-        peer(
-            "Keras, model(x) and train_on_batch", replace(DUELING, block=10), "keras_recipe", (), style="train_on_batch"
-        ),
-        peer(
-            "Keras, predict and fit",
-            replace(DUELING, block=2),
-            "keras_recipe",
-            (),
-            "the recipe to the letter",
-            style="fit",
-        ),
-        peer(
-            "tabular Q-learning, plain Python",
-            replace(TABLE, learning_rate=1.0, block=5_000),
-            "tabular",
-            (),
-            "an update is one transition",
-        ),
+        *libraries(),
+        *by_hand(),
+    ]
+
+
+def libraries() -> list[Job]:
+    """Part a: what others have published."""
+    rejax, torch = replace(DUELING, block=200), replace(DUELING, block=100)
+    copies = "as above, replay 50,000: it copies its memory at every step"
+    linear = "net_arch=[]: one linear layer with bias, Adam"
+    return [
+        peer("rejax DQN, dueling", rejax, "rejax_dqn", REJAX, "hidden (64,), Double DQN off"),
+        peer("rejax DQN, dueling, small memory", replace(rejax, capacity=50_000), "rejax_dqn", REJAX, copies),
+        peer("Stable-Baselines3 DQN", torch, "sb3", TORCH, "4 steps an update, no dueling head", **TUNED),
+        peer("Stable-Baselines3 DQN, linear", replace(torch, network="q-table"), "sb3", TORCH, linear, **TUNED),
+    ]
+
+
+def by_hand() -> list[Job]:
+    """Part a: what one writes first."""
+    recipe, batches = "the recipe to the letter", "model(x) and train_on_batch"
+    table = replace(TABLE, learning_rate=1.0, block=5_000)
+    return [
+        peer(f"Keras, {batches}", replace(DUELING, block=10), "keras_recipe", (), style="train_on_batch"),
+        peer("Keras, predict and fit", replace(DUELING, block=2), "keras_recipe", (), recipe, style="fit"),
+        peer("tabular Q-learning, plain Python", table, "tabular", (), "an update is one transition"),
     ]
 
 
@@ -98,34 +82,19 @@ def peer(name: str, spec: Spec, module: str, needs: tuple[str, ...], settings: s
 
 def optima(loop: str) -> list[Job]:
     """Part b: time to the exact optimum. Every peer has the settings that were the best found for it."""
-    best = Spec(task="optimum", every=250, hidden=64, batch=128, updates=20_000)
+    best = Spec(task="optimum", every=250)
     table = replace(best, network="q-table", optimizer="sgd", learning_rate=0.5)
+    torch = replace(best, peer="sb3", every=500, cap=60.0, extra=TUNED)
+    linear = replace(torch, network="q-table", learning_rate=0.05)
+    python = replace(best, peer="tabular", every=5_000, updates=2_000_000, learning_rate=1.0)
     return [
-        *deeptaxi("dueling, preset", "b", best, loop, preset=True, settings={}),
-        *deeptaxi("Q table, preset", "b", table, loop, preset=True, settings={}),
+        *deeptaxi("dueling, preset", "b", best, loop, preset=True),
+        *deeptaxi("Q table, preset", "b", table, loop, preset=True),
         Job("plain JAX scan, dueling, dense Adam", replace(best, peer="jax_scan"), "b", ("jax",)),
         Job("plain JAX scan, Q table, SGD", replace(table, peer="jax_table"), "b", ("jax",)),
-        Job(
-            "Stable-Baselines3 DQN",
-            replace(best, peer="sb3", every=500, cap=60.0, extra=TUNED),
-            "b",
-            TORCH,
-            {},
-            SB3_WORDS,
-        ),
-        Job(
-            "Stable-Baselines3 DQN, linear",
-            replace(best, peer="sb3", network="q-table", every=500, cap=60.0, learning_rate=0.05, extra=TUNED),
-            "b",
-            TORCH,
-            settings="net_arch=[], lr 0.05 along a cosine, the rest as above",
-        ),
-        Job(
-            "tabular Q-learning, plain Python",
-            replace(best, peer="tabular", every=10_000, updates=2_000_000, learning_rate=1.0, epsilon_end=0.5),
-            "b",
-            settings="α = 1 (Taxi is deterministic), ε = 0.5",
-        ),
+        Job("Stable-Baselines3 DQN", torch, "b", TORCH, settings=SB3_WORDS),
+        Job("Stable-Baselines3 DQN, linear", linear, "b", TORCH, settings="net_arch=[], lr 0.05, the rest as above"),
+        Job("tabular Q-learning, plain Python", python, "b", settings="α = 1 (Taxi is deterministic), ε = 0.5"),
     ]
 
 

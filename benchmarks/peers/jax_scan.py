@@ -159,6 +159,7 @@ def first_carry(spec: common.Spec, t: jax_world.Tables, mix: Any) -> Carry:
 
 def make(spec: common.Spec) -> tuple[jax_world.Scan, float]:
     """Open the peer."""
+    jax_world.fuse_outputs()
     t = jax_world.tables(spec.discount)
     mix = mixing(t.actions)
     return (

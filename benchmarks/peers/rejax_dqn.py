@@ -88,8 +88,6 @@ class Rejax:
         n = spec.environments
         algorithm = DQN.create(
             env=Taxi(),
-            agent="DuelingQNetwork",
-            agent_kwargs={"activation": "relu"},
             num_envs=n,
             buffer_size=spec.capacity // n * n,
             fill_buffer=spec.start,
