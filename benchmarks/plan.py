@@ -26,12 +26,11 @@ def available(jobs: Iterable[Job]) -> tuple[list[Job], list[str]]:
     return there, [job.name for job in jobs if job not in there]
 
 
-def deeptaxi(name: str, part: str, spec: Spec, loop: str, settings: str = "", **extra: Any) -> list[Job]:
+def deeptaxi(name: str, part: str, spec: Spec, loop: str, **extra: Any) -> list[Job]:
     """Return deeptaxi's jobs, one a backend."""
     asked = replace(spec, peer="deeptaxi_loop", extra={"loop": loop, **extra})
     return [
-        Job(f"deeptaxi {name}, {backend}", asked, part, (backend,), {"KERAS_BACKEND": backend}, settings)
-        for backend in BACKENDS
+        Job(f"deeptaxi {name}, {backend}", asked, part, (backend,), {"KERAS_BACKEND": backend}) for backend in BACKENDS
     ]
 
 

@@ -167,6 +167,8 @@ def document(result: dict[str, Any]) -> str:
         "core does not count; the *share of the core* is the least that any measurement got, and where it is well "
         "below 1 the caches were shared too, and the figures are pessimistic."
     )
+    if result.get("note"):
+        parts.append(result["note"])
     if result["skipped"]:
         parts.append(f"Not installed, so left out: {', '.join(result['skipped'])}.")
     for part, title in HOW.items():

