@@ -1,8 +1,8 @@
 """One frozen configuration of a training: validated on construction, read from and written to TOML.
 
-The layers of a configuration, the later over the earlier: the defaults of the dataclasses below, the packaged
-presets that fit (`presets/*.toml`), the user's ``--config`` file, the options of the command line. What comes
-out is complete: written to `config.toml` in the run folder, it reproduces the run.
+The layers of a configuration, the later over the earlier: the defaults of the dataclasses below, the preset
+(`catalogue`), what the environment's table asks for, the user's ``--config`` file, the options of the command line.
+What comes out is complete: written to `config.toml` in the run folder, it reproduces the run.
 
 Each field carries its help text, its check and the name of its option, so that the command line, the TOML reader and
 the reference in the docs cannot drift apart.
@@ -13,12 +13,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from deeptaxi.catalogue import Preset, fitting, plain
 from deeptaxi.errors import UsageError
 from deeptaxi.settings import (
     BELOW_ONE,
@@ -265,31 +265,34 @@ def dump_toml(config: TrainConfig, run: Mapping[str, Any]) -> str:
     return tomli_w.dumps({**to_mapping(config), "run": dict(run)})
 
 
-def preset(name: str) -> dict[str, Any]:
-    """Read a packaged preset by its file name without ending; an unknown name gives no settings."""
-    packaged = {file.name: file for file in (resources.files("deeptaxi") / "presets").iterdir()}
-    file = packaged.get(f"{name}.toml")  # looked up, not joined: an environment may be named by a path
-    return tomllib.loads(file.read_text(encoding="utf-8")) if file else {}
+def kind_of(values: Mapping[str, Any]) -> str:
+    """Return the kind of network that `values` ask for."""
+    return str(from_mapping(NetworkConfig, values.get("network", {}), "network.").kind)
 
 
-def resolve(values: Mapping[str, Any], problem: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Complete the user's `values` with the presets that fit their environment and network.
+def resolve(
+    values: Mapping[str, Any], problem: Mapping[str, Any] | None = None, preset: Preset | None = None
+) -> TrainConfig:
+    """Complete the user's `values`.
 
     Args:
         values: nested settings of the user.
-        problem: settings that the environment itself asks for; they lie over the presets and under `values`.
+        problem: settings that the environment itself asks for; they lie over the preset and under `values`.
+        preset: None for the packaged one that fits environment and network.
 
     Raises:
         UsageError: a key, a type or a value is wrong, or two settings exclude each other.
     """
     known_keys(values)
-    environment_id = values.get("environment", {}).get("id", "")
-    network = from_mapping(NetworkConfig, values.get("network", {}), "network.")
-    suffix = ".q-table" if network.kind == "q-table" else ""
+    environment, kind = values.get("environment", {}), kind_of(values)
+    if preset is None:
+        preset = fitting(environment.get("id", ""), environment.get("kwargs", {}), kind)
     base: dict[str, Any] = to_mapping(TrainConfig())
-    for name in ("default" + suffix, environment_id.rpartition(":")[2].lower() + suffix):
-        base = merge(base, preset(name))
-    base = merge(base, problem or {})
+    for layer in (plain(kind).settings, preset.settings if preset else {}, problem or {}):
+        base = merge(base, layer)
+    merged = merge(base, values)
+    if merged["loop"] != "compiled":  # a preset must not stand in the way of another loop
+        base["exploration"]["exploring_starts"] = 0.0
     config: TrainConfig = from_mapping(TrainConfig, merge(base, values))
     check_together(config)
     return config

@@ -106,7 +106,7 @@ def loop(first: Any, last: Any, body: Callable[[Any, Any], Any], state: Any) -> 
     return jax.lax.fori_loop(first, last, body, state)
 
 
-def random_bits(seed: int, index: Any, shape: tuple[int, ...]) -> Any:
+def random_bits(seed: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Return random int32 of `shape` by the counter-based generator Threefry, keyed by `seed` and `index`.
 
     Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (2011).

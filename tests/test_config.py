@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import math
 import re
-from importlib import resources
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi import config
-from deeptaxi.config import TrainConfig, dump_toml, preset, read_toml, resolve
+from deeptaxi.catalogue import presets
+from deeptaxi.config import TrainConfig, dump_toml, read_toml, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.settings import from_mapping, leaf_settings, to_mapping
 
 Q_TABLE = {"hidden": [], "dueling": False}
-PRESETS = sorted(file.name.removesuffix(".toml") for file in (resources.files("deeptaxi") / "presets").iterdir())
+RAINY = {"is_rainy": True}
+
+
+def preset(name):
+    return presets()[name].settings
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def toml(tmp_path):
 
 
 def test_values_lie_over_the_preset_and_the_preset_over_the_defaults():
-    packaged = preset("taxi-v4.q-table")
+    packaged = preset("taxi.q-table")
     values = {"environment": {"id": "Taxi-v4"}, "network": Q_TABLE, "replay": {"capacity": 77}}
     resolved = resolve(values)
     assert resolved.replay.capacity == 77  # the value, not the preset's
@@ -46,28 +50,50 @@ def test_what_the_problem_asks_for_lies_over_the_preset_and_under_the_values():
 
 
 @pytest.mark.parametrize(
-    ("name", "network", "fits"),
+    ("name", "kwargs", "network", "fits"),
     [
-        ("Taxi-v4", {}, "taxi-v4"),
-        ("some.module:Taxi-v4", {}, "taxi-v4"),
-        ("Taxi-v4", Q_TABLE, "taxi-v4.q-table"),
-        ("Unheard-v0", Q_TABLE, "default.q-table"),
-        ("Unheard-v0", {"hidden": [], "dueling": True}, None),  # a dueling head makes it no Q table
-        ("Unheard-v0", {"hidden": [8], "dueling": False}, None),
+        ("Taxi-v4", {}, {}, "taxi"),
+        ("some.module:Taxi-v4", {}, {}, "taxi"),
+        ("Taxi-v4", {}, Q_TABLE, "taxi.q-table"),
+        ("Taxi-v4", {"is_rainy": False}, {}, "taxi"),
+        ("Taxi-v4", RAINY, {}, "taxi-rainy"),
+        ("Taxi-v4", RAINY, Q_TABLE, "taxi-rainy.q-table"),
+        ("Taxi-v4", {"is_rainy": 1}, {}, None),  # as Gymnasium may take it otherwise
+        ("Taxi-v4", {"fickle_passenger": True, **RAINY}, {}, "taxi-fickle"),
+        ("Taxi-v4", {"unheard": 1}, {}, None),
+        ("FrozenLake-v1", {"map_name": "8x8", "is_slippery": True}, {}, "frozenlake-8x8"),
+        ("FrozenLake8x8-v1", {"is_slippery": False}, {}, "frozenlake-8x8-sure"),
+        ("CliffWalking-v1", {"is_slippery": True}, {}, "cliffwalking-slippery"),
+        ("Unheard-v0", {}, Q_TABLE, "default.q-table"),
+        ("Unheard-v0", {}, {"hidden": [], "dueling": True}, None),  # a dueling head makes it no Q table
+        ("Unheard-v0", {}, {"hidden": [8], "dueling": False}, None),
     ],
 )
-def test_the_preset_follows_from_environment_and_network(name, network, fits):
+def test_the_preset_follows_from_environment_and_network(name, kwargs, network, fits):
+    values = {"environment": {"id": name, "kwargs": kwargs}, "network": network}
     expected = config.merge(to_mapping(TrainConfig()), preset(fits) if fits else {})
-    expected = config.merge(expected, {"environment": {"id": name}, "network": network})
-    assert resolve({"environment": {"id": name}, "network": network}) == from_mapping(TrainConfig, expected)
+    expected = config.merge(config.merge(expected, values), {"exploration": {"exploring_starts": 0.0}})
+    assert resolve(values) == from_mapping(TrainConfig, expected)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", sorted(presets()))
 def test_every_packaged_preset_is_a_sound_configuration(name):
-    network = Q_TABLE if name.endswith(".q-table") else {}
-    resolved = resolve({"environment": {"id": name.removesuffix(".q-table")}, "network": network})
-    assert to_mapping(resolved)["updates"] == preset(name).get("updates", TrainConfig().updates)
-    assert resolved.network.kind == ("q-table" if network else resolved.network.kind)
+    item = presets()[name]
+    network = Q_TABLE if item.network == "q-table" else {}
+    resolved = resolve({"environment": item.environment, "network": network, "loop": "compiled"})
+    wanted = config.merge(to_mapping(resolved), item.settings)
+    assert from_mapping(TrainConfig, wanted) == resolved
+    assert resolved.network.kind == item.network if item.problems else True
+
+
+def test_no_problem_has_two_presets():
+    for network in ("dueling", "q-table"):
+        mine = [item for item in presets().values() if item.network == network]
+        for item in mine:
+            for problem in item.problems:
+                arguments = {**problem.usual, **problem.kwargs}
+                assert [other.name for other in mine if other.fits(problem.id, problem.kwargs)] == [item.name]
+                assert [other.name for other in mine if other.fits(problem.id, arguments)] == [item.name]
 
 
 def test_presets_are_packaged_files_only(tmp_path):

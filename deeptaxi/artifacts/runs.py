@@ -110,21 +110,23 @@ class Log:
             raise DeepTaxiError(f"cannot write {self._path}: {error.strerror}") from None
 
 
-def save_run(run: Run, network: Any, config: TrainConfig, finished: Finished) -> None:
+def save_run(run: Run, network: Any, config: TrainConfig, finished: Finished, preset: str = "none") -> None:
     """Write model, configuration and card, each aside first; the card, which names the digest, comes last."""
     with written_aside(run.folder / MODEL_FILE) as aside:
         network.save(aside)
-    facts = {"log": str(run.log), "weights_digest": finished.weights_digest, "deeptaxi": metadata.version("deeptaxi")}
+    version = metadata.version("deeptaxi")
+    facts = {"log": str(run.log), "preset": preset, "weights_digest": finished.weights_digest, "deeptaxi": version}
     write_text(run.folder / CONFIG_FILE, dump_toml(config, facts))
-    write_text(run.folder / CARD_FILE, card(run, config, finished))
+    write_text(run.folder / CARD_FILE, card(run, config, finished, preset))
 
 
-def card(run: Run, config: TrainConfig, finished: Finished) -> str:
+def card(run: Run, config: TrainConfig, finished: Finished, preset: str = "none") -> str:
     """Return the model card: what it is, how good it is, how it was made and how to make it again."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("deeptaxi", "keras", "gymnasium", "numpy"))
     rows = {
         "Environment": f"`{config.environment.id}` {dict(config.environment.kwargs) or ''}".strip(),
         "Network": describe_network(config),
+        "Preset": preset,
         "Verdict": describe_verdict(finished.exact, finished.exact_unavailable),
         "Training": f"{finished.updates:,} updates, {finished.environment_steps:,} environment steps, "
         f"{finished.train_seconds:.1f} s; stopped: {finished.stopped}; weights of update {finished.best_update:,}",

@@ -10,6 +10,11 @@ import click
 
 from deeptaxi.cli import options, signals
 
+PRESET_HELP = (
+    "Settings of `deeptaxi presets`; without ENV its environment too. `table` derives them from the transition table, "
+    "`none` takes the plain defaults.  [default: the one that fits]"
+)
+
 
 @click.command("train", cls=options.SectionedCommand)
 @click.argument("env", required=False)
@@ -17,6 +22,7 @@ from deeptaxi.cli import options, signals
 @click.option(
     "--config", "config_file", type=options.PATH, metavar="FILE", help="TOML file of settings, such as a run's."
 )
+@click.option("--preset", metavar="NAME", help=PRESET_HELP)
 @click.option("--q-table", is_flag=True, help="No hidden layer, no bias: the weights are the Q table.")
 @click.option("--out", type=options.PATH, metavar="FOLDER", help="Run folder.  [default: a free name in models/]")
 @click.option(
@@ -31,6 +37,7 @@ def command(
     env: str | None,
     env_args: dict[str, Any],
     config_file: Path | None,
+    preset: str | None,
     q_table: bool,
     out: Path | None,
     logs: Path,
@@ -42,26 +49,20 @@ def command(
     """Train a Q-network on ENV and keep it, with the exact verdict on it.
 
     ENV is a Gymnasium id (Taxi-v4), module:Id for an environment of your own, or a .npz transition table.
-    Settings come from the preset that fits, then --config, then the options below.
+    Settings come from the preset that fits (`deeptaxi presets`), then --config, then the options below.
     """
     values = user_values(env, env_args, config_file, q_table, given)
     from deeptaxi.artifacts import runs
-    from deeptaxi.config import EnvironmentConfig, resolve
     from deeptaxi.errors import DeepTaxiError
-    from deeptaxi.mdp.environment import open_environment
-    from deeptaxi.settings import from_mapping
 
-    resolve({"loop": "compiled", **values})  # wrong settings are told before the environment is opened
-    requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
-    environment = open_environment(requested, trust_module=trust_env or env is not None)
-    config = resolve_for(environment, values)
-    run = runs.claim(out or runs.default_folder(config, logs), logs, force)
+    environment, configured = prepare(values, preset, trust_env or env is not None)
+    run = runs.claim(out or runs.default_folder(configured.config, logs), logs, force)
     try:
-        finished, signal_number = train_and_save(config, environment, run)
+        finished, signal_number = train_and_save(configured, environment, run)
     except BaseException:
         run.release()
         raise
-    report(config, environment, run, finished, as_json)
+    report(configured, environment, run, finished, as_json)
     if finished.failure:
         raise DeepTaxiError(f"{finished.failure}; kept in {run.folder} is what was best before that")
     return 128 + signal_number if signal_number else 0
@@ -92,34 +93,34 @@ def user_values(
     return merge(values, merge(asked, {"environment": {**asked.get("environment", {}), **place}}))
 
 
-def resolve_for(environment: Any, values: dict[str, Any]) -> Any:
-    """Return the configuration with what the environment itself asks for.
+def prepare(values: dict[str, Any], preset: str | None, trust_module: bool) -> tuple[Any, Any]:
+    """Open the environment that is asked for; return it and the configuration of the training.
 
     Raises:
-        UsageError: the settings contradict the environment.
+        UsageError: the settings contradict each other or the environment.
     """
-    from deeptaxi.config import merge, resolve
-    from deeptaxi.errors import UsageError
-    from deeptaxi.learning.choice import not_compiled
+    from deeptaxi.config import EnvironmentConfig, resolve
+    from deeptaxi.learning.configure import choose, configure, with_environment
+    from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.settings import from_mapping
 
-    named = merge(values, {"environment": {"id": environment.config.id}})  # with the version that was chosen
-    config = resolve({"loop": "compiled", **named}, environment.asked_settings())
-    if "loop" not in values and not_compiled(config, environment):
-        config = resolve(merge(named, {"loop": "gymnasium"}), environment.asked_settings())
-    masked = environment.table is not None and environment.table.action_mask is not None
-    if masked and not config.exploration.action_mask:
-        raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")
-    return config
+    named = choose(values, preset)
+    values = with_environment(values, named)
+    resolve({"loop": "compiled", **values}, preset=named)  # wrong settings are told before the environment is opened
+    requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
+    environment = open_environment(requested, trust_module=trust_module)
+    return environment, configure(environment, values, named)
 
 
-def train_and_save(config: Any, environment: Any, run: Any) -> tuple[Any, int]:
+def train_and_save(configured: Any, environment: Any, run: Any) -> tuple[Any, int]:
     """Train, show and log the records, save the run; return the last record and the signal that ended it, or 0."""
     from deeptaxi import backend
     from deeptaxi.artifacts import runs
     from deeptaxi.presentation.console import err
     from deeptaxi.presentation.progress import TrainingProgress
 
-    console = err()
+    console, config = err(), configured.config
+    console.print(f"Preset: {configured.explanation}", soft_wrap=True)
     with console.status("starting Keras …"):
         backend.start()
         from deeptaxi.learning.training import train
@@ -130,7 +131,7 @@ def train_and_save(config: Any, environment: Any, run: Any) -> tuple[Any, int]:
     ):
         training = train(config, environment, stop=lambda: bool(received()))
         network, finished = follow(training, log.write, progress.show)
-        runs.save_run(run, network, config, finished)
+        runs.save_run(run, network, config, finished, configured.preset)
     if received():
         console.print(f"Interrupted after update {finished.updates:,}; the best weights are kept.", soft_wrap=True)
         console.print(f"The whole training again: {runs.train_again(run, config)}", soft_wrap=True)
@@ -149,17 +150,19 @@ def follow(training: Generator[Any, None, Any], *watchers: Callable[[Any], None]
             watch(record)
 
 
-def report(config: Any, environment: Any, run: Any, finished: Any, as_json: bool) -> None:
+def report(configured: Any, environment: Any, run: Any, finished: Any, as_json: bool) -> None:
     """Print what came out."""
     from deeptaxi.artifacts.models import MODEL_FILE
     from deeptaxi.presentation import console, verdict
     from deeptaxi.settings import to_mapping
 
+    config = configured.config
     summary = {
         "run": str(run.folder),
         "model": str(run.folder / MODEL_FILE),
         "log": str(run.log),
         "environment": environment.describe(),
+        "preset": configured.preset,
         "loop": config.loop,
         "network": {"kind": config.network.kind, **to_mapping(config.network)},
         "encoding": config.network.encoding,

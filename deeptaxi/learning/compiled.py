@@ -53,11 +53,11 @@ class CompiledLearner:
         weights = functional.weights_of(online, config.network)
         # One pass over a small kernel is done sooner than rows are looked up; so is one that a minibatch would fill.
         pays = weights.kernel.size >= SMALL_KERNEL and table.states > config.replay.batch_size
-        self._updater = Updater(
-            config, table.actions, factors, config.optimizer.row_sparse and factors is None and pays
-        )
-        self._loop = CompiledLoop(config, self._updater, sizes, seed)
-        world = build_world(table, config.target.reward_scale, masks.allowed, reachable(table, masks.allowed))
+        sparse = config.optimizer.row_sparse and factors is None and pays
+        self._updater = Updater(config, table.actions, factors, sparse)
+        self._loop = CompiledLoop(config, self._updater, sizes)
+        starts = reachable(table, masks.allowed)
+        world = build_world(table, config.target.reward_scale, masks.allowed, starts, seed)
         learnt = self._updater.initial(weights)
         self._program = Program({"warm": self._loop.warm, "run": self._loop.run}, self._loop.initial(learnt))
         self._world = self._program.arguments(world)

@@ -36,6 +36,7 @@ class World(NamedTuple):
     start_alias: Any  # int32 [n]
     anywhere: Any  # int32 [m], the states of exploring starts
     allowed: Any  # bool [S, A]; None where everything is allowed
+    seed: Any  # int32, of all random numbers: in here, one compiled program serves all seeds
 
 
 class Sizes(NamedTuple):
@@ -77,7 +78,11 @@ def alias_table(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDAr
 
 
 def build_world(
-    table: TransitionTable, reward_scale: float, allowed: NDArray[np.bool_] | None, reachable: NDArray[np.bool_]
+    table: TransitionTable,
+    reward_scale: float,
+    allowed: NDArray[np.bool_] | None,
+    reachable: NDArray[np.bool_],
+    seed: int,
 ) -> World:
     """Lay the table out.
 
@@ -86,6 +91,7 @@ def build_world(
         reward_scale: rewards are divided by it.
         allowed: bool `[S, A]`, or None.
         reachable: bool `[S]`, the states of exploring starts.
+        seed: of all random numbers, below 2³¹.
     """
     states, actions, outcomes = table.probability.shape
     share = alias = start_share = start_alias = None
@@ -109,6 +115,7 @@ def build_world(
         start_alias,
         np.flatnonzero(reachable).astype(np.int32),
         allowed,
+        np.int32(seed),
     )
 
 

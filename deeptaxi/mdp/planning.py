@@ -26,10 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp.chains import ROUNDING, chain, expectation, repeated, solved
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
-ROUNDING = 8 * float(np.finfo(np.float64).eps)
 TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict calls 1e-9 zero
+DIRECT = 1_024  # states up to which a policy is evaluated by solving S equations rather than by iterating
+SQUARED = 256  # states up to which a long horizon is covered by squaring an S × S matrix
 
 
 @dataclass(frozen=True)
@@ -69,24 +71,6 @@ class HorizonOptimum:
     bound: float
 
 
-@dataclass(frozen=True)
-class Chain:
-    """The Markov chain with rewards that a policy makes of a table."""
-
-    reward: Floats  # [S]
-    continuation: Floats  # [S, J]
-    next_state: Ints  # [S, J]
-
-    def backup(self, values: Floats, discount: float) -> Floats:
-        """One expected step: `values` `[S]` to `[S]`."""
-        return self.reward + discount * expectation(self.continuation, values[self.next_state])
-
-
-def expectation(weights: Floats, values: Floats) -> Floats:
-    """Return the sum over the last axis of weights × values."""
-    return np.asarray(np.einsum("...k,...k->...", weights, values))
-
-
 def bellman(table: TransitionTable, value: Floats, discount: float, mask: Bools | None = None) -> Floats:
     """Apply the Bellman operator: values `[S]` to action values `[S, A]`, −inf where `mask` is False."""
     q = table.expected_reward + discount * expectation(table.continuation, value[table.next_state])
@@ -108,21 +92,6 @@ def uniform_policy(table: TransitionTable, mask: Bools | None = None) -> Floats:
     """Return the policy that takes every allowed action equally often, `[S, A]`."""
     allowed = np.ones((table.states, table.actions)) if mask is None else mask.astype(np.float64)
     return np.asarray(allowed / allowed.sum(axis=1, keepdims=True))
-
-
-def chain(table: TransitionTable, policy: Ints | Floats) -> Chain:
-    """Fix a policy: actions `[S]`, or probabilities `[S, A]`."""
-    states = np.arange(table.states)
-    if policy.ndim == 1:
-        actions = policy.astype(np.int64)
-        return Chain(
-            table.expected_reward[states, actions],
-            table.continuation[states, actions],
-            table.next_state[states, actions],
-        )
-    weighted = table.continuation * policy[:, :, None]
-    flat = (table.states, -1)
-    return Chain((table.expected_reward * policy).sum(1), weighted.reshape(flat), table.next_state.reshape(flat))
 
 
 def check_discount(discount: float) -> None:
@@ -185,6 +154,8 @@ def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: flo
     """
     check_discount(discount)
     fixed = chain(table, policy)
+    if table.states <= DIRECT:
+        return Evaluation(*solved(fixed, discount), 1)
     return Evaluation(*fixed_point(lambda value: fixed.backup(value, discount), fixed.reward, discount))
 
 
@@ -195,7 +166,10 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
     ends = ones - fixed.continuation.sum(axis=1)
     gain = np.stack([fixed.reward, ends, ones], axis=1)  # [S, 3]: return, termination, steps
     total = np.zeros_like(gain)
-    for _ in range(horizon):
+    squared = table.states <= SQUARED and horizon > table.states
+    if squared:
+        total = repeated(fixed.matrix(), gain, horizon)
+    for _ in range(0 if squared else horizon):
         longer = gain + np.einsum("sj,sjx->sx", fixed.continuation, total[fixed.next_state])
         if np.array_equal(longer, total):  # every episode is over: longer horizons add nothing
             break

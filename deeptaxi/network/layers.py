@@ -97,6 +97,12 @@ class OneHotDense(keras.layers.Layer):
             self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=self.bias_initializer)
         self.built = True
 
+    @property
+    def is_table(self) -> bool:
+        """Whether what it returns of all states is its kernel."""
+        linear = self.activation is keras.activations.linear
+        return linear and self.bias is None and self.factors is None
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the activated row of the kernel, or sum of its rows, `[B, units]`."""
         # The product by 1 makes TensorFlow's gradient dense. As a list of rows, a state that a minibatch holds twice

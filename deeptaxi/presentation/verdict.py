@@ -102,12 +102,35 @@ def environments_table(rows: list[Mapping[str, Any]]) -> Table:
         [
             (
                 row["id"],
-                " ".join(f"{key}={str(value).lower()}" for key, value in row["kwargs"].items()),
+                arguments(row["kwargs"]),
                 row["states"],
                 row["actions"],
                 row["time_limit"],
                 row["optimal_return"],
                 "yes" if row["table"] else f"no: {row['table_missing']}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def arguments(kwargs: Mapping[str, Any]) -> str:
+    """Return the arguments of an environment as ``--env-arg`` takes them."""
+    return " ".join(f"{key}={str(value).lower()}" for key, value in kwargs.items())
+
+
+def presets_table(rows: list[Mapping[str, Any]]) -> Table:
+    """Return the list of presets."""
+    return columns(
+        None,
+        ("Preset", "Environment", "Network", "Updates", "Description"),
+        [
+            (
+                row["name"],
+                f"{row['environment']} {arguments(row['kwargs'])}".strip(),
+                row["network"],
+                row["updates"],
+                row["description"],
             )
             for row in rows
         ],

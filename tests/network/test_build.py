@@ -200,3 +200,9 @@ def test_a_saved_network_loads_in_a_process_that_knows_only_its_layers(tmp_path)
     q_values = np.load(tmp_path / "q.npy")
     np.testing.assert_array_equal(np.isfinite(q_values), mask)
     np.testing.assert_array_equal(q_values, tabulate(masked))
+
+
+def test_the_weights_of_a_q_table_are_what_its_network_answers():
+    network = build_q_network(7, 3, (), dueling=False, seed=1)
+    answers = keras.ops.convert_to_numpy(network(np.arange(7, dtype="int32")))
+    assert np.array_equal(tabulate(network), answers)

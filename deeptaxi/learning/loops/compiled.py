@@ -82,14 +82,12 @@ class CompiledLoop:
         config: the training.
         updater: one update.
         sizes: of the world.
-        seed: of all random numbers, below 2³¹.
     """
 
-    def __init__(self, config: TrainConfig, updater: Updater, sizes: Sizes, seed: int) -> None:
+    def __init__(self, config: TrainConfig, updater: Updater, sizes: Sizes) -> None:
         self.config = config
         self.updater = updater
         self.sizes = sizes
-        self.seed = seed
         self.copies = config.interaction.environments
         self.steps = config.interaction.steps_per_update
         self.capacity = config.replay.capacity // self.copies * self.copies
@@ -118,7 +116,7 @@ class CompiledLoop:
         """Play `steps` steps of all copies without an update."""
 
         def step(i: Any, state: State) -> State:
-            bits = xla.random_bits(self.seed, WARM + i, (self.width,))
+            bits = xla.random_bits(world.seed, WARM + i, (self.width,))
             return self.play(state, world, bits, self.config.exploration.start)[0]
 
         return xla.loop(0, steps, step, state)
@@ -128,7 +126,7 @@ class CompiledLoop:
 
         def block(b: Any, state: State) -> State:
             start = b * BLOCK
-            bits = xla.random_bits(self.seed, b, (BLOCK, self.steps * self.width + self.config.replay.batch_size))
+            bits = xla.random_bits(world.seed, b, (BLOCK, self.steps * self.width + self.config.replay.batch_size))
             progress = ops.cast(start + ops.arange(BLOCK, dtype="int32"), "float32") / self.config.updates
             chances = exploration(self.config, progress)
             rates = learning_rate(self.config, self.sizes.actions, progress)

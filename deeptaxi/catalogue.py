@@ -1,0 +1,141 @@
+"""The packaged presets: settings that were tuned on known problems, one file `presets/*.toml` a problem and network.
+
+A file holds settings as `config.toml` does, and what it is for in a table ``[preset]``:
+
+    description    one line for the list
+    problems       the problem under all its names: ``{id, kwargs, usual}``. It is meant where each of `kwargs` is given
+                   as written, and nothing else is but `usual`, which lists what goes without saying.
+
+A name that ends in ``.q-table`` is for the Q-table network; the others are for networks with a hidden layer or a head.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from deeptaxi.errors import UsageError, nearest
+
+Q_TABLE = ".q-table"
+NONE, TABLE = "none", "table"  # names of what is no packaged preset: plain defaults, settings from the table's numbers
+PLAIN = "default"  # a file of this name holds what the network itself asks for; it is no preset
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An environment under one of its names."""
+
+    id: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_meant(self, environment_id: str, kwargs: Mapping[str, Any]) -> bool:
+        """Whether an id, with or without its module, and the arguments given with it name this problem."""
+        known = {**self.usual, **self.kwargs}
+        return (
+            environment_id.rpartition(":")[2] == self.id
+            and all(key in kwargs for key in self.kwargs)
+            and all(key in known and same(value, known[key]) for key, value in kwargs.items())
+        )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings with a name.
+
+    Attributes:
+        name: what ``--preset`` takes.
+        description: one line.
+        problems: what it was tuned for; the first one is opened where only the preset is named.
+        settings: nested, as in a configuration.
+    """
+
+    name: str
+    description: str = ""
+    problems: tuple[Problem, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def network(self) -> str:
+        """``"q-table"`` or ``"dueling"``."""
+        return "q-table" if self.name.endswith(Q_TABLE) else "dueling"
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The settings of the environment that it names."""
+        if not self.problems:
+            return {}
+        return {"id": self.problems[0].id, "kwargs": dict(self.problems[0].kwargs)}
+
+    def fits(self, environment_id: str, kwargs: Mapping[str, Any]) -> bool:
+        """Whether it was tuned for this environment."""
+        return any(problem.is_meant(environment_id, kwargs) for problem in self.problems)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two arguments are equal and of one kind: 1 is not true."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+@cache
+def presets() -> Mapping[str, Preset]:
+    """Read all packaged presets, by name."""
+    files = (file for file in (resources.files("deeptaxi") / "presets").iterdir() if file.name.endswith(".toml"))
+    found = [read(file.name.removesuffix(".toml"), file.read_text(encoding="utf-8")) for file in files]
+    return {item.name: item for item in sorted(found, key=lambda item: item.name)}
+
+
+def read(name: str, text: str) -> Preset:
+    """Read the text of one file."""
+    settings = tomllib.loads(text)
+    about = settings.pop("preset", {})
+    problems = tuple(Problem(**problem) for problem in about.get("problems", ()))
+    return Preset(name, about.get("description", ""), problems, settings)
+
+
+def listed() -> list[Preset]:
+    """Return the presets that users choose from."""
+    return [item for item in presets().values() if item.problems]
+
+
+def plain(kind: str) -> Preset:
+    """Return what a network of this kind asks for by itself, with no preset."""
+    return presets().get(PLAIN + (Q_TABLE if kind == "q-table" else ""), Preset(PLAIN))
+
+
+def fitting(environment_id: str, kwargs: Mapping[str, Any], kind: str) -> Preset | None:
+    """Return the preset that was tuned for an environment and a kind of network; None where none was."""
+    network = "q-table" if kind == "q-table" else "dueling"
+    found = (item for item in listed() if item.network == network and item.fits(environment_id, kwargs))
+    return next(found, None)
+
+
+def named(name: str, kind: str | None) -> Preset:
+    """Return the preset that ``--preset`` names, or its sibling for the kind of network that is asked for.
+
+    Args:
+        name: of a packaged preset, ``none`` or ``table``.
+        kind: the network, where the user asks for one; None where not.
+
+    Raises:
+        UsageError: there is no such preset, or it is of another network than is asked for.
+    """
+    if name in (NONE, TABLE):
+        return Preset(name)
+    known = {item.name: item for item in listed()}
+    if name not in known:
+        raise UsageError(f"unknown preset '{name}'{near(name, known)}")
+    if kind == "q-table" and known[name].network != kind:
+        if name + Q_TABLE not in known:
+            raise UsageError(f"--preset {name} has no sibling for --q-table: leave one of the two out")
+        return known[name + Q_TABLE]
+    return known[name]
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return names that resemble an unknown one, else where the list is."""
+    return nearest(name, [*known, NONE, TABLE], count=3) or "; `deeptaxi presets` lists them"
