@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help setup test quick lint format figures picture ci clean
+.PHONY: help setup test quick lint format figures benchmarks picture ci clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ format: ## set the code in form
 
 figures: ## measure what the README quotes (about five minutes)
 	taskset -c 0 $(BIN)/python -m benchmarks.figures
+
+benchmarks: ## deeptaxi beside its peers (about 25 minutes; see benchmarks/README.md)
+	$(BIN)/python -m benchmarks
 
 picture: ## draw the README's picture
 	$(BIN)/python docs/picture.py

@@ -25,21 +25,24 @@ def gather(array: Any, index: Any) -> Any:
 
 
 def scatter(array: Any, index: Any, values: Any) -> Any:
-    """Return `array` with ``array[index] = values``; of a repeated index one value stays, the same one in every run."""
+    """Return `array` with ``array[index] = values``; an index past the end writes nothing.
+
+    Of a repeated index one value stays, the same one in every run.
+    """
     if name() == "tensorflow":
         import tensorflow as tf
 
         return tf.tensor_scatter_nd_update(array, index[:, None], values)
-    return array.at[index].set(values, mode="promise_in_bounds", wrap_negative_indices=False)
+    return array.at[index].set(values, mode="drop", wrap_negative_indices=False)
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> Any:
-    """Return `array` with `values` added at `index`; those of a repeated index are summed."""
+    """Return `array` with `values` added at `index`; a repeated index sums, one past the end adds nothing."""
     if name() == "tensorflow":
         import tensorflow as tf
 
         return tf.tensor_scatter_nd_add(array, index[:, None], values)
-    return array.at[index].add(values, mode="promise_in_bounds", wrap_negative_indices=False)
+    return array.at[index].add(values, mode="drop", wrap_negative_indices=False)
 
 
 def at(array: Any, index: Any) -> Any:
@@ -75,6 +78,17 @@ def materialised(array: Any) -> Any:
     import jax
 
     return jax.lax.optimization_barrier(array)
+
+
+def zero_after(array: Any) -> Any:
+    """Return int32 zeros of the shape of `array`, which the compiler cannot know before it has `array`.
+
+    An array that a step both reads and writes is changed in place only if the write depends on the reads; else the
+    compiler copies all of it, at every step.
+    """
+    from keras import ops
+
+    return ops.cast(ops.minimum(ops.abs(array), 0.0), "int32")
 
 
 def loop(first: Any, last: Any, body: Callable[[Any, Any], Any], state: Any) -> Any:

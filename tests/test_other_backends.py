@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,15 @@ finally:
     ],
 )
 def test_every_loop_finds_the_optimum_without_tensorflow(backend: str, options: list[str], tmp_path: Path) -> None:
+    assert_optimal(backend, options, tmp_path)
+
+
+def test_the_compiled_loop_is_the_one_that_jax_runs_where_none_is_asked_for(tmp_path: Path) -> None:
+    assert assert_optimal("jax", [], tmp_path)["loop"] == "compiled"
+
+
+def assert_optimal(backend: str, options: list[str], tmp_path: Path) -> dict[str, Any]:
+    """Train on a lake; return what the command tells."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     words = ["train", *LAKE, "--q-table", *QUICK, *options, "--out", "a", "--json"]
@@ -48,5 +58,7 @@ def test_every_loop_finds_the_optimum_without_tensorflow(backend: str, options: 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["exact"]["optimal"]
+    summary: dict[str, Any] = json.loads(done.stdout)
+    assert summary["exact"]["optimal"]
     assert all(" updates, " in line for line in done.stderr.splitlines()), done.stderr  # progress, no chatter
+    return summary

@@ -106,7 +106,7 @@ def prepare(values: dict[str, Any], preset: str | None, trust_module: bool) -> t
 
     named = choose(values, preset)
     values = with_environment(values, named)
-    resolve(values, preset=named)  # wrong settings are told before the environment is opened
+    resolve({"loop": "compiled", **values}, preset=named)  # wrong settings are told before the environment is opened
     requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
     environment = open_environment(requested, trust_module=trust_module)
     return environment, configure(environment, values, named)

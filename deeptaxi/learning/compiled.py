@@ -26,6 +26,7 @@ from deeptaxi.network import functional
 from deeptaxi.xla import Program
 
 PIECE_SECONDS = 0.25
+SMALL_KERNEL = 2**14  # entries
 
 
 class CompiledLearner:
@@ -49,13 +50,15 @@ class CompiledLearner:
         sizes = Sizes(table.states, table.actions, table.probability.shape[2], environment.time_limit)
         self.online = online
         self._config = config
-        # Where a minibatch is as large as the kernel, there is nothing to be spared.
-        sparse = config.optimizer.row_sparse and factors is None and table.states > config.replay.batch_size
+        weights = functional.weights_of(online, config.network)
+        # One pass over a small kernel is done sooner than rows are looked up; so is one that a minibatch would fill.
+        pays = weights.kernel.size >= SMALL_KERNEL and table.states > config.replay.batch_size
+        sparse = config.optimizer.row_sparse and factors is None and pays
         self._updater = Updater(config, table.actions, factors, sparse)
         self._loop = CompiledLoop(config, self._updater, sizes)
         starts = reachable(table, masks.allowed)
         world = build_world(table, config.target.reward_scale, masks.allowed, starts, seed)
-        learnt = self._updater.initial(functional.weights_of(online, config.network))
+        learnt = self._updater.initial(weights)
         self._program = Program({"warm": self._loop.warm, "run": self._loop.run}, self._loop.initial(learnt))
         self._world = self._program.arguments(world)
 

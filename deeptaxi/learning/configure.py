@@ -100,7 +100,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     named_values = merge(values, {"environment": {"id": environment.config.id}})
     asked = environment.asked_settings()
     if "loop" not in values:
-        unable = not_compiled(resolve(named_values, asked, preset), environment)
+        unable = not_compiled(resolve({**named_values, "loop": "compiled"}, asked, preset), environment)
         named_values["loop"] = "gymnasium" if unable else "compiled"
     chosen = preset_for(environment, named_values, preset)
     if chosen.name == TABLE:  # they come from the same table, and may ask for less than its discount to learn with

@@ -74,7 +74,7 @@ class Learner:
     Args:
         online: the network that acts and is fitted; states `[B]` to Q values `[B, A]`.
         target: a network of the same shape; its weights are overwritten by those of `online`.
-        config: loss, optimiser, discount and target updates.
+        config: loss, optimiser, choice of the next action (double DQN) and target updates.
         copies: N, the number of states that `act` gets at a time.
     """
 

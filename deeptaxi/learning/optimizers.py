@@ -45,24 +45,22 @@ class Optimizer:
         adam = (self.options["beta_1"], self.options["beta_2"]) if name == "adam" else ()
         self.decays: tuple[float, ...] = momentum + adam  # one per slot
 
-    def step(self, weight: Any, gradient: Any, slots: Arrays, rate: Any, update: Any) -> tuple[Any, Arrays]:
-        """Return the weight and its slots after update number `update` (from 1) with learning rate `rate`."""
+    def slots_after(self, slots: Arrays, gradient: Any, rate: Any) -> Arrays:
+        """Return the slots after an update with this gradient."""
         if self.name == "adam":
-            return self._adam(weight, gradient, slots, rate, update)
-        if not slots:
-            return weight - rate * gradient, ()
-        momentum = self.options["momentum"]
-        speed = momentum * slots[0] - rate * gradient
-        move = momentum * speed - rate * gradient if self.options["nesterov"] else speed
-        return weight + move, (speed,)
+            parts = ((gradient, self.options["beta_1"]), (ops.square(gradient), self.options["beta_2"]))
+            return tuple(slot + (new - slot) * (1 - beta) for slot, (new, beta) in zip(slots, parts, strict=True))
+        return tuple(self.options["momentum"] * slot - rate * gradient for slot in slots)
 
-    def _adam(self, weight: Any, gradient: Any, slots: Arrays, rate: Any, update: Any) -> tuple[Any, Arrays]:
-        beta_1, beta_2 = self.options["beta_1"], self.options["beta_2"]
-        n = ops.cast(update, "float32")
-        alpha = rate * ops.sqrt(1 - power(beta_2, n)) / (1 - power(beta_1, n))
-        m = slots[0] + (gradient - slots[0]) * (1 - beta_1)
-        v = slots[1] + (ops.square(gradient) - slots[1]) * (1 - beta_2)
-        return weight - m * alpha / (ops.sqrt(v) + self.options["epsilon"]), (m, v)
+    def move(self, slots: Arrays, gradient: Any, rate: Any, update: Any) -> Any:
+        """Return what update number `update` (from 1) adds to the weights; `slots` are those after it."""
+        if self.name == "adam":
+            n = ops.cast(update, "float32")
+            bias = ops.sqrt(1 - power(self.options["beta_2"], n)) / (1 - power(self.options["beta_1"], n))
+            return -(slots[0] * (rate * bias) / (ops.sqrt(slots[1]) + self.options["epsilon"]))
+        if not slots:
+            return -rate * gradient
+        return self.options["momentum"] * slots[0] - rate * gradient if self.options["nesterov"] else slots[0]
 
     def decayed(self, slots: Arrays, idle: Any) -> Arrays:
         """Return the slots `[B, W]` of rows that have had no gradient for `idle` `[B]` updates."""

@@ -15,7 +15,8 @@ exactly what c moves one by one would have made of it. With τ = 1, the hard cop
 
 **Repeated rows.** Where a minibatch holds a row twice, its gradients must be summed before the optimiser squares them.
 Each occurrence writes its own place in the minibatch to `place[row]`; one wins; all then read the winner's place, and
-the gradients are summed there: `[B]` integers of work, where sorting or comparing all pairs would cost more.
+the sum is made there: `[B]` integers of work, where sorting or comparing all pairs would cost more. The others are
+sent past the end of the kernel, where the compiled program writes nothing.
 """
 
 from __future__ import annotations
@@ -63,35 +64,64 @@ def read_target(rows: Rows, index: Any, updates: Any, moves: Moves) -> Any:
     return moves.follow(xla.gather(rows.target, index), online, ops.expand_dims(behind, -1))
 
 
-def summed(place: Any, index: Any, gradients: Any) -> tuple[Any, Any, Any]:
-    """Sum the gradients of repeated rows.
+def summed(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
+    """Sum what repeated rows have.
 
     Args:
         place: int32 `[R]`, scratch.
         index: int32 `[B]`, the rows.
-        gradients: `[B, W]`, one an occurrence.
+        slopes: `[B, A]`, one an occurrence.
 
     Returns:
-        the scratch; the winner of each occurrence, int32 `[B]`; and the sums `[B, W]`, at the winners, 0 elsewhere.
+        the scratch; the rows `[B]`, each once: other occurrences are R, past the end; and the sums `[B, A]`, beside
+        the rows, 0 elsewhere.
     """
-    place = xla.scatter(place, index, ops.arange(index.shape[0], dtype="int32"))
+    number = ops.arange(index.shape[0], dtype="int32")
+    place = xla.scatter(place, index, number)
     winner = xla.gather(place, index)
-    return place, winner, xla.scatter_add(ops.zeros_like(gradients), winner, gradients)
+    once = ops.where(winner == number, index, place.shape[0])
+    return place, once, xla.scatter_add(ops.zeros_like(slopes), winner, slopes)
 
 
-def touch(rows: Rows, index: Any, gradient: Any, optimizer: Optimizer, moves: Moves, rate: Any, updates: Any) -> Rows:
-    """Make update number ``updates + 1`` on the rows `index` `[B]`; repeated rows carry the same summed gradient."""
-    online, last = xla.gather(rows.online, index), xla.gather(rows.last, index)
-    behind = ops.expand_dims(moves.between(last, updates), -1)
-    target = moves.follow(xla.gather(rows.target, index), online, behind)
+def touch(
+    rows: Rows,
+    index: Any,
+    gradient: Any,
+    optimizer: Optimizer,
+    moves: Moves,
+    rate: Any,
+    updates: Any,
+) -> Rows:
+    """Make update number ``updates + 1`` on some rows.
+
+    Args:
+        rows: all rows, after `updates` updates.
+        index: int32 `[B]`, each row once; R stands for none.
+        gradient: `[B, W]`.
+        optimizer: what makes a step of a gradient.
+        moves: of the target.
+        rate: the learning rate.
+        updates: int32.
+    """
+    written, index = index, ops.minimum(index, rows.last.shape[0] - 1)
+    last = xla.gather(rows.last, index)
+    # What was written is gathered again rather than used twice: a gather with one use is merged into it, which is
+    # several times as fast as one that lays its rows out first.
     slots = optimizer.decayed(tuple(xla.gather(slot, index) for slot in rows.slots), updates - last)
-
-    online, slots = optimizer.step(online, gradient, slots, rate, updates + 1)
-    due = moves.between(updates, updates + 1)
-    target = moves.follow(target, online, due)
+    slots = optimizer.slots_after(slots, gradient, rate)
+    new_slots = tuple(xla.scatter(old, written, new) for old, new in zip(rows.slots, slots, strict=True))
+    slots = tuple(xla.gather(slot, index) for slot in new_slots)
+    move = optimizer.move(slots, gradient, rate, updates + 1)
+    new_online = xla.scatter_add(rows.online, written, move)
+    online = xla.gather(new_online, index)
+    behind = ops.expand_dims(moves.between(last, updates), -1)
+    target = moves.follow(xla.gather(rows.target, index), online - move, behind)
+    target = moves.follow(target, online, moves.between(updates, updates + 1))
+    new_target = xla.scatter(rows.target, written, target)
+    zero = xla.zero_after(sum(array[0, 0] for array in (new_target, *new_slots)))
     return rows._replace(
-        online=xla.scatter(rows.online, index, online),
-        target=xla.scatter(rows.target, index, target),
-        slots=tuple(xla.scatter(old, index, new) for old, new in zip(rows.slots, slots, strict=True)),
-        last=xla.scatter(rows.last, index, ops.broadcast_to(updates + 1, index.shape)),
+        online=new_online,
+        target=new_target,
+        slots=new_slots,
+        last=xla.scatter(rows.last, written, ops.broadcast_to(updates + 1 + zero, index.shape)),
     )

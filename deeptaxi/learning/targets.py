@@ -114,6 +114,26 @@ def loss_of(name: str, q_values: Any, goal: Any, weights: Any) -> Any:
     return ops.mean(means if weights is None else weights * means)
 
 
+def loss_and_slope(name: str, errors: Any, weights: Any, actions: int) -> tuple[Any, Any]:
+    """Return `loss_of` where all outputs but one are right, and its derivative by that output.
+
+    Args:
+        name: ``"mse"`` or ``"huber"``.
+        errors: td_error of the actions taken, `[B]`; all other errors are 0, by `overwrite`.
+        weights: `[B]`, or None for all 1.
+        actions: A, over which the loss is averaged too.
+
+    Returns:
+        the loss, a scalar, and dE/dQ of the actions taken, `[B]`.
+    """
+    scale = 1.0 / (actions * errors.shape[0])
+    weighted = scale if weights is None else weights * scale
+    if name == "huber":
+        bounded = ops.clip(errors, -HUBER_DELTA, HUBER_DELTA)
+        return ops.sum(weighted * bounded * (errors - 0.5 * bounded)), -weighted * bounded
+    return ops.sum(weighted * errors * errors), -2.0 * weighted * errors
+
+
 def clip_by_global_norm(gradients: list[Any], norm: float) -> list[Any]:
     """Return the gradients, all scaled by one factor so that the norm of the whole is at most `norm`.
 

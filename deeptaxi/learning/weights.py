@@ -1,10 +1,10 @@
 """Both networks and the optimiser's slots as arrays, and one update of them: the rule without a loop around it.
 
-dE/dQ `[B, A]` is 0 but for the actions taken. From there the gradient goes back through the network's rest to z
-`[B, W]`, the kernel rows of the minibatch. Dense, dE/dW[r] is the sum of dE/dz over the places where row r occurs,
-scattered into a gradient of the kernel's full shape. Row-sparse (`rows`), only the rows that occur are touched. There
-the sum is taken before the way back rather than after it: occurrences of one state have the same z, the way back is
-linear in dE/dQ, and a row of dE/dQ is much shorter than one of dE/dz.
+dE/dQ `[B, A]` is 0 but for the actions taken (`targets.overwrite` says why). From there the gradient goes back through
+the network's rest to z `[B, W]`, the kernel rows of the minibatch. Dense, dE/dW[r] is the sum of dE/dz over the places
+where row r occurs, scattered into a gradient of the kernel's full shape. Row-sparse (`rows`), only the rows that occur
+are touched. There the sum is taken before the way back rather than after it: occurrences of one state have the same z,
+the way back is linear in dE/dQ, and a row of dE/dQ is much shorter than one of dE/dz.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deeptaxi.learning import rows as row_sparse
 from deeptaxi.learning.optimizers import Arrays, Optimizer
 from deeptaxi.learning.replay import Batch
 from deeptaxi.learning.rows import Moves, Rows
-from deeptaxi.learning.targets import clip_by_global_norm, clip_factor, loss_of, overwrite, td_targets
+from deeptaxi.learning.targets import clip_by_global_norm, loss_and_slope, td_targets
 from deeptaxi.network import functional
 from deeptaxi.network.encoding import encode
 
@@ -38,6 +38,7 @@ class Learnt(NamedTuple):
 
     rows: Rows | None
     dense: Dense
+    zeros: Any = None  # [R, W], where dense updates sum the kernel's gradient; 0 between updates
 
 
 class Updater:
@@ -69,7 +70,7 @@ class Updater:
         every = (rest,) if self.sparse else (kernel, rest)
         dense = Dense(every, tuple(array.copy() for array in every), tuple(zeros(array) for array in every))
         if not self.sparse:
-            return Learnt(None, dense)
+            return Learnt(None, dense, np.zeros_like(kernel))
         count = np.zeros(len(kernel), np.int32)
         return Learnt(Rows(kernel, kernel.copy(), zeros(kernel), count, count.copy()), dense)
 
@@ -97,10 +98,7 @@ class Updater:
 
     def rows_of(self, kernel: Any, states: Any) -> Any:
         """Return the kernel rows of `states` `[B]`, summed over the factors, `[B, W]`."""
-        if self.factors is None:
-            return xla.gather(kernel, states)
-        index = encode(states, self.factors)
-        return sum(xla.gather(kernel, index[:, factor]) for factor in range(len(self.factors)))
+        return sum(xla.gather(kernel, index) for index in self.indices(states))
 
     def update(self, learnt: Learnt, batch: Batch, allowed: Any, rate: Any, updates: Any) -> tuple[Learnt, Any, Any]:
         """Make one update after `updates` updates.
@@ -122,34 +120,43 @@ class Updater:
         z = self.rows_of(self.online(learnt).kernel, batch.states)
         parts = functional.unravel(learnt.dense.online[-1], self.shapes)
         q, back = xla.pullback(lambda z, *rest: functional.q_values(z, rest, self.config.network), (z, *parts))
-        goal = overwrite(q, batch.actions, targets)  # the copied predictions carry no gradient
-        loss, down = xla.pullback(lambda q: loss_of(self.config.optimizer.loss, q, goal, batch.weights), (q,))
-        slope = down(ops.ones_like(loss))[0]
-        return self.apply(learnt, batch.states, slope, back, rate, updates), loss, ops.sum(goal - q, axis=-1)
+        taken = ops.expand_dims(batch.actions, -1) == ops.arange(q.shape[-1], dtype="int32")
+        errors = targets - ops.sum(ops.where(taken, q, 0.0), axis=-1)
+        loss, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, q.shape[-1])
+        slope = ops.where(taken, ops.expand_dims(slope, -1), 0.0)  # dE/dQ
+        return self.apply(learnt, batch.states, slope, back, rate, updates), loss, errors
 
     def apply(self, learnt: Learnt, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> Learnt:
         """Make the optimiser's step and the target's move, `slope` being dE/dQ `[B, A]`."""
+        rows = learnt.rows
+        if rows is not None:
+            place, states, slope = row_sparse.summed(rows.place, states, slope)
         dz, *parts = back(slope)
         rest = functional.ravel(parts) if parts else learnt.dense.online[-1]
-        if learnt.rows is None:
-            kernel, rest = self.clipped([self.scattered(learnt.dense.online[0], states, dz), rest])
-            return Learnt(None, self.move(learnt.dense, [kernel, rest], rate, updates))
-        place, winner, sums = row_sparse.summed(learnt.rows.place, states, slope)
-        dz = back(xla.gather(sums, winner))[0]
-        if self.config.optimizer.clip_norm is not None:
-            once = ops.cast(winner == ops.arange(states.shape[0], dtype="int32"), "float32")
-            scale = clip_factor([dz * ops.expand_dims(once, -1), rest], self.config.optimizer.clip_norm)
-            dz, rest = dz * scale, rest * scale
-        rows = learnt.rows._replace(place=place)
-        rows = row_sparse.touch(rows, states, dz, self.optimizer, self.moves, rate, updates)
+        if rows is None:
+            summed = self.scattered(learnt.zeros, states, dz)
+            dense = self.move(learnt.dense, self.clipped([summed, rest]), rate, updates)
+            return Learnt(None, dense, self.cleared(summed, states, dense.online[0]))
+        dz, rest = self.clipped([dz, rest])
+        rows = row_sparse.touch(rows._replace(place=place), states, dz, self.optimizer, self.moves, rate, updates)
         return Learnt(rows, self.move(learnt.dense, [rest], rate, updates))
 
-    def scattered(self, kernel: Any, states: Any, dz: Any) -> Any:
-        """Return the gradient of the whole kernel, `[R, W]`."""
-        gradient = ops.zeros_like(kernel)
-        for index in [states] if self.factors is None else ops.unstack(encode(states, self.factors), axis=1):
-            gradient = xla.scatter_add(gradient, index, dz)
-        return gradient
+    def indices(self, states: Any) -> list[Any]:
+        """Return the kernel rows `[B]` of `states` `[B]`, for each factor."""
+        return [states] if self.factors is None else ops.unstack(encode(states, self.factors), axis=1)
+
+    def scattered(self, zeros: Any, states: Any, dz: Any) -> Any:
+        """Return the gradient of the whole kernel, `[R, W]`, summed in place of `zeros`."""
+        for index in self.indices(states):
+            zeros = xla.scatter_add(zeros, index, dz)
+        return zeros
+
+    def cleared(self, summed: Any, states: Any, kernel: Any) -> Any:
+        """Return `summed` with the rows of the minibatch set to 0 again, which is less than all rows."""
+        zero = ops.cast(xla.zero_after(kernel[0, 0]), "float32")  # the sums are cleared once they have been used
+        for index in self.indices(states):
+            summed = xla.scatter(summed, index, ops.broadcast_to(zero, (states.shape[0], summed.shape[1])))
+        return summed
 
     def clipped(self, gradients: list[Any]) -> list[Any]:
         """Clip by the global norm, if that is asked for."""
@@ -159,10 +166,13 @@ class Updater:
     def move(self, dense: Dense, gradients: list[Any], rate: Any, updates: Any) -> Dense:
         """Move all dense weights and their targets."""
         due = self.moves.between(updates, updates + 1)
-        moved = [
-            self.optimizer.step(weight, gradient, slots, rate, updates + 1)
-            for weight, gradient, slots in zip(dense.online, gradients, dense.slots, strict=True)
-        ]
-        online = tuple(weight for weight, _ in moved)
+        slots = tuple(
+            self.optimizer.slots_after(old, gradient, rate)
+            for old, gradient in zip(dense.slots, gradients, strict=True)
+        )
+        online = tuple(
+            weight + self.optimizer.move(new, gradient, rate, updates + 1)
+            for weight, new, gradient in zip(dense.online, slots, gradients, strict=True)
+        )
         target = tuple(self.moves.follow(old, new, due) for old, new in zip(dense.target, online, strict=True))
-        return Dense(online, target, tuple(slots for _, slots in moved))
+        return Dense(online, target, slots)

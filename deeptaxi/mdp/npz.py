@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError, nearest
-from deeptaxi.mdp.table import TableError, TransitionTable, array, from_arrays
+from deeptaxi.mdp.table import TableError, TransitionTable, array, check_memory, from_arrays
 
 ARRAYS = ("probability", "next_state", "reward", "terminated", "start")
 OPTIONAL = ("time_limit", "discount", "action_mask", "factors", "state_names", "action_names")
@@ -37,6 +37,8 @@ def load(path: Path) -> TransitionTable:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise TableError(f"{path} is a single array, not an .npz of {', '.join(ARRAYS)}")
+            if archive.zip is not None and f"{ARRAYS[0]}.npy" in archive.zip.namelist():
+                check_memory(declared_shape(archive.zip, f"{ARRAYS[0]}.npy"))
             values = {name: archive[name] for name in archive.files}
     except (FileNotFoundError, IsADirectoryError):
         where = "" if path.is_absolute() else f" (seen from {Path.cwd()})"
@@ -55,6 +57,15 @@ def load(path: Path) -> TransitionTable:
         return from_arrays(*arrays, **read_optional(values))
     except TableError as error:
         raise TableError(f"{path}: {error}") from None
+
+
+def declared_shape(archive: zipfile.ZipFile, member: str) -> tuple[int, ...]:
+    """Return the shape that an array says it has, without reading it: compressed, a small file may hold a huge one."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, _ = read(file)
+    return tuple(shape)
 
 
 def read_optional(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ Two quantities derived from it are all that planning needs:
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +34,8 @@ Bools = NDArray[np.bool_]
 Row = tuple[float, int, float, bool]  # probability, next state, reward, terminated
 
 SUM_TOLERANCE = 1e-6
+BYTES_PER_ENTRY = 100  # of S·A·K; the arrays take 25, planning and the compiled loop at their peak the rest
+MEMORY_SHARE = 0.8
 MAX_REWARD = 1e30  # networks learn in float32, which ends at 3e38
 
 
@@ -97,6 +101,28 @@ class TransitionTable:
     def continuation(self) -> Floats:
         """p_k · (1 − terminated_k), `[S, A, K]`."""
         return self.probability * ~self.terminated
+
+
+def check_memory(shape: tuple[int, ...]) -> None:
+    """Refuse, before anything is allocated, a table that this machine cannot hold.
+
+    Raises:
+        TableError: arrays of `shape` `[S, A, K]` would take more than most of the memory.
+    """
+    size, memory = math.prod(shape) * BYTES_PER_ENTRY, physical_memory()
+    if size > MEMORY_SHARE * memory:
+        told = " × ".join(f"{count:,}" for count in shape)
+        raise TableError(
+            f"a table of {told} outcomes takes {size / 2**30:,.1f} GiB, and this machine has {memory / 2**30:,.1f} GiB"
+        )
+
+
+def physical_memory() -> float:
+    """Return the bytes of memory of this machine; infinity where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):  # Windows
+        return math.inf
 
 
 def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray[Any]:
@@ -237,6 +263,7 @@ def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional
         ) from None
     width = max((len(outcomes) for row in merged for outcomes in row), default=0)
     shape = (states, actions, max(width, 1))
+    check_memory(shape)
     probability, reward = np.zeros(shape), np.zeros(shape)
     next_state, terminated = np.zeros(shape, np.int64), np.ones(shape, np.bool_)
     for s, row in enumerate(merged):

@@ -5,7 +5,7 @@ and a rest that knows nothing of states:
 
     z = Σ_f W[index_f(s)]                        one row a factor; one row in all under the joint encoding
     x = σ(z + b_0);  x ← σ(x K_iᵀ + b_i)         the hidden layers
-    Q = join(x Kᵀ + b)                           the head; dueling: column 0 is V, the others are A
+    Q = join(x Kᵀ + b)                           the head; dueling: row 0 of K gives V, the others A
 
 Without hidden layers z is the output itself, and there is no rest. The streams V and A of a dueling head stand side
 by side in one matrix, so that one product computes both. All of the rest lies in one flat array, so that one pass of
@@ -64,8 +64,20 @@ def q_values(z: Any, rest: Sequence[Any], config: NetworkConfig) -> Any:
         x = activate(z + rest[0])
         for kernel, bias in zip(rest[1:-2:2], rest[2:-2:2], strict=True):
             x = activate(product(x, kernel) + bias)
-        x = product(x, rest[-2]) + rest[-1]
+        folds = config.dueling and config.aggregation != "max"
+        kernel, bias = folded(rest[-2], rest[-1], config.aggregation) if folds else rest[-2:]
+        x = product(x, kernel) + bias
+        if folds:
+            return x
     return join(x[:, :1], x[:, 1:], config.aggregation) if config.dueling else x
+
+
+def folded(kernel: Any, bias: Any, aggregation: str) -> tuple[Any, Any]:
+    """Return kernel `[A, I]` and bias `[A]` of Q, from those of the streams, `[1 + A, I]` and `[1 + A]`.
+
+    V + A − mean(A) is linear in (V, A): what joins the streams may as well join their weights, once.
+    """
+    return join(kernel[:1], kernel[1:], aggregation, axis=0), join(bias[:1], bias[1:], aggregation)
 
 
 @ops.custom_gradient

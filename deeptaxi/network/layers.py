@@ -29,14 +29,17 @@ from deeptaxi.network.encoding import check_factors, check_sizes, gather_rows
 PACKAGE = "deeptaxi"
 
 
-def join(value: Any, advantage: Any, aggregation: str) -> Any:
-    """Return the Q values of a dueling head, V + A − aggregate(A), `[B, N]`, of V `[B, 1]` and A `[B, N]`."""
+def join(value: Any, advantage: Any, aggregation: str, axis: int = -1) -> Any:
+    """Return the Q values of a dueling head, V + A − aggregate(A), `[B, N]`, of V `[B, 1]` and A `[B, N]`.
+
+    N lies along `axis`.
+    """
     if aggregation == "mean":
         # Not ops.mean, which computes float64 in float32 on some backends; and not a division, which graph
         # compilers turn into this product, so that an export would differ from the model in the last bit.
-        return value + advantage - ops.sum(advantage, axis=-1, keepdims=True) * (1.0 / advantage.shape[-1])
+        return value + advantage - ops.sum(advantage, axis=axis, keepdims=True) * (1.0 / advantage.shape[axis])
     if aggregation == "max":
-        return value + advantage - ops.max(advantage, axis=-1, keepdims=True)
+        return value + advantage - ops.max(advantage, axis=axis, keepdims=True)
     return value + advantage
 
 

@@ -227,14 +227,15 @@ def own(type_in: TypeIn) -> Iterator[TypeIn]:
 
 
 def test_what_an_environment_prints_is_not_in_the_json(own: TypeIn) -> None:
-    result = own("train", "own:Loud-v0", *QUICK, "--updates", 3, "--replay-start", 8, "--out", "a", "--json")
+    few = [*QUICK, "--updates", 3, "--replay-start", 8, "--loop", "gymnasium"]
+    result = own("train", "own:Loud-v0", *few, "--out", "a", "--json")
     assert json.loads(result.stdout)["updates"] == 3
     assert "stepping" in result.stderr
 
 
 def test_an_environment_that_fails_late_leaves_what_was_best_before(own: TypeIn) -> None:
-    words = ["--env-arg", "is_slippery=false", "--q-table", *QUICK, "--judge-every", 10, "--no-early-stop"]
-    result = own("train", "own:Failing-v0", *words, "--out", "a")
+    words = ["--loop", "gymnasium", "--q-table", *QUICK, "--judge-every", 10, "--no-early-stop"]
+    result = own("train", "own:Failing-v0", "--env-arg", "is_slippery=false", *words, "--out", "a")
     last = result.stderr.splitlines()[-1]
     assert result.exit_code == 1
     assert "the environment own:Failing-v0 failed: RuntimeError: out of fuel" in last

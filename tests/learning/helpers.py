@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from keras import ops
 
+from deeptaxi import xla
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.replay import Batch, Transitions
+from deeptaxi.learning.schedules import learning_rate
+from deeptaxi.learning.weights import Updater
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.environment import open_environment
+from deeptaxi.network import functional
 from deeptaxi.network.build import build_q_network
 
 # A table as the weights, learnt by plain SGD, from a few environments: compiled and trained in about a second.
@@ -48,19 +54,17 @@ def of_kind(records, cls):
     return [record for record in records if isinstance(record, cls)]
 
 
-def build_pair(states, actions, config, seed=0):
+def build_pair(states, actions, config, seed=0, factors=None):
     """Build an online and a target network of the configured kind."""
     network = config.network
-    return [
-        build_q_network(states, actions, network.hidden, network.dueling, network.aggregation, seed=seed)
-        for _ in range(2)
-    ]
+    kind = (network.hidden, network.dueling, network.aggregation, network.activation)
+    return [build_q_network(states, actions, *kind, seed, factors) for _ in range(2)]
 
 
-def new_learner(settings, states=5, actions=3, q_values=None, cls=Learner):
+def new_learner(settings, states=5, actions=3, q_values=None, cls=Learner, factors=None):
     """Return a learner on fresh networks; `q_values` `[S, A]` are the weights of a Q-table network."""
     config = resolve(settings)
-    online, target = build_pair(states, actions, config)
+    online, target = build_pair(states, actions, config, factors=factors)
     if q_values is not None:
         online.set_weights([np.asarray(q_values, np.float32)])
     return cls(online, target, config, copies=2)
@@ -112,6 +116,68 @@ def random_batches(count, size, states=5, actions=3, seed=0, weighted=False):
         )
         allowed = rng.random((size, actions)) < 0.7
         yield batch, allowed | ~allowed.any(axis=1, keepdims=True)
+
+
+class Updates:
+    """`weights.Updater`, compiled: a state that its updates change, and looks at it.
+
+    Args:
+        settings: of the training.
+        states: S.
+        actions: A.
+        factors: of a factored encoding.
+        sparse: whether updates are row-sparse.
+    """
+
+    def __init__(self, settings, states=5, actions=3, factors=None, sparse=False):
+        self.config, self.states, self.actions = resolve(settings), states, actions
+        self.updater = Updater(self.config, actions, factors, sparse)
+        size = self.config.replay.batch_size
+        q_values = np.zeros((states, actions), np.float32)
+        self._looks = (np.float32(0), np.zeros(size, np.float32), q_values, q_values.copy())
+        outputs = actions + self.config.network.dueling
+        width, rest = (self.config.network.hidden or (outputs,))[0], sum(map(math.prod, self.updater.shapes))
+        kernel = np.zeros((states if factors is None else sum(factors), width), np.float32)
+        start = self.updater.initial(functional.Weights(kernel, np.zeros(rest, np.float32)))
+        functions = {"update": self._update, "look": self._look, "reset": lambda _, state: state}
+        self._program = xla.Program(functions, (start, *self._looks))
+        self.updates = 0
+
+    def _update(self, state, batch, allowed, rate, updates):
+        return *self.updater.update(state[0], batch, allowed, rate, updates), *state[3:]
+
+    def _look(self, state, everywhere, updates):
+        online = self.updater.q_online(state[0], everywhere)
+        return *state[:3], online, self.updater.q_target(state[0], everywhere, updates)
+
+    def start(self, weights):
+        """Begin with these weights, arrays of `functional.Weights`."""
+        fresh = (self.updater.initial(functional.Weights(*weights)), *self._looks)
+        self._program("reset", self._program.arguments(fresh))
+        self.updates = 0
+
+    def update(self, batch, allowed=None):
+        """Make one update; return the loss and the td_errors."""
+        rate = learning_rate(self.config, self.actions, self.updates / self.config.updates)
+        arguments = (batch, allowed, np.float32(rate), np.int32(self.updates))
+        self._program("update", *self._program.arguments(arguments))
+        self.updates += 1
+        return float(numbers(self._program.state[1])), numbers(self._program.state[2])
+
+    @property
+    def learnt(self):
+        """The state as it is."""
+        return self._program.state[0]
+
+    def weights(self):
+        """Return the online network's weights as NumPy arrays."""
+        return functional.Weights(*(numbers(array) for array in self.updater.online(self.learnt)))
+
+    def q_values(self):
+        """Return the Q values of the online and of the target network, `[S, A]` each."""
+        arguments = (np.arange(self.states, dtype=np.int32), np.int32(self.updates))
+        self._program("look", *self._program.arguments(arguments))
+        return tuple(numbers(array) for array in self._program.state[3:])
 
 
 def everything(batch, actions=3):

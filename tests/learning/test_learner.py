@@ -172,7 +172,7 @@ def test_the_learning_rate_follows_its_schedule_to_the_final_fraction(schedule, 
     seen = []
     for done in (0, 10, 20):
         learner.optimizer.iterations.assign(done)
-        seen.append(learner.learning_rate())
+        seen.append(float(numbers(learner.optimizer.learning_rate)))
     assert seen == pytest.approx(rates)
 
 
@@ -204,7 +204,7 @@ def test_the_norm_of_the_whole_gradient_is_clipped():
 
 def test_the_tabular_step_sets_the_learning_rate():
     # lr = α·A·B/2 = ½·3·2/2
-    assert new_learner(SGD).learning_rate() == pytest.approx(1.5)
+    assert float(numbers(new_learner(SGD).optimizer.learning_rate)) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

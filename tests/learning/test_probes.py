@@ -60,6 +60,15 @@ PROBES = {
 }
 
 
+@pytest.mark.parametrize("steps", [2, 3, 5])
+@pytest.mark.parametrize("name", ["constant-reward", "delayed-reward", "time-limit"])
+def test_the_answer_is_the_same_by_n_steps_where_there_is_no_choice(name, steps, tmp_path):
+    table, q_star = PROBES[name]
+    config, environment = opened_problem(table, tmp_path, target={"n_step": steps})
+    _, trained = finished(train(config, environment))
+    np.testing.assert_allclose(tabulate(trained), q_star, atol=0.05)
+
+
 @pytest.mark.parametrize("network", [{}, DUELING], ids=["q-table", "dueling"])
 @pytest.mark.parametrize("name", PROBES)
 def test_the_answer_is_learnt(name, network, tmp_path):

@@ -7,13 +7,11 @@ from deeptaxi.config import merge, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact
 from deeptaxi.learning.judge import Judge
-from deeptaxi.learning.learner import UpdateResult
-from deeptaxi.learning.loops.gymnasium import Tick
 from deeptaxi.learning.mask import MaskBook
-from deeptaxi.learning.training import Report, train
+from deeptaxi.learning.training import train
 from deeptaxi.network.build import build_q_network, sizes, tabulate, weights_digest
 from deeptaxi.records import Finished, Judgement, Progress, Started
-from tests.learning.helpers import SMALL, finished, new_learner, of_kind, opened_problem
+from tests.learning.helpers import SMALL, finished, of_kind, opened_problem
 from tests.problems import build, chain, opened, surely
 
 QUICK = {"updates": 20, "judgement": {"every": 10}, "replay": {"batch_size": 4, "start": 0}}
@@ -64,20 +62,6 @@ def test_a_training_on_a_table_tells_its_story_in_order(quick):
     assert last.weights_digest == weights_digest(network)
     assert last.exact_unavailable is None
     assert sizes(network) == (3, 2)
-
-
-def test_progress_takes_means_over_the_updates_since_the_record_before():
-    report = Report(new_learner(SMALL), every=2)
-    results = [UpdateResult(1.0, 0.5), UpdateResult(3.0, 1.0), UpdateResult(5.0, 2.0), UpdateResult(7.0, 4.0)]
-    returns = [[1.0, 2.0], [6.0], [], []]
-    records = []
-    for update, (result, ended) in enumerate(zip(results, returns, strict=True), start=1):
-        records += report.add(Tick(update, 4 * update, 1 - update / 10, result, ended), seconds=update / 2)
-    rate = 0.05 * 3 * 16 / 2  # α·A·B/2
-    assert records == [
-        Progress(2, 8, 1.0, 2.0, 0.75, 0.8, pytest.approx(rate), episodes=3, mean_return=3.0),
-        Progress(4, 16, 2.0, 6.0, 3.0, 0.6, pytest.approx(rate), episodes=0, mean_return=None),
-    ]
 
 
 def test_three_optimal_judgements_in_a_row_end_the_training(tmp_path):

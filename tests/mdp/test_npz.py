@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -117,3 +119,17 @@ def test_a_missing_file_is_a_wrong_use(tmp_path):
         load(tmp_path / "nowhere.npz")
     with pytest.raises(UsageError, match="no transition table at"):
         load(tmp_path)
+
+
+def declare(path, shape):
+    """Write an .npz whose array 'probability' says that it has `shape`, and holds nothing."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("probability.npy", header.getvalue())
+
+
+def test_a_table_that_says_it_is_larger_than_memory_is_refused_before_it_is_read(tmp_path):
+    declare(tmp_path / "huge.npz", (10**7, 1_000, 50))
+    with pytest.raises(TableError, match=r"10,000,000 × 1,000 × 50 outcomes takes 46,566.1 GiB, and this machine has"):
+        load(tmp_path / "huge.npz")

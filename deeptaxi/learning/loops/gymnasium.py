@@ -8,6 +8,7 @@ Rewards are stored in units of the reward scale; the returns that are reported a
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,28 @@ class Players:
         return states.astype(np.int32)
 
 
+@dataclass
+class Gatherer:
+    """Lets the players step by the learner's ε-greedy actions, and stores what they did."""
+
+    learner: Learner
+    players: Players
+    masks: MaskBook
+    replay: Replay
+    rng: np.random.Generator
+    reward_scale: float
+
+    def __call__(self, epsilon: float) -> list[float]:
+        """Step every copy once; return the returns of the episodes that ended."""
+        allowed = self.masks.of(self.players.states)
+        draws = self.rng.random(len(allowed), np.float32)
+        noise = self.rng.random(allowed.shape, np.float32)
+        actions = self.learner.act(self.players.states, epsilon, draws, noise, allowed)
+        transitions, returns = self.players.step(actions)
+        self.replay.add(transitions._replace(rewards=transitions.rewards / np.float32(self.reward_scale)))
+        return returns
+
+
 def build_replay(config: TrainConfig) -> Replay:
     """Build the replay memory of the configured kind."""
     common = (config.replay.capacity, config.interaction.environments, config.target.n_step, config.discount)
@@ -97,26 +120,18 @@ def run(
     exploring, drawing = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
     count, per_update = config.interaction.environments, config.interaction.steps_per_update
     replay = build_replay(config)
+    returns: list[float] = []
     with closing(environment.make_vector(count)) as vector:
         players = Players(environment, vector, for_environments.generate_state(count).tolist(), masks)
-
-        def play(chance: float) -> list[float]:
-            allowed = masks.of(players.states)
-            draws = exploring.random(count, np.float32)
-            noise = exploring.random((count, environment.actions), np.float32)
-            transitions, returns = players.step(learner.act(players.states, chance, draws, noise, allowed))
-            replay.add(transitions._replace(rewards=transitions.rewards / np.float32(config.target.reward_scale)))
-            return returns
-
-        returns: list[float] = []
+        gather = Gatherer(learner, players, masks, replay, exploring, config.target.reward_scale)
         complete = count * (config.target.n_step - per_update)  # so that the first update finds something to draw
         while replay.added < max(complete, min(config.replay.start, replay.capacity)):
-            returns += play(config.exploration.start)
+            returns += gather(config.exploration.start)
         for update in range(config.updates):
             progress = update / config.updates
             chance = exploration(config, progress)
             for _ in range(per_update):
-                returns += play(chance)
+                returns += gather(chance)
             batch = replay.sample(config.replay.batch_size, drawing, progress)
             result = learner.update(batch, masks.of(batch.next_states))
             replay.learnt(result.td_errors)

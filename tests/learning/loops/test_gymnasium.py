@@ -226,11 +226,13 @@ def test_environment_steps_count_every_step_of_every_copy(start, capacity, gathe
 def test_the_returns_of_all_episodes_are_reported_once():
     studio = Studio(2, 3)
     ticks, _ = recorded(studio, updates=12, replay={"start": 4, "batch_size": 2})
-    expected = []
+    ended, returns = 0, 0.0
     for tape in studio.tapes:
-        rewards = [step[2] for step in tape.steps]
-        expected += [sum(rewards[i : i + tape.length]) for i in range(0, tape.length * len(tape.ends), tape.length)]
-    assert sorted(value for tick in ticks for value in tick.returns) == sorted(expected)
+        over = tape.length * len(tape.ends)
+        ended, returns = ended + len(tape.ends), returns + sum(step[2] for step in tape.steps[:over])
+    assert sum(tick.episodes for tick in ticks) == ended
+    assert sum(tick.returns for tick in ticks) == pytest.approx(returns)
+    assert {tick.count for tick in ticks} == {1}
 
 
 def test_epsilon_is_at_its_start_while_gathering_and_then_falls():

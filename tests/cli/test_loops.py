@@ -1,0 +1,66 @@
+"""Which loop a training runs in: asked for, or chosen, and told either way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from deeptaxi.config import read_toml, resolve
+from deeptaxi.records import Started, read_records
+from tests.cli.conftest import LAKE, QUICK, refused
+
+TypeIn = Callable[..., Result]
+FEW = [*QUICK, "--updates", 3, "--replay-start", 8]
+
+
+def loop_of(result: Result, folder: str = "a") -> str:
+    """Return the loop that the summary, the log and the run's configuration all name."""
+    assert result.exit_code == 0, result.output
+    told = {json.loads(result.stdout)["loop"], resolve(read_toml(Path(folder) / "config.toml")).loop}
+    (first, *_) = read_records(Path("logs") / folder / "metrics.jsonl")
+    assert isinstance(first, Started)
+    (loop,) = told | {first.loop}
+    return loop
+
+
+@pytest.mark.slow
+def test_a_training_on_a_table_is_compiled_where_nothing_else_is_asked_for(type_in: TypeIn) -> None:
+    result = type_in("train", "Taxi-v4", "--updates", 300, "--out", "a", "--json")
+    assert loop_of(result) == "compiled"
+    summary = json.loads(result.stdout)
+    assert (summary["updates"], summary["stopped"]) == (300, "updates")
+    assert summary["exact"]["start_states"] == 300
+
+
+def test_the_gymnasium_loop_is_there_for_who_asks_for_it(type_in: TypeIn) -> None:
+    result = type_in("train", *LAKE, "--q-table", *FEW, "--loop", "gymnasium", "--out", "a", "--json")
+    assert loop_of(result) == "gymnasium"
+
+
+def test_a_file_that_names_a_loop_is_heard(type_in: TypeIn) -> None:
+    Path("c.toml").write_text('loop = "gymnasium"\n')
+    result = type_in("train", *LAKE, "--config", "c.toml", "--q-table", *FEW, "--out", "a", "--json")
+    assert loop_of(result) == "gymnasium"
+
+
+def test_what_cannot_be_compiled_falls_back_if_no_loop_is_named(type_in: TypeIn) -> None:
+    words = ["train", *LAKE, "--q-table", *FEW, "--optimizer", "rmsprop", "--out", "a", "--json"]
+    assert loop_of(type_in(*words)) == "gymnasium"
+    refused(type_in(*words, "--force", "--loop", "compiled"), 2, "--loop compiled", "rmsprop", "--loop gymnasium")
+    assert loop_of(type_in("train", "--config", "a/config.toml", "--out", "b", "--json"), "b") == "gymnasium"
+
+
+def test_an_environment_without_a_table_cannot_be_compiled(type_in: TypeIn) -> None:
+    refused(type_in("train", "Blackjack-v1", "--loop", "compiled"), 2, "transition table", "Blackjack-v1 has none")
+    assert not list(Path().rglob("*.keras"))
+
+
+def test_exploring_starts_need_the_compiled_loop(type_in: TypeIn) -> None:
+    words = ["train", *LAKE, "--q-table", *FEW, "--exploring-starts", 0.1, "--out", "a", "--json"]
+    refused(type_in(*words, "--loop", "gymnasium"), 2, "--exploring-starts", "--loop compiled")
+    assert loop_of(type_in(*words)) == "compiled"
+    refused(type_in("train", "Blackjack-v1", "--exploring-starts", 0.1), 2, "--exploring-starts")

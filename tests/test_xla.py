@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras import ops
+
+from deeptaxi import backend, xla
+
+
+def numbers(x):
+    return ops.convert_to_numpy(x)
+
+
+def compiled(function, *arguments):
+    """Run a function compiled; return its result or results as NumPy arrays."""
+    results = backend.compiled(function, [])(*arguments)
+    return tuple(map(numbers, results)) if isinstance(results, tuple | list) else numbers(results)
+
+
+ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
+
+
+def check_arrays():
+    """Gather, scatter and put rows, compiled."""
+    index = np.array([3, 0, 3], np.int32)
+    values = np.array([[10, 20], [30, 40], [50, 60]], np.float32)
+
+    def step(rows, index, values, number):
+        return (
+            xla.gather(rows, index),
+            xla.scatter(rows, index[:2], values[:2]),
+            xla.scatter_add(rows, index, values),
+            xla.at(rows, number),
+            xla.put(rows, number, values),
+            xla.put(rows[:, 0], number, values[:, 1]),
+            xla.materialised(rows) * 2,
+        )
+
+    found = compiled(step, ROWS, index, values, np.int32(1))
+    np.testing.assert_array_equal(found[0], [[6, 7], [0, 1], [6, 7]])
+    np.testing.assert_array_equal(found[1], [[30, 40], [2, 3], [4, 5], [10, 20]])
+    np.testing.assert_array_equal(found[2], [[30, 41], [2, 3], [4, 5], [66, 87]])
+    np.testing.assert_array_equal(found[3], [2, 3])
+    np.testing.assert_array_equal(found[4], [[0, 1], [10, 20], [30, 40], [50, 60]])
+    np.testing.assert_array_equal(found[5], [0, 20, 40, 60])
+    np.testing.assert_array_equal(found[6], 2 * ROWS)
+
+
+def check_loop():
+    """Loop over a state with a hole; the ends are known only when it runs."""
+
+    def step(first, last, start):
+        sums, hole, seen = xla.loop(first, last, lambda i, s: (s[0] + ops.cast(i, "float32"), s[1], s[2] + 1), start)
+        assert hole is None
+        return sums, seen
+
+    def of(first, last, start):
+        return step(first, last, (start, None, first))
+
+    for first, last, total, seen in ((2, 6, 14, 6), (3, 3, 0, 3), (5, 2, 0, 5)):
+        found = compiled(of, np.int32(first), np.int32(last), np.float32(0))
+        assert found == (total, seen)
+
+
+def check_bits():
+    """Draw random bits: by seed and index alone, and spread over all of their range."""
+    draw = [compiled(lambda i, seed=seed: xla.random_bits(seed, i, (50, 40)), np.int32(index)) for seed, index in KEYS]
+    assert draw[0].dtype == np.int32
+    np.testing.assert_array_equal(draw[0], draw[-1])
+    assert len({array.tobytes() for array in draw}) == len(KEYS) - 1
+    bits = draw[0].view(np.uint32)
+    shares = [((bits >> place) & 1).mean() for place in range(32)]
+    np.testing.assert_allclose(shares, 0.5, atol=0.07)  # √(1/4·2000) = 0.011: six of them
+
+
+KEYS = [(1, 7), (1, 8), (2, 7), (2**31 - 1, 7), (1, 2**30 + 7), (1, 7)]
+
+
+def check_program():
+    """Change a state in place by two functions, and read it in between."""
+
+    def add(state, amount):
+        sums, hole, nested = state
+        return sums + amount, hole, (nested[0] + 1,)
+
+    program = xla.Program(
+        {"add": add, "clear": lambda state: (0.0 * state[0], *state[1:])}, (ROWS, None, (np.int32(0),))
+    )
+    for _ in range(3):
+        program("add", program.arguments(np.float32(2)))
+    sums, hole, nested = program.state
+    np.testing.assert_array_equal(numbers(sums), ROWS + 6)
+    assert (hole, int(nested[0])) == (None, 3)
+    program("clear")
+    assert not numbers(program.state[0]).any()
+    assert ROWS.any()  # what it began with is not its own
+
+
+def check_compiled():
+    """Check everything on this backend."""
+    for check in (check_arrays, check_loop, check_bits, check_program):
+        check()
+
+
+@pytest.mark.parametrize("check", [check_arrays, check_loop, check_bits, check_program])
+def test_compiled_it_does_what_it_says(check):
+    check()
+
+
+def test_of_a_repeated_index_one_value_stays():
+    values = np.array([[10, 11], [20, 21], [30, 31]], np.float32)
+    found = compiled(xla.scatter, ROWS, np.array([1, 1, 2], np.int32), values)
+    assert found[1].tolist() in values[:2].tolist()
+    np.testing.assert_array_equal(found[[0, 2, 3]], [[0, 1], [30, 31], [6, 7]])
+
+
+def test_bits_become_numbers_by_hand():
+    bits = np.array([0, 1, 256, -1, -(2**31), 2**31 - 1], np.int32)
+    assert numbers(xla.naturals(bits)).tolist() == [0, 1, 256, 2**31 - 1, 0, 2**31 - 1]
+    assert numbers(xla.fractions(bits)).tolist() == [0, 0, 2**-24, 1 - 2**-24, 0.5, 0.5 - 2**-24]
+
+
+def test_a_pullback_may_be_asked_more_than_once():
+    def step(x, y):
+        result, back = xla.pullback(lambda a, b: a * b, (x, y))
+        return result, *back(ops.ones_like(result)), *back(2 * ops.ones_like(result))
+
+    assert [float(value) for value in compiled(step, np.float32(3), np.float32(5))] == [15, 5, 3, 10, 6]
