@@ -17,7 +17,7 @@ from tests.problems import river_swim as river
 
 def world_of(table, reward_scale=1.0, allowed=None, reachable=None):
     everywhere = np.ones(table.states, np.bool_) if reachable is None else np.array(reachable)
-    return build_world(table, reward_scale, allowed, everywhere)
+    return build_world(table, reward_scale, allowed, everywhere, 0)
 
 
 def shares_of(share, alias):

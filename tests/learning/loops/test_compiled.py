@@ -42,8 +42,8 @@ class Loop:
         self.table, self.config = table, resolve(merge(SETTINGS, settings))
         allowed = table.action_mask
         updater = Updater(self.config, table.actions, None, sparse=False)
-        self.loop = CompiledLoop(self.config, updater, Sizes(*table.probability.shape, table.time_limit), seed=11)
-        self.world = build_world(table, self.config.target.reward_scale, allowed, reachable(table, allowed))
+        self.loop = CompiledLoop(self.config, updater, Sizes(*table.probability.shape, table.time_limit))
+        self.world = build_world(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11)
         q_values = np.zeros((table.states, table.actions)) if q_values is None else q_values
         self.start = (self.loop.initial(self.learnt(q_values)), *np.zeros(2, np.float32))
         functions = {"warm": self._warm, "run": self._run, "step": self._step, "reset": lambda _, state: state}
@@ -241,7 +241,7 @@ def test_the_ring_is_overwritten_oldest_first():
 )
 def test_before_the_first_update_there_is_as_much_as_it_needs(settings, steps):
     config = resolve(merge(SETTINGS, settings))
-    loop = CompiledLoop(config, Updater(config, 2, None, False), Sizes(3, 2, 1, None), 0)
+    loop = CompiledLoop(config, Updater(config, 2, None, False), Sizes(3, 2, 1, None))
     assert loop.warm_steps == steps
 
 
