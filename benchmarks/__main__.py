@@ -10,7 +10,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plan, presets, table
+from benchmarks import plan, table, users
 from benchmarks.run import in_turn, start
 
 PACKAGES = (
@@ -89,7 +89,7 @@ def measure(asked: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]
             rows += in_turn(plan.quick(there) if asked.quick else there, asked.core, range(counts[part]))
             skipped += missing
     if "c" in parts:
-        rows += presets.measure(asked.core, seeds)
+        rows += users.measure(asked.core, seeds)
     if "e" in parts:
         rows += limit_rows(asked.core, rows)
     return rows, sorted(set(skipped))
