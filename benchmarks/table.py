@@ -36,7 +36,7 @@ WHAT = {
     "optimum, 0 is random play.",
     "d": "deeptaxi, dueling, Adam row-sparse by default, a hard copy of the target every 1,000 updates, on random "
     "tables (5 % of the outcomes end an episode); no judgement. One factor at a time differs from S = 500, A = 6, "
-    "K = 1, B = 128, H = 64. Where the kernel is small (H = 32) or the minibatch as large as S (B = 512) the step is dense.",
+    "K = 1, B = 128, H = 64. Where the kernel is small (H = 32) or the minibatch holds S (B = 512) the step is dense.",
     "e": "`benchmarks/limits.py` has the formula. The limit takes the rate of a large float32 product, the second "
     "limit that of products of the shapes used here; both take the bandwidth at the size of the state.",
 }
