@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import statistics
@@ -22,6 +23,7 @@ PACKAGES = (
     "deeptaxi", "keras", "tensorflow", "jax", "jaxlib", "torch", "stable-baselines3",
     "rejax", "flax", "gymnax", "optax", "gymnasium", "numpy",
 )  # fmt: skip
+PART_OF = {"p": "b", "u": "c"}  # rows that stand in tables of their own
 
 
 def options() -> argparse.Namespace:
@@ -36,6 +38,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder  [default: benchmarks/]")
     parser.add_argument("--loop", default="compiled", help="deeptaxi's loop  [default: compiled]")
     parser.add_argument("--note", default="", help="a sentence for the top of RESULTS.md")
+    parser.add_argument("--keep", action="store_true", help="keep what the folder has of the parts not measured now")
     parser.add_argument("--quick", action="store_true", help="parts a and e, once, short measurements")
     return parser.parse_args()
 
@@ -117,11 +120,21 @@ def measure_part(part: str, asked: argparse.Namespace, rows: list[dict[str, Any]
     return found, missing
 
 
+def kept(asked: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Return the rows and minutes of an earlier run that are not measured again."""
+    before = asked.out / "results.json"
+    if not asked.keep or not before.exists():
+        return [], {}
+    again = asked.only.split(",")
+    found = json.loads(before.read_text(encoding="utf-8"))
+    rows = [row for row in found["rows"] if PART_OF.get(row["part"], row["part"]) not in again]
+    return rows, {part: value for part, value in found["minutes"].items() if part not in again}
+
+
 def measure(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure what is asked for; yield all there is after each part."""
-    rows: list[dict[str, Any]] = []
+    rows, minutes = kept(asked)
     skipped: set[str] = set()
-    minutes: dict[str, float] = {}
     for part in "ae" if asked.quick else sorted(asked.only.split(",")):
         begin = time.perf_counter()
         found, missing = measure_part(part, asked, rows)
