@@ -11,6 +11,7 @@ from benchmarks.peers.common import Spec, read_spec, to_json
 from benchmarks.run import Job, in_turn
 from deeptaxi.learning.ticks import Tick
 
+NEEDS = {"sb3": plan.TORCH, "rejax_dqn": plan.REJAX, "jax_table": ("jax",), "jax_scan": ("jax",)}
 TABULAR = Spec(peer="tabular", learning_rate=1.0, seconds=0.2, block=1_000, every=10_000, updates=500_000)
 
 
@@ -44,12 +45,12 @@ def test_tabular_learning_reaches_the_exact_optimum():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["jax_table", "jax_scan", "rejax_dqn", "sb3"])
+@pytest.mark.parametrize("module", ["jax_table", "jax_scan", "rejax_dqn", "sb3", "keras_recipe", "deeptaxi_loop"])
 def test_a_peer_runs_where_its_packages_are_installed(module):
-    needed = {"sb3": plan.TORCH, "rejax_dqn": plan.REJAX}.get(module, ("jax",))
+    needed = NEEDS.get(module, ())
     if not all(importlib.util.find_spec(name) for name in needed):
         pytest.skip(f"{module} needs {', '.join(needed)}")
-    row = in_turn([Job(module, Spec(peer=module, seconds=0.1, block=20, capacity=4_096))], 0, [0])[0]
+    row = in_turn([Job(module, Spec(peer=module, seconds=0.1, block=2, capacity=4_096))], 0, [0])[0]
     assert row["updates_per_cpu_second"] > 0, row
 
 
