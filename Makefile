@@ -30,7 +30,7 @@ format: ## set the code in form
 figures: ## measure what the README quotes (about five minutes)
 	taskset -c 0 $(BIN)/python -m benchmarks.figures
 
-benchmarks: ## deeptaxi beside its peers (about 25 minutes; see benchmarks/README.md)
+benchmarks: ## deeptaxi beside its peers (about 20 minutes; see benchmarks/README.md)
 	$(BIN)/python -m benchmarks
 
 picture: ## draw the README's picture

@@ -5,30 +5,41 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plan, table, users
+from benchmarks import goals, plan, presets, startup, table
 from benchmarks.run import in_turn, start
 
 PACKAGES = (
     "deeptaxi", "keras", "tensorflow", "jax", "jaxlib", "torch", "stable-baselines3",
     "rejax", "flax", "gymnax", "optax", "gymnasium", "numpy",
 )  # fmt: skip
-REPEATS = 3
+PART_OF = {"p": "b", "u": "c"}  # rows that stand in tables of their own
 
 
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", default="a,b,c,d,e", help="parts, e.g. a,e  [default: a,b,c,d,e]")
-    parser.add_argument("--seeds", type=int, default=None, help="seeds of parts b and c  [default: 10; 1 if --quick]")
+    whole = {"seeds": (10, "of part b"), "repeats": (3, "of part a"), "pairs": (5, "whole processes of part b")}
+    whole |= {"preset-seeds": (2, "seeds of part c"), "unseen-seeds": (1, "tables of each family of part c")}
+    for name, (usual, words) in whole.items():
+        parser.add_argument(f"--{name}", type=int, default=usual, metavar="N", help=f"{words}  [default: {usual}]")
     parser.add_argument("--core", type=int, default=0, help="the core that everything is pinned to  [default: 0]")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder  [default: benchmarks/]")
     parser.add_argument("--loop", default="compiled", help="deeptaxi's loop  [default: compiled]")
-    parser.add_argument("--quick", action="store_true", help="short measurements, parts a, b and e")
+    parser.add_argument("--note", default="", help="a sentence for the top of RESULTS.md")
+    parser.add_argument("--keep", action="store_true", help="keep what the folder has of the parts not measured now")
+    parser.add_argument("--quick", action="store_true", help="parts a and e, once, short measurements")
     return parser.parse_args()
 
 
@@ -60,49 +71,89 @@ def versions() -> dict[str, str]:
 
 
 def limit_rows(core: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Part e: the limits, and beside them the fastest that part a measured of the same update."""
-    found = start(["benchmarks.limits"], core, 120)
+    """Part e: the limits, and beside them what part a measured of the same update."""
+    found = start(["benchmarks.limits"], core, 120)[0]
     if "failed" in found:
         return [{"part": "e", "name": "limits", "failed": found["failed"]}]
     result = []
     for name, limit in found["limits"].items():
-        same = [row for row in rows if row["part"] == "a" and name in row["name"] and "updates_per_cpu_second" in row]
-        for owner in ("deeptaxi", "plain JAX"):
-            mine = [row for row in same if row["name"].startswith(owner)]
-            best = max(mine, key=lambda row: row["updates_per_cpu_second"], default=None)
-            measured = {"measured_us": 1e6 / best["updates_per_cpu_second"], "by": best["name"]} if best else {}
-            if best or owner == "deeptaxi":
-                result.append({"part": "e", "name": name, **limit, **measured, "core": found["core"]})
+        names = dict.fromkeys(row["name"] for row in rows if row["part"] == "a" and row["name"].endswith(name))
+        for owner in names or [None]:
+            each = [row["updates_per_cpu_second"] for row in rows if row["name"] == owner and "failed" not in row]
+            measured = {"measured_us": 1e6 / statistics.median(each), "by": owner} if each else {}
+            result.append({"part": "e", "name": name, **limit, **measured, "core": found["core"]})
     return result
 
 
-def measure(asked: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
-    """Measure what is asked for; return the rows, and the peers that are not installed."""
-    parts = set("abe" if asked.quick and asked.only == "a,b,c,d,e" else asked.only.split(","))
-    seeds = asked.seeds or (1 if asked.quick else 10)
-    rows: list[dict[str, Any]] = []
-    skipped: list[str] = []
-    counts = {"a": 1 if asked.quick else REPEATS, "b": seeds, "d": 1}
-    for part, jobs in (("a", plan.rates), ("b", plan.optima), ("d", plan.sizes)):
-        if part in parts:
-            there, missing = plan.available(jobs(asked.loop))
-            rows += in_turn(plan.quick(there) if asked.quick else there, asked.core, range(counts[part]))
-            skipped += missing
-    if "c" in parts:
-        rows += users.measure(asked.core, seeds)
-    if "e" in parts:
-        rows += limit_rows(asked.core, rows)
-    return rows, sorted(set(skipped))
+def preset_rows(seeds: int, unseen: int) -> list[dict[str, Any]]:
+    """Part c: a row a preset, and a row a family of unseen tables and kind of network."""
+    rows = []
+    for part, function, names, count in (
+        ("c", presets.run, presets.known(), seeds),
+        ("u", presets.unseen, presets.FAMILIES, unseen),
+    ):
+        for name in names if count else ():
+            try:
+                found = function(count, [name])
+            except (subprocess.CalledProcessError, OSError, ValueError, KeyError) as error:
+                found = [{"name": name, "failed": str(error)[-200:]}]
+            print(f"  {part} {name}: {found[0].get('good', 'failed')} of {count}", file=sys.stderr, flush=True)
+            rows += [{"part": part, **row} for row in found]
+    return rows
+
+
+def measure_part(part: str, asked: argparse.Namespace, rows: list[dict[str, Any]]) -> tuple[list[Any], list[str]]:
+    """Measure one part; return its rows, and the peers that are not installed."""
+    if part == "c":
+        return preset_rows(asked.preset_seeds, asked.unseen_seeds), []
+    if part == "e":
+        return limit_rows(asked.core, rows), []
+    jobs, count = {
+        "a": (plan.rates, 1 if asked.quick else asked.repeats),
+        "b": (plan.optima, 1 if asked.quick else asked.seeds),
+        "d": (plan.sizes, 1),
+    }[part]
+    there, missing = plan.available(jobs(asked.loop))
+    found = in_turn(plan.quick(there) if asked.quick else there, asked.core, range(count))
+    if part == "b" and not asked.quick:
+        found += startup.measure(asked.core, asked.pairs)
+    return found, missing
+
+
+def kept(asked: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Return the rows and minutes of an earlier run that are not measured again."""
+    before = asked.out / "results.json"
+    if not asked.keep or not before.exists():
+        return [], {}
+    again = asked.only.split(",")
+    found = json.loads(before.read_text(encoding="utf-8"))
+    rows = [row for row in found["rows"] if PART_OF.get(row["part"], row["part"]) not in again]
+    return rows, {part: value for part, value in found["minutes"].items() if part not in again}
+
+
+def measure(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Measure what is asked for; yield all there is after each part."""
+    rows, minutes = kept(asked)
+    skipped: set[str] = set()
+    for part in "ae" if asked.quick else sorted(asked.only.split(",")):
+        begin = time.perf_counter()
+        found, missing = measure_part(part, asked, rows)
+        rows += found
+        skipped |= set(missing)
+        minutes[part] = (time.perf_counter() - begin) / 60
+        yield {"minutes": minutes, "skipped": sorted(skipped), "goals": goals.ratios(rows), "rows": rows}
 
 
 def main() -> None:
     """Measure everything and write it down."""
     asked = options()
-    rows, skipped = measure(asked)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {asked.core})  # what this process starts inherits it
     date = datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d")
-    result = {"date": date, "machine": machine(asked.core), "packages": versions(), "skipped": skipped, "rows": rows}
-    table.write(result, asked.out)
-    print(table.document(result))
+    about = {"date": date, "machine": machine(asked.core), "packages": versions(), "note": asked.note}
+    for found in measure(asked):
+        table.write({**about, **found}, asked.out)  # after each part: one that is stopped leaves what it has
+    print((asked.out / "RESULTS.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -141,4 +141,4 @@ def limits(batch: int = 128, hidden: int = 64, environments: int = 16) -> dict[s
 
 
 if __name__ == "__main__":
-    print(json.dumps(limits()))
+    print(json.dumps(limits()))  # on one line

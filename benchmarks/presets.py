@@ -93,10 +93,14 @@ def summary(name: str, rows: list[Row]) -> Row:
     }
 
 
+def known() -> list[str]:
+    """Return the presets of problems that have a table."""
+    return [preset.name for preset in listed() if preset.name.split(".")[0] not in WITHOUT_TABLE]
+
+
 def run(seeds: int, names: Iterable[str] | None = None) -> list[Row]:
     """Train the presets `names`, or all that have a table, over `seeds` seeds; return a row a preset."""
-    known = [preset.name for preset in listed() if preset.name.split(".")[0] not in WITHOUT_TABLE]
-    return [summary(name, apart("preset", name, "-", str(seeds))) for name in names or known]
+    return [summary(name, apart("preset", name, "-", str(seeds))) for name in names or known()]
 
 
 def unseen(seeds: int, names: Iterable[str] | None = None) -> list[Row]:

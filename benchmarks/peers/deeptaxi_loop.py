@@ -1,7 +1,11 @@
-"""deeptaxi itself, by its public records, on the backend that ``KERAS_BACKEND`` names.
+"""deeptaxi itself, on the backend that ``KERAS_BACKEND`` names: one line of JSON for each specification it is given.
 
 ``extra["loop"]`` is the loop; ``extra["settings"]`` are further nested settings of the configuration, such as another
 environment. With ``extra["preset"]`` the packaged preset decides on everything that is not in `settings`.
+
+The compiled loop runs in pieces of a quarter of a second and reports what a piece did when it is over, so several
+reports come at once. The clock is read only at the tick that ends a piece, the *settled* one: all updates up to its
+number are made then, and none after it.
 """
 
 from __future__ import annotations
@@ -10,16 +14,20 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.peers import common
 from deeptaxi import backend
-from deeptaxi.config import merge, resolve
-from deeptaxi.mdp.environment import open_environment
-from deeptaxi.records import Judgement, Progress, Started
+from deeptaxi.config import TrainConfig, merge, resolve
+from deeptaxi.mdp.environment import Environment, open_environment
+from deeptaxi.records import Judgement, Started
 
-ENDLESS = 10**9
+ENDLESS = 10**8  # updates
+WARM = 0.7  # seconds before a rate is measured: pieces have found their length by then
 
 
 def settings(spec: common.Spec) -> dict[str, Any]:
@@ -44,66 +52,81 @@ def settings(spec: common.Spec) -> dict[str, Any]:
     kind = {"environment": shared["environment"], "network": shared["network"]}
     if spec.network == "dueling" and spec.extra.get("preset"):
         kind = {"environment": shared["environment"]}
-    return merge(kind if spec.extra.get("preset") else shared, spec.extra.get("settings", {}))
+    values = merge(kind if spec.extra.get("preset") else shared, spec.extra.get("settings", {}))
+    return {**values, "seed": spec.seed, "loop": spec.extra.get("loop", "compiled")}
 
 
-def records(spec: common.Spec, **more: Any) -> Iterator[Any]:
-    """Train and yield the records."""
-    values = {**settings(spec), "seed": spec.seed, "loop": spec.extra.get("loop", "compiled")}
-    values = merge(values, more)
+@contextmanager
+def opened(values: dict[str, Any], sizes: Any = None) -> Iterator[tuple[TrainConfig, Environment]]:
+    """Resolve the settings and open their environment, or a random table of these sizes."""
     with tempfile.TemporaryDirectory() as folder:
-        if sizes := spec.extra.get("random_table"):
+        if sizes:
             from benchmarks.peers.random_table import write
 
-            values["environment"] = {"id": str(write(Path(folder) / "table.npz", *sizes))}
+            values = {**values, "environment": {"id": str(write(Path(folder) / "table.npz", *sizes))}}
         config = resolve(values)
         environment = open_environment(config.environment)
-        from deeptaxi.learning.training import train
-
-        yield from train(config, environment)
+    yield config, environment
 
 
 def rate(spec: common.Spec) -> dict[str, Any]:
-    """Return the rate between progress records, once two of them are past."""
-    never = {"every": ENDLESS, "early_stop": False}
-    progress = (
-        record for record in records(spec, updates=500 * spec.block, judgement=never) if isinstance(record, Progress)
-    )
-    cold = common.Clock()
-    next(progress)
-    warm_up, first = cold.cpu, next(progress)
-    clock, last = common.Clock(), first
-    while clock.wall < spec.seconds:
-        last = next(progress)
-    steps = (last.environment_steps - first.environment_steps) / (last.update - first.update)
-    return common.rate_result(last.update - first.update, clock, steps, warm_up)
+    """Return the rate between two settled ticks."""
+    from deeptaxi.learning.mask import MaskBook
+    from deeptaxi.learning.training import build_loop
+
+    never = {"updates": ENDLESS, "judgement": {"every": ENDLESS, "early_stop": False}}
+    clock = common.Clock()
+    with opened(merge(settings(spec), never), spec.extra.get("random_table")) as (config, environment):
+        opening = clock.cpu
+        masks = MaskBook(environment, active=False)
+        learner, ticks = build_loop(config, environment, masks, spec.seed, np.random.SeedSequence(spec.seed))
+        learner.warm_up()
+        warm_up = clock.cpu - opening
+        found = steady(ticks, spec)
+        ticks.close()
+    return {**found, "opening_seconds": opening, "warm_up_seconds": warm_up}
+
+
+def steady(ticks: Iterator[Any], spec: common.Spec) -> dict[str, Any]:
+    """Count updates from one settled tick to another."""
+    settled = (tick for tick in ticks if tick.settled)
+    clock = common.Clock()
+    first = next(tick for tick in settled if clock.wall >= WARM)
+    clock = common.Clock()
+    last = next(tick for tick in settled if clock.wall >= spec.seconds)
+    updates = last.update - first.update
+    return common.rate_result(updates, clock, (last.environment_steps - first.environment_steps) / updates, 0.0)
 
 
 def optimum(spec: common.Spec) -> dict[str, Any]:
-    """Train until a judgement finds the policy optimal."""
-    clock, last, update = common.Clock(), 0, 0
-    preset = spec.extra.get("preset")
-    more: dict[str, Any] = {"judgement": {"every": spec.every, "early_stop": False}}
-    for record in records(spec, **({} if preset else {"updates": spec.updates}), **more):
-        if isinstance(record, Started):
-            continue
-        if isinstance(record, Judgement):
-            last, update = record.optimal_start_states, record.update
-            if record.optimal_start_states == record.start_states:
-                break
-        if clock.cpu > spec.cap:
-            break
-    return common.optimum_result(last, update, clock)
+    """Train as the command line does, until three judgements in a row find the policy optimal."""
+    from deeptaxi.learning.training import train
+
+    clock, seconds, first = common.Clock(), 0.0, None
+    with opened(settings(spec)) as (config, environment):
+        for record in train(config, environment):
+            if isinstance(record, Started):
+                prepared, clock = clock.cpu, common.Clock()
+            if isinstance(record, Judgement):
+                seconds, last = clock.cpu, record
+                if first is None and record.optimal:
+                    first = (seconds, record.update)
+    found = common.optimum_result(last.optimal_start_states, last.update, clock)
+    at_first = {"first_optimal_seconds": first[0], "first_optimal_update": first[1]} if first else {}
+    return {**found, "train_seconds": seconds, "cpu_seconds": prepared + seconds, **at_first}
 
 
 def main() -> None:
-    """Measure and print one line of JSON."""
-    backend.start()  # an import: not part of what is measured
+    """Measure and print."""
+    backend.start()  # imports: not part of what is measured
     import deeptaxi.learning.training  # noqa: F401
 
-    spec = common.read_spec(sys.argv[1])
-    found = optimum(spec) if spec.task == "optimum" else rate(spec)
-    print(json.dumps({"peer": spec.peer, "seed": spec.seed, **found}))
+    for spec in map(common.read_spec, sys.argv[1:]):
+        try:
+            found = optimum(spec) if spec.task == "optimum" else rate(spec)
+        except Exception as error:  # the next one may do
+            found = {"failed": f"{type(error).__name__}: {error}"[:200]}
+        print(json.dumps({"peer": spec.peer, "seed": spec.seed, **found}), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import numpy as np
 
 from benchmarks.peers import common
 from deeptaxi import backend
-from deeptaxi.learning.replay import Replay, Transitions
 
 
 def build(states: int, actions: int, hidden: int, learning_rate: float) -> Any:
@@ -39,11 +38,12 @@ class Recipe:
         self.online, self.target = (build(world.states, world.actions, spec.hidden, spec.learning_rate) for _ in "ot")
         self.target.set_weights(self.online.get_weights())
         self._eye = np.eye(world.states, dtype=np.float32)
-        self._replay = Replay(spec.capacity)
+        self._memory = np.zeros((spec.capacity // spec.environments * spec.environments, 5), np.float32)
+        self._stored = 0
         self._vector = world.make_vector(spec.environments)
         self._states = self._vector.reset(seed=spec.seed)[0].copy()
         self._done = 0
-        while len(self._replay) < spec.start:
+        while self._stored < spec.start:
             self._play(1.0)
 
     def advance(self, updates: int) -> None:
@@ -68,16 +68,22 @@ class Recipe:
         if greedy.any():
             actions = np.where(greedy, self._predict(self.online, self._states).argmax(1), actions)
         reached, reward, terminated, truncated, _ = self._vector.step(actions)
-        self._replay.add(Transitions(self._states, actions, reward, reached.copy(), terminated.copy()))
+        place = self._stored % len(self._memory)
+        step = np.stack([self._states, actions, reward, reached, terminated], axis=1)
+        self._memory[place : place + count] = step
+        self._stored += count
         over = terminated | truncated
         self._states = (self._vector.reset(options={"reset_mask": over})[0] if over.any() else reached).copy()
 
     def _learn(self) -> None:
-        batch, spec = self._replay.sample(self.spec.batch, self._rng), self.spec
-        best = self._predict(self.target, batch.next_states).max(1)
-        targets = self._predict(self.online, batch.states)
-        targets[np.arange(spec.batch), batch.actions] = batch.rewards + spec.discount * ~batch.terminated * best
-        x = self._eye[batch.states]
+        spec = self.spec
+        drawn = self._rng.integers(0, min(self._stored, len(self._memory)), spec.batch)
+        states, actions, rewards, reached, terminated = self._memory[drawn].T
+        states, actions, reached = (part.astype(np.int64) for part in (states, actions, reached))
+        targets = self._predict(self.online, states)
+        best = self._predict(self.target, reached).max(1)
+        targets[np.arange(spec.batch), actions] = rewards + spec.discount * (1 - terminated) * best
+        x = self._eye[states]
         self.online.optimizer.learning_rate = float(spec.rate(self._done))
         if self._by_hand:
             self.online.train_on_batch(x, targets)
