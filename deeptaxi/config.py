@@ -22,6 +22,7 @@ from deeptaxi.catalogue import Preset, fitting, plain
 from deeptaxi.errors import UsageError
 from deeptaxi.settings import (
     BELOW_ONE,
+    COUNT,
     FRACTION,
     NOT_NEGATIVE,
     POSITIVE,
@@ -145,8 +146,8 @@ class ExplorationConfig(Checked):
 class ReplayConfig(Checked):
     """The memory of transitions that minibatches are drawn from."""
 
-    capacity: int = setting(500_000, "transitions kept", POSITIVE, "--replay-capacity")
-    batch_size: int = setting(256, "transitions in a minibatch, B", POSITIVE, "--batch-size")
+    capacity: int = setting(500_000, "transitions kept", COUNT, "--replay-capacity")
+    batch_size: int = setting(256, "transitions in a minibatch, B", COUNT, "--batch-size")
     start: int = setting(1_000, "transitions gathered before the first update", NOT_NEGATIVE, "--replay-start")
     prioritised: bool = setting(
         False, "draw transitions with a large td_error more often", None, "--prioritised/--uniform"
@@ -172,21 +173,21 @@ class TargetConfig(Checked):
         None,
         "--double/--no-double",
     )
-    n_step: int = setting(1, "rewards summed before the bootstrap", POSITIVE, "--n-step")
+    n_step: int = setting(1, "rewards summed before the bootstrap", COUNT, "--n-step")
     reward_scale: float = setting(
         1.0, "rewards are divided by it while learning; the saved Q values are in full", POSITIVE, "--reward-scale"
     )
 
     polyak: float = setting(0.01, "share by which the target network moves; 1 is a hard copy", RATE, "--polyak")
-    period: int = setting(1, "updates between two moves of the target network", POSITIVE, "--target-period")
+    period: int = setting(1, "updates between two moves of the target network", COUNT, "--target-period")
 
 
 @dataclass(frozen=True)
 class InteractionConfig(Checked):
     """How many environment steps go with an update: ``environments × steps_per_update``."""
 
-    environments: int = setting(32, "copies of the environment, stepped together", POSITIVE, "--environments")
-    steps_per_update: int = setting(1, "steps of every copy per update", POSITIVE, "--steps-per-update")
+    environments: int = setting(32, "copies of the environment, stepped together", COUNT, "--environments")
+    steps_per_update: int = setting(1, "steps of every copy per update", COUNT, "--steps-per-update")
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class TrainConfig(Checked):
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     seed: int = setting(0, "the seed that rules all randomness", NOT_NEGATIVE, "--seed")
     loop: str = setting("gymnasium", "how environment, replay and updates are driven", one_of(LOOPS), "--loop")
-    updates: int = setting(20_000, "optimiser steps in all", POSITIVE, "--updates")
+    updates: int = setting(20_000, "optimiser steps in all", COUNT, "--updates")
     discount: float = setting(0.99, "discount of the td_target", FRACTION, "--discount")
     network: NetworkConfig = field(default_factory=NetworkConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

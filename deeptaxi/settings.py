@@ -26,6 +26,7 @@ class Check:
 
 
 POSITIVE = Check("above 0", lambda x: x > 0)
+COUNT = Check("from 1 to 1,000,000,000", lambda x: 1 <= x <= 10**9)  # compiled programs count in 32 bits
 NOT_NEGATIVE = Check("0 or more", lambda x: x >= 0)
 FRACTION = Check("between 0 and 1", lambda x: 0 <= x <= 1)
 RATE = Check("above 0 and at most 1", lambda x: 0 < x <= 1)

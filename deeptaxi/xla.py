@@ -88,7 +88,7 @@ def zero_after(array: Any) -> Any:
     """
     from keras import ops
 
-    return ops.cast(ops.minimum(ops.abs(array), 0.0), "int32")
+    return ops.cast(ops.abs(array) < -1.0, "int32")  # of NaN too
 
 
 def loop(first: Any, last: Any, body: Callable[[Any, Any], Any], state: Any) -> Any:

@@ -138,7 +138,7 @@ def test_the_network_has_a_kind(network, kind):
         ({"updates": True}, "'updates' = True: expected a whole number"),
         ({"updates": 1.0}, "'updates' = 1.0: expected a whole number"),
         ({"updates": None}, "'updates' = None: expected a whole number"),
-        ({"updates": 0}, "updates = 0: expected a value above 0"),
+        ({"updates": 0}, "updates = 0: expected a value from 1 to 1,000,000,000"),
         ({"seed": -1}, "seed = -1: expected a value 0 or more"),
         ({"discount": "0.9"}, "'discount' = '0.9': expected a number"),
         ({"discount": True}, "'discount' = True: expected a number"),

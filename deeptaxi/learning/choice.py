@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from deeptaxi.config import TrainConfig
+from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment, known_mask
 
 COMPILING = ("tensorflow", "jax")
@@ -15,6 +16,7 @@ OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # that the compiled loop has, 
 }
 LARGEST_INDEX = 2**31 - 1
 LARGEST_BYTES = 8 * 2**30
+LOOP_BYTES = 8 * 2**30
 BYTES = 25  # of a table's entry: five arrays of 4 bytes, one of 1, and what the largest of them takes in being made
 
 
@@ -28,12 +30,42 @@ def not_compiled(config: TrainConfig, environment: Environment) -> str | None:
     known = OPTIMIZER_OPTIONS.get(config.optimizer.name)
     if known is None:
         return f"it has the optimizers {' and '.join(OPTIMIZER_OPTIONS)}, not {config.optimizer.name}"
-    unknown = sorted(config.optimizer.options.keys() - known.keys())
-    if unknown:
-        return f"its {config.optimizer.name} has no option {unknown[0]}"
+    for option, value in config.optimizer.options.items():
+        if option not in known:
+            return f"its {config.optimizer.name} has no option {option}"
+        check_option(option, value)
     if config.exploration.action_mask and known_mask(environment) is None:
         return "it needs the action mask of all states in advance, and this environment shows it on the way"
-    return too_large(*environment.table.probability.shape)
+    return too_large(*environment.table.probability.shape) or too_many(config, environment.actions)
+
+
+def check_option(name: str, value: Any) -> None:
+    """Refuse an option of the optimiser that cannot be meant.
+
+    Raises:
+        UsageError: it is of another kind, or out of its range.
+    """
+    if name == "nesterov":
+        sound, expected = isinstance(value, bool), "true or false"
+    else:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        sound = number and (value > 0 if name == "epsilon" else 0 <= value < 1)
+        expected = "a number above 0" if name == "epsilon" else "a number from 0 to below 1"
+    if not sound:
+        raise UsageError(f"[optimizer.options] {name} = {value!r}: expected {expected}")
+
+
+def too_many(config: TrainConfig, actions: int) -> str | None:
+    """Return that replay memory, copies or minibatch are too large to be held; None where they are not."""
+    numbers = config.interaction.steps_per_update * config.interaction.environments * (actions + 7)
+    size = 4 * (3 * config.replay.capacity + 4 * (numbers + config.replay.batch_size * actions))
+    if size <= LOOP_BYTES and numbers < LARGEST_INDEX:
+        return None
+    return (
+        f"a replay memory of {config.replay.capacity:,}, {config.interaction.environments:,} environments and "
+        f"minibatches of {config.replay.batch_size:,} take {size / 2**30:,.1f} GiB, more than "
+        f"{LOOP_BYTES / 2**30:,.0f} GiB"
+    )
 
 
 def too_large(states: int, actions: int, outcomes: int) -> str | None:

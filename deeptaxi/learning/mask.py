@@ -34,7 +34,8 @@ class MaskBook:
         self._known = known_mask(environment) if active else None
         self._name = environment.config.id
         if active and self._known is None and not shows_mask(environment):
-            raise UsageError(f"--action-mask: {self._name} gives no info['action_mask']")
+            missing = "has no array 'action_mask'" if self._name.endswith(".npz") else "gives no info['action_mask']"
+            raise UsageError(f"--action-mask: {self._name} {missing}")
         shape = (environment.states, environment.actions)
         self._allowed = np.ones(shape, np.bool_) if self._known is None else self._known
         self._seen = np.full(environment.states, self._known is not None)

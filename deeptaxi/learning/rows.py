@@ -9,7 +9,8 @@ since update l has had the same online value w all the time, so after n updates,
 
     t(n) = w + (1 − τ)ᶜ (t(l) − w),
 
-exactly what c moves one by one would have made of it. With τ = 1, the hard copy, it is w as soon as there was a move.
+what c moves one by one would have made of it, up to rounding. With τ = 1, the hard copy, it is w as soon as there was
+a move.
 
 **Slots** shrink in the same way: see `optimizers`.
 

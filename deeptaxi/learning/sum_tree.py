@@ -42,12 +42,10 @@ def assign(tree: list[Any], index: Any, values: Any) -> list[Any]:
 
     Args:
         tree: the levels, the leaves first.
-        index: int32 `[B]`. An entry that comes twice gets the larger of its values: an order of writing that is the
-            same everywhere does not exist.
+        index: int32 `[B]`. An entry that comes twice must come with the same value, as the td_error of an entry that
+            was drawn twice does: of different values one would stay, and which one is left to the device.
         values: float32 `[B]`, 0 or more.
     """
-    same = ops.equal(ops.expand_dims(index, 1), ops.expand_dims(index, 0))
-    values = ops.max(ops.where(same, ops.expand_dims(values, 0), 0.0), axis=1)
     new = [ops.scatter_update(tree[0], ops.expand_dims(index, 1), values)]
     for level in tree[1:]:
         index = ops.floor_divide(index, FAN_OUT)

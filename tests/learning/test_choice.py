@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from deeptaxi.config import merge, resolve
+from deeptaxi.errors import UsageError
 from deeptaxi.learning.choice import LARGEST_INDEX, OPTIMIZER_OPTIONS, not_compiled, too_large
 from tests.learning.helpers import opened_problem
 from tests.problems import chain, opened
@@ -104,3 +106,24 @@ def test_the_table_comes_first_and_no_reason_hides_another(problem, monkeypatch)
     assert "for a reason" in not_compiled(config, without)
     assert "torch" in not_compiled(config, environment)
     assert resolve(merge({"optimizer": {"name": "rmsprop"}}, {})).optimizer.name == "rmsprop"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"beta_1": -0.5}, "beta_1 = -0.5: expected a number from 0 to below 1"),
+        ({"beta_2": "x"}, "beta_2 = 'x': expected a number from 0 to below 1"),
+        ({"epsilon": 0}, "epsilon = 0: expected a number above 0"),
+        ({"beta_1": True}, "beta_1 = True: expected a number from 0 to below 1"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_a_usage_error(options, told, problem):
+    with pytest.raises(UsageError, match=re.escape(told)):
+        not_compiled(*problem(optimizer={"name": "adam", "learning_rate": 0.1, "options": options}))
+
+
+def test_more_copies_than_memory_can_hold_are_told_before_anything_is_made(problem):
+    reason = not_compiled(*problem(interaction={"environments": 10**9}, replay={"capacity": 10**9}))
+    assert "1,000,000,000 environments" in reason
+    assert "more than 8 GiB" in reason
+    assert not_compiled(*problem(interaction={"environments": 10_000}, replay={"capacity": 10_000})) is None

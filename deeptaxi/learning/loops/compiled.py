@@ -29,7 +29,8 @@ from deeptaxi.learning.ticks import report_every
 from deeptaxi.learning.weights import Learnt, Updater
 from deeptaxi.learning.world import Sizes, World, any_state, outcome, start_state
 
-BLOCK = 100
+BLOCK = 100  # updates; fewer where they take more random numbers than NUMBERS
+NUMBERS = 2**20
 REPORTS = 64  # that the program can hold before the host must look
 WARM = 2**30  # numbers of the blocks before the first update start here
 AT_START, ANYWHERE = -1, -2  # times of a copy that begins an episode with its next step
@@ -93,6 +94,7 @@ class CompiledLoop:
         self.capacity = config.replay.capacity // self.copies * self.copies
         self.waiting = (config.target.n_step - 1) * self.copies
         self.report = report_every(config)
+        self.block = min(BLOCK, max(1, NUMBERS // (self.steps * self.width + config.replay.batch_size)))
 
     @property
     def warm_steps(self) -> int:
@@ -125,9 +127,9 @@ class CompiledLoop:
         """Run updates `first` … `last` − 1."""
 
         def block(b: Any, state: State) -> State:
-            start = b * BLOCK
-            bits = xla.random_bits(world.seed, b, (BLOCK, self.steps * self.width + self.config.replay.batch_size))
-            progress = ops.cast(start + ops.arange(BLOCK, dtype="int32"), "float32") / self.config.updates
+            start = b * self.block
+            bits = xla.random_bits(world.seed, b, (self.block, self.steps * self.width + self.config.replay.batch_size))
+            progress = ops.cast(start + ops.arange(self.block, dtype="int32"), "float32") / self.config.updates
             chances = exploration(self.config, progress)
             rates = learning_rate(self.config, self.sizes.actions, progress)
             exponents = importance_exponent(self.config, progress)
@@ -136,9 +138,9 @@ class CompiledLoop:
                 of_update = [xla.at(values, i) for values in (bits, chances, rates, exponents)]
                 return self.update(state, world, start + i, *of_update)
 
-            return xla.loop(ops.maximum(first - start, 0), ops.minimum(last - start, BLOCK), update, state)
+            return xla.loop(ops.maximum(first - start, 0), ops.minimum(last - start, self.block), update, state)
 
-        return xla.loop(first // BLOCK, (last + BLOCK - 1) // BLOCK, block, state)
+        return xla.loop(first // self.block, (last + self.block - 1) // self.block, block, state)
 
     def update(
         self, state: State, world: World, number: Any, bits: Any, chance: Any, rate: Any, exponent: Any
