@@ -97,7 +97,7 @@ def optima(loop: str) -> list[Job]:
     torch = replace(best, peer="sb3", every=500, cap=60.0, extra=TUNED)
     python = replace(best, peer="tabular", every=5_000, updates=2_000_000, learning_rate=1.0)
     words = "the preset; stops at the third optimal judgement in a row"
-    both = [deeptaxi(name, "b", spec, loop, "b", preset=True) for name, spec in (("dueling", best), ("Q table", table))]
+    both = [deeptaxi(name, "b", spec, loop, preset=True) for name, spec in (("dueling", best), ("Q table", table))]
     return [
         *(replace(job, settings=words) for backend in zip(*both, strict=True) for job in backend),
         Job("plain JAX scan, dueling, dense Adam", replace(best, peer="jax_scan"), "b", ("jax",)),
