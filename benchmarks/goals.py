@@ -40,8 +40,8 @@ def goals() -> list[Goal]:
         dense, sparse = (f"deeptaxi {backend} dueling, {kind} Adam" for kind in ("dense", "row-sparse"))
         found += [
             rate(sparse, "SB3 DQN [64]", over_sb3),
-            rate(sparse, "rejax DQN, dueling", 10),
-            rate(sparse, "rejax DQN, dueling, memory 1,008", 10),
+            rate(sparse, "rejax DQN, memory 500,000", 10),
+            rate(sparse, "rejax DQN, memory 1,008", 10),
             rate(dense, "plain JAX scan, dueling, dense Adam", over_scan),
             rate(sparse, dense, 1.3),
             rate(f"deeptaxi {backend} Q table, SGD", "SB3 DQN linear", 250),
@@ -97,6 +97,7 @@ def cells(row: Row) -> list[str]:
         return f"{value:,.0f}" if value >= 20 else f"{value:.2f}"
 
     name = row["name"].replace(" / ", " over ")
+    goal = written(row["goal"]) if row["fraction"] else format(row["goal"], "g")
     sign = "≥" if row["at_least"] else "≤"
     spread = f"{written(row['least'])} to {written(row['most'])}"
-    return [name, written(row["ratio"]), spread, f"{sign} {written(row['goal'])}", "yes" if row["met"] else "**no**"]
+    return [name, written(row["ratio"]), spread, f"{sign} {goal}", "yes" if row["met"] else "**no**"]

@@ -66,8 +66,8 @@ def libraries() -> list[Job]:
     copies = "its memory is copied at every step; of 1,008, 5,008 and more the smallest is the fastest"
     linear = "net_arch=[]: one linear layer with bias, Adam; 4 steps an update"
     return [
-        peer("rejax DQN, dueling", rejax, "rejax_dqn", REJAX, "hidden (64,), Double DQN off"),
-        peer("rejax DQN, dueling, memory 1,008", replace(rejax, capacity=1_008), "rejax_dqn", REJAX, copies),
+        peer("rejax DQN, memory 500,000", rejax, "rejax_dqn", REJAX, "hidden (64,), Double DQN off"),
+        peer("rejax DQN, memory 1,008", replace(rejax, capacity=1_008), "rejax_dqn", REJAX, copies),
         peer("SB3 DQN [64]", torch, "sb3", TORCH, "4 steps an update, no dueling head", **TUNED),
         peer("SB3 DQN linear", replace(torch, network="q-table"), "sb3", TORCH, linear, **TUNED),
     ]
@@ -97,7 +97,7 @@ def optima(loop: str) -> list[Job]:
     torch = replace(best, peer="sb3", every=500, cap=60.0, extra=TUNED)
     python = replace(best, peer="tabular", every=5_000, updates=2_000_000, learning_rate=1.0)
     words = "the preset; stops at the third optimal judgement in a row"
-    both = [deeptaxi(name, "b", spec, loop, "b", preset=True) for name, spec in (("dueling", best), ("Q table", table))]
+    both = [deeptaxi(name, "b", spec, loop, preset=True) for name, spec in (("dueling", best), ("Q table", table))]
     return [
         *(replace(job, settings=words) for backend in zip(*both, strict=True) for job in backend),
         Job("plain JAX scan, dueling, dense Adam", replace(best, peer="jax_scan"), "b", ("jax",)),

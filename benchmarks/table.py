@@ -182,9 +182,9 @@ WRITERS: dict[str, Callable[[Sequence[Row]], str]] = {
 }  # fmt: skip
 HOW_MEASURED = (
     "Each measurement is a fresh process pinned to one core, the peers take turns, and figures are the median (and the "
-    "range) over repeats or seeds. deeptaxi's trainings of one seed in part b, and its sizes in part d, share a "
-    "process. Seconds are CPU seconds of the process unless the table says otherwise: on one core they are what the "
-    "work costs, and what else runs on the machine does not count. The measurements had between {least:.0%} and "
+    "range) over repeats or seeds; only deeptaxi's sizes in part d share a process. Seconds are CPU seconds of the "
+    "process unless the table says otherwise: on one core they are what the work costs, and what else runs on the "
+    "machine does not count. The measurements had between {least:.0%} and "
     "{most:.0%} of the core; well below 100 % the caches were shared too, and the figures are pessimistic."
 )
 
