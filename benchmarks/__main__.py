@@ -76,11 +76,13 @@ def limit_rows(core: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if "failed" in found:
         return [{"part": "e", "name": "limits", "failed": found["failed"]}]
     result = []
+    rates: dict[str, list[float]] = {}
+    for row in rows:
+        if row["part"] == "a" and "updates_per_cpu_second" in row:
+            rates.setdefault(row["name"], []).append(row["updates_per_cpu_second"])
     for name, limit in found["limits"].items():
-        names = dict.fromkeys(row["name"] for row in rows if row["part"] == "a" and row["name"].endswith(name))
-        for owner in names or [None]:
-            each = [row["updates_per_cpu_second"] for row in rows if row["name"] == owner and "failed" not in row]
-            measured = {"measured_us": 1e6 / statistics.median(each), "by": owner} if each else {}
+        for owner in [each for each in rates if each.endswith(name)] or [None]:
+            measured = {"measured_us": 1e6 / statistics.median(rates[owner]), "by": owner} if owner else {}
             result.append({"part": "e", "name": name, **limit, **measured, "core": found["core"]})
     return result
 

@@ -99,5 +99,5 @@ def cells(row: Row) -> list[str]:
     name = row["name"].replace(" / ", " over ")
     goal = written(row["goal"]) if row["fraction"] else format(row["goal"], "g")
     sign = "≥" if row["at_least"] else "≤"
-    spread = f"{written(row['least'])} to {written(row['most'])}"
+    spread = f"{written(row['least'])} to {written(row['most'])}" if row["most"] > row["least"] else ""
     return [name, written(row["ratio"]), spread, f"{sign} {goal}", "yes" if row["met"] else "**no**"]

@@ -53,9 +53,9 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """Return ``median (least to greatest)``; a dash where there is nothing."""
-    if not values:
-        return "–"
+    """Return ``median (least to greatest)``; the one value alone, a dash where there is nothing."""
+    if len(values) < 2:
+        return format(values[0], form) if values else "–"
     low, middle, high = (format(value, form) for value in (min(values), statistics.median(values), max(values)))
     return f"{middle} ({low} to {high})"
 
@@ -161,7 +161,7 @@ def size_cells(group: Sequence[Row], rows: Sequence[Row]) -> list[str]:
 def limits(rows: Sequence[Row]) -> str:
     """Part e."""
     head = ["update", "operations", "bytes", "arithmetic, µs", "memory, µs", "limit, µs", "limit at these shapes, µs"]
-    head += ["by", "measured, µs", "measured / limit", "goal ≤ 2.5"]
+    head += ["by", "measured, µs", "over the limit, goal ≤ 2.5", "over that of these shapes"]
     found = []
     for row in rows:
         if "failed" in row:
@@ -171,8 +171,12 @@ def limits(rows: Sequence[Row]) -> str:
         numbers += [f"{row[key]:.1f}" for key in ("arithmetic_us", "memory_us", "limit_us", "limit_of_shapes_us")]
         last = ["", "–", "–", "–"]
         if micros := row.get("measured_us"):
-            far = micros / row["limit_us"]
-            last = [row["by"], f"{micros:.1f}", f"{far:.1f}", "yes" if far <= GOAL else "**no**"]
+            far = [micros / row[key] for key in ("limit_us", "limit_of_shapes_us")]
+            last = [
+                row["by"],
+                f"{micros:.1f}",
+                *(f"{times:.1f} {'yes' if times <= GOAL else '**no**'}" for times in far),
+            ]
         found.append([row["name"], *numbers, *last])
     return markdown(head, found)
 
@@ -213,7 +217,7 @@ def document(result: dict[str, Any]) -> str:
         if rows:
             parts.append(f"{title}\n\n{WHAT[part]}\n\n{WRITERS[part](rows)}")
     if result.get("minutes"):
-        taken = ", ".join(f"{part} {minutes:.1f}" for part, minutes in result["minutes"].items())
+        taken = ", ".join(f"{part} {minutes:.1f}" for part, minutes in sorted(result["minutes"].items()))
         parts.append(f"Minutes that the parts took: {taken}.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
