@@ -56,8 +56,9 @@ class CompiledLearner:
         sparse = config.optimizer.row_sparse and factors is None and pays
         self._updater = Updater(config, table.actions, factors, sparse)
         self._loop = CompiledLoop(config, self._updater, sizes)
-        starts = reachable(table, masks.allowed)
-        world = build_world(table, config.target.reward_scale, masks.allowed, starts, seed)
+        # Which states can be reached takes seconds to find out where there are a million.
+        anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
+        world = build_world(table, config.target.reward_scale, masks.allowed, anywhere, seed)
         learnt = self._updater.initial(weights)
         self._program = Program({"warm": self._loop.warm, "run": self._loop.run}, self._loop.initial(learnt))
         self._world = self._program.arguments(world)

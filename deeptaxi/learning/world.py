@@ -81,7 +81,7 @@ def build_world(
     table: TransitionTable,
     reward_scale: float,
     allowed: NDArray[np.bool_] | None,
-    reachable: NDArray[np.bool_],
+    anywhere: NDArray[np.bool_],
     seed: int,
 ) -> World:
     """Lay the table out.
@@ -90,7 +90,7 @@ def build_world(
         table: the problem.
         reward_scale: rewards are divided by it.
         allowed: bool `[S, A]`, or None.
-        reachable: bool `[S]`, the states of exploring starts.
+        anywhere: bool `[S]`, the states of exploring starts.
         seed: of all random numbers, below 2³¹.
     """
     states, actions, outcomes = table.probability.shape
@@ -113,7 +113,7 @@ def build_world(
         starts,
         start_share,
         start_alias,
-        np.flatnonzero(reachable).astype(np.int32),
+        np.flatnonzero(anywhere).astype(np.int32),
         allowed,
         np.int32(seed),
     )
