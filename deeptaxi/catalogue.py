@@ -65,6 +65,11 @@ class Preset:
         return "q-table" if self.name.endswith(Q_TABLE) else "dueling"
 
     @property
+    def encoding(self) -> str:
+        """How its network sees a state."""
+        return str(self.settings.get("network", {}).get("encoding", "joint"))
+
+    @property
     def environment(self) -> dict[str, Any]:
         """The settings of the environment that it names."""
         if not self.problems:
@@ -107,11 +112,15 @@ def plain(kind: str) -> Preset:
     return presets().get(PLAIN + (Q_TABLE if kind == "q-table" else ""), Preset(PLAIN))
 
 
-def fitting(environment_id: str, kwargs: Mapping[str, Any], kind: str) -> Preset | None:
-    """Return the preset that was tuned for an environment and a kind of network; None where none was."""
+def fitting(environment_id: str, kwargs: Mapping[str, Any], kind: str, encoding: str = "joint") -> Preset | None:
+    """Return the preset that was tuned for an environment and a kind of network; None where none was.
+
+    One that was tuned for the encoding too goes first; else one for the joint encoding serves.
+    """
     network = "q-table" if kind == "q-table" else "dueling"
-    found = (item for item in listed() if item.network == network and item.fits(environment_id, kwargs))
-    return next(found, None)
+    found = [item for item in listed() if item.network == network and item.fits(environment_id, kwargs)]
+    ranked = [item for wanted in (encoding, "joint") for item in found if item.encoding == wanted]
+    return next(iter(ranked), None)
 
 
 def named(name: str, kind: str | None) -> Preset:

@@ -271,6 +271,11 @@ def kind_of(values: Mapping[str, Any]) -> str:
     return str(from_mapping(NetworkConfig, values.get("network", {}), "network.").kind)
 
 
+def encoding_of(values: Mapping[str, Any]) -> str:
+    """Return the encoding of states that `values` ask for."""
+    return str(values.get("network", {}).get("encoding", NetworkConfig.encoding))
+
+
 def resolve(
     values: Mapping[str, Any], problem: Mapping[str, Any] | None = None, preset: Preset | None = None
 ) -> TrainConfig:
@@ -287,7 +292,7 @@ def resolve(
     known_keys(values)
     environment, kind = values.get("environment", {}), kind_of(values)
     if preset is None:
-        preset = fitting(environment.get("id", ""), environment.get("kwargs", {}), kind)
+        preset = fitting(environment.get("id", ""), environment.get("kwargs", {}), kind, encoding_of(values))
     base: dict[str, Any] = to_mapping(TrainConfig())
     for layer in (plain(kind).settings, preset.settings if preset else {}, problem or {}):
         base = merge(base, layer)

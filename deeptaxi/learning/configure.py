@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deeptaxi.catalogue import NONE, TABLE, Preset, fitting, named
-from deeptaxi.config import TrainConfig, kind_of, merge, resolve
+from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.choice import not_compiled
 from deeptaxi.learning.defaults import table_settings
@@ -73,7 +73,7 @@ def preset_for(environment: Environment, values: Mapping[str, Any], preset: Pres
     """
     kind = kind_of(values)
     if preset is None:
-        preset = fitting(environment.config.id, environment.config.kwargs, kind)
+        preset = fitting(environment.config.id, environment.config.kwargs, kind, encoding_of(values))
     table = environment.table
     if preset is None and table is not None:
         preset = Preset(TABLE)
