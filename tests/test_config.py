@@ -80,7 +80,7 @@ def test_the_preset_follows_from_environment_and_network(name, kwargs, network, 
 @pytest.mark.parametrize("name", sorted(presets()))
 def test_every_packaged_preset_is_a_sound_configuration(name):
     item = presets()[name]
-    network = Q_TABLE if item.network == "q-table" else {}
+    network = Q_TABLE if item.network == "q-table" else {"encoding": item.encoding}
     resolved = resolve({"environment": item.environment, "network": network, "loop": "compiled"})
     wanted = config.merge(to_mapping(resolved), item.settings)
     assert from_mapping(TrainConfig, wanted) == resolved
@@ -88,8 +88,8 @@ def test_every_packaged_preset_is_a_sound_configuration(name):
 
 
 def test_no_problem_has_two_presets():
-    for network in ("dueling", "q-table"):
-        mine = [item for item in presets().values() if item.network == network]
+    for kind in {(item.network, item.encoding) for item in presets().values()}:
+        mine = [item for item in presets().values() if (item.network, item.encoding) == kind]
         for item in mine:
             for problem in item.problems:
                 arguments = {**problem.usual, **problem.kwargs}

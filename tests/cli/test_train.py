@@ -297,6 +297,9 @@ def test_a_start_that_is_broken_off_leaves_nothing(tmp_path: Path, number: int, 
     time.sleep(delay)
     os.kill(process.pid, number)
     stdout, stderr = process.communicate(timeout=60)
+    if process.returncode == -number:  # a slow machine: Python had not come to our code yet
+        assert list(tmp_path.iterdir()) == []
+        return
     assert process.returncode == code
     if "the best weights are kept" in stderr:  # a fast machine: the training had begun
         assert (tmp_path / "models" / "a" / "model.keras").exists()

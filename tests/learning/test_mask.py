@@ -96,7 +96,7 @@ def test_a_mask_that_is_no_function_of_the_state_is_refused(unknown):
 
 def test_an_environment_without_a_mask_is_refused(tmp_path):
     environment = opened_problem(two_ways(), tmp_path)[1]
-    with pytest.raises(UsageError, match=r"--action-mask: .*table\.npz gives no info\['action_mask'\]"):
+    with pytest.raises(UsageError, match=r"--action-mask: .*table\.npz has no array 'action_mask'"):
         MaskBook(environment, active=True)
 
 
