@@ -113,9 +113,7 @@ class Finished:
 
 
 Record = Started | Progress | Judgement | Snapshot | Warned | Finished
-KINDS: dict[str, type[Record]] = {
-    cls.kind: cls for cls in (Started, Progress, Judgement, Snapshot, Warned, Finished)
-}
+KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Started, Progress, Judgement, Snapshot, Warned, Finished)}
 
 
 Kind = TypeVar("Kind", bound=Record)
