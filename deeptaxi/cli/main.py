@@ -7,7 +7,6 @@ at once.
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import sys
 import traceback
@@ -78,7 +77,7 @@ class Cli(click.Group):
             click.echo(error.ctx.get_help() if error.ctx else "")
             sys.exit(0)
         except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            signals.stop_printing()
             sys.exit(1)
         except BaseException as error:  # the last door: whatever it is becomes one line
             if "--debug" in arguments and not isinstance(error, SystemExit):

@@ -134,7 +134,7 @@ def follow(
     def judged(update: int) -> Generator[Judgement | Snapshot]:
         learner.synchronise()
         yield from judge(update)
-        yield snapshot(update, judge.q_values, learner.visits)
+        yield snapshot(update, judge.q_values, learner.visits, judge.reachable)
 
     for tick in ticks:
         course.update, course.steps = tick.update, tick.environment_steps
@@ -147,6 +147,7 @@ def follow(
         if tick.settled and stop():
             course.stopped = "interrupted"
             break
+    yield from report.rest(time.perf_counter() - start)
     if judge.last != course.update:
         yield from judged(course.update)
 

@@ -30,8 +30,8 @@ def test_progress_takes_means_over_the_updates_since_the_record_before():
         Tick(4, 16, 0.6, 1, loss=7.0, td_error=4.0, episodes=0, returns=0.0),
     )
     assert records == [
-        Progress(2, 8, 1.0, 2.0, 0.75, 0.8, pytest.approx(0.4 - 0.2 * 0.002), episodes=3, mean_return=3.0),
-        Progress(4, 16, 2.0, 6.0, 3.0, 0.6, pytest.approx(0.4 - 0.2 * 0.004), episodes=0, mean_return=None),
+        Progress(2, 8, 1.0, 2.0, 0.75, 0.8, pytest.approx(0.4 - 0.2 * 0.001), episodes=3, mean_return=3.0),
+        Progress(4, 16, 2.0, 6.0, 3.0, 0.6, pytest.approx(0.4 - 0.2 * 0.003), episodes=0, mean_return=None),
     ]
 
 
