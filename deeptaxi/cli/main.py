@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "Write a model in a form that others use.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
+    "logs": "Show how a training went: its curves, its warnings, its end.",
     "presets": "List the settings that were tuned for known problems.",
 }
 

@@ -200,8 +200,10 @@ def share(part: int, whole: int | None) -> str:
 
 
 def significant(value: Any) -> str:
-    """Return three digits of a number; a dash where there is none."""
-    return "–" if value is None else f"{value:.3g}"
+    """Return three digits of a number, or all those before the point; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

@@ -35,6 +35,13 @@ def test_progress_takes_means_over_the_updates_since_the_record_before():
     ]
 
 
+def test_what_is_left_at_the_end_is_told_once():
+    report = Report(CONFIG, actions=3)
+    assert list(report.add(Tick(1, 4, 0.9, 1, loss=1.0, td_error=0.5, episodes=0, returns=0.0), 0.5)) == []
+    assert [(record.update, record.loss) for record in report.rest(0.5)] == [(1, 1.0)]
+    assert list(report.rest(0.5)) == []
+
+
 def test_a_tick_may_stand_for_many_updates_or_for_none():
     records = reported(
         Tick(2, 8, 0.9, 2, loss=4.0, td_error=3.0, episodes=2, returns=6.0),
