@@ -81,9 +81,8 @@ def braille(line: Values, height: int, low: float, high: float, reference: float
     for column, value in enumerate(line):
         now = None if value is None else row_of(value)
         if now is not None:
-            for row in range(
-                min(now, now if before is None else before), max(now, now if before is None else before) + 1
-            ):
+            put(now, column)
+            for row in range(min(now, before) + 1, max(now, before)) if before is not None else ():
                 put(row, column)
         before = now
     return ["".join(chr(BRAILLE + bits) for bits in letter_row) for letter_row in letters]

@@ -40,16 +40,16 @@ finally:
     assert done.returncode in (0, 2)
 
 
-def test_solve_and_envs_never_import_keras() -> None:
-    code = """
+def test_solve_envs_and_logs_never_import_keras(lake_run: Path) -> None:
+    code = f"""
 import sys
 from deeptaxi.cli.main import cli
-for words in (["solve", "FrozenLake-v1"], ["envs", "FrozenLake-v1"]):
+for words in (["solve", "FrozenLake-v1"], ["envs", "FrozenLake-v1"], ["logs", {str(lake_run)!r}]):
     try:
         cli.main(words, prog_name="deeptaxi")
     except SystemExit as end:
         assert end.code == 0, end.code
-assert not {"tensorflow", "keras", "jax"} & set(sys.modules)
+assert not {{"tensorflow", "keras", "jax"}} & set(sys.modules)
 """
     done = python(code)
     assert done.returncode == 0, done.stderr
