@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 from keras import ops
@@ -187,3 +188,13 @@ def everything(batch, actions=3):
 
 def numbers(x):
     return ops.convert_to_numpy(x)
+
+
+def alias_shares(share, alias):
+    """Return the probabilities that one distribution of an alias table is drawn by, exactly."""
+    count = len(share)
+    total = [Fraction(0)] * count
+    for value in range(count):
+        total[value] += Fraction(float(share[value]))
+        total[alias[value]] += 1 - Fraction(float(share[value]))
+    return [part / count for part in total]
