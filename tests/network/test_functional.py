@@ -75,6 +75,7 @@ def test_to_unravel_is_to_undo_ravel():
     again = functional.unravel(functional.ravel(parts), [part.shape for part in parts])
     for old, new in zip(parts, again, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(new), old)
+    assert functional.ravel([]).shape == (0,)
 
 
 def test_the_gradient_of_the_product_is_that_of_a_matrix_product():
