@@ -11,7 +11,8 @@ from keras import ops
 
 from deeptaxi import backend, xla
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.loops.compiled import ANYWHERE, AT_START, REPORTS, CompiledLoop, Ring
+from deeptaxi.learning.loops.compiled import ANYWHERE, AT_START, REPORTS, CompiledLoop
+from deeptaxi.learning.ring import Ring
 from deeptaxi.learning.weights import Updater
 from deeptaxi.learning.world import Sizes, build_world
 from deeptaxi.mdp.planning import reachable
@@ -94,7 +95,7 @@ class Loop:
         """Return the ring's transitions in the order of time, those of each copy in a list of rows."""
         ring, copies = self.state.ring, self.loop.copies
         size, position = int(ring.size), int(ring.position)
-        order = (position - size + np.arange(size)) % self.loop.capacity
+        order = (position - size + np.arange(size)) % self.loop.replay.capacity
         rows = [self.row(entry) for entry in numbers(ring.entries)[order].tolist()]
         return [rows[copy::copies] for copy in range(copies)]
 
@@ -117,7 +118,7 @@ class Loop:
         world = type(world)(*(None if array is None else ops.convert_to_tensor(array) for array in world))
 
         def draw(index):
-            places, batch = self.loop.draw(ring, world, xla.random_bits(seed, index, (count,)), exponent)
+            places, batch = self.loop.replay.draw(ring, world, xla.random_bits(seed, index, (count,)), exponent)
             return places, *batch[: 6 if batch.weights is not None else 5]
 
         return [numbers(array) for array in backend.compiled(draw, [])(np.int32(0))]
