@@ -17,6 +17,7 @@ from deeptaxi.learning.weights import Updater
 from deeptaxi.learning.world import Sizes, build_world
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network.functional import Weights
+from deeptaxi.program import Program
 from tests.learning.helpers import numbers, rows_of, summed
 from tests.problems import build, chain, random_table, surely
 
@@ -48,7 +49,7 @@ class Loop:
         q_values = np.zeros((table.states, table.actions)) if q_values is None else q_values
         self.start = (self.loop.initial(self.learnt(q_values)), *np.zeros(2, np.float32))
         functions = {"warm": self._warm, "run": self._run, "step": self._step, "reset": lambda _, state: state}
-        self._program = xla.Program(functions, self.start)
+        self._program = Program(functions, self.start)
         self._world = self._program.arguments(self.world)
 
     def _warm(self, state, world, steps):
