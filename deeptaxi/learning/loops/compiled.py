@@ -115,7 +115,7 @@ class CompiledLoop:
             progress = ops.cast(start + ops.arange(self.block, dtype="int32"), "float32") / self.config.updates
             chances = exploration(self.config, progress)
             rates = learning_rate(self.config, self.sizes.actions, progress)
-            exponents = importance_exponent(self.config, progress)
+            exponents = importance_exponent(self.config.replay.importance_exponent, progress)
 
             def update(i: Any, state: State) -> State:
                 of_update = [xla.at(values, i) for values in (bits, chances, rates, exponents)]
