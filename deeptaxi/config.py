@@ -320,7 +320,9 @@ def check_together(config: TrainConfig) -> None:
     if config.replay.prioritised and config.loop == "fit":
         raise UsageError("prioritised replay needs importance weights in the loss: use --loop gymnasium")
     if config.exploration.exploring_starts > 0 and config.loop != "compiled":
-        raise UsageError(f"--exploring-starts sets states, which --loop {config.loop} cannot: use --loop compiled")
+        raise UsageError(
+            f"--exploring-starts sets states, which --loop {config.loop} cannot: use --loop compiled, or leave it out"
+        )
     copies, steps = config.interaction.environments, config.target.n_step
     if config.replay.capacity < copies * steps:
         raise UsageError(
