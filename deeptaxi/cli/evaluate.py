@@ -39,19 +39,12 @@ def command(
     Return       undiscounted sum of rewards, within the time limit
     Gap          how much the best possible return or value is above the agent's
     """
-    from deeptaxi.artifacts.models import check_fits, find_model, load_network
-    from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.artifacts.models import find_model
     from deeptaxi.presentation import console, verdict
 
     source = find_model(model)
-    place = environment_of(source, env, env_args, time_limit)
-    environment = open_environment(place, trust_module=trust_env or env is not None)
-    with console.err().status("loading the model …"):
-        network = load_network(source.path)
-        check_fits(network, environment, source.name)
-        from deeptaxi.network.build import tabulate
-
-        q_values = tabulate(network)
+    environment = open_named(source, env, env_args, time_limit, trust_env)
+    q_values = load_q_values(source, environment)
     summary = {
         "model": source.name,
         "environment": environment.describe(),
@@ -64,6 +57,20 @@ def command(
         return
     title = f"{source.name} on {environment.config.id}"
     console.out().print(verdict.verdict_table(title, summary["exact"], environment.table_missing, summary["episodes"]))
+
+
+def open_named(
+    source: Any, env: str | None, env_args: dict[str, Any], time_limit: int | None, trust_module: bool
+) -> Any:
+    """Open the environment to judge on; a module that only the run names must be trusted.
+
+    Raises:
+        UsageError: none is known, or it cannot be opened.
+    """
+    from deeptaxi.mdp.environment import open_environment
+
+    place = environment_of(source, env, env_args, time_limit)
+    return open_environment(place, trust_module or env is not None)
 
 
 def environment_of(source: Any, env: str | None, env_args: dict[str, Any], time_limit: int | None) -> Any:
@@ -84,6 +91,24 @@ def environment_of(source: Any, env: str | None, env_args: dict[str, Any], time_
     if time_limit:
         changes["time_limit"] = time_limit
     return dataclasses.replace(source.environment, **changes)
+
+
+def load_q_values(source: Any, environment: Any) -> Any:
+    """Load the network and return its Q values of all states, `[S, A]`, showing that something happens.
+
+    Raises:
+        UsageError: it was made for another number of states or actions.
+        DeepTaxiError: the file is damaged, or is a model of another kind.
+    """
+    from deeptaxi.artifacts.models import check_fits, load_network
+    from deeptaxi.presentation.console import err
+
+    with err().status("loading the model …"):
+        network = load_network(source.path)
+        check_fits(network, environment, source.name)
+        from deeptaxi.network.build import tabulate
+
+        return tabulate(network)
 
 
 def exact_verdict(source: Any, environment: Any, q_values: Any, discount: float | None) -> dict[str, Any] | None:
