@@ -19,11 +19,12 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi import backend
-from deeptaxi.config import OptimizerConfig, TrainConfig
+from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.replay import Batch
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
+from deeptaxi.sections import OptimizerConfig
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (
