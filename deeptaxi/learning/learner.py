@@ -147,17 +147,11 @@ class Learner:
         """Run everything once, so that it is compiled, and undo it; return the seconds that this took."""
         start = time.perf_counter()
         before = [ops.convert_to_numpy(variable).copy() for variable in self.state()]
-        size, copies = self.config.replay.batch_size, self.copies
-        whole, real, ones = (
-            np.zeros(size, np.int32),
-            np.zeros(size, np.float32),
-            np.ones((size, self.actions), np.bool_),
-        )
         self.updates = self.config.target.period - 1  # so that the move of the target network is compiled as well
-        self.act(
-            whole[:1].repeat(copies), 1.0, *random_like(copies, self.actions), np.ones((copies, self.actions), np.bool_)
-        )
-        self.update(Batch(whole, whole, real, whole, real, real), ones)
+        whole, real, matrix = zeros(self.copies, self.actions)
+        self.act(whole, 1.0, real, matrix, matrix == 0)
+        whole, real, matrix = zeros(self.config.replay.batch_size, self.actions)
+        self.update(Batch(whole, whole, real, whole, real, real), matrix == 0)
         for variable, value in zip(self.state(), before, strict=True):
             variable.assign(value)
         self.updates = 0
@@ -187,6 +181,6 @@ class Learner:
             old.assign(old + self.config.target.polyak * (new - old))
 
 
-def random_like(rows: int, actions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return arrays of the shapes of `draws` and `noise`."""
-    return np.zeros(rows, np.float32), np.zeros((rows, actions), np.float32)
+def zeros(rows: int, actions: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return zeros of the kinds that a learner computes on: int32 `[rows]`, float32 `[rows]` and `[rows, actions]`."""
+    return np.zeros(rows, np.int32), np.zeros(rows, np.float32), np.zeros((rows, actions), np.float32)

@@ -90,7 +90,7 @@ def start_arrays(start: NDArray[np.float64]) -> tuple[NDArray[np.int32], Any, An
 
 
 def outcome(world: World, sizes: Sizes, states: Any, actions: Any, pick: Any, uniform: Any) -> Any:
-    """Return outcomes `[N]` drawn for states and actions `[N]`; `pick` are random integers from 0, `uniform` [0, 1)."""
+    """Return outcomes of states and actions; `pick` are random integers from 0, `uniform` in [0, 1); all are `[N]`."""
     pair = states * sizes.actions + actions
     if sizes.outcomes == 1:
         return pair
@@ -99,7 +99,7 @@ def outcome(world: World, sizes: Sizes, states: Any, actions: Any, pick: Any, un
 
 
 def start_state(world: World, pick: Any, uniform: Any) -> Any:
-    """Return start states `[N]`."""
+    """Return start states `[N]`; `pick` `[N]` are random integers from 0, `uniform` `[N]` in [0, 1)."""
     slot = pick % world.starts.shape[0]
     if world.start_share is not None:
         slot = value_of(world.start_share, world.start_alias, slot, uniform)
@@ -107,5 +107,5 @@ def start_state(world: World, pick: Any, uniform: Any) -> Any:
 
 
 def any_state(world: World, pick: Any) -> Any:
-    """Return states `[N]` for exploring starts, each equally likely."""
+    """Return states `[N]` for exploring starts, each equally likely; `pick` `[N]` are random integers from 0."""
     return xla.gather(world.anywhere, pick % world.anywhere.shape[0])
