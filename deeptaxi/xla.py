@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deeptaxi.backend import name
-from deeptaxi.program import Program as Program  # for learning/compiled.py
 from deeptaxi.program import arrays_of, packed
 
 
