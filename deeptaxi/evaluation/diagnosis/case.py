@@ -53,6 +53,7 @@ class Case:
         q: its Q values `[S, A]`, −inf where the agent may not act; None where they are not known.
         reference, verdict: the exact verdict, where there are both, and the Q values are numbers.
         config: how it was trained.
+        training_discount: the discount of its td_target, where that is known.
         history: the log of the training.
         visits, replay: how often each pair was tried, and how often the memory held it in the end, `[S, A]`.
         network: what the network is made of.
@@ -71,6 +72,7 @@ class Case:
     reference: exact.Reference | None = None
     verdict: exact.Verdict | None = None
     config: TrainConfig | None = None
+    training_discount: float | None = None
     history: History | None = None
     visits: Ints | None = None
     replay: Ints | None = None

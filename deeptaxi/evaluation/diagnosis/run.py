@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from deeptaxi.evaluation.diagnosis import coverage, network, policy, problem, rivals, training, values
 from deeptaxi.evaluation.diagnosis.case import Case
 from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import SEVERITIES, Diagnosis, Finding, NotChecked
 
-CHECKS: tuple[Check, ...] = ()
+# In this order a symptom looks for its cause: what makes others follow comes first.
+CAUSES: tuple[Check, ...] = (
+    *rivals.CHECKS, *network.CHECKS, *problem.CHECKS, *training.CHECKS, *coverage.CHECKS, *values.CHECKS,
+)  # fmt: skip
+CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)
+UNEXPLAINED = (
+    "nothing else was found that explains it: too few updates, or values of actions too close to tell apart",
+    "--updates, twice as many; or leave the settings to a preset (`deeptaxi presets`)",
+)
 
 
 def diagnose(case: Case) -> Diagnosis:
@@ -27,4 +36,14 @@ def diagnose(case: Case) -> Diagnosis:
             harmless = case.harmful is False and result.severity == "severe"
             findings.append(replace(result, severity="warning") if harmless else result)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Diagnosis(tuple(findings), tuple(not_checked))
+    return Diagnosis(tuple(explained(finding, findings) for finding in findings), tuple(not_checked))
+
+
+def explained(finding: Finding, findings: list[Finding]) -> Finding:
+    """Give a symptom the cause and the cure of the worst finding that can explain it."""
+    if finding.cause:
+        return finding
+    reason = next((other for other in findings if other.cause and other.severity != "note"), None)
+    if reason is None:
+        return replace(finding, cause=UNEXPLAINED[0], cure=UNEXPLAINED[1])
+    return replace(finding, cause=f"{reason.name}: {reason.cause}", cure=reason.cure)
