@@ -22,7 +22,7 @@ def can_end(table: TransitionTable, choices: Bools) -> Bools:
     ends: Bools = (taken & table.terminated).any(axis=(1, 2))
     going_on = taken & ~table.terminated
     while True:
-        further = ends | (going_on & ends[table.next_state]).any(axis=(1, 2))
+        further: Bools = ends | (going_on & ends[table.next_state]).any(axis=(1, 2))
         if np.array_equal(further, ends):
             return ends
         ends = further

@@ -23,7 +23,7 @@ def dead_relu_units(case: Case) -> Finding | None:
     severe = worst.dead >= MOSTLY_DEAD * worst.units
     return Finding(
         "dead-relu-units",
-        case.worst if severe else "warning",
+        case.worst if severe else "note" if case.harmful is False else "warning",
         f"{worst.dead} of {worst.units} {worst.activation} units of layer {worst.name} give 0 in every state",
         {"layers": [described(layer, layer.dead) for layer in layers], "states": the(case.network).states},
         "network",

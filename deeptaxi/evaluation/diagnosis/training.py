@@ -11,6 +11,7 @@ m hard copies Q is at best the m + 1-th sweep of value iteration, so a policy th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -42,9 +43,9 @@ def possible_range(table: TransitionTable, discount: float, start_value: float) 
     return min(0.0, start_value, low), max(0.0, start_value, high)
 
 
-def finite(values: object) -> Floats:
+def finite(values: Iterable[float | None]) -> Floats:
     """Return a curve of the log as numbers; what was no number is NaN."""
-    return np.array([math.nan if value is None else value for value in values], float)  # type: ignore[attr-defined]
+    return np.array([math.nan if value is None else value for value in values], np.float64)
 
 
 def part(values: Floats, first: float, last: float) -> Floats:
@@ -207,9 +208,9 @@ def target_too_stale(case: Case) -> Finding | Unchecked | None:
         return None
     needed = depth(case, the(case.training_discount), config.network.initial_value)
     steps = (math.floor(refreshes) + 1) * target.n_step
-    if needed is None or steps >= needed:
-        return None
     exactly = target.polyak == 1
+    if needed is None or steps >= needed or (case.harmful is False and not exactly):
+        return None
     return Finding(
         "target-too-stale",
         case.worst if exactly else "warning",
