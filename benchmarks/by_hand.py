@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
+from deeptaxi.mdp.planning import reachable
 from deeptaxi.mdp.simulate import inverse_table
 from deeptaxi.mdp.table import TransitionTable
 
@@ -31,11 +32,11 @@ class Memory(NamedTuple):
 
 
 def gather(table: TransitionTable, time_limit: int, rng: np.random.Generator) -> Memory:
-    """Play at random; return what happened."""
-    cumulative, starts = inverse_table(table.probability), inverse_table(table.start)
+    """Play at random, from random states; return what happened."""
+    cumulative, anywhere = inverse_table(table.probability), np.flatnonzero(reachable(table))
 
     def begin(count: int) -> Any:
-        return np.searchsorted(starts, rng.random(count), side="right")
+        return rng.choice(anywhere, count)
 
     state, time, rows = begin(COPIES), np.zeros(COPIES, int), []
     for _ in range(STEPS):
@@ -99,12 +100,12 @@ def feed(model: keras.Model, states: Any, count: int) -> Any:
     return inspect.feed(model, states, count)
 
 
-def dense(units: int, actions: int, **output: Any) -> Callable[[int], keras.Model]:
+def dense(units: int, actions: int, activation: str | None = None) -> Callable[[int], keras.Model]:
     """Return what builds a model of Dense layers over one-hot states, from the number of states."""
 
     def build(states: int) -> keras.Model:
         layers = [keras.layers.Dense(units, "relu")] if units else []
-        head = keras.layers.Dense(actions, use_bias=bool(units), **output)
+        head = keras.layers.Dense(actions, activation, use_bias=bool(units))
         encoded = keras.layers.CategoryEncoding(num_tokens=states, output_mode="one_hot")
         return keras.Sequential([keras.Input((1,), dtype="int32"), encoded, *layers, head])
 

@@ -3,7 +3,7 @@
 A training with a fault in it converges too, to the Q* of another problem: the one in which terminal states go on, in
 which a time limit ends things, with other ground, at another discount. Each rival's Q* is computed exactly, and the one
 that Q is nearest to, over the pairs that were tried, names the fault. A rival wins only where Q is far from the right
-Q* (`FAR` of its scatter), `NEARER` to the rival's, and near to that in itself.
+Q* (`FAR` of its scatter), `NEARER` to the rival's, and `CLOSE` to that.
 
 **Terminals** are told by one backup as well, wherever a network's fixed point lies: with T the Bellman operator of the
 problem and T' that of the one whose terminal states go on, Q is held against T Q and T' Q over the pairs that may end.
@@ -24,8 +24,8 @@ from deeptaxi.evaluation.diagnosis.findings import Finding
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 
-FAR = 0.1  # mean |Q − Q*| over the standard deviation of Q*
-NEARER = 0.5
+FAR, CLOSE = 0.03, 0.25  # mean |Q − Q*| over the standard deviation of Q*
+NEARER = 0.5  # distance to the rival's Q* over that to the right one
 DISCOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # tried where that of the training is not known
 
 
@@ -60,13 +60,13 @@ def scatter(case: Case, q: Floats) -> float:
 def wins(case: Case, right: tuple[float, float, Floats], rival: tuple[float, float, Floats]) -> bool:
     """Whether a rival explains Q, and the right problem does not."""
     far = right[0] > FAR * scatter(case, right[2])
-    return far and rival[0] < NEARER * right[0] and rival[0] < NEARER * scatter(case, rival[2])
+    return far and rival[0] < NEARER * right[0] and rival[0] < CLOSE * scatter(case, rival[2])
 
 
 def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
     """Name a training that went on where the episode had ended."""
     table = the(case.table)
-    if not (table.terminated & (table.probability > 0)).any():
+    if ours(case) or not (table.terminated & (table.probability > 0)).any():
         return None
     endless = replace(table, terminated=np.zeros_like(table.terminated))
     right, rival = nearest(case, table), nearest(case, endless)
@@ -101,7 +101,9 @@ def one_backup(case: Case, endless: TransitionTable, discount: float) -> dict[st
     if not telling.any():
         return {}
     right, bootstrapped = distance(case, proper, telling), distance(case, wrong, telling)
-    return {"right": right, "bootstrapped": bootstrapped} if bootstrapped < NEARER**2 * right else {}
+    elsewhere = distance(case, proper, case.learnt_pairs & ~ending)
+    near = bootstrapped < NEARER * right and elsewhere < NEARER * right
+    return {"right": right, "bootstrapped": bootstrapped} if near else {}
 
 
 def truncation_as_terminal(case: Case) -> Finding | Unchecked | None:
@@ -112,8 +114,8 @@ def truncation_as_terminal(case: Case) -> Finding | Unchecked | None:
         return Unchecked(case.missing("discount") if case.training_discount is None else case.missing("q"))
     limit = case.config.environment.time_limit if case.config else None
     limits = [limit] if limit else [10, 20, 50, 100, 200]
-    if case.harmful is False and case.config is not None and not moved(case):
-        return None  # a training of ours, and a good one: an early end leaves Q values that look the same
+    if ours(case):
+        return None
     right = nearest(case, case.table)
     rivals = []
     for steps in limits:
@@ -161,6 +163,11 @@ def seen_truncation(case: Case) -> Finding | Unchecked | None:
     )
 
 
+def ours(case: Case) -> bool:
+    """Whether deeptaxi trained the model on this very table: then its td_target is right, and Q at most unfinished."""
+    return case.config is not None and moved(case) is None
+
+
 def moved(case: Case) -> EnvironmentConfig | None:
     """Return what the model was trained on, where that is known to be something else."""
     trained = case.config.environment if case.config else None
@@ -183,7 +190,7 @@ def wrong_environment(case: Case) -> Finding | None:
         told = [f"{place.id} {dict(place.kwargs) or ''}".strip() for place in (trained, case.environment)]
         return other(case, case.worst, f"it was trained on {told[0]} and is looked at on {told[1]}",
                      {"trained_on": told[0], "looked_at_on": told[1]}, "network")  # fmt: skip
-    if not case.siblings or case.q is None or case.broken:
+    if case.config is not None or not case.siblings or case.q is None or case.broken:
         return None
     right = nearest(case, the(case.table))
     rivals = {name: nearest(case, table) for name, table in case.siblings.items()}
