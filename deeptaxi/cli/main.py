@@ -21,6 +21,7 @@ from deeptaxi.errors import DeepTaxiError, nearest
 COMMANDS = {
     "train": "Train a Q-network and keep it, with the exact verdict on it.",
     "evaluate": "Judge a model: exactly where a transition table exists, and by episodes.",
+    "diagnose": "Say by name what is wrong with a model, and what to do.",
     "export": "Write a model in a form that others use.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
