@@ -183,7 +183,9 @@ class Learner:
         self.optimizer.apply(gradients, self.online.trainable_variables)
         return loss, ops.sum(ops.abs(goal.targets - goal.q_online), axis=-1)
 
-    def goal(self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any) -> Goal:
+    def goal(
+        self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any
+    ) -> Goal:
         """Return what an update on these samples moves towards; the arguments are those of `update`."""
         next_q = ops.stop_gradient(self.target(next_states, training=False))
         double = self.config.target.double
