@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from deeptaxi.errors import DeepTaxiError, UsageError
 
@@ -65,6 +66,36 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """The Q values at a judgement, with a table or without one, and what was tried until then.
+
+    Q is taken over the states where an action was tried, and their allowed actions, in full units of the reward.
+    """
+
+    kind: ClassVar[str] = "snapshot"
+    update: int
+    q_min: float
+    q_max: float
+    q_mean: float
+    q_change: float | None  # mean |Q − Q of the snapshot before|; None at the first
+    policy_change: float | None  # share of the states whose greedy action is another one than at the snapshot before
+    greedy_action: int  # the action that is greedy in most of the states,
+    greedy_share: float  # and in what share of them
+    states_covered: int  # states where an action was tried
+    pairs_covered: int  # (state, action) pairs that were tried
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A finding that became certain while the training ran."""
+
+    kind: ClassVar[str] = "warning"
+    update: int
+    finding: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """The end. `exact` is the verdict of the weights that are kept, `exact_unavailable` why there is none."""
 
@@ -81,8 +112,11 @@ class Finished:
     failure: str | None = None  # what broke the training off, if anything did
 
 
-Record = Started | Progress | Judgement | Finished
-KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Started, Progress, Judgement, Finished)}
+Record = Started | Progress | Judgement | Snapshot | Warned | Finished
+KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Started, Progress, Judgement, Snapshot, Warned, Finished)}
+
+
+Kind = TypeVar("Kind", bound=Record)
 
 
 def finite(value: Any) -> Any:
@@ -107,24 +141,93 @@ def to_line(record: Record) -> str:
     return to_json({"kind": record.kind, **values})
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """Read a `metrics.jsonl` back; unknown keys and kinds of newer versions are passed over.
+def from_line(line: bytes) -> Record | None:
+    """Read one line back; None for a kind of a newer version. Unknown keys are passed over.
+
+    Raises:
+        ValueError: the line is not JSON, or lacks a key of its kind.
+    """
+    try:
+        values = json.loads(line)
+        cls = KINDS.get(values.pop("kind"))
+        if cls is None:
+            return None
+        names = {item.name for item in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in names})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class History:
+    """The log of a training.
+
+    Attributes:
+        path: the file.
+        records: in their order.
+        skipped: the numbers of the lines that are no records, from 1.
+    """
+
+    path: Path
+    records: tuple[Record, ...]
+    skipped: tuple[int, ...] = ()
+
+    def of_kind(self, cls: type[Kind]) -> tuple[Kind, ...]:
+        """Return the records of one kind."""
+        return tuple(record for record in self.records if isinstance(record, cls))
+
+    @cached_property
+    def started(self) -> Started | None:
+        """The first record, if it was written."""
+        return next(iter(self.of_kind(Started)), None)
+
+    @cached_property
+    def finished(self) -> Finished | None:
+        """The last record, if the training came to its end."""
+        return next(iter(self.of_kind(Finished)), None)
+
+    @cached_property
+    def progress(self) -> tuple[Progress, ...]:
+        """Where the training stood, time after time."""
+        return self.of_kind(Progress)
+
+    @cached_property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """The exact verdicts on the way."""
+        return self.of_kind(Judgement)
+
+    @cached_property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """The Q values on the way."""
+        return self.of_kind(Snapshot)
+
+    @cached_property
+    def warnings(self) -> tuple[Warned, ...]:
+        """The findings that became certain on the way."""
+        return self.of_kind(Warned)
+
+
+def read_history(path: Path) -> History:
+    """Read a `metrics.jsonl` back; lines that are no records are skipped, and their numbers kept.
 
     Raises:
         UsageError: there is no such file.
-        DeepTaxiError: a line is not JSON, or lacks a key of its kind.
+        DeepTaxiError: not one line is a record.
     """
     try:
         file = path.open("rb")
     except OSError as error:
         raise UsageError(f"cannot read the log {path}: {error.strerror}") from None
-    with file as lines:  # a line may end inside of a letter
+    records: list[Record] = []
+    skipped: list[int] = []
+    with file as lines:  # bytes: a line may end inside of a letter
         for number, line in enumerate(lines, start=1):
             try:
-                values = json.loads(line)
-                cls = KINDS.get(values.pop("kind"))
-                if cls is not None:
-                    names = {item.name for item in dataclasses.fields(cls)}
-                    yield cls(**{key: value for key, value in values.items() if key in names})
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise DeepTaxiError(f"{path}, line {number}: not a record of deeptaxi ({error})") from None
+                record = from_line(line)
+            except ValueError:
+                skipped.append(number)
+                continue
+            records += [record] if record else []
+    if not records:
+        raise DeepTaxiError(f"{path} holds no record of deeptaxi")
+    return History(path, tuple(records), tuple(skipped))

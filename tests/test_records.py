@@ -6,13 +6,27 @@ import re
 
 import pytest
 
-from deeptaxi.errors import DeepTaxiError
-from deeptaxi.records import Finished, Judgement, Progress, Started, read_records, to_json, to_line
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.records import (
+    Finished,
+    History,
+    Judgement,
+    Progress,
+    Snapshot,
+    Started,
+    Warned,
+    read_history,
+    to_json,
+    to_line,
+)
 
 STARTED = Started("Tâxi-v4", 500, 6, "dueling", "fit", 0, 100, 0.1, None, 1.5)
 PROGRESS = Progress(10, 320, 0.5, 0.25, 0.1, 0.9, 0.003, 0, None)
 JUDGEMENT = Judgement(10, False, -1.5, 2.5, 3.5, 300, 200, 0.75)
+SNAPSHOT = Snapshot(10, -3.5, 20.0, 1.5, None, None, 2, 0.25, 400, 2300)
+WARNED = Warned(10, "one-action-collapse", "one action in 99 % of the states")
 FINISHED = Finished("updates", 100, 90, 3200, 2.5, 1.5, "ab12", {"return": 7.93, "q_error": None}, None)
+ALL = (STARTED, PROGRESS, JUDGEMENT, SNAPSHOT, WARNED, FINISHED)
 
 
 @pytest.fixture
@@ -28,8 +42,8 @@ def log(tmp_path):
 
 
 def test_records_are_read_back_as_they_were_written(log):
-    records = [STARTED, PROGRESS, JUDGEMENT, FINISHED]
-    assert list(read_records(log(*map(to_line, records)))) == records
+    path = log(*map(to_line, ALL))
+    assert read_history(path) == History(path, ALL)
 
 
 def test_a_line_is_one_json_object_with_its_kind_first():
@@ -46,33 +60,54 @@ def test_numbers_that_are_not_finite_become_null(value):
 
 def test_a_loss_of_nan_is_read_back_as_none(log):
     diverged = Progress(10, 320, 0.5, math.nan, math.nan, 0.9, 0.003, 0, None)
-    (read,) = read_records(log(to_line(diverged)))
+    (read,) = read_history(log(to_line(diverged))).records
     assert read.loss is None
 
 
 def test_unknown_kinds_and_keys_of_newer_versions_are_passed_over(log):
     newer = json.dumps({**json.loads(to_line(STARTED)), "mood": "good"})
-    assert list(read_records(log('{"kind": "weather", "degrees": 3}', newer))) == [STARTED]
+    history = read_history(log('{"kind": "weather", "degrees": 3}', newer))
+    assert (history.records, history.skipped) == ((STARTED,), ())
 
 
 WHOLE = to_line(STARTED)
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [
-        WHOLE[: len(WHOLE) // 2],
-        WHOLE.encode()[: WHOLE.encode().index("â".encode()) + 1],  # cut inside of a letter of two bytes
-        WHOLE.replace('"seed"', '"sede"'),
-        '{"seed": 3}',
-        "[1]",
-        "3",
-        "",
-    ],
-)
-def test_a_broken_line_is_named_after_the_whole_lines_before_it(log, broken):
-    path = log(to_line(PROGRESS), broken, b"")
-    records = read_records(path)
-    assert next(records) == PROGRESS
-    with pytest.raises(DeepTaxiError, match=re.escape(f"{path}, line 2: not a record of deeptaxi")):
-        next(records)
+BROKEN = [
+    WHOLE[: len(WHOLE) // 2],
+    WHOLE.encode()[: WHOLE.encode().index("â".encode()) + 1],  # cut inside of a letter of two bytes
+    WHOLE.replace('"seed"', '"sede"'),
+    '{"seed": 3}',
+    "[1]",
+    "3",
+    "",
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_line_is_skipped_and_counted_among_the_whole_ones(log, broken):
+    history = read_history(log(to_line(STARTED), broken, to_line(PROGRESS)))
+    assert history.records == (STARTED, PROGRESS)
+    assert history.skipped == (2,)
+
+
+def test_a_log_without_any_record_is_a_failure(log):
+    with pytest.raises(DeepTaxiError, match="holds no record of deeptaxi"):
+        read_history(log(*BROKEN))
+
+
+def test_a_log_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UsageError, match=re.escape(f"cannot read the log {tmp_path / 'no.jsonl'}: No such file")):
+        read_history(tmp_path / "no.jsonl")
+
+
+def test_a_history_has_its_records_by_kind(log):
+    history = read_history(log(*map(to_line, ALL)))
+    assert (history.started, history.finished) == (STARTED, FINISHED)
+    assert (history.progress, history.judgements) == ((PROGRESS,), (JUDGEMENT,))
+    assert (history.snapshots, history.warnings) == ((SNAPSHOT,), (WARNED,))
+
+
+def test_a_training_that_was_broken_off_has_no_end(log):
+    history = read_history(log(to_line(PROGRESS)))
+    assert (history.started, history.finished) == (None, None)

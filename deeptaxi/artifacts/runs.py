@@ -18,12 +18,12 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from deeptaxi.artifacts.files import check_free, make_folder, remove_if_empty, write_text, written_aside
+from deeptaxi.artifacts.logs import LOG_FILE
 from deeptaxi.artifacts.models import CARD_FILE, CONFIG_FILE, MODEL_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.records import Finished, Record, to_line
 
-LOG_FILE = "metrics.jsonl"
 MODELS, LOGS = Path("models"), Path("logs")
 
 

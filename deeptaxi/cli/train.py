@@ -115,7 +115,7 @@ def prepare(values: dict[str, Any], preset: str | None, trust_module: bool) -> t
 def train_and_save(configured: Any, environment: Any, run: Any) -> tuple[Any, int]:
     """Train, show and log the records, save the run; return the last record and the signal that ended it, or 0."""
     from deeptaxi import backend
-    from deeptaxi.artifacts import runs
+    from deeptaxi.artifacts import logs, runs
     from deeptaxi.presentation.console import err
     from deeptaxi.presentation.progress import TrainingProgress
 
@@ -129,8 +129,9 @@ def train_and_save(configured: Any, environment: Any, run: Any) -> tuple[Any, in
         TrainingProgress(console, config.updates) as progress,
     ):
         training = train(config, environment, stop=lambda: bool(received()))
-        network, finished = follow(announced(training, console, configured), log.write, progress.show)
-        runs.save_run(run, network, config, finished, configured.preset)
+        trained, finished = follow(announced(training, console, configured), log.write, progress.show)
+        runs.save_run(run, trained.network, config, finished, configured.preset)
+        logs.save_visits(run.log.parent, trained.visits, trained.replay)
     if received():
         console.print(f"Interrupted after update {finished.updates:,}; the best weights are kept.", soft_wrap=True)
         console.print(f"The whole training again: {runs.train_again(run, config)}", soft_wrap=True)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from deeptaxi.config import TrainConfig
+from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
 from deeptaxi.learning.loops.compiled import REPORTS, CompiledLoop
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.schedules import exploration
@@ -50,6 +51,7 @@ class CompiledLearner:
         sizes = Sizes(table.states, table.actions, table.probability.shape[2], environment.time_limit)
         self.online = online
         self._config = config
+        self._shape, self._outcomes = (table.states, table.actions), sizes.outcomes
         weights = functional.weights_of(online, config.network)
         # One pass over a small kernel is done sooner than rows are looked up; so is one that a minibatch would fill.
         pays = weights.kernel.size >= SMALL_KERNEL and table.states > config.replay.batch_size
@@ -73,6 +75,18 @@ class CompiledLearner:
     def synchronise(self) -> None:
         """Give the network the weights learnt so far."""
         functional.assign(self.online, self._config.network, self._updater.online(self._program.state.learnt))
+
+    @property
+    def visits(self) -> Counts:
+        """How often each pair was tried so far, `[S, A]`."""
+        return np.array(self._program.state.visits, np.int64).reshape(self._shape)
+
+    def coverage(self) -> Coverage:
+        """Return what was tried, and what of it the memory still holds."""
+        ring = self._program.state.ring
+        entries = np.array(ring.entries)[: int(np.asarray(ring.size))]
+        outcomes = np.where(entries < 0, -1 - entries, entries)
+        return Coverage(self.visits, count_pairs(outcomes // self._outcomes, *self._shape))
 
     def ticks(self) -> Generator[Tick]:
         """Run all updates; yield a tick for every report, and one where a judgement is due."""

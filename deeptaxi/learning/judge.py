@@ -24,7 +24,12 @@ from deeptaxi.records import Judgement
 
 
 class Judge:
-    """Judges the online network and keeps the best weights."""
+    """Judges the online network and keeps the best weights.
+
+    `q_values` are those that were judged last, `[S, A]`, in full; −∞ where the agent may not act.
+    """
+
+    q_values: NDArray[np.float32]
 
     def __init__(self, config: TrainConfig, environment: Environment, online: keras.Model, masks: MaskBook) -> None:
         self._config = config
@@ -41,9 +46,11 @@ class Judge:
     def __call__(self, update: int) -> Generator[Judgement]:
         """Judge the weights after `update`; yield the judgement where there is a table."""
         self.last = update
-        verdict = self._judge(tabulate(self._online) * np.float32(self._config.target.reward_scale))
+        learnt = tabulate(self._online)
+        self.q_values = self._masked(learnt * np.float32(self._config.target.reward_scale))
+        verdict = self._judge(self.q_values)
         if verdict is None:
-            if not np.isfinite(tabulate(self._online)).all():
+            if not np.isfinite(learnt).all():
                 raise DeepTaxiError(f"the training diverged before update {update}: train with a lower --learning-rate")
             self.best_update = update
             return
@@ -64,15 +71,16 @@ class Judge:
         network = keras.models.clone_model(self._online)  # without the optimiser
         network.set_weights(self._online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
-        verdict, allowed = self._judge(tabulate(network)), self._masks.allowed
+        verdict, allowed = self._judge(self._masked(tabulate(network))), self._masks.allowed
         return network if allowed is None else with_mask(network, allowed), verdict
+
+    def _masked(self, q_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        allowed = self._masks.allowed
+        return q_values if allowed is None else np.where(allowed, q_values, np.float32(-np.inf))
 
     def _judge(self, q_values: NDArray[np.float32]) -> exact.Verdict | None:
         if self._environment.table is None:
             return None
-        allowed = self._masks.allowed
-        if allowed is not None:
-            q_values = np.where(allowed, q_values, np.float32(-np.inf))
         return exact.judge(self._target(self._environment.table), q_values, self._environment.start_resets)
 
     def _target(self, table: TransitionTable) -> exact.Reference:

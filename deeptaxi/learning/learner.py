@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from deeptaxi import backend
 from deeptaxi.config import OptimizerConfig, TrainConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.learning.replay import Batch
+from deeptaxi.learning.coverage import Coverage, count_pairs
+from deeptaxi.learning.replay import Batch, Replay
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
+from deeptaxi.network.build import sizes
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (
@@ -94,6 +96,8 @@ class Learner:
         self.config = config
         self.copies = copies
         self.actions = int(online.outputs[0].shape[-1])
+        self.memory: Replay | None = None  # what the loop draws from
+        self.visits = np.zeros(sizes(online), np.int64)  # how often each pair was tried so far
         self.updates = 0
         rate = initial_learning_rate(config, self.actions)
         self.optimizer = build_optimizer(config.optimizer, rate, config.updates)
@@ -148,6 +152,12 @@ class Learner:
         """Make the target network equal to the online network."""
         for old, new in zip(self.target.variables, self.online.variables, strict=True):
             old.assign(ops.copy(new))  # a JAX array shared with `online` would be deleted by `fit`, which reuses it
+
+    def coverage(self) -> Coverage:
+        """Return what was tried, and what of it the memory still holds."""
+        states, actions = self.visits.shape
+        kept = self.memory.pairs(actions) if self.memory else np.zeros(0, np.int64)
+        return Coverage(self.visits, count_pairs(kept, states, actions))
 
     def synchronise(self) -> None:
         """Bring `online` up to date; here it always is."""

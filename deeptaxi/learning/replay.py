@@ -98,5 +98,10 @@ class Replay:
         reached = sequences[np.arange(len(rows)), last]
         return Batch(states[rows], actions[rows], returns, next_states[reached], discounts, weights)
 
+    def pairs(self, actions: int) -> NDArray[np.int64]:
+        """Return the numbers s·A + a of all entries."""
+        count = min(self.added, self.capacity)
+        return self._columns.states[:count].astype(np.int64) * actions + self._columns.actions[:count]
+
     def learnt(self, td_errors: Floats) -> None:
         """Take note of the |td_error| of the minibatch that was drawn last, `[B]`; here it changes nothing."""

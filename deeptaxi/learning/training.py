@@ -11,14 +11,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.learning.choice import not_compiled
 from deeptaxi.learning.compiled import CompiledLearner
+from deeptaxi.learning.coverage import Counts, Snapshots
 from deeptaxi.learning.judge import Judge
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops import gymnasium as gymnasium_loop
@@ -29,7 +32,7 @@ from deeptaxi.learning.ticks import Report, Tick
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.network.build import build_q_network, weights_digest
-from deeptaxi.records import Finished, Judgement, Progress, Record, Started
+from deeptaxi.records import Finished, Judgement, Progress, Record, Snapshot, Started
 
 PATIENCE = 3  # judgements in a row that must find the policy optimal
 LEARNERS: dict[str, type[Learner]] = {"gymnasium": Learner, "fit": FitLearner}
@@ -38,8 +41,8 @@ AnyLearner = Learner | CompiledLearner
 
 def train(
     config: TrainConfig, environment: Environment, stop: Callable[[], bool] = lambda: False
-) -> Generator[Record, None, keras.Model]:
-    """Train, yielding records; the generator's return value is the trained network.
+) -> Generator[Record, None, Trained]:
+    """Train, yielding records; the generator's return value is what came out.
 
     Args:
         config: everything that determines the result.
@@ -71,19 +74,16 @@ def train(
     train_seconds = time.perf_counter() - start
 
     network, verdict = judge.best()
-    yield Finished(
-        stopped=course.stopped,
-        updates=course.update,
-        best_update=judge.best_update,
-        environment_steps=course.steps,
-        train_seconds=train_seconds,
-        compile_seconds=compile_seconds,
-        weights_digest=weights_digest(network),
-        exact=verdict.to_dict() if verdict else None,
-        exact_unavailable=environment.table_missing,
-        failure=course.failure,
-    )
-    return network
+    yield course.finished(network, verdict, judge.best_update, (train_seconds, compile_seconds), environment)
+    return Trained(network, *learner.coverage())
+
+
+class Trained(NamedTuple):
+    """What a training leaves."""
+
+    network: keras.Model  # with the weights to keep
+    visits: Counts  # [S, A], how often each pair was tried in the whole training
+    replay: Counts  # [S, A], how many entries of each pair the memory held at the end
 
 
 @dataclass
@@ -95,6 +95,28 @@ class Course:
     stopped: str = "updates"
     failure: str | None = None
 
+    def finished(
+        self,
+        network: keras.Model,
+        verdict: Verdict | None,
+        best_update: int,
+        seconds: tuple[float, float],
+        environment: Environment,
+    ) -> Finished:
+        """Return the last record; `seconds` are those of the training and those of its compilation."""
+        return Finished(
+            stopped=self.stopped,
+            updates=self.update,
+            best_update=best_update,
+            environment_steps=self.steps,
+            train_seconds=seconds[0],
+            compile_seconds=seconds[1],
+            weights_digest=weights_digest(network),
+            exact=verdict.to_dict() if verdict else None,
+            exact_unavailable=environment.table_missing,
+            failure=self.failure,
+        )
+
 
 def follow(
     course: Course,
@@ -103,16 +125,21 @@ def follow(
     learner: AnyLearner,
     judge: Judge,
     stop: Callable[[], bool],
-) -> Generator[Progress | Judgement]:
+) -> Generator[Progress | Judgement | Snapshot]:
     """Yield the records of the updates; `course` is kept up to date."""
     start = time.perf_counter()
-    report = Report(config, judge.actions)
+    report, snapshot = Report(config, judge.actions), Snapshots()
+
+    def judged(update: int) -> Generator[Judgement | Snapshot]:
+        learner.synchronise()
+        yield from judge(update)
+        yield snapshot(update, judge.q_values, learner.visits)
+
     for tick in ticks:
         course.update, course.steps = tick.update, tick.environment_steps
         yield from report.add(tick, time.perf_counter() - start)
         if tick.update % config.judgement.every == 0:
-            learner.synchronise()
-            yield from judge(tick.update)
+            yield from judged(tick.update)
             if config.judgement.early_stop and judge.in_a_row >= PATIENCE:
                 course.stopped = "optimal"
                 break
@@ -120,8 +147,7 @@ def follow(
             course.stopped = "interrupted"
             break
     if judge.last != course.update:
-        learner.synchronise()
-        yield from judge(course.update)
+        yield from judged(course.update)
 
 
 def build_loop(

@@ -45,16 +45,21 @@ def factors(environment: Environment) -> tuple[int, ...] | None:
     return found if sound else None
 
 
-def toy_text_factors(env: Env) -> tuple[int, ...] | None:
-    """Return the factors of Taxi, FrozenLake or CliffWalking, read off the environment; None for any other."""
+def inside(env: Env) -> Any:
+    """Return what makes the observations: the environment without the wrappers that pass them on."""
     while isinstance(env, TRANSPARENT):
         env = env.env
-    inner: Any = env
-    if isinstance(env, TaxiEnv):  # row, column, where the passenger is (the last: aboard), destination
+    return env
+
+
+def toy_text_factors(env: Env) -> tuple[int, ...] | None:
+    """Return the factors of Taxi, FrozenLake or CliffWalking, read off the environment; None for any other."""
+    inner = inside(env)
+    if isinstance(inner, TaxiEnv):  # row, column, where the passenger is (the last: aboard), destination
         return inner.max_row + 1, inner.max_col + 1, len(inner.locs) + 1, len(inner.locs)
-    if isinstance(env, FrozenLakeEnv):
+    if isinstance(inner, FrozenLakeEnv):
         return int(inner.nrow), int(inner.ncol)
-    if isinstance(env, CliffWalkingEnv):
+    if isinstance(inner, CliffWalkingEnv):
         return tuple(int(size) for size in inner.shape)
     return None
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 
 from deeptaxi.config import read_toml, resolve
-from deeptaxi.records import Started, read_records
+from deeptaxi.records import Started, read_history
 from tests.cli.conftest import LAKE, QUICK, refused
 
 TypeIn = Callable[..., Result]
@@ -21,7 +21,7 @@ def loop_of(result: Result, folder: str = "a") -> str:
     """Return the loop that the summary, the log and the run's configuration all name."""
     assert result.exit_code == 0, result.output
     told = {json.loads(result.stdout)["loop"], resolve(read_toml(Path(folder) / "config.toml")).loop}
-    (first, *_) = read_records(Path("logs") / folder / "metrics.jsonl")
+    (first, *_) = read_history(Path("logs") / folder / "metrics.jsonl").records
     assert isinstance(first, Started)
     (loop,) = told | {first.loop}
     return loop

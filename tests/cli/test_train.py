@@ -16,7 +16,7 @@ from click.testing import Result
 from deeptaxi.config import read_toml, resolve
 from deeptaxi.mdp import npz, table
 from deeptaxi.network.build import tabulate, weights_digest
-from deeptaxi.records import Finished, Started, read_records
+from deeptaxi.records import Finished, Started, read_history
 from tests.cli.conftest import LAKE, QUICK, refused
 from tests.problems import chain
 
@@ -34,7 +34,7 @@ def test_a_training_ends_with_one_json_document_and_leaves_a_run(type_in: TypeIn
     assert summary["stopped"] == "optimal"
     assert sorted(path.name for path in Path("models/a").iterdir()) == ["card.md", "config.toml", "model.keras"]
     assert weights_digest(keras.saving.load_model(summary["model"])) == summary["weights_digest"]
-    records = list(read_records(Path("logs/a/metrics.jsonl")))
+    records = read_history(Path("logs/a/metrics.jsonl")).records
     assert isinstance(records[0], Started)
     assert isinstance(records[-1], Finished)
     assert records[-1].weights_digest == summary["weights_digest"]

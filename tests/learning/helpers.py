@@ -41,7 +41,13 @@ def opened_problem(table, folder, **settings):
 
 
 def finished(training):
-    """Run a training to its end; return its records and the network that it returns."""
+    """Run a training to its end; return its records and the network that it leaves."""
+    records, trained = outcome(training)
+    return records, trained.network
+
+
+def outcome(training):
+    """Run a training to its end; return its records and what it leaves."""
     records = []
     while True:
         try:

@@ -10,7 +10,7 @@ from deeptaxi.learning.judge import Judge
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import train
 from deeptaxi.network.build import build_q_network, sizes, tabulate, weights_digest
-from deeptaxi.records import Finished, Judgement, Progress, Started
+from deeptaxi.records import Finished, Judgement, Progress, Snapshot, Started
 from tests.learning.helpers import SMALL, finished, of_kind, opened_problem
 from tests.problems import build, chain, opened, surely
 
@@ -49,10 +49,11 @@ def test_a_training_on_a_table_tells_its_story_in_order(quick):
 
     assert isinstance(records[0], Started)
     assert isinstance(records[-1], Finished)
-    assert {type(record) for record in records[1:-1]} == {Progress, Judgement}
+    assert {type(record) for record in records[1:-1]} == {Progress, Judgement, Snapshot}
     told = [record.update for record in records[1:-1]]
     assert told == sorted(told)
     assert [record.update for record in of_kind(records, Judgement)] == [10, 20]
+    assert [record.update for record in of_kind(records, Snapshot)] == [10, 20]
     assert [record.update for record in of_kind(records, Progress)] == list(range(1, 21))
 
     first, last = records[0], records[-1]

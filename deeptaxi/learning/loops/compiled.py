@@ -60,6 +60,7 @@ class State(NamedTuple):
     learnt: Learnt
     copies: Copies
     ring: Ring
+    visits: Any  # int32 [S·A], how often each pair was tried
     reports: Any  # float32 [REPORTS, 4]: sums of loss, |td_error|, episodes ended, their returns
 
 
@@ -112,7 +113,8 @@ class CompiledLoop:
             tree, largest = tuple(sum_tree.levels(self.capacity)), np.float32(1)
         ring = Ring(np.zeros(self.capacity, np.int32), np.int32(0), np.int32(0), tree, largest)
         copies = Copies(zeros, np.full_like(zeros, AT_START), zeros.astype(np.float32))
-        return State(learnt, copies, ring, np.zeros((REPORTS, 4), np.float32))
+        visits = np.zeros(self.sizes.states * self.sizes.actions, np.int32)
+        return State(learnt, copies, ring, visits, np.zeros((REPORTS, 4), np.float32))
 
     def warm(self, state: State, world: World, steps: Any) -> State:
         """Play `steps` steps of all copies without an update."""
@@ -155,8 +157,10 @@ class CompiledLoop:
         allowed = None if world.allowed is None else xla.gather(world.allowed, batch.next_states)
         learnt, loss, errors = self.updater.update(state.learnt, batch, allowed, rate, number)
         sums = ops.stack([loss, ops.mean(ops.abs(errors)), episodes, returns])
-        return State(
-            learnt, state.copies, self.rated(state.ring, places, errors), self.reported(state.reports, number, sums)
+        return state._replace(
+            learnt=learnt,
+            ring=self.rated(state.ring, places, errors),
+            reports=self.reported(state.reports, number, sums),
         )
 
     def reported(self, reports: Any, number: Any, sums: Any) -> Any:
@@ -202,7 +206,8 @@ class CompiledLoop:
         cut = ops.logical_and(truncated, ops.logical_not(terminated))
         copies = Copies(xla.gather(world.next_state, drawn), times, totals)
         ring = self.stored(state.ring, drawn, cut)
-        return state._replace(copies=copies, ring=ring), ops.sum(ops.cast(counted, "float32")), returns
+        visits = xla.scatter_add(state.visits, drawn // self.sizes.outcomes, ops.ones_like(drawn))
+        return state._replace(copies=copies, ring=ring, visits=visits), ops.sum(ops.cast(counted, "float32")), returns
 
     def begun(self, copies: Copies, world: World, numbers: Numbers) -> Copies:
         """Set the copies whose episode ended to where the next one begins."""

@@ -100,6 +100,7 @@ class Gatherer:
         noise = self.rng.random(allowed.shape, np.float32)
         actions = self.learner.act(self.players.states, epsilon, draws, noise, allowed)
         transitions, returns = self.players.step(actions)
+        np.add.at(self.learner.visits, (transitions.states, actions), 1)
         self.replay.add(transitions._replace(rewards=transitions.rewards / np.float32(self.reward_scale)))
         return returns
 
@@ -119,7 +120,7 @@ def run(
     for_environments, for_exploration, for_replay = seeds.spawn(3)
     exploring, drawing = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
     count, per_update = config.interaction.environments, config.interaction.steps_per_update
-    replay = build_replay(config)
+    replay = learner.memory = build_replay(config)
     returns: list[float] = []
     with closing(environment.make_vector(count)) as vector:
         players = Players(environment, vector, for_environments.generate_state(count).tolist(), masks)

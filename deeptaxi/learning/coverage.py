@@ -1,0 +1,54 @@
+"""What a training has tried, and what its Q values were on the way."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.records import Snapshot
+
+Counts = NDArray[np.int64]
+
+
+class Coverage(NamedTuple):
+    """How often each (state, action) occurred."""
+
+    visits: Counts  # [S, A], in the whole training
+    replay: Counts  # [S, A], in the memory at its end
+
+
+def count_pairs(pairs: NDArray[Any], states: int, actions: int) -> Counts:
+    """Return how often each pair occurs in `pairs` `[n]`, the numbers s·A + a, as `[S, A]`."""
+    return np.bincount(pairs, minlength=states * actions).reshape(states, actions)
+
+
+class Snapshots:
+    """Makes snapshots, each compared with the one before."""
+
+    def __init__(self) -> None:
+        self._before: NDArray[np.float32] | None = None
+
+    def __call__(self, update: int, q_values: NDArray[np.float32], visits: Counts) -> Snapshot:
+        """Return the snapshot of `q_values` `[S, A]`, −∞ where the agent may not act, after these `visits` `[S, A]`."""
+        before, self._before = self._before, q_values
+        tried = visits > 0
+        rows = tried.any(axis=1)
+        q_values = q_values[rows]
+        allowed = np.isfinite(q_values)
+        greedy = q_values.argmax(axis=1)
+        counts = np.bincount(greedy, minlength=visits.shape[1])
+        values = q_values[allowed]
+        return Snapshot(
+            update,
+            float(values.min()),
+            float(values.max()),
+            float(values.mean(dtype=np.float64)),
+            None if before is None else float(np.abs(values - before[rows][allowed]).mean(dtype=np.float64)),
+            None if before is None else float((greedy != before[rows].argmax(axis=1)).mean()),
+            int(counts.argmax()),
+            float(counts.max() / len(greedy)),
+            int(rows.sum()),
+            int(tried.sum()),
+        )

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deeptaxi.config import merge, resolve
+from deeptaxi.learning.coverage import Snapshots, count_pairs
+from deeptaxi.learning.training import train
+from deeptaxi.records import Snapshot
+from tests.learning.helpers import SMALL, of_kind, opened_problem, outcome
+from tests.problems import build, chain, opened, surely
+
+NO = -np.inf
+
+
+def test_pairs_are_counted():
+    assert count_pairs(np.array([0, 5, 5, 2]), 3, 2).tolist() == [[1, 0], [1, 0], [0, 2]]
+
+
+def test_a_snapshot_looks_at_the_states_that_were_visited_and_the_actions_that_are_allowed():
+    look = Snapshots()
+    visits = np.array([[1, 0], [0, 0], [2, 3], [0, 1]])
+    first = look(10, np.array([[1, 2], [90, 99], [3, NO], [0, 4]], np.float32), visits)
+    # The states 0, 2 and 3: greedy 1, 0, 1. Four of their eight pairs were tried.
+    assert first == Snapshot(10, 0.0, 4.0, 2.0, None, None, 1, 2 / 3, 3, 4)
+    second = look(20, np.array([[3, 2], [0, 0], [3, NO], [0, 5]], np.float32), visits)
+    # |2|, |0|, |0|, |0|, |1| of the five values; one of three greedy actions is another one.
+    assert (second.q_change, second.policy_change) == (pytest.approx(3 / 5), pytest.approx(1 / 3))
+    assert (second.greedy_action, second.greedy_share) == (0, 2 / 3)
+
+
+LOOPS = {"gymnasium": {"loop": "gymnasium"}, "compiled": {"loop": "compiled"}}
+# More steps than the memory holds, two rewards a sample: the compiled memory marks where an episode was cut.
+SETTINGS = {"updates": 40, "replay": {"capacity": 60, "batch_size": 4, "start": 8}, "target": {"n_step": 2}}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_every_step_is_counted_and_so_is_what_the_memory_holds(loop, tmp_path):
+    settings = merge(merge(SETTINGS, LOOPS[loop]), {"judgement": {"every": 10, "early_stop": False}})
+    table = build([[surely(1, 0), surely(0, 1)], [surely(1, 0), surely(0, 1)]], time_limit=5)
+    records, trained = outcome(train(*opened_problem(table, tmp_path, **settings)))
+    assert trained.visits.shape == trained.replay.shape == (2, 2)
+    assert trained.visits.sum() == records[-1].environment_steps == 4 * 42
+    assert trained.replay.sum() == 60
+    assert (trained.replay <= trained.visits).all()
+    assert trained.replay[0].sum() > 0 < trained.replay[1].sum()
+    snapshots = of_kind(records, Snapshot)
+    assert [record.update for record in snapshots] == [10, 20, 30, 40]
+    assert (snapshots[-1].states_covered, snapshots[-1].pairs_covered) == (2, 4)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_last_rounds_are_what_a_small_memory_holds(loop, tmp_path):
+    settings = merge(LOOPS[loop], {"updates": 30, "replay": {"capacity": 4, "batch_size": 4, "start": 0}})
+    _, trained = outcome(train(*opened_problem(chain(), tmp_path, **settings)))
+    assert trained.replay.sum() == 4
+    assert trained.visits.sum() > 100
+
+
+def test_the_snapshots_do_not_depend_on_a_table():
+    settings = {"updates": 20, "judgement": {"every": 10}, "environment": {"id": "Blackjack-v1"}}
+    records, trained = outcome(train(resolve(merge(SMALL, settings)), opened("Blackjack-v1")))
+    first, last = of_kind(records, Snapshot)
+    assert (first.q_change, first.policy_change) == (None, None)
+    assert last.q_change > 0
+    assert last.pairs_covered == (trained.visits > 0).sum()
+    assert last.states_covered == (trained.visits.sum(axis=1) > 0).sum()
