@@ -112,7 +112,7 @@ def td_target_of(
     terminated = steps[-1].terminated
     choosing = np.where(allowed, goal.q_target[0] if goal.choosing_q is None else goal.choosing_q[0], -np.inf)
     best = None if terminated else int(choosing.argmax())
-    taken = float(goal.q_online[0, batch.actions[0]])
+    taken = int(batch.actions[0])
     return TdTarget(
         rewards=tuple(step.reward / config.target.reward_scale for step in steps),
         factors=tuple(config.discount**k for k in range(len(steps))),
@@ -124,7 +124,7 @@ def td_target_of(
         best_action=best,
         bootstrap=None if best is None else float(goal.q_target[0, best]),
         td_target=float(goal.td_targets[0]),
-        td_error=float(goal.td_targets[0]) - taken,
+        td_error=float(goal.td_targets[0] - goal.q_online[0, taken]),
     )
 
 
@@ -142,7 +142,7 @@ def gradient_of(online: keras.Model, goal: Goal, batch: Batch, config: TrainConf
     _, (slope,) = backend.gradients(
         lambda: loss_of(config.optimizer.loss, q_values.value, goal.targets, batch.weights), [q_values]
     )
-    g, below = array(slope).astype(np.float64), streams(online)
+    g, below = array(slope).astype(np.float64) + 0.0, streams(online)  # + 0.0 makes zeros of negative ones
     if below is None:
         return Gradient(g[0])
     value, advantage = (array(x).astype(np.float64) for x in below(batch.states, training=False))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 
 from deeptaxi.errors import UsageError
@@ -18,6 +19,7 @@ from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.table import Bools, TransitionTable
+from deeptaxi.network.build import tabulate
 
 WARM_UP = 20  # random steps at most before a played transition
 
@@ -37,22 +39,92 @@ class Transition:
     probability: float | None = None
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Transitions in a row, and in a few words where they come from."""
+
+    transitions: list[Transition]
+    how: str
+
+
+def choose(
+    environment: Environment,
+    network: keras.Model,
+    allowed: Bools,
+    n: int,
+    state: int | None = None,
+    action: int | None = None,
+    given: Sequence[tuple[Any, ...]] = (),
+    seed: int | None = None,
+) -> Choice:
+    """Return up to n transitions: those that are `given`, else from `state`, else random ones.
+
+    Args:
+        environment: where they happen.
+        network: the online network, whose greedy actions are taken where no action is named.
+        allowed: bool `[S, A]`.
+        n: of the n-step target.
+        state: of the first transition, or None.
+        action: of the first transition; None for the greedy one.
+        given: transitions written down, ``(state, action, reward, next state, terminated)``.
+        seed: of what is drawn; None for the likeliest outcomes of `state`, and for 0 where all is drawn.
+
+    Raises:
+        UsageError: what is asked for does not exist.
+    """
+    if given:
+        steps = [Transition(*row) for row in given]
+        check_sequence(steps, environment, allowed, n)
+        return Choice(steps, "as given")
+    q_values = np.where(allowed, tabulate(network), -np.inf)
+
+    def act(reached: int) -> int:
+        return int(q_values[reached].argmax())
+
+    table, rng = environment.table, np.random.default_rng(seed or 0)
+    if state is not None:
+        check_pair(environment, allowed, state, action)
+        if table is None:
+            raise UsageError(
+                f"{environment.config.id} has no transition table to look the outcome up in "
+                f"({environment.table_missing}): give --transition S,A,R,S2[,terminated], or --random to play one"
+            )
+        check_goes_on(table, state)
+        first = act(state) if action is None else action
+        how = "the likeliest in the table" if seed is None else f"drawn from the table by seed {seed}"
+        return Choice(looked_up(table, state, first, n, act, None if seed is None else rng), how)
+    if table is None:
+        return Choice(played(environment, allowed, n, act, rng), f"played by seed {seed or 0}")
+    pair = random_pair(table, allowed, rng)
+    return Choice(looked_up(table, *pair, n, act, rng), f"drawn from the table by seed {seed or 0}")
+
+
+def check_pair(environment: Environment, allowed: Bools, state: int, action: int | None) -> None:
+    """Raise a `UsageError` where a state or action does not exist, or the mask excludes the action there."""
+    check_range("state", state, environment.states, environment.config.id)
+    if action is None:
+        return
+    check_range("action", action, environment.actions, environment.config.id)
+    if not allowed[state, action]:
+        rest = ", ".join(map(str, np.flatnonzero(allowed[state])))
+        raise UsageError(f"the action mask excludes action {action} in state {state}: allowed there is {rest}")
+
+
 def check_range(name: str, value: int, count: int, where: str) -> None:
     """Raise a `UsageError` where a state or action does not exist; `name` is one of the two words."""
     if not 0 <= value < count:
         raise UsageError(f"{name} {value} does not exist: {where} has {name}s 0 to {count - 1}")
 
 
-def check_sequence(given: Sequence[Transition], environment: Environment, n: int) -> None:
+def check_sequence(given: Sequence[Transition], environment: Environment, allowed: Bools, n: int) -> None:
     """Refuse transitions that cannot have happened in a row, or are not as many as an n-step target needs.
 
     Raises:
         UsageError: what is wrong with them.
     """
     for item in given:
-        for name, value in (("state", item.state), ("action", item.action), ("state", item.next_state)):
-            count = environment.actions if name == "action" else environment.states
-            check_range(name, value, count, environment.config.id)
+        check_pair(environment, allowed, item.state, item.action)
+        check_range("state", item.next_state, environment.states, environment.config.id)
     for one, other in itertools.pairwise(given):
         if one.terminated:
             raise UsageError("nothing follows a transition that terminated: give it as the last --transition")
