@@ -12,6 +12,11 @@ from deeptaxi.errors import nearest
 class Group(click.Group):
     """A click group; an unknown command is a usage error of one line that helps."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order in which they were added."""
+        del ctx
+        return list(self.commands)
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Name the nearest command where there is none of that name."""
         known = self.list_commands(ctx)
