@@ -62,12 +62,9 @@ def changed(summary: Summary) -> Lines:
 
 
 def which(rows: Sequence[int], count: int) -> str:
-    """Name the rows, or say how many they are."""
-    if not rows:
-        return "none"
-    if len(rows) <= NAMED_ROWS and count > 1:
-        return f"{', '.join(map(str, rows))} of {count}"
-    return f"{len(rows)} of {count}"
+    """Say how many rows they are, and name them where they are few of many."""
+    named = f": {', '.join(map(str, rows))}" if 0 < len(rows) <= NAMED_ROWS and len(rows) < count else ""
+    return f"{len(rows)} of {count}{named}" if rows else "none"
 
 
 def tabular(summary: Summary) -> Lines:

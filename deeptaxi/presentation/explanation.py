@@ -128,16 +128,16 @@ def td_target(summary: Summary, _actions: Actions) -> Lines:
     power = f"discount^{len(found['rewards'])}" if several else "discount"
     best = "q_target(s')[argmax_a q_online(s')[a]]" if summary["double"] else "max_a q_target(s')[a]"
     end = "" if found["terminated"] else f" + {power} · {best}"
-    numbers = plain(found["reward"])
+    numbers, total = plain(found["reward"]), plain(found["td_target"])
     if not found["terminated"]:
         numbers += f" + {plain(found['discount'])} · {factor(found['bootstrap'])}"
     if several:
         lines += [rewards(summary)]
-    error = f"{plain(found['td_target'])} − {factor(taken)} = {plain(found['td_error'])}"
+    error = f"{total} − {factor(taken)} = {plain(found['td_error'])}"
     return [
         *lines,
         line(f"td_target = {gain}{end}" + ("      terminated: no bootstrap" if found["terminated"] else ""), "dim"),
-        line(f"          = {numbers} = {plain(found['td_target'])}"),
+        line(f"          = {numbers}" + f" = {total}" * (numbers != total)),
         line("td_error  = td_target − q_online(s)[a]", "dim"),
         line(f"          = {error}"),
     ]
