@@ -151,4 +151,4 @@ def report(summary: dict[str, Any], as_json: bool) -> None:
         return
     from deeptaxi.presentation import console, gradients
 
-    console.out().print(gradients.explanation(summary))
+    console.print_wide(gradients.explanation(summary))

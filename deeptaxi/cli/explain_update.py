@@ -106,7 +106,7 @@ def command(
         return
     from deeptaxi.presentation import console, explanation
 
-    console.out().print(explanation.of_update(summary))
+    console.print_wide(explanation.of_update(summary))
 
 
 def explained(subject: Subject, wish: Wish, target_noise: float | None, comparing: bool) -> dict[str, Any]:

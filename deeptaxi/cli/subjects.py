@@ -43,9 +43,7 @@ def fresh(given: dict[str, Any]) -> Subject:
 
 def kept(model: Path, given: dict[str, Any]) -> Subject:
     """Return a trained network, with the settings of its run and what is given over them."""
-    from deeptaxi.artifacts.models import check_fits, find_model, load_network
-    from deeptaxi.cli.evaluate import environment_of
-    from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.cli.models import open_model
 
     settings = dict(given)
     others = {name: settings.pop(name) for name in ("config_file", "preset", "q_table")}
@@ -55,16 +53,11 @@ def kept(model: Path, given: dict[str, Any]) -> Subject:
     refused += [f"--{name.replace('_', '-')}" for name in asked.get("network", {})]
     if refused:
         raise UsageError(f"{refused[0]} is for a fresh network, and {model} has its own: leave one of the two out")
-    source = find_model(model)
-    place = environment_of(source, env, env_args, given["environment__time_limit"])
-    environment = open_environment(place, trust_module=trust or env is not None)
-    start()
+    opened = open_model(model, env, env_args, given["environment__time_limit"], trust)
     from deeptaxi.network.build import scale_outputs, without_mask
 
-    network = load_network(source.path)
-    check_fits(network, environment, source.name)
-    network, mask = without_mask(network)
-    config, preset = settings_of(source, network, environment, asked)
+    environment, (network, mask) = opened.environment, without_mask(opened.network)
+    config, preset = settings_of(opened.source, network, environment, asked)
     scale_outputs(network, 1 / config.target.reward_scale)  # what is kept is in full
     return Subject(
         environment,
@@ -72,7 +65,7 @@ def kept(model: Path, given: dict[str, Any]) -> Subject:
         preset,
         network,
         allowed_in(environment, config) if mask is None else mask,
-        source.name,
+        opened.source.name,
     )
 
 

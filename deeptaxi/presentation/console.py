@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +17,13 @@ def out() -> Console:
     """Return the console for results. In a pipe, nothing is cut for a screen that is not there."""
     console = Console(**PLAIN)
     return console if console.is_terminal else Console(**PLAIN, width=200)
+
+
+def print_wide(part: RenderableType, least: int = 80) -> None:
+    """Print a result whose numbers are of no use when cut: a narrower terminal breaks its lines instead."""
+    console = out()
+    console.width = max(console.width, least)
+    console.print(part)
 
 
 def err() -> Console:

@@ -106,7 +106,8 @@ def predicted_next(summary: Summary, actions: Actions) -> Lines:
     if target["terminated"]:
         return [where, rows, line("The episode ended here, so none of it counts.")]
     value, name = plain(target["bootstrap"]), summary["action_names"][best]
-    excluded = " of those that the action mask allows" * (not all(target["allowed"]))
+    allowed = ", ".join(str(action) for action, may in enumerate(target["allowed"]) if may)
+    excluded = f" of those that the action mask allows ({allowed})" * (not all(target["allowed"]))
     if summary["double"]:
         equal = " The two are equal here: --target-noise parts them." * (summary["q_target"] == summary["choosing_q"])
         say = f"Double DQN: q_online chooses action {best} ({name}){excluded}, q_target rates it: {value}.{equal}"

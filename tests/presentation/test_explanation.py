@@ -132,6 +132,12 @@ def test_what_is_special_is_said() -> None:
     assert "Nothing has moved." in explained(steps=[Transition(0, 0, 1.0, 1, True)])
 
 
+def test_actions_that_the_mask_excludes_are_no_choice() -> None:
+    summary = summary_of()
+    summary["td_target"] = {**summary["td_target"], "allowed": [False, True]}
+    assert "of those that the action mask allows (1): action 1" in shown(explanation.of_update(summary))
+
+
 def test_the_rewards_of_n_steps_have_a_row_each() -> None:
     steps = [Transition(0, 0, 3.0, 1, False), Transition(1, 1, 2.0, 0, False, truncated=True)]
     text = explained({"target": {"n_step": 3}}, steps=steps)
