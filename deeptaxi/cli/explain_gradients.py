@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from deeptaxi.cli import options
-from deeptaxi.config import AGGREGATIONS
+from deeptaxi.sections import AGGREGATIONS
 
 LIMIT = 1e-6
 DEFAULT_ACTIONS = 4

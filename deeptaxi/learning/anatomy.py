@@ -25,7 +25,7 @@ from deeptaxi import backend
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.example import Transition
 from deeptaxi.learning.learner import Goal, Learner
-from deeptaxi.learning.masked import array, compare
+from deeptaxi.learning.masked import array, compare, tensor
 from deeptaxi.learning.parts import (
     After,
     Anatomy,
@@ -74,8 +74,9 @@ def dissect(learner: Learner, steps: Sequence[Transition], allowed: Bools, compa
     config, online = learner.config, learner.online
     batch = batch_of(steps, config)
     next_allowed = allowed[batch.next_states]
-    goal = Goal(*(x if x is None else array(x) for x in learner.goal(*batch[:5], next_allowed)))
-    loss, found = learner.loss_gradients(batch.states, goal.targets, batch.weights)
+    inputs, weights = [tensor(x) for x in (*batch[:5], next_allowed)], tensor(batch.weights)
+    goal = Goal(*(x if x is None else array(x) for x in learner.goal(*inputs)))
+    loss, found = learner.loss_gradients(inputs[0], tensor(goal.targets), weights)
     slopes, gradient = [array(slope) for slope in found], gradient_of(online, goal, batch, config)
     copy, table_before = copied(online), tabulate(online)
     before = [array(weight) for weight in online.trainable_variables]
@@ -138,9 +139,9 @@ def loss_parts(goal: Goal, config: TrainConfig, loss: float) -> Loss:
 
 def gradient_of(online: keras.Model, goal: Goal, batch: Batch, config: TrainConfig) -> Gradient:
     """Return dE/dQ by automatic differentiation, and by the closed form what it becomes in the streams."""
-    q_values = keras.Variable(goal.q_online)
+    q_values, targets, weights = keras.Variable(goal.q_online), tensor(goal.targets), tensor(batch.weights)
     _, (slope,) = backend.gradients(
-        lambda: loss_of(config.optimizer.loss, q_values.value, goal.targets, batch.weights), [q_values]
+        lambda: loss_of(config.optimizer.loss, q_values.value, targets, weights), [q_values]
     )
     g, below = array(slope).astype(np.float64) + 0.0, streams(online)  # + 0.0 makes zeros of negative ones
     if below is None:

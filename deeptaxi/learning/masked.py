@@ -32,6 +32,11 @@ def array(x: Any) -> NDArray[Any]:
     return np.array(ops.convert_to_numpy(x))
 
 
+def tensor(x: Any) -> Any:
+    """Return a NumPy array as a tensor: PyTorch takes no others beside one that has a gradient."""
+    return ops.convert_to_tensor(x)
+
+
 def masked_gradients(online: keras.Model, config: TrainConfig, batch: Batch, targets: Floats) -> tuple[Any, list[Any]]:
     """Return the loss on the taken actions alone, at the scale of the recipe, and its gradients by the weights.
 
@@ -41,12 +46,13 @@ def masked_gradients(online: keras.Model, config: TrainConfig, batch: Batch, tar
         batch: B samples.
         targets: `[B, A]`, of which only the entries of the taken actions are looked at.
     """
-    actions, index = targets.shape[1], batch.actions[:, None]
-    td_targets = np.take_along_axis(targets, index, axis=1)
+    actions, index = targets.shape[1], batch.actions[:, None].astype(np.int64)
+    states, weights, taken_index = tensor(batch.states), tensor(batch.weights), tensor(index)
+    td_targets = tensor(np.take_along_axis(targets, index, axis=1))
 
     def loss() -> Any:
-        taken = ops.take_along_axis(online(batch.states, training=True), index, axis=1)
-        return loss_of(config.optimizer.loss, taken, td_targets, batch.weights) / actions
+        taken = ops.take_along_axis(online(states, training=True), taken_index, axis=1)
+        return loss_of(config.optimizer.loss, taken, td_targets, weights) / actions
 
     return backend.gradients(loss, online.trainable_variables)
 

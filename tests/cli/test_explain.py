@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deeptaxi.config import AGGREGATIONS
 from deeptaxi.mdp import npz
 from deeptaxi.network import gradients
+from deeptaxi.sections import AGGREGATIONS
 from tests.cli.conftest import refused, run
 from tests.problems import build, surely
 
