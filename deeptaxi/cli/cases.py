@@ -197,7 +197,7 @@ def case_of_log(path: Path, asked: Asked) -> Any:
         DeepTaxiError: it holds no record.
     """
     from deeptaxi.artifacts.logs import read_visits
-    from deeptaxi.config import EnvironmentConfig
+    from deeptaxi.sections import EnvironmentConfig
     from deeptaxi.errors import DeepTaxiError
     from deeptaxi.evaluation.diagnosis import Case
     from deeptaxi.records import read_history

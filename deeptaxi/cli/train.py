@@ -116,6 +116,7 @@ def train_and_save(configured: Any, environment: Any, run: Any) -> tuple[Any, in
     """Train, show and log the records, save the run; return the last record and the signal that ended it, or 0."""
     from deeptaxi import backend
     from deeptaxi.artifacts import logs, runs
+    from deeptaxi.evaluation.diagnosis.live import Watch
     from deeptaxi.presentation.console import err
     from deeptaxi.presentation.progress import TrainingProgress
 
@@ -129,7 +130,8 @@ def train_and_save(configured: Any, environment: Any, run: Any) -> tuple[Any, in
         TrainingProgress(console, config.updates) as progress,
     ):
         training = train(config, environment, stop=lambda: bool(received()))
-        trained, finished = follow(announced(training, console, configured), log.write, progress.show)
+        told = warned(announced(training, console, configured), Watch(config, environment.table), console)
+        trained, finished = follow(told, log.write, progress.show)
         runs.save_run(run, trained.network, config, finished, configured.preset)
         logs.save_visits(run.log.parent, trained.visits, trained.replay)
     if received():
@@ -145,6 +147,19 @@ def announced(training: Generator[Any, None, Any], console: Any, configured: Any
     console.print(f"Preset: {configured.explanation}", soft_wrap=True)
     yield record
     return (yield from training)
+
+
+def warned(training: Generator[Any, None, Any], watch: Any, console: Any) -> Generator[Any, None, Any]:
+    """Pass the records of a training on, each followed by the warnings that it makes certain; print these."""
+    while True:
+        try:
+            record = next(training)
+        except StopIteration as end:
+            return end.value
+        yield record
+        for warning in watch.observe(record):
+            console.print(f"Warning: {warning.text}", soft_wrap=True)
+            yield warning
 
 
 def follow(training: Generator[Any, None, Any], *watchers: Callable[[Any], None]) -> tuple[Any, Any]:

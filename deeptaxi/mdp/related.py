@@ -9,7 +9,7 @@ from __future__ import annotations
 import gymnasium
 
 from deeptaxi.catalogue import Problem, listed
-from deeptaxi.config import EnvironmentConfig
+from deeptaxi.sections import EnvironmentConfig
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.mdp.table import TransitionTable
 

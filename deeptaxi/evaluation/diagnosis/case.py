@@ -15,7 +15,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.config import EnvironmentConfig, TrainConfig
+from deeptaxi.sections import EnvironmentConfig
+from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.diagnosis.findings import Severity
 from deeptaxi.evaluation.diagnosis.graph import can_end, only

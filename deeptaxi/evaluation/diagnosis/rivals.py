@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from deeptaxi.config import EnvironmentConfig
+from deeptaxi.sections import EnvironmentConfig
 from deeptaxi.evaluation.diagnosis.case import Case, the
 from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import Finding
@@ -102,7 +102,7 @@ def one_backup(case: Case, endless: TransitionTable, discount: float) -> dict[st
         return {}
     right, bootstrapped = distance(case, proper, telling), distance(case, wrong, telling)
     elsewhere = distance(case, proper, case.learnt_pairs & ~ending)
-    near = bootstrapped < NEARER * right and elsewhere < NEARER * right
+    near = bootstrapped < NEARER**2 * right and elsewhere < NEARER**2 * right
     return {"right": right, "bootstrapped": bootstrapped} if near else {}
 
 

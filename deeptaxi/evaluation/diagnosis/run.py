@@ -24,6 +24,13 @@ UNEXPLAINED = (
 )
 
 
+WEAKER = {  # findings whose evidence looks the same where one of the others is true
+    "learning-rate-too-low": {
+        "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained",
+    },
+}  # fmt: skip
+
+
 def diagnose(case: Case) -> Diagnosis:
     """Return what is wrong with a model, the worst first, and what could not be checked."""
     findings: list[Finding] = []
@@ -35,6 +42,8 @@ def diagnose(case: Case) -> Diagnosis:
         elif result is not None:
             harmless = case.harmful is False and result.severity == "severe"
             findings.append(replace(result, severity="warning") if harmless else result)
+    names = {finding.name for finding in findings}
+    findings = [finding for finding in findings if not names & WEAKER.get(finding.name, set())]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Diagnosis(tuple(explained(finding, findings) for finding in findings), tuple(not_checked))
 

@@ -26,10 +26,10 @@ from deeptaxi.mdp.table import Floats, TransitionTable
 from deeptaxi.records import History, Snapshot
 
 OVERSHOT = 0.1  # of the possible range
+FAR_OUT = 1.0  # of the possible range: no noise does that
 RESTLESS_POLICY = 0.1  # share of the states whose greedy action changes between two snapshots
 RESTLESS_VALUES = 0.02  # mean change of Q between two snapshots, over the range of Q
 GROWN = 3.0  # times the smallest td_error on the way
-DIVERGED = 100.0
 SAMPLES = 10  # of a pair, below which nothing can be learnt
 DRIFT = 0.1  # of the range of Q*, still to go
 TOO_DEEP = 10_000  # sweeps
@@ -81,10 +81,11 @@ def diverged(case: Case) -> Finding | None:
 def lower_rate(config: TrainConfig | None) -> str:
     """Return the option of a tenth of the learning rate."""
     if config is None:
-        return "--learning-rate 0.001"
+        return "--learning-rate 0.003"
     if config.optimizer.tabular_step is not None:
-        return f"--tabular-step {min(config.optimizer.tabular_step / 10, 0.5):.2g}"
-    return f"--learning-rate {(config.optimizer.learning_rate or 0.01) / 10:.2g}"
+        return f"--tabular-step {min(config.optimizer.tabular_step / 10, 0.1):.2g}"
+    sound = 0.05 if config.network.kind == "q-table" else 0.003
+    return f"--learning-rate {min((config.optimizer.learning_rate or sound) / 10, sound):.2g}"
 
 
 def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
@@ -103,12 +104,12 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
         "snapshot, and Q by {q_change:.1%} of its range",
     }
     exactly = "overshoot" in signs
-    certain = exactly or "td_error_grew" in signs
+    certain = signs.get("overshoot", 0) > FAR_OUT or "td_error_grew" in signs
     return Finding(
         "learning-rate-too-high",
         case.worst if certain else "warning",
         "; ".join(text.format(**signs) for key, text in told.items() if key in signs),
-        {**signs, "learning_rate": case.history.started.learning_rate if history.started else None},
+        {**signs, "learning_rate": history.started.learning_rate if history.started else None},
         "exact" if exactly else "log",
         "each update overshoots its target, so that Q values swing about the right ones instead of settling",
         lower_rate(case.config),
