@@ -97,6 +97,7 @@ def build_case(
     """
     from deeptaxi.evaluation.diagnosis import Case
     from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, objective_discount
+    from deeptaxi.mdp.names import names_of
 
     table, config = environment.table, source.config
     default = objective_discount(table) if table else DEFAULT_DISCOUNT
@@ -109,6 +110,7 @@ def build_case(
         table=table,
         q=q_values,
         config=config,
+        action_names=names_of(environment).actions,
         training_discount=asked.discount if asked.discount is not None else config.discount if config else None,
         why={"table": environment.table_missing or "", **(why or {}), **({} if config else BARE)},
         **(of_log(source) if config else {}),
@@ -197,10 +199,10 @@ def case_of_log(path: Path, asked: Asked) -> Any:
         DeepTaxiError: it holds no record.
     """
     from deeptaxi.artifacts.logs import read_visits
-    from deeptaxi.sections import EnvironmentConfig
     from deeptaxi.errors import DeepTaxiError
     from deeptaxi.evaluation.diagnosis import Case
     from deeptaxi.records import read_history
+    from deeptaxi.sections import EnvironmentConfig
 
     history = read_history(path)
     begun = history.started

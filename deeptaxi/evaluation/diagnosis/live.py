@@ -24,7 +24,7 @@ from deeptaxi.evaluation.diagnosis.case import GOOD
 from deeptaxi.evaluation.diagnosis.coverage import LITTLE_EPSILON, epsilon_at_end, exploration_cure
 from deeptaxi.evaluation.diagnosis.policy import EXCESS
 from deeptaxi.evaluation.diagnosis.problem import promise
-from deeptaxi.evaluation.diagnosis.training import OVERSHOT, lower_rate
+from deeptaxi.evaluation.diagnosis.steps import OVERSHOT, lower_rate
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.records import Judgement, Progress, Record, Snapshot, Started, Warned

@@ -7,7 +7,7 @@ import numpy as np
 from deeptaxi.evaluation.diagnosis.case import Case, the
 from deeptaxi.evaluation.diagnosis.check import Check
 from deeptaxi.evaluation.diagnosis.findings import Finding
-from deeptaxi.evaluation.diagnosis.training import lower_rate
+from deeptaxi.evaluation.diagnosis.steps import lower_rate
 from deeptaxi.network.facts import LayerFacts
 
 DEAD = 0.25  # share of a layer's units

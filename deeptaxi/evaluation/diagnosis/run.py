@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deeptaxi.evaluation.diagnosis import coverage, network, policy, problem, rivals, training, values
+from deeptaxi.evaluation.diagnosis import course, coverage, network, policy, problem, rivals, steps, values
 from deeptaxi.evaluation.diagnosis.case import Case
 from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import SEVERITIES, Diagnosis, Finding, NotChecked
 
 # In this order a symptom looks for its cause: what makes others follow comes first.
 CAUSES: tuple[Check, ...] = (
-    *rivals.CHECKS, *network.CHECKS, *problem.CHECKS, *training.CHECKS, *coverage.CHECKS, *values.CHECKS,
+    *rivals.CHECKS, *network.CHECKS, *problem.CHECKS, *course.CHECKS, *steps.CHECKS, *coverage.CHECKS, *values.CHECKS,
 )  # fmt: skip
 CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)
 UNEXPLAINED = (

@@ -1,11 +1,8 @@
-"""What the curves of the log tell: did the training come to rest, and was it long enough?
+"""What the curves of the log tell about the length of the steps: did Q values overshoot, and did they come to rest?
 
-**Possible values.** With a table, every policy's Q values at the training's discount lie between those of the worst
-policy and Q*; with 0 (an episode may have ended) and the value that the network starts at, that is the range in which
-updates keep Q values as long as they do not overshoot.
-
-**Staleness.** A value travels one step back at each refresh of the target network (n steps with n-step targets). After
-m hard copies Q is at best the m + 1-th sweep of value iteration, so a policy that needs more sweeps cannot be found.
+**Possible values.** A td_target is an outcome's reward and the discounted value of where it led. So as long as updates
+do not overshoot, that is, move Q values at most to their targets, all of them stay in the range of what the best and
+the worst luck can bring, which is computed exactly; 0 and the value that the network starts at belong to it.
 """
 
 from __future__ import annotations
@@ -13,34 +10,54 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.diagnosis.case import Case, the
 from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import Finding
-from deeptaxi.evaluation.diagnosis.graph import only
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, TransitionTable
-from deeptaxi.records import History, Snapshot
+from deeptaxi.records import History, Snapshot, Started
 
 OVERSHOT = 0.1  # of the possible range
 FAR_OUT = 1.0  # of the possible range: no noise does that
 RESTLESS_POLICY = 0.1  # share of the states whose greedy action changes between two snapshots
 RESTLESS_VALUES = 0.02  # mean change of Q between two snapshots, over the range of Q
 GROWN = 3.0  # times the smallest td_error on the way
-SAMPLES = 10  # of a pair, below which nothing can be learnt
 DRIFT = 0.1  # of the range of Q*, still to go
-TOO_DEEP = 10_000  # sweeps
 
 
 def possible_range(table: TransitionTable, discount: float, start_value: float) -> tuple[float, float]:
-    """Return the lowest and the highest Q value that any policy has, with 0 and the value at the start."""
-    best = planning.value_iteration(table, discount, table.action_mask).q
-    worst = -planning.value_iteration(replace(table, reward=-table.reward), discount, table.action_mask).q
-    low, high = float(worst[np.isfinite(worst)].min()), float(best[np.isfinite(best)].max())
-    return min(0.0, start_value, low), max(0.0, start_value, high)
+    """Return the lowest and the highest value that luck can bring, with 0 and the value at the start."""
+    best = planning.value_iteration(with_luck(table), discount).value.max()
+    worst = -planning.value_iteration(with_luck(replace(table, reward=-table.reward)), discount).value.max()
+    return min(0.0, start_value, float(worst)), max(0.0, start_value, float(best))
+
+
+def with_luck(table: TransitionTable) -> TransitionTable:
+    """Return the problem in which the outcome is chosen as well: an action for each (action, outcome)."""
+    shape = (table.states, -1, 1)
+    possible = table.probability > 0
+    if table.action_mask is not None:
+        possible &= table.action_mask[:, :, None]
+    first = np.argmax(possible.reshape(table.states, -1), axis=1)  # stands for the impossible ones
+
+    def chosen(values: NDArray[Any]) -> NDArray[Any]:
+        flat = values.reshape(table.states, -1)
+        filled = np.where(possible.reshape(flat.shape), flat, flat[np.arange(table.states), first][:, None])
+        return np.asarray(filled.reshape(shape))
+
+    return TransitionTable(
+        np.ones_like(chosen(table.probability)),
+        chosen(table.next_state),
+        chosen(table.reward),
+        chosen(table.terminated),
+        table.start,
+    )
 
 
 def finite(values: Iterable[float | None]) -> Floats:
@@ -74,12 +91,14 @@ def diverged(case: Case) -> Finding | None:
         {"broken_states": case.broken, "broken_reports": lost, "failure": failure},
         "network" if case.broken else "log",
         "the steps were too long: each overshot its target by more than the one before",
-        lower_rate(case.config),
+        lower_rate(case.config, history.started if history else None),
     )
 
 
-def lower_rate(config: TrainConfig | None) -> str:
-    """Return the option of a tenth of the learning rate."""
+def lower_rate(config: TrainConfig | None, begun: Started | None = None) -> str:
+    """Return the option of a tenth of the learning rate; `begun` tells it where there is no configuration."""
+    if config is None and begun is not None and begun.tabular_step is not None:
+        return f"--tabular-step {min(begun.tabular_step / 10, 0.1):.2g}"
     if config is None:
         return "--learning-rate 0.003"
     if config.optimizer.tabular_step is not None:
@@ -94,7 +113,9 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     snapshots = history.snapshots
     if len(snapshots) < 2:
         return Unchecked("the log has fewer than two snapshots of the Q values")
-    signs = {**overshooting(case, snapshots), **({} if case.harmful is False else restless(history))}
+    signs = {**overshooting(case, snapshots), **restless(history)}
+    if case.harmful is False and signs.get("overshoot", 0) <= FAR_OUT:
+        return None  # it came to rest all the same, or was stopped as soon as it was good
     if not signs:
         return None
     told = {
@@ -179,119 +200,8 @@ def higher_rate(config: TrainConfig | None) -> str:
     return f"--learning-rate {(config.optimizer.learning_rate or 0.0005) * 10:.2g}"
 
 
-def depth(case: Case, discount: float, start_value: float) -> int | None:
-    """Return after how many sweeps of value iteration the greedy policy is optimal wherever it comes from the starts.
-
-    Sweeps begin at Q = `start_value`. None where `TOO_DEEP` are not enough.
-    """
-    table, mask = the(case.table), the(case.table).action_mask
-    q = np.full((case.states, case.actions), start_value)
-    for sweep in range(1, TOO_DEEP):
-        value = q.max(axis=1) if mask is None else np.where(mask, q, -np.inf).max(axis=1)
-        better = planning.bellman(table, value, discount, mask)
-        policy = planning.greedy_policy(better, mask)
-        passed = np.flatnonzero(planning.reachable(table, only(policy, case.actions)))
-        if case.optimal[passed, policy[passed]].all():
-            return sweep
-        if np.array_equal(better, q):
-            return None
-        q = better
-    return None
-
-
-def target_too_stale(case: Case) -> Finding | Unchecked | None:
-    """Name a target network that is refreshed less often than values have to travel."""
-    config = the(case.config)
-    target, finished = config.target, the(case.history).finished
-    updates = finished.updates if finished else config.updates
-    refreshes = updates / target.period * target.polyak
-    if refreshes * target.n_step > TOO_DEEP / 10:
-        return None
-    needed = depth(case, the(case.training_discount), config.network.initial_value)
-    steps = (math.floor(refreshes) + 1) * target.n_step
-    exactly = target.polyak == 1
-    if needed is None or steps >= needed or (case.harmful is False and not exactly):
-        return None
-    return Finding(
-        "target-too-stale",
-        case.worst if exactly else "warning",
-        f"the target network was refreshed {refreshes:.3g} times, which carries values back by {steps} steps; "
-        f"the optimal policy needs {needed}",
-        {"refreshes": refreshes, "n_step": target.n_step, "steps": steps, "depth": needed},
-        "exact" if exactly else "log",
-        "a value travels back one step at each refresh of the target network",
-        "--target-period 1 --polyak 0.02",
-    )
-
-
-def target_too_fresh(case: Case) -> Finding | None:
-    """Name a target network that follows at once, in a network that shares weights and does not come to rest."""
-    config = the(case.config)
-    speed, signs = config.target.polyak / config.target.period, restless(the(case.history))
-    if speed < 0.2 or config.network.kind == "q-table" or not signs:
-        return None
-    return Finding(
-        "target-too-fresh",
-        "warning",
-        f"the target network moves by {config.target.polyak:g} every {config.target.period} updates, and the training "
-        "does not come to rest",
-        {"polyak": config.target.polyak, "period": config.target.period, **signs},
-        "log",
-        "what shares weights chases its own predictions where the target follows at once",
-        "--polyak 0.02 --target-period 1",
-    )
-
-
-def interrupted(case: Case) -> Finding | None:
-    """Name a training that did not come to its end."""
-    history = the(case.history)
-    done = history.finished
-    planned = history.started.updates if history.started else None
-    if done is not None and done.stopped != "interrupted":
-        return None
-    last = done.updates if done else max((item.update for item in history.progress), default=0)
-    why = "it was stopped" if done and not done.failure else (done.failure if done and done.failure else "it broke off")
-    return Finding(
-        "interrupted",
-        case.worst,
-        f"the training ended after {last:,} of {planned:,} updates: {why}" if planned else f"the training ended: {why}",
-        {"updates": last, "planned": planned, "failure": done.failure if done else None},
-        "log",
-        why,
-        "train it again to the end",
-    )
-
-
-def untrained(case: Case) -> Finding | Unchecked | None:
-    """Name a training in which a pair was drawn a handful of times at most."""
-    config, history = the(case.config), the(case.history)
-    updates = history.finished.updates if history.finished else max((i.update for i in history.progress), default=0)
-    if case.table is not None:
-        pairs = int(case.pairs.sum())
-    elif case.visits is not None:
-        pairs = int((case.visits > 0).sum())
-    else:
-        return Unchecked(case.missing("visits"))
-    samples = updates * config.replay.batch_size / max(1, pairs)
-    if samples >= SAMPLES:
-        return None
-    return Finding(
-        "untrained",
-        case.worst,
-        f"{updates:,} updates of {config.replay.batch_size} transitions are {samples:.2g} for each of {pairs:,} pairs",
-        {"updates": updates, "batch_size": config.replay.batch_size, "pairs": pairs, "samples_per_pair": samples},
-        "exact" if case.table is not None else "log",
-        "the training was too short to learn anything",
-        f"--updates {max(1_000, math.ceil(100 * pairs / config.replay.batch_size / 1_000) * 1_000)}",
-    )
-
-
 CHECKS = (
     Check("diverged", (), diverged),
-    Check("interrupted", ("history",), interrupted),
-    Check("untrained", ("config", "history", "q"), untrained),
     Check("learning-rate-too-high", ("history",), learning_rate_too_high),
-    Check("target-too-stale", ("config", "history", "table", "discount"), target_too_stale),
-    Check("target-too-fresh", ("config", "history"), target_too_fresh),
     Check("learning-rate-too-low", ("history", "q", "discount"), learning_rate_too_low),
 )
