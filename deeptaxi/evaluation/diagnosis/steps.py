@@ -26,6 +26,7 @@ from deeptaxi.records import History, Snapshot, Started
 OVERSHOT = 0.1  # of the possible range
 FAR_OUT = 1.0  # of the possible range: no noise does that
 RESTLESS_POLICY = 0.1  # share of the states whose greedy action changes between two snapshots
+NO_REST = 0.3  # the same, where there can be no doubt
 RESTLESS_VALUES = 0.02  # mean change of Q between two snapshots, over the range of Q
 GROWN = 3.0  # times the smallest td_error on the way
 DRIFT = 0.1  # of the range of Q*, still to go
@@ -125,7 +126,7 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
         "snapshot, and Q by {q_change:.1%} of its range",
     }
     exactly = "overshoot" in signs
-    certain = signs.get("overshoot", 0) > FAR_OUT or "td_error_grew" in signs
+    certain = signs.get("overshoot", 0) > FAR_OUT or "td_error_grew" in signs or signs.get("policy_change", 0) > NO_REST
     return Finding(
         "learning-rate-too-high",
         case.worst if certain else "warning",
