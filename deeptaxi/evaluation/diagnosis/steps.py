@@ -21,7 +21,7 @@ from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import Finding
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, TransitionTable
-from deeptaxi.records import History, Snapshot, Started
+from deeptaxi.records import History, Started
 
 OVERSHOT = 0.1  # of the possible range
 FAR_OUT = 1.0  # of the possible range: no noise does that
@@ -114,13 +114,13 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     snapshots = history.snapshots
     if len(snapshots) < 2:
         return Unchecked("the log has fewer than two snapshots of the Q values")
-    signs = {**overshooting(case, snapshots), **restless(history)}
-    if case.harmful is False and signs.get("overshoot", 0) <= FAR_OUT:
+    signs = {**overshooting(case, history), **restless(history)}
+    if case.harmful is False:
         return None  # it came to rest all the same, or was stopped as soon as it was good
     if not signs:
         return None
     told = {
-        "overshoot": "Q left the range of values that are possible, by {overshoot:.2g} times its width",
+        "overshoot": "Q or its td_error left the range of values that are possible, by {overshoot:.2g} times its width",
         "td_error_grew": "the td_error grew to {td_error_grew:.3g} times its smallest value on the way",
         "policy_change": "in the last quarter, {policy_change:.0%} of the greedy actions still change from snapshot to "
         "snapshot, and Q by {q_change:.1%} of its range",
@@ -138,14 +138,22 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     )
 
 
-def overshooting(case: Case, snapshots: tuple[Snapshot, ...]) -> dict[str, float]:
-    """Return by how much Q left its possible range on the way, in widths of it; nothing where it did not."""
+def overshooting(case: Case, history: History) -> dict[str, float]:
+    """Return by how much Q left its possible range on the way, in widths of it; nothing where it did not.
+
+    A td_error, the distance of two values of that range, is at most its width.
+    """
     discount = case.training_discount
     if case.table is None or discount is None or discount >= 1:
         return {}
-    low, high = possible_range(case.table, discount, case.config.network.initial_value if case.config else 0.0)
-    beyond = max(*(low - item.q_min for item in snapshots), *(item.q_max - high for item in snapshots))
-    overshoot = beyond / max(high - low, 1e-9)
+    start, scale = 0.0, 1.0
+    if case.config is not None:
+        start, scale = case.config.network.initial_value, case.config.target.reward_scale
+    low, high = possible_range(case.table, discount, start)
+    width = max(high - low, 1e-9)
+    errors = scale * finite(item.td_error for item in history.progress)
+    values = [max(low - item.q_min, item.q_max - high) for item in history.snapshots]
+    overshoot = max(*values, float(np.nanmax(errors, initial=0.0)) - width) / width
     return {"overshoot": overshoot, "lowest": low, "highest": high} if overshoot > OVERSHOT else {}
 
 

@@ -72,8 +72,12 @@ def test_the_configuration_tells_where_a_model_comes_from():
     elsewhere = config(environment={"id": "Lake-v1", "kwargs": {"slippery": True}})
     finding = checked(rivals, "wrong-environment", case_on(table, -value_iteration(table, 0.9).q, config=elsewhere))
     assert "trained on Lake-v1 {'slippery': True}" in finding.summary
-    same = case_on(table, value_iteration(table, 0.9).q, config=elsewhere, environment=EnvironmentConfig(
-        "Lake-v1", {"slippery": True}))
+    same = case_on(
+        table,
+        value_iteration(table, 0.9).q,
+        config=elsewhere,
+        environment=EnvironmentConfig("Lake-v1", {"slippery": True}),
+    )
     assert checked(rivals, "wrong-environment", same) is None
 
 
@@ -86,7 +90,9 @@ def cut(times, terminated):
     """Sampled transitions from state 0 to itself, with the steps at which they came."""
     zeros, ends = np.zeros(len(times), int), np.array(terminated)
     nothing = np.zeros(len(times), bool)
-    return Sample(zeros, zeros, zeros.astype(float), zeros, ends, nothing, np.array(times), nothing, (0, int(ends.sum())))
+    return Sample(
+        zeros, zeros, zeros.astype(float), zeros, ends, nothing, np.array(times), nothing, (0, int(ends.sum()))
+    )
 
 
 def test_transitions_that_end_only_at_one_step_are_a_time_limit():
