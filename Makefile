@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help setup test quick lint format figures benchmarks picture ci clean
+.PHONY: help setup test quick lint format docs figures benchmarks picture ci clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ lint: ## format, lint, types, floors
 format: ## set the code in form
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: ## build the documentation into docs/_build
+	$(BIN)/sphinx-build -W --keep-going docs docs/_build
 
 figures: ## measure what the README quotes (about five minutes)
 	taskset -c 0 $(BIN)/python -m benchmarks.figures

@@ -1,4 +1,7 @@
-"""Write `commands.md` from the commands themselves: ``python docs/reference.py``. A test keeps the two equal."""
+"""The reference, from the code itself: ``python docs/reference.py`` writes `commands.md`; a test keeps the two equal.
+
+The build of the documentation writes `modules.md` too, a section for every public module.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import click
 
+import deeptaxi
 from deeptaxi.cli.main import COMMANDS, cli
 from deeptaxi.cli.options import SectionOption
 from deeptaxi.config import TrainConfig
@@ -63,6 +67,37 @@ def command_part(name: str) -> str:
 def render() -> str:
     """Return the whole page."""
     return "\n".join([HEAD, *(command_part(name) for name in COMMANDS)])
+
+
+MODULES_HEAD = """# Modules
+
+<!-- Written when the documentation is built. -->
+
+From the ground up: a module imports only from its own floor or from below.
+"""
+FLOORS = ("mdp", "network", "evaluation", "learning", "artifacts", "presentation")
+
+
+def module_part(name: str) -> str:
+    """Return the section of one module."""
+    return f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+
+
+def module_names() -> list[str]:
+    """Return the modules that the reference describes, the lowest floor first."""
+    package = Path(deeptaxi.__file__).parent
+    return [
+        ".".join(("deeptaxi", *path.relative_to(package).with_suffix("").parts))
+        for floor in FLOORS
+        for path in sorted((package / floor).rglob("*.py"))
+        if path.stem != "__init__"
+    ]
+
+
+def write_modules() -> None:
+    """Write `modules.md`."""
+    page = "\n".join([MODULES_HEAD, *map(module_part, module_names())])
+    Path(__file__).with_name("modules.md").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""The commands of a page of the documentation, run as they stand there.
+
+A block of ``console`` holds lines that begin with ``$``, each followed by what the command prints. A line of output is
+compared with the next line that is printed; ``…`` stands for anything within a line, and by itself for any number of
+lines. Where no output is given, any will do. A block of Python after a comment ``<!-- file: NAME -->`` is that file,
+any other is run. A comment ``<!-- not run: WHY -->`` keeps the next block from being run.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cli.conftest import run
+
+FENCE = re.compile(
+    r"(?:<!-- (?P<note>file|not run): (?P<text>.*?) -->\n+)?```(?P<kind>\w+)\n(?P<body>.*?)^```", re.M | re.S
+)
+FAILS = {"Error:": (1, 2)}  # a command whose output begins so
+SEVERE = 3  # the exit code of `diagnose`
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code of a page, and the remark before it."""
+
+    kind: str
+    body: str
+    file: str | None
+    not_run: str | None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, and the lines that the page shows as its output."""
+
+    line: str
+    output: tuple[str, ...]
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the command, comments left out."""
+        return shlex.split(self.line, comments=True)
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Yield the blocks of code of a page."""
+    for match in FENCE.finditer(page.read_text(encoding="utf-8")):
+        note, text = match["note"], match["text"]
+        yield Block(match["kind"], match["body"], text if note == "file" else None, text if note == "not run" else None)
+
+
+def commands(body: str) -> Iterator[Command]:
+    """Yield the commands of a block with their output."""
+    for part in re.split(r"^\$ ", body.replace("\\\n", " "), flags=re.M)[1:]:
+        line, *output = part.rstrip("\n").split("\n")
+        yield Command(line, tuple(output))
+
+
+def execute(block: Block) -> None:
+    """Run a block in the current folder.
+
+    Raises:
+        AssertionError: a command fails, or prints something else.
+    """
+    if block.not_run is not None:
+        return
+    if block.kind == "python" and block.file:
+        Path(block.file).write_text(block.body, encoding="utf-8")
+    elif block.kind == "python":
+        exec(block.body, {})  # noqa: S102  # it is our own page
+    elif block.kind == "console":
+        for command in commands(block.body):
+            check(command)
+
+
+def check(command: Command) -> None:
+    """Run one command, and compare what it prints with what the page shows."""
+    program, *words = command.words
+    if program == "python":
+        runpy.run_path(words[0], run_name="__main__")
+        return
+    assert program == "deeptaxi", f"{command.line}: a page may run deeptaxi and python, or say why a block is not run"
+    result = run(*words)
+    expected = next(
+        (codes for start, codes in FAILS.items() if command.output[:1] and command.output[0].startswith(start)), (0,)
+    )
+    assert result.exit_code in (*expected, *((SEVERE,) if words[0] == "diagnose" else ())), result.output
+    if command.output:
+        # What a terminal shows between the lines of the result, such as the progress of a training, may be left out.
+        shown = matches(command.output, result.stdout) or matches(command.output, result.output)
+        assert shown, f"$ {command.line}\n{result.output}"
+
+
+def matches(expected: tuple[str, ...], printed: str) -> bool:
+    """Whether `printed` is what a page shows; spaces at the ends of lines, and empty lines at the end, do not count."""
+    return aligned([line.rstrip() for line in expected], [line.rstrip() for line in printed.rstrip().split("\n")])
+
+
+def aligned(expected: list[str], lines: list[str]) -> bool:
+    """Whether each line fits the expected one; ``…`` is any number of them."""
+    if not expected:
+        return not lines
+    first, *rest = expected
+    if first.strip() == "…":
+        return any(aligned(rest, lines[count:]) for count in range(len(lines) + 1))
+    pattern = re.escape(first).replace("…", ".*")
+    return bool(lines) and re.fullmatch(pattern, lines[0]) is not None and aligned(rest, lines[1:])
