@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "Train a Q-network and keep it, with the exact verdict on it.",
     "evaluate": "Judge a model: exactly where a transition table exists, and by episodes.",
     "export": "Write a model in a form that others use.",
+    "report": "Write a page about one or several runs: verdict, curves, policy map, findings.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
     "presets": "List the settings that were tuned for known problems.",

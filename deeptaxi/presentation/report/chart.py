@@ -43,7 +43,7 @@ class Chart:
 
     def inline(self) -> str:
         """Return the picture as an SVG element for a page."""
-        root = Xml.fromstring(drawing(self.figure))  # noqa: S314  # it is our own
+        root = Xml.fromstring(drawing(self.figure, transparent=True))  # noqa: S314  # it is our own
         for tag in ("metadata", "defs"):
             for child in root.findall(SVG + tag):
                 if tag == "metadata" or child.find(SVG + "style") is not None:
@@ -65,21 +65,17 @@ class Chart:
     def write(self, folder: Path) -> list[Path]:
         """Write ``NAME.png`` and ``NAME.svg``, with the title in the picture; return their paths."""
         paths = [folder / f"{self.name}.png", folder / f"{self.name}.svg"]
-        heading = self.figure.suptitle(self.title, fontsize=11, fontweight="bold")
-        self.figure.savefig(paths[0], dpi=PNG_DPI, facecolor="white", metadata={"Software": None})
-        paths[1].write_text(drawing(self.figure, transparent=False), encoding="utf-8")
+        heading = self.figure.text(0.02, 1.02, self.title, fontsize=11, fontweight="bold", va="bottom")
+        self.figure.savefig(paths[0], dpi=PNG_DPI, facecolor="white", bbox_inches="tight", metadata={"Software": None})
+        paths[1].write_text(drawing(self.figure, facecolor="white", bbox_inches="tight"), encoding="utf-8")
         heading.remove()
-        self.figure._suptitle = None
         return paths
 
 
-def drawing(figure: Figure, transparent: bool = True) -> str:
+def drawing(figure: Figure, **options: Any) -> str:
     """Return matplotlib's own SVG of a figure, without date and maker."""
     file = io.StringIO()
-    about: dict[str, Any] = {"Date": None, "Creator": None}
-    figure.savefig(
-        file, format="svg", metadata=about, transparent=transparent, facecolor="none" if transparent else "white"
-    )
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, **options)
     return file.getvalue()
 
 
@@ -129,22 +125,37 @@ def rounded(text: str, digits: int) -> str:
 
 
 def path(data: str) -> str:
-    """Return a path of lines in relative coordinates, in tenths of a point; a path with curves is only rounded."""
+    """Return a path of lines in relative coordinates, in tenths of a point; a path with curves is only rounded.
+
+    Lines that go on in the same direction along an axis become one, lines of no length none but where they are all.
+    """
     if re.search(r"[CQ]", data):
         return rounded(data, 1)
     parts: list[str] = []
+    steps: list[tuple[int, int]] = []
     here = start = (0, 0)
-    for command, there in corners(data):
-        if command == "z":
-            parts.append("z")
-            here = start
-        elif command == "M":
-            parts.append("M" + joined(*there))
-            here = start = there
-        else:
-            parts.append(step(there[0] - here[0], there[1] - here[1]))
+    for command, there in [*corners(data), ("M", (0, 0))]:
+        if command == "L":
+            add(steps, there[0] - here[0], there[1] - here[1])
             here = there
-    return "".join(parts)
+            continue
+        moves = [one for one in steps if one != (0, 0)]
+        parts += [step(*one) for one in moves or steps[:1]]
+        steps = []
+        parts.append("z" if command == "z" else "M" + joined(*there))
+        here = start = start if command == "z" else there
+    return "".join(parts[:-1])
+
+
+def add(steps: list[tuple[int, int]], x: int, y: int) -> None:
+    """Add a line along (x, y); one that goes on like the last, along an axis, makes that longer."""
+    if steps:
+        last_x, last_y = steps[-1]
+        along_x, along_y = y == last_y == 0 and x * last_x > 0, x == last_x == 0 and y * last_y > 0
+        if along_x or along_y:
+            steps[-1] = (x + last_x, y + last_y)
+            return
+    steps.append((x, y))
 
 
 def corners(data: str) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from deeptaxi.evaluation.spread import Curve, Spread, spread
 from deeptaxi.mdp.table import Floats
@@ -21,7 +22,9 @@ from deeptaxi.presentation.report.style import (
     ORANGE,
     PURPLE,
     axes,
+    logarithmic,
     over_updates,
+    plain,
 )
 from deeptaxi.records import History, Judgement, Progress, Record, Snapshot
 
@@ -82,6 +85,7 @@ def gap_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -> 
     line(ax, returned, ORANGE, "of the return", "--")
     line(ax, value, BLUE, "of the value")
     ax.set_yscale("symlog", linthresh=smallest(value, returned))
+    ax.yaxis.set_major_formatter(FuncFormatter(plain))
     optimum_line(ax, 0.0)
     finish(ax, "gap to the optimum (reward)")
     text = f"{told(value, 'The gap of the value')}. {told(returned, 'The gap of the return')}."
@@ -98,9 +102,9 @@ def return_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) 
         return None
     figure, ax = axes()
     if explored is not None:
-        line(ax, explored, MUTED, "episodes of the training, exploring", width=1.0)
+        line(ax, explored, MUTED, "while training", width=1.0)
     if greedy is not None and exact is not None:
-        line(ax, greedy, BLUE, "greedy policy, exact")
+        line(ax, greedy, BLUE, "greedy policy")
         optimum_line(ax, exact["optimal_return"])
     finish(ax, "return of an episode (reward)")
     sentences = [told(greedy, "The exact return of the greedy policy") if greedy else ""]
@@ -117,8 +121,8 @@ def error_chart(histories: Sequence[History]) -> Chart | None:
     figure, ax = axes()
     line(ax, found, PURPLE, "mean |td_error|", width=1.2)
     if (found.low > 0).all():
-        ax.set_yscale("log")
-    finish(ax, "mean |td_error| of minibatches (reward)", legend=False)
+        logarithmic(ax)
+    finish(ax, "mean |td_error| (reward)", legend=False)
     return Chart("td-error", "TD error", told(found, "The mean absolute TD error") + ".", figure)
 
 
@@ -178,9 +182,12 @@ def optimum_line(ax: Axes, value: float) -> None:
 def finish(ax: Axes, label: str, legend: bool = True, label_updates: bool = True) -> None:
     """Say what the axes are, and what the lines."""
     ax.set_ylabel(label)
+    ax.set_xlim(left=0)
     over_updates(ax, label_updates)
     if legend:
-        ax.legend(loc="best", fontsize=8)
+        ax.legend(
+            loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, fontsize=8, columnspacing=1.2, borderaxespad=0.2
+        )
 
 
 def smallest(*found: Spread) -> float:
@@ -194,11 +201,8 @@ def told(found: Spread, what: str, digits: int = 4) -> str:
     """Return in words where a curve starts and ends."""
     first, last = found.updates[0], found.updates[-1]
     start, end = number(found.median[0], digits), number(found.median[-1], digits)
-    spans = (
-        ""
-        if found.low[-1] == found.high[-1]
-        else f" ({number(found.low[-1], digits)} to {number(found.high[-1], digits)})"
-    )
+    low, high = number(found.low[-1], digits), number(found.high[-1], digits)
+    spans = "" if low == high else f" ({low} to {high})"
     if first == last:
-        return f"{what} is {end}{spans} after {last:,.0f} updates"
-    return f"{what} goes from {start} after {first:,.0f} updates to {end}{spans} after {last:,.0f}"
+        return f"{what} is {end}{spans} at update {last:,.0f}"
+    return f"{what} goes from {start} at update {first:,.0f} to {end}{spans} at update {last:,.0f}"

@@ -41,6 +41,18 @@ def draw(ax: Axes, strokes: Iterable[Stroke], **look: Any) -> None:
         ax.add_patch(PathPatch(Path(np.array(points), codes), **look))
 
 
+def dots(ax: Axes, points: np.ndarray[Any, Any], colour: str, label: str) -> None:
+    """Draw points `[N, 2]` as one path of very short lines with round ends; a marker for each is four times as long."""
+    length = 1e-4 * max(float(np.ptp(points[:, 0])), 1e-9) if len(points) else 0.0
+    ends = np.stack([points, points + [length, 0.0]], axis=1).reshape(-1, 2)
+    codes = np.tile([Path.MOVETO, Path.LINETO], len(points))
+    if len(points):
+        look = {"fill": False, "edgecolor": colour, "linewidth": 2.2, "capstyle": "round", "alpha": 0.75}
+        ax.add_patch(PathPatch(Path(ends, codes), label=label, **look))
+        ax.update_datalim(points)
+        ax.autoscale_view()
+
+
 def fill(ax: Axes, strokes: Iterable[Stroke], colour: str, alpha: float = 1.0) -> None:
     """Fill closed strokes with one colour."""
     draw(ax, strokes, fill=True, facecolor=colour, linewidth=0, alpha=alpha)

@@ -86,7 +86,7 @@ class Sheet:
 
 def top(grid: GridMap) -> float:
     """Return how far from the upper edge the first layers are."""
-    return MARGIN + (2 * HEAD if len(grid.layers) > 1 else 0)
+    return MARGIN + (HEAD if len(grid.layers) > 1 else 0)
 
 
 def sheet(grid: GridMap, states: Bools, width: float, largest: float, legend: int) -> Sheet:
@@ -170,7 +170,7 @@ def titles(on: Sheet) -> None:
     across, down = len(grid.layers[0]), len(grid.layers)
     for index, text in enumerate(grid.across[1]):
         words = f"{grid.across[0]} {text}"
-        on.ax.text(corners[index][0] + grid.columns / 2, top(grid) - 0.6, words, fontsize=0.45 * size, ha="center")
+        on.ax.text(corners[index][0] + grid.columns / 2, top(grid) - 0.4, words, fontsize=0.45 * size, ha="center")
     for index in range(down):
         words = f"{grid.down[0]} {grid.down[1][index]}"
         middle = corners[index * across][1] + grid.rows / 2

@@ -12,14 +12,15 @@ from deeptaxi.mdp.maps import GridMap
 from deeptaxi.mdp.table import Bools, Floats, Ints
 from deeptaxi.presentation.console import number
 from deeptaxi.presentation.report.chart import Chart
-from deeptaxi.presentation.report.curves import curves_of, finish, line, told
-from deeptaxi.presentation.report.glyphs import draw
+from deeptaxi.presentation.report.curves import curves_of, finish, line
+from deeptaxi.presentation.report.glyphs import dots, draw
 from deeptaxi.presentation.report.maps import MOST_CELLS, heat_map
-from deeptaxi.presentation.report.style import BLUE, INK, MUTED, ORANGE, PURPLE, axes
+from deeptaxi.presentation.report.style import BLUE, INK, MUTED, ORANGE, PURPLE, axes, logarithmic
 from deeptaxi.records import History, Snapshot
 
 POINTS = 2_000  # of a scatter plot
 BINS = 500  # of states beside each other
+STEPS = 150  # of a curve that only falls
 SHADES = 6
 
 
@@ -39,13 +40,13 @@ def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
         pairs = comparison.pairs & (chosen == greedy)
         points = np.stack([comparison.q_star[pairs], comparison.q[pairs]], axis=1)
         points = points[spread_out(points[:, 0], points[:, 1], POINTS // 2)]
-        ax.plot(points[:, 0], points[:, 1], ".", color=colour, label=label, markersize=3, alpha=0.7, markeredgewidth=0)
+        dots(ax, points, colour, label)
     star, q = comparison.q_star[comparison.pairs], comparison.q[comparison.pairs]
     ends = [min(star.min(), q.min()), max(star.max(), q.max())]
     ax.plot(ends, ends, color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="Q = Q*")
     ax.set_xlabel(f"Q* at discount {discount} (reward)")
     ax.set_ylabel("Q (reward)")
-    ax.legend(loc="upper left", fontsize=8, markerscale=3)
+    ax.legend(loc="upper left", fontsize=8, handlelength=1.2)
     error = q - star
     text = (
         f"{len(q):,} pairs of state and action. Q is off by {number(float(np.abs(error).max()))} at most and by "
@@ -98,34 +99,42 @@ def visits_by_state(visits: Ints, states: Bools, grid: GridMap | None) -> Chart:
         return Chart("visits", title, text, heat_map(grid, visits.sum(axis=1).astype(float), states, levels, labels))
     figure, ax = axes(height=3.0)
     ordered = np.sort(counts)[::-1].astype(float)
-    places = np.unique(np.linspace(0, len(ordered) - 1, min(BINS, len(ordered))).astype(np.int64))
+    places = np.unique(np.linspace(0, len(ordered) - 1, min(STEPS, len(ordered))).astype(np.int64))
     ax.fill_between(places + 1, 0.5, np.maximum(ordered[places], 0.5), color=BLUE, alpha=0.25, linewidth=0, step="mid")
     ax.plot(places + 1, np.maximum(ordered[places], 0.5), color=BLUE, drawstyle="steps-mid")
-    ax.set_yscale("log")
+    logarithmic(ax)
     ax.set_ylim(bottom=0.5)
     ax.set_xlabel("states, the most visited first (rank)")
     ax.set_ylabel("visits (steps of the training)")
     return Chart("visits", title, text, figure)
 
 
-def coverage_chart(histories: Sequence[History], states: int, pairs: int) -> Chart | None:
-    """Return what share of the states, and of the pairs of state and action, was tried until when.
+def coverage_chart(histories: Sequence[History], states: int | None, pairs: int | None) -> Chart | None:
+    """Return how many states, and pairs of state and action, were tried until when.
 
     Args:
         histories: the logs of the runs.
-        states: how many states there are to try an action in.
-        pairs: how many pairs there are to try.
+        states: how many states there are to try an action in, or None; then it is numbers, not shares.
+        pairs: how many pairs there are to try, or None.
     """
-    seen = curves_of(histories, Snapshot, lambda record: 100 * record.states_covered / states)
-    tried = curves_of(histories, Snapshot, lambda record: 100 * record.pairs_covered / pairs)
+    shares = states is not None and pairs is not None
+    each, all_pairs = (100 / states, 100 / pairs) if states and pairs else (1.0, 1.0)
+    seen = curves_of(histories, Snapshot, lambda record: each * record.states_covered)
+    tried = curves_of(histories, Snapshot, lambda record: all_pairs * record.pairs_covered)
     if seen is None or tried is None:
         return None
     figure, ax = axes(height=3.0)
-    line(ax, seen, BLUE, f"states (of {states:,})")
-    line(ax, tried, ORANGE, f"pairs of state and action (of {pairs:,})", "--")
-    ax.set_ylim(0, 104)
-    finish(ax, "tried at least once (%)")
-    text = f"{told(seen, 'The share of the states, in percent,', 1)}. {told(tried, 'That of the pairs', 1)}."
+    line(ax, seen, BLUE, f"states (of {states:,})" if shares else "states")
+    line(
+        ax, tried, ORANGE, f"pairs of state and action (of {pairs:,})" if shares else "pairs of state and action", "--"
+    )
+    ax.set_ylim(bottom=0)
+    finish(ax, f"tried at least once ({'%' if shares else 'number'})")
+    last, unit = seen.updates[-1], " %" if shares else ""
+    text = (
+        f"At update {last:,.0f} an action had been tried in {number(seen.median[-1], 1)}{unit} of the states, and "
+        f"{number(tried.median[-1], 1)}{unit} of the pairs of state and action."
+    )
     return Chart("coverage", "What the training tried", text, figure)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 INK, MUTED, LINE, FLOOR, ABSENT = "#1c2026", "#5a6370", "#d3d7dd", "#f1f2f4", "#e2e5e9"
 BLUE, ORANGE, VERMILLION, GREEN, PURPLE = "#0072b2", "#a86800", "#c94f00", "#00785a", "#9a4a7f"
@@ -70,3 +70,16 @@ def over_updates(ax: Axes, label: bool = True) -> None:
         ax.set_xlabel("updates")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def logarithmic(ax: Axes) -> None:
+    """Let the vertical axis be logarithmic, with plain numbers beside it."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    ax.yaxis.set_major_formatter(FuncFormatter(plain))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def plain(value: float, _: object = None) -> str:
+    """Return a number beside an axis."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:g}".replace("-", "−")
