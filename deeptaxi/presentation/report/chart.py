@@ -21,6 +21,7 @@ from deeptaxi.presentation.report.style import VARIABLES
 SVG, LINKS = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 PNG_DPI = 160
+SMALL = 400  # letters of a path: a marker or a tick, which a tenth of a point would deform
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def attribute(key: str, value: str, used: set[str], prefix: str, definition: boo
     if key == "style":
         return styled(value)
     if key == "d":
-        return rounded(value, 2) if definition else path(value)
+        return rounded(value, 2) if definition and len(value) < SMALL else path(value)
     if key == "transform" and value.startswith("rotate(-0"):
         return None
     return rounded(value, 1) if key in ("x", "y", "width", "height", "transform") else value

@@ -43,12 +43,13 @@ def draw(ax: Axes, strokes: Iterable[Stroke], **look: Any) -> None:
 
 def dots(ax: Axes, points: np.ndarray[Any, Any], colour: str, label: str) -> None:
     """Draw points `[N, 2]` as one path of very short lines with round ends; a marker for each is four times as long."""
+    ax.plot([], [], "o", color=colour, markersize=3.5, label=label)  # the legend's sample
     length = 1e-4 * max(float(np.ptp(points[:, 0])), 1e-9) if len(points) else 0.0
-    ends = np.stack([points, points + [length, 0.0]], axis=1).reshape(-1, 2)
+    ends = np.stack([points, points + np.array([length, 0.0])], axis=1).reshape(-1, 2)
     codes = np.tile([Path.MOVETO, Path.LINETO], len(points))
     if len(points):
         look = {"fill": False, "edgecolor": colour, "linewidth": 2.2, "capstyle": "round", "alpha": 0.75}
-        ax.add_patch(PathPatch(Path(ends, codes), label=label, **look))
+        ax.add_patch(PathPatch(Path(ends, codes), **look))
         ax.update_datalim(points)
         ax.autoscale_view()
 

@@ -103,23 +103,22 @@ def brief(value: Any) -> str:
 
 def placed(charts: Mapping[str, list[Chart]], pictures: Mapping[str, str], dropped: set[str]) -> dict[str, Any]:
     """Return the charts of each section as the template takes them, and the titles of those that are left out."""
-    return {
-        "charts": {
-            section: [
-                {
-                    "name": c.name,
-                    "title": c.title,
-                    "text": signs(c.text),
-                    "wide": c.wide,
-                    "picture": Markup(pictures[c.name]),
-                }  # noqa: S704  # our own
-                for c in found
-                if c.name not in dropped
-            ]
-            for section, found in charts.items()
-        },
-        "dropped": {section: [c.title for c in found if c.name in dropped] for section, found in charts.items()},
+    shown = {
+        section: [
+            {
+                "name": chart.name,
+                "title": chart.title,
+                "text": signs(chart.text),
+                "wide": chart.wide,
+                "picture": Markup(pictures[chart.name]),  # noqa: S704  # our own SVG, its texts escaped as XML
+            }
+            for chart in found
+            if chart.name not in dropped
+        ]
+        for section, found in charts.items()
     }
+    left_out = {section: [chart.title for chart in found if chart.name in dropped] for section, found in charts.items()}
+    return {"charts": shown, "dropped": left_out}
 
 
 def sections(content: Content, charts: Mapping[str, list[Chart]]) -> list[str]:
