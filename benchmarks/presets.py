@@ -32,10 +32,10 @@ def trained(values: Mapping[str, Any], preset: str | None = None) -> Row:
     from deeptaxi import backend
 
     backend.start()
-    from deeptaxi.config import EnvironmentConfig
     from deeptaxi.learning.configure import choose, configure, with_environment
     from deeptaxi.learning.training import train
     from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.sections import EnvironmentConfig
     from deeptaxi.settings import from_mapping
 
     named = choose(values, preset)

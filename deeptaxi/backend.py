@@ -1,7 +1,8 @@
 """Which Keras backend runs, and all that differs between backends: start-up, threads, gradients, compilation.
 
-With `artifacts/export.py` the only file that knows TensorFlow from JAX and PyTorch. Importing this module imports
-none of them: `start()` does, once, quietly, and only when a command has something to compute.
+Of the few files that know TensorFlow from JAX and PyTorch (`xla`, `program` and `artifacts.export` are the others).
+Importing this module imports none of them: `start()` does, once, quietly, and only when a command has something to
+compute.
 """
 
 from __future__ import annotations

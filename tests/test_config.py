@@ -116,14 +116,6 @@ def test_a_learning_rate_takes_the_place_of_the_presets_tabular_step():
 
 
 @pytest.mark.parametrize(
-    ("network", "kind"),
-    [({}, "dueling"), ({"dueling": False}, "mlp"), (Q_TABLE, "q-table"), ({"hidden": []}, "dueling")],
-)
-def test_the_network_has_a_kind(network, kind):
-    assert from_mapping(config.NetworkConfig, network).kind == kind
-
-
-@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"updatse": 1}, "unknown key 'updatse'; did you mean 'updates'?"),

@@ -76,33 +76,13 @@ def check_bits():
 KEYS = [(1, 7), (1, 8), (2, 7), (2**31 - 1, 7), (1, 2**30 + 7), (1, 7)]
 
 
-def check_program():
-    """Change a state in place by two functions, and read it in between."""
-
-    def add(state, amount):
-        sums, hole, nested = state
-        return sums + amount, hole, (nested[0] + 1,)
-
-    program = xla.Program(
-        {"add": add, "clear": lambda state: (0.0 * state[0], *state[1:])}, (ROWS, None, (np.int32(0),))
-    )
-    for _ in range(3):
-        program("add", program.arguments(np.float32(2)))
-    sums, hole, nested = program.state
-    np.testing.assert_array_equal(numbers(sums), ROWS + 6)
-    assert (hole, int(nested[0])) == (None, 3)
-    program("clear")
-    assert not numbers(program.state[0]).any()
-    assert ROWS.any()  # what it began with is not its own
-
-
 def check_compiled():
     """Check everything on this backend."""
-    for check in (check_arrays, check_loop, check_bits, check_program):
+    for check in (check_arrays, check_loop, check_bits):
         check()
 
 
-@pytest.mark.parametrize("check", [check_arrays, check_loop, check_bits, check_program])
+@pytest.mark.parametrize("check", [check_arrays, check_loop, check_bits])
 def test_compiled_it_does_what_it_says(check):
     check()
 

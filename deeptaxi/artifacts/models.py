@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi import backend
-from deeptaxi.config import EnvironmentConfig, TrainConfig, read_toml, resolve
+from deeptaxi.config import TrainConfig, read_toml, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.sections import EnvironmentConfig
 
 MODEL_FILE = "model.keras"
 CONFIG_FILE = "config.toml"

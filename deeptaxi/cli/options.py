@@ -12,8 +12,9 @@ from typing import Any, get_args, get_origin
 
 import click
 
-from deeptaxi.config import EnvironmentConfig, TrainConfig
+from deeptaxi.config import TrainConfig
 from deeptaxi.records import to_json
+from deeptaxi.sections import EnvironmentConfig
 from deeptaxi.settings import leaf_settings
 
 Function = Callable[..., Any]

@@ -30,20 +30,14 @@ def command(
 ) -> None:
     """Compute the exact optimum of ENV from its transition table: return, value and policy, without learning."""
     from deeptaxi.errors import UsageError
-    from deeptaxi.mdp.environment import objective_discount as discount_of
     from deeptaxi.mdp.environment import open_environment
     from deeptaxi.presentation import console, verdict
 
     check_out(out, env, force)
     environment = open_environment(options.environment_config(env, env_args, time_limit))
-    table = environment.table
-    if table is None:
+    if environment.table is None:
         raise UsageError(f"{env} has no true table to solve: {environment.table_missing}")
-    from deeptaxi.evaluation.solution import solve
-
-    with console.err().status("solving …"):
-        discount = discount_of(table) if objective_discount is None else objective_discount
-        solution = solve(table, environment.horizon, discount)
+    solution = solved(environment, objective_discount)
     if out is not None:
         write(out, solution.q_star, environment.describe())
     if as_json:
@@ -72,6 +66,17 @@ def check_out(out: Path | None, env: str, force: bool) -> None:
     if out.resolve() == Path(env).resolve():
         raise UsageError(f"--out {out} is the transition table itself; choose another name")
     check_free(out, force, replaceable=out.is_file())
+
+
+def solved(environment: Any, discount: float | None) -> Any:
+    """Return the exact solution at the given discount, else at the table's, showing that something happens."""
+    from deeptaxi.evaluation.solution import solve
+    from deeptaxi.mdp.environment import objective_discount
+    from deeptaxi.presentation.console import err
+
+    with err().status("solving …"):
+        chosen = objective_discount(environment.table) if discount is None else discount
+        return solve(environment.table, environment.horizon, chosen)
 
 
 def write(path: Path, q_star: Any, environment: dict[str, Any]) -> None:

@@ -171,12 +171,9 @@ def judge(target: Reference, q: NDArray[np.floating], start_resets: int | None =
     episode = planning.evaluate_horizon(table, policy, target.horizon)
     mean_value, optimal_value = float(table.start @ value), float(table.start @ target.optimum.value)
     mean_return = float(table.start @ episode.returns)
-    starts = np.flatnonzero(table.start > 0)
-    gaps = target.optimum.value[starts] - value[starts]
-    good = gaps <= OPTIMAL_TOLERANCE * (1 + np.abs(target.optimum.value[starts]))
-    worst = int(np.argmax(gaps))
+    starts, good, worst = judge_starts(target, value)
     return Verdict(
-        optimal=bool(good.all()),
+        optimal=good == starts,
         horizon=target.horizon,
         expected_return=mean_return,
         optimal_return=target.optimal_return,
@@ -186,14 +183,24 @@ def judge(target: Reference, q: NDArray[np.floating], start_resets: int | None =
         optimal_value=optimal_value,
         value_gap=gap(mean_value, optimal_value),
         normalised_score=normalised(mean_value, optimal_value, target.random_value),
-        start_states=len(starts),
-        optimal_start_states=int(good.sum()),
-        worst_start=WorstStart(int(starts[worst]), gap(value[starts[worst]], target.optimum.value[starts[worst]])),
+        start_states=starts,
+        optimal_start_states=good,
+        worst_start=worst,
         termination_probability=snap(float(table.start @ episode.termination), 1.0),
         mean_episode_length=float(table.start @ episode.length),
         q_error=q_error(target, q, allowed),
         starts_estimated_from_resets=start_resets,
     )
+
+
+def judge_starts(target: Reference, value: Floats) -> tuple[int, int, WorstStart]:
+    """Return how many start states there are, how many the policy of `value` `[S]` plays optimally, and the worst."""
+    starts = np.flatnonzero(target.table.start > 0)
+    value, optimum = value[starts], target.optimum.value[starts]
+    losses = optimum - value
+    good = losses <= OPTIMAL_TOLERANCE * (1 + np.abs(optimum))
+    worst = int(np.argmax(losses))
+    return len(starts), int(good.sum()), WorstStart(int(starts[worst]), gap(value[worst], optimum[worst]))
 
 
 def gap(reached: float, optimum: float) -> float:

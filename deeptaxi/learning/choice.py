@@ -15,8 +15,8 @@ OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # that the compiled loop has, 
     "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
 }
 LARGEST_INDEX = 2**31 - 1
-LARGEST_BYTES = 8 * 2**30
-LOOP_BYTES = 8 * 2**30
+LARGEST_BYTES = 8 * 2**30  # of a table that is laid out
+LOOP_BYTES = 8 * 2**30  # of replay memory and random numbers
 BYTES = 25  # of a table's entry: five arrays of 4 bytes, one of 1, and what the largest of them takes in being made
 
 

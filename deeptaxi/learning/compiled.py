@@ -24,7 +24,7 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
-from deeptaxi.xla import Program
+from deeptaxi.program import Program
 
 PIECE_SECONDS = 0.25
 SMALL_KERNEL = 2**14  # entries

@@ -99,9 +99,15 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     # With the version that was chosen.
     named_values = merge(values, {"environment": {"id": environment.config.id}})
     asked = environment.asked_settings()
-    if "loop" not in values:
+    starts = values.get("exploration", {}).get("exploring_starts")
+    if starts or "loop" not in values:
         unable = not_compiled(resolve({**named_values, "loop": "compiled"}, asked, preset), environment)
-        named_values["loop"] = "gymnasium" if unable else "compiled"
+        if starts and unable:
+            raise UsageError(
+                f"--exploring-starts needs the compiled loop, which cannot run here: {unable}; "
+                "leave out --exploring-starts"
+            )
+        named_values.setdefault("loop", "gymnasium" if unable else "compiled")
     chosen = preset_for(environment, named_values, preset)
     if chosen.name == TABLE:  # they come from the same table, and may ask for less than its discount to learn with
         asked = merge(asked, chosen.settings)

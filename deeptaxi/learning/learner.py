@@ -19,13 +19,14 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi import backend
-from deeptaxi.config import OptimizerConfig, TrainConfig
+from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.coverage import Coverage, count_pairs
 from deeptaxi.learning.replay import Batch, Replay
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
 from deeptaxi.network.build import sizes
+from deeptaxi.sections import OptimizerConfig
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (
@@ -156,17 +157,11 @@ class Learner:
         """Run everything once, so that it is compiled, and undo it; return the seconds that this took."""
         start = time.perf_counter()
         before = [ops.convert_to_numpy(variable).copy() for variable in self.state()]
-        size, copies = self.config.replay.batch_size, self.copies
-        whole, real, ones = (
-            np.zeros(size, np.int32),
-            np.zeros(size, np.float32),
-            np.ones((size, self.actions), np.bool_),
-        )
         self.updates = self.config.target.period - 1  # so that the move of the target network is compiled as well
-        self.act(
-            whole[:1].repeat(copies), 1.0, *random_like(copies, self.actions), np.ones((copies, self.actions), np.bool_)
-        )
-        self.update(Batch(whole, whole, real, whole, real, real), ones)
+        whole, real, matrix = zeros(self.copies, self.actions)
+        self.act(whole, 1.0, real, matrix, matrix == 0)
+        whole, real, matrix = zeros(self.config.replay.batch_size, self.actions)
+        self.update(Batch(whole, whole, real, whole, real, real), matrix == 0)
         for variable, value in zip(self.state(), before, strict=True):
             variable.assign(value)
         self.updates = 0
@@ -196,6 +191,6 @@ class Learner:
             old.assign(old + self.config.target.polyak * (new - old))
 
 
-def random_like(rows: int, actions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return arrays of the shapes of `draws` and `noise`."""
-    return np.zeros(rows, np.float32), np.zeros((rows, actions), np.float32)
+def zeros(rows: int, actions: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return zeros of the kinds that a learner computes on: int32 `[rows]`, float32 `[rows]` and `[rows, actions]`."""
+    return np.zeros(rows, np.int32), np.zeros(rows, np.float32), np.zeros((rows, actions), np.float32)

@@ -52,7 +52,7 @@ class Optimizer:
             return tuple(slot + (new - slot) * (1 - beta) for slot, (new, beta) in zip(slots, parts, strict=True))
         return tuple(self.options["momentum"] * slot - rate * gradient for slot in slots)
 
-    def move(self, slots: Arrays, gradient: Any, rate: Any, update: Any) -> Any:
+    def step(self, slots: Arrays, gradient: Any, rate: Any, update: Any) -> Any:
         """Return what update number `update` (from 1) adds to the weights; `slots` are those after it."""
         if self.name == "adam":
             n = ops.cast(update, "float32")

@@ -16,7 +16,7 @@ from keras import ops
 from deeptaxi import backend
 from deeptaxi.learning import sum_tree
 from deeptaxi.learning.replay import Batch, Floats, Ints, Replay, Transitions
-from deeptaxi.learning.schedules import course
+from deeptaxi.learning.schedules import importance_exponent
 
 
 class PrioritisedReplay(Replay):
@@ -62,7 +62,7 @@ class PrioritisedReplay(Replay):
     def sample(self, count: int, rng: np.random.Generator, progress: float = 0.0) -> Batch:
         """Draw `count` entries, one from each of as many strata of equal priority, with their importance weights."""
         uniforms = ((np.arange(count) + rng.random(count)) / count).astype(np.float32)
-        exponent = course("linear", self._importance_exponent, 1.0, 1.0, progress)
+        exponent = importance_exponent(self._importance_exponent, progress)
         rows, weights = self._draw(uniforms, np.float32(len(self)), np.float32(exponent))
         self._drawn = np.asarray(ops.convert_to_numpy(rows), np.int32)
         return self.at(self._drawn.astype(np.int64), np.asarray(ops.convert_to_numpy(weights)))

@@ -1,6 +1,6 @@
 """Rows of a kernel that are brought up to date when they are touched, so that an update need not pass over all of them.
 
-The kernel `[R, W]` has R rows, one a state (or a value of a factor); a minibatch touches few. Beside it lie the target
+The kernel `[R, W]` has R rows, one a state; a minibatch touches few. Beside it lie the target
 network's kernel, the optimiser's slots, and `last` `[R]`: the number of updates that had been made when the row's
 target and slots were written.
 
@@ -40,17 +40,17 @@ class Rows(NamedTuple):
     place: Any  # int32 [R], scratch
 
 
-class Moves(NamedTuple):
-    """How the target network follows."""
+class Following(NamedTuple):
+    """How the target network follows the online network: every `period` updates it moves by the share `polyak`."""
 
     polyak: float
     period: int
 
-    def between(self, earlier: Any, later: Any) -> Any:
+    def moves(self, earlier: Any, later: Any) -> Any:
         """Return the number of moves after update `earlier` up to update `later`."""
         return later // self.period - earlier // self.period
 
-    def follow(self, target: Any, online: Any, moves: Any) -> Any:
+    def after(self, moves: Any, target: Any, online: Any) -> Any:
         """Return the target after that many moves towards an online value that stayed as it is."""
         if self.polyak == 1:
             return ops.where(moves > 0, online, target)
@@ -58,11 +58,11 @@ class Moves(NamedTuple):
         return online + left * (target - online)
 
 
-def read_target(rows: Rows, index: Any, updates: Any, moves: Moves) -> Any:
+def read_target(rows: Rows, index: Any, updates: Any, following: Following) -> Any:
     """Return the target's rows `index` `[B]` after `updates` updates, `[B, W]`."""
     online = xla.gather(rows.online, index)
-    behind = moves.between(xla.gather(rows.last, index), updates)
-    return moves.follow(xla.gather(rows.target, index), online, ops.expand_dims(behind, -1))
+    moves = following.moves(xla.gather(rows.last, index), updates)
+    return following.after(ops.expand_dims(moves, -1), xla.gather(rows.target, index), online)
 
 
 def summed(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
@@ -85,13 +85,7 @@ def summed(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
 
 
 def touch(
-    rows: Rows,
-    index: Any,
-    gradient: Any,
-    optimizer: Optimizer,
-    moves: Moves,
-    rate: Any,
-    updates: Any,
+    rows: Rows, index: Any, gradient: Any, optimizer: Optimizer, following: Following, rate: Any, updates: Any
 ) -> Rows:
     """Make update number ``updates + 1`` on some rows.
 
@@ -100,7 +94,7 @@ def touch(
         index: int32 `[B]`, each row once; R stands for none.
         gradient: `[B, W]`.
         optimizer: what makes a step of a gradient.
-        moves: of the target.
+        following: moves the target.
         rate: the learning rate.
         updates: int32.
     """
@@ -112,12 +106,12 @@ def touch(
     slots = optimizer.slots_after(slots, gradient, rate)
     new_slots = tuple(xla.scatter(old, written, new) for old, new in zip(rows.slots, slots, strict=True))
     slots = tuple(xla.gather(slot, index) for slot in new_slots)
-    move = optimizer.move(slots, gradient, rate, updates + 1)
-    new_online = xla.scatter_add(rows.online, written, move)
+    step = optimizer.step(slots, gradient, rate, updates + 1)
+    new_online = xla.scatter_add(rows.online, written, step)
     online = xla.gather(new_online, index)
-    behind = ops.expand_dims(moves.between(last, updates), -1)
-    target = moves.follow(xla.gather(rows.target, index), online - move, behind)
-    target = moves.follow(target, online, moves.between(updates, updates + 1))
+    missed = ops.expand_dims(following.moves(last, updates), -1)
+    target = following.after(missed, xla.gather(rows.target, index), online - step)
+    target = following.after(following.moves(updates, updates + 1), target, online)
     new_target = xla.scatter(rows.target, written, target)
     zero = xla.zero_after(sum(array[0, 0] for array in (new_target, *new_slots)))
     return rows._replace(

@@ -50,9 +50,9 @@ def exploration(config: TrainConfig, progress: Any) -> Any:
     return course(e.schedule, e.start, e.end, e.fraction, progress)
 
 
-def importance_exponent(config: TrainConfig, progress: Any) -> Any:
-    """Return β of prioritised replay at `progress`: a line that ends at 1."""
-    return course("linear", config.replay.importance_exponent, 1.0, 1.0, progress)
+def importance_exponent(start: float, progress: Any) -> Any:
+    """Return β of prioritised replay at `progress`: a line from `start` that ends at 1."""
+    return course("linear", start, 1.0, 1.0, progress)
 
 
 def initial_learning_rate(config: TrainConfig, actions: int) -> float:

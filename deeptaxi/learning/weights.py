@@ -19,7 +19,7 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.learning import rows as row_sparse
 from deeptaxi.learning.optimizers import Arrays, Optimizer
 from deeptaxi.learning.replay import Batch
-from deeptaxi.learning.rows import Moves, Rows
+from deeptaxi.learning.rows import Following, Rows
 from deeptaxi.learning.targets import clip_by_global_norm, loss_and_slope, td_targets
 from deeptaxi.network import functional
 from deeptaxi.network.encoding import encode
@@ -57,7 +57,7 @@ class Updater:
         self.sparse = sparse
         self.shapes = functional.shapes(config.network, actions)
         self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
-        self.moves = Moves(config.target.polyak, config.target.period)
+        self.following = Following(config.target.polyak, config.target.period)
 
     def initial(self, weights: functional.Weights) -> Learnt:
         """Return the state before the first update: the target equal to the online network, all slots 0."""
@@ -93,7 +93,7 @@ class Updater:
         if learnt.rows is None:
             z = self.rows_of(learnt.dense.target[0], states)
         else:
-            z = row_sparse.read_target(learnt.rows, states, updates, self.moves)
+            z = row_sparse.read_target(learnt.rows, states, updates, self.following)
         return self.q_from(z, learnt.dense.target[-1])
 
     def rows_of(self, kernel: Any, states: Any) -> Any:
@@ -132,14 +132,15 @@ class Updater:
         if rows is not None:
             place, states, slope = row_sparse.summed(rows.place, states, slope)
         dz, *parts = back(slope)
-        rest = functional.ravel(parts) if parts else learnt.dense.online[-1]
+        rest = functional.ravel(parts)
         if rows is None:
             summed = self.scattered(learnt.zeros, states, dz)
-            dense = self.move(learnt.dense, self.clipped([summed, rest]), rate, updates)
+            dense = self.dense_after(learnt.dense, self.clipped([summed, rest]), rate, updates)
             return Learnt(None, dense, self.cleared(summed, states, dense.online[0]))
         dz, rest = self.clipped([dz, rest])
-        rows = row_sparse.touch(rows._replace(place=place), states, dz, self.optimizer, self.moves, rate, updates)
-        return Learnt(rows, self.move(learnt.dense, [rest], rate, updates))
+        rows = rows._replace(place=place)
+        rows = row_sparse.touch(rows, states, dz, self.optimizer, self.following, rate, updates)
+        return Learnt(rows, self.dense_after(learnt.dense, [rest], rate, updates))
 
     def indices(self, states: Any) -> list[Any]:
         """Return the kernel rows `[B]` of `states` `[B]`, for each factor."""
@@ -163,16 +164,16 @@ class Updater:
         norm = self.config.optimizer.clip_norm
         return gradients if norm is None else clip_by_global_norm(gradients, norm)
 
-    def move(self, dense: Dense, gradients: list[Any], rate: Any, updates: Any) -> Dense:
-        """Move all dense weights and their targets."""
-        due = self.moves.between(updates, updates + 1)
+    def dense_after(self, dense: Dense, gradients: list[Any], rate: Any, updates: Any) -> Dense:
+        """Return the dense weights after update number ``updates + 1``; a gradient for each of them."""
+        moves = self.following.moves(updates, updates + 1)
         slots = tuple(
             self.optimizer.slots_after(old, gradient, rate)
             for old, gradient in zip(dense.slots, gradients, strict=True)
         )
         online = tuple(
-            weight + self.optimizer.move(new, gradient, rate, updates + 1)
+            weight + self.optimizer.step(new, gradient, rate, updates + 1)
             for weight, new, gradient in zip(dense.online, slots, gradients, strict=True)
         )
-        target = tuple(self.moves.follow(old, new, due) for old, new in zip(dense.target, online, strict=True))
+        target = tuple(self.following.after(moves, old, new) for old, new in zip(dense.target, online, strict=True))
         return Dense(online, target, slots)

@@ -1,12 +1,7 @@
 """The environment as data: a transition table laid out so that a compiled program can step through it.
 
 An *outcome* (s, a, k) is one number, (s·A + a)·K + k; what follows is looked up under it. The replay memory holds
-nothing but such numbers, 4 bytes a transition.
-
-A number is drawn from a given distribution over n values in constant time, whatever n is, by the method of aliases
-(Walker, An efficient method for generating discrete random variables with general distributions, 1977; built by Vose's
-algorithm, 1991): draw i uniformly from 0 … n−1 and u uniformly from [0, 1); the result is i if u < share[i], else
-alias[i].
+nothing but such numbers, 4 bytes a transition. Outcomes and start states are drawn by the method of aliases (`alias`).
 """
 
 from __future__ import annotations
@@ -14,10 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi import xla
+from deeptaxi.learning.alias import alias_table, value_of
 from deeptaxi.mdp.table import TransitionTable
 
 
@@ -48,35 +43,6 @@ class Sizes(NamedTuple):
     time_limit: int | None
 
 
-def alias_table(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return (share, alias), each `[D, n]`, for D distributions over n values, `[D, n]`, that sum to 1.
-
-    Values above the mean are gone through in order, all D distributions at a time: each gives what it has too much to
-    the values below the mean, until it is below itself and is filled up by the next one above.
-    """
-    rows, count = weights.shape
-    mass = weights * count
-    share, alias = np.ones((rows, count)), np.tile(np.arange(count, dtype=np.int32), (rows, 1))
-    order = np.argsort(mass > 1, axis=1, kind="stable")  # those below the mean first
-    lights = (mass <= 1).sum(axis=1)
-    light, heavy = np.zeros(rows, np.int64), lights.copy()
-    row = np.flatnonzero(heavy < count)
-    left = np.zeros(rows)
-    left[row] = mass[row, order[row, heavy[row]]]
-    while row.size:
-        giver = order[row, heavy[row]]
-        fill = (left[row] > 1) & (light[row] < lights[row])
-        filled = np.where(fill, order[row, np.minimum(light[row], count - 1)], giver)
-        after = order[row, np.minimum(heavy[row] + 1, count - 1)]
-        share[row, filled] = np.where(fill, mass[row, filled], np.minimum(left[row], 1))
-        alias[row, filled] = np.where(fill, giver, after)
-        left[row] += mass[row, np.where(fill, filled, after)] - 1
-        light[row] += fill
-        heavy[row] += ~fill
-        row = row[heavy[row] < count]
-    return share.astype(np.float32), alias
-
-
 def build_world(
     table: TransitionTable,
     reward_scale: float,
@@ -94,13 +60,9 @@ def build_world(
         seed: of all random numbers, below 2³¹.
     """
     states, actions, outcomes = table.probability.shape
-    share = alias = start_share = start_alias = None
+    share = alias = None
     if outcomes > 1:
         share, alias = (part.reshape(-1) for part in alias_table(table.probability.reshape(-1, outcomes)))
-    starts = np.flatnonzero(table.start).astype(np.int32)
-    chances = table.start[starts]
-    if not np.allclose(chances, chances[0], rtol=1e-12):
-        start_share, start_alias = (part[0] for part in alias_table(chances[None]))
     pairs = np.arange(states * actions, dtype=np.int32).repeat(outcomes)
     return World(
         pairs // actions,
@@ -110,35 +72,40 @@ def build_world(
         table.terminated.reshape(-1),
         share,
         alias,
-        starts,
-        start_share,
-        start_alias,
+        *start_arrays(table.start),
         np.flatnonzero(anywhere).astype(np.int32),
         allowed,
         np.int32(seed),
     )
 
 
+def start_arrays(start: NDArray[np.float64]) -> tuple[NDArray[np.int32], Any, Any]:
+    """Return (starts, start_share, start_alias) of a `World`, for the distribution `start` `[S]` of the first state."""
+    starts = np.flatnonzero(start).astype(np.int32)
+    chances = start[starts]
+    if np.allclose(chances, chances[0], rtol=1e-12):
+        return starts, None, None
+    share, alias = alias_table(chances[None])
+    return starts, share[0], alias[0]
+
+
 def outcome(world: World, sizes: Sizes, states: Any, actions: Any, pick: Any, uniform: Any) -> Any:
-    """Return outcomes `[N]` drawn for states and actions `[N]`; `pick` are random integers from 0, `uniform` [0, 1)."""
+    """Return outcomes of states and actions; `pick` are random integers from 0, `uniform` in [0, 1); all are `[N]`."""
     pair = states * sizes.actions + actions
     if sizes.outcomes == 1:
         return pair
     first = pair * sizes.outcomes
-    slot = pick % sizes.outcomes
-    kept = uniform < xla.gather(world.share, first + slot)
-    return first + ops.where(kept, slot, xla.gather(world.alias, first + slot))
+    return first + value_of(world.share, world.alias, pick % sizes.outcomes, uniform, first)
 
 
 def start_state(world: World, pick: Any, uniform: Any) -> Any:
-    """Return start states `[N]`."""
+    """Return start states `[N]`; `pick` `[N]` are random integers from 0, `uniform` `[N]` in [0, 1)."""
     slot = pick % world.starts.shape[0]
     if world.start_share is not None:
-        kept = uniform < xla.gather(world.start_share, slot)
-        slot = ops.where(kept, slot, xla.gather(world.start_alias, slot))
+        slot = value_of(world.start_share, world.start_alias, slot, uniform)
     return xla.gather(world.starts, slot)
 
 
 def any_state(world: World, pick: Any) -> Any:
-    """Return states `[N]` for exploring starts, each equally likely."""
+    """Return states `[N]` for exploring starts, each equally likely; `pick` `[N]` are random integers from 0."""
     return xla.gather(world.anywhere, pick % world.anywhere.shape[0])

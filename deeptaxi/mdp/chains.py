@@ -1,6 +1,7 @@
 """The Markov chain with rewards that a policy makes of a table, and what comes of it in the long run.
 
-Small chains are solved directly, with S × S matrices: a training judges its policy every few hundred updates, and
+Values are V = R + γP·V, with the rewards R `[S]` and the probabilities P `[S, S]` to go on from each state to each.
+Small chains are solved directly, with such matrices: a training judges its policy every few hundred updates, and
 iterating takes thousands of steps at discounts near 1.
 """
 
@@ -22,18 +23,18 @@ def expectation(weights: Floats, values: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Chain:
-    """The Markov chain with rewards that a policy makes of a table."""
+    """A chain with J transitions from each state."""
 
-    reward: Floats  # [S]
-    continuation: Floats  # [S, J]
+    reward: Floats  # [S], expected
+    continuation: Floats  # [S, J], probabilities; 0 where a transition terminates
     next_state: Ints  # [S, J]
 
     def backup(self, values: Floats, discount: float) -> Floats:
-        """One expected step: `values` `[S]` to `[S]`."""
+        """Return R + γP·V of the values V `[S]`, `[S]`."""
         return self.reward + discount * expectation(self.continuation, values[self.next_state])
 
     def matrix(self) -> Floats:
-        """Return the probabilities to go on from each state to each, `[S, S]`."""
+        """Return P, `[S, S]`."""
         states = len(self.reward)
         index = np.arange(states)[:, None] * states + self.next_state
         flat = np.bincount(index.reshape(-1), self.continuation.reshape(-1), minlength=states * states)
@@ -56,10 +57,9 @@ def chain(table: TransitionTable, policy: Ints | Floats) -> Chain:
 
 
 def solved(fixed: Chain, discount: float) -> tuple[Floats, float]:
-    """Return the values of a chain by solving (1 − γP)·V = R, and a bound from what V leaves of the equation.
+    """Return the values `[S]` of a chain by solving (1 − γP)·V = R, and a bound from what V leaves of the equation.
 
-    1 − γP is strictly diagonally dominant, so the equations always have one solution. Iterating takes thousands of
-    steps at discounts near 1, and a training evaluates its policy every few hundred updates.
+    For γ < 1 the matrix 1 − γP is strictly diagonally dominant, so the equations have exactly one solution.
     """
     equations = np.eye(len(fixed.reward)) - discount * fixed.matrix()
     value: Floats = np.linalg.solve(equations, fixed.reward).astype(np.float64)
@@ -70,11 +70,18 @@ def solved(fixed: Chain, discount: float) -> tuple[Floats, float]:
 
 
 def repeated(matrix: Floats, gain: Floats, horizon: int) -> Floats:
-    """Return the result of applying x ← gain + matrix · x `horizon` times to 0, in log₂(horizon) squarings."""
+    """Return the result of applying x ← gain + matrix · x `horizon` times to 0, in log₂(horizon) squarings.
+
+    Args:
+        matrix: `[S, S]`.
+        gain: `[S, …]`, as the result.
+        horizon: 0 or more.
+    """
     total = np.zeros_like(gain)
     while horizon:
         if horizon & 1:
             total = gain + matrix @ total
-        gain, matrix = gain + matrix @ gain, matrix @ matrix  # of twice as many steps
         horizon >>= 1
+        if horizon:
+            gain, matrix = gain + matrix @ gain, matrix @ matrix  # of twice as many steps
     return total

@@ -12,7 +12,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
-from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.foreign import blaming, closing, importable_folder, quiet
@@ -20,6 +19,7 @@ from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.mdp.truth import find_table
+from deeptaxi.sections import EnvironmentConfig
 
 DEFAULT_HORIZON = 5_000
 DEFAULT_DISCOUNT = 0.99

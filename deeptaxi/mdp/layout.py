@@ -19,10 +19,10 @@ from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from deeptaxi.config import NetworkConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.foreign import blaming, closing
+from deeptaxi.sections import NetworkConfig
 
 # What lies around an environment and passes its observations on as they are.
 TRANSPARENT = (TimeLimit, OrderEnforcing, PassiveEnvChecker, gymnasium.ActionWrapper, gymnasium.RewardWrapper)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense
 
-BLOCK = 65_536
+BLOCK = 65_536  # states whose Q values are computed at a time
 OUTPUT_LAYERS = ("value", "advantage", "q_values")
 
 

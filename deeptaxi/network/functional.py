@@ -24,8 +24,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi import xla
-from deeptaxi.config import NetworkConfig
 from deeptaxi.network.layers import join
+from deeptaxi.sections import NetworkConfig
 
 Floats = NDArray[np.float32]
 
@@ -52,8 +52,8 @@ def unravel(flat: Any, parts: Sequence[tuple[int, ...]]) -> list[Any]:
 
 
 def ravel(parts: Sequence[Any]) -> Any:
-    """Lay arrays end to end."""
-    return ops.concatenate([ops.reshape(part, (-1,)) for part in parts])
+    """Lay arrays end to end in a flat one, which is empty where there are none."""
+    return ops.concatenate([ops.reshape(part, (-1,)) for part in parts]) if parts else ops.zeros((0,))
 
 
 def q_values(z: Any, rest: Sequence[Any], config: NetworkConfig) -> Any:

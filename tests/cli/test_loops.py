@@ -63,4 +63,10 @@ def test_exploring_starts_need_the_compiled_loop(type_in: TypeIn) -> None:
     words = ["train", *LAKE, "--q-table", *FEW, "--exploring-starts", 0.1, "--out", "a", "--json"]
     refused(type_in(*words, "--loop", "gymnasium"), 2, "--exploring-starts", "--loop compiled")
     assert loop_of(type_in(*words)) == "compiled"
-    refused(type_in("train", "Blackjack-v1", "--exploring-starts", 0.1), 2, "--exploring-starts")
+
+
+@pytest.mark.parametrize("loop", [[], ["--loop", "compiled"]])
+def test_where_nothing_can_be_compiled_exploring_starts_are_left_out(type_in: TypeIn, loop: list[str]) -> None:
+    result = type_in("train", "Blackjack-v1", "--exploring-starts", 0.1, *loop)
+    refused(result, 2, "--exploring-starts", "Blackjack-v1 has none", "leave out --exploring-starts")
+    assert "--loop" not in result.stderr

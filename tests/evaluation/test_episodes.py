@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeptaxi.config import EnvironmentConfig
 from deeptaxi.evaluation import episodes
 from deeptaxi.evaluation.episodes import bootstrap, play
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.npz import save
+from deeptaxi.sections import EnvironmentConfig
 from tests.problems import Numbered, bandit, chain, geometric, loop, opened, registered, two_lengths
 
 COIN = np.array([1])  # the bandit's second arm: 3 or nothing

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.episodes import play
 from deeptaxi.evaluation.exact import judge, policy_of, reference
@@ -15,6 +14,7 @@ from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.npz import save
 from deeptaxi.mdp.planning import value_iteration
 from deeptaxi.records import to_json
+from deeptaxi.sections import EnvironmentConfig
 from tests.problems import bandit, build, chain, loop, opened, random_table, river_swim, stay_or_leave, surely
 
 INF = np.inf

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 from keras import ops
 
-from deeptaxi import xla
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.replay import Batch, Transitions
@@ -17,6 +17,7 @@ from deeptaxi.mdp import npz
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.network import functional
 from deeptaxi.network.build import build_q_network
+from deeptaxi.program import Program
 
 # A table as the weights, learnt by plain SGD, from a few environments: compiled and trained in about a second.
 SMALL = {
@@ -146,7 +147,7 @@ class Updates:
         kernel = np.zeros((states if factors is None else sum(factors), width), np.float32)
         start = self.updater.initial(functional.Weights(kernel, np.zeros(rest, np.float32)))
         functions = {"update": self._update, "look": self._look, "reset": lambda _, state: state}
-        self._program = xla.Program(functions, (start, *self._looks))
+        self._program = Program(functions, (start, *self._looks))
         self.updates = 0
 
     def _update(self, state, batch, allowed, rate, updates):
@@ -193,3 +194,13 @@ def everything(batch, actions=3):
 
 def numbers(x):
     return ops.convert_to_numpy(x)
+
+
+def alias_shares(share, alias):
+    """Return the probabilities that one distribution of an alias table is drawn by, exactly."""
+    count = len(share)
+    total = [Fraction(0)] * count
+    for value in range(count):
+        total[value] += Fraction(float(share[value]))
+        total[alias[value]] += 1 - Fraction(float(share[value]))
+    return [part / count for part in total]

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from benchmarks.tables import FAMILIES
-from deeptaxi.config import EnvironmentConfig, resolve
+from deeptaxi.config import resolve
 from deeptaxi.learning import defaults
 from deeptaxi.learning.configure import configure
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.environment import open_environment
+from deeptaxi.sections import EnvironmentConfig
 from tests.problems import bandit, build, chain, geometric, loop, opened, random_table, surely
 
 

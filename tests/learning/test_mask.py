@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deeptaxi.config import EnvironmentConfig, resolve
+from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import judge, reference
 from deeptaxi.learning.loops.gymnasium import Players
@@ -14,6 +14,7 @@ from deeptaxi.learning.training import train
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.network.build import tabulate
+from deeptaxi.sections import EnvironmentConfig
 from tests.learning.helpers import SMALL, finished, opened_problem
 from tests.problems import build, opened, registered, rows_of, surely
 

@@ -22,7 +22,7 @@ CASES = [
 def step(optimizer, weight, gradient, slots, rate, update):
     """Return the weight and its slots after an update."""
     slots = optimizer.slots_after(slots, gradient, rate)
-    return weight + optimizer.move(slots, gradient, rate, update), slots
+    return weight + optimizer.step(slots, gradient, rate, update), slots
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)

@@ -14,12 +14,13 @@ import pathlib, tempfile
 from deeptaxi import backend
 backend.start()
 from deeptaxi.learning.choice import COMPILING
-from tests import test_xla
+from tests import test_program, test_xla
 from tests.learning import test_compiled, test_sum_tree, test_targets
 from tests.learning.loops import test_compiled as test_loop
 test_sum_tree.check_compiled()
 test_targets.check_compiled()
 if backend.name() in COMPILING:
+    test_program.check_compiled()
     test_xla.check_compiled()
     test_loop.check_tape(test_loop.new_tape())
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from deeptaxi import backend
 from deeptaxi.config import merge
 from deeptaxi.learning.optimizers import Optimizer
 from deeptaxi.learning.replay import Batch
-from deeptaxi.learning.rows import Moves, Rows, read_target, summed, touch
+from deeptaxi.learning.rows import Following, Rows, read_target, summed, touch
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.network.functional import Weights
 from tests.learning.helpers import Updates, numbers, random_batches
@@ -150,14 +150,14 @@ def test_where_every_row_is_touched_by_every_update_row_sparse_is_dense(name):
 class Touched:
     """Rows that are touched by a compiled function, from a kernel `[R, W]` on."""
 
-    def __init__(self, optimizer, moves, rate):
+    def __init__(self, optimizer, following, rate):
         def step(index, gradients, updates, online, target, last, place, *slots):
             place, once, sums = summed(place, index, gradients)
             rows = Rows(online, target, slots, last, place)
-            rows = touch(rows, once, sums, optimizer, moves, rate, updates)
+            rows = touch(rows, once, sums, optimizer, following, rate, updates)
             everywhere = ops.arange(online.shape[0], dtype="int32")
             up_to_date = optimizer.decayed(rows.slots, updates + 1 - rows.last)
-            found = read_target(rows, everywhere, updates + 1, moves)
+            found = read_target(rows, everywhere, updates + 1, following)
             return found, rows.online, rows.target, rows.last, rows.place, *rows.slots, *up_to_date
 
         self.slots = len(optimizer.decays)
@@ -182,7 +182,7 @@ def test_slots_that_are_brought_up_to_date_are_those_of_the_dense_optimiser(name
     rng = np.random.default_rng(4)
     optimizer = Optimizer(name, options)
     kernel = rng.normal(size=(STATES, 2)).astype(np.float32)
-    rows = Touched(optimizer, Moves(0.1, 1), 0.1).start(kernel)
+    rows = Touched(optimizer, Following(0.1, 1), 0.1).start(kernel)
     dense = tuple(np.zeros_like(kernel) for _ in optimizer.decays)
     for update in range(40):
         index = rng.integers(0, STATES, 3, np.int32)
@@ -203,13 +203,13 @@ def test_gradients_of_a_row_that_comes_twice_are_summed_once():
     assert {(int(row), float(total)) for row, (total,) in zip(once, sums, strict=True)} == {(0, 10), (2, 7), (3, 0)}
 
 
-MOVES = [Moves(1.0, 1), Moves(1.0, 3), Moves(0.25, 1), Moves(0.25, 4)]
+FOLLOWING = [Following(1.0, 1), Following(1.0, 3), Following(0.25, 1), Following(0.25, 4)]
 TOUCHES = st.lists(st.lists(st.integers(0, 4), min_size=2, max_size=2), min_size=1, max_size=12)
 
 
-@pytest.mark.parametrize("moves", MOVES, ids=lambda moves: f"{moves.polyak}-every-{moves.period}")
-def test_the_target_kept_by_rows_is_the_one_that_moves_at_every_period(moves):
-    rows = Touched(Optimizer("sgd", {}), moves, 1.0)
+@pytest.mark.parametrize("following", FOLLOWING, ids=lambda item: f"{item.polyak}-every-{item.period}")
+def test_the_target_kept_by_rows_is_the_one_that_moves_at_every_period(following):
+    rows = Touched(Optimizer("sgd", {}), following, 1.0)
 
     @given(touches=TOUCHES, seed=st.integers(0, 99))
     @settings(max_examples=25, deadline=None)
@@ -222,8 +222,8 @@ def test_the_target_kept_by_rows_is_the_one_that_moves_at_every_period(moves):
             gradients = rng.normal(size=(2, 2)).astype(np.float32)
             found, _ = rows.touch(np.array(index, np.int32), gradients, update)
             np.add.at(online, index, -gradients)
-            if (update + 1) % moves.period == 0:
-                target += moves.polyak * (online - target)
+            if (update + 1) % following.period == 0:
+                target += following.polyak * (online - target)
             np.testing.assert_allclose(rows.arrays[0], online, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(found, target, rtol=1e-5, atol=1e-5)
 
@@ -232,13 +232,13 @@ def test_the_target_kept_by_rows_is_the_one_that_moves_at_every_period(moves):
 
 def test_the_target_between_two_moves_can_be_counted_by_hand():
     # Moves after updates 3, 6, 9. From update 2 to 6 there are two, from 3 to 5 none.
-    moves = Moves(0.5, 3)
-    counted = [moves.between(*span) for span in ((2, 6), (3, 5), (0, 3), (3, 3), (0, 100))]
+    following = Following(0.5, 3)
+    counted = [following.moves(*span) for span in ((2, 6), (3, 5), (0, 3), (3, 3), (0, 100))]
     assert counted == [2, 0, 1, 0, 33]
     one = np.ones(1, np.float32)
-    assert numbers(moves.follow(0 * one, one, np.int32(2))) == pytest.approx(0.75)  # ½, then ¾
-    assert numbers(Moves(1.0, 3).follow(0 * one, one, np.int32(2))) == 1.0
-    assert numbers(Moves(1.0, 3).follow(0 * one, one, np.int32(0))) == 0.0
+    assert numbers(following.after(np.int32(2), 0 * one, one)) == pytest.approx(0.75)  # ½, then ¾
+    assert numbers(Following(1.0, 3).after(np.int32(2), 0 * one, one)) == 1.0
+    assert numbers(Following(1.0, 3).after(np.int32(0), 0 * one, one)) == 0.0
 
 
 def test_a_row_that_was_never_touched_keeps_its_weight_under_adam_too():

@@ -4,13 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from deeptaxi import backend, xla
-from deeptaxi.learning.world import Sizes, alias_table, any_state, build_world, outcome, start_state
+from deeptaxi.learning.world import Sizes, any_state, build_world, outcome, start_state
 from deeptaxi.mdp.table import from_arrays
-from tests.learning.helpers import numbers
+from tests.learning.helpers import alias_shares, numbers
 from tests.problems import SOUND, build, chain, random_table, surely
 from tests.problems import river_swim as river
 
@@ -18,54 +16,6 @@ from tests.problems import river_swim as river
 def world_of(table, reward_scale=1.0, allowed=None, reachable=None):
     everywhere = np.ones(table.states, np.bool_) if reachable is None else np.array(reachable)
     return build_world(table, reward_scale, allowed, everywhere, 0)
-
-
-def shares_of(share, alias):
-    """Return the probabilities that an alias table draws by, exactly."""
-    count = len(share)
-    total = [Fraction(0)] * count
-    for value in range(count):
-        total[value] += Fraction(float(share[value]))
-        total[alias[value]] += 1 - Fraction(float(share[value]))
-    return [part / count for part in total]
-
-
-def test_an_alias_table_can_be_made_by_hand():
-    # Means of 1: masses 2, 0.5, 0.5. Value 0 fills both others up and is left with 1.
-    share, alias = alias_table(np.array([[2 / 3, 1 / 6, 1 / 6]]))
-    np.testing.assert_allclose(share, [[1, 0.5, 0.5]])
-    assert alias[0, 1:].tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(
-    "eighths", [[8, 0, 0, 0], [0, 0, 0, 8], [2, 2, 2, 2], [1, 3, 3, 1], [5, 0, 3, 0], [0, 7, 0, 1], [8], [4, 4], [1, 7]]
-)
-def test_an_alias_table_draws_by_the_probabilities_to_the_last_bit(eighths):
-    share, alias = alias_table(np.array([eighths]) / 8)
-    assert shares_of(share[0], alias[0]) == [Fraction(value, 8) for value in eighths]
-
-
-@given(
-    rows=st.integers(1, 9).flatmap(
-        lambda count: st.lists(
-            st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 1), st.just(1.0)), min_size=count, max_size=count).filter(
-                any
-            ),
-            min_size=1,
-            max_size=4,
-        )
-    )
-)
-@settings(max_examples=300, deadline=None)
-def test_any_alias_tables_draw_by_the_probabilities_and_never_what_has_none(rows):
-    weights = np.array(rows)
-    weights /= weights.sum(axis=1, keepdims=True)
-    share, alias = alias_table(weights)
-    for row in range(len(rows)):
-        found = shares_of(share[row], alias[row])
-        assert sum(found) == 1
-        np.testing.assert_allclose([float(x) for x in found], weights[row], atol=2**-23)
-        assert all(x == 0 for x, probability in zip(found, weights[row], strict=True) if probability == 0)
 
 
 def test_a_world_is_the_table_under_the_numbers_of_outcomes():
@@ -76,8 +26,8 @@ def test_a_world_is_the_table_under_the_numbers_of_outcomes():
     assert world.next_state.tolist() == [0, 1, 1, 0]
     assert world.reward.tolist() == [4, 2, -0.5, 0]
     assert world.terminated.tolist() == [True, False, True, True]
-    assert shares_of(world.share[:2], world.alias[:2]) == [Fraction(1, 4), Fraction(3, 4)]
-    assert shares_of(world.share[2:], world.alias[2:]) == [1, 0]
+    assert alias_shares(world.share[:2], world.alias[:2]) == [Fraction(1, 4), Fraction(3, 4)]
+    assert alias_shares(world.share[2:], world.alias[2:]) == [1, 0]
     assert (world.starts.tolist(), world.start_share) == ([0, 1], None)
     assert world.allowed is None
 

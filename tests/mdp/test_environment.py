@@ -9,12 +9,12 @@ import pytest
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
-from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import known_mask, open_environment
 from deeptaxi.mdp.npz import save
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.table import TableError
+from deeptaxi.sections import EnvironmentConfig
 from tests.problems import Numbered, chain, loop, opened, registered, rows_of
 
 

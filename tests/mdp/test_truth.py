@@ -5,8 +5,8 @@ import pytest
 from gymnasium.spaces import Discrete
 
 from deeptaxi.mdp.npz import ARRAYS
+from deeptaxi.mdp.rows import from_rows
 from deeptaxi.mdp.spaces import state_codec
-from deeptaxi.mdp.table import from_rows
 from deeptaxi.mdp.truth import START_RESETS, contradiction, find_table
 from tests.problems import Numbered, ToldEnv, build, chain, loop, opened, random_table, rows_of, surely
 

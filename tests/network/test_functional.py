@@ -5,10 +5,10 @@ import pytest
 from keras import ops
 
 from deeptaxi import backend, xla
-from deeptaxi.config import AGGREGATIONS, NetworkConfig
 from deeptaxi.network import functional
 from deeptaxi.network.build import build_q_network, tabulate
 from deeptaxi.network.encoding import encode
+from deeptaxi.sections import AGGREGATIONS, NetworkConfig
 
 STATES, ACTIONS, FACTORS = 6, 3, (3, 2)
 HEADS = [{"dueling": False}, *({"dueling": True, "aggregation": name} for name in AGGREGATIONS)]
@@ -75,6 +75,7 @@ def test_to_unravel_is_to_undo_ravel():
     again = functional.unravel(functional.ravel(parts), [part.shape for part in parts])
     for old, new in zip(parts, again, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(new), old)
+    assert functional.ravel([]).shape == (0,)
 
 
 def test_the_gradient_of_the_product_is_that_of_a_matrix_product():

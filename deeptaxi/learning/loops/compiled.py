@@ -7,9 +7,6 @@ a minibatch, update. A copy whose episode ended is set to a start state at its n
 drawn at once, keyed by the seed and b; learning rate and ε of an update depend on its number alone. So a program that
 runs updates i … j−1 gives the same result whether it is called once or in many pieces: how often the host looks is
 decided by the clock, what is learnt is not.
-
-**Replay.** An entry is the number of an outcome, o (`world`), or −1 − o where a time limit cut the episode after it.
-The ring holds C entries, a multiple of the N copies, so that the entry that follows p in the same copy is p + N.
 """
 
 from __future__ import annotations
@@ -21,10 +18,9 @@ from keras import ops
 
 from deeptaxi import xla
 from deeptaxi.config import TrainConfig
-from deeptaxi.learning import sum_tree
-from deeptaxi.learning.replay import Batch
+from deeptaxi.learning.ring import Ring, RingReplay
 from deeptaxi.learning.schedules import exploration, importance_exponent, learning_rate
-from deeptaxi.learning.targets import epsilon_greedy, n_step
+from deeptaxi.learning.targets import epsilon_greedy
 from deeptaxi.learning.ticks import report_every
 from deeptaxi.learning.weights import Learnt, Updater
 from deeptaxi.learning.world import Sizes, World, any_state, outcome, start_state
@@ -42,16 +38,6 @@ class Copies(NamedTuple):
     states: Any  # int32 [N]
     times: Any  # int32 [N], steps since the episode started
     totals: Any  # float32 [N], the sum of its rewards so far; NaN where it did not begin at a start state
-
-
-class Ring(NamedTuple):
-    """The replay memory; `tree` and `largest` are of prioritised replay."""
-
-    entries: Any  # int32 [C]
-    position: Any  # int32, where the next entry goes
-    size: Any  # int32, how many there are
-    tree: Any  # levels of a sum tree, or None
-    largest: Any  # float32, the largest priority so far, or None
 
 
 class State(NamedTuple):
@@ -92,8 +78,7 @@ class CompiledLoop:
         self.sizes = sizes
         self.copies = config.interaction.environments
         self.steps = config.interaction.steps_per_update
-        self.capacity = config.replay.capacity // self.copies * self.copies
-        self.waiting = (config.target.n_step - 1) * self.copies
+        self.replay = RingReplay(config)
         self.report = report_every(config)
         self.block = min(BLOCK, max(1, NUMBERS // (self.steps * self.width + config.replay.batch_size)))
 
@@ -101,20 +86,18 @@ class CompiledLoop:
     def warm_steps(self) -> int:
         """Steps of all copies before the first update, so that it finds something to draw."""
         wanted = max(
-            1, min(self.config.replay.start, self.capacity), self.copies * (self.config.target.n_step - self.steps)
+            1,
+            min(self.config.replay.start, self.replay.capacity),
+            self.copies * (self.config.target.n_step - self.steps),
         )
         return -(-wanted // self.copies)
 
     def initial(self, learnt: Learnt) -> State:
         """Return the state before the first step."""
         zeros = np.zeros(self.copies, np.int32)
-        tree = largest = None
-        if self.config.replay.prioritised:
-            tree, largest = tuple(sum_tree.levels(self.capacity)), np.float32(1)
-        ring = Ring(np.zeros(self.capacity, np.int32), np.int32(0), np.int32(0), tree, largest)
         copies = Copies(zeros, np.full_like(zeros, AT_START), zeros.astype(np.float32))
         visits = np.zeros(self.sizes.states * self.sizes.actions, np.int32)
-        return State(learnt, copies, ring, visits, np.zeros((REPORTS, 4), np.float32))
+        return State(learnt, copies, self.replay.initial(), visits, np.zeros((REPORTS, 4), np.float32))
 
     def warm(self, state: State, world: World, steps: Any) -> State:
         """Play `steps` steps of all copies without an update."""
@@ -134,7 +117,7 @@ class CompiledLoop:
             progress = ops.cast(start + ops.arange(self.block, dtype="int32"), "float32") / self.config.updates
             chances = exploration(self.config, progress)
             rates = learning_rate(self.config, self.sizes.actions, progress)
-            exponents = importance_exponent(self.config, progress)
+            exponents = importance_exponent(self.config.replay.importance_exponent, progress)
 
             def update(i: Any, state: State) -> State:
                 of_update = [xla.at(values, i) for values in (bits, chances, rates, exponents)]
@@ -153,13 +136,13 @@ class CompiledLoop:
             of_step = bits[step * self.width : (step + 1) * self.width]
             state, ended, total = self.play(state, world, of_step, chance)
             episodes, returns = episodes + ended, returns + total
-        places, batch = self.draw(state.ring, world, bits[self.steps * self.width :], exponent)
+        places, batch = self.replay.draw(state.ring, world, bits[self.steps * self.width :], exponent)
         allowed = None if world.allowed is None else xla.gather(world.allowed, batch.next_states)
         learnt, loss, errors = self.updater.update(state.learnt, batch, allowed, rate, number)
         sums = ops.stack([loss, ops.mean(ops.abs(errors)), episodes, returns])
         return state._replace(
             learnt=learnt,
-            ring=self.rated(state.ring, places, errors),
+            ring=self.replay.rated(state.ring, places, errors),
             reports=self.reported(state.reports, number, sums),
         )
 
@@ -205,7 +188,7 @@ class CompiledLoop:
             truncated = ops.logical_or(truncated, restart)
         cut = ops.logical_and(truncated, ops.logical_not(terminated))
         copies = Copies(xla.gather(world.next_state, drawn), times, totals)
-        ring = self.stored(state.ring, drawn, cut)
+        ring = self.replay.stored(state.ring, drawn, cut)
         visits = xla.scatter_add(state.visits, drawn // self.sizes.outcomes, ops.ones_like(drawn))
         return state._replace(copies=copies, ring=ring, visits=visits), ops.sum(ops.cast(counted, "float32")), returns
 
@@ -219,76 +202,3 @@ class CompiledLoop:
             begin = ops.where(anywhere, any_state(world, numbers.anywhere), begin)
             totals = ops.where(anywhere, float("nan"), totals)
         return Copies(ops.where(fresh, begin, copies.states), ops.maximum(copies.times, 0), totals)
-
-    def stored(self, ring: Ring, drawn: Any, cut: Any) -> Ring:
-        """Put the outcomes `[N]` of one step into the ring; `cut` `[N]` marks those after which a limit cut."""
-        # Only sums of several steps must know where an episode was cut.
-        entries = ops.where(cut, -1 - drawn, drawn) if self.config.target.n_step > 1 else drawn
-        ring = ring._replace(tree=self.entered(ring), entries=xla.put(ring.entries, ring.position, entries))
-        return ring._replace(
-            position=(ring.position + self.copies) % self.capacity,
-            size=ops.minimum(ring.size + self.copies, self.capacity),
-        )
-
-    def entered(self, ring: Ring) -> Any:
-        """Return the tree once a step is stored: what has its n − 1 successors now can be drawn, what is new cannot."""
-        if ring.tree is None:
-            return None
-        tree, place = ring.tree, ring.position + ops.arange(self.copies, dtype="int32")
-        priority = ops.where(ring.size >= self.waiting, ring.largest, 0.0)
-        if self.waiting:
-            tree = sum_tree.assign(tree, place, ops.zeros((self.copies,)))
-            place = (place - self.waiting + self.capacity) % self.capacity
-        return tuple(sum_tree.assign(tree, place, ops.broadcast_to(priority, (self.copies,))))
-
-    def rated(self, ring: Ring, places: Any, errors: Any) -> Ring:
-        """Give the entries that were drawn the priority of their new td_error."""
-        if ring.tree is None:
-            return ring
-        values = sum_tree.priorities(errors, self.config.replay.priority_exponent)
-        tree = tuple(sum_tree.assign(ring.tree, places, values))
-        return ring._replace(tree=tree, largest=ops.maximum(ring.largest, ops.max(values)))
-
-    def draw(self, ring: Ring, world: World, bits: Any, exponent: Any) -> tuple[Any, Batch]:
-        """Draw a minibatch; return the places of its entries too."""
-        drawable, weights = ring.size - self.waiting, None
-        if ring.tree is None:
-            oldest = ring.position - ring.size + self.capacity
-            places = (oldest + xla.naturals(bits) % drawable) % self.capacity
-        else:
-            strata = ops.arange(bits.shape[0], dtype="float32")
-            places, chance = sum_tree.draw(ring.tree, (strata + xla.fractions(bits)) / bits.shape[0])
-            weights = sum_tree.importance_weights(chance, ops.cast(drawable, "float32"), exponent)
-        if self.config.target.n_step > 1:
-            return places, self.sequence(ring, world, places, weights)
-        drawn = xla.gather(ring.entries, places)
-        going_on = 1.0 - ops.cast(xla.gather(world.terminated, drawn), "float32")
-        return places, Batch(
-            xla.gather(world.state, drawn),
-            xla.gather(world.action, drawn),
-            xla.gather(world.reward, drawn),
-            xla.gather(world.next_state, drawn),
-            self.config.discount * going_on,
-            weights,
-        )
-
-    def sequence(self, ring: Ring, world: World, places: Any, weights: Any) -> Batch:
-        """Return the samples of n steps that begin at `places` `[B]`."""
-        later = self.copies * ops.arange(self.config.target.n_step, dtype="int32")
-        entries = xla.gather(ring.entries, (ops.expand_dims(places, 1) + later) % self.capacity)  # [B, n]
-        cut = entries < 0
-        drawn = ops.where(cut, -1 - entries, entries)
-        returns, last, discounts = n_step(
-            xla.gather(world.reward, drawn), xla.gather(world.terminated, drawn), cut, self.config.discount
-        )
-        reached = ops.expand_dims(last, 1) == ops.arange(self.config.target.n_step, dtype="int32")
-        final = ops.sum(ops.where(reached, drawn, 0), axis=1)
-        first = drawn[:, 0]
-        return Batch(
-            xla.gather(world.state, first),
-            xla.gather(world.action, first),
-            returns,
-            xla.gather(world.next_state, final),
-            discounts,
-            weights,
-        )

@@ -1,4 +1,4 @@
-"""The compiled loop, step by step: what is played, what is stored, what is drawn, what is reported."""
+"""The compiled loop, step by step: what is played, what is stored, what is learnt, what is reported."""
 
 from __future__ import annotations
 
@@ -7,120 +7,17 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from keras import ops
 
-from deeptaxi import backend, xla
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.loops.compiled import ANYWHERE, AT_START, REPORTS, CompiledLoop, Ring
+from deeptaxi.learning.loops.compiled import ANYWHERE, AT_START, REPORTS, CompiledLoop
 from deeptaxi.learning.weights import Updater
-from deeptaxi.learning.world import Sizes, build_world
+from deeptaxi.learning.world import Sizes
 from deeptaxi.mdp.planning import reachable
-from deeptaxi.network.functional import Weights
+from tests.learning.driven import SETTINGS, Loop
 from tests.learning.helpers import numbers, rows_of, summed
 from tests.problems import build, chain, random_table, surely
 
-# A Q table that is learnt by plain SGD; with minibatches of one and a step of 1 an entry becomes its target.
-SETTINGS = {
-    "loop": "compiled",
-    "updates": 400,
-    "discount": 0.8,
-    "network": {"hidden": [], "dueling": False},
-    "optimizer": {"name": "sgd", "tabular_step": 1.0, "schedule": "constant"},
-    "exploration": {"start": 0.0, "end": 0.0},
-    "replay": {"capacity": 1, "batch_size": 1, "start": 0},
-    "target": {"polyak": 1.0},
-    "interaction": {"environments": 1},
-}
-STANDSTILL = {"tabular_step": 1e-30}
 RANDOM = {"start": 1.0, "end": 1.0}
-
-
-class Loop:
-    """The compiled loop on a table, from the Q values `q_values` `[S, A]` on."""
-
-    def __init__(self, table, q_values=None, **settings):
-        self.table, self.config = table, resolve(merge(SETTINGS, settings))
-        allowed = table.action_mask
-        updater = Updater(self.config, table.actions, None, sparse=False)
-        self.loop = CompiledLoop(self.config, updater, Sizes(*table.probability.shape, table.time_limit))
-        self.world = build_world(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11)
-        q_values = np.zeros((table.states, table.actions)) if q_values is None else q_values
-        self.start = (self.loop.initial(self.learnt(q_values)), *np.zeros(2, np.float32))
-        functions = {"warm": self._warm, "run": self._run, "step": self._step, "reset": lambda _, state: state}
-        self._program = xla.Program(functions, self.start)
-        self._world = self._program.arguments(self.world)
-
-    def _warm(self, state, world, steps):
-        return self.loop.warm(state[0], world, steps), *state[1:]
-
-    def _run(self, state, world, first, last):
-        return self.loop.run(state[0], world, first, last), *state[1:]
-
-    def _step(self, state, world, number):
-        bits = xla.random_bits(3, number, (self.loop.width,))
-        return self.loop.play(state[0], world, bits, self.config.exploration.start)
-
-    def do(self, function, *arguments):
-        """Call one of the compiled functions: "warm", "run" or "step"; return the loop."""
-        arguments = self._program.arguments(tuple(np.int32(argument) for argument in arguments))
-        self._program(function, self._world, *arguments)
-        return self
-
-    def again(self, **changes):
-        """Go back to the beginning, with some parts of the state changed."""
-        state = (self.start[0]._replace(**changes), *self.start[1:])
-        self._program("reset", self._program.arguments(state))
-        return self
-
-    def learnt(self, q_values):
-        """Return the part of the state that has these Q values."""
-        weights = Weights(np.array(q_values, np.float32), np.zeros(0, np.float32))
-        return self.loop.updater.initial(weights)
-
-    @property
-    def state(self):
-        return self._program.state[0]
-
-    @property
-    def ended(self):
-        """How many episodes the last "step" ended, and the sum of their returns."""
-        return tuple(float(numbers(value)) for value in self._program.state[1:])
-
-    @property
-    def q_values(self):
-        return numbers(self.loop.updater.online(self.state.learnt).kernel)
-
-    def stored(self):
-        """Return the ring's transitions in the order of time, those of each copy in a list of rows."""
-        ring, copies = self.state.ring, self.loop.copies
-        size, position = int(ring.size), int(ring.position)
-        order = (position - size + np.arange(size)) % self.loop.capacity
-        rows = [self.row(entry) for entry in numbers(ring.entries)[order].tolist()]
-        return [rows[copy::copies] for copy in range(copies)]
-
-    def row(self, entry):
-        """Return (state, action, reward, next state, terminated, truncated) of an entry."""
-        o = entry if entry >= 0 else -1 - entry
-        w = self.world
-        return (
-            int(w.state[o]),
-            int(w.action[o]),
-            float(w.reward[o]),
-            int(w.next_state[o]),
-            bool(w.terminated[o]),
-            (entry < 0),
-        )
-
-    def drawn(self, count, exponent=0.5, seed=0):
-        """Draw a minibatch of `count` from the ring as it is; return the places too."""
-        ring, world = self.state.ring, self.world
-        world = type(world)(*(None if array is None else ops.convert_to_tensor(array) for array in world))
-
-        def draw(index):
-            places, batch = self.loop.draw(ring, world, xla.random_bits(seed, index, (count,)), exponent)
-            return places, *batch[: 6 if batch.weights is not None else 5]
-
-        return [numbers(array) for array in backend.compiled(draw, [])(np.int32(0))]
 
 
 # ---- The tape: everything that one update after another does, by hand. ----
@@ -210,25 +107,6 @@ def assert_same(one, other):
         np.testing.assert_array_equal(left, right)
 
 
-# ---- The ring. ----
-
-
-def test_the_ring_is_overwritten_oldest_first():
-    # Two copies step in line: outcomes 0, 2, 4 of action 0 in states 0, 1, 2. Of 7 places 6 are used.
-    loop = Loop(chain(), [[1.0, 0.0]] * 3, replay={"capacity": 7}, interaction={"environments": 2})
-    seen = []
-    for _ in range(5):
-        ring = loop.do("warm", 1).state.ring
-        seen.append((numbers(ring.entries).tolist(), int(ring.position), int(ring.size)))
-    assert seen == [
-        ([0, 0, 0, 0, 0, 0], 2, 2),
-        ([0, 0, 2, 2, 0, 0], 4, 4),
-        ([0, 0, 2, 2, 4, 4], 0, 6),
-        ([0, 0, 2, 2, 4, 4], 2, 6),
-        ([0, 0, 2, 2, 4, 4], 4, 6),
-    ]
-
-
 @pytest.mark.parametrize(
     ("settings", "steps"),
     [
@@ -243,36 +121,6 @@ def test_before_the_first_update_there_is_as_much_as_it_needs(settings, steps):
     config = resolve(merge(SETTINGS, settings))
     loop = CompiledLoop(config, Updater(config, 2, None, False), Sizes(3, 2, 1, None))
     assert loop.warm_steps == steps
-
-
-def ring_of(*entries, position):
-    """Make a full ring of these entries, the oldest of which is at `position`."""
-    return Ring(np.roll(np.array(entries, np.int32), position), np.int32(position), np.int32(len(entries)), None, None)
-
-
-@pytest.mark.parametrize("position", [0, 2, 5])
-def test_sequences_of_three_steps_end_where_an_episode_does(position):
-    # Oldest first: 0 → 1, then 1 → 2 where a limit cuts; then 0 → 1 → 2 → end, earning 1; then 0 → 1. γ = ½.
-    loop = Loop(chain(), discount=0.5, target={"n_step": 3}, replay={"capacity": 6, "batch_size": 4})
-    loop.again(ring=ring_of(0, -1 - 2, 0, 2, 4, 0, position=position))
-    places, *batch = loop.drawn(400)
-    expected = {
-        0: (0, 0, 0.0, 2, 0.25),  # two steps, then cut: bootstraps from 2
-        1: (1, 0, 0.0, 2, 0.5),  # cut at once
-        2: (0, 0, 0.25, 2, 0.0),  # 1 after three steps, ¼ of it, and the end
-        3: (1, 0, 0.5, 2, 0.0),
-    }  # the newest two have no successors yet
-    found = {(place - position) % 6: row for place, row in zip(places.tolist(), rows_of(batch), strict=True)}
-    assert found == expected
-
-
-def test_one_step_of_the_ring_bootstraps_where_a_limit_cut_it():
-    # By one-step targets an entry need not say that it was cut: it is an outcome like any other.
-    loop = Loop(chain(time_limit=2), [[1.0, 0.0]] * 3, replay={"capacity": 4}).do("warm", 4)
-    assert numbers(loop.state.ring.entries).tolist() == [0, 2, 0, 2]
-    _, *batch = loop.drawn(50)
-    discount = float(np.float32(0.8))
-    assert set(rows_of(batch)) == {(0, 0, 0.0, 1, discount), (1, 0, 0.0, 2, discount)}
 
 
 # ---- What is played. ----
@@ -416,92 +264,3 @@ def test_a_limit_bootstraps_and_a_mask_holds_in_acting_and_in_the_target(steps):
     stored = [row for rows in loop.stored() for row in rows]
     assert {row[1] for row in stored} == {0}
     assert any(row[5] for row in stored) == (steps > 1)
-
-
-# ---- Prioritised replay. ----
-
-ERRORS = {0: 0.08, 1: 0.2, 2: 2.0}  # |td_error| by the state, see below
-
-
-@pytest.fixture(scope="module")
-def prioritised():
-    """The chain by two-step targets, from weights that stand still.
-
-    Q = (2, 1, 3): 0.64·3 − 2 = −0.08 from 0; 0.8·1 − 1 = −0.2 from 1, as the second step ends; 1 − 3 = −2 from 2.
-    """
-    loop = Loop(
-        chain(),
-        [[2.0, 0.0], [1.0, 0.0], [3.0, 0.0]],
-        optimizer=STANDSTILL,
-        target={"n_step": 2},
-        replay={"prioritised": True, "capacity": 6, "batch_size": 8, "priority_exponent": 0.6},
-    )
-    return loop.do("warm", 1).do("run", 0, 50)
-
-
-def test_priorities_are_those_of_the_errors_last_learnt_from(prioritised):
-    ring = prioritised.state.ring
-    assert int(ring.position) == 51 % 6
-    leaves = numbers(ring.tree[0])
-    newest = (int(ring.position) - 1) % 6
-    assert leaves[newest] == 0  # it waits for its successor
-    assert not leaves[6:].any()
-    assert float(numbers(ring.largest)) == pytest.approx(2.0**0.6, rel=1e-4)
-    rated = 0
-    for place in set(range(6)) - {newest}:
-        state = prioritised.row(int(numbers(ring.entries)[place]))[0]
-        expected = (ERRORS[state] + 1e-6) ** 0.6
-        rated += leaves[place] == pytest.approx(expected, rel=1e-3)
-        # What was not drawn yet has the largest priority there has been.
-        assert leaves[place] in (pytest.approx(expected, rel=1e-3), pytest.approx(2.0**0.6, rel=1e-4))
-    assert rated >= 3
-    for level, above in zip(ring.tree, ring.tree[1:], strict=False):
-        np.testing.assert_allclose(numbers(above).sum(), numbers(level).sum(), rtol=1e-6)
-
-
-def test_draws_follow_the_priorities(prioritised):
-    leaves = numbers(prioritised.state.ring.tree[0])[:6]
-    places, *_, weights = prioritised.drawn(8_000, exponent=0.5)
-    probability = leaves / leaves.sum()
-    # Stratified: a share is off by the strata at its borders, 2 of 8,000.
-    np.testing.assert_allclose(np.bincount(places, minlength=6) / 8_000, probability, atol=1e-3)
-    assert (probability == 0).sum() == 1
-    expected = (5 * probability[places]) ** -0.5
-    np.testing.assert_allclose(weights, expected / expected.max(), rtol=1e-3)
-
-
-def test_what_is_new_gets_the_largest_priority_and_what_waits_none():
-    loop = Loop(
-        chain(),
-        [[1.0, 0.0]] * 3,
-        target={"n_step": 3},
-        replay={"prioritised": True, "capacity": 8},
-        interaction={"environments": 2},
-    )
-    seen = []
-    for _ in range(6):
-        loop.do("warm", 1)
-        seen.append(numbers(loop.state.ring.tree[0])[:8].tolist())
-    # Rounds of two; a round can be drawn once two more have followed. The fifth takes the place of the first.
-    assert seen == [
-        [0, 0, 0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0, 0, 0],
-        [0, 0, 1, 1, 1, 1, 0, 0],
-        [0, 0, 0, 0, 1, 1, 1, 1],
-    ]
-
-
-@pytest.mark.parametrize(("rounds", "drawable"), [(10, range(2, 18)), (4, range(6))])
-def test_uniform_draws_are_uniform_over_what_has_its_successors(rounds, drawable):
-    # Rounds of two in a ring of nine: of ten all but the newest, which is where the first was, of four the first three.
-    # A share of 24,000 is off by 0.021 once in 1e9 seeds.
-    loop = Loop(
-        chain(), [[1.0, 0.0]] * 3, target={"n_step": 2}, replay={"capacity": 18}, interaction={"environments": 2}
-    )
-    loop.do("warm", rounds)
-    places, *_ = loop.drawn(24_000)
-    assert set(places.tolist()) == set(drawable)
-    shares = np.bincount(places, minlength=18)[list(drawable)] / 24_000
-    np.testing.assert_allclose(shares, 1 / len(drawable), atol=0.021)

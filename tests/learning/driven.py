@@ -1,0 +1,117 @@
+"""The compiled loop on a table, driven step by step, and looks at what it does."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import ops
+
+from deeptaxi import backend, xla
+from deeptaxi.config import merge, resolve
+from deeptaxi.learning.loops.compiled import CompiledLoop
+from deeptaxi.learning.weights import Updater
+from deeptaxi.learning.world import Sizes, build_world
+from deeptaxi.mdp.planning import reachable
+from deeptaxi.network.functional import Weights
+from deeptaxi.program import Program
+from tests.learning.helpers import numbers
+
+# A Q table that is learnt by plain SGD; with minibatches of one and a step of 1 an entry becomes its target.
+SETTINGS = {
+    "loop": "compiled",
+    "updates": 400,
+    "discount": 0.8,
+    "network": {"hidden": [], "dueling": False},
+    "optimizer": {"name": "sgd", "tabular_step": 1.0, "schedule": "constant"},
+    "exploration": {"start": 0.0, "end": 0.0},
+    "replay": {"capacity": 1, "batch_size": 1, "start": 0},
+    "target": {"polyak": 1.0},
+    "interaction": {"environments": 1},
+}
+
+
+class Loop:
+    """The compiled loop on a table, from the Q values `q_values` `[S, A]` on."""
+
+    def __init__(self, table, q_values=None, **settings):
+        self.table, self.config = table, resolve(merge(SETTINGS, settings))
+        allowed = table.action_mask
+        updater = Updater(self.config, table.actions, None, sparse=False)
+        self.loop = CompiledLoop(self.config, updater, Sizes(*table.probability.shape, table.time_limit))
+        self.world = build_world(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11)
+        q_values = np.zeros((table.states, table.actions)) if q_values is None else q_values
+        self.start = (self.loop.initial(self.learnt(q_values)), *np.zeros(2, np.float32))
+        functions = {"warm": self._warm, "run": self._run, "step": self._step, "reset": lambda _, state: state}
+        self._program = Program(functions, self.start)
+        self._world = self._program.arguments(self.world)
+
+    def _warm(self, state, world, steps):
+        return self.loop.warm(state[0], world, steps), *state[1:]
+
+    def _run(self, state, world, first, last):
+        return self.loop.run(state[0], world, first, last), *state[1:]
+
+    def _step(self, state, world, number):
+        bits = xla.random_bits(3, number, (self.loop.width,))
+        return self.loop.play(state[0], world, bits, self.config.exploration.start)
+
+    def do(self, function, *arguments):
+        """Call one of the compiled functions: "warm", "run" or "step"; return the loop."""
+        arguments = self._program.arguments(tuple(np.int32(argument) for argument in arguments))
+        self._program(function, self._world, *arguments)
+        return self
+
+    def again(self, **changes):
+        """Go back to the beginning, with some parts of the state changed."""
+        state = (self.start[0]._replace(**changes), *self.start[1:])
+        self._program("reset", self._program.arguments(state))
+        return self
+
+    def learnt(self, q_values):
+        """Return the part of the state that has these Q values."""
+        weights = Weights(np.array(q_values, np.float32), np.zeros(0, np.float32))
+        return self.loop.updater.initial(weights)
+
+    @property
+    def state(self):
+        return self._program.state[0]
+
+    @property
+    def ended(self):
+        """How many episodes the last "step" ended, and the sum of their returns."""
+        return tuple(float(numbers(value)) for value in self._program.state[1:])
+
+    @property
+    def q_values(self):
+        return numbers(self.loop.updater.online(self.state.learnt).kernel)
+
+    def stored(self):
+        """Return the ring's transitions in the order of time, those of each copy in a list of rows."""
+        ring, copies = self.state.ring, self.loop.copies
+        size, position = int(ring.size), int(ring.position)
+        order = (position - size + np.arange(size)) % self.loop.replay.capacity
+        rows = [self.row(entry) for entry in numbers(ring.entries)[order].tolist()]
+        return [rows[copy::copies] for copy in range(copies)]
+
+    def row(self, entry):
+        """Return (state, action, reward, next state, terminated, truncated) of an entry."""
+        o = entry if entry >= 0 else -1 - entry
+        w = self.world
+        return (
+            int(w.state[o]),
+            int(w.action[o]),
+            float(w.reward[o]),
+            int(w.next_state[o]),
+            bool(w.terminated[o]),
+            (entry < 0),
+        )
+
+    def drawn(self, count, exponent=0.5, seed=0):
+        """Draw a minibatch of `count` from the ring as it is; return the places too."""
+        ring, world = self.state.ring, self.world
+        world = type(world)(*(None if array is None else ops.convert_to_tensor(array) for array in world))
+
+        def draw(index):
+            places, batch = self.loop.replay.draw(ring, world, xla.random_bits(seed, index, (count,)), exponent)
+            return places, *batch[: 6 if batch.weights is not None else 5]
+
+        return [numbers(array) for array in backend.compiled(draw, [])(np.int32(0))]
