@@ -117,7 +117,7 @@ def gather(opened: list[Opened]) -> Any:
         names=names_of(environment),
         grid=grid_map(environment),
         runs=runs,
-        subject=look_closely(opened[place], runs[place]),
+        subject=look_closely(opened[place], runs[place], remarks),
         remarks=remarks,
     )
 
@@ -149,7 +149,7 @@ def history_of(run: Path, remarks: list[str]) -> Any:
     try:
         history = read_history(find_log(run) / LOG_FILE)
     except DeepTaxiError as error:
-        remarks.append(f"{error}: its learning curves and visits are missing here")
+        remarks.append(f"{error}; its learning curves and visits are missing here")
         return None
     if history.skipped:
         lines = ", ".join(map(str, history.skipped[:5])) + (", …" if len(history.skipped) > 5 else "")
@@ -163,7 +163,7 @@ def farthest(runs: list[Any]) -> int:
     return values.index(min(values))
 
 
-def look_closely(opened: Opened, run: Any) -> Any:
+def look_closely(opened: Opened, run: Any, remarks: list[str]) -> Any:
     """Compare one run with the optimum state by state."""
     from deeptaxi.artifacts import runs
     from deeptaxi.config import dump_toml
@@ -176,7 +176,7 @@ def look_closely(opened: Opened, run: Any) -> Any:
         run=run,
         policy=policy_of(opened.q_values, table.action_mask if table else None),
         comparison=compare(opened.reference(), opened.q_values) if table else None,
-        visits=visits_of(run, opened.q_values.shape),
+        visits=visits_of(run, opened.q_values.shape, remarks),
         diagnosis=None,
         again=runs.training_command(folder, run.config),
         judged=runs.judging_command(folder, run.config),
@@ -184,11 +184,18 @@ def look_closely(opened: Opened, run: Any) -> Any:
     )
 
 
-def visits_of(run: Any, shape: tuple[int, int]) -> Any:
+def visits_of(run: Any, shape: tuple[int, int], remarks: list[str]) -> Any:
     """Return what the training tried, `[S, A]`; None where its log does not say."""
     from deeptaxi.artifacts.logs import read_visits
+    from deeptaxi.errors import DeepTaxiError
 
-    found = read_visits(run.history.path.parent) if run.history else None
+    if run.history is None:
+        return None
+    try:
+        found = read_visits(run.history.path.parent)
+    except DeepTaxiError as error:
+        remarks.append(f"{error}; the visits are missing here")
+        return None
     return found.visits if found and found.visits.shape == shape else None
 
 

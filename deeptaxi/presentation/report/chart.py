@@ -66,6 +66,7 @@ class Chart:
     def write(self, folder: Path) -> list[Path]:
         """Write ``NAME.png`` and ``NAME.svg``, with the title in the picture; return their paths."""
         paths = [folder / f"{self.name}.png", folder / f"{self.name}.svg"]
+        settle(self.figure)
         heading = self.figure.text(0.02, 1.02, self.title, fontsize=11, fontweight="bold", va="bottom")
         self.figure.savefig(paths[0], dpi=PNG_DPI, facecolor="white", bbox_inches="tight", metadata={"Software": None})
         paths[1].write_text(drawing(self.figure, facecolor="white", bbox_inches="tight"), encoding="utf-8")
@@ -73,8 +74,16 @@ class Chart:
         return paths
 
 
+def settle(figure: Figure) -> None:
+    """Lay the figure out once and for all: doing it again would move it a little, and takes longer than to draw it."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def drawing(figure: Figure, **options: Any) -> str:
     """Return matplotlib's own SVG of a figure, without date and maker."""
+    settle(figure)
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, **options)
     return file.getvalue()
@@ -140,8 +149,7 @@ def path(data: str) -> str:
             add(steps, there[0] - here[0], there[1] - here[1])
             here = there
             continue
-        moves = [one for one in steps if one != (0, 0)]
-        parts += [step(*one) for one in moves or steps[:1]]
+        parts += [step(*one) for one in steps]
         steps = []
         parts.append("z" if command == "z" else "M" + joined(*there))
         here = start = start if command == "z" else there
@@ -150,6 +158,9 @@ def path(data: str) -> str:
 
 def add(steps: list[tuple[int, int]], x: int, y: int) -> None:
     """Add a line along (x, y); one that goes on like the last, along an axis, makes that longer."""
+    if steps and ((x, y) == (0, 0) or steps[-1] == (0, 0)):
+        steps[-1] = (x + steps[-1][0], y + steps[-1][1])
+        return
     if steps:
         last_x, last_y = steps[-1]
         along_x, along_y = y == last_y == 0 and x * last_x > 0, x == last_x == 0 and y * last_y > 0

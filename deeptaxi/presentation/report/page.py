@@ -53,8 +53,8 @@ class Page:
     sections: Sequence[str]
 
 
-def page(content: Content) -> Page:
-    """Write the page; while it is too large, the largest picture is left out."""
+def page(content: Content, limit: int = LIMIT) -> Page:
+    """Write the page; while it has `limit` bytes or more, the largest picture is left out."""
     with style.applied():
         charts = charts_of(content)
         pictures = {chart.name: chart.inline() for found in charts.values() for chart in found}
@@ -64,7 +64,7 @@ def page(content: Content) -> Page:
     while True:
         html = template.render(**facts, **placed(charts, pictures, dropped))
         left = pictures.keys() - dropped
-        if len(html.encode()) < LIMIT or not left:
+        if len(html.encode()) < limit or not left:
             break
         dropped.add(max(left, key=lambda name: len(pictures[name])))
     return Page(html, [chart for found in charts.values() for chart in found], sections(content, charts))
@@ -165,7 +165,8 @@ def headline(content: Content) -> dict[str, str]:
     """Return the verdict in a few words, and in a sentence."""
     exact = content.subject.run.exact
     if exact is None:
-        return {"kind": "open", "headline": "No exact verdict", "sentence": f"{content.unavailable}. Sampled episodes:"}
+        why = f"There is no exact optimum: {content.unavailable}"
+        return {"kind": "open", "headline": "No exact verdict", "sentence": f"{why}. Sampled episodes instead:"}
     if len(content.runs) > 1:
         good = sum(bool(run.exact and run.exact["optimal"]) for run in content.runs)
         kind = "good" if good == len(content.runs) else "bad"
