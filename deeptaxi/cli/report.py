@@ -202,13 +202,11 @@ def visits_of(run: Any, shape: tuple[int, int], remarks: list[str]) -> Any:
 def write(made: Any, path: Path, figures: Path | None) -> list[Path]:
     """Write the page and, if asked for, its pictures; return the paths of those."""
     from deeptaxi.artifacts.files import make_folder, write_text
-    from deeptaxi.presentation.report import style
 
     pictures: list[Path] = []
     if figures is not None:
         make_folder(figures)
-        with style.applied():
-            pictures = [file for chart in made.charts for file in chart.write(figures)]
+        pictures = [file for chart in made.charts for file in chart.write(figures)]
     write_text(path, made.html)
     return pictures
 

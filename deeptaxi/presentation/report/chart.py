@@ -16,7 +16,7 @@ from xml.etree import ElementTree as Xml
 
 from matplotlib.figure import Figure
 
-from deeptaxi.presentation.report.style import VARIABLES
+from deeptaxi.presentation.report.style import VARIABLES, applied
 
 SVG, LINKS = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
@@ -66,7 +66,8 @@ class Chart:
     def write(self, folder: Path) -> list[Path]:
         """Write ``NAME.png`` and ``NAME.svg``, with the title in the picture; return their paths."""
         paths = [folder / f"{self.name}.png", folder / f"{self.name}.svg"]
-        settle(self.figure)
+        with applied():
+            settle(self.figure)
         heading = self.figure.text(0.02, 1.02, self.title, fontsize=11, fontweight="bold", va="bottom")
         self.figure.savefig(paths[0], dpi=PNG_DPI, facecolor="white", bbox_inches="tight", metadata={"Software": None})
         paths[1].write_text(drawing(self.figure, facecolor="white", bbox_inches="tight"), encoding="utf-8")
@@ -83,9 +84,10 @@ def settle(figure: Figure) -> None:
 
 def drawing(figure: Figure, **options: Any) -> str:
     """Return matplotlib's own SVG of a figure, without date and maker."""
-    settle(figure)
     file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, **options)
+    with applied():
+        settle(figure)
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, **options)
     return file.getvalue()
 
 

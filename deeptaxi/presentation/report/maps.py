@@ -12,7 +12,7 @@ from deeptaxi.presentation.report.glyphs import Stroke, arrow, box, corner, disc
 from deeptaxi.presentation.report.sheet import Entry, Sheet, legend, sample_of, sheet
 from deeptaxi.presentation.report.style import ABSENT, BLUE, FULL, GREEN, HALF, INK, MUTED, ORANGE, PURPLE, VERMILLION
 
-MOST_CELLS = 2_500  # of all layers together; more could not be told apart
+MOST_CELLS = 1_600  # of all layers together; more would be too small to read and too large for a page
 
 
 def policy_map(grid: GridMap, policy: Ints, states: Bools, comparison: Comparison | None) -> Figure:

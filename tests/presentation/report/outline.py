@@ -27,6 +27,10 @@ class Outline(HTMLParser):
     def all(self, tag: str) -> list[tuple[str, dict[str, str], list[str]]]:
         return [element for element in self.elements if element[0] == tag]
 
+    @property
+    def title(self) -> str:
+        return "".join(self.all("title")[0][2])  # the first is the page's, the others are of pictures
+
     def text(self, tag: str, **attributes: str) -> str:
         found = [e for e in self.all(tag) if all(e[1].get(key) == value for key, value in attributes.items())]
         assert len(found) == 1, (tag, attributes, len(found))
