@@ -32,6 +32,7 @@ class Started:
     learning_rate: float  # at the first update
     tabular_step: float | None  # α = 2·lr/(A·B), where that is what one sample moves its Q value by
     compile_seconds: float
+    run: str | None = None  # whose log this is: the run folder, as seen from the log folder
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Progress:
     seconds: float
     loss: float
     td_error: float  # mean |td_error| of the minibatches
-    epsilon: float
-    learning_rate: float
+    epsilon: float  # of the last of them,
+    learning_rate: float  # and its learning rate
     episodes: int  # episodes ended since the record before
     mean_return: float | None  # their mean return; None where none ended
 
@@ -83,6 +84,8 @@ class Snapshot:
     greedy_share: float  # and in what share of them
     states_covered: int  # states where an action was tried
     pairs_covered: int  # (state, action) pairs that were tried
+    states_reachable: int | None = None  # states that an episode can come to act in; None where no table tells
+    pairs_reachable: int | None = None  # and their allowed actions
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,12 @@
-"""The log folder of a run: `metrics.jsonl`, a record a line, and `visits.npz`, what the training tried.
+"""The log folder of a run.
+
+    metrics.jsonl              a record a line, the first of which says whose log this is
+    events.out.tfevents.*      the same for TensorBoard (`tensorboard`)
+    visits.npz                 what the training tried
+
+The files of a log belong to one training. Those of the training before stand aside, in `.previous`, until the new one
+has ended well; if it fails they come back, and its own `metrics.jsonl` is left as `metrics.failed.jsonl`, where it
+occupies no name.
 
 `visits.npz` holds two int64 arrays `[S, A]`: `visits`, how often each (state, action) was tried in the whole training,
 and `replay`, how many entries of it the memory held at the end.
@@ -6,10 +14,17 @@ and `replay`, how many entries of it the memory held at the end.
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import shutil
+import time
 import tomllib
 import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +32,130 @@ from numpy.typing import NDArray
 from deeptaxi.artifacts.files import written_aside
 from deeptaxi.artifacts.models import CONFIG_FILE
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.records import Record, Started, to_line
 
 LOG_FILE, VISITS_FILE = "metrics.jsonl", "visits.npz"
 LOGS = Path("logs")
+EVENTS = "events.out.tfevents.*.deeptaxi"
+PREVIOUS, FAILED_FILE = ".previous", "metrics.failed.jsonl"
+WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
 Counts = NDArray[np.int64]
+
+
+class Writer(Protocol):
+    """A file of the log, open."""
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Add records and hand them to the operating system."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class Lines:
+    """`metrics.jsonl`, a record a line."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / LOG_FILE).open("w", encoding="utf-8")
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Append the records, and hand them to the operating system, so that a crash loses none of them."""
+        self._file.writelines(f"{to_line(record)}\n" for record in records)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Log:
+    """Writes the records of a training into its log folder as they come, but not more often than twice a second.
+
+    Args:
+        folder: the log folder.
+        run: the run folder that it belongs to.
+        writers: what else than `Lines` to open in the folder, at the first record.
+    """
+
+    def __init__(self, folder: Path, run: Path, writers: Sequence[Callable[[Path], Writer]] = ()) -> None:
+        self._folder = folder
+        self._run = os.path.relpath(run.resolve(), folder.resolve())
+        self._kinds: tuple[Callable[[Path], Writer], ...] = (Lines, *writers)
+        self._writers: list[Writer] = []
+        self._waiting: list[Record] = []
+        self._written = 0.0
+
+    def __enter__(self) -> Log:
+        """Open nothing yet: a training that never starts leaves no log."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write what waits and close the log; after a failure, put things back."""
+        try:
+            self._write()
+        finally:
+            with ExitStack() as closing:
+                for writer in self._writers:
+                    closing.callback(writer.close)
+            if self._writers:
+                settle(self._folder, failed=error is not None)
+
+    def write(self, record: Record) -> None:
+        """Take one record; it is on disk within half a second, or when the next one comes.
+
+        Raises:
+            DeepTaxiError: the disk or the permissions do not allow it.
+        """
+        if isinstance(record, Started):
+            record = dataclasses.replace(record, run=self._run)
+        self._waiting.append(record)
+        if time.monotonic() - self._written >= WRITE_SECONDS:
+            self._write()
+
+    def _write(self) -> None:
+        records, self._waiting = self._waiting, []
+        try:
+            if records and not self._writers:
+                set_aside(self._folder)
+                self._writers += [open_writer(self._folder) for open_writer in self._kinds]
+            for writer in self._writers:
+                writer.write(records)
+        except OSError as error:
+            raise DeepTaxiError(f"cannot write in {self._folder}: {error.strerror or error}") from None
+        self._written = time.monotonic()
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of the log in a folder; there may be others."""
+    return [path for name in (LOG_FILE, VISITS_FILE, EVENTS) for path in folder.glob(name)]
+
+
+def move_files(source: Path, target: Path) -> None:
+    """Move the files of a log to another folder, where nothing of a log is left but them."""
+    target.mkdir(exist_ok=True)
+    for path in files_of(target):
+        path.unlink()
+    for path in files_of(source):
+        path.replace(target / path.name)
+
+
+def set_aside(folder: Path) -> None:
+    """Set the log of the training before aside, unless one stands there already: that of the run that was kept."""
+    if (folder / PREVIOUS).exists():
+        settle(folder, failed=True)
+    move_files(folder, folder / PREVIOUS)
+
+
+def settle(folder: Path, failed: bool) -> None:
+    """Drop the log that stands aside, or put it back if the new training failed."""
+    previous = folder / PREVIOUS
+    if failed:
+        if (folder / LOG_FILE).exists():
+            (folder / LOG_FILE).replace(folder / FAILED_FILE)
+        move_files(previous, folder)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 class Visits(NamedTuple):

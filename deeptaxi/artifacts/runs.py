@@ -7,6 +7,7 @@ claimed before any work is done, so that nothing is lost to a name that is taken
 from __future__ import annotations
 
 import itertools
+import os
 import platform
 import re
 import shlex
@@ -15,15 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from deeptaxi.artifacts.files import check_free, make_folder, remove_if_empty, write_text, written_aside
 from deeptaxi.artifacts.logs import LOG_FILE
 from deeptaxi.artifacts.models import CARD_FILE, CONFIG_FILE, MODEL_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.records import Finished, Record, to_line
+from deeptaxi.records import Finished, read_history
 
 MODELS, LOGS = Path("models"), Path("logs")
 
@@ -54,61 +54,30 @@ def claim(folder: Path, logs: Path, force: bool) -> Run:
     """Make sure that a run can be written to `folder` and its log under `logs`, and create both.
 
     Raises:
-        UsageError: a run or a log of that name exists, and `force` is not set.
+        UsageError: a run or a log of that name exists, and `force` is not set or the log is another run's.
         DeepTaxiError: a folder cannot be written to.
     """
     log = logs / folder.resolve().name / LOG_FILE
     for path in (folder / MODEL_FILE, folder / CONFIG_FILE, folder / CARD_FILE, log):
         check_free(path, force, replaceable=path.is_file())
+    if log.exists():
+        check_ours(folder, log)
     return Run(folder, log, (*make_folder(folder), *make_folder(log.parent)))
 
 
-class Log:
-    """Appends records to the log, a line each, as they come.
+def check_ours(run: Path, log: Path) -> None:
+    """Refuse the log of another run, which --force does not take: each run keeps its own.
 
-    A log that is overwritten is kept aside until the training has ended well. If it fails, that log comes back, and
-    the new one is left as `metrics.failed.jsonl`, where it occupies no name.
+    Raises:
+        UsageError: the log says that it belongs to a run folder that exists, and is not `run`.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._previous = path.with_suffix(".previous.jsonl")
-        self._failed = path.with_suffix(".failed.jsonl")
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> Log:
-        """Open nothing yet: a training that never starts leaves no log."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close the log; after a failure, put things back."""
-        if self._file is None:
-            return
-        self._file.close()
-        if error is None:
-            self._previous.unlink(missing_ok=True)
-            return
-        self._path.replace(self._failed)
-        if self._previous.exists():
-            self._previous.replace(self._path)
-
-    def write(self, record: Record) -> None:
-        """Write one record and hand it to the operating system, so that a crash loses no line.
-
-        Raises:
-            DeepTaxiError: the disk or the permissions do not allow it.
-        """
-        try:
-            if self._file is None:
-                if self._path.exists():
-                    self._path.replace(self._previous)
-                self._file = self._path.open("w", encoding="utf-8")
-            self._file.write(to_line(record) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise DeepTaxiError(f"cannot write {self._path}: {error.strerror}") from None
+    try:
+        started = read_history(log).started
+    except DeepTaxiError:  # nothing in it says whose it is
+        return
+    owner = log.parent / started.run if started and started.run else run
+    if owner.exists() and owner.resolve() != run.resolve():
+        raise UsageError(f"{log} is the log of {os.path.relpath(owner)}: choose another --out or --logs")
 
 
 def save_run(run: Run, network: Any, config: TrainConfig, finished: Finished, preset: str = "none") -> None:

@@ -6,6 +6,7 @@ happens to land in a callback of compiled code, as the import of TensorFlow has 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -25,6 +26,11 @@ def end(number: int, _frame: FrameType | None = None) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+def stop_printing() -> None:
+    """Let standard output lead nowhere once its reader has gone, so that Python finds no fault at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 @contextmanager

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from deeptaxi.cli import options, signals
 
+Watcher = Callable[[Any], object]  # shows or keeps a record
+Observer = Callable[[Any], Iterable[Any]]  # looks at a record, and may answer with records of its own, such as warnings
 PRESET_HELP = (
     "Settings of `deeptaxi presets`; without ENV its environment too. `table` derives them from the transition table, "
     "`none` takes the plain defaults.  [default: the one that fits]"
 )
+
+
+class Told(NamedTuple):
+    """How much a training tells while it runs."""
+
+    quiet: bool
+    tensorboard: bool
 
 
 @click.command("train", cls=options.SectionedCommand)
@@ -28,6 +37,8 @@ PRESET_HELP = (
 @click.option(
     "--logs", type=options.PATH, metavar="FOLDER", default=Path("logs"), help="Where logs go.  [default: logs]"
 )
+@click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
+@click.option("--quiet", is_flag=True, help="Show no progress; errors and the result still.")
 @options.force_option
 @options.trust_option
 @options.json_option
@@ -41,6 +52,8 @@ def command(
     q_table: bool,
     out: Path | None,
     logs: Path,
+    tensorboard: bool,
+    quiet: bool,
     force: bool,
     trust_env: bool,
     as_json: bool,
@@ -58,7 +71,7 @@ def command(
     environment, configured = prepare(values, preset, trust_env or env is not None)
     run = runs.claim(out or runs.default_folder(configured.config, logs), logs, force)
     try:
-        finished, signal_number = train_and_save(configured, environment, run)
+        finished, signal_number = train_and_save(configured, environment, run, Told(quiet, tensorboard))
     except BaseException:
         run.release()
         raise
@@ -112,30 +125,39 @@ def prepare(values: dict[str, Any], preset: str | None, trust_module: bool) -> t
     return environment, configure(environment, values, named)
 
 
-def train_and_save(configured: Any, environment: Any, run: Any) -> tuple[Any, int]:
+def train_and_save(configured: Any, environment: Any, run: Any, told: Told) -> tuple[Any, int]:
     """Train, show and log the records, save the run; return the last record and the signal that ended it, or 0."""
     from deeptaxi import backend
     from deeptaxi.artifacts import logs, runs
     from deeptaxi.presentation.console import err
     from deeptaxi.presentation.progress import TrainingProgress
 
-    console, config = err(), configured.config
+    console, config = err(told.quiet), configured.config
     with console.status("starting Keras …"):
         backend.start()
         from deeptaxi.learning.training import train
     with (
         signals.stopping_gently() as received,
-        runs.Log(run.log) as log,
-        TrainingProgress(console, config.updates) as progress,
+        logs.Log(run.log.parent, run.folder, event_writers(config) if told.tensorboard else ()) as log,
+        TrainingProgress(console) as progress,
     ):
         training = train(config, environment, stop=lambda: bool(received()))
-        trained, finished = follow(announced(training, console, configured), log.write, progress.show)
+        watchers: list[Watcher] = [log.write, progress.show]
+        observers: list[Observer] = []
+        trained, finished = follow(announced(training, console, configured), watchers, observers)
         runs.save_run(run, trained.network, config, finished, configured.preset)
         logs.save_visits(run.log.parent, trained.visits, trained.replay)
     if received():
-        console.print(f"Interrupted after update {finished.updates:,}; the best weights are kept.", soft_wrap=True)
-        console.print(f"The whole training again: {runs.train_again(run, config)}", soft_wrap=True)
+        err().print(f"Interrupted after update {finished.updates:,}; the best weights are kept.", soft_wrap=True)
+        err().print(f"The whole training again: {runs.train_again(run, config)}", soft_wrap=True)
     return finished, received()
+
+
+def event_writers(config: Any) -> list[Callable[[Path], Any]]:
+    """Return what writes a training's events for TensorBoard into a log folder."""
+    from deeptaxi.artifacts.tensorboard import Events
+
+    return [lambda folder: Events(folder, config)]
 
 
 def announced(training: Generator[Any, None, Any], console: Any, configured: Any) -> Generator[Any, None, Any]:
@@ -147,26 +169,47 @@ def announced(training: Generator[Any, None, Any], console: Any, configured: Any
     return (yield from training)
 
 
-def follow(training: Generator[Any, None, Any], *watchers: Callable[[Any], None]) -> tuple[Any, Any]:
-    """Show every record to the watchers; return what the training returns, and its last record."""
+def follow(
+    training: Generator[Any, None, Any], watchers: Sequence[Watcher], observers: Sequence[Observer]
+) -> tuple[Any, Any]:
+    """Show the watchers every record, and what the observers have to say of it.
+
+    Returns:
+        What the training returns, and its last record.
+    """
     record: Any = None
     while True:
         try:
             record = next(training)
         except StopIteration as end:
             return end.value, record
-        for watch in watchers:
-            watch(record)
+        for told in (record, *(answer for observe in observers for answer in observe(record))):
+            for watch in watchers:
+                watch(told)
 
 
 def report(configured: Any, environment: Any, run: Any, finished: Any, as_json: bool) -> None:
-    """Print what came out."""
-    from deeptaxi.artifacts.models import MODEL_FILE
+    """Print what came out. The run is kept: a reader who has gone is no failure."""
     from deeptaxi.presentation import console, verdict
+
+    summary = summarise(configured, environment, run, finished)
+    title = f"{environment.config.id}, {configured.config.network.kind}, seed {configured.config.seed}"
+    try:
+        if as_json:
+            options.print_json(summary)
+        else:
+            console.out().print(verdict.training_table(title, summary))
+    except BrokenPipeError:
+        signals.stop_printing()
+
+
+def summarise(configured: Any, environment: Any, run: Any, finished: Any) -> dict[str, Any]:
+    """Return what the JSON says of a training."""
+    from deeptaxi.artifacts.models import MODEL_FILE
     from deeptaxi.settings import to_mapping
 
     config = configured.config
-    summary = {
+    return {
         "run": str(run.folder),
         "model": str(run.folder / MODEL_FILE),
         "log": str(run.log),
@@ -186,9 +229,3 @@ def report(configured: Any, environment: Any, run: Any, finished: Any, as_json: 
         "exact": finished.exact,
         "exact_unavailable": finished.exact_unavailable,
     }
-    if as_json:
-        options.print_json(summary)
-        return
-    console.out().print(
-        verdict.training_table(f"{environment.config.id}, {config.network.kind}, seed {config.seed}", summary)
-    )

@@ -64,6 +64,7 @@ class CompiledLearner:
         learnt = self._updater.initial(weights)
         self._program = Program({"warm": self._loop.warm, "run": self._loop.run}, self._loop.initial(learnt))
         self._world = self._program.arguments(world)
+        self._told = np.zeros(4)  # what ticks have told of the report under way
 
     def warm_up(self) -> float:
         """Compile everything, changing nothing; return the seconds that this took."""
@@ -107,22 +108,21 @@ class CompiledLearner:
         return min((first // every + 1) * every, (first // report + REPORTS) * report, self._config.updates)
 
     def _reports(self, first: int, last: int) -> Generator[Tick]:
-        """Yield the reports that were finished by updates `first` … `last` − 1, and a tick at `last`."""
+        """Yield what updates `first` … `last` − 1 added to each report: a tick for each, the last one at `last`."""
         every = self._loop.report
-        rows = np.asarray(self._program.state.reports)
-        for number in range(first // every, last // every):
-            loss, error, episodes, returns = (float(value) for value in rows[number % REPORTS])
-            update = (number + 1) * every
-            yield self._tick(update, update == last, every, loss, error, round(episodes), returns)
-        if last % every:
-            yield self._tick(last, True, 0, 0.0, 0.0, 0, 0.0)
+        rows = np.asarray(self._program.state.reports).astype(np.float64)
+        for number in range(first // every, (last - 1) // every + 1):
+            begin, end = max(first, number * every), min(last, (number + 1) * every)
+            told = self._told if begin % every else np.zeros(4)  # of a report that the piece before had begun
+            self._told = rows[number % REPORTS]
+            yield self._tick(end, end == last, end - begin, *(self._told - told).tolist())
 
     def _tick(
-        self, update: int, settled: bool, count: int, loss: float, error: float, episodes: int, returns: float
+        self, update: int, settled: bool, count: int, loss: float, error: float, episodes: float, returns: float
     ) -> Tick:
         steps = self._loop.copies * (self._loop.warm_steps + update * self._loop.steps)
         chance = exploration(self._config, (update - 1) / self._config.updates)
-        return Tick(update, steps, chance, count, loss, error, episodes, returns, settled)
+        return Tick(update, steps, chance, count, loss, error, round(episodes), returns, settled)
 
     def _call(self, function: str, *numbers: int) -> None:
         self._program(function, self._world, *(self._program.arguments(np.int32(number)) for number in numbers))

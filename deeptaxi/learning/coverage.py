@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.mdp.table import Bools
 from deeptaxi.records import Snapshot
 
 Counts = NDArray[np.int64]
@@ -30,8 +31,14 @@ class Snapshots:
     def __init__(self) -> None:
         self._before: NDArray[np.float32] | None = None
 
-    def __call__(self, update: int, q_values: NDArray[np.float32], visits: Counts) -> Snapshot:
-        """Return the snapshot of `q_values` `[S, A]`, −∞ where the agent may not act, after these `visits` `[S, A]`."""
+    def __call__(
+        self, update: int, q_values: NDArray[np.float32], visits: Counts, reachable: Bools | None = None
+    ) -> Snapshot:
+        """Return the snapshot of `q_values` `[S, A]`, −∞ where the agent may not act, after these `visits` `[S, A]`.
+
+        `reachable` `[S]` marks the states that an episode can come to act in, where that is known.
+        """
+        can_be_tried = None if reachable is None else int(np.isfinite(q_values[reachable]).sum())
         before, self._before = self._before, q_values
         tried = visits > 0
         rows = tried.any(axis=1)
@@ -51,4 +58,6 @@ class Snapshots:
             float(counts.max() / len(greedy)),
             int(rows.sum()),
             int(tried.sum()),
+            None if reachable is None else int(reachable.sum()),
+            can_be_tried,
         )

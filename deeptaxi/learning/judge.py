@@ -18,7 +18,7 @@ from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation import exact
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.network.build import scale_outputs, tabulate, with_mask
 from deeptaxi.records import Judgement
 
@@ -59,6 +59,11 @@ class Judge:
             self._best = ([weight.copy() for weight in self._online.get_weights()], verdict.value)
             self.best_update = update
         yield judgement(update, verdict)
+
+    @property
+    def reachable(self) -> Bools | None:
+        """The states that an episode can come to act in, `[S]`; None where no table tells, or before a judgement."""
+        return self._reference[1].visited if self._reference else None
 
     def has_something_to_keep(self) -> bool:
         """Whether a training that fails now leaves weights worth keeping: judged ones, or sound last ones."""

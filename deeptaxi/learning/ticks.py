@@ -44,19 +44,24 @@ class Report:
     def add(self, tick: Tick, seconds: float) -> Generator[Progress]:
         """Take one tick; yield a record if one is due."""
         self._ticks.append(tick)
-        if tick.update % self._every:
+        if tick.update % self._every == 0:
+            yield from self.rest(seconds)
+
+    def rest(self, seconds: float) -> Generator[Progress]:
+        """Yield a record of the updates that none has told of, if there are such."""
+        ticks, self._ticks = self._ticks, []
+        count = sum(item.count for item in ticks)
+        if count == 0:
             return
-        count = sum(item.count for item in self._ticks)
-        episodes = sum(item.episodes for item in self._ticks)
+        last, episodes = ticks[-1], sum(item.episodes for item in ticks)
         yield Progress(
-            tick.update,
-            tick.environment_steps,
+            last.update,
+            last.environment_steps,
             seconds,
-            sum(item.loss for item in self._ticks) / count,
-            sum(item.td_error for item in self._ticks) / count,
-            tick.epsilon,
-            learning_rate(self._config, self._actions, tick.update / self._config.updates),
+            sum(item.loss for item in ticks) / count,
+            sum(item.td_error for item in ticks) / count,
+            last.epsilon,
+            learning_rate(self._config, self._actions, (last.update - 1) / self._config.updates),
             episodes,
-            sum(item.returns for item in self._ticks) / episodes if episodes else None,
+            sum(item.returns for item in ticks) / episodes if episodes else None,
         )
-        self._ticks = []

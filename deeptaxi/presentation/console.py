@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,15 +13,30 @@ from rich.text import Text
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 
 
+class Screen(Console):
+    """A console that leaves it to its caller what a closed pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what was raised."""
+        raise  # rich calls this while it handles the BrokenPipeError
+
+
 def out() -> Console:
     """Return the console for results. In a pipe, nothing is cut for a screen that is not there."""
-    console = Console(**PLAIN)
-    return console if console.is_terminal else Console(**PLAIN, width=200)
+    console = Screen(**PLAIN)
+    return console if console.is_terminal else Screen(**PLAIN, width=200)
 
 
-def err() -> Console:
-    """Return the console for progress and remarks."""
-    return Console(**PLAIN, stderr=True)
+def err(quiet: bool = False) -> Console:
+    """Return the console for progress and remarks; a quiet one shows nothing."""
+    return Screen(**PLAIN, stderr=True, quiet=quiet)
+
+
+def print_wide(part: RenderableType, least: int = 80) -> None:
+    """Print a result whose numbers are of no use when cut: a narrower terminal breaks its lines instead."""
+    console = out()
+    console.width = max(console.width, least)
+    console.print(part)
 
 
 def facts(title: str, rows: Mapping[str, str | Text]) -> Table:

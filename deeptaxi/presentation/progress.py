@@ -1,68 +1,216 @@
-"""Progress of a training: a live line on a terminal, a plain line now and then elsewhere."""
+"""A training while it runs: a small picture on a terminal, a line a second elsewhere.
+
+It is drawn when a record comes, and not more often than the eye needs: a thread that draws by itself would take its
+time from the training, which shares the processor with it.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from deeptaxi import records
+from deeptaxi.presentation.charts import sparkline
 from deeptaxi.presentation.console import number
 
-PLAIN_SHARE = 10  # where there is no terminal to redraw: a line every tenth of the updates,
-PLAIN_SECONDS = 2.0  # but not more often than this
+DRAW_SECONDS = 0.25
+LINE_SECONDS = 1.0
+SPEED_SECONDS = 4.0  # speed is that of so long ago until now
+BAR, CURVE = 60, 24  # widths
+NARROW = 80  # a terminal that is narrower than this shows no curves
+
+
+class Speed:
+    """How fast a training is of late."""
+
+    def __init__(self) -> None:
+        self._marks = deque([(0.0, 0, 0)])  # second, update, environment steps
+        self.updates = self.steps = 0.0  # a second
+
+    def add(self, record: records.Progress) -> None:
+        """Take what a record says; records that come at once, as those of a compiled piece, are one mark."""
+        marks, now = self._marks, (record.seconds, record.update, record.environment_steps)
+        if len(marks) > 1 and record.seconds - marks[-1][0] < DRAW_SECONDS / 2:
+            marks.pop()
+        marks.append(now)
+        while len(marks) > 2 and marks[1][0] <= record.seconds - SPEED_SECONDS:
+            marks.popleft()
+        passed = max(record.seconds - marks[0][0], 1e-9)
+        self.updates, self.steps = ((new - old) / passed for new, old in zip(now[1:], marks[0][1:], strict=True))
+
+
+class Standing:
+    """What is known of a training so far: the latest record of each kind, and the curves."""
+
+    def __init__(self) -> None:
+        self.started: records.Started | None = None
+        self.progress: records.Progress | None = None
+        self.judgement: records.Judgement | None = None
+        self.snapshot: records.Snapshot | None = None
+        self.warned: records.Warned | None = None
+        self.speed = Speed()
+        self.td_errors: list[float | None] = []
+        self.returns: list[float | None] = []
+        self.values: list[float | None] = []
+
+    def take(self, record: records.Record) -> None:
+        """Take one record."""
+        match record:
+            case records.Started():
+                self.started = record
+            case records.Progress():
+                self.progress = record
+                self.speed.add(record)
+                self.td_errors.append(record.td_error)
+                self.returns += [] if record.mean_return is None else [record.mean_return]
+            case records.Judgement():
+                self.judgement = record
+                self.values.append(record.value)
+            case records.Snapshot():
+                self.snapshot = record
+            case records.Warned():
+                self.warned = record
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the updates that are left take at the speed of late; None where that is not known."""
+        if not (self.started and self.progress and self.speed.updates):
+            return None
+        return (self.started.updates - self.progress.update) / self.speed.updates
 
 
 class TrainingProgress:
     """Shows the records of a training as they come.
 
     Args:
-        console: where to show them.
-        updates: the total number of updates.
+        console: where to show them; a quiet one shows nothing.
+        clock: seconds, for how often to draw.
     """
 
-    def __init__(self, console: Console, updates: int) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
-        self._updates = updates
-        self._last_line = (0, 0.0)  # its update and second
-        self._verdict = ""
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[verdict]}"),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("updates", total=updates, speed="", verdict="")
+        self._clock = clock
+        self._standing = Standing()
+        self._shown = 0.0  # when the picture was drawn, or the second of the training that the last line was of
+        self._live = Live(console=console, auto_refresh=False, transient=True, get_renderable=self._picture)
 
     def __enter__(self) -> TrainingProgress:
-        if self._console.is_terminal:
-            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
+        self._live.stop()
 
     def show(self, record: records.Record) -> None:
         """Show one record."""
-        if isinstance(record, records.Judgement):
-            played = f"{record.optimal_start_states}/{record.start_states} starts optimal"
-            self._verdict = f"exact gap {number(record.gap)}, {played}"
-            self._bar.update(self._task, verdict=self._verdict)
-        elif isinstance(record, records.Progress):
-            rates = (record.update / record.seconds, record.environment_steps / record.seconds)
-            speed = f"{rates[0]:,.0f} updates/s, {rates[1]:,.0f} steps/s"
-            self._bar.update(self._task, completed=record.update, speed=speed)
-            update, second = self._last_line
-            due = record.update - update >= self._updates / PLAIN_SHARE and record.seconds - second >= PLAIN_SECONDS
-            if due and not self._console.is_terminal:
-                self._last_line = (record.update, record.seconds)
-                line = (f"{record.update:,} of {self._updates:,} updates", speed, self._verdict)
-                self._console.print(", ".join(part for part in line if part), soft_wrap=True)
+        self._standing.take(record)
+        if isinstance(record, records.Warned):
+            self._console.print(Text(f"Warning: {record.text}", style="yellow"), soft_wrap=True)
+        if self._console.is_terminal and not self._console.quiet:
+            if isinstance(record, records.Started):
+                self._live.start()
+            elif self._clock() - self._shown >= DRAW_SECONDS:
+                self._shown = self._clock()
+                self._live.refresh()
+        elif isinstance(record, records.Progress) and record.seconds - self._shown >= LINE_SECONDS:
+            self._shown = record.seconds
+            self._console.print(line(self._standing), soft_wrap=True)
+
+    def _picture(self) -> RenderableType:
+        return picture(self._standing, self._console.width)
+
+
+def line(standing: Standing) -> str:
+    """Return where a training stands, in one line."""
+    return ", ".join([how_far(standing), *(f"{name} {text}".strip() for name, text, _ in parts(standing))])
+
+
+def how_far(standing: Standing) -> str:
+    """Return the updates that are made, of how many, and the time that is left."""
+    started, progress, left = standing.started, standing.progress, standing.seconds_left
+    text = f"{progress.update if progress else 0:,}"
+    text += f" of {started.updates:,} updates" if started else " updates"
+    return text if left is None else f"{text}, {duration(left)} left"
+
+
+def picture(standing: Standing, width: int) -> RenderableType:
+    """Return where a training stands: a bar, and a row of each of its parts; curves where there is room."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    wide = width >= NARROW
+    if wide:
+        table.add_column(style="cyan", no_wrap=True)
+    for name, text, curve in parts(standing):
+        table.add_row(*(name, text, curve)[: 3 if wide else 2])
+    return Group(Text(how_far(standing), no_wrap=True, overflow="ellipsis"), bar(standing, min(width, BAR)), table)
+
+
+def bar(standing: Standing, width: int) -> Text:
+    """Return how far the training has come, as a line that fills up."""
+    started, progress = standing.started, standing.progress
+    done = round(width * progress.update / started.updates) if started and progress else 0
+    return Text("━" * done, style="green") + Text("─" * (width - done), style="dim")
+
+
+def parts(standing: Standing) -> list[tuple[str, str, str]]:
+    """Return the parts of the picture: what it is, how much, and a curve."""
+    progress, snapshot, found = standing.progress, standing.snapshot, []
+    if progress:
+        speed = standing.speed
+        found.append(("speed", f"{speed.updates:,.0f} updates/s, {speed.steps:,.0f} steps/s", ""))
+        found.append(("ε", f"{number(progress.epsilon)}, learning rate {significant(progress.learning_rate)}", ""))
+        found.append(("TD error", significant(progress.td_error), sparkline(standing.td_errors, CURVE)))
+    found += outcome(standing)
+    if snapshot:
+        states = f"{share(snapshot.states_covered, snapshot.states_reachable)} states"
+        pairs = f"{share(snapshot.pairs_covered, snapshot.pairs_reachable)} pairs"
+        found.append(("tried", f"{states}, {pairs}", ""))
+    if standing.warned:
+        found.append(("finding", f"{standing.warned.finding}, update {standing.warned.update:,}", ""))
+    return found
+
+
+def outcome(standing: Standing) -> list[tuple[str, str, str]]:
+    """Return how good the policy is: the exact value beside the optimum, and the returns while exploring."""
+    judged, found = standing.judgement, []
+    if standing.returns:
+        curve = sparkline(standing.returns, CURVE)
+        found.append(("return", f"{number(standing.returns[-1], 2)} while exploring", curve))
+    if judged:
+        optimum = judged.value + judged.value_gap
+        starts = f"{judged.optimal_start_states:,} of {judged.start_states:,} starts optimal"
+        text = f"{number(judged.value, 3)} of {number(optimum, 3)}, {starts}"
+        found.append(("value", text, sparkline(standing.values, CURVE, optimum)))
+    return found
+
+
+def share(part: int, whole: int | None) -> str:
+    """Return a number of things, and of how many where that is known."""
+    return f"{part:,}" if whole is None else f"{part:,} of {whole:,}"
+
+
+def significant(value: Any) -> str:
+    """Return three digits of a number, or all those before the point; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: ``8 s``, ``2:05 min``, ``1:02:05 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02} h"

@@ -6,8 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeptaxi.artifacts.logs import find_log, read_visits, save_visits
+from deeptaxi.artifacts import logs
+from deeptaxi.artifacts.logs import Log, find_log, read_visits, save_visits
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.records import Progress, Started, read_history, to_line
+
+STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 0.1, None, 1.0)
 
 
 @pytest.fixture
@@ -73,3 +77,79 @@ def test_damaged_visits_are_named(tmp_path, content):
     (tmp_path / "visits.npz").write_bytes(content)
     with pytest.raises(DeepTaxiError, match=re.escape(f"{tmp_path / 'visits.npz'} is damaged")):
         read_visits(tmp_path)
+
+
+def progress(update):
+    return Progress(update, 32 * update, 0.5, 0.25, 0.1, 0.9, 0.003, 0, None)
+
+
+def updates(path):
+    return [record.update for record in read_history(path / "metrics.jsonl").progress]
+
+
+def train_into(folder, *numbers, failing=False):
+    """Write a log as a training does."""
+    with Log(folder, folder.parent / "models" / "a") as log:
+        log.write(STARTED)
+        for number in numbers:
+            log.write(progress(number))
+        if failing:
+            raise KeyboardInterrupt
+
+
+def contents(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_log_says_whose_it_is(tmp_path):
+    train_into(tmp_path, 1)
+    assert read_history(tmp_path / "metrics.jsonl").started.run == "../models/a"
+    assert contents(tmp_path) == ["metrics.jsonl"]
+
+
+def test_records_are_on_disk_after_half_a_second_or_at_the_end(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    with Log(tmp_path, tmp_path) as log:
+        log.write(STARTED)
+        log.write(progress(1))
+        assert updates(tmp_path) == []
+        now[0] += 0.5
+        log.write(progress(2))
+        assert updates(tmp_path) == [1, 2]
+        log.write(progress(3))
+    assert updates(tmp_path) == [1, 2, 3]
+
+
+def test_a_new_log_takes_the_place_of_all_files_of_the_old_one(tmp_path):
+    train_into(tmp_path, 1)
+    save_visits(tmp_path, np.ones((1, 1), np.int64), np.ones((1, 1), np.int64))
+    (tmp_path / "events.out.tfevents.5.deeptaxi").touch()
+    (tmp_path / "notes.txt").write_text("mine")
+    train_into(tmp_path, 2)
+    assert updates(tmp_path) == [2]
+    assert contents(tmp_path) == ["metrics.jsonl", "notes.txt"]
+
+
+def test_a_training_that_fails_gives_the_old_log_back(tmp_path):
+    train_into(tmp_path, 1)
+    (tmp_path / "events.out.tfevents.5.deeptaxi").touch()
+    with pytest.raises(KeyboardInterrupt):
+        train_into(tmp_path, 2, failing=True)
+    assert updates(tmp_path) == [1]
+    assert contents(tmp_path) == ["events.out.tfevents.5.deeptaxi", "metrics.failed.jsonl", "metrics.jsonl"]
+    assert '"update": 2' in (tmp_path / "metrics.failed.jsonl").read_text()
+
+
+def test_a_training_that_was_killed_does_not_cost_the_log_of_the_run_that_was_kept(tmp_path):
+    train_into(tmp_path, 1)
+    logs.set_aside(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(to_line(progress(2)))  # and no more: its end never came
+    with pytest.raises(KeyboardInterrupt):
+        train_into(tmp_path, 3, failing=True)
+    assert updates(tmp_path) == [1]
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(DeepTaxiError, match=re.escape(f"cannot write in {tmp_path / 'gone'}")):
+        train_into(tmp_path / "gone", 1)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from deeptaxi.artifacts import runs
+from deeptaxi.artifacts.logs import Log
 from deeptaxi.config import resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.records import Started
@@ -25,7 +26,7 @@ def test_default_names_tell_the_runs_apart(tmp_path: Path) -> None:
 
 def test_a_claimed_place_is_given_back_without_a_trace(tmp_path: Path) -> None:
     run = runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=False)
-    with runs.Log(run.log):
+    with Log(run.log.parent, run.folder):
         pass
     run.release()
     assert list(tmp_path.iterdir()) == []
@@ -34,7 +35,7 @@ def test_a_claimed_place_is_given_back_without_a_trace(tmp_path: Path) -> None:
 def test_giving_back_keeps_what_others_put_there(tmp_path: Path) -> None:
     run = runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=False)
     (run.folder / "notes.txt").write_text("mine")
-    with runs.Log(run.log) as log:
+    with Log(run.log.parent, run.folder) as log:
         log.write(STARTED)
     run.release()
     assert (run.folder / "notes.txt").exists()
@@ -50,7 +51,14 @@ def test_a_taken_log_is_refused_like_a_taken_run(tmp_path: Path) -> None:
     assert runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=True).log == log
 
 
-def test_the_log_is_on_disk_line_by_line(tmp_path: Path) -> None:
-    with runs.Log(tmp_path / "log") as log:
+def test_force_takes_the_log_of_this_run_and_of_no_other(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    run = runs.claim(tmp_path / "models" / "y", logs, force=False)
+    with Log(run.log.parent, run.folder) as log:
         log.write(STARTED)
-        assert (tmp_path / "log").read_text().count("\n") == 1
+    assert runs.claim(tmp_path / "models" / "y", logs, force=True).log == run.log
+    with pytest.raises(UsageError, match=r"y/metrics\.jsonl is the log of .*models/y: choose another --out or --logs"):
+        runs.claim(tmp_path / "other" / "y", logs, force=True)
+    assert not (tmp_path / "other").exists()
+    run.folder.rmdir()  # a run that is gone needs no log
+    assert runs.claim(tmp_path / "other" / "y", logs, force=True).log == run.log

@@ -317,3 +317,47 @@ def test_standard_error_holds_progress_and_nothing_else(tmp_path: Path) -> None:
     assert preset.startswith("Preset: frozenlake-sure.q-table ")
     assert all(" updates, " in line for line in progress), done.stderr
     assert json.loads(done.stdout)["exact"]["optimal"]
+
+
+def test_the_log_has_events_for_tensorboard_unless_they_are_not_wanted(type_in: TypeIn) -> None:
+    words = ["train", *LAKE, "--q-table", *QUICK, "--updates", 20, "--out"]
+    assert type_in(*words, "a").exit_code == 0
+    (events,) = Path("logs/a").glob("events.out.tfevents.*")
+    assert type_in(*words, "b", "--no-tensorboard").exit_code == 0
+    assert sorted(path.name for path in Path("logs/b").iterdir()) == ["metrics.jsonl", "visits.npz"]
+    events.rename(events.with_name("events.out.tfevents.5.deeptaxi"))
+    assert type_in(*words, "a", "--force").exit_code == 0
+    (new,) = Path("logs/a").glob("events*")  # never those of two trainings
+    assert new.name != "events.out.tfevents.5.deeptaxi"
+    assert type_in(*words, "a", "--force", "--no-tensorboard").exit_code == 0
+    assert not list(Path("logs/a").glob("events*"))
+
+
+def test_two_runs_never_share_a_log(type_in: TypeIn) -> None:
+    words = ["train", *LAKE, "--q-table", *QUICK, "--updates", 2, "--out"]
+    assert type_in(*words, "models/y").exit_code == 0
+    before = Path("logs/y/metrics.jsonl").read_bytes()
+    refused(type_in(*words, "other/y", "--force"), 2, "logs/y/metrics.jsonl is the log of models/y", "--logs")
+    assert Path("logs/y/metrics.jsonl").read_bytes() == before
+    assert not Path("other").exists()
+
+
+def test_a_quiet_training_shows_its_result_and_nothing_else(type_in: TypeIn) -> None:
+    result = type_in("train", *LAKE, "--q-table", *QUICK, "--quiet", "--out", "a")
+    assert result.stderr == ""
+    assert "1 of 1 start states are played optimally" in result.stdout
+    refused(type_in("train", *LAKE, "--quiet", "--out", "a"), 2, "a/model.keras exists")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
+def test_a_reader_who_does_not_wait_for_the_result_is_no_failure(tmp_path: Path, form: list[str]) -> None:
+    words = [sys.executable, "-m", "deeptaxi", "train", *LAKE, "--q-table", *QUICK, "--out", "a", "--quiet", *form]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert (tmp_path / "a" / "model.keras").exists()

@@ -27,6 +27,9 @@ def test_a_snapshot_looks_at_the_states_that_were_visited_and_the_actions_that_a
     # |2|, |0|, |0|, |0|, |1| of the five values; one of three greedy actions is another one.
     assert (second.q_change, second.policy_change) == (pytest.approx(3 / 5), pytest.approx(1 / 3))
     assert (second.greedy_action, second.greedy_share) == (0, 2 / 3)
+    assert (second.states_reachable, second.pairs_reachable) == (None, None)
+    third = look(30, np.array([[3, 2], [0, 0], [3, NO], [0, 5]], np.float32), visits, np.array([1, 1, 1, 0], bool))
+    assert (third.states_reachable, third.pairs_reachable) == (3, 5)
 
 
 LOOPS = {"gymnasium": {"loop": "gymnasium"}, "compiled": {"loop": "compiled"}}

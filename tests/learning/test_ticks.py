@@ -30,9 +30,16 @@ def test_progress_takes_means_over_the_updates_since_the_record_before():
         Tick(4, 16, 0.6, 1, loss=7.0, td_error=4.0, episodes=0, returns=0.0),
     )
     assert records == [
-        Progress(2, 8, 1.0, 2.0, 0.75, 0.8, pytest.approx(0.4 - 0.2 * 0.002), episodes=3, mean_return=3.0),
-        Progress(4, 16, 2.0, 6.0, 3.0, 0.6, pytest.approx(0.4 - 0.2 * 0.004), episodes=0, mean_return=None),
+        Progress(2, 8, 1.0, 2.0, 0.75, 0.8, pytest.approx(0.4 - 0.2 * 0.001), episodes=3, mean_return=3.0),
+        Progress(4, 16, 2.0, 6.0, 3.0, 0.6, pytest.approx(0.4 - 0.2 * 0.003), episodes=0, mean_return=None),
     ]
+
+
+def test_what_is_left_at_the_end_is_told_once():
+    report = Report(CONFIG, actions=3)
+    assert list(report.add(Tick(1, 4, 0.9, 1, loss=1.0, td_error=0.5, episodes=0, returns=0.0), 0.5)) == []
+    assert [(record.update, record.loss) for record in report.rest(0.5)] == [(1, 1.0)]
+    assert list(report.rest(0.5)) == []
 
 
 def test_a_tick_may_stand_for_many_updates_or_for_none():

@@ -1,0 +1,151 @@
+"""Events for TensorBoard: what a training reports, as scalars over its updates, and its settings as hyperparameters.
+
+A record becomes one event, its numbers in groups: `train` (means since the record before), `schedule`, `speed`,
+`exact`, `q`, `policy`, `coverage`, and `final` at the end. `tensorboard --logdir logs` then shows a run by the name of
+its folder.
+
+The file is a sequence of events, each framed as its length and its bytes, both with a checksum. We frame them here:
+tensorboardX's own writer computes checksums in Python, waits for the disk at every flush, and starts a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.summary import hparams, text
+
+from deeptaxi.config import TrainConfig, dump_toml
+from deeptaxi.records import Finished, Judgement, Progress, Record, Snapshot, Warned
+from deeptaxi.settings import leaf_settings
+
+FINAL = (
+    "optimal", "value", "value_gap", "return", "gap", "optimal_starts", "updates", "environment_steps", "train_seconds",
+)  # fmt: skip
+
+
+class Events:
+    """A file of events in a log folder.
+
+    Args:
+        folder: the log folder.
+        config: the training.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig) -> None:
+        self._file = (folder / f"events.out.tfevents.{time.time():.0f}.deeptaxi").open("wb")
+        self._before = (0, 0, 0.0)
+        settings = hyperparameters(config)
+        # All of TensorBoard's runs share the columns of one of them, so each names all that a run can have.
+        every = {name: 0.0 if value is None else value for name, value in settings.items()}
+        experiment, _, self._end = hparams(every, dict.fromkeys(f"final/{name}" for name in FINAL))
+        _, start, _ = hparams(settings, {})
+        self._add(file_version="brain.Event:2")
+        for summary in (experiment, start, text("config", as_code(dump_toml(config, {})))):
+            self._add(summary=summary)
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Add the records, and hand them to the operating system."""
+        for record in records:
+            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in self._scalars(record).items()]
+            if values:
+                self._add(step=update_of(record), summary=Summary(value=values))
+            if isinstance(record, Warned):
+                self._add(step=record.update, summary=text(f"warning/{record.finding}", record.text))
+            if isinstance(record, Finished):
+                self._add(summary=self._end)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _scalars(self, record: Record) -> dict[str, float]:
+        if not isinstance(record, Progress):
+            return scalars(record)
+        before, self._before = self._before, (record.update, record.environment_steps, record.seconds)
+        update, steps, seconds = (now - then for now, then in zip(self._before, before, strict=True))
+        speed = {"speed/updates": update / seconds, "speed/environment_steps": steps / seconds} if seconds else {}
+        return scalars(record) | speed
+
+    def _add(self, **content: Any) -> None:
+        self._file.write(framed(Event(wall_time=time.time(), **content).SerializeToString()))
+
+
+def framed(data: bytes) -> bytes:
+    """Return one entry of a TFRecord file."""
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, checksum(length), data, checksum(data)))
+
+
+def checksum(data: bytes) -> bytes:
+    """Return the CRC-32C of `data`, masked as TFRecord files ask: a checksum of checksums would tell little."""
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def update_of(record: Record) -> int:
+    """Return the update that a record tells of."""
+    return record.updates if isinstance(record, Finished) else getattr(record, "update", 0)
+
+
+def scalars(record: Record) -> dict[str, float]:
+    """Return the numbers of a record by their tags; those that are not known are left out."""
+    found: dict[str, float | None] = {}
+    if isinstance(record, Progress):
+        found = {
+            "train/loss": record.loss,
+            "train/td_error": record.td_error,
+            "train/return": record.mean_return,
+            "schedule/epsilon": record.epsilon,
+            "schedule/learning_rate": record.learning_rate,
+        }
+    elif isinstance(record, Judgement):
+        found = {
+            "exact/value": record.value,
+            "exact/value_gap": record.value_gap,
+            "exact/gap": record.gap,
+            "exact/optimal_starts": record.optimal_start_states,
+            "exact/q_error_max": record.q_error_max,
+        }
+    elif isinstance(record, Snapshot):
+        found = {
+            "q/min": record.q_min,
+            "q/max": record.q_max,
+            "q/mean": record.q_mean,
+            "q/change": record.q_change,
+            "policy/change": record.policy_change,
+            "policy/greedy_share": record.greedy_share,
+            "coverage/states": record.states_covered,
+            "coverage/pairs": record.pairs_covered,
+        }
+    elif isinstance(record, Finished):
+        exact = {**(record.exact or {})}
+        exact["optimal_starts"] = exact.get("optimal_start_states")
+        found = {f"final/{name}": getattr(record, name, exact.get(name)) for name in FINAL}
+    return {tag: float(value) for tag, value in found.items() if value is not None}
+
+
+def hyperparameters(config: TrainConfig) -> dict[str, Any]:
+    """Return every setting by its TOML key, as a number, a truth value or a text; None where it is not set."""
+    found = {}
+    for path, _, _ in leaf_settings(TrainConfig):
+        value: Any = config
+        for name in path:
+            value = getattr(value, name)
+        if isinstance(value, tuple):
+            value = ",".join(map(str, value))
+        found[".".join(path)] = json.dumps(dict(value)) if isinstance(value, Mapping) else value
+    return found
+
+
+def as_code(toml: str) -> str:
+    """Return a text as Markdown that is shown as it is."""
+    return "\n".join(f"    {line}" for line in toml.splitlines())

@@ -1,0 +1,63 @@
+"""``deeptaxi logs``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deeptaxi.cli import options
+
+
+@click.command("logs")
+@click.argument("run", type=options.PATH)
+@options.json_option
+@options.shared
+def command(run: Path, as_json: bool) -> None:
+    """Show how the training of RUN went: its curves, its warnings, its end.
+
+    RUN is a run folder or a log folder. The width of the terminal is that of the curves; one that is too narrow gets a
+    table. `tensorboard --logdir logs` shows the same, and several runs beside each other.
+    """
+    from deeptaxi.artifacts.logs import LOG_FILE, find_log
+    from deeptaxi.presentation import console, curves
+    from deeptaxi.records import read_history
+
+    history = read_history(find_log(run) / LOG_FILE)
+    if history.skipped:
+        console.err().print(skipped_lines(history), style="yellow", soft_wrap=True)
+    if as_json:
+        options.print_json(series(history))
+        return
+    screen = console.out()
+    if not screen.is_terminal:
+        screen.width = curves.WIDEST
+    screen.print(curves.log_view(history, screen))
+
+
+def skipped_lines(history: Any) -> str:
+    """Say which lines of the log were passed over."""
+    numbers, more = history.skipped[:5], len(history.skipped) - 5
+    which = ", ".join(map(str, numbers)) + (f" and {more} more" if more > 0 else "")
+    return f"Skipped in {history.path}: line {which}, which {'is' if len(history.skipped) == 1 else 'are'} no record"
+
+
+def series(history: Any) -> dict[str, Any]:
+    """Return the log as the JSON has it: every kind of record by its columns."""
+    kinds = {name: getattr(history, name) for name in ("progress", "judgements", "snapshots", "warnings")}
+    ends = {name: getattr(history, name) for name in ("started", "finished")}
+    return {
+        "log": str(history.path),
+        "started": dataclasses.asdict(ends["started"]) if ends["started"] else None,
+        **{name: by_columns(records) for name, records in kinds.items()},
+        "finished": dataclasses.asdict(ends["finished"]) if ends["finished"] else None,
+        "skipped_lines": list(history.skipped),
+    }
+
+
+def by_columns(records: Any) -> dict[str, list[Any]]:
+    """Return records of one kind as lists, one for each of their fields."""
+    names = [item.name for item in dataclasses.fields(records[0])] if records else []
+    return {name: [getattr(record, name) for record in records] for name in names}

@@ -1,0 +1,101 @@
+"""``deeptaxi logs``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from deeptaxi.artifacts.logs import find_log
+from deeptaxi.records import Warned, to_line
+from tests.cli.conftest import refused, run
+
+
+@pytest.fixture
+def log(lake_run, tmp_path):
+    """A copy of a log, to be spoiled."""
+    return shutil.copytree(find_log(lake_run), tmp_path / "log")
+
+
+def screen(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+
+
+def test_the_curves_the_warnings_and_the_end_are_shown(lake_run, log):
+    with (log / "metrics.jsonl").open("a") as file:
+        file.write(to_line(Warned(200, "one-action-collapse", "raise --epsilon-end")) + "\n")
+    text = run("logs", log).stdout
+    lines = text.splitlines()
+    assert lines[0] == "FrozenLake-v1, q-table, compiled loop, seed 0"
+    for name in ("value", "return while exploring", "TD error", "ε", "learning rate", "states tried", "pairs tried"):
+        assert sum(line.startswith(f"{name}  ") for line in lines) == 1, name
+    assert any(line.startswith("value  0.951 of 0.951 (optimum, dotted)") for line in lines)
+    assert "Warning at update 200: raise --epsilon-end" in text
+    assert "three judgements in a row found it optimal" in text
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_a_run_and_its_log_show_the_same(lake_run):
+    assert run("logs", lake_run).stdout == run("logs", find_log(lake_run)).stdout
+
+
+@pytest.mark.parametrize("width", [40, 61])
+def test_the_width_of_the_terminal_is_kept_to(lake_run, monkeypatch, width):
+    screen(monkeypatch, width)
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = run("logs", lake_run).stdout.splitlines()
+    assert any("⠀" in line for line in lines)
+    assert (
+        max(len(line.replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")) for line in lines) == width
+    )
+
+
+def test_a_terminal_that_is_too_narrow_gets_words(lake_run, monkeypatch):
+    screen(monkeypatch, 30)
+    text = run("logs", lake_run).stdout
+    assert "⠀" not in text
+    assert "pairs tried: from " in text
+
+
+def test_the_json_has_the_series(lake_run):
+    found = json.loads(run("logs", lake_run, "--json").stdout)
+    assert found["started"]["environment"] == "FrozenLake-v1"
+    assert found["finished"]["stopped"] == "optimal"
+    updates = found["progress"]["update"]
+    assert updates == sorted(updates)
+    assert len(updates) == len(found["progress"]["td_error"])
+    assert updates[-1] == found["finished"]["updates"]
+    assert found["judgements"]["update"] == found["snapshots"]["update"]
+    assert found["judgements"]["value_gap"][-1] == 0
+    # From S of the lake, 11 of 16 states are neither a hole nor the goal, and all can be reached.
+    assert found["snapshots"]["states_reachable"][-1] == 11
+    assert found["snapshots"]["pairs_reachable"][-1] == 44
+    assert (found["warnings"], found["skipped_lines"]) == ({}, [])
+
+
+def test_corrupt_lines_are_skipped_and_counted(lake_run, log):
+    lines = (log / "metrics.jsonl").read_text().splitlines()
+    lines[3] = lines[3][:20]
+    (log / "metrics.jsonl").write_text("\n".join([*lines, "[1]"]))
+    result = run("logs", log, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["skipped_lines"] == [4, len(lines) + 1]
+    assert f"line 4, {len(lines) + 1}, which are no record" in result.stderr
+    assert run("logs", log).exit_code == 0
+
+
+def test_a_training_without_an_end_says_how_far_it_came(log):
+    lines = (log / "metrics.jsonl").read_text().splitlines()
+    (log / "metrics.jsonl").write_text("\n".join(lines[:20]))
+    assert "No end: the log stops after update" in run("logs", log).stdout
+
+
+def test_a_run_without_a_log_is_one_line(lake_run, tmp_path):
+    moved = shutil.copytree(lake_run, tmp_path / "elsewhere" / "run")
+    config = moved / "config.toml"
+    config.write_text(config.read_text().replace(str(find_log(lake_run)), str(tmp_path / "gone")))
+    refused(run("logs", moved), 2, "has no log")
+    refused(run("logs", tmp_path), 2, "neither a run folder nor a log folder")
+    refused(run("logs", tmp_path / "nowhere"), 2, "nowhere")
