@@ -124,7 +124,7 @@ def gather(opened: list[Opened]) -> Any:
 
 def reported(opened: Opened, remarks: list[str]) -> Any:
     """Return a run with its verdict and its log; add to the remarks what is missing."""
-    from deeptaxi.artifacts.runs import read_facts
+    from deeptaxi.artifacts.runs import describe_network, read_facts
     from deeptaxi.cli.evaluate import exact_verdict, played
     from deeptaxi.presentation.report.content import ReportedRun
 
@@ -132,6 +132,7 @@ def reported(opened: Opened, remarks: list[str]) -> Any:
     exact = exact_verdict(opened, None)
     return ReportedRun(
         name=source.name,
+        network=describe_network(source.config),
         config=source.config,
         facts=read_facts(source.path.parent),
         exact=exact,
@@ -177,11 +178,25 @@ def look_closely(opened: Opened, run: Any, remarks: list[str]) -> Any:
         policy=policy_of(opened.q_values, table.action_mask if table else None),
         comparison=compare(opened.reference(), opened.q_values) if table else None,
         visits=visits_of(run, opened.q_values.shape, remarks),
-        diagnosis=None,
+        diagnosis=diagnosed(opened, remarks),
         again=runs.training_command(folder, run.config),
         judged=runs.judging_command(folder, run.config),
         settings=dump_toml(run.config, {}).partition("\n[run]")[0],
     )
+
+
+def diagnosed(opened: Opened, remarks: list[str]) -> dict[str, Any] | None:
+    """Return what `deeptaxi diagnose` says of a run; None where its log keeps it from saying anything."""
+    from deeptaxi.cli.cases import Asked, build_case
+    from deeptaxi.errors import DeepTaxiError
+    from deeptaxi.evaluation.diagnosis import diagnose
+
+    try:
+        case = build_case(opened.source, opened.environment, opened.network, opened.q_values, Asked())
+    except DeepTaxiError as error:
+        remarks.append(f"{error}; the findings are missing here")
+        return None
+    return diagnose(case).to_dict()
 
 
 def visits_of(run: Any, shape: tuple[int, int], remarks: list[str]) -> Any:

@@ -34,6 +34,7 @@ WHY = {
     "config": "it is not known how the model was trained: a bare .keras file has no configuration",
     "history": "the training left no log",
     "visits": "there is no record of what the training tried (visits.npz)",
+    "replay": "there is no record of what the memory held in the end (visits.npz)",
     "network": "the network was not looked into",
     "sample": "no episodes were played",
     "discount": "it is not known at which discount below 1 the model was trained",

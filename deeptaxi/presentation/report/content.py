@@ -22,6 +22,7 @@ class ReportedRun:
 
     Attributes:
         name: what the user called it.
+        network: the network in a few words.
         config: how it was trained.
         facts: what its files say of it: "weights_digest", "deeptaxi", "versions", "preset", as far as they do.
         exact: the exact verdict, or None.
@@ -30,6 +31,7 @@ class ReportedRun:
     """
 
     name: str
+    network: str
     config: TrainConfig
     facts: Mapping[str, Any]
     exact: Mapping[str, Any] | None

@@ -14,9 +14,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from deeptaxi.artifacts.runs import describe_network
 from deeptaxi.evaluation.comparison import worst_states
 from deeptaxi.presentation.console import number
+from deeptaxi.presentation.findings import SOURCES, merged
 from deeptaxi.presentation.report import style
 from deeptaxi.presentation.report.chart import Chart
 from deeptaxi.presentation.report.charts import charts_of, told_policy
@@ -79,7 +79,9 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=typeset, count=lambda value: f"{value:,}", json=to_json, brief=brief)
+    environment.filters.update(
+        number=typeset, count=lambda value: f"{value:,}", json=to_json, brief=brief, sentence=sentence
+    )
     return environment
 
 
@@ -93,12 +95,18 @@ def signs(text: str) -> str:
     return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
-def brief(value: Any) -> str:
+def sentence(text: str) -> str:
+    """Return a text with a capital letter and a full stop."""
+    text = brief(text, 2 * LONGEST_TEXT)
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
+
+
+def brief(value: Any, longest: int = LONGEST_TEXT) -> str:
     """Return a text, or a value as JSON, that is not too long."""
     if isinstance(value, float):
         return number(value)
     text = value if isinstance(value, str) else to_json(value)
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def placed(charts: Mapping[str, list[Chart]], pictures: Mapping[str, str], dropped: set[str]) -> dict[str, Any]:
@@ -154,6 +162,8 @@ def words(content: Content) -> dict[str, Any]:
         "any_wrong": subject.comparison is not None and bool(subject.comparison.wrong.any()),
         "states": state_rows(content),
         "diagnosis": subject.diagnosis,
+        "not_checked": merged(subject.diagnosis) if subject.diagnosis else [],
+        "sources": SOURCES,
         "settings": subject.settings[:LONGEST_SETTINGS],
         "again": subject.again,
         "judged": subject.judged,
@@ -185,7 +195,7 @@ def run_words(run: ReportedRun) -> dict[str, Any]:
     """Return what the template says of a run."""
     return {
         "name": brief(run.name),
-        "description": describe_network(run.config),
+        "description": run.network,
         "seed": run.config.seed,
         "preset": brief(run.facts.get("preset", "")),
         "exact": run.exact,

@@ -31,7 +31,7 @@ def content_of(name: str, q: np.ndarray, **kwargs) -> Content:
     environment = opened(name, **kwargs)
     target = reference(environment.table, environment.horizon, 0.99, 0.99)
     config = TrainConfig(EnvironmentConfig(name, kwargs), loop="compiled")
-    run = ReportedRun("models/one", config, {}, judge(target, q).to_dict(), None, history())
+    run = ReportedRun("models/one", "q-table", config, {}, judge(target, q).to_dict(), None, history())
     comparison = compare(target, q)
     visits = np.ones(q.shape, int)
     subject = Subject(run, comparison.policy, comparison, visits, None, "again", "judge", "seed = 0")
@@ -155,8 +155,10 @@ def test_findings_are_told_with_cause_and_cure():
     texts = ["".join(text) for _, _, text in outline.elements]
     assert "It <always> goes left." in texts
     assert "--epsilon-fraction 0.5" in texts
-    assert "0.98" in texts
-    assert max(map(len, (t for t in texts if t.startswith("[0,")))) <= 160
+    evidence = next(text for text in texts if text.startswith("share of states"))
+    assert evidence.startswith("share of states 0.98; list [0, 1, 2,")
+    assert evidence.endswith("…; from the transition table")
+    assert len(evidence) < 250
     assert "Not checked: dead-units (no hidden layer)." in texts
     assert "findings" in made.sections
     nothing = dataclasses.replace(content.subject, diagnosis={"findings": [], "not_checked": []})
