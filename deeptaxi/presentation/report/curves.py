@@ -70,9 +70,21 @@ def value_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -
     figure, ax = axes()
     line(ax, found, BLUE, "greedy policy")
     optimum_line(ax, exact["optimal_value"])
+    kept = kept_ones(histories[0]) if len(histories) == 1 else []
+    for judged in kept:
+        ax.plot(
+            judged.update, judged.value, "o", color=BLUE, markerfacecolor="none", markersize=8, label="kept weights"
+        )
     finish(ax, f"value at discount {exact['discount']} (reward)")
     text = f"{told(found, 'Its value')}; the optimum is {number(exact['optimal_value'])}."
+    text += "".join(f" The weights of update {judged.update:,} are kept." for judged in kept)
     return Chart("value", "Value of the greedy policy", text, figure)
+
+
+def kept_ones(history: History) -> list[Judgement]:
+    """Return the last judgement of the weights that were kept, if there was one."""
+    best = history.finished.best_update if history.finished else None
+    return [judged for judged in history.judgements if judged.update == best][-1:]
 
 
 def gap_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -> Chart | None:
