@@ -25,6 +25,7 @@ COMMANDS = {
     "diagnose": "Say by name what is wrong with a model, and what to do.",
     "explain": "Show one update, or the gradients of a dueling head, with every number.",
     "export": "Write a model in a form that others use.",
+    "report": "Write a page about one or several runs: verdict, curves, policy map, findings.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
     "logs": "Show how a training went: its curves, its warnings, its end.",
