@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Train a Q-network and keep it, with the exact verdict on it.",
     "evaluate": "Judge a model: exactly where a transition table exists, and by episodes.",
     "export": "Write a model in a form that others use.",
+    "watch": "Play episodes, with the Q values of every state.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
     "logs": "Show how a training went: its curves, its warnings, its end.",
