@@ -166,13 +166,14 @@ def perform(moments: Iterator[Any], opened: Opened, plain: bool, speed: float | 
     from deeptaxi.presentation import console, player
 
     screen, names = console.out(), names_of(opened.environment)
-    screen.print(player.legend(opened.environment.table is not None), soft_wrap=True)
     if plain or not screen.is_terminal:
         stage: Any = player.Page(screen, names)
     else:
         stage = player.Stage(screen, names)
     with stage:
-        for moment in moments:
+        for number, moment in enumerate(moments):
+            if number == 0:
+                screen.print(player.legend(moment.optimal is not None), soft_wrap=True)
             stage.show(moment)
             if speed is not None:
                 time.sleep(1 / speed if stage.waits else 0)

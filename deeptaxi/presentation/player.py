@@ -90,8 +90,8 @@ def bars(moment: Moment, names: Names, width: int) -> list[Text]:
 
 def ending(moment: Moment) -> str:
     """Return how an episode ended, in a sentence, and whether the policy was going round in circles."""
-    how = f"{ENDINGS[moment.ending or '']} after {moment.step:,} steps"
-    text = f"Episode {moment.episode} {how}, return {number(moment.total)}."
+    steps = f"{moment.step:,} step{'' if moment.step == 1 else 's'}"
+    text = f"Episode {moment.episode} {ENDINGS[moment.ending or '']} after {steps}, return {number(moment.total)}."
     if moment.loop is None:
         return text
     before = f"state {moment.state} was met at step {moment.loop:,} already, and nothing since was left to chance"
