@@ -8,12 +8,14 @@ compute.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib.util
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from deeptaxi.cache import WORKING, Cache, default_root, open_cache
@@ -209,11 +211,24 @@ def _compiled_jax(function: Callable[..., Any], state: Sequence[Any]) -> Callabl
     return call
 
 
+def float64() -> AbstractContextManager[Any]:
+    """Let the backend compute in float64 inside of a ``with`` block; all but JAX do so anyway."""
+    if name() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)  # type: ignore[no-any-return]
+    from jax.experimental import enable_x64  # before JAX 0.8
+
+    return enable_x64()  # type: ignore[no-any-return]
+
+
 def input_gradient(function: Callable[..., Any], inputs: Sequence[Any]) -> list[Any]:
     """Return the gradients of a scalar ``function(*inputs)`` with respect to float64 arrays, as NumPy arrays.
 
     Raises:
-        DeepTaxiError: the backend computes in less than float64.
+        DeepTaxiError: the backend computes in less than float64; see `float64`.
     """
     import keras
     import numpy as np
@@ -222,5 +237,5 @@ def input_gradient(function: Callable[..., Any], inputs: Sequence[Any]) -> list[
     _, found = gradients(lambda: function(*[variable.value for variable in variables]), variables)
     arrays = [np.asarray(keras.ops.convert_to_numpy(gradient)) for gradient in found]
     if any(array.dtype != np.float64 for array in arrays):
-        raise DeepTaxiError("this backend computed in less than float64; on JAX set JAX_ENABLE_X64=1")
+        raise DeepTaxiError("this backend computed in less than float64")
     return arrays

@@ -49,19 +49,28 @@ def option_cells(option: click.Option) -> list[str]:
     return [names, text, f"`{'.'.join(path)}`", shown]
 
 
-def command_part(name: str) -> str:
-    """Return the section of one command."""
-    group = click.Context(cli, info_name="deeptaxi")
-    command = cli.get_command(group, name)
+def command_part(name: str, group: click.Group = cli, parent: click.Context | None = None) -> str:
+    """Return the section of one command; after that of a group those of its commands."""
+    above = parent or click.Context(cli, info_name="deeptaxi")
+    command = group.get_command(above, name)
     if command is None or command.help is None:
         raise LookupError(name)
-    context = click.Context(command, info_name=name, parent=group)
+    context = click.Context(command, info_name=name, parent=above)
     usage = command.get_usage(context).removeprefix("Usage: ")
-    rows = [option_cells(option) for option in command.params if isinstance(option, click.Option)]
+    head = f"## `{context.command_path}`\n\n    {usage}\n\n{text_of(command.help)}\n"
+    if isinstance(command, click.Group):
+        return "\n".join([head, *(command_part(part, command, context) for part in command.list_commands(context))])
+    options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+    return head + "\n" + options_table(options)
+
+
+def options_table(options: list[click.Option]) -> str:
+    """Return the table of a command's options."""
+    rows = [option_cells(option) for option in options]
     width = 4 if any(row[2] for row in rows) else 2
     head = ["option", "", "TOML key", "default, before presets"][:width]
     lines = [f"| {' | '.join(row[:width])} |" for row in (head, ["---"] * width, *rows)]
-    return f"## `deeptaxi {name}`\n\n    {usage}\n\n{text_of(command.help)}\n\n" + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def render() -> str:

@@ -47,13 +47,14 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
-def check_free(path: Path, force: bool, replaceable: bool = True) -> None:
+def check_free(path: Path, force: bool, replaceable: bool = True, option: str = "--out") -> None:
     """Refuse to write to a place that is taken.
 
     Args:
         path: where a file or folder is about to be written.
         force: whether the user asked to overwrite.
         replaceable: whether what stands there is of the kind that would replace it.
+        option: by which the user chooses the place.
 
     Raises:
         UsageError: it is taken, and not to be overwritten.
@@ -61,9 +62,11 @@ def check_free(path: Path, force: bool, replaceable: bool = True) -> None:
     if not path.exists():
         return
     if not force:
-        raise UsageError(f"{path} exists; choose another --out, or overwrite it with --force")
+        raise UsageError(f"{path} exists; choose another {option}, or overwrite it with --force")
     if not replaceable:
-        raise UsageError(f"{path} exists and is something else, so --force does not replace it; choose another --out")
+        raise UsageError(
+            f"{path} exists and is something else, so --force does not replace it; choose another {option}"
+        )
 
 
 def make_folder(path: Path) -> list[Path]:

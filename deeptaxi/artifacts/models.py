@@ -59,8 +59,12 @@ def find_model(model: Path) -> ModelSource:
     return ModelSource(model, str(model), None)
 
 
-def load_network(path: Path) -> Any:
+def load_network(path: Path, foreign: bool = False) -> Any:
     """Load a Q-network in Keras' safe mode; unknown code is never run.
+
+    Args:
+        path: the `.keras` file.
+        foreign: whether a model of Keras' own layers, made elsewhere, will do; what it maps is left to the caller.
 
     Raises:
         DeepTaxiError: the file is damaged, or is a model of another kind.
@@ -74,7 +78,8 @@ def load_network(path: Path) -> Any:
         raise DeepTaxiError(f"{path} is damaged or not a .keras file: it is not a zip archive")
     try:
         network = keras.saving.load_model(path, compile=False, safe_mode=True)
-        sizes(network)
+        if not foreign:
+            sizes(network)
     except Exception as error:  # Keras raises many kinds, by the part of the file that is wrong
         reason = " ".join(str(error).split())[:200]
         raise DeepTaxiError(f"{path} cannot be loaded as a Q-network of deeptaxi: {reason}") from error

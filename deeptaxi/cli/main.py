@@ -16,11 +16,14 @@ from typing import Any, NoReturn
 import click
 
 from deeptaxi.cli import signals
-from deeptaxi.errors import DeepTaxiError, nearest
+from deeptaxi.cli.groups import Group
+from deeptaxi.errors import DeepTaxiError
 
 COMMANDS = {
     "train": "Train a Q-network and keep it, with the exact verdict on it.",
     "evaluate": "Judge a model: exactly where a transition table exists, and by episodes.",
+    "diagnose": "Say by name what is wrong with a model, and what to do.",
+    "explain": "Show one update, or the gradients of a dueling head, with every number.",
     "export": "Write a model in a form that others use.",
     "watch": "Play episodes, with the Q values of every state.",
     "solve": "Compute the exact optimum of an environment, without learning.",
@@ -34,7 +37,7 @@ class InterruptedByUserError(Exception):
     """Ctrl-C."""
 
 
-class Cli(click.Group):
+class Cli(Group):
     """A group whose commands live in modules of the same name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -50,13 +53,6 @@ class Cli(click.Group):
         command: click.Command = importlib.import_module(f"deeptaxi.cli.{cmd_name}").command
         command.short_help = COMMANDS[cmd_name]
         return command
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Name the nearest command where there is none of that name."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            near = nearest(args[0], COMMANDS) or f"; commands: {', '.join(COMMANDS)}"
-            raise click.UsageError(f"no command '{args[0]}'{near}", ctx)
-        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C ends it in one line of ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import tomllib
 from collections.abc import Callable
@@ -134,8 +135,11 @@ def option_type(hint: Any, choices: tuple[str, ...]) -> Any:
     return Sizes() if get_origin(hint) is tuple else hint
 
 
-def training_options(function: Function) -> Function:
-    """Add an option for every setting of `TrainConfig` that has one; its name is the setting's path."""
+def training_options(function: Function, shown: Callable[[tuple[str, ...]], bool] = lambda _: True) -> Function:
+    """Add an option for every setting of `TrainConfig` that has one; its name is the setting's path.
+
+    Those whose path is not to be `shown` are taken all the same.
+    """
     for path, item, hint in reversed(list(leaf_settings(TrainConfig))):
         name = item.metadata["option"]
         if name is None:
@@ -150,6 +154,7 @@ def training_options(function: Function) -> Function:
             help=sentence(item.metadata["help"]),
             cls=SectionOption,
             section=section,
+            hidden=not shown(path),
             **kwargs,
         )(function)
     return function
@@ -158,6 +163,27 @@ def training_options(function: Function) -> Function:
 def sentence(text: str) -> str:
     """Return a help text as the other options write theirs."""
     return text[0].upper() + text[1:] + "."
+
+
+class TransitionType(click.ParamType):
+    """A transition, such as ``0,1,-1,4`` or ``62,2,1,63,terminated``."""
+
+    name = "S,A,R,S2[,terminated]"
+    words = {"terminated": True, "true": True, "1": True, "false": False, "0": False}  # noqa: RUF012  # never changed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Return state, action, reward, next state and whether it terminated."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            state, action, reward, reached, *end = str(value).split(",")
+            (terminated,) = [self.words[word.strip()] for word in end] or [False]
+            found = int(state), int(action), float(reward), int(reached), terminated
+        except (KeyError, ValueError):
+            self.fail(f"expected such as 0,1,-1,4 or 62,2,1,63,terminated, received '{value}'", param, ctx)
+        if not math.isfinite(found[2]):
+            self.fail(f"expected a finite reward, received '{value}'", param, ctx)
+        return found
 
 
 class SectionOption(click.Option):

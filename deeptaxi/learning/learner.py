@@ -42,6 +42,16 @@ class UpdateResult(NamedTuple):
     td_errors: NDArray[np.float32] = np.zeros(0, np.float32)  # |td_error| of every sample, `[B]`
 
 
+class Goal(NamedTuple):
+    """What an update moves towards, and what that is made of. No gradient flows through any of it."""
+
+    q_online: Any  # of the states, before the step, [B, A]
+    q_target: Any  # of the next states, [B, A]
+    choosing_q: Any  # of the next states by the online network, which chooses for double DQN, [B, A]; else None
+    td_targets: Any  # [B]
+    targets: Any  # `q_online` with the entries of the taken actions overwritten, [B, A]
+
+
 def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int) -> Any:
     """Return the Keras optimiser with its learning-rate schedule over `updates` steps.
 
@@ -173,18 +183,28 @@ class Learner:
     def _update_step(
         self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, weights: Any, next_allowed: Any
     ) -> tuple[Any, Any]:
+        goal = self.goal(states, actions, rewards, next_states, discounts, next_allowed)
+        loss, gradients = self.loss_gradients(states, goal.targets, weights)
+        self.optimizer.apply(gradients, self.online.trainable_variables)
+        return loss, ops.sum(ops.abs(goal.targets - goal.q_online), axis=-1)
+
+    def goal(
+        self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any
+    ) -> Goal:
+        """Return what an update on these samples moves towards; the arguments are those of `update`."""
         next_q = ops.stop_gradient(self.target(next_states, training=False))
         double = self.config.target.double
         choosing_q = ops.stop_gradient(self.online(next_states, training=False)) if double else None
         targets = td_targets(rewards, discounts, next_q, next_allowed, choosing_q)
         q_before = ops.stop_gradient(self.online(states, training=False))
-        goal = overwrite(q_before, actions, targets)
-        variables, name = self.online.trainable_variables, self.config.optimizer.loss
-        loss, gradients = backend.gradients(
-            lambda: loss_of(name, self.online(states, training=True), goal, weights), variables
+        return Goal(q_before, next_q, choosing_q, targets, overwrite(q_before, actions, targets))
+
+    def loss_gradients(self, states: Any, targets: Any, weights: Any) -> tuple[Any, list[Any]]:
+        """Return the loss of all outputs against `targets` `[B, A]`, and its gradient by each trainable variable."""
+        name = self.config.optimizer.loss
+        return backend.gradients(
+            lambda: loss_of(name, self.online(states, training=True), targets, weights), self.online.trainable_variables
         )
-        self.optimizer.apply(gradients, variables)
-        return loss, ops.sum(ops.abs(goal - q_before), axis=-1)
 
     def _move_step(self) -> None:
         for old, new in zip(self.target.variables, self.online.variables, strict=True):

@@ -19,7 +19,7 @@ from typing import Any
 from keras import ops
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.learning.targets import learning_rate_of
+from deeptaxi.learning.targets import learning_rate_of, tabular_step
 
 
 def course(kind: str, start: float, end: float, fraction: float, progress: Any) -> Any:
@@ -60,6 +60,18 @@ def initial_learning_rate(config: TrainConfig, actions: int) -> float:
     if config.optimizer.tabular_step is not None:
         return learning_rate_of(config.optimizer.tabular_step, actions, config.replay.batch_size)
     return float(config.optimizer.learning_rate or 0.0)
+
+
+def initial_tabular_step(config: TrainConfig, actions: int) -> float | None:
+    """Return α, the tabular step of one sample at the first update; None where the update is not a tabular one.
+
+    It is one on a Q-table network, by plain SGD on the mse loss.
+    """
+    step = config.optimizer
+    plain_sgd = (step.name, step.loss, step.clip_norm) == ("sgd", "mse", None) and not step.options
+    if config.network.kind != "q-table" or not plain_sgd:
+        return None
+    return tabular_step(initial_learning_rate(config, actions), actions, config.replay.batch_size)
 
 
 def learning_rate(config: TrainConfig, actions: int, progress: Any) -> Any:

@@ -27,8 +27,7 @@ from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops import gymnasium as gymnasium_loop
 from deeptaxi.learning.loops.fit import FitLearner
 from deeptaxi.learning.mask import MaskBook
-from deeptaxi.learning.schedules import initial_learning_rate
-from deeptaxi.learning.targets import tabular_step
+from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.ticks import Report, Tick
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.layout import encoded_factors
@@ -55,7 +54,7 @@ def train(
         DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep. Later, the
             training ends with what it has, and the last record says what failed.
     """
-    for_network, for_loop = np.random.SeedSequence(config.seed).spawn(2)
+    for_network, for_loop = seeds(config)
     masks = MaskBook(environment, config.exploration.action_mask)
     learner, ticks = build_loop(config, environment, masks, int(for_network.generate_state(1)[0]), for_loop)
     compile_seconds = learner.warm_up()
@@ -177,6 +176,16 @@ def build_loop(
     return learner, gymnasium_loop.run(config, environment, learner, masks, for_loop)
 
 
+def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:
+    """Return what the weights are drawn from, and what all that happens in the loop is."""
+    return np.random.SeedSequence(config.seed).spawn(2)
+
+
+def initial_network(config: TrainConfig, environment: Environment) -> keras.Model:
+    """Build the network as a training starts with it."""
+    return build_network(config, environment, int(seeds(config)[0].generate_state(1)[0]))
+
+
 def build_network(config: TrainConfig, environment: Environment, seed: int) -> keras.Model:
     """Build the network; it sees rewards divided by `reward_scale`, so its Q values are smaller by that too."""
     return build_q_network(
@@ -194,10 +203,6 @@ def build_network(config: TrainConfig, environment: Environment, seed: int) -> k
 
 def started(config: TrainConfig, environment: Environment, compile_seconds: float) -> Started:
     """Return the first record."""
-    step = config.optimizer
-    sgd = (step.name, step.loss, step.clip_norm) == ("sgd", "mse", None) and not step.options
-    plain_sgd = config.network.kind == "q-table" and sgd
-    rate = initial_learning_rate(config, environment.actions)
     return Started(
         environment=environment.config.id,
         states=environment.states,
@@ -206,7 +211,7 @@ def started(config: TrainConfig, environment: Environment, compile_seconds: floa
         loop=config.loop,
         seed=config.seed,
         updates=config.updates,
-        learning_rate=rate,
-        tabular_step=tabular_step(rate, environment.actions, config.replay.batch_size) if plain_sgd else None,
+        learning_rate=initial_learning_rate(config, environment.actions),
+        tabular_step=initial_tabular_step(config, environment.actions),
         compile_seconds=compile_seconds,
     )

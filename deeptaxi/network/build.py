@@ -122,6 +122,35 @@ def with_mask(network: keras.Model, mask: NDArray[np.bool_]) -> keras.Model:
     return masked
 
 
+def without_mask(network: keras.Model) -> tuple[keras.Model, NDArray[np.bool_] | None]:
+    """Undo `with_mask`: return the network below, which shares its weights, and the mask; None where there is none."""
+    layer = network.layers[-1]
+    if not isinstance(layer, ActionMask):
+        return network, None
+    below = keras.Model(network.input, layer.input[1], name=network.name)
+    return below, keras.ops.convert_to_numpy(layer.mask) != 0
+
+
+def streams(network: keras.Model) -> keras.Model | None:
+    """Return a network of the same weights, from states `[B]` to [V, A] of the dueling head; None where it has none."""
+    heads = [layer for layer in network.layers if isinstance(layer, Dueling)]
+    return keras.Model(network.input, heads[0].input) if heads else None
+
+
+def settings_of(network: keras.Model) -> dict[str, Any]:
+    """Return the settings of a network of `build_q_network`, read off its layers."""
+    hidden = [layer for layer in network.layers if layer.name.startswith("hidden_")]
+    heads = [layer for layer in network.layers if isinstance(layer, Dueling)]
+    first = next(layer for layer in network.layers if isinstance(layer, OneHotDense))
+    return {
+        "hidden": [layer.units for layer in hidden],
+        "dueling": bool(heads),
+        "encoding": "joint" if first.factors is None else "factored",
+        **({"aggregation": heads[0].aggregation} if heads else {}),
+        **({"activation": keras.activations.serialize(hidden[0].activation)} if hidden else {}),
+    }
+
+
 def scale_outputs(network: keras.Model, factor: float) -> None:
     """Multiply all Q values by `factor` > 0, in place, by way of the weights of the layers that they come from.
 

@@ -9,6 +9,9 @@ With Q_j = V + A_j − (1/N) Σ_k A_k and an error E(Q), let g_j = dE/dQ_j. The 
 By the overwrite rule g is zero for all actions but the one taken. The advantage stream still gets a gradient for
 every action: −g/N for the others. With ``max`` in place of the mean, dQ_j/dA_i = δ_ij − [i is the best action];
 without aggregation, dE/dA = g. Shapes: g, A `[B, N]`; V `[B, 1]`.
+
+`head_gradients` checks the closed form against automatic differentiation and against central differences,
+(E(x + h) − E(x − h)) / 2h in each entry x of V and A.
 """
 
 from __future__ import annotations
@@ -70,42 +73,99 @@ class GradientCheck:
     autodiff: float
     finite_differences: float
 
+    @property
+    def largest(self) -> float:
+        """The largest of them."""
+        return max(self.shared_sum or 0.0, self.autodiff, self.finite_differences)
 
-def check_gradients(actions: int, aggregation: str = "mean", batch: int = 4, seed: int = 0) -> GradientCheck:
-    """Compare the closed form with automatic differentiation and central differences, in float64.
 
-    The error is E = ½ Σ (Q − target)², so that g = Q − target, at random V, A and targets.
+@dataclass(frozen=True)
+class HeadGradients:
+    """The gradients of a dueling head at one point, found in four ways.
+
+    Attributes:
+        value: V `[B, 1]`.
+        advantage: A `[B, N]`.
+        q_values: Q `[B, N]`.
+        g: dE/dQ `[B, N]`.
+        nested: (dE/dV, dE/dA), dE/dA by the nested sum.
+        shared: dE/dA by the shared sum; None but for the mean.
+        autodiff: (dE/dV, dE/dA) by automatic differentiation.
+        differences: (dE/dV, dE/dA) by central differences.
+    """
+
+    value: Floats
+    advantage: Floats
+    q_values: Floats
+    g: Floats
+    nested: tuple[Floats, Floats]
+    shared: Floats | None
+    autodiff: tuple[Floats, Floats]
+    differences: tuple[Floats, Floats]
+
+    @property
+    def check(self) -> GradientCheck:
+        """How far they are apart, in units of the largest dE/dQ where that is above 1: rounding grows with it."""
+        scale = max(1.0, float(np.abs(self.g).max()))
+        return GradientCheck(
+            self.g.shape[1],
+            None if self.shared is None else largest(self.nested[1:], (self.shared,)) / scale,
+            largest(self.nested, self.autodiff) / scale,
+            largest(self.nested, self.differences) / scale,
+        )
+
+
+def head_gradients(g: Floats, value: Floats, advantage: Floats, aggregation: str = "mean") -> HeadGradients:
+    """Return the gradients of a dueling head at V `[B, 1]` and A `[B, N]`, in float64.
+
+    The error is E = Σ_j g_j · Q_j, the simplest one with dE/dQ = g: to the streams, every other one looks like it.
     """
     from keras import ops
 
     from deeptaxi import backend
     from deeptaxi.network.layers import Dueling
 
-    rng = np.random.default_rng(seed)
-    value, advantage, target = (rng.normal(size=(batch, width)) for width in (1, actions, actions))
     head = Dueling(aggregation, dtype="float64")
 
     def error(v: Any, a: Any) -> Any:
-        return 0.5 * ops.sum(ops.square(ops.subtract(head([v, a]), target)))
+        return ops.sum(ops.multiply(head([v, a]), g))
 
     def plain_error(v: Floats, a: Floats) -> float:
         return float(ops.convert_to_numpy(error(ops.convert_to_tensor(v), ops.convert_to_tensor(a))))
 
-    q_values = ops.convert_to_numpy(head([ops.convert_to_tensor(value), ops.convert_to_tensor(advantage)]))
-    g = q_values - target
     total = value_gradient(g)
-    closed = (total, advantage_gradient_nested(g, advantage, aggregation))
-    differences = (
-        central_difference(lambda v: plain_error(v, advantage), value),
-        central_difference(lambda a: plain_error(value, a), advantage),
-    )
-    shared = advantage_gradient_shared(g, total) if aggregation == "mean" else None
-    return GradientCheck(
-        actions,
-        None if shared is None else float(np.abs(shared - closed[1]).max()),
-        largest(closed, backend.input_gradient(error, [value, advantage])),
-        largest(closed, differences),
-    )
+    with backend.float64():
+        q_values = ops.convert_to_numpy(head([ops.convert_to_tensor(value), ops.convert_to_tensor(advantage)]))
+        return HeadGradients(
+            value,
+            advantage,
+            np.asarray(q_values),
+            g,
+            nested=(total, advantage_gradient_nested(g, advantage, aggregation)),
+            shared=advantage_gradient_shared(g, total) if aggregation == "mean" else None,
+            autodiff=tuple(backend.input_gradient(error, [value, advantage])),
+            differences=(
+                central_difference(lambda v: plain_error(v, advantage), value),
+                central_difference(lambda a: plain_error(value, a), advantage),
+            ),
+        )
+
+
+def random_gradients(
+    actions: int, aggregation: str = "mean", batch: int = 4, seed: int = 0, g: Floats | None = None
+) -> HeadGradients:
+    """Return the gradients at V and A, and for dE/dQ where `g` `[B, N]` is not given, drawn from normal distributions.
+
+    V and A do not depend on whether `g` is given.
+    """
+    rng = np.random.default_rng(seed)
+    value, advantage, drawn = (rng.normal(size=(batch, width)) for width in (1, actions, actions))
+    return head_gradients(drawn if g is None else g, value, advantage, aggregation)
+
+
+def check_gradients(actions: int, aggregation: str = "mean", batch: int = 4, seed: int = 0) -> GradientCheck:
+    """Compare the closed form with automatic differentiation and central differences, in float64, at random points."""
+    return random_gradients(actions, aggregation, batch, seed).check
 
 
 def largest(one: Any, other: Any) -> float:

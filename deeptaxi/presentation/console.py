@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +30,13 @@ def out() -> Console:
 def err(quiet: bool = False) -> Console:
     """Return the console for progress and remarks; a quiet one shows nothing."""
     return Screen(**PLAIN, stderr=True, quiet=quiet)
+
+
+def print_wide(part: RenderableType, least: int = 80) -> None:
+    """Print a result whose numbers are of no use when cut: a narrower terminal breaks its lines instead."""
+    console = out()
+    console.width = max(console.width, least)
+    console.print(part)
 
 
 def facts(title: str, rows: Mapping[str, str | Text]) -> Table:

@@ -7,13 +7,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from deeptaxi.cli.main import COMMANDS, cli
 from tests.cli.conftest import refused, run
 
 ROOT = Path(__file__).parents[2]
-COMMAND_OPTIONS = [(name, option) for name in COMMANDS for option in cli.get_command(None, name).params]  # type: ignore[arg-type, union-attr]
+
+
+def commands_of(group: click.Group, path: str = "") -> dict[str, click.Command]:
+    """Return all commands below a group by what is typed, groups included."""
+    found: dict[str, click.Command] = {}
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found[f"{path}{name}"] = command
+        if isinstance(command, click.Group):
+            found.update(commands_of(command, f"{path}{name} "))
+    return found
+
+
+ALL = commands_of(cli)
+COMMAND_OPTIONS = [(name, option) for name, command in ALL.items() for option in command.params]
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -23,7 +40,21 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--version"], ["train", "--help"], ["evaluate", "--help"], ["train", "--sed", "1"], ["tran"]]
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["evaluate", "--help"],
+        ["train", "--sed", "1"],
+        ["tran"],
+        ["explain"],
+        ["explain", "update", "--help"],
+        ["explain", "gradients", "--help"],
+        ["explain", "updat"],
+        ["explain", "gradients", "--actions", "0"],
+        ["explain", "update", "--action", "1"],
+    ],
 )
 def test_help_and_usage_errors_answer_without_the_heavy_imports(words: list[str]) -> None:
     code = f"""
@@ -56,10 +87,9 @@ assert not {{"tensorflow", "keras", "jax"}} & set(sys.modules)
 
 
 def test_every_command_and_every_option_has_help() -> None:
+    for name, command in ALL.items():
+        assert command.help, name
     for name, option in COMMAND_OPTIONS:
-        command = cli.get_command(None, name)  # type: ignore[arg-type]
-        assert command is not None
-        assert command.help
         assert option.param_type_name == "argument" or option.help, f"{name} {option.name}"  # type: ignore[attr-defined]
 
 
@@ -67,8 +97,8 @@ def test_the_docs_are_those_of_these_commands() -> None:
     # `python docs/reference.py` writes them anew.
     page = runpy.run_path(str(ROOT / "docs" / "reference.py"))["render"]()
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == page
+    assert all(f"## `deeptaxi {name}`" in page for name in ALL)
     for name, option in COMMAND_OPTIONS:
-        assert f"## `deeptaxi {name}`" in page
         assert all(f"`{word}`" in page for word in option.opts if word.startswith("-")), f"{name} {option.name}"
 
 

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 from keras import ops
 
-from deeptaxi.network.build import BLOCK, build_q_network, scale_outputs, sizes, tabulate, weights_digest, with_mask
+from deeptaxi.network.build import (
+    BLOCK,
+    build_q_network,
+    scale_outputs,
+    settings_of,
+    sizes,
+    streams,
+    tabulate,
+    weights_digest,
+    with_mask,
+    without_mask,
+)
 
 NETWORKS = {
     "q-table": {},
@@ -168,6 +179,33 @@ def test_a_mask_follows_the_network_and_shares_its_weights():
     network.set_weights([np.array([[1, 2], [3, 4]])])
     np.testing.assert_array_equal(tabulate(masked), [[1, -np.inf], [3, 4]])
     assert [weight.shape for weight in masked.trainable_weights] == [(2, 2)]
+
+
+def test_a_mask_can_be_taken_off_again():
+    network, mask = with_random_weights(build_q_network(5, 3, (4,), dueling=True)), np.eye(5, 3) == 0
+    below, found = without_mask(with_mask(network, mask))
+    np.testing.assert_array_equal(found, mask)
+    np.testing.assert_array_equal(tabulate(below), tabulate(network))
+    assert without_mask(network) == (network, None)
+
+
+def test_the_streams_are_what_the_head_joins():
+    network, states = with_random_weights(build_q_network(5, 3, (4,), dueling=True)), np.arange(5)
+    value, advantage = (ops.convert_to_numpy(x) for x in streams(network)(states))
+    assert (value.shape, advantage.shape) == ((5, 1), (5, 3))
+    joined = value + advantage - advantage.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(joined, tabulate(network), atol=1e-6)
+    assert streams(build_q_network(5, 3, (4,))) is None
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_settings_are_read_off_the_network(name):
+    asked = NETWORKS[name]
+    found = settings_of(build_q_network(5, 3, **asked))
+    assert (found["hidden"], found["dueling"]) == (list(asked.get("hidden", ())), asked.get("dueling", False))
+    assert found["encoding"] == ("factored" if "factors" in asked else "joint")
+    assert found.get("activation") == (asked.get("activation", "relu") if found["hidden"] else None)
+    assert found.get("aggregation") == (asked.get("aggregation", "mean") if found["dueling"] else None)
 
 
 def test_the_digest_is_the_sha256_of_the_weights():

@@ -8,8 +8,10 @@ from deeptaxi.network.gradients import (
     advantage_gradient_shared,
     central_difference,
     check_gradients,
+    head_gradients,
     jacobian,
     largest,
+    random_gradients,
     value_gradient,
 )
 
@@ -73,3 +75,24 @@ def test_the_largest_discrepancy_looks_at_all_entries_of_all_arrays():
     one = [np.array([[1.0]]), np.array([[1.0, 2.0]])]
     other = [np.array([[1.5]]), np.array([[1.0, -1.0]])]
     assert largest(one, other) == 3.0
+
+
+def test_given_gradients_are_those_that_enter():
+    g = np.array([[0.0, 8.0, 0.0, 0.0]])
+    found = random_gradients(4, batch=1, g=g)
+    np.testing.assert_array_equal(found.g, g)
+    np.testing.assert_allclose(found.autodiff[1], [[-2.0, 6.0, -2.0, -2.0]], atol=1e-12)
+    np.testing.assert_allclose(found.differences[0], [[8.0]], atol=1e-8)
+    np.testing.assert_allclose(found.q_values, found.value + found.advantage - found.advantage.mean(), atol=1e-12)
+    assert found.check.largest <= 1e-6
+
+
+def test_the_discrepancy_is_relative_to_a_large_gradient():
+    found = head_gradients(np.array([[1e9, 0.0]]), np.array([[1.0]]), np.array([[2.0, 3.0]]))
+    assert largest(found.nested, found.differences) > 1e-6
+    assert found.check.largest <= 1e-6
+
+
+def test_a_wrong_shared_sum_is_a_discrepancy(monkeypatch):
+    monkeypatch.setattr("deeptaxi.network.gradients.advantage_gradient_shared", lambda g, total: g - total)
+    assert check_gradients(3).largest > 0.01

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from deeptaxi.presentation.console import PLAIN, columns, facts, number
+from deeptaxi.presentation.console import PLAIN, columns, facts, number, print_wide
 
 DIGEST = "d6b5fc82f3730b21f067a004507c6380cac61c35d3454c5e437543572a502ab9"
 
@@ -32,3 +32,11 @@ def test_a_narrow_terminal_cuts_nothing_off() -> None:
 def test_square_brackets_are_text() -> None:
     assert "[red]x[/red]" in shown(facts("t", {"Kept in": "[red]x[/red]"}), width=80)
     assert "[b]" in shown(columns(None, ("Name", "Size"), [("[b]", 3)]), width=80)
+
+
+def test_what_is_printed_wide_is_not_cut_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("deeptaxi.presentation.console.out", lambda: Console(**PLAIN, width=40))
+    print_wide(columns(None, ("a", "b"), [("x" * 40, "y" * 30)]))
+    assert "y" * 30 in capsys.readouterr().out

@@ -1,0 +1,26 @@
+"""A group of commands that names the nearest where it does not know one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from deeptaxi.errors import nearest
+
+
+class Group(click.Group):
+    """A click group; an unknown command is a usage error of one line that helps."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order in which they were added."""
+        del ctx
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Name the nearest command where there is none of that name."""
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
+            near = nearest(args[0], known) or f"; commands: {', '.join(known)}"
+            raise click.UsageError(f"no command '{args[0]}'{near}", ctx)
+        return super().resolve_command(ctx, args)

@@ -1,0 +1,183 @@
+"""A model as a case: everything that is known of it, and the quantities that several checks share.
+
+What is not known is None, and `why` says why. **Harm** is an observable truth, known only where there is a transition
+table: the greedy policy's normalised score is below `GOOD`, or it never ends an episode from a start that a better
+policy leads to its end. Where the policy does no harm, nothing is severe, whatever else looks odd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.config import EnvironmentConfig, TrainConfig
+from deeptaxi.evaluation import exact
+from deeptaxi.evaluation.diagnosis.findings import Severity
+from deeptaxi.evaluation.diagnosis.graph import can_end, only
+from deeptaxi.evaluation.diagnosis.sample import Sample
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
+from deeptaxi.network.facts import NetworkFacts
+from deeptaxi.records import History
+
+T = TypeVar("T")
+
+GOOD = 0.99  # normalised score
+WHY = {
+    "table": "there is no true transition table",
+    "q": "there is no network, only a log",
+    "config": "it is not known how the model was trained: a bare .keras file has no configuration",
+    "history": "the training left no log",
+    "visits": "there is no record of what the training tried (visits.npz)",
+    "network": "the network was not looked into",
+    "sample": "no episodes were played",
+    "discount": "it is not known at which discount below 1 the model was trained",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What is known of a model beside its environment.
+
+    Attributes:
+        environment: what it is looked at on.
+        states, actions: S and A of that.
+        horizon: steps that a return is summed over.
+        discount: of the objective.
+        table: the transition table, or None.
+        q: its Q values `[S, A]`, −inf where the agent may not act; None where they are not known.
+        reference, verdict: the exact verdict, where there are both, and the Q values are numbers.
+        config: how it was trained.
+        training_discount: the discount of its td_target, where that is known.
+        history: the log of the training.
+        visits, replay: how often each pair was tried, and how often the memory held it in the end, `[S, A]`.
+        network: what the network is made of.
+        sample: transitions of sampled episodes.
+        siblings: tables of related problems of the same size, by name.
+        why: why something is None, by its name.
+    """
+
+    environment: EnvironmentConfig
+    states: int
+    actions: int
+    horizon: int
+    discount: float
+    table: TransitionTable | None = None
+    q: NDArray[np.floating] | None = None
+    reference: exact.Reference | None = None
+    verdict: exact.Verdict | None = None
+    config: TrainConfig | None = None
+    training_discount: float | None = None
+    history: History | None = None
+    visits: Ints | None = None
+    replay: Ints | None = None
+    network: NetworkFacts | None = None
+    sample: Sample | None = None
+    siblings: Mapping[str, TransitionTable] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+
+    def missing(self, name: str) -> str:
+        """Return why something is not known."""
+        return self.why.get(name, WHY[name])
+
+    @cached_property
+    def harmful(self) -> bool | None:
+        """Whether the policy is measurably bad; None where that cannot be known."""
+        if self.verdict is None:
+            return None
+        if self.verdict.optimal:
+            return False
+        score = self.verdict.normalised_score
+        return (score is not None and score < GOOD) or bool(self.stuck_starts.any())
+
+    @property
+    def broken(self) -> int:
+        """The number of states whose Q values are not numbers."""
+        return 0 if self.q is None else int((np.isnan(self.q) | np.isposinf(self.q)).any(axis=1).sum())
+
+    @property
+    def worst(self) -> Severity:
+        """How severe a cause of what goes wrong is: as far as it is known that something does."""
+        return "severe" if self.harmful else "warning"
+
+    @cached_property
+    def allowed(self) -> Bools:
+        """The actions that the agent may take, `[S, A]`."""
+        allowed = np.ones((self.states, self.actions), np.bool_)
+        if self.q is not None:
+            allowed &= ~np.isneginf(self.q)
+        if self.table is not None and self.table.action_mask is not None:
+            allowed &= self.table.action_mask
+        return allowed
+
+    @cached_property
+    def reached(self) -> Bools:
+        """The non-terminal states that an agent can come to, `[S]`; needs the table."""
+        return planning.reachable(the(self.table), self.allowed)
+
+    @cached_property
+    def pairs(self) -> Bools:
+        """The pairs that an agent can try, `[S, A]`; needs the table."""
+        return self.allowed & self.reached[:, None]
+
+    @cached_property
+    def learnt_pairs(self) -> Bools:
+        """The pairs that Q values may be held to: those that were tried, or all where that is not known, `[S, A]`."""
+        return self.pairs if self.visits is None else self.pairs & (self.visits > 0)
+
+    @cached_property
+    def policy(self) -> Ints:
+        """The greedy policy, `[S]`; needs Q."""
+        return planning.greedy_policy(the(self.q), self.allowed)
+
+    @cached_property
+    def passed(self) -> Bools:
+        """The states that the greedy policy passes, `[S]`; needs the table and Q."""
+        return planning.reachable(the(self.table), only(self.policy, self.actions))
+
+    @cached_property
+    def optimal(self) -> Bools:
+        """The optimal actions at the objective's discount, `[S, A]`; needs the table."""
+        return planning.optimal_actions(the(self.reference).optimum.q)
+
+    @cached_property
+    def losing(self) -> Bools:
+        """The states that the agent can come to where its greedy action is not optimal, `[S]`."""
+        return self.reached & ~self.optimal[np.arange(self.states), self.policy]
+
+    @cached_property
+    def stuck(self) -> Bools:
+        """The states from which the greedy policy never ends an episode, and an optimal one can, `[S]`."""
+        table = the(self.table)
+        return ~can_end(table, only(self.policy, self.actions)) & can_end(table, self.optimal)
+
+    @cached_property
+    def stuck_starts(self) -> Bools:
+        """The start states among `stuck` that lose value by it, `[S]`."""
+        table, best = the(self.table), the(self.reference).optimum.value
+        value = planning.evaluate_policy(table, self.policy, self.discount).value
+        loses = best - value > exact.OPTIMAL_TOLERANCE * (1 + np.abs(best))
+        return self.stuck & (table.start > 0) & loses
+
+    @cached_property
+    def q_star(self) -> Floats:
+        """Q* at the discount of the training, `[S, A]`; needs the table and that discount."""
+        return the(the(self.reference).q_star)
+
+    @cached_property
+    def span(self) -> float:
+        """How far apart Q* lies over the pairs that an agent can try; 0 where all are the same."""
+        values = self.q_star[self.pairs]
+        return float(values.max() - values.min())
+
+
+def the(value: T | None) -> T:
+    """Return what a check has declared to need."""
+    if value is None:
+        raise LookupError("a check looked at something that it did not declare to need")
+    return value

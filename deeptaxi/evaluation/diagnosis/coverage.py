@@ -1,0 +1,187 @@
+"""What the training tried, from its counts `[S, A]`, beside what it could have tried, from the table.
+
+A pair is *critical* where it is optimal, was not tried (or is forgotten), and the agent, in a state that its own
+policy passes, does something that is not optimal: there the lack has cost something. Only then is it severe.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deeptaxi.config import TrainConfig
+from deeptaxi.evaluation.diagnosis.case import Case, the
+from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
+from deeptaxi.evaluation.diagnosis.findings import Finding, Severity
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.table import Bools
+
+EXPLORE = "--epsilon-start 1 --epsilon-end 0.5 --epsilon-fraction 0.5"
+FEW = 0.01  # share of pairs below which a lack is only noted
+FORGOTTEN = 0.05
+LITTLE_EPSILON = 0.3
+NEAR_END = 0.05  # of the way that ε falls
+
+
+def exploration_cure(config: TrainConfig | None) -> str:
+    """Return the options that make a training try more."""
+    if config is not None and config.loop == "compiled":
+        return f"{EXPLORE} --exploring-starts 0.1"
+    return EXPLORE
+
+
+def critical(case: Case, lacking: Bools) -> int:
+    """Return how many of the `lacking` pairs `[S, A]` are optimal ones, in states that are played wrongly.
+
+    States that an optimal policy passes count too: where nobody went, there is nothing to be seen of the agent.
+    """
+    if case.verdict is None:
+        return 0
+    ideal = planning.reachable(the(case.table), case.optimal)
+    return int((lacking & case.optimal & (case.losing & (case.passed | ideal))[:, None]).sum())
+
+
+def severity(case: Case, share: float, costly: int) -> Severity:
+    """Return how severe a lack is: severe where it cost something, a note where it is small."""
+    if case.harmful and costly:
+        return "severe"
+    return "warning" if share >= FEW else "note"
+
+
+def states_never_visited(case: Case) -> Finding | Unchecked | None:
+    """Name states that the training could have come to and never did."""
+    if case.table is None:
+        return sampled_unvisited(case)
+    never = case.reached & (the(case.visits).sum(axis=1) == 0)
+    if not never.any():
+        return None
+    share = float(never.sum() / case.reached.sum())
+    costly = critical(case, np.repeat(never[:, None], case.actions, axis=1))
+    return Finding(
+        "states-never-visited",
+        severity(case, share, costly),
+        f"the training never visited {int(never.sum())} of {int(case.reached.sum())} states that it can come to",
+        {"states": int(never.sum()), "of": int(case.reached.sum()), "share": share, "critical_pairs": costly,
+         "examples": np.flatnonzero(never)[:5].tolist()},
+        "exact",
+        "exploration was too little to come there, or the training too short",
+        exploration_cure(case.config),
+    )  # fmt: skip
+
+
+def sampled_unvisited(case: Case) -> Finding | Unchecked | None:
+    """Look for states that sampled episodes come to and the training did not."""
+    if case.sample is None:
+        return Unchecked(case.missing("sample"))
+    seen = np.bincount(case.sample.state, minlength=case.states) > 0
+    never = seen & (the(case.visits).sum(axis=1) == 0)
+    share = float(never.sum() / seen.sum())
+    if share < FEW:
+        return None
+    return Finding(
+        "states-never-visited",
+        "warning",
+        f"the training never visited {int(never.sum())} of {int(seen.sum())} states that came up in episodes",
+        {"states": int(never.sum()), "of": int(seen.sum()), "share": share,
+         "examples": np.flatnonzero(never)[:5].tolist()},
+        "episodes",
+        "exploration was too little to come there, or the training too short",
+        exploration_cure(case.config),
+    )  # fmt: skip
+
+
+def pairs_never_tried(case: Case) -> Finding | Unchecked | None:
+    """Name actions that were never tried in states that were visited."""
+    visits = the(case.visits)
+    visited = visits.sum(axis=1) > 0
+    possible = case.allowed & visited[:, None]
+    if case.table is not None:
+        possible &= case.reached[:, None]
+    never = possible & (visits == 0)
+    if not never.any():
+        return None
+    share = float(never.sum() / possible.sum())
+    costly = critical(case, never)
+    return Finding(
+        "pairs-never-tried",
+        severity(case, share, costly),
+        f"{int(never.sum())} of {int(possible.sum())} actions of the visited states were never tried",
+        {"pairs": int(never.sum()), "of": int(possible.sum()), "share": share, "critical_pairs": costly,
+         "examples": np.argwhere(never)[:5].tolist()},
+        "exact" if case.table is not None else "log",
+        "exploration was too little: what is never tried keeps the Q value that it was born with",
+        exploration_cure(case.config),
+    )  # fmt: skip
+
+
+def epsilon_fell_too_early(case: Case) -> Finding | Unchecked | None:
+    """Name an ε that was near its end while much was untried, so that coverage stopped growing."""
+    exploration, visits = the(case.config).exploration, the(case.visits)
+    tried = int((visits > 0).sum())
+    possible = (
+        int(case.pairs.sum()) if case.table is not None else int((case.allowed & (visits.sum(1) > 0)[:, None]).sum())
+    )
+    missing = 1 - tried / possible
+    if min(exploration.end, exploration.start) > LITTLE_EPSILON or missing <= FEW:
+        return None
+    low = near_end(case)
+    then = next((item for item in the(case.history).snapshots if item.update >= low), None)
+    lacking = (case.pairs if case.table is not None else case.allowed) & (visits == 0)
+    costly = critical(case, lacking)
+    return Finding(
+        "epsilon-fell-too-early",
+        severity(case, missing, costly),
+        f"from update {low:,} on, ε was at most {epsilon_at_end(exploration):.2g}, and {missing:.0%} of the pairs were "
+        "never tried",
+        {"update": low, "epsilon": epsilon_at_end(exploration), "updates": the(case.config).updates,
+         "pairs_covered_then": then.pairs_covered if then else None, "pairs_covered": tried, "pairs": possible,
+         "critical_pairs": costly},
+        "exact" if case.table is not None else "log",
+        "the agent stopped exploring before it had tried everything, and repeats what looked good at first",
+        exploration_cure(case.config),
+    )  # fmt: skip
+
+
+def epsilon_at_end(exploration: Any) -> float:
+    """Return the ε that counts as near the end of its fall."""
+    return float(exploration.end + NEAR_END * max(0.0, exploration.start - exploration.end))
+
+
+def near_end(case: Case) -> int:
+    """Return the first update from which ε was near its end."""
+    limit = epsilon_at_end(the(case.config).exploration)
+    return next((item.update for item in the(case.history).progress if item.epsilon <= limit + 1e-9), 0)
+
+
+def replay_forgot_pairs(case: Case) -> Finding | Unchecked | None:
+    """Name pairs that were tried and that the memory held no more in the end."""
+    visits, replay = the(case.visits), the(case.replay)
+    tried = case.allowed & (visits > 0)
+    if case.table is not None:
+        tried &= case.reached[:, None]
+    forgotten = tried & (replay == 0)
+    share = float(forgotten.sum() / max(1, tried.sum()))
+    if share < FORGOTTEN:
+        return None
+    held, capacity = int(replay.sum()), the(case.config).replay.capacity
+    costly = critical(case, forgotten)
+    return Finding(
+        "replay-forgot-pairs",
+        severity(case, share, costly),
+        f"in the end the memory held none of {int(forgotten.sum())} of {int(tried.sum())} pairs that were tried",
+        {"pairs": int(forgotten.sum()), "of": int(tried.sum()), "share": share, "critical_pairs": costly,
+         "held": held, "capacity": capacity, "steps": int(visits.sum())},
+        "exact" if case.table is not None else "log",
+        f"a memory of {capacity:,} transitions holds only the last of {int(visits.sum()):,} steps: "
+        "what the policy no longer does is unlearnt",
+        f"--replay-capacity {max(50_000, min(int(visits.sum()), 500_000))}",
+    )  # fmt: skip
+
+
+CHECKS = (
+    Check("epsilon-fell-too-early", ("config", "history", "visits", "q"), epsilon_fell_too_early),
+    Check("replay-forgot-pairs", ("config", "replay", "q"), replay_forgot_pairs),
+    Check("states-never-visited", ("visits",), states_never_visited),
+    Check("pairs-never-tried", ("visits",), pairs_never_tried),
+)

@@ -1,0 +1,142 @@
+"""What the greedy policy does: symptoms, whose cause another finding may name.
+
+**One action.** Of the reachable non-terminal states, the share in which the most common greedy action is taken, beside
+the share in which that action is optimal: an optimal policy whose ties are all broken in favour of it takes it no
+more often. **Loops.** The greedy policy is a graph; a start state is stuck where no path of it leads to termination,
+though one of optimal actions does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deeptaxi.evaluation.diagnosis.case import Case, the
+from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
+from deeptaxi.evaluation.diagnosis.findings import Finding
+from deeptaxi.mdp.table import Bools
+
+COLLAPSED = 0.75  # share of the states
+EXCESS = 0.2  # above what an optimal policy may do
+COLLAPSED_UNSEEN = 0.95  # where it is not known what an optimal policy does
+EXPLAINED_ELSEWHERE = ""  # cause and cure of a symptom are those of another finding, see `run`
+
+
+def favourite(case: Case, states: Bools) -> tuple[int, float]:
+    """Return the action that is greedy in most of `states` `[S]`, and in what share of them."""
+    counts = np.bincount(case.policy[states], minlength=case.actions)
+    return int(counts.argmax()), float(counts.max() / states.sum())
+
+
+def one_action_collapse(case: Case) -> Finding | Unchecked | None:
+    """Name an agent that takes the same action nearly everywhere."""
+    if case.verdict is not None:
+        return exact_collapse(case)
+    if case.q is None or case.broken:
+        return logged_collapse(case) if case.history else Unchecked(case.missing("q"))
+    if case.visits is not None:
+        action, share = favourite(case, case.visits.sum(axis=1) > 0)
+        return unseen_collapse(action, share, "log")
+    if case.sample is None:
+        return Unchecked(case.missing("sample"))
+    seen = np.bincount(case.sample.state, minlength=case.states) > 0
+    return unseen_collapse(*favourite(case, seen), "episodes")
+
+
+def exact_collapse(case: Case) -> Finding | None:
+    """Compare the most common action with what an optimal policy does."""
+    states = case.reached
+    action, share = favourite(case, states)
+    best = float(case.optimal[states, action].mean())
+    if share < COLLAPSED or share < best + EXCESS:
+        return None
+    q = np.where(case.allowed, the(case.q), np.nan)[states]
+    flat = float(np.mean(np.nanmax(q, axis=1) - np.nanmin(q, axis=1) <= 1e-6 * (1 + np.nanmax(np.abs(q), axis=1))))
+    return Finding(
+        "one-action-collapse",
+        case.worst,
+        f"it takes action {action} in {share:.0%} of the states that it can come to; an optimal policy does so in "
+        f"{best:.0%} at most",
+        {
+            "action": action, "share": share, "optimal_share": best, "states": int(states.sum()),
+            "actions_used": len(np.unique(case.policy[states])), "share_of_states_with_equal_q": flat,
+        },
+        "exact",
+        EXPLAINED_ELSEWHERE,
+        EXPLAINED_ELSEWHERE,
+    )  # fmt: skip
+
+
+def unseen_collapse(action: int, share: float, source: str) -> Finding | None:
+    """Judge by the states that were seen; what an optimal policy does there is not known."""
+    if share < COLLAPSED_UNSEEN:
+        return None
+    return Finding(
+        "one-action-collapse",
+        "warning",
+        f"it takes action {action} in {share:.0%} of the states that were seen; "
+        "without a transition table it is not known whether that is right",
+        {"action": action, "share": share},
+        "log" if source == "log" else "episodes",
+        EXPLAINED_ELSEWHERE,
+        EXPLAINED_ELSEWHERE,
+    )
+
+
+def logged_collapse(case: Case) -> Finding | Unchecked | None:
+    """Judge by the last snapshot of the log."""
+    snapshots = the(case.history).snapshots
+    if not snapshots:
+        return Unchecked("the log has no snapshot of the Q values")
+    return unseen_collapse(snapshots[-1].greedy_action, snapshots[-1].greedy_share, "log")
+
+
+def policy_loops(case: Case) -> Finding | Unchecked | None:
+    """Name starts from which the greedy policy goes round for ever."""
+    if case.verdict is None:
+        return sampled_loops(case)
+    table = the(case.table)
+    stuck = np.flatnonzero(case.stuck_starts)
+    if not stuck.size:
+        return None
+    chance = float(table.start[stuck].sum())
+    return Finding(
+        "policy-loops",
+        case.worst,
+        f"from {len(stuck)} of {int((table.start > 0).sum())} start states the greedy policy never ends an episode; "
+        "an optimal policy ends it",
+        {
+            "start_states": len(stuck), "share_of_starts": chance, "examples": stuck[:5].tolist(),
+            "states": int((case.stuck & case.reached).sum()),
+        },
+        "exact",
+        EXPLAINED_ELSEWHERE,
+        EXPLAINED_ELSEWHERE,
+    )  # fmt: skip
+
+
+def sampled_loops(case: Case) -> Finding | Unchecked | None:
+    """Compare how often greedy and random episodes end by themselves."""
+    if case.sample is None or not case.sample.episodes[0]:
+        return Unchecked(case.missing("sample") if case.sample is None else case.missing("q"))
+    sample = case.sample
+    ends = [
+        float(sample.terminated[mark].sum() / max(1, count))
+        for mark, count in ((sample.greedy, sample.episodes[0]), (~sample.greedy, sample.episodes[1]))
+    ]
+    if ends[0] > 0.5 * ends[1]:
+        return None
+    return Finding(
+        "policy-loops",
+        "warning",
+        f"{1 - ends[0]:.0%} of its episodes do not end by themselves; of random ones {1 - ends[1]:.0%} do not",
+        {"terminated": ends[0], "terminated_at_random": ends[1], "episodes": sample.episodes[0]},
+        "episodes",
+        EXPLAINED_ELSEWHERE,
+        EXPLAINED_ELSEWHERE,
+    )
+
+
+CHECKS = (
+    Check("one-action-collapse", (), one_action_collapse),
+    Check("policy-loops", (), policy_loops),
+)

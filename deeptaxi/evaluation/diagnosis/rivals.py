@@ -1,0 +1,228 @@
+"""Rival hypotheses: which problem are these Q values right for?
+
+A training with a fault in it converges too, to the Q* of another problem: the one in which terminal states go on, in
+which a time limit ends things, with other ground, at another discount. Each rival's Q* is computed exactly, and the one
+that Q is nearest to, over the pairs that were tried, names the fault. A rival wins only where Q is far from the right
+Q* (`FAR` of its scatter), `NEARER` to the rival's, and `CLOSE` to that.
+
+**Terminals** are told by one backup as well, wherever a network's fixed point lies: with T the Bellman operator of the
+problem and T' that of the one whose terminal states go on, Q is held against T Q and T' Q over the pairs that may end.
+**A time limit taken for an end** cuts 1/L of the transitions, where L is the mean length of an episode, at most the
+limit: V is passed on with γ·(1 − 1/L).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from deeptaxi.config import EnvironmentConfig
+from deeptaxi.evaluation.diagnosis.case import Case, the
+from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
+from deeptaxi.evaluation.diagnosis.findings import Finding
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.table import Bools, Floats, TransitionTable
+
+FAR, CLOSE = 0.03, 0.25  # mean |Q − Q*| over the standard deviation of Q*
+NEARER = 0.5  # distance to the rival's Q* over that to the right one
+DISCOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # tried where that of the training is not known
+
+
+def distance(case: Case, other: Floats, pairs: Bools | None = None) -> float:
+    """Return the mean |Q − other| over the pairs that were tried."""
+    where = case.learnt_pairs if pairs is None else pairs
+    return float(np.abs(np.asarray(the(case.q), float)[where] - other[where]).mean())
+
+
+def optimum(case: Case, table: TransitionTable, discount: float) -> Floats:
+    """Return Q* of a rival, `[S, A]`."""
+    return planning.value_iteration(table, discount, case.allowed).q
+
+
+def discounts(case: Case) -> tuple[float, ...]:
+    """Return the discount of the training, or those to try."""
+    known = case.training_discount
+    return DISCOUNTS if known is None else (min(known, 0.999),)
+
+
+def nearest(case: Case, table: TransitionTable) -> tuple[float, float, Floats]:
+    """Return the distance to the nearest Q* of `table`, its discount and itself."""
+    found = [(optimum(case, table, discount), discount) for discount in discounts(case)]
+    return min(((distance(case, q), discount, q) for q, discount in found), key=lambda item: item[0])
+
+
+def scatter(case: Case, q: Floats) -> float:
+    """Return the standard deviation of Q* over the pairs that were tried; never 0."""
+    return float(max(q[case.learnt_pairs].std(), 1e-9))
+
+
+def wins(case: Case, right: tuple[float, float, Floats], rival: tuple[float, float, Floats]) -> bool:
+    """Whether a rival explains Q, and the right problem does not."""
+    far = right[0] > FAR * scatter(case, right[2])
+    return far and rival[0] < NEARER * right[0] and rival[0] < CLOSE * scatter(case, rival[2])
+
+
+def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
+    """Name a training that went on where the episode had ended."""
+    table = the(case.table)
+    if ours(case) or not (table.terminated & (table.probability > 0)).any():
+        return None
+    endless = replace(table, terminated=np.zeros_like(table.terminated))
+    right, rival = nearest(case, table), nearest(case, endless)
+    local = one_backup(case, endless, rival[1])
+    if not wins(case, right, rival) and not local:
+        return None
+    return Finding(
+        "terminal-states-bootstrapped",
+        case.worst,
+        f"Q is off by {right[0]:.3g} from Q* of the problem, and by {rival[0]:.3g} from that of one in which terminal "
+        "states go on"
+        if not local
+        else f"where an episode may end, Q is off by {local['right']:.3g} from its own td_target, and by "
+        f"{local['bootstrapped']:.3g} from one that adds the value of the terminal state",
+        {"distance": right[0], "distance_bootstrapped": rival[0], "discount": rival[1], "one_backup": local or None},
+        "exact",
+        "td_target adds discount · max Q(next state) also where the next state is terminal",
+        "multiply the bootstrap by (1 − terminated), as `deeptaxi train` does; in an environment of your own, return "
+        "terminated=True at the end",
+    )
+
+
+def one_backup(case: Case, endless: TransitionTable, discount: float) -> dict[str, float]:
+    """Return how far Q is from its backup and from the bootstrapped one, where that tells the two apart."""
+    q = np.where(case.allowed, np.asarray(the(case.q), float), -np.inf)
+    value = q.max(axis=1)
+    proper = planning.bellman(the(case.table), value, discount)
+    wrong = planning.bellman(endless, value, discount)
+    ending = ((the(case.table).terminated) & (the(case.table).probability > 0)).any(axis=2) & case.learnt_pairs
+    apart = np.abs(wrong - proper)
+    telling = ending & (apart > FAR * scatter(case, proper))
+    if not telling.any():
+        return {}
+    right, bootstrapped = distance(case, proper, telling), distance(case, wrong, telling)
+    elsewhere = distance(case, proper, case.learnt_pairs & ~ending)
+    near = bootstrapped < NEARER * right and elsewhere < NEARER * right
+    return {"right": right, "bootstrapped": bootstrapped} if near else {}
+
+
+def truncation_as_terminal(case: Case) -> Finding | Unchecked | None:
+    """Name a training that took the time limit for the end."""
+    if case.table is None:
+        return seen_truncation(case)
+    if case.training_discount is None or case.q is None or case.broken:
+        return Unchecked(case.missing("discount") if case.training_discount is None else case.missing("q"))
+    limit = case.config.environment.time_limit if case.config else None
+    limits = [limit] if limit else [10, 20, 50, 100, 200]
+    if ours(case):
+        return None
+    right = nearest(case, case.table)
+    rivals = []
+    for steps in limits:
+        q = optimum(case, case.table, min(case.training_discount, 0.999) * (1 - 1 / steps))
+        rivals.append((distance(case, q), float(steps), q))
+    rival = min(rivals, key=lambda item: item[0])
+    if not wins(case, right, rival):
+        return None
+    return Finding(
+        "truncation-as-terminal",
+        case.worst,
+        f"Q is off by {right[0]:.3g} from Q*, and by {rival[0]:.3g} from that of a problem that ends by chance after "
+        f"{rival[1]:.0f} steps",
+        {"distance": right[0], "distance_truncated": rival[0], "steps": rival[1]},
+        "exact",
+        "where the time limit cut an episode, td_target left out the value of the next state",
+        "bootstrap unless terminated, also where truncated: store `terminated`, never `terminated or truncated`",
+    )
+
+
+def seen_truncation(case: Case) -> Finding | Unchecked | None:
+    """Look for transitions that end episodes only ever at the same step, and go on at others."""
+    sample = case.sample
+    if sample is None:
+        return Unchecked(case.missing("sample"))
+    key = (sample.state * case.actions + sample.action) * case.states + sample.next_state
+    ended, time = sample.terminated, sample.time
+    going_on = np.unique(key[~ended & ~sample.truncated])
+    both = ended & np.isin(key, going_on)
+    if both.sum() < 5 or len(np.unique(time[both])) > 1:
+        return None
+    step = int(time[both][0])
+    if step != int(time.max()):
+        return None
+    return Finding(
+        "truncation-as-terminal",
+        "severe",
+        f"the environment says terminated after step {step} in {int(both.sum())} episodes, by transitions that "
+        "at other times go on: that is a time limit",
+        {"step": step, "episodes": int(both.sum()), "transitions": len(np.unique(key[both]))},
+        "episodes",
+        "the environment returns terminated where it should return truncated, so that states before the limit "
+        "look like the end",
+        "return truncated=True at the time limit, or leave the limit to gymnasium's TimeLimit (--time-limit)",
+    )
+
+
+def ours(case: Case) -> bool:
+    """Whether deeptaxi trained the model on this very table: then its td_target is right, and Q at most unfinished."""
+    return case.config is not None and moved(case) is None
+
+
+def moved(case: Case) -> EnvironmentConfig | None:
+    """Return what the model was trained on, where that is known to be something else."""
+    trained = case.config.environment if case.config else None
+    if trained is None or (trained.id, dict(trained.kwargs)) == (case.environment.id, dict(case.environment.kwargs)):
+        return None
+    return trained
+
+
+def wrong_environment(case: Case) -> Finding | None:
+    """Name a model that was trained for another environment, by its configuration or by its Q values."""
+    trained = moved(case)
+    if case.q is None and "q" in case.why:
+        return other(
+            case, "severe", f"{case.why['q']}, the environment has {case.states} and {case.actions}", {}, "network"
+        )
+    if trained is not None and (trained.id, dict(trained.kwargs)) != (
+        case.environment.id,
+        dict(case.environment.kwargs),
+    ):
+        told = [f"{place.id} {dict(place.kwargs) or ''}".strip() for place in (trained, case.environment)]
+        return other(case, case.worst, f"it was trained on {told[0]} and is looked at on {told[1]}",
+                     {"trained_on": told[0], "looked_at_on": told[1]}, "network")  # fmt: skip
+    if case.config is not None or not case.siblings or case.q is None or case.broken:
+        return None
+    right = nearest(case, the(case.table))
+    rivals = {name: nearest(case, table) for name, table in case.siblings.items()}
+    name = min(rivals, key=lambda name: rivals[name][0])
+    if not wins(case, right, rivals[name]):
+        return None
+    return other(
+        case,
+        case.worst,
+        f"Q is off by {right[0]:.3g} from Q* of {case.environment.id}, and by {rivals[name][0]:.3g} from that of "
+        f"{name}",
+        {"distance": right[0], "distance_to_sibling": rivals[name][0], "sibling": name},
+        "exact",
+    )
+
+
+def other(case: Case, severity: str, summary: str, evidence: dict[str, object], source: str) -> Finding:
+    """Return the finding."""
+    place = case.config.environment.id if case.config else str(evidence.get("sibling", "ENV"))
+    return Finding(
+        "wrong-environment",
+        severity,  # type: ignore[arg-type]
+        summary,
+        evidence,
+        source,  # type: ignore[arg-type]
+        "the model is right for another problem than the one it is asked about",
+        f"--env {place} with the arguments of its training, or train it for {case.environment.id}",
+    )
+
+
+CHECKS = (
+    Check("wrong-environment", (), wrong_environment),
+    Check("terminal-states-bootstrapped", ("table", "q"), terminal_states_bootstrapped),
+    Check("truncation-as-terminal", (), truncation_as_terminal),
+)

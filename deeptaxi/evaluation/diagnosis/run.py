@@ -1,0 +1,49 @@
+"""Make all checks of a case, and put what they say in order.
+
+Symptoms, such as an agent that takes just one action, are told with the cause and the cure of the worst finding that
+can explain them. Where the policy does no harm, nothing is severe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from deeptaxi.evaluation.diagnosis import coverage, network, policy, problem, rivals, training, values
+from deeptaxi.evaluation.diagnosis.case import Case
+from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
+from deeptaxi.evaluation.diagnosis.findings import SEVERITIES, Diagnosis, Finding, NotChecked
+
+# In this order a symptom looks for its cause: what makes others follow comes first.
+CAUSES: tuple[Check, ...] = (
+    *rivals.CHECKS, *network.CHECKS, *problem.CHECKS, *training.CHECKS, *coverage.CHECKS, *values.CHECKS,
+)  # fmt: skip
+CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)
+UNEXPLAINED = (
+    "nothing else was found that explains it: too few updates, or values of actions too close to tell apart",
+    "--updates, twice as many; or leave the settings to a preset (`deeptaxi presets`)",
+)
+
+
+def diagnose(case: Case) -> Diagnosis:
+    """Return what is wrong with a model, the worst first, and what could not be checked."""
+    findings: list[Finding] = []
+    not_checked: list[NotChecked] = []
+    for check in CHECKS:
+        result = check(case)
+        if isinstance(result, Unchecked):
+            not_checked.append(NotChecked(check.name, result.why))
+        elif result is not None:
+            harmless = case.harmful is False and result.severity == "severe"
+            findings.append(replace(result, severity="warning") if harmless else result)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Diagnosis(tuple(explained(finding, findings) for finding in findings), tuple(not_checked))
+
+
+def explained(finding: Finding, findings: list[Finding]) -> Finding:
+    """Give a symptom the cause and the cure of the worst finding that can explain it."""
+    if finding.cause:
+        return finding
+    reason = next((other for other in findings if other.cause and other.severity != "note"), None)
+    if reason is None:
+        return replace(finding, cause=UNEXPLAINED[0], cure=UNEXPLAINED[1])
+    return replace(finding, cause=f"{reason.name}: {reason.cause}", cure=reason.cure)

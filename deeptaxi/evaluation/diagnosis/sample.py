@@ -1,0 +1,83 @@
+"""Transitions of sampled episodes, for environments without a table: what can be seen, step by step.
+
+Half of the episodes are played by the greedy policy where there is one, the other half at random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.foreign import blaming, closing
+from deeptaxi.mdp.table import Bools, Floats, Ints
+
+COPIES = 16
+STEPS = 20_000  # of all copies together, at most, by each of the two
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Transitions, `[n]` each.
+
+    Attributes:
+        state, action, reward, next_state, terminated, truncated: of each transition.
+        time: which step of its episode it was, from 1.
+        greedy: whether the greedy policy played it.
+        episodes: how many episodes ended in all, by the greedy policy and at random.
+    """
+
+    state: Ints
+    action: Ints
+    reward: Floats
+    next_state: Ints
+    terminated: Bools
+    truncated: Bools
+    time: Ints
+    greedy: Bools
+    episodes: tuple[int, int]
+
+
+Row = tuple[Ints, Ints, Floats, Ints, Bools, Bools, Ints]
+
+
+def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | None, count: int, seed: int) -> Sample:
+    """Play `count` episodes by `policy` `[S]`, if there is one, and `count` with random `allowed` actions `[S, A]`."""
+    greedy, random = np.random.SeedSequence(seed).spawn(2)
+    shape = (environment.states, environment.actions)
+    everything = np.ones(shape, np.bool_) if allowed is None else allowed
+    parts = [(play_rows(environment, everything, count, random), False)]
+    if policy is not None:
+        chosen = np.asarray(policy[:, None] == np.arange(environment.actions))
+        parts.insert(0, (play_rows(environment, chosen, count, greedy), True))
+    columns = [
+        np.concatenate([np.concatenate(column) for column in columns])
+        for columns in zip(*(zip(*rows, strict=True) for (rows, _), _ in parts), strict=True)
+    ]
+    marks = np.concatenate([np.full(sum(len(row[0]) for row in rows), mark) for (rows, _), mark in parts])
+    ended = {mark: episodes for (_, episodes), mark in parts}
+    return Sample(*columns, marks, (ended.get(True, 0), ended[False]))
+
+
+def play_rows(
+    environment: Environment, choices: Bools, count: int, seeds: np.random.SeedSequence
+) -> tuple[list[Row], int]:
+    """Play until `count` episodes have ended or `STEPS` are made; actions are drawn from `choices` `[S, A]`."""
+    rng = np.random.default_rng(seeds)
+    copies = min(count, COPIES)
+    rows: list[Row] = []
+    ended, time = 0, np.zeros(copies, np.int64)
+    with blaming(environment.config.id), closing(environment.make_vector(copies)) as vector:
+        state = environment.codec.encode(vector.reset(seed=rng.integers(0, 2**31, copies).tolist())[0])
+        while ended < count and len(rows) * copies < STEPS:
+            action = np.argmax(rng.random((copies, environment.actions)) * choices[state], axis=1)
+            observation, reward, terminated, truncated, _ = vector.step(action + environment.first_action)
+            reached, time = environment.codec.encode(observation), time + 1
+            rows.append((state, action, reward.astype(float), reached, terminated.copy(), truncated.copy(), time))
+            over: Bools = terminated | truncated | (time >= environment.horizon)
+            ended, time = ended + int(over.sum()), np.where(over, 0, time)
+            state = reached
+            if over.any():
+                state = environment.codec.encode(vector.reset(options={"reset_mask": over})[0])
+    return rows, ended

@@ -1,0 +1,296 @@
+"""What the curves of the log tell: did the training come to rest, and was it long enough?
+
+**Possible values.** With a table, every policy's Q values at the training's discount lie between those of the worst
+policy and Q*; with 0 (an episode may have ended) and the value that the network starts at, that is the range in which
+updates keep Q values as long as they do not overshoot.
+
+**Staleness.** A value travels one step back at each refresh of the target network (n steps with n-step targets). After
+m hard copies Q is at best the m + 1-th sweep of value iteration, so a policy that needs more sweeps cannot be found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from deeptaxi.config import TrainConfig
+from deeptaxi.evaluation.diagnosis.case import Case, the
+from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
+from deeptaxi.evaluation.diagnosis.findings import Finding
+from deeptaxi.evaluation.diagnosis.graph import only
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.table import Floats, TransitionTable
+from deeptaxi.records import History, Snapshot
+
+OVERSHOT = 0.1  # of the possible range
+RESTLESS_POLICY = 0.1  # share of the states whose greedy action changes between two snapshots
+RESTLESS_VALUES = 0.02  # mean change of Q between two snapshots, over the range of Q
+GROWN = 3.0  # times the smallest td_error on the way
+DIVERGED = 100.0
+SAMPLES = 10  # of a pair, below which nothing can be learnt
+DRIFT = 0.1  # of the range of Q*, still to go
+TOO_DEEP = 10_000  # sweeps
+
+
+def possible_range(table: TransitionTable, discount: float, start_value: float) -> tuple[float, float]:
+    """Return the lowest and the highest Q value that any policy has, with 0 and the value at the start."""
+    best = planning.value_iteration(table, discount, table.action_mask).q
+    worst = -planning.value_iteration(replace(table, reward=-table.reward), discount, table.action_mask).q
+    low, high = float(worst[np.isfinite(worst)].min()), float(best[np.isfinite(best)].max())
+    return min(0.0, start_value, low), max(0.0, start_value, high)
+
+
+def finite(values: Iterable[float | None]) -> Floats:
+    """Return a curve of the log as numbers; what was no number is NaN."""
+    return np.array([math.nan if value is None else value for value in values], np.float64)
+
+
+def part(values: Floats, first: float, last: float) -> Floats:
+    """Return the part of a curve between two shares of its length, at least one point of it."""
+    start = min(int(first * len(values)), max(0, len(values) - 1))
+    return values[start : max(start + 1, math.ceil(last * len(values)))]
+
+
+def diverged(case: Case) -> Finding | None:
+    """Name Q values or losses that are no numbers any more."""
+    history = case.history
+    losses = finite(item.loss for item in history.progress) if history else np.zeros(0)
+    failure = history.finished.failure if history and history.finished else None
+    lost = int((~np.isfinite(losses)).sum())
+    if not case.broken and not lost and not (failure and "diverged" in failure):
+        return None
+    where = (
+        f"{case.broken} of {case.states} states have Q values that are no numbers"
+        if case.broken
+        else (failure or f"{lost} of {len(losses)} reports of the log have a loss that is no number")
+    )
+    return Finding(
+        "diverged",
+        "severe",
+        where,
+        {"broken_states": case.broken, "broken_reports": lost, "failure": failure},
+        "network" if case.broken else "log",
+        "the steps were too long: each overshot its target by more than the one before",
+        lower_rate(case.config),
+    )
+
+
+def lower_rate(config: TrainConfig | None) -> str:
+    """Return the option of a tenth of the learning rate."""
+    if config is None:
+        return "--learning-rate 0.001"
+    if config.optimizer.tabular_step is not None:
+        return f"--tabular-step {min(config.optimizer.tabular_step / 10, 0.5):.2g}"
+    return f"--learning-rate {(config.optimizer.learning_rate or 0.01) / 10:.2g}"
+
+
+def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
+    """Name updates that overshoot: Q out of its possible range, or Q, policy and td_error that do not come to rest."""
+    history = the(case.history)
+    snapshots = history.snapshots
+    if len(snapshots) < 2:
+        return Unchecked("the log has fewer than two snapshots of the Q values")
+    signs = {**overshooting(case, snapshots), **({} if case.harmful is False else restless(history))}
+    if not signs:
+        return None
+    told = {
+        "overshoot": "Q left the range of values that are possible, by {overshoot:.2g} times its width",
+        "td_error_grew": "the td_error grew to {td_error_grew:.3g} times its smallest value on the way",
+        "policy_change": "in the last quarter, {policy_change:.0%} of the greedy actions still change from snapshot to "
+        "snapshot, and Q by {q_change:.1%} of its range",
+    }
+    exactly = "overshoot" in signs
+    certain = exactly or "td_error_grew" in signs
+    return Finding(
+        "learning-rate-too-high",
+        case.worst if certain else "warning",
+        "; ".join(text.format(**signs) for key, text in told.items() if key in signs),
+        {**signs, "learning_rate": case.history.started.learning_rate if history.started else None},
+        "exact" if exactly else "log",
+        "each update overshoots its target, so that Q values swing about the right ones instead of settling",
+        lower_rate(case.config),
+    )
+
+
+def overshooting(case: Case, snapshots: tuple[Snapshot, ...]) -> dict[str, float]:
+    """Return by how much Q left its possible range on the way, in widths of it; nothing where it did not."""
+    discount = case.training_discount
+    if case.table is None or discount is None or discount >= 1:
+        return {}
+    low, high = possible_range(case.table, discount, case.config.network.initial_value if case.config else 0.0)
+    beyond = max(*(low - item.q_min for item in snapshots), *(item.q_max - high for item in snapshots))
+    overshoot = beyond / max(high - low, 1e-9)
+    return {"overshoot": overshoot, "lowest": low, "highest": high} if overshoot > OVERSHOT else {}
+
+
+def restless(history: History) -> dict[str, float]:
+    """Return the signs of a training that does not come to rest, by name."""
+    signs: dict[str, float] = {}
+    errors = finite(item.td_error for item in history.progress)
+    if len(errors) >= 10:
+        blocks = [float(np.median(block)) for block in np.array_split(errors, 10)]
+        scale = max(abs(history.snapshots[-1].q_max), abs(history.snapshots[-1].q_min), 1e-9)
+        if blocks[-1] > GROWN * max(min(blocks), 1e-9) and blocks[-1] > OVERSHOT * scale:
+            signs["td_error_grew"] = blocks[-1] / max(min(blocks), 1e-9)
+    moves = [item for item in history.snapshots if item.q_change is not None]
+    if len(moves) < 4:
+        return signs
+    late = moves[-max(2, len(moves) // 4) :]
+    policy = float(np.median([item.policy_change for item in late if item.policy_change is not None]))
+    values = float(np.median([(item.q_change or 0.0) / max(item.q_max - item.q_min, 1e-9) for item in late]))
+    if policy >= RESTLESS_POLICY and values >= RESTLESS_VALUES:
+        signs |= {"policy_change": policy, "q_change": values}
+    return signs
+
+
+def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
+    """Name Q values that still move in one direction at the end, towards values that are far off."""
+    snapshots = the(case.history).snapshots
+    if len(snapshots) < 8 or case.harmful is False:
+        return None if case.harmful is False else Unchecked("the log has fewer than eight snapshots of the Q values")
+    means = finite(item.q_mean for item in snapshots[len(snapshots) // 2 :])
+    steps, moved = np.diff(means), float(means[-1] - means[0])
+    steady = float((np.sign(steps) == np.sign(moved)).mean())
+    left = float((case.q_star - the(case.q))[case.learnt_pairs].mean())
+    if steady < 0.9 or abs(left) < DRIFT * case.span or np.sign(left) != np.sign(moved) or abs(moved) > 5 * abs(left):
+        return None
+    return Finding(
+        "learning-rate-too-low",
+        "warning",
+        f"in the second half the mean Q value moved by {moved:.3g}, always in the same direction, and {left:.3g} is "
+        "still to go",
+        {"moved": moved, "to_go": left, "steady": steady, "updates": snapshots[-1].update},
+        "exact",
+        "the steps are so short that the training ended on the way",
+        f"{higher_rate(case.config)} or --updates {10 * snapshots[-1].update}",
+    )
+
+
+def higher_rate(config: TrainConfig | None) -> str:
+    """Return the option of ten times the learning rate."""
+    if config is None:
+        return "--learning-rate 0.005"
+    if config.optimizer.tabular_step is not None:
+        return f"--tabular-step {min(config.optimizer.tabular_step * 10, 0.5):.2g}"
+    return f"--learning-rate {(config.optimizer.learning_rate or 0.0005) * 10:.2g}"
+
+
+def depth(case: Case, discount: float, start_value: float) -> int | None:
+    """Return after how many sweeps of value iteration the greedy policy is optimal wherever it comes from the starts.
+
+    Sweeps begin at Q = `start_value`. None where `TOO_DEEP` are not enough.
+    """
+    table, mask = the(case.table), the(case.table).action_mask
+    q = np.full((case.states, case.actions), start_value)
+    for sweep in range(1, TOO_DEEP):
+        value = q.max(axis=1) if mask is None else np.where(mask, q, -np.inf).max(axis=1)
+        better = planning.bellman(table, value, discount, mask)
+        policy = planning.greedy_policy(better, mask)
+        passed = np.flatnonzero(planning.reachable(table, only(policy, case.actions)))
+        if case.optimal[passed, policy[passed]].all():
+            return sweep
+        if np.array_equal(better, q):
+            return None
+        q = better
+    return None
+
+
+def target_too_stale(case: Case) -> Finding | Unchecked | None:
+    """Name a target network that is refreshed less often than values have to travel."""
+    config = the(case.config)
+    target, finished = config.target, the(case.history).finished
+    updates = finished.updates if finished else config.updates
+    refreshes = updates / target.period * target.polyak
+    if refreshes * target.n_step > TOO_DEEP / 10:
+        return None
+    needed = depth(case, the(case.training_discount), config.network.initial_value)
+    steps = (math.floor(refreshes) + 1) * target.n_step
+    exactly = target.polyak == 1
+    if needed is None or steps >= needed or (case.harmful is False and not exactly):
+        return None
+    return Finding(
+        "target-too-stale",
+        case.worst if exactly else "warning",
+        f"the target network was refreshed {refreshes:.3g} times, which carries values back by {steps} steps; "
+        f"the optimal policy needs {needed}",
+        {"refreshes": refreshes, "n_step": target.n_step, "steps": steps, "depth": needed},
+        "exact" if exactly else "log",
+        "a value travels back one step at each refresh of the target network",
+        "--target-period 1 --polyak 0.02",
+    )
+
+
+def target_too_fresh(case: Case) -> Finding | None:
+    """Name a target network that follows at once, in a network that shares weights and does not come to rest."""
+    config = the(case.config)
+    speed, signs = config.target.polyak / config.target.period, restless(the(case.history))
+    if speed < 0.2 or config.network.kind == "q-table" or not signs:
+        return None
+    return Finding(
+        "target-too-fresh",
+        "warning",
+        f"the target network moves by {config.target.polyak:g} every {config.target.period} updates, and the training "
+        "does not come to rest",
+        {"polyak": config.target.polyak, "period": config.target.period, **signs},
+        "log",
+        "what shares weights chases its own predictions where the target follows at once",
+        "--polyak 0.02 --target-period 1",
+    )
+
+
+def interrupted(case: Case) -> Finding | None:
+    """Name a training that did not come to its end."""
+    history = the(case.history)
+    done = history.finished
+    planned = history.started.updates if history.started else None
+    if done is not None and done.stopped != "interrupted":
+        return None
+    last = done.updates if done else max((item.update for item in history.progress), default=0)
+    why = "it was stopped" if done and not done.failure else (done.failure if done and done.failure else "it broke off")
+    return Finding(
+        "interrupted",
+        case.worst,
+        f"the training ended after {last:,} of {planned:,} updates: {why}" if planned else f"the training ended: {why}",
+        {"updates": last, "planned": planned, "failure": done.failure if done else None},
+        "log",
+        why,
+        "train it again to the end",
+    )
+
+
+def untrained(case: Case) -> Finding | Unchecked | None:
+    """Name a training in which a pair was drawn a handful of times at most."""
+    config, history = the(case.config), the(case.history)
+    updates = history.finished.updates if history.finished else max((i.update for i in history.progress), default=0)
+    if case.table is not None:
+        pairs = int(case.pairs.sum())
+    elif case.visits is not None:
+        pairs = int((case.visits > 0).sum())
+    else:
+        return Unchecked(case.missing("visits"))
+    samples = updates * config.replay.batch_size / max(1, pairs)
+    if samples >= SAMPLES:
+        return None
+    return Finding(
+        "untrained",
+        case.worst,
+        f"{updates:,} updates of {config.replay.batch_size} transitions are {samples:.2g} for each of {pairs:,} pairs",
+        {"updates": updates, "batch_size": config.replay.batch_size, "pairs": pairs, "samples_per_pair": samples},
+        "exact" if case.table is not None else "log",
+        "the training was too short to learn anything",
+        f"--updates {max(1_000, math.ceil(100 * pairs / config.replay.batch_size / 1_000) * 1_000)}",
+    )
+
+
+CHECKS = (
+    Check("diverged", (), diverged),
+    Check("interrupted", ("history",), interrupted),
+    Check("untrained", ("config", "history", "q"), untrained),
+    Check("learning-rate-too-high", ("history",), learning_rate_too_high),
+    Check("target-too-stale", ("config", "history", "table", "discount"), target_too_stale),
+    Check("target-too-fresh", ("config", "history"), target_too_fresh),
+    Check("learning-rate-too-low", ("history", "q", "discount"), learning_rate_too_low),
+)

@@ -1,0 +1,215 @@
+"""Which transitions an explanation is about: written down, looked up in a table, drawn from it, or played.
+
+n-step targets need n of them in a row, or fewer where the episode ends. The first action is given; those after it are
+the greedy ones of the online network. A training also takes random ones on the way.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from deeptaxi.errors import UsageError
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.environment import Env, Environment
+from deeptaxi.mdp.foreign import blaming, closing
+from deeptaxi.mdp.table import Bools, TransitionTable
+from deeptaxi.network.build import tabulate
+
+WARM_UP = 20  # random steps at most before a played transition
+
+Policy = Callable[[int], int]  # state to action
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One step of an episode; `probability` is that of its outcome, None where it is not known."""
+
+    state: int
+    action: int
+    reward: float
+    next_state: int
+    terminated: bool
+    truncated: bool = False
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Transitions in a row, and in a few words where they come from."""
+
+    transitions: list[Transition]
+    how: str
+
+
+def choose(
+    environment: Environment,
+    network: keras.Model,
+    allowed: Bools,
+    n: int,
+    state: int | None = None,
+    action: int | None = None,
+    given: Sequence[tuple[Any, ...]] = (),
+    seed: int | None = None,
+) -> Choice:
+    """Return up to n transitions: those that are `given`, else from `state`, else random ones.
+
+    Args:
+        environment: where they happen.
+        network: the online network, whose greedy actions are taken where no action is named.
+        allowed: bool `[S, A]`.
+        n: of the n-step target.
+        state: of the first transition, or None.
+        action: of the first transition; None for the greedy one.
+        given: transitions written down, ``(state, action, reward, next state, terminated)``.
+        seed: of what is drawn; None for the likeliest outcomes of `state`, and for 0 where all is drawn.
+
+    Raises:
+        UsageError: what is asked for does not exist.
+    """
+    if given:
+        steps = [Transition(*row) for row in given]
+        check_sequence(steps, environment, allowed, n)
+        return Choice(steps, "as given")
+    q_values = np.where(allowed, tabulate(network), -np.inf)
+
+    def act(reached: int) -> int:
+        return int(q_values[reached].argmax())
+
+    table, rng = environment.table, np.random.default_rng(seed or 0)
+    if state is not None:
+        check_pair(environment, allowed, state, action)
+        if table is None:
+            raise UsageError(
+                f"{environment.config.id} has no transition table to look the outcome up in "
+                f"({environment.table_missing}): give --transition S,A,R,S2[,terminated], or --random to play one"
+            )
+        check_goes_on(table, state)
+        first = act(state) if action is None else action
+        how = "the likeliest in the table" if seed is None else f"drawn from the table by seed {seed}"
+        return Choice(looked_up(table, state, first, n, act, None if seed is None else rng), how)
+    if table is None:
+        return Choice(played(environment, allowed, n, act, rng), f"played by seed {seed or 0}")
+    pair = random_pair(table, allowed, rng)
+    return Choice(looked_up(table, *pair, n, act, rng), f"drawn from the table by seed {seed or 0}")
+
+
+def check_pair(environment: Environment, allowed: Bools, state: int, action: int | None) -> None:
+    """Raise a `UsageError` where a state or action does not exist, or the mask excludes the action there."""
+    check_range("state", state, environment.states, environment.config.id)
+    if action is None:
+        return
+    check_range("action", action, environment.actions, environment.config.id)
+    if not allowed[state, action]:
+        rest = ", ".join(map(str, np.flatnonzero(allowed[state])))
+        raise UsageError(f"the action mask excludes action {action} in state {state}: allowed there is {rest}")
+
+
+def check_range(name: str, value: int, count: int, where: str) -> None:
+    """Raise a `UsageError` where a state or action does not exist; `name` is one of the two words."""
+    if not 0 <= value < count:
+        raise UsageError(f"{name} {value} does not exist: {where} has {name}s 0 to {count - 1}")
+
+
+def check_sequence(given: Sequence[Transition], environment: Environment, allowed: Bools, n: int) -> None:
+    """Refuse transitions that cannot have happened in a row, or are not as many as an n-step target needs.
+
+    Raises:
+        UsageError: what is wrong with them.
+    """
+    for item in given:
+        check_pair(environment, allowed, item.state, item.action)
+        check_range("state", item.next_state, environment.states, environment.config.id)
+    for one, other in itertools.pairwise(given):
+        if one.terminated:
+            raise UsageError("nothing follows a transition that terminated: give it as the last --transition")
+        if other.state != one.next_state:
+            raise UsageError(
+                f"the transitions do not follow each other: one leads to state {one.next_state}, "
+                f"the next starts in state {other.state}"
+            )
+    if len(given) > n or (len(given) < n and not given[-1].terminated):
+        wanted = "one --transition" if n == 1 else f"--transition {n} times, in a row, or until one terminated"
+        raise UsageError(f"--n-step {n} takes {wanted}; received {len(given)}")
+
+
+def terminal_states(table: TransitionTable) -> Bools:
+    """Mark the states in which episodes end, bool `[S]`: termination leads there, and nothing goes on from them."""
+    ends = np.zeros(table.states, np.bool_)
+    ends[table.next_state[table.terminated & (table.probability > 0)]] = True
+    return ends & ~planning.reachable(table)
+
+
+def check_goes_on(table: TransitionTable, state: int) -> None:
+    """Raise a `UsageError` where episodes end in `state`: no update starts there."""
+    if terminal_states(table)[state]:
+        raise UsageError(
+            f"state {state} is terminal: episodes end there, so it is only ever a next state; "
+            "choose another --state, or write a --transition down"
+        )
+
+
+def outcome(table: TransitionTable, state: int, action: int, rng: np.random.Generator | None) -> Transition:
+    """Return one outcome of (state, action): drawn where `rng` is given, else the likeliest, of equals the first."""
+    chances = table.probability[state, action]
+    k = int(np.argmax(chances)) if rng is None else int(rng.choice(len(chances), p=chances))
+    entry = (state, action, k)
+    return Transition(
+        state,
+        action,
+        float(table.reward[entry]),
+        int(table.next_state[entry]),
+        bool(table.terminated[entry]),
+        probability=float(chances[k]),
+    )
+
+
+def looked_up(
+    table: TransitionTable, state: int, action: int, n: int, act: Policy, rng: np.random.Generator | None
+) -> list[Transition]:
+    """Return n transitions from (state, action), or up to the one that terminates; `rng` as for `outcome`."""
+    steps = [outcome(table, state, action, rng)]
+    while len(steps) < n and not steps[-1].terminated:
+        reached = steps[-1].next_state
+        steps.append(outcome(table, reached, act(reached), rng))
+    return steps
+
+
+def random_pair(table: TransitionTable, allowed: Bools, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw a state that an episode may visit, and an action that is `allowed` `[S, A]` there."""
+    state = int(rng.choice(np.flatnonzero(planning.reachable(table))))
+    return state, int(rng.choice(np.flatnonzero(allowed[state])))
+
+
+def played(environment: Environment, allowed: Bools, n: int, act: Policy, rng: np.random.Generator) -> list[Transition]:
+    """Play n transitions, or up to the end of an episode, after some random steps; the first action is random too."""
+    with blaming(environment.config.id), closing(environment.make()) as env:
+        state = encoded(environment, env.reset(seed=int(rng.integers(2**31))))
+        for _ in range(rng.integers(WARM_UP)):
+            step = stepped(environment, env, state, int(rng.choice(np.flatnonzero(allowed[state]))))
+            over = step.terminated or step.truncated
+            state = encoded(environment, env.reset()) if over else step.next_state
+        steps = [stepped(environment, env, state, int(rng.choice(np.flatnonzero(allowed[state]))))]
+        while len(steps) < n and not (steps[-1].terminated or steps[-1].truncated):
+            reached = steps[-1].next_state
+            steps.append(stepped(environment, env, reached, act(reached)))
+    return steps
+
+
+def encoded(environment: Environment, answer: tuple[Any, ...]) -> int:
+    """Return the state number of what ``reset`` or ``step`` answered."""
+    return int(environment.codec.encode(answer[0]))
+
+
+def stepped(environment: Environment, env: Env, state: int, action: int) -> Transition:
+    """Step the environment by `action`."""
+    answer = env.step(action + environment.first_action)
+    _, reward, terminated, truncated, _ = answer
+    return Transition(
+        state, action, float(reward), encoded(environment, answer), bool(terminated), bool(truncated) and not terminated
+    )

@@ -1,0 +1,38 @@
+"""Environments that are easily taken for one another: same size, other dynamics.
+
+Taxi with rain and without, FrozenLake and CliffWalking slippery or not. They are read off the packaged presets: the
+problems whose class is that of the environment, and whose arguments are others.
+"""
+
+from __future__ import annotations
+
+import gymnasium
+
+from deeptaxi.catalogue import Problem, listed
+from deeptaxi.config import EnvironmentConfig
+from deeptaxi.mdp.environment import Environment, open_environment
+from deeptaxi.mdp.table import TransitionTable
+
+
+def related_tables(environment: Environment) -> dict[str, TransitionTable]:
+    """Return the tables of the other problems of the environment's class that have as many states and actions."""
+    if environment.config.id.endswith(".npz"):
+        return {}
+    found: dict[str, TransitionTable] = {}
+    seen: list[Problem] = []
+    for problem in (problem for preset in listed() for problem in preset.problems):
+        same_class = entry_point(problem.id) == entry_point(environment.config.id) is not None
+        if problem in seen or not same_class or problem.is_meant(environment.config.id, environment.config.kwargs):
+            continue
+        seen.append(problem)
+        other = open_environment(EnvironmentConfig(problem.id, problem.kwargs))
+        if other.table is not None and other.table.probability.shape[:2] == (environment.states, environment.actions):
+            arguments = " ".join(f"{key}={value}".lower() for key, value in problem.kwargs.items())
+            found[f"{problem.id} {arguments}".strip()] = other.table
+    return found
+
+
+def entry_point(name: str) -> str | None:
+    """Return the class of a registered environment, as text; None where there is none."""
+    spec = gymnasium.registry.get(name.rpartition(":")[2])
+    return str(spec.entry_point) if spec is not None else None
