@@ -26,6 +26,7 @@ COMMANDS = {
     "explain": "Show one update, or the gradients of a dueling head, with every number.",
     "export": "Write a model in a form that others use.",
     "report": "Write a page about one or several runs: verdict, curves, policy map, findings.",
+    "watch": "Play episodes, with the Q values of every state.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
     "logs": "Show how a training went: its curves, its warnings, its end.",
