@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from deeptaxi.cli.models import environment_of
 
-FAILED_LOG = "metrics.failed.jsonl"  # of a training that broke off, see `artifacts.runs.Log`
+FAILED_LOG = "metrics.failed.jsonl"  # of a training that broke off, see `artifacts.logs.Log`
 
 
 class Asked(NamedTuple):
