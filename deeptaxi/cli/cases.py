@@ -100,20 +100,25 @@ def build_case(
     from deeptaxi.mdp.names import names_of
 
     table, config = environment.table, source.config
-    default = objective_discount(table) if table else DEFAULT_DISCOUNT
+    objective = asked.objective_discount
+    if objective is None and config is not None:
+        objective = config.judgement.objective_discount
+    elif objective is None:
+        objective = objective_discount(table) if table else DEFAULT_DISCOUNT
+    logged, missing = of_log(source, (environment.states, environment.actions)) if config else ({}, BARE)
     case = Case(
         environment.config,
         environment.states,
         environment.actions,
         environment.horizon,
-        asked.objective_discount or (config.judgement.objective_discount if config else default),
+        objective,
         table=table,
         q=q_values,
         config=config,
         action_names=names_of(environment).actions,
         training_discount=asked.discount if asked.discount is not None else config.discount if config else None,
-        why={"table": environment.table_missing or "", **(why or {}), **({} if config else BARE)},
-        **(of_log(source, counts=q_values is not None) if config else {}),
+        why={"table": environment.table_missing or "", **missing, **(why or {})},
+        **logged,
     )
     return with_network(with_sample(with_verdict(case), environment, asked), environment, network)
 
@@ -121,25 +126,27 @@ def build_case(
 BARE = {
     "history": "a bare .keras file has no log",
     "visits": "a bare .keras file has no record of what its training tried",
+    "replay": "a bare .keras file has no record of what its training tried",
 }
 
 
-def of_log(source: Any, counts: bool) -> dict[str, Any]:
-    """Return the log of a run and, with `counts`, what the training tried, as far as they are there."""
+def of_log(source: Any, shape: tuple[int, int]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the log of a run and what its training tried, `shape` `[S, A]`, and why what is missing is."""
     from deeptaxi.artifacts.logs import LOG_FILE, find_log, read_visits
-    from deeptaxi.errors import UsageError
+    from deeptaxi.errors import DeepTaxiError
     from deeptaxi.records import read_history
 
+    known: dict[str, Any] = {}
     try:
         folder = find_log(source.path.parent)
-    except UsageError:
-        return {}
-    tried = read_visits(folder) if counts else None
-    return {
-        "history": read_history(folder / LOG_FILE),
-        "visits": tried.visits if tried else None,
-        "replay": tried.replay if tried else None,
-    }
+        known["history"] = read_history(folder / LOG_FILE)
+        tried = read_visits(folder)
+    except DeepTaxiError as error:
+        reason = str(error)
+        return known, {name: reason for name in BARE if name not in known}
+    if tried is not None and tried.visits.shape == shape:
+        known |= {"visits": tried.visits, "replay": tried.replay}
+    return known, {}
 
 
 def with_verdict(case: Any) -> Any:
@@ -192,18 +199,20 @@ def with_network(case: Any, environment: Any, network: Any) -> Any:
 
 
 def case_of_log(path: Path, asked: Asked) -> Any:
-    """Return the case of a log without a model; its environment is looked at only if it is named.
+    """Return the case of a log without a model.
 
     Raises:
-        UsageError: the log cannot be read, or does not fit the environment that is named.
+        UsageError: the log cannot be read, or an environment is named, of which a log can say nothing.
         DeepTaxiError: it holds no record.
     """
     from deeptaxi.artifacts.logs import read_visits
-    from deeptaxi.errors import DeepTaxiError
+    from deeptaxi.errors import DeepTaxiError, UsageError
     from deeptaxi.evaluation.diagnosis import Case
     from deeptaxi.records import read_history
     from deeptaxi.sections import EnvironmentConfig
 
+    if asked.env is not None:
+        raise UsageError(f"{path} is a log without a model, which cannot be looked at on {asked.env}: leave out --env")
     history = read_history(path)
     begun = history.started
     if begun is None:

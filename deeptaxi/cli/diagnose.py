@@ -39,14 +39,19 @@ def command(model: Path, as_json: bool, **asked: Any) -> int:
     note      worth knowing
     """
     from deeptaxi.cli.cases import Asked, open_case
+    from deeptaxi.cli.logs import skipped_lines
     from deeptaxi.evaluation.diagnosis import diagnose
     from deeptaxi.presentation import console, findings
 
     case, name = open_case(model, Asked(**asked))
+    if case.history is not None and case.history.skipped:
+        console.err().print(skipped_lines(case.history), style="yellow", soft_wrap=True)
     found = diagnose(case)
     optimal = case.verdict.optimal if case.verdict else None
     if as_json:
-        environment = {"id": case.environment.id, "kwargs": dict(case.environment.kwargs)}
+        place = case.environment
+        sizes = {"states": case.states, "actions": case.actions}
+        environment = {"id": place.id, "kwargs": dict(place.kwargs), **sizes}
         options.print_json({"model": name, "environment": environment, **found.to_dict()})
     else:
         console.out().print(findings.findings_page(f"{name} on {case.environment.id}", found.to_dict(), optimal))

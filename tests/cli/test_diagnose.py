@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import keras
 import pytest
@@ -47,7 +48,8 @@ def test_a_good_training_gets_nothing_severe(lake_run):
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     assert list(document) == ["model", "environment", "severe", "findings", "not_checked"]
-    assert document["environment"] == {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}}
+    place = {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}, "states": 16, "actions": 4}
+    assert document["environment"] == place
     assert not document["severe"]
 
 
@@ -129,7 +131,34 @@ def test_a_training_that_broke_off_is_known_by_its_log(tmp_path):
     assert not (folder / "model.keras").exists()
     found = diagnosed(tmp_path / "logs" / "run")
     assert found["diverged"]["source"] == "log"
+    refused(run("diagnose", tmp_path / "logs" / "run", "--env", "Taxi-v4"), 2, "leave out --env")
     assert found["diverged"]["cure"] == "--tabular-step 0.1"
+
+
+def test_a_line_of_the_log_that_is_none_is_skipped_and_told(lake_run, tmp_path):
+    shutil.copytree(lake_run.parent, tmp_path / "copy")
+    log = tmp_path / "copy" / "logs" / "run" / "metrics.jsonl"
+    log.write_text(log.read_text() + "{broken\n")
+    result = run("diagnose", log.parent, "--json")
+    assert result.exit_code == 0
+    assert "Skipped in" in result.stderr
+    assert json.loads(result.stdout)["environment"]["id"] == "FrozenLake-v1"
+
+
+def test_a_run_whose_log_is_lost_is_looked_at_without_it(lake_run, tmp_path):
+    shutil.copytree(lake_run, tmp_path / "run")
+    config = tmp_path / "run" / "config.toml"
+    config.write_text(config.read_text().replace(str(lake_run.parent), str(tmp_path)))
+    reasons = {}
+    for lost in ("no such file", "empty"):
+        if lost == "empty":
+            (tmp_path / "logs" / "run").mkdir(parents=True)
+            (tmp_path / "logs" / "run" / "metrics.jsonl").write_text("")
+        result = run("diagnose", tmp_path / "run", "--json")
+        assert result.exit_code == 0, result.output
+        reasons[lost] = {item["name"]: item["why"] for item in json.loads(result.stdout)["not_checked"]}["interrupted"]
+    assert "has no log" in reasons["no such file"]
+    assert "holds no record" in reasons["empty"]
 
 
 def test_a_model_that_is_asked_about_elsewhere_is_named(lake_run, corridor_file):

@@ -18,7 +18,8 @@ from deeptaxi.evaluation.diagnosis.steps import restless
 from deeptaxi.mdp import planning
 
 SAMPLES = 10  # of a pair, below which nothing can be learnt
-TOO_DEEP = 10_000  # sweeps
+TOO_DEEP = 2_000  # sweeps
+MANY = 1_000  # steps that refreshes carry values back, which is enough for anything
 FRESH = 0.2  # share by which the target network moves at each update
 
 
@@ -48,7 +49,7 @@ def target_too_stale(case: Case) -> Finding | Unchecked | None:
     target, finished = config.target, the(case.history).finished
     updates = finished.updates if finished else config.updates
     refreshes = updates / target.period * target.polyak
-    if refreshes * target.n_step > TOO_DEEP / 10:
+    if refreshes * target.n_step > MANY:
         return None
     needed = depth(case, the(case.training_discount), config.network.initial_value)
     steps = (math.floor(refreshes) + 1) * target.n_step

@@ -29,7 +29,7 @@ def dead_relu_units(case: Case) -> Finding | None:
         {"layers": [described(layer, layer.dead) for layer in layers], "states": the(case.network).states},
         "network",
         "steps that were too long have pushed the units below zero everywhere, where their gradient is zero for good",
-        f"{lower_rate(case.config)}, or --activation elu",
+        f"{lower_rate(case.config)}; --activation elu keeps a gradient below zero",
     )
 
 
