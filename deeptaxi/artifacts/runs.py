@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shlex
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -83,15 +84,19 @@ def save_run(run: Run, network: Any, config: TrainConfig, finished: Finished, pr
     """Write model, configuration and card, each aside first; the card, which names the digest, comes last."""
     with written_aside(run.folder / MODEL_FILE) as aside:
         network.save(aside)
-    version = metadata.version("deeptaxi")
-    facts = {"log": str(run.log), "preset": preset, "weights_digest": finished.weights_digest, "deeptaxi": version}
+    facts = {
+        "log": str(run.log),
+        "preset": preset,
+        "weights_digest": finished.weights_digest,
+        "deeptaxi": metadata.version("deeptaxi"),
+        "versions": versions(),
+    }
     write_text(run.folder / CONFIG_FILE, dump_toml(config, facts))
     write_text(run.folder / CARD_FILE, card(run, config, finished, preset))
 
 
 def card(run: Run, config: TrainConfig, finished: Finished, preset: str = "none") -> str:
     """Return the model card: what it is, how good it is, how it was made and how to make it again."""
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("deeptaxi", "keras", "gymnasium", "numpy"))
     rows = {
         "Environment": f"`{config.environment.id}` {dict(config.environment.kwargs) or ''}".strip(),
         "Network": describe_network(config),
@@ -102,7 +107,7 @@ def card(run: Run, config: TrainConfig, finished: Finished, preset: str = "none"
         "Seed": str(config.seed),
         "Weights digest": f"`{finished.weights_digest}`",
         "Log": f"`{run.log}`",
-        "Versions": f"{versions}, Python {platform.python_version()}, {platform.machine()}",
+        "Versions": versions(),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""# {run.folder.resolve().name}
@@ -119,13 +124,42 @@ To train it again, to the same digest on the same machine and versions:
 
 To judge it:
 
-    deeptaxi evaluate {shlex.quote(str(run.folder))}{trusting(config)}
+    {judging_command(run.folder, config)}
 """
+
+
+def versions() -> str:
+    """Return what decides the weights beside the configuration: versions and the kind of machine."""
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("deeptaxi", "keras", "gymnasium", "numpy"))
+    return f"{packages}, Python {platform.python_version()}, {platform.machine()}"
 
 
 def train_again(run: Run, config: TrainConfig) -> str:
     """Return the command that makes the run again, elsewhere."""
-    return f"deeptaxi train --config {shlex.quote(str(run.folder / CONFIG_FILE))}{trusting(config)}"
+    return training_command(run.folder, config)
+
+
+def training_command(folder: Path, config: TrainConfig) -> str:
+    """Return the command that trains what a run folder configures."""
+    return f"deeptaxi train --config {shlex.quote(str(folder / CONFIG_FILE))}{trusting(config)}"
+
+
+def judging_command(folder: Path, config: TrainConfig) -> str:
+    """Return the command that judges a run."""
+    return f"deeptaxi evaluate {shlex.quote(str(folder))}{trusting(config)}"
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what a run folder's files say of it: the table ``[run]`` of its configuration; empty if it says nothing.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        facts = tomllib.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("run", {})
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {folder / CONFIG_FILE}: {error}") from None
+    return {key: str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
 
 
 def trusting(config: TrainConfig) -> str:

@@ -66,13 +66,24 @@ def open_model(model: Path, env: str | None, env_args: dict[str, Any], time_limi
         UsageError: there is no such model, its environment is not known, or it does not fit.
         DeepTaxiError: the model or the run folder is damaged.
     """
-    from deeptaxi.artifacts.models import check_fits, find_model, load_network
+    from deeptaxi.artifacts.models import find_model
     from deeptaxi.mdp.environment import open_environment
-    from deeptaxi.presentation import console
 
     source = find_model(model)
     place = environment_of(source, env, env_args, time_limit)
-    environment = open_environment(place, trust_module=trust or env is not None)
+    return load_model(source, open_environment(place, trust_module=trust or env is not None))
+
+
+def load_model(source: Any, environment: Any) -> Opened:
+    """Load a model that was found, beside an environment that is open.
+
+    Raises:
+        UsageError: it does not fit the environment.
+        DeepTaxiError: the model is damaged.
+    """
+    from deeptaxi.artifacts.models import check_fits, load_network
+    from deeptaxi.presentation import console
+
     with console.err().status("loading the model …"):
         network = load_network(source.path)
         check_fits(network, environment, source.name)

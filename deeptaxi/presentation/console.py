@@ -55,7 +55,8 @@ def number(value: float | None, digits: int = 4) -> str:
     """Return a number for people; a dash where there is none."""
     if value is None:
         return "–"
-    text = f"{value:,.{digits}f}".rstrip("0").rstrip(".")
+    text = f"{value:,.{digits}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
 
 

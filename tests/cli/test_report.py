@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deeptaxi.mdp import npz
+from tests.cli.conftest import LAKE, refused, run
+from tests.presentation.report.outline import Outline, check_sound
+from tests.problems import random_table
+
+LITTLE = ["--updates", "6", "--no-early-stop", "--judge-every", "3", "--environments", "4", "--batch-size", "8"]
+
+
+def trained(folder: Path, *words: object) -> Path:
+    result = run("train", *words, *LITTLE, "--out", folder, "--logs", folder.parent / "logs", "--json")
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bad_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the same lake that has learned nothing yet."""
+    return trained(tmp_path_factory.mktemp("bad") / "little", *LAKE, "--q-table", "--seed", 1)
+
+
+@pytest.fixture(scope="module")
+def blackjack_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("cards") / "blackjack", "Blackjack-v1", "--q-table")
+
+
+@pytest.fixture(scope="module")
+def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Report on a run, once for all tests."""
+    pages: dict[Path, Path] = {}
+
+    def page(folder: Path) -> Path:
+        if folder not in pages:
+            pages[folder] = tmp_path_factory.mktemp("pages") / "page.html"
+            result = run("report", folder, "-o", pages[folder])
+            assert (result.exit_code, result.stderr) == (0, "")
+        return pages[folder]
+
+    return page
+
+
+def report(tmp_path: Path, *runs: Path) -> tuple[Outline, str]:
+    """Write a report; return what is in it, and what was said on standard error."""
+    result = run("report", *runs, "-o", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    return check_sound((tmp_path / "page.html").read_text(encoding="utf-8")), result.stderr
+
+
+def leaves(values, prefix):
+    """The numbers of a nested JSON value, by their path."""
+    for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+        name = f"{prefix}.{key}"
+        if isinstance(value, dict | list):
+            yield from leaves(value, name)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, value
+
+
+@pytest.mark.parametrize("name", ["lake_run", "bad_run", "blackjack_run"])
+def test_the_numbers_on_the_page_are_those_of_evaluate(name, request, page_of):
+    folder = request.getfixturevalue(name)
+    outline = check_sound(page_of(folder).read_text(encoding="utf-8"))
+    verdict = json.loads(run("evaluate", folder, "--json").stdout)
+    part = "exact" if verdict["exact"] else "episodes"
+    expected = dict(leaves(verdict[part], part))
+    if expected.get("exact.worst_start.value_gap") == 0:
+        del expected["exact.worst_start.state"]  # nobody loses anything
+    assert {key: float(value) for key, value in outline.data.items()} == expected
+
+
+def test_an_optimal_run_is_called_so(lake_run, bad_run, page_of):
+    good, bad = (Outline(page_of(folder).read_text(encoding="utf-8")) for folder in (lake_run, bad_run))
+    assert "Optimal" in [element[2][0] for element in good.all("h2")]
+    assert good.title.endswith("Optimal")
+    assert bad.title.endswith("Not optimal")
+    assert any("state 0 (row 0, column 0)" in "".join(text) for _, _, text in bad.all("p"))
+
+
+def test_json_says_what_was_written(lake_run, tmp_path):
+    result = run("report", lake_run, "--out", tmp_path / "a.html", "--figures", tmp_path / "figures", "--json")
+    said = json.loads(result.stdout)
+    assert said["report"] == str(tmp_path / "a.html")
+    assert said["bytes"] == (tmp_path / "a.html").stat().st_size < 300_000
+    assert said["runs"] == [str(lake_run)]
+    outline = Outline((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert set(said["sections"]) <= set(outline.ids())
+    assert {"verdict", "curves", "policy", "q", "visits", "configuration", "reproduce"} <= set(said["sections"])
+    names = {a["id"].removeprefix("chart-") for _, a, _ in outline.all("figure")}
+    assert {Path(path).name for path in said["figures"]} == {f"{n}.{end}" for n in names for end in ("png", "svg")}
+    assert all(Path(path).read_bytes()[:4] in (b"\x89PNG", b"<?xm") for path in said["figures"])
+
+
+def test_the_same_run_gives_the_same_page(lake_run, page_of, tmp_path):
+    assert run("report", lake_run, "-o", tmp_path / "again.html").exit_code == 0
+    assert (tmp_path / "again.html").read_bytes() == page_of(lake_run).read_bytes()
+
+
+def test_several_runs_are_laid_over_each_other_and_the_worst_is_looked_at(lake_run, bad_run, tmp_path):
+    outline, _ = report(tmp_path, lake_run, bad_run)
+    assert outline.title.endswith("1 of 2 runs are optimal")
+    rows = {"".join(text) for _, _, text in outline.all("code")}
+    assert {str(lake_run), str(bad_run)} <= rows
+    worst = json.loads(run("evaluate", bad_run, "--episodes", 0, "--json").stdout)["exact"]
+    assert float(outline.data["exact.value"]) == worst["value"]
+    text = outline.text("desc", id="value-text")
+    assert re.search(r" \(0 to 0\.\d+\)", text)  # the range in the end, from the bad to the optimal run
+
+
+def test_runs_without_a_table_are_ranked_by_their_episodes(blackjack_run, tmp_path):
+    other = tmp_path / "copy"
+    shutil.copytree(blackjack_run, other)
+    outline, said = report(tmp_path, blackjack_run, other)
+    assert "No exact verdict" in outline.title
+    assert "mean return" in ["".join(text) for _, _, text in outline.all("th")]
+    assert said == ""
+
+
+def test_runs_that_cannot_be_compared_are_refused_in_one_line(lake_run, bad_run, tmp_path):
+    slippery = tmp_path / "slippery"
+    shutil.copytree(lake_run, slippery)
+    config = slippery / "config.toml"
+    config.write_text(config.read_text().replace("is_slippery = false", "is_slippery = true"))
+    refused(run("report", lake_run, slippery), 2, "is_slippery=True", "is_slippery=False")
+    config.write_text(
+        (lake_run / "config.toml").read_text().replace("objective_discount = 0.99", "objective_discount = 0.5")
+    )
+    refused(run("report", lake_run, slippery), 2, "objective discount 0.5")
+    refused(run("report", lake_run, bad_run, lake_run.parent / "." / lake_run.name), 2, "named twice")
+    refused(run("report", lake_run / "model.keras"), 2, "not a run folder")
+    refused(run("report", tmp_path / "none"), 2, "no model at")
+
+
+def test_nothing_is_overwritten_unless_forced(lake_run, tmp_path):
+    page, figures = tmp_path / "page.html", tmp_path / "figures"
+    page.write_text("mine")
+    refused(run("report", lake_run, "-o", page), 2, "--force")
+    assert page.read_text() == "mine"
+    assert run("report", lake_run, "-o", page, "--force").exit_code == 0
+    assert page.read_text().startswith("<!doctype html>")
+    figures.mkdir()
+    (figures / "mine.png").write_text("mine")
+    refused(run("report", lake_run, "-o", tmp_path / "b.html", "--figures", figures), 2, "mine.png")
+    refused(run("report", lake_run, "-o", tmp_path / "b.html", "--figures", page), 2, "is a file")
+    refused(run("report", lake_run, "-o", figures, "--force"), 2, "something else")
+    assert not (tmp_path / "b.html").exists()
+
+
+def test_a_run_without_a_log_says_so_and_the_rest_is_there(bad_run, tmp_path):
+    lonely = tmp_path / "lonely"
+    shutil.copytree(bad_run, lonely)
+    config = lonely / "config.toml"
+    config.write_text(re.sub(r'log = ".*"', 'log = "gone/metrics.jsonl"', config.read_text()))
+    outline, said = report(tmp_path, lonely)
+    assert len(said.splitlines()) == 1
+    assert "has no log" in said
+    charts = {a["id"] for _, a, _ in outline.all("figure")}
+    assert charts == {"chart-policy", "chart-q-scatter", "chart-q-error"}
+    assert any("There are no learning curves" in "".join(text) for _, _, text in outline.all("p"))
+
+
+@pytest.fixture
+def own_log(bad_run, tmp_path):
+    """A copy of the bad run, with a log of its own that a test may spoil."""
+    folder = tmp_path / "models" / "copy"
+    shutil.copytree(bad_run, folder)
+    log = tmp_path / "logs" / "copy"
+    shutil.copytree(bad_run.parent / "logs" / bad_run.name, log)
+    config = folder / "config.toml"
+    config.write_text(re.sub(r'log = ".*"', f'log = "{log / "metrics.jsonl"}"', config.read_text()))
+    return folder, log
+
+
+def test_corrupt_lines_of_a_log_are_skipped_and_told(own_log, tmp_path):
+    folder, log = own_log
+    lines = (log / "metrics.jsonl").read_text().splitlines()
+    lines[1] = lines[1][:20]
+    (log / "metrics.jsonl").write_text("\n".join(lines))
+    outline, said = report(tmp_path, folder)
+    assert "1 corrupt lines, which are skipped: 2" in said
+    assert "chart-value" in outline.ids()
+    assert any("corrupt" in "".join(text) for _, _, text in outline.all("p"))
+
+
+def test_a_log_that_is_no_log_is_like_none(own_log, tmp_path):
+    folder, log = own_log
+    (log / "metrics.jsonl").write_text("garbage\n")
+    outline, said = report(tmp_path, folder)
+    assert "holds no record" in said
+    assert "chart-value" not in outline.ids()
+
+
+def test_damaged_visits_are_left_out(own_log, tmp_path):
+    folder, log = own_log
+    (log / "visits.npz").write_bytes(b"PK")
+    outline, said = report(tmp_path, folder)
+    assert "visits.npz is damaged" in said
+    assert "chart-visits" not in outline.ids()
+    assert "chart-coverage" in outline.ids()
+
+
+def test_names_from_a_file_are_text_and_nothing_else(tmp_path):
+    evil = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x_{$ & {{ 7 * 7 }}", "z" * 1000)
+    table = random_table(3, states=4, actions=2, state_names=evil, action_names=("<b>", "{% raw %}"), time_limit=20)
+    path = tmp_path / "<b>&.npz"
+    npz.save(table, path)
+    outline, _ = report(tmp_path, trained(tmp_path / "<i>run", path, "--q-table"))
+    cells = ["".join(text) for _, _, text in outline.all("td")]
+    assert evil[0] in cells
+    assert evil[2] in cells
+    assert "z" * 159 + "…" in cells
+    assert not any("alert" in str(a) for _, a, _ in outline.elements)
+
+
+def test_help_is_quick_and_says_what_a_report_is():
+    text = run("report", "--help").stdout
+    assert "RUN..." in text
+    assert "--figures" in text
