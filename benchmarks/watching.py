@@ -2,8 +2,8 @@
 
 The same training, seed for seed, with nobody looking, and with all that `deeptaxi train` attaches: `metrics.jsonl`, the
 events for TensorBoard and the live view on a pseudo-terminal that another process reads. The two take turns in one
-process on one core. The clock is CPU seconds of the process, from the first record, when all is compiled, to the last;
-what is written after the last record is given apart.
+process on one core. The clock is CPU seconds of the process, from the first update to the last record; what is written
+after that is given apart.
 
 Two figures say what it costs. *Share* is the time inside the watchers over the time of the training they watch; both
 are taken in the same second, so a busy machine hardly moves it. *Difference* is how much longer the watched training
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import os
 import pty
 import statistics
@@ -44,7 +43,7 @@ CASES = {
 class Cost(NamedTuple):
     """CPU seconds of one training."""
 
-    training: float  # from the first record to the last
+    training: float  # from the first update to the last record
     watchers: float  # of these, inside the watchers
     closing: float  # from there until all is written
     records: int
@@ -82,10 +81,11 @@ def cost(settings: dict[str, Any], environment: Any, screen: TextIO | None) -> C
                 view = watching.enter_context(TrainingProgress(console))
                 watchers += [log.write, view.show]
             started = next(training)
+            for watch in watchers:
+                watch(started)
             gc.collect()
-            clock = Clock()
-            inside = 0.0
-            for count, record in enumerate(itertools.chain([started], training)):  # noqa: B007  # the last one is kept
+            clock, inside = Clock(), 0.0
+            for count, record in enumerate(training, start=1):  # noqa: B007  # the last one is kept
                 begin = time.thread_time()
                 for watch in watchers:
                     watch(record)
@@ -96,8 +96,8 @@ def cost(settings: dict[str, Any], environment: Any, screen: TextIO | None) -> C
 
 def measure(core: int, repeats: int) -> dict[str, list[tuple[Cost, Cost]]]:
     """Train every case, unwatched and watched in turn; the first turn, which finds nothing compiled, does not count."""
-    from deeptaxi.config import EnvironmentConfig
     from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.sections import EnvironmentConfig
 
     environment = open_environment(EnvironmentConfig("Taxi-v4"))
     found: dict[str, list[tuple[Cost, Cost]]] = {name: [] for name in CASES}

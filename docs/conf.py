@@ -24,7 +24,8 @@ napoleon_use_ivar = True
 default_role = "code"  # docstrings are plain text: a word in single backticks is code
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings give shapes, which types do not know
-suppress_warnings = ["myst.strikethrough"]
+# Shapes such as `[S, A]` in docstrings look like types, whose names are then searched for everywhere.
+suppress_warnings = ["ref.python"]
 
 
 def escaped(line: str) -> str:

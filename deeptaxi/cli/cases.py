@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from deeptaxi.cli.models import environment_of
 
-FAILED_LOG = "metrics.failed.jsonl"  # of a training that broke off, see `artifacts.runs.Log`
+FAILED_LOG = "metrics.failed.jsonl"  # of a training that broke off, see `artifacts.logs.Log`
 
 
 class Asked(NamedTuple):
@@ -97,6 +97,7 @@ def build_case(
     """
     from deeptaxi.evaluation.diagnosis import Case
     from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, objective_discount
+    from deeptaxi.mdp.names import names_of
 
     table, config = environment.table, source.config
     default = objective_discount(table) if table else DEFAULT_DISCOUNT
@@ -109,9 +110,10 @@ def build_case(
         table=table,
         q=q_values,
         config=config,
+        action_names=names_of(environment).actions,
         training_discount=asked.discount if asked.discount is not None else config.discount if config else None,
         why={"table": environment.table_missing or "", **(why or {}), **({} if config else BARE)},
-        **(of_log(source) if config else {}),
+        **(of_log(source, counts=q_values is not None) if config else {}),
     )
     return with_network(with_sample(with_verdict(case), environment, asked), environment, network)
 
@@ -122,8 +124,8 @@ BARE = {
 }
 
 
-def of_log(source: Any) -> dict[str, Any]:
-    """Return the log of a run and what the training tried, as far as they are there."""
+def of_log(source: Any, counts: bool) -> dict[str, Any]:
+    """Return the log of a run and, with `counts`, what the training tried, as far as they are there."""
     from deeptaxi.artifacts.logs import LOG_FILE, find_log, read_visits
     from deeptaxi.errors import UsageError
     from deeptaxi.records import read_history
@@ -132,7 +134,7 @@ def of_log(source: Any) -> dict[str, Any]:
         folder = find_log(source.path.parent)
     except UsageError:
         return {}
-    tried = read_visits(folder)
+    tried = read_visits(folder) if counts else None
     return {
         "history": read_history(folder / LOG_FILE),
         "visits": tried.visits if tried else None,
@@ -197,10 +199,10 @@ def case_of_log(path: Path, asked: Asked) -> Any:
         DeepTaxiError: it holds no record.
     """
     from deeptaxi.artifacts.logs import read_visits
-    from deeptaxi.config import EnvironmentConfig
     from deeptaxi.errors import DeepTaxiError
     from deeptaxi.evaluation.diagnosis import Case
     from deeptaxi.records import read_history
+    from deeptaxi.sections import EnvironmentConfig
 
     history = read_history(path)
     begun = history.started

@@ -22,13 +22,14 @@ from deeptaxi.errors import DeepTaxiError
 COMMANDS = {
     "train": "Train a Q-network and keep it, with the exact verdict on it.",
     "evaluate": "Judge a model: exactly where a transition table exists, and by episodes.",
+    "watch": "Play episodes, with the Q values of every state.",
     "diagnose": "Say by name what is wrong with a model, and what to do.",
+    "report": "Write a page about one or several runs: verdict, curves, policy map, findings.",
+    "logs": "Show how a training went: its curves, its warnings, its end.",
     "explain": "Show one update, or the gradients of a dueling head, with every number.",
     "export": "Write a model in a form that others use.",
-    "report": "Write a page about one or several runs: verdict, curves, policy map, findings.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
-    "logs": "Show how a training went: its curves, its warnings, its end.",
     "presets": "List the settings that were tuned for known problems.",
 }
 

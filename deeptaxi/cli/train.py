@@ -129,6 +129,7 @@ def train_and_save(configured: Any, environment: Any, run: Any, told: Told) -> t
     """Train, show and log the records, save the run; return the last record and the signal that ended it, or 0."""
     from deeptaxi import backend
     from deeptaxi.artifacts import logs, runs
+    from deeptaxi.evaluation.diagnosis.live import Watch
     from deeptaxi.presentation.console import err
     from deeptaxi.presentation.progress import TrainingProgress
 
@@ -143,7 +144,7 @@ def train_and_save(configured: Any, environment: Any, run: Any, told: Told) -> t
     ):
         training = train(config, environment, stop=lambda: bool(received()))
         watchers: list[Watcher] = [log.write, progress.show]
-        observers: list[Observer] = []
+        observers: list[Observer] = [Watch(config, environment.table).observe]
         trained, finished = follow(announced(training, console, configured), watchers, observers)
         runs.save_run(run, trained.network, config, finished, configured.preset)
         logs.save_visits(run.log.parent, trained.visits, trained.replay)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import gymnasium
 
 from deeptaxi.catalogue import Problem, listed
-from deeptaxi.config import EnvironmentConfig
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.sections import EnvironmentConfig
 
 
 def related_tables(environment: Environment) -> dict[str, TransitionTable]:

@@ -35,7 +35,8 @@ def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None
     if diagnosis["not_checked"]:
         parts += [Text(), Text("Not checked", style="dim")]
         parts += [
-            Padding(Text(f"{item['name']}: {item['why']}", style="dim"), (0, 0, 0, 2)) for item in merged(diagnosis)
+            Padding(Text(f"{item['name']}: {item['why']}", style="dim"), (0, 0, 0, 2), expand=False)
+            for item in merged(diagnosis)
         ]
     return Group(*parts)
 
@@ -57,4 +58,4 @@ def finding_lines(finding: Mapping[str, Any]) -> list[Any]:
         "cure": finding["cure"],
     }
     lines = [Text.assemble((f"{key:<7}", "dim"), value) for key, value in rows.items()]
-    return [Text(), head, *(Padding(line, (0, 0, 0, 8)) for line in lines)]
+    return [Text(), head, *(Padding(line, (0, 0, 0, 8), expand=False) for line in lines)]

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.config import EnvironmentConfig, TrainConfig
+from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.diagnosis.findings import Severity
 from deeptaxi.evaluation.diagnosis.graph import can_end, only
@@ -24,6 +24,7 @@ from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 from deeptaxi.network.facts import NetworkFacts
 from deeptaxi.records import History
+from deeptaxi.sections import EnvironmentConfig
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ class Case:
         visits, replay: how often each pair was tried, and how often the memory held it in the end, `[S, A]`.
         network: what the network is made of.
         sample: transitions of sampled episodes.
+        action_names: what the actions are called, or nothing.
         siblings: tables of related problems of the same size, by name.
         why: why something is None, by its name.
     """
@@ -80,10 +82,13 @@ class Case:
     network: NetworkFacts | None = None
     sample: Sample | None = None
     siblings: Mapping[str, TransitionTable] = field(default_factory=dict)
+    action_names: tuple[str, ...] = ()
     why: Mapping[str, str] = field(default_factory=dict)
 
     def missing(self, name: str) -> str:
         """Return why something is not known."""
+        if name == "discount" and self.reference is None:
+            name = "table"
         return self.why.get(name, WHY[name])
 
     @cached_property
@@ -95,6 +100,11 @@ class Case:
             return False
         score = self.verdict.normalised_score
         return (score is not None and score < GOOD) or bool(self.stuck_starts.any())
+
+    def action(self, number: int) -> str:
+        """Return what an action is called: its number, and its name where it has another one."""
+        name = self.action_names[number] if self.action_names else ""
+        return f"action {number} ({name})" if name and name != f"action {number}" else f"action {number}"
 
     @property
     def broken(self) -> int:

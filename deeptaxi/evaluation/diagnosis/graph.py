@@ -19,10 +19,10 @@ def only(policy: Ints, actions: int) -> Bools:
 def can_end(table: TransitionTable, choices: Bools) -> Bools:
     """Mark the states from which some of the `choices` end an episode at last, `[S]`."""
     taken = choices[:, :, None] & (table.probability > 0)
-    ends: Bools = (taken & table.terminated).any(axis=(1, 2))
+    ends: Bools = np.asarray((taken & table.terminated).any(axis=(1, 2)))
     going_on = taken & ~table.terminated
     while True:
-        further: Bools = ends | (going_on & ends[table.next_state]).any(axis=(1, 2))
+        further = ends | (going_on & ends[table.next_state]).any(axis=(1, 2))
         if np.array_equal(further, ends):
             return ends
-        ends = further
+        ends = np.asarray(further)

@@ -7,6 +7,7 @@ import numpy as np
 from deeptaxi.evaluation.diagnosis.case import Case, the
 from deeptaxi.evaluation.diagnosis.check import Check
 from deeptaxi.evaluation.diagnosis.findings import Finding
+from deeptaxi.evaluation.diagnosis.steps import lower_rate
 from deeptaxi.network.facts import LayerFacts
 
 DEAD = 0.25  # share of a layer's units
@@ -28,14 +29,8 @@ def dead_relu_units(case: Case) -> Finding | None:
         {"layers": [described(layer, layer.dead) for layer in layers], "states": the(case.network).states},
         "network",
         "steps that were too long have pushed the units below zero everywhere, where their gradient is zero for good",
-        lower_rate_or_other_unit(case),
+        f"{lower_rate(case.config)}, or --activation elu",
     )
-
-
-def lower_rate_or_other_unit(case: Case) -> str:
-    """Return the options against units that die."""
-    rate = case.config.optimizer.learning_rate if case.config else None
-    return f"--learning-rate {(rate or 0.01) / 10:.2g}, or --activation elu"
 
 
 def described(layer: LayerFacts, count: int) -> dict[str, object]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from deeptaxi.evaluation.diagnosis.case import Case, the
 from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
-from deeptaxi.evaluation.diagnosis.findings import Finding
+from deeptaxi.evaluation.diagnosis.findings import Finding, Source
 from deeptaxi.mdp.table import Bools
 
 COLLAPSED = 0.75  # share of the states
@@ -35,11 +35,11 @@ def one_action_collapse(case: Case) -> Finding | Unchecked | None:
         return logged_collapse(case) if case.history else Unchecked(case.missing("q"))
     if case.visits is not None:
         action, share = favourite(case, case.visits.sum(axis=1) > 0)
-        return unseen_collapse(action, share, "log")
+        return unseen_collapse(case, action, share, "log")
     if case.sample is None:
         return Unchecked(case.missing("sample"))
     seen = np.bincount(case.sample.state, minlength=case.states) > 0
-    return unseen_collapse(*favourite(case, seen), "episodes")
+    return unseen_collapse(case, *favourite(case, seen), "episodes")
 
 
 def exact_collapse(case: Case) -> Finding | None:
@@ -54,8 +54,8 @@ def exact_collapse(case: Case) -> Finding | None:
     return Finding(
         "one-action-collapse",
         case.worst,
-        f"it takes action {action} in {share:.0%} of the states that it can come to; an optimal policy does so in "
-        f"{best:.0%} at most",
+        f"it takes {case.action(action)} in {share:.0%} of the states that it can come to; an optimal policy does "
+        f"so in {best:.0%} at most",
         {
             "action": action, "share": share, "optimal_share": best, "states": int(states.sum()),
             "actions_used": len(np.unique(case.policy[states])), "share_of_states_with_equal_q": flat,
@@ -66,17 +66,17 @@ def exact_collapse(case: Case) -> Finding | None:
     )  # fmt: skip
 
 
-def unseen_collapse(action: int, share: float, source: str) -> Finding | None:
+def unseen_collapse(case: Case, action: int, share: float, source: Source) -> Finding | None:
     """Judge by the states that were seen; what an optimal policy does there is not known."""
     if share < COLLAPSED_UNSEEN:
         return None
     return Finding(
         "one-action-collapse",
         "warning",
-        f"it takes action {action} in {share:.0%} of the states that were seen; "
+        f"it takes {case.action(action)} in {share:.0%} of the states that were seen; "
         "without a transition table it is not known whether that is right",
         {"action": action, "share": share},
-        "log" if source == "log" else "episodes",
+        source,
         EXPLAINED_ELSEWHERE,
         EXPLAINED_ELSEWHERE,
     )
@@ -87,7 +87,7 @@ def logged_collapse(case: Case) -> Finding | Unchecked | None:
     snapshots = the(case.history).snapshots
     if not snapshots:
         return Unchecked("the log has no snapshot of the Q values")
-    return unseen_collapse(snapshots[-1].greedy_action, snapshots[-1].greedy_share, "log")
+    return unseen_collapse(case, snapshots[-1].greedy_action, snapshots[-1].greedy_share, "log")
 
 
 def policy_loops(case: Case) -> Finding | Unchecked | None:

@@ -17,7 +17,7 @@ from deeptaxi.evaluation.diagnosis.case import GOOD, Case, the
 from deeptaxi.evaluation.diagnosis.check import Check
 from deeptaxi.evaluation.diagnosis.findings import Finding
 from deeptaxi.mdp import planning
-from deeptaxi.mdp.table import Floats
+from deeptaxi.mdp.table import Bools, TransitionTable
 
 RESOLUTION = 1e-4
 TIES = 1e-9
@@ -31,22 +31,24 @@ class Promise:
     blurred: float  # of the one that draws among the actions that a network cannot tell apart
 
 
-def promise(target: exact.Reference, q_star: Floats) -> Promise | None:
-    """Return what the policies that `q_star` `[S, A]` calls optimal are worth at the objective's discount.
+def promise(table: TransitionTable, objective: float, discount: float, mask: Bools | None = None) -> Promise | None:
+    """Return what the policies that are optimal at `discount` are worth at the `objective`'s.
 
     None where the random policy is as good as the optimum, so that there is no score.
     """
-    table, start = target.table, target.table.start
-    optimum = float(start @ target.optimum.value)
-    ties = planning.optimal_actions(q_star, TIES)
-    best = float(start @ planning.value_iteration(table, target.discount, ties).value)
-    finite = np.where(np.isfinite(q_star), q_star, -np.inf)
-    coarse = RESOLUTION * float(np.abs(q_star[np.isfinite(q_star)]).max())
-    alike = finite >= finite.max(axis=1, keepdims=True) - coarse
-    blurred = float(
-        start @ planning.evaluate_policy(table, planning.uniform_policy(table, alike), target.discount).value
+    mask = table.action_mask if mask is None else mask
+    q = planning.value_iteration(table, discount, mask).q
+    ties = planning.optimal_actions(q, TIES)
+    coarse = RESOLUTION * float(np.abs(q[np.isfinite(q)]).max())
+    alike = q >= q.max(axis=1, keepdims=True) - coarse
+    values = (
+        planning.value_iteration(table, objective, ties).value,
+        planning.evaluate_policy(table, planning.uniform_policy(table, alike), objective).value,
+        planning.value_iteration(table, objective, table.action_mask).value,
+        planning.evaluate_policy(table, planning.uniform_policy(table, table.action_mask), objective).value,
     )
-    scores = [exact.normalised(value, optimum, target.random_value) for value in (best, blurred)]
+    best, blurred, optimum, random = (float(table.start @ value) for value in values)
+    scores = [exact.normalised(value, optimum, random) for value in (best, blurred)]
     return None if scores[0] is None or scores[1] is None else Promise(scores[0], scores[1])
 
 
@@ -55,7 +57,7 @@ def discount_too_small(case: Case) -> Finding | None:
     discount = the(case.training_discount)
     if discount >= case.discount:
         return None
-    found = promise(the(case.reference), case.q_star)
+    found = promise(the(case.table), case.discount, discount, case.allowed)
     if found is None or min(found.score, found.blurred) >= GOOD:
         return None
     return finding(found, discount, case)

@@ -17,12 +17,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from deeptaxi.config import EnvironmentConfig
 from deeptaxi.evaluation.diagnosis.case import Case, the
 from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import Finding
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
+from deeptaxi.sections import EnvironmentConfig
 
 FAR, CLOSE = 0.03, 0.25  # mean |Q − Q*| over the standard deviation of Q*
 NEARER = 0.5  # distance to the rival's Q* over that to the right one
@@ -70,7 +70,7 @@ def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
         return None
     endless = replace(table, terminated=np.zeros_like(table.terminated))
     right, rival = nearest(case, table), nearest(case, endless)
-    local = one_backup(case, endless, rival[1])
+    local = one_backup(case, endless, rival[1], scatter(case, right[2]))
     if not wins(case, right, rival) and not local:
         return None
     return Finding(
@@ -89,8 +89,11 @@ def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
     )
 
 
-def one_backup(case: Case, endless: TransitionTable, discount: float) -> dict[str, float]:
-    """Return how far Q is from its backup and from the bootstrapped one, where that tells the two apart."""
+def one_backup(case: Case, endless: TransitionTable, discount: float, scale: float) -> dict[str, float]:
+    """Return how far Q is from its backup and from the bootstrapped one, where that tells the two apart.
+
+    Where Q does not agree with its backup elsewhere either, within `scale`, nothing can be told.
+    """
     q = np.where(case.allowed, np.asarray(the(case.q), float), -np.inf)
     value = q.max(axis=1)
     proper = planning.bellman(the(case.table), value, discount)
@@ -102,7 +105,7 @@ def one_backup(case: Case, endless: TransitionTable, discount: float) -> dict[st
         return {}
     right, bootstrapped = distance(case, proper, telling), distance(case, wrong, telling)
     elsewhere = distance(case, proper, case.learnt_pairs & ~ending)
-    near = bootstrapped < NEARER * right and elsewhere < NEARER * right
+    near = bootstrapped < NEARER**2 * right and elsewhere < min(NEARER**2 * right, scale)
     return {"right": right, "bootstrapped": bootstrapped} if near else {}
 
 

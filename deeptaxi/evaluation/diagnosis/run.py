@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deeptaxi.evaluation.diagnosis import coverage, network, policy, problem, rivals, training, values
+from deeptaxi.evaluation.diagnosis import course, coverage, network, policy, problem, rivals, steps, values
 from deeptaxi.evaluation.diagnosis.case import Case
 from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import SEVERITIES, Diagnosis, Finding, NotChecked
 
 # In this order a symptom looks for its cause: what makes others follow comes first.
 CAUSES: tuple[Check, ...] = (
-    *rivals.CHECKS, *network.CHECKS, *problem.CHECKS, *training.CHECKS, *coverage.CHECKS, *values.CHECKS,
+    *rivals.CHECKS, *network.CHECKS, *problem.CHECKS, *course.CHECKS, *steps.CHECKS, *coverage.CHECKS, *values.CHECKS,
 )  # fmt: skip
 CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)
 UNEXPLAINED = (
     "nothing else was found that explains it: too few updates, or values of actions too close to tell apart",
     "--updates, twice as many; or leave the settings to a preset (`deeptaxi presets`)",
 )
+
+
+WEAKER = {  # findings whose evidence looks the same where one of the others is true
+    "learning-rate-too-low": {
+        "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained",
+    },
+}  # fmt: skip
 
 
 def diagnose(case: Case) -> Diagnosis:
@@ -35,6 +42,8 @@ def diagnose(case: Case) -> Diagnosis:
         elif result is not None:
             harmless = case.harmful is False and result.severity == "severe"
             findings.append(replace(result, severity="warning") if harmless else result)
+    names = {finding.name for finding in findings}
+    findings = [finding for finding in findings if not names & WEAKER.get(finding.name, set())]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Diagnosis(tuple(explained(finding, findings) for finding in findings), tuple(not_checked))
 

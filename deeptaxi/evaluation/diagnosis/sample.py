@@ -47,17 +47,17 @@ def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | 
     greedy, random = np.random.SeedSequence(seed).spawn(2)
     shape = (environment.states, environment.actions)
     everything = np.ones(shape, np.bool_) if allowed is None else allowed
-    parts = [(play_rows(environment, everything, count, random), False)]
+    rows, ended = play_rows(environment, everything, count, random)
+    by_random, by_greedy, length = ended, 0, len(rows)
     if policy is not None:
         chosen = np.asarray(policy[:, None] == np.arange(environment.actions))
-        parts.insert(0, (play_rows(environment, chosen, count, greedy), True))
-    columns = [
-        np.concatenate([np.concatenate(column) for column in columns])
-        for columns in zip(*(zip(*rows, strict=True) for (rows, _), _ in parts), strict=True)
-    ]
-    marks = np.concatenate([np.full(sum(len(row[0]) for row in rows), mark) for (rows, _), mark in parts])
-    ended = {mark: episodes for (_, episodes), mark in parts}
-    return Sample(*columns, marks, (ended.get(True, 0), ended[False]))
+        more, by_greedy = play_rows(environment, chosen, count, greedy)
+        rows += more
+    state, action, reward, reached, terminated, truncated, time = (
+        np.concatenate(column) for column in zip(*rows, strict=True)
+    )
+    mark = np.arange(len(state)) >= length * len(rows[0][0])
+    return Sample(state, action, reward, reached, terminated, truncated, time, mark, (by_greedy, by_random))
 
 
 def play_rows(

@@ -1,0 +1,41 @@
+"""Frames as a GIF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from deeptaxi.artifacts.files import written_aside
+
+COLOURS = 128
+LAST_MILLISECONDS = 1500  # the end of an episode stays for a while
+
+
+class Animation:
+    """Gathers frames, small from the start: a long episode has thousands.
+
+    Args:
+        speed: frames a second.
+    """
+
+    def __init__(self, speed: float) -> None:
+        self._milliseconds = round(1000 / speed)
+        self._pictures: list[Image.Image] = []
+        self._durations: list[int] = []
+
+    def add(self, frame: Any, last: bool) -> None:
+        """Add a picture, uint8 `[height, width, 3]`; `last` is that of an episode."""
+        self._pictures.append(Image.fromarray(frame).quantize(COLOURS))
+        self._durations.append(LAST_MILLISECONDS if last else self._milliseconds)
+
+    def write(self, path: Path) -> None:
+        """Write the frames, which then repeat for ever.
+
+        Raises:
+            DeepTaxiError: the disk or the permissions do not allow it.
+        """
+        first, *others = self._pictures
+        with written_aside(path) as aside:
+            first.save(aside, save_all=True, append_images=others, duration=self._durations, loop=0)

@@ -1,0 +1,181 @@
+"""``deeptaxi watch``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deeptaxi.cli import options
+from deeptaxi.cli.models import Opened, model_options, open_model
+
+
+@click.command("watch")
+@model_options("play on")
+@options.objective_discount_option("the run's own, else the table's, else 0.99")
+@click.option("--episodes", type=click.IntRange(1), default=1, show_default=True, help="Episodes to play.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the environment.")
+@click.option("--state", "start", type=int, metavar="S", help="State to start in.  [default: the environment's starts]")
+@click.option("--max-steps", type=click.IntRange(1), help="Steps before an episode is stopped.  [default: the horizon]")
+@click.option("--speed", type=click.FloatRange(0.1, 1000), default=4.0, show_default=True, help="Steps a second.")
+@click.option("--step", "by_key", is_flag=True, help="Wait for a key at every step; q ends.")
+@click.option("--plain", is_flag=True, help="One moment below the other, without colours and without waiting.")
+@click.option("--gif", type=options.PATH, metavar="FILE", help="Write the environment's pictures to FILE instead.")
+@options.force_option
+@options.json_option
+@options.shared
+def command(
+    model: Path,
+    env: str | None,
+    env_args: dict[str, Any],
+    time_limit: int | None,
+    trust_env: bool,
+    objective_discount: float | None,
+    speed: float,
+    by_key: bool,
+    plain: bool,
+    gif: Path | None,
+    force: bool,
+    as_json: bool,
+    **show: Any,
+) -> None:
+    """Play episodes of MODEL's greedy policy, and show what it sees in each state.
+
+    In each state it shows the environment's own drawing, where it has one, and the Q value of every action as a bar;
+    ▶ marks the greedy action, and ✓ those that are optimal, where a transition table tells.
+    """
+    from deeptaxi.errors import UsageError
+
+    if by_key and not sys.stdin.isatty():
+        raise UsageError("--step waits for keys, which only a terminal has: leave it out")
+    if gif is not None:
+        check_gif(gif, force)
+    opened = open_model(model, env, env_args, time_limit, trust_env)
+    moments = played(opened, objective_discount, mode_of(opened, gif), show)
+    if gif is not None:
+        moments = filmed(moments, gif, speed)
+    if as_json:
+        options.print_json({"model": opened.source.name, **described(opened, show), "episodes": told(moments)})
+    elif gif is not None:
+        show_endings(moments, gif)
+    else:
+        perform(moments, opened, plain, None if by_key else speed)
+
+
+def check_gif(gif: Path, force: bool) -> None:
+    """Refuse a file that cannot be written as a GIF, before anything is played."""
+    from deeptaxi.artifacts.files import check_free
+    from deeptaxi.errors import UsageError
+
+    if gif.suffix.lower() != ".gif":
+        raise UsageError(f"--gif {gif}: expected a name that ends with .gif")
+    check_free(gif, force, replaceable=gif.is_file())
+
+
+def mode_of(opened: Opened, gif: Path | None) -> str | None:
+    """Return how the environment is to render itself; None where it has no text.
+
+    Raises:
+        UsageError: pictures are asked for, and it has none.
+    """
+    from deeptaxi.errors import UsageError
+    from deeptaxi.evaluation.watching import render_modes
+
+    modes = render_modes(opened.environment)
+    if gif is None:
+        return "ansi" if "ansi" in modes else None
+    if "rgb_array" not in modes:
+        raise UsageError(
+            f"{opened.environment.config.id} draws no pictures, so there is nothing for --gif; leave it out"
+        )
+    return "rgb_array"
+
+
+def played(opened: Opened, discount: float | None, mode: str | None, show: dict[str, Any]) -> Iterator[Any]:
+    """Play; the generator ends after the last episode."""
+    from deeptaxi.evaluation.watching import Show, watch
+    from deeptaxi.mdp.planning import optimal_actions
+
+    reference = opened.reference(discount)
+    optimal = None if reference is None else optimal_actions(reference.optimum.q)
+    return watch(opened.environment, opened.q_values, Show(**show, render_mode=mode), optimal)
+
+
+def filmed(moments: Iterator[Any], gif: Path, speed: float) -> Iterator[Any]:
+    """Pass the moments on; write their pictures once all have been played."""
+    from deeptaxi.artifacts.animation import Animation
+
+    animation = Animation(speed)
+    for moment in moments:
+        animation.add(moment.frame, last=moment.ending is not None)
+        yield moment
+    animation.write(gif)
+
+
+def described(opened: Opened, show: dict[str, Any]) -> dict[str, Any]:
+    """Return what the JSON says besides the episodes."""
+    from deeptaxi.mdp.names import names_of
+
+    return {
+        "environment": opened.environment.describe(),
+        "seed": show["seed"],
+        "actions": list(names_of(opened.environment).actions),
+    }
+
+
+def told(moments: Iterator[Any]) -> list[dict[str, Any]]:
+    """Return the episodes as data: what was seen and done in each step, and how each ended."""
+    episodes: list[dict[str, Any]] = []
+    for moment in moments:
+        if moment.reward is None:
+            episodes.append({"return": 0.0, "length": 0, "ending": None, "loop": None, "steps": []})
+        episode = episodes[-1]
+        if episode["steps"]:
+            episode["steps"][-1] |= {"reward": moment.reward, "next_state": moment.state}
+        if moment.ending is None:
+            episode["steps"].append(
+                {
+                    "state": moment.state,
+                    "action": moment.action,
+                    "q_values": moment.q_values.tolist(),
+                    "optimal_actions": None if moment.optimal is None else moment.optimal.nonzero()[0].tolist(),
+                }
+            )
+        episode |= {"return": moment.total, "length": moment.step, "ending": moment.ending, "loop": moment.loop}
+    return episodes
+
+
+def show_endings(moments: Iterator[Any], gif: Path) -> None:
+    """Play to the end; print how the episodes ended, and where their pictures are."""
+    from deeptaxi.presentation import console, player
+
+    screen = console.out()
+    for moment in moments:
+        if moment.ending is not None:
+            screen.print(player.ending(moment), soft_wrap=True)
+    screen.print(f"Written to {gif}.", soft_wrap=True)
+
+
+def perform(moments: Iterator[Any], opened: Opened, plain: bool, speed: float | None) -> None:
+    """Show the episodes: one moment after the other in one place, or below each other where there is no terminal."""
+    from deeptaxi.mdp.names import names_of
+    from deeptaxi.presentation import console, player
+
+    screen, names = console.out(), names_of(opened.environment)
+    if plain or not screen.is_terminal:
+        stage: Any = player.Page(screen, names)
+    else:
+        stage = player.Stage(screen, names)
+    with stage:
+        for number, moment in enumerate(moments):
+            if number == 0:
+                screen.print(player.legend(moment.optimal is not None), soft_wrap=True)
+            stage.show(moment)
+            if speed is not None:
+                time.sleep(1 / speed if stage.waits else 0)
+            elif moment.ending is None and click.getchar() == "q":
+                return

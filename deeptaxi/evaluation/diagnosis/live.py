@@ -1,0 +1,171 @@
+"""What becomes certain while a training runs: a few cheap checks of its records, each told once.
+
+Planning is done only where a record raises a suspicion, but for the discount, which is looked at once at the start on
+tables of at most `SMALL` states. Nothing is told while the last judgement finds the policy optimal.
+
+- ``discount-too-small``: at the start, exactly.
+- ``diverged``: a loss that is no number. ``learning-rate-too-high``: Q left the range r_min/(1 − γ) … r_max/(1 − γ),
+  which updates that do not overshoot cannot leave, by a tenth of its width, at two snapshots in a row.
+- ``one-action-collapse``: in the second half of the updates, at `LASTING` snapshots in a row, one action is greedy
+  nearly everywhere, and an optimal policy differs.
+- ``epsilon-fell-too-early``: ε is at its end, pairs are untried, and `LASTING` snapshots in a row brought next to none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from deeptaxi.config import TrainConfig
+from deeptaxi.evaluation.diagnosis.case import GOOD
+from deeptaxi.evaluation.diagnosis.coverage import LITTLE_EPSILON, epsilon_at_end, exploration_cure
+from deeptaxi.evaluation.diagnosis.policy import EXCESS
+from deeptaxi.evaluation.diagnosis.problem import promise
+from deeptaxi.evaluation.diagnosis.steps import OVERSHOT, lower_rate
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.table import Bools, TransitionTable
+from deeptaxi.records import Judgement, Progress, Record, Snapshot, Started, Warned
+
+SMALL = 1_000  # states
+LASTING = 3  # snapshots in a row
+EVERYWHERE = 0.95  # share of the states
+COVERED = 0.95  # share of the pairs
+GROWTH = 0.005  # share of the pairs that a snapshot must add
+
+
+class Watch:
+    """Watches the records of one training.
+
+    Args:
+        config: of the training.
+        table: its transition table, or None.
+        allowed: the actions that the agent may take, `[S, A]`, or None for the table's own.
+    """
+
+    def __init__(self, config: TrainConfig, table: TransitionTable | None, allowed: Bools | None = None) -> None:
+        self._config = config
+        self._table = table
+        self._mask = allowed if allowed is not None or table is None else table.action_mask
+        self._snapshots: list[Snapshot] = []
+        self._epsilon = math.inf
+        self._optimal = False
+        self._told: set[str] = set()
+
+    def observe(self, record: Record) -> list[Warned]:
+        """Take the next record; return what has become certain by it."""
+        if isinstance(record, Judgement):
+            self._optimal = record.optimal
+        if isinstance(record, Progress):
+            self._epsilon = record.epsilon
+        if isinstance(record, Snapshot):
+            self._snapshots = [*self._snapshots[-LASTING:], record]
+        update = getattr(record, "update", 0)
+        found = [(name, check(record)) for name, check in self._checks if name not in self._told]
+        texts = {name: text for name, text in found if text and not self._optimal}
+        self._told |= texts.keys()
+        return [Warned(update, name, f"{name}: {text}") for name, text in texts.items()]
+
+    @property
+    def _checks(self) -> tuple[tuple[str, Callable[[Record], str | None]], ...]:
+        return (
+            ("discount-too-small", self._discount),
+            ("diverged", self._diverged),
+            ("learning-rate-too-high", self._overshot),
+            ("one-action-collapse", self._collapsed),
+            ("epsilon-fell-too-early", self._stopped_exploring),
+        )
+
+    def _discount(self, record: Record) -> str | None:
+        objective, discount = self._config.judgement.objective_discount, self._config.discount
+        if not isinstance(record, Started) or self._table is None or self._table.states > SMALL:
+            return None
+        found = promise(self._table, objective, discount, self._mask) if discount < objective else None
+        if found is None or min(found.score, found.blurred) >= GOOD:
+            return None
+        return (
+            f"no policy that is learnt at discount {discount:g} can score above "
+            f"{min(found.score, found.blurred):.2g} of 1 at {objective:g}; --discount {objective:g}"
+        )
+
+    def _diverged(self, record: Record) -> str | None:
+        if not isinstance(record, Progress) or math.isfinite(record.loss):
+            return None
+        return f"the loss is no number any more; {lower_rate(self._config)}"
+
+    def _overshot(self, record: Record) -> str | None:
+        if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) < 2:
+            return None
+        low, high = self._possible
+        margin = OVERSHOT * (high - low)
+        beyond = [item.q_max > high + margin or item.q_min < low - margin for item in self._snapshots[-2:]]
+        if not all(beyond):
+            return None
+        return (
+            f"Q values of {record.q_min:.3g} to {record.q_max:.3g} where {low:.3g} to {high:.3g} are possible; "
+            f"{lower_rate(self._config)}"
+        )
+
+    @cached_property
+    def _possible(self) -> tuple[float, float]:
+        """The lowest and the highest sum of rewards, with 0 and the value at the start."""
+        if self._table is None or self._config.discount >= 1:
+            return -math.inf, math.inf
+        rewards = self._table.reward[self._table.probability > 0] / (1 - self._config.discount)
+        start = self._config.network.initial_value
+        return min(0.0, start, float(rewards.min())), max(0.0, start, float(rewards.max()))
+
+    def _collapsed(self, record: Record) -> str | None:
+        recent = self._snapshots[-LASTING:]
+        if not isinstance(record, Snapshot) or self._table is None or record.update < self._config.updates / 2:
+            return None
+        lasting = len(recent) == LASTING and min(item.greedy_share for item in recent) >= EVERYWHERE
+        if not lasting or len({item.greedy_action for item in recent}) > 1:
+            return None
+        best = self._optimal_shares[record.greedy_action]
+        if best > record.greedy_share - EXCESS:
+            return None
+        return (
+            f"action {record.greedy_action} in {record.greedy_share:.0%} of the states for {LASTING} snapshots; an "
+            f"optimal policy takes it in {best:.0%} at most"
+        )
+
+    @cached_property
+    def _optimal_shares(self) -> list[float]:
+        """For each action, the share of the states that an agent can come to where it is optimal."""
+        if self._table is None:
+            return []
+        q = planning.value_iteration(self._table, self._config.judgement.objective_discount, self._mask).q
+        shares: list[float] = planning.optimal_actions(q)[self._reached].mean(axis=0).tolist()
+        return shares
+
+    @cached_property
+    def _reached(self) -> Bools:
+        if self._table is None:
+            return np.zeros(0, np.bool_)
+        return planning.reachable(self._table, self._mask)
+
+    @cached_property
+    def _pairs(self) -> int:
+        """The number of pairs that can be tried."""
+        reached = self._reached
+        if self._table is None:
+            return 0
+        return int(reached.sum()) * self._table.actions if self._mask is None else int(self._mask[reached].sum())
+
+    def _stopped_exploring(self, record: Record) -> str | None:
+        exploration = self._config.exploration
+        if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) <= LASTING:
+            return None
+        if min(exploration.start, exploration.end) > LITTLE_EPSILON or self._epsilon > epsilon_at_end(exploration):
+            return None
+        grown = record.pairs_covered - self._snapshots[0].pairs_covered
+        if record.pairs_covered >= COVERED * self._pairs or grown > LASTING * GROWTH * self._pairs:
+            return None
+        untried = self._pairs - record.pairs_covered
+        return (
+            f"ε is {self._epsilon:.2g}, {untried:,} of {self._pairs:,} pairs were never tried and "
+            f"next to none are added; {exploration_cure(self._config)}"
+        )

@@ -1,0 +1,189 @@
+"""Faults are put into real trainings, and `diagnose` has to name them; a good training gets nothing severe."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import pytest
+
+from deeptaxi.mdp import npz
+from tests.cli.conftest import LAKE, QUICK, refused, run
+from tests.problems import build, surely
+
+CLIFF = ["CliffWalking-v1", "--time-limit", "100"]
+
+
+def diagnosed(*words, severe=True):
+    """Diagnose; return the findings by name."""
+    result = run("diagnose", *words, "--json")
+    assert result.exit_code == (3 if severe else 0), result.output
+    document = json.loads(result.stdout)
+    assert document["severe"] == severe
+    return {finding["name"]: finding for finding in document["findings"]}
+
+
+def trained(folder, *words):
+    """Train; return the run folder and the command's result."""
+    result = run("train", *words, "--out", folder / "run", "--logs", folder / "logs", "--json")
+    return folder / "run", result
+
+
+def corridor(length=12):
+    """A walk of `length` steps to the reward; action 0 stays where it is, for next to nothing."""
+    last = length - 1
+    return build([[surely(s, 0.001), surely(min(s + 1, last), float(s == last), s == last)] for s in range(length)],
+                 time_limit=60)  # fmt: skip
+
+
+@pytest.fixture
+def corridor_file(tmp_path):
+    npz.save(corridor(), tmp_path / "corridor.npz")
+    return tmp_path / "corridor.npz"
+
+
+def test_a_good_training_gets_nothing_severe(lake_run):
+    result = run("diagnose", lake_run, "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert list(document) == ["model", "environment", "severe", "findings", "not_checked"]
+    assert document["environment"] == {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}}
+    assert not document["severe"]
+
+
+def test_what_is_printed_for_people_says_it_all(lake_run):
+    result = run("diagnose", lake_run)
+    assert result.exit_code == 0
+    assert "its policy is optimal" in result.stdout
+    assert all(line == line.rstrip() for line in result.stdout.splitlines())
+
+
+FAULTS = {
+    "states-never-visited": ["--epsilon-start", "0", "--epsilon-end", "0"],
+    "pairs-never-tried": ["--epsilon-start", "0", "--epsilon-end", "0"],
+    "epsilon-fell-too-early": ["--epsilon-end", "0.01", "--epsilon-fraction", "0.01"],
+    "target-too-stale": ["--polyak", "1", "--target-period", "150"],
+    "untrained": ["--updates", "3"],
+    "discount-too-small": ["--discount", "0.001"],
+    "policy-loops": ["--learning-rate", "1e-7"],
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_named(name, corridor_file, tmp_path):
+    words = [*QUICK, "--q-table", "--exploring-starts", "0", "--replay-start", "8", "--updates", "600", *FAULTS[name]]
+    folder, result = trained(tmp_path, corridor_file, *words)
+    assert result.exit_code == 0, result.output
+    finding = diagnosed(folder)[name]
+    assert finding["severity"] == "severe"
+    assert finding["source"] == "exact"
+    assert finding["cure"].startswith("--")
+
+
+@pytest.fixture(scope="module")
+def collapsed(tmp_path_factory):
+    """A network whose learning rate killed all its hidden units, and what its training printed."""
+    return trained(tmp_path_factory.mktemp("collapsed"), *LAKE, "--learning-rate", "1", "--updates", "1500",
+                   "--judge-every", "100", "--environments", "8", "--batch-size", "32")  # fmt: skip
+
+
+def test_an_agent_that_takes_just_one_action_is_named_with_the_cause(collapsed):
+    found = diagnosed(collapsed[0])
+    assert found["one-action-collapse"]["evidence"]["share"] > 0.9
+    assert found["one-action-collapse"]["cause"].startswith("dead-relu-units: ")
+    assert found["one-action-collapse"]["cure"] == found["dead-relu-units"]["cure"]
+    assert "learning-rate-too-high" in found
+
+
+def test_train_warns_once_and_the_log_keeps_it(collapsed):
+    folder, result = collapsed
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
+    logged = [json.loads(line) for line in (folder.parent / "logs" / "run" / "metrics.jsonl").read_text().splitlines()]
+    told = [record for record in logged if record["kind"] == "warning"]
+    assert [f"Warning: {record['text']}" for record in told] == warnings
+    assert [record["finding"] for record in told].count("one-action-collapse") == 1
+    assert json.loads(result.stdout)["run"] == str(folder)
+
+
+def test_a_good_training_warns_of_nothing(lake_run):
+    assert '"warning"' not in (lake_run.parent / "logs" / "run" / "metrics.jsonl").read_text()
+
+
+def test_a_memory_that_forgets_is_named(tmp_path):
+    folder, _ = trained(tmp_path, *LAKE, "--q-table", *QUICK, "--replay-capacity", "16", "--exploring-starts", "0")
+    finding = diagnosed(folder, severe=json.loads(run("diagnose", folder, "--json").stdout)["severe"])
+    assert finding["replay-forgot-pairs"]["evidence"]["held"] == 16
+
+
+def test_a_training_that_broke_off_is_known_by_its_log(tmp_path):
+    folder, result = trained(tmp_path, *CLIFF, "--q-table", "--optimizer", "sgd", "--tabular-step", "4", "--updates",
+                             "2000")  # fmt: skip
+    assert result.exit_code == 1
+    assert not (folder / "model.keras").exists()
+    found = diagnosed(tmp_path / "logs" / "run")
+    assert found["diverged"]["source"] == "log"
+    assert found["diverged"]["cure"] == "--tabular-step 0.1"
+
+
+def test_a_model_that_is_asked_about_elsewhere_is_named(lake_run, corridor_file):
+    found = diagnosed(lake_run, "--env", "FrozenLake-v1", "--env-arg", "is_slippery=true")
+    assert "trained on FrozenLake-v1 {'is_slippery': False}" in found["wrong-environment"]["summary"]
+    found = diagnosed(lake_run, "--env", corridor_file)
+    assert "16 states and 4 actions" in found["wrong-environment"]["summary"]
+
+
+def test_a_bare_file_is_told_by_its_values_where_it_comes_from(tmp_path):
+    folder, _ = trained(tmp_path, *LAKE, "--q-table", "--no-early-stop", "--updates", "3000")
+    found = diagnosed(folder / "model.keras", "--env", "FrozenLake-v1", "--discount", "0.97")
+    assert "is_slippery=false" in found["wrong-environment"]["evidence"]["sibling"]
+
+
+def foreign(folder, *layers, dtype="float32"):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((1,), dtype=dtype), *layers, keras.layers.Dense(2)])
+    model.save(folder / "foreign.keras")
+    return folder / "foreign.keras"
+
+
+def test_a_model_of_plain_keras_layers_that_takes_the_number_is_named(tmp_path, corridor_file):
+    path = foreign(tmp_path, keras.layers.Dense(8, "relu"))
+    result = run("diagnose", path, "--env", corridor_file, "--json")
+    document = json.loads(result.stdout)
+    assert "state-as-number" in [finding["name"] for finding in document["findings"]]
+    reasons = {item["name"]: item["why"] for item in document["not_checked"]}
+    assert "bare .keras file" in reasons["interrupted"]
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path, corridor_file):
+    model = keras.Sequential([keras.Input((7,)), keras.layers.Dense(2)])
+    model.save(tmp_path / "other.keras")
+    refused(run("diagnose", tmp_path / "other.keras", "--env", corridor_file), 2, "input of shape [None, 7]")
+
+
+def test_terminal_states_that_go_on_are_told_from_the_values(tmp_path):
+    """Values learnt on a table without ends, looked at on the one with ends."""
+    ends = build([[surely(1, 1), surely(0, 0)], [surely(0, 5, True), surely(0, 1)]])
+    goes_on = build([[surely(1, 1), surely(0, 0)], [surely(0, 5), surely(0, 1)]])
+    npz.save(ends, tmp_path / "ends.npz")
+    npz.save(goes_on, tmp_path / "goes_on.npz")
+    folder, _ = trained(tmp_path, tmp_path / "goes_on.npz", "--q-table", "--discount", "0.8", "--initial-value", "0")
+    words = (folder / "model.keras", "--env", tmp_path / "ends.npz", "--discount", "0.8", "--json")
+    names = [finding["name"] for finding in json.loads(run("diagnose", *words).stdout)["findings"]]
+    assert "terminal-states-bootstrapped" in names
+
+
+def test_without_a_table_it_looks_at_episodes(tmp_path):
+    folder, _ = trained(tmp_path, "Blackjack-v1", "--q-table", "--updates", "60", "--judge-every", "20")
+    found = run("diagnose", folder, "--json", "--episodes", "30")
+    assert found.exit_code == 0, found.output
+    reasons = {item["name"]: item["why"] for item in json.loads(found.stdout)["not_checked"]}
+    assert "no transition table" in reasons["discount-too-small"]
+    none = json.loads(run("diagnose", folder, "--json", "--episodes", "0").stdout)
+    assert "truncation-as-terminal" in {item["name"]: item for item in none["not_checked"]}
+
+
+def test_bad_input_is_one_clear_line(tmp_path):
+    refused(run("diagnose", tmp_path / "nothing"), 2, "no model at")
+    (tmp_path / "metrics.jsonl").write_text("")
+    refused(run("diagnose", tmp_path), 1, "holds no record")
+    refused(run("diagnose", tmp_path / "x.jsonl"), 2, "cannot read the log")

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from deeptaxi.evaluation.diagnosis import coverage
+from deeptaxi.evaluation.diagnosis.check import Unchecked
+from tests.evaluation.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
+from tests.problems import chain
+
+GO, STAY = [1.0, 0.0], [0.0, 1.0]
+EARLY = config(exploration={"start": 1.0, "end": 0.01, "fraction": 0.1}, loop="compiled")
+LOG = history(progress(10, epsilon=1.0), progress(100, epsilon=0.01), snapshot(100, pairs=3), snapshot(1_000, pairs=3))
+
+
+def stays(**known):
+    """An agent that stays in state 1, where going on was never tried."""
+    visits = np.array([[5, 5], [0, 9], [0, 0]])
+    return case_on(chain(), [GO, STAY, STAY], visits=visits, replay=visits, config=EARLY, history=LOG, **known)
+
+
+def test_a_state_that_nobody_visited_is_named():
+    finding = checked(coverage, "states-never-visited", stays())
+    assert finding.severity == "severe"  # an optimal policy passes it
+    assert (finding.evidence["states"], finding.evidence["of"], finding.evidence["examples"]) == (1, 3, [2])
+
+
+def test_an_action_that_nobody_tried_is_named():
+    finding = checked(coverage, "pairs-never-tried", stays())
+    assert finding.severity == "severe"
+    assert (finding.evidence["pairs"], finding.evidence["of"], finding.evidence["examples"]) == (1, 4, [[1, 0]])
+    assert finding.evidence["critical_pairs"] == 1
+
+
+def test_what_cost_nothing_is_not_severe():
+    visits = np.array([[5, 0], [5, 0], [5, 0]])
+    finding = checked(coverage, "pairs-never-tried", case_on(chain(), [GO] * 3, visits=visits))
+    assert (finding.severity, finding.evidence["critical_pairs"]) == ("warning", 0)
+
+
+def test_what_was_all_tried_is_fine():
+    case = case_on(chain(), [STAY] * 3, visits=np.ones((3, 2), int), config=EARLY, history=LOG, replay=np.ones((3, 2)))
+    for check in coverage.CHECKS:
+        assert check(case) is None, check.name
+
+
+def test_an_epsilon_that_fell_too_early_is_named():
+    finding = checked(coverage, "epsilon-fell-too-early", stays())
+    assert finding.severity == "severe"
+    assert finding.evidence["update"] == 100
+    assert (finding.evidence["pairs_covered_then"], finding.evidence["pairs_covered"]) == (3, 3)
+    assert "--epsilon-end 0.5" in finding.cure
+    assert "--exploring-starts" in finding.cure
+
+
+def test_an_epsilon_that_stays_high_is_not_to_blame():
+    case = case_on(chain(), [STAY] * 3, visits=np.eye(3, 2, dtype=int), config=config(), history=LOG)
+    assert checked(coverage, "epsilon-fell-too-early", case) is None
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_memory_that_forgot_is_named(kept):
+    replay = np.full((3, 2), 2)
+    replay[1, 0] = kept
+    case = case_on(chain(), [GO, STAY, GO], visits=np.full((3, 2), 9), replay=replay, config=EARLY)
+    finding = checked(coverage, "replay-forgot-pairs", case)
+    if kept:
+        assert finding is None
+    else:
+        assert (finding.severity, finding.evidence["pairs"], finding.evidence["critical_pairs"]) == ("severe", 1, 1)
+        assert finding.cure == "--replay-capacity 50000"
+
+
+def test_without_counts_it_says_why_nothing_is_known():
+    result = checked(coverage, "pairs-never-tried", unseen())
+    assert isinstance(result, Unchecked)
+    assert "visits.npz" in result.why

@@ -1,0 +1,67 @@
+import pytest
+
+from deeptaxi.evaluation.diagnosis.live import Watch
+from deeptaxi.records import Judgement, Started
+from tests.evaluation.diagnosis.cases import config, progress, snapshot
+from tests.problems import chain
+
+STARTED = Started("problem.npz", 3, 2, "q-table", "compiled", 0, 1_000, 0.1, None, 1.0)
+
+
+def told(records, table=True, **settings):
+    settings = {"judgement": {"objective_discount": 0.9}, "discount": 0.9, "updates": 1_000, **settings}
+    watch = Watch(config(**settings), chain() if table else None)
+    return [warning.finding for record in records for warning in watch.observe(record)]
+
+
+def collapsed(first, count=4, share=1.0):
+    return [snapshot(first + i, action=1, share=share) for i in range(count)]
+
+
+def test_a_discount_too_small_is_told_at_the_start_once():
+    assert told([STARTED, STARTED], discount=0.001) == ["discount-too-small"]
+    assert told([STARTED]) == []
+    assert told([STARTED], table=False, discount=0.001) == []
+
+
+@pytest.mark.parametrize(
+    ("records", "names"),
+    [
+        (collapsed(600), ["one-action-collapse"]),
+        (collapsed(100), []),  # in the first half, everything may yet come
+        (collapsed(600, count=2), []),
+        (collapsed(600, share=0.8), []),
+        ([snapshot(600 + i, action=0, share=1.0) for i in range(4)], []),  # going on is right
+    ],
+)
+def test_one_action_for_long_is_told(records, names):
+    assert told(records) == names
+
+
+def test_nothing_is_told_of_an_agent_that_is_optimal():
+    judgement = Judgement(1, True, 0.0, 0.0, 0.0, 1, 1, None)
+    assert told([judgement, *collapsed(600)]) == []
+
+
+def test_values_that_are_not_possible_are_told_at_the_second_time():
+    # Rewards are 0 or 1, so at 0.9 values lie between 0 and 10.
+    assert told([snapshot(1, high=12.0)]) == []
+    assert told([snapshot(1, high=12.0), snapshot(2, low=-2.0)]) == ["learning-rate-too-high"]
+    assert told([snapshot(i, high=10.5) for i in range(9)]) == []
+
+
+def test_a_loss_that_is_no_number_is_told():
+    assert told([progress(1, loss=float("nan"))], table=False) == ["diverged"]
+
+
+@pytest.mark.parametrize(("pairs", "end", "epsilon", "named"), [
+    (3, 0.01, 0.01, True), (6, 0.01, 0.01, False), (3, 0.5, 0.5, False), (3, 0.01, 0.4, False)])  # fmt: skip
+def test_an_epsilon_at_its_end_with_much_untried_is_told(pairs, end, epsilon, named):
+    records = [progress(1, epsilon=epsilon), *[snapshot(i, pairs=pairs) for i in range(1, 6)]]
+    names = told(records, exploration={"end": end})
+    assert names == (["epsilon-fell-too-early"] if named else [])
+
+
+def test_coverage_that_grows_is_waited_for():
+    records = [progress(1, epsilon=0.01), *[snapshot(i, pairs=i) for i in range(1, 6)]]
+    assert told(records, exploration={"end": 0.01}) == []

@@ -1,0 +1,60 @@
+import json
+
+import numpy as np
+
+from deeptaxi.evaluation.diagnosis import diagnose
+from deeptaxi.evaluation.diagnosis.run import CHECKS, UNEXPLAINED
+from deeptaxi.network.facts import LayerFacts, NetworkFacts
+from deeptaxi.records import to_json
+from tests.evaluation.diagnosis.cases import case_on, history, progress, unseen
+from tests.problems import chain
+
+STAY, GO = [[0.0, 1.0]] * 3, [[1.0, 0.0]] * 3
+DEAD = NetworkFacts("one-hot", "linear", (None, None), (LayerFacts("hidden_0", "relu", 8, 8, 0),), 3)
+
+
+def test_a_symptom_is_told_with_the_cause_and_the_cure_of_another_finding():
+    found = diagnose(case_on(chain(), STAY, network=DEAD))
+    collapse, dead = found.named("one-action-collapse"), found.named("dead-relu-units")
+    assert collapse.cause == f"dead-relu-units: {dead.cause}"
+    assert collapse.cure == dead.cure
+    assert found.severe
+
+
+def test_a_symptom_without_a_cause_says_so():
+    nearly = [[0.7, 0.71], [0.79, 0.8], [0.88, 0.89]]  # Q* is 0.81, 0.9, 1 for going on
+    assert diagnose(case_on(chain(), nearly)).named("policy-loops").cause == UNEXPLAINED[0]
+
+
+def test_on_an_optimal_policy_nothing_is_severe():
+    log = history(progress(1, loss=None))
+    found = diagnose(case_on(chain(), GO, network=DEAD, history=log))
+    assert {finding.name for finding in found.findings} >= {"diverged", "dead-relu-units"}
+    assert not found.severe
+
+
+def test_the_worst_comes_first():
+    ranks = [finding.severity for finding in diagnose(case_on(chain(), STAY, network=DEAD)).findings]
+    assert ranks == sorted(ranks, key=("severe", "warning", "note").index)
+
+
+def test_what_cannot_be_checked_is_listed_with_the_reason():
+    found = diagnose(unseen(why={"table": "it has no P"}))
+    assert not found.findings
+    reasons = {item.name: item.why for item in found.not_checked}
+    assert reasons["terminal-states-bootstrapped"] == "it has no P"
+    assert "log" in reasons["interrupted"]
+    # All but those that look into what is there: a log, a network, a configuration.
+    assert {check.name for check in CHECKS} - reasons.keys() == {"wrong-environment", "diverged"}
+
+
+def test_values_that_are_no_numbers_stop_no_other_check():
+    found = diagnose(case_on(chain(), np.full((3, 2), np.nan)))
+    assert found.named("diverged").severity == "severe"
+    assert found.severe
+
+
+def test_the_json_has_the_agreed_keys():
+    document = json.loads(to_json(diagnose(case_on(chain(), STAY)).to_dict()))
+    assert list(document) == ["severe", "findings", "not_checked"]
+    assert list(document["findings"][0]) == ["name", "severity", "summary", "evidence", "source", "cause", "cure"]

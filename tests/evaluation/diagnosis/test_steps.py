@@ -1,0 +1,99 @@
+import math
+
+import numpy as np
+import pytest
+
+from deeptaxi.evaluation.diagnosis import steps
+from deeptaxi.evaluation.diagnosis.check import Unchecked
+from deeptaxi.evaluation.diagnosis.steps import possible_range
+from tests.evaluation.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
+from tests.problems import bandit, build, chain, loop, random_table, surely
+
+STAY = [[0.0, 1.0]] * 3
+
+
+def test_the_possible_range_is_that_of_the_best_and_the_worst_luck():
+    assert possible_range(bandit(), 0.9, 0.0) == (0.0, 3.0)
+    assert possible_range(loop(1), 0.5, 0.0) == pytest.approx((0.0, 2.0))
+    assert possible_range(chain(), 0.5, -7.0) == pytest.approx((-7.0, 1.0))
+    masked = build([[surely(0, 1, True), surely(0, 9, True)]], action_mask=np.array([[True, False]]))
+    assert possible_range(masked, 0.5, 0.0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_updates_that_do_not_overshoot_stay_in_the_range(seed):
+    table, rng = random_table(seed), np.random.default_rng(seed)
+    low, high = possible_range(table, 0.8, 0.0)
+    q = np.zeros((table.states, table.actions))
+    for _ in range(3_000):
+        s, a, k = (int(rng.integers(n)) for n in table.probability.shape)
+        bootstrap = 0 if table.terminated[s, a, k] else q[table.next_state[s, a, k]].max()
+        q[s, a] += 0.9 * (table.reward[s, a, k] + 0.8 * bootstrap - q[s, a])
+    assert low <= q.min()
+    assert q.max() <= high
+
+
+def test_values_beyond_what_is_possible_are_named_exactly():
+    log = history(snapshot(10, high=1.0), snapshot(20, high=3.0))
+    finding = checked(steps, "learning-rate-too-high", case_on(chain(), STAY, history=log, config=config()))
+    assert (finding.severity, finding.source) == ("severe", "exact")
+    assert finding.evidence["overshoot"] == pytest.approx(2.0)
+
+
+def test_a_td_error_wider_than_the_range_is_as_good_a_proof():
+    log = history(progress(1, td_error=4.0), snapshot(10), snapshot(20))
+    finding = checked(steps, "learning-rate-too-high", case_on(chain(), STAY, history=log, config=config()))
+    assert finding.evidence["overshoot"] == pytest.approx(3.0)
+    halved = config(target={"reward_scale": 0.25})  # what the network sees is four times as large
+    assert checked(steps, "learning-rate-too-high", case_on(chain(), STAY, history=log, config=halved)) is None
+
+
+def test_a_training_that_does_not_come_to_rest_is_named():
+    log = history(*[snapshot(10 * i, change=0.2, policy=0.5) for i in range(1, 9)])
+    finding = checked(steps, "learning-rate-too-high", unseen(history=log))
+    assert (finding.severity, finding.source) == ("warning", "log")
+    assert finding.evidence["policy_change"] == 0.5
+    calm = history(*[snapshot(10 * i, change=0.2 / i**2, policy=0.5 / i) for i in range(1, 17)])
+    assert checked(steps, "learning-rate-too-high", unseen(history=calm)) is None
+
+
+def test_an_error_that_grows_is_named():
+    errors = [progress(i, td_error=0.1 if i < 50 else 0.01 * i) for i in range(1, 101)]
+    log = history(*errors, snapshot(50), snapshot(100))
+    assert checked(steps, "learning-rate-too-high", unseen(history=log)).evidence["td_error_grew"] > 3
+
+
+def test_a_good_agent_whose_training_was_stopped_early_is_fine():
+    log = history(*[snapshot(10 * i, change=0.2, policy=0.5) for i in range(1, 9)])
+    good = case_on(chain(), [[1.0, 0.0]] * 3, history=log, config=config())
+    assert checked(steps, "learning-rate-too-high", good) is None
+
+
+def test_a_short_log_tells_nothing():
+    assert isinstance(checked(steps, "learning-rate-too-high", unseen(history=history(snapshot(1)))), Unchecked)
+
+
+def drifting(start, end, count=16):
+    return history(*[snapshot(i, mean=start + (end - start) * i / count) for i in range(1, count + 1)])
+
+
+def test_values_that_still_move_towards_far_ones_are_named():
+    # Q* of the chain at 0.9 is 0.81, 0.9, 1 going on; the agent's values are a tenth of that.
+    q = np.array([[0.08, 0.082], [0.09, 0.092], [0.1, 0.102]])
+    finding = checked(steps, "learning-rate-too-low", case_on(chain(), q, history=drifting(0, 0.09), config=config()))
+    assert finding.evidence["to_go"] == pytest.approx((np.array([[0.81, 0.729], [0.9, 0.81], [1, 0.9]]) - q).mean())
+    assert finding.cure.startswith("--learning-rate 0.03")
+    for log in (drifting(0.2, 0.09), history(*[snapshot(i, mean=0.09 * (-1) ** i) for i in range(16)])):
+        assert checked(steps, "learning-rate-too-low", case_on(chain(), q, history=log, config=config())) is None
+
+
+def test_numbers_that_are_none_are_divergence():
+    broken = np.full((3, 2), np.nan)
+    finding = checked(steps, "diverged", case_on(chain(), broken))
+    assert (finding.severity, finding.source, finding.evidence["broken_states"]) == ("severe", "network", 3)
+    lost = history(progress(1), progress(2, loss=None), tabular_step=4.0)
+    assert checked(steps, "diverged", unseen(history=lost)).cure == "--tabular-step 0.1"
+    failed = history(progress(1), failure="the training diverged before update 5")
+    assert "before update 5" in checked(steps, "diverged", unseen(history=failed)).summary
+    assert checked(steps, "diverged", unseen(history=history(progress(1)))) is None
+    assert math.isnan(steps.finite([None])[0])
