@@ -52,21 +52,28 @@ def of_preset(name: str, folder: Path, seeds: Iterable[int]) -> Row:
     """Train one preset as it is; return the false alarms."""
     words = [healthy(name, folder / name / str(seed), seed) for seed in seeds]
     found = [faults.names_of(run) for run in words]
-    warned = [len(warnings(Path(run[0]).parent / "logs" / "run" / "metrics.jsonl")) for run in words]
     return {
         "preset": name,
         "seeds": len(found),
         "severe": sum("severe" in names.values() for names in found),
         "other": dict(Counter(name for names in found for name in names)),
-        "warned_while_training": sum(map(bool, warned)),
+        "warned_while_training": sum(warned(Path(run)) for (run,) in words),
     }
 
 
-def warnings(log: Path) -> tuple[Any, ...]:
-    """Return the warnings that a training gave."""
+def warned(run: Path) -> bool:
+    """Whether `train` warns of anything in this training: its log is shown to the watch again."""
+    from deeptaxi.artifacts.logs import LOG_FILE, find_log
+    from deeptaxi.artifacts.models import find_model
+    from deeptaxi.evaluation.diagnosis.live import Watch
+    from deeptaxi.mdp.environment import open_environment
     from deeptaxi.records import read_history
 
-    return read_history(log).warnings
+    config = find_model(run).config
+    if config is None:
+        raise LookupError(f"{run} has no configuration")
+    watch = Watch(config, open_environment(config.environment).table)
+    return any(watch.observe(record) for record in read_history(find_log(run) / LOG_FILE).records)
 
 
 def apart(*words: str) -> Row:

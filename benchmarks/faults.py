@@ -163,29 +163,46 @@ def broken_off(folder: Path, seed: int) -> Words:
     return [str(folder / "logs" / "run")] if not (folder / "run" / "model.keras").exists() else [str(folder / "run")]
 
 
-SURE = "--env-arg is_slippery=false"
+SURE, LAKE = "--env-arg is_slippery=false", "FrozenLake8x8-v1 --env-arg is_slippery=false"
+WALK = "CliffWalking-v1 --time-limit 100"
+FROM_START = "--exploring-starts 0"
+NOISY = f"--q-table --optimizer sgd --tabular-step 0.5 --learning-rate-schedule constant --polyak 1 {FROM_START}"
+NOISY_SIZE = "--batch-size 8 --environments 8 --updates 2000"
 FAULTS = (
     typed("one-action-collapse", "Taxi-v4 --learning-rate 1 --updates 1500"),
-    typed("states-never-visited", "CliffWalking-v1 --time-limit 100 --epsilon-start 0.01 --epsilon-end 0.01 --exploring-starts 0 --updates 2000"),
-    typed("pairs-never-tried", "Taxi-v4 --initial-value -50 --epsilon-start 0.02 --epsilon-end 0.02 --exploring-starts 0 --updates 1500"),
-    typed("epsilon-fell-too-early", "Taxi-v4 --epsilon-end 0.01 --epsilon-fraction 0.02 --exploring-starts 0 --updates 2000"),
+    typed("states-never-visited", f"{WALK} --epsilon-start 0.01 --epsilon-end 0.01 {FROM_START} --updates 2000"),
+    typed(
+        "pairs-never-tried",
+        f"Taxi-v4 --initial-value -50 --epsilon-start 0.02 --epsilon-end 0.02 {FROM_START} --updates 1500",
+    ),
+    typed(
+        "epsilon-fell-too-early", f"Taxi-v4 --epsilon-end 0.01 --epsilon-fraction 0.02 {FROM_START} --updates 2000"
+    ),
     typed("replay-forgot-pairs", "Taxi-v4 --replay-capacity 1000 --updates 2000"),
     typed("learning-rate-too-high", f"FrozenLake-v1 {SURE} --learning-rate 1 --updates 2000"),
-    Fault("diverged", "`deeptaxi train CliffWalking-v1 --time-limit 100 --q-table --optimizer sgd --tabular-step 4`; its log", broken_off),
-    Fault("overestimation", "a table of noisy arms (Sutton & Barto, example 6.7), `--q-table --tabular-step 0.5 --polyak 1`",
-          on_table("--q-table --optimizer sgd --tabular-step 0.5 --learning-rate-schedule constant --polyak 1 --batch-size 8 --environments 8 --updates 2000 --exploring-starts 0", noisy_arms)),
-    typed("dead-relu-units", f"FrozenLake8x8-v1 {SURE} --learning-rate 0.5 --updates 2000"),
-    Fault("saturated-output", "by hand: tanh on the output, CliffWalking", by_hand("CliffWalking-v1", "dense", 64, activation="tanh", updates=1500)),
-    Fault("terminal-states-bootstrapped", "by hand: `reward + discount · max` at the end too, Taxi", by_hand("Taxi-v4", "dense", 64, updates=5000, bootstrap="always", learning_rate=0.005)),
-    Fault("truncation-as-terminal", "by hand: no bootstrap where truncated after 20 steps, CliffWalking", by_hand("CliffWalking-v1", "dense", 0, updates=3000, bootstrap="unless over", time_limit=20, learning_rate=0.3)),
-    Fault("truncation-as-terminal", "an environment without a table that returns terminated at its limit of 15 steps", hurried),
-    Fault("reward-scale-off", "FrozenLake's rewards times 10,000, `--reward-scale 1`", on_table("--reward-scale 1 --updates 2000", lambda: scaled(1e4))),
+    Fault("diverged", f"`deeptaxi train {WALK} --q-table --optimizer sgd --tabular-step 4`, of which a log is left",
+          broken_off),
+    Fault("overestimation", f"a room of noisy arms (Sutton & Barto, example 6.7), `{NOISY}`",
+          on_table(f"{NOISY} {NOISY_SIZE}", noisy_arms)),
+    typed("dead-relu-units", f"{LAKE} --learning-rate 0.5 --updates 2000"),
+    Fault("saturated-output", "by hand: tanh on the output, CliffWalking",
+          by_hand("CliffWalking-v1", "dense", 64, activation="tanh", updates=1500)),
+    Fault("terminal-states-bootstrapped", "by hand: `reward + discount · max` at the end too, Taxi",
+          by_hand("Taxi-v4", "dense", 64, updates=5000, bootstrap="always", learning_rate=0.005)),
+    Fault("truncation-as-terminal", "by hand: no bootstrap where truncated after 20 steps, CliffWalking",
+          by_hand("CliffWalking-v1", "dense", 0, updates=3000, bootstrap="unless over", time_limit=20,
+                  learning_rate=0.3)),
+    Fault("truncation-as-terminal", "an environment without a table that says terminated at its limit of 15 steps",
+          hurried),
+    Fault("reward-scale-off", "FrozenLake's rewards times 10,000, `--reward-scale 1`",
+          on_table("--reward-scale 1 --updates 2000", lambda: scaled(1e4))),
     typed("discount-too-small", "FrozenLake8x8-v1 --discount 0.3 --updates 3000"),
     typed("policy-loops", "Taxi-v4 --updates 250"),
-    Fault("state-as-number", "by hand: one input, the state's number, Taxi", by_hand("Taxi-v4", "over_number", 64, updates=2000)),
+    Fault("state-as-number", "by hand: one input, the state's number, Taxi",
+          by_hand("Taxi-v4", "over_number", 64, updates=2000)),
     Fault("wrong-environment", "trained where FrozenLake8x8 does not slip, asked about where it does", elsewhere),
     typed("untrained", "Taxi-v4 --updates 30"),
-    typed("target-too-stale", f"FrozenLake8x8-v1 {SURE} --q-table --polyak 1 --target-period 500 --updates 3000"),
+    typed("target-too-stale", f"{LAKE} --q-table --polyak 1 --target-period 500 --updates 3000"),
 )  # fmt: skip
 
 

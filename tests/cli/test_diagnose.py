@@ -59,9 +59,6 @@ def test_what_is_printed_for_people_says_it_all(lake_run):
 
 
 FAULTS = {
-    "states-never-visited": ["--epsilon-start", "0", "--epsilon-end", "0"],
-    "pairs-never-tried": ["--epsilon-start", "0", "--epsilon-end", "0"],
-    "epsilon-fell-too-early": ["--epsilon-end", "0.01", "--epsilon-fraction", "0.01"],
     "target-too-stale": ["--polyak", "1", "--target-period", "150"],
     "untrained": ["--updates", "3"],
     "discount-too-small": ["--discount", "0.001"],
@@ -71,13 +68,23 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_named(name, corridor_file, tmp_path):
-    words = [*QUICK, "--q-table", "--exploring-starts", "0", "--replay-start", "8", "--updates", "600", *FAULTS[name]]
+    words = [*QUICK, "--q-table", "--exploring-starts", "0", "--updates", "600", *FAULTS[name]]
     folder, result = trained(tmp_path, corridor_file, *words)
     assert result.exit_code == 0, result.output
     finding = diagnosed(folder)[name]
     assert finding["severity"] == "severe"
     assert finding["source"] == "exact"
     assert finding["cure"].startswith("--")
+
+
+def test_an_agent_that_explores_too_little_is_named_with_what_it_missed(tmp_path):
+    little = ["--epsilon-start", "0.01", "--epsilon-end", "0.01", "--exploring-starts", "0", "--updates", "2000"]
+    folder, result = trained(tmp_path, *CLIFF, *little)
+    found = diagnosed(folder)
+    for name in ("epsilon-fell-too-early", "states-never-visited", "pairs-never-tried"):
+        assert found[name]["severity"] == "severe"
+        assert "--epsilon-end 0.5" in found[name]["cure"]
+    assert "Warning: epsilon-fell-too-early: " in result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,13 @@ UNEXPLAINED = (
 )
 
 
+MISFIT = {"state-as-number", "saturated-output"}  # a network that cannot give the values tells nothing by them
 WEAKER = {  # findings whose evidence looks the same where one of the others is true
     "learning-rate-too-low": {
         "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained",
     },
+    "terminal-states-bootstrapped": MISFIT,
+    "truncation-as-terminal": MISFIT,
 }  # fmt: skip
 
 
