@@ -168,8 +168,8 @@ class Visits(NamedTuple):
 def find_log(run: Path) -> Path:
     """Return the log folder of a run.
 
-    It is where the run says it is, as seen from here or from beside the run's own folder of runs, else the folder of
-    the run's name in `logs/`. A log folder is its own log.
+    It is where the run says it is, as seen from here, from beside the run's own folder of runs or from beside the run,
+    else the folder of the run's name in `logs/`. A log folder is its own log.
 
     Raises:
         UsageError: there is no such run, or no log of it.
@@ -184,7 +184,8 @@ def find_log(run: Path) -> Path:
     except (OSError, ValueError) as error:
         raise DeepTaxiError(f"cannot read {config}: {error}") from None
     absolute = run.resolve()
-    places = [said, absolute.parent.parent / said, absolute.parent.parent / LOGS / absolute.name / LOG_FILE]
+    beside, above = absolute.parents[:2] if len(absolute.parents) > 1 else (absolute.parent, absolute.parent)
+    places = [said, above / said, beside / said, above / LOGS / absolute.name / LOG_FILE]
     for place in places:
         if place.name == LOG_FILE and place.is_file():
             return place.parent

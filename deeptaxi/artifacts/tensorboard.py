@@ -26,6 +26,32 @@ from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.records import Finished, Judgement, Progress, Record, Snapshot, Warned
 from deeptaxi.settings import leaf_settings
 
+TAGS: dict[type[Record], dict[str, str]] = {
+    Progress: {
+        "train/loss": "loss",
+        "train/td_error": "td_error",
+        "train/return": "mean_return",
+        "schedule/epsilon": "epsilon",
+        "schedule/learning_rate": "learning_rate",
+    },
+    Judgement: {
+        "exact/value": "value",
+        "exact/value_gap": "value_gap",
+        "exact/gap": "gap",
+        "exact/optimal_starts": "optimal_start_states",
+        "exact/q_error_max": "q_error_max",
+    },
+    Snapshot: {
+        "q/min": "q_min",
+        "q/max": "q_max",
+        "q/mean": "q_mean",
+        "q/change": "q_change",
+        "policy/change": "policy_change",
+        "policy/greedy_share": "greedy_share",
+        "coverage/states": "states_covered",
+        "coverage/pairs": "pairs_covered",
+    },
+}
 FINAL = (
     "optimal", "value", "value_gap", "return", "gap", "optimal_starts", "updates", "environment_steps", "train_seconds",
 )  # fmt: skip
@@ -98,36 +124,9 @@ def update_of(record: Record) -> int:
 
 def scalars(record: Record) -> dict[str, float]:
     """Return the numbers of a record by their tags; those that are not known are left out."""
-    found: dict[str, float | None] = {}
-    if isinstance(record, Progress):
-        found = {
-            "train/loss": record.loss,
-            "train/td_error": record.td_error,
-            "train/return": record.mean_return,
-            "schedule/epsilon": record.epsilon,
-            "schedule/learning_rate": record.learning_rate,
-        }
-    elif isinstance(record, Judgement):
-        found = {
-            "exact/value": record.value,
-            "exact/value_gap": record.value_gap,
-            "exact/gap": record.gap,
-            "exact/optimal_starts": record.optimal_start_states,
-            "exact/q_error_max": record.q_error_max,
-        }
-    elif isinstance(record, Snapshot):
-        found = {
-            "q/min": record.q_min,
-            "q/max": record.q_max,
-            "q/mean": record.q_mean,
-            "q/change": record.q_change,
-            "policy/change": record.policy_change,
-            "policy/greedy_share": record.greedy_share,
-            "coverage/states": record.states_covered,
-            "coverage/pairs": record.pairs_covered,
-        }
-    elif isinstance(record, Finished):
-        exact = {**(record.exact or {})}
+    found = {tag: getattr(record, name) for tag, name in TAGS.get(type(record), {}).items()}
+    if isinstance(record, Finished):
+        exact = dict(record.exact or {})
         exact["optimal_starts"] = exact.get("optimal_start_states")
         found = {f"final/{name}": getattr(record, name, exact.get(name)) for name in FINAL}
     return {tag: float(value) for tag, value in found.items() if value is not None}

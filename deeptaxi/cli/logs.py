@@ -18,14 +18,15 @@ from deeptaxi.cli import options
 def command(run: Path, as_json: bool) -> None:
     """Show how the training of RUN went: its curves, its warnings, its end.
 
-    RUN is a run folder or a log folder. The width of the terminal is that of the curves; one that is too narrow gets a
-    table. `tensorboard --logdir logs` shows the same, and several runs beside each other.
+    RUN is a run folder, a log folder, or the file of a training that failed (metrics.failed.jsonl). The curves are as
+    wide as the terminal; one that is too narrow gets words. `tensorboard --logdir logs` shows the same, and several
+    runs beside each other.
     """
     from deeptaxi.artifacts.logs import LOG_FILE, find_log
     from deeptaxi.presentation import console, curves
     from deeptaxi.records import read_history
 
-    history = read_history(find_log(run) / LOG_FILE)
+    history = read_history(run if run.is_file() else find_log(run) / LOG_FILE)
     if history.skipped:
         console.err().print(skipped_lines(history), style="yellow", soft_wrap=True)
     if as_json:

@@ -39,8 +39,8 @@ def command(
     from deeptaxi.presentation.console import err
 
     opened = [load_model(source, environment) for source in sources]
-    with err().status("writing the report …"):
-        content = gather(opened)
+    content = gather(opened)
+    with err().status("drawing the report …"):
         from deeptaxi.presentation.report.page import page
 
         made = page(content)

@@ -14,8 +14,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import click
-
 ENDING = (signal.SIGINT, signal.SIGTERM)
 received: list[int] = []
 
@@ -64,7 +62,9 @@ def stopping_gently() -> Generator[Callable[[], int]]:
         if noted.count(signal.SIGINT) > 2:
             raise KeyboardInterrupt
         if len(noted) == 1:
-            click.echo("Stopping, and keeping the best weights (Ctrl-C twice more gives them up) …", err=True)
+            # click.echo would go past the live view, which has put itself in the place of standard error.
+            sys.stderr.write("Stopping, and keeping the best weights (Ctrl-C twice more gives them up) …\n")
+            sys.stderr.flush()
 
     before = {number: signal.signal(number, note) for number in ENDING}
     try:

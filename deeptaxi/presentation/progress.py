@@ -28,22 +28,21 @@ NARROW = 80  # a terminal that is narrower than this shows no curves
 
 
 class Speed:
-    """How fast a training is of late."""
+    """How fast a training is of late: updates a second, by the clock of whoever watches."""
 
     def __init__(self) -> None:
-        self._marks = deque([(0.0, 0, 0)])  # second, update, environment steps
-        self.updates = self.steps = 0.0  # a second
+        self._marks = deque([(0.0, 0)])  # second, update
+        self.updates = 0.0
 
-    def add(self, record: records.Progress) -> None:
-        """Take what a record says; records that come at once, as those of a compiled piece, are one mark."""
-        marks, now = self._marks, (record.seconds, record.update, record.environment_steps)
-        if len(marks) > 1 and record.seconds - marks[-1][0] < DRAW_SECONDS / 2:
+    def add(self, second: float, update: int) -> None:
+        """Take how far it is; records that come at once, as those of a compiled piece, are one mark."""
+        marks = self._marks
+        if len(marks) > 1 and second - marks[-1][0] < DRAW_SECONDS / 2:
             marks.pop()
-        marks.append(now)
-        while len(marks) > 2 and marks[1][0] <= record.seconds - SPEED_SECONDS:
+        marks.append((second, update))
+        while len(marks) > 2 and marks[1][0] <= second - SPEED_SECONDS:
             marks.popleft()
-        passed = max(record.seconds - marks[0][0], 1e-9)
-        self.updates, self.steps = ((new - old) / passed for new, old in zip(now[1:], marks[0][1:], strict=True))
+        self.updates = (update - marks[0][1]) / max(second - marks[0][0], 1e-9)
 
 
 class Standing:
@@ -55,19 +54,25 @@ class Standing:
         self.judgement: records.Judgement | None = None
         self.snapshot: records.Snapshot | None = None
         self.warned: records.Warned | None = None
+        self.update = 0
         self.speed = Speed()
+        self.steps_per_update = 0.0
         self.td_errors: list[float | None] = []
         self.returns: list[float | None] = []
         self.values: list[float | None] = []
 
-    def take(self, record: records.Record) -> None:
-        """Take one record."""
+    def take(self, record: records.Record, second: float) -> None:
+        """Take one record, which came so many seconds after the first."""
+        if isinstance(record, records.Progress | records.Judgement | records.Snapshot):
+            self.update = record.update
+            self.speed.add(second, record.update)
         match record:
             case records.Started():
                 self.started = record
             case records.Progress():
+                before = (self.progress.update, self.progress.environment_steps) if self.progress else (0, 0)
+                self.steps_per_update = (record.environment_steps - before[1]) / (record.update - before[0])
                 self.progress = record
-                self.speed.add(record)
                 self.td_errors.append(record.td_error)
                 self.returns += [] if record.mean_return is None else [record.mean_return]
             case records.Judgement():
@@ -81,9 +86,9 @@ class Standing:
     @property
     def seconds_left(self) -> float | None:
         """How long the updates that are left take at the speed of late; None where that is not known."""
-        if not (self.started and self.progress and self.speed.updates):
+        if not (self.started and self.speed.updates):
             return None
-        return (self.started.updates - self.progress.update) / self.speed.updates
+        return (self.started.updates - self.update) / self.speed.updates
 
 
 class TrainingProgress:
@@ -91,14 +96,15 @@ class TrainingProgress:
 
     Args:
         console: where to show them; a quiet one shows nothing.
-        clock: seconds, for how often to draw.
+        clock: seconds, for the speed and for how often to draw.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
         self._standing = Standing()
-        self._shown = 0.0  # when the picture was drawn, or the second of the training that the last line was of
+        self._begun = clock()
+        self._shown = 0.0  # seconds after the first record
         self._live = Live(console=console, auto_refresh=False, transient=True, get_renderable=self._picture)
 
     def __enter__(self) -> TrainingProgress:
@@ -111,18 +117,22 @@ class TrainingProgress:
 
     def show(self, record: records.Record) -> None:
         """Show one record."""
-        self._standing.take(record)
+        if isinstance(record, records.Started):
+            self._begun = self._clock()
+        second = self._clock() - self._begun
+        self._standing.take(record, second)
         if isinstance(record, records.Warned):
             self._console.print(Text(f"Warning: {record.text}", style="yellow"), soft_wrap=True)
-        if self._console.is_terminal and not self._console.quiet:
-            if isinstance(record, records.Started):
-                self._live.start()
-            elif self._clock() - self._shown >= DRAW_SECONDS:
-                self._shown = self._clock()
+        if self._console.quiet:
+            return
+        if self._console.is_terminal and isinstance(record, records.Started):
+            self._live.start()
+        elif second - self._shown >= (DRAW_SECONDS if self._console.is_terminal else LINE_SECONDS):
+            self._shown = second
+            if self._console.is_terminal:
                 self._live.refresh()
-        elif isinstance(record, records.Progress) and record.seconds - self._shown >= LINE_SECONDS:
-            self._shown = record.seconds
-            self._console.print(line(self._standing), soft_wrap=True)
+            else:
+                self._console.print(line(self._standing), soft_wrap=True)
 
     def _picture(self) -> Text:
         return picture(self._standing, self._console.width)
@@ -135,8 +145,8 @@ def line(standing: Standing) -> str:
 
 def how_far(standing: Standing) -> str:
     """Return the updates that are made, of how many, and the time that is left."""
-    started, progress, left = standing.started, standing.progress, standing.seconds_left
-    text = f"{progress.update if progress else 0:,}"
+    started, left = standing.started, standing.seconds_left
+    text = f"{standing.update:,}"
     text += f" of {started.updates:,} updates" if started else " updates"
     return text if left is None else f"{text}, {duration(left)} left"
 
@@ -162,17 +172,17 @@ def picture(standing: Standing, width: int) -> Text:
 
 def bar(standing: Standing, width: int) -> Text:
     """Return how far the training has come, as a line that fills up."""
-    started, progress = standing.started, standing.progress
-    done = round(width * progress.update / started.updates) if started and progress else 0
+    done = round(width * standing.update / standing.started.updates) if standing.started else 0
     return Text("━" * done, style="green") + Text("─" * (width - done), style="dim")
 
 
 def parts(standing: Standing) -> list[tuple[str, str, str]]:
     """Return the parts of the picture: what it is, how much, and a curve."""
     progress, snapshot, found = standing.progress, standing.snapshot, []
+    if standing.update:
+        speed, steps = standing.speed.updates, standing.steps_per_update
+        found.append(("speed", f"{speed:,.0f} updates/s" + (f", {speed * steps:,.0f} steps/s" if steps else ""), ""))
     if progress:
-        speed = standing.speed
-        found.append(("speed", f"{speed.updates:,.0f} updates/s, {speed.steps:,.0f} steps/s", ""))
         found.append(("ε", f"{number(progress.epsilon)}, learning rate {significant(progress.learning_rate)}", ""))
         found.append(("TD error", significant(progress.td_error), sparkline(standing.td_errors, CURVE)))
     found += outcome(standing)

@@ -41,6 +41,13 @@ def test_a_log_is_found_from_another_folder(run, monkeypatch, tmp_path):
     assert find_log(folder) == tmp_path / "logs" / "a"
 
 
+def test_a_log_of_a_run_in_no_folder_of_runs_is_found_from_another_folder(run, monkeypatch, tmp_path):
+    folder = run("logs/a").rename("a").resolve()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert find_log(folder) == tmp_path / "logs" / "a"
+
+
 def test_a_log_that_moved_with_its_run_is_found_by_the_name(run):
     assert find_log(run("gone/a")).resolve() == Path("logs/a").resolve()
 

@@ -92,6 +92,12 @@ def test_a_training_without_an_end_says_how_far_it_came(log):
     assert "No end: the log stops after update" in run("logs", log).stdout
 
 
+def test_the_log_of_a_training_that_failed_is_named_by_its_file(log):
+    failed = (log / "metrics.jsonl").rename(log / "metrics.failed.jsonl")
+    assert "FrozenLake-v1, q-table" in run("logs", failed).stdout
+    refused(run("logs", log), 2, "neither a run folder nor a log folder")
+
+
 def test_a_run_without_a_log_is_one_line(lake_run, tmp_path):
     moved = shutil.copytree(lake_run, tmp_path / "elsewhere" / "run")
     config = moved / "config.toml"

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deeptaxi.mdp import npz
@@ -218,6 +219,14 @@ def test_names_from_a_file_are_text_and_nothing_else(tmp_path):
     assert evil[2] in cells
     assert "z" * 159 + "…" in cells
     assert not any("alert" in str(a) for _, a, _ in outline.elements)
+
+
+def test_an_action_that_may_not_be_taken_is_never_compared(tmp_path):
+    mask = np.array([[True, True], [True, False], [True, True], [True, True]])
+    npz.save(random_table(4, states=4, actions=2, action_mask=mask, time_limit=20), tmp_path / "masked.npz")
+    outline, said = report(tmp_path, trained(tmp_path / "run", tmp_path / "masked.npz", "--q-table"))
+    assert said == ""
+    assert outline.text("desc", id="q-scatter-text").startswith("7 pairs")
 
 
 def test_help_is_quick_and_says_what_a_report_is():

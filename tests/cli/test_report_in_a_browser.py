@@ -16,7 +16,10 @@ from PIL import Image
 from tests.cli.conftest import LAKE, run
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed"),
+]
 VERMILLION = {"light": (0xC9, 0x4F, 0x00), "dark": (0xFF, 0x8A, 0x4C)}
 BLUE = {"light": (0x00, 0x72, 0xB2), "dark": (0x62, 0xB6, 0xEE)}
 

@@ -30,9 +30,10 @@ def course(count=100):
 
 
 def shown(records, **console):
-    screen = Console(**PLAIN, file=io.StringIO(), **console)
-    with TrainingProgress(screen, clock=iter(range(10_000)).__next__) as view:
+    screen, now = Console(**PLAIN, file=io.StringIO(), **console), [50.0]
+    with TrainingProgress(screen, clock=lambda: now[0]) as view:
         for record in records:
+            now[0] = 50 + record.seconds if isinstance(record, Progress) else now[0]
             view.show(record)
     return screen.file.getvalue()
 
@@ -62,8 +63,10 @@ def test_a_quiet_console_shows_nothing_not_even_on_a_terminal():
 
 def standing(*records):
     found = Standing()
+    second = 0.0
     for record in records:
-        found.take(record)
+        second = record.seconds if isinstance(record, Progress) else second
+        found.take(record, second)
     return found
 
 
@@ -101,19 +104,27 @@ def test_on_a_terminal_the_picture_goes_and_the_warning_stays():
 def test_speed_is_that_of_late():
     speed = Speed()
     for second in range(1, 11):
-        speed.add(progress(1000 * second, second))
+        speed.add(second, 1000 * second)
     assert speed.updates == 1000
     for second in range(11, 21):
-        speed.add(progress(10_000 + 10 * (second - 10), second))
-    assert (speed.updates, speed.steps) == (10, 320)
+        speed.add(second, 10_000 + 10 * (second - 10))
+    assert speed.updates == 10
 
 
 def test_records_that_come_at_once_do_not_make_it_faster():
     speed = Speed()
     for piece in range(1, 20):  # a piece a second, of ten records each
         for record in range(10):
-            speed.add(progress(100 * (piece - 1) + 10 * (record + 1), piece + record * 1e-5))
+            speed.add(piece + record * 1e-5, 100 * (piece - 1) + 10 * (record + 1))
     assert speed.updates == pytest.approx(100, rel=1e-3)
+
+
+def test_a_judgement_too_tells_how_far_it_is():
+    # Of a hundred million updates a report is due every 200,000.
+    found = Standing()
+    found.take(STARTED, 0.0)
+    found.take(JUDGEMENT, 2.0)
+    assert line(found).startswith("500 of 1,000 updates, 2 s left, speed 250 updates/s, value -1.5 of 2.5")
 
 
 def test_nothing_is_known_before_the_first_record():

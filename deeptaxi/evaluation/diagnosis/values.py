@@ -22,7 +22,8 @@ OFF = 0.2  # of the largest |Q*|
 
 def overestimation(case: Case) -> Finding | None:
     """Name an agent that thinks too well of its own choice, and say what double DQN would do."""
-    difference = np.asarray(the(case.q) - case.q_star, float)
+    with np.errstate(invalid="ignore"):  # −∞ − (−∞), where the agent may not act: no pair that was learnt
+        difference = np.asarray(the(case.q) - case.q_star, float)
     states = np.flatnonzero(case.reached & case.learnt_pairs.any(axis=1))
     greedy = float(difference[states, case.policy[states]].mean())
     shared = float(difference[case.learnt_pairs].mean())

@@ -77,9 +77,10 @@ class Chart:
 
 def settle(figure: Figure) -> None:
     """Lay the figure out once and for all: doing it again would move it a little, and takes longer than to draw it."""
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def drawing(figure: Figure, **options: Any) -> str:

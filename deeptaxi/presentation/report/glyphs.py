@@ -38,18 +38,26 @@ def draw(ax: Axes, strokes: Iterable[Stroke], **look: Any) -> None:
         codes += [Path.MOVETO, *[Path.LINETO] * (len(stroke) - 2), Path.CLOSEPOLY if closed else Path.LINETO]
     if points:
         look = {"fill": False, "linewidth": 1.0, "capstyle": "round", "joinstyle": "round", **look}
-        ax.add_patch(PathPatch(Path(np.array(points), codes), **look))
+        ax.add_patch(PathPatch(exact(np.array(points), codes), **look))
+
+
+def exact(points: np.ndarray[Any, Any], codes: Any) -> Path:
+    """Return a path that keeps all its points: matplotlib leaves out what is short beside what is near."""
+    path = Path(points, codes)
+    path.should_simplify = False
+    return path
 
 
 def dots(ax: Axes, points: np.ndarray[Any, Any], colour: str, label: str) -> None:
     """Draw points `[N, 2]` as one path of very short lines with round ends; a marker for each is four times as long."""
     ax.plot([], [], "o", color=colour, markersize=3.5, label=label)  # the legend's sample
-    length = 1e-4 * max(float(np.ptp(points[:, 0])), 1e-9) if len(points) else 0.0
+    length = 1e-4 * (float(np.ptp(points[:, 0])) or 1.0) if len(points) else 0.0
     ends = np.stack([points, points + np.array([length, 0.0])], axis=1).reshape(-1, 2)
     codes = np.tile([Path.MOVETO, Path.LINETO], len(points))
     if len(points):
         look = {"fill": False, "edgecolor": colour, "linewidth": 2.2, "capstyle": "round", "alpha": 0.75}
-        ax.add_patch(PathPatch(Path(ends, codes), **look))
+        look["snap"] = False  # to whole pixels: it would leave most of them without any length
+        ax.add_patch(PathPatch(exact(ends, codes), **look))
         ax.update_datalim(points)
         ax.autoscale_view()
 

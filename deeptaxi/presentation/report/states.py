@@ -36,11 +36,13 @@ def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
     chosen = np.zeros(comparison.pairs.shape, np.bool_)
     chosen[np.arange(len(comparison.policy)), comparison.policy] = True
     figure, ax = axes(height=3.4)
+    shown = 0
     for greedy, colour, label in ((False, MUTED, "other actions"), (True, BLUE, "greedy actions")):
         pairs = comparison.pairs & (chosen == greedy)
         points = np.stack([comparison.q_star[pairs], comparison.q[pairs]], axis=1)
         points = points[spread_out(points[:, 0], points[:, 1], POINTS // 2)]
         dots(ax, points, colour, label)
+        shown += len(points)
     star, q = comparison.q_star[comparison.pairs], comparison.q[comparison.pairs]
     ends = [min(star.min(), q.min()), max(star.max(), q.max())]
     ax.plot(ends, ends, color=INK, linewidth=0.9, linestyle=(0, (4, 2)), label="Q = Q*")
@@ -52,6 +54,7 @@ def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
         f"{len(q):,} pairs of state and action. Q is off by {number(float(np.abs(error).max()))} at most and by "
         f"{number(float(np.abs(error).mean()))} in the mean; {share(error > 0)} are too high."
     )
+    text += f" {shown:,} of them are drawn, which cover the same ground." if shown < len(q) else ""
     return Chart("q-scatter", "Q against Q*", text, figure)
 
 

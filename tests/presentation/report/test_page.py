@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,14 @@ def test_maps_of_taxi_say_whose_they_are():
     for title in ("passenger at red", "passenger aboard", "destination blue"):
         assert svg.count(f">{title}<") == 1
     assert svg.count(">cannot happen<") == 4 + 1  # where the passenger is at its destination, and in the legend
+
+
+@pytest.mark.parametrize("name", ["FrozenLake8x8-v1", "CliffWalking-v1"])
+def test_every_pair_of_state_and_action_is_a_point(name):
+    content = content_of(name, optimal_q(name) + np.random.default_rng(0).normal(size=(1, 4)))
+    chart = next(chart for chart in page(content).charts if chart.name == "q-scatter")
+    dots = re.findall(r"M[\d.]+[ -][\d.]+h(?:0|\.1)(?=[M\"])", chart.inline())
+    assert len(dots) == content.subject.comparison.pairs.sum()
 
 
 def test_several_runs_have_one_curve_and_a_range():

@@ -1,0 +1,114 @@
+"""Commands on a real terminal, one that a test holds the other end of."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from deeptaxi.artifacts.logs import find_log
+from deeptaxi.records import read_history
+from tests.cli.conftest import QUICK
+
+pytestmark = pytest.mark.slow
+
+
+class Terminal:
+    """A process on a pseudo-terminal, and what it has shown so far."""
+
+    def __init__(self, words, folder, width):
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+        environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deeptaxi", *words],
+            cwd=folder,
+            env={**environment, "TERM": "xterm-256color"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+        self.shown = ""
+
+    def read(self, seconds=0.2):
+        """Take what is shown within so long; return whether there may be more."""
+        if not select.select([self._master], [], [], seconds)[0]:
+            return True
+        try:
+            self.shown += os.read(self._master, 65536).decode(errors="replace")
+        except OSError:  # the other end is closed
+            return False
+        return True
+
+    def wait_for(self, pattern, seconds=60):
+        deadline = time.monotonic() + seconds
+        while not re.search(pattern, self.shown) and time.monotonic() < deadline and self.read():
+            pass
+        assert re.search(pattern, self.shown), self.shown[-2000:]
+
+    def type(self, keys):
+        os.write(self._master, keys.encode())
+
+    def end(self):
+        while self.read():
+            pass
+        return self.process.wait(timeout=60)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+
+@contextmanager
+def terminal(*words, folder, width=80):
+    opened = Terminal([str(word) for word in words], folder, width)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize("width", [40, 100])
+def test_a_training_is_watched_and_stopped(tmp_path, width):
+    words = ["train", "Taxi-v4", "--no-early-stop", "--updates", 10**5, "--out", "a"]
+    with terminal(*words, folder=tmp_path, width=width) as screen:
+        screen.wait_for(r"of 100,000 updates, [\d:]+ (s|min|h) left")
+        screen.wait_for("TD error")
+        screen.wait_for("value ")
+        os.kill(screen.process.pid, signal.SIGINT)
+        assert screen.end() == 130
+    assert "Stopping, and keeping the best weights" in " ".join(screen.shown.split())
+    assert "Interrupted after update" in screen.shown
+    assert (tmp_path / "a" / "model.keras").exists()
+    assert read_history(find_log(tmp_path / "a") / "metrics.jsonl").finished.stopped == "interrupted"
+
+
+def test_episodes_go_on_by_keys(tmp_path, lake_run):
+    with terminal("watch", lake_run, "--step", folder=tmp_path) as screen:
+        screen.wait_for("Episode 1, step 0: return 0")
+        screen.type(" ")
+        screen.wait_for("Episode 1, step 1: return 0")
+        screen.type("q")
+        assert screen.end() == 0
+    assert "step 2" not in screen.shown
+
+
+def test_a_quiet_training_shows_its_result_alone(tmp_path):
+    with terminal("train", "FrozenLake-v1", *QUICK, "--quiet", "--out", "a", folder=tmp_path) as screen:
+        assert screen.end() == 0
+    assert "━" not in screen.shown
+    assert "Preset" not in screen.shown
+    assert "Weights digest" in screen.shown
