@@ -144,7 +144,7 @@ def train_and_save(configured: Any, environment: Any, run: Any, told: Told) -> t
     ):
         training = train(config, environment, stop=lambda: bool(received()))
         watchers: list[Watcher] = [log.write, progress.show]
-        observers: list[Observer] = [Watch(config, environment.table).observe]
+        observers: list[Observer] = [Watch(config, environment.table, agent_mask(config, environment)).observe]
         trained, finished = follow(announced(training, console, configured), watchers, observers)
         runs.save_run(run, trained.network, config, finished, configured.preset)
         logs.save_visits(run.log.parent, trained.visits, trained.replay)
@@ -152,6 +152,13 @@ def train_and_save(configured: Any, environment: Any, run: Any, told: Told) -> t
         err().print(f"Interrupted after update {finished.updates:,}; the best weights are kept.", soft_wrap=True)
         err().print(f"The whole training again: {runs.train_again(run, config)}", soft_wrap=True)
     return finished, received()
+
+
+def agent_mask(config: Any, environment: Any) -> Any:
+    """Return the actions that the agent may take, `[S, A]`; None where all are open to it, or it is not known yet."""
+    from deeptaxi.mdp.environment import known_mask
+
+    return known_mask(environment) if config.exploration.action_mask else None
 
 
 def event_writers(config: Any) -> list[Callable[[Path], Any]]:

@@ -223,3 +223,12 @@ def test_bad_input_is_one_clear_line(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
     refused(run("diagnose", tmp_path), 1, "holds no record")
     refused(run("diagnose", tmp_path / "x.jsonl"), 2, "cannot read the log")
+
+
+def test_actions_that_a_mask_excludes_are_not_missed(tmp_path):
+    little = ["--epsilon-end", "0.05", "--epsilon-fraction", "0.3", "--exploring-starts", "0", "--updates", "2000"]
+    folder, result = trained(tmp_path, "Taxi-v4", "--q-table", "--action-mask", "--no-early-stop", *little)
+    assert result.exit_code == 0, result.output
+    assert "Warning: epsilon" not in result.stderr
+    findings = json.loads(run("diagnose", folder, "--json").stdout)["findings"]
+    assert "pairs-never-tried" not in [finding["name"] for finding in findings if finding["severity"] == "severe"]
