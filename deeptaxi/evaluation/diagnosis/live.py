@@ -5,7 +5,8 @@ tables of at most `SMALL` states. Nothing is told while the last judgement finds
 
 - ``discount-too-small``: at the start, exactly.
 - ``diverged``: a loss that is no number. ``learning-rate-too-high``: Q left the range r_min/(1 − γ) … r_max/(1 − γ),
-  which updates that do not overshoot cannot leave, by a tenth of its width, at two snapshots in a row.
+  which updates that do not overshoot cannot leave, by a tenth of its width and a fresh network's noise, at two
+  snapshots in a row.
 - ``one-action-collapse``: in the second half of the updates, at `LASTING` snapshots in a row, one action is greedy
   nearly everywhere, and an optimal policy differs.
 - ``epsilon-fell-too-early``: ε is at its end, pairs are untried, and `LASTING` snapshots in a row brought next to none.
@@ -24,7 +25,7 @@ from deeptaxi.evaluation.diagnosis.case import GOOD
 from deeptaxi.evaluation.diagnosis.coverage import LITTLE_EPSILON, epsilon_at_end, exploration_cure
 from deeptaxi.evaluation.diagnosis.policy import EXCESS
 from deeptaxi.evaluation.diagnosis.problem import promise
-from deeptaxi.evaluation.diagnosis.steps import OVERSHOT, lower_rate
+from deeptaxi.evaluation.diagnosis.steps import OVERSHOT, born, lower_rate
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.records import Judgement, Progress, Record, Snapshot, Started, Warned
@@ -99,7 +100,7 @@ class Watch:
         if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) < 2:
             return None
         low, high = self._possible
-        margin = OVERSHOT * (high - low)
+        margin = OVERSHOT * (high - low) + born(self._config)
         beyond = [item.q_max > high + margin or item.q_min < low - margin for item in self._snapshots[-2:]]
         if not all(beyond):
             return None

@@ -1,7 +1,8 @@
 """Make all checks of a case, and put what they say in order.
 
 Symptoms, such as an agent that takes just one action, are told with the cause and the cure of the worst finding that
-can explain them. Where the policy does no harm, nothing is severe.
+can explain them. Where the policy does no harm, nothing is severe. A model that is asked about elsewhere is told so;
+its log and its configuration say nothing about this problem.
 """
 
 from __future__ import annotations
@@ -24,11 +25,16 @@ UNEXPLAINED = (
 )
 
 
+ELSEWHERE = "the model is for another problem"
+OF_ANY_PROBLEM = {  # what is true of a model wherever it is looked at
+    check.name for check in (*policy.CHECKS, *network.CHECKS)
+} | {"wrong-environment", "diverged"}
 MISFIT = {"state-as-number", "saturated-output"}  # a network that cannot give the values tells nothing by them
 WEAKER = {  # findings whose evidence looks the same where one of the others is true
     "learning-rate-too-low": {
         "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained",
     },
+    "interrupted": {"diverged"},
     "terminal-states-bootstrapped": MISFIT,
     "truncation-as-terminal": MISFIT,
 }  # fmt: skip
@@ -38,8 +44,10 @@ def diagnose(case: Case) -> Diagnosis:
     """Return what is wrong with a model, the worst first, and what could not be checked."""
     findings: list[Finding] = []
     not_checked: list[NotChecked] = []
+    elsewhere = rivals.wrong_environment(case) is not None
     for check in CHECKS:
-        result = check(case)
+        misplaced = elsewhere and check.name not in OF_ANY_PROBLEM
+        result = Unchecked(ELSEWHERE) if misplaced else check(case)
         if isinstance(result, Unchecked):
             not_checked.append(NotChecked(check.name, result.why))
         elif result is not None:

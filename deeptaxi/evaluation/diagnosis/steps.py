@@ -2,7 +2,8 @@
 
 **Possible values.** A td_target is an outcome's reward and the discounted value of where it led. So as long as updates
 do not overshoot, that is, move Q values at most to their targets, all of them stay in the range of what the best and
-the worst luck can bring, which is computed exactly; 0 and the value that the network starts at belong to it.
+the worst luck can bring, which is computed exactly; 0 and the value that the network starts at belong to it, with the
+noise about that value that a network of random weights is born with (a Q table has none).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, TransitionTable
 from deeptaxi.records import History, Started
 
+NOISE = 0.25  # of a fresh network's Q values about the value that it starts at, before --reward-scale
 OVERSHOT = 0.1  # of the possible range
 FAR_OUT = 1.0  # of the possible range: no noise does that
 RESTLESS_POLICY = 0.1  # share of the states whose greedy action changes between two snapshots
@@ -146,15 +148,20 @@ def overshooting(case: Case, history: History) -> dict[str, float]:
     discount = case.training_discount
     if case.table is None or discount is None or discount >= 1:
         return {}
-    start, scale = 0.0, 1.0
+    start, scale, noise = 0.0, 1.0, NOISE
     if case.config is not None:
-        start, scale = case.config.network.initial_value, case.config.target.reward_scale
+        start, scale, noise = case.config.network.initial_value, case.config.target.reward_scale, born(case.config)
     low, high = possible_range(case.table, discount, start)
     width = max(high - low, 1e-9)
     errors = scale * finite(item.td_error for item in history.progress)
-    values = [max(low - item.q_min, item.q_max - high) for item in history.snapshots]
-    overshoot = max(*values, float(np.nanmax(errors, initial=0.0)) - width) / width
+    values = [max(low - item.q_min, item.q_max - high) - noise for item in history.snapshots]
+    overshoot = max(*values, float(np.nanmax(errors, initial=0.0)) - width - 2 * noise) / width
     return {"overshoot": overshoot, "lowest": low, "highest": high} if overshoot > OVERSHOT else {}
+
+
+def born(config: TrainConfig) -> float:
+    """Return how far a fresh network's Q values may lie from the value that it starts at."""
+    return 0.0 if config.network.kind == "q-table" else NOISE * config.target.reward_scale
 
 
 def restless(history: History) -> dict[str, float]:

@@ -6,7 +6,7 @@ from deeptaxi.evaluation.diagnosis import diagnose
 from deeptaxi.evaluation.diagnosis.run import CHECKS, UNEXPLAINED
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
 from deeptaxi.records import to_json
-from tests.evaluation.diagnosis.cases import case_on, history, progress, unseen
+from tests.evaluation.diagnosis.cases import case_on, config, history, progress, snapshot, unseen
 from tests.problems import chain
 
 STAY, GO = [[0.0, 1.0]] * 3, [[1.0, 0.0]] * 3
@@ -36,6 +36,22 @@ def test_on_an_optimal_policy_nothing_is_severe():
 def test_the_worst_comes_first():
     ranks = [finding.severity for finding in diagnose(case_on(chain(), STAY, network=DEAD)).findings]
     assert ranks == sorted(ranks, key=("severe", "warning", "note").index)
+
+
+def test_a_model_for_another_problem_is_held_to_nothing_of_this_one():
+    log = history(snapshot(10, high=100.0), snapshot(20, high=300.0))
+    elsewhere = config(environment={"id": "Other-v0"})
+    found = diagnose(case_on(chain(), STAY, history=log, config=elsewhere))
+    assert found.named("wrong-environment")
+    assert found.named("policy-loops").cause.startswith("wrong-environment: ")
+    assert not found.named("learning-rate-too-high")
+    assert {item.name: item.why for item in found.not_checked}["learning-rate-too-high"].endswith("another problem")
+
+
+def test_a_training_that_diverged_need_not_be_told_that_it_broke_off():
+    found = diagnose(unseen(history=history(progress(1, loss=None))))
+    assert found.named("diverged")
+    assert not found.named("interrupted")
 
 
 def test_what_cannot_be_checked_is_listed_with_the_reason():

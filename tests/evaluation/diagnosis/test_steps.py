@@ -10,6 +10,7 @@ from tests.evaluation.diagnosis.cases import case_on, checked, config, history, 
 from tests.problems import bandit, build, chain, loop, random_table, surely
 
 STAY = [[0.0, 1.0]] * 3
+TABLE = {"hidden": [], "dueling": False}  # a Q-table network starts at exactly its initial value
 
 
 def test_the_possible_range_is_that_of_the_best_and_the_worst_luck():
@@ -35,17 +36,28 @@ def test_updates_that_do_not_overshoot_stay_in_the_range(seed):
 
 def test_values_beyond_what_is_possible_are_named_exactly():
     log = history(snapshot(10, high=1.0), snapshot(20, high=3.0))
-    finding = checked(steps, "learning-rate-too-high", case_on(chain(), STAY, history=log, config=config()))
+    case = case_on(chain(), STAY, history=log, config=config(network=TABLE))
+    finding = checked(steps, "learning-rate-too-high", case)
     assert (finding.severity, finding.source) == ("severe", "exact")
     assert finding.evidence["overshoot"] == pytest.approx(2.0)
 
 
 def test_a_td_error_wider_than_the_range_is_as_good_a_proof():
     log = history(progress(1, td_error=4.0), snapshot(10), snapshot(20))
-    finding = checked(steps, "learning-rate-too-high", case_on(chain(), STAY, history=log, config=config()))
+    case = case_on(chain(), STAY, history=log, config=config(network=TABLE))
+    finding = checked(steps, "learning-rate-too-high", case)
     assert finding.evidence["overshoot"] == pytest.approx(3.0)
     halved = config(target={"reward_scale": 0.25})  # what the network sees is four times as large
     assert checked(steps, "learning-rate-too-high", case_on(chain(), STAY, history=log, config=halved)) is None
+
+
+def test_the_noise_that_a_network_is_born_with_is_no_overshoot():
+    log = history(snapshot(10, high=2.5), snapshot(20, high=2.0))
+    shared = {"target": {"reward_scale": 10.0}}  # a fresh network's 0.25 is worth 2.5
+    born = case_on(chain(), STAY, history=log, config=config(**shared))
+    assert checked(steps, "learning-rate-too-high", born) is None
+    table = case_on(chain(), STAY, history=log, config=config(**shared, network=TABLE))
+    assert checked(steps, "learning-rate-too-high", table).evidence["overshoot"] == pytest.approx(1.5)
 
 
 def test_a_training_that_does_not_come_to_rest_is_named():
