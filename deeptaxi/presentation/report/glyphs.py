@@ -48,14 +48,24 @@ def exact(points: np.ndarray[Any, Any], codes: Any) -> Path:
     return path
 
 
-def dots(ax: Axes, points: np.ndarray[Any, Any], colour: str, label: str) -> None:
-    """Draw points `[N, 2]` as one path of very short lines with round ends; a marker for each is four times as long."""
+def dots(ax: Axes, points: np.ndarray[Any, Any], colour: str, label: str, large: bool = False) -> None:
+    """Draw points `[N, 2]` as one path of very short lines with round ends; a marker for each is four times as long.
+
+    Large ones are seen on a line too.
+    """
     ax.plot([], [], "o", color=colour, markersize=3.5, label=label)  # the legend's sample
     length = 1e-4 * (float(np.ptp(points[:, 0])) or 1.0) if len(points) else 0.0
     ends = np.stack([points, points + np.array([length, 0.0])], axis=1).reshape(-1, 2)
     codes = np.tile([Path.MOVETO, Path.LINETO], len(points))
     if len(points):
-        look = {"fill": False, "edgecolor": colour, "linewidth": 2.2, "capstyle": "round", "alpha": 0.75}
+        look: dict[str, Any] = {
+            "fill": False,
+            "edgecolor": colour,
+            "linewidth": 2.2,
+            "capstyle": "round",
+            "alpha": 0.75,
+        }
+        look |= {"linewidth": 5.0, "zorder": 2.5} if large else {}
         look["snap"] = False  # to whole pixels: it would leave most of them without any length
         ax.add_patch(PathPatch(exact(ends, codes), **look))
         ax.update_datalim(points)

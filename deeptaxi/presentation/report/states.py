@@ -19,6 +19,7 @@ from deeptaxi.presentation.report.style import BLUE, INK, MUTED, ORANGE, PURPLE,
 from deeptaxi.records import History, Snapshot
 
 POINTS = 2_000  # of a scatter plot
+FEW_POINTS = 200  # that have room to be large
 BINS = 500  # of states beside each other
 STEPS = 150  # of a curve that only falls
 SHADES = 6
@@ -41,7 +42,7 @@ def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
         pairs = comparison.pairs & (chosen == greedy)
         points = np.stack([comparison.q_star[pairs], comparison.q[pairs]], axis=1)
         points = points[spread_out(points[:, 0], points[:, 1], POINTS // 2)]
-        dots(ax, points, colour, label)
+        dots(ax, points, colour, label, large=int(comparison.pairs.sum()) <= FEW_POINTS)
         shown += len(points)
     star, q = comparison.q_star[comparison.pairs], comparison.q[comparison.pairs]
     ends = [min(star.min(), q.min()), max(star.max(), q.max())]
@@ -77,6 +78,7 @@ def error_by_state(comparison: Comparison, grid: GridMap | None) -> Chart | None
     draw(ax, [[(x, 0.0), (x, y)] for x, y in zip(first.tolist(), largest.tolist(), strict=True)], edgecolor=PURPLE)
     ax.set_xlim(-0.01 * len(error), 1.01 * len(error))
     ax.set_ylim(0, 1.05 * max(float(largest.max()), 1e-12))
+    ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("state (number)")
     ax.set_ylabel("largest |Q − Q*| (reward)")
     return Chart("q-error", "Largest error of Q in each state", text, figure)
@@ -107,6 +109,7 @@ def visits_by_state(visits: Ints, states: Bools, grid: GridMap | None) -> Chart:
     ax.plot(places + 1, np.maximum(ordered[places], 0.5), color=BLUE, drawstyle="steps-mid")
     logarithmic(ax)
     ax.set_ylim(bottom=0.5)
+    ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("states, the most visited first (rank)")
     ax.set_ylabel("visits (steps of the training)")
     return Chart("visits", title, text, figure)

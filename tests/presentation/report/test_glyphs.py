@@ -23,6 +23,17 @@ def test_every_dot_is_seen_in_a_png_too():
     assert (np.diff(red.any(axis=1).astype(int)) == 1).sum() == 8
 
 
+def test_large_dots_are_seen_on_a_line_too():
+    with style.applied():
+        figure, ax = style.axes(4, 4)
+        dots(ax, np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), "#ff0000", "dots", large=True)
+        ax.plot([0, 2], [0, 2], color="black")
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=100)
+    red = np.asarray(Image.open(file).convert("RGB")).astype(int) @ [1, -1, 0] > 60
+    assert red.sum() >= 3 * 25
+
+
 @pytest.mark.parametrize("move", [(1, 0), (-1, 0), (0, 1), (0, -1)])
 def test_an_arrow_and_a_hint_point_where_the_move_leads(move):
     (tail, tip), head = arrow(3, 5, move)
