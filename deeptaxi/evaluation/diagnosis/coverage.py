@@ -18,6 +18,7 @@ from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools
 
 EXPLORE = "--epsilon-start 1 --epsilon-end 0.5 --epsilon-fraction 0.5"
+STARTS = 0.1  # exploring starts, of the compiled loop
 FEW = 0.01  # share of pairs below which a lack is only noted
 FORGOTTEN = 0.05
 LITTLE_EPSILON = 0.3
@@ -25,10 +26,13 @@ NEAR_END = 0.05  # of the way that ε falls
 
 
 def exploration_cure(config: TrainConfig | None) -> str:
-    """Return the options that make a training try more."""
-    if config is not None and config.loop == "compiled":
-        return f"{EXPLORE} --exploring-starts 0.1"
-    return EXPLORE
+    """Return the options that make a training try more: a longer one, where it explores as much as they say."""
+    starts = STARTS if config is not None and config.loop == "compiled" else 0.0
+    if config is not None:
+        now = config.exploration
+        if min(now.start, now.end) >= 0.5 and now.fraction >= 0.5 and now.exploring_starts >= starts:
+            return f"--updates {2 * config.updates}"
+    return f"{EXPLORE} --exploring-starts {STARTS}" if starts else EXPLORE
 
 
 def critical(case: Case, lacking: Bools) -> int:

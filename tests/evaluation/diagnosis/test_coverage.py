@@ -3,6 +3,7 @@ import pytest
 
 from deeptaxi.evaluation.diagnosis import coverage
 from deeptaxi.evaluation.diagnosis.check import Unchecked
+from deeptaxi.evaluation.diagnosis.coverage import exploration_cure
 from tests.evaluation.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
 from tests.problems import chain
 
@@ -21,6 +22,14 @@ def test_a_state_that_nobody_visited_is_named():
     finding = checked(coverage, "states-never-visited", stays())
     assert finding.severity == "severe"  # an optimal policy passes it
     assert (finding.evidence["states"], finding.evidence["of"], finding.evidence["examples"]) == (1, 3, [2])
+
+
+@pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
+def test_the_cure_is_never_what_was_typed_already(loop):
+    explores = {"start": 1.0, "end": 0.5, "fraction": 0.5, "exploring_starts": 0.1 if loop == "compiled" else 0.0}
+    assert exploration_cure(config(loop=loop, exploration=explores, updates=300)) == "--updates 600"
+    assert "--epsilon-end 0.5" in exploration_cure(config(loop=loop, exploration={**explores, "end": 0.1}))
+    assert "--epsilon-end 0.5" in exploration_cure(config(loop=loop, exploration={**explores, "fraction": 0.1}))
 
 
 def test_an_action_that_nobody_tried_is_named():
