@@ -115,7 +115,9 @@ class CompiledLearner:
             begin, end = max(first, number * every), min(last, (number + 1) * every)
             told = self._told if begin % every else np.zeros(4)  # of a report that the piece before had begun
             self._told = rows[number % REPORTS]
-            yield self._tick(end, end == last, end - begin, *(self._told - told).tolist())
+            with np.errstate(invalid="ignore"):  # ∞ − ∞, where the training diverges: its loss is no number
+                fresh = (self._told - told).tolist()
+            yield self._tick(end, end == last, end - begin, *fresh)
 
     def _tick(
         self, update: int, settled: bool, count: int, loss: float, error: float, episodes: float, returns: float

@@ -224,6 +224,13 @@ def test_a_training_that_diverges_is_a_failure_that_says_so(quick):
         finished(train(*quick(**DIVERGING)))
 
 
+def test_a_loss_that_is_infinite_where_a_piece_ends_warns_of_nothing(quick):
+    # Reports are of two updates, and pieces of 1, 10 and 89: the second ends within a report, of infinite squares.
+    slowly = {"optimizer": {"name": "sgd", "learning_rate": 1e7, "schedule": "constant"}}
+    with pytest.raises(DeepTaxiError, match="the training diverged"):
+        finished(train(*quick(**slowly, loop="compiled", updates=1_000, judgement={"every": 100})))
+
+
 def test_a_training_that_diverges_without_a_table_is_a_failure_too():
     config = resolve(merge(merge(merge(SMALL, QUICK), DIVERGING), BLACKJACK))
     with pytest.raises(DeepTaxiError, match="the training diverged before update 10: train with a lower"):
