@@ -58,7 +58,11 @@ class Terminal:
             pass
         assert re.search(pattern, self.shown), self.shown[-2000:]
 
-    def type(self, keys):
+    def type(self, keys, seconds=60):
+        # What is typed before the command waits for a key is thrown away, as on any terminal that turns raw.
+        deadline = time.monotonic() + seconds
+        while termios.tcgetattr(self._master)[3] & termios.ICANON and time.monotonic() < deadline:
+            time.sleep(0.01)
         os.write(self._master, keys.encode())
 
     def end(self):
