@@ -24,7 +24,7 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.diagnosis.case import GOOD
 from deeptaxi.evaluation.diagnosis.coverage import LITTLE_EPSILON, epsilon_at_end, exploration_cure
 from deeptaxi.evaluation.diagnosis.policy import EXCESS
-from deeptaxi.evaluation.diagnosis.problem import promise
+from deeptaxi.evaluation.diagnosis.problem import cost, promise
 from deeptaxi.evaluation.diagnosis.steps import OVERSHOT, born, lower_rate
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, TransitionTable
@@ -86,10 +86,7 @@ class Watch:
         found = promise(self._table, objective, discount, self._mask) if discount < objective else None
         if found is None or min(found.score, found.blurred) >= GOOD:
             return None
-        return (
-            f"no policy that is learnt at discount {discount:g} can score above "
-            f"{min(found.score, found.blurred):.2g} of 1 at {objective:g}; --discount {objective:g}"
-        )
+        return f"{cost(found, discount, objective)}; --discount {objective:g}"
 
     def _diverged(self, record: Record) -> str | None:
         if not isinstance(record, Progress) or math.isfinite(record.loss):

@@ -63,24 +63,28 @@ def discount_too_small(case: Case) -> Finding | None:
     return finding(found, discount, case)
 
 
-def finding(found: Promise, discount: float, case: Case) -> Finding:
+def cost(found: Promise, discount: float, objective: float) -> str:
     """Say what the discount costs."""
-    exactly = found.score < GOOD
-    what = (
-        f"the policy that is optimal at discount {discount:g} scores {found.score:.3g} at {case.discount:g}"
-        if exactly
-        else f"at discount {discount:g} the values of good and bad actions differ by less than {RESOLUTION:g} of the "
-        f"largest Q value; a policy that cannot tell these apart scores {found.blurred:.3g} at {case.discount:g}"
+    if found.score < GOOD:
+        return f"the policy that is optimal at discount {discount:g} scores {found.score:.3g} at {objective:g}"
+    return (
+        f"at discount {discount:g} the values of good and bad actions differ by less than {RESOLUTION:g} of the "
+        f"largest Q value; a policy that cannot tell these apart scores {found.blurred:.3g} at {objective:g}"
     )
+
+
+def finding(found: Promise, discount: float, case: Case) -> Finding:
+    """Return the finding, with what the discount costs."""
+    ahead = round(1 / max(1 - discount, 1e-9))
     return Finding(
         "discount-too-small",
         case.worst,
-        what,
+        cost(found, discount, case.discount),
         {"discount": discount, "objective_discount": case.discount, "score": found.score,
          "score_at_resolution": found.blurred, "resolution": RESOLUTION},
         "exact",
         "rewards that are many steps away count for nothing at this discount, "
-        f"which looks about {1 / max(1 - discount, 1e-9):.0f} steps ahead",
+        f"which looks about {ahead} step{'s' if ahead > 1 else ''} ahead",
         f"--discount {case.discount:g}",
     )  # fmt: skip
 

@@ -65,3 +65,8 @@ def test_an_epsilon_at_its_end_with_much_untried_is_told(pairs, end, epsilon, na
 def test_coverage_that_grows_is_waited_for():
     records = [progress(1, epsilon=0.01), *[snapshot(i, pairs=i) for i in range(1, 6)]]
     assert told(records, exploration={"end": 0.01}) == []
+
+
+def test_a_discount_that_only_blurs_is_not_said_to_forbid_a_good_policy():
+    watch = Watch(config(judgement={"objective_discount": 0.9}, discount=0.001), chain())
+    assert "cannot tell these apart" in watch.observe(STARTED)[0].text
