@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from deeptaxi.cli.models import environment_of
 
-FAILED_LOG = "metrics.failed.jsonl"  # of a training that broke off, see `artifacts.logs.Log`
-
 
 class Asked(NamedTuple):
     """What the user asks for beside MODEL."""
@@ -48,14 +46,14 @@ def open_case(model: Path, asked: Asked) -> tuple[Any, str]:
 
 def lone_log(model: Path) -> Path | None:
     """Return the log file that MODEL is, or that is all that a folder holds; None where there is a model."""
-    from deeptaxi.artifacts.logs import LOG_FILE
+    from deeptaxi.artifacts.logs import FAILED_FILE, LOG_FILE
     from deeptaxi.artifacts.models import MODEL_FILE
 
     if model.suffix == ".jsonl":
         return model
     if (model / MODEL_FILE).exists():
         return None
-    return next((model / name for name in (LOG_FILE, FAILED_LOG) if (model / name).is_file()), None)
+    return next((model / name for name in (LOG_FILE, FAILED_FILE) if (model / name).is_file()), None)
 
 
 def load(source: Any, environment: Any) -> tuple[Any, Any, dict[str, str]]:

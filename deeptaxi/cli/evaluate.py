@@ -50,9 +50,8 @@ def command(
         options.print_json(summary)
         return
     title = f"{opened.source.name} on {opened.environment.config.id}"
-    console.out().print(
-        verdict.verdict_table(title, summary["exact"], summary["exact_unavailable"], summary["episodes"])
-    )
+    table = verdict.verdict_table(title, summary["exact"], summary["exact_unavailable"], summary["episodes"])
+    console.print_wide(table, console.FACTS)
 
 
 def exact_verdict(opened: Opened, discount: float | None) -> dict[str, Any] | None:

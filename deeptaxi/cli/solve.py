@@ -44,7 +44,7 @@ def command(
         more = {"starts_estimated_from_resets": environment.start_resets}
         options.print_json({"environment": environment.describe(), **solution.to_dict(), **more})
         return
-    console.out().print(verdict.optimum_table(environment.config.id, solution.to_dict()))
+    console.print_wide(verdict.optimum_table(environment.config.id, solution.to_dict()), console.FACTS)
     if out is not None:
         console.out().print(f"Wrote {out}", soft_wrap=True)
 

@@ -206,7 +206,7 @@ def report(configured: Any, environment: Any, run: Any, finished: Any, as_json: 
         if as_json:
             options.print_json(summary)
         else:
-            console.out().print(verdict.training_table(title, summary))
+            console.print_wide(verdict.training_table(title, summary), console.FACTS)
     except BrokenPipeError:
         signals.stop_printing()
 

@@ -73,7 +73,7 @@ def check_gif(gif: Path, force: bool) -> None:
 
     if gif.suffix.lower() != ".gif":
         raise UsageError(f"--gif {gif}: expected a name that ends with .gif")
-    check_free(gif, force, replaceable=gif.is_file())
+    check_free(gif, force, replaceable=gif.is_file(), option="--gif")
 
 
 def mode_of(opened: Opened, gif: Path | None) -> str | None:

@@ -13,6 +13,9 @@ from rich.text import Text
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 
 
+FACTS = 40  # letters a line that a table of facts needs at least
+
+
 class Screen(Console):
     """A console that leaves it to its caller what a closed pipe means."""
 

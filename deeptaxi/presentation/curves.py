@@ -12,10 +12,12 @@ from rich.text import Text
 
 from deeptaxi.presentation.charts import braille, buckets
 from deeptaxi.presentation.console import number
+from deeptaxi.presentation.numbers import plain
 from deeptaxi.presentation.progress import duration, significant
 from deeptaxi.records import History
 
 HEIGHT, LOW_HEIGHT, WIDEST = 5, 3, 100
+SMALL = 1e-3  # below which four decimals tell too little
 NARROWEST = 40  # letters; on less the curves are a table
 
 
@@ -77,7 +79,7 @@ def chart(curve: Curve, width: int, last: int) -> Text:
     columns_of_dots = 2 * (width - margin - 2)
     line = buckets(curve.updates, curve.values, columns_of_dots, last)
     drawn = braille(line, curve.height, low, high, curve.reference)
-    title = Text.assemble((curve.name, "bold"), f"  {number(curve.values[-1])}", no_wrap=True, overflow="ellipsis")
+    title = Text.assemble((curve.name, "bold"), f"  {shown(curve.values[-1])}", no_wrap=True, overflow="ellipsis")
     if curve.reference is not None:
         title.append(f" of {number(curve.reference)} ({curve.reference_name}, dotted)", style="dim")
     for label, letters in zip(labels, drawn, strict=True):
@@ -86,6 +88,11 @@ def chart(curve: Curve, width: int, last: int) -> Text:
     axis = f"{last:,} updates"
     title.append(f"\n{'0':>{margin + 2}}{axis:>{width - margin - 2}}", style="dim")
     return title
+
+
+def shown(value: float) -> str:
+    """Return a number for people; a small one, such as a learning rate at its end, is not rounded to 0."""
+    return plain(value) if 0 < abs(value) < SMALL else number(value)
 
 
 def summary(curve: Curve) -> str:
@@ -121,6 +128,8 @@ def ending(history: History) -> str:
     if finished is None:
         last = history.progress[-1].update if history.progress else 0
         planned = f" of {history.started.updates:,}" if history.started else ""
+        if ".failed" in history.path.suffixes:
+            return f"No end: the training failed after update {last:,}{planned}."
         return f"No end: the log stops after update {last:,}{planned}; the training still runs, or was killed."
     text = (
         f"Ended after {finished.updates:,} updates and {duration(finished.train_seconds)}: {STOPPED[finished.stopped]}."

@@ -46,6 +46,14 @@ def test_people_get_a_table(lake_run: Path) -> None:
     assert "Episodes: 10" in text
 
 
+def test_a_narrow_terminal_loses_no_number(lake_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    text = run("evaluate", lake_run, "--episodes", 2).stdout
+    assert "0.951" in text
+    assert "yes: 1 of 1" in text
+
+
 def test_a_model_of_other_sizes_is_refused(lake_run: Path) -> None:
     refused(run("evaluate", lake_run, "--env", "Taxi-v4"), 2, "16 states and 4 actions", "500 and 6")
 

@@ -59,6 +59,14 @@ def test_a_terminal_that_is_too_narrow_gets_words(lake_run, monkeypatch):
     assert "pairs tried: from " in text
 
 
+def test_a_small_learning_rate_is_not_nought(lake_run, log):
+    lines = (log / "metrics.jsonl").read_text().splitlines()
+    last = max(number for number, line in enumerate(lines) if json.loads(line)["kind"] == "progress")
+    lines[last] = json.dumps(json.loads(lines[last]) | {"learning_rate": 2e-6})
+    (log / "metrics.jsonl").write_text("\n".join(lines))
+    assert "learning rate  2.00e-6" in run("logs", log).stdout
+
+
 def test_the_json_has_the_series(lake_run):
     found = json.loads(run("logs", lake_run, "--json").stdout)
     assert found["started"]["environment"] == "FrozenLake-v1"
@@ -95,6 +103,9 @@ def test_a_training_without_an_end_says_how_far_it_came(log):
 def test_the_log_of_a_training_that_failed_is_named_by_its_file(log):
     failed = (log / "metrics.jsonl").rename(log / "metrics.failed.jsonl")
     assert "FrozenLake-v1, q-table" in run("logs", failed).stdout
+    lines = failed.read_text().splitlines()
+    failed.write_text("\n".join(lines[:20]))
+    assert "No end: the training failed after update" in run("logs", failed).stdout
     refused(run("logs", log), 2, "neither a run folder nor a log folder")
 
 
