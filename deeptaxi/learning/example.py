@@ -84,11 +84,7 @@ def choose(
     table, rng = environment.table, np.random.default_rng(seed or 0)
     if state is not None:
         check_pair(environment, allowed, state, action)
-        if table is None:
-            raise UsageError(
-                f"{environment.config.id} has no transition table to look the outcome up in "
-                f"({environment.table_missing}): give --transition S,A,R,S2[,terminated], or --random to play one"
-            )
+        table = table_to_look_in(environment)
         check_goes_on(table, state)
         first = act(state) if action is None else action
         how = "the likeliest in the table" if seed is None else f"drawn from the table by seed {seed}"
@@ -97,6 +93,16 @@ def choose(
         return Choice(played(environment, allowed, n, act, rng), f"played by seed {seed or 0}")
     pair = random_pair(table, allowed, rng)
     return Choice(looked_up(table, *pair, n, act, rng), f"drawn from the table by seed {seed or 0}")
+
+
+def table_to_look_in(environment: Environment) -> TransitionTable:
+    """Return the transition table, or raise a `UsageError` where there is none."""
+    if environment.table is None:
+        raise UsageError(
+            f"{environment.config.id} has no transition table to look the outcome up in "
+            f"({environment.table_missing}): give --transition S,A,R,S2[,terminated], or --random to play one"
+        )
+    return environment.table
 
 
 def check_pair(environment: Environment, allowed: Bools, state: int, action: int | None) -> None:
