@@ -20,7 +20,7 @@ from deeptaxi import records
 from deeptaxi.presentation.charts import sparkline
 from deeptaxi.presentation.console import number
 
-DRAW_SECONDS = 0.25
+DRAW_SECONDS = 0.5
 LINE_SECONDS = 1.0
 SPEED_SECONDS = 4.0  # speed is that of so long ago until now
 BAR, CURVE = 60, 24  # widths
