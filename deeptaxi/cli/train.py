@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,14 +67,17 @@ def command(
     """
     values = user_values(env, env_args, config_file, q_table, given)
     from deeptaxi.artifacts import runs
+    from deeptaxi.artifacts.logs import FAILED_FILE
     from deeptaxi.errors import DeepTaxiError
 
     environment, configured = prepare(values, preset, trust_env or env is not None)
     run = runs.claim(out or runs.default_folder(configured.config, logs), logs, force)
     try:
         finished, signal_number = train_and_save(configured, environment, run, Told(quiet, tensorboard))
-    except BaseException:
+    except BaseException as error:
         run.release()
+        if isinstance(error, DeepTaxiError) and (run.log.parent / FAILED_FILE).exists():
+            error.args = (f"{error}; `deeptaxi diagnose {shlex.quote(str(run.log.parent))}` looks at its log",)
         raise
     report(configured, environment, run, finished, as_json)
     if finished.failure:

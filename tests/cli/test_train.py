@@ -17,7 +17,7 @@ from deeptaxi.config import read_toml, resolve
 from deeptaxi.mdp import npz, table
 from deeptaxi.network.build import tabulate, weights_digest
 from deeptaxi.records import Finished, Started, read_history
-from tests.cli.conftest import LAKE, QUICK, refused
+from tests.cli.conftest import LAKE, QUICK, refused, run
 from tests.problems import chain
 
 TypeIn = Callable[..., Result]
@@ -264,8 +264,11 @@ def test_a_place_that_cannot_be_written_fails_before_the_training(type_in: TypeI
 
 def test_a_diverged_training_says_so_and_leaves_no_run(type_in: TypeIn) -> None:
     words = ["--q-table", *QUICK, "--optimizer", "sgd", "--learning-rate", "1e30", "--out", "models/a"]
-    assert "--learning-rate" in type_in("train", *LAKE, *words).stderr.splitlines()[-1]
+    line = type_in("train", *LAKE, *words).stderr.splitlines()[-1]
+    assert "--learning-rate" in line
+    assert line.endswith("; `deeptaxi diagnose logs/a` looks at its log")
     assert not Path("models/a").exists()
+    assert json.loads(run("diagnose", "logs/a", "--json").stdout)["findings"][0]["name"] == "diverged"
 
 
 @pytest.mark.slow
