@@ -132,7 +132,7 @@ def ending(history: History) -> str:
             return f"No end: the training failed after update {last:,}{planned}."
         return f"No end: the log stops after update {last:,}{planned}; the training still runs, or was killed."
     text = (
-        f"Ended after {finished.updates:,} updates and {duration(finished.train_seconds)}: {STOPPED[finished.stopped]}."
+        f"Ended after {finished.updates:,} updates and {length(finished.train_seconds)}: {STOPPED[finished.stopped]}."
     )
     if finished.failure:
         text += f" {finished.failure}."
@@ -153,3 +153,8 @@ def kept(exact: Mapping[str, Any]) -> str:
     """Return the verdict in a sentence."""
     value = f"value {number(exact['value'])} of {number(exact['optimal_value'])}"
     return f"{exact['optimal_start_states']:,} of {exact['start_states']:,} starts are played optimally, {value}."
+
+
+def length(seconds: float) -> str:
+    """Return how long a training took; of a short one the tenths are of interest."""
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
