@@ -24,14 +24,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deeptaxi.artifacts.files import written_aside
 from deeptaxi.artifacts.models import CONFIG_FILE
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.records import Record, Started, to_line
 
 LOG_FILE, VISITS_FILE = "metrics.jsonl", "visits.npz"
@@ -39,7 +39,6 @@ LOGS = Path("logs")
 EVENTS = "events.out.tfevents.*.deeptaxi"
 PREVIOUS, FAILED_FILE = ".previous", "metrics.failed.jsonl"
 WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
-Counts = NDArray[np.int64]
 
 
 class Writer(Protocol):
@@ -158,13 +157,6 @@ def settle(folder: Path, failed: bool) -> None:
     shutil.rmtree(previous, ignore_errors=True)
 
 
-class Visits(NamedTuple):
-    """What a training tried, and what of it the memory held at the end."""
-
-    visits: Counts  # [S, A]
-    replay: Counts  # [S, A]
-
-
 def find_log(run: Path) -> Path:
     """Return the log folder of a run.
 
@@ -192,13 +184,13 @@ def find_log(run: Path) -> Path:
     raise UsageError(f"{run} has no log: it says {said}, which is not there")
 
 
-def save_visits(log: Path, visits: Counts, replay: Counts) -> None:
+def save_visits(log: Path, coverage: Coverage) -> None:
     """Write `visits.npz` into the log folder."""
     with written_aside(log / VISITS_FILE) as aside, aside.open("wb") as file:
-        np.savez_compressed(file, visits=visits, replay=replay)
+        np.savez_compressed(file, **coverage._asdict())
 
 
-def read_visits(log: Path) -> Visits | None:
+def read_visits(log: Path) -> Coverage | None:
     """Read `visits.npz` of a log folder; None where there is none, as of a training that was broken off.
 
     Raises:
@@ -209,6 +201,6 @@ def read_visits(log: Path) -> Visits | None:
         return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Visits(*(np.asarray(arrays[name], np.int64) for name in Visits._fields))
+            return Coverage(*(np.asarray(arrays[name], np.int64) for name in Coverage._fields))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DeepTaxiError(f"{path} is damaged: {error}") from None

@@ -67,7 +67,6 @@ def command(
     """
     values = user_values(env, env_args, config_file, q_table, given)
     from deeptaxi.artifacts import runs
-    from deeptaxi.artifacts.logs import FAILED_FILE
     from deeptaxi.errors import DeepTaxiError
 
     environment, configured = prepare(values, preset, trust_env or env is not None)
@@ -76,13 +75,21 @@ def command(
         finished, signal_number = train_and_save(configured, environment, run, Told(quiet, tensorboard))
     except BaseException as error:
         run.release()
-        if isinstance(error, DeepTaxiError) and (run.log.parent / FAILED_FILE).exists():
-            error.args = (f"{error}; `deeptaxi diagnose {shlex.quote(str(run.log.parent))}` looks at its log",)
+        point_to_log(error, run.log.parent)
         raise
     report(configured, environment, run, finished, as_json)
     if finished.failure:
         raise DeepTaxiError(f"{finished.failure}; kept in {run.folder} is what was best before that")
     return 128 + signal_number if signal_number else 0
+
+
+def point_to_log(error: BaseException, log: Path) -> None:
+    """Add to an error of ours where the log of the training that failed was left, if it came so far."""
+    from deeptaxi.artifacts.logs import FAILED_FILE
+    from deeptaxi.errors import DeepTaxiError
+
+    if isinstance(error, DeepTaxiError) and (log / FAILED_FILE).exists():
+        error.args = (f"{error}; `deeptaxi diagnose {shlex.quote(str(log))}` looks at its log",)
 
 
 def user_values(
@@ -151,7 +158,7 @@ def train_and_save(configured: Any, environment: Any, run: Any, told: Told) -> t
         observers: list[Observer] = [Watch(config, environment.table, agent_mask(config, environment)).observe]
         trained, finished = follow(announced(training, console, configured), watchers, observers)
         runs.save_run(run, trained.network, config, finished, configured.preset)
-        logs.save_visits(run.log.parent, trained.visits, trained.replay)
+        logs.save_visits(run.log.parent, trained.coverage)
     if received():
         err().print(f"Interrupted after update {finished.updates:,}; the best weights are kept.", soft_wrap=True)
         err().print(f"The whole training again: {runs.train_again(run, config)}", soft_wrap=True)

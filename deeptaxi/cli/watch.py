@@ -48,10 +48,7 @@ def command(
     In each state it shows the environment's own drawing, where it has one, and the Q value of every action as a bar;
     ▶ marks the greedy action, and ✓ those that are optimal, where a transition table tells.
     """
-    from deeptaxi.errors import UsageError
-
-    if by_key and not sys.stdin.isatty():
-        raise UsageError("--step waits for keys, which only a terminal has: leave it out")
+    check_keys(by_key)
     if gif is not None:
         check_gif(gif, force)
     opened = open_model(model, env, env_args, time_limit, trust_env)
@@ -64,6 +61,14 @@ def command(
         show_endings(moments, gif)
     else:
         perform(moments, opened, plain, None if by_key else speed)
+
+
+def check_keys(by_key: bool) -> None:
+    """Refuse to wait for keys where nobody can press one."""
+    from deeptaxi.errors import UsageError
+
+    if by_key and not sys.stdin.isatty():
+        raise UsageError("--step waits for keys, which only a terminal has: leave it out")
 
 
 def check_gif(gif: Path, force: bool) -> None:

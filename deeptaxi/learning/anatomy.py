@@ -78,10 +78,9 @@ def dissect(learner: Learner, steps: Sequence[Transition], allowed: Bools, compa
     goal = Goal(*(x if x is None else array(x) for x in learner.goal(*inputs)))
     loss, found = learner.loss_gradients(inputs[0], tensor(goal.targets), weights)
     slopes, gradient = [array(slope) for slope in found], gradient_of(online, goal, batch, config)
-    copy, table_before = copied(online), tabulate(online)
-    before = [array(weight) for weight in online.trainable_variables]
+    copy, table_before, before = copied(online), tabulate(online), weights_of(online)
     learner.update(batch, next_allowed)
-    made = [array(weight) for weight in online.trainable_variables]
+    made = weights_of(online)
     state, action = steps[0].state, steps[0].action
     td_target = td_target_of(steps, batch, goal, next_allowed[0], config)
     after = after_of(state, action, table_before, tabulate(online), td_target.td_target)
@@ -104,6 +103,11 @@ def dissect(learner: Learner, steps: Sequence[Transition], allowed: Bools, compa
         after=after,
         comparison=compare(copy, config, batch, goal.targets, (float(loss), slopes), made) if comparing else None,
     )
+
+
+def weights_of(network: keras.Model) -> list[Floats]:
+    """Return the trainable weights as arrays of their own, each in its shape."""
+    return [array(weight) for weight in network.trainable_variables]
 
 
 def td_target_of(

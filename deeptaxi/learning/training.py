@@ -21,7 +21,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.learning.choice import not_compiled
 from deeptaxi.learning.compiled import CompiledLearner
-from deeptaxi.learning.coverage import Counts, Snapshots
+from deeptaxi.learning.coverage import Coverage, Snapshots
 from deeptaxi.learning.judge import Judge
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops import gymnasium as gymnasium_loop
@@ -75,15 +75,14 @@ def train(
 
     network, verdict = judge.best()
     yield course.finished(network, verdict, judge.best_update, (train_seconds, compile_seconds), environment)
-    return Trained(network, *learner.coverage())
+    return Trained(network, learner.coverage())
 
 
 class Trained(NamedTuple):
     """What a training leaves."""
 
     network: keras.Model  # with the weights to keep
-    visits: Counts  # [S, A], how often each pair was tried in the whole training
-    replay: Counts  # [S, A], how many entries of each pair the memory held at the end
+    coverage: Coverage  # what was tried, and what of it the memory held at the end
 
 
 @dataclass

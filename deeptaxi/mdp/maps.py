@@ -116,18 +116,14 @@ def taxi(env: Any) -> GridMap:
     rows, columns, stops = env.max_row + 1, env.max_col + 1, [(int(row), int(column)) for row, column in env.locs]
     places = (*(f"at {stop}" for stop in STOPS), "aboard")
     numbers = np.arange(rows * columns * len(places) * len(stops)).reshape(rows, columns, len(places), len(stops))
-    layers = tuple(
-        tuple(
-            Layer(
-                numbers[:, :, passenger, destination],
-                f"passenger {place}, destination {STOPS[destination]}",
-                {"destination": stops[destination]}
-                | ({"passenger": stops[passenger]} if passenger < len(stops) else {}),
-            )
-            for passenger, place in enumerate(places)
-        )
-        for destination in range(len(stops))
-    )
+
+    def layer(passenger: int, destination: int) -> Layer:
+        marks = {"destination": stops[destination]}
+        if passenger < len(stops):
+            marks["passenger"] = stops[passenger]
+        title = f"passenger {places[passenger]}, destination {STOPS[destination]}"
+        return Layer(numbers[:, :, passenger, destination], title, marks)
+
     walls = tuple(
         ((row, column), (row, column + 1))
         for row in range(rows)
@@ -137,7 +133,7 @@ def taxi(env: Any) -> GridMap:
     return GridMap(
         kinds=(("floor",) * columns,) * rows,
         moves=(SOUTH, NORTH, EAST, WEST, "pick up", "drop off"),
-        layers=layers,
+        layers=tuple(tuple(layer(p, d) for p in range(len(places))) for d in range(len(stops))),
         letters={stop: name[0].upper() for stop, name in zip(stops, STOPS, strict=True)},
         walls=walls,
         across=("passenger", places),

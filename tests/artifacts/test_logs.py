@@ -9,6 +9,7 @@ import pytest
 from deeptaxi.artifacts import logs
 from deeptaxi.artifacts.logs import Log, find_log, read_visits, save_visits
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.records import Progress, Started, read_history, to_line
 
 STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 0.1, None, 1.0)
@@ -69,7 +70,7 @@ def test_a_folder_that_is_neither_is_refused(tmp_path):
 
 def test_visits_are_read_back_as_they_were_written(tmp_path):
     visits, replay = np.arange(6).reshape(3, 2), np.ones((3, 2), np.int64)
-    save_visits(tmp_path, visits, replay)
+    save_visits(tmp_path, Coverage(visits, replay))
     read = read_visits(tmp_path)
     np.testing.assert_array_equal(read.visits, visits)
     np.testing.assert_array_equal(read.replay, replay)
@@ -130,7 +131,7 @@ def test_records_are_on_disk_after_half_a_second_or_at_the_end(tmp_path, monkeyp
 
 def test_a_new_log_takes_the_place_of_all_files_of_the_old_one(tmp_path):
     train_into(tmp_path, 1)
-    save_visits(tmp_path, np.ones((1, 1), np.int64), np.ones((1, 1), np.int64))
+    save_visits(tmp_path, Coverage(np.ones((1, 1), np.int64), np.ones((1, 1), np.int64)))
     (tmp_path / "events.out.tfevents.5.deeptaxi").touch()
     (tmp_path / "notes.txt").write_text("mine")
     train_into(tmp_path, 2)

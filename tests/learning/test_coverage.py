@@ -42,11 +42,11 @@ def test_every_step_is_counted_and_so_is_what_the_memory_holds(loop, tmp_path):
     settings = merge(merge(SETTINGS, LOOPS[loop]), {"judgement": {"every": 10, "early_stop": False}})
     table = build([[surely(1, 0), surely(0, 1)], [surely(1, 0), surely(0, 1)]], time_limit=5)
     records, trained = outcome(train(*opened_problem(table, tmp_path, **settings)))
-    assert trained.visits.shape == trained.replay.shape == (2, 2)
-    assert trained.visits.sum() == records[-1].environment_steps == 4 * 42
-    assert trained.replay.sum() == 60
-    assert (trained.replay <= trained.visits).all()
-    assert trained.replay[0].sum() > 0 < trained.replay[1].sum()
+    assert trained.coverage.visits.shape == trained.coverage.replay.shape == (2, 2)
+    assert trained.coverage.visits.sum() == records[-1].environment_steps == 4 * 42
+    assert trained.coverage.replay.sum() == 60
+    assert (trained.coverage.replay <= trained.coverage.visits).all()
+    assert trained.coverage.replay[0].sum() > 0 < trained.coverage.replay[1].sum()
     snapshots = of_kind(records, Snapshot)
     assert [record.update for record in snapshots] == [10, 20, 30, 40]
     assert (snapshots[-1].states_covered, snapshots[-1].pairs_covered) == (2, 4)
@@ -56,8 +56,8 @@ def test_every_step_is_counted_and_so_is_what_the_memory_holds(loop, tmp_path):
 def test_the_last_rounds_are_what_a_small_memory_holds(loop, tmp_path):
     settings = merge(LOOPS[loop], {"updates": 30, "replay": {"capacity": 4, "batch_size": 4, "start": 0}})
     _, trained = outcome(train(*opened_problem(chain(), tmp_path, **settings)))
-    assert trained.replay.sum() == 4
-    assert trained.visits.sum() > 100
+    assert trained.coverage.replay.sum() == 4
+    assert trained.coverage.visits.sum() > 100
 
 
 def test_the_snapshots_do_not_depend_on_a_table():
@@ -66,5 +66,5 @@ def test_the_snapshots_do_not_depend_on_a_table():
     first, last = of_kind(records, Snapshot)
     assert (first.q_change, first.policy_change) == (None, None)
     assert last.q_change > 0
-    assert last.pairs_covered == (trained.visits > 0).sum()
-    assert last.states_covered == (trained.visits.sum(axis=1) > 0).sum()
+    assert last.pairs_covered == (trained.coverage.visits > 0).sum()
+    assert last.states_covered == (trained.coverage.visits.sum(axis=1) > 0).sum()

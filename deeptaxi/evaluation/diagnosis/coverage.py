@@ -17,6 +17,7 @@ from deeptaxi.evaluation.diagnosis.findings import Finding, Severity
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools
 
+UNVISITED_CAUSE = "exploration was too little to come there, or the training too short"
 EXPLORE = "--epsilon-start 1 --epsilon-end 0.5 --epsilon-fraction 0.5"
 STARTS = 0.1  # exploring starts, of the compiled loop
 FEW = 0.01  # share of pairs below which a lack is only noted
@@ -69,7 +70,7 @@ def states_never_visited(case: Case) -> Finding | Unchecked | None:
         {"states": int(never.sum()), "of": int(case.reached.sum()), "share": share, "critical_pairs": costly,
          "examples": np.flatnonzero(never)[:5].tolist()},
         "exact",
-        "exploration was too little to come there, or the training too short",
+        UNVISITED_CAUSE,
         exploration_cure(case.config),
     )  # fmt: skip
 
@@ -90,7 +91,7 @@ def sampled_unvisited(case: Case) -> Finding | Unchecked | None:
         {"states": int(never.sum()), "of": int(seen.sum()), "share": share,
          "examples": np.flatnonzero(never)[:5].tolist()},
         "episodes",
-        "exploration was too little to come there, or the training too short",
+        UNVISITED_CAUSE,
         exploration_cure(case.config),
     )  # fmt: skip
 

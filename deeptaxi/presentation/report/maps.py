@@ -56,7 +56,7 @@ def hints(on: Sheet, comparison: Comparison, wrong: Bools) -> list[Stroke]:
 
 def entries(on: Sheet, wrong: bool, off: bool, colour: str) -> list[Entry]:
     """Return the legend of a policy map: only the signs that are on it."""
-    grid, east = on.grid, arrow(0, 0, (0, 1))
+    east = arrow(0, 0, (0, 1))
     found: list[Entry] = [
         (sample_of(on, *east, edgecolor=colour, linewidth=1.3), "optimal action" if colour == BLUE else "greedy action")
     ]
@@ -67,12 +67,14 @@ def entries(on: Sheet, wrong: bool, off: bool, colour: str) -> list[Entry]:
         look = sample_of(on, *east, corner(0, 0), edgecolor=ORANGE, linewidth=1.0)
         found.append((look, "wrong, where the policy never comes"))
     if wrong or off:
-        found.append(
-            (
-                sample_of(on, hint(0, 0, (0, 1)), edgecolor=GREEN, fill=True, facecolor=GREEN),
-                "where an optimal action leads",
-            )
-        )
+        look = sample_of(on, hint(0, 0, (0, 1)), edgecolor=GREEN, fill=True, facecolor=GREEN)
+        found.append((look, "where an optimal action leads"))
+    return found + place_entries(on, colour)
+
+
+def place_entries(on: Sheet, colour: str) -> list[Entry]:
+    """Return the legend of the places of a map, and of what is done there."""
+    grid, found = on.grid, list[Entry]()
     if "pick up" in grid.moves:
         found.append((sample_of(on, *lift(0, 0, True), edgecolor=colour), "pick up (pointing down: drop off)"))
         found.append((sample_of(on, disc(0.5, 0.5, 0.3), edgecolor=PURPLE, fill=True, facecolor=PURPLE), "passenger"))
