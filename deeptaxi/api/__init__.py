@@ -1,0 +1,1 @@
+"""The Python API: what the command line stands on, for notebooks and scripts."""
