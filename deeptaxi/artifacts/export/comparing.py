@@ -36,17 +36,22 @@ def compare(form: Format, answers: Answers, q_values: NDArray[np.float32]) -> Co
     difference = max_difference(answers.q_values, q_values)
     if difference > tolerance(form, q_values):
         raise DeepTaxiError(f"the {form.name} export differs from the model by {difference:g}, so it was not kept")
-    chosen = np.take_along_axis(answers.q_values, answers.actions[:, None].astype(np.int64), axis=1)[:, 0]
-    wrong = chosen != answers.q_values.max(axis=1)
+    wrong = ~greedy(answers.q_values, answers.actions)
     if wrong.any():
         raise DeepTaxiError(
-            f"the {form.name} export is not greedy in {wrong.sum()} states, such as {wrong.argmax()}, "
+            f"the {form.name} export does not act by its Q values in {wrong.sum()} states, such as {wrong.argmax()}, "
             "so it was not kept"
         )
     refused = np.isnan(answers.outside_q_values).all(axis=1) & (answers.outside_actions == -1)
     if not refused.all():
         raise DeepTaxiError(f"the {form.name} export answers states that do not exist, so it was not kept")
     return Comparison(difference, int((answers.actions != q_values.argmax(axis=1)).sum()))
+
+
+def greedy(q_values: NDArray[np.float32], actions: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return in which states `[S]` the action is one of the best."""
+    chosen = np.take_along_axis(q_values, np.clip(actions, 0, q_values.shape[1] - 1)[:, None], axis=1)[:, 0]
+    return np.asarray((chosen == q_values.max(axis=1)) & (actions >= 0) & (actions < q_values.shape[1]))
 
 
 def tolerance(form: Format, q_values: NDArray[np.float32]) -> float:

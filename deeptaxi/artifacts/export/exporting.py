@@ -1,131 +1,143 @@
-"""Exports: a trained network in the form that others use, each read back and compared before it takes its place.
-
-- ``keras``: the `.keras` file.
-- ``savedmodel``: a TensorFlow SavedModel; needs neither deeptaxi nor Keras. Its signature ``serving_default`` takes
-  ``state`` int32 `[B]` and gives ``q_values`` float32 `[B, A]` and ``action`` int32 `[B]`. A state outside 0 … S−1
-  gives NaN and action −1.
-- ``csv``, ``npz``, ``json``: the Q table with the greedy policy.
-"""
+"""Exports: written aside, read back in fresh processes, compared with the network, and only then put in their place."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
-from numpy.typing import NDArray
 
-from deeptaxi import backend
-from deeptaxi.artifacts.files import check_free, written_aside
-from deeptaxi.artifacts.models import load_network
-from deeptaxi.artifacts.tables import WRITERS, Labels, numbered
+from deeptaxi.artifacts.export.comparing import Comparison, compare
+from deeptaxi.artifacts.export.formats import FORMATS, check_available
+from deeptaxi.artifacts.export.places import check_place
+from deeptaxi.artifacts.export.reading import readings
+from deeptaxi.artifacts.export.writers import WRITERS, Source
+from deeptaxi.artifacts.files import written_aside
+from deeptaxi.artifacts.tables import Labels, check_size, numbered
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import allowed_actions
-from deeptaxi.network.build import BLOCK, tabulate
+from deeptaxi.network.build import tabulate
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written: the largest absolute difference of its Q values from the network's, over all states."""
+    """What was written, or why it was not.
+
+    Attributes:
+        format: its name.
+        path: where it is; None where it was passed over.
+        states: S.
+        max_difference: the largest difference of its Q values from the network's, over all states.
+        differing_actions: the number of states in which it takes the other of two actions that are equally good.
+        outside: what a state outside 0 … S−1 gives.
+        skipped: why it was passed over, and what to do.
+    """
 
     format: str
-    path: str
+    path: str | None
     states: int
-    max_difference: float
+    max_difference: float | None = None
+    differing_actions: int | None = None
+    outside: str | None = None
+    skipped: str | None = None
 
 
-def export(network: keras.Model, form: str, path: Path, labels: Labels | None = None, force: bool = False) -> Export:
-    """Write `network` to `path` in the given format.
+def export(network: keras.Model, name: str, path: Path, labels: Labels | None = None, force: bool = False) -> Export:
+    """Write `network` to `path` in the format `name`.
 
     Args:
         network: states `[B]` to Q values `[B, A]`.
-        form: ``keras``, ``savedmodel``, ``csv``, ``npz`` or ``json``.
+        name: a key of `FORMATS`.
         path: a file, or for ``savedmodel`` a folder.
         labels: the environment's own names, for the formats that have a place for them.
         force: whether to replace what is there, if it is of the same kind.
 
     Raises:
-        UsageError: the place is taken, or the backend cannot write this format.
+        UsageError: the place is taken, or this format cannot be written here, or not at this size.
         DeepTaxiError: the network gives NaN, the disk refuses, or what is read back differs; nothing is left then.
     """
-    if form == "keras" and path.suffix != ".keras":
-        raise UsageError(f"--out {path}: Keras reads and writes only names that end in .keras")
-    check_free(path, force, replaceable=is_savedmodel(path) if form == "savedmodel" else path.is_file())
+    check_available(name)
+    check_place(name, path, force)
+    source = source_of(network, labels)
+    check_size(*source.q_values.shape, name)
+    with written_aside(path) as aside:
+        found = written(source, {name: aside})
+    return told(source, name, path, found[name])
+
+
+def export_all(network: keras.Model, folder: Path, labels: Labels | None = None, force: bool = False) -> list[Export]:
+    """Write `network` to `folder` in every format that can be written here, all or none; tell of the others why not.
+
+    Raises:
+        UsageError: the place is taken.
+        DeepTaxiError: as `export`.
+    """
+    check_place(None, folder, force)
+    source = source_of(network, labels)
+    skipped = {name: reason for name in FORMATS if (reason := unwritable(name, source)) is not None}
+    with written_aside(folder) as aside:
+        aside.mkdir()
+        found = written(source, {name: aside / form.file for name, form in FORMATS.items() if name not in skipped})
+    return [
+        told(source, name, folder / form.file, found[name])
+        if name in found
+        else Export(name, None, source.states, skipped=skipped[name])
+        for name, form in FORMATS.items()
+    ]
+
+
+def source_of(network: keras.Model, labels: Labels | None) -> Source:
+    """Return what is to be written, once it is known to be sound.
+
+    Raises:
+        DeepTaxiError: weights or Q values are no numbers.
+    """
+    check_weights(network)
     q_values = tabulate(network)
     allowed_actions(q_values, None)
-    with written_aside(path) as aside:
-        if form in WRITERS:
-            write, read = WRITERS[form]
-            write(aside, q_values, labels or numbered(q_values.shape[1]))
-            found = read(aside)
-        elif form == "keras":
-            network.save(aside)
-            found = tabulate(load_network(aside))
-        else:
-            write_savedmodel(network, aside)
-            found = read_savedmodel(aside, q_values)
-        difference = max_difference(found, q_values)
-        if difference > tolerance(form, q_values):
-            raise DeepTaxiError(f"the {form} export differs from the model by {difference:g}, so it was not kept")
-    return Export(form, str(path), len(q_values), difference)
+    return Source(network, q_values, labels or numbered(q_values.shape[1]))
 
 
-def tolerance(form: str, q_values: NDArray[np.float32]) -> float:
-    """Return the difference that is rounding: none but in a SavedModel, which another compiler may run."""
-    finite = np.abs(q_values[np.isfinite(q_values)])
-    return 1e-6 * max(1.0, float(finite.max(initial=0.0))) if form == "savedmodel" else 0.0
+def check_weights(network: keras.Model) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        DeepTaxiError: there are such; it says where.
+    """
+    for layer in network.layers:
+        for weight, values in zip(layer.weights, layer.get_weights(), strict=True):
+            broken = int((~np.isfinite(values)).sum())
+            if broken:
+                raise DeepTaxiError(
+                    f"{broken:,} of {values.size:,} weights in {layer.name}/{weight.name} are NaN or infinite, so "
+                    "nothing was exported: the training diverged; train again with a lower --learning-rate"
+                )
 
 
-def max_difference(found: NDArray[Any], expected: NDArray[np.float32]) -> float:
-    """Return the largest absolute difference in float32; infinite where shapes or masked actions disagree."""
-    if found.shape != expected.shape or not np.array_equal(np.isneginf(found), np.isneginf(expected)):
-        return float("inf")
-    finite = np.isfinite(expected)
-    return float(np.abs(found.astype(np.float32)[finite] - expected[finite]).max(initial=0.0))
+def unwritable(name: str, source: Source) -> str | None:
+    """Return why a network cannot be written in a format here; None if it can."""
+    try:
+        check_size(*source.q_values.shape, name)
+    except UsageError as error:
+        return str(error)
+    return FORMATS[name].missing()
 
 
-def is_savedmodel(path: Path) -> bool:
-    """Whether a folder is a SavedModel."""
-    return (path / "saved_model.pb").is_file()
+def written(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison]:
+    """Write each format to its place, and compare what a fresh process reads there; they read while we write.
+
+    Raises:
+        DeepTaxiError: one cannot be read, or answers otherwise than the network.
+    """
+    with readings() as reading:
+        for name, path in places.items():
+            WRITERS[name](source, path)
+            reading.start(name, path, source.states)
+        return {name: compare(FORMATS[name], reading.answers(name), source.q_values) for name in places}
 
 
-def answer(network: keras.Model, state: Any) -> dict[str, Any]:
-    """Return what every served model answers: Q values `[B, A]` and the greedy action `[B]`, −1 for unknown states."""
-    q_values = network(state, training=False)
-    unknown = ops.any(ops.isnan(q_values), axis=-1)
-    action = ops.where(unknown, -1, ops.cast(ops.argmax(q_values, axis=-1), "int32"))
-    return {"q_values": q_values, "action": action}
-
-
-def write_savedmodel(network: keras.Model, path: Path) -> None:
-    """Write a SavedModel with the signature ``serving_default``."""
-    if backend.name() != "tensorflow":
-        raise UsageError("a savedmodel is written by the TensorFlow backend: unset KERAS_BACKEND")
-    import tensorflow as tf
-
-    archive = keras.export.ExportArchive()
-    archive.track(network)
-    archive.add_endpoint(
-        name="serving_default",
-        fn=lambda state: answer(network, state),
-        input_signature=[tf.TensorSpec([None], tf.int32, name="state")],
-    )
-    archive.write_out(str(path), verbose=False)
-
-
-def read_savedmodel(path: Path, expected: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Ask the SavedModel for the Q values of all states, and check its actions on the way."""
-    import tensorflow as tf
-
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
-    blocks = []
-    for first in range(0, len(expected), BLOCK):
-        states = np.arange(first, min(first + BLOCK, len(expected)), dtype=np.int32)
-        reply = serve(state=tf.constant(states))
-        if not np.array_equal(reply["action"].numpy(), expected[states].argmax(axis=1)):
-            raise DeepTaxiError("the savedmodel export acts differently from the model, so it was not kept")
-        blocks.append(reply["q_values"].numpy())
-    return np.concatenate(blocks)
+def told(source: Source, name: str, path: Path, found: Comparison) -> Export:
+    """Return what is told of an export that was kept."""
+    return Export(name, str(path), source.states, *found, FORMATS[name].outside)

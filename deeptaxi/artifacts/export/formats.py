@@ -13,8 +13,6 @@ from deeptaxi import backend
 from deeptaxi.errors import UsageError
 
 NAN = "NaN and action −1"
-ROWS, COLUMNS = 1_048_576, 16_384  # where the sheets of spreadsheet programs end
-VALUES = 5_000_000  # of a JSON file: about 100 MB, which JSON readers hold in memory whole
 
 
 @dataclass(frozen=True)
@@ -52,35 +50,13 @@ class Format:
             return f"is written by Keras' TensorFlow backend, and this is {backend.chosen()}: unset KERAS_BACKEND"
         return None
 
-    def too_large(self, states: int, actions: int) -> str | None:
-        """Return why a table of this size is not for this format; None if it is."""
-        if self.name == "csv" and (states >= ROWS or actions + 4 > COLUMNS):
-            return (
-                f"{states:,} states × {actions:,} actions are too large for CSV ({size(states, actions)}): "
-                f"spreadsheets end at {ROWS:,} rows and {COLUMNS:,} columns; write npz instead"
-            )
-        if self.name == "json" and states * actions > VALUES:
-            return (
-                f"{states:,} states × {actions:,} actions are too large for JSON ({size(states, actions)}): "
-                f"it is written up to {VALUES:,} values; write npz instead"
-            )
-        return None
-
-
-def size(states: int, actions: int) -> str:
-    """Return roughly how large a text of Q values would be."""
-    megabytes = states * (12 * actions + 40) / 1e6  # a float32 has up to 12 characters, a state's name about 40
-    return f"about {megabytes / 1000:,.1f} GB" if megabytes >= 1000 else f"about {megabytes:,.0f} MB"
-
 
 FORMATS = {
     form.name: form
     for form in (
         Format("keras", "model.keras", ".keras", "Keras model file; needs deeptaxi's layers, `evaluate` reads it"),
         Format("plain", "plain.keras", "-plain.keras", "Keras model file of Keras' own layers", rounds=True),
-        Format(
-            "savedmodel", "savedmodel", "-savedmodel", "TensorFlow SavedModel, for TensorFlow Serving", by_tensorflow=True
-        ),
+        Format("savedmodel", "savedmodel", "-savedmodel", "TensorFlow SavedModel, ready to serve", by_tensorflow=True),
         Format(
             "onnx", "model.onnx", ".onnx", "ONNX, for ONNX Runtime", by_tensorflow=True, rounds=True,
             packages=("onnx", "onnxruntime", "tf2onnx"), extra="onnx",
@@ -89,9 +65,9 @@ FORMATS = {
             "litert", "model.tflite", ".tflite", "LiteRT (TensorFlow Lite), for small devices", by_tensorflow=True,
             rounds=True, packages=("ai_edge_litert",), extra="litert",
         ),
-        Format("csv", "q_table.csv", ".csv", "Q table and greedy policy, a row a state", "no such row"),
+        Format("csv", "q_table.csv", ".csv", "Q table and greedy policy, a row a state", "error"),
         Format("npz", "q_table.npz", ".npz", "the same as NumPy arrays"),
-        Format("json", "q_table.json", ".json", "the same as JSON, with the environment", "no such key"),
+        Format("json", "q_table.json", ".json", "the same as JSON, with the environment", "error"),
     )
 }  # fmt: skip
 

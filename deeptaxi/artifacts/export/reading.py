@@ -55,7 +55,9 @@ class Readings:
         try:
             code = self.processes[form].wait(LIMIT)
         except subprocess.TimeoutExpired:
-            raise DeepTaxiError(f"reading the {form} export back took more than {LIMIT} s, so it was not kept") from None
+            raise DeepTaxiError(
+                f"reading the {form} export back took more than {LIMIT} s, so it was not kept"
+            ) from None
         if code != 0:
             reason = last_line(self.folder / f"{form}.err") or f"the process ended with code {code}"
             raise DeepTaxiError(f"the {form} export cannot be read back, so it was not kept: {reason}")
