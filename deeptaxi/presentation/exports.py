@@ -21,7 +21,7 @@ def show(exports: Sequence[Any], folder: Path | None) -> None:
         (one,) = exports
         screen.print(
             f"Wrote {one.path} ({one.format}); max difference {one.max_difference:g} over all {one.states:,} states, "
-            f"{actions(one)}; a state outside gives {one.outside}",
+            f"{actions(one)}; a state outside: {one.outside}",
             soft_wrap=True,
         )
         return

@@ -45,9 +45,9 @@ class Format:
         """Return why it cannot be written here, and what to do; None if it can."""
         absent = [package for package in self.packages if importlib.util.find_spec(package) is None]
         if absent:
-            return f"needs {' and '.join(absent)}: pip install 'deeptaxi[{self.extra}]'"
+            return f"it needs {', '.join(absent)}: pip install 'deeptaxi[{self.extra}]'"
         if self.by_tensorflow and backend.chosen() != "tensorflow":
-            return f"is written by Keras' TensorFlow backend, and this is {backend.chosen()}: unset KERAS_BACKEND"
+            return f"it is written by Keras' TensorFlow backend, and this is {backend.chosen()}: unset KERAS_BACKEND"
         return None
 
 
@@ -82,4 +82,4 @@ def check_available(name: str) -> None:
         raise UsageError(f"unknown format '{name}': expected one of {', '.join(FORMATS)}")
     reason = FORMATS[name].missing()
     if reason:
-        raise UsageError(f"the format {name} {reason}")
+        raise UsageError(f"cannot write {name}: {reason}")

@@ -26,20 +26,9 @@ Reply = tuple[NDArray[Any], NDArray[Any]]  # q_values [B, A], action [B]
 Ask = Callable[[States], Reply]
 
 
-def imported(name: str, unwanted: str) -> Any:
-    """Import a package that would import another for nothing, if that is installed, which takes seconds."""
-    sys.modules.setdefault(unwanted, None)  # type: ignore[arg-type]
-    return importlib.import_module(name)
-
-
-def start_keras() -> Any:
-    """Import Keras."""
-    return imported("keras", "jax" if os.environ["KERAS_BACKEND"] == "tensorflow" else "tensorflow")
-
-
 def by_keras(path: str) -> Ask:
     """Load a `.keras` file in safe mode."""
-    keras = start_keras()
+    keras = importlib.import_module("keras")
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
 
     def ask(states: States) -> Reply:
@@ -51,14 +40,13 @@ def by_keras(path: str) -> Ask:
 
 def by_deeptaxi_layers(path: str) -> Ask:
     """Load a `.keras` file that holds deeptaxi's layers."""
-    start_keras()
     importlib.import_module("deeptaxi.network.layers")
     return by_keras(path)
 
 
 def by_tensorflow(path: str) -> Ask:
     """Load a SavedModel by TensorFlow alone."""
-    tf = imported("tensorflow", "jax")
+    tf = importlib.import_module("tensorflow")
     serve = tf.saved_model.load(path).signatures["serving_default"]
 
     def ask(states: States) -> Reply:
@@ -149,6 +137,8 @@ def outside(ask: Ask, state: int, actions: int) -> tuple[NDArray[Any], int, bool
 def main(form: str, path: str, states: int, block: int, out: str) -> None:
     """Read one export, and write what it answers."""
     gc.disable()  # to look through the objects of TensorFlow again and again takes a third of its import
+    unwanted = "jax" if os.environ["KERAS_BACKEND"] == "tensorflow" else "tensorflow"
+    sys.modules[unwanted] = None  # type: ignore[assignment]  # Keras and TensorFlow would import it, for nothing
     if form != "keras":
         sys.modules["deeptaxi"] = None  # type: ignore[assignment]  # from here on, importing it fails
     ask = READERS[form](path)
