@@ -92,9 +92,9 @@ def card(
         "outside": dict(OUTSIDE),
         "configuration": to_mapping(config),
     }
-    facts["limits"] = limits(facts)
     # An argument of an environment may be anything that TOML can say, such as a date.
-    return dict(json.loads(json.dumps(finite(facts), default=str)))
+    plain = json.loads(json.dumps(finite(facts), default=str))
+    return {**plain, "limits": limits(plain)}
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
