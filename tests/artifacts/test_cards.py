@@ -87,8 +87,8 @@ def test_the_front_matter_is_what_hubs_read() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "true", "No", "null", "1e5", "-", "a: b", "# a", "ä ☃ \"'", "a\nb", "", "~", "2020-01-01", "[a]", "&a", "*a", "!a",
-        1e-07, 1e22, -64.71, 0.0, 5e-324, 1.5e-9, 12, True, None, [], {}, ["a", ["b", "c d"], {"k": [1, {"l": []}]}],
+        "true", "No", "null", "1e5", "-", "a: b", "# a", "ä ☃ \"'", "a\nb", "", "~", "2020-01-01", "[a]", "&a", "*a",
+        "!a", 1e-07, 1e22, -64.71, 0.0, 5e-324, 1.5e-9, 12, True, None, [], {}, ["a", ["b", "c d"], {"k": [1, {"l": []}]}],
         {"true": {"b": [{"c": 1, "d": {"e": "f"}}, {"g": 2}]}, "h i": None},
     ],
 )  # fmt: skip
