@@ -106,10 +106,12 @@ def environment_of(source: Any, env: str | None, env_args: dict[str, Any], trust
 
 def exported(source: Any, environment: Any, name: str | None, path: Path, force: bool) -> list[Any]:
     """Load the model and write it, showing that something happens."""
+    from deeptaxi.artifacts.cards import read_card
     from deeptaxi.artifacts.models import check_fits, load_network
     from deeptaxi.artifacts.tables import labels_of
     from deeptaxi.presentation.console import err
 
+    card = read_card(source.path.parent) if source.config else None
     with err().status("loading the model …"):
         network = load_network(source.path)
         if environment is not None:
@@ -119,5 +121,5 @@ def exported(source: Any, environment: Any, name: str | None, path: Path, force:
 
     with err().status("writing, and reading back …"):
         if name is None:
-            return export_all(network, path, labels, force)
+            return export_all(network, path, labels, force, card)
         return [export(network, name, path, labels, force)]
