@@ -39,7 +39,7 @@ def command(
         raise UsageError(f"{env} has no true table to solve: {environment.table_missing}")
     solution = solved(environment, objective_discount)
     if out is not None:
-        write(out, solution.q_star, environment.describe())
+        write(out, solution.q_star, environment)
     if as_json:
         more = {"starts_estimated_from_resets": environment.start_resets}
         options.print_json({"environment": environment.describe(), **solution.to_dict(), **more})
@@ -79,10 +79,10 @@ def solved(environment: Any, discount: float | None) -> Any:
         return solve(environment.table, environment.horizon, chosen)
 
 
-def write(path: Path, q_star: Any, environment: dict[str, Any]) -> None:
+def write(path: Path, q_star: Any, environment: Any) -> None:
     """Write Q* and the optimal policy as a table."""
     from deeptaxi.artifacts.files import written_aside
-    from deeptaxi.artifacts.tables import WRITERS
+    from deeptaxi.artifacts.tables import WRITERS, labels_of
 
     with written_aside(path) as aside:
-        WRITERS[path.suffix[1:]][0](aside, q_star, {"environment": environment})
+        WRITERS[path.suffix[1:]][0](aside, q_star, labels_of(environment))
