@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import shutil
 import time
 import tomllib
@@ -186,8 +185,7 @@ def find_log(run: Path) -> Path:
         if digest is None or ended_with(place) in (digest, None):
             return place.parent
     fault = "is of another training" if found else "is not there"
-    again = f"`deeptaxi train --config {shlex.quote(str(config))}` trains it again, and keeps one"
-    raise UsageError(f"{run} has no log: it says {said}, which {fault}; {again}")
+    raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
 
 
 def ended_with(log: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.table import Table
 
 from deeptaxi.presentation.console import columns, number
@@ -13,6 +14,8 @@ from deeptaxi.presentation.verdict import arguments
 NAMES = ("Agent", "Environment", "Network", "Optimal", "Return", "Best", "States", "Preset", "Made", "Size")
 FIRST = ("Agent", "Optimal", "Return", "Best", "Environment", "Network", "States", "Size", "Preset", "Made")
 SPACE = 2  # between two columns
+VERDICT = 41  # letters that the columns from Optimal to Best take at most, so long as numbers are of usual size
+SHORTEST = 20  # letters of a name before it is broken for their sake
 WATCHES = "Best may take a policy that watches the clock; an agent is optimal by its discounted value."
 
 
@@ -21,7 +24,9 @@ def agents_table(rows: Sequence[Mapping[str, Any]], width: int) -> Table:
     cells = [agent_cells(row) for row in rows]
     shown = fitting(cells, width)
     table = columns(None, tuple(shown), [tuple(row[name] for name in shown) for row in cells])
-    for column in table.columns:
+    table.columns[0].no_wrap = False
+    for column in table.columns[1:]:
+        column.no_wrap = True
         column.justify = "right" if column.header in ("Return", "Best", "Size") else "left"
     if any(row["optimal"] and row["exact"]["gap"] > 0 for row in rows):
         table.caption, table.caption_justify = WATCHES, "left"
@@ -33,7 +38,9 @@ def fitting(cells: Sequence[Mapping[str, str]], width: int) -> list[str]:
     shown: set[str] = set()
     room = width
     for name in FIRST:
-        needed = max(len(text) for text in (name, *(row[name] for row in cells))) + SPACE
+        needed = max(cell_len(text) for text in (name, *(row[name] for row in cells))) + SPACE
+        if name == FIRST[0]:
+            needed = min(needed, max(width - VERDICT, SHORTEST))
         if needed <= room or name == FIRST[0]:
             shown.add(name)
             room -= needed
