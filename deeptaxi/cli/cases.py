@@ -63,7 +63,7 @@ def load(source: Any, environment: Any) -> tuple[Any, Any, dict[str, str]]:
     from deeptaxi.presentation.console import err
 
     with err().status("loading the model …"):
-        network = load_network(source.path, foreign=True)
+        network = load_network(source.path, foreign=True, states=environment.states)
         from deeptaxi.network.inspect import check_foreign, is_ours, tabulate_any
 
         if is_ours(network):

@@ -2,70 +2,122 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import click
 
+from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.cli import options
 
-ENDINGS = {"keras": ".keras", "savedmodel": "-savedmodel", "csv": ".csv", "npz": ".npz", "json": ".json"}
+HELP = f"""Write MODEL, a run folder or a .keras file, in forms that others use: one of them, or all.
+
+\b
+{chr(10).join(f"{form.name:<12} {form.summary}" for form in FORMATS.values())}
+
+All take a batch of integer states, and give q_values and the greedy action of each; a state outside 0 … S−1 has no
+answer. What is written is read back in a process of its own, without deeptaxi, and compared with the model on all
+states before it is kept.
+"""
 
 
-@click.command("export")
+@click.command("export", help=HELP)
 @click.argument("model", type=options.PATH)
-@click.option("--format", "form", type=click.Choice(list(ENDINGS)), required=True, help="What to write.")
+@click.option("--format", "name", type=click.Choice(list(FORMATS)), help="What to write.")
+@click.option("--all", "everything", is_flag=True, help="Write every format that can be written here, into a folder.")
 @click.option(
-    "--out", type=options.PATH, metavar="PATH", help="File or folder.  [default: the model's name, in this folder]"
+    "--out", type=options.PATH, metavar="PATH", help="File or folder.  [default: by the model's name, in this folder]"
 )
+@click.option("--env", help="Environment whose names the tables have.  [default: the run's own]")
+@options.env_arg_option
+@options.trust_option
 @options.force_option
 @options.json_option
 @options.shared
-def command(model: Path, form: str, out: Path | None, force: bool, as_json: bool) -> None:
-    """Write MODEL, a run folder or a .keras file, in a form that others use.
-
-    \b
-    keras        the Keras model file
-    savedmodel   TensorFlow SavedModel: integer states in, q_values and action out
-    csv          the Q table with the greedy policy, a row a state
-    npz          the same as NumPy arrays q_values and policy
-    json         the same as JSON, with the environment
-
-    What is written is read back and compared with the model on all states before it is kept.
-    """
-    from deeptaxi.artifacts.files import check_free
-    from deeptaxi.artifacts.models import find_model, load_network
+def command(
+    model: Path,
+    name: str | None,
+    everything: bool,
+    out: Path | None,
+    env: str | None,
+    env_args: dict[str, Any],
+    trust_env: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write a model in forms that others use."""
+    if everything == (name is not None):
+        raise click.UsageError(f"say what to write: --format with one of {', '.join(FORMATS)}, or --all")
+    from deeptaxi.artifacts.models import find_model
 
     source = find_model(model)
-    path = out or Path(model.resolve().name.removesuffix(".keras") + ENDINGS[form])
+    path = out or Path(model.resolve().name.removesuffix(".keras") + (FORMATS[name].ending if name else "-exports"))
+    check(source, name, path, force)
+    environment = environment_of(source, env, env_args, trust_env)
+    done = exported(source, environment, name, path, force)
+    if as_json:
+        documents = [dataclasses.asdict(one) for one in done]
+        options.print_json(documents[0] if name else documents)
+        return
+    from deeptaxi.presentation import exports
+
+    exports.show(done, None if name else path)
+
+
+def check(source: Any, name: str | None, path: Path, force: bool) -> None:
+    """Refuse, before Keras is imported, what cannot be written, or not there.
+
+    Raises:
+        UsageError: as `artifacts.export.exporting.export`.
+    """
+    from deeptaxi.artifacts.export.formats import check_available
+    from deeptaxi.artifacts.export.places import check_place
+
     if path.resolve() == source.path.resolve():
         raise click.UsageError(f"{path} is the model itself; choose another --out")
-    check_free(path, force)  # before Keras is imported; again, more closely, by the export itself
-    network = load_network(source.path)
-
-    import dataclasses
-
-    from deeptaxi.artifacts.export import export
-
-    done = export(network, form, path, labels(source), force)
-    if as_json:
-        options.print_json(dataclasses.asdict(done))
-        return
-    from deeptaxi.presentation.console import out as console
-
-    line = f"Wrote {done.path} ({done.format}); max difference {done.max_difference:g} over all {done.states:,} states"
-    console().print(line, soft_wrap=True)
+    if name is not None:
+        check_available(name)
+    check_place(name, path, force)
 
 
-def labels(source: Any) -> Any:
-    """Return the names of the run's own environment; None where it is not known or is code that nobody vouched for."""
-    from deeptaxi.artifacts.tables import labels_of
+def environment_of(source: Any, env: str | None, env_args: dict[str, Any], trust: bool) -> Any:
+    """Open the environment that is named, else the run's own; None where none is known, or it cannot be opened.
+
+    Raises:
+        UsageError: the one that is named cannot be opened.
+    """
+    from deeptaxi.cli import models
     from deeptaxi.errors import DeepTaxiError
     from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.presentation.console import err
 
-    if source.environment is None:
+    if env is None and source.environment is None:
         return None
     try:
-        return labels_of(open_environment(source.environment, trust_module=False))
-    except DeepTaxiError:
+        place = models.environment_of(source, env, env_args, None)
+        return open_environment(place, trust_module=trust or env is not None)
+    except DeepTaxiError as error:
+        if env is not None:
+            raise
+        err().print(f"States and actions are named by their numbers: {error}", style="yellow", soft_wrap=True)
         return None
+
+
+def exported(source: Any, environment: Any, name: str | None, path: Path, force: bool) -> list[Any]:
+    """Load the model and write it, showing that something happens."""
+    from deeptaxi.artifacts.models import check_fits, load_network
+    from deeptaxi.artifacts.tables import labels_of
+    from deeptaxi.presentation.console import err
+
+    with err().status("loading the model …"):
+        network = load_network(source.path)
+        if environment is not None:
+            check_fits(network, environment, source.name)
+    labels = labels_of(environment) if environment is not None else None
+    from deeptaxi.artifacts.export.exporting import export, export_all
+
+    with err().status("writing, and reading back …"):
+        if name is None:
+            return export_all(network, path, labels, force)
+        return [export(network, name, path, labels, force)]
