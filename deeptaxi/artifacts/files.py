@@ -10,6 +10,8 @@ from pathlib import Path
 
 from deeptaxi.errors import DeepTaxiError, UsageError
 
+MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
+
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:

@@ -124,7 +124,8 @@ def gather(opened: list[Opened]) -> Any:
 
 def reported(opened: Opened, remarks: list[str]) -> Any:
     """Return a run with its verdict and its log; add to the remarks what is missing."""
-    from deeptaxi.artifacts.runs import describe_network, read_facts
+    from deeptaxi.artifacts.card_words import describe_network
+    from deeptaxi.artifacts.runs import read_facts
     from deeptaxi.cli.evaluate import exact_verdict, played
     from deeptaxi.presentation.report.content import ReportedRun
 
@@ -166,7 +167,7 @@ def farthest(runs: list[Any]) -> int:
 
 def look_closely(opened: Opened, run: Any, remarks: list[str]) -> Any:
     """Compare one run with the optimum state by state."""
-    from deeptaxi.artifacts import runs
+    from deeptaxi.artifacts import card_words
     from deeptaxi.config import dump_toml
     from deeptaxi.evaluation.comparison import compare
     from deeptaxi.evaluation.exact import policy_of
@@ -179,8 +180,8 @@ def look_closely(opened: Opened, run: Any, remarks: list[str]) -> Any:
         comparison=compare(opened.reference(), opened.q_values) if table else None,
         visits=visits_of(run, opened.q_values.shape, remarks),
         diagnosis=diagnosed(opened, remarks),
-        again=runs.training_command(folder, run.config),
-        judged=runs.judging_command(folder, run.config),
+        again=card_words.training_command(folder, run.config),
+        judged=card_words.judging_command(folder, run.config),
         settings=dump_toml(run.config, {}).partition("\n[run]")[0],
     )
 

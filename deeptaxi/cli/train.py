@@ -157,7 +157,7 @@ def train_and_save(configured: Any, environment: Any, run: Any, told: Told) -> t
         watchers: list[Watcher] = [log.write, progress.show]
         observers: list[Observer] = [Watch(config, environment.table, agent_mask(config, environment)).observe]
         trained, finished = follow(announced(training, console, configured), watchers, observers)
-        runs.save_run(run, trained.network, config, finished, configured.preset)
+        runs.save_run(run, trained.network, environment.describe(), config, finished, configured.preset)
         logs.save_visits(run.log.parent, trained.coverage)
     if received():
         err().print(f"Interrupted after update {finished.updates:,}; the best weights are kept.", soft_wrap=True)
