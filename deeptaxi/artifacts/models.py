@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from deeptaxi.sections import EnvironmentConfig
 MODEL_FILE = "model.keras"
 CONFIG_FILE = "config.toml"
 CARD_FILE = "card.md"
+TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,26 @@ def find_model(model: Path) -> ModelSource:
             raise UsageError(f"{model} is not a run folder: it holds no {MODEL_FILE}")
         if not (model / CONFIG_FILE).is_file():
             raise DeepTaxiError(f"{model} is not complete: it holds no {CONFIG_FILE}; name {path} and --env instead")
-        return ModelSource(path, str(model), resolve(read_toml(model / CONFIG_FILE)))
+        return ModelSource(path, str(model), read_config(model))
     if not model.exists():
         raise UsageError(f"no model at {model}: expected a run folder or a .keras file")
     if model.suffix != ".keras":
         raise UsageError(f"{model} is neither a run folder nor a .keras file")
     return ModelSource(model, str(model), None)
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """Read the configuration of a run; a table that it keeps is found where the folder is now.
+
+    Raises:
+        UsageError: the file is not sound.
+    """
+    config = resolve(read_toml(folder / CONFIG_FILE))
+    with (folder / CONFIG_FILE).open("rb") as file:
+        kept = tomllib.load(file).get("run", {})
+    if not isinstance(kept, dict) or kept.get("table") != TABLE_FILE:
+        return config
+    return replace(config, environment=replace(config.environment, id=str(folder / TABLE_FILE)))
 
 
 def load_network(path: Path, foreign: bool = False) -> Any:

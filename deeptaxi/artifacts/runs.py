@@ -20,9 +20,11 @@ from typing import Any
 
 from deeptaxi.artifacts.files import check_free, make_folder, remove_if_empty, write_text, written_aside
 from deeptaxi.artifacts.logs import LOG_FILE
-from deeptaxi.artifacts.models import CARD_FILE, CONFIG_FILE, MODEL_FILE
+from deeptaxi.artifacts.models import CARD_FILE, CONFIG_FILE, MODEL_FILE, TABLE_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.mdp import npz
+from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.records import Finished, read_history
 
 MODELS, LOGS = Path("models"), Path("logs")
@@ -42,23 +44,35 @@ class Run:
             remove_if_empty(folder)
 
 
+def default_name(config: TrainConfig) -> str:
+    """Return what a run is called: environment, network and seed."""
+    environment = re.sub(r"[^a-z0-9]+", "-", Path(config.environment.id).stem.lower()).strip("-")
+    return f"{environment}-{config.network.kind}-{config.seed}"
+
+
 def default_folder(config: TrainConfig, logs: Path, models: Path = MODELS) -> Path:
     """Return the first free name for a run, such as ``models/taxi-v4-dueling-0``, then ``…-0-2``."""
-    environment = re.sub(r"[^a-z0-9]+", "-", Path(config.environment.id).stem.lower()).strip("-")
-    name = f"{environment}-{config.network.kind}-{config.seed}"
+    name = default_name(config)
     numbered = (models / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(folder for folder in numbered if not folder.exists() and not (logs / folder.name / LOG_FILE).exists())
 
 
-def claim(folder: Path, logs: Path, force: bool) -> Run:
+def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
     """Make sure that a run can be written to `folder` and its log under `logs`, and create both.
+
+    Args:
+        folder: the run folder.
+        logs: the folder of logs.
+        force: whether a run that is there may be replaced.
+        table: whether a transition table is to be kept beside the model.
 
     Raises:
         UsageError: a run or a log of that name exists, and `force` is not set or the log is another run's.
         DeepTaxiError: a folder cannot be written to.
     """
     log = logs / folder.resolve().name / LOG_FILE
-    for path in (folder / MODEL_FILE, folder / CONFIG_FILE, folder / CARD_FILE, log):
+    files = [MODEL_FILE, CONFIG_FILE, CARD_FILE, *([TABLE_FILE] if table else [])]
+    for path in (*(folder / name for name in files), log):
         check_free(path, force, replaceable=path.is_file())
     if log.exists():
         check_ours(folder, log)
@@ -80,19 +94,37 @@ def check_ours(run: Path, log: Path) -> None:
         raise UsageError(f"{log} is the log of {os.path.relpath(owner)}: choose another --out or --logs")
 
 
-def save_run(run: Run, network: Any, config: TrainConfig, finished: Finished, preset: str = "none") -> None:
-    """Write model, configuration and card, each aside first; the card, which names the digest, comes last."""
+def save_run(
+    run: Run,
+    network: Any,
+    config: TrainConfig,
+    finished: Finished,
+    preset: str = "none",
+    table: TransitionTable | None = None,
+) -> None:
+    """Write model, configuration and card, each aside first; the card, which names the digest, comes last.
+
+    A `table` that has no file of its own is kept in the run folder.
+    """
     with written_aside(run.folder / MODEL_FILE) as aside:
         network.save(aside)
-    facts = {
-        "log": str(run.log),
+    facts = {"log": str(run.log), **facts_of(finished, preset)}
+    if table is not None:
+        facts["table"] = TABLE_FILE
+        with written_aside(run.folder / TABLE_FILE) as aside:
+            npz.save(table, aside)
+    write_text(run.folder / CONFIG_FILE, dump_toml(config, facts))
+    write_text(run.folder / CARD_FILE, card(run, config, finished, preset))
+
+
+def facts_of(finished: Finished, preset: str) -> dict[str, str]:
+    """Return what a run is known by beside its configuration: the table ``[run]`` of its file."""
+    return {
         "preset": preset,
         "weights_digest": finished.weights_digest,
         "deeptaxi": metadata.version("deeptaxi"),
         "versions": versions(),
     }
-    write_text(run.folder / CONFIG_FILE, dump_toml(config, facts))
-    write_text(run.folder / CARD_FILE, card(run, config, finished, preset))
 
 
 def card(run: Run, config: TrainConfig, finished: Finished, preset: str = "none") -> str:
