@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from deeptaxi.api.runs import Run
 
 
-def own_table(environment: Environment) -> TransitionTable | None:
-    """Return the table of an environment that has no file, and so is to be kept beside the model."""
-    return environment.table if environment.config.id == IN_MEMORY else None
+def own_table(environment: Environment, facts: Mapping[str, str] | None = None) -> TransitionTable | None:
+    """Return the table that is to be kept beside the model: one that has no file, or is kept so by its run already."""
+    return environment.table if environment.config.id == IN_MEMORY or "table" in (facts or {}) else None
 
 
-def beside(folder: Path, environment: Environment, config: TrainConfig) -> tuple[Environment, TrainConfig]:
+def beside(
+    folder: Path, table: TransitionTable | None, environment: Environment, config: TrainConfig
+) -> tuple[Environment, TrainConfig]:
     """Return an environment and a configuration that name the table where a run folder keeps it."""
-    if own_table(environment) is None:
+    if table is None:
         return environment, config
     place = dataclasses.replace(environment.config, id=str(folder / TABLE_FILE))
     return dataclasses.replace(environment, config=place), dataclasses.replace(config, environment=place)
@@ -42,10 +44,8 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
     """
     if run.config is None or run.history is None or run.finished is None:
         raise UsageError(f"{run.name} has no configuration or no log to keep: `export` writes its network alone")
-    table = own_table(run.environment)
-    if run.facts.get("table"):
-        table = run.environment.table
-    _, config = beside(folder, run.environment, run.config)
+    table = own_table(run.environment, run.facts)
+    _, config = beside(folder, table, run.environment, run.config)
     place = runs.claim(folder, logs_folder, force, table is not None)
     try:
         with logs.Log(place.log.parent, place.folder) as log:

@@ -203,7 +203,8 @@ def settled(planned: Plan) -> Plan:
     """Let the plan of a run that is to be kept name its table where it will be."""
     if planned.place is None:
         return planned
-    environment, config = beside(planned.place.folder, planned.environment, planned.config)
+    table = own_table(planned.environment)
+    environment, config = beside(planned.place.folder, table, planned.environment, planned.config)
     return replace(planned, environment=environment, configured=replace(planned.configured, config=config))
 
 

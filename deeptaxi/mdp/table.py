@@ -92,11 +92,14 @@ class TransitionTable:
         object.__setattr__(self, "start", self.start / self.start.sum())
 
     def __repr__(self) -> str:
-        starts, outcomes = int((self.start > 0).sum()), self.probability.shape[2]
-        return (
-            f"TransitionTable({self.states:,} states, {self.actions:,} actions, "
-            f"up to {outcomes} outcome{'s' * (outcomes != 1)}, {starts:,} start state{'s' * (starts != 1)})"
-        )
+        counts = {
+            "state": self.states,
+            "action": self.actions,
+            "outcome": self.probability.shape[2],
+            "start state": int((self.start > 0).sum()),
+        }
+        told = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
+        return f"TransitionTable({told})"
 
     @classmethod
     def load(cls, path: str | Path) -> TransitionTable:
