@@ -9,8 +9,8 @@ from typing import Any
 from deeptaxi.api.cases import Asked, Looked, build_case
 from deeptaxi.api.judging import sampled
 from deeptaxi.api.runs import Run
-from deeptaxi.artifacts import runs as run_files
-from deeptaxi.artifacts.models import CONFIG_FILE
+from deeptaxi.artifacts import card_words
+from deeptaxi.artifacts.files import CONFIG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.comparison import compare
@@ -52,7 +52,7 @@ def reported_run(run: Run, remarks: list[str]) -> ReportedRun:
     episodes = None if run.exact else sampled(run, EPISODES, 0)
     return ReportedRun(
         name=run.name,
-        network=run_files.describe_network(config_of(run)),
+        network=card_words.describe_network(config_of(run)),
         config=config_of(run),
         facts=run.facts,
         exact=run.exact,
@@ -101,7 +101,7 @@ def commands(run: Run) -> tuple[str, str]:
     if run.folder is None:
         judged = f"deeptaxi evaluate {shlex.quote(run.name)}   # once it is kept there: run.save('{run.name}')"
         return f"deeptaxi train --config {CONFIG_FILE}   # which holds the configuration above", judged
-    return run_files.training_command(run.folder, config), run_files.judging_command(run.folder, config)
+    return card_words.training_command(run.folder, config), card_words.judging_command(run.folder, config)
 
 
 def diagnosed(run: Run, remarks: list[str]) -> Mapping[str, Any] | None:

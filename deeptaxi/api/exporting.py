@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from deeptaxi.api.models import Model
 from deeptaxi.api.runs import Run
 from deeptaxi.artifacts.models import find_model, load_network
-from deeptaxi.errors import UsageError, nearest
+from deeptaxi.artifacts.tables import Labels, labels_of
+from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.mdp.environment import open_environment
 from deeptaxi.sections import EnvironmentConfig
 
 if TYPE_CHECKING:
@@ -40,24 +42,27 @@ def export(
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format '{format}': expected one of {', '.join(FORMATS)}{nearest(format, FORMATS)}")
-    network, about = opened(model)
+    network, labels = opened(model)
     from deeptaxi.artifacts.export import export as write
 
-    return write(network, format, Path(out), about, force)
+    return write(network, format, Path(out), labels, force)
 
 
-def opened(model: Model) -> tuple[Any, dict[str, Any]]:
-    """Return a network, and what an export says of its environment; the environment itself is not needed."""
+def opened(model: Model) -> tuple[Any, Labels | None]:
+    """Return a network, and the names of its environment; the environment is not needed."""
     if isinstance(model, str | Path):
         source = find_model(Path(model))
-        return load_network(source.path), about(source.environment)
+        return load_network(source.path), labels(source.environment)
     if isinstance(model, Run):
-        return model.network, about(model.environment.config)
-    return model, {}
+        return model.network, labels_of(model.environment)
+    return model, None
 
 
-def about(environment: EnvironmentConfig | None) -> dict[str, Any]:
-    """Return what an export says of the environment."""
+def labels(environment: EnvironmentConfig | None) -> Labels | None:
+    """Return the names of a run's own environment; None where it is not known or is code that nobody vouched for."""
     if environment is None:
-        return {}
-    return {"environment": {"id": environment.id, "kwargs": dict(environment.kwargs)}}
+        return None
+    try:
+        return labels_of(open_environment(environment, trust_module=False))
+    except DeepTaxiError:
+        return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeptaxi.api.places import IN_MEMORY
 from deeptaxi.artifacts import logs, runs
-from deeptaxi.artifacts.models import MODEL_FILE, TABLE_FILE
+from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
@@ -45,13 +45,14 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
     if run.config is None or run.history is None or run.finished is None:
         raise UsageError(f"{run.name} has no configuration or no log to keep: `export` writes its network alone")
     table = own_table(run.environment, run.facts)
-    _, config = beside(folder, table, run.environment, run.config)
+    environment, config = beside(folder, table, run.environment, run.config)
     place = runs.claim(folder, logs_folder, force, table is not None)
     try:
         with logs.Log(place.log.parent, place.folder) as log:
             for record in run.history.records:
                 log.write(record)
-            runs.save_run(place, run.network, config, run.finished, run.facts.get("preset", "none"), table)
+            about, preset = environment.describe(), run.facts.get("preset", "none")
+            runs.save_run(place, run.network, about, config, run.finished, preset, table)
             if run.log.coverage is not None:
                 logs.save_visits(place.log.parent, run.log.coverage)
     except BaseException:

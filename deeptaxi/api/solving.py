@@ -9,7 +9,7 @@ from typing import Any
 from deeptaxi.api.places import Place, open_place
 from deeptaxi.api.stages import stage
 from deeptaxi.artifacts.files import check_free, written_aside
-from deeptaxi.artifacts.tables import WRITERS
+from deeptaxi.artifacts.tables import WRITERS, labels_of
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation import solution
 from deeptaxi.evaluation.solution import Solution
@@ -53,7 +53,7 @@ def solve(
         found = solution.solve(table, environment.horizon, chosen)
     if path is not None:
         with written_aside(path) as aside:
-            WRITERS[path.suffix[1:]][0](aside, found.q_star, {"environment": environment.describe()})
+            WRITERS[path.suffix[1:]][0](aside, found.q_star, labels_of(environment))
     return found
 
 

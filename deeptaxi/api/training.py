@@ -21,7 +21,7 @@ from deeptaxi.api.settings import Config, Settings, asked, nested
 from deeptaxi.api.stages import stage
 from deeptaxi.artifacts import logs as log_files
 from deeptaxi.artifacts import runs
-from deeptaxi.artifacts.models import TABLE_FILE
+from deeptaxi.artifacts.files import TABLE_FILE
 from deeptaxi.config import TrainConfig, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.diagnosis.live import Watch
@@ -194,7 +194,8 @@ def carry_out(
         trained = follow(training, watchers, Watch(config, environment.table, agent_mask(config, environment)))
         history = History(place.log if place else None, tuple(records))
         if place is not None and history.finished is not None:
-            runs.save_run(place, trained.network, config, history.finished, planned.configured.preset, table)
+            about, preset = environment.describe(), planned.configured.preset
+            runs.save_run(place, trained.network, about, config, history.finished, preset, table)
             log_files.save_visits(place.log.parent, trained.coverage)
     return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from deeptaxi import backend
 from deeptaxi.artifacts.files import check_free, written_aside
 from deeptaxi.artifacts.models import load_network
-from deeptaxi.artifacts.tables import WRITERS
+from deeptaxi.artifacts.tables import WRITERS, Labels, numbered
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import allowed_actions
 from deeptaxi.network.build import BLOCK, tabulate
@@ -38,14 +37,14 @@ class Export:
     max_difference: float
 
 
-def export(network: keras.Model, form: str, path: Path, about: Mapping[str, Any], force: bool = False) -> Export:
+def export(network: keras.Model, form: str, path: Path, labels: Labels | None = None, force: bool = False) -> Export:
     """Write `network` to `path` in the given format.
 
     Args:
         network: states `[B]` to Q values `[B, A]`.
         form: ``keras``, ``savedmodel``, ``csv``, ``npz`` or ``json``.
         path: a file, or for ``savedmodel`` a folder.
-        about: what is known of the environment, for the formats that have a place for it.
+        labels: the environment's own names, for the formats that have a place for them.
         force: whether to replace what is there, if it is of the same kind.
 
     Raises:
@@ -60,7 +59,7 @@ def export(network: keras.Model, form: str, path: Path, about: Mapping[str, Any]
     with written_aside(path) as aside:
         if form in WRITERS:
             write, read = WRITERS[form]
-            write(aside, q_values, about)
+            write(aside, q_values, labels or numbered(q_values.shape[1]))
             found = read(aside)
         elif form == "keras":
             network.save(aside)

@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi import backend
+from deeptaxi.artifacts.files import CONFIG_FILE, MODEL_FILE, TABLE_FILE
 from deeptaxi.config import TrainConfig, read_toml, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.sections import EnvironmentConfig
-
-MODEL_FILE = "model.keras"
-CONFIG_FILE = "config.toml"
-CARD_FILE = "card.md"
-TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The run folder and its log.
 
-A run is `<out>/model.keras`, `config.toml` and `card.md`; its log is `<logs>/<name of out>/metrics.jsonl`. The place is
-claimed before any work is done, so that nothing is lost to a name that is taken or a disk that cannot be written.
+A run is `<out>/model.keras`, `config.toml`, `card.md` and `card.json`; its log is `<logs>/<name of out>/metrics.jsonl`.
+The place is claimed before any work is done, so that nothing is lost to a name that is taken or a disk that cannot be
+written.
 """
 
 from __future__ import annotations
@@ -10,17 +11,27 @@ import itertools
 import os
 import platform
 import re
-import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.artifacts.files import check_free, make_folder, remove_if_empty, write_text, written_aside
+from deeptaxi.artifacts.card_words import describe_versions, training_command
+from deeptaxi.artifacts.cards import card, versions, write_card
+from deeptaxi.artifacts.files import (
+    CARD_FILE,
+    CARD_JSON,
+    CONFIG_FILE,
+    MODEL_FILE,
+    TABLE_FILE,
+    check_free,
+    make_folder,
+    remove_if_empty,
+    write_text,
+    written_aside,
+)
 from deeptaxi.artifacts.logs import LOG_FILE
-from deeptaxi.artifacts.models import CARD_FILE, CONFIG_FILE, MODEL_FILE, TABLE_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp import npz
@@ -28,6 +39,7 @@ from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.records import Finished, read_history
 
 MODELS, LOGS = Path("models"), Path("logs")
+FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,7 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
         DeepTaxiError: a folder cannot be written to.
     """
     log = logs / folder.resolve().name / LOG_FILE
-    files = [MODEL_FILE, CONFIG_FILE, CARD_FILE, *([TABLE_FILE] if table else [])]
+    files = (*FILES, TABLE_FILE) if table else FILES
     for path in (*(folder / name for name in files), log):
         check_free(path, force, replaceable=path.is_file())
     if log.exists():
@@ -97,6 +109,7 @@ def check_ours(run: Path, log: Path) -> None:
 def save_run(
     run: Run,
     network: Any,
+    environment: Mapping[str, Any],
     config: TrainConfig,
     finished: Finished,
     preset: str = "none",
@@ -104,81 +117,34 @@ def save_run(
 ) -> None:
     """Write model, configuration and card, each aside first; the card, which names the digest, comes last.
 
-    A `table` that has no file of its own is kept in the run folder.
+    `environment` is what `Environment.describe` says. A `table` that has no file of its own is kept in the run folder.
     """
+    facts = card(run.folder, environment, config, finished, preset)
     with written_aside(run.folder / MODEL_FILE) as aside:
         network.save(aside)
-    facts = {"log": str(run.log), **facts_of(finished, preset)}
+    about = {"log": str(run.log), **facts_of(finished, preset)}
     if table is not None:
-        facts["table"] = TABLE_FILE
+        about["table"] = TABLE_FILE
         with written_aside(run.folder / TABLE_FILE) as aside:
             npz.save(table, aside)
-    write_text(run.folder / CONFIG_FILE, dump_toml(config, facts))
-    write_text(run.folder / CARD_FILE, card(run, config, finished, preset))
+    write_text(run.folder / CONFIG_FILE, dump_toml(config, about))
+    write_card(run.folder, facts)
 
 
 def facts_of(finished: Finished, preset: str) -> dict[str, str]:
     """Return what a run is known by beside its configuration: the table ``[run]`` of its file."""
+    found = versions()
     return {
         "preset": preset,
         "weights_digest": finished.weights_digest,
-        "deeptaxi": metadata.version("deeptaxi"),
-        "versions": versions(),
+        "deeptaxi": found["deeptaxi"],
+        "versions": f"{describe_versions(found)}, {platform.machine()}",
     }
-
-
-def card(run: Run, config: TrainConfig, finished: Finished, preset: str = "none") -> str:
-    """Return the model card: what it is, how good it is, how it was made and how to make it again."""
-    rows = {
-        "Environment": f"`{config.environment.id}` {dict(config.environment.kwargs) or ''}".strip(),
-        "Network": describe_network(config),
-        "Preset": preset,
-        "Verdict": describe_verdict(finished.exact, finished.exact_unavailable),
-        "Training": f"{finished.updates:,} updates, {finished.environment_steps:,} environment steps, "
-        f"{finished.train_seconds:.1f} s; stopped: {finished.stopped}; weights of update {finished.best_update:,}",
-        "Seed": str(config.seed),
-        "Weights digest": f"`{finished.weights_digest}`",
-        "Log": f"`{run.log}`",
-        "Versions": versions(),
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return f"""# {run.folder.resolve().name}
-
-A Q-network on `{config.environment.id}`, trained with deeptaxi.
-
-| | |
-|---|---|
-{table}
-
-To train it again, to the same digest on the same machine and versions:
-
-    {train_again(run, config)}
-
-To judge it:
-
-    {judging_command(run.folder, config)}
-"""
-
-
-def versions() -> str:
-    """Return what decides the weights beside the configuration: versions and the kind of machine."""
-    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("deeptaxi", "keras", "gymnasium", "numpy"))
-    return f"{packages}, Python {platform.python_version()}, {platform.machine()}"
 
 
 def train_again(run: Run, config: TrainConfig) -> str:
     """Return the command that makes the run again, elsewhere."""
     return training_command(run.folder, config)
-
-
-def training_command(folder: Path, config: TrainConfig) -> str:
-    """Return the command that trains what a run folder configures."""
-    return f"deeptaxi train --config {shlex.quote(str(folder / CONFIG_FILE))}{trusting(config)}"
-
-
-def judging_command(folder: Path, config: TrainConfig) -> str:
-    """Return the command that judges a run."""
-    return f"deeptaxi evaluate {shlex.quote(str(folder))}{trusting(config)}"
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -192,26 +158,3 @@ def read_facts(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {folder / CONFIG_FILE}: {error}") from None
     return {key: str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
-
-
-def trusting(config: TrainConfig) -> str:
-    """Return the option without which files may not name an environment module."""
-    return " --trust-env" if ":" in config.environment.id else ""
-
-
-def describe_network(config: TrainConfig) -> str:
-    """Return the network in a few words, such as ``dueling, hidden 128, joint encoding``."""
-    hidden = ", hidden " + " × ".join(map(str, config.network.hidden)) if config.network.hidden else ""
-    return f"{config.network.kind}{hidden}, {config.network.encoding} encoding"
-
-
-def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -> str:
-    """Return the exact verdict in one sentence."""
-    if exact is None:
-        return f"no exact verdict: {unavailable}"
-    optimal = "optimal" if exact["optimal"] else "not optimal"
-    return (
-        f"{optimal}: {exact['optimal_start_states']} of {exact['start_states']} start states; "
-        f"return {exact['return']:.4f} of {exact['optimal_return']:.4f}, "
-        f"value {exact['value']:.4f} of {exact['optimal_value']:.4f} at discount {exact['discount']}"
-    )

@@ -1,66 +1,149 @@
-"""Q tables as files: `csv`, `npz` and `json`, with the greedy policy, and reading them back.
+"""Q tables as files: `csv`, `npz` and `json`, with the greedy policy and the environment's own names; and back.
 
 Numbers are written with as many digits as it takes to read the same number back, and no more. −∞, the value of an
 action that the agent may not take, is ``-inf`` in CSV and null in JSON.
+
+A table cannot look at the number it is asked for, so what lies outside 0 … S−1 must not be in it:
+
+- `csv`, `json`: a state is looked up by its number, as text; −1 and S are not there.
+- `npz`: NumPy counts −1 from the end. The last row, S, is no state: its Q values are NaN, its action is −1. Both −1 and
+  S read it; beyond S NumPy raises IndexError. Other negative numbers count from the end: keep them out.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.exact import policy_of
+from deeptaxi.mdp.environment import Environment
 from deeptaxi.records import to_json
 
 Q = NDArray[np.floating]
+CSV_STATES = 1_048_575  # a spreadsheet's rows, less the header
+JSON_STATES = 1_000_000  # most readers hold the whole document in memory, several times
 
 
-def write_csv(path: Path, q: Q, about: Mapping[str, Any]) -> None:
-    """Write one row a state: state, its Q values, the greedy action."""
-    del about  # CSV has no place for it
+@dataclass(frozen=True)
+class Labels:
+    """What is known of the environment of a table.
+
+    Attributes:
+        actions: the names of the actions, `[A]`.
+        state: the name of a state.
+        environment: id, arguments and sizes, as the JSON of every command has them; empty where it is not known.
+    """
+
+    actions: tuple[str, ...]
+    state: Callable[[int], str]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+def labels_of(environment: Environment) -> Labels:
+    """Return the environment's own names."""
+    from deeptaxi.mdp.names import names_of
+
+    names = names_of(environment)
+    return Labels(names.actions, names.state, environment.describe())
+
+
+def numbered(actions: int) -> Labels:
+    """Return labels that are numbers, for a table whose environment is not known."""
+    return Labels(tuple(f"action {action}" for action in range(actions)), lambda state: f"state {state}")
+
+
+def check_size(states: int, actions: int, form: str) -> None:
+    """Refuse a text file that nothing would open.
+
+    Raises:
+        UsageError: there are too many states for it.
+    """
+    most = {"csv": CSV_STATES, "json": JSON_STATES}.get(form, states)
+    if states > most:
+        megabytes = states * (40 + 14 * actions) / 1e6
+        raise UsageError(
+            f"a {form} table has room for {most:,} states, and this one has {states:,} (about {megabytes:,.0f} MB); "
+            "write npz, or one of the formats that compute"
+        )
+
+
+def rows(q: Q, labels: Labels) -> Iterator[tuple[int, str, list[str], int, str]]:
+    """Yield each state with its name, its Q values as text, the greedy action and that action's name."""
+    for state, (values, action) in enumerate(zip(q, policy_of(q).tolist(), strict=True)):
+        yield state, labels.state(state), [str(value) for value in values], action, labels.actions[action]
+
+
+def write_csv(path: Path, q: Q, labels: Labels) -> None:
+    """Write one row a state: number, name, Q values by the names of the actions, the greedy action and its name."""
+    check_size(*q.shape, "csv")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["state", *(f"q_{action}" for action in range(q.shape[1])), "action"])
-        for state, (row, action) in enumerate(zip(q, policy_of(q), strict=True)):
-            writer.writerow([state, *(str(value) for value in row), action])
+        writer.writerow(["state", "state_name", *(f"q_{name}" for name in labels.actions), "action", "action_name"])
+        for state, name, values, action, action_name in rows(q, labels):
+            writer.writerow([state, name, *values, action, action_name])
 
 
 def read_csv(path: Path) -> Q:
     """Read the Q values back, float64 `[S, A]`."""
-    return np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2, encoding="utf-8")[:, 1:-1]
+    with path.open(newline="", encoding="utf-8") as file:
+        return np.array([[float(value) for value in row[2:-2]] for row in list(csv.reader(file))[1:]])
 
 
-def write_npz(path: Path, q: Q, about: Mapping[str, Any]) -> None:
-    """Write ``q_values`` `[S, A]` and ``policy`` `[S]`, and what is known of the environment as JSON text."""
+def write_json(path: Path, q: Q, labels: Labels) -> None:
+    """Write ``policy``, in which each state has its Q values and its greedy action, a line a state."""
+    check_size(*q.shape, "json")
+    about = {"environment": labels.environment or None, "states": len(q), "actions": labels.actions}
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f'{to_json(about)[:-1]}, "policy": {{')
+        for state, name, values, action, action_name in rows(q, labels):
+            told = {
+                "name": name,
+                "q_values": [float(value) for value in values],
+                "action": action,
+                "action_name": action_name,
+            }
+            file.write(f'{"," if state else ""}\n"{state}": {to_json(told)}')
+        file.write("\n}}\n")
+
+
+def read_json(path: Path) -> Q:
+    """Read the Q values back, float64 `[S, A]`; null is −∞."""
+    policy = json.loads(path.read_text(encoding="utf-8"))["policy"]
+    found = [policy[str(state)]["q_values"] for state in range(len(policy))]
+    return np.array([[-np.inf if value is None else value for value in row] for row in found])
+
+
+def write_npz(path: Path, q: Q, labels: Labels) -> None:
+    """Write ``q_values`` `[S + 1, A]`, ``policy`` `[S + 1]`, ``state_names``, ``action_names``, ``environment``.
+
+    Row S is the end: NaN, and action −1.
+    """
     with path.open("wb") as file:
-        np.savez_compressed(file, q_values=q, policy=policy_of(q), about=np.array(to_json(about)))
+        np.savez_compressed(
+            file,
+            q_values=np.vstack([q, np.full((1, q.shape[1]), np.nan, q.dtype)]),
+            policy=np.append(policy_of(q), -1).astype(np.int32),
+            state_names=np.array([labels.state(state) for state in range(len(q))]),
+            action_names=np.array(labels.actions),
+            environment=np.array(to_json(labels.environment or None)),
+        )
 
 
 def read_npz(path: Path) -> Q:
     """Read the Q values back."""
     with np.load(path, allow_pickle=False) as archive:
-        return np.asarray(archive["q_values"])
+        return np.asarray(archive["q_values"])[:-1]
 
 
-def write_json(path: Path, q: Q, about: Mapping[str, Any]) -> None:
-    """Write ``q_values`` (a list a state) and ``policy``, beside what is known of the environment."""
-    shortest = [[float(str(value)) for value in row] for row in q]
-    path.write_text(to_json({**about, "q_values": shortest, "policy": policy_of(q).tolist()}) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Q:
-    """Read the Q values back, float64 `[S, A]`; null is −∞."""
-    rows = json.loads(path.read_text(encoding="utf-8"))["q_values"]
-    return np.array([[-np.inf if value is None else value for value in row] for row in rows])
-
-
-WRITERS: dict[str, tuple[Callable[[Path, Q, Mapping[str, Any]], None], Callable[[Path], Q]]] = {
+WRITERS: dict[str, tuple[Callable[[Path, Q, Labels], None], Callable[[Path], Q]]] = {
     "csv": (write_csv, read_csv),
     "npz": (write_npz, read_npz),
     "json": (write_json, read_json),

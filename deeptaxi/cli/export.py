@@ -47,7 +47,7 @@ def command(model: Path, form: str, out: Path | None, force: bool, as_json: bool
 
     from deeptaxi.artifacts.export import export
 
-    done = export(network, form, path, about(source), force)
+    done = export(network, form, path, labels(source), force)
     if as_json:
         options.print_json(dataclasses.asdict(done))
         return
@@ -57,8 +57,15 @@ def command(model: Path, form: str, out: Path | None, force: bool, as_json: bool
     console().print(line, soft_wrap=True)
 
 
-def about(source: Any) -> dict[str, Any]:
-    """Return what the run says of the environment."""
+def labels(source: Any) -> Any:
+    """Return the names of the run's own environment; None where it is not known or is code that nobody vouched for."""
+    from deeptaxi.artifacts.tables import labels_of
+    from deeptaxi.errors import DeepTaxiError
+    from deeptaxi.mdp.environment import open_environment
+
     if source.environment is None:
-        return {}
-    return {"environment": {"id": source.environment.id, "kwargs": dict(source.environment.kwargs)}}
+        return None
+    try:
+        return labels_of(open_environment(source.environment, trust_module=False))
+    except DeepTaxiError:
+        return None

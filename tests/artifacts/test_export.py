@@ -17,25 +17,25 @@ MASK = np.array([[True, False, True], [True, True, True], [False, False, True], 
 def test_the_savedmodel_of_a_dueling_network_is_exact_to_the_last_bit(aggregation: str, tmp_path: Path) -> None:
     network = build_q_network(400, 6, (64,), dueling=True, aggregation=aggregation, seed=1)
     network.set_weights([30 * weight for weight in network.get_weights()])
-    assert export(network, "savedmodel", tmp_path / "sm", {}).max_difference == 0
+    assert export(network, "savedmodel", tmp_path / "sm").max_difference == 0
 
 
 @pytest.mark.parametrize("form", ["keras", "savedmodel", "csv", "npz", "json"])
 def test_every_export_honours_the_mask(form: str, tmp_path: Path) -> None:
     network = with_mask(build_q_network(4, 3, (8,), seed=2), MASK)
     # Reading back compares where the values are −∞, too.
-    assert export(network, form, tmp_path / f"masked.{form}", {}).max_difference == 0
+    assert export(network, form, tmp_path / f"masked.{form}").max_difference == 0
 
 
 def test_a_keras_file_has_the_ending_that_keras_asks_for(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"end in \.keras"):
-        export(build_q_network(4, 3), "keras", tmp_path / "model", {})
+        export(build_q_network(4, 3), "keras", tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_actions_of_a_masked_savedmodel_are_allowed_ones(tmp_path: Path) -> None:
     network = with_mask(build_q_network(4, 3, (8,), seed=2), MASK)
-    export(network, "savedmodel", tmp_path / "sm", {})
+    export(network, "savedmodel", tmp_path / "sm")
     reply = tf.saved_model.load(str(tmp_path / "sm")).signatures["serving_default"](state=tf.range(4))
     assert MASK[np.arange(4), reply["action"].numpy()].all()
     np.testing.assert_array_equal(reply["q_values"].numpy(), tabulate(network))

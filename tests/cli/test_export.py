@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -32,15 +33,23 @@ def test_the_tables_hold_the_q_values_and_the_greedy_policy(
 ) -> None:
     for form in ("csv", "npz", "json"):
         assert run("export", lake_run, "--format", form, "--out", tmp_path / f"q.{form}").exit_code == 0
-    rows = np.loadtxt(tmp_path / "q.csv", delimiter=",", skiprows=1)
+    with (tmp_path / "q.csv").open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
     document = json.loads((tmp_path / "q.json").read_text())
+    states = list(document["policy"].values())
     with np.load(tmp_path / "q.npz") as archive:
-        tables = [rows[:, 1:-1], np.array(document["q_values"]), archive["q_values"]]
-        policies = [rows[:, -1], np.array(document["policy"]), archive["policy"]]
+        tables = [
+            np.array([row[2:-2] for row in rows], float),
+            [s["q_values"] for s in states],
+            archive["q_values"][:-1],
+        ]
+        policies = [[int(row[-2]) for row in rows], [state["action"] for state in states], archive["policy"][:-1]]
     for table, policy in zip(tables, policies, strict=True):
-        assert np.array_equal(table.astype(np.float32), q_values)
+        assert np.array_equal(np.asarray(table, np.float32), q_values)
         assert np.array_equal(policy, q_values.argmax(axis=1))
-    assert document["environment"] == {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}}
+    assert document["environment"]["id"] == "FrozenLake-v1"
+    assert document["environment"]["kwargs"] == {"is_slippery": False}
+    assert states[5]["name"] == rows[5][1] == "row 1, column 1"
 
 
 @pytest.mark.slow

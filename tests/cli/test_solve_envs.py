@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -56,9 +57,12 @@ def test_solve_writes_the_table_once(ending: str, tmp_path: Path) -> None:
 def test_the_csv_of_solve_holds_q_and_the_policy(tmp_path: Path) -> None:
     path = tmp_path / "q.csv"
     run("solve", "CliffWalking-v1", "--out", path)
-    rows = np.loadtxt(path, delimiter=",", skiprows=1)
-    assert rows.shape == (48, 1 + 4 + 1)
-    assert (rows[:, 5] == rows[:, 1:5].argmax(axis=1)).all()
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["state", "state_name", "q_up", "q_right", "q_down", "q_left", "action", "action_name"]
+    assert len(rows) == 48
+    q = np.array([row[2:6] for row in rows], float)
+    assert [int(row[6]) for row in rows] == q.argmax(axis=1).tolist()
 
 
 def test_solve_refuses_what_has_no_true_table() -> None:

@@ -32,7 +32,8 @@ def test_a_training_ends_with_one_json_document_and_leaves_a_run(type_in: TypeIn
     assert set(KEYS) <= set(summary)
     assert summary["exact"]["gap"] == 0
     assert summary["stopped"] == "optimal"
-    assert sorted(path.name for path in Path("models/a").iterdir()) == ["card.md", "config.toml", "model.keras"]
+    files = sorted(path.name for path in Path("models/a").iterdir())
+    assert files == ["card.json", "card.md", "config.toml", "model.keras"]
     assert weights_digest(keras.saving.load_model(summary["model"])) == summary["weights_digest"]
     records = read_history(Path("logs/a/metrics.jsonl")).records
     assert isinstance(records[0], Started)

@@ -1,0 +1,90 @@
+"""What a run is called in words: its environment, network and verdict, the commands that make it, the limits of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deeptaxi.artifacts.files import CONFIG_FILE
+from deeptaxi.config import TrainConfig
+
+
+def training_command(folder: Path, config: TrainConfig) -> str:
+    """Return the command that trains what a run folder configures."""
+    return f"deeptaxi train --config {shlex.quote(str(folder / CONFIG_FILE))}{trusting(config)}"
+
+
+def judging_command(folder: Path, config: TrainConfig) -> str:
+    """Return the command that judges a run."""
+    return f"deeptaxi evaluate {shlex.quote(str(folder))}{trusting(config)}"
+
+
+def trusting(config: TrainConfig) -> str:
+    """Return the option without which files may not name an environment module."""
+    return " --trust-env" if ":" in config.environment.id else ""
+
+
+def describe_network(config: TrainConfig) -> str:
+    """Return the network in a few words, such as ``dueling, hidden 128, joint encoding``."""
+    hidden = ", hidden " + " × ".join(map(str, config.network.hidden)) if config.network.hidden else ""
+    return f"{config.network.kind}{hidden}, {config.network.encoding} encoding"
+
+
+def describe_environment(environment: Mapping[str, Any]) -> str:
+    """Return an environment with its arguments, as ``--env-arg`` takes them: ``Taxi-v4 is_rainy=true``."""
+    return " ".join([environment["id"], *(f"{key}={plain(value)}" for key, value in environment["kwargs"].items())])
+
+
+def plain(value: Any) -> str:
+    """Return an argument as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def describe_versions(versions: Mapping[str, str]) -> str:
+    """Return versions in a line."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -> str:
+    """Return the exact verdict in one sentence."""
+    if exact is None:
+        return f"no exact verdict: {unavailable}"
+    optimal = "optimal" if exact["optimal"] else "not optimal"
+    return (
+        f"{optimal}: {exact['optimal_start_states']} of {exact['start_states']} start states; "
+        f"return {exact['return']:.4f} of {exact['optimal_return']:.4f}, "
+        f"value {exact['value']:.4f} of {exact['optimal_value']:.4f} at discount {exact['discount']}"
+    )
+
+
+def limits(facts: Mapping[str, Any]) -> list[str]:
+    """Return what the verdict does not say, a sentence each."""
+    place, exact = facts["environment"], facts["exact"]
+    where = f"`{describe_environment(place)}`"
+    last = place["states"] - 1
+    said = [f"It is made for the state numbers 0 … {last} of {where}, and means nothing for others."]
+    if exact is None:
+        said.append("Nothing here says how good it is: `deeptaxi evaluate` plays episodes with it.")
+    else:
+        said.append(
+            f"The verdict holds for {where} with {exact['horizon']:,} steps at most and discount {exact['discount']}: "
+            "other arguments, another time limit or another discount ask for another verdict."
+        )
+        said.append("It is about the start states. States that no start leads to may be played badly.")
+    if exact and exact["optimal"] and exact["gap"] > 0:
+        said.append(
+            f"The best mean return is {exact['gap']:.4f} higher: it takes a policy that watches the clock, or one for "
+            "another discount."
+        )
+    if exact and exact.get("starts_estimated_from_resets"):
+        said.append(f"The start states were estimated from {exact['starts_estimated_from_resets']:,} resets.")
+    if facts["training"]["stopped"] == "interrupted":
+        said.append("The training was interrupted; the command trains to its end.")
+    said.append(
+        "The same digest comes of the same command on the same machine with the same versions; elsewhere the last bits "
+        "may differ, and the same verdict is all to expect."
+    )
+    return said

@@ -1,0 +1,167 @@
+"""Model cards: what a model is, how good it is exactly, how it was made, and what the verdict does not say.
+
+`card.json` holds the facts, `card.md` the same as a page under the front matter that model hubs read. The page is made
+of the facts alone, so that a card can be read, completed and written again without the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from deeptaxi.artifacts.card_page import markdown
+from deeptaxi.artifacts.card_words import (
+    describe_network,
+    describe_verdict,
+    judging_command,
+    limits,
+    training_command,
+)
+from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, write_text
+from deeptaxi.config import TrainConfig
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.records import Finished, finite, to_json
+from deeptaxi.settings import to_mapping
+
+CARD_VERSION = 1
+PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
+ERROR, MARKED = "error", "NaN and action −1"
+# What a state outside 0 … S−1 gives in each format that a model can be exported to.
+OUTSIDE = {
+    "keras": MARKED,
+    "plain": MARKED,
+    "savedmodel": MARKED,
+    "onnx": MARKED,
+    "litert": MARKED,
+    "npz": MARKED,
+    "csv": ERROR,
+    "json": ERROR,
+}
+EXACT_KEYS = ("optimal", "return", "optimal_return", "gap", "horizon", "discount", "value", "optimal_value",
+              "start_states", "optimal_start_states")  # fmt: skip
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "name": str, "environment": dict, "verdict": str, "exact": (dict, type(None)), "network": dict, "preset": str,
+    "seed": int, "training": dict, "weights_digest": str, "versions": dict, "machine": dict, "made": str,
+    "commands": dict, "configuration": dict, "outside": dict,
+}  # fmt: skip
+
+
+def card(
+    folder: Path,
+    environment: Mapping[str, Any],
+    config: TrainConfig,
+    finished: Finished,
+    preset: str = "none",
+    made: datetime | None = None,
+) -> dict[str, Any]:
+    """Return the card of a run.
+
+    Args:
+        folder: the run folder, as it is to stand in the commands.
+        environment: what `Environment.describe` says.
+        config: the whole configuration.
+        finished: the last record of the training, which has the verdict.
+        preset: what had a say in the configuration.
+        made: when; None for now.
+    """
+    ended = ("updates", "best_update", "environment_steps", "train_seconds", "stopped")
+    facts = {
+        "card": CARD_VERSION,
+        "name": folder.resolve().name,
+        "made": (made or datetime.now(UTC)).isoformat(timespec="seconds"),
+        "environment": dict(environment),
+        "verdict": describe_verdict(finished.exact, finished.exact_unavailable),
+        "exact": finished.exact,
+        "exact_unavailable": finished.exact_unavailable,
+        "network": {"kind": config.network.kind, "description": describe_network(config)},
+        "preset": preset,
+        "seed": config.seed,
+        "training": {name: getattr(finished, name) for name in ended},
+        "weights_digest": finished.weights_digest,
+        "versions": versions(),
+        "machine": {"architecture": platform.machine(), "processor": processor()},
+        "commands": {"train": training_command(folder, config), "evaluate": judging_command(folder, config)},
+        "signature": signature(environment),
+        "outside": dict(OUTSIDE),
+        "configuration": to_mapping(config),
+    }
+    # An argument of an environment may be anything that TOML can say, such as a date.
+    plain = json.loads(json.dumps(finite(facts), default=str))
+    return {**plain, "limits": limits(plain)}
+
+
+def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write `card.json` and `card.md`, each aside first."""
+    write_text(folder / CARD_JSON, to_json(facts, indent=2) + "\n")
+    write_text(folder / CARD_FILE, markdown(facts))
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """Read the `card.json` of a run folder; None where there is none, as of a run of an early deeptaxi.
+
+    Raises:
+        DeepTaxiError: it is damaged, or of a newer deeptaxi.
+    """
+    path = folder / CARD_JSON
+    try:
+        facts = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DeepTaxiError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DeepTaxiError(f"{path} is damaged: {error}") from None
+    version = facts.get("card") if isinstance(facts, dict) else None
+    if isinstance(version, int) and version > CARD_VERSION:
+        raise DeepTaxiError(f"{path} is of a newer deeptaxi (card version {version}): upgrade deeptaxi to read it")
+    fault = fault_of(facts) if isinstance(facts, dict) else "it holds no object"
+    if version != CARD_VERSION or fault:
+        raise DeepTaxiError(f"{path} is damaged: {fault or 'it has no version that is known'}")
+    return dict(facts)
+
+
+def fault_of(facts: Mapping[str, Any]) -> str | None:
+    """Return what a card lacks of what its readers rely on, or None."""
+    for key, kind in KINDS.items():
+        if not isinstance(facts.get(key), kind):
+            return f"'{key}' is missing or of the wrong kind"
+    lacking = {
+        "environment": {"id", "kwargs", "states", "actions", "time_limit"} - facts["environment"].keys(),
+        "network": {"kind", "description"} - facts["network"].keys(),
+        "commands": {"train", "evaluate"} - facts["commands"].keys(),
+        "exact": set(EXACT_KEYS) - facts["exact"].keys() if facts["exact"] is not None else set(),
+    }
+    return next((f"'{key}' lacks '{min(names)}'" for key, names in lacking.items() if names), None)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide the weights beside the configuration: packages, Keras' backend, Python."""
+    found = {"python": platform.python_version()}
+    for name in (*PACKAGES, os.environ.get("KERAS_BACKEND", "tensorflow")):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a checkout that is run as it stands
+            found[name] = "unknown"
+    return found
+
+
+def processor() -> str:
+    """Return the model of the CPU, as far as the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def signature(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Return what every served form of the model takes and gives."""
+    actions = environment["actions"]
+    return {"state": "int32 [B]", "q_values": f"float32 [B, {actions}]", "action": "int32 [B]"}
