@@ -6,10 +6,10 @@ from pathlib import Path
 
 from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.files import check_free
-from deeptaxi.artifacts.models import CARD_FILE, CONFIG_FILE, MODEL_FILE
+from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, CONFIG_FILE, MODEL_FILE
 from deeptaxi.errors import UsageError
 
-IN_FOLDER = {*(form.file for form in FORMATS.values()), CARD_FILE, "card.json"}
+IN_FOLDER = {*(form.file for form in FORMATS.values()), CARD_FILE, CARD_JSON}
 
 
 def check_place(name: str | None, path: Path, force: bool) -> None:
