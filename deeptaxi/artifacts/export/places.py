@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deeptaxi.artifacts.export.formats import FORMATS
-from deeptaxi.artifacts.files import check_free
-from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, CONFIG_FILE, MODEL_FILE
+from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, CONFIG_FILE, MODEL_FILE, check_free
 from deeptaxi.errors import UsageError
 
 IN_FOLDER = {*(form.file for form in FORMATS.values()), CARD_FILE, CARD_JSON}
