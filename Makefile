@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help setup test quick lint format docs figures benchmarks picture ci clean
+.PHONY: help setup test quick lint format docs figures benchmarks picture zoo ci clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ benchmarks: ## deeptaxi beside its peers (about 20 minutes; see benchmarks/READM
 
 picture: ## draw the README's picture
 	$(BIN)/python docs/picture.py
+
+zoo: ## make the agents of models/ anew (three minutes)
+	$(BIN)/python -m benchmarks.zoo
 
 ci: ## what decides whether a change lands
 	bash .ci/run

@@ -36,7 +36,7 @@ def start() -> None:
     """
     if "keras" in sys.modules:
         return
-    wanted = os.environ.get("KERAS_BACKEND", "tensorflow")
+    wanted = chosen()
     if wanted not in BACKENDS:
         raise UsageError(f"KERAS_BACKEND={wanted} is not one of {', '.join(BACKENDS)}{nearest(wanted, BACKENDS)}")
     if importlib.util.find_spec(wanted) is None:
@@ -116,6 +116,11 @@ def name() -> str:
     import keras
 
     return str(keras.backend.backend())
+
+
+def chosen() -> str:
+    """Return the backend that Keras runs on, or would run on if it were started, without starting it."""
+    return name() if "keras" in sys.modules else os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> tuple[Any, list[Any]]:

@@ -6,19 +6,20 @@ python examples/litert_policy.py [FOLDER]     FOLDER: what `deeptaxi export --al
 import sys
 from pathlib import Path
 
+path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/exports") / "model.tflite"
+if not path.is_file():
+    sys.exit(f"{path} is not there. Type: deeptaxi export models/taxi-v4-dueling --all --out {path.parent}")
+
 try:
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 except ModuleNotFoundError:
     sys.exit("ai_edge_litert is not installed. Type: pip install ai-edge-litert")
 
-path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/exports") / "model.tflite"
-if not path.is_file():
-    sys.exit(f"{path} is not there. Type: deeptaxi export models/taxi-v4-dueling --all --out {path.parent}")
 plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # so small a network gains nothing from a delegate
 policy = Interpreter(str(path), experimental_op_resolver_type=plain).get_signature_runner("serving_default")
 
-ACTIONS = ("south", "north", "east", "west", "pickup", "dropoff")
+ACTIONS = ("south", "north", "east", "west", "pick up", "drop off")
 STATES = {
     1: "the passenger waits here",
     97: "the passenger is aboard, and this is the destination",

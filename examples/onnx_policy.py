@@ -6,6 +6,10 @@ python examples/onnx_policy.py [FOLDER]     FOLDER: what `deeptaxi export --all`
 import sys
 from pathlib import Path
 
+path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/exports") / "model.onnx"
+if not path.is_file():
+    sys.exit(f"{path} is not there. Type: deeptaxi export models/taxi-v4-dueling --all --out {path.parent}")
+
 try:
     import gymnasium
     import numpy as np
@@ -13,9 +17,6 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(f"{missing.name} is not installed. Type: pip install onnxruntime gymnasium")
 
-path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/exports") / "model.onnx"
-if not path.is_file():
-    sys.exit(f"{path} is not there. Type: deeptaxi export models/taxi-v4-dueling --all --out {path.parent}")
 session = onnxruntime.InferenceSession(path)
 
 
@@ -35,4 +36,4 @@ while not over:
 print(f"An episode of {len(rewards)} steps, return {sum(rewards)}")
 
 for state, q_values, action in zip((328, -1, 500), *policy([328, -1, 500]), strict=True):
-    print(f"state {state:3}: action {action:2}, Q values {np.round(q_values, 2).tolist()}")
+    print(f"state {state:3}: action {action:2}, Q values {[round(float(value), 2) for value in q_values]}")

@@ -7,6 +7,10 @@ import os
 import sys
 from pathlib import Path
 
+path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/exports") / "plain.keras"
+if not path.is_file():
+    sys.exit(f"{path} is not there. Type: deeptaxi export models/taxi-v4-dueling --all --out {path.parent}")
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 kept = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # of what TensorFlow prints at its start, some lines know no switch
@@ -19,9 +23,6 @@ except ModuleNotFoundError as missing:
 finally:
     os.dup2(kept, 2)
 
-path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/exports") / "plain.keras"
-if not path.is_file():
-    sys.exit(f"{path} is not there. Type: deeptaxi export models/taxi-v4-dueling --all --out {path.parent}")
 policy = keras.saving.load_model(path, safe_mode=True)  # safe: the file holds no code that loading would run
 
 environment = gymnasium.make("Taxi-v4")

@@ -7,6 +7,10 @@ import os
 import sys
 from pathlib import Path
 
+path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/exports") / "savedmodel"
+if not path.is_dir():
+    sys.exit(f"{path} is not there. Type: deeptaxi export models/taxi-v4-dueling --all --out {path.parent}")
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 kept = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # of what TensorFlow prints at its start, some lines know no switch
@@ -17,12 +21,9 @@ except ModuleNotFoundError:
 finally:
     os.dup2(kept, 2)
 
-path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/exports") / "savedmodel"
-if not path.is_dir():
-    sys.exit(f"{path} is not there. Type: deeptaxi export models/taxi-v4-dueling --all --out {path.parent}")
 policy = tf.saved_model.load(path).signatures["serving_default"]
 
-ACTIONS = ("south", "north", "east", "west", "pickup", "dropoff")
+ACTIONS = ("south", "north", "east", "west", "pick up", "drop off")
 STATES = {
     1: "the passenger waits here",
     97: "the passenger is aboard, and this is the destination",

@@ -80,7 +80,8 @@ def look_at_file(model: Path, asked: Asked) -> Looked:
     source = find_model(model)
     environment = place(source, asked.env, asked.env_args, asked.time_limit, asked.trust_env)
     with stage("loading the model …"):
-        network, q_values, why = tabulated(load_network(source.path, foreign=True), environment, source.name)
+        loaded = load_network(source.path, foreign=True, states=environment.states)
+        network, q_values, why = tabulated(loaded, environment, source.name)
     log = read_logged(source.path.parent) if source.config else BARE
     return Looked(source.name, environment, source.config, log, network, q_values, why)
 

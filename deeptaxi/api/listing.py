@@ -1,4 +1,4 @@
-"""What there is to work with: `listing.envs` and `listing.presets`, rows of plain values.
+"""What there is to work with: `listing.envs`, `listing.presets` and `listing.zoo`, rows of plain values.
 
 The module's top imports neither NumPy nor Gymnasium.
 """
@@ -6,6 +6,7 @@ The module's top imports neither NumPy nor Gymnasium.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from deeptaxi.catalogue import Preset
     from deeptaxi.mdp.environment import Environment
 
-__all__ = ("envs", "presets")
+__all__ = ("envs", "presets", "zoo")
 
 # Arguments that make another problem of a known environment.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -92,3 +93,17 @@ def preset_row(preset: Preset) -> dict[str, Any]:
         "problems": [{"id": problem.id, "kwargs": dict(problem.kwargs)} for problem in preset.problems],
         "settings": dict(preset.settings),
     }
+
+
+def zoo(folder: str | Path = "models") -> list[dict[str, Any]]:
+    """List the agents in a folder with the verdicts on their cards; no model is loaded.
+
+    Args:
+        folder: of run folders; a checkout of deeptaxi comes with proven agents in `models`.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    from deeptaxi.artifacts.zoo import agents
+
+    return agents(Path(folder))

@@ -118,9 +118,16 @@ def of_keras(model: Any, env: Place | None, env_args: Mapping[str, Any] | None, 
         raise UsageError(f"expected a model as {what}, received an object of {type(model).__name__}")
     if env is None:
         raise UsageError("a Keras model does not say what it was trained on: name its environment, env=…")
-    environment = open_place(env, env_args, time_limit)
-    check_network(model, environment, str(model.name))
-    return Run(str(model.name), environment, model)
+    from deeptaxi.network.agent import check_states, q_network_of
+
+    environment, network = open_place(env, env_args, time_limit), q_network_of(model)
+    try:
+        if network is not model:
+            check_states(model, environment.states)
+    except ValueError as error:
+        raise UsageError(f"{model.name} does not fit {environment.config.id}: {error}") from None
+    check_network(network, environment, str(model.name))
+    return Run(str(model.name), environment, network)
 
 
 def check_network(network: Any, environment: Environment, name: str) -> None:

@@ -98,9 +98,9 @@ def card(
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `card.json` and `card.md`, each aside first."""
-    write_text(folder / CARD_JSON, to_json(facts, indent=2) + "\n")
+    """Write `card.md`, then `card.json`, each aside first: a folder that has the latter is complete."""
     write_text(folder / CARD_FILE, markdown(facts))
+    write_text(folder / CARD_JSON, to_json(facts, indent=2) + "\n")
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

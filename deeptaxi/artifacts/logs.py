@@ -32,7 +32,7 @@ from deeptaxi.artifacts.files import written_aside
 from deeptaxi.artifacts.models import CONFIG_FILE
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.records import Record, Started, to_line
+from deeptaxi.records import Finished, Record, Started, from_line, to_line
 
 LOG_FILE, VISITS_FILE = "metrics.jsonl", "visits.npz"
 LOGS = Path("logs")
@@ -161,7 +161,8 @@ def find_log(run: Path) -> Path:
     """Return the log folder of a run.
 
     It is where the run says it is, as seen from here, from beside the run's own folder of runs or from beside the run,
-    else the folder of the run's name in `logs/`. A log folder is its own log.
+    else the folder of the run's name in `logs/`. A log folder is its own log. The log of a training that ended with
+    other weights is no log of this run: an agent that came without its log has a name that others may use.
 
     Raises:
         UsageError: there is no such run, or no log of it.
@@ -172,16 +173,29 @@ def find_log(run: Path) -> Path:
     if not config.is_file():
         raise UsageError(f"{run} is neither a run folder nor a log folder: it holds no {CONFIG_FILE} and no {LOG_FILE}")
     try:
-        said = Path(str(tomllib.loads(config.read_text(encoding="utf-8")).get("run", {}).get("log", "")))
+        about = tomllib.loads(config.read_text(encoding="utf-8")).get("run", {})
     except (OSError, ValueError) as error:
         raise DeepTaxiError(f"cannot read {config}: {error}") from None
+    said, digest = Path(str(about.get("log", ""))), about.get("weights_digest")
     absolute = run.resolve()
     beside, above = absolute.parents[:2] if len(absolute.parents) > 1 else (absolute.parent, absolute.parent)
     places = [said, above / said, beside / said, above / LOGS / absolute.name / LOG_FILE]
-    for place in places:
-        if place.name == LOG_FILE and place.is_file():
+    found = [place for place in places if place.name == LOG_FILE and place.is_file()]
+    for place in found:
+        if digest is None or ended_with(place) in (digest, None):
             return place.parent
-    raise UsageError(f"{run} has no log: it says {said}, which is not there")
+    fault = "is of another training" if found else "is not there"
+    raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
+
+
+def ended_with(log: Path) -> str | None:
+    """Return the digest of the weights that a training ended with; None where its log has no end, or tells none."""
+    try:
+        *_, last = log.read_bytes().splitlines() or [b""]
+        record = from_line(last)
+    except (OSError, ValueError):
+        return None
+    return record.weights_digest if isinstance(record, Finished) else None
 
 
 def save_visits(log: Path, coverage: Coverage) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from deeptaxi import backend
 from deeptaxi.artifacts.files import CONFIG_FILE, MODEL_FILE, TABLE_FILE
+from deeptaxi.artifacts.versions import check_deeptaxi, newer_keras
 from deeptaxi.config import TrainConfig, read_toml, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
@@ -41,7 +42,7 @@ def find_model(model: Path) -> ModelSource:
 
     Raises:
         UsageError: there is no such run folder or file.
-        DeepTaxiError: the run folder is not complete.
+        DeepTaxiError: the run folder is not complete, or of a newer deeptaxi.
     """
     if model.is_dir():
         path = model / MODEL_FILE
@@ -49,6 +50,7 @@ def find_model(model: Path) -> ModelSource:
             raise UsageError(f"{model} is not a run folder: it holds no {MODEL_FILE}")
         if not (model / CONFIG_FILE).is_file():
             raise DeepTaxiError(f"{model} is not complete: it holds no {CONFIG_FILE}; name {path} and --env instead")
+        check_deeptaxi(model / CONFIG_FILE)
         return ModelSource(path, str(model), read_config(model))
     if not model.exists():
         raise UsageError(f"no model at {model}: expected a run folder or a .keras file")
@@ -71,12 +73,13 @@ def read_config(folder: Path) -> TrainConfig:
     return replace(config, environment=replace(config.environment, id=str(folder / TABLE_FILE)))
 
 
-def load_network(path: Path, foreign: bool = False) -> Any:
+def load_network(path: Path, foreign: bool = False, states: int | None = None) -> Any:
     """Load a Q-network in Keras' safe mode; unknown code is never run.
 
     Args:
-        path: the `.keras` file.
+        path: the `.keras` file; of an exported agent, the network within it is loaded.
         foreign: whether a model of Keras' own layers, made elsewhere, will do; what it maps is left to the caller.
+        states: S of the environment; a foreign agent that answers for another number is refused.
 
     Raises:
         DeepTaxiError: the file is damaged, or is a model of another kind.
@@ -84,17 +87,23 @@ def load_network(path: Path, foreign: bool = False) -> Any:
     backend.start()
     import keras
 
+    from deeptaxi.network.agent import check_states, q_network_of
     from deeptaxi.network.build import sizes  # importing it registers the layers
 
     if not zipfile.is_zipfile(path):
         raise DeepTaxiError(f"{path} is damaged or not a .keras file: it is not a zip archive")
     try:
-        network = keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        network = q_network_of(model)
         if not foreign:
             sizes(network)
+        elif states is not None and network is not model:
+            check_states(model, states)
     except Exception as error:  # Keras raises many kinds, by the part of the file that is wrong
         reason = " ".join(str(error).split())[:200]
-        raise DeepTaxiError(f"{path} cannot be loaded as a Q-network of deeptaxi: {reason}") from error
+        raise DeepTaxiError(
+            f"{path} cannot be loaded as a Q-network of deeptaxi: {reason}{newer_keras(path)}"
+        ) from error
     return network
 
 

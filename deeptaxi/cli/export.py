@@ -2,70 +2,66 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import click
 
+from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.cli import options
 
-ENDINGS = {"keras": ".keras", "savedmodel": "-savedmodel", "csv": ".csv", "npz": ".npz", "json": ".json"}
+HELP = f"""Write MODEL, a run folder or a .keras file, in forms that others use: one of them, or all.
+
+\b
+{chr(10).join(f"{form.name:<12} {form.summary}" for form in FORMATS.values())}
+
+All take a batch of integer states, and give q_values and the greedy action of each; a state outside 0 … S−1 has no
+answer. What is written is read back in a process of its own, without deeptaxi, and compared with the model on all
+states before it is kept.
+"""
 
 
-@click.command("export")
+@click.command("export", help=HELP)
 @click.argument("model", type=options.PATH)
-@click.option("--format", "form", type=click.Choice(list(ENDINGS)), required=True, help="What to write.")
+@click.option("--format", "name", type=click.Choice(list(FORMATS)), help="What to write.")
+@click.option("--all", "everything", is_flag=True, help="Write every format that can be written here, into a folder.")
 @click.option(
-    "--out", type=options.PATH, metavar="PATH", help="File or folder.  [default: the model's name, in this folder]"
+    "--out", type=options.PATH, metavar="PATH", help="File or folder.  [default: by the model's name, in this folder]"
 )
+@click.option("--env", help="Environment whose names the tables have.  [default: the run's own]")
+@options.env_arg_option
+@options.trust_option
 @options.force_option
 @options.json_option
 @options.shared
-def command(model: Path, form: str, out: Path | None, force: bool, as_json: bool) -> None:
-    """Write MODEL, a run folder or a .keras file, in a form that others use.
+def command(
+    model: Path,
+    name: str | None,
+    everything: bool,
+    out: Path | None,
+    env: str | None,
+    env_args: dict[str, Any],
+    trust_env: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write a model in forms that others use."""
+    if everything == (name is not None):
+        raise click.UsageError(f"say what to write: --format with one of {', '.join(FORMATS)}, or --all")
+    from deeptaxi.api.exporting import ALL, prepare
 
-    \b
-    keras        the Keras model file
-    savedmodel   TensorFlow SavedModel: integer states in, q_values and action out
-    csv          the Q table with the greedy policy, a row a state
-    npz          the same as NumPy arrays q_values and policy
-    json         the same as JSON, with the environment
+    path = out or Path(model.resolve().name.removesuffix(".keras") + (FORMATS[name].ending if name else "-exports"))
+    prepared = prepare(model, name or ALL, path, force, env, env_args, trust_env)
+    if prepared.note is not None:
+        from deeptaxi.presentation.console import err
 
-    What is written is read back and compared with the model on all states before it is kept.
-    """
-    from deeptaxi.artifacts.files import check_free
-    from deeptaxi.artifacts.models import find_model, load_network
-
-    source = find_model(model)
-    path = out or Path(model.resolve().name.removesuffix(".keras") + ENDINGS[form])
-    if path.resolve() == source.path.resolve():
-        raise click.UsageError(f"{path} is the model itself; choose another --out")
-    check_free(path, force)  # before Keras is imported; again, more closely, by the export itself
-    network = load_network(source.path)
-
-    import dataclasses
-
-    from deeptaxi.artifacts.export import export
-
-    done = export(network, form, path, labels(source), force)
+        err().print(prepared.note, style="yellow", soft_wrap=True)
+    done = prepared.write()
     if as_json:
-        options.print_json(dataclasses.asdict(done))
+        documents = [dataclasses.asdict(one) for one in done]
+        options.print_json(documents[0] if name else documents)
         return
-    from deeptaxi.presentation.console import out as console
+    from deeptaxi.presentation import exports
 
-    line = f"Wrote {done.path} ({done.format}); max difference {done.max_difference:g} over all {done.states:,} states"
-    console().print(line, soft_wrap=True)
-
-
-def labels(source: Any) -> Any:
-    """Return the names of the run's own environment; None where it is not known or is code that nobody vouched for."""
-    from deeptaxi.artifacts.tables import labels_of
-    from deeptaxi.errors import DeepTaxiError
-    from deeptaxi.mdp.environment import open_environment
-
-    if source.environment is None:
-        return None
-    try:
-        return labels_of(open_environment(source.environment, trust_module=False))
-    except DeepTaxiError:
-        return None
+    exports.show(done, None if name else path)

@@ -33,6 +33,7 @@ COMMANDS = {
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
     "presets": "List the settings that were tuned for known problems.",
+    "zoo": "List trained agents with their verdicts.",
 }
 
 

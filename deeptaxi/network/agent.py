@@ -11,6 +11,7 @@ raise, each in its own way.
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 OUTPUTS = ("q_values", "action")
@@ -41,3 +42,14 @@ def q_network_of(model: keras.Model) -> keras.Model:
     if not isinstance(model.output, dict) or set(model.output) != set(OUTPUTS):
         return model
     return next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
+
+
+def check_states(model: keras.Model, states: int) -> None:
+    """Refuse an agent that was made for another number of states: S − 1 must have an answer, S none.
+
+    Raises:
+        ValueError: it is for more states or for fewer.
+    """
+    actions = ops.convert_to_numpy(model(np.array([states - 1, states], "int32"))["action"])
+    if (actions == -1).tolist() != [False, True]:
+        raise ValueError(f"it was made for another number of states than {states}")

@@ -170,7 +170,10 @@ def sizes(network: keras.Model) -> tuple[int, int]:
     layers = [layer for layer in network.layers if isinstance(layer, OneHotDense)]
     outputs = network.outputs if layers else []
     if not layers or len(network.inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
-        raise ValueError("expected a network of deeptaxi, from state numbers [B] to Q values [B, A]")
+        raise ValueError(
+            "expected a network of deeptaxi, from state numbers [B] to Q values [B, A] "
+            "(whether one of Keras' own layers is optimal, `deeptaxi diagnose` says)"
+        )
     return layers[0].states, int(outputs[0].shape[-1])
 
 

@@ -11,17 +11,17 @@ function stop(line) {
   process.exit(1);
 }
 
-const ort = await import("onnxruntime-web").catch(() =>
-  stop("onnxruntime-web is not installed. Type: npm install --prefix examples/javascript"),
-);
 const folder = process.argv[2] ?? "out/exports";
 const path = join(folder, "model.onnx");
 if (!existsSync(path)) {
   stop(`${path} is not there. Type: deeptaxi export models/taxi-v4-dueling --all --out ${folder}`);
 }
+const ort = await import("onnxruntime-web").catch(() =>
+  stop("onnxruntime-web is not installed. Type: npm install --prefix examples/javascript"),
+);
 const policy = await ort.InferenceSession.create(readFileSync(path));
 
-const names = ["south", "north", "east", "west", "pickup", "dropoff"];
+const names = ["south", "north", "east", "west", "pick up", "drop off"];
 const states = new Map([
   [1, "the passenger waits here"],
   [97, "the passenger is aboard, and this is the destination"],

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -140,6 +141,10 @@ def test_export_writes_what_the_command_writes(lake: Run, lake_run: Path, empty:
     assert Path("lake.json").read_bytes() == Path("there.json").read_bytes()
     deeptaxi.export(lake.network, "keras", "lake.keras")
     assert deeptaxi.load("lake.keras", lake.environment).weights_digest == lake.weights_digest
+    agent = keras.saving.load_model("lake.keras")
+    assert deeptaxi.evaluate(agent, lake.environment, episodes=0).exact is not None
+    with pytest.raises(UsageError, match="another number of states"):
+        deeptaxi.evaluate(agent, "CliffWalking-v1", episodes=0)
     for form, out, message in (("jsn", "x", "unknown format 'jsn'"), ("json", "lake.json", "exists")):
         with pytest.raises(UsageError, match=message):
             deeptaxi.export(lake, form, out)
@@ -149,6 +154,8 @@ def test_the_listings_are_those_of_the_commands(table: TransitionTable) -> None:
     assert plain(deeptaxi.listing.presets()) == answer("presets")
     there = answer("envs", "FrozenLake-v1", "--env-arg", "is_slippery=false")
     assert plain(deeptaxi.listing.envs("FrozenLake-v1", env_args={"is_slippery": False})) == there
+    models = Path(__file__).parents[2] / "models"
+    assert plain(deeptaxi.listing.zoo(models)) == answer("zoo", models)
     (row,) = deeptaxi.listing.envs(table)
     assert (row["id"], row["states"], row["optimal_return"]) == ("transition-table", 3, 1.0)
     with pytest.raises(UsageError, match="--env-arg needs the environment"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from deeptaxi.artifacts import logs
 from deeptaxi.artifacts.logs import Log, find_log, read_visits, save_visits
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.records import Progress, Started, read_history, to_line
+from deeptaxi.records import Finished, Progress, Started, read_history, to_line
 
 STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 0.1, None, 1.0)
 
@@ -61,6 +62,20 @@ def test_a_log_folder_is_its_own_log(run):
 def test_a_run_without_its_log_says_where_it_should_be(run):
     with pytest.raises(UsageError, match=r"models/a has no log: it says gone/metrics.jsonl, which is not there"):
         find_log(run("gone", "logs/b"))
+
+
+def test_the_log_of_another_training_by_the_same_name_is_not_taken_for_a_runs_own(run):
+    folder = run("logs/a")
+    with (folder / "config.toml").open("a") as config:
+        config.write('weights_digest = "ours"\n')
+    assert find_log(folder) == Path("logs/a")  # its training goes on
+    ended = Finished("updates", 1, 1, 1, 0.1, 0.1, "theirs", None, None)
+    Path("logs/a/metrics.jsonl").write_text(f"{to_line(STARTED)}\n{to_line(ended)}\n")
+    with pytest.raises(UsageError, match=r"models/a has no log: .*, which is of another training .training it"):
+        find_log(folder)
+    ours = dataclasses.replace(ended, weights_digest="ours")
+    Path("logs/a/metrics.jsonl").write_text(f"{to_line(STARTED)}\n{to_line(ours)}\n")
+    assert find_log(folder) == Path("logs/a")
 
 
 def test_a_folder_that_is_neither_is_refused(tmp_path):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from benchmarks.zoo import plan
 from tests.docs.console import Command, blocks, commands, execute, matches
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +18,9 @@ RUN = [page for page in PAGES if any(block.kind in ("console", "python") for blo
 def test_every_command_of_a_page_does_what_the_page_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In a folder that is empty but for the agents that a checkout has."""
+    for name in plan():
+        shutil.copytree(ROOT / "models" / name, tmp_path / "models" / name)
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
         execute(block)

@@ -11,7 +11,12 @@ import pytest
 from tests.cli.conftest import run
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "examples" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def test_the_table_that_the_docs_build_can_be_solved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

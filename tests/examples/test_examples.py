@@ -120,7 +120,7 @@ def assert_episode(output: str, q_values: NDArray[np.float32]) -> None:
 def assert_answers(output: str, q_values: NDArray[np.float32]) -> None:
     """Assert that an example printed the network's own actions and values, and none outside 0 … S−1."""
     lines = re.findall(r"^state +(\d+), .*: (.*) \((\d+)\), Q = ([\d.]+)$", output, re.MULTILINE)
-    assert [(int(state), name) for state, name, _, _ in lines] == [(1, "pickup"), (97, "dropoff"), (328, "north")]
+    assert [(int(state), name) for state, name, _, _ in lines] == [(1, "pick up"), (97, "drop off"), (328, "north")]
     for state, _, action, value in lines:
         assert int(action) == q_values[int(state)].argmax()
         assert float(value) == pytest.approx(q_values[int(state)].max(), abs=0.006)
@@ -169,18 +169,20 @@ def test_where_the_export_is_missing_one_line_says_what_to_type(name: str, tmp_p
 
 
 @pytest.mark.parametrize(("name", "package"), NEEDED.items())
-def test_where_a_package_is_missing_one_line_says_what_to_type(name: str, package: str, tmp_path: Path) -> None:
-    done = example(name, tmp_path, blocked=package)
+def test_where_a_package_is_missing_one_line_says_what_to_type(name: str, package: str, exports: Path) -> None:
+    done = example(name, exports, blocked=package)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert "pip install" in line
     assert package.replace("_", "-") in line.partition("pip install")[2]
 
 
-def test_javascript_says_what_to_type_where_something_is_missing(policy_mjs: Path, tmp_path: Path) -> None:
-    shutil.copy(policy_mjs, tmp_path)
-    for script, advice in [(policy_mjs, "deeptaxi export"), (tmp_path / policy_mjs.name, "npm install")]:
-        done = process("node", script, tmp_path / "nothing")
+def test_javascript_says_what_to_type_where_something_is_missing(
+    policy_mjs: Path, exports: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copy(policy_mjs, tmp_path)
+    for script, folder, advice in [(policy_mjs, tmp_path, "deeptaxi export"), (bare, exports, "npm install")]:
+        done = process("node", script, folder)
         assert (done.returncode, done.stdout) == (1, "")
         (line,) = done.stderr.splitlines()
         assert advice in line

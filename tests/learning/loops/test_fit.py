@@ -55,8 +55,8 @@ def assert_alike(compiled, fitted, batches):
 @pytest.mark.parametrize(
     ("optimizer", "target", "updates"),
     [
-        pytest.param(ADAM, {}, 100, id="adam"),
-        pytest.param(SGD, {}, 50, id="sgd"),
+        pytest.param(ADAM, {}, 25, id="adam"),
+        pytest.param(SGD, {}, 15, id="sgd"),
         pytest.param({**SGD, "options": {"clipnorm": 0.01}}, {}, 3, id="sgd-clipnorm"),
         pytest.param({**SGD, "clip_norm": 0.01, "loss": "huber"}, {"double": True}, 10, id="sgd-clip-huber-double"),
     ],
@@ -80,16 +80,16 @@ def test_the_compiled_learner_does_what_predict_and_fit_do(optimizer, target, up
     ],
 )
 def test_the_compiled_learner_weighs_samples_as_train_on_batch_does(optimizer, target):
-    settings = merge({**DUELING, "optimizer": optimizer, "updates": 50}, {"target": target})
+    settings = merge({**DUELING, "optimizer": optimizer, "updates": 20}, {"target": target})
     compiled, fitted = (new_learner(settings, cls=cls) for cls in (Learner, WeightedFit))
-    assert_alike(compiled, fitted, random_batches(50, SIZE, weighted=True))
+    assert_alike(compiled, fitted, random_batches(20, SIZE, weighted=True))
 
 
 @pytest.mark.slow
 def test_the_compiled_learner_learns_from_n_steps_of_a_replay_memory_as_fit_does(tmp_path):
     # Minibatches of three-step targets as the loop draws them, from episodes that a time limit of four steps cuts.
     table = build([[surely(1, 1), surely(0, 0)], [surely(0, -1), surely(1, 2)]], time_limit=4)
-    settings = {"network": DUELING["network"], "optimizer": {**ADAM, "tabular_step": None}, "updates": 50}
+    settings = {"network": DUELING["network"], "optimizer": {**ADAM, "tabular_step": None}, "updates": 20}
     target = {"n_step": 3, "double": True}
     config, environment = opened_problem(table, tmp_path, discount=0.5, target=target, **settings)
     recorder = Recording(*build_pair(2, 2, config), config, copies=4)

@@ -1,0 +1,173 @@
+"""The agents that deeptaxi ships in `models/`: ``python -m benchmarks.zoo`` makes them anew, from the presets.
+
+One for every preset of a problem with a transition table but `LEFT_OUT`, by seed 0, as a user trains it:
+``deeptaxi train --preset``. Each takes its place once its exact verdict is what is promised of its preset, and then
+`models/README.md` and `models/.gitignore` are written from the cards. Nothing is added to an agent but the licence on
+its card, and its `.keras` file is zipped, where Keras stores what is in it as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.presets import WITHOUT_TABLE
+from deeptaxi.artifacts.card_words import describe_environment
+from deeptaxi.artifacts.cards import read_card, write_card
+from deeptaxi.artifacts.files import MODEL_FILE
+from deeptaxi.catalogue import Preset, listed
+
+MODELS = Path(__file__).parents[1] / "models"
+LICENSE = "mit"  # deeptaxi's own
+SEED = 0
+# Chance makes near-ties of too many of rainy Taxi's actions (docs/presets.md): its agent is this near the optimum, as a
+# share of 1 + |optimum|. The other network comes no nearer to being optimal, and is as large as all the rest.
+SHORT_OF_OPTIMAL = {"taxi-rainy.q-table": 0.002}
+LEFT_OUT = ("taxi-rainy",)
+
+README = """# Models
+
+<!-- Written by `python -m benchmarks.zoo`. -->
+
+Agents that deeptaxi comes with. Each verdict is exact, computed from the environment's transition table, and the tests
+compute it again. `deeptaxi zoo` lists them, and `deeptaxi evaluate models/taxi-v4-dueling` judges one anew.
+[docs/zoo.md](../docs/zoo.md) says more.
+
+{table}
+
+*Optimal* counts the start states that are played optimally: all of them but on rainy Taxi, where the policy is short of
+the optimum by as much as its card says. *Best* is the highest mean return there is within the time limit, which may
+take a policy that watches the clock.
+
+`deeptaxi train` puts its runs here too, under names that end in the seed: one folder a run, with `model.keras`,
+`config.toml`, `card.md` and `card.json`. Git passes them over.
+"""
+
+
+def name_of(preset: Preset) -> str:
+    """Return the name of a preset's agent: environment, variant, network."""
+    environment = re.sub(r"[^a-z0-9]+", "-", preset.environment["id"].lower())
+    variant = preset.name.partition(".")[0].rpartition("-")[2] if preset.environment["kwargs"] else ""
+    network = preset.network if preset.encoding == "joint" else preset.encoding
+    return "-".join(filter(None, [environment, variant, network]))
+
+
+def plan() -> dict[str, Preset]:
+    """Return the presets that have an agent here, by the agent's name."""
+    others = {*WITHOUT_TABLE, *(f"{name}.q-table" for name in WITHOUT_TABLE), *LEFT_OUT}
+    found = [preset for preset in listed() if preset.name not in others]
+    return dict(sorted((name_of(preset), preset) for preset in found))
+
+
+def make(name: str, preset: Preset, models: Path) -> None:
+    """Train one agent in a folder of its own, check it, and put it into its place in `models`.
+
+    Raises:
+        RuntimeError: it is not as good as its preset promises. What stood in its place still does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["train", "--preset", preset.name, "--seed", str(SEED), "--out", f"models/{name}", "--quiet", "--json"]
+        subprocess.run([sys.executable, "-m", "deeptaxi", *words], cwd=folder, stdout=subprocess.DEVNULL, check=True)
+        run = Path(folder) / "models" / name
+        card = card_of(run)
+        if not good_enough(card["exact"], preset.name):
+            raise RuntimeError(f"{name}: {card['verdict']}")
+        write_card(run, {**card, "license": LICENSE})
+        deflate(run / MODEL_FILE)
+        shutil.rmtree(models / name, ignore_errors=True)
+        shutil.copytree(run, models / name)
+    print(f"{name}: {card['verdict']}", flush=True)
+
+
+def good_enough(exact: dict[str, Any], preset: str) -> bool:
+    """Whether an agent is optimal, or as near to it as its preset comes."""
+    near = SHORT_OF_OPTIMAL.get(preset, 0.0) * (1 + abs(exact["optimal_value"]))
+    return bool(exact["optimal"] or exact["value_gap"] < near)
+
+
+def deflate(path: Path) -> None:
+    """Write a `.keras` file anew with its parts compressed; Keras stores them as they are."""
+    with zipfile.ZipFile(path) as archive:
+        parts = [(info, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for info, content in parts:
+            archive.writestr(info.filename, content)
+
+
+def card_of(run: Path) -> dict[str, Any]:
+    """Return the card of a run.
+
+    Raises:
+        RuntimeError: it has none.
+    """
+    card = read_card(run)
+    if card is None:
+        raise RuntimeError(f"{run} has no card")
+    return card
+
+
+def readme(models: Path, names: Iterable[str]) -> str:
+    """Return the page about the agents, from their cards."""
+    head = ["agent", "environment", "network", "optimal", "return", "best", "KB"]
+    return README.format(table=markdown_table([head, *(cells(models / name) for name in names)]))
+
+
+def markdown_table(rows: list[list[str]]) -> str:
+    """Return a table whose columns are as wide in the text as they are on the page, the first row its head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines.insert(1, " | ".join("-" * width for width in widths))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def cells(run: Path) -> list[str]:
+    """Return the row of one agent."""
+    card, size = card_of(run), (run / MODEL_FILE).stat().st_size
+    exact = card["exact"]
+    return [
+        f"[{run.name}]({run.name}/card.md)",
+        f"`{describe_environment(card['environment'])}`",
+        card["network"]["description"],
+        f"{exact['optimal_start_states']} of {exact['start_states']}",
+        f"{exact['return']:.4f}",
+        f"{exact['optimal_return']:.4f}",
+        f"{size / 1000:.0f}",
+    ]
+
+
+def ignored(names: Iterable[str]) -> str:
+    """Return the `.gitignore` that keeps users' runs out and lets the agents in."""
+    kept = ["/.gitignore", "/README.md", *(f"/{name}/" for name in names)]
+    return "# Written by `python -m benchmarks.zoo`: runs of users stay out.\n/*\n" + "".join(f"!{k}\n" for k in kept)
+
+
+def write_pages(models: Path) -> None:
+    """Write the page about the agents, and what git passes over."""
+    (models / "README.md").write_text(readme(models, plan()), encoding="utf-8")
+    (models / ".gitignore").write_text(ignored(plan()), encoding="utf-8")
+
+
+def main() -> None:
+    """Make the agents, then the pages about them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="these agents; with no name, the pages alone")
+    asked = parser.parse_args()
+    wanted = plan() if asked.only is None else {name: plan()[name] for name in asked.only}
+    for name, preset in wanted.items():
+        make(name, preset, MODELS)
+    write_pages(MODELS)
+    folders = [MODELS / name for name in plan()]
+    size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+    print(f"{len(folders)} agents, {size / 1000:.0f} KB", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

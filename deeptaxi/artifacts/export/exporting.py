@@ -1,0 +1,143 @@
+"""Exports: written aside, read back in fresh processes, compared with the network, and only then put in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from deeptaxi.artifacts.export.comparing import Comparison, compare
+from deeptaxi.artifacts.export.formats import FORMATS, check_available
+from deeptaxi.artifacts.export.places import check_place
+from deeptaxi.artifacts.export.reading import readings
+from deeptaxi.artifacts.export.writers import WRITERS, Source
+from deeptaxi.artifacts.files import written_aside
+from deeptaxi.artifacts.tables import Labels, check_size, numbered
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.evaluation.exact import allowed_actions
+from deeptaxi.network.build import tabulate
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, or why it was not.
+
+    Attributes:
+        format: its name.
+        path: where it is; None where it was passed over.
+        states: S.
+        max_difference: the largest difference of its Q values from the network's, over all states.
+        differing_actions: the number of states in which it takes the other of two actions that are equally good.
+        outside: what a state outside 0 … S−1 gives.
+        skipped: why it was passed over, and what to do.
+    """
+
+    format: str
+    path: str | None
+    states: int
+    max_difference: float | None = None
+    differing_actions: int | None = None
+    outside: str | None = None
+    skipped: str | None = None
+
+
+def export(network: keras.Model, name: str, path: Path, labels: Labels | None = None, force: bool = False) -> Export:
+    """Write `network` to `path` in the format `name`.
+
+    Args:
+        network: states `[B]` to Q values `[B, A]`.
+        name: a key of `FORMATS`.
+        path: a file, or for ``savedmodel`` a folder.
+        labels: the environment's own names, for the formats that have a place for them.
+        force: whether to replace what is there, if it is of the same kind.
+
+    Raises:
+        UsageError: the place is taken, or this format cannot be written here, or not at this size.
+        DeepTaxiError: the network gives NaN, the disk refuses, or what is read back differs; nothing is left then.
+    """
+    check_available(name)
+    check_place(name, path, force)
+    source = source_of(network, labels)
+    check_size(*source.q_values.shape, name)
+    with written_aside(path) as aside:
+        found = written(source, {name: aside})
+    return told(source, name, path, found[name])
+
+
+def export_all(network: keras.Model, folder: Path, labels: Labels | None = None, force: bool = False) -> list[Export]:
+    """Write `network` to `folder` in every format that can be written here, all or none; tell of the others why not.
+
+    Raises:
+        UsageError: the place is taken.
+        DeepTaxiError: as `export`.
+    """
+    check_place(None, folder, force)
+    source = source_of(network, labels)
+    skipped = {name: reason for name in FORMATS if (reason := unwritable(name, source)) is not None}
+    with written_aside(folder) as aside:
+        aside.mkdir()
+        found = written(source, {name: aside / form.file for name, form in FORMATS.items() if name not in skipped})
+    return [
+        told(source, name, folder / form.file, found[name])
+        if name in found
+        else Export(name, None, source.states, skipped=skipped[name])
+        for name, form in FORMATS.items()
+    ]
+
+
+def source_of(network: keras.Model, labels: Labels | None) -> Source:
+    """Return what is to be written, once it is known to be sound.
+
+    Raises:
+        DeepTaxiError: weights or Q values are no numbers.
+    """
+    check_weights(network)
+    q_values = tabulate(network)
+    allowed_actions(q_values, None)
+    return Source(network, q_values, labels or numbered(q_values.shape[1]))
+
+
+def check_weights(network: keras.Model) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        DeepTaxiError: there are such; it says where.
+    """
+    for layer in network.layers:
+        for weight, values in zip(layer.weights, layer.get_weights(), strict=True):
+            broken = int((~np.isfinite(values)).sum())
+            if broken:
+                raise DeepTaxiError(
+                    f"{broken:,} of {values.size:,} weights in {layer.name}/{weight.name} are NaN or infinite, so "
+                    "nothing was exported: the training diverged; train again with a lower --learning-rate"
+                )
+
+
+def unwritable(name: str, source: Source) -> str | None:
+    """Return why a network cannot be written in a format here; None if it can."""
+    try:
+        check_size(*source.q_values.shape, name)
+    except UsageError as error:
+        return str(error)
+    return FORMATS[name].missing()
+
+
+def written(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison]:
+    """Write each format to its place, and compare what a fresh process reads there; they read while we write.
+
+    Raises:
+        DeepTaxiError: one cannot be read, or answers otherwise than the network.
+    """
+    with readings() as reading:
+        for name, path in places.items():
+            WRITERS[name](source, path)
+            reading.start(name, path, source.states)
+        return {name: compare(FORMATS[name], reading.answers(name), source.q_values) for name in places}
+
+
+def told(source: Source, name: str, path: Path, found: Comparison) -> Export:
+    """Return what is told of an export that was kept."""
+    return Export(name, str(path), source.states, *found, FORMATS[name].outside)

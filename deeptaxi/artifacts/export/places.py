@@ -1,0 +1,57 @@
+"""Where an export may be put: not in a run, and not on top of anything but an export of the same kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deeptaxi.artifacts.export.formats import FORMATS
+from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, CONFIG_FILE, MODEL_FILE, check_free
+from deeptaxi.errors import UsageError
+
+IN_FOLDER = {*(form.file for form in FORMATS.values()), CARD_FILE, CARD_JSON}
+
+
+def check_place(name: str | None, path: Path, force: bool) -> None:
+    """Refuse a place that an export cannot have.
+
+    Args:
+        name: of the format; None for a folder of all formats.
+        path: the place.
+        force: whether the user asked to overwrite.
+
+    Raises:
+        UsageError: it lies in a run, is taken, or has a name that the format cannot have.
+    """
+    if name in ("keras", "plain") and path.suffix != ".keras":
+        raise UsageError(f"--out {path}: Keras reads and writes only names that end in .keras")
+    run = run_around(path)
+    if run is not None:
+        raise UsageError(f"{path} is in the run {run}, which training alone writes to; choose another --out")
+    if name is not None or not is_empty(path):
+        check_free(path, force, replaceable(name, path))
+
+
+def run_around(path: Path) -> Path | None:
+    """Return the run folder that `path` is or lies in, if it does."""
+    place = path.resolve()
+    around = (folder for folder in (place, *place.parents) if is_run(folder))
+    return next(around, None)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run."""
+    return (folder / MODEL_FILE).is_file() and (folder / CONFIG_FILE).is_file()
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a place is a folder with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
+
+
+def replaceable(name: str | None, path: Path) -> bool:
+    """Whether what stands in a place is an export of the same kind, as far as names tell."""
+    if name is None:
+        return path.is_dir() and {item.name for item in path.iterdir()} <= IN_FOLDER
+    if name == "savedmodel":
+        return (path / "saved_model.pb").is_file()
+    return path.is_file() and path.suffix == Path(FORMATS[name].file).suffix

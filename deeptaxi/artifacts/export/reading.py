@@ -1,0 +1,102 @@
+"""Reading exports back, each in a fresh process that knows nothing of deeptaxi (`readers`)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.errors import DeepTaxiError
+
+LIMIT = 900  # seconds; on a slow disk, importing TensorFlow for the first time takes a minute or two
+BLOCK = 65_536  # states at a time, as the network itself is asked: another number could change the last bits
+SCRIPT = Path(__file__).with_name("readers.py")
+
+
+class Answers(NamedTuple):
+    """What an export answers."""
+
+    q_values: NDArray[np.float32]  # [S, A]
+    actions: NDArray[np.int32]  # [S]
+    outside_q_values: NDArray[np.float32]  # [2, A], of the states −1 and S
+    outside_actions: NDArray[np.int32]  # [2]
+    outside_errors: NDArray[np.bool_]  # [2], whether they were an error instead
+
+
+class Readings:
+    """Processes that read exports, one a format, all at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, form: str, path: Path, states: int) -> None:
+        """Begin to read an export of S `states`."""
+        words = [sys.executable, "-P", SCRIPT, form, path, states, BLOCK, self.folder / f"{form}.npz"]
+        with (self.folder / f"{form}.err").open("wb") as aside:
+            self.processes[form] = subprocess.Popen(  # noqa: S603  # our own script
+                [str(word) for word in words], env=surroundings(), stdin=subprocess.DEVNULL, stdout=aside, stderr=aside
+            )
+
+    def answers(self, form: str) -> Answers:
+        """Wait for what the export answers.
+
+        Raises:
+            DeepTaxiError: it cannot be read, or not within `LIMIT`.
+        """
+        try:
+            code = self.processes[form].wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            raise DeepTaxiError(
+                f"reading the {form} export back took more than {LIMIT} s, so it was not kept"
+            ) from None
+        if code != 0:
+            reason = last_line(self.folder / f"{form}.err") or f"the process ended with code {code}"
+            raise DeepTaxiError(f"the {form} export cannot be read back, so it was not kept: {reason}")
+        with np.load(self.folder / f"{form}.npz", allow_pickle=False) as found:
+            return Answers(*(found[name] for name in Answers._fields))
+
+    def stop(self) -> None:
+        """End the processes that still run."""
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def readings() -> Iterator[Readings]:
+    """Yield a place to read exports in; no process of it outlives the block."""
+    with tempfile.TemporaryDirectory(prefix="deeptaxi-") as folder:
+        started = Readings(Path(folder))
+        try:
+            yield started
+        finally:
+            started.stop()
+
+
+def surroundings() -> dict[str, str]:
+    """Return the environment of a reader: the packages of this process, its backend and its number of threads."""
+    import keras
+
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder),
+        "KERAS_BACKEND": str(keras.backend.backend()),
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def last_line(file: Path) -> str:
+    """Return the last line that a process wrote, which names its exception."""
+    lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,148 @@
+"""Writing a network in the formats that `formats` lists.
+
+`keras` and `savedmodel` hold the network itself, so they answer to the last bit as it does. `plain`, `onnx` and
+`litert` hold what stands for it in Keras' own layers (`network.plain`). TensorFlow's formats are traced by
+``keras.export.ExportArchive``, which keeps the weights; each is a function of the states,
+
+    inside   = 0 ≤ s < S
+    q_values = Q(s) if inside else NaN               [B, A]
+    action   = argmax_a Q(s, a) if inside else −1    [B]
+
+written with TensorFlow's own operations, as LiteRT has none for what `keras.ops.argmax` makes of them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.artifacts import tables
+from deeptaxi.artifacts.tables import Labels
+from deeptaxi.importing import standard_error_aside
+from deeptaxi.network.agent import agent
+from deeptaxi.network.plain import plain_network
+
+OPSET = 17  # of ONNX: every runtime since 2022 has it
+Served = Callable[[Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is written.
+
+    Attributes:
+        network: states `[B]` to Q values `[B, A]`.
+        q_values: those of all states, `[S, A]`.
+        labels: the names of states and actions.
+    """
+
+    network: keras.Model
+    q_values: NDArray[np.float32]
+    labels: Labels
+
+    @property
+    def states(self) -> int:
+        """S."""
+        return len(self.q_values)
+
+    @cached_property
+    def plain(self) -> keras.Model:
+        """The network in Keras' own layers."""
+        return plain_network(self.network)
+
+
+def write_keras(source: Source, path: Path) -> None:
+    """Write the network as it is, with its layers."""
+    agent(source.network, source.states).save(path)
+
+
+def write_plain(source: Source, path: Path) -> None:
+    """Write what stands for it in Keras' own layers."""
+    agent(source.plain, source.states).save(path)
+
+
+def write_savedmodel(source: Source, path: Path) -> None:
+    """Write a SavedModel with the signature ``serving_default``."""
+    archive(source.network, served(source.network, source.states), path)
+
+
+def write_onnx(source: Source, path: Path) -> None:
+    """Write an ONNX file with the input ``state`` and the outputs ``q_values`` and ``action``."""
+    with standard_error_aside():
+        import tf2onnx
+
+        traced = function(served(source.plain, source.states))
+        model, _ = tf2onnx.convert.from_function(traced, input_signature=signature(), opset=OPSET)
+    path.write_bytes(model.SerializeToString())
+
+
+def write_litert(source: Source, path: Path) -> None:
+    """Write a LiteRT file with the signature ``serving_default``, of the operations that every interpreter has."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory(prefix="deeptaxi-") as folder, standard_error_aside():
+        archive(source.plain, served(source.plain, source.states), Path(folder) / "savedmodel")
+        converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/savedmodel")
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        path.write_bytes(converter.convert())
+
+
+def signature() -> list[Any]:
+    """Return the one input of every served form."""
+    import tensorflow as tf
+
+    return [tf.TensorSpec([None], tf.int32, name="state")]
+
+
+def served(network: keras.Model, states: int) -> Served:
+    """Return what a served form computes of states `[B]`."""
+    import tensorflow as tf
+
+    def answer(state: Any) -> dict[str, Any]:
+        inside = tf.logical_and(state >= 0, state < states)
+        q_values = network(tf.where(inside, state, 0), training=False)
+        # LiteRT's fast path cuts sums off at the largest number, and adds −∞ where an action may not be taken.
+        q_values = tf.where(q_values > tf.float32.min, q_values, -np.inf)
+        action = tf.argmax(q_values, axis=-1, output_type=tf.int32)
+        return {"q_values": tf.where(inside[:, None], q_values, np.nan), "action": tf.where(inside, action, -1)}
+
+    return answer
+
+
+def function(answer: Served) -> Any:
+    """Return `answer` as a TensorFlow function."""
+    import tensorflow as tf
+
+    return tf.function(answer, input_signature=signature(), autograph=False)
+
+
+def archive(network: keras.Model, answer: Served, path: Path) -> None:
+    """Write a SavedModel of `answer`, which computes with the weights of `network`."""
+    made = keras.export.ExportArchive()
+    made.track(network)
+    made.add_endpoint(name="serving_default", fn=answer, input_signature=signature())
+    made.write_out(str(path), verbose=False)
+
+
+def table_writer(name: str) -> Callable[[Source, Path], None]:
+    """Return the writer of a table."""
+    write, _ = tables.WRITERS[name]
+    return lambda source, path: write(path, source.q_values, source.labels)
+
+
+WRITERS: dict[str, Callable[[Source, Path], None]] = {
+    "keras": write_keras,
+    "plain": write_plain,
+    "savedmodel": write_savedmodel,
+    "onnx": write_onnx,
+    "litert": write_litert,
+    **{name: table_writer(name) for name in tables.WRITERS},
+}

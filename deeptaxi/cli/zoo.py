@@ -1,0 +1,36 @@
+"""``deeptaxi zoo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from deeptaxi.cli import options
+
+
+@click.command("zoo")
+@click.argument("folder", type=options.PATH, default=Path("models"))
+@options.json_option
+@options.shared
+def command(folder: Path, as_json: bool) -> None:
+    """List the agents in FOLDER (models, if none is named) with the verdicts on their cards. No model is loaded.
+
+    Optimal says in how many of the start states the agent is. Return is its mean over the starts, Best the highest
+    there is. A checkout of deeptaxi comes with proven agents in models/; `deeptaxi train` puts yours beside them.
+    """
+    from deeptaxi.api import listing
+    from deeptaxi.presentation import console, zoo
+
+    rows = listing.zoo(folder)
+    if as_json:
+        options.print_json(rows)
+        return
+    if not rows:
+        console.err().print(f"{folder} holds no agent: `deeptaxi train Taxi-v4` trains one", soft_wrap=True)
+        return
+    screen = console.out()
+    screen.print(zoo.agents_table(rows, screen.width))
+    for row in rows:
+        if row["note"]:
+            console.err().print(f"Note on {row['name']}: {row['note']}", soft_wrap=True)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from deeptaxi.artifacts.zoo import agents
+from deeptaxi.presentation.zoo import agents_table
+from tests.cli.conftest import refused, run
+
+MODELS = Path(__file__).parents[2] / "models"
+TAXI = MODELS / "taxi-v4-dueling"
+
+
+def test_the_list_says_what_the_cards_say() -> None:
+    rows = {row["name"]: row for row in json.loads(run("zoo", MODELS, "--json").stdout)}
+    assert {"taxi-v4-dueling", "taxi-v4-q-table", "taxi-v4-factored"} <= set(rows)
+    text = run("zoo", MODELS).stdout
+    for name, row in rows.items():
+        if row["note"]:  # a run of somebody who works here
+            continue
+        card = json.loads((MODELS / name / "card.json").read_text())
+        for key in ("verdict", "exact", "environment", "network", "preset", "weights_digest"):
+            assert row[key] == card[key]
+        assert name in text
+    line = next(line for line in text.splitlines() if line.startswith("taxi-v4-dueling "))
+    assert "Taxi-v4  " in line
+    assert "yes, 300 of 300" in line
+    assert line.split()[-6:-3] == ["×", "6", "taxi"]
+    assert line.count("7.93") == 2
+
+
+def test_the_list_needs_neither_keras_nor_gymnasium_nor_numpy() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from deeptaxi.cli.main import cli\n"
+        f"assert CliRunner().invoke(cli, ['zoo', {str(MODELS)!r}]).exit_code == 0\n"
+        "print({'keras', 'tensorflow', 'gymnasium', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_run_joins_the_list(lake_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(lake_run, tmp_path / "mine")
+    shutil.copytree(lake_run, tmp_path / "old")
+    (tmp_path / "old" / "card.json").unlink()
+    result = run("zoo", tmp_path)
+    mine, old = (next(line for line in result.stdout.splitlines() if line.startswith(name)) for name in ("mine", "old"))
+    assert "FrozenLake-v1 is_slippery=false" in mine
+    assert "yes, 1 of 1" in mine
+    assert "FrozenLake-v1 is_slippery=false" in old
+    assert "yes" not in old
+    assert "Note on old: it has no card.json" in result.stderr
+    assert [row["note"] is None for row in json.loads(run("zoo", tmp_path, "--json").stdout)] == [True, False]
+
+
+def test_where_no_agent_is_one_line_says_so(tmp_path: Path) -> None:
+    refused(run("zoo", tmp_path / "nowhere"), 2, "nowhere is not there")
+    empty = run("zoo", tmp_path)
+    assert (empty.exit_code, empty.stdout) == (0, "")
+    assert "holds no agent: `deeptaxi train Taxi-v4` trains one" in empty.stderr
+    assert json.loads(run("zoo", tmp_path, "--json").stdout) == []
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_the_verdict_fits_every_screen_and_the_rest_where_there_is_room(width: int) -> None:
+    rows = agents(TAXI) + agents(MODELS / "frozenlake8x8-v1-sure-dueling")
+    lines = shown(rows, width)
+    assert len(lines) == 1 + len(rows)
+    assert max(map(len, lines)) <= width
+    assert lines[1].startswith("taxi-v4-dueling  ")
+    assert "yes, 300 of 300" in lines[1]
+    assert ("Taxi-v4  " in lines[1]) == (width >= 100)
+    assert ("124 KB" in lines[1]) == (width == 200)
+
+
+def test_a_long_name_is_broken_and_never_the_verdict() -> None:
+    (row,) = agents(TAXI)
+    lines = shown([{**row, "name": "name-" * 30}], 60)
+    assert "".join(line.split()[0] for line in lines[1:]) == "name-" * 30
+    assert "yes, 300 of 300    7.93  7.93" in lines[1]
+
+
+def shown(rows: list[dict[str, Any]], width: int) -> list[str]:
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as capture:
+        console.print(agents_table(rows, width))
+    return capture.get().splitlines()
