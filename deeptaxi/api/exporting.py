@@ -11,6 +11,7 @@ from deeptaxi.api.models import Model
 from deeptaxi.api.places import Place, open_place, place_of
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
+from deeptaxi.artifacts.cards import read_card
 from deeptaxi.artifacts.export.formats import FORMATS, check_available
 from deeptaxi.artifacts.export.places import check_place
 from deeptaxi.artifacts.models import ModelSource, check_fits, find_model, load_network
@@ -110,8 +111,9 @@ class Prepared:
 
     def write(self) -> list[Export]:
         """Load the model, write it, and read it back."""
-        network, labels = self.model, None
+        network, labels, card = self.model, None, None
         if isinstance(self.model, ModelSource):
+            card = read_card(self.model.path.parent) if self.model.config else None
             with stage("loading the model …"):
                 network = load_network(self.model.path)
         if self.environment is not None:
@@ -123,7 +125,7 @@ class Prepared:
 
         with stage("writing, and reading back …"):
             if self.name is None:
-                return export_all(network, self.path, labels, self.force)
+                return export_all(network, self.path, labels, self.force, card)
             return [write(network, self.name, self.path, labels, self.force)]
 
 

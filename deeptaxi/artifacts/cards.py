@@ -24,6 +24,7 @@ from deeptaxi.artifacts.card_words import (
     limits,
     training_command,
 )
+from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, write_text
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
@@ -32,18 +33,6 @@ from deeptaxi.settings import to_mapping
 
 CARD_VERSION = 1
 PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
-ERROR, MARKED = "error", "NaN and action −1"
-# What a state outside 0 … S−1 gives in each format that a model can be exported to.
-OUTSIDE = {
-    "keras": MARKED,
-    "plain": MARKED,
-    "savedmodel": MARKED,
-    "onnx": MARKED,
-    "litert": MARKED,
-    "npz": MARKED,
-    "csv": ERROR,
-    "json": ERROR,
-}
 EXACT_KEYS = ("optimal", "return", "optimal_return", "gap", "horizon", "discount", "value", "optimal_value",
               "start_states", "optimal_start_states")  # fmt: skip
 KINDS: dict[str, type | tuple[type, ...]] = {
@@ -89,7 +78,7 @@ def card(
         "machine": {"architecture": platform.machine(), "processor": processor()},
         "commands": {"train": training_command(folder, config), "evaluate": judging_command(folder, config)},
         "signature": signature(environment),
-        "outside": dict(OUTSIDE),
+        "outside": {form.name: form.outside for form in FORMATS.values()},
         "configuration": to_mapping(config),
     }
     # An argument of an environment may be anything that TOML can say, such as a date.

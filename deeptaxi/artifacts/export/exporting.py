@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from deeptaxi.artifacts.cards import write_card
 from deeptaxi.artifacts.export.comparing import Comparison, compare
 from deeptaxi.artifacts.export.formats import FORMATS, check_available
 from deeptaxi.artifacts.export.places import check_place
@@ -67,8 +69,16 @@ def export(network: keras.Model, name: str, path: Path, labels: Labels | None = 
     return told(source, name, path, found[name])
 
 
-def export_all(network: keras.Model, folder: Path, labels: Labels | None = None, force: bool = False) -> list[Export]:
+def export_all(
+    network: keras.Model,
+    folder: Path,
+    labels: Labels | None = None,
+    force: bool = False,
+    card: Mapping[str, Any] | None = None,
+) -> list[Export]:
     """Write `network` to `folder` in every format that can be written here, all or none; tell of the others why not.
+
+    `card` is that of the model's run (`artifacts.cards`); it is put beside the exports, and tells of them.
 
     Raises:
         UsageError: the place is taken.
@@ -80,12 +90,11 @@ def export_all(network: keras.Model, folder: Path, labels: Labels | None = None,
     with written_aside(folder) as aside:
         aside.mkdir()
         found = written(source, {name: aside / form.file for name, form in FORMATS.items() if name not in skipped})
-    return [
-        told(source, name, folder / form.file, found[name])
-        if name in found
-        else Export(name, None, source.states, skipped=skipped[name])
-        for name, form in FORMATS.items()
-    ]
+        done = [told(source, name, folder / FORMATS[name].file, found[name]) for name in found]
+        if card is not None:
+            write_card(aside, {**card, "exports": [entry(one) for one in done]})
+    passed_over = [Export(name, None, source.states, skipped=reason) for name, reason in skipped.items()]
+    return sorted([*done, *passed_over], key=lambda one: list(FORMATS).index(one.format))
 
 
 def source_of(network: keras.Model, labels: Labels | None) -> Source:
@@ -141,3 +150,12 @@ def written(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison]
 def told(source: Source, name: str, path: Path, found: Comparison) -> Export:
     """Return what is told of an export that was kept."""
     return Export(name, str(path), source.states, *found, FORMATS[name].outside)
+
+
+def entry(one: Export) -> dict[str, Any]:
+    """Return what a card tells of an export."""
+    facts = asdict(one)
+    return {
+        "file": Path(one.path or "").name,
+        **{key: facts[key] for key in ("format", *Comparison._fields, "outside")},
+    }
