@@ -6,7 +6,10 @@ Every message says what was wrong and what to do. The command line prints it wit
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class DeepTaxiError(Exception):
@@ -31,3 +34,8 @@ def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
     if not close:
         return ""
     return "; did you mean " + " or ".join(f"'{names[name]}'" for name in close) + "?"
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey. Names come from the files of other people."""
+    return CONTROLS.sub("", text)

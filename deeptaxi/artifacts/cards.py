@@ -33,12 +33,24 @@ from deeptaxi.settings import to_mapping
 
 CARD_VERSION = 1
 PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
-EXACT_KEYS = ("optimal", "return", "optimal_return", "gap", "horizon", "discount", "value", "optimal_value",
-              "start_states", "optimal_start_states")  # fmt: skip
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "name": str, "environment": dict, "verdict": str, "exact": (dict, type(None)), "network": dict, "preset": str,
-    "seed": int, "training": dict, "weights_digest": str, "versions": dict, "machine": dict, "made": str,
-    "commands": dict, "configuration": dict, "outside": dict,
+NUMBER, NOTHING = (int, float), type(None)
+Kinds = Mapping[str, Any]  # what the page and the list of agents rely on: a type, several, or kinds of a mapping
+KINDS: Kinds = {
+    "name": str, "verdict": str, "exact": (dict, NOTHING), "preset": str, "seed": int, "weights_digest": str,
+    "made": str, "configuration": dict, "signature": dict, "outside": dict, "limits": list, "versions": dict,
+    "environment": {"id": str, "kwargs": dict, "states": int, "actions": int, "time_limit": (int, NOTHING)},
+    "network": {"kind": str, "description": str},
+    "training": {
+        "updates": int, "best_update": int, "environment_steps": int, "train_seconds": NUMBER, "stopped": str,
+    },
+    "machine": {"architecture": str, "processor": str},
+    "commands": {"train": str, "evaluate": str},
+}  # fmt: skip
+EXACT_KINDS: Kinds = {
+    "exact": {
+        "optimal": bool, "return": NUMBER, "optimal_return": NUMBER, "gap": NUMBER, "horizon": int, "discount": NUMBER,
+        "value": NUMBER, "optimal_value": NUMBER, "start_states": int, "optimal_start_states": int,
+    }
 }  # fmt: skip
 
 
@@ -116,18 +128,18 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     return dict(facts)
 
 
-def fault_of(facts: Mapping[str, Any]) -> str | None:
+def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = "") -> str | None:
     """Return what a card lacks of what its readers rely on, or None."""
-    for key, kind in KINDS.items():
-        if not isinstance(facts.get(key), kind):
-            return f"'{key}' is missing or of the wrong kind"
-    lacking = {
-        "environment": {"id", "kwargs", "states", "actions", "time_limit"} - facts["environment"].keys(),
-        "network": {"kind", "description"} - facts["network"].keys(),
-        "commands": {"train", "evaluate"} - facts["commands"].keys(),
-        "exact": set(EXACT_KEYS) - facts["exact"].keys() if facts["exact"] is not None else set(),
-    }
-    return next((f"'{key}' lacks '{min(names)}'" for key, names in lacking.items() if names), None)
+    if kinds is None:
+        kinds = KINDS if facts.get("exact") is None else {**KINDS, **EXACT_KINDS}
+    for key, kind in kinds.items():
+        value, name = facts.get(key), f"{where}{key}"
+        if not isinstance(value, dict if isinstance(kind, Mapping) else kind):
+            return f"'{name}' is missing or of the wrong kind"
+        fault = fault_of(value, kind, f"{name}.") if isinstance(kind, Mapping) else None
+        if fault:
+            return fault
+    return None
 
 
 def versions() -> dict[str, str]:

@@ -23,7 +23,11 @@ def agents(folder: Path) -> list[dict[str, Any]]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "is not there"
         raise UsageError(f"{folder} {what}: name the folder that holds the runs of `deeptaxi train`")
-    runs = [folder] if (folder / MODEL_FILE).is_file() else [path.parent for path in folder.glob(f"*/{MODEL_FILE}")]
+    runs = (
+        [folder]
+        if (folder / MODEL_FILE).is_file()
+        else [path.parent for path in folder.glob(f"*/{MODEL_FILE}") if path.is_file()]
+    )
     return [agent(run) for run in sorted(runs) if not run.name.startswith(".")]
 
 
@@ -60,12 +64,12 @@ def without_card(run: Path) -> dict[str, Any]:
     return {
         "environment": {**known, "states": None, "actions": None, "time_limit": place.get("time_limit")},
         "network": {"kind": kind, "description": kind} if network else None,
-        "preset": about.get("preset"),
+        "preset": known_text(about, "preset"),
         "seed": config.get("seed"),
         "optimal": None,
         "verdict": told_verdict(run / CARD_FILE),
         "exact": None,
-        "weights_digest": about.get("weights_digest"),
+        "weights_digest": known_text(about, "weights_digest"),
         "made": None,
     }
 
@@ -82,6 +86,12 @@ def section(values: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a table of a TOML file; an empty one where it is missing or something else."""
     found = values.get(name, {})
     return found if isinstance(found, dict) else {}
+
+
+def known_text(values: dict[str, Any], name: str) -> str | None:
+    """Return a text of a TOML file; None where it is missing or something else."""
+    found = values.get(name)
+    return found if isinstance(found, str) else None
 
 
 def told_verdict(path: Path) -> str | None:

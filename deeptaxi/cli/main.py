@@ -19,7 +19,7 @@ import click
 from deeptaxi.api.stages import shown_by
 from deeptaxi.cli import signals
 from deeptaxi.cli.groups import Group
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, printable
 
 COMMANDS = {
     "train": "Train a Q-network and keep it, with the exact verdict on it.",
@@ -117,7 +117,7 @@ def fail(error: BaseException) -> NoReturn:
         line, code = f"not enough memory: {error}", 1
     else:
         line, code = f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1
-    print("Error:", " ".join(line.split()), file=sys.stderr)  # noqa: T201  # rich is not needed for one plain line
+    print("Error:", printable(" ".join(line.split())), file=sys.stderr)  # noqa: T201  # rich is not needed for one plain line
     sys.exit(code)
 
 

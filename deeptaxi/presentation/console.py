@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from deeptaxi.errors import printable
 
 # Names of files and environments may hold square brackets and colons: they are text, not markup.
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
@@ -17,7 +20,12 @@ FACTS = 40  # letters a line that a table of facts needs at least
 
 
 class Screen(Console):
-    """A console that leaves it to its caller what a closed pipe means."""
+    """A console that obeys no text, and leaves it to its caller what a closed pipe means."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the parts of what is shown, their texts without control characters."""
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(printable(part.text), part.style)
 
     def on_broken_pipe(self) -> None:
         """Raise what was raised."""

@@ -182,11 +182,15 @@ def test_a_run_without_a_card_has_none(tmp_path: Path) -> None:
         ("{}", "damaged: 'name' is missing"),
         (json.dumps({"card": CARD_VERSION + 1}), "is of a newer deeptaxi .card version 2.: upgrade"),
         (json.dumps({**a_card(), "card": None}), "damaged: it has no version"),
-        (json.dumps({**a_card(), "exact": {"optimal": True}}), "damaged: 'exact' lacks 'discount'"),
-        (json.dumps({**a_card(), "environment": {}}), "damaged: 'environment' lacks 'actions'"),
+        (json.dumps({**a_card(), "exact": {"optimal": True}}), "damaged: 'exact.return' is missing"),
+        (json.dumps({**a_card(), "environment": {}}), "damaged: 'environment.id' is missing"),
         (json.dumps({**a_card(), "seed": "0"}), "damaged: 'seed' is missing or of the wrong kind"),
+        (json.dumps({**a_card(), "exact": {**EXACT, "gap": "0"}}), "damaged: 'exact.gap' is missing or of the wrong"),
+        (json.dumps({**a_card(), "environment": {**LAKE, "kwargs": [1]}}), "damaged: 'environment.kwargs' is"),
+        (json.dumps({**a_card(), "training": {"updates": 1}}), "damaged: 'training.best_update' is missing"),
+        (json.dumps({**a_card(), "limits": None}), "damaged: 'limits' is missing"),
     ],
-    ids=range(10),
+    ids=range(14),
 )
 def test_a_card_that_cannot_be_read_is_told_in_one_line(text: str, fault: str, tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(text)

@@ -53,25 +53,30 @@ def test_a_run_without_a_card_is_what_its_other_files_say(tmp_path: Path) -> Non
     assert row["note"].endswith(f"`deeptaxi evaluate {run}` judges it")
 
 
-@pytest.mark.parametrize("config", [None, "not TOML", "environment = 3\nnetwork = []\nrun = 0\n"])
+@pytest.mark.parametrize(
+    "config", [None, "not TOML", "environment = 3\nnetwork = []\nrun = 0\n", "[run]\npreset = 1\n"]
+)
 def test_a_run_of_which_nothing_can_be_read_is_listed_all_the_same(tmp_path: Path, config: str | None) -> None:
     run = a_run(tmp_path / "odd")
     if config is not None:
         (run / "config.toml").write_text(config)
         (run / "card.md").write_bytes(b"\xff")
     (row,) = agents(tmp_path)
-    assert (row["name"], row["environment"]["id"], row["verdict"]) == ("odd", "?", None)
+    assert (row["name"], row["environment"]["id"], row["verdict"], row["preset"]) == ("odd", "?", None, None)
     assert row["note"]
 
 
 def test_a_card_that_cannot_be_read_is_noted_and_hides_no_other(tmp_path: Path) -> None:
     write_card(a_run(tmp_path / "good"), a_card())
-    for name, text in (("broken", "{"), ("newer", json.dumps({"card": CARD_VERSION + 1}))):
+    wrong = {**a_card(), "exact": {**EXACT, "gap": "none"}}
+    for name, facts in (("broken", "{"), ("newer", {"card": CARD_VERSION + 1}), ("wrong", wrong)):
+        text = facts if isinstance(facts, str) else json.dumps(facts)
         (a_run(tmp_path / name) / "card.json").write_text(text)
     notes = {row["name"]: row["note"] for row in agents(tmp_path)}
     assert notes["good"] is None
     assert "card.json is damaged" in notes["broken"]
     assert "newer deeptaxi" in notes["newer"]
+    assert "'exact.gap' is missing or of the wrong kind" in notes["wrong"]
 
 
 def test_only_runs_are_listed_and_a_run_is_a_list_of_itself(tmp_path: Path) -> None:
@@ -79,6 +84,8 @@ def test_only_runs_are_listed_and_a_run_is_a_list_of_itself(tmp_path: Path) -> N
     a_run(tmp_path / "a")
     a_run(tmp_path / ".aside")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "model.keras").symlink_to("nowhere")
     (tmp_path / "README.md").touch()
     assert [row["name"] for row in agents(tmp_path)] == ["a", "b"]
     assert [row["name"] for row in agents(run)] == ["b"]

@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from deeptaxi.presentation.console import PLAIN, columns, facts, number, print_wide
+from deeptaxi.errors import printable
+from deeptaxi.presentation.console import PLAIN, columns, facts, number, out, print_wide
 
 DIGEST = "d6b5fc82f3730b21f067a004507c6380cac61c35d3454c5e437543572a502ab9"
 
@@ -32,6 +33,13 @@ def test_a_narrow_terminal_cuts_nothing_off() -> None:
 def test_square_brackets_are_text() -> None:
     assert "[red]x[/red]" in shown(facts("t", {"Kept in": "[red]x[/red]"}), width=80)
     assert "[b]" in shown(columns(None, ("Name", "Size"), [("[b]", 3)]), width=80)
+
+
+def test_a_name_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    out().print(columns(None, ("Name", "Size"), [("\x1b[2J\x1b]0;title\x07\x9b31mä", 3)]))
+    printed = capsys.readouterr().out
+    assert "[2J]0;title31mä  " in printed
+    assert printable(printed) == printed
 
 
 def test_what_is_printed_wide_is_not_cut_on_a_narrow_terminal(

@@ -1,8 +1,8 @@
 """Writing a network in the formats that `formats` lists.
 
-`keras` and `savedmodel` hold the network itself: the one answers to the last bit as it does, and the other where
-TensorFlow does not join an activation with its layer when it runs a graph; of the usual ones, relu is joined without a
-trace. `plain`, `onnx` and `litert` hold what stands for it in Keras' own layers (`network.plain`). TensorFlow's formats are traced by
+`keras` and `savedmodel` hold the network itself: the one answers to the last bit as it does, and so does the other with
+relu; TensorFlow joins other activations with their layer when it runs a graph. `plain`, `onnx` and `litert` hold what
+stands for the network in Keras' own layers (`network.plain`). TensorFlow's formats are traced by
 ``keras.export.ExportArchive``, which keeps the weights; each is a function of the states,
 
     inside   = 0 ≤ s < S
