@@ -6,7 +6,7 @@ of the facts alone, so that a card can be read, completed and written again with
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -142,12 +142,19 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Return the model of the CPU, as far as the system tells it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
+    """Return which CPU this is, as far as the system tells it: name, model, and a digest of its instruction sets.
+
+    The name alone is shared by generations that add up in different orders.
+    """
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return platform.processor()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model", "stepping") if key in facts]
+    sets = facts.get("flags") or facts.get("Features") or ""
+    digest = [f"instruction sets {hashlib.sha256(sets.encode()).hexdigest()[:8]}"] if sets else []
+    return ", ".join([facts.get("model name") or platform.processor() or "unknown", *numbers, *digest])
 
 
 def signature(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import click
 from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.cli import options
 
+FAILED = 1  # exit code
 HELP = f"""Write MODEL, a run folder or a .keras file, in forms that others use: one of them, or all.
 
 \b
@@ -45,7 +46,7 @@ def command(
     trust_env: bool,
     force: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Write a model in forms that others use."""
     if everything == (name is not None):
         raise click.UsageError(f"say what to write: --format with one of {', '.join(FORMATS)}, or --all")
@@ -61,7 +62,8 @@ def command(
     if as_json:
         documents = [dataclasses.asdict(one) for one in done]
         options.print_json(documents[0] if name else documents)
-        return
-    from deeptaxi.presentation import exports
+    else:
+        from deeptaxi.presentation import exports
 
-    exports.show(done, None if name else path)
+        exports.show(done, None if name else path)
+    return FAILED if any(one.failed for one in done) else 0

@@ -11,7 +11,9 @@ import keras
 import numpy as np
 import pytest
 
+from deeptaxi.artifacts.export import exporting
 from deeptaxi.artifacts.export.formats import FORMATS
+from deeptaxi.artifacts.export.writers import WRITERS
 from deeptaxi.network.build import build_q_network, tabulate
 from tests.cli.conftest import refused, run
 
@@ -69,10 +71,22 @@ def test_a_format_is_read_back_and_never_overwrites_unasked(lake_run: Path, tmp_
     path = tmp_path / "deep" / f"model{FORMATS[name].ending}"
     done = json.loads(run("export", lake_run, "--format", name, "--out", path, "--json").stdout)
     expected = {"format": name, "path": str(path), "states": 16, "max_difference": 0.0, "differing_actions": 0}
-    assert done == {**expected, "outside": FORMATS[name].outside, "skipped": None}
+    assert done == {**expected, "outside": FORMATS[name].outside, "skipped": None, "failed": None}
     refused(run("export", lake_run, "--format", name, "--out", path), 2, "exists", "--force")
     printed = run("export", lake_run, "--format", name, "--out", path, "--force").stdout
     assert f"({name}); max difference 0 over all 16 states, the same actions; a state outside: " in printed
+
+
+def test_a_format_that_fails_ends_with_1_and_leaves_the_others(
+    lake_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = {name: FORMATS[name] for name in ("npz", "json")}
+    monkeypatch.setattr(exporting, "FORMATS", quick)
+    monkeypatch.setitem(WRITERS, "json", lambda source, path: path.write_text("{}"))
+    result = run("export", lake_run, "--all", "--out", tmp_path / "all")
+    assert result.exit_code == 1
+    assert "Failed json: the json export cannot be read back, so it was not kept: KeyError" in result.stdout
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"q_table.npz", "card.md", "card.json"}
 
 
 def test_the_tables_hold_the_q_values_and_the_greedy_policy(

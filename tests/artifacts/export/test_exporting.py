@@ -47,10 +47,28 @@ def test_what_reads_back_otherwise_is_not_kept_and_what_was_there_is(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def unable(source: Source, path: Path) -> None:
+    path.mkdir()
+    raise ImportError("libwhatever.so:\n  wrong version")
+
+
 @pytest.mark.usefixtures("few")
-def test_all_formats_or_none_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_that_fails_is_told_and_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WRITERS, "onnx", unable)
     monkeypatch.setitem(WRITERS, "json", lambda source, path: path.write_text("{}"))
-    with pytest.raises(DeepTaxiError, match="the json export cannot be read back, so it was not kept: KeyError"):
+    found = {one.format: one for one in export_all(shaken("dueling"), tmp_path / "all")}
+    assert found["onnx"].failed == "the onnx export cannot be written: ImportError: libwhatever.so: wrong version"
+    assert found["json"].failed == "the json export cannot be read back, so it was not kept: KeyError: 'policy'"
+    assert found["json"].path is None
+    assert found["csv"].failed is None
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"q_table.csv", "q_table.npz"}
+
+
+@pytest.mark.usefixtures("few")
+def test_where_every_format_fails_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnx", "csv", "npz", "json"):
+        monkeypatch.setitem(WRITERS, name, unable)
+    with pytest.raises(DeepTaxiError, match="the onnx export cannot be written"):
         export_all(shaken("dueling"), tmp_path / "all")
     assert list(tmp_path.iterdir()) == []
 

@@ -66,3 +66,9 @@ def test_a_folder_of_exports_is_replaced_if_it_holds_nothing_else(tmp_path: Path
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="is something else"):
         check_place(None, tmp_path, force=True)
+
+
+def test_nothing_is_written_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file is a file"):
+        check_place("npz", tmp_path / "file" / "deep" / "q.npz", force=True)
