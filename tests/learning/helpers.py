@@ -64,11 +64,16 @@ def of_kind(records, cls):
     return [record for record in records if isinstance(record, cls)]
 
 
-def build_pair(states, actions, config, seed=0, factors=None):
-    """Build an online and a target network of the configured kind."""
+def build_network(states, actions, config, seed=0, factors=None):
+    """Build a network of the configured kind."""
     network = config.network
     kind = (network.hidden, network.dueling, network.aggregation, network.activation)
-    return [build_q_network(states, actions, *kind, seed, factors) for _ in range(2)]
+    return build_q_network(states, actions, *kind, seed, factors)
+
+
+def build_pair(states, actions, config, seed=0, factors=None):
+    """Build an online and a target network of the configured kind."""
+    return [build_network(states, actions, config, seed, factors) for _ in range(2)]
 
 
 def new_learner(settings, states=5, actions=3, q_values=None, cls=Learner, factors=None):
