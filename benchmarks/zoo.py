@@ -29,7 +29,7 @@ MODELS = Path(__file__).parents[1] / "models"
 LICENSE = "mit"  # deeptaxi's own
 SEED = 0
 # Chance makes near-ties of too many of rainy Taxi's actions (docs/presets.md): its agent is this near the optimum, as a
-# share of 1 + |optimum|. The other network comes no nearer to being optimal, and is as large as all the rest.
+# share of 1 + |optimum|. The other network's is not optimal either, and large.
 SHORT_OF_OPTIMAL = {"taxi-rainy.q-table": 0.002}
 LEFT_OUT = ("taxi-rainy",)
 

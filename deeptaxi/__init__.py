@@ -1,1 +1,74 @@
-"""Train Keras Q-networks on environments with one-hot states, and prove how good they are."""
+"""Train Keras Q-networks on small environments, and prove how good they are.
+
+    import deeptaxi
+
+    run = deeptaxi.train("Taxi-v4", q_table=True)
+    print(run.exact)
+
+Every name is imported when it is first used: `import deeptaxi` alone takes no time, and starts neither Keras nor NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deeptaxi.api import explain, listing
+    from deeptaxi.api.diagnosing import diagnose
+    from deeptaxi.api.exporting import export
+    from deeptaxi.api.judging import evaluate
+    from deeptaxi.api.models import load
+    from deeptaxi.api.solving import solve
+    from deeptaxi.api.training import train
+    from deeptaxi.errors import DeepTaxiError
+    from deeptaxi.mdp.table import TransitionTable
+
+    __version__: str
+
+__all__ = (
+    "DeepTaxiError",
+    "TransitionTable",
+    "diagnose",
+    "evaluate",
+    "explain",
+    "export",
+    "listing",
+    "load",
+    "solve",
+    "train",
+)
+
+_MODULES = {
+    "DeepTaxiError": "errors",
+    "TransitionTable": "mdp.table",
+    "diagnose": "api.diagnosing",
+    "evaluate": "api.judging",
+    "explain": "api.explain",
+    "export": "api.exporting",
+    "listing": "api.listing",
+    "load": "api.models",
+    "solve": "api.solving",
+    "train": "api.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("deeptaxi")
+    if name not in _MODULES:
+        from deeptaxi.errors import nearest
+
+        raise AttributeError(f"module 'deeptaxi' has no attribute '{name}'{nearest(name, __all__)}")
+    module = importlib.import_module(f"deeptaxi.{_MODULES[name]}")
+    value = getattr(module, name, module)  # a module is its own value
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Name what there is, imported or not."""
+    return sorted({*globals(), *__all__, "__version__"})

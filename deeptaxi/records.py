@@ -166,12 +166,12 @@ class History:
     """The log of a training.
 
     Attributes:
-        path: the file.
+        path: the file; None where it was kept in memory.
         records: in their order.
         skipped: the numbers of the lines that are no records, from 1.
     """
 
-    path: Path
+    path: Path | None
     records: tuple[Record, ...]
     skipped: tuple[int, ...] = ()
 

@@ -47,7 +47,7 @@ To train it again, to the same digest on the same machine and versions:
 To judge it:
 
     {facts["commands"]["evaluate"]}
-{usage(facts)}
+{exports(facts) if facts.get("exports") else usage(facts)}
 ## Limits
 
 {"".join(f"- {sentence}{chr(10)}" for sentence in facts["limits"])}
@@ -82,6 +82,26 @@ A state outside 0 … {facts["environment"]["states"] - 1} gives, in each format
 
 | format | a state outside |
 |---|---|
+{rows}
+"""
+
+
+def exports(facts: Mapping[str, Any]) -> str:
+    """Return the part of the page of a folder of exports that says how to use each."""
+    takes, *gives = (f"`{name}` {shape}" for name, shape in facts["signature"].items())
+    rows = "\n".join(
+        f"| `{one['file']}` | {one['format']} | {one['max_difference']:g} | {one['outside']} |"
+        for one in facts["exports"]
+    )
+    return f"""
+## Exports
+
+The same agent in forms that need no deeptaxi (but for `model.keras`, which needs its layers): {takes} in,
+{" and ".join(gives)} out, the greedy action of each state. `q_values` is −∞ for actions that may not be taken.
+Each was read back by itself and compared with the trained network on all states.
+
+| file | format | max difference | a state outside 0 … {facts["environment"]["states"] - 1} |
+|---|---|---|---|
 {rows}
 """
 

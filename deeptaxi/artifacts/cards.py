@@ -6,7 +6,7 @@ of the facts alone, so that a card can be read, completed and written again with
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -24,6 +24,7 @@ from deeptaxi.artifacts.card_words import (
     limits,
     training_command,
 )
+from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, write_text
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
@@ -32,18 +33,6 @@ from deeptaxi.settings import to_mapping
 
 CARD_VERSION = 1
 PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
-ERROR, MARKED = "error", "NaN and action −1"
-# What a state outside 0 … S−1 gives in each format that a model can be exported to.
-OUTSIDE = {
-    "keras": MARKED,
-    "plain": MARKED,
-    "savedmodel": MARKED,
-    "onnx": MARKED,
-    "litert": MARKED,
-    "npz": MARKED,
-    "csv": ERROR,
-    "json": ERROR,
-}
 EXACT_KEYS = ("optimal", "return", "optimal_return", "gap", "horizon", "discount", "value", "optimal_value",
               "start_states", "optimal_start_states")  # fmt: skip
 KINDS: dict[str, type | tuple[type, ...]] = {
@@ -89,7 +78,7 @@ def card(
         "machine": {"architecture": platform.machine(), "processor": processor()},
         "commands": {"train": training_command(folder, config), "evaluate": judging_command(folder, config)},
         "signature": signature(environment),
-        "outside": dict(OUTSIDE),
+        "outside": {form.name: form.outside for form in FORMATS.values()},
         "configuration": to_mapping(config),
     }
     # An argument of an environment may be anything that TOML can say, such as a date.
@@ -153,12 +142,19 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Return the model of the CPU, as far as the system tells it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
+    """Return which CPU this is, as far as the system tells it: name, model, and a digest of its instruction sets.
+
+    The name alone is shared by generations that add up in different orders.
+    """
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return platform.processor()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model", "stepping") if key in facts]
+    sets = facts.get("flags") or facts.get("Features") or ""
+    digest = [f"instruction sets {hashlib.sha256(sets.encode()).hexdigest()[:8]}"] if sets else []
+    return ", ".join([facts.get("model name") or platform.processor() or "unknown", *numbers, *digest])
 
 
 def signature(environment: Mapping[str, Any]) -> dict[str, str]:

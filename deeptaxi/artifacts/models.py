@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from deeptaxi import backend
-from deeptaxi.artifacts.files import CONFIG_FILE, MODEL_FILE
+from deeptaxi.artifacts.files import CONFIG_FILE, MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.versions import check_deeptaxi, newer_keras
 from deeptaxi.config import TrainConfig, read_toml, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -50,12 +51,26 @@ def find_model(model: Path) -> ModelSource:
         if not (model / CONFIG_FILE).is_file():
             raise DeepTaxiError(f"{model} is not complete: it holds no {CONFIG_FILE}; name {path} and --env instead")
         check_deeptaxi(model / CONFIG_FILE)
-        return ModelSource(path, str(model), resolve(read_toml(model / CONFIG_FILE)))
+        return ModelSource(path, str(model), read_config(model))
     if not model.exists():
         raise UsageError(f"no model at {model}: expected a run folder or a .keras file")
     if model.suffix != ".keras":
         raise UsageError(f"{model} is neither a run folder nor a .keras file")
     return ModelSource(model, str(model), None)
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """Read the configuration of a run; a table that it keeps is found where the folder is now.
+
+    Raises:
+        UsageError: the file is not sound.
+    """
+    config = resolve(read_toml(folder / CONFIG_FILE))
+    with (folder / CONFIG_FILE).open("rb") as file:
+        kept = tomllib.load(file).get("run", {})
+    if not isinstance(kept, dict) or kept.get("table") != TABLE_FILE:
+        return config
+    return replace(config, environment=replace(config.environment, id=str(folder / TABLE_FILE)))
 
 
 def load_network(path: Path, foreign: bool = False, states: int | None = None) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import platform
 import re
 import tomllib
 from collections.abc import Mapping
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.artifacts.card_words import describe_versions, training_command
-from deeptaxi.artifacts.cards import card, write_card
+from deeptaxi.artifacts.cards import card, versions, write_card
 from deeptaxi.artifacts.files import (
     CARD_FILE,
     CARD_JSON,
     CONFIG_FILE,
     MODEL_FILE,
+    TABLE_FILE,
     check_free,
     make_folder,
     remove_if_empty,
@@ -32,6 +34,8 @@ from deeptaxi.artifacts.files import (
 from deeptaxi.artifacts.logs import LOG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.mdp import npz
+from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.records import Finished, read_history
 
 MODELS, LOGS = Path("models"), Path("logs")
@@ -52,23 +56,35 @@ class Run:
             remove_if_empty(folder)
 
 
+def default_name(config: TrainConfig) -> str:
+    """Return what a run is called: environment, network and seed."""
+    environment = re.sub(r"[^a-z0-9]+", "-", Path(config.environment.id).stem.lower()).strip("-")
+    return f"{environment}-{config.network.kind}-{config.seed}"
+
+
 def default_folder(config: TrainConfig, logs: Path, models: Path = MODELS) -> Path:
     """Return the first free name for a run, such as ``models/taxi-v4-dueling-0``, then ``…-0-2``."""
-    environment = re.sub(r"[^a-z0-9]+", "-", Path(config.environment.id).stem.lower()).strip("-")
-    name = f"{environment}-{config.network.kind}-{config.seed}"
+    name = default_name(config)
     numbered = (models / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(folder for folder in numbered if not folder.exists() and not (logs / folder.name / LOG_FILE).exists())
 
 
-def claim(folder: Path, logs: Path, force: bool) -> Run:
+def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
     """Make sure that a run can be written to `folder` and its log under `logs`, and create both.
+
+    Args:
+        folder: the run folder.
+        logs: the folder of logs.
+        force: whether a run that is there may be replaced.
+        table: whether a transition table is to be kept beside the model.
 
     Raises:
         UsageError: a run or a log of that name exists, and `force` is not set or the log is another run's.
         DeepTaxiError: a folder cannot be written to.
     """
     log = logs / folder.resolve().name / LOG_FILE
-    for path in (*(folder / name for name in FILES), log):
+    files = (*FILES, TABLE_FILE) if table else FILES
+    for path in (*(folder / name for name in files), log):
         check_free(path, force, replaceable=path.is_file())
     if log.exists():
         check_ours(folder, log)
@@ -97,23 +113,33 @@ def save_run(
     config: TrainConfig,
     finished: Finished,
     preset: str = "none",
+    table: TransitionTable | None = None,
 ) -> None:
     """Write model, configuration and card, each aside first; the card, which names the digest, comes last.
 
-    `environment` is what `Environment.describe` says.
+    `environment` is what `Environment.describe` says. A `table` that has no file of its own is kept in the run folder.
     """
     facts = card(run.folder, environment, config, finished, preset)
     with written_aside(run.folder / MODEL_FILE) as aside:
         network.save(aside)
-    about = {
-        "log": str(run.log),
-        "preset": preset,
-        "weights_digest": finished.weights_digest,
-        "deeptaxi": facts["versions"]["deeptaxi"],
-        "versions": f"{describe_versions(facts['versions'])}, {facts['machine']['architecture']}",
-    }
+    about = {"log": str(run.log), **facts_of(finished, preset)}
+    if table is not None:
+        about["table"] = TABLE_FILE
+        with written_aside(run.folder / TABLE_FILE) as aside:
+            npz.save(table, aside)
     write_text(run.folder / CONFIG_FILE, dump_toml(config, about))
     write_card(run.folder, facts)
+
+
+def facts_of(finished: Finished, preset: str) -> dict[str, str]:
+    """Return what a run is known by beside its configuration: the table ``[run]`` of its file."""
+    found = versions()
+    return {
+        "preset": preset,
+        "weights_digest": finished.weights_digest,
+        "deeptaxi": found["deeptaxi"],
+        "versions": f"{describe_versions(found)}, {platform.machine()}",
+    }
 
 
 def train_again(run: Run, config: TrainConfig) -> str:

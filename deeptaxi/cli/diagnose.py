@@ -38,21 +38,15 @@ def command(model: Path, as_json: bool, **asked: Any) -> int:
     warning   it is wrong, and the agent is none the worse for it, or that cannot be known
     note      worth knowing
     """
-    from deeptaxi.cli.cases import Asked, open_case
+    from deeptaxi.api.diagnosing import diagnose
     from deeptaxi.cli.logs import skipped_lines
-    from deeptaxi.evaluation.diagnosis import diagnose
-    from deeptaxi.presentation import console, findings
+    from deeptaxi.presentation import console
 
-    case, name = open_case(model, Asked(**asked))
-    if case.history is not None and case.history.skipped:
-        console.err().print(skipped_lines(case.history), style="yellow", soft_wrap=True)
-    found = diagnose(case)
-    optimal = case.verdict.optimal if case.verdict else None
+    found = diagnose(model, **asked)
+    if found.history is not None and found.history.skipped:
+        console.err().print(skipped_lines(found.history), style="yellow", soft_wrap=True)
     if as_json:
-        place = case.environment
-        sizes = {"states": case.states, "actions": case.actions}
-        environment = {"id": place.id, "kwargs": dict(place.kwargs), **sizes}
-        options.print_json({"model": name, "environment": environment, **found.to_dict()})
+        options.print_json(found.to_dict())
     else:
-        console.out().print(findings.findings_page(f"{name} on {case.environment.id}", found.to_dict(), optimal))
+        console.out().print(found)
     return SEVERE if found.severe else 0

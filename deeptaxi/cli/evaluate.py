@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deeptaxi.cli import options
-from deeptaxi.cli.models import Opened, model_options, open_model
+from deeptaxi.cli.models import model_options
 
 
 @click.command("evaluate")
@@ -36,44 +36,20 @@ def command(
     Return       undiscounted sum of rewards, within the time limit
     Gap          how much the best possible return or value is above the agent's
     """
-    from deeptaxi.presentation import console, verdict
+    from deeptaxi.api.judging import evaluate
+    from deeptaxi.presentation import console
 
-    opened = open_model(model, env, env_args, time_limit, trust_env)
-    summary = {
-        "model": opened.source.name,
-        "environment": opened.environment.describe(),
-        "exact": exact_verdict(opened, objective_discount),
-        "exact_unavailable": opened.environment.table_missing,
-        "episodes": played(opened, episodes, seed),
-    }
+    found = evaluate(
+        model,
+        env,
+        episodes,
+        seed,
+        objective_discount,
+        env_args=env_args,
+        time_limit=time_limit,
+        trust_env=trust_env,
+    )
     if as_json:
-        options.print_json(summary)
-        return
-    title = f"{opened.source.name} on {opened.environment.config.id}"
-    table = verdict.verdict_table(title, summary["exact"], summary["exact_unavailable"], summary["episodes"])
-    console.print_wide(table, console.FACTS)
-
-
-def exact_verdict(opened: Opened, discount: float | None) -> dict[str, Any] | None:
-    """Return the exact verdict at the given discount; None without a true table."""
-    if opened.environment.table is None:
-        return None
-    from deeptaxi.evaluation import exact
-    from deeptaxi.presentation.console import err
-
-    with err().status("computing the exact verdict …"):
-        return exact.judge(opened.reference(discount), opened.q_values, opened.environment.start_resets).to_dict()
-
-
-def played(opened: Opened, count: int, seed: int) -> dict[str, Any] | None:
-    """Play episodes by the greedy policy, showing that something happens."""
-    from deeptaxi.evaluation.episodes import play
-    from deeptaxi.evaluation.exact import policy_of
-    from deeptaxi.presentation.console import err
-
-    environment = opened.environment
-    policy = policy_of(opened.q_values, environment.table.action_mask if environment.table else None)
-    if count == 0:
-        return None
-    with err().status(f"playing {count:,} episodes …"):
-        return play(environment, policy, count, seed).to_dict()
+        options.print_json(found.to_dict())
+    else:
+        console.print_wide(found.__rich__(), console.FACTS)

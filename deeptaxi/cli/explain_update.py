@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 import click
 
 from deeptaxi.cli import options
-from deeptaxi.cli.subjects import Subject, fresh, kept
-from deeptaxi.errors import UsageError
 
 SHAPING = {"seed", "discount", "network", "optimizer", "batch_size", "action_mask", "double", "n_step", "reward_scale"}
 NOT_SHAPING = {"row_sparse", "schedule", "final_fraction"}
@@ -20,29 +17,6 @@ NOT_SHAPING = {"row_sparse", "schedule", "final_fraction"}
 def shapes_an_update(path: tuple[str, ...]) -> bool:
     """Whether a setting has a say in one update."""
     return path[-1] not in NOT_SHAPING and (path[-1] in SHAPING or path[0] in SHAPING)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """Which update is asked for; at most one of a pair, transitions, or a random one."""
-
-    state: int | None
-    action: int | None
-    transitions: tuple[tuple[Any, ...], ...]
-    seed: int | None
-
-    def check(self, at_random: bool) -> None:
-        """Refuse wishes that exclude each other.
-
-        Raises:
-            UsageError: two of them are given.
-        """
-        if self.action is not None and self.state is None:
-            raise UsageError("--action needs the state that it is taken in: add --state S")
-        given = {"--state": self.state is not None, "--transition": bool(self.transitions), "--random": at_random}
-        names = [name for name, is_given in given.items() if is_given]
-        if len(names) > 1:
-            raise UsageError(f"{' and '.join(names)} each say which transition it is: give one of them")
 
 
 @click.command("update", cls=options.SectionedCommand)
@@ -97,60 +71,17 @@ def command(
     After the first of n steps (--n-step) the network's greedy actions are taken. The other options of `deeptaxi train`
     are taken too, and have no say in one update.
     """
+    from deeptaxi.api.explain import explained
+    from deeptaxi.api.requests import Request, Wish
+
     wish = Wish(state, action, transitions, given["seed"])
     wish.check(at_random)
-    subject = fresh(given) if model is None else kept(model, given)
-    summary = explained(subject, wish, target_noise, comparing)
+    place = [given.pop(name) for name in ("env", "env_args", "config_file", "preset", "q_table", "trust_env")]
+    request = Request(*place, given=options.given_settings(given))
+    found = explained(model, request, wish, target_noise, comparing)
     if as_json:
-        options.print_json(summary)
+        options.print_json(found.to_dict())
         return
-    from deeptaxi.presentation import console, explanation
+    from deeptaxi.presentation import console
 
-    console.print_wide(explanation.of_update(summary))
-
-
-def explained(subject: Subject, wish: Wish, target_noise: float | None, comparing: bool) -> dict[str, Any]:
-    """Make the update; return all that there is to tell of it."""
-    from deeptaxi.learning.anatomy import dissect
-    from deeptaxi.learning.example import choose
-    from deeptaxi.mdp.names import names_of
-    from deeptaxi.settings import to_mapping
-
-    environment, config = subject.environment, subject.config
-    asked = (wish.state, wish.action, wish.transitions, wish.seed)
-    choice = choose(environment, subject.network, subject.allowed, config.target.n_step, *asked)
-    learner = learner_of(subject, target_noise, wish.seed)
-    names, anatomy = names_of(environment), dissect(learner, choice.transitions, subject.allowed, comparing)
-    return {
-        "model": subject.model,
-        "environment": environment.describe(),
-        "preset": subject.preset,
-        "seed": wish.seed if subject.model else config.seed,
-        "network": {"kind": config.network.kind, **to_mapping(config.network)},
-        "optimizer": to_mapping(config.optimizer),
-        "discount": config.discount,
-        "double": config.target.double,
-        "n_step": config.target.n_step,
-        "reward_scale": config.target.reward_scale,
-        "target_noise": target_noise,
-        "outcome": choice.how,
-        "action_names": list(names.actions),
-        "state_name": names.state(anatomy.state),
-        "next_state_name": names.state(anatomy.td_target.next_state),
-        **anatomy.to_dict(),
-    }
-
-
-def learner_of(subject: Subject, target_noise: float | None, seed: int | None) -> Any:
-    """Return a fresh learner; its target network equals the online one up to the noise."""
-    import keras
-    import numpy as np
-
-    from deeptaxi.learning.learner import Learner
-
-    target = keras.models.clone_model(subject.network)
-    learner = Learner(subject.network, target, subject.config, copies=1)
-    if target_noise is not None:
-        rng = np.random.default_rng([seed or 0, 1])
-        target.set_weights([w + rng.normal(0, target_noise, w.shape).astype(w.dtype) for w in target.get_weights()])
-    return learner
+    console.print_wide(found.__rich__())

@@ -22,11 +22,10 @@ def command(run: Path, as_json: bool) -> None:
     wide as the terminal; one that is too narrow gets words. `tensorboard --logdir logs` shows the same, and several
     runs beside each other.
     """
-    from deeptaxi.artifacts.logs import LOG_FILE, find_log
+    from deeptaxi.api.logged import history_of
     from deeptaxi.presentation import console, curves
-    from deeptaxi.records import read_history
 
-    history = read_history(run if run.is_file() else find_log(run) / LOG_FILE)
+    history = history_of(run)
     if history.skipped:
         console.err().print(skipped_lines(history), style="yellow", soft_wrap=True)
     if as_json:

@@ -11,10 +11,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 import click
 
+from deeptaxi.api.stages import shown_by
 from deeptaxi.cli import signals
 from deeptaxi.cli.groups import Group
 from deeptaxi.errors import DeepTaxiError
@@ -33,6 +35,13 @@ COMMANDS = {
     "presets": "List the settings that were tuned for known problems.",
     "zoo": "List trained agents with their verdicts.",
 }
+
+
+def status(text: str) -> AbstractContextManager[Any]:
+    """Show on a terminal what takes a while."""
+    from deeptaxi.presentation.console import err
+
+    return err().status(text)
 
 
 class InterruptedByUserError(Exception):
@@ -59,7 +68,8 @@ class Cli(Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C ends it in one line of ours."""
         try:
-            return super().invoke(ctx)
+            with shown_by(status):
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise InterruptedByUserError from None
 

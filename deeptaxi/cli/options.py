@@ -15,7 +15,6 @@ import click
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.records import to_json
-from deeptaxi.sections import EnvironmentConfig
 from deeptaxi.settings import leaf_settings
 
 Function = Callable[..., Any]
@@ -221,8 +220,3 @@ def given_settings(options: dict[str, Any]) -> dict[str, Any]:
                 place = place.setdefault(section, {})
             place[key] = value
     return nested
-
-
-def environment_config(name: str, arguments: dict[str, Any], time_limit: int | None) -> EnvironmentConfig:
-    """Return the environment that the command line names."""
-    return EnvironmentConfig(name, arguments, time_limit)

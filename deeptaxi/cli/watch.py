@@ -6,12 +6,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deeptaxi.cli import options
-from deeptaxi.cli.models import Opened, model_options, open_model
+from deeptaxi.cli.models import model_options
+
+if TYPE_CHECKING:
+    from deeptaxi.api.runs import Run
+    from deeptaxi.evaluation.watching import Moment
 
 
 @click.command("watch")
@@ -50,17 +54,24 @@ def command(
     """
     check_keys(by_key)
     if gif is not None:
+        from deeptaxi.api.playing import check_gif
+
         check_gif(gif, force)
-    opened = open_model(model, env, env_args, time_limit, trust_env)
-    moments = played(opened, objective_discount, mode_of(opened, gif), show)
+    from deeptaxi.api.models import load
+    from deeptaxi.api.playing import draws_text
+
+    run = load(model, env, env_args=env_args, time_limit=time_limit, trust_env=trust_env)
+    show |= {"state": show.pop("start"), "objective_discount": objective_discount}
     if gif is not None:
-        moments = filmed(moments, gif, speed)
+        moments = run.film(gif, speed=speed, force=force, **show)
+    else:
+        moments = run.play(**show, render_mode="ansi" if draws_text(run) else None)
     if as_json:
-        options.print_json({"model": opened.source.name, **described(opened, show), "episodes": told(moments)})
+        options.print_json({"model": run.name, **described(run, show["seed"]), "episodes": told(moments)})
     elif gif is not None:
         show_endings(moments, gif)
     else:
-        perform(moments, opened, plain, None if by_key else speed)
+        perform(moments, run, plain, None if by_key else speed)
 
 
 def check_keys(by_key: bool) -> None:
@@ -71,68 +82,18 @@ def check_keys(by_key: bool) -> None:
         raise UsageError("--step waits for keys, which only a terminal has: leave it out")
 
 
-def check_gif(gif: Path, force: bool) -> None:
-    """Refuse a file that cannot be written as a GIF, before anything is played."""
-    from deeptaxi.artifacts.files import check_free
-    from deeptaxi.errors import UsageError
-
-    if gif.suffix.lower() != ".gif":
-        raise UsageError(f"--gif {gif}: expected a name that ends with .gif")
-    check_free(gif, force, replaceable=gif.is_file(), option="--gif")
-
-
-def mode_of(opened: Opened, gif: Path | None) -> str | None:
-    """Return how the environment is to render itself; None where it has no text.
-
-    Raises:
-        UsageError: pictures are asked for, and it has none.
-    """
-    from deeptaxi.errors import UsageError
-    from deeptaxi.evaluation.watching import render_modes
-
-    modes = render_modes(opened.environment)
-    if gif is None:
-        return "ansi" if "ansi" in modes else None
-    if "rgb_array" not in modes:
-        raise UsageError(
-            f"{opened.environment.config.id} draws no pictures, so there is nothing for --gif; leave it out"
-        )
-    return "rgb_array"
-
-
-def played(opened: Opened, discount: float | None, mode: str | None, show: dict[str, Any]) -> Iterator[Any]:
-    """Play; the generator ends after the last episode."""
-    from deeptaxi.evaluation.watching import Show, watch
-    from deeptaxi.mdp.planning import optimal_actions
-
-    reference = opened.reference(discount)
-    optimal = None if reference is None else optimal_actions(reference.optimum.q)
-    return watch(opened.environment, opened.q_values, Show(**show, render_mode=mode), optimal)
-
-
-def filmed(moments: Iterator[Any], gif: Path, speed: float) -> Iterator[Any]:
-    """Pass the moments on; write their pictures once all have been played."""
-    from deeptaxi.artifacts.animation import Animation
-
-    animation = Animation(speed)
-    for moment in moments:
-        animation.add(moment.frame, last=moment.ending is not None)
-        yield moment
-    animation.write(gif)
-
-
-def described(opened: Opened, show: dict[str, Any]) -> dict[str, Any]:
+def described(run: Run, seed: int) -> dict[str, Any]:
     """Return what the JSON says besides the episodes."""
     from deeptaxi.mdp.names import names_of
 
     return {
-        "environment": opened.environment.describe(),
-        "seed": show["seed"],
-        "actions": list(names_of(opened.environment).actions),
+        "environment": run.environment.describe(),
+        "seed": seed,
+        "actions": list(names_of(run.environment).actions),
     }
 
 
-def told(moments: Iterator[Any]) -> list[dict[str, Any]]:
+def told(moments: Iterator[Moment]) -> list[dict[str, Any]]:
     """Return the episodes as data: what was seen and done in each step, and how each ended."""
     episodes: list[dict[str, Any]] = []
     for moment in moments:
@@ -154,7 +115,7 @@ def told(moments: Iterator[Any]) -> list[dict[str, Any]]:
     return episodes
 
 
-def show_endings(moments: Iterator[Any], gif: Path) -> None:
+def show_endings(moments: Iterator[Moment], gif: Path) -> None:
     """Play to the end; print how the episodes ended, and where their pictures are."""
     from deeptaxi.presentation import console, player
 
@@ -165,12 +126,12 @@ def show_endings(moments: Iterator[Any], gif: Path) -> None:
     screen.print(f"Written to {gif}.", soft_wrap=True)
 
 
-def perform(moments: Iterator[Any], opened: Opened, plain: bool, speed: float | None) -> None:
+def perform(moments: Iterator[Moment], run: Run, plain: bool, speed: float | None) -> None:
     """Show the episodes: one moment after the other in one place, or below each other where there is no terminal."""
     from deeptaxi.mdp.names import names_of
     from deeptaxi.presentation import console, player
 
-    screen, names = console.out(), names_of(opened.environment)
+    screen, names = console.out(), names_of(run.environment)
     if plain or not screen.is_terminal:
         stage: Any = player.Page(screen, names)
     else:

@@ -19,10 +19,10 @@ def command(folder: Path, as_json: bool) -> None:
     Optimal says in how many of the start states the agent is. Return is its mean over the starts, Best the highest
     there is. A checkout of deeptaxi comes with proven agents in models/; `deeptaxi train` puts yours beside them.
     """
-    from deeptaxi.artifacts.zoo import agents
+    from deeptaxi.api import listing
     from deeptaxi.presentation import console, zoo
 
-    rows = agents(folder)
+    rows = listing.zoo(folder)
     if as_json:
         options.print_json(rows)
         return

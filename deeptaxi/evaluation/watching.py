@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
+from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.exact import policy_of
@@ -21,7 +22,7 @@ from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.layout import inside
 from deeptaxi.mdp.simulate import TableEnv
-from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
+from deeptaxi.mdp.table import Bools, Ints, TransitionTable
 
 # pygame greets on standard output, and looks for a screen and loudspeakers where frames need neither.
 SILENT = {"PYGAME_HIDE_SUPPORT_PROMPT": "1", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
@@ -63,7 +64,7 @@ class Moment:
     total: float
     loop: int | None
     ending: str | None
-    q_values: Floats
+    q_values: NDArray[np.floating]
     action: int
     optimal: Bools | None
     frame: Any
@@ -88,7 +89,9 @@ class Show:
     render_mode: str | None = None
 
 
-def watch(environment: Environment, q_values: Floats, show: Show, optimal: Bools | None = None) -> Generator[Moment]:
+def watch(
+    environment: Environment, q_values: NDArray[np.floating], show: Show, optimal: Bools | None = None
+) -> Generator[Moment]:
     """Play by the greedy policy of `q_values` `[S, A]`; yield every moment, one with an `ending` last in each episode.
 
     A time limit of the environment ends an episode. Without one a policy that loops is stopped where that is certain,

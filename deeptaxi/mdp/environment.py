@@ -142,7 +142,11 @@ def open_table(config: EnvironmentConfig) -> Environment:
     """Open a transition table as an environment."""
     if config.kwargs:
         raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
-    table = npz.load(Path(config.id))
+    return environment_over(npz.load(Path(config.id)), config)
+
+
+def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Environment:
+    """Return an environment over a table; of `config` its name and its time limit, which goes before the table's."""
     limit = config.time_limit or table.time_limit
 
     def make(render_mode: str | None = None) -> Env:

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError, nearest
-from deeptaxi.mdp.table import TableError, TransitionTable, array, check_memory, from_arrays
+from deeptaxi.mdp.memory import check_memory
+from deeptaxi.mdp.table import ARRAYS as TYPES
+from deeptaxi.mdp.table import TableError, TransitionTable, array, from_arrays
 
-ARRAYS = ("probability", "next_state", "reward", "terminated", "start")
+ARRAYS = tuple(TYPES)
 OPTIONAL = ("time_limit", "discount", "action_mask", "factors", "state_names", "action_names")
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deeptaxi.mdp.table import TableError, TransitionTable, check_memory, from_arrays
+from deeptaxi.mdp.memory import check_memory
+from deeptaxi.mdp.table import TableError, TransitionTable, from_arrays
 
 Row = tuple[float, int, float, bool]  # probability, next state, reward, terminated
 

@@ -16,24 +16,26 @@ Two quantities derived from it are all that planning needs:
 
 from __future__ import annotations
 
-import math
-import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, UsageError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+ARRAYS: dict[str, tuple[type, int]] = {  # types and dimensions
+    "probability": (np.float64, 3), "next_state": (np.int64, 3), "reward": (np.float64, 3), "terminated": (np.bool_, 3),
+    "start": (np.float64, 1),
+}  # fmt: skip
 SUM_TOLERANCE = 1e-6
-BYTES_PER_ENTRY = 100  # of S·A·K; the arrays take 25, planning and the compiled loop at their peak the rest
-MEMORY_SHARE = 0.8
 MAX_REWARD = 1e30  # networks learn in float32, which ends at 3e38
 
 
@@ -44,6 +46,8 @@ class TableError(DeepTaxiError):
 @dataclass(frozen=True, eq=False)
 class TransitionTable:
     """All outcomes of every (state, action), and where episodes start.
+
+    Nested lists and arrays of other types do as well where nothing is lost by the conversion.
 
     Attributes:
         probability, reward: float64 `[S, A, K]`.
@@ -73,12 +77,67 @@ class TransitionTable:
     action_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name, (dtype, dimensions) in ARRAYS.items():
+            object.__setattr__(self, name, array(getattr(self, name), dtype, name, dimensions))
+        if self.action_mask is not None:
+            object.__setattr__(self, "action_mask", array(self.action_mask, np.bool_, "action_mask", 2))
+        for name in ("factors", "state_names", "action_names"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else tuple(value))
         check_shapes(self)
         check_numbers(self)
         check_optional(self)
         # Sums that are off by rounding alone would add up over thousands of planning steps.
         object.__setattr__(self, "probability", self.probability / self.probability.sum(-1, keepdims=True))
         object.__setattr__(self, "start", self.start / self.start.sum())
+
+    def __repr__(self) -> str:
+        counts = {
+            "state": self.states,
+            "action": self.actions,
+            "outcome": self.probability.shape[2],
+            "start state": int((self.start > 0).sum()),
+        }
+        told = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
+        return f"TransitionTable({told})"
+
+    @classmethod
+    def load(cls, path: str | Path) -> TransitionTable:
+        """Read a table from `.npz`, without pickle.
+
+        Raises:
+            UsageError: there is no such file.
+            TableError: it is damaged, or is not a decision process.
+        """
+        from deeptaxi.mdp import npz
+
+        return npz.load(Path(path))
+
+    @classmethod
+    def from_rows(cls, p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional: Any) -> TransitionTable:
+        """Build a table from ``p[state][action] = [(probability, next_state, reward, terminated), …]``.
+
+        This is what Gymnasium's toy-text environments hold in `P`. `start` `[S]` is the distribution of the first
+        state, `optional` any further fields.
+
+        Raises:
+            TableError: rows are missing, or are not a decision process.
+        """
+        from deeptaxi.mdp import rows
+
+        return rows.from_rows(p, start, **optional)
+
+    def save(self, path: str | Path, force: bool = False) -> None:
+        """Write the table as `.npz`, which the environment of every command may be.
+
+        Raises:
+            UsageError: there is something already, and `force` is not set.
+        """
+        from deeptaxi.mdp import npz
+
+        if Path(path).exists() and not force:
+            raise UsageError(f"{path} exists; choose another name, or overwrite it with force=True")
+        npz.save(self, Path(path))
 
     @property
     def states(self) -> int:
@@ -101,37 +160,20 @@ class TransitionTable:
         return self.probability * ~self.terminated
 
 
-def check_memory(shape: tuple[int, ...]) -> None:
-    """Refuse, before anything is allocated, a table that this machine cannot hold.
-
-    Raises:
-        TableError: arrays of `shape` `[S, A, K]` would take more than most of the memory.
-    """
-    size, memory = math.prod(shape) * BYTES_PER_ENTRY, physical_memory()
-    if size > MEMORY_SHARE * memory:
-        told = " × ".join(f"{count:,}" for count in shape)
-        raise TableError(
-            f"a table of {told} outcomes takes {size / 2**30:,.1f} GiB, and this machine has {memory / 2**30:,.1f} GiB"
-        )
-
-
-def physical_memory() -> float:
-    """Return the bytes of memory of this machine; infinity where the system does not tell."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):  # Windows
-        return math.inf
-
-
 def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray[Any]:
     """Return `values` as an array of `dtype` with that many dimensions; nothing is rounded on the way."""
-    raw = np.asarray(values)
+    try:
+        raw = np.asarray(values)
+    except ValueError:
+        raise TableError(
+            f"{name}: expected numbers in {dimensions} dimensions, received rows of several lengths"
+        ) from None
     if raw.ndim != dimensions or raw.dtype.kind not in "biuf":
         raise TableError(f"{name}: expected numbers in {dimensions} dimensions, received {raw.dtype} {list(raw.shape)}")
     if raw.dtype.kind == "f" and not np.isfinite(raw).all():
         raise TableError(f"{name} holds {describe_first(~np.isfinite(raw), raw)}: all numbers must be finite")
     with np.errstate(invalid="ignore"):  # what does not fit is refused below
-        cast: NDArray[Any] = raw.astype(dtype)
+        cast: NDArray[Any] = raw.astype(dtype, copy=False)
     if dtype is not np.float64 and not (cast == raw).all():
         raise TableError(f"{name} holds {describe_first(cast != raw, raw)}: expected {np.dtype(dtype).name} values")
     return cast
@@ -152,14 +194,8 @@ def from_arrays(
     **optional: Any,
 ) -> TransitionTable:
     """Build a table from array-likes `[S, A, K]` and `start [S]`, casting where nothing is lost."""
-    return TransitionTable(
-        array(probability, np.float64, "probability", 3),
-        array(next_state, np.int64, "next_state", 3),
-        array(reward, np.float64, "reward", 3),
-        array(terminated, np.bool_, "terminated", 3),
-        array(start, np.float64, "start", 1),
-        **optional,
-    )
+    arrays: Any = (probability, next_state, reward, terminated, start)
+    return TransitionTable(*arrays, **optional)
 
 
 def check_shapes(table: TransitionTable) -> None:

@@ -39,7 +39,8 @@ def agent(network: keras.Model, states: int) -> keras.Model:
 
 def q_network_of(model: keras.Model) -> keras.Model:
     """Undo `agent`: return the network within, with the same weights; any other model as it is."""
-    if not isinstance(model.output, dict) or set(model.output) != set(OUTPUTS):
+    output = getattr(model, "output", None)  # a Sequential that was never called has none
+    if not isinstance(output, dict) or set(output) != set(OUTPUTS):
         return model
     return next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
 

@@ -118,7 +118,7 @@ def headline(history: History) -> str:
     """Return what was trained."""
     started = history.started
     if started is None:
-        return str(history.path)
+        return str(history.path or "a training")
     return f"{started.environment}, {started.network}, {started.loop} loop, seed {started.seed}"
 
 
@@ -128,7 +128,7 @@ def ending(history: History) -> str:
     if finished is None:
         last = history.progress[-1].update if history.progress else 0
         planned = f" of {history.started.updates:,}" if history.started else ""
-        if ".failed" in history.path.suffixes:
+        if history.path and ".failed" in history.path.suffixes:
             return f"No end: the training failed after update {last:,}{planned}."
         return f"No end: the log stops after update {last:,}{planned}; the training still runs, or was killed."
     text = (

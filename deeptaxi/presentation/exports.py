@@ -36,6 +36,8 @@ def show(exports: Sequence[Any], folder: Path | None) -> None:
     for one in exports:
         if one.skipped is not None:
             screen.print(f"Skipped {one.format}: {one.skipped}", style="yellow", soft_wrap=True)
+        if one.failed is not None:
+            screen.print(f"Failed {one.format}: {one.failed}", style="red", soft_wrap=True)
 
 
 def actions(one: Any) -> str:

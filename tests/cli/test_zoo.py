@@ -4,16 +4,19 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from rich.console import Console
 
 from deeptaxi.artifacts.zoo import agents
 from deeptaxi.presentation.zoo import agents_table
 from tests.cli.conftest import refused, run
 
+TypeIn = Callable[..., Result]
 MODELS = Path(__file__).parents[2] / "models"
 TAXI = MODELS / "taxi-v4-dueling"
 
@@ -92,3 +95,25 @@ def shown(rows: list[dict[str, Any]], width: int) -> list[str]:
     with console.capture() as capture:
         console.print(agents_table(rows, width))
     return capture.get().splitlines()
+
+
+@pytest.mark.slow
+def test_a_shipped_agent_is_a_run_without_a_log(type_in: TypeIn) -> None:
+    agent = MODELS / "taxi-v4-q-table"
+    refused(type_in("logs", agent), 2, "has no log", "training it again keeps one")
+    assert "its policy is optimal" in type_in("diagnose", agent).stdout
+    assert "Takes" in type_in("watch", agent).stdout
+    page = type_in("report", agent, "--out", "page.html")
+    assert page.exit_code == 0
+    assert "learning curves and visits are missing here" in page.stderr
+    assert "There are no learning curves" in Path("page.html").read_text()
+
+
+def test_a_shipped_agent_is_not_overwritten(type_in: TypeIn) -> None:
+    shutil.copytree(TAXI, "models/taxi-v4-dueling")
+    before = Path("models/taxi-v4-dueling/model.keras").read_bytes()
+    refused(type_in("train", "Taxi-v4", "--out", "models/taxi-v4-dueling"), 2, "exists", "--force")
+    quick = ["--loop", "gymnasium", "--exploring-starts", 0, "--updates", 1, "--environments", 2, "--batch-size", 4]
+    again = type_in("train", "--config", "models/taxi-v4-dueling/config.toml", *quick, "--json")
+    assert json.loads(again.stdout)["run"] == "models/taxi-v4-dueling-0"
+    assert Path("models/taxi-v4-dueling/model.keras").read_bytes() == before

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi.errors import UsageError
-from deeptaxi.network.agent import agent, q_network_of
+from deeptaxi.network.agent import agent, check_states, q_network_of
 from deeptaxi.network.build import build_q_network, tabulate, with_mask
 from deeptaxi.network.plain import joining_matrix, plain_network
 
@@ -114,3 +114,11 @@ def test_the_network_within_an_agent_is_found_again() -> None:
     network = shaken(**KINDS["dueling"])
     assert q_network_of(agent(network, S)) is network
     assert q_network_of(network) is network
+
+
+def test_an_agent_is_for_its_own_number_of_states() -> None:
+    made = agent(plain_network(shaken(**KINDS["dueling"])), S)
+    check_states(made, S)
+    for other in (S - 1, S + 1, 1):
+        with pytest.raises(ValueError, match=f"another number of states than {other}"):
+            check_states(made, other)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.artifacts.export.formats import Format
+from deeptaxi.artifacts.export.formats import ERROR, Format
 from deeptaxi.artifacts.export.reading import Answers
 from deeptaxi.errors import DeepTaxiError
 
@@ -42,9 +42,12 @@ def compare(form: Format, answers: Answers, q_values: NDArray[np.float32]) -> Co
             f"the {form.name} export does not act by its Q values in {wrong.sum()} states, such as {wrong.argmax()}, "
             "so it was not kept"
         )
-    refused = np.isnan(answers.outside_q_values).all(axis=1) & (answers.outside_actions == -1)
-    if not refused.all():
-        raise DeepTaxiError(f"the {form.name} export answers states that do not exist, so it was not kept")
+    marked = np.isnan(answers.outside_q_values).all(axis=1) & (answers.outside_actions == -1)
+    if not (answers.outside_errors if form.outside == ERROR else marked & ~answers.outside_errors).all():
+        raise DeepTaxiError(
+            f"the {form.name} export should give {form.outside} for states that do not exist, and does not, "
+            "so it was not kept"
+        )
     return Comparison(difference, int((answers.actions != q_values.argmax(axis=1)).sum()))
 
 

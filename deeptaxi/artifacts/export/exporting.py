@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from deeptaxi.artifacts.cards import write_card
 from deeptaxi.artifacts.export.comparing import Comparison, compare
 from deeptaxi.artifacts.export.formats import FORMATS, check_available
 from deeptaxi.artifacts.export.places import check_place
@@ -27,12 +31,13 @@ class Export:
 
     Attributes:
         format: its name.
-        path: where it is; None where it was passed over.
+        path: where it is; None where it was not written.
         states: S.
         max_difference: the largest difference of its Q values from the network's, over all states.
         differing_actions: the number of states in which it takes the other of two actions that are equally good.
         outside: what a state outside 0 … S−1 gives.
         skipped: why it was passed over, and what to do.
+        failed: why it was not kept, beside others that were.
     """
 
     format: str
@@ -42,6 +47,7 @@ class Export:
     differing_actions: int | None = None
     outside: str | None = None
     skipped: str | None = None
+    failed: str | None = None
 
 
 def export(network: keras.Model, name: str, path: Path, labels: Labels | None = None, force: bool = False) -> Export:
@@ -63,16 +69,26 @@ def export(network: keras.Model, name: str, path: Path, labels: Labels | None = 
     source = source_of(network, labels)
     check_size(*source.q_values.shape, name)
     with written_aside(path) as aside:
-        found = written(source, {name: aside})
-    return told(source, name, path, found[name])
+        found = written(source, {name: aside})[name]
+        if isinstance(found, DeepTaxiError):
+            raise found
+    return told(source, name, path, found)
 
 
-def export_all(network: keras.Model, folder: Path, labels: Labels | None = None, force: bool = False) -> list[Export]:
-    """Write `network` to `folder` in every format that can be written here, all or none; tell of the others why not.
+def export_all(
+    network: keras.Model,
+    folder: Path,
+    labels: Labels | None = None,
+    force: bool = False,
+    card: Mapping[str, Any] | None = None,
+) -> list[Export]:
+    """Write `network` to `folder` in every format that can be written here; tell of the others why not.
+
+    `card` is that of the model's run (`artifacts.cards`); it is put beside the exports, and tells of them.
 
     Raises:
         UsageError: the place is taken.
-        DeepTaxiError: as `export`.
+        DeepTaxiError: as `export`, if nothing can be kept.
     """
     check_place(None, folder, force)
     source = source_of(network, labels)
@@ -80,12 +96,18 @@ def export_all(network: keras.Model, folder: Path, labels: Labels | None = None,
     with written_aside(folder) as aside:
         aside.mkdir()
         found = written(source, {name: aside / form.file for name, form in FORMATS.items() if name not in skipped})
-    return [
-        told(source, name, folder / form.file, found[name])
-        if name in found
-        else Export(name, None, source.states, skipped=skipped[name])
-        for name, form in FORMATS.items()
-    ]
+        kept = {name: one for name, one in found.items() if not isinstance(one, DeepTaxiError)}
+        failed = {name: one for name, one in found.items() if isinstance(one, DeepTaxiError)}
+        if not kept:
+            raise next(iter(failed.values()))
+        for name in failed:
+            remove(aside / FORMATS[name].file)
+        done = [told(source, name, folder / FORMATS[name].file, one) for name, one in kept.items()]
+        if card is not None:
+            write_card(aside, {**card, "exports": [entry(one) for one in done]})
+    done += [Export(name, None, source.states, skipped=reason) for name, reason in skipped.items()]
+    done += [Export(name, None, source.states, failed=str(error)) for name, error in failed.items()]
+    return sorted(done, key=lambda one: list(FORMATS).index(one.format))
 
 
 def source_of(network: keras.Model, labels: Labels | None) -> Source:
@@ -125,19 +147,65 @@ def unwritable(name: str, source: Source) -> str | None:
     return FORMATS[name].missing()
 
 
-def written(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison]:
+def written(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison | DeepTaxiError]:
     """Write each format to its place, and compare what a fresh process reads there; they read while we write.
 
-    Raises:
-        DeepTaxiError: one cannot be read, or answers otherwise than the network.
+    Returns how near each is, or what is wrong with it.
     """
+    found: dict[str, Any] = {}
     with readings() as reading:
         for name, path in places.items():
-            WRITERS[name](source, path)
-            reading.start(name, path, source.states)
-        return {name: compare(FORMATS[name], reading.answers(name), source.q_values) for name in places}
+            with failures(name, found):
+                write(source, name, path)
+                reading.start(name, path, source.states)
+        for name in places:
+            if name not in found:
+                with failures(name, found):
+                    found[name] = compare(FORMATS[name], reading.answers(name), source.q_values)
+    return {name: found[name] for name in places}
+
+
+@contextmanager
+def failures(name: str, found: dict[str, Any]) -> Iterator[None]:
+    """Put an error of ours where the result should be."""
+    try:
+        yield
+    except DeepTaxiError as error:
+        found[name] = error
+
+
+def write(source: Source, name: str, path: Path) -> None:
+    """Write one format.
+
+    Raises:
+        DeepTaxiError: the packages that write it fail, each in its own way.
+        OSError: the disk refuses.
+    """
+    try:
+        WRITERS[name](source, path)
+    except (DeepTaxiError, OSError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DeepTaxiError(f"the {name} export cannot be written: {reason}") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def told(source: Source, name: str, path: Path, found: Comparison) -> Export:
     """Return what is told of an export that was kept."""
     return Export(name, str(path), source.states, *found, FORMATS[name].outside)
+
+
+def entry(one: Export) -> dict[str, Any]:
+    """Return what a card tells of an export."""
+    facts = asdict(one)
+    return {
+        "file": Path(one.path or "").name,
+        **{key: facts[key] for key in ("format", *Comparison._fields, "outside")},
+    }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from deeptaxi import backend
 from deeptaxi.errors import UsageError
 
-NAN = "NaN and action −1"
+NAN, ERROR = "NaN and action −1", "error"  # what a state outside 0 … S−1 may give
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ FORMATS = {
             "litert", "model.tflite", ".tflite", "LiteRT (TensorFlow Lite), for small devices", by_tensorflow=True,
             rounds=True, packages=("ai_edge_litert",), extra="litert",
         ),
-        Format("csv", "q_table.csv", ".csv", "Q table and greedy policy, a row a state", "error"),
+        Format("csv", "q_table.csv", ".csv", "Q table and greedy policy, a row a state", ERROR),
         Format("npz", "q_table.npz", ".npz", "the same as NumPy arrays"),
-        Format("json", "q_table.json", ".json", "the same as JSON, with the environment", "error"),
+        Format("json", "q_table.json", ".json", "the same as JSON, with the environment", ERROR),
     )
 }  # fmt: skip
 

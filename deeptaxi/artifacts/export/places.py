@@ -20,10 +20,13 @@ def check_place(name: str | None, path: Path, force: bool) -> None:
         force: whether the user asked to overwrite.
 
     Raises:
-        UsageError: it lies in a run, is taken, or has a name that the format cannot have.
+        UsageError: it lies in a run or below a file, is taken, or has a name that the format cannot have.
     """
     if name in ("keras", "plain") and path.suffix != ".keras":
         raise UsageError(f"--out {path}: Keras reads and writes only names that end in .keras")
+    in_the_way = next((folder for folder in path.parents if folder.is_file()), None)
+    if in_the_way is not None:
+        raise UsageError(f"{path} cannot be written: {in_the_way} is a file; choose another --out")
     run = run_around(path)
     if run is not None:
         raise UsageError(f"{path} is in the run {run}, which training alone writes to; choose another --out")

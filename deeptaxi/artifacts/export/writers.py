@@ -88,8 +88,13 @@ def write_litert(source: Source, path: Path) -> None:
     """Write a LiteRT file with the signature ``serving_default``, of the operations that every interpreter has."""
     import tensorflow as tf
 
+    def network(state: Any) -> Any:
+        # The converter writes −∞, which stands for actions that may not be taken, as the lowest number there is.
+        q_values = source.plain(state)
+        return tf.where(q_values > tf.float32.min, q_values, 2 * q_values)
+
     with tempfile.TemporaryDirectory(prefix="deeptaxi-") as folder, standard_error_aside():
-        archive(source.plain, served(source.plain, source.states), Path(folder) / "savedmodel")
+        archive(source.plain, served(network, source.states), Path(folder) / "savedmodel")
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/savedmodel")
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         path.write_bytes(converter.convert())
@@ -102,15 +107,13 @@ def signature() -> list[Any]:
     return [tf.TensorSpec([None], tf.int32, name="state")]
 
 
-def served(network: keras.Model, states: int) -> Served:
-    """Return what a served form computes of states `[B]`."""
+def served(network: Callable[[Any], Any], states: int) -> Served:
+    """Return what a served form computes of states `[B]`; `network` gives the Q values of those that exist."""
     import tensorflow as tf
 
     def answer(state: Any) -> dict[str, Any]:
         inside = tf.logical_and(state >= 0, state < states)
-        q_values = network(tf.where(inside, state, 0), training=False)
-        # LiteRT's fast path cuts sums off at the largest number, and adds −∞ where an action may not be taken.
-        q_values = tf.where(q_values > tf.float32.min, q_values, -np.inf)
+        q_values = network(tf.where(inside, state, 0))
         action = tf.argmax(q_values, axis=-1, output_type=tf.int32)
         return {"q_values": tf.where(inside[:, None], q_values, np.nan), "action": tf.where(inside, action, -1)}
 

@@ -232,7 +232,7 @@ def provenance(run: ReportedRun) -> list[tuple[str, str]]:
     known = {
         "Run": run.name,
         "Weights digest": run.facts.get("weights_digest"),
-        "Log": str(run.history.path) if run.history else None,
+        "Log": str(run.history.path) if run.history and run.history.path else None,
         "Versions": run.facts.get("versions")
         or (f"deeptaxi {run.facts['deeptaxi']}" if "deeptaxi" in run.facts else None),
     }

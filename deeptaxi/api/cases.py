@@ -1,0 +1,218 @@
+"""From a model to a case for `diagnose`: its network, its environment, its log, and what can be computed of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.api.logged import BARE, Logged, lone_log, read_logged
+from deeptaxi.api.models import Model, moved, of_keras, place
+from deeptaxi.api.places import Place
+from deeptaxi.api.runs import Run
+from deeptaxi.api.stages import stage
+from deeptaxi.artifacts.logs import read_visits
+from deeptaxi.artifacts.models import find_model, load_network
+from deeptaxi.config import TrainConfig
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.evaluation import exact
+from deeptaxi.evaluation.diagnosis import Case
+from deeptaxi.evaluation.diagnosis.sample import play_sample
+from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
+from deeptaxi.mdp.names import names_of
+from deeptaxi.mdp.related import related_tables
+from deeptaxi.records import read_history
+from deeptaxi.sections import EnvironmentConfig
+
+
+class Asked(NamedTuple):
+    """What is asked for beside the model."""
+
+    env: Place | None = None
+    env_args: Mapping[str, Any] = {}
+    time_limit: int | None = None
+    trust_env: bool = False
+    objective_discount: float | None = None
+    discount: float | None = None  # of the training, where no configuration tells it
+    episodes: int = 100
+    seed: int = 0
+
+
+class Looked(NamedTuple):
+    """A model beside an environment that it may not fit."""
+
+    name: str
+    environment: Environment
+    config: TrainConfig | None
+    log: Logged
+    network: Any  # None where its sizes do not fit
+    q_values: NDArray[np.float32] | None  # [S, A], None likewise
+    why: Mapping[str, str] = {}  # what is known not to be known
+
+
+def open_case(model: Model, asked: Asked) -> tuple[Case, str]:
+    """Return the case of a model, and what it is called.
+
+    Args:
+        model: a run folder, a `.keras` file, a log folder or the file of a log, a `Run`, or a Keras model.
+        asked: environment, discounts, episodes and seed.
+
+    Raises:
+        UsageError: there is no such model, its environment is not known, or the model cannot be tabulated.
+        DeepTaxiError: the model, the run folder or the log is damaged.
+    """
+    if isinstance(model, str | Path):
+        log = lone_log(Path(model))
+        if log is not None:
+            return case_of_log(log, asked), str(model)
+        looked = look_at_file(Path(model), asked)
+    else:
+        looked = look_at_run(model, asked)
+    return build_case(looked, asked), looked.name
+
+
+def look_at_file(model: Path, asked: Asked) -> Looked:
+    """Open a model and the environment that it is looked at on."""
+    source = find_model(model)
+    environment = place(source, asked.env, asked.env_args, asked.time_limit, asked.trust_env)
+    with stage("loading the model …"):
+        loaded = load_network(source.path, foreign=True, states=environment.states)
+        network, q_values, why = tabulated(loaded, environment, source.name)
+    log = read_logged(source.path.parent) if source.config else BARE
+    return Looked(source.name, environment, source.config, log, network, q_values, why)
+
+
+def look_at_run(model: Run | Any, asked: Asked) -> Looked:
+    """Return a run, or a Keras model, beside the environment that it is looked at on."""
+    run = model if isinstance(model, Run) else of_keras(model, asked.env, asked.env_args, asked.time_limit)
+    if run is model:
+        environment = moved(run.environment, asked.env, asked.env_args, asked.time_limit)
+        if environment is not run.environment:
+            found = tabulated(run.network, environment, run.name)
+            return Looked(run.name, environment, run.config, run.log, *found)
+    return Looked(run.name, run.environment, run.config, run.log, run.network, run.q_values)
+
+
+def tabulated(
+    network: Any, environment: Environment, name: str
+) -> tuple[Any, NDArray[np.float32] | None, dict[str, str]]:
+    """Return a network, its Q values `[S, A]`, and why there are none where its sizes are not the environment's."""
+    from deeptaxi.network.build import sizes
+    from deeptaxi.network.inspect import check_foreign, is_ours, tabulate_any
+
+    if is_ours(network):
+        if sizes(network) != (environment.states, environment.actions):
+            states, actions = sizes(network)
+            return None, None, {"q": f"the model has {states} states and {actions} actions"}
+    else:
+        try:
+            check_foreign(network, environment.states, environment.actions)
+        except ValueError as error:
+            raise UsageError(f"{name} cannot be looked into: it has {error}") from None
+    return network, tabulate_any(network, environment.states), {}
+
+
+def build_case(looked: Looked, asked: Asked) -> Case:
+    """Return the case of an opened model: what is known of it, its verdict, a sample, and its network's units."""
+    environment, config = looked.environment, looked.config
+    table = environment.table
+    objective = asked.objective_discount
+    if objective is None and config is not None:
+        objective = config.judgement.objective_discount
+    elif objective is None:
+        objective = objective_discount(table) if table else DEFAULT_DISCOUNT
+    case = Case(
+        environment.config,
+        environment.states,
+        environment.actions,
+        environment.horizon,
+        objective,
+        table=table,
+        q=looked.q_values,
+        config=config,
+        action_names=names_of(environment).actions,
+        training_discount=asked.discount if asked.discount is not None else config.discount if config else None,
+        why={"table": environment.table_missing or "", **looked.log.missing, **looked.why},
+        **logged(looked.log, (environment.states, environment.actions)),
+    )
+    return with_network(with_sample(with_verdict(case), environment, asked), looked)
+
+
+def logged(log: Logged, shape: tuple[int, int]) -> dict[str, Any]:
+    """Return the part of a case that a log tells, of a problem of `shape` `[S, A]`."""
+    known: dict[str, Any] = {"history": log.history}
+    if log.coverage is not None and log.coverage.visits.shape == shape:
+        known |= {"visits": log.coverage.visits, "replay": log.coverage.replay}
+    return known
+
+
+def with_verdict(case: Case) -> Case:
+    """Add the exact verdict, where there are a table and Q values that are numbers."""
+    if case.table is None:
+        return case
+    with stage("computing the exact verdict …"):
+        mask = None if case.q is None or case.broken else case.allowed
+        reference = exact.reference(case.table, case.horizon, case.discount, case.training_discount, mask)
+        verdict = exact.judge(reference, case.q) if case.q is not None and mask is not None else None
+        return dataclasses.replace(case, reference=reference, verdict=verdict)
+
+
+def with_sample(case: Case, environment: Environment, asked: Asked) -> Case:
+    """Add what an environment without a table does in episodes, and for a bad policy the tables of related problems."""
+    if case.harmful:
+        return dataclasses.replace(case, siblings=related_tables(environment))
+    if case.table is not None or asked.episodes == 0:
+        return case
+    sound = case.q is not None and not case.broken
+    with stage(f"playing {asked.episodes:,} episodes …"):
+        sample = play_sample(
+            environment, case.policy if sound else None, case.allowed if sound else None, asked.episodes, asked.seed
+        )
+    return dataclasses.replace(case, sample=sample)
+
+
+def with_network(case: Case, looked: Looked) -> Case:
+    """Add what the network's units do over the states that an agent can come to, as far as those are known."""
+    if looked.network is None:
+        return case
+    from deeptaxi.network.inspect import look_into
+
+    if case.table is not None and not case.broken:
+        states = np.flatnonzero(case.reached)
+    elif case.visits is not None:
+        states = np.flatnonzero(case.visits.sum(axis=1))
+    else:
+        states = np.arange(case.states)
+    return dataclasses.replace(case, network=look_into(looked.network, states, looked.environment.states))
+
+
+def case_of_log(path: Path, asked: Asked) -> Case:
+    """Return the case of a log without a model.
+
+    Raises:
+        UsageError: the log cannot be read, or an environment is named, of which a log can say nothing.
+        DeepTaxiError: it holds no record.
+    """
+    if asked.env is not None:
+        raise UsageError(f"{path} is a log without a model, which cannot be looked at on {asked.env}: leave out --env")
+    history = read_history(path)
+    begun = history.started
+    if begun is None:
+        raise DeepTaxiError(f"{path} does not say what was trained: its first record is missing")
+    tried = read_visits(path.parent)
+    why = {"table": "MODEL is a log, and a log does not tell the environment's arguments: name the run instead"}
+    return Case(
+        EnvironmentConfig(begun.environment),
+        begun.states,
+        begun.actions,
+        asked.time_limit or 0,
+        asked.objective_discount or 0.99,
+        history=history,
+        visits=tried.visits if tried else None,
+        replay=tried.replay if tried else None,
+        why={**why, "config": "a log does not hold the configuration", "sample": why["table"]},
+    )

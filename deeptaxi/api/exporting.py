@@ -1,0 +1,185 @@
+"""Writing a model in forms that others use: `export`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from deeptaxi.api.models import Model
+from deeptaxi.api.places import Place, open_place, place_of
+from deeptaxi.api.runs import Run
+from deeptaxi.api.stages import stage
+from deeptaxi.artifacts.cards import read_card
+from deeptaxi.artifacts.export.formats import FORMATS, check_available
+from deeptaxi.artifacts.export.places import check_place
+from deeptaxi.artifacts.models import ModelSource, check_fits, find_model, load_network
+from deeptaxi.artifacts.tables import labels_of
+from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.mdp.environment import Environment, open_environment
+
+if TYPE_CHECKING:
+    from deeptaxi.artifacts.export.exporting import Export
+
+ALL = "all"
+Format = Literal["keras", "plain", "savedmodel", "onnx", "litert", "csv", "npz", "json"]
+
+
+@overload
+def export(
+    model: Model,
+    format: Literal["all"],
+    out: str | Path,
+    force: bool = False,
+    *,
+    env: Place | None = None,
+    env_args: Mapping[str, Any] | None = None,
+    trust_env: bool = False,
+) -> list[Export]: ...
+
+
+@overload
+def export(
+    model: Model,
+    format: Format,
+    out: str | Path,
+    force: bool = False,
+    *,
+    env: Place | None = None,
+    env_args: Mapping[str, Any] | None = None,
+    trust_env: bool = False,
+) -> Export: ...
+
+
+def export(
+    model: Model,
+    format: str,  # noqa: A002  # the option's name
+    out: str | Path,
+    force: bool = False,
+    *,
+    env: Place | None = None,
+    env_args: Mapping[str, Any] | None = None,
+    trust_env: bool = False,
+) -> Export | list[Export]:
+    """Write a model in a form that others use, or in all of them.
+
+    What is written is read back in a process of its own, without deeptaxi, and compared with the model on all states
+    before it is kept.
+
+    Args:
+        model: a run folder, a `.keras` file, a `Run`, or a Keras model of deeptaxi.
+        format: `"keras"`, `"plain"`, `"savedmodel"`, `"onnx"`, `"litert"`, `"csv"`, `"npz"` or `"json"`; `"all"` for
+            every one that can be written here.
+        out: a file, or for `"savedmodel"` and `"all"` a folder.
+        force: whether to replace what is there, if it is of the same kind.
+        env: the environment whose names tables have, instead of the model's own.
+        env_args: arguments of `gymnasium.make`.
+        trust_env: whether to import the environment module that the run names; it is code.
+
+    Returns:
+        `format`, `path`, `states`, `max_difference` (the largest difference of a Q value from the model's), and what a
+        state outside gives; for `"all"` a list, in which what could not be written says why.
+
+    Raises:
+        UsageError: there is no such model or format, it cannot be written here, or `out` is taken.
+        DeepTaxiError: the model gives NaN, the disk refuses, or what is read back differs; nothing is left then.
+    """
+    done = prepare(model, format, Path(out), force, env, env_args, trust_env).write()
+    return done if format == ALL else done[0]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An export before it is written.
+
+    Attributes:
+        model: what is to be written.
+        name: a key of `FORMATS`; None for all of them.
+        path: where.
+        force: whether to replace what is there.
+        environment: whose names tables have; None where states and actions are named by their numbers.
+        note: why that is so, where the model has an environment.
+    """
+
+    model: ModelSource | Any
+    name: str | None
+    path: Path
+    force: bool
+    environment: Environment | None
+    note: str | None
+
+    def write(self) -> list[Export]:
+        """Load the model, write it, and read it back."""
+        network, labels, card = self.model, None, None
+        if isinstance(self.model, ModelSource):
+            card = read_card(self.model.path.parent) if self.model.config else None
+            with stage("loading the model …"):
+                network = load_network(self.model.path)
+        if self.environment is not None:
+            name = self.model.name if isinstance(self.model, ModelSource) else "the model"
+            check_fits(network, self.environment, name)
+            labels = labels_of(self.environment)
+        from deeptaxi.artifacts.export.exporting import export as write
+        from deeptaxi.artifacts.export.exporting import export_all
+
+        with stage("writing, and reading back …"):
+            if self.name is None:
+                return export_all(network, self.path, labels, self.force, card)
+            return [write(network, self.name, self.path, labels, self.force)]
+
+
+def prepare(
+    model: Model,
+    form: str,
+    path: Path,
+    force: bool,
+    env: Place | None = None,
+    env_args: Mapping[str, Any] | None = None,
+    trust_env: bool = False,
+) -> Prepared:
+    """Find the model and its environment; refuse, before Keras is imported, what cannot be written, or not there."""
+    name = None if form == ALL else known(form)
+    source = find_model(Path(model)) if isinstance(model, str | Path) else model
+    if isinstance(source, ModelSource) and path.resolve() == source.path.resolve():
+        raise UsageError(f"{path} is the model itself; choose another --out")
+    if name is not None:
+        check_available(name)
+    check_place(name, path, force)
+    if isinstance(source, ModelSource):
+        return Prepared(source, name, path, force, *environment_of(source, env, env_args, trust_env))
+    if env is not None:
+        environment: Environment | None = open_place(env, env_args)
+    else:
+        environment = source.environment if isinstance(source, Run) else None
+    return Prepared(source.network if isinstance(source, Run) else source, name, path, force, environment, None)
+
+
+def known(form: str) -> str:
+    """Return the name of a format.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if form not in FORMATS:
+        names = (*FORMATS, ALL)
+        raise UsageError(f"unknown format '{form}': expected one of {', '.join(names)}{nearest(form, names)}")
+    return form
+
+
+def environment_of(
+    source: ModelSource, env: Place | None, env_args: Mapping[str, Any] | None, trust: bool
+) -> tuple[Environment | None, str | None]:
+    """Open the environment that is named, else the run's own; None where none is known, or why it cannot be opened.
+
+    Raises:
+        UsageError: the one that is named cannot be opened.
+    """
+    if env is not None:
+        return open_place(env, env_args), None
+    if source.environment is None:
+        return None, None
+    try:
+        return open_environment(place_of(source.environment, source.name, None, env_args, None), trust), None
+    except DeepTaxiError as error:
+        return None, f"States and actions are named by their numbers: {error}"

@@ -1,0 +1,99 @@
+"""Keeping a run: its folder, its log, and what the JSON of a training says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deeptaxi.api.places import IN_MEMORY
+from deeptaxi.artifacts import logs, runs
+from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
+from deeptaxi.config import TrainConfig
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.settings import to_mapping
+
+if TYPE_CHECKING:
+    from deeptaxi.api.runs import Run
+
+
+def own_table(environment: Environment, facts: Mapping[str, str] | None = None) -> TransitionTable | None:
+    """Return the table that is to be kept beside the model: one that has no file, or is kept so by its run already."""
+    return environment.table if environment.config.id == IN_MEMORY or "table" in (facts or {}) else None
+
+
+def beside(
+    folder: Path, table: TransitionTable | None, environment: Environment, config: TrainConfig
+) -> tuple[Environment, TrainConfig]:
+    """Return an environment and a configuration that name the table where a run folder keeps it."""
+    if table is None:
+        return environment, config
+    place = dataclasses.replace(environment.config, id=str(folder / TABLE_FILE))
+    return dataclasses.replace(environment, config=place), dataclasses.replace(config, environment=place)
+
+
+def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
+    """Write the run folder and the log of a run.
+
+    Raises:
+        UsageError: the place is taken, or it is not known how the run was trained.
+    """
+    if run.config is None or run.history is None or run.finished is None:
+        raise UsageError(f"{run.name} has no configuration or no log to keep: `export` writes its network alone")
+    table = own_table(run.environment, run.facts)
+    environment, config = beside(folder, table, run.environment, run.config)
+    place = runs.claim(folder, logs_folder, force, table is not None)
+    try:
+        with logs.Log(place.log.parent, place.folder) as log:
+            for record in run.history.records:
+                log.write(record)
+            about, preset = environment.describe(), run.facts.get("preset", "none")
+            runs.save_run(place, run.network, about, config, run.finished, preset, table)
+            if run.log.coverage is not None:
+                logs.save_visits(place.log.parent, run.log.coverage)
+    except BaseException:
+        place.release()
+        raise
+    return folder
+
+
+def event_writers(config: TrainConfig) -> list[Callable[[Path], Any]]:
+    """Return what writes a training's events for TensorBoard into a log folder."""
+    from deeptaxi.artifacts.tensorboard import Events
+
+    return [lambda folder: Events(folder, config)]
+
+
+def point_to_log(error: BaseException, log: Path) -> None:
+    """Add to an error of ours where the log of the training that failed was left, if it came so far."""
+    if isinstance(error, DeepTaxiError) and (log / logs.FAILED_FILE).exists():
+        error.args = (f"{error}; `deeptaxi diagnose {shlex.quote(str(log))}` looks at its log",)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Return what the JSON says of a training."""
+    config, finished = run.config, run.finished
+    return {
+        "run": None if run.folder is None else str(run.folder),
+        "model": None if run.folder is None else str(run.folder / MODEL_FILE),
+        "log": run.facts.get("log"),
+        "environment": run.environment.describe(),
+        "preset": run.facts.get("preset"),
+        "loop": config.loop if config else None,
+        "network": {"kind": config.network.kind, **to_mapping(config.network)} if config else None,
+        "encoding": config.network.encoding if config else None,
+        "seed": config.seed if config else None,
+        "updates": finished.updates if finished else None,
+        "best_update": finished.best_update if finished else None,
+        "environment_steps": finished.environment_steps if finished else None,
+        "train_seconds": finished.train_seconds if finished else None,
+        "compile_seconds": finished.compile_seconds if finished else None,
+        "stopped": finished.stopped if finished else None,
+        "weights_digest": run.weights_digest,
+        "exact": run.exact,
+        "exact_unavailable": run.exact_unavailable,
+    }

@@ -1,0 +1,109 @@
+"""What there is to work with: `listing.envs`, `listing.presets` and `listing.zoo`, rows of plain values.
+
+The module's top imports neither NumPy nor Gymnasium.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deeptaxi.errors import DeepTaxiError, UsageError
+
+if TYPE_CHECKING:
+    from deeptaxi.api.places import Place
+    from deeptaxi.catalogue import Preset
+    from deeptaxi.mdp.environment import Environment
+
+__all__ = ("envs", "presets", "zoo")
+
+# Arguments that make another problem of a known environment.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "Taxi-v4": [{"is_rainy": True}, {"fickle_passenger": True}],
+    "FrozenLake-v1": [{"is_slippery": False}],
+    "FrozenLake8x8-v1": [{"is_slippery": False}],
+}
+
+
+def envs(*env: Place, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None) -> list[dict[str, Any]]:
+    """List what can be trained: sizes, time limit, whether a true table exists, the exact optimum.
+
+    Args:
+        *env: environments, as `train` takes them; none for all that are registered, and their best-known variants.
+        env_args: arguments of `gymnasium.make`, for the environments that are named.
+        time_limit: steps before an episode is cut, instead of their own.
+
+    Raises:
+        UsageError: an environment that is named does not exist, or arguments have none to go to.
+    """
+    if env_args and not env:
+        raise UsageError("--env-arg needs the environment that takes it: deeptaxi envs ENV --env-arg KEY=VALUE")
+    from deeptaxi.api.places import open_place
+    from deeptaxi.api.stages import stage
+    from deeptaxi.mdp.environment import known_ids
+
+    asked: list[tuple[Place, Mapping[str, Any] | None]] = [(name, env_args) for name in env]
+    if not env:
+        asked = [(name, kwargs) for name in known_ids() for kwargs in ({}, *VARIANTS.get(name, []))]
+    rows: list[dict[str, Any]] = []
+    with stage("computing the exact optima …"):
+        for name, kwargs in asked:
+            try:
+                rows.append(environment_row(open_place(name, kwargs, time_limit)))
+            except DeepTaxiError:
+                if env:  # asked for by name; otherwise the list just leaves out what cannot be trained
+                    raise
+    return rows
+
+
+def environment_row(environment: Environment) -> dict[str, Any]:
+    """Return one row of the list of environments."""
+    from deeptaxi.evaluation.solution import optimal_return
+
+    table = environment.table
+    return {
+        **environment.describe(),
+        "horizon": environment.horizon,
+        "table": table is not None,
+        "table_missing": environment.table_missing,
+        "start_states": None if table is None else int((table.start > 0).sum()),
+        "optimal_return": None if table is None else optimal_return(table, environment.horizon),
+    }
+
+
+def presets() -> list[dict[str, Any]]:
+    """List the presets: settings tuned for known problems, which `train` picks by itself."""
+    from deeptaxi.catalogue import listed
+
+    return [preset_row(item) for item in listed()]
+
+
+def preset_row(preset: Preset) -> dict[str, Any]:
+    """Return one row of the list of presets."""
+    from deeptaxi.config import TrainConfig
+
+    return {
+        "name": preset.name,
+        "environment": preset.environment["id"],
+        "kwargs": preset.environment["kwargs"],
+        "network": preset.network,
+        "updates": preset.settings.get("updates", TrainConfig().updates),
+        "description": preset.description,
+        "problems": [{"id": problem.id, "kwargs": dict(problem.kwargs)} for problem in preset.problems],
+        "settings": dict(preset.settings),
+    }
+
+
+def zoo(folder: str | Path = "models") -> list[dict[str, Any]]:
+    """List the agents in a folder with the verdicts on their cards; no model is loaded.
+
+    Args:
+        folder: of run folders; a checkout of deeptaxi comes with proven agents in `models`.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    from deeptaxi.artifacts.zoo import agents
+
+    return agents(Path(folder))

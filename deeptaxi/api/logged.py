@@ -1,0 +1,63 @@
+"""What a training left beside its model: its records, and what it tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from deeptaxi.artifacts.files import MODEL_FILE
+from deeptaxi.artifacts.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.learning.coverage import Coverage
+from deeptaxi.records import History, read_history
+
+
+class Logged(NamedTuple):
+    """A log, as far as there is one; `missing` says why something is not known, by the names of a `Case`."""
+
+    history: History | None
+    coverage: Coverage | None
+    missing: Mapping[str, str] = {}
+
+
+BARE = Logged(
+    None,
+    None,
+    {
+        "history": "a bare .keras file has no log",
+        "visits": "a bare .keras file has no record of what its training tried",
+        "replay": "a bare .keras file has no record of what its training tried",
+    },
+)
+
+
+def read_logged(run: Path) -> Logged:
+    """Read the log of a run folder."""
+    history = None
+    try:
+        folder = find_log(run)
+        history = read_history(folder / LOG_FILE)
+        return Logged(history, read_visits(folder))
+    except DeepTaxiError as error:
+        names = [name for name in BARE.missing if name != "history" or history is None]
+        return Logged(history, None, dict.fromkeys(names, str(error)))
+
+
+def lone_log(model: Path) -> Path | None:
+    """Return the log file that `model` is, or that is all that a folder holds; None where there is a model."""
+    if model.suffix == ".jsonl":
+        return model
+    if (model / MODEL_FILE).exists():
+        return None
+    return next((model / name for name in (LOG_FILE, FAILED_FILE) if (model / name).is_file()), None)
+
+
+def history_of(run: Path) -> History:
+    """Return the records of a run folder, of a log folder, or of the file of a log.
+
+    Raises:
+        UsageError: there is no such run, or no log of it.
+        DeepTaxiError: it holds no record.
+    """
+    return read_history(run if run.is_file() else find_log(run) / LOG_FILE)

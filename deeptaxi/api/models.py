@@ -1,0 +1,147 @@
+"""Models as scripts and commands name them: a run folder, a `.keras` file, a run, or a Keras model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deeptaxi.api.places import Place, changed, open_place, place_of
+from deeptaxi.api.runs import Run
+from deeptaxi.api.stages import stage
+from deeptaxi.artifacts.models import ModelSource, check_fits, find_model, load_network
+from deeptaxi.artifacts.runs import read_facts
+from deeptaxi.errors import UsageError
+from deeptaxi.mdp.environment import Environment, open_environment
+
+Model = str | Path | Run | Any  # any: a Keras model
+
+
+def load(
+    model: str | Path,
+    env: Place | None = None,
+    *,
+    env_args: Mapping[str, Any] | None = None,
+    time_limit: int | None = None,
+    trust_env: bool = False,
+) -> Run:
+    """Open a trained agent and its environment.
+
+    Args:
+        model: a run folder, or a `.keras` file, which needs `env`.
+        env: the environment to look at it on, instead of its own: an id, a path, or a `TransitionTable`.
+        env_args: arguments of `gymnasium.make`, over those of its own.
+        time_limit: steps before an episode is cut, instead of its own.
+        trust_env: whether to import the environment module that the run names; it is code.
+
+    Raises:
+        UsageError: there is no such model, its environment is not known, or it does not fit.
+        DeepTaxiError: the model or the run folder is damaged.
+    """
+    source = find_model(Path(model))
+    return load_source(source, place(source, env, env_args, time_limit, trust_env))
+
+
+def place(
+    source: ModelSource, env: Place | None, env_args: Mapping[str, Any] | None, time_limit: int | None, trust: bool
+) -> Environment:
+    """Open the environment to look at a model on."""
+    if env is not None and not isinstance(env, str | Path):
+        return open_place(env, env_args, time_limit)
+    config = place_of(source.environment, source.name, env, env_args, time_limit)
+    return open_environment(config, trust_module=trust or env is not None)
+
+
+def load_source(source: ModelSource, environment: Environment) -> Run:
+    """Load a model that was found, beside an environment that is open.
+
+    Raises:
+        UsageError: it does not fit the environment.
+        DeepTaxiError: the model is damaged.
+    """
+    with stage("loading the model …"):
+        network = load_network(source.path)
+        check_fits(network, environment, source.name)
+        run = Run(source.name, environment, network, source.config, **kept_in(source))
+        _ = run.q_values  # they are what a model is loaded for
+    return run
+
+
+def kept_in(source: ModelSource) -> dict[str, Any]:
+    """Return what a run folder adds to a model."""
+    if source.config is None:
+        return {}
+    folder = source.path.parent
+    return {"folder": folder, "facts": read_facts(folder)}
+
+
+def as_run(
+    model: Model,
+    env: Place | None = None,
+    env_args: Mapping[str, Any] | None = None,
+    time_limit: int | None = None,
+    trust_env: bool = False,
+) -> Run:
+    """Return a model as a run, on its own environment or on another.
+
+    Raises:
+        UsageError: there is no such model, its environment is not known, or it does not fit.
+        DeepTaxiError: it is damaged.
+    """
+    if isinstance(model, str | Path):
+        return load(model, env, env_args=env_args, time_limit=time_limit, trust_env=trust_env)
+    if not isinstance(model, Run):
+        return of_keras(model, env, env_args, time_limit)
+    environment = moved(model.environment, env, env_args, time_limit)
+    if environment is model.environment:
+        return model
+    check_network(model.network, environment, model.name)
+    return dataclasses.replace(model, environment=environment, verdict=None)
+
+
+def moved(
+    environment: Environment, env: Place | None, env_args: Mapping[str, Any] | None, time_limit: int | None
+) -> Environment:
+    """Return the environment that is asked for, else the one that there is, with what is changed of it."""
+    return changed(environment, env_args, time_limit) if env is None else open_place(env, env_args, time_limit)
+
+
+def of_keras(model: Any, env: Place | None, env_args: Mapping[str, Any] | None, time_limit: int | None) -> Run:
+    """Return a Keras model as a run.
+
+    Raises:
+        UsageError: it is no Keras model, its environment is not named, or it does not fit.
+    """
+    if not (hasattr(model, "inputs") and hasattr(model, "outputs") and callable(model)):
+        what = "a run folder, a .keras file, a Run or a Keras model"
+        raise UsageError(f"expected a model as {what}, received an object of {type(model).__name__}")
+    if env is None:
+        raise UsageError("a Keras model does not say what it was trained on: name its environment, env=…")
+    from deeptaxi.network.agent import check_states, q_network_of
+
+    environment, network = open_place(env, env_args, time_limit), q_network_of(model)
+    try:
+        if network is not model:
+            check_states(model, environment.states)
+    except ValueError as error:
+        raise UsageError(f"{model.name} does not fit {environment.config.id}: {error}") from None
+    check_network(network, environment, str(model.name))
+    return Run(str(model.name), environment, network)
+
+
+def check_network(network: Any, environment: Environment, name: str) -> None:
+    """Refuse a network, ours or of Keras' own layers, that was made for another environment.
+
+    Raises:
+        UsageError: its states or actions are not the environment's.
+    """
+    from deeptaxi.network.inspect import check_foreign, is_ours
+
+    if is_ours(network):
+        check_fits(network, environment, name)
+        return
+    try:
+        check_foreign(network, environment.states, environment.actions)
+    except ValueError as error:
+        raise UsageError(f"{name} cannot be looked into: it has {error}") from None

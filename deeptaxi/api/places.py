@@ -1,0 +1,111 @@
+"""Environments as scripts and commands name them: by id, by path, as a table, or opened before."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deeptaxi.errors import UsageError
+from deeptaxi.mdp.environment import Environment, environment_over, open_environment
+from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.sections import EnvironmentConfig
+
+Place = str | Path | TransitionTable | Environment
+IN_MEMORY = "transition-table"  # the name of a table that has no file
+
+
+def named(env: str | Path, env_args: Mapping[str, Any] | None, time_limit: int | None) -> EnvironmentConfig:
+    """Return the environment of an id or a path."""
+    return EnvironmentConfig(str(env), dict(env_args or {}), time_limit)
+
+
+def open_place(
+    env: Place, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None, trust: bool = True
+) -> Environment:
+    """Open an environment.
+
+    Args:
+        env: a Gymnasium id, `module:Id`, the path of a `.npz`, a table, or an environment that is open.
+        env_args: arguments of `gymnasium.make`.
+        time_limit: steps before an episode is cut, instead of the environment's own.
+        trust: whether the module of a `module:Id` may be imported.
+
+    Raises:
+        UsageError: there is no such environment, or it does not take these arguments.
+        DeepTaxiError: its table is damaged.
+    """
+    if isinstance(env, str | Path):
+        return open_environment(named(env, env_args, time_limit), trust)
+    if isinstance(env, TransitionTable):
+        return open_table(env, EnvironmentConfig(IN_MEMORY, dict(env_args or {}), time_limit))
+    if not isinstance(env, Environment):
+        raise UsageError(
+            f"expected an environment as a Gymnasium id, a .npz path or a TransitionTable, received {told(env)}"
+        )
+    return changed(env, env_args, time_limit)
+
+
+def told(env: Any) -> str:
+    """Name what is no environment of ours; one of Gymnasium's has an id to take instead."""
+    name = getattr(getattr(env, "spec", None), "id", None)
+    instead = f": name it by its id, '{name}', with its arguments in env_args" if name else ""
+    return f"an object of {type(env).__name__}{instead}"
+
+
+def changed(environment: Environment, env_args: Mapping[str, Any] | None, time_limit: int | None) -> Environment:
+    """Return an open environment with other arguments or another time limit."""
+    changes: dict[str, Any] = {"kwargs": {**environment.config.kwargs, **env_args}} if env_args else {}
+    if time_limit:
+        changes["time_limit"] = time_limit
+    if not changes:
+        return environment
+    return reopened(environment, dataclasses.replace(environment.config, **changes))
+
+
+def reopened(environment: Environment, config: EnvironmentConfig) -> Environment:
+    """Open an environment that was open before by another configuration of it; a table needs no file for that."""
+    if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
+        return open_table(environment.table, config)
+    return open_environment(config)
+
+
+def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment:
+    """Open a table as an environment, by the name and the time limit of `config`.
+
+    Raises:
+        UsageError: there are arguments, which a table does not take.
+    """
+    if config.kwargs:
+        raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
+    return environment_over(table, config)
+
+
+def place_of(
+    known: EnvironmentConfig | None,
+    name: str,
+    env: str | Path | None,
+    env_args: Mapping[str, Any] | None,
+    time_limit: int | None,
+) -> EnvironmentConfig:
+    """Return the environment to look at a model on: the one that is named, else its own with what is changed of it.
+
+    Args:
+        known: what the model was trained on, or None.
+        name: of the model.
+        env: the environment that is asked for, or None for its own.
+        env_args: arguments of `gymnasium.make`, over those of its own.
+        time_limit: instead of its own.
+
+    Raises:
+        UsageError: neither is known.
+    """
+    if env is not None:
+        return named(env, env_args, time_limit)
+    if known is None:
+        raise UsageError(f"{name} does not say what it was trained on: name it with --env")
+    changes: dict[str, Any] = {"kwargs": {**known.kwargs, **(env_args or {})}}
+    if time_limit:
+        changes["time_limit"] = time_limit
+    return dataclasses.replace(known, **changes)

@@ -1,0 +1,74 @@
+"""Episodes of a run, moment by moment, and their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deeptaxi.artifacts.files import check_free
+from deeptaxi.errors import UsageError
+from deeptaxi.evaluation.watching import Moment, Show, render_modes, watch
+from deeptaxi.mdp.planning import optimal_actions
+
+if TYPE_CHECKING:
+    from deeptaxi.api.runs import Run
+
+SLOWEST, FASTEST = 0.1, 1000.0  # steps a second
+
+
+def play(
+    run: Run,
+    discount: float | None = None,
+    episodes: int = 1,
+    seed: int = 0,
+    state: int | None = None,
+    max_steps: int | None = None,
+    render_mode: str | None = None,
+) -> Iterator[Moment]:
+    """Play by the greedy policy; which actions are optimal is told at the objective's `discount`."""
+    reference = run.reference(discount)
+    optimal = None if reference is None else optimal_actions(reference.optimum.q)
+    return watch(run.environment, run.q_values, Show(episodes, seed, state, max_steps, render_mode), optimal)
+
+
+def draws_text(run: Run) -> bool:
+    """Whether the environment renders itself as text."""
+    return "ansi" in render_modes(run.environment)
+
+
+def film(run: Run, path: Path, speed: float = 4.0, force: bool = False, **show: Any) -> Iterator[Moment]:
+    """Play, and write the environment's pictures once the moments are used up.
+
+    Raises:
+        UsageError: the file cannot be written as a GIF, or the environment draws no pictures.
+    """
+    check_gif(path, force)
+    if not SLOWEST <= speed <= FASTEST:
+        raise UsageError(f"speed = {speed}: expected steps a second, from {SLOWEST:g} to {FASTEST:g}")
+    if "rgb_array" not in render_modes(run.environment):
+        raise UsageError(f"{run.environment.config.id} draws no pictures, so there is nothing for --gif; leave it out")
+    discount = show.pop("objective_discount", None)
+    return filmed(play(run, discount, **{**show, "render_mode": "rgb_array"}), path, speed)
+
+
+def check_gif(path: Path, force: bool) -> None:
+    """Refuse a file that cannot be written as a GIF, before anything is played.
+
+    Raises:
+        UsageError: its name has another ending, or it is there already.
+    """
+    if path.suffix.lower() != ".gif":
+        raise UsageError(f"--gif {path}: expected a name that ends with .gif")
+    check_free(path, force, replaceable=path.is_file(), option="--gif")
+
+
+def filmed(moments: Iterator[Moment], path: Path, speed: float) -> Iterator[Moment]:
+    """Pass the moments on; write their pictures once all have been played."""
+    from deeptaxi.artifacts.animation import Animation
+
+    animation = Animation(speed)
+    for moment in moments:
+        animation.add(moment.frame, last=moment.ending is not None)
+        yield moment
+    animation.write(path)

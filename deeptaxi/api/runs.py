@@ -1,0 +1,267 @@
+"""A trained agent beside its environment: what `train` and `load` return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deeptaxi.api.logged import BARE, Logged, read_logged
+from deeptaxi.api.shown import Shown
+from deeptaxi.api.stages import stage
+from deeptaxi.config import TrainConfig
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.evaluation import exact as verdicts
+from deeptaxi.learning.coverage import Coverage
+from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
+from deeptaxi.mdp.table import Ints
+from deeptaxi.records import Finished, History
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from deeptaxi.api.reporting import Report
+    from deeptaxi.evaluation.watching import Moment
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Shown):
+    """A Q-network beside the environment that it is looked at on.
+
+    Attributes:
+        name: what it is called: the run folder, or the name that one would have.
+        environment: with `states` S, `actions` A, `time_limit`, `table` (or None) and `describe()`.
+        network: a Keras model from state numbers `[B]` to Q values `[B, A]`.
+        config: how it was trained; None for a bare `.keras` file.
+        folder: the run folder; None where it is not kept in one.
+        facts: what is known beside the configuration: preset, versions, log.
+    """
+
+    name: str
+    environment: Environment
+    network: Any
+    config: TrainConfig | None = None
+    folder: Path | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    kept_log: Logged | None = None  # None: it is read from the folder where it is needed
+    verdict: Mapping[str, Any] | None = None  # None: it is computed where it is needed
+
+    @cached_property
+    def q_values(self) -> NDArray[np.float32]:
+        """The Q values of all states, float32 `[S, A]`; −∞ where the agent may not act."""
+        from deeptaxi.network.inspect import tabulate_any
+
+        values = np.asarray(tabulate_any(self.network, self.environment.states))
+        values.setflags(write=False)
+        return values
+
+    @cached_property
+    def policy(self) -> Ints:
+        """The greedy policy, int64 `[S]`.
+
+        Raises:
+            DeepTaxiError: the network gives Q values that are no numbers.
+        """
+        table = self.environment.table
+        return verdicts.policy_of(self.q_values, table.action_mask if table else None)
+
+    @cached_property
+    def exact(self) -> Mapping[str, Any] | None:
+        """The exact verdict under the names of the JSON of `evaluate`; None where there is no true table."""
+        return self.judged() if self.verdict is None else self.verdict
+
+    @property
+    def exact_unavailable(self) -> str | None:
+        """Why there is no exact verdict; None where there is one."""
+        return self.environment.table_missing
+
+    @property
+    def optimal(self) -> bool | None:
+        """Whether every start state is played optimally; None where that cannot be known."""
+        return None if self.exact is None else bool(self.exact["optimal"])
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """The sha256 of the weights: equal for the same settings, seed, machine and versions."""
+        from deeptaxi.network.build import weights_digest
+
+        return weights_digest(self.network)
+
+    @cached_property
+    def log(self) -> Logged:
+        """What its training left, and why something of it is missing."""
+        if self.kept_log is not None:
+            return self.kept_log
+        return BARE if self.folder is None else read_logged(self.folder)
+
+    @property
+    def history(self) -> History | None:
+        """The records of its training (`progress`, `judgements`, `snapshots`, `warnings`, …); None without a log."""
+        return self.log.history
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """What its training tried, `visits` and `replay` `[S, A]`; None where that is not known."""
+        coverage = self.log.coverage
+        return coverage if coverage and coverage.visits.shape == self.q_values.shape else None
+
+    @property
+    def finished(self) -> Finished | None:
+        """The end of its training; None where that is not known."""
+        return self.history.finished if self.history else None
+
+    @property
+    def failure(self) -> str | None:
+        """What broke its training off, if anything did; the network is then what was best before that."""
+        return self.finished.failure if self.finished else None
+
+    def discount(self, asked: float | None = None) -> float:
+        """Return the discount that decides what is optimal: `asked`, else the run's, else the table's, else 0.99."""
+        if asked is not None:
+            return asked
+        if self.config is not None:
+            return self.config.judgement.objective_discount
+        return objective_discount(self.environment.table) if self.environment.table else DEFAULT_DISCOUNT
+
+    def reference(self, discount: float | None = None) -> verdicts.Reference | None:
+        """Return the optima that it is measured by at an objective's discount; None without a true table."""
+        table = self.environment.table
+        if table is None:
+            return None
+        training_discount = self.config.discount if self.config else None
+        mask = self.q_values > float("-inf")
+        return verdicts.reference(table, self.environment.horizon, self.discount(discount), training_discount, mask)
+
+    def judged(self, discount: float | None = None) -> Mapping[str, Any] | None:
+        """Return the exact verdict at an objective's discount; None where there is no true table."""
+        if self.environment.table is None:
+            return None
+        with stage("computing the exact verdict …"):
+            reference = self.reference(discount)
+            assert reference is not None  # noqa: S101  # there is a table
+            return verdicts.judge(reference, self.q_values, self.environment.start_resets).to_dict()
+
+    def act(self, state: ArrayLike) -> Any:
+        """Return the greedy action of a state number, or of several `[…]` those of each.
+
+        An observation that is no state number becomes one by `run.environment.codec.encode(observation)`.
+
+        Raises:
+            UsageError: there is no such state.
+        """
+        states = np.asarray(state)
+        if states.dtype.kind not in "iu" or ((states < 0) | (states >= self.environment.states)).any():
+            raise UsageError(f"state {state!r}: expected whole numbers from 0 to {self.environment.states - 1}")
+        actions = self.policy[states]
+        return int(actions) if states.ndim == 0 else actions
+
+    def play(
+        self,
+        episodes: int = 1,
+        seed: int = 0,
+        state: int | None = None,
+        max_steps: int | None = None,
+        render_mode: str | None = None,
+        objective_discount: float | None = None,
+    ) -> Iterator[Moment]:
+        """Play by the greedy policy; yield every moment, the last of an episode with its `ending`.
+
+        Args:
+            episodes: how many.
+            seed: of the environment.
+            state: the state that each begins in; None for the environment's own starts.
+            max_steps: steps after which an episode is over in any case; None for the horizon.
+            render_mode: Gymnasium's `"ansi"` or `"rgb_array"`, for a `frame` in every moment.
+            objective_discount: of the values that say which actions are optimal.
+
+        Raises:
+            UsageError: the state does not exist, or frames need a package that is missing.
+        """
+        from deeptaxi.api.playing import play
+
+        return play(self, objective_discount, episodes, seed, state, max_steps, render_mode)
+
+    def film(self, path: str | Path, *, speed: float = 4.0, force: bool = False, **show: Any) -> Iterator[Moment]:
+        """Play as `play` does, and write the environment's pictures as a GIF once the moments are used up.
+
+        `list(run.film("taxi.gif", seed=3))` does both.
+
+        Args:
+            path: the file, which ends in `.gif`.
+            speed: steps a second.
+            force: whether to replace the file.
+            **show: arguments of `play`.
+
+        Raises:
+            UsageError: the file is there, or the environment draws no pictures.
+        """
+        from deeptaxi.api.playing import film
+
+        return film(self, Path(path), speed, force, **show)
+
+    def save(self, folder: str | Path, *, logs: str | Path = "logs", force: bool = False) -> Path:
+        """Keep it as a run folder, with its log under `logs`, as `train(…, out=folder)` does; return the folder.
+
+        Raises:
+            UsageError: there is a run of that name already and `force` is not set, or it is not known how it was
+                trained: `export` writes a network alone.
+        """
+        from deeptaxi.api.keeping import save
+
+        return save(self, Path(folder), Path(logs), force)
+
+    def report(
+        self,
+        path: str | Path,
+        *,
+        beside: Sequence[Run] = (),
+        figures: str | Path | None = None,
+        force: bool = False,
+    ) -> Report:
+        """Write a page about it: verdict, curves, policy map, findings.
+
+        Args:
+            path: the HTML file.
+            beside: other runs on the same environment, to be shown with it.
+            figures: a folder for its pictures as PNG and SVG files too.
+            force: whether to replace what is there.
+
+        Raises:
+            UsageError: a file is there, or the runs are of different problems.
+        """
+        from deeptaxi.api.reporting import report
+
+        return report([self, *beside], Path(path), None if figures is None else Path(figures), force)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `deeptaxi train --json` says; null where it is not known, or not kept."""
+        from deeptaxi.api.keeping import summary
+
+        return summary(self)
+
+    def headline(self) -> str:
+        """Return the verdict in a few words."""
+        from deeptaxi.artifacts.card_words import describe_verdict
+
+        try:
+            return describe_verdict(self.exact, self.exact_unavailable)
+        except DeepTaxiError as error:
+            return str(error)
+
+    def __repr__(self) -> str:
+        broken = f"\n    broken off: {self.failure}" if self.kept_log and self.failure else ""
+        return f"Run({self.name} on {self.environment.config.id}: {self.headline()}){broken}"
+
+    def __rich__(self) -> RenderableType:
+        from deeptaxi.presentation import verdict
+
+        title = f"{self.name} on {self.environment.config.id}"
+        try:
+            return verdict.verdict_table(title, self.exact, self.exact_unavailable)
+        except DeepTaxiError as error:
+            return f"{title}: {error}"

@@ -1,0 +1,144 @@
+"""Settings of a training as scripts give them: every one by the name of its option, `--learning-rate` as learning_rate.
+
+Imports neither NumPy nor Gymnasium.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypedDict
+
+from deeptaxi.config import TrainConfig, known_keys, merge, read_toml
+from deeptaxi.errors import UsageError, nearest
+from deeptaxi.settings import leaf_settings, to_mapping
+
+
+class Settings(TypedDict, total=False):
+    """The settings of a training; the reference of the commands says what each is, and its default."""
+
+    time_limit: int
+    seed: int
+    loop: str
+    updates: int
+    discount: float
+    hidden: Sequence[int]
+    dueling: bool
+    aggregation: str
+    activation: str
+    encoding: str
+    initial_value: float
+    optimizer: str
+    learning_rate: float
+    tabular_step: float
+    learning_rate_schedule: str
+    final_learning_rate_fraction: float
+    loss: str
+    clip_norm: float
+    row_sparse: bool
+    epsilon_start: float
+    epsilon_end: float
+    epsilon_fraction: float
+    epsilon_schedule: str
+    exploring_starts: float
+    action_mask: bool
+    replay_capacity: int
+    batch_size: int
+    replay_start: int
+    prioritised: bool
+    priority_exponent: float
+    importance_exponent: float
+    double: bool
+    n_step: int
+    reward_scale: float
+    polyak: float
+    target_period: int
+    environments: int
+    steps_per_update: int
+    judge_every: int
+    early_stop: bool
+    objective_discount: float
+
+
+Config = str | Path | Mapping[str, Any] | TrainConfig
+NO_TABLE = ("hidden", "dueling", "aggregation", "activation")  # of the network, and not of a Q table
+
+
+@cache
+def paths() -> Mapping[str, tuple[str, ...]]:
+    """Return where each setting stands in a configuration, by its name."""
+    options = {path: item.metadata["option"] for path, item, _ in leaf_settings(TrainConfig)}
+    return {
+        option.partition("/")[0].removeprefix("--").replace("-", "_"): path
+        for path, option in options.items()
+        if option
+    }
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by name as a configuration nests them; those that are None are left out.
+
+    Raises:
+        UsageError: there is no setting of that name.
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in paths():
+            raise UsageError(f"unknown setting '{name}'{nearest(name, paths())}")
+        if value is not None:
+            *sections, key = paths()[name]
+            place = found
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[key] = plain(value)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Return a number or a row of NumPy's as Python's."""
+    return value.tolist() if type(value).__module__ == "numpy" else value
+
+
+def values_of(config: Config | None) -> dict[str, Any]:
+    """Return a configuration, or the file of one, as nested settings.
+
+    Raises:
+        UsageError: it cannot be read, or holds a key that does not exist.
+    """
+    if config is None:
+        return {}
+    if isinstance(config, TrainConfig):
+        return to_mapping(config)
+    if isinstance(config, Mapping):
+        values = {key: value for key, value in config.items() if key != "run"}
+        known_keys(values)
+        return values
+    return read_toml(Path(config))
+
+
+def asked(
+    env: str | None,
+    env_args: Mapping[str, Any] | None,
+    config: Config | None,
+    q_table: bool,
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return all that is asked for, nested: the configuration, and over it what is given by itself.
+
+    Raises:
+        UsageError: settings exclude each other, or the configuration cannot be read.
+    """
+    network = given.get("network", {})
+    if q_table:
+        for name in NO_TABLE:
+            if network.get(name):
+                raise UsageError(f"--q-table has neither hidden layers nor a head: leave out --{name}")
+    values = values_of(config)
+    if env is not None and values.get("environment", {}).get("id", env) != env:
+        values["environment"] = {}
+    over = dict(given)
+    if q_table:
+        over["network"] = {**network, "hidden": [], "dueling": False}
+    place = {key: value for key, value in (("id", env), ("kwargs", dict(env_args or {}))) if value}
+    return merge(values, merge(over, {"environment": {**over.get("environment", {}), **place}}))

@@ -1,0 +1,70 @@
+"""The exact optimum of an environment: `solve`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deeptaxi.api.places import Place, open_place
+from deeptaxi.api.stages import stage
+from deeptaxi.artifacts.files import check_free, written_aside
+from deeptaxi.artifacts.tables import WRITERS, labels_of
+from deeptaxi.errors import UsageError
+from deeptaxi.evaluation import solution
+from deeptaxi.evaluation.solution import Solution
+from deeptaxi.mdp.environment import objective_discount
+
+
+def solve(
+    env: Place,
+    discount: float | None = None,
+    *,
+    env_args: Mapping[str, Any] | None = None,
+    time_limit: int | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+) -> Solution:
+    """Compute the exact optimum of an environment from its transition table, without learning.
+
+    Args:
+        env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
+        discount: of the value, below 1; None for the table's own, else 0.99.
+        env_args: arguments of `gymnasium.make`.
+        time_limit: steps that returns are summed over, instead of the environment's own.
+        out: a file for Q* and the optimal policy, `.csv`, `.npz` or `.json`.
+        force: whether to replace that file.
+
+    Returns:
+        The optimum: `optimal_return`, `optimal_value`, `value` `[S]`, `policy` `[S]`, `q_star` `[S, A]`, …
+
+    Raises:
+        UsageError: there is no such environment, it has no true table, or `out` cannot be written.
+    """
+    path = None if out is None else Path(out)
+    if path is not None:
+        check_out(path, env, force)
+    environment = open_place(env, env_args, time_limit)
+    table = environment.table
+    if table is None:
+        raise UsageError(f"{environment.config.id} has no true table to solve: {environment.table_missing}")
+    with stage("solving …"):
+        chosen = objective_discount(table) if discount is None else discount
+        found = solution.solve(table, environment.horizon, chosen)
+    if path is not None:
+        with written_aside(path) as aside:
+            WRITERS[path.suffix[1:]][0](aside, found.q_star, labels_of(environment))
+    return found
+
+
+def check_out(out: Path, env: Place, force: bool) -> None:
+    """Refuse a file that cannot be written, before anything is computed.
+
+    Raises:
+        UsageError: its ending is unknown, it is there already, or it is the table itself.
+    """
+    if out.suffix[1:] not in WRITERS:
+        raise UsageError(f"--out {out}: expected a name that ends in .csv, .npz or .json")
+    if isinstance(env, str | Path) and out.resolve() == Path(env).resolve():
+        raise UsageError(f"--out {out} is the transition table itself; choose another name")
+    check_free(out, force, replaceable=out.is_file())

@@ -1,0 +1,119 @@
+"""The network that an explanation is about: as a training starts with it, or a trained one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from deeptaxi import backend
+from deeptaxi.api.models import Model, as_run
+from deeptaxi.api.requests import Request
+from deeptaxi.api.runs import Run
+from deeptaxi.api.settings import asked
+from deeptaxi.api.stages import stage
+from deeptaxi.api.training import name_of, plan
+from deeptaxi.catalogue import NONE, Preset
+from deeptaxi.config import TrainConfig, merge, resolve
+from deeptaxi.errors import UsageError
+from deeptaxi.learning.configure import configure
+from deeptaxi.learning.mask import MaskBook
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.table import Bools
+from deeptaxi.settings import to_mapping
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is updated: a network of its own, on an environment, by a configuration."""
+
+    environment: Environment
+    config: TrainConfig
+    preset: str
+    network: Any
+    allowed: Bools  # [S, A]
+    model: str | None
+
+
+def fresh(request: Request) -> Subject:
+    """Return the network and settings that a training would start with."""
+    name, opened = name_of(request.env)
+    values = asked(name, request.env_args, request.config, request.q_table, request.given)
+    if request.preset is None and not values.get("environment", {}).get("id"):
+        raise UsageError("name what the network is for with --env, or a MODEL: a run folder or a .keras file")
+    planned = plan(values, request.preset, request.trust_env or request.env is not None, opened)
+    with stage("starting Keras …"):
+        backend.start()
+    from deeptaxi.learning.training import initial_network
+
+    environment, config = planned.environment, alone(planned.config, request)
+    network = initial_network(config, environment)
+    return Subject(environment, config, planned.configured.preset, network, allowed_in(environment, config), None)
+
+
+def kept(model: Model, request: Request) -> Subject:
+    """Return a trained network, with the settings of its run and what is given over them.
+
+    Raises:
+        UsageError: settings are given that only a fresh network has.
+    """
+    check_kept(model, request)
+    limit = request.given.get("environment", {}).get("time_limit")
+    run = as_run(model, request.env, request.env_args, limit, request.trust_env)
+    from deeptaxi.network.build import scale_outputs, without_mask
+    from deeptaxi.network.inspect import is_ours
+
+    if not is_ours(run.network):
+        raise UsageError(f"{run.name} is no network of deeptaxi, whose layers an explanation knows")
+    network, mask = without_mask(run.network)
+    config, preset = settings_of(run, network, request.given)
+    if run is model:
+        network = copied(network)
+    scale_outputs(network, 1 / config.target.reward_scale)  # what is kept is in full
+    allowed = allowed_in(run.environment, config) if mask is None else mask
+    return Subject(run.environment, alone(config, request), preset, network, allowed, run.name)
+
+
+def check_kept(model: Model, request: Request) -> None:
+    """Refuse settings that only a fresh network has."""
+    others = {"config": request.config, "preset": request.preset, "q-table": request.q_table}
+    refused = [f"--{name}" for name, value in others.items() if value]
+    refused += [f"--{name.replace('_', '-')}" for name in request.given.get("network", {})]
+    if refused:
+        name = model.name if isinstance(model, Run) else model
+        raise UsageError(f"{refused[0]} is for a fresh network, and {name} has its own: leave one of the two out")
+
+
+def copied(network: Any) -> Any:
+    """Return a network of its own with the same weights: an explained update changes it."""
+    import keras
+
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def settings_of(run: Run, network: Any, given: Mapping[str, Any]) -> tuple[TrainConfig, str]:
+    """Return the configuration of a run, else what a training of such a network would take, and the preset."""
+    from deeptaxi.network import build
+
+    place = {"environment": to_mapping(run.environment.config)}
+    if run.config is not None:
+        return resolve(merge(merge(to_mapping(run.config), given), place), preset=Preset(NONE)), NONE
+    known = {"network": build.settings_of(network)}
+    found = configure(run.environment, merge(merge(given, known), place))
+    return found.config, found.preset
+
+
+def alone(config: TrainConfig, request: Request) -> TrainConfig:
+    """Return the configuration with a minibatch of one, unless another size is given."""
+    size = request.given.get("replay", {}).get("batch_size") or 1
+    return replace(config, replay=replace(config.replay, batch_size=size))
+
+
+def allowed_in(environment: Environment, config: TrainConfig) -> Bools:
+    """Return the actions that may be taken in each state, bool `[S, A]`."""
+    masks = MaskBook(environment, config.exploration.action_mask)
+    return masks.of(np.arange(environment.states)).copy()

@@ -1,0 +1,260 @@
+"""Training, from what is asked for to a run: `train`, and the steps that it is made of.
+
+`plan` opens the environment and completes the configuration, `claimed` takes the place of the run folder, and
+`carry_out` trains. The command line takes the same steps, and handles signals in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Unpack
+
+from deeptaxi import backend
+from deeptaxi.api.keeping import beside, event_writers, own_table, point_to_log
+from deeptaxi.api.logged import Logged
+from deeptaxi.api.places import IN_MEMORY, Place, open_table, reopened, told
+from deeptaxi.api.runs import Run
+from deeptaxi.api.settings import Config, Settings, asked, nested
+from deeptaxi.api.stages import stage
+from deeptaxi.artifacts import logs as log_files
+from deeptaxi.artifacts import runs
+from deeptaxi.artifacts.files import TABLE_FILE
+from deeptaxi.config import TrainConfig, resolve
+from deeptaxi.errors import UsageError
+from deeptaxi.evaluation.diagnosis.live import Watch
+from deeptaxi.learning.configure import Configured, choose, configure, with_environment
+from deeptaxi.mdp.environment import Environment, known_mask, open_environment
+from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.records import History, Record
+from deeptaxi.sections import EnvironmentConfig
+from deeptaxi.settings import from_mapping
+
+OnRecord = Callable[[Record], object]
+Watcher = Callable[[Record], object]  # shows or keeps a record
+LOGS = Path("logs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training before it begins: what on, how, and where it is to be kept."""
+
+    environment: Environment
+    configured: Configured
+    place: runs.Run | None = None
+
+    @property
+    def config(self) -> TrainConfig:
+        """The configuration, complete."""
+        return self.configured.config
+
+
+def train(
+    env: Place | None = None,
+    *,
+    q_table: bool = False,
+    preset: str | None = None,
+    config: Config | None = None,
+    env_args: Mapping[str, Any] | None = None,
+    out: str | Path | Literal[True] | None = None,
+    logs: str | Path = LOGS,
+    tensorboard: bool = True,
+    force: bool = False,
+    trust_env: bool = False,
+    on_record: OnRecord | None = None,
+    stop: Callable[[], bool] | None = None,
+    **settings: Unpack[Settings],
+) -> Run:
+    """Train a Q-network, and return it with the exact verdict on it.
+
+    It prints nothing, and without `out` writes nothing. Settings come from the preset that fits, then `config`, then
+    `settings`: every option of `deeptaxi train` by its name, such as `hidden=(64,)` or `learning_rate=0.01`.
+
+    Args:
+        env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
+        q_table: no hidden layer, no bias: the weights are the Q table.
+        preset: settings of `listing.presets`; None for the one that fits.
+        config: a TOML file, a mapping of the same form, or the `config` of another run.
+        env_args: arguments of `gymnasium.make`.
+        out: the run folder to write; True for a free name in `models/`.
+        logs: the folder for the log of a run that is written.
+        tensorboard: whether that log is for TensorBoard as well.
+        force: whether a run that is there may be replaced.
+        trust_env: whether to import the environment module that only `config` names; it is code.
+        on_record: called with every record (`deeptaxi.records`), warnings included, as it comes.
+        stop: asked between updates; once it answers True, the training ends with the best weights so far.
+        **settings: settings of the training; `deeptaxi.api.settings.Settings` lists them.
+
+    Raises:
+        UsageError: there is no such environment or setting, settings exclude each other, or `out` is taken.
+        DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep.
+    """
+    name, table = name_of(env)
+    values = asked(name, env_args, config, q_table, nested(settings))
+    planned = plan(values, preset, trust_env or env is not None, table)
+    with claimed(planned, out, logs, force) as kept:
+        return carry_out(kept, on_record, stop, tensorboard)
+
+
+def name_of(env: Place | None) -> tuple[str | None, TransitionTable | Environment | None]:
+    """Return the name of an environment, and what it names where that is open or in memory."""
+    if env is None or isinstance(env, str | Path):
+        return None if env is None else str(env), None
+    if isinstance(env, TransitionTable):
+        return IN_MEMORY, env
+    if not isinstance(env, Environment):
+        raise UsageError(
+            f"expected an environment as a Gymnasium id, a .npz path or a TransitionTable, received {told(env)}"
+        )
+    return env.config.id, env
+
+
+def plan(
+    values: Mapping[str, Any],
+    preset: str | None = None,
+    trust: bool = False,
+    opened: TransitionTable | Environment | None = None,
+) -> Plan:
+    """Open the environment that is asked for, and complete the settings for it.
+
+    Args:
+        values: nested settings of the user.
+        preset: its name, or None for the one that fits.
+        trust: whether the module of a `module:Id` may be imported.
+        opened: what the environment's id in `values` stands for, if it is a table or is open already.
+
+    Raises:
+        UsageError: the settings contradict each other or the environment.
+    """
+    named = choose(values, preset)
+    values = with_environment(values, named)
+    resolve({"loop": "compiled", **values}, preset=named)  # wrong settings are told before the environment is opened
+    requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
+    environment = open_requested(requested, trust, opened)
+    return Plan(environment, configure(environment, values, named))
+
+
+def open_requested(
+    requested: EnvironmentConfig, trust: bool, opened: TransitionTable | Environment | None
+) -> Environment:
+    """Open the environment of a configuration."""
+    if isinstance(opened, TransitionTable):
+        return open_table(opened, requested)
+    if isinstance(opened, Environment):
+        known = replace(requested, kwargs={**opened.config.kwargs, **requested.kwargs})
+        known = replace(known, time_limit=requested.time_limit or opened.config.time_limit)
+        return opened if known == opened.config else reopened(opened, known)
+    if requested.id == IN_MEMORY:
+        raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
+    return open_environment(requested, trust_module=trust)
+
+
+@contextmanager
+def claimed(
+    planned: Plan, out: str | Path | Literal[True] | None, logs: str | Path = LOGS, force: bool = False
+) -> Iterator[Plan]:
+    """Take the place of the run folder while the block runs; give it back if that fails.
+
+    Raises:
+        UsageError: it is taken.
+        DeepTaxiError: it cannot be written to.
+    """
+    if out is None:
+        yield planned
+        return
+    folder = runs.default_folder(planned.config, Path(logs)) if out is True else Path(out)
+    place = runs.claim(folder, Path(logs), force, own_table(planned.environment) is not None)
+    try:
+        yield replace(planned, place=place)
+    except BaseException as error:
+        place.release()
+        point_to_log(error, place.log.parent)
+        raise
+
+
+def carry_out(
+    planned: Plan,
+    on_record: OnRecord | None = None,
+    stop: Callable[[], bool] | None = None,
+    tensorboard: bool = True,
+) -> Run:
+    """Train; where a place was claimed, keep the run there. See `train`."""
+    with stage("starting Keras …"):
+        backend.start()
+    from deeptaxi.learning.training import train as training_of
+
+    table, planned = own_table(planned.environment), settled(planned)
+    environment, config, place = planned.environment, planned.config, planned.place
+    records: list[Record] = []
+    with log_of(planned, tensorboard) as keepers:
+        training = training_of(config, environment, stop or never)
+        watchers = [*keepers, records.append, *([on_record] if on_record else [])]
+        trained = follow(training, watchers, Watch(config, environment.table, agent_mask(config, environment)))
+        history = History(place.log if place else None, tuple(records))
+        if place is not None and history.finished is not None:
+            about, preset = environment.describe(), planned.configured.preset
+            runs.save_run(place, trained.network, about, config, history.finished, preset, table)
+            log_files.save_visits(place.log.parent, trained.coverage)
+    return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
+
+
+def settled(planned: Plan) -> Plan:
+    """Let the plan of a run that is to be kept name its table where it will be."""
+    if planned.place is None:
+        return planned
+    table = own_table(planned.environment)
+    environment, config = beside(planned.place.folder, table, planned.environment, planned.config)
+    return replace(planned, environment=environment, configured=replace(planned.configured, config=config))
+
+
+@contextmanager
+def log_of(planned: Plan, tensorboard: bool) -> Iterator[list[Watcher]]:
+    """Open the log of a run that is to be kept; yield what writes the records, nothing where it is not."""
+    if planned.place is None:
+        yield []
+        return
+    writers = event_writers(planned.config) if tensorboard else ()
+    with log_files.Log(planned.place.log.parent, planned.place.folder, writers) as log:
+        yield [log.write]
+
+
+def run_of(planned: Plan, network: Any, log: Logged, kept_table: bool) -> Run:
+    """Return what came out of a training."""
+    place, finished = planned.place, log.history.finished if log.history else None
+    facts = runs.facts_of(finished, planned.configured.preset) if finished else {}
+    if place is not None:
+        facts |= {"log": str(place.log), **({"table": TABLE_FILE} if kept_table else {})}
+    return Run(
+        name=str(place.folder) if place else runs.default_name(planned.config),
+        environment=planned.environment,
+        network=network,
+        config=planned.config,
+        folder=place.folder if place else None,
+        facts=facts,
+        kept_log=log,
+        verdict=finished.exact if finished else None,
+    )
+
+
+def never() -> bool:
+    """Go on."""
+    return False
+
+
+def agent_mask(config: TrainConfig, environment: Environment) -> Any:
+    """Return the actions that the agent may take, `[S, A]`; None where all are open to it, or it is not known yet."""
+    return known_mask(environment) if config.exploration.action_mask else None
+
+
+def follow(training: Generator[Record, None, Any], watchers: Sequence[Watcher], observer: Watch) -> Any:
+    """Show the watchers every record, and what the observer has to say of it; return what the training returns."""
+    while True:
+        try:
+            record = next(training)
+        except StopIteration as end:
+            return end.value
+        for told_record in (record, *observer.observe(record)):
+            for watch in watchers:
+                watch(told_record)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import deeptaxi
+from deeptaxi.api.runs import Run
+from deeptaxi.errors import UsageError
+from deeptaxi.evaluation.watching import Moment
+from deeptaxi.network.build import build_q_network, weights_digest
+from tests.cli.conftest import run as command
+
+
+def test_it_has_what_a_script_asks_for(lake: Run) -> None:
+    assert lake.q_values.shape == (16, 4)
+    np.testing.assert_array_equal(lake.policy, lake.q_values.argmax(axis=1))
+    np.testing.assert_array_equal(lake.q_values, lake.network(np.arange(16)))
+    assert lake.weights_digest == weights_digest(lake.network)
+    assert lake.exact_unavailable is None
+    assert lake.coverage is not None
+    assert lake.coverage.visits.shape == (16, 4)
+    assert lake.discount() == 0.99
+    assert lake.failure is None
+    with pytest.raises(ValueError, match="read-only"):
+        lake.q_values[0, 0] = 1
+
+
+def test_it_acts(lake: Run) -> None:
+    assert lake.act(14) == 2  # right, to the goal
+    assert isinstance(lake.act(np.int64(14)), int)
+    assert lake.act([[14, 14]]).tolist() == [[2, 2]]
+    for nowhere in (16, -1, [0, 16], 1.5, "14"):
+        with pytest.raises(UsageError, match="from 0 to 15"):
+            lake.act(nowhere)  # type: ignore[arg-type]
+
+
+def test_it_shows_its_verdict_in_a_line_in_a_table_and_in_a_notebook(lake: Run) -> None:
+    assert repr(lake).startswith("Run(frozenlake-v1-q-table-0 on FrozenLake-v1: optimal: 1 of 1 start states; return 1")
+    assert "\n" not in repr(lake)
+    shown = str(lake)
+    assert "yes: 1 of 1 start states are played optimally" in shown
+    assert "\x1b" not in shown
+    assert all(line == line.rstrip() for line in shown.splitlines())
+    html = lake._repr_html_()
+    assert html.startswith("<pre")
+    assert "played optimally" in html
+
+
+def test_a_network_that_gives_no_numbers_says_so_and_does_not_break_the_notebook() -> None:
+    network = build_q_network(16, 4)
+    network.set_weights([np.full((16, 4), np.nan)])
+    run = deeptaxi.evaluate
+    with pytest.raises(deeptaxi.DeepTaxiError, match="NaN"):
+        run(network, "FrozenLake-v1")
+    from deeptaxi.api.models import as_run
+
+    assert "NaN" in repr(as_run(network, "FrozenLake-v1"))
+    assert "NaN" in str(as_run(network, "FrozenLake-v1"))
+
+
+def test_it_is_saved_as_a_training_with_out_leaves_it(lake: Run, empty: Path) -> None:
+    assert lake.save("run") == Path("run")
+    again = deeptaxi.load("run")
+    assert again.weights_digest == lake.weights_digest
+    assert again.config == lake.config
+    assert again.exact == lake.exact
+    assert again.coverage is not None
+    assert lake.coverage is not None
+    np.testing.assert_array_equal(again.coverage.visits, lake.coverage.visits)
+    with pytest.raises(UsageError, match=r"run/model.keras exists"):
+        lake.save("run")
+    lake.save("run", force=True)
+    assert again.save("copy") == Path("copy")  # a run that was loaded has all that it takes too
+    assert command("diagnose", "copy").exit_code == 0
+
+
+def test_a_table_goes_with_every_copy(kept: Run, empty: Path) -> None:
+    kept.save("copy")
+    assert deeptaxi.load("copy").exact == kept.exact
+    assert Path("copy/table.npz").exists()
+    assert Path("copy/config.toml").read_text(encoding="utf-8").count("copy/table.npz") == 1
+
+
+def test_what_has_no_configuration_cannot_be_saved(empty: Path) -> None:
+    from deeptaxi.api.models import as_run
+
+    with pytest.raises(UsageError, match="export"):
+        as_run(build_q_network(16, 4), "FrozenLake-v1").save("run")
+    assert not list(empty.iterdir())
+
+
+def test_it_plays_and_films(lake: Run, empty: Path) -> None:
+    moments = list(lake.play(episodes=2, seed=1, render_mode="ansi"))
+    assert all(isinstance(moment, Moment) for moment in moments)
+    assert [moment.ending for moment in moments if moment.ending] == ["terminated"] * 2
+    assert moments[0].optimal is not None
+    assert "FFF" in moments[0].frame
+    assert len(list(lake.play(state=14))) == 2
+    list(lake.film("lake.gif", speed=10))
+    assert Path("lake.gif").read_bytes().startswith(b"GIF")
+    with pytest.raises(UsageError, match="exists"):
+        lake.film("lake.gif")
+    with pytest.raises(UsageError, match=r"\.gif"):
+        lake.film("lake.png")
+
+
+def test_it_writes_a_report_that_needs_no_folder(lake: Run, kept: Run, empty: Path) -> None:
+    made = lake.report("lake.html")
+    page = Path("lake.html").read_text(encoding="utf-8")
+    assert "Optimal" in page
+    assert made.to_dict()["report"] == "lake.html"
+    assert {"verdict", "curves", "visits", "findings"} <= set(made.sections)
+    assert not made.remarks
+    with pytest.raises(UsageError, match="exists"):
+        lake.report("lake.html")
+    with pytest.raises(UsageError, match="has the environment"):
+        lake.report("both.html", beside=[kept])
+    assert kept.report("kept.html", beside=[deeptaxi.load(kept.folder or "")]).runs == (kept.name, kept.name)
+    assert sorted(path.name for path in empty.iterdir()) == ["kept.html", "lake.html"]
+
+
+def test_a_network_of_keras_own_layers_can_be_judged() -> None:
+    network = keras.Sequential([keras.Input((16,)), keras.layers.Dense(4)])
+    found = deeptaxi.evaluate(network, "FrozenLake-v1", episodes=0)
+    assert found.exact is not None
+    assert found.optimal is False
+    with pytest.raises(UsageError, match="cannot be looked into"):
+        deeptaxi.evaluate(network, "Taxi-v4")
+    with pytest.raises(UsageError, match="name its environment"):
+        deeptaxi.evaluate(network)
+    with pytest.raises(UsageError, match="received an object of dict"):
+        deeptaxi.evaluate({}, "FrozenLake-v1")

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deeptaxi.api.stages import shown_by, stage
+
+
+def test_a_stage_is_told_to_who_shows_it_and_what_is_within_it_is_not() -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def show(text: str) -> Iterator[None]:
+        told.append(text)
+        yield
+        told.append(f"end of {text}")
+
+    with stage("unseen"):
+        pass
+    with shown_by(show), stage("outer"), stage("inner"):
+        pass
+    with shown_by(show), shown_by(None), stage("hidden"):
+        pass
+    assert told == ["outer", "end of outer"]
