@@ -103,7 +103,7 @@ class TransitionTable:
 
     @classmethod
     def load(cls, path: str | Path) -> TransitionTable:
-        """Read a table from `.npz`, without pickle. Raises what `npz.load` does: it is missing, damaged, or no table."""
+        """Read a table from `.npz`, without pickle. Raises as `npz.load`: it is missing, damaged, or no table."""
         from deeptaxi.mdp import npz
 
         return npz.load(Path(path))
