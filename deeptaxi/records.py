@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,7 +162,7 @@ def from_line(line: bytes) -> Record | None:
         raise ValueError(str(error)) from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """The log of a training.
 
@@ -174,6 +175,10 @@ class History:
     path: Path | None
     records: tuple[Record, ...]
     skipped: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        counts = Counter(record.kind for record in self.records)
+        return f"History({', '.join(f'{count:,} {kind}' for kind, count in counts.items())})"
 
     def of_kind(self, cls: type[Kind]) -> tuple[Kind, ...]:
         """Return the records of one kind."""

@@ -40,18 +40,49 @@ def open_place(
         return open_environment(named(env, env_args, time_limit), trust)
     if isinstance(env, TransitionTable):
         return open_table(env, EnvironmentConfig(IN_MEMORY, dict(env_args or {}), time_limit))
-    if not isinstance(env, Environment):
-        raise UsageError(
-            f"expected an environment as a Gymnasium id, a .npz path or a TransitionTable, received {told(env)}"
-        )
-    return changed(env, env_args, time_limit)
+    return changed(known(env), env_args, time_limit)
 
 
-def told(env: Any) -> str:
-    """Name what is no environment of ours; one of Gymnasium's has an id to take instead."""
+def known(env: Any) -> Environment:
+    """Return an open environment; refuse any other object.
+
+    Raises:
+        UsageError: it is none of ours; one of Gymnasium's has an id to take instead.
+    """
+    if isinstance(env, Environment):
+        return env
     name = getattr(getattr(env, "spec", None), "id", None)
     instead = f": name it by its id, '{name}', with its arguments in env_args" if name else ""
-    return f"an object of {type(env).__name__}{instead}"
+    raise UsageError(
+        "expected an environment as a Gymnasium id, a .npz path or a TransitionTable, "
+        f"received an object of {type(env).__name__}{instead}"
+    )
+
+
+def name_of(env: Place | None) -> tuple[str | None, TransitionTable | Environment | None]:
+    """Return the name of an environment, and what it names where that is open or in memory."""
+    if env is None or isinstance(env, str | Path):
+        return None if env is None else str(env), None
+    if isinstance(env, TransitionTable):
+        return IN_MEMORY, env
+    return known(env).config.id, env
+
+
+def open_requested(
+    requested: EnvironmentConfig, trust: bool, opened: TransitionTable | Environment | None
+) -> Environment:
+    """Open the environment of a configuration; `opened` is what its id stands for, if that is a table or open already.
+
+    Raises:
+        UsageError: there is no such environment, or it is a table that is not there.
+    """
+    if isinstance(opened, TransitionTable):
+        return open_table(opened, requested)
+    if isinstance(opened, Environment):
+        return changed(opened, requested.kwargs, requested.time_limit)
+    if requested.id == IN_MEMORY:
+        raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
+    return open_environment(requested, trust_module=trust)
 
 
 def changed(environment: Environment, env_args: Mapping[str, Any] | None, time_limit: int | None) -> Environment:
@@ -59,9 +90,8 @@ def changed(environment: Environment, env_args: Mapping[str, Any] | None, time_l
     changes: dict[str, Any] = {"kwargs": {**environment.config.kwargs, **env_args}} if env_args else {}
     if time_limit:
         changes["time_limit"] = time_limit
-    if not changes:
-        return environment
-    return reopened(environment, dataclasses.replace(environment.config, **changes))
+    config = dataclasses.replace(environment.config, **changes)
+    return environment if config == environment.config else reopened(environment, config)
 
 
 def reopened(environment: Environment, config: EnvironmentConfig) -> Environment:

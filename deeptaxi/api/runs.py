@@ -139,17 +139,16 @@ class Run(Shown):
 
     def judged(self, discount: float | None = None) -> Mapping[str, Any] | None:
         """Return the exact verdict at an objective's discount; None where there is no true table."""
-        if self.environment.table is None:
-            return None
         with stage("computing the exact verdict …"):
             reference = self.reference(discount)
-            assert reference is not None  # noqa: S101  # there is a table
+            if reference is None:
+                return None
             return verdicts.judge(reference, self.q_values, self.environment.start_resets).to_dict()
 
     def act(self, state: ArrayLike) -> Any:
         """Return the greedy action of a state number, or of several `[…]` those of each.
 
-        An observation that is no state number becomes one by `run.environment.codec.encode(observation)`.
+        `environment.codec.encode(observation)` makes a state number of an observation that is none.
 
         Raises:
             UsageError: there is no such state.
@@ -189,16 +188,10 @@ class Run(Shown):
     def film(self, path: str | Path, *, speed: float = 4.0, force: bool = False, **show: Any) -> Iterator[Moment]:
         """Play as `play` does, and write the environment's pictures as a GIF once the moments are used up.
 
-        `list(run.film("taxi.gif", seed=3))` does both.
-
-        Args:
-            path: the file, which ends in `.gif`.
-            speed: steps a second.
-            force: whether to replace the file.
-            **show: arguments of `play`.
+        `list(run.film("taxi.gif", seed=3))` does both. `speed` is in steps a second, `show` are arguments of `play`.
 
         Raises:
-            UsageError: the file is there, or the environment draws no pictures.
+            UsageError: the file is there and `force` is not set, or the environment draws no pictures.
         """
         from deeptaxi.api.playing import film
 

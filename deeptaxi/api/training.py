@@ -15,22 +15,21 @@ from typing import Any, Literal, Unpack
 from deeptaxi import backend
 from deeptaxi.api.keeping import beside, event_writers, own_table, point_to_log
 from deeptaxi.api.logged import Logged
-from deeptaxi.api.places import IN_MEMORY, Place, open_table, reopened, told
+from deeptaxi.api.places import Place, name_of, open_requested
 from deeptaxi.api.runs import Run
 from deeptaxi.api.settings import Config, Settings, asked, nested
 from deeptaxi.api.stages import stage
 from deeptaxi.artifacts import logs as log_files
 from deeptaxi.artifacts import runs
 from deeptaxi.artifacts.files import TABLE_FILE
-from deeptaxi.config import TrainConfig, resolve
-from deeptaxi.errors import UsageError
+from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.evaluation.diagnosis.live import Watch
 from deeptaxi.learning.configure import Configured, choose, configure, with_environment
-from deeptaxi.mdp.environment import Environment, known_mask, open_environment
+from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.records import History, Record
 from deeptaxi.sections import EnvironmentConfig
-from deeptaxi.settings import from_mapping
+from deeptaxi.settings import from_mapping, to_mapping
 
 OnRecord = Callable[[Record], object]
 Watcher = Callable[[Record], object]  # shows or keeps a record
@@ -98,19 +97,6 @@ def train(
         return carry_out(kept, on_record, stop, tensorboard)
 
 
-def name_of(env: Place | None) -> tuple[str | None, TransitionTable | Environment | None]:
-    """Return the name of an environment, and what it names where that is open or in memory."""
-    if env is None or isinstance(env, str | Path):
-        return None if env is None else str(env), None
-    if isinstance(env, TransitionTable):
-        return IN_MEMORY, env
-    if not isinstance(env, Environment):
-        raise UsageError(
-            f"expected an environment as a Gymnasium id, a .npz path or a TransitionTable, received {told(env)}"
-        )
-    return env.config.id, env
-
-
 def plan(
     values: Mapping[str, Any],
     preset: str | None = None,
@@ -133,22 +119,9 @@ def plan(
     resolve({"loop": "compiled", **values}, preset=named)  # wrong settings are told before the environment is opened
     requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
     environment = open_requested(requested, trust, opened)
+    if isinstance(opened, Environment):  # its id alone does not say what it was opened with
+        values = merge(values, {"environment": to_mapping(environment.config)})
     return Plan(environment, configure(environment, values, named))
-
-
-def open_requested(
-    requested: EnvironmentConfig, trust: bool, opened: TransitionTable | Environment | None
-) -> Environment:
-    """Open the environment of a configuration."""
-    if isinstance(opened, TransitionTable):
-        return open_table(opened, requested)
-    if isinstance(opened, Environment):
-        known = replace(requested, kwargs={**opened.config.kwargs, **requested.kwargs})
-        known = replace(known, time_limit=requested.time_limit or opened.config.time_limit)
-        return opened if known == opened.config else reopened(opened, known)
-    if requested.id == IN_MEMORY:
-        raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
-    return open_environment(requested, trust_module=trust)
 
 
 @contextmanager

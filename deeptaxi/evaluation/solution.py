@@ -11,7 +11,7 @@ from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, Ints, TransitionTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Solution:
     """Optima under the names of the JSON; means are over the start distribution.
 
@@ -35,6 +35,12 @@ class Solution:
     policy: Ints  # [S]
     optimal_actions: list[list[int]]
     q_star: Floats  # [S, A]
+
+    def __repr__(self) -> str:
+        return (
+            f"Solution(return {self.optimal_return:.4f} in {self.horizon:,} steps, "
+            f"value {self.optimal_value:.4f} at discount {self.discount}; {len(self.policy):,} states)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the JSON says; Q* is left to the tables."""

@@ -27,7 +27,7 @@ RESERVED = {"max_episode_steps": "use --time-limit", "render_mode": "it is set w
 Env = gymnasium.Env[Any, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Environment:
     """An environment that can be trained on.
 
@@ -52,6 +52,10 @@ class Environment:
     table_missing: str | None
     start_resets: int | None
     make: Callable[..., Env]
+
+    def __repr__(self) -> str:
+        limit = f", time limit {self.time_limit:,}" if self.time_limit else ""
+        return f"Environment({self.config.id}: {self.states:,} states, {self.actions:,} actions{limit})"
 
     @property
     def states(self) -> int:

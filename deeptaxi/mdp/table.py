@@ -103,12 +103,7 @@ class TransitionTable:
 
     @classmethod
     def load(cls, path: str | Path) -> TransitionTable:
-        """Read a table from `.npz`, without pickle.
-
-        Raises:
-            UsageError: there is no such file.
-            TableError: it is damaged, or is not a decision process.
-        """
+        """Read a table from `.npz`, without pickle; raises what `npz.load` does."""
         from deeptaxi.mdp import npz
 
         return npz.load(Path(path))
@@ -117,11 +112,8 @@ class TransitionTable:
     def from_rows(cls, p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional: Any) -> TransitionTable:
         """Build a table from ``p[state][action] = [(probability, next_state, reward, terminated), …]``.
 
-        This is what Gymnasium's toy-text environments hold in `P`. `start` `[S]` is the distribution of the first
-        state, `optional` any further fields.
-
-        Raises:
-            TableError: rows are missing, or are not a decision process.
+        This is the `P` of Gymnasium's toy-text environments. `start` `[S]` is the distribution of the first state,
+        `optional` any further fields. Raises `TableError` where rows are missing, or are not a decision process.
         """
         from deeptaxi.mdp import rows
 

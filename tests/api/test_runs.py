@@ -49,6 +49,14 @@ def test_it_shows_its_verdict_in_a_line_in_a_table_and_in_a_notebook(lake: Run) 
     assert "played optimally" in html
 
 
+def test_what_it_holds_takes_a_line_each(lake: Run) -> None:
+    assert repr(lake.environment) == "Environment(FrozenLake-v1: 16 states, 4 actions, time limit 100)"
+    assert repr(lake.history).startswith("History(1 started, ")
+    assert repr(lake.environment.table) == "TransitionTable(16 states, 4 actions, 1 outcome, 1 start state)"
+    solution = deeptaxi.solve(lake.environment)
+    assert repr(solution) == "Solution(return 1.0000 in 100 steps, value 0.9510 at discount 0.99; 16 states)"
+
+
 def test_a_network_that_gives_no_numbers_says_so_and_does_not_break_the_notebook() -> None:
     network = build_q_network(16, 4)
     network.set_weights([np.full((16, 4), np.nan)])

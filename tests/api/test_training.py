@@ -83,6 +83,16 @@ def test_a_table_in_memory_trains_as_its_file_does(kept: Run, table: TransitionT
     assert deeptaxi.train(table, **CHAIN).name == "transition-table-q-table-3"
 
 
+def test_an_environment_that_is_open_is_trained_on_as_it_is(lake: Run) -> None:
+    run = deeptaxi.train(lake.environment, **{**LAKE, "env_args": None})
+    assert run.weights_digest == lake.weights_digest
+    assert run.config == lake.config
+    shorter = deeptaxi.train(lake.environment, time_limit=5, **{**LAKE, "updates": 2, "judge_every": 2})
+    assert shorter.config is not None
+    assert shorter.config.environment.kwargs == {"is_slippery": False}
+    assert (shorter.environment.horizon, shorter.exact and shorter.exact["horizon"]) == (5, 5)
+
+
 def test_settings_come_from_a_file_a_mapping_or_another_run_and_what_is_given_lies_over_them(
     kept: Run, table: TransitionTable
 ) -> None:

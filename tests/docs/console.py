@@ -3,17 +3,21 @@
 A block of ``console`` holds lines that begin with ``$``, each followed by what the command prints. A line of output is
 compared with the next line that is printed; ``…`` stands for anything within a line, and by itself for any number of
 lines. Where no output is given, any will do. A block of Python after a comment ``<!-- file: NAME -->`` is that file,
-any other is run. A comment ``<!-- not run: WHY -->`` keeps the next block from being run.
+any other is run, with the names of those before it on the page; what it prints is compared with the block of ``output``
+that follows it, if one does. A comment ``<!-- not run: WHY -->`` keeps the next block from being run.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import runpy
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.cli.conftest import run
 
@@ -61,21 +65,32 @@ def commands(body: str) -> Iterator[Command]:
         yield Command(line, tuple(output))
 
 
-def execute(block: Block) -> None:
-    """Run a block in the current folder.
+def execute(block: Block, names: dict[str, Any] | None = None, printed: str | None = None) -> str | None:
+    """Run a block in the current folder; return what it printed, if it is Python.
+
+    Args:
+        block: of the page.
+        names: what the Python of the page has defined so far.
+        printed: what the Python before this block printed; None where the block before is something else.
 
     Raises:
         AssertionError: a command fails, or prints something else.
     """
     if block.not_run is not None:
-        return
+        return None
     if block.kind == "python" and block.file:
         Path(block.file).write_text(block.body, encoding="utf-8")
     elif block.kind == "python":
-        exec(block.body, {})  # noqa: S102  # it is our own page
+        with contextlib.redirect_stdout(io.StringIO()) as found:
+            exec(block.body, {} if names is None else names)  # noqa: S102  # it is our own page
+        return found.getvalue()
     elif block.kind == "console":
         for command in commands(block.body):
             check(command)
+    elif block.kind == "output":
+        assert printed is not None, f"output of what?\n{block.body}"
+        assert matches(tuple(block.body.rstrip().split("\n")), printed), printed
+    return None
 
 
 def check(command: Command) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,10 @@ def test_every_command_of_a_page_does_what_the_page_shows(
     for name in plan():
         shutil.copytree(ROOT / "models" / name, tmp_path / "models" / name)
     monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    printed: str | None = None
     for block in blocks(page):
-        execute(block)
+        printed = execute(block, names, printed)
 
 
 def test_a_block_that_is_not_run_says_why() -> None:
@@ -77,6 +80,18 @@ def test_a_page_that_is_wrong_is_found(page: str, tmp_path: Path) -> None:
     (block,) = blocks(tmp_path / "page.md")
     with pytest.raises(AssertionError):
         execute(block)
+
+
+def test_what_python_prints_is_compared_and_its_names_are_kept(tmp_path: Path) -> None:
+    page = "```python\nx = 3\nprint(x)\n```\n\n```output\n3\n```\n\n```python\nprint(x + 1)\n```\n\n```output\n5\n```\n"
+    (tmp_path / "page.md").write_text(page, encoding="utf-8")
+    first, right, second, wrong = blocks(tmp_path / "page.md")
+    names: dict[str, Any] = {}
+    assert execute(right, names, execute(first, names)) is None
+    with pytest.raises(AssertionError):
+        execute(wrong, names, execute(second, names))
+    with pytest.raises(AssertionError):
+        execute(right, names, None)
 
 
 def test_a_page_may_show_how_a_command_fails_and_leave_a_block_alone(tmp_path: Path) -> None:

@@ -17,11 +17,10 @@ import pytest
 
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.learner import Learner
-from deeptaxi.learning.loops import fit
 from deeptaxi.learning.loops.fit import FitLearner
 from deeptaxi.network import functional
 from deeptaxi.network.build import tabulate
-from tests.learning.helpers import Updates, build_pair, random_batches
+from tests.learning.helpers import Literal, Updates, build_network, random_batches
 
 STATES, ACTIONS, FACTORS, COUNT = 6, 3, (3, 2), 60
 SMALL = {
@@ -73,14 +72,11 @@ def batches_of(name, count=COUNT):
 
 
 def start_of(name):
-    """Return a pair of networks with weights from a seed, the same on every backend."""
-    config = resolve(settings_of(name))
-    pair = build_pair(STATES, ACTIONS, config, factors=factors_of(name))
+    """Return a network with weights from a seed, the same on every backend."""
+    network = build_network(STATES, ACTIONS, resolve(settings_of(name)), factors=factors_of(name))
     rng = np.random.default_rng(5)
-    weights = [rng.normal(scale=0.5, size=weight.shape) for weight in pair[0].get_weights()]
-    for network in pair:
-        network.set_weights(weights)
-    return pair
+    network.set_weights([rng.normal(scale=0.5, size=weight.shape) for weight in network.get_weights()])
+    return network
 
 
 def flat(network):
@@ -90,7 +86,7 @@ def flat(network):
 @cache
 def compiled(name, count=COUNT, sparse=False):
     """Make the updates of a variant by the compiled function; return what it reports and what comes out."""
-    config, (network, _) = resolve(settings_of(name)), start_of(name)
+    config, network = resolve(settings_of(name)), start_of(name)
     updates = Updates(settings_of(name), STATES, ACTIONS, factors_of(name), sparse)
     updates.start(functional.weights_of(network, config.network))
     losses, errors = [], []
@@ -109,21 +105,9 @@ def compiled(name, count=COUNT, sparse=False):
     }
 
 
-class Literal(FitLearner):
-    """Predict, overwrite, train: the recipe by the methods of Keras that take one minibatch, which are much faster."""
-
-    def prepare(self):
-        super().prepare()
-        for network in (self.online, self.target):
-            network.jit_compile = False
-
-    def fit(self, batch, targets):
-        return float(self.online.train_on_batch(batch.states, targets, sample_weight=batch.weights))
-
-
 def learnt_by(cls, name, count=COUNT):
     """Make the updates of a variant by a learner; the same results as `compiled`."""
-    learner = cls(*start_of(name), resolve(settings_of(name)), copies=2)
+    learner = cls(start_of(name), start_of(name), resolve(settings_of(name)), copies=2)
     results = [learner.update(batch, allowed) for batch, allowed in batches_of(name, count)]
     return {
         "losses": np.array([result.loss for result in results]),
@@ -143,10 +127,9 @@ def assert_alike(one, other, weights=1e-5):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
-def test_updates_are_those_of_the_literal_recipe(name, monkeypatch):
-    monkeypatch.setattr(fit, "predict", lambda network, states: np.asarray(network.predict_on_batch(states)))
+def test_updates_are_those_of_the_literal_recipe(name):
     expected = learnt_by(Literal, name)
-    assert np.abs(expected["weights"] - flat(start_of(name)[0])).max() > 0.05
+    assert np.abs(expected["weights"] - flat(start_of(name))).max() > 0.05
     assert_alike(compiled(name), expected)
 
 
@@ -166,7 +149,9 @@ def test_row_sparse_and_dense_are_the_same_without_momentum(name):
     assert_alike(compiled(name, sparse=True), compiled(name))
 
 
-RESULTS = [*((name, False) for name in VARIANTS), ("plain", True), ("clip", True), ("q-table-sgd", True)]
+IN_ALL = {"double", "clip", "polyak-every-3", MASKED, f"huber-{WEIGHTED}"}  # parts of one of the other variants
+RESULTS = [(name, False) for name in VARIANTS if name not in IN_ALL]
+RESULTS += [("plain", True), ("clip", True), ("q-table-sgd", True)]
 
 
 def check_results(path):

@@ -11,7 +11,7 @@ from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import train
 from deeptaxi.network.build import build_q_network, tabulate
 from deeptaxi.records import Finished
-from tests.learning.helpers import build_pair, finished, new_learner, opened_problem, random_batches
+from tests.learning.helpers import Literal, build_pair, finished, new_learner, opened_problem, random_batches
 from tests.problems import build, chain, surely
 
 # More samples than fit's default batch size of 32: a minibatch must still be one step.
@@ -19,13 +19,6 @@ SIZE = 40
 DUELING = {"network": {"hidden": [8], "dueling": True}, "replay": {"batch_size": SIZE}, "target": {"polyak": 0.1}}
 SGD = {"name": "sgd", "learning_rate": 0.1, "schedule": "constant"}
 ADAM = {"name": "adam", "learning_rate": 0.003}
-
-
-class WeightedFit(FitLearner):
-    """The literal recipe with a weight for every sample."""
-
-    def fit(self, batch, targets):
-        return float(self.online.train_on_batch(batch.states, targets, sample_weight=batch.weights))
 
 
 class Recording(Learner):
@@ -80,9 +73,9 @@ def test_the_compiled_learner_does_what_predict_and_fit_do(optimizer, target, up
     ],
 )
 def test_the_compiled_learner_weighs_samples_as_train_on_batch_does(optimizer, target):
-    settings = merge({**DUELING, "optimizer": optimizer, "updates": 20}, {"target": target})
-    compiled, fitted = (new_learner(settings, cls=cls) for cls in (Learner, WeightedFit))
-    assert_alike(compiled, fitted, random_batches(20, SIZE, weighted=True))
+    settings = merge({**DUELING, "optimizer": optimizer, "updates": 50}, {"target": target})
+    compiled, fitted = (new_learner(settings, cls=cls) for cls in (Learner, Literal))
+    assert_alike(compiled, fitted, random_batches(50, SIZE, weighted=True))
 
 
 @pytest.mark.slow
