@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from deeptaxi.api.models import Model
+from deeptaxi.api.models import Model, network_in
 from deeptaxi.api.places import Place, open_place, place_of
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
@@ -94,7 +94,8 @@ class Prepared:
     """An export before it is written.
 
     Attributes:
-        model: what is to be written.
+        model: what is to be written: where it is, or the network.
+        folder: the run folder that it is of, whose card is put beside all formats; None where there is none.
         name: a key of `FORMATS`; None for all of them.
         path: where.
         force: whether to replace what is there.
@@ -103,6 +104,7 @@ class Prepared:
     """
 
     model: ModelSource | Any
+    folder: Path | None
     name: str | None
     path: Path
     force: bool
@@ -111,9 +113,9 @@ class Prepared:
 
     def write(self) -> list[Export]:
         """Load the model, write it, and read it back."""
-        network, labels, card = self.model, None, None
+        network, labels = self.model, None
+        card = read_card(self.folder) if self.folder else None
         if isinstance(self.model, ModelSource):
-            card = read_card(self.model.path.parent) if self.model.config else None
             with stage("loading the model …"):
                 network = load_network(self.model.path)
         if self.environment is not None:
@@ -147,12 +149,28 @@ def prepare(
         check_available(name)
     check_place(name, path, force)
     if isinstance(source, ModelSource):
-        return Prepared(source, name, path, force, *environment_of(source, env, env_args, trust_env))
-    if env is not None:
-        environment: Environment | None = open_place(env, env_args)
-    else:
-        environment = source.environment if isinstance(source, Run) else None
-    return Prepared(source.network if isinstance(source, Run) else source, name, path, force, environment, None)
+        folder = source.path.parent if source.config else None
+        return Prepared(source, folder, name, path, force, *environment_of(source, env, env_args, trust_env))
+    environment = None if env is None else open_place(env, env_args)
+    if isinstance(source, Run):
+        return Prepared(source.network, source.folder, name, path, force, environment or source.environment, None)
+    return Prepared(of_deeptaxi(source), None, name, path, force, environment, None)
+
+
+def of_deeptaxi(model: Any) -> Any:
+    """Return the network of a Keras model.
+
+    Raises:
+        UsageError: it is none of deeptaxi.
+    """
+    network = network_in(model)
+    from deeptaxi.network.build import sizes
+
+    try:
+        sizes(network)
+    except ValueError as error:
+        raise UsageError(f"{network.name} cannot be exported: {error}") from None
+    return network
 
 
 def known(form: str) -> str:

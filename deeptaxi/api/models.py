@@ -113,14 +113,12 @@ def of_keras(model: Any, env: Place | None, env_args: Mapping[str, Any] | None, 
     Raises:
         UsageError: it is no Keras model, its environment is not named, or it does not fit.
     """
-    if not (hasattr(model, "inputs") and hasattr(model, "outputs") and callable(model)):
-        what = "a run folder, a .keras file, a Run or a Keras model"
-        raise UsageError(f"expected a model as {what}, received an object of {type(model).__name__}")
+    network = network_in(model)
     if env is None:
         raise UsageError("a Keras model does not say what it was trained on: name its environment, env=…")
-    from deeptaxi.network.agent import check_states, q_network_of
+    from deeptaxi.network.agent import check_states
 
-    environment, network = open_place(env, env_args, time_limit), q_network_of(model)
+    environment = open_place(env, env_args, time_limit)
     try:
         if network is not model:
             check_states(model, environment.states)
@@ -128,6 +126,20 @@ def of_keras(model: Any, env: Place | None, env_args: Mapping[str, Any] | None, 
         raise UsageError(f"{model.name} does not fit {environment.config.id}: {error}") from None
     check_network(network, environment, str(model.name))
     return Run(str(model.name), environment, network)
+
+
+def network_in(model: Any) -> Any:
+    """Return the Q-network of a Keras model; of an exported agent, that within it.
+
+    Raises:
+        UsageError: it is no Keras model.
+    """
+    if not (hasattr(model, "inputs") and hasattr(model, "outputs") and callable(model)):
+        what = "a run folder, a .keras file, a Run or a Keras model"
+        raise UsageError(f"expected a model as {what}, received an object of {type(model).__name__}")
+    from deeptaxi.network.agent import q_network_of
+
+    return q_network_of(model)
 
 
 def check_network(network: Any, environment: Environment, name: str) -> None:

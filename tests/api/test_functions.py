@@ -12,6 +12,8 @@ import pytest
 
 import deeptaxi
 from deeptaxi.api.runs import Run
+from deeptaxi.artifacts.export import exporting
+from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.table import TransitionTable
 from tests.cli.conftest import run
@@ -143,11 +145,31 @@ def test_export_writes_what_the_command_writes(lake: Run, lake_run: Path, empty:
     assert deeptaxi.load("lake.keras", lake.environment).weights_digest == lake.weights_digest
     agent = keras.saving.load_model("lake.keras")
     assert deeptaxi.evaluate(agent, lake.environment, episodes=0).exact is not None
+    deeptaxi.export(agent, "json", "again.json", env=lake.environment)
+    assert Path("again.json").read_bytes() == Path("lake.json").read_bytes()
     with pytest.raises(UsageError, match="another number of states"):
         deeptaxi.evaluate(agent, "CliffWalking-v1", episodes=0)
     for form, out, message in (("jsn", "x", "unknown format 'jsn'"), ("json", "lake.json", "exists")):
         with pytest.raises(UsageError, match=message):
             deeptaxi.export(lake, form, out)
+
+
+def test_what_is_no_model_of_ours_is_not_exported(empty: Path) -> None:
+    foreign = keras.Sequential([keras.Input((), dtype="int32"), keras.layers.Embedding(16, 4)], name="theirs")
+    for model, message in ((None, "received an object of NoneType"), (foreign, "theirs cannot be exported: expected")):
+        with pytest.raises(UsageError, match=message):
+            deeptaxi.export(model, "json", "x.json")
+    assert list(empty.iterdir()) == []
+
+
+def test_the_exports_of_a_run_that_is_kept_have_its_card(
+    lake_run: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "FORMATS", {name: FORMATS[name] for name in ("npz", "json")})
+    deeptaxi.export(deeptaxi.load(lake_run), "all", "exports")
+    assert {path.name for path in (empty / "exports").iterdir()} == {
+        "q_table.npz", "q_table.json", "card.md", "card.json",
+    }  # fmt: skip
 
 
 def test_the_listings_are_those_of_the_commands(table: TransitionTable) -> None:
