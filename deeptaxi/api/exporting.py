@@ -114,7 +114,7 @@ class Prepared:
     def write(self) -> list[Export]:
         """Load the model, write it, and read it back."""
         network, labels = self.model, None
-        card = read_card(self.folder) if self.folder else None
+        card = read_card(self.folder) if self.folder and self.name is None else None
         if isinstance(self.model, ModelSource):
             with stage("loading the model …"):
                 network = load_network(self.model.path)
