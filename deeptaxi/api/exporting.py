@@ -149,6 +149,8 @@ def prepare(
         check_available(name)
     check_place(name, path, force)
     if isinstance(source, ModelSource):
+        if path.resolve() in source.path.resolve().parents:
+            raise UsageError(f"{path} holds the model itself; choose another --out")
         folder = source.path.parent if source.config else None
         return Prepared(source, folder, name, path, force, *environment_of(source, env, env_args, trust_env))
     environment = None if env is None else open_place(env, env_args)

@@ -160,6 +160,12 @@ def test_the_model_is_not_written_onto_itself(lake_run: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_the_folder_of_the_model_is_not_taken_for_a_folder_of_exports(lake_run: Path, tmp_path: Path) -> None:
+    file = shutil.copy(lake_run / "model.keras", tmp_path)
+    refused(run("export", file, "--all", "--out", tmp_path, "--force"), 2, "holds the model itself")
+    assert list(tmp_path.iterdir()) == [Path(file)]
+
+
 def test_a_model_whose_weights_are_nan_is_not_exported(tmp_path: Path) -> None:
     network = build_q_network(16, 4, (8,), dueling=True)
     network.get_layer("advantage").set_weights([np.full((8, 4), np.nan), np.zeros(4)])
