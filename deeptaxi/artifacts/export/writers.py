@@ -2,8 +2,8 @@
 
 `keras` and `savedmodel` hold the network itself: the one answers to the last bit as it does, and the other where
 TensorFlow does not join an activation with its layer when it runs a graph; of the usual ones, relu is joined without a
-trace. `plain`, `onnx` and `litert` hold what stands for it in Keras' own layers (`network.plain`). TensorFlow's formats are traced by
-``keras.export.ExportArchive``, which keeps the weights; each is a function of the states,
+trace. `plain`, `onnx` and `litert` hold what stands for it in Keras' own layers (`network.plain`). TensorFlow's formats
+are traced by ``keras.export.ExportArchive``, which keeps the weights; each is a function of the states,
 
     inside   = 0 ≤ s < S
     q_values = Q(s) if inside else NaN               [B, A]
