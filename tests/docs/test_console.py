@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.zoo import plan
-from tests.docs.console import Command, blocks, commands, execute, matches
+from tests.docs.console import Command, blocks, commands, execute, matches, words_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +40,13 @@ def test_commands_are_read_with_their_output() -> None:
     first, second = commands(body)
     assert (first.words, first.output) == (["deeptaxi", "envs"], ("a", "", "b"))
     assert second == Command("deeptaxi train X      --seed 1", ())
+
+
+def test_a_training_whose_result_the_page_does_not_show_is_cut_short() -> None:
+    cut = ["deeptaxi", "train", "X", "--updates", "2000"]
+    assert words_of(Command("deeptaxi train X  # long", ())) == cut
+    for whole in (Command("deeptaxi train X", ("yes",)), Command("deeptaxi train --updates 9", ()), Command("b", ())):
+        assert words_of(whole) == whole.words
 
 
 @pytest.mark.parametrize(
