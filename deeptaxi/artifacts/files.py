@@ -18,22 +18,40 @@ TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
 def written_aside(path: Path) -> Iterator[Path]:
     """Yield a path beside `path`, with the same ending, to write to; on success it is synced and takes its place.
 
-    What the block writes may be a file or a folder. A folder that stands in the place is removed, so check first.
+    What the block writes may be a file or a folder. A folder that stands in the place stays what it is (a link, a
+    mount, the current folder): its entries are replaced one by one, and those that are not written again are removed,
+    so check first. What others put there meanwhile is left alone.
 
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it. What stood there before still does.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
-            aside = Path(folder) / path.name
+        stood = {item.name for item in path.iterdir()} if path.is_dir() else None
+        beside = path.parent if stood is None else path
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=beside) as folder:
+            aside = Path(folder) / (path.name or "new")
             yield aside
             sync(aside)
-            if path.is_dir():
-                path.rename(Path(folder) / "replaced")
-            aside.replace(path)
+            if stood is not None and aside.is_dir():
+                refill(path, aside, stood)
+            else:
+                aside.replace(path)
     except OSError as error:
         raise DeepTaxiError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def refill(folder: Path, new: Path, stood: set[str]) -> None:
+    """Move what is in `new` into `folder`; what `stood` there goes where `new` is, which is about to be removed."""
+    old = new.with_name(f"{new.name}-old")
+    old.mkdir()
+    names = [item.name for item in new.iterdir()]
+    for name in names:
+        if (folder / name).is_dir():
+            (folder / name).rename(old / name)
+        (new / name).replace(folder / name)
+    for name in stood.difference(names):
+        (folder / name).rename(old / name)
 
 
 def sync(path: Path) -> None:
@@ -64,12 +82,12 @@ def check_free(path: Path, force: bool, replaceable: bool = True, option: str = 
     """
     if not path.exists():
         return
-    if not force:
-        raise UsageError(f"{path} exists; choose another {option}, or overwrite it with --force")
     if not replaceable:
         raise UsageError(
             f"{path} exists and is something else, so --force does not replace it; choose another {option}"
         )
+    if not force:
+        raise UsageError(f"{path} exists; choose another {option}, or overwrite it with --force")
 
 
 def make_folder(path: Path) -> list[Path]:

@@ -38,6 +38,37 @@ def test_a_file_and_a_folder_take_the_place_of_their_like(tmp_path: Path) -> Non
     assert sorted(item.name for item in tmp_path.iterdir()) == ["deep", "folder"]
 
 
+@pytest.mark.parametrize("name", [".", "link", "real"])
+def test_a_folder_that_is_there_is_filled_and_stays_what_it_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    (real / "old").write_text("old")
+    (real / "both").mkdir()
+    monkeypatch.chdir(real if name == "." else tmp_path)
+    number = real.stat().st_ino
+    with written_aside(Path(name)) as aside:
+        aside.mkdir()
+        (aside / "new").write_text("new")
+        (aside / "both").write_text("both")
+        (real / "meanwhile").write_text("mine")
+    assert (tmp_path / "link").is_symlink()
+    assert real.stat().st_ino == number
+    assert {item.name: item.read_text() for item in real.iterdir()} == {
+        "new": "new", "both": "both", "meanwhile": "mine",
+    }  # fmt: skip
+
+
+def test_a_file_does_not_take_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").write_text("years of work")
+    with pytest.raises(DeepTaxiError, match=r"cannot write .*thesis"):
+        write(tmp_path / "thesis", "new")
+    assert [item.name for item in (tmp_path / "thesis").iterdir()] == ["chapter"]
+
+
 def test_what_the_disk_refuses_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DeepTaxiError, match=r"cannot write .*file/below"):
@@ -52,8 +83,9 @@ def test_a_place_is_free_or_refused(tmp_path: Path) -> None:
     check_free(tmp_path, force=True)
     with pytest.raises(UsageError, match="--force"):
         check_free(tmp_path, force=False)
-    with pytest.raises(UsageError, match="something else"):
-        check_free(tmp_path, force=True, replaceable=False)
+    for force in (False, True):
+        with pytest.raises(UsageError, match="something else, so --force does not replace it"):
+            check_free(tmp_path, force, replaceable=False)
 
 
 def test_the_folders_that_were_made_are_told_innermost_first(tmp_path: Path) -> None:

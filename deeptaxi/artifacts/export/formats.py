@@ -56,7 +56,10 @@ FORMATS = {
     for form in (
         Format("keras", "model.keras", ".keras", "Keras model file; needs deeptaxi's layers, `evaluate` reads it"),
         Format("plain", "plain.keras", "-plain.keras", "Keras model file of Keras' own layers", rounds=True),
-        Format("savedmodel", "savedmodel", "-savedmodel", "TensorFlow SavedModel, ready to serve", by_tensorflow=True),
+        Format(
+            "savedmodel", "savedmodel", "-savedmodel", "TensorFlow SavedModel, ready to serve", by_tensorflow=True,
+            rounds=True,
+        ),
         Format(
             "onnx", "model.onnx", ".onnx", "ONNX, for ONNX Runtime", by_tensorflow=True, rounds=True,
             packages=("onnx", "onnxruntime", "tf2onnx"), extra="onnx",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, CONFIG_FILE, MODEL_FILE, check_free
 from deeptaxi.errors import UsageError
 
+SAVEDMODEL = re.compile(r"saved_model\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d+-of-\d+))?")
 IN_FOLDER = {*(form.file for form in FORMATS.values()), CARD_FILE, CARD_JSON}
 
 
@@ -30,7 +32,7 @@ def check_place(name: str | None, path: Path, force: bool) -> None:
     run = run_around(path)
     if run is not None:
         raise UsageError(f"{path} is in the run {run}, which training alone writes to; choose another --out")
-    if name is not None or not is_empty(path):
+    if name not in (None, "savedmodel") or not is_empty(path):
         check_free(path, force, replaceable(name, path))
 
 
@@ -52,9 +54,16 @@ def is_empty(path: Path) -> bool:
 
 
 def replaceable(name: str | None, path: Path) -> bool:
-    """Whether what stands in a place is an export of the same kind, as far as names tell."""
+    """Whether what stands in a place is an export of the same kind, as far as names tell, and holds nothing else."""
     if name is None:
-        return path.is_dir() and {item.name for item in path.iterdir()} <= IN_FOLDER
+        items = list(path.iterdir()) if path.is_dir() else []
+        return bool(items) and all(item.name in IN_FOLDER and (item.is_file() or is_savedmodel(item)) for item in items)
     if name == "savedmodel":
-        return (path / "saved_model.pb").is_file()
+        return is_savedmodel(path)
     return path.is_file() and path.suffix == Path(FORMATS[name].file).suffix
+
+
+def is_savedmodel(folder: Path) -> bool:
+    """Whether a folder is a SavedModel as TensorFlow writes it, and holds nothing else."""
+    found = {str(item.relative_to(folder)) for item in folder.rglob("*")}
+    return "saved_model.pb" in found and all(SAVEDMODEL.fullmatch(name) for name in found)

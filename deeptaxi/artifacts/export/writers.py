@@ -1,8 +1,9 @@
 """Writing a network in the formats that `formats` lists.
 
-`keras` and `savedmodel` hold the network itself, so they answer to the last bit as it does. `plain`, `onnx` and
-`litert` hold what stands for it in Keras' own layers (`network.plain`). TensorFlow's formats are traced by
-``keras.export.ExportArchive``, which keeps the weights; each is a function of the states,
+`keras` and `savedmodel` hold the network itself: the one answers to the last bit as it does, and the other where
+TensorFlow does not join an activation with its layer when it runs a graph; of the usual ones, relu is joined without a
+trace. `plain`, `onnx` and `litert` hold what stands for it in Keras' own layers (`network.plain`). TensorFlow's formats
+are traced by ``keras.export.ExportArchive``, which keeps the weights; each is a function of the states,
 
     inside   = 0 ≤ s < S
     q_values = Q(s) if inside else NaN               [B, A]
@@ -80,8 +81,19 @@ def write_onnx(source: Source, path: Path) -> None:
         import tf2onnx
 
         traced = function(served(source.plain, source.states))
-        model, _ = tf2onnx.convert.from_function(traced, input_signature=signature(), opset=OPSET)
+        model, _ = tf2onnx.convert.from_function(
+            traced, input_signature=signature(), opset=OPSET, custom_op_handlers={"Erfc": (convert_erfc, [])}
+        )
     path.write_bytes(model.SerializeToString())
+
+
+def convert_erfc(graph: Any, node: Any, _name: str, _arguments: Any) -> None:
+    """Write TensorFlow's ``Erfc``, which gelu is made of and ONNX has not, as 1 − erf."""
+    shape, kind = graph.get_shape(node.output[0]), graph.get_dtype(node.output[0])
+    graph.remove_node(node.name)
+    one = graph.make_const(f"{node.name}_one", np.float32(1))
+    erf = graph.make_node("Erf", node.input, name=f"{node.name}_erf")
+    graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=node.output, shapes=[shape], dtypes=[kind])
 
 
 def write_litert(source: Source, path: Path) -> None:

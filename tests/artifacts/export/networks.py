@@ -15,6 +15,8 @@ KINDS = {
     "q-table": {},
     "dueling": {"hidden": (8,), "dueling": True},
     "factored": {"hidden": (8,), "dueling": True, "factors": (2, 3, 4)},
+    "gelu": {"hidden": (16, 16), "activation": "gelu"},
+    "silu": {"hidden": (8,), "activation": "silu"},
     "max": {"hidden": (8,), "dueling": True, "aggregation": "max"},
 }
 

@@ -25,8 +25,8 @@ def test_rounding_is_for_the_formats_that_round() -> None:
     rounded = SOUND._replace(q_values=Q + np.float32([[0, 0], [0, 0], [0, -2e-6]]))
     found = compare(FORMATS["onnx"], rounded, Q)  # 2e-6 of 4 at most
     assert found.max_difference == pytest.approx(2e-6, rel=0.2)
-    with pytest.raises(DeepTaxiError, match=r"savedmodel export differs from the model by 1\.9"):
-        compare(FORMATS["savedmodel"], rounded, Q)
+    with pytest.raises(DeepTaxiError, match=r"keras export differs from the model by 1\.9"):
+        compare(FORMATS["keras"], rounded, Q)
     assert tolerance(FORMATS["litert"], Q) == pytest.approx(4e-6)
     assert tolerance(FORMATS["litert"], Q / 100) == 1e-6
 

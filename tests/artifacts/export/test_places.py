@@ -68,6 +68,34 @@ def test_a_folder_of_exports_is_replaced_if_it_holds_nothing_else(tmp_path: Path
         check_place(None, tmp_path, force=True)
 
 
+@pytest.mark.parametrize("name", [None, "savedmodel"])
+@pytest.mark.parametrize("mine", ["notes.txt", "assets/vocabulary.txt", "variables/notes/today.txt"])
+def test_what_somebody_put_into_a_savedmodel_survives_force(name: str | None, mine: str, tmp_path: Path) -> None:
+    place = tmp_path / "exports" if name is None else tmp_path / "exports" / "savedmodel"
+    saved = tmp_path / "exports" / "savedmodel"
+    (saved / "variables").mkdir(parents=True)
+    (saved / "assets").mkdir()
+    for file in (
+        "saved_model.pb",
+        "fingerprint.pb",
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00001",
+    ):
+        (saved / file).touch()
+    check_place(name, place, force=True)
+    (saved / mine).parent.mkdir(exist_ok=True)
+    (saved / mine).touch()
+    with pytest.raises(UsageError, match="is something else"):
+        check_place(name, place, force=True)
+
+
+def test_an_empty_folder_is_free_for_what_is_a_folder(tmp_path: Path) -> None:
+    check_place("savedmodel", tmp_path, force=False)
+    check_place(None, tmp_path, force=False)
+    with pytest.raises(UsageError, match="is something else"):
+        check_place("onnx", tmp_path, force=False)
+
+
 def test_nothing_is_written_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="file is a file"):
