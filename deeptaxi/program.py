@@ -5,10 +5,51 @@ What its functions may be made of where `keras.ops` ends is in `xla`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from deeptaxi.backend import first_call, name
+
+IDLE = 4  # programs that are kept for trainings to come
+LARGEST = 2**25  # bytes of a state whose program is kept
+_idle: dict[Hashable, Program] = {}
+
+
+def borrowed(kind: Hashable, functions: Mapping[str, Callable[..., Any]], state: Any, owner: object) -> Program:
+    """Return a program in `state`: one of its kind that is idle, or one that is still to be compiled.
+
+    Compiling takes longer than many a training does. Once nothing refers to `owner` any more, the program is idle.
+
+    Args:
+        kind: all that the functions depend on, and the shapes of their arguments.
+        functions: as for `Program`.
+        state: as for `Program`.
+        owner: what uses the program.
+    """
+    kind = (kind, shapes_of(state))
+    program = _idle.pop(kind, None)
+    if program is None:
+        program = Program(functions, state)
+    else:
+        program.reset(state)
+    if sum(array.nbytes for array in arrays_of(state)) <= LARGEST:
+        weakref.finalize(owner, _put_back, kind, program).atexit = False
+    return program
+
+
+def _put_back(kind: Hashable, program: Program) -> None:
+    """Keep a program; of too many, let the one go that has been idle longest."""
+    _idle[kind] = program
+    while len(_idle) > IDLE:
+        del _idle[next(iter(_idle))]
+
+
+def shapes_of(arrays: Any) -> Any:
+    """Return nested arrays with the type and the shape of each in its place."""
+    if isinstance(arrays, tuple | list):
+        return tuple(shapes_of(part) for part in arrays)
+    return None if arrays is None else (str(arrays.dtype), arrays.shape)
 
 
 class Program:
@@ -31,6 +72,10 @@ class Program:
         """The state, as arrays of the backend; not to be kept over a call."""
         return self._inner.state
 
+    def reset(self, state: Any) -> None:
+        """Put the program into another state of the same shapes."""
+        self._inner.reset(state)
+
     def arguments(self, values: Any) -> Any:
         """Move nested arrays to the device."""
         return self._inner.arguments(values)
@@ -42,8 +87,13 @@ class _Jax:
     def __init__(self, functions: Mapping[str, Callable[..., Any]], state: Any) -> None:
         import jax
 
-        self.state = jax.tree.map(jax.numpy.array, state)
         self._compiled = {key: jax.jit(function, donate_argnums=0) for key, function in functions.items()}
+        self.reset(state)
+
+    def reset(self, state: Any) -> None:
+        import jax
+
+        self.state = jax.tree.map(jax.numpy.array, state)
 
     def arguments(self, values: Any) -> Any:
         import jax
@@ -66,6 +116,10 @@ class _TensorFlow:
         self._variables = [tf.Variable(value) for value in arrays_of(state)]
         self._functions = functions
         self._compiled: dict[str, Any] = {}
+
+    def reset(self, state: Any) -> None:
+        for variable, value in zip(self._variables, arrays_of(state), strict=True):
+            variable.assign(value)
 
     @property
     def state(self) -> Any:
@@ -99,9 +153,9 @@ class _TensorFlow:
 
 def arrays_of(state: Any) -> list[Any]:
     """Return the arrays of a state in order; TensorFlow's loops and variables take no None."""
-    import tensorflow as tf
-
-    return [value for value in tf.nest.flatten(state) if value is not None]
+    if isinstance(state, tuple | list):
+        return [array for part in state for array in arrays_of(part)]
+    return [] if state is None else [state]
 
 
 def packed(structure: Any, arrays: Sequence[Any]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
-from deeptaxi.program import Program
+from deeptaxi.program import borrowed, shapes_of
 
 PIECE_SECONDS = 0.25
 SMALL_KERNEL = 2**14  # entries
@@ -62,7 +63,10 @@ class CompiledLearner:
         anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
         world = build_world(table, config.target.reward_scale, masks.allowed, anywhere, seed)
         learnt = self._updater.initial(weights)
-        self._program = Program({"warm": self._loop.warm, "run": self._loop.run}, self._loop.initial(learnt))
+        # The seed is in the world: one program serves all.
+        kind = (repr(replace(config, seed=0)), factors, sparse, sizes, shapes_of(world))
+        functions = {"warm": self._loop.warm, "run": self._loop.run}
+        self._program = borrowed(kind, functions, self._loop.initial(learnt), self)
         self._world = self._program.arguments(world)
         self._told = np.zeros(4)  # what ticks have told of the report under way
 

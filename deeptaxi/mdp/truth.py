@@ -15,6 +15,7 @@ Finding neither is evidence, not proof.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ LONGEST_EPISODE = 1_000  # while checking: an episode that never ends must not h
 START_RESETS = 10_000
 CHECK_SEED = 20_240_229
 FALSE_ALARM = 1e-9
+_found: dict[Any, str | None] = {}
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,24 @@ def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
         table = from_rows(
             renumber(raw.P, codec, int(actions.start)), estimate_start(env, codec) if start is None else start
         )
-        reason = contradiction(env, codec, table, starts_known=start is not None)
+        reason = contradiction_once(env, codec, table, starts_known=start is not None)
     except TableError as error:
         return TableFinding(None, f"its transition table P is not valid: {error}")
     return TableFinding(None, reason) if reason else TableFinding(table, None, resets)
+
+
+def contradiction_once(
+    env: gymnasium.Env[Any, Any], codec: StateCodec, table: TransitionTable, starts_known: bool
+) -> str | None:
+    """Return what `contradiction` finds. An environment that was made again in this process is not stepped again."""
+    if env.spec is None:  # nothing says how it was made
+        return contradiction(env, codec, table, starts_known)
+    arrays = (table.probability, table.next_state, table.reward, table.terminated, table.start)
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).digest()
+    key = (type(env.unwrapped), repr(env.spec), digest, starts_known)
+    if key not in _found:
+        _found[key] = contradiction(env, codec, table, starts_known)
+    return _found[key]
 
 
 def renumber(p: Any, codec: StateCodec, first_action: int) -> Any:

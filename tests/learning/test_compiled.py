@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from deeptaxi import program
 from deeptaxi.config import merge
 from deeptaxi.errors import UsageError
 from deeptaxi.learning import compiled
@@ -140,6 +141,21 @@ def test_warming_up_changes_nothing_and_pieces_end_where_the_host_must_look(tmp_
     assert {20 * n for n in range(1, 56)} <= {tick.update for tick in ticks if tick.settled}
     one.synchronise()
     assert (tabulate(one.online) != before).any()
+
+
+def test_a_second_training_of_a_kind_runs_the_same_program_and_learns_as_by_a_new_one(tmp_path, monkeypatch):
+    # It has another seed, and a table of the same shapes that says something else.
+    tables = [random_table(number, states=12, time_limit=6) for number in (1, 2)]
+    one, two = (opened_problem(tables[seed], tmp_path, **merge(QUICK, {"seed": seed})) for seed in (0, 1))
+    monkeypatch.setattr(program, "_idle", {})
+    expected, _ = finished(train(*two))
+    monkeypatch.setattr(program, "_idle", {})
+    finished(train(*one))
+    (kept,) = program._idle.values()
+    records, _ = finished(train(*two))
+    assert list(program._idle.values()) == [kept]
+    assert records[-1].weights_digest == expected[-1].weights_digest
+    assert records[-1].compile_seconds < expected[-1].compile_seconds / 5
 
 
 def test_the_last_weights_are_judged_whatever_the_interval(tmp_path):

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.spaces import Discrete
 
 from deeptaxi.mdp.npz import ARRAYS
 from deeptaxi.mdp.rows import from_rows
 from deeptaxi.mdp.spaces import state_codec
-from deeptaxi.mdp.truth import START_RESETS, contradiction, find_table
+from deeptaxi.mdp.truth import CHECK_STEPS, START_RESETS, contradiction, find_table
 from tests.problems import Numbered, ToldEnv, build, chain, loop, opened, random_table, rows_of, surely
 
 # What is played: action 0 leads from 0 to 1 or back to 0, by a coin; from 1, all ends. It starts in 0 or 1.
@@ -180,3 +182,24 @@ def test_probabilities_that_are_wrong_are_found_out_by_their_frequencies():
 def test_honest_probabilities_are_never_taken_for_wrong(seed):
     table = random_table(seed, states=3, actions=2, outcomes=5)
     assert find(ToldEnv(table, rows_of(table), table.start)).reason is None
+
+
+def test_an_environment_that_is_made_again_is_not_stepped_again():
+    stepped = []
+
+    class Counting(FrozenLakeEnv):
+        def step(self, action):
+            stepped.append(action)
+            return super().step(action)
+
+    def look(cls=Counting, **kwargs):
+        """Find the table; return how many steps it took."""
+        stepped.clear()
+        gymnasium.register("Counting-v0", cls, max_episode_steps=50)
+        assert find(gymnasium.make("Counting-v0", disable_env_checker=True, **kwargs)).table is not None
+        gymnasium.registry.pop("Counting-v0")
+        return len(stepped)
+
+    assert [look(), look()] == [CHECK_STEPS, 0]
+    assert [look(is_slippery=False), look(is_slippery=False)] == [CHECK_STEPS, 0]
+    assert look(type("Reloaded", (Counting,), {})) == CHECK_STEPS
