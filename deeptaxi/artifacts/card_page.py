@@ -83,6 +83,9 @@ A state outside 0 … {facts["environment"]["states"] - 1} gives, in each format
 | format | a state outside |
 |---|---|
 {rows}
+
+In `npz` that is so of −1 and the first number that is no state; NumPy counts other negative numbers from the end, so
+keep them out.
 """
 
 
