@@ -55,9 +55,8 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
             runs.save_run(place, run.network, about, config, run.finished, preset, table)
             if run.log.coverage is not None:
                 logs.save_visits(place.log.parent, run.log.coverage)
-    except BaseException:
+    finally:
         place.release()
-        raise
     return folder
 
 

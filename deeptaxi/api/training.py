@@ -128,7 +128,7 @@ def plan(
 def claimed(
     planned: Plan, out: str | Path | Literal[True] | None, logs: str | Path = LOGS, force: bool = False
 ) -> Iterator[Plan]:
-    """Take the place of the run folder while the block runs; give it back if that fails.
+    """Take the place of the run folder while the block runs.
 
     Raises:
         UsageError: it is taken.
@@ -137,14 +137,18 @@ def claimed(
     if out is None:
         yield planned
         return
-    folder = runs.default_folder(planned.config, Path(logs)) if out is True else Path(out)
-    place = runs.claim(folder, Path(logs), force, own_table(planned.environment) is not None)
+    table = own_table(planned.environment) is not None
+    if out is True:
+        place = runs.claim_free(planned.config, Path(logs), table)
+    else:
+        place = runs.claim(Path(out), Path(logs), force, table)
     try:
         yield replace(planned, place=place)
     except BaseException as error:
-        place.release()
         point_to_log(error, place.log.parent)
         raise
+    finally:
+        place.release()
 
 
 def carry_out(

@@ -96,6 +96,7 @@ def make_folder(path: Path) -> list[Path]:
     Raises:
         DeepTaxiError: it cannot be created or written to.
         UsageError: a file stands in its place.
+        FileNotFoundError: another process removes it at this moment.
     """
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
@@ -104,6 +105,8 @@ def make_folder(path: Path) -> list[Path]:
             return new
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"{path} cannot be a folder: a file of that name stands in the way") from None
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise DeepTaxiError(f"cannot write in {path}: {error.strerror or error}") from None
 
