@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, UsageError, encodable
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
 TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
@@ -95,9 +95,11 @@ def make_folder(path: Path) -> list[Path]:
 
     Raises:
         DeepTaxiError: it cannot be created or written to.
-        UsageError: a file stands in its place.
+        UsageError: a file stands in its place, or its name is no text, so that no file could tell it.
         FileNotFoundError: another process removes it at this moment.
     """
+    if not encodable(str(path)):
+        raise UsageError(f"{path}: a name that is no Unicode text; choose another")
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
