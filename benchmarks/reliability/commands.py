@@ -194,13 +194,14 @@ def run(count: int = LONG, seed: int = 0, jobs: int = 2) -> Outcome:
         model = made(Path(folder))
         lines = list(generate(count, seed))
         shares = [(lines[job::jobs], model, Path(folder) / f"{job}" / "here") for job in range(jobs)]
-        quick = []; slow=[]
+        quick = []
+        slow = []
         for found in processes.share(typed_by, shares, jobs):
             for line, answer in found:
                 wrong = faults(line, answer) if answer else ["died or hung"]
                 outcome.count([told(line, fault, answer) for fault in wrong])
                 codes[str(answer.code) if answer else "none"] += 1
-                slow.append((answer.seconds if answer else HANG, told(line,"",answer)[:250]))
+                slow.append((answer.seconds if answer else HANG, told(line, "", answer)[:250]))
                 slowest = max(slowest, answer.seconds if answer else HANG)
                 quick += [(line, answer)] if answer and answer.code == 2 and "\0" not in "".join(line.words) else []
         again = quick[:: max(1, len(quick) // (REAL if count > SHORT else 4))]
@@ -208,7 +209,11 @@ def run(count: int = LONG, seed: int = 0, jobs: int = 2) -> Outcome:
         for line, answer in again:
             outcome.failures += [told(line, fault, answer) for fault in for_real(line, answer, Path(folder) / "here")]
     outcome.slow = sorted(slow)[-12:]
-    outcome.figures = {"exit codes": dict(sorted(codes.items())), "slowest, s": round(slowest, 1), "again in a process of its own": len(again)}
+    outcome.figures = {
+        "exit codes": dict(sorted(codes.items())),
+        "slowest, s": round(slowest, 1),
+        "again in a process of its own": len(again),
+    }
     return outcome
 
 

@@ -77,7 +77,9 @@ def run(count: int = LONG) -> Outcome:
                     found = trained(words, place, root)
                     seconds.append(time.perf_counter() - start)
                 digests.add(found.get("weights_digest"))
-                what = f"{network}, process {number}, {'cold' if cold else 'warm'} cache{', under load' if busy else ''}"
+                what = (
+                    f"{network}, process {number}, {'cold' if cold else 'warm'} cache{', under load' if busy else ''}"
+                )
                 outcome.count([f"{what}: {found['failed']}"] if "failed" in found else [])
             digests.add(forked(words, made(folder, f"{network}-fork")).get("weights_digest"))
             if len(digests) != 1:

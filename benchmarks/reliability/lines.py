@@ -163,8 +163,28 @@ def of_type(kind: Any) -> Sequence[str]:
         return ["8", "8,4", "0", "-1", "8,", ",", "8;4", "4,4,4,4,4,4", "8.0", "1000000000", "8, 4"]
     if isinstance(kind, click.types.FloatParamType | click.types.FloatRange):
         ends = [end for end in (getattr(kind, "min", None), getattr(kind, "max", None)) if end is not None]
-        return ["0.5", "0.9", "0.001", "0.25", "1", "1e-30", "1e30", *(str(end + by) for end in ends for by in (-0.1, 0, 0.1))]
+        return [
+            "0.5",
+            "0.9",
+            "0.001",
+            "0.25",
+            "1",
+            "1e-30",
+            "1e30",
+            *(str(end + by) for end in ends for by in (-0.1, 0, 0.1)),
+        ]
     if isinstance(kind, click.types.IntParamType | click.types.IntRange):
         ends = [end for end in (getattr(kind, "min", None), getattr(kind, "max", None)) if end is not None]
-        return ["1", "2", "3", "5", "4", "0", "-1", "100000", "1000000000", *(str(end + by) for end in ends for by in (-1, 0, 1))]
+        return [
+            "1",
+            "2",
+            "3",
+            "5",
+            "4",
+            "0",
+            "-1",
+            "100000",
+            "1000000000",
+            *(str(end + by) for end in ends for by in (-1, 0, 1)),
+        ]
     return ["x", "1", "", "ü"]

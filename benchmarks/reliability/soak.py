@@ -8,13 +8,16 @@ on: the mean of the last tenth is at most 2 % above the mean of the first tenth.
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from benchmarks.reliability import processes
 from benchmarks.reliability.outcome import Outcome
@@ -24,50 +27,56 @@ LONG_TRAINING = ("train", "Taxi-v4", "--updates", "1000000000", "--no-early-stop
 ALLOWED = 0.02
 EVERY = 0.5  # seconds between two samples
 WARM_UP = 0.15  # share of the time, from the first record on
-START = 120.0  # seconds until a training must have begun
+START = 120.0  # seconds until a training must have begun, or ended
+FEWEST = 10  # samples
 SHORT, LONG = 20.0, 600.0  # seconds
 
 
+FORMS = {
+    "one training": (sys.executable, "-m", "deeptaxi", *LONG_TRAINING),
+    "many trainings": (sys.executable, "-m", __name__),
+}
+
+
 def run(seconds: float = LONG) -> Outcome:
-    """Let both forms run for `seconds`."""
+    """Let both forms run for `seconds`, side by side."""
     outcome = Outcome("soak")
-    with tempfile.TemporaryDirectory(prefix="reliability-") as name:
-        folder = Path(name)
-        watch(outcome, "one training", [sys.executable, "-m", "deeptaxi", *LONG_TRAINING], folder, seconds)
-        watch(outcome, "many trainings", [sys.executable, "-m", __name__], folder, seconds)
+    with tempfile.TemporaryDirectory(prefix="reliability-") as name, ThreadPoolExecutor() as pool:
+        folders = {form: Path(name) / form for form in FORMS}
+        for folder in folders.values():
+            folder.mkdir()
+        for wrong, figures in pool.map(lambda form: watched(form, folders[form], seconds), FORMS):
+            outcome.count(wrong)
+            outcome.figures |= figures
     return outcome
 
 
-def watch(outcome: Outcome, name: str, words: list[str], folder: Path, seconds: float) -> None:
-    """Run one form, and add what was found."""
+def watched(form: str, folder: Path, seconds: float) -> tuple[list[str], dict[str, Any]]:
+    """Run one form; return what was wrong, and its figures."""
     with (
         (folder / "err").open("w+", encoding="utf-8") as err,
-        subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=err, text=True, env=processes.ours()) as process,
+        (folder / "out").open("w+", encoding="utf-8") as out,
+        subprocess.Popen(FORMS[form], cwd=folder, stdout=out, stderr=err, env=processes.ours()) as process,
     ):
         samples = sampled(process, folder, seconds)
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=START)
-        err.seek(0)
-        said = err.read().strip()
-    if process.returncode not in (128 + signal.SIGTERM, -signal.SIGTERM) or len(samples) < 10:  # noqa: PLR2004
-        outcome.count([f"{name}: exit code {process.returncode} after {len(samples)} samples: {said[-300:]}"])
-        return
+        code = process.wait(START)
+        said = [file.seek(0) or file.read() for file in (err, out)]
+    if code not in (128 + signal.SIGTERM, -signal.SIGTERM) or len(samples) < FEWEST:
+        return [f"{form}: exit code {code} after {len(samples)} samples: {said[0][-300:]}"], {}
     growth, span = grown(samples), (max(samples) - min(samples)) / min(samples)
-    outcome.count([f"{name}: {growth:+.1%} of memory"] if growth > ALLOWED else [])
-    outcome.figures[f"{name}: resident, MB"] = [round(min(samples) / 1e6), round(max(samples) / 1e6)]
-    outcome.figures[f"{name}: growth"] = round(growth, 4)
-    outcome.figures[f"{name}: spread"] = round(span, 4)
-    outcome.figures[f"{name}: done"] = out.count("\n") if name == "many trainings" else updates_of(out)
+    figures = {
+        "resident, MB": [round(min(samples) / 1e6), round(max(samples) / 1e6)],
+        "growth": round(growth, 4),
+        "largest over smallest": round(span, 4),
+        **(json.loads(said[1]) if said[1].startswith("{") else {"trainings": said[1].count("\n")}),
+    }
+    wrong = [f"{form}: {growth:+.1%} of memory"] if growth > ALLOWED else []
+    kept = ("resident, MB", "growth", "largest over smallest", "trainings", "updates")
+    return wrong, {f"{form}: {key}": figures[key] for key in kept if key in figures}
 
 
-def updates_of(out: str) -> int:
-    """Return the number of updates that the JSON tells."""
-    import json
-
-    return int(json.loads(out)["updates"])
-
-
-def sampled(process: subprocess.Popen[str], folder: Path, seconds: float) -> list[int]:
+def sampled(process: subprocess.Popen[bytes], folder: Path, seconds: float) -> list[int]:
     """Return what was resident from the end of the warm-up on."""
     limit = time.monotonic() + START
     while not list(folder.glob("logs/*/metrics.jsonl")) and process.poll() is None and time.monotonic() < limit:

@@ -13,12 +13,31 @@ import numpy as np
 ENVIRONMENTS = (
     *("FrozenLake-v1", "FrozenLake-v1", "FrozenLake-v1", "table.npz", "table.npz", "table.npz", "CliffWalking-v1"),
     *("CliffWalking-v1", "Taxi-v4", "Blackjack-v1", "FrozenLake8x8-v1", "noisy:Noisy-v0"),
-    *("CartPole-v1", "NoSuch-v0", "Taxi-v3", "frozenlake-v1", "failing:Failing-v0", "leaving:Leaving-v0", "nowhere:X-v0"),
+    *(
+        "CartPole-v1",
+        "NoSuch-v0",
+        "Taxi-v3",
+        "frozenlake-v1",
+        "failing:Failing-v0",
+        "leaving:Leaving-v0",
+        "nowhere:X-v0",
+    ),
     *("broken.npz", "objects.npz", "missing.npz", "folder", "file.txt"),
 )
 MODELS = (
     *("run", "run", "run", "run", "run", "run/model.keras", "models/other", "models/other", "link", "run/"),
-    *("logs/run", "folder", "file.txt", "missing", "broken.keras", "empty.keras", "zip.keras", "table.npz", "half", "."),
+    *(
+        "logs/run",
+        "folder",
+        "file.txt",
+        "missing",
+        "broken.keras",
+        "empty.keras",
+        "zip.keras",
+        "table.npz",
+        "half",
+        ".",
+    ),
 )
 TOMLS = (
     *("good.toml", "good.toml", "good.toml", "run/config.toml", "empty.toml"),
@@ -26,7 +45,19 @@ TOMLS = (
 )
 PATHS = (
     *("new", "new", "new/deeper/still", "ü 😀", "new.npz", "new.csv", "new.json", "new.html", "new.gif", "new.keras"),
-    *("folder", "file.txt", "file.txt/below", "run", "link", "dangling", ".", "a" * 300, "new\nline", "-new", "table.npz"),
+    *(
+        "folder",
+        "file.txt",
+        "file.txt/below",
+        "run",
+        "link",
+        "dangling",
+        ".",
+        "a" * 300,
+        "new\nline",
+        "-new",
+        "table.npz",
+    ),
 )
 MODULES = {
     "noisy": "import gymnasium\nprint('on standard output')\ngymnasium.register('Noisy-v0', 'gymnasium.envs.toy_text.frozen_lake:FrozenLakeEnv', max_episode_steps=100)\n",
