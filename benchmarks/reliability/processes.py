@@ -94,7 +94,7 @@ def command(words: Sequence[str], folder: Path, out: Path, err: Path) -> int:
         standard_streams(out)
         where = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(where, 2)
-        sys.stdout, sys.stderr = (open(fd, "w", encoding="utf-8", closefd=False) for fd in (1, 2))  # noqa: SIM115, PTH123
+        sys.stdout, sys.stderr = (open(fd, "w", encoding="utf-8", closefd=False) for fd in (1, 2))  # noqa: SIM115
         os._exit(run_command(words))
     finally:
         os._exit(99)
@@ -146,14 +146,16 @@ def kill(number: int) -> None:
     os.waitpid(number, 0)
 
 
-def fresh(words: Sequence[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
+def fresh(
+    words: Sequence[str], folder: Path, out: Any = subprocess.PIPE, err: Any = subprocess.PIPE, **environment: str
+) -> subprocess.Popen[str]:
     """Start ``python -m deeptaxi`` in a process of its own, in `folder`."""
     return subprocess.Popen(
         [sys.executable, "-m", "deeptaxi", *words],
         cwd=folder,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=out,
+        stderr=err,
         text=True,
         errors="backslashreplace",
         env=ours(**environment),
@@ -168,3 +170,8 @@ def ours(**environment: str) -> dict[str, str]:
 def resident(number: int) -> int:
     """Return the bytes of a process that are in memory."""
     return int(Path(f"/proc/{number}/statm").read_text(encoding="ascii").split()[1]) * PAGE
+
+
+def pin() -> None:
+    """Keep this process on one core."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

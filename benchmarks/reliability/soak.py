@@ -21,7 +21,6 @@ from typing import Any
 
 from benchmarks.reliability import processes
 from benchmarks.reliability.outcome import Outcome
-from benchmarks.run import ROOT
 
 LONG_TRAINING = ("train", "Taxi-v4", "--updates", "1000000000", "--no-early-stop", "--quiet", "--json")
 ALLOWED = 0.02
