@@ -12,6 +12,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError, encodable
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
 TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
+CHECKPOINTS = "checkpoints"  # folder of a run folder
 
 
 @contextlib.contextmanager
