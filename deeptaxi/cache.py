@@ -9,7 +9,8 @@ are kept:
     <root>/working-…/<name of the compiler>
 
 Nothing that another process does to the root, and no process that is killed, can then be seen by one that computes.
-What a killed process leaves, the next one that ends removes (`deeptaxi.scratch`). Whatever fails here only means that there is no cache.
+What a killed process leaves, the next one that ends removes (`deeptaxi.scratch`). Whatever fails here only means that
+there is no cache.
 """
 
 from __future__ import annotations

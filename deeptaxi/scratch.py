@@ -30,6 +30,7 @@ class Scratch:
 
     Attributes:
         path: where it is.
+        needed: whether it is to stay when it is closed, for `sweep` to rescue what is in it.
     """
 
     def __init__(self, where: Path, prefix: str) -> None:
@@ -43,6 +44,7 @@ class Scratch:
             OSError: that cannot be written to.
         """
         self._descriptor: int | None = None
+        self.needed = False
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=f"{prefix}{HOST}-", dir=where))
             with contextlib.suppress(BlockingIOError):  # who sweeps came before the lock, and removes it now
@@ -58,8 +60,9 @@ class Scratch:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Remove the folder; what cannot be removed now is swept later."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder unless it is needed; what cannot be removed now is swept later."""
+        if not self.needed:
+            shutil.rmtree(self.path, ignore_errors=True)
         self.let_go()
 
     def __enter__(self) -> Scratch:

@@ -28,7 +28,7 @@ from typing import Protocol
 
 import numpy as np
 
-from deeptaxi.artifacts.files import written_aside
+from deeptaxi.artifacts.files import cannot_write, written_aside
 from deeptaxi.artifacts.models import CONFIG_FILE
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.coverage import Coverage
@@ -122,7 +122,7 @@ class Log:
             for writer in self._writers:
                 writer.write(records)
         except OSError as error:
-            raise DeepTaxiError(f"cannot write in {self._folder}: {error.strerror or error}") from None
+            raise cannot_write(self._folder, error) from None
         self._written = time.monotonic()
 
 
