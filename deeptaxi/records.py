@@ -37,6 +37,15 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """The training goes on from a checkpoint; the records that follow are those after its update."""
+
+    kind: ClassVar[str] = "resumed"
+    update: int
+    compile_seconds: float  # of going on
+
+
+@dataclass(frozen=True)
 class Progress:
     """Where the training stands. Means are taken over the updates since the record before."""
 
@@ -104,7 +113,7 @@ class Finished:
     """The end. `exact` is the verdict of the weights that are kept, `exact_unavailable` why there is none."""
 
     kind: ClassVar[str] = "finished"
-    stopped: str  # "optimal", "updates" or "interrupted"
+    stopped: str  # "optimal", "updates", "stop-after" or "interrupted"
     updates: int
     best_update: int
     environment_steps: int
@@ -116,8 +125,10 @@ class Finished:
     failure: str | None = None  # what broke the training off, if anything did
 
 
-Record = Started | Progress | Judgement | Snapshot | Warned | Finished
-KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Started, Progress, Judgement, Snapshot, Warned, Finished)}
+Record = Started | Resumed | Progress | Judgement | Snapshot | Warned | Finished
+KINDS: dict[str, type[Record]] = {
+    cls.kind: cls for cls in (Started, Resumed, Progress, Judgement, Snapshot, Warned, Finished)
+}
 
 
 Kind = TypeVar("Kind", bound=Record)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.learning.moment import Moment, check_range, fact, filled, named
 from deeptaxi.learning.targets import n_step
 
 Ints = NDArray[np.int32]
@@ -102,6 +103,31 @@ class Replay:
         """Return the numbers s·A + a of all entries."""
         count = min(self.added, self.capacity)
         return self._columns.states[:count].astype(np.int64) * actions + self._columns.actions[:count]
+
+    def cut(self, copies: list[int]) -> None:
+        """Let the episodes of these copies end with the entries that were added last."""
+        for copy in copies:
+            self._columns.truncated[(self.added - self._copies + copy) % self.capacity] = True
+
+    def moment(self) -> Moment:
+        """Return all entries, and how many were added."""
+        count = min(self.added, self.capacity)
+        return Moment(
+            named("replay", Transitions(*(column[:count] for column in self._columns))), {"added": self.added}
+        )
+
+    def restore(self, moment: Moment, states: int, actions: int) -> None:
+        """Fill the memory with the entries of a moment.
+
+        Raises:
+            UnfitError: they are of another memory, or of other than `states` states and `actions` actions.
+        """
+        self.added = fact(moment, "added", int)
+        like = Transitions(*(column[: max(0, min(self.added, self.capacity))] for column in self._columns))
+        for column, values in zip(like, filled("replay", like, moment), strict=True):
+            column[:] = values
+        for name, high in (("states", states), ("actions", actions), ("next_states", states)):
+            check_range(moment, f"replay.{name}", 0, high)
 
     def learnt(self, td_errors: Floats) -> None:
         """Take note of the |td_error| of the minibatch that was drawn last, `[B]`; here it changes nothing."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
+from deeptaxi.archives import ArchiveError, read_npz, read_shapes
 from deeptaxi.errors import UsageError, nearest
-from deeptaxi.mdp.memory import check_memory
+from deeptaxi.mdp.memory import BYTES_PER_ENTRY, check_memory
 from deeptaxi.mdp.table import ARRAYS as TYPES
 from deeptaxi.mdp.table import TableError, TransitionTable, array, from_arrays
 
 ARRAYS = tuple(TYPES)
 OPTIONAL = ("time_limit", "discount", "action_mask", "factors", "state_names", "action_names")
+MAX_BYTES = 2**50  # that a file may say it has, as long as only its shapes are read
+REST = 2**26  # bytes for names, and for what else does not grow with the outcomes
 
 
 def save(table: TransitionTable, path: Path) -> None:
@@ -34,20 +37,17 @@ def load(path: Path) -> TransitionTable:
         UsageError: there is no such file.
         TableError: the file is damaged, lacks an array, has an unknown one, or is not a decision process.
     """
-    try:
-        with path.open("rb") as file:  # closed by us: np.load leaves a damaged one open
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise TableError(f"{path} is a single array, not an .npz of {', '.join(ARRAYS)}")
-            if archive.zip is not None and f"{ARRAYS[0]}.npy" in archive.zip.namelist():
-                check_memory(declared_shape(archive.zip, f"{ARRAYS[0]}.npy"))
-            values = {name: archive[name] for name in archive.files}
-    except (FileNotFoundError, IsADirectoryError):
+    if not path.is_file():
         where = "" if path.is_absolute() else f" (seen from {Path.cwd()})"
-        raise UsageError(f"no transition table at {path}{where}") from None
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error) else error
-        raise TableError(f"{path} is not a readable .npz file: {reason}") from None
+        raise UsageError(f"no transition table at {path}{where}")
+    try:
+        shape = read_shapes(path, MAX_BYTES).get(ARRAYS[0], ())
+        check_memory(shape)
+        values = read_npz(path, math.prod(shape) * BYTES_PER_ENTRY + REST)
+    except ArchiveError as error:
+        single = f"a single array, not an .npz of {', '.join(ARRAYS)}"
+        what = single if is_single(path) else f"not a readable .npz file: {error}"
+        raise TableError(f"{path} is {what}") from None
     for name in ARRAYS:
         if name not in values:
             raise TableError(f"{path} lacks '{name}'; a table holds {', '.join(ARRAYS)}")
@@ -61,13 +61,13 @@ def load(path: Path) -> TransitionTable:
         raise TableError(f"{path}: {error}") from None
 
 
-def declared_shape(archive: zipfile.ZipFile, member: str) -> tuple[int, ...]:
-    """Return the shape that an array says it has, without reading it: compressed, a small file may hold a huge one."""
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, _ = read(file)
-    return tuple(shape)
+def is_single(path: Path) -> bool:
+    """Return whether a file is what `numpy.save` writes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
+    except OSError:
+        return False
 
 
 def read_optional(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

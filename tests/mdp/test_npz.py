@@ -133,3 +133,9 @@ def test_a_table_that_says_it_is_larger_than_memory_is_refused_before_it_is_read
     declare(tmp_path / "huge.npz", (10**7, 1_000, 50))
     with pytest.raises(TableError, match=r"10,000,000 × 1,000 × 50 outcomes takes 46,566.1 GiB, and this machine has"):
         load(tmp_path / "huge.npz")
+
+
+def test_names_that_take_more_memory_than_the_table_are_refused(tmp_path, archive):
+    path = archive(state_names=np.array(["here" * 5_000_000, "there"]))
+    with pytest.raises(TableError, match=r"it says that it unpacks to 152\.6 MiB, where at most 64\.0 MiB are read"):
+        load(path)

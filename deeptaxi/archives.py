@@ -1,0 +1,219 @@
+"""Zip archives of other people, such as `.npz` and `.keras`: judged by their directory, before anything is unpacked.
+
+A few hundred bytes can say that they are petabytes, a name can lead out of the folder, and NumPy allocates what an
+array *says* it holds before it reads it. So sizes are taken from the directory (what is read never exceeds them) and
+compared with a limit; and what an array says must be what its member holds.
+
+A zip archive ends with its directory, which is read as a whole, so that its size is limited too.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import stat
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from deeptaxi.errors import DeepTaxiError, printable
+
+MAX_MEMBERS = 4_096  # a network has two arrays a layer, a checkpoint some times that
+MAX_NAME = 255  # letters; what file systems take
+MAX_DIRECTORY = 2**22  # bytes: members of the longest names, and more
+MAX_HEADER = 1_000  # letters that say type and shape of an array; some 100 do
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory by what the file says
+ENCRYPTED = 0x1
+KINDS = "biufcSU"  # of NumPy's types: numbers and texts, nothing that would have to be unpickled
+BLOCK = 2**20
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+DAMAGE = (  # what zipfile, zlib and NumPy raise, by the part of the file that is wrong
+    zipfile.BadZipFile, zlib.error, struct.error, ArithmeticError, EOFError, LookupError, NotImplementedError,
+    RuntimeError, SyntaxError, TypeError, ValueError, Warning,
+)  # fmt: skip
+
+
+class ArchiveError(DeepTaxiError):
+    """An archive is damaged or not what it should be. The message is the reason alone: say which file beside it."""
+
+
+class Limited(io.BufferedReader):
+    """A file of which no more is read at once than a directory may take."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read `size` bytes, or refuse."""
+        if size is not None and size > MAX_DIRECTORY:
+            raise ArchiveError(f"its directory takes {told(size)}, where {told(MAX_DIRECTORY)} are enough")
+        return super().read(size)
+
+
+@contextmanager
+def opened(path: Path, limit: int) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive that was judged sound, to read what is in it.
+
+    Args:
+        path: the file.
+        limit: bytes that all its members together may take when they are unpacked.
+
+    Raises:
+        ArchiveError: the file cannot be read, is damaged, or is none that should be unpacked; also where reading a
+            member in the block finds that.
+    """
+    try:
+        with Limited(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+            check_members(archive.infolist(), limit)
+            yield archive
+    except OSError as error:
+        raise ArchiveError(error.strerror or str(error)) from None
+    except (MemoryError, RecursionError):
+        raise ArchiveError("it takes more memory than there is") from None
+    except DAMAGE as error:
+        raise ArchiveError(f"it is damaged ({printable(' '.join(str(error).split()))[:200]})") from None
+
+
+def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
+    """Judge an archive by its directory.
+
+    Raises:
+        ArchiveError: too many members, too large ones, two of a name, or one that is no plain file of a plain name.
+    """
+    if len(members) > MAX_MEMBERS:
+        raise ArchiveError(f"it holds {len(members):,} members, where at most {MAX_MEMBERS:,} are read")
+    names = set()
+    for member in members:
+        name = member.filename
+        shown = repr(printable(name)[:80])
+        parts = name.replace("\\", "/").split("/")
+        if name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
+            raise ArchiveError(f"its member {shown} leads out of the folder")
+        if len(name) > MAX_NAME or printable(name) != name or "\x00" in member.orig_filename:
+            raise ArchiveError(f"it has a member with a name that no file has: {shown}")
+        if name in names:
+            raise ArchiveError(f"it holds {shown} twice")
+        names.add(name)
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG) and not (member.is_dir() and kind == stat.S_IFDIR):
+            raise ArchiveError(f"its member {shown} is a link or a device, not a file")
+        if member.compress_type not in METHODS or member.flag_bits & ENCRYPTED:
+            raise ArchiveError(f"its member {shown} is encrypted or compressed in an unusual way")
+    size = sum(member.file_size for member in members)
+    if size > limit:
+        raise ArchiveError(f"it says that it unpacks to {told(size)}, where at most {told(limit)} are read")
+
+
+def read_npz(path: Path, limit: int) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an `.npz`, without pickle.
+
+    Args:
+        path: the file.
+        limit: bytes that all of it may take in memory.
+
+    Returns:
+        The arrays by name, each in memory of its own: of numbers, truth values or texts.
+
+    Raises:
+        ArchiveError: the file cannot be read, is damaged, too large, or holds something else.
+    """
+    with opened(path, limit) as archive:
+        return {name: read_array(archive, member, limit) for name, member in arrays_in(archive)}
+
+
+def read_shapes(path: Path, limit: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that the arrays of an `.npz` say they have, without reading them; raises what `read_npz` does.
+
+    The `limit` is on what the file says that it unpacks to; a shape may promise more than that.
+    """
+    shapes = {}
+    with opened(path, limit) as archive:
+        for name, member in arrays_in(archive):
+            with archive.open(member) as file:
+                shapes[name] = read_header(file, name)[0]
+    return shapes
+
+
+def arrays_in(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
+    """Return the members of an `.npz` under the names of their arrays.
+
+    Raises:
+        ArchiveError: one is no array.
+    """
+    for member in archive.infolist():
+        if not member.filename.endswith(".npy"):
+            raise ArchiveError(f"its member {member.filename!r} is no array")
+    return [(member.filename.removesuffix(".npy"), member) for member in archive.infolist()]
+
+
+def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> NDArray[Any]:
+    """Read one array of an archive; what it says of itself is compared with its size before memory is taken.
+
+    Raises:
+        ArchiveError: it is not what it says, or of a type that is not read. `opened` turns other errors into these.
+    """
+    name = member.filename.removesuffix(".npy")
+    with archive.open(member) as file:
+        shape, fortran, dtype = read_header(file, name)
+        size = member.file_size - file.tell()
+        # An array of no entries can still have a side of billions, and whoever walks along it does not come back.
+        sides = math.prod(max(1, side) for side in shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or sides > max(limit, 1) or math.prod(shape) * dtype.itemsize != size:
+            raise ArchiveError(f"{name!r} says that it is {dtype} {list(shape)[:8]}, and holds {told(size)}")
+        raw = np.empty(size, np.uint8)
+        for first in range(0, size, BLOCK):
+            block = file.read(min(BLOCK, size - first))
+            raw[first : first + BLOCK] = np.frombuffer(block, np.uint8)
+        if file.read(1):  # at the end, the checksum is compared
+            raise ArchiveError(f"{name!r} holds more than it says")
+    check_values(raw, dtype, name)
+    return raw.view(dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether the order is Fortran's, and type of an array, as its header says.
+
+    Raises:
+        ArchiveError: it is an array of objects or of something else that is not read.
+    """
+    read = HEADERS.get(npy.read_magic(file))
+    if read is None:
+        raise ArchiveError(f"{name!r} is an array of a version that is not read")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a header of other days is none of ours
+        shape, fortran, dtype = read(file, max_header_size=MAX_HEADER)
+    if dtype.hasobject:
+        raise ArchiveError(f"{name!r} holds pickled objects, which are never loaded")
+    if dtype.kind not in KINDS or dtype.itemsize == 0:
+        raise ArchiveError(f"{name!r} is an array of {dtype}, not of numbers or texts")
+    return shape, fortran, dtype
+
+
+def check_values(raw: NDArray[np.uint8], dtype: np.dtype[Any], name: str) -> None:
+    """Refuse bytes that are no values of their type: truth values above 1, letters that do not exist.
+
+    Raises:
+        ArchiveError: there are some.
+    """
+    if dtype.kind == "b" and raw.size and raw.max() > 1:
+        raise ArchiveError(f"{name!r} holds a truth value that is neither 0 nor 1")
+    if dtype.kind == "U":
+        letters = raw.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if ((letters > 0x10FFFF) | ((letters >= 0xD800) & (letters < 0xE000))).any():
+            raise ArchiveError(f"{name!r} holds letters that do not exist")
+
+
+def told(size: float) -> str:
+    """Return a number of bytes as people read it, such as ``1.5 GiB``."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} TiB"
