@@ -73,11 +73,12 @@ def go_back(aside: Path, done: Iterable[str]) -> None:
 
 
 def put_back(aside: Path) -> None:
-    """Put back what was put aside."""
+    """Put back what was put aside, for once and for all."""
     if (aside / UNDO).exists():
         for old in (aside / UNDO).iterdir():
             if not os.path.lexists(aside.parent / old.name):
                 old.rename(aside.parent / old.name)
+        (aside / UNDO).rename(aside / "undone")
 
 
 def rescue(aside: Path) -> None:
@@ -89,7 +90,7 @@ def rescue(aside: Path) -> None:
     if any((aside / name).is_symlink() for name in (ENTRIES, UNDO, REDO)):  # none of ours
         return
     if (aside / REDO).exists():
-        for new in (aside / ENTRIES).iterdir():
+        for new in (aside / ENTRIES).iterdir() if (aside / ENTRIES).exists() else ():
             new.replace(aside.parent / new.name)
     else:
         put_back(aside)
