@@ -38,11 +38,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Resumed:
-    """The training goes on from a checkpoint; the records that follow are those after its update."""
+    """The training goes on from a checkpoint, of which another `Started` has told just before."""
 
     kind: ClassVar[str] = "resumed"
-    update: int
-    compile_seconds: float  # of going on
+    update: int  # the last one that was made before
 
 
 @dataclass(frozen=True)
@@ -197,13 +196,18 @@ class History:
 
     @cached_property
     def started(self) -> Started | None:
-        """The first record, if it was written."""
-        return next(iter(self.of_kind(Started)), None)
+        """The first record, if it was written; of a training that was resumed, the first since."""
+        return next(reversed(self.of_kind(Started)), None)
 
     @cached_property
     def finished(self) -> Finished | None:
         """The last record, if the training came to its end."""
         return next(iter(self.of_kind(Finished)), None)
+
+    @cached_property
+    def resumed(self) -> Resumed | None:
+        """Where the training was resumed last, if it was."""
+        return next(reversed(self.of_kind(Resumed)), None)
 
     @cached_property
     def progress(self) -> tuple[Progress, ...]:

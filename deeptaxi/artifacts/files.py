@@ -20,6 +20,7 @@ from deeptaxi.scratch import Scratch, sweep
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
 ASIDE = ".deeptaxi-"  # what begins like this is being written
 TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
+CHECKPOINTS = "checkpoints"  # folder of a run folder
 
 
 CURES = {

@@ -24,6 +24,7 @@ from deeptaxi.artifacts.cards import card, versions, write_card
 from deeptaxi.artifacts.files import (
     CARD_FILE,
     CARD_JSON,
+    CHECKPOINTS,
     CONFIG_FILE,
     MODEL_FILE,
     TABLE_FILE,
@@ -103,11 +104,27 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
     with ExitStack() as undoing:
         hold(folder, undoing)
         hold(log.parent, undoing, "--out or --logs")
+        if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("*.npz")):
+            raise UsageError(
+                f"{folder} holds a training that was broken off: go on with it by --resume {folder}, "
+                "choose another --out, or overwrite it with --force"
+            )
         for path in (*(folder / name for name in files), log):
             check_free(path, force, replaceable=path.is_file())
         if log.exists():
             check_ours(folder, log)
         return Run(folder, log, undoing.pop_all())
+
+
+def check_resumable(folder: Path) -> None:
+    """Refuse what cannot be a run folder to go on with, before anything is made there.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not folder.is_dir():
+        fault = "is a file" if folder.exists() else "does not exist"
+        raise UsageError(f"{folder} {fault}: --resume takes the folder of a run")
 
 
 def hold(folder: Path, undoing: ExitStack, option: str = "--out") -> None:

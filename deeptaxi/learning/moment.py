@@ -7,7 +7,7 @@ the training that it was taken from: seed and configuration say the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,14 @@ class Moment(NamedTuple):
 
     arrays: Mapping[str, NDArray[Any]]
     facts: Mapping[str, Any]
+
+
+class Hold(NamedTuple):
+    """A training between two updates, where a moment of it can be taken."""
+
+    update: int
+    last: bool  # whether it ends here
+    moment: Callable[[], Moment]
 
 
 class UnfitError(DeepTaxiError):

@@ -25,7 +25,7 @@ from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops.fit import FitLearner
 from deeptaxi.learning.loops.gymnasium import GymnasiumLoop
 from deeptaxi.learning.mask import MaskBook
-from deeptaxi.learning.moment import Moment, fact, merged
+from deeptaxi.learning.moment import Hold, Moment, merged
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.ticks import Tick
 from deeptaxi.mdp.environment import Environment
@@ -37,14 +37,6 @@ PATIENCE = 3  # judgements in a row that must find the policy optimal
 LEARNERS: dict[str, type[Learner]] = {"gymnasium": Learner, "fit": FitLearner}
 AnyLearner = Learner | CompiledLearner
 AnyLoop = GymnasiumLoop | CompiledLearner
-
-
-class Hold(NamedTuple):
-    """A training between two updates, where a moment of it can be taken."""
-
-    update: int
-    last: bool  # whether it ends here
-    moment: Callable[[], Moment]
 
 
 Keep = Callable[[Hold], Iterable[Record]]  # may keep a moment; what it has to say are records
@@ -76,11 +68,10 @@ def train(
     """
     training = Training(config, environment)
     course, judge = training.course, training.judge
-    if since is None:
-        yield started(config, environment, course.compile_seconds)
-    else:
-        yield Resumed(fact(since, "update", int), course.compile_seconds)
+    yield started(config, environment, course.compile_seconds)
+    if since is not None:
         training.restore(since)
+        yield Resumed(course.update)
     course.begin()
     try:
         yield from training.updates(min(stop_after or config.updates, config.updates), stop, keep)
