@@ -140,44 +140,53 @@ def on_open(disk: Disk, call: Callable[..., int]) -> Callable[..., int]:
     return counted
 
 
+class Raw(io.FileIO):
+    """The raw layer of a file that is written to."""
+
+    disk: Disk
+
+    def write(self, data: Any) -> int:
+        """Write, or fail to."""
+        if self.disk.meets("write", named(self.fileno())):
+            data = memoryview(data).cast("B")
+            data = data[: max(1, len(data) // 2)]
+        return super().write(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut, or fail to."""
+        self.disk.meets("ftruncate", named(self.fileno()))
+        return super().truncate(size)
+
+    def close(self) -> None:
+        """Close; some file systems fail only then."""
+        if not self.closed:
+            place = named(self.fileno())
+            super().close()
+            self.disk.meets("close", place)
+
+
 def opener(disk: Disk) -> Callable[..., Any]:
     """Return an `open` whose files may fail."""
 
-    class Raw(io.FileIO):
-        """The raw layer of a file that is written to."""
-
-        def write(self, data: Any) -> int:
-            if disk.meets("write", self.place()):
-                data = memoryview(data).cast("B")
-                data = data[: max(1, len(data) // 2)]
-            return super().write(data)
-
-        def truncate(self, size: int | None = None) -> int:
-            disk.meets("ftruncate", self.place())
-            return super().truncate(size)
-
-        def close(self) -> None:
-            if self.closed:
-                return
-            place = self.place()
-            super().close()
-            disk.meets("close", place)
-
-        def place(self) -> str:
-            return named(self.fileno())
-
-    def opened(file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:
+    def opened(
+        file: Any,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        closefd: bool = True,
+        opener: Any = None,
+    ) -> Any:
         if isinstance(file, int) or not set(mode) & set("wax+") or not inside(named(file), disk.folder):
-            return OPEN(file, mode, buffering, *rest, **more)
-        disk.meets("open", named(file))
-        raw = Raw(file, mode.replace("b", "").replace("t", ""))
+            return OPEN(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        if opener is None:  # else that meets the disk by itself
+            disk.meets("open", named(file))
+        raw = Raw(file, mode.replace("b", "").replace("t", ""), closefd, opener)
+        raw.disk = disk
         if buffering == 0:
             return raw
         buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
-        if "b" in mode:
-            return buffered
-        text = io.TextIOWrapper(buffered, *rest, **more)
-        text.mode = mode  # type: ignore[misc]
-        return text
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
 
     return opened

@@ -35,7 +35,7 @@ from deeptaxi.artifacts.files import (
     written_together,
 )
 from deeptaxi.artifacts.locks import TRIES, InUse, lock
-from deeptaxi.artifacts.logs import LOG_FILE
+from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp import npz
