@@ -28,6 +28,7 @@ from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.files import TABLE_FILE
 from deeptaxi.artifacts.logs import Log
 from deeptaxi.config import TrainConfig, merge, resolve
+from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation.diagnosis.live import Watch
 from deeptaxi.learning.configure import Configured, choose, configure, with_environment
 from deeptaxi.learning.moment import Hold
@@ -181,13 +182,14 @@ def claimed(
         place = runs.claim_free(planned.config, Path(logs), table)
     else:
         place = runs.claim(Path(out), Path(logs), force, table)
-    kept = replace(planned, place=place)
+    kept, first = replace(planned, place=place), 0
     try:
         if checkpoints:
-            checkpoint_files.begin(place.folder, about_of(kept), own_table(planned.environment))
+            first = checkpoint_files.begin(place.folder, about_of(kept), own_table(planned.environment))
         yield kept
     except BaseException as error:
-        checkpoint_files.take_back(place.folder)
+        if first:
+            checkpoint_files.take_back(place.folder, first, isinstance(error, DivergedError))
         point_to_log(error, place.log.parent)
         point_to_checkpoint(error, kept.config, place.folder)
         raise

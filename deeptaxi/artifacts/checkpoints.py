@@ -128,8 +128,10 @@ def table_digest(table: TransitionTable | None) -> str | None:
     return digest.hexdigest()
 
 
-def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) -> None:
-    """Write the first checkpoint of a training, from which it begins; a `table` that has no file is kept beside it.
+def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) -> int:
+    """Write the first checkpoint of a training, from which it begins; return its number.
+
+    A `table` that has no file is kept beside it.
 
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it.
@@ -138,18 +140,26 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
     if table is not None:
         with written_aside(run / CHECKPOINTS / TABLE_FILE) as aside:
             npz.save(table, aside)
-    write(numbered(run, following(run)), {**about, "position": None}, None)
+    first = following(run)
+    write(numbered(run, first), {**about, "position": None}, None)
     drop_old(run)
+    return first
 
 
-def take_back(run: Path) -> None:
-    """Remove the first checkpoint of a training that failed before another one was written."""
-    files = files_in(run)
-    with contextlib.suppress(DeepTaxiError, OSError):
-        if files and read(files[0]).moment is None:
-            files[0].unlink()
-            if len(files) == 1:
-                (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
+def take_back(run: Path, first: int, diverged: bool) -> None:
+    """Remove what a training that failed has no use for: all, where it diverged, else a lone first checkpoint.
+
+    Args:
+        run: the run folder.
+        first: the number of its first checkpoint.
+        diverged: whether it ran away.
+    """
+    own = [path for path in files_in(run) if int(path.stem) >= first]
+    if diverged or len(own) < KEPT:
+        for path in own:
+            path.unlink(missing_ok=True)
+    if not files_in(run):
+        (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
     remove_if_empty(run / CHECKPOINTS)
 
 
