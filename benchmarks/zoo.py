@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.presets import WITHOUT_TABLE
 from deeptaxi.artifacts.card_words import describe_environment
 from deeptaxi.artifacts.cards import read_card, write_card
-from deeptaxi.artifacts.files import MODEL_FILE
+from deeptaxi.artifacts.files import MODEL_FILE, written_together
 from deeptaxi.catalogue import Preset, listed
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -91,7 +91,8 @@ def make(name: str, preset: Preset, models: Path) -> None:
         card = card_of(run)
         if not good_enough(card["exact"], preset.name):
             raise RuntimeError(f"{name}: {card['verdict']}")
-        write_card(run, {**card, "license": LICENSE})
+        with written_together(run) as aside:
+            write_card(aside, {**card, "license": LICENSE})
         deflate(run / MODEL_FILE)
         shutil.rmtree(models / name, ignore_errors=True)
         shutil.copytree(run, models / name)

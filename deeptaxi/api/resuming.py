@@ -21,7 +21,8 @@ from deeptaxi.artifacts.cards import processor, read_card, versions
 from deeptaxi.artifacts.checkpoints import Checkpoint, table_digest
 from deeptaxi.artifacts.continuing import place_of, take_up
 from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE
-from deeptaxi.artifacts.logs import LOG_FILE, LOGS, Kept, Position
+from deeptaxi.artifacts.logs import LOGS, Kept, Position
+from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, check_together, merge
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.configure import Configured

@@ -223,10 +223,11 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
         watchers = [*([log.write] if log else []), records.append, *([on_record] if on_record else [])]
         trained = follow(training, watchers, observer, since.remarks if since else ())
         history = History(place.log if place else None, tuple(records))
-        if place is not None and history.finished is not None:
+        if place is not None and log is not None and history.finished is not None:
             about, preset = environment.describe(), planned.configured.preset
-            runs.save_run(place, trained.network, about, config, history.finished, preset, table)
+            log.position()  # the run itself comes last: what fails before leaves the one that stood there, and its log
             log_files.save_visits(place.log.parent, trained.coverage)
+            runs.save_run(place, trained.network, about, config, history.finished, preset, table)
     return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
 
 

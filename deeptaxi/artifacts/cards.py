@@ -25,7 +25,7 @@ from deeptaxi.artifacts.card_words import (
     training_command,
 )
 from deeptaxi.artifacts.export.formats import FORMATS
-from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, write_text
+from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.records import Finished, finite, to_json
@@ -99,9 +99,9 @@ def card(
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `card.md`, then `card.json`, each aside first: a folder that has the latter is complete."""
-    write_text(folder / CARD_FILE, markdown(facts))
-    write_text(folder / CARD_JSON, to_json(facts, indent=2) + "\n")
+    """Write `card.md` and `card.json` into a folder that is being written aside."""
+    (folder / CARD_FILE).write_text(markdown(facts), encoding="utf-8")
+    (folder / CARD_JSON).write_text(to_json(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

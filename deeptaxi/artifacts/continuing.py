@@ -11,16 +11,8 @@ import os
 from pathlib import Path
 
 from deeptaxi.artifacts.files import written_aside
-from deeptaxi.artifacts.logs import (
-    FAILED_FILE,
-    LOG_FILE,
-    PREVIOUS,
-    Kept,
-    Position,
-    head_of,
-    set_aside,
-    settle,
-)
+from deeptaxi.artifacts.logs import Kept, Position, head_of
+from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.records import from_line
 
