@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeptaxi import backend
+from deeptaxi import backend, reading
 from deeptaxi.archives import ArchiveError
 from deeptaxi.artifacts.files import CONFIG_FILE, MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.keras_file import check_file
@@ -68,8 +67,7 @@ def read_config(folder: Path) -> TrainConfig:
         UsageError: the file is not sound.
     """
     config = resolve(read_toml(folder / CONFIG_FILE))
-    with (folder / CONFIG_FILE).open("rb") as file:
-        kept = tomllib.load(file).get("run", {})
+    kept = reading.read_toml(folder / CONFIG_FILE).get("run", {})
     if not isinstance(kept, dict) or kept.get("table") != TABLE_FILE:
         return config
     return replace(config, environment=replace(config.environment, id=str(folder / TABLE_FILE)))

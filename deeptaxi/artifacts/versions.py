@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from importlib import metadata
 from pathlib import Path
 
 from deeptaxi.archives import ArchiveError, opened
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.reading import read_toml
 
 METADATA_BYTES = 2**16
 
@@ -24,7 +24,7 @@ def check_deeptaxi(config: Path) -> None:
         DeepTaxiError: its table ``[run]`` names a newer version.
     """
     try:
-        made = tomllib.loads(config.read_text(encoding="utf-8")).get("run", {}).get("deeptaxi", "")
+        made = read_toml(config).get("run", {}).get("deeptaxi", "")
     except (OSError, ValueError, AttributeError):  # whoever reads the settings says what is wrong with the file
         return
     ours = metadata.version("deeptaxi")
