@@ -40,6 +40,9 @@ class TrainConfig(Checked):
     seed: int = setting(0, "the seed that rules all randomness", NOT_NEGATIVE, "--seed")
     loop: str = setting("gymnasium", "how environment, replay and updates are driven", one_of(LOOPS), "--loop")
     updates: int = setting(20_000, "optimiser steps in all", COUNT, "--updates")
+    schedule_updates: int | None = setting(
+        None, "updates over which learning rate and ε take their course", COUNT, "--schedule-updates"
+    )
     discount: float = setting(0.99, "discount of the td_target", FRACTION, "--discount")
     network: NetworkConfig = field(default_factory=NetworkConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -48,6 +51,11 @@ class TrainConfig(Checked):
     target: TargetConfig = field(default_factory=TargetConfig)
     interaction: InteractionConfig = field(default_factory=InteractionConfig)
     judgement: JudgementConfig = field(default_factory=JudgementConfig)
+
+    @property
+    def schedule_length(self) -> int:
+        """Updates after which the schedules are at their end: all of them, where nothing else was set."""
+        return self.schedule_updates or self.updates
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

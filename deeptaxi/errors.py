@@ -25,6 +25,10 @@ class UsageError(DeepTaxiError):
     exit_code = 2
 
 
+class DivergedError(DeepTaxiError):
+    """A training ran away: there is nothing of it to keep or to go on from."""
+
+
 def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
     """Return ``"; did you mean 'x'?"`` for the names nearest to `word`, or an empty string.
 

@@ -34,18 +34,24 @@ def read_toml(path: Path) -> dict[str, Any]:
         OSError: the file cannot be read.
         ValueError: it is too large, or not TOML.
     """
-    text = read_text(path, TOML_BYTES)
+    return parse_toml(read_text(path, TOML_BYTES))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raises what `read_toml` does."""
+    return parse_json(read_text(path, JSON_BYTES))
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what a TOML text says; one that is not TOML is a `ValueError`."""
+    if len(text) > TOML_BYTES:
+        raise ValueError(f"it is longer than the {TOML_BYTES:,} letters that are read")
     if LONG_KEY.search(text):
         raise ValueError(f"it has a key of more than {WORDS} words")
     try:
         return tomllib.loads(text)
     except RecursionError:
         raise ValueError("its tables and lists are nested too deeply") from None
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raises what `read_toml` does."""
-    return parse_json(read_text(path, JSON_BYTES))
 
 
 def parse_json(text: str) -> Any:

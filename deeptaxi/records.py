@@ -39,6 +39,14 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """The training goes on from a checkpoint, of which another `Started` has told just before."""
+
+    kind: ClassVar[str] = "resumed"
+    update: int  # the last one that was made before
+
+
+@dataclass(frozen=True)
 class Progress:
     """Where the training stands. Means are taken over the updates since the record before."""
 
@@ -106,7 +114,7 @@ class Finished:
     """The end. `exact` is the verdict of the weights that are kept, `exact_unavailable` why there is none."""
 
     kind: ClassVar[str] = "finished"
-    stopped: str  # "optimal", "updates" or "interrupted"
+    stopped: str  # "optimal", "updates", "stop-after" or "interrupted"
     updates: int
     best_update: int
     environment_steps: int
@@ -118,8 +126,10 @@ class Finished:
     failure: str | None = None  # what broke the training off, if anything did
 
 
-Record = Started | Progress | Judgement | Snapshot | Warned | Finished
-KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in (Started, Progress, Judgement, Snapshot, Warned, Finished)}
+Record = Started | Resumed | Progress | Judgement | Snapshot | Warned | Finished
+KINDS: dict[str, type[Record]] = {
+    cls.kind: cls for cls in (Started, Resumed, Progress, Judgement, Snapshot, Warned, Finished)
+}
 
 
 Kind = TypeVar("Kind", bound=Record)
@@ -198,13 +208,18 @@ class History:
 
     @cached_property
     def started(self) -> Started | None:
-        """The first record, if it was written."""
-        return next(iter(self.of_kind(Started)), None)
+        """The first record, if it was written; of a training that was resumed, the first since."""
+        return next(reversed(self.of_kind(Started)), None)
 
     @cached_property
     def finished(self) -> Finished | None:
         """The last record, if the training came to its end."""
         return next(iter(self.of_kind(Finished)), None)
+
+    @cached_property
+    def resumed(self) -> Resumed | None:
+        """Where the training was resumed last, if it was."""
+        return next(reversed(self.of_kind(Resumed)), None)
 
     @cached_property
     def progress(self) -> tuple[Progress, ...]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deeptaxi import backend
 from deeptaxi.api.places import IN_MEMORY
-from deeptaxi.artifacts import logs, runs
+from deeptaxi.artifacts import checkpoints, logs, runs
+from deeptaxi.artifacts.card_words import resuming_command
+from deeptaxi.artifacts.cards import processor, versions
 from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
@@ -55,10 +59,28 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
             runs.save_run(place, run.network, about, config, run.finished, preset, table)
             if run.log.coverage is not None:
                 logs.save_visits(place.log.parent, run.log.coverage)
-    except BaseException:
+    finally:
         place.release()
-        raise
     return folder
+
+
+def about(environment: Environment, config: TrainConfig, place: runs.Run, preset: str, own: bool) -> dict[str, Any]:
+    """Return what the checkpoints of a training say of it; `own` is whether its table has no other file."""
+    return {
+        "config": dump_toml(config, {}),
+        "preset": preset,
+        "environment": {**environment.describe(), "table": checkpoints.table_digest(environment.table)},
+        "own_table": own,
+        "backend": backend.chosen(),
+        "versions": {**versions(), "processor": processor()},
+        "log": os.path.relpath(place.log.parent.resolve(), place.folder.resolve()),
+    }
+
+
+def point_to_checkpoint(error: BaseException, config: TrainConfig, folder: Path) -> None:
+    """Add to an error of ours how the training that failed can be resumed, if it can."""
+    if isinstance(error, DeepTaxiError) and checkpoints.files_in(folder):
+        error.args = (f"{error}; `{resuming_command(folder, config)}` goes on from its last checkpoint",)
 
 
 def event_writers(config: TrainConfig) -> list[Callable[[Path], Any]]:
@@ -93,6 +115,7 @@ def summary(run: Run) -> dict[str, Any]:
         "train_seconds": finished.train_seconds if finished else None,
         "compile_seconds": finished.compile_seconds if finished else None,
         "stopped": finished.stopped if finished else None,
+        "resumed_from": run.history.resumed.update if run.history and run.history.resumed else None,
         "weights_digest": run.weights_digest,
         "exact": run.exact,
         "exact_unavailable": run.exact_unavailable,

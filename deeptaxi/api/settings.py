@@ -22,6 +22,7 @@ class Settings(TypedDict, total=False):
     seed: int
     loop: str
     updates: int
+    schedule_updates: int
     discount: float
     hidden: Sequence[int]
     dueling: bool

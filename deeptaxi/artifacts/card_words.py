@@ -17,6 +17,11 @@ def training_command(folder: Path, config: TrainConfig) -> str:
     return f"deeptaxi train --config {shlex.quote(str(folder / CONFIG_FILE))}{trusting(config)}"
 
 
+def resuming_command(folder: Path, config: TrainConfig) -> str:
+    """Return the command that goes on with a training."""
+    return f"deeptaxi train --resume {shlex.quote(str(folder))}{trusting(config)}"
+
+
 def judging_command(folder: Path, config: TrainConfig) -> str:
     """Return the command that judges a run."""
     return f"deeptaxi evaluate {shlex.quote(str(folder))}{trusting(config)}"

@@ -12,6 +12,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
 TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
+CHECKPOINTS = "checkpoints"  # folder of a run folder
 
 
 @contextlib.contextmanager
@@ -96,6 +97,7 @@ def make_folder(path: Path) -> list[Path]:
     Raises:
         DeepTaxiError: it cannot be created or written to.
         UsageError: a file stands in its place.
+        FileNotFoundError: another process removes it at this moment.
     """
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
@@ -104,6 +106,8 @@ def make_folder(path: Path) -> list[Path]:
             return new
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"{path} cannot be a folder: a file of that name stands in the way") from None
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise DeepTaxiError(f"cannot write in {path}: {error.strerror or error}") from None
 

@@ -15,6 +15,7 @@ and `replay`, how many entries of it the memory held at the end.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import shutil
 import time
@@ -22,7 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -52,16 +53,37 @@ class Writer(Protocol):
         """Close the file."""
 
 
-class Lines:
-    """`metrics.jsonl`, a record a line."""
+class Position(NamedTuple):
+    """How far a log has come: what a checkpoint says of it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = (folder / LOG_FILE).open("w", encoding="utf-8")
+    head: str  # the sha256 of its first line, which tells it from every other log
+    lines: int
+
+
+class Lines:
+    """`metrics.jsonl`, a record a line.
+
+    Args:
+        folder: the log folder.
+        position: of the log that is there, to go on with; None to begin one.
+    """
+
+    def __init__(self, folder: Path, position: Position | None = None) -> None:
+        self._file = (folder / LOG_FILE).open("a" if position else "w", encoding="utf-8")
+        self.position = position
 
     def write(self, records: Sequence[Record]) -> None:
         """Append the records, and hand them to the operating system, so that a crash loses none of them."""
-        self._file.writelines(f"{to_line(record)}\n" for record in records)
+        lines = [f"{to_line(record)}\n" for record in records]
+        self._file.writelines(lines)
         self._file.flush()
+        if lines:
+            known = self.position or Position(head_of(lines[0].encode()), 0)
+            self.position = known._replace(lines=known.lines + len(lines))
+
+    def sync(self) -> None:
+        """Wait until the disk has what was written."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -75,12 +97,17 @@ class Log:
         folder: the log folder.
         run: the run folder that it belongs to.
         writers: what else than `Lines` to open in the folder, at the first record.
+        kept: the log that is there, where the training goes on with it (`continuing`).
     """
 
-    def __init__(self, folder: Path, run: Path, writers: Sequence[Callable[[Path], Writer]] = ()) -> None:
+    def __init__(
+        self, folder: Path, run: Path, writers: Sequence[Callable[[Path], Writer]] = (), kept: Kept | None = None
+    ) -> None:
         self._folder = folder
         self._run = os.path.relpath(run.resolve(), folder.resolve())
-        self._kinds: tuple[Callable[[Path], Writer], ...] = (Lines, *writers)
+        self._kinds = writers
+        self._kept = kept
+        self._lines: Lines | None = None
         self._writers: list[Writer] = []
         self._waiting: list[Record] = []
         self._written = 0.0
@@ -117,14 +144,52 @@ class Log:
     def _write(self) -> None:
         records, self._waiting = self._waiting, []
         try:
-            if records and not self._writers:
-                set_aside(self._folder)
-                self._writers += [open_writer(self._folder) for open_writer in self._kinds]
+            if records and self._lines is None:
+                self._lines = self._open()
             for writer in self._writers:
                 writer.write(records)
         except OSError as error:
             raise DeepTaxiError(f"cannot write in {self._folder}: {error.strerror or error}") from None
         self._written = time.monotonic()
+
+    def _open(self) -> Lines:
+        """Begin a log, or go on with the one that was kept: other files than its lines are written anew."""
+        if self._kept is None:
+            set_aside(self._folder)
+        for events in self._folder.glob(EVENTS):
+            events.unlink()
+        lines = Lines(self._folder, self._kept.position if self._kept else None)
+        self._writers += [lines, *(open_writer(self._folder) for open_writer in self._kinds)]
+        for writer in self._writers[1:]:
+            writer.write(self._kept.records if self._kept else ())
+        return lines
+
+    def position(self) -> Position | None:
+        """Bring all records to the disk, and return how far the log has come then; None where it has not begun.
+
+        Raises:
+            DeepTaxiError: the disk or the permissions do not allow it.
+        """
+        self._write()
+        if self._lines is None:
+            return None
+        try:
+            self._lines.sync()
+        except OSError as error:
+            raise DeepTaxiError(f"cannot write in {self._folder}: {error.strerror or error}") from None
+        return self._lines.position
+
+
+class Kept(NamedTuple):
+    """What a log holds up to a position."""
+
+    position: Position
+    records: tuple[Record, ...]
+
+
+def head_of(line: bytes) -> str:
+    """Return the sha256 of a log's first line."""
+    return hashlib.sha256(line).hexdigest()
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from deeptaxi import backend, reading
 from deeptaxi.archives import ArchiveError
-from deeptaxi.artifacts.files import CONFIG_FILE, MODEL_FILE, TABLE_FILE
+from deeptaxi.artifacts.files import CHECKPOINTS, CONFIG_FILE, MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.keras_file import check_file
 from deeptaxi.artifacts.keras_weights import check_widths, weights_limited
 from deeptaxi.artifacts.versions import check_deeptaxi, newer_keras
@@ -48,7 +48,13 @@ def find_model(model: Path) -> ModelSource:
     if model.is_dir():
         path = model / MODEL_FILE
         if not path.is_file():
-            raise UsageError(f"{model} is not a run folder: it holds no {MODEL_FILE}")
+            broken_off = f": its training was broken off; `deeptaxi train --resume {model}` goes on with it"
+            fault = (
+                broken_off
+                if any((model / CHECKPOINTS).glob("*.npz"))
+                else f" is not a run folder: it holds no {MODEL_FILE}"
+            )
+            raise UsageError(f"{model}{fault}")
         if not (model / CONFIG_FILE).is_file():
             raise DeepTaxiError(f"{model} is not complete: it holds no {CONFIG_FILE}; name {path} and --env instead")
         check_deeptaxi(model / CONFIG_FILE)

@@ -2,16 +2,18 @@
 
 A run is `<out>/model.keras`, `config.toml`, `card.md` and `card.json`; its log is `<logs>/<name of out>/metrics.jsonl`.
 The place is claimed before any work is done, so that nothing is lost to a name that is taken or a disk that cannot be
-written.
+written, and both folders are locked until it is released: they have one writer at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from deeptaxi.artifacts.cards import card, versions, write_card
 from deeptaxi.artifacts.files import (
     CARD_FILE,
     CARD_JSON,
+    CHECKPOINTS,
     CONFIG_FILE,
     MODEL_FILE,
     TABLE_FILE,
@@ -30,6 +33,7 @@ from deeptaxi.artifacts.files import (
     write_text,
     written_aside,
 )
+from deeptaxi.artifacts.locks import TRIES, InUse, lock
 from deeptaxi.artifacts.logs import LOG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -44,16 +48,15 @@ FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
 
 @dataclass(frozen=True)
 class Run:
-    """A claimed place: the run folder, its log, and which folders were made for them."""
+    """A claimed place: the run folder, its log, and what is to be undone in the end."""
 
     folder: Path
     log: Path
-    new_folders: tuple[Path, ...]
+    undoing: ExitStack
 
     def release(self) -> None:
-        """Give the place back after a failure: remove the folders that were made for nothing."""
-        for folder in self.new_folders:
-            remove_if_empty(folder)
+        """Free the place for others, and remove the folders that were made for nothing."""
+        self.undoing.close()
 
 
 def default_name(config: TrainConfig) -> str:
@@ -63,14 +66,27 @@ def default_name(config: TrainConfig) -> str:
 
 
 def default_folder(config: TrainConfig, logs: Path, models: Path = MODELS) -> Path:
-    """Return the first free name for a run, such as ``models/taxi-v4-dueling-0``, then ``…-0-2``."""
+    """Return the first free name for a run."""
+    return next(free_folders(config, logs, models))
+
+
+def free_folders(config: TrainConfig, logs: Path, models: Path = MODELS) -> Iterator[Path]:
+    """Yield the free names for a run, such as ``models/taxi-v4-dueling-0``, then ``…-0-2``."""
     name = default_name(config)
     numbered = (models / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
-    return next(folder for folder in numbered if not folder.exists() and not (logs / folder.name / LOG_FILE).exists())
+    return (path for path in numbered if not path.exists() and not (logs / path.name / LOG_FILE).exists())
+
+
+def claim_free(config: TrainConfig, logs: Path, table: bool = False, models: Path = MODELS) -> Run:
+    """Claim the first free name: one that another process takes at this moment is not. See `claim`."""
+    folders = free_folders(config, logs, models)
+    while True:
+        with contextlib.suppress(InUse):
+            return claim(next(folders), logs, force=False, table=table)
 
 
 def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
-    """Make sure that a run can be written to `folder` and its log under `logs`, and create both.
+    """Make sure that a run can be written to `folder` and its log under `logs`; create both, and lock them.
 
     Args:
         folder: the run folder.
@@ -79,16 +95,47 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
         table: whether a transition table is to be kept beside the model.
 
     Raises:
-        UsageError: a run or a log of that name exists, and `force` is not set or the log is another run's.
+        UsageError: a run or a log of that name exists, and `force` is not set or the log is another run's; or another
+            training writes there (`InUse`).
         DeepTaxiError: a folder cannot be written to.
     """
     log = logs / folder.resolve().name / LOG_FILE
     files = (*FILES, TABLE_FILE) if table else FILES
-    for path in (*(folder / name for name in files), log):
-        check_free(path, force, replaceable=path.is_file())
-    if log.exists():
-        check_ours(folder, log)
-    return Run(folder, log, (*make_folder(folder), *make_folder(log.parent)))
+    with ExitStack() as undoing:
+        hold(folder, undoing)
+        hold(log.parent, undoing, "--out or --logs")
+        if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("*.npz")):
+            raise UsageError(
+                f"{folder} holds a training that was broken off: go on with it by --resume {folder}, "
+                "choose another --out, or overwrite it with --force"
+            )
+        for path in (*(folder / name for name in files), log):
+            check_free(path, force, replaceable=path.is_file())
+        if log.exists():
+            check_ours(folder, log)
+        return Run(folder, log, undoing.pop_all())
+
+
+def check_resumable(folder: Path) -> None:
+    """Refuse what cannot be a run folder to go on with, before anything is made there.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not folder.is_dir():
+        fault = "is a file" if folder.exists() else "does not exist"
+        raise UsageError(f"{folder} {fault}: --resume takes the folder of a run")
+
+
+def hold(folder: Path, undoing: ExitStack, option: str = "--out") -> None:
+    """Make a folder and lock it, and let `undoing` free it and remove it if it is new and nothing is in it."""
+    for _ in range(TRIES):
+        with contextlib.suppress(FileNotFoundError):  # the process that gives the place back has just removed it
+            for new in reversed(make_folder(folder)):
+                undoing.callback(remove_if_empty, new)
+            undoing.callback(lock(folder, "deeptaxi train", option).release)
+            return
+    raise DeepTaxiError(f"cannot write in {folder}: the folder it is in is gone; choose another {option}")
 
 
 def check_ours(run: Path, log: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from deeptaxi.records import Record, Started, Warned
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from deeptaxi.api.conduct import Conduct
     from deeptaxi.api.runs import Run
     from deeptaxi.api.training import Plan
 
@@ -33,10 +35,18 @@ PRESET_HELP = (
 @click.option("--preset", metavar="NAME", help=PRESET_HELP)
 @click.option("--q-table", is_flag=True, help="No hidden layer, no bias: the weights are the Q table.")
 @click.option("--out", type=options.PATH, metavar="FOLDER", help="Run folder.  [default: a free name in models/]")
-@click.option(
-    "--logs", type=options.PATH, metavar="FOLDER", default=Path("logs"), help="Where logs go.  [default: logs]"
-)
+@click.option("--logs", type=options.PATH, metavar="FOLDER", help="Where logs go.  [default: logs]")
 @click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
+@click.option("--resume", type=options.PATH, metavar="RUN", help="Go on with the training of a run folder, to the bit.")
+@click.option("--stop-after", type=click.IntRange(1), metavar="UPDATE", help="End after this update, to go on later.")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    default=60.0,
+    help="Time from one checkpoint to the next; it changes nothing in the result.  [default: 60]",
+)
+@click.option("--checkpoints/--no-checkpoints", default=True, help="Keep what --resume needs.  [default: yes]")
 @click.option("--quiet", is_flag=True, help="Show no progress; errors and the result still.")
 @options.force_option
 @options.trust_option
@@ -50,8 +60,12 @@ def command(
     preset: str | None,
     q_table: bool,
     out: Path | None,
-    logs: Path,
+    logs: Path | None,
     tensorboard: bool,
+    resume: Path | None,
+    stop_after: int | None,
+    checkpoint_every: float,
+    checkpoints: bool,
     quiet: bool,
     force: bool,
     trust_env: bool,
@@ -64,25 +78,35 @@ def command(
     Settings come from the preset that fits (`deeptaxi presets`), then --config, then the options below.
     """
     from deeptaxi.api import settings
+    from deeptaxi.api.conduct import Conduct, refuse_with_resume
 
+    if resume is not None:
+        refuse_with_resume(preset=preset, config=config_file, out=out, force=force)
     values = settings.asked(env, env_args, config_file, q_table, options.given_settings(given))
+    conduct = Conduct(
+        stop_after=stop_after, checkpoints=checkpoints, checkpoint_every=checkpoint_every, tensorboard=tensorboard
+    )
     from deeptaxi.api import training
     from deeptaxi.errors import DeepTaxiError
 
-    planned = training.plan(values, preset, trust_env or env is not None)
-    with training.claimed(planned, out or True, logs, force) as claimed:
-        run, signal_number = train(claimed, tensorboard, quiet)
+    trust = trust_env or env is not None
+    if resume is not None:
+        taking = training.resumed(resume, values, trust, logs)
+    else:
+        planned = training.plan(values, preset, trust)
+        taking = training.claimed(planned, out or True, logs or training.LOGS, force, checkpoints)
+    with taking as claimed:
+        run, signal_number = train(claimed, conduct, quiet)
     report(run, as_json)
     if run.failure:
         raise DeepTaxiError(f"{run.failure}; kept in {run.folder} is what was best before that")
     return 128 + signal_number if signal_number else 0
 
 
-def train(planned: Plan, tensorboard: bool, quiet: bool) -> tuple[Run, int]:
+def train(planned: Plan, conduct: Conduct, quiet: bool) -> tuple[Run, int]:
     """Train, showing the records; return the run and the signal that ended it, or 0."""
     from deeptaxi import backend
     from deeptaxi.api import training
-    from deeptaxi.artifacts import runs
     from deeptaxi.presentation.console import err
     from deeptaxi.presentation.progress import TrainingProgress
 
@@ -95,10 +119,11 @@ def train(planned: Plan, tensorboard: bool, quiet: bool) -> tuple[Run, int]:
         TrainingProgress(console) as progress,
     ):
         show = announcing(progress.show, console, planned.configured.explanation)
-        run = training.carry_out(planned, show, lambda: bool(received()), tensorboard)
+        run = training.carry_out(planned, show, replace(conduct, stop=lambda: bool(received())))
     if received() and planned.place is not None and run.finished is not None:
         err().print(f"Interrupted after update {run.finished.updates:,}; the best weights are kept.", soft_wrap=True)
-        err().print(f"The whole training again: {runs.train_again(planned.place, planned.config)}", soft_wrap=True)
+    if planned.place is not None and run.finished is not None and run.finished.stopped in ("interrupted", "stop-after"):
+        err().print(training.going_on(planned, conduct), soft_wrap=True)
     return run, received()
 
 

@@ -17,6 +17,7 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
 from deeptaxi.learning.loops.compiled import REPORTS, CompiledLoop
 from deeptaxi.learning.mask import MaskBook
+from deeptaxi.learning.moment import Moment, check_range, fact, filled, named
 from deeptaxi.learning.schedules import exploration
 from deeptaxi.learning.ticks import Tick
 from deeptaxi.learning.weights import Updater
@@ -69,6 +70,8 @@ class CompiledLearner:
         self._program = borrowed(kind, functions, self._loop.initial(learnt), self)
         self._world = self._program.arguments(world)
         self._told = np.zeros(4)  # what ticks have told of the report under way
+        self._next: int | None = None  # the next update; None before the steps that fill the memory
+        self.remarks: list[str] = []  # nothing here can keep a training from going on exactly
 
     def warm_up(self) -> float:
         """Compile everything, changing nothing; return the seconds that this took."""
@@ -93,23 +96,45 @@ class CompiledLearner:
         outcomes = np.where(entries < 0, -1 - entries, entries)
         return Coverage(self.visits, count_pairs(outcomes // self._outcomes, *self._shape))
 
-    def ticks(self) -> Generator[Tick]:
-        """Run all updates; yield a tick for every report, and one where a judgement is due."""
-        self._call("warm", self._loop.warm_steps)
-        first, length = 0, 1
-        while first < self._config.updates:
-            last = min(first + length, self._end(first))
+    def moment(self) -> Moment:
+        """Return the state of the program between two pieces."""
+        return Moment(named("program", self._program.state), {"next": self._next})
+
+    def restore(self, moment: Moment) -> None:
+        """Put the program into the state of a moment.
+
+        Raises:
+            UnfitError: it is of another program.
+        """
+        state = filled("program", self._program.state, moment)
+        outcomes, capacity = self._outcomes * int(np.prod(self._shape)), self._loop.replay.capacity
+        highest = {"copies.states": self._shape[0], "ring.position": capacity, "ring.size": capacity + 1}
+        for name, high in highest.items():
+            check_range(moment, f"program.{name}", 0, high)
+        check_range(moment, "program.ring.entries", -outcomes, outcomes)
+        self._next = fact(moment, "next", int)
+        self._program.reset(state)
+        self._told = np.array(state.reports[self._next // self._loop.report % REPORTS], np.float64)
+
+    def ticks(self, last: int) -> Generator[Tick]:
+        """Run the updates that are left until `last`; yield a tick for every report, and where a judgement is due."""
+        if self._next is None:
+            self._call("warm", self._loop.warm_steps)
+            self._next = 0
+        length = 1
+        while self._next < last:
+            first, end = self._next, min(self._next + length, self._end(self._next), last)
             start = time.perf_counter()
-            self._call("run", first, last)
+            self._call("run", first, end)
             seconds = max(time.perf_counter() - start, 1e-6)
-            yield from self._reports(first, last)
-            length = max(1, int((last - first) * min(PIECE_SECONDS / seconds, 10)))
-            first = last
+            self._next = end
+            yield from self._reports(first, end)
+            length = max(1, int((end - first) * min(PIECE_SECONDS / seconds, 10)))
 
     def _end(self, first: int) -> int:
         """Return where a piece that begins at `first` must end: at a judgement, and before reports are overwritten."""
         every, report = self._config.judgement.every, self._loop.report
-        return min((first // every + 1) * every, (first // report + REPORTS) * report, self._config.updates)
+        return min((first // every + 1) * every, (first // report + REPORTS) * report)
 
     def _reports(self, first: int, last: int) -> Generator[Tick]:
         """Yield what updates `first` … `last` − 1 added to each report: a tick for each, the last one at `last`."""
@@ -127,7 +152,7 @@ class CompiledLearner:
         self, update: int, settled: bool, count: int, loss: float, error: float, episodes: float, returns: float
     ) -> Tick:
         steps = self._loop.copies * (self._loop.warm_steps + update * self._loop.steps)
-        chance = exploration(self._config, (update - 1) / self._config.updates)
+        chance = exploration(self._config, (update - 1) / self._config.schedule_length)
         return Tick(update, steps, chance, count, loss, error, round(episodes), returns, settled)
 
     def _call(self, function: str, *numbers: int) -> None:

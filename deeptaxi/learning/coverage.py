@@ -28,8 +28,13 @@ def count_pairs(pairs: NDArray[Any], states: int, actions: int) -> Counts:
 class Snapshots:
     """Makes snapshots, each compared with the one before."""
 
-    def __init__(self) -> None:
-        self._before: NDArray[np.float32] | None = None
+    def __init__(self, before: NDArray[np.float32] | None = None) -> None:
+        self._before = before
+
+    @property
+    def before(self) -> NDArray[np.float32] | None:
+        """The Q values of the snapshot before, `[S, A]`."""
+        return self._before
 
     def __call__(
         self, update: int, q_values: NDArray[np.float32], visits: Counts, reachable: Bools | None = None

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation import exact
 from deeptaxi.learning.mask import MaskBook
+from deeptaxi.learning.moment import Moment, array, fact
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.network.build import scale_outputs, tabulate, with_mask
@@ -51,7 +52,7 @@ class Judge:
         verdict = self._judge(self.q_values)
         if verdict is None:
             if not np.isfinite(learnt).all():
-                raise DeepTaxiError(f"the training diverged before update {update}: train with a lower --learning-rate")
+                raise DivergedError(f"the training diverged before update {update}: train with a lower --learning-rate")
             self.best_update = update
             return
         self.in_a_row = self.in_a_row + 1 if verdict.optimal else 0
@@ -59,6 +60,26 @@ class Judge:
             self._best = ([weight.copy() for weight in self._online.get_weights()], verdict.value)
             self.best_update = update
         yield judgement(update, verdict)
+
+    def moment(self) -> Moment:
+        """Return the weights that are best so far, and what was found of them."""
+        weights, value = self._best or ([], None)
+        facts = {"value": value, "best_update": self.best_update, "last": self.last, "in_a_row": self.in_a_row}
+        return Moment({f"best.{i}": weight.copy() for i, weight in enumerate(weights)}, {"judge": facts})
+
+    def restore(self, moment: Moment) -> None:
+        """Take over the weights that were best.
+
+        Raises:
+            UnfitError: they are of another network.
+        """
+        facts = Moment({}, fact(moment, "judge", dict))
+        self.best_update, self.last = fact(facts, "best_update", int), fact(facts, "last", int)
+        self.in_a_row = fact(facts, "in_a_row", int)
+        if facts.facts.get("value") is not None:
+            like = self._online.get_weights()
+            weights = [array(moment, f"best.{i}", item.shape, item.dtype).copy() for i, item in enumerate(like)]
+            self._best = (weights, fact(facts, "value", float))
 
     @property
     def reachable(self) -> Bools | None:

@@ -22,6 +22,7 @@ from deeptaxi import backend
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.coverage import Coverage, count_pairs
+from deeptaxi.learning.moment import Moment, array, fact
 from deeptaxi.learning.replay import Batch, Replay
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
@@ -75,10 +76,18 @@ def learning_rate_schedule(config: OptimizerConfig, start: float, updates: int) 
     if config.schedule == "linear":
         return schedules.PolynomialDecay(start, updates, start * config.final_fraction)
     if config.schedule == "exponential":
-        return schedules.ExponentialDecay(start, updates, config.final_fraction)
+        return Exponential(start, updates, config.final_fraction)
     if config.schedule == "cosine":
         return schedules.CosineDecay(start, updates, config.final_fraction)
     return start
+
+
+class Exponential(keras.optimizers.schedules.ExponentialDecay):
+    """Keras' schedule, which stays at its end as the others do."""
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate at `step`."""
+        return super().__call__(ops.minimum(step, self.decay_steps))
 
 
 class Learner:
@@ -101,7 +110,7 @@ class Learner:
         self.visits = np.zeros(sizes(online), np.int64)  # how often each pair was tried so far
         self.updates = 0
         rate = initial_learning_rate(config, self.actions)
-        self.optimizer = build_optimizer(config.optimizer, rate, config.updates)
+        self.optimizer = build_optimizer(config.optimizer, rate, config.schedule_length)
         self.optimizer.build(online.trainable_variables)
         self.copy_weights()
         self.prepare()
@@ -159,6 +168,23 @@ class Learner:
         states, actions = self.visits.shape
         kept = self.memory.pairs(actions) if self.memory else np.zeros(0, np.int64)
         return Coverage(self.visits, count_pairs(kept, states, actions))
+
+    def moment(self) -> Moment:
+        """Return both networks, the optimiser and the counters."""
+        arrays = {f"learner.{i}": np.array(ops.convert_to_numpy(item)) for i, item in enumerate(self.state())}
+        return Moment({**arrays, "learner.visits": self.visits.copy()}, {"updates": self.updates})
+
+    def restore(self, moment: Moment) -> None:
+        """Take over networks, optimiser and counters.
+
+        Raises:
+            UnfitError: they are of other networks, or of another optimiser.
+        """
+        for i, item in enumerate(self.state()):
+            kind = keras.backend.standardize_dtype(item.dtype)
+            item.assign(array(moment, f"learner.{i}", tuple(item.shape), kind))
+        self.visits = array(moment, "learner.visits", self.visits.shape, np.int64).copy()
+        self.updates = fact(moment, "updates", int)
 
     def synchronise(self) -> None:
         """Bring `online` up to date; here it always is."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.learning.moment import Moment, array
 from deeptaxi.mdp.environment import Environment, known_mask, usable
 from deeptaxi.mdp.foreign import blaming, closing
 
@@ -50,6 +51,17 @@ class MaskBook:
     def allowed(self) -> NDArray[np.bool_] | None:
         """The mask `[S, A]`, or None where it is not used."""
         return self._allowed if self._active else None
+
+    def moment(self) -> Moment:
+        """Return what was gathered on the way; nothing where all was known from the start."""
+        gathered = self._active and self._known is None
+        return Moment({"masks.allowed": self._allowed.copy(), "masks.seen": self._seen.copy()} if gathered else {}, {})
+
+    def restore(self, moment: Moment) -> None:
+        """Know what had been gathered."""
+        if self._active and self._known is None:
+            self._allowed = array(moment, "masks.allowed", self._allowed.shape, np.bool_).copy()
+            self._seen = array(moment, "masks.seen", self._seen.shape, np.bool_).copy()
 
     def of(self, states: NDArray[Any]) -> NDArray[np.bool_]:
         """Return the allowed actions of `states` `[B]`, `[B, A]`."""

@@ -79,7 +79,7 @@ def compare(
     before = [array(variable) for variable in variables]
     loss, masked = masked_gradients(online, config, batch, targets)
     rate = initial_learning_rate(config, targets.shape[1])
-    optimizer = build_optimizer(config.optimizer, rate, config.updates)
+    optimizer = build_optimizer(config.optimizer, rate, config.schedule_length)
     optimizer.build(variables)
     optimizer.apply(masked, variables)
     apart = [

@@ -15,6 +15,7 @@ from keras import ops
 
 from deeptaxi import backend
 from deeptaxi.learning import sum_tree
+from deeptaxi.learning.moment import Moment, array, fact
 from deeptaxi.learning.replay import Batch, Floats, Ints, Replay, Transitions
 from deeptaxi.learning.schedules import importance_exponent
 
@@ -70,6 +71,19 @@ class PrioritisedReplay(Replay):
     def learnt(self, td_errors: Floats) -> None:
         """Give the entries drawn last the priority of their |td_error| `[B]`."""
         self._largest = max(self._largest, np.float32(ops.convert_to_numpy(self._rate(self._drawn, td_errors))))
+
+    def moment(self) -> Moment:
+        """Return all entries with their priorities."""
+        arrays, facts = super().moment()
+        tree = {f"replay.tree.{i}": np.array(ops.convert_to_numpy(level)) for i, level in enumerate(self._tree)}
+        return Moment({**arrays, **tree}, {**facts, "largest": float(self._largest)})
+
+    def restore(self, moment: Moment, states: int, actions: int) -> None:
+        """Fill the memory with the entries of a moment, and their priorities."""
+        super().restore(moment, states, actions)
+        self._largest = np.float32(fact(moment, "largest", float))
+        for i, level in enumerate(self._tree):
+            level.assign(array(moment, f"replay.tree.{i}", tuple(level.shape), np.float32))
 
     def _round(self, first: int) -> Ints:
         """Return the positions of the transitions added together, from number `first` on, `[N]`."""

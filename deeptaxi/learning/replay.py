@@ -10,11 +10,12 @@ overwritten before its successors are, so one that is still there has them still
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.learning.moment import Moment, array, check_range, fact
 from deeptaxi.learning.targets import n_step
 
 Ints = NDArray[np.int32]
@@ -102,6 +103,31 @@ class Replay:
         """Return the numbers s·A + a of all entries."""
         count = min(self.added, self.capacity)
         return self._columns.states[:count].astype(np.int64) * actions + self._columns.actions[:count]
+
+    def cut(self, copies: list[int]) -> None:
+        """Let the episodes of these copies end with the entries that were added last."""
+        for copy in copies:
+            self._columns.truncated[(self.added - self._copies + copy) % self.capacity] = True
+
+    def moment(self) -> Moment:
+        """Return all entries, and how many were added."""
+        return Moment({name: column.copy() for name, column in self._entries().items()}, {"added": self.added})
+
+    def restore(self, moment: Moment, states: int, actions: int) -> None:
+        """Fill the memory with the entries of a moment.
+
+        Raises:
+            UnfitError: they are of another memory, or of other than `states` states and `actions` actions.
+        """
+        self.added = fact(moment, "added", int)
+        for name, column in self._entries().items():
+            column[:] = array(moment, name, column.shape, column.dtype)
+        for name, high in (("states", states), ("actions", actions), ("next_states", states)):
+            check_range(moment, f"replay.{name}", 0, high)
+
+    def _entries(self) -> dict[str, NDArray[Any]]:
+        count = max(0, min(self.added, self.capacity))
+        return {f"replay.{name}": column[:count] for name, column in self._columns._asdict().items()}
 
     def learnt(self, td_errors: Floats) -> None:
         """Take note of the |td_error| of the minibatch that was drawn last, `[B]`; here it changes nothing."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.schedules import learning_rate
@@ -41,6 +42,18 @@ class Report:
         self._every = report_every(config)
         self._ticks: list[Tick] = []
 
+    def moment(self) -> list[dict[str, Any]]:
+        """Return the ticks that no record has told of, as JSON holds them."""
+        return [asdict(tick) for tick in self._ticks]
+
+    def restore(self, ticks: list[dict[str, Any]]) -> None:
+        """Take over ticks that no record has told of.
+
+        Raises:
+            TypeError: they are no ticks.
+        """
+        self._ticks = [Tick(**tick) for tick in ticks]
+
     def add(self, tick: Tick, seconds: float) -> Generator[Progress]:
         """Take one tick; yield a record if one is due."""
         self._ticks.append(tick)
@@ -61,7 +74,7 @@ class Report:
             sum(item.loss for item in ticks) / count,
             sum(item.td_error for item in ticks) / count,
             last.epsilon,
-            learning_rate(self._config, self._actions, (last.update - 1) / self._config.updates),
+            learning_rate(self._config, self._actions, (last.update - 1) / self._config.schedule_length),
             episodes,
             sum(item.returns for item in ticks) / episodes if episodes else None,
         )

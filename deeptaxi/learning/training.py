@@ -8,9 +8,7 @@ Elsewhere the last weights are kept.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 import keras
@@ -18,29 +16,39 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.learning.choice import not_compiled
 from deeptaxi.learning.compiled import CompiledLearner
-from deeptaxi.learning.coverage import Coverage, Snapshots
+from deeptaxi.learning.course import Course
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.judge import Judge
 from deeptaxi.learning.learner import Learner
-from deeptaxi.learning.loops import gymnasium as gymnasium_loop
 from deeptaxi.learning.loops.fit import FitLearner
+from deeptaxi.learning.loops.gymnasium import GymnasiumLoop
 from deeptaxi.learning.mask import MaskBook
+from deeptaxi.learning.moment import Hold, Moment, merged
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
-from deeptaxi.learning.ticks import Report, Tick
+from deeptaxi.learning.ticks import Tick
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.layout import encoded_factors
-from deeptaxi.network.build import build_q_network, weights_digest
-from deeptaxi.records import Finished, Judgement, Progress, Record, Snapshot, Started
+from deeptaxi.network.build import build_q_network
+from deeptaxi.records import Record, Resumed, Started, Warned
 
 PATIENCE = 3  # judgements in a row that must find the policy optimal
 LEARNERS: dict[str, type[Learner]] = {"gymnasium": Learner, "fit": FitLearner}
 AnyLearner = Learner | CompiledLearner
+AnyLoop = GymnasiumLoop | CompiledLearner
+
+
+Keep = Callable[[Hold], Iterable[Record]]  # may keep a moment; what it has to say are records
 
 
 def train(
-    config: TrainConfig, environment: Environment, stop: Callable[[], bool] = lambda: False
+    config: TrainConfig,
+    environment: Environment,
+    stop: Callable[[], bool] = lambda: False,
+    since: Moment | None = None,
+    stop_after: int | None = None,
+    keep: Keep = lambda _: (),
 ) -> Generator[Record, None, Trained]:
     """Train, yielding records; the generator's return value is what came out.
 
@@ -48,34 +56,34 @@ def train(
         config: everything that determines the result.
         environment: what ``config.environment`` opens to.
         stop: asked between updates; once it answers True, the training ends with what it has.
+        since: a moment of this training to go on from, as `keep` was given it; None to begin.
+        stop_after: the update to end after, with what there is then; None for the last.
+        keep: called between updates, where a moment can be taken.
 
     Raises:
         UsageError: the configuration cannot be applied to this environment.
+        UnfitError: `since` is a moment of another training.
         DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep. Later, the
             training ends with what it has, and the last record says what failed.
     """
-    for_network, for_loop = seeds(config)
-    masks = MaskBook(environment, config.exploration.action_mask)
-    learner, ticks = build_loop(config, environment, masks, int(for_network.generate_state(1)[0]), for_loop)
-    compile_seconds = learner.warm_up()
-    judge = Judge(config, environment, learner.online, masks)
-    yield started(config, environment, compile_seconds)
-
-    start = time.perf_counter()
-    course = Course()
+    training = Training(config, environment)
+    course, judge = training.course, training.judge
+    yield started(config, environment, course.compile_seconds)
+    if since is not None:
+        training.restore(since)
+        yield Resumed(course.update)
+    course.begin()
     try:
-        yield from follow(course, ticks, config, learner, judge, stop)
+        yield from training.updates(min(stop_after or config.updates, config.updates), stop, keep)
     except DeepTaxiError as error:
         if not judge.has_something_to_keep():
             raise
         course.stopped, course.failure = "interrupted", str(error)
-    finally:
-        ticks.close()
-    train_seconds = time.perf_counter() - start
+    seconds = course.seconds
 
     network, verdict = judge.best()
-    yield course.finished(network, verdict, judge.best_update, (train_seconds, compile_seconds), environment)
-    return Trained(network, learner.coverage())
+    yield course.finished(network, verdict, judge.best_update, seconds, environment)
+    return Trained(network, training.learner.coverage())
 
 
 class Trained(NamedTuple):
@@ -85,75 +93,76 @@ class Trained(NamedTuple):
     coverage: Coverage  # what was tried, and what of it the memory held at the end
 
 
-@dataclass
-class Course:
-    """How far a training has come, and why it goes no further."""
+class Training:
+    """What a training is made of: the loop and its learner, the judge, the masks and the course."""
 
-    update: int = 0
-    steps: int = 0
-    stopped: str = "updates"
-    failure: str | None = None
-
-    def finished(
-        self,
-        network: keras.Model,
-        verdict: Verdict | None,
-        best_update: int,
-        seconds: tuple[float, float],
-        environment: Environment,
-    ) -> Finished:
-        """Return the last record; `seconds` are those of the training and those of its compilation."""
-        return Finished(
-            stopped=self.stopped,
-            updates=self.update,
-            best_update=best_update,
-            environment_steps=self.steps,
-            train_seconds=seconds[0],
-            compile_seconds=seconds[1],
-            weights_digest=weights_digest(network),
-            exact=verdict.to_dict() if verdict else None,
-            exact_unavailable=environment.table_missing,
-            failure=self.failure,
+    def __init__(self, config: TrainConfig, environment: Environment) -> None:
+        for_network, for_loop = seeds(config)
+        self.config = config
+        masks = MaskBook(environment, config.exploration.action_mask)
+        self.learner, self.loop = build_loop(
+            config, environment, masks, int(for_network.generate_state(1)[0]), for_loop
         )
+        self.course = Course(config, environment.actions, self.learner.warm_up())
+        self.judge = Judge(config, environment, self.learner.online, masks)
+        self._parts = (self.course, self.judge, masks, self.loop)
 
+    def moment(self) -> Moment:
+        """Return what its continuation needs."""
+        return merged(*(part.moment() for part in self._parts))
 
-def follow(
-    course: Course,
-    ticks: Iterator[Tick],
-    config: TrainConfig,
-    learner: AnyLearner,
-    judge: Judge,
-    stop: Callable[[], bool],
-) -> Generator[Progress | Judgement | Snapshot]:
-    """Yield the records of the updates; `course` is kept up to date."""
-    start = time.perf_counter()
-    report, snapshot = Report(config, judge.actions), Snapshots()
+    def restore(self, moment: Moment) -> None:
+        """Go on from a moment.
 
-    def judged(update: int) -> Generator[Judgement | Snapshot]:
-        learner.synchronise()
-        yield from judge(update)
-        yield snapshot(update, judge.q_values, learner.visits, judge.reachable)
+        Raises:
+            UnfitError: it is of another training.
+        """
+        for part in self._parts:
+            part.restore(moment)
 
-    for tick in ticks:
-        course.update, course.steps = tick.update, tick.environment_steps
-        yield from report.add(tick, time.perf_counter() - start)
-        if tick.update % config.judgement.every == 0:
-            yield from judged(tick.update)
-            if config.judgement.early_stop and judge.in_a_row >= PATIENCE:
-                course.stopped = "optimal"
-                break
-        if tick.settled and stop():
-            course.stopped = "interrupted"
-            break
-    yield from report.rest(time.perf_counter() - start)
-    if judge.last != course.update:
-        yield from judged(course.update)
+    def updates(self, last: int, stop: Callable[[], bool], keep: Keep) -> Generator[Record]:
+        """Make the updates that are left until `last`, and yield their records; `course` says why they ended."""
+        course, judge, ticks = self.course, self.judge, self.loop.ticks(last)
+        ending = "optimal" if self._enough() else None
+        try:
+            while ending is None and (tick := next(ticks, None)) is not None:
+                yield from self._told(tick)
+                if self._enough():
+                    ending = "optimal"
+                elif tick.settled and stop():
+                    ending = "interrupted"
+                elif tick.settled:
+                    yield from keep(Hold(course.update, False, self.moment))
+            course.stopped = ending or ("updates" if course.update >= self.config.updates else "stop-after")
+            # Before a judgement that the training would not come to here if it went on.
+            yield from keep(Hold(course.update, True, self.moment))
+        finally:
+            ticks.close()
+        yield from course.rest()
+        if judge.last != course.update:
+            yield from self._judged()
+
+    def _enough(self) -> bool:
+        return self.config.judgement.early_stop and self.judge.in_a_row >= PATIENCE
+
+    def _told(self, tick: Tick) -> Generator[Record]:
+        yield from self.course.add(tick)
+        while self.loop.remarks:
+            yield Warned(tick.update, "not-exact", f"not-exact: {self.loop.remarks.pop()}")
+        if tick.update % self.config.judgement.every == 0:
+            yield from self._judged()
+
+    def _judged(self) -> Generator[Record]:
+        self.learner.synchronise()
+        yield from self.judge(self.course.update)
+        q_values, reachable = self.judge.q_values, self.judge.reachable
+        yield self.course.snapshots(self.course.update, q_values, self.learner.visits, reachable)
 
 
 def build_loop(
     config: TrainConfig, environment: Environment, masks: MaskBook, seed: int, for_loop: np.random.SeedSequence
-) -> tuple[AnyLearner, Generator[Tick]]:
-    """Build the learner of the configured loop, its networks from `seed`, and what runs it.
+) -> tuple[AnyLearner, AnyLoop]:
+    """Build the learner of the configured loop, its networks from `seed`, and the loop.
 
     Raises:
         UsageError: the loop cannot run this training, or the factors of a factored encoding are not known.
@@ -169,10 +178,10 @@ def build_loop(
             masks,
             int(for_loop.generate_state(1)[0] >> 1),
         )
-        return compiled, compiled.ticks()
+        return compiled, compiled
     networks = [build_network(config, environment, seed) for _ in range(2)]
     learner = LEARNERS[config.loop](networks[0], networks[1], config, config.interaction.environments)
-    return learner, gymnasium_loop.run(config, environment, learner, masks, for_loop)
+    return learner, GymnasiumLoop(config, environment, learner, masks, for_loop)
 
 
 def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:

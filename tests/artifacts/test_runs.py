@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from deeptaxi.artifacts import runs
+from deeptaxi.artifacts.locks import InUse
 from deeptaxi.artifacts.logs import Log
 from deeptaxi.config import resolve
 from deeptaxi.errors import UsageError
@@ -48,7 +49,9 @@ def test_a_taken_log_is_refused_like_a_taken_run(tmp_path: Path) -> None:
     log.write_text("{}\n")
     with pytest.raises(UsageError, match=r"metrics\.jsonl exists"):
         runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=False)
-    assert runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=True).log == log
+    run = runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=True)
+    assert run.log == log
+    run.release()
 
 
 def test_force_takes_the_log_of_this_run_and_of_no_other(tmp_path: Path) -> None:
@@ -56,9 +59,47 @@ def test_force_takes_the_log_of_this_run_and_of_no_other(tmp_path: Path) -> None
     run = runs.claim(tmp_path / "models" / "y", logs, force=False)
     with Log(run.log.parent, run.folder) as log:
         log.write(STARTED)
-    assert runs.claim(tmp_path / "models" / "y", logs, force=True).log == run.log
+    run.release()
+    run.folder.mkdir(parents=True)  # a run that is empty was given back
+    again = runs.claim(tmp_path / "models" / "y", logs, force=True)
+    assert again.log == run.log
+    again.release()
     with pytest.raises(UsageError, match=r"y/metrics\.jsonl is the log of .*models/y: choose another --out or --logs"):
         runs.claim(tmp_path / "other" / "y", logs, force=True)
     assert not (tmp_path / "other").exists()
     run.folder.rmdir()  # a run that is gone needs no log
-    assert runs.claim(tmp_path / "other" / "y", logs, force=True).log == run.log
+    again = runs.claim(tmp_path / "other" / "y", logs, force=True)
+    assert again.log == run.log
+    again.release()
+
+
+def test_a_place_that_is_claimed_is_refused(tmp_path: Path) -> None:
+    run = runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=False)
+    for force in (False, True):
+        with pytest.raises(InUse, match=r"models/a is in use by this process \(deeptaxi train, since"):
+            runs.claim(tmp_path / "models" / "a", tmp_path / "more" / "logs", force)
+        with pytest.raises(InUse, match=r"logs/a is in use by .*: wait for it, or choose another --out or --logs"):
+            runs.claim(tmp_path / "other" / "a", tmp_path / "logs", force)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "models"]  # nothing is left of the refused
+    run.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trainings_without_a_name_that_begin_together_find_one_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = resolve({"environment": {"id": "Taxi-v4"}})
+    monkeypatch.setattr(runs, "free_folders", lambda *_: iter([tmp_path / "m" / name for name in "abc"]))
+    places = [runs.claim_free(config, tmp_path / "logs") for _ in range(3)]  # each saw all the names free
+    assert [place.folder.name for place in places] == ["a", "b", "c"]
+    for place in reversed(places):
+        place.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_is_refused_and_leaves_nothing_locked(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder, logs in (("file", "logs"), ("file/run", "logs"), ("run", "file"), ("run", "file/logs")):
+        with pytest.raises(UsageError, match="file of that name stands in the way"):
+            runs.claim(tmp_path / folder, tmp_path / logs, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -134,7 +134,7 @@ def test_warming_up_changes_nothing_and_pieces_end_where_the_host_must_look(tmp_
     assert one.warm_up() > 0
     one.synchronise()
     np.testing.assert_array_equal(tabulate(one.online), before)
-    ticks = list(one.ticks())
+    ticks = list(one.ticks(config.updates))
     # Reports of two updates; judgements every 20. What is settled is where a piece ended, judgements among them.
     assert set(range(2, 1_101, 2)) <= {tick.update for tick in ticks}
     assert [tick.count for tick in ticks] == np.diff([0, *(tick.update for tick in ticks)]).tolist()

@@ -8,7 +8,7 @@ import pytest
 from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import judge, reference
-from deeptaxi.learning.loops.gymnasium import Players
+from deeptaxi.learning.loops.players import Players
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import train
 from deeptaxi.mdp.environment import open_environment

@@ -114,7 +114,7 @@ class CompiledLoop:
         def block(b: Any, state: State) -> State:
             start = b * self.block
             bits = xla.random_bits(world.seed, b, (self.block, self.steps * self.width + self.config.replay.batch_size))
-            progress = ops.cast(start + ops.arange(self.block, dtype="int32"), "float32") / self.config.updates
+            progress = ops.cast(start + ops.arange(self.block, dtype="int32"), "float32") / self.config.schedule_length
             chances = exploration(self.config, progress)
             rates = learning_rate(self.config, self.sizes.actions, progress)
             exponents = importance_exponent(self.config.replay.importance_exponent, progress)

@@ -9,77 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
-from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.learner import Learner
+from deeptaxi.learning.loops.players import Players
 from deeptaxi.learning.mask import MaskBook
+from deeptaxi.learning.moment import Moment, fact, generator_state, merged, set_generator
 from deeptaxi.learning.prioritised import PrioritisedReplay
-from deeptaxi.learning.replay import Replay, Transitions
+from deeptaxi.learning.replay import Replay
 from deeptaxi.learning.schedules import exploration
 from deeptaxi.learning.ticks import Tick
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.foreign import blaming, closing
-
-
-class Players:
-    """The copies of the environment and the episodes under way.
-
-    Args:
-        environment: what to play.
-        vector: its N copies, without automatic resets.
-        seeds: one per copy.
-        masks: the book of allowed actions, kept up to date from ``info["action_mask"]``.
-    """
-
-    def __init__(self, environment: Environment, vector: SyncVectorEnv, seeds: list[int], masks: MaskBook) -> None:
-        self._environment = environment
-        self._vector = vector
-        self._masks = masks
-        self._totals = np.zeros(vector.num_envs)
-        with blaming(environment.config.id):
-            self.states = self._read(*vector.reset(seed=seeds))
-
-    def step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
-        """Step every copy; return the N transitions, and the returns of the episodes that ended.
-
-        Raises:
-            DeepTaxiError: the environment failed, or broke its own promises.
-        """
-        with blaming(self._environment.config.id):
-            return self._step(actions)
-
-    def _step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
-        observation, reward, terminated, truncated, info = self._vector.step(actions + self._environment.first_action)
-        if not np.isfinite(reward).all():
-            raise DeepTaxiError(f"the environment {self._environment.config.id} gave the reward {reward}")
-        reached = self._read(observation, info)
-        transitions = Transitions(
-            self.states,
-            actions.astype(np.int32),
-            reward.astype(np.float32),
-            reached,
-            terminated.copy(),
-            truncated.copy(),
-        )
-        self._totals += reward
-        over = terminated | truncated
-        returns: list[float] = self._totals[over].tolist()
-        if over.any():
-            self._totals[over] = 0.0
-            reached = self._read(*self._vector.reset(options={"reset_mask": over}))
-        self.states = reached
-        return transitions, returns
-
-    def _read(self, observation: Any, info: dict[str, Any]) -> NDArray[np.int32]:
-        states = self._environment.codec.encode(observation)
-        self._masks.note(states, info)
-        return states.astype(np.int32)
+from deeptaxi.mdp.foreign import closing
 
 
 @dataclass
@@ -113,28 +56,90 @@ def build_replay(config: TrainConfig) -> Replay:
     return Replay(*common)
 
 
-def run(
-    config: TrainConfig, environment: Environment, learner: Learner, masks: MaskBook, seeds: np.random.SeedSequence
-) -> Generator[Tick]:
-    """Play and update, one `Tick` an update, until ``config.updates``."""
-    for_environments, for_exploration, for_replay = seeds.spawn(3)
-    exploring, drawing = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
-    count, per_update = config.interaction.environments, config.interaction.steps_per_update
-    replay = learner.memory = build_replay(config)
-    returns: list[float] = []
-    with closing(environment.make_vector(count)) as vector:
-        players = Players(environment, vector, for_environments.generate_state(count).tolist(), masks)
-        gather = Gatherer(learner, players, masks, replay, exploring, config.target.reward_scale)
-        complete = count * (config.target.n_step - per_update)  # so that the first update finds something to draw
-        while replay.added < max(complete, min(config.replay.start, replay.capacity)):
-            returns += gather(config.exploration.start)
-        for update in range(config.updates):
-            progress = update / config.updates
-            chance = exploration(config, progress)
-            for _ in range(per_update):
-                returns += gather(chance)
-            batch = replay.sample(config.replay.batch_size, drawing, progress)
-            result = learner.update(batch, masks.of(batch.next_states))
-            replay.learnt(result.td_errors)
-            yield Tick(update + 1, replay.added, chance, 1, result.loss, result.td_error, len(returns), sum(returns))
-            returns = []
+class GymnasiumLoop:
+    """Plays and updates.
+
+    Args:
+        config: the training.
+        environment: what to play.
+        learner: what acts and is updated.
+        masks: the book of allowed actions.
+        seeds: of all that happens in the loop.
+
+    `remarks` are lines for the user, on what could not be done as it should be.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        environment: Environment,
+        learner: Learner,
+        masks: MaskBook,
+        seeds: np.random.SeedSequence,
+    ) -> None:
+        self.config = config
+        self.environment = environment
+        self.learner = learner
+        self.masks = masks
+        self.remarks: list[str] = []
+        for_environments, for_exploration, for_replay = seeds.spawn(3)
+        self._seeds = for_environments.generate_state(config.interaction.environments).tolist()
+        self._exploring, self._drawing = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
+        self._replay = learner.memory = build_replay(config)
+        self._players: Players | None = None
+        self._since: Moment | None = None
+
+    def ticks(self, last: int) -> Generator[Tick]:
+        """Run the updates that are left until `last`, one `Tick` an update."""
+        config, replay = self.config, self._replay
+        count, per_update = config.interaction.environments, config.interaction.steps_per_update
+        returns: list[float] = []
+        with closing(self.environment.make_vector(count)) as vector:
+            players = self._players = self._begin(Players(self.environment, vector, self._seeds, self.masks))
+            gather = Gatherer(self.learner, players, self.masks, replay, self._exploring, config.target.reward_scale)
+            complete = count * (config.target.n_step - per_update)  # so that the first update finds something to draw
+            while replay.added < max(complete, min(config.replay.start, replay.capacity)):
+                returns += gather(config.exploration.start)
+            for update in range(self.learner.updates, last):
+                progress = update / config.schedule_length
+                chance = exploration(config, progress)
+                for _ in range(per_update):
+                    returns += gather(chance)
+                batch = replay.sample(config.replay.batch_size, self._drawing, progress)
+                result = self.learner.update(batch, self.masks.of(batch.next_states))
+                replay.learnt(result.td_errors)
+                ended = (len(returns), sum(returns))
+                yield Tick(update + 1, replay.added, chance, 1, result.loss, result.td_error, *ended)
+                returns = []
+
+    def moment(self) -> Moment:
+        """Return what the loop is between two updates."""
+        draws = {"exploring": generator_state(self._exploring), "drawing": generator_state(self._drawing)}
+        players = self._players.moment() if self._players else Moment({}, {})
+        return merged(self.learner.moment(), self._replay.moment(), players, Moment({}, draws))
+
+    def restore(self, moment: Moment) -> None:
+        """Go on from a moment; the players do so with the first tick.
+
+        Raises:
+            UnfitError: it is of another training.
+        """
+        self.learner.restore(moment)
+        self._replay.restore(moment, self.environment.states, self.environment.actions)
+        set_generator(self._exploring, fact(moment, "exploring", dict))
+        set_generator(self._drawing, fact(moment, "drawing", dict))
+        self._since = moment
+
+    def _begin(self, players: Players) -> Players:
+        """Let the players go on with the episodes that were under way."""
+        if self._since is None:
+            return players
+        anew = players.restore(self._since)
+        if anew:
+            self._replay.cut(anew)
+            self.remarks.append(
+                f"{self.environment.config.id} keeps a state that seeds and actions do not bring back: "
+                f"{len(anew)} of {len(self._seeds)} episodes begin anew, and the result is not that of an undisturbed "
+                "training to the bit"
+            )
+        return players

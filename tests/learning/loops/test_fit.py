@@ -6,7 +6,7 @@ import pytest
 from deeptaxi.config import merge
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops.fit import FitLearner, predict
-from deeptaxi.learning.loops.gymnasium import run
+from deeptaxi.learning.loops.gymnasium import GymnasiumLoop
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import train
 from deeptaxi.network.build import build_q_network, tabulate
@@ -86,7 +86,8 @@ def test_the_compiled_learner_learns_from_n_steps_of_a_replay_memory_as_fit_does
     target = {"n_step": 3, "double": True}
     config, environment = opened_problem(table, tmp_path, discount=0.5, target=target, **settings)
     recorder = Recording(*build_pair(2, 2, config), config, copies=4)
-    list(run(config, environment, recorder, MaskBook(environment, False), np.random.SeedSequence(0)))
+    loop = GymnasiumLoop(config, environment, recorder, MaskBook(environment, False), np.random.SeedSequence(0))
+    list(loop.ticks(config.updates))
     assert {float(x) for batch, _ in recorder.recorded for x in batch.discounts} == {0.5, 0.25, 0.125}
     compiled, fitted = (cls(*build_pair(2, 2, config), config, copies=4) for cls in (Learner, FitLearner))
     assert_alike(compiled, fitted, recorder.recorded)

@@ -9,7 +9,8 @@ from gymnasium.spaces import Discrete
 
 from deeptaxi.config import resolve
 from deeptaxi.learning.learner import Learner, UpdateResult
-from deeptaxi.learning.loops.gymnasium import Players, run
+from deeptaxi.learning.loops.gymnasium import GymnasiumLoop
+from deeptaxi.learning.loops.players import Players
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
@@ -103,7 +104,8 @@ def recorded(studio, **settings):
     recorder = Recorder(*build_pair(STATES, 2, config), config, len(studio.lengths))
     recorder.events = studio.events
     masks = MaskBook(studio.environment, active=False)
-    return list(run(config, studio.environment, recorder, masks, np.random.SeedSequence(0))), recorder
+    loop = GymnasiumLoop(config, studio.environment, recorder, masks, np.random.SeedSequence(0))
+    return list(loop.ticks(config.updates)), recorder
 
 
 @pytest.mark.parametrize("lengths", [(3,), (1,), (1, 2, 4), (5, 5)])
@@ -250,7 +252,8 @@ def test_ending_the_loop_early_closes_the_environments():
     studio = Studio(3, 3)
     config = resolve({**TABLE, "interaction": {"environments": 2}, "replay": {"start": 2, "batch_size": 2}})
     recorder = Recorder(*build_pair(STATES, 2, config), config, 2)
-    ticks = run(config, studio.environment, recorder, MaskBook(studio.environment, False), np.random.SeedSequence(0))
+    masks = MaskBook(studio.environment, False)
+    ticks = GymnasiumLoop(config, studio.environment, recorder, masks, np.random.SeedSequence(0)).ticks(config.updates)
     next(ticks)
     assert not any(tape.closed for tape in studio.tapes)
     ticks.close()

@@ -1,0 +1,254 @@
+"""Going on with a training that was broken off, or with one that came to its end.
+
+What it is is said by its checkpoint. What may be said anew is how many updates it makes in all, and whether it stops
+when its policy is optimal; what else is asked for must be what it is already.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deeptaxi import backend
+from deeptaxi.api.places import IN_MEMORY, open_requested
+from deeptaxi.artifacts import checkpoints, runs
+from deeptaxi.artifacts.cards import processor, read_card, versions
+from deeptaxi.artifacts.checkpoints import Checkpoint, table_digest
+from deeptaxi.artifacts.continuing import place_of, take_up
+from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE
+from deeptaxi.artifacts.logs import LOG_FILE, LOGS, Kept, Position
+from deeptaxi.config import TrainConfig, check_together, merge
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.learning.configure import Configured
+from deeptaxi.learning.moment import Moment
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.reading import parse_toml
+from deeptaxi.records import Warned
+from deeptaxi.settings import coerce, from_mapping, leaf_settings, show, to_mapping
+
+MAY_CHANGE = {("updates",), ("judgement", "early_stop")}
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a training goes on from.
+
+    Attributes:
+        checkpoint: its latest that is sound.
+        moment: of the training; None where it had made no update.
+        kept: its log up to there; None where it begins a new one.
+        remarks: what the user should know.
+    """
+
+    checkpoint: Checkpoint
+    moment: Moment | None
+    kept: Kept | None
+    remarks: tuple[Warned, ...]
+
+
+@contextmanager
+def taken_up(
+    folder: Path,
+    values: Mapping[str, Any],
+    trust: bool,
+    logs: Path | None = None,
+) -> Iterator[tuple[Environment, Configured, runs.Run, Resumption]]:
+    """Take a run folder to go on with its training, while the block runs.
+
+    Args:
+        folder: the run folder.
+        values: nested settings of the user.
+        trust: whether the environment module that the run names may be imported.
+        logs: the folder of logs; None for where the run's log is.
+
+    Raises:
+        UsageError: there is nothing to go on from, the training is at its end, or something else is asked for than it
+            is.
+        DeepTaxiError: its checkpoints are damaged, or of a newer deeptaxi.
+    """
+    runs.check_resumable(folder)
+    with ExitStack() as undoing:
+        runs.hold(folder, undoing)
+        found = checkpoints.newest(folder)
+        before = config_of(found)
+        check_same(folder, before, values)
+        check_backend(folder, found)
+        config = changed(before, values)
+        check_unfinished(folder, found, before, config)
+        environment = opened(folder, found, config, trust)
+        log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
+        runs.hold(log, undoing, "--logs")
+        position = position_of(found)
+        kept = take_up(log, position) if position else None
+        place = runs.Run(folder, log / LOG_FILE, undoing)
+        remarks = tuple(
+            Warned(found.update, name, f"{name}: {text}")
+            for name, text in remarks_on(found, before, config, lost=position is not None and kept is None)
+        )
+        resumption = Resumption(found, renewed(found.moment, before, config), kept, remarks)
+        yield environment, Configured(config, str(found.about.get("preset", "none"))), place, resumption
+
+
+def config_of(found: Checkpoint) -> TrainConfig:
+    """Return the configuration of a checkpoint's training.
+
+    Raises:
+        DeepTaxiError: it is not sound.
+    """
+    try:
+        said = parse_toml(str(found.about.get("config")))
+        said.pop("run", None)
+        config: TrainConfig = from_mapping(TrainConfig, merge(to_mapping(TrainConfig()), said))
+        check_together(config)
+    except (UsageError, ValueError) as error:
+        raise DeepTaxiError(f"{found.path} is damaged: {error}") from None
+    own = bool(found.about.get("own_table"))
+    return replace(config, environment=replace(config.environment, id=IN_MEMORY)) if own else config
+
+
+def position_of(found: Checkpoint) -> Position | None:
+    """Return how far the log had come; None where it had not begun."""
+    said = found.about.get("position")
+    try:
+        return None if said is None else Position(str(said["head"]), max(0, int(said["lines"])))
+    except (KeyError, TypeError, ValueError):
+        raise DeepTaxiError(f"{found.path} is damaged: it does not say where the log stood") from None
+
+
+def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> None:
+    """Refuse settings that are not those of the training.
+
+    Raises:
+        UsageError: one is another; it is named.
+    """
+    for path, item, hint in leaf_settings(TrainConfig):
+        asked: Any = values
+        for key in path:
+            asked = asked.get(key) if isinstance(asked, Mapping) else None
+        if asked is None or path in MAY_CHANGE or (path[-1] == "kwargs" and not asked):
+            continue
+        has: Any = config
+        for key in path:
+            has = getattr(has, key)
+        if coerce(asked, hint, ".".join(path)) != has and not (path[-1] == "id" and str(has).startswith(f"{asked}-v")):
+            name = item.metadata["option"] or {"id": "ENV", "kwargs": "--env-arg"}.get(path[-1], ".".join(path))
+            raise UsageError(
+                f"{folder} goes on with what it was begun with: {name.partition('/')[0]} is {show(has)}, "
+                f"not {show(coerce(asked, hint, '.'.join(path)))}; leave it out, or train anew into another --out"
+            )
+
+
+def check_backend(folder: Path, found: Checkpoint) -> None:
+    """Refuse another backend than the training's.
+
+    Raises:
+        UsageError: it is another.
+    """
+    was = str(found.about.get("backend"))
+    if was != backend.chosen():
+        raise UsageError(f"{folder} was trained on {was}, and this is {backend.chosen()}: set KERAS_BACKEND={was}")
+
+
+def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration with what is asked for anew; schedules keep the length that they had.
+
+    Raises:
+        UsageError: the updates are fewer than before.
+    """
+    updates = values.get("updates", config.updates)
+    early_stop = values.get("judgement", {}).get("early_stop")
+    if updates < config.updates:
+        raise UsageError(
+            f"--updates {updates} is less than the {config.updates} that the training has in all: "
+            "--stop-after ends it earlier"
+        )
+    if updates > config.updates:
+        config = replace(config, updates=updates, schedule_updates=config.schedule_length)
+    if early_stop is not None:
+        config = replace(config, judgement=replace(config.judgement, early_stop=early_stop))
+    return config
+
+
+def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, config: TrainConfig) -> None:
+    """Refuse a training that has come to its end and is kept, where nothing more is asked of it.
+
+    Raises:
+        UsageError: it has.
+    """
+    try:
+        card = read_card(folder)
+    except DeepTaxiError:
+        return
+    same = card is not None and card["configuration"] == json.loads(json.dumps(to_mapping(before), default=str))
+    if card is None or not same or card["training"]["updates"] != found.update or config.updates > before.updates:
+        return
+    stopped = card["training"]["stopped"]
+    if stopped == "optimal" and config.judgement.early_stop:
+        raise UsageError(
+            f"{folder} stopped after update {found.update:,} because its policy is optimal: "
+            f"go on with --no-early-stop, or with more --updates than {before.updates}"
+        )
+    if found.update >= before.updates:
+        raise UsageError(f"{folder} has made all its {before.updates:,} updates: go on with more --updates")
+
+
+def opened(folder: Path, found: Checkpoint, config: TrainConfig, trust: bool) -> Environment:
+    """Open the environment of the training.
+
+    Raises:
+        UsageError: it is not what it was.
+    """
+    place = config.environment
+    if place.id == IN_MEMORY:
+        place = replace(place, id=str(folder / CHECKPOINTS / TABLE_FILE))
+    environment = replace(open_requested(place, trust, None), config=config.environment)
+    said = found.about.get("environment")
+    facts = dict(said) if isinstance(said, Mapping) else {}
+    now = {**environment.describe(), "table": table_digest(environment.table)}
+    for name in ("states", "actions", "time_limit", "table"):
+        if facts.get(name) != now[name]:
+            told = "has another transition table" if name == "table" else f"has {now[name]} {name.replace('_', ' ')}"
+            was = "" if name == "table" else f", where it had {facts.get(name)}"
+            raise UsageError(f"{place.id} is not what {folder} was trained on: it {told}{was}; train anew")
+    return environment
+
+
+def log_folder(folder: Path, found: Checkpoint) -> Path:
+    """Return where the log of a run is: where it says, if that is a log folder of this name, else in `logs/`."""
+    said = place_of(folder, str(found.about.get("log")))
+    name = folder.resolve().name
+    return said if said.name == name and said.is_dir() else LOGS / name
+
+
+def renewed(moment: Moment | None, before: TrainConfig, config: TrainConfig) -> Moment | None:
+    """Return the moment to go on from: where more updates are asked for, an optimal policy must show itself again."""
+    if moment is None or config.updates == before.updates or not isinstance(moment.facts.get("judge"), dict):
+        return moment
+    return moment._replace(facts={**moment.facts, "judge": {**moment.facts["judge"], "in_a_row": 0}})
+
+
+def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig, lost: bool) -> Iterator[tuple[str, str]]:
+    """Yield what the user should know, by name."""
+    for fault in found.passed_over:
+        yield "older-checkpoint", f"{fault}; the training goes on from {found.path.name}, after update {found.update:,}"
+    if lost:
+        yield "lost-log", "the log of the training is gone or has lost lines: a new one begins here"
+    now = {**versions(), "processor": processor()}
+    was = found.about.get("versions")
+    was = was if isinstance(was, dict) else now
+    other = [f"{name} {was.get(name)} → {now[name]}" for name in now if was.get(name) != now[name]]
+    if other and found.moment is not None:
+        yield (
+            "not-exact",
+            f"this is not what the training was begun with ({', '.join(other)}), so the last bits may differ",
+        )
+    if config.updates > before.updates:
+        yield (
+            "schedules-kept",
+            f"learning rate and ε take their course over {config.schedule_length:,} updates, as before, "
+            "and stay where they are then",
+        )

@@ -1,0 +1,131 @@
+"""One writer at a time: a folder that a training writes to is locked by its file `.lock`.
+
+The lock is the kernel's (`flock`, by the library filelock), held on the open file and not by the file being there. So
+it ends with the process that holds it, however that ends: a file that a killed process left is taken without a word.
+What is written in the file only tells whoever is refused by whom.
+
+The file is removed while it is locked. A process that had opened it just before gets the lock of a file without a
+name; filelock sees that (`st_nlink` is 0) and tries again with the file that has the name now. Two processes thus
+never hold what each takes for the lock of one folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from deeptaxi.errors import DeepTaxiError, UsageError, printable
+
+LOCK_FILE = ".lock"
+TRIES, PAUSE = 5, 0.02  # s; a file that is being removed as we come is no holder
+LONGEST = 1000  # characters of a file that says who holds it
+
+
+class InUse(UsageError):  # noqa: N818 - it is what the user is told, like the other kinds
+    """Another training, or this process, holds the lock of a folder."""
+
+
+class Lock:
+    """A folder that is ours until `release`, also as a context manager."""
+
+    def __init__(self, held: Any, path: Path) -> None:
+        self._held: Any = held
+        self._path = path
+        self._number = number_of(path)
+
+    def release(self) -> None:
+        """Remove the file and free the folder; a second time does nothing."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        with contextlib.suppress(OSError):
+            if number_of(self._path) == self._number:  # else the folder was removed, and another holds the new one
+                self._path.unlink()
+        with contextlib.suppress(OSError):  # the kernel's lock ends at the latest with this process
+            held.release()
+
+    def __enter__(self) -> Lock:
+        """Hold it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Release it."""
+        self.release()
+
+
+def lock(folder: Path, what: str, option: str = "--out") -> Lock:
+    """Take the lock of a folder at once, or refuse at once.
+
+    Args:
+        folder: which exists.
+        what: what it is held for, for those who are refused.
+        option: by which the user chooses the folder.
+
+    Raises:
+        InUse: another process holds it, or this one does already.
+        DeepTaxiError: the folder cannot be written to, or its file system has no locks.
+        FileNotFoundError: the folder is not there: another process that found it empty has just removed it.
+    """
+    from filelock import FileLock, Timeout  # 0.1 s that only a training need wait for
+
+    path = folder.absolute() / LOCK_FILE
+    # filelock's own way without `flock` is a file that outlives a killed process.
+    held = FileLock(
+        path,
+        thread_local=False,
+        fallback_to_soft=False,
+        preserve_lock_file=True,
+        on_acquired=lambda descriptor: write_holder(descriptor, what),
+    )
+    for _ in range(TRIES):
+        try:
+            held.acquire(blocking=False)
+        except Timeout:
+            time.sleep(PAUSE)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            cure = f"choose an {option} where you may write, on a file system that has locks"
+            raise DeepTaxiError(f"cannot lock {folder}: {error.strerror or error}; {cure}") from None
+        else:
+            return Lock(held, path)
+    raise InUse(f"{folder} is in use by {holder(path)}: wait for it, or choose another {option}")
+
+
+def number_of(path: Path) -> tuple[int, int]:
+    """Return what tells a file from another one of its name."""
+    status = path.lstat()
+    return status.st_dev, status.st_ino
+
+
+def write_holder(descriptor: int, what: str) -> None:
+    """Write into a lock that is held who holds it."""
+    since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    about = {"pid": os.getpid(), "host": platform.node(), "since": since, "what": what}
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, f"{json.dumps(about)}\n".encode())
+
+
+def holder(path: Path) -> str:
+    """Return who holds a lock, as far as its file tells."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            about = json.loads(file.read(LONGEST))
+        since = datetime.datetime.fromisoformat(about["since"]).astimezone()
+        pid, host, what = int(about["pid"]), printable(str(about["host"])), printable(str(about["what"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return "another process"
+    day = "" if since.date() == datetime.datetime.now().astimezone().date() else f"{since:%Y-%m-%d} "
+    where = "" if host == platform.node() else f" on {host}"
+    who = "this process" if pid == os.getpid() and not where else f"process {pid}{where}"
+    return f"{who} ({what}, since {day}{since:%H:%M})"

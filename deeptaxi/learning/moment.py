@@ -1,0 +1,126 @@
+"""A training at one moment: all that its continuation needs, to the bit.
+
+A moment is arrays by name, such as ``program.ring.entries``, and facts that JSON can hold: counters, running sums and
+the states of random number generators. Whoever goes on from it makes the same updates, with the same random numbers, as
+the training that it was taken from: seed and configuration say the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.errors import DeepTaxiError
+
+
+class Moment(NamedTuple):
+    """What a training is, between two updates."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    facts: Mapping[str, Any]
+
+
+class Hold(NamedTuple):
+    """A training between two updates, where a moment of it can be taken."""
+
+    update: int
+    last: bool  # whether it ends here
+    moment: Callable[[], Moment]
+
+
+class UnfitError(DeepTaxiError):
+    """A moment is not of this training: something is missing, or of another shape, or out of its range."""
+
+
+def named(name: str, state: Any) -> dict[str, NDArray[Any]]:
+    """Return the arrays of nested tuples by their paths, such as ``name.ring.entries``; None is passed over.
+
+    They are copies: what the training does later changes nothing in them.
+    """
+    return {path: np.array(array) for path, array in paths(name, state)}
+
+
+def paths(name: str, state: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the arrays of nested tuples with their paths."""
+    if isinstance(state, tuple | list):
+        fields = getattr(state, "_fields", range(len(state)))
+        for field, part in zip(fields, state, strict=True):
+            yield from paths(f"{name}.{field}", part)
+    elif state is not None:
+        yield name, state
+
+
+def filled(name: str, like: Any, moment: Moment) -> Any:
+    """Return nested tuples as `like`, with the arrays that `named` took from them.
+
+    Raises:
+        UnfitError: one is missing, or of another shape.
+    """
+    if isinstance(like, tuple | list):
+        fields = getattr(like, "_fields", range(len(like)))
+        parts = [filled(f"{name}.{field}", part, moment) for field, part in zip(fields, like, strict=True)]
+        return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
+    return None if like is None else array(moment, name, tuple(like.shape), like.dtype.name)
+
+
+def merged(*parts: Moment) -> Moment:
+    """Return the moment of a whole from those of its parts."""
+    arrays = {name: value for part in parts for name, value in part.arrays.items()}
+    return Moment(arrays, {name: value for part in parts for name, value in part.facts.items()})
+
+
+def array(moment: Moment, name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    """Return one array of a moment.
+
+    Raises:
+        UnfitError: it is missing, or of another shape or type.
+    """
+    found = moment.arrays.get(name)
+    if found is None:
+        raise UnfitError(f"it has no '{name}'")
+    if (found.shape, found.dtype) != (shape, np.dtype(kind)):
+        raise UnfitError(f"'{name}' is {found.dtype} {list(found.shape)}, expected {np.dtype(kind)} {list(shape)}")
+    return found
+
+
+def fact(moment: Moment, name: str, kind: Any) -> Any:
+    """Return one fact of a moment.
+
+    Raises:
+        UnfitError: it is missing, or of another type.
+    """
+    found = moment.facts.get(name)
+    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+        raise UnfitError(f"'{name}' is {str(found)[:40]!r}")
+    return found
+
+
+def check_range(moment: Moment, name: str, low: int, high: int) -> None:
+    """Refuse whole numbers outside of `low` … `high` − 1: compiled code would read other rows, and tell nobody.
+
+    Raises:
+        UnfitError: there are such.
+    """
+    found = moment.arrays[name]
+    if found.size and not (low <= found.min() and found.max() < high):
+        raise UnfitError(f"'{name}' holds {found.min()} … {found.max()}, expected {low} … {high - 1}")
+
+
+def generator_state(generator: np.random.Generator) -> dict[str, Any]:
+    """Return the state of a generator, as JSON holds it."""
+    return dict(generator.bit_generator.state)
+
+
+def set_generator(generator: np.random.Generator, state: Any) -> None:
+    """Put a generator into a state.
+
+    Raises:
+        UnfitError: it is none of this kind of generator.
+    """
+    try:
+        generator.bit_generator.state = state
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise UnfitError(f"no state of {type(generator.bit_generator).__name__}: {error}") from None
