@@ -9,7 +9,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What a terminal obeys, what turns the order of letters round, and halves of letters, which cannot be written.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class DeepTaxiError(Exception):
@@ -22,6 +23,10 @@ class UsageError(DeepTaxiError):
     """What was asked for cannot be done as asked: a wrong option, an unknown name, an unsupported space."""
 
     exit_code = 2
+
+
+class DivergedError(DeepTaxiError):
+    """A training ran away: there is nothing of it to keep or to go on from."""
 
 
 def nearest(word: str, known: Iterable[str], count: int = 1) -> str:

@@ -15,6 +15,7 @@ from deeptaxi.artifacts import checkpoints, logs, runs
 from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.cards import processor, versions
 from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
+from deeptaxi.artifacts.succession import FAILED_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
@@ -56,9 +57,10 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
             for record in run.history.records:
                 log.write(record)
             about, preset = environment.describe(), run.facts.get("preset", "none")
-            runs.save_run(place, run.network, about, config, run.finished, preset, table)
+            log.position()
             if run.log.coverage is not None:
                 logs.save_visits(place.log.parent, run.log.coverage)
+            runs.save_run(place, run.network, about, config, run.finished, preset, table)
     finally:
         place.release()
     return folder
@@ -92,7 +94,7 @@ def event_writers(config: TrainConfig) -> list[Callable[[Path], Any]]:
 
 def point_to_log(error: BaseException, log: Path) -> None:
     """Add to an error of ours where the log of the training that failed was left, if it came so far."""
-    if isinstance(error, DeepTaxiError) and (log / logs.FAILED_FILE).exists():
+    if isinstance(error, DeepTaxiError) and (log / FAILED_FILE).exists():
         error.args = (f"{error}; `deeptaxi diagnose {shlex.quote(str(log))}` looks at its log",)
 
 

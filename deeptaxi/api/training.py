@@ -28,6 +28,7 @@ from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.files import TABLE_FILE
 from deeptaxi.artifacts.logs import Log
 from deeptaxi.config import TrainConfig, merge, resolve
+from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation.diagnosis.live import Watch
 from deeptaxi.learning.configure import Configured, choose, configure, with_environment
 from deeptaxi.learning.moment import Hold
@@ -181,13 +182,14 @@ def claimed(
         place = runs.claim_free(planned.config, Path(logs), table)
     else:
         place = runs.claim(Path(out), Path(logs), force, table)
-    kept = replace(planned, place=place)
+    kept, first = replace(planned, place=place), 0
     try:
         if checkpoints:
-            checkpoint_files.begin(place.folder, about_of(kept), own_table(planned.environment))
+            first = checkpoint_files.begin(place.folder, about_of(kept), own_table(planned.environment))
         yield kept
     except BaseException as error:
-        checkpoint_files.take_back(place.folder)
+        if first:
+            checkpoint_files.take_back(place.folder, first, isinstance(error, DivergedError))
         point_to_log(error, place.log.parent)
         point_to_checkpoint(error, kept.config, place.folder)
         raise
@@ -221,10 +223,11 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
         watchers = [*([log.write] if log else []), records.append, *([on_record] if on_record else [])]
         trained = follow(training, watchers, observer, since.remarks if since else ())
         history = History(place.log if place else None, tuple(records))
-        if place is not None and history.finished is not None:
+        if place is not None and log is not None and history.finished is not None:
             about, preset = environment.describe(), planned.configured.preset
-            runs.save_run(place, trained.network, about, config, history.finished, preset, table)
+            log.position()  # the run itself comes last: what fails before leaves the one that stood there, and its log
             log_files.save_visits(place.log.parent, trained.coverage)
+            runs.save_run(place, trained.network, about, config, history.finished, preset, table)
     return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
 
 

@@ -25,9 +25,10 @@ from deeptaxi.artifacts.card_words import (
     training_command,
 )
 from deeptaxi.artifacts.export.formats import FORMATS
-from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, write_text
+from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.reading import check_plain, read_json
 from deeptaxi.records import Finished, finite, to_json
 from deeptaxi.settings import to_mapping
 
@@ -99,9 +100,9 @@ def card(
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `card.md`, then `card.json`, each aside first: a folder that has the latter is complete."""
-    write_text(folder / CARD_FILE, markdown(facts))
-    write_text(folder / CARD_JSON, to_json(facts, indent=2) + "\n")
+    """Write `card.md` and `card.json` into a folder that is being written aside."""
+    (folder / CARD_FILE).write_text(markdown(facts), encoding="utf-8")
+    (folder / CARD_JSON).write_text(to_json(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
@@ -112,12 +113,13 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / CARD_JSON
     try:
-        facts = json.loads(path.read_bytes())
+        check_plain(path)
+        facts = read_json(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise DeepTaxiError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DeepTaxiError(f"{path} is damaged: {error}") from None
     version = facts.get("card") if isinstance(facts, dict) else None
     if isinstance(version, int) and version > CARD_VERSION:

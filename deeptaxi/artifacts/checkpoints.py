@@ -27,8 +27,8 @@ from deeptaxi.artifacts.logs import Log, Position
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.moment import Hold, Moment
 from deeptaxi.mdp import npz
-from deeptaxi.mdp.memory import MEMORY_SHARE, physical_memory
 from deeptaxi.mdp.table import ARRAYS, TransitionTable
+from deeptaxi.reading import parse_json
 from deeptaxi.records import Warned
 
 ABOUT = "about"
@@ -79,11 +79,11 @@ def read(path: Path) -> Checkpoint:
         DeepTaxiError: it is damaged, or of a newer deeptaxi.
     """
     try:
-        arrays = read_npz(path, int(MEMORY_SHARE * min(physical_memory(), 2**60)))
-        about = json.loads(str(arrays.pop(ABOUT)))
+        arrays = read_npz(path, path.stat().st_size)  # nothing in it is compressed
+        about = parse_json(str(arrays.pop(ABOUT)))
         facts, version = about.pop("facts"), int(about.pop("checkpoint"))
         update = 0 if facts is None else int(facts["update"])
-    except (ArchiveError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DeepTaxiError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
     if version > VERSION:
         raise NewerCheckpointError(f"{path} is of a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi")
@@ -128,8 +128,10 @@ def table_digest(table: TransitionTable | None) -> str | None:
     return digest.hexdigest()
 
 
-def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) -> None:
-    """Write the first checkpoint of a training, from which it begins; a `table` that has no file is kept beside it.
+def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) -> int:
+    """Write the first checkpoint of a training, from which it begins; return its number.
+
+    A `table` that has no file is kept beside it.
 
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it.
@@ -138,18 +140,26 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
     if table is not None:
         with written_aside(run / CHECKPOINTS / TABLE_FILE) as aside:
             npz.save(table, aside)
-    write(numbered(run, following(run)), {**about, "position": None}, None)
+    first = following(run)
+    write(numbered(run, first), {**about, "position": None}, None)
     drop_old(run)
+    return first
 
 
-def take_back(run: Path) -> None:
-    """Remove the first checkpoint of a training that failed before another one was written."""
-    files = files_in(run)
-    with contextlib.suppress(DeepTaxiError, OSError):
-        if files and read(files[0]).moment is None:
-            files[0].unlink()
-            if len(files) == 1:
-                (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
+def take_back(run: Path, first: int, diverged: bool) -> None:
+    """Remove what a training that failed has no use for: all, where it diverged, else a lone first checkpoint.
+
+    Args:
+        run: the run folder.
+        first: the number of its first checkpoint.
+        diverged: whether it ran away.
+    """
+    own = [path for path in files_in(run) if int(path.stem) >= first]
+    if diverged or len(own) < KEPT:
+        for path in own:
+            path.unlink(missing_ok=True)
+    if not files_in(run):
+        (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
     remove_if_empty(run / CHECKPOINTS)
 
 

@@ -4,10 +4,6 @@
     events.out.tfevents.*      the same for TensorBoard (`tensorboard`)
     visits.npz                 what the training tried
 
-The files of a log belong to one training. Those of the training before stand aside, in `.previous`, until the new one
-has ended well; if it fails they come back, and its own `metrics.jsonl` is left as `metrics.failed.jsonl`, where it
-occupies no name.
-
 `visits.npz` holds two int64 arrays `[S, A]`: `visits`, how often each (state, action) was tried in the whole training,
 and `replay`, how many entries of it the memory held at the end.
 """
@@ -17,10 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import shutil
 import time
-import tomllib
-import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,16 +22,17 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from deeptaxi.artifacts.files import written_aside
+from deeptaxi.archives import ArchiveError, read_npz
+from deeptaxi.artifacts.files import cannot_write, written_aside
 from deeptaxi.artifacts.models import CONFIG_FILE
+from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, VISITS_FILE, end_of, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.records import Finished, Record, Started, from_line, to_line
+from deeptaxi.reading import read_toml
+from deeptaxi.records import Record, Started, to_line
 
-LOG_FILE, VISITS_FILE = "metrics.jsonl", "visits.npz"
 LOGS = Path("logs")
-EVENTS = "events.out.tfevents.*.deeptaxi"
-PREVIOUS, FAILED_FILE = ".previous", "metrics.failed.jsonl"
+VISITS_BYTES = 2**30  # of two counts of eight bytes, for 67 million (state, action)
 WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
 
 
@@ -106,6 +100,7 @@ class Log:
         self._run = os.path.relpath(run.resolve(), folder.resolve())
         self._kinds = writers
         self._kept = kept
+        self._begun = False
         self._lines: Lines | None = None
         self._writers: list[Writer] = []
         self._waiting: list[Record] = []
@@ -120,13 +115,22 @@ class Log:
     ) -> None:
         """Write what waits and close the log; after a failure, put things back."""
         try:
-            self._write()
-        finally:
             with ExitStack() as closing:
+                closing.callback(self._settle, failed=error is not None)
                 for writer in self._writers:
                     closing.callback(writer.close)
-            if self._writers:
-                settle(self._folder, failed=error is not None)
+                self._write()
+        except OSError as fault:
+            if error is None:
+                raise cannot_write(self._folder, fault) from None
+        except DeepTaxiError:
+            if error is None:  # else that came first, and says more
+                raise
+
+    def _settle(self, failed: bool) -> None:
+        """Say what becomes of the log that stands aside, if this one has begun to take its place."""
+        if self._writers or (self._begun and (self._folder / PREVIOUS).exists()):
+            settle(self._folder, failed)
 
     def write(self, record: Record) -> None:
         """Take one record; it is on disk within half a second, or when the next one comes.
@@ -148,19 +152,21 @@ class Log:
             for writer in self._writers:
                 writer.write(records)
         except OSError as error:
-            raise DeepTaxiError(f"cannot write in {self._folder}: {error.strerror or error}") from None
+            raise cannot_write(self._folder, error) from None
         self._written = time.monotonic()
 
     def _open(self) -> Lines:
         """Begin a log, or go on with the one that was kept: other files than its lines are written anew."""
+        self._begun = True
         if self._kept is None:
             set_aside(self._folder)
         for events in self._folder.glob(EVENTS):
             events.unlink()
         lines = Lines(self._folder, self._kept.position if self._kept else None)
-        self._writers += [lines, *(open_writer(self._folder) for open_writer in self._kinds)]
-        for writer in self._writers[1:]:
-            writer.write(self._kept.records if self._kept else ())
+        self._writers.append(lines)
+        for open_writer in self._kinds:
+            self._writers.append(open_writer(self._folder))
+            self._writers[-1].write(self._kept.records if self._kept else ())
         return lines
 
     def position(self) -> Position | None:
@@ -175,7 +181,7 @@ class Log:
         try:
             self._lines.sync()
         except OSError as error:
-            raise DeepTaxiError(f"cannot write in {self._folder}: {error.strerror or error}") from None
+            raise cannot_write(self._folder, error) from None
         return self._lines.position
 
 
@@ -189,37 +195,6 @@ class Kept(NamedTuple):
 def head_of(line: bytes) -> str:
     """Return the sha256 of a log's first line."""
     return hashlib.sha256(line).hexdigest()
-
-
-def files_of(folder: Path) -> list[Path]:
-    """Return the files of the log in a folder; there may be others."""
-    return [path for name in (LOG_FILE, VISITS_FILE, EVENTS) for path in folder.glob(name)]
-
-
-def move_files(source: Path, target: Path) -> None:
-    """Move the files of a log to another folder, where nothing of a log is left but them."""
-    target.mkdir(exist_ok=True)
-    for path in files_of(target):
-        path.unlink()
-    for path in files_of(source):
-        path.replace(target / path.name)
-
-
-def set_aside(folder: Path) -> None:
-    """Set the log of the training before aside, unless one stands there already: that of the run that was kept."""
-    if (folder / PREVIOUS).exists():
-        settle(folder, failed=True)
-    move_files(folder, folder / PREVIOUS)
-
-
-def settle(folder: Path, failed: bool) -> None:
-    """Drop the log that stands aside, or put it back if the new training failed."""
-    previous = folder / PREVIOUS
-    if failed:
-        if (folder / LOG_FILE).exists():
-            (folder / LOG_FILE).replace(folder / FAILED_FILE)
-        move_files(previous, folder)
-    shutil.rmtree(previous, ignore_errors=True)
 
 
 def find_log(run: Path) -> Path:
@@ -238,29 +213,21 @@ def find_log(run: Path) -> Path:
     if not config.is_file():
         raise UsageError(f"{run} is neither a run folder nor a log folder: it holds no {CONFIG_FILE} and no {LOG_FILE}")
     try:
-        about = tomllib.loads(config.read_text(encoding="utf-8")).get("run", {})
+        about = read_toml(config).get("run", {})
     except (OSError, ValueError) as error:
         raise DeepTaxiError(f"cannot read {config}: {error}") from None
+    about = about if isinstance(about, dict) else {}
     said, digest = Path(str(about.get("log", ""))), about.get("weights_digest")
     absolute = run.resolve()
     beside, above = absolute.parents[:2] if len(absolute.parents) > 1 else (absolute.parent, absolute.parent)
     places = [said, above / said, beside / said, above / LOGS / absolute.name / LOG_FILE]
-    found = [place for place in places if place.name == LOG_FILE and place.is_file()]
+    found = [place for place in places if place.name == LOG_FILE and os.path.isfile(place)]  # noqa: PTH113  # any name
     for place in found:
-        if digest is None or ended_with(place) in (digest, None):
+        end = end_of(place)
+        if digest is None or end is None or end.weights_digest in (digest, None):
             return place.parent
     fault = "is of another training" if found else "is not there"
     raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
-
-
-def ended_with(log: Path) -> str | None:
-    """Return the digest of the weights that a training ended with; None where its log has no end, or tells none."""
-    try:
-        *_, last = log.read_bytes().splitlines() or [b""]
-        record = from_line(last)
-    except (OSError, ValueError):
-        return None
-    return record.weights_digest if isinstance(record, Finished) else None
 
 
 def save_visits(log: Path, coverage: Coverage) -> None:
@@ -279,7 +246,17 @@ def read_visits(log: Path) -> Coverage | None:
     if not path.is_file():
         return None
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Coverage(*(np.asarray(arrays[name], np.int64) for name in Coverage._fields))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, VISITS_BYTES)
+    except ArchiveError as error:
         raise DeepTaxiError(f"{path} is damaged: {error}") from None
+    for name in Coverage._fields:
+        if (
+            name not in arrays
+            or arrays[name].dtype.kind not in "iu"
+            or arrays[name].ndim != 2
+            or arrays[name].min() < 0
+        ):
+            raise DeepTaxiError(f"{path} is damaged: it holds no counts '{name}'")
+    if len({arrays[name].shape for name in Coverage._fields}) > 1:
+        raise DeepTaxiError(f"{path} is damaged: its counts are of several sizes")
+    return Coverage(*(arrays[name].astype(np.int64) for name in Coverage._fields))

@@ -12,7 +12,6 @@ import itertools
 import os
 import platform
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,15 +30,16 @@ from deeptaxi.artifacts.files import (
     check_free,
     make_folder,
     remove_if_empty,
-    write_text,
-    written_aside,
+    tidy,
+    written_together,
 )
 from deeptaxi.artifacts.locks import TRIES, InUse, lock
-from deeptaxi.artifacts.logs import LOG_FILE
+from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.reading import read_toml
 from deeptaxi.records import Finished, read_history
 
 MODELS, LOGS = Path("models"), Path("logs")
@@ -134,6 +134,7 @@ def hold(folder: Path, undoing: ExitStack, option: str = "--out") -> None:
             for new in reversed(make_folder(folder)):
                 undoing.callback(remove_if_empty, new)
             undoing.callback(lock(folder, "deeptaxi train", option).release)
+            tidy(folder)
             return
     raise DeepTaxiError(f"cannot write in {folder}: the folder it is in is gone; choose another {option}")
 
@@ -162,20 +163,19 @@ def save_run(
     preset: str = "none",
     table: TransitionTable | None = None,
 ) -> None:
-    """Write model, configuration and card, each aside first; the card, which names the digest, comes last.
+    """Write model, configuration and card: all of them, or none if something fails.
 
     `environment` is what `Environment.describe` says. A `table` that has no file of its own is kept in the run folder.
     """
     facts = card(run.folder, environment, config, finished, preset)
-    with written_aside(run.folder / MODEL_FILE) as aside:
-        network.save(aside)
     about = {"log": str(run.log), **facts_of(finished, preset)}
-    if table is not None:
-        about["table"] = TABLE_FILE
-        with written_aside(run.folder / TABLE_FILE) as aside:
-            npz.save(table, aside)
-    write_text(run.folder / CONFIG_FILE, dump_toml(config, about))
-    write_card(run.folder, facts)
+    with written_together(run.folder) as aside:
+        network.save(aside / MODEL_FILE)
+        if table is not None:
+            about["table"] = TABLE_FILE
+            npz.save(table, aside / TABLE_FILE)
+        (aside / CONFIG_FILE).write_text(dump_toml(config, about), encoding="utf-8")
+        write_card(aside, facts)
 
 
 def facts_of(finished: Finished, preset: str) -> dict[str, str]:
@@ -201,7 +201,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         UsageError: the file cannot be read.
     """
     try:
-        facts = tomllib.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("run", {})
+        facts = read_toml(folder / CONFIG_FILE).get("run", {})
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {folder / CONFIG_FILE}: {error}") from None
     return {key: str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}

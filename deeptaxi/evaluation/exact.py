@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, DivergedError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
@@ -139,7 +139,7 @@ def allowed_actions(q: NDArray[np.floating], table_mask: Bools | None) -> Bools:
     """
     broken = np.isnan(q) | np.isposinf(q)
     if broken.any():
-        raise DeepTaxiError(
+        raise DivergedError(
             f"the network gives NaN or infinite Q values in {int(broken.any(axis=1).sum())} of {len(q)} states: "
             "the training diverged; train again with a lower --learning-rate"
         )

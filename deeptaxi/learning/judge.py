@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation import exact
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.moment import Moment, array, fact
@@ -52,7 +52,7 @@ class Judge:
         verdict = self._judge(self.q_values)
         if verdict is None:
             if not np.isfinite(learnt).all():
-                raise DeepTaxiError(f"the training diverged before update {update}: train with a lower --learning-rate")
+                raise DivergedError(f"the training diverged before update {update}: train with a lower --learning-rate")
             self.best_update = update
             return
         self.in_a_row = self.in_a_row + 1 if verdict.optimal else 0

@@ -30,8 +30,9 @@ NARROW = 80  # a terminal that is narrower than this shows no curves
 class Speed:
     """How fast a training is of late: updates a second, by the clock of whoever watches."""
 
-    def __init__(self) -> None:
-        self._marks = deque([(0.0, 0)])  # second, update
+    def __init__(self, second: float = 0.0, update: int = 0) -> None:
+        self.began = update
+        self._marks = deque([(second, update)])
         self.updates = 0.0
 
     def add(self, second: float, update: int) -> None:
@@ -69,9 +70,12 @@ class Standing:
         match record:
             case records.Started():
                 self.started = record
+            case records.Resumed():
+                self.update, self.speed = record.update, Speed(second, record.update)
             case records.Progress():
                 before = (self.progress.update, self.progress.environment_steps) if self.progress else (0, 0)
-                self.steps_per_update = (record.environment_steps - before[1]) / (record.update - before[0])
+                if self.progress or self.speed.began == 0:
+                    self.steps_per_update = (record.environment_steps - before[1]) / (record.update - before[0])
                 self.progress = record
                 self.td_errors.append(record.td_error)
                 self.returns += [] if record.mean_return is None else [record.mean_return]
@@ -121,6 +125,8 @@ class TrainingProgress:
             self._begun = self._clock()
         second = self._clock() - self._begun
         self._standing.take(record, second)
+        if isinstance(record, records.Resumed):
+            self._console.print(f"Resumed after update {record.update:,}.", soft_wrap=True)
         if isinstance(record, records.Warned):
             self._console.print(Text(f"Warning: {record.text}", style="yellow"), soft_wrap=True)
         if self._console.quiet:

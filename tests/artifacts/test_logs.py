@@ -174,5 +174,5 @@ def test_a_training_that_was_killed_does_not_cost_the_log_of_the_run_that_was_ke
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(DeepTaxiError, match=re.escape(f"cannot write in {tmp_path / 'gone'}")):
+    with pytest.raises(DeepTaxiError, match=re.escape(f"cannot write {tmp_path / 'gone'}")):
         train_into(tmp_path / "gone", 1)
