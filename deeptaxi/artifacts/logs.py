@@ -29,7 +29,7 @@ from deeptaxi.artifacts.models import CONFIG_FILE
 from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, VISITS_FILE, end_of, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.records import Finished, Record, Started, from_line, to_line
+from deeptaxi.records import Record, Started, to_line
 
 LOGS = Path("logs")
 WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
@@ -128,7 +128,10 @@ class Log:
 
     def _settle(self, failed: bool) -> None:
         """Say what becomes of the log that stands aside, if this one has begun to take its place."""
-        if self._writers or (self._begun and (self._folder / PREVIOUS).exists()):
+        stands_aside = (self._folder / PREVIOUS).exists()
+        if failed and self._kept is not None and not stands_aside:
+            return  # it is that of the run that is there, and of the checkpoints
+        if self._writers or (self._begun and stands_aside):
             settle(self._folder, failed)
 
     def write(self, record: Record) -> None:
