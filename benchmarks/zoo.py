@@ -74,7 +74,18 @@ def make(name: str, preset: Preset, models: Path) -> None:
         RuntimeError: it is not as good as its preset promises. What stood in its place still does.
     """
     with tempfile.TemporaryDirectory() as folder:
-        words = ["train", "--preset", preset.name, "--seed", str(SEED), "--out", f"models/{name}", "--quiet", "--json"]
+        words = [
+            "train",
+            "--preset",
+            preset.name,
+            "--seed",
+            str(SEED),
+            "--out",
+            f"models/{name}",
+            "--no-checkpoints",
+            "--quiet",
+            "--json",
+        ]
         subprocess.run([sys.executable, "-m", "deeptaxi", *words], cwd=folder, stdout=subprocess.DEVNULL, check=True)
         run = Path(folder) / "models" / name
         card = card_of(run)

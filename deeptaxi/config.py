@@ -7,7 +7,6 @@ What comes out is complete: written to `config.toml` in the run folder, it repro
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import tomli_w
 
+from deeptaxi import reading
 from deeptaxi.catalogue import Preset, fitting, plain
 from deeptaxi.errors import UsageError
 from deeptaxi.sections import (
@@ -79,7 +79,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: the file is missing, is not TOML, or holds a key that does not exist.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = reading.read_toml(path)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:  # not TOML, not UTF-8, or a number with thousands of digits

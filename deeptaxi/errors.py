@@ -9,7 +9,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What a terminal obeys, what turns the order of letters round, and halves of letters, which cannot be written.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class DeepTaxiError(Exception):
@@ -43,3 +44,8 @@ def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
 def printable(text: str) -> str:
     """Return a text without what a terminal would obey. Names come from the files of other people."""
     return CONTROLS.sub("", text)
+
+
+def encodable(text: str) -> bool:
+    """Whether a text can be written to a file; names of files and words of the command line can be other bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.reading import check_plain, is_of, lines_of, parse_json
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,12 @@ KINDS: dict[str, type[Record]] = {
 }
 
 
+SURROGATE = re.compile("[\ud800-\udfff]")  # bytes of file names that are no text
 Kind = TypeVar("Kind", bound=Record)
+
+MAX_BYTES = 2**27  # of a log: some 400,000 records, where a training leaves some hundred
+# Numbers that a training knows, whatever becomes of its weights; others are null where they are not finite.
+CERTAIN = {"tabular_step", "seconds", "compile_seconds", "train_seconds", "epsilon", "learning_rate"}
 
 
 def finite(value: Any) -> Any:
@@ -145,8 +153,9 @@ def finite(value: Any) -> Any:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Return standard JSON: never NaN or Infinity."""
-    return json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    """Return standard JSON: never NaN or Infinity, and what no file can hold of a text is escaped."""
+    found = json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    return SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", found)
 
 
 def to_line(record: Record) -> str:
@@ -161,14 +170,20 @@ def from_line(line: bytes) -> Record | None:
     Raises:
         ValueError: the line is not JSON, or lacks a key of its kind.
     """
+    values = parse_json(line.decode("utf-8"))
+    if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
+        raise ValueError("it is no object with a kind")  # noqa: TRY004  # of a text
+    cls = KINDS.get(values["kind"])
+    if cls is None:
+        return None
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    known = {key: value for key, value in values.items() if key in fields}
+    for name, item in fields.items():
+        if name in known and not is_of(known[name], str(item.type), name in CERTAIN):
+            raise ValueError(f"its {name} is none")
     try:
-        values = json.loads(line)
-        cls = KINDS.get(values.pop("kind"))
-        if cls is None:
-            return None
-        names = {item.name for item in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in names})
-    except (KeyError, TypeError, AttributeError) as error:
+        return cls(**known)
+    except TypeError as error:
         raise ValueError(str(error)) from None
 
 
@@ -238,13 +253,16 @@ def read_history(path: Path) -> History:
         DeepTaxiError: not one line is a record.
     """
     try:
+        check_plain(path)
         file = path.open("rb")
     except OSError as error:
         raise UsageError(f"cannot read the log {path}: {error.strerror}") from None
     records: list[Record] = []
     skipped: list[int] = []
-    with file as lines:  # bytes: a line may end inside of a letter
-        for number, line in enumerate(lines, start=1):
+    with file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise DeepTaxiError(f"{path} is larger than the {MAX_BYTES // 2**20} MiB of a log that are read")
+        for number, line in enumerate(lines_of(file), start=1):
             try:
                 record = from_line(line)
             except ValueError:

@@ -111,3 +111,35 @@ def test_a_history_has_its_records_by_kind(log):
 def test_a_training_that_was_broken_off_has_no_end(log):
     history = read_history(log(to_line(PROGRESS)))
     assert (history.started, history.finished) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        WHOLE.replace('"states": 500', '"states": "500"'),
+        WHOLE.replace('"states": 500', '"states": -1'),
+        WHOLE.replace('"states": 500', '"states": 1e3'),
+        WHOLE.replace('"states": 500', '"states": true'),
+        WHOLE.replace('"states": 500', f'"states": {"9" * 30}'),
+        WHOLE.replace('"learning_rate": 0.1', '"learning_rate": null'),
+        WHOLE.replace('"learning_rate": 0.1', '"learning_rate": 1e400'),
+        WHOLE.replace('"loop": "fit"', '"loop": ["fit"]'),
+        WHOLE.replace('"loop": "fit"', '"loop": "\\ud800"'),
+        to_line(FINISHED).replace('"exact": {', '"exact": [{').replace("null}", "null}]"),
+        "[" * 60_000,
+        '{"kind": []}',
+        WHOLE[:-1] + " " * 2**16 + "}",
+    ],
+)
+def test_a_line_whose_values_are_of_another_kind_is_skipped(log, broken):
+    assert broken != WHOLE
+    history = read_history(log(to_line(STARTED), broken, to_line(PROGRESS)))
+    assert (history.records, history.skipped) == ((STARTED, PROGRESS), (2,))
+
+
+def test_a_log_that_is_too_large_is_not_read(log, tmp_path):
+    path = log(WHOLE)
+    with path.open("r+b") as file:
+        file.truncate(2**27 + 1)
+    with pytest.raises(DeepTaxiError, match=r"metrics\.jsonl is larger than the 128 MiB of a log that are read"):
+        read_history(path)

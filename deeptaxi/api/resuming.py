@@ -7,7 +7,6 @@ when its policy is optimal; what else is asked for must be what it is already.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.reading import parse_toml
 from deeptaxi.records import Warned
 from deeptaxi.settings import coerce, from_mapping, leaf_settings, show, to_mapping
 
@@ -101,7 +101,7 @@ def config_of(found: Checkpoint) -> TrainConfig:
         DeepTaxiError: it is not sound.
     """
     try:
-        said = tomllib.loads(str(found.about.get("config")))
+        said = parse_toml(str(found.about.get("config")))
         said.pop("run", None)
         config: TrainConfig = from_mapping(TrainConfig, merge(to_mapping(TrainConfig()), said))
         check_together(config)
@@ -240,7 +240,8 @@ def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig, lost
         yield "lost-log", "the log of the training is gone or has lost lines: a new one begins here"
     now = {**versions(), "processor": processor()}
     was = found.about.get("versions")
-    other = [f"{name} {was.get(name)} → {now[name]}" for name in now if was.get(name) != now[name]] if was else []
+    was = was if isinstance(was, dict) else now
+    other = [f"{name} {was.get(name)} → {now[name]}" for name in now if was.get(name) != now[name]]
     if other and found.moment is not None:
         yield (
             "not-exact",

@@ -28,6 +28,7 @@ from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.reading import check_plain, read_json
 from deeptaxi.records import Finished, finite, to_json
 from deeptaxi.settings import to_mapping
 
@@ -112,12 +113,13 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / CARD_JSON
     try:
-        facts = json.loads(path.read_bytes())
+        check_plain(path)
+        facts = read_json(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise DeepTaxiError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DeepTaxiError(f"{path} is damaged: {error}") from None
     version = facts.get("card") if isinstance(facts, dict) else None
     if isinstance(version, int) and version > CARD_VERSION:

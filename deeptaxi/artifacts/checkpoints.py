@@ -27,8 +27,8 @@ from deeptaxi.artifacts.logs import Log, Position
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.moment import Hold, Moment
 from deeptaxi.mdp import npz
-from deeptaxi.mdp.memory import MEMORY_SHARE, physical_memory
 from deeptaxi.mdp.table import ARRAYS, TransitionTable
+from deeptaxi.reading import parse_json
 from deeptaxi.records import Warned
 
 ABOUT = "about"
@@ -79,11 +79,11 @@ def read(path: Path) -> Checkpoint:
         DeepTaxiError: it is damaged, or of a newer deeptaxi.
     """
     try:
-        arrays = read_npz(path, int(MEMORY_SHARE * min(physical_memory(), 2**60)))
-        about = json.loads(str(arrays.pop(ABOUT)))
+        arrays = read_npz(path, path.stat().st_size)  # nothing in it is compressed
+        about = parse_json(str(arrays.pop(ABOUT)))
         facts, version = about.pop("facts"), int(about.pop("checkpoint"))
         update = 0 if facts is None else int(facts["update"])
-    except (ArchiveError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DeepTaxiError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
     if version > VERSION:
         raise NewerCheckpointError(f"{path} is of a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi")
@@ -155,11 +155,12 @@ def take_back(run: Path, first: int, diverged: bool) -> None:
         diverged: whether it ran away.
     """
     own = [path for path in files_in(run) if int(path.stem) >= first]
-    if diverged or len(own) < KEPT:
-        for path in own:
-            path.unlink(missing_ok=True)
-    if not files_in(run):
-        (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # what the training failed of is what the user needs to know
+        if diverged or len(own) < KEPT:
+            for path in own:
+                path.unlink(missing_ok=True)
+        if not files_in(run):
+            (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
     remove_if_empty(run / CHECKPOINTS)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deeptaxi.artifacts.moving import ENTRIES, move_in, rescue, sync_folder
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, UsageError, encodable
 from deeptaxi.scratch import Scratch, sweep
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
@@ -145,9 +145,11 @@ def make_folder(path: Path) -> list[Path]:
 
     Raises:
         DeepTaxiError: it cannot be created or written to.
-        UsageError: a file stands in its place.
+        UsageError: a file stands in its place, or its name is no text, so that no file could tell it.
         FileNotFoundError: another process removes it at this moment.
     """
+    if not encodable(str(path)):
+        raise UsageError(f"{path}: a name that is no Unicode text; choose another")
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,6 @@ import dataclasses
 import hashlib
 import os
 import time
-import tomllib
-import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,14 +22,17 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from deeptaxi.archives import ArchiveError, read_npz
 from deeptaxi.artifacts.files import cannot_write, written_aside
 from deeptaxi.artifacts.models import CONFIG_FILE
 from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, VISITS_FILE, end_of, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.coverage import Coverage
+from deeptaxi.reading import read_toml
 from deeptaxi.records import Record, Started, to_line
 
 LOGS = Path("logs")
+VISITS_BYTES = 2**30  # of two counts of eight bytes, for 67 million (state, action)
 WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
 
 
@@ -215,14 +216,15 @@ def find_log(run: Path) -> Path:
     if not config.is_file():
         raise UsageError(f"{run} is neither a run folder nor a log folder: it holds no {CONFIG_FILE} and no {LOG_FILE}")
     try:
-        about = tomllib.loads(config.read_text(encoding="utf-8")).get("run", {})
+        about = read_toml(config).get("run", {})
     except (OSError, ValueError) as error:
         raise DeepTaxiError(f"cannot read {config}: {error}") from None
+    about = about if isinstance(about, dict) else {}
     said, digest = Path(str(about.get("log", ""))), about.get("weights_digest")
     absolute = run.resolve()
     beside, above = absolute.parents[:2] if len(absolute.parents) > 1 else (absolute.parent, absolute.parent)
     places = [said, above / said, beside / said, above / LOGS / absolute.name / LOG_FILE]
-    found = [place for place in places if place.name == LOG_FILE and place.is_file()]
+    found = [place for place in places if place.name == LOG_FILE and os.path.isfile(place)]  # noqa: PTH113  # any name
     for place in found:
         end = end_of(place)
         if digest is None or end is None or end.weights_digest in (digest, None):
@@ -247,7 +249,17 @@ def read_visits(log: Path) -> Coverage | None:
     if not path.is_file():
         return None
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Coverage(*(np.asarray(arrays[name], np.int64) for name in Coverage._fields))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, VISITS_BYTES)
+    except ArchiveError as error:
         raise DeepTaxiError(f"{path} is damaged: {error}") from None
+    for name in Coverage._fields:
+        if (
+            name not in arrays
+            or arrays[name].dtype.kind not in "iu"
+            or arrays[name].ndim != 2
+            or arrays[name].min() < 0
+        ):
+            raise DeepTaxiError(f"{path} is damaged: it holds no counts '{name}'")
+    if len({arrays[name].shape for name in Coverage._fields}) > 1:
+        raise DeepTaxiError(f"{path} is damaged: its counts are of several sizes")
+    return Coverage(*(arrays[name].astype(np.int64) for name in Coverage._fields))

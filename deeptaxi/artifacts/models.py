@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeptaxi import backend
+from deeptaxi import backend, reading
+from deeptaxi.archives import ArchiveError
 from deeptaxi.artifacts.files import CHECKPOINTS, CONFIG_FILE, MODEL_FILE, TABLE_FILE
+from deeptaxi.artifacts.keras_file import check_file
+from deeptaxi.artifacts.keras_weights import check_widths, weights_limited
 from deeptaxi.artifacts.versions import check_deeptaxi, newer_keras
 from deeptaxi.config import TrainConfig, read_toml, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -72,8 +73,7 @@ def read_config(folder: Path) -> TrainConfig:
         UsageError: the file is not sound.
     """
     config = resolve(read_toml(folder / CONFIG_FILE))
-    with (folder / CONFIG_FILE).open("rb") as file:
-        kept = tomllib.load(file).get("run", {})
+    kept = reading.read_toml(folder / CONFIG_FILE).get("run", {})
     if not isinstance(kept, dict) or kept.get("table") != TABLE_FILE:
         return config
     return replace(config, environment=replace(config.environment, id=str(folder / TABLE_FILE)))
@@ -96,15 +96,17 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
     from deeptaxi.network.agent import check_states, q_network_of
     from deeptaxi.network.build import sizes  # importing it registers the layers
 
-    if not zipfile.is_zipfile(path):
-        raise DeepTaxiError(f"{path} is damaged or not a .keras file: it is not a zip archive")
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with weights_limited(check_file(path)):
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        check_widths(model)
         network = q_network_of(model)
         if not foreign:
             sizes(network)
         elif states is not None and network is not model:
             check_states(model, states)
+    except ArchiveError as error:
+        raise DeepTaxiError(f"{path}: {error}{newer_keras(path)}") from None
     except Exception as error:  # Keras raises many kinds, by the part of the file that is wrong
         reason = " ".join(str(error).split())[:200]
         raise DeepTaxiError(

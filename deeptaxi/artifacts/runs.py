@@ -12,7 +12,6 @@ import itertools
 import os
 import platform
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.reading import read_toml
 from deeptaxi.records import Finished, read_history
 
 MODELS, LOGS = Path("models"), Path("logs")
@@ -201,7 +201,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         UsageError: the file cannot be read.
     """
     try:
-        facts = tomllib.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("run", {})
+        facts = read_toml(folder / CONFIG_FILE).get("run", {})
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {folder / CONFIG_FILE}: {error}") from None
     return {key: str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}

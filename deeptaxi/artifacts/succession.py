@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from deeptaxi.artifacts.files import scratch_in
+from deeptaxi.reading import MAX_LINE
 from deeptaxi.records import Finished, from_line
 
 LOG_FILE, VISITS_FILE = "metrics.jsonl", "visits.npz"
@@ -80,7 +81,9 @@ def give_up(folder: Path) -> None:
 def end_of(log: Path) -> Finished | None:
     """Return what a log says of the end of its training; None where it has none."""
     try:
-        *_, last = log.read_bytes().splitlines() or [b""]
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - MAX_LINE))
+            *_, last = file.read(MAX_LINE).splitlines() or [b""]
         record = from_line(last)
     except (OSError, ValueError):
         return None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
-import zipfile
 from importlib import metadata
 from pathlib import Path
 
+from deeptaxi.archives import ArchiveError, opened
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.reading import read_toml
+
+METADATA_BYTES = 2**16
 
 
 def check_deeptaxi(config: Path) -> None:
@@ -22,7 +24,7 @@ def check_deeptaxi(config: Path) -> None:
         DeepTaxiError: its table ``[run]`` names a newer version.
     """
     try:
-        made = tomllib.loads(config.read_text(encoding="utf-8")).get("run", {}).get("deeptaxi", "")
+        made = read_toml(config).get("run", {}).get("deeptaxi", "")
     except (OSError, ValueError, AttributeError):  # whoever reads the settings says what is wrong with the file
         return
     ours = metadata.version("deeptaxi")
@@ -38,9 +40,9 @@ def newer_keras(model: Path) -> str:
     import keras
 
     try:
-        with zipfile.ZipFile(model) as archive:
-            saved = json.loads(archive.read("metadata.json"))["keras_version"]
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        with opened(model, 2**32) as archive, archive.open("metadata.json") as file:
+            saved = json.loads(file.read(METADATA_BYTES))["keras_version"]
+    except ArchiveError:
         return ""
     if release(saved) <= release(keras.__version__):
         return ""
@@ -49,5 +51,5 @@ def newer_keras(model: Path) -> str:
 
 def release(version: object) -> tuple[int, ...]:
     """Return the numbers that a version begins with, such as (1, 20, 0); none where it is no version."""
-    found = re.match(r"\d+(\.\d+)*", str(version))
+    found = re.match(r"\d{1,9}(\.\d{1,9})*", str(version)[:50])
     return tuple(int(number) for number in found[0].split(".")) if found else ()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from deeptaxi.artifacts.cards import read_card
 from deeptaxi.artifacts.files import CARD_FILE, CONFIG_FILE, MODEL_FILE
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.reading import JSON_BYTES, check_plain, read_text, read_toml
 
 VERDICT_ROW = "| Verdict | "  # of a card.md
 NO_CARD = "it has no card.json, as a run of an early deeptaxi; `deeptaxi evaluate {}` judges it"
@@ -77,7 +77,8 @@ def without_card(run: Path) -> dict[str, Any]:
 def settings(path: Path) -> dict[str, Any]:
     """Return what a TOML file says; nothing where it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        check_plain(path)
+        return read_toml(path)
     except (OSError, ValueError):
         return {}
 
@@ -97,7 +98,8 @@ def known_text(values: dict[str, Any], name: str) -> str | None:
 def told_verdict(path: Path) -> str | None:
     """Return the verdict that a `card.md` tells; None where it tells none."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        check_plain(path)
+        lines = read_text(path, JSON_BYTES).splitlines()
     except (OSError, ValueError):
         return None
     return next((line[len(VERDICT_ROW) : -1].strip() for line in lines if line.startswith(VERDICT_ROW)), None)

@@ -47,7 +47,9 @@ class Curve:
 def curves_of(history: History) -> list[Curve]:
     """Return the curves that the log has numbers for."""
     progress, judgements, snapshots = history.progress, history.judgements, history.snapshots
-    optimum = judgements[-1].value + judgements[-1].value_gap if judgements else None
+    last = judgements[-1] if judgements else None
+    known = last is not None and last.value is not None and last.value_gap is not None
+    optimum = last.value + last.value_gap if known else None
     states = snapshots[-1].states_reachable if snapshots else None
     pairs = snapshots[-1].pairs_reachable if snapshots else None
     found = [
@@ -131,12 +133,11 @@ def ending(history: History) -> str:
         if history.path and ".failed" in history.path.suffixes:
             return f"No end: the training failed after update {last:,}{planned}."
         return f"No end: the log stops after update {last:,}{planned}; the training still runs, or was killed."
-    text = (
-        f"Ended after {finished.updates:,} updates and {length(finished.train_seconds)}: {STOPPED[finished.stopped]}."
-    )
+    why = STOPPED.get(finished.stopped, finished.stopped)
+    text = f"Ended after {finished.updates:,} updates and {length(finished.train_seconds)}: {why}."
     if finished.failure:
         text += f" {finished.failure}."
-    if finished.exact is None:
+    if not finished.exact or not all(isinstance(finished.exact.get(name), int | float) for name in TOLD):
         return text
     return f"{text} {kept(finished.exact)} The weights kept are those of update {finished.best_update:,}."
 
@@ -147,6 +148,9 @@ STOPPED = {
     "interrupted": "it was interrupted",
     "stop-after": "it was told to stop there",
 }
+
+
+TOLD = ("value", "optimal_value", "optimal_start_states", "start_states")
 
 
 def kept(exact: Mapping[str, Any]) -> str:

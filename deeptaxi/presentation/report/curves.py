@@ -109,7 +109,9 @@ def return_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) 
     explored = curves_of(histories, Progress, lambda record: record.mean_return)
     greedy = None
     if exact is not None:
-        greedy = curves_of(histories, Judgement, lambda record: exact["optimal_return"] - record.gap)
+        greedy = curves_of(
+            histories, Judgement, lambda record: None if record.gap is None else exact["optimal_return"] - record.gap
+        )
     if explored is None and greedy is None:
         return None
     figure, ax = axes()
