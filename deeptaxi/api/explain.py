@@ -175,7 +175,9 @@ def check_count(actions: int | None, gradient: Sequence[float] | None) -> int:
         UsageError: it is given twice, and not alike, it is out of range, or the gradient is not finite or too large.
     """
     if gradient is not None and not all(abs(number) <= LARGEST for number in gradient):
-        raise UsageError(f"--gradient {list(gradient)}: expected numbers of at most {LARGEST:g}, such as 0,8,0,0")
+        raise UsageError(
+            f"--gradient {list(gradient)}: expected finite numbers of at most {LARGEST:g}, such as 0,8,0,0"
+        )
     if gradient is not None and actions not in (None, len(gradient)):
         raise UsageError(f"--gradient has {len(gradient)} numbers, --actions {actions} asks for {actions}")
     count = len(gradient) if gradient is not None else DEFAULT_ACTIONS if actions is None else actions

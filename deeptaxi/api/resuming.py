@@ -57,6 +57,7 @@ def taken_up(
     values: Mapping[str, Any],
     trust: bool,
     logs: Path | None = None,
+    stop_after: int | None = None,
 ) -> Iterator[tuple[Environment, Configured, runs.Run, Resumption]]:
     """Take a run folder to go on with its training, while the block runs.
 
@@ -65,6 +66,7 @@ def taken_up(
         values: nested settings of the user.
         trust: whether the environment module that the run names may be imported.
         logs: the folder of logs; None for where the run's log is.
+        stop_after: the update to end after, if it is not the last.
 
     Raises:
         UsageError: there is nothing to go on from, the training is at its end, or something else is asked for than it
@@ -80,6 +82,8 @@ def taken_up(
         check_backend(folder, found)
         config = changed(before, values)
         check_unfinished(folder, found, before, config)
+        if stop_after is not None and stop_after <= found.update:
+            raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
         environment = opened(folder, found, config, trust)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold(log, undoing, "--logs")
@@ -138,7 +142,7 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
         if coerce(asked, hint, ".".join(path)) != has and not (path[-1] == "id" and str(has).startswith(f"{asked}-v")):
             name = item.metadata["option"] or {"id": "ENV", "kwargs": "--env-arg"}.get(path[-1], ".".join(path))
             raise UsageError(
-                f"{folder} goes on with what it was begun with: {name.partition('/')[0]} is {show(has)}, "
+                f"{folder} goes on with what it was begun with: {name.partition('/')[0]} is {show(has) or 'none'}, "
                 f"not {show(coerce(asked, hint, '.'.join(path)))}; leave it out, or train anew into another --out"
             )
 

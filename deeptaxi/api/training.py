@@ -113,7 +113,8 @@ def train(
     if resume is not None:
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
         values = asked(name, env_args, None, q_table, nested(settings))
-        with resumed(Path(resume), values, trust_env or env is not None, Path(logs) if logs else None) as kept:
+        trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
+        with resumed(Path(resume), values, trust, log_folder, stop_after) as kept:
             return carry_out(kept, on_record, conduct)
     values = asked(name, env_args, config, q_table, nested(settings))
     planned = plan(values, preset, trust_env or env is not None, table)
@@ -122,9 +123,11 @@ def train(
 
 
 @contextmanager
-def resumed(folder: Path, values: Mapping[str, Any], trust: bool, logs: Path | None = None) -> Iterator[Plan]:
+def resumed(
+    folder: Path, values: Mapping[str, Any], trust: bool, logs: Path | None = None, stop_after: int | None = None
+) -> Iterator[Plan]:
     """Take a run folder to go on with its training, while the block runs; see `resuming.taken_up`."""
-    with taken_up(folder, values, trust, logs) as (environment, configured, place, since):
+    with taken_up(folder, values, trust, logs, stop_after) as (environment, configured, place, since):
         try:
             yield Plan(environment, configured, place, since)
         except BaseException as error:

@@ -67,9 +67,12 @@ def write(path: Path, about: Mapping[str, Any], moment: Moment | None) -> None:
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it.
     """
-    text = json.dumps({"checkpoint": VERSION, **about, "facts": dict(moment.facts) if moment else None})
+    arrays = moment.arrays if moment else {}
+    facts = dict(moment.facts) if moment else None
+    # A zip archive has checksums of its members, and none of its directory: the names are told apart.
+    text = json.dumps({"checkpoint": VERSION, **about, "arrays": sorted(arrays), "facts": facts})
     with written_aside(path) as aside, aside.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{ABOUT: np.array(text), **(moment.arrays if moment else {})})
+        np.savez(file, allow_pickle=False, **{ABOUT: np.array(text), **arrays})
 
 
 def read(path: Path) -> Checkpoint:
@@ -83,6 +86,8 @@ def read(path: Path) -> Checkpoint:
         about = parse_json(str(arrays.pop(ABOUT)))
         facts, version = about.pop("facts"), int(about.pop("checkpoint"))
         update = 0 if facts is None else int(facts["update"])
+        if about.pop("arrays") != sorted(arrays):
+            raise ArchiveError("it has lost arrays")  # noqa: TRY301  # like what the lines before raise
     except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DeepTaxiError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
     if version > VERSION:
