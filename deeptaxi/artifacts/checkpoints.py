@@ -160,11 +160,12 @@ def take_back(run: Path, first: int, diverged: bool) -> None:
         diverged: whether it ran away.
     """
     own = [path for path in files_in(run) if int(path.stem) >= first]
-    if diverged or len(own) < KEPT:
-        for path in own:
-            path.unlink(missing_ok=True)
-    if not files_in(run):
-        (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # what the training failed of is what the user needs to know
+        if diverged or len(own) < KEPT:
+            for path in own:
+                path.unlink(missing_ok=True)
+        if not files_in(run):
+            (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
     remove_if_empty(run / CHECKPOINTS)
 
 

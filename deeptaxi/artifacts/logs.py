@@ -129,7 +129,10 @@ class Log:
 
     def _settle(self, failed: bool) -> None:
         """Say what becomes of the log that stands aside, if this one has begun to take its place."""
-        if self._writers or (self._begun and (self._folder / PREVIOUS).exists()):
+        stands_aside = (self._folder / PREVIOUS).exists()
+        if failed and self._kept is not None and not stands_aside:
+            return  # it is that of the run that is there, and of the checkpoints
+        if self._writers or (self._begun and stands_aside):
             settle(self._folder, failed)
 
     def write(self, record: Record) -> None:
