@@ -66,7 +66,7 @@ def train(
         DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep. Later, the
             training ends with what it has, and the last record says what failed.
     """
-    training = Training(config, environment)
+    training = Training(config, environment, filling=since is None)
     course, judge = training.course, training.judge
     yield started(config, environment, course.compile_seconds)
     if since is not None:
@@ -94,16 +94,22 @@ class Trained(NamedTuple):
 
 
 class Training:
-    """What a training is made of: the loop and its learner, the judge, the masks and the course."""
+    """What a training is made of: the loop and its learner, the judge, the masks and the course.
 
-    def __init__(self, config: TrainConfig, environment: Environment) -> None:
+    Args:
+        config: everything that determines the result.
+        environment: what ``config.environment`` opens to.
+        filling: whether it begins, with filling the replay memory.
+    """
+
+    def __init__(self, config: TrainConfig, environment: Environment, filling: bool) -> None:
         for_network, for_loop = seeds(config)
         self.config = config
         masks = MaskBook(environment, config.exploration.action_mask)
         self.learner, self.loop = build_loop(
             config, environment, masks, int(for_network.generate_state(1)[0]), for_loop
         )
-        self.course = Course(config, environment.actions, self.learner.warm_up())
+        self.course = Course(config, environment.actions, self.learner.warm_up(filling))
         self.judge = Judge(config, environment, self.learner.online, masks)
         self._parts = (self.course, self.judge, masks, self.loop)
 
