@@ -34,7 +34,7 @@ from deeptaxi.learning.configure import Configured, choose, configure, with_envi
 from deeptaxi.learning.moment import Hold
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.records import History, Record, Started
+from deeptaxi.records import NOT_EXACT, History, Record, Started
 from deeptaxi.sections import EnvironmentConfig
 from deeptaxi.settings import from_mapping, to_mapping
 
@@ -230,7 +230,8 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
             about, preset = environment.describe(), planned.configured.preset
             log.position()  # the run itself comes last: what fails before leaves the one that stood there, and its log
             log_files.save_visits(place.log.parent, trained.coverage)
-            runs.save_run(place, trained.network, about, config, history.finished, preset, table)
+            disturbed = any(warned.finding == NOT_EXACT for warned in history.warnings)
+            runs.save_run(place, trained.network, about, config, history.finished, preset, table, disturbed)
     return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
 
 

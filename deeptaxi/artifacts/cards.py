@@ -62,6 +62,7 @@ def card(
     finished: Finished,
     preset: str = "none",
     made: datetime | None = None,
+    disturbed: bool = False,
 ) -> dict[str, Any]:
     """Return the card of a run.
 
@@ -72,6 +73,7 @@ def card(
         finished: the last record of the training, which has the verdict.
         preset: what had a say in the configuration.
         made: when; None for now.
+        disturbed: whether the training was resumed where it could not go on to the bit.
     """
     ended = ("updates", "best_update", "environment_steps", "train_seconds", "stopped")
     facts = {
@@ -85,7 +87,7 @@ def card(
         "network": {"kind": config.network.kind, "description": describe_network(config)},
         "preset": preset,
         "seed": config.seed,
-        "training": {name: getattr(finished, name) for name in ended},
+        "training": {**{name: getattr(finished, name) for name in ended}, "disturbed": disturbed},
         "weights_digest": finished.weights_digest,
         "versions": versions(),
         "machine": {"architecture": platform.machine(), "processor": processor()},

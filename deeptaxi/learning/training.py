@@ -31,7 +31,7 @@ from deeptaxi.learning.ticks import Tick
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.network.build import build_q_network
-from deeptaxi.records import Record, Resumed, Started, Warned
+from deeptaxi.records import NOT_EXACT, Record, Resumed, Started, Warned
 
 PATIENCE = 3  # judgements in a row that must find the policy optimal
 LEARNERS: dict[str, type[Learner]] = {"gymnasium": Learner, "fit": FitLearner}
@@ -154,7 +154,7 @@ class Training:
     def _told(self, tick: Tick) -> Generator[Record]:
         yield from self.course.add(tick)
         while self.loop.remarks:
-            yield Warned(tick.update, "not-exact", f"not-exact: {self.loop.remarks.pop()}")
+            yield Warned(tick.update, NOT_EXACT, f"{NOT_EXACT}: {self.loop.remarks.pop()}")
         if tick.update % self.config.judgement.every == 0:
             yield from self._judged()
 
