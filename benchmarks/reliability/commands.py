@@ -118,8 +118,8 @@ class Typist:
         broken = result.exception is not None and not isinstance(result.exception, SystemExit)
         return Answer(
             result.exit_code,
-            text_of(result.stdout_bytes),
-            text_of(result.stderr_bytes),
+            text_of(result.stdout_bytes) if line.as_json else own(text_of(result.stdout_bytes)),
+            own(text_of(result.stderr_bytes)),
             "",
             tuple(path for path in changed if "__pycache__" not in path),
             tuple(outside),
@@ -138,6 +138,11 @@ class Typist:
 def text_of(data: bytes) -> str:
     """Return what was printed, whatever it is."""
     return data.decode("utf-8", "backslashreplace")
+
+
+def own(text: str) -> str:
+    """Return what the command printed, without what an environment of the folder did."""
+    return text.replace(f"{world.NOISE}\n", "")
 
 
 def work(lines: Sequence[Line], model: Path, place: Path, send: Any) -> None:
@@ -179,8 +184,8 @@ def for_real(line: Line, answer: Answer, folder: Path) -> list[str]:
     """Type a line in a process of its own; return what is wrong with what it answers, or differs."""
     with processes.fresh(line.words, folder) as process:
         out, err = process.communicate(timeout=HANG)
-    found = faults(line, Answer(process.returncode, out, err))
-    if (process.returncode, out) != (answer.code, answer.out):
+    found = faults(line, Answer(process.returncode, out if line.as_json else own(out), own(err)))
+    if process.returncode != answer.code:
         found.append(f"another answer in a process of its own: {process.returncode} {err[:200]!r}")
     return found
 

@@ -1,4 +1,4 @@
-"""Part `determinism`: the same training in many processes, by an empty and a filled compile cache, alone and under load.
+"""Part `determinism`: a training in many processes, by an empty and a filled compile cache, alone and under load.
 
 One of each kind is a fork of a process that has only imported Keras: what the part `kill` is made of.
 """

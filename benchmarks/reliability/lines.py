@@ -51,7 +51,7 @@ KNOWN: dict[str, Sequence[str]] = {
         *("render_mode=ansi", "render_mode=1", "a b=1", "map_name=9x9", "desc=7"),
         *("is_slippery=nan", "success_rate=2", "id=FrozenLake-v1", "is_rainy=true", "kwargs={}", "self=1", "ü=1"),
     ),
-    "transitions": ("0,1,-1,4", "0,0,0,0,terminated", "99,0,0,0", "0,99,0,0", "0,0,inf,0", "0,0,0", "-1,0,0,0", "0,0,1e39,1"),
+    "transitions": ("0,1,-1,4", "0,0,0,0,terminated", "1,0,1,2", "99,0,0,0", "0,0,inf,0", "0,0,0", "0,0,1e39,1"),
     "gradient": ("0,8,0,0", "1", "nan,1", "1e308,1e308", ",", "1e-320,0"),
     "updates": ("1", "7"),
     "steps_per_update": ("1", "3"),

@@ -44,16 +44,17 @@ and the log every update once. The moments are spread: at any time, as soon as t
 of a checkpoint, while the model is written, and during a resume. Most are forks of a process that has imported Keras,
 some are whole processes (`determinism` shows that the two compute the same).""",
     "commands": """Made by a seeded generator from what click knows of the commands, half of them right. Each must end
-with an exit code of 0, 1, 2, 3, 130 or 143; if it is refused, with one line on standard error, nothing on standard output
-and no file changed; with `--json`, with one JSON document or nothing; without a traceback, a warning, or a file opened
-for writing outside of its folder.""",
+with an exit code of 0, 1, 2, 3, 130 or 143; if it is refused, with one line on standard error, nothing on standard
+output and no file changed; with `--json`, with one JSON document or nothing; without a traceback, a warning, or a file
+opened for writing outside of its folder.""",
     "soak": """What is resident in memory, from the end of the warm-up on: the mean of the last tenth of the time over
-that of the first. *One training* is one of a thousand million updates, ended by SIGTERM; *many trainings* are short ones
-in one process, one after the other, of three kinds.""",
+that of the first. *One training* is one of a thousand million updates, ended by SIGTERM; *many trainings* are short
+ones in one process, one after the other, of three kinds.""",
     "determinism": """Half of the processes find an empty compile cache, and half run beside two that keep both cores
 busy. One more is a fork.""",
     "cost": """Of a checkpoint: pairs of the same training with checkpoints every 5 seconds and without, in turns on one
-core. Of a resume: from the imports' end to the first update, for Taxi with 500,000 transitions in the memory.""",
+core; *share* is the time inside of the keeper over that of the training. Of a resume: from the imports' end until the
+next update, for Taxi with 500,000 transitions in the memory, compilation by a filled cache included.""",
 }
 
 

@@ -59,8 +59,10 @@ PATHS = (
         "table.npz",
     ),
 )
+NOISE = "printed by an environment"
+LAKE = "gymnasium.envs.toy_text.frozen_lake:FrozenLakeEnv"
 MODULES = {
-    "noisy": "import gymnasium\nprint('on standard output')\ngymnasium.register('Noisy-v0', 'gymnasium.envs.toy_text.frozen_lake:FrozenLakeEnv', max_episode_steps=100)\n",
+    "noisy": f"import gymnasium\nprint({NOISE!r})\ngymnasium.register('Noisy-v0', {LAKE!r}, max_episode_steps=100)\n",
     "failing": "raise RuntimeError('it fails\\nin two lines')\n",
     "leaving": "raise SystemExit(7)\n",
 }
