@@ -1,4 +1,4 @@
-"""A disk that fails at each point of each write in turn: the short form of `benchmarks.disk_faults`."""
+"""A disk that fails at each point of each write in turn: the short form of `benchmarks.reliability.disk_faults`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.disk_faults import KINDS, in_memory, outcomes
-from benchmarks.disk_writes import Write, check, writes
-from benchmarks.failing_disk import Disk, failing
+from benchmarks.reliability.disk_faults import KINDS, in_memory, outcomes
+from benchmarks.reliability.disk_writes import Write, check, writes
+from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DeepTaxiError
 
 QUICK = ["a file", "a folder", "files together", "a lock", "the compile cache"]
