@@ -16,6 +16,7 @@ from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.cards import processor, versions
 from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.succession import FAILED_FILE
+from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
@@ -60,7 +61,7 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
             about, preset = environment.describe(), run.facts.get("preset", "none")
             log.position()
             if run.log.coverage is not None:
-                logs.save_visits(place.log.parent, run.log.coverage)
+                save_visits(place.log.parent, run.log.coverage)
             disturbed = any(warned.finding == NOT_EXACT for warned in run.history.warnings)
             runs.save_run(place, run.network, about, config, run.finished, preset, table, disturbed)
     finally:

@@ -27,6 +27,7 @@ from deeptaxi.artifacts import runs
 from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.files import TABLE_FILE
 from deeptaxi.artifacts.logs import Log
+from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation.diagnosis.live import Watch
@@ -229,7 +230,7 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
         if place is not None and log is not None and history.finished is not None:
             about, preset = environment.describe(), planned.configured.preset
             log.position()  # the run itself comes last: what fails before leaves the one that stood there, and its log
-            log_files.save_visits(place.log.parent, trained.coverage)
+            save_visits(place.log.parent, trained.coverage)
             disturbed = any(warned.finding == NOT_EXACT for warned in history.warnings)
             runs.save_run(place, trained.network, about, config, history.finished, preset, table, disturbed)
     return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
