@@ -15,8 +15,8 @@ from deeptaxi.api.models import Model, moved, of_keras, place
 from deeptaxi.api.places import Place
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
-from deeptaxi.artifacts.logs import read_visits
 from deeptaxi.artifacts.models import find_model, load_network
+from deeptaxi.artifacts.visits import read_visits
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact
@@ -183,7 +183,7 @@ def with_network(case: Case, looked: Looked) -> Case:
 
     if case.table is not None and not case.broken:
         states = np.flatnonzero(case.reached)
-    elif case.visits is not None:
+    elif case.visits is not None and case.visits.any():
         states = np.flatnonzero(case.visits.sum(axis=1))
     else:
         states = np.arange(case.states)

@@ -16,10 +16,12 @@ from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.cards import processor, versions
 from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.succession import FAILED_FILE
+from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.records import NOT_EXACT
 from deeptaxi.settings import to_mapping
 
 if TYPE_CHECKING:
@@ -59,8 +61,9 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
             about, preset = environment.describe(), run.facts.get("preset", "none")
             log.position()
             if run.log.coverage is not None:
-                logs.save_visits(place.log.parent, run.log.coverage)
-            runs.save_run(place, run.network, about, config, run.finished, preset, table)
+                save_visits(place.log.parent, run.log.coverage)
+            disturbed = any(warned.finding == NOT_EXACT for warned in run.history.warnings)
+            runs.save_run(place, run.network, about, config, run.finished, preset, table, disturbed)
     finally:
         place.release()
     return folder

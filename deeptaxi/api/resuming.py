@@ -28,7 +28,7 @@ from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.reading import parse_toml
-from deeptaxi.records import Warned
+from deeptaxi.records import NOT_EXACT, Warned
 from deeptaxi.settings import coerce, from_mapping, leaf_settings, show, to_mapping
 
 MAY_CHANGE = {("updates",), ("judgement", "early_stop")}
@@ -89,6 +89,8 @@ def taken_up(
         runs.hold(log, undoing, "--logs")
         position = position_of(found)
         kept = take_up(log, position) if position else None
+        if kept is None and (log / LOG_FILE).exists():
+            runs.check_ours(folder, log / LOG_FILE)
         place = runs.Run(folder, log / LOG_FILE, undoing)
         remarks = tuple(
             Warned(found.update, name, f"{name}: {text}")
@@ -248,7 +250,7 @@ def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig, lost
     other = [f"{name} {was.get(name)} → {now[name]}" for name in now if was.get(name) != now[name]]
     if other and found.moment is not None:
         yield (
-            "not-exact",
+            NOT_EXACT,
             f"this is not what the training was begun with ({', '.join(other)}), so the last bits may differ",
         )
     if config.updates > before.updates:

@@ -27,6 +27,7 @@ from deeptaxi.artifacts import runs
 from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.files import TABLE_FILE
 from deeptaxi.artifacts.logs import Log
+from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation.diagnosis.live import Watch
@@ -34,7 +35,7 @@ from deeptaxi.learning.configure import Configured, choose, configure, with_envi
 from deeptaxi.learning.moment import Hold
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.records import History, Record, Started
+from deeptaxi.records import NOT_EXACT, History, Record, Started
 from deeptaxi.sections import EnvironmentConfig
 from deeptaxi.settings import from_mapping, to_mapping
 
@@ -229,8 +230,9 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
         if place is not None and log is not None and history.finished is not None:
             about, preset = environment.describe(), planned.configured.preset
             log.position()  # the run itself comes last: what fails before leaves the one that stood there, and its log
-            log_files.save_visits(place.log.parent, trained.coverage)
-            runs.save_run(place, trained.network, about, config, history.finished, preset, table)
+            save_visits(place.log.parent, trained.coverage)
+            disturbed = any(warned.finding == NOT_EXACT for warned in history.warnings)
+            runs.save_run(place, trained.network, about, config, history.finished, preset, table, disturbed)
     return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
 
 

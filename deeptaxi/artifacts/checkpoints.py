@@ -22,7 +22,14 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.archives import ArchiveError, read_npz
-from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE, make_folder, remove_if_empty, written_aside
+from deeptaxi.artifacts.files import (
+    CHECKPOINTS,
+    TABLE_FILE,
+    make_folder,
+    remove_if_empty,
+    written_aside,
+    written_together,
+)
 from deeptaxi.artifacts.logs import Log, Position
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.moment import Hold, Moment
@@ -67,11 +74,17 @@ def write(path: Path, about: Mapping[str, Any], moment: Moment | None) -> None:
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it.
     """
+    with written_aside(path) as aside:
+        save(aside, about, moment)
+
+
+def save(path: Path, about: Mapping[str, Any], moment: Moment | None) -> None:
+    """Write the file of a checkpoint, which is aside still."""
     arrays = moment.arrays if moment else {}
     facts = dict(moment.facts) if moment else None
     # A zip archive has checksums of its members, and none of its directory: the names are told apart.
     text = json.dumps({"checkpoint": VERSION, **about, "arrays": sorted(arrays), "facts": facts})
-    with written_aside(path) as aside, aside.open("wb") as file:
+    with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **{ABOUT: np.array(text), **arrays})
 
 
@@ -142,11 +155,11 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
         DeepTaxiError: the disk or the permissions do not allow it.
     """
     make_folder(run / CHECKPOINTS)
-    if table is not None:
-        with written_aside(run / CHECKPOINTS / TABLE_FILE) as aside:
-            npz.save(table, aside)
     first = following(run)
-    write(numbered(run, first), {**about, "position": None}, None)
+    with written_together(run / CHECKPOINTS) as aside:
+        if table is not None:
+            npz.save(table, aside / TABLE_FILE)
+        save(aside / numbered(run, first).name, {**about, "position": None}, None)
     drop_old(run)
     return first
 

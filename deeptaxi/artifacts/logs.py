@@ -1,11 +1,8 @@
 """The log folder of a run.
 
-    metrics.jsonl              a record a line, the first of which says whose log this is
-    events.out.tfevents.*      the same for TensorBoard (`tensorboard`)
-    visits.npz                 what the training tried
-
-`visits.npz` holds two int64 arrays `[S, A]`: `visits`, how often each (state, action) was tried in the whole training,
-and `replay`, how many entries of it the memory held at the end.
+metrics.jsonl              a record a line, the first of which says whose log this is
+events.out.tfevents.*      the same for TensorBoard (`tensorboard`)
+visits.npz                 what the training tried (`visits`)
 """
 
 from __future__ import annotations
@@ -20,19 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
-from deeptaxi.archives import ArchiveError, read_npz
-from deeptaxi.artifacts.files import cannot_write, written_aside
+from deeptaxi.artifacts.files import cannot_write
 from deeptaxi.artifacts.models import CONFIG_FILE
-from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, VISITS_FILE, end_of, set_aside, settle
+from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, end_of, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.learning.coverage import Coverage
 from deeptaxi.reading import read_toml
 from deeptaxi.records import Record, Started, to_line
 
 LOGS = Path("logs")
-VISITS_BYTES = 2**30  # of two counts of eight bytes, for 67 million (state, action)
 WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
 
 
@@ -231,35 +223,3 @@ def find_log(run: Path) -> Path:
             return place.parent
     fault = "is of another training" if found else "is not there"
     raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
-
-
-def save_visits(log: Path, coverage: Coverage) -> None:
-    """Write `visits.npz` into the log folder."""
-    with written_aside(log / VISITS_FILE) as aside, aside.open("wb") as file:
-        np.savez_compressed(file, **coverage._asdict())
-
-
-def read_visits(log: Path) -> Coverage | None:
-    """Read `visits.npz` of a log folder; None where there is none, as of a training that was broken off.
-
-    Raises:
-        DeepTaxiError: the file is damaged.
-    """
-    path = log / VISITS_FILE
-    if not path.is_file():
-        return None
-    try:
-        arrays = read_npz(path, VISITS_BYTES)
-    except ArchiveError as error:
-        raise DeepTaxiError(f"{path} is damaged: {error}") from None
-    for name in Coverage._fields:
-        if (
-            name not in arrays
-            or arrays[name].dtype.kind not in "iu"
-            or arrays[name].ndim != 2
-            or arrays[name].min() < 0
-        ):
-            raise DeepTaxiError(f"{path} is damaged: it holds no counts '{name}'")
-    if len({arrays[name].shape for name in Coverage._fields}) > 1:
-        raise DeepTaxiError(f"{path} is damaged: its counts are of several sizes")
-    return Coverage(*(arrays[name].astype(np.int64) for name in Coverage._fields))

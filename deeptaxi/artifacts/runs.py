@@ -104,7 +104,7 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
     with ExitStack() as undoing:
         hold(folder, undoing)
         hold(log.parent, undoing, "--out or --logs")
-        if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("*.npz")):
+        if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("[0-9]*.npz")):
             raise UsageError(
                 f"{folder} holds a training that was broken off: go on with it by --resume {folder}, "
                 "choose another --out, or overwrite it with --force"
@@ -134,7 +134,8 @@ def hold(folder: Path, undoing: ExitStack, option: str = "--out") -> None:
             for new in reversed(make_folder(folder)):
                 undoing.callback(remove_if_empty, new)
             undoing.callback(lock(folder, "deeptaxi train", option).release)
-            tidy(folder)
+            for place in (folder, folder / CHECKPOINTS):
+                tidy(place)
             return
     raise DeepTaxiError(f"cannot write in {folder}: the folder it is in is gone; choose another {option}")
 
@@ -162,12 +163,13 @@ def save_run(
     finished: Finished,
     preset: str = "none",
     table: TransitionTable | None = None,
+    disturbed: bool = False,
 ) -> None:
     """Write model, configuration and card: all of them, or none if something fails.
 
     `environment` is what `Environment.describe` says. A `table` that has no file of its own is kept in the run folder.
     """
-    facts = card(run.folder, environment, config, finished, preset)
+    facts = card(run.folder, environment, config, finished, preset, disturbed=disturbed)
     about = {"log": str(run.log), **facts_of(finished, preset)}
     with written_together(run.folder) as aside:
         network.save(aside / MODEL_FILE)

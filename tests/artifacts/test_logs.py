@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from deeptaxi.artifacts import logs
-from deeptaxi.artifacts.logs import Log, find_log, read_visits, save_visits
+from deeptaxi.artifacts.logs import Log, find_log
+from deeptaxi.artifacts.visits import read_visits, save_visits
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.records import Finished, Progress, Started, read_history, to_line

@@ -1,4 +1,4 @@
-"""What deeptaxi writes, each as something that `benchmarks.disk_faults` can do again and again in a folder.
+"""What deeptaxi writes, each as something that `benchmarks.reliability.disk_faults` can do again and again in a folder.
 
 A write knows what stood before, how it is done, which of the two stands afterwards and whether that is sound, and how a
 user does it again.
@@ -32,6 +32,7 @@ class Write:
         look: given the folder, whether the process was killed, and whether it was told that all is well, answers which
             of the two stands; raises where it is neither.
         again: what a user does next, given which of the two stands; raises where that does not end well.
+        quick: whether a thousand of them take no time.
     """
 
     name: str
@@ -40,11 +41,12 @@ class Write:
     act: Callable[[Path], object]
     look: Callable[[Path, bool, bool], str]
     again: Callable[[Path, str], object]
+    quick: bool = True
 
 
 def writes(folder: Path, short: bool) -> list[Write]:
     """Return all writes; `short` leaves out those that take long."""
-    from benchmarks import disk_runs
+    from benchmarks.reliability import disk_runs
 
     found = [files(folder), entries(folder), together(folder), locks(folder), cache(folder), solution(folder)]
     found += disk_runs.writes(folder)

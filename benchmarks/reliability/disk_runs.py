@@ -1,4 +1,4 @@
-"""The writes of `benchmarks.disk_writes` that make or read a run: to save one, to train one, to resume one."""
+"""The writes (`disk_writes`) that make or read a run: to save one, to train one, to resume one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.disk_writes import NEW, OLD, Write, check, contents, small_table
+from benchmarks.reliability.disk_writes import NEW, OLD, Write, check, contents, small_table
 from deeptaxi.artifacts import checkpoints, runs
 from deeptaxi.artifacts.files import ASIDE, CHECKPOINTS
 from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
@@ -118,6 +118,7 @@ def kept(folder: Path, over: bool) -> Write:
         lambda place: save(place, 1, force=over),
         lambda place, killed, told_well: look(place, killed, told_well, agent(0).weights_digest if over else None),
         again,
+        quick=False,
     )
 
 
@@ -137,6 +138,7 @@ def training(folder: Path, over: bool) -> Write:
         lambda place: train(place, force=over),
         lambda place, killed, told_well: look(place, killed, told_well, agent(0).weights_digest if over else None),
         again,
+        quick=False,
     )
 
 
@@ -155,7 +157,7 @@ def resumed(folder: Path) -> Write:
     def what_stands(place: Path, killed: bool, told_well: bool) -> str:
         return look(place, killed, told_well, known[0], same_log=True)
 
-    return Write("resuming a run", folder / "runs", prepare, resume, what_stands, again)
+    return Write("resuming a run", folder / "runs", prepare, resume, what_stands, again, quick=False)
 
 
 def writes(folder: Path) -> list[Write]:
@@ -200,4 +202,4 @@ def derived(name: str, folder: Path, act: Callable[[Path], object]) -> Write:
         check(not list(place.rglob(f"{ASIDE}*")), "left behind")
 
     before: dict[str, str] = {}
-    return Write(name, folder / "derived", prepare, act, look_for, again)
+    return Write(name, folder / "derived", prepare, act, look_for, again, quick=False)

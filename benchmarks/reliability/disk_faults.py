@@ -1,9 +1,10 @@
 """Every write that deeptaxi makes, on a disk that fails at each point of it in turn: is anything lost?
 
-Each write (`WRITES`) is done on a folder where something stood before. Its operations on the disk are counted once
-without a fault; then it is done again and again, and each time the next operation fails (`benchmarks.failing_disk`):
-with an error (no space, an error of the device, a quota, a read-only file system in turn), as half of a write, or so
-that everything fails from there on, as after kill -9. So no point is left out that Python can see. Afterwards
+Each write (`disk_writes`) is done on a folder where something stood before. Its operations on the disk are counted once
+without a fault; then it is done again and again, and each time the next operation fails (`failing_disk`): with an error
+(no space, an error of the device, a quota, a read-only file system in turn), as half of a write on a disk that is full
+from then on, or so that everything fails from there on, as after kill -9. So no point is left out that Python can see.
+Afterwards
 
     what stood before is there and sound, or the new one is, whole;
     the user was told in one line, or it was done;
@@ -13,19 +14,22 @@ that everything fails from there on, as after kill -9. So no point is left out t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.disk_writes import Write, writes
-from benchmarks.failing_disk import Disk, failing
+from benchmarks.reliability.disk_writes import Write, writes
+from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DeepTaxiError
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+MEMORY = "/dev/shm"  # noqa: S108 - only private folders are made there
 KINDS = ("error", "short", "dead")
 
 
@@ -60,13 +64,26 @@ def run(points: int | None = None, short: bool = False, names: Sequence[str] | N
     """Let the disk fail at the points of every write.
 
     Args:
-        points: how many of each write and kind of fault, evenly spread; None for all.
-        short: leave out what takes long, such as exports that are read back.
+        points: how many of each kind of fault, evenly spread, in a write that takes its time; None for all, which the
+            others always have.
+        short: leave out what takes longest, such as exports that are read back.
         names: of the writes; None for all.
     """
-    with tempfile.TemporaryDirectory(prefix="deeptaxi-faults-") as folder:
-        chosen = [write for write in writes(Path(folder).resolve(), short) if names is None or write.name in names]
-        return list(itertools.chain.from_iterable(outcomes(write, kind, points) for write in chosen for kind in KINDS))
+    with in_memory() as folder:
+        chosen = [write for write in writes(folder, short) if names is None or write.name in names]
+        return list(
+            itertools.chain.from_iterable(
+                outcomes(write, kind, None if write.quick else points) for write in chosen for kind in KINDS
+            )
+        )
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[Path]:
+    """Yield a folder for the writes; in memory where there is one: thousands of waits for a disk show nothing more."""
+    memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="deeptaxi-faults-", dir=memory) as folder:
+        yield Path(folder).resolve()
 
 
 def outcomes(write: Write, kind: str, points: int | None = None) -> Iterator[Outcome]:

@@ -7,7 +7,8 @@ beneath `open`), so it does not matter which library makes it; what C++ writes b
 A fault is one of
 
     error     the call fails with an errno and does nothing
-    short     a write takes half of what it is given, says so, and the next one fails: a disk that fills up
+    short     a write takes half of what it is given and says so, and nothing can be written or made from then on: a
+              disk that fills up
     dead      this call and all later ones fail: to the folder it is the same as kill -9 at that moment
 """
 
@@ -26,6 +27,7 @@ from typing import Any
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 ON_PATHS = ("mkdir", "rmdir", "unlink", "remove", "truncate", "chmod", "utime")
 ON_TWO_PATHS = ("rename", "replace", "link", "symlink")
+GROWING = ("write", "mkdir", "link", "symlink")
 ON_FILES = ("write", "fsync", "fdatasync", "ftruncate")
 
 
@@ -57,7 +59,7 @@ class Disk:
             return False
         self.done.append(operation)
         now = len(self.done)
-        after_half = self.kind == "short" and self.failed is not None and operation == "write"
+        after_half = self.kind == "short" and self.failed is not None and operation in GROWING
         if now == self.point and self.kind == "short" and operation == "write":
             self.failed = f"short {operation} {path}"
             return True
