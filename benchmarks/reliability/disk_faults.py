@@ -64,8 +64,8 @@ def run(points: int | None = None, short: bool = False, names: Sequence[str] | N
     """Let the disk fail at the points of every write.
 
     Args:
-        points: how many of each kind of fault, evenly spread, in a write that takes its time; None for all, which the
-            others always have.
+        points: how many of each kind of fault at most, evenly spread, in a write that takes its time; None for what it
+            asks for. The others always have all.
         short: leave out what takes longest, such as exports that are read back.
         names: of the writes; None for all.
     """

@@ -40,6 +40,12 @@ def cannot_write(path: Path, error: OSError) -> DeepTaxiError:
     return DeepTaxiError(f"cannot write {path}: {error.strerror or error}{f'; {cure}' if cure else ''}")
 
 
+def of_the_disk(error: Exception) -> OSError | None:
+    """Return what an error of a library that does not raise OSError says of the disk; None if it says nothing of it."""
+    numbers = (number for number in CURES if os.strerror(number) in str(error))
+    return next((OSError(number, os.strerror(number)) for number in numbers), None)
+
+
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """Yield a path in a folder beside `path`, with the same name, to write to; it is synced and takes its place.
@@ -70,20 +76,27 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def written_together(folder: Path) -> Iterator[Path]:
-    """Yield a folder to write files to that belong together; all of them, or none, come into `folder`.
+    """Yield a folder to write files to that belong together; all of them, or none, come into `folder`, which is made.
 
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it. What stood there before still does.
+        UsageError: a file stands in the place of the folder.
     """
+    new: list[Path] = []
     try:
+        new = make_folder(folder)
         with scratch_in(folder) as scratch:
             entries = scratch.path / ENTRIES
             entries.mkdir()
             yield entries
             sync(entries)
             move_in(scratch)
-    except OSError as error:
-        raise cannot_write(folder, error) from None
+    except BaseException as error:
+        for made in new:
+            remove_if_empty(made)
+        if isinstance(error, OSError):
+            raise cannot_write(folder, error) from None
+        raise
 
 
 def scratch_in(folder: Path) -> Scratch:

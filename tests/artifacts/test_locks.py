@@ -130,7 +130,7 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(
-        DeepTaxiError, match=rf"cannot lock .*: {os.strerror(number)}; choose an --out where"
+        DeepTaxiError, match=rf"cannot lock .*: {os.strerror(number)}; choose an --out on a file system"
     ) as refusal:
         lock(tmp_path, "me")
     assert refusal.value.exit_code == 1
