@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.presets import WITHOUT_TABLE
 from deeptaxi.artifacts.card_words import describe_environment
 from deeptaxi.artifacts.cards import read_card, write_card
-from deeptaxi.artifacts.files import MODEL_FILE
+from deeptaxi.artifacts.files import MODEL_FILE, written_together
 from deeptaxi.catalogue import Preset, listed
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -74,13 +74,25 @@ def make(name: str, preset: Preset, models: Path) -> None:
         RuntimeError: it is not as good as its preset promises. What stood in its place still does.
     """
     with tempfile.TemporaryDirectory() as folder:
-        words = ["train", "--preset", preset.name, "--seed", str(SEED), "--out", f"models/{name}", "--quiet", "--json"]
+        words = [
+            "train",
+            "--preset",
+            preset.name,
+            "--seed",
+            str(SEED),
+            "--out",
+            f"models/{name}",
+            "--no-checkpoints",
+            "--quiet",
+            "--json",
+        ]
         subprocess.run([sys.executable, "-m", "deeptaxi", *words], cwd=folder, stdout=subprocess.DEVNULL, check=True)
         run = Path(folder) / "models" / name
         card = card_of(run)
         if not good_enough(card["exact"], preset.name):
             raise RuntimeError(f"{name}: {card['verdict']}")
-        write_card(run, {**card, "license": LICENSE})
+        with written_together(run) as aside:
+            write_card(aside, {**card, "license": LICENSE})
         deflate(run / MODEL_FILE)
         shutil.rmtree(models / name, ignore_errors=True)
         shutil.copytree(run, models / name)

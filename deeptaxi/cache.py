@@ -9,7 +9,8 @@ are kept:
     <root>/working-…/<name of the compiler>
 
 Nothing that another process does to the root, and no process that is killed, can then be seen by one that computes.
-Whatever fails here only means that there is no cache.
+What a killed process leaves, the next one that ends removes (`deeptaxi.scratch`). Whatever fails here only means that
+there is no cache.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ import os
 import platform
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import platformdirs
 
+from deeptaxi.scratch import Scratch, sweep
+
 VARIABLE = "DEEPTAXI_CACHE"
 LIMIT = 100 * 2**20  # bytes; the content of all entries is read at each start, which takes 0.1 s at this size
 ROOM = 4 * 2**20  # bytes that must be free; a training needs less than one
-STALE = 7 * 24 * 3600  # seconds after which a working folder was left by a process that was killed
 WORKING = "working-"
 CPU_TRAITS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa", "cpu\t")
 
@@ -57,13 +58,14 @@ class Cache:
         for folder in (root, self._store):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             refuse_foreign(folder)
-        self.working = Path(tempfile.mkdtemp(prefix=WORKING, dir=root))
+        self._scratch = Scratch(root, WORKING)
+        self.working = self._scratch.path
         self._elsewhere: Path | None = None
         try:
             require_room(self.working)
             self._given = self._fill()
         except OSError:
-            shutil.rmtree(self.working, ignore_errors=True)
+            self._scratch.close()
             raise
 
     def _fill(self) -> set[str]:
@@ -103,10 +105,12 @@ class Cache:
             shutil.rmtree(self._elsewhere, ignore_errors=True)
             with contextlib.suppress(OSError):
                 self.working.unlink()
+            self._scratch.let_go()
             return
         with contextlib.suppress(OSError):
             self._keep()
-        shutil.rmtree(self.working, ignore_errors=True)
+        self._scratch.close()
+        sweep(self._root, WORKING)
 
     def _keep(self) -> None:
         """Move what is new to the entries that are kept."""
@@ -174,23 +178,23 @@ def link(old: Path, new: Path) -> None:
     try:
         new.hardlink_to(old)
     except (OSError, NotImplementedError):
-        shutil.copyfile(old, new)
+        try:
+            shutil.copyfile(old, new)
+        except OSError:
+            new.unlink(missing_ok=True)  # half a program
+            raise
 
 
 def prune(root: Path, limit: int) -> None:
-    """Remove the oldest entries until the others take at most `limit` bytes, and what killed processes left."""
+    """Remove the oldest entries until the others take at most `limit` bytes."""
     found = []
-    for path in root.glob("*/*"):
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            if not path.parent.name.startswith(WORKING):
+    for store in [folder for folder in root.iterdir() if not folder.name.startswith(WORKING)]:
+        with contextlib.suppress(OSError):  # another process removes it
+            for path in store.iterdir():
+                status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))
     total = 0
     for _, size, path in sorted(found, reverse=True):
         total += size
         if total > limit:
             path.unlink(missing_ok=True)
-    for folder in root.glob(f"{WORKING}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > STALE:
-                shutil.rmtree(folder, ignore_errors=True)

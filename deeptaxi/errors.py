@@ -44,3 +44,8 @@ def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
 def printable(text: str) -> str:
     """Return a text without what a terminal would obey. Names come from the files of other people."""
     return CONTROLS.sub("", text)
+
+
+def encodable(text: str) -> bool:
+    """Whether a text can be written to a file; names of files and words of the command line can be other bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

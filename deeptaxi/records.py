@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,6 +110,9 @@ class Warned:
     text: str
 
 
+NOT_EXACT = "not-exact"  # the finding that a training was resumed, and could not go on to the bit
+
+
 @dataclass(frozen=True)
 class Finished:
     """The end. `exact` is the verdict of the weights that are kept, `exact_unavailable` why there is none."""
@@ -132,6 +136,7 @@ KINDS: dict[str, type[Record]] = {
 }
 
 
+SURROGATE = re.compile("[\ud800-\udfff]")  # bytes of file names that are no text
 Kind = TypeVar("Kind", bound=Record)
 
 MAX_BYTES = 2**27  # of a log: some 400,000 records, where a training leaves some hundred
@@ -151,8 +156,9 @@ def finite(value: Any) -> Any:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Return standard JSON: never NaN or Infinity."""
-    return json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    """Return standard JSON: never NaN or Infinity, and what no file can hold of a text is escaped."""
+    found = json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    return SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", found)
 
 
 def to_line(record: Record) -> str:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -112,14 +114,85 @@ def test_a_working_folder_that_vanishes_does_no_harm(tmp_path):
 def test_the_oldest_entries_go_first_and_so_does_what_killed_processes_left(tmp_path):
     for age in range(4):
         os.utime(compiled_by_a_process(tmp_path, f"program{age}"), (1e9 - age, 1e9 - age))
-    fresh, left = tmp_path / "working-fresh", tmp_path / "working-left"
-    for folder in (fresh, left):
-        folder.mkdir()
-        (folder / "entry").write_bytes(CONTENT)
-    os.utime(left, (1e9, 1e9))
     cache.prune(tmp_path, 2 * len(CONTENT))
     assert sorted(given(tmp_path)) == ["program0", "program1"]
-    assert (fresh.exists(), left.exists()) == (True, False)
+
+
+def test_half_a_copy_is_not_given(tmp_path, monkeypatch):
+    compiled_by_a_process(tmp_path)
+    monkeypatch.setattr(Path, "hardlink_to", refuse)  # as on a file system without links
+    assert given(tmp_path) == {"program": CONTENT}
+
+    def copy_half(old, new):
+        new.write_bytes(old.read_bytes()[:100])
+        refuse()
+
+    monkeypatch.setattr(cache.shutil, "copyfile", copy_half)
+    assert given(tmp_path) == {}
+
+
+def refuse(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+# Opens and closes the cache again and again as a process does that compiles: looks whether what it is given is whole,
+# compiles something, and meets mishaps. It ends by killing itself, or not.
+PROCESS = """
+import hashlib, os, random, shutil, signal, sys, time
+from pathlib import Path
+from deeptaxi import cache
+
+def content(name):
+    return hashlib.sha256(name.encode()).digest() * 2000
+
+root, seed, mortal = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "mortal"
+draw, end, rounds = random.Random(seed), time.monotonic() + 1.5, 0
+while rounds < 10 or time.monotonic() < end:
+    opened = cache.open_cache("compiler", "1.0", "flags")
+    if opened is None:
+        continue
+    for path in opened.working.iterdir():
+        assert path.read_bytes() == content(path.name), path
+    for _ in range(3):
+        name = f"program{draw.randrange(20)}"
+        if not (opened.working / name).exists():
+            (opened.working / name).write_bytes(content(name))
+    mishap = draw.random()
+    if mishap < 0.1:
+        opened.forget()
+    elif mishap < 0.2:
+        cache.prune(root, 300_000)
+    elif mishap < 0.3:
+        for entry in list(root.glob("compiler-*/*"))[:1]:
+            try:
+                entry.replace(root / f"aside{seed}")  # else the disk would damage what others read as well
+                entry.write_bytes(b"damaged")
+            except OSError:
+                pass
+    elif mishap < 0.4:
+        opened.abandon()
+    if mortal and rounds > 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    opened.close()
+    rounds += 1
+"""
+
+
+def test_processes_that_share_it_never_see_a_half_or_damaged_program(tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    kinds = ["mortal", "mortal", "immortal", "immortal", "immortal"]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, tmp_path, str(seed), kind], stderr=subprocess.PIPE, text=True)
+        for seed, kind in enumerate(kinds)
+    ]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2 + [0] * 3, errors
+    given(tmp_path)  # sweeps what the killed ones left
+    assert not list(tmp_path.glob("working-*"))
+    for entry in tmp_path.glob("compiler-*/*"):
+        assert hashlib.sha256(entry.read_bytes()).hexdigest() == entry.suffix[1:]
 
 
 @pytest.mark.parametrize("value", ["", "off", "OFF"])

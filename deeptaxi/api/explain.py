@@ -27,6 +27,7 @@ __all__ = ("Explanation", "gradients", "update")
 
 LIMIT = 1e-6  # of the discrepancy between the ways to a gradient
 DEFAULT_ACTIONS, MOST_ACTIONS = 4, 1024
+LARGEST = 1e300  # of dE/dQ: their sum and its differences must be finite too
 
 
 @dataclass(frozen=True, repr=False)
@@ -171,10 +172,12 @@ def check_count(actions: int | None, gradient: Sequence[float] | None) -> int:
     """Return N.
 
     Raises:
-        UsageError: it is given twice, and not alike, it is out of range, or the gradient is not finite.
+        UsageError: it is given twice, and not alike, it is out of range, or the gradient is not finite or too large.
     """
-    if gradient is not None and not all(map(math.isfinite, gradient)):
-        raise UsageError(f"expected finite numbers such as 0,8,0,0, received {list(gradient)}")
+    if gradient is not None and not all(abs(number) <= LARGEST for number in gradient):
+        raise UsageError(
+            f"--gradient {list(gradient)}: expected finite numbers of at most {LARGEST:g}, such as 0,8,0,0"
+        )
     if gradient is not None and actions not in (None, len(gradient)):
         raise UsageError(f"--gradient has {len(gradient)} numbers, --actions {actions} asks for {actions}")
     count = len(gradient) if gradient is not None else DEFAULT_ACTIONS if actions is None else actions

@@ -15,10 +15,13 @@ from deeptaxi.artifacts import checkpoints, logs, runs
 from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.cards import processor, versions
 from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
+from deeptaxi.artifacts.succession import FAILED_FILE
+from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.records import NOT_EXACT
 from deeptaxi.settings import to_mapping
 
 if TYPE_CHECKING:
@@ -56,9 +59,11 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
             for record in run.history.records:
                 log.write(record)
             about, preset = environment.describe(), run.facts.get("preset", "none")
-            runs.save_run(place, run.network, about, config, run.finished, preset, table)
+            log.position()
             if run.log.coverage is not None:
-                logs.save_visits(place.log.parent, run.log.coverage)
+                save_visits(place.log.parent, run.log.coverage)
+            disturbed = any(warned.finding == NOT_EXACT for warned in run.history.warnings)
+            runs.save_run(place, run.network, about, config, run.finished, preset, table, disturbed)
     finally:
         place.release()
     return folder
@@ -92,7 +97,7 @@ def event_writers(config: TrainConfig) -> list[Callable[[Path], Any]]:
 
 def point_to_log(error: BaseException, log: Path) -> None:
     """Add to an error of ours where the log of the training that failed was left, if it came so far."""
-    if isinstance(error, DeepTaxiError) and (log / logs.FAILED_FILE).exists():
+    if isinstance(error, DeepTaxiError) and (log / FAILED_FILE).exists():
         error.args = (f"{error}; `deeptaxi diagnose {shlex.quote(str(log))}` looks at its log",)
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deeptaxi.artifacts.files import MODEL_FILE
-from deeptaxi.artifacts.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
+from deeptaxi.artifacts.logs import find_log
+from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE
+from deeptaxi.artifacts.visits import read_visits
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.records import History, read_history

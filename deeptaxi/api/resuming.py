@@ -20,14 +20,15 @@ from deeptaxi.artifacts.cards import processor, read_card, versions
 from deeptaxi.artifacts.checkpoints import Checkpoint, table_digest
 from deeptaxi.artifacts.continuing import place_of, take_up
 from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE
-from deeptaxi.artifacts.logs import LOG_FILE, LOGS, Kept, Position
+from deeptaxi.artifacts.logs import LOGS, Kept, Position
+from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, check_together, merge
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.reading import parse_toml
-from deeptaxi.records import Warned
+from deeptaxi.records import NOT_EXACT, Warned
 from deeptaxi.settings import coerce, from_mapping, leaf_settings, show, to_mapping
 
 MAY_CHANGE = {("updates",), ("judgement", "early_stop")}
@@ -56,6 +57,7 @@ def taken_up(
     values: Mapping[str, Any],
     trust: bool,
     logs: Path | None = None,
+    stop_after: int | None = None,
 ) -> Iterator[tuple[Environment, Configured, runs.Run, Resumption]]:
     """Take a run folder to go on with its training, while the block runs.
 
@@ -64,6 +66,7 @@ def taken_up(
         values: nested settings of the user.
         trust: whether the environment module that the run names may be imported.
         logs: the folder of logs; None for where the run's log is.
+        stop_after: the update to end after, if it is not the last.
 
     Raises:
         UsageError: there is nothing to go on from, the training is at its end, or something else is asked for than it
@@ -79,11 +82,15 @@ def taken_up(
         check_backend(folder, found)
         config = changed(before, values)
         check_unfinished(folder, found, before, config)
+        if stop_after is not None and stop_after <= found.update:
+            raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
         environment = opened(folder, found, config, trust)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold(log, undoing, "--logs")
         position = position_of(found)
         kept = take_up(log, position) if position else None
+        if kept is None and (log / LOG_FILE).exists():
+            runs.check_ours(folder, log / LOG_FILE)
         place = runs.Run(folder, log / LOG_FILE, undoing)
         remarks = tuple(
             Warned(found.update, name, f"{name}: {text}")
@@ -137,7 +144,7 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
         if coerce(asked, hint, ".".join(path)) != has and not (path[-1] == "id" and str(has).startswith(f"{asked}-v")):
             name = item.metadata["option"] or {"id": "ENV", "kwargs": "--env-arg"}.get(path[-1], ".".join(path))
             raise UsageError(
-                f"{folder} goes on with what it was begun with: {name.partition('/')[0]} is {show(has)}, "
+                f"{folder} goes on with what it was begun with: {name.partition('/')[0]} is {show(has) or 'none'}, "
                 f"not {show(coerce(asked, hint, '.'.join(path)))}; leave it out, or train anew into another --out"
             )
 
@@ -243,7 +250,7 @@ def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig, lost
     other = [f"{name} {was.get(name)} → {now[name]}" for name in now if was.get(name) != now[name]]
     if other and found.moment is not None:
         yield (
-            "not-exact",
+            NOT_EXACT,
             f"this is not what the training was begun with ({', '.join(other)}), so the last bits may differ",
         )
     if config.updates > before.updates:

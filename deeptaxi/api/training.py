@@ -27,6 +27,7 @@ from deeptaxi.artifacts import runs
 from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.files import TABLE_FILE
 from deeptaxi.artifacts.logs import Log
+from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation.diagnosis.live import Watch
@@ -34,7 +35,7 @@ from deeptaxi.learning.configure import Configured, choose, configure, with_envi
 from deeptaxi.learning.moment import Hold
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.records import History, Record, Started
+from deeptaxi.records import NOT_EXACT, History, Record, Started
 from deeptaxi.sections import EnvironmentConfig
 from deeptaxi.settings import from_mapping, to_mapping
 
@@ -113,7 +114,8 @@ def train(
     if resume is not None:
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
         values = asked(name, env_args, None, q_table, nested(settings))
-        with resumed(Path(resume), values, trust_env or env is not None, Path(logs) if logs else None) as kept:
+        trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
+        with resumed(Path(resume), values, trust, log_folder, stop_after) as kept:
             return carry_out(kept, on_record, conduct)
     values = asked(name, env_args, config, q_table, nested(settings))
     planned = plan(values, preset, trust_env or env is not None, table)
@@ -122,9 +124,11 @@ def train(
 
 
 @contextmanager
-def resumed(folder: Path, values: Mapping[str, Any], trust: bool, logs: Path | None = None) -> Iterator[Plan]:
+def resumed(
+    folder: Path, values: Mapping[str, Any], trust: bool, logs: Path | None = None, stop_after: int | None = None
+) -> Iterator[Plan]:
     """Take a run folder to go on with its training, while the block runs; see `resuming.taken_up`."""
-    with taken_up(folder, values, trust, logs) as (environment, configured, place, since):
+    with taken_up(folder, values, trust, logs, stop_after) as (environment, configured, place, since):
         try:
             yield Plan(environment, configured, place, since)
         except BaseException as error:
@@ -223,10 +227,12 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
         watchers = [*([log.write] if log else []), records.append, *([on_record] if on_record else [])]
         trained = follow(training, watchers, observer, since.remarks if since else ())
         history = History(place.log if place else None, tuple(records))
-        if place is not None and history.finished is not None:
+        if place is not None and log is not None and history.finished is not None:
             about, preset = environment.describe(), planned.configured.preset
-            runs.save_run(place, trained.network, about, config, history.finished, preset, table)
-            log_files.save_visits(place.log.parent, trained.coverage)
+            log.position()  # the run itself comes last: what fails before leaves the one that stood there, and its log
+            save_visits(place.log.parent, trained.coverage)
+            disturbed = any(warned.finding == NOT_EXACT for warned in history.warnings)
+            runs.save_run(place, trained.network, about, config, history.finished, preset, table, disturbed)
     return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
 
 

@@ -25,7 +25,7 @@ from deeptaxi.artifacts.card_words import (
     training_command,
 )
 from deeptaxi.artifacts.export.formats import FORMATS
-from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, write_text
+from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, printable
 from deeptaxi.reading import LARGEST, check_plain, read_json
@@ -64,6 +64,7 @@ def card(
     finished: Finished,
     preset: str = "none",
     made: datetime | None = None,
+    disturbed: bool = False,
 ) -> dict[str, Any]:
     """Return the card of a run.
 
@@ -74,6 +75,7 @@ def card(
         finished: the last record of the training, which has the verdict.
         preset: what had a say in the configuration.
         made: when; None for now.
+        disturbed: whether the training was resumed where it could not go on to the bit.
     """
     ended = ("updates", "best_update", "environment_steps", "train_seconds", "stopped")
     facts = {
@@ -87,7 +89,7 @@ def card(
         "network": {"kind": config.network.kind, "description": describe_network(config)},
         "preset": preset,
         "seed": config.seed,
-        "training": {name: getattr(finished, name) for name in ended},
+        "training": {**{name: getattr(finished, name) for name in ended}, "disturbed": disturbed},
         "weights_digest": finished.weights_digest,
         "versions": versions(),
         "machine": {"architecture": platform.machine(), "processor": processor()},
@@ -102,9 +104,9 @@ def card(
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `card.md`, then `card.json`, each aside first: a folder that has the latter is complete."""
-    write_text(folder / CARD_FILE, markdown(facts))
-    write_text(folder / CARD_JSON, to_json(facts, indent=2) + "\n")
+    """Write `card.md` and `card.json` into a folder that is being written aside."""
+    (folder / CARD_FILE).write_text(markdown(facts), encoding="utf-8")
+    (folder / CARD_JSON).write_text(to_json(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

@@ -22,7 +22,14 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.archives import ArchiveError, read_npz
-from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE, make_folder, remove_if_empty, written_aside
+from deeptaxi.artifacts.files import (
+    CHECKPOINTS,
+    TABLE_FILE,
+    make_folder,
+    remove_if_empty,
+    written_aside,
+    written_together,
+)
 from deeptaxi.artifacts.logs import Log, Position
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.moment import Hold, Moment
@@ -67,9 +74,18 @@ def write(path: Path, about: Mapping[str, Any], moment: Moment | None) -> None:
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it.
     """
-    text = json.dumps({"checkpoint": VERSION, **about, "facts": dict(moment.facts) if moment else None})
-    with written_aside(path) as aside, aside.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{ABOUT: np.array(text), **(moment.arrays if moment else {})})
+    with written_aside(path) as aside:
+        save(aside, about, moment)
+
+
+def save(path: Path, about: Mapping[str, Any], moment: Moment | None) -> None:
+    """Write the file of a checkpoint, which is aside still."""
+    arrays = moment.arrays if moment else {}
+    facts = dict(moment.facts) if moment else None
+    # A zip archive has checksums of its members, and none of its directory: the names are told apart.
+    text = json.dumps({"checkpoint": VERSION, **about, "arrays": sorted(arrays), "facts": facts})
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **{ABOUT: np.array(text), **arrays})
 
 
 def read(path: Path) -> Checkpoint:
@@ -83,6 +99,8 @@ def read(path: Path) -> Checkpoint:
         about = parse_json(str(arrays.pop(ABOUT)))
         facts, version = about.pop("facts"), int(about.pop("checkpoint"))
         update = 0 if facts is None else int(facts["update"])
+        if about.pop("arrays") != sorted(arrays):
+            raise ArchiveError("it has lost arrays")  # noqa: TRY301  # like what the lines before raise
     except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DeepTaxiError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
     if version > VERSION:
@@ -137,11 +155,11 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
         DeepTaxiError: the disk or the permissions do not allow it.
     """
     make_folder(run / CHECKPOINTS)
-    if table is not None:
-        with written_aside(run / CHECKPOINTS / TABLE_FILE) as aside:
-            npz.save(table, aside)
     first = following(run)
-    write(numbered(run, first), {**about, "position": None}, None)
+    with written_together(run / CHECKPOINTS) as aside:
+        if table is not None:
+            npz.save(table, aside / TABLE_FILE)
+        save(aside / numbered(run, first).name, {**about, "position": None}, None)
     drop_old(run)
     return first
 
@@ -155,11 +173,12 @@ def take_back(run: Path, first: int, diverged: bool) -> None:
         diverged: whether it ran away.
     """
     own = [path for path in files_in(run) if int(path.stem) >= first]
-    if diverged or len(own) < KEPT:
-        for path in own:
-            path.unlink(missing_ok=True)
-    if not files_in(run):
-        (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # what the training failed of is what the user needs to know
+        if diverged or len(own) < KEPT:
+            for path in own:
+                path.unlink(missing_ok=True)
+        if not files_in(run):
+            (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
     remove_if_empty(run / CHECKPOINTS)
 
 

@@ -11,20 +11,11 @@ import os
 from pathlib import Path
 
 from deeptaxi.artifacts.files import written_aside
-from deeptaxi.artifacts.logs import (
-    FAILED_FILE,
-    LOG_FILE,
-    PREVIOUS,
-    Kept,
-    Position,
-    head_of,
-    set_aside,
-    settle,
-)
+from deeptaxi.artifacts.logs import Kept, Position, head_of
+from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.reading import MAX_LINE
 from deeptaxi.records import from_line
-
-LONGEST_LINE = 2**20  # bytes of the first line of a log that is looked at
 
 
 def take_up(folder: Path, position: Position) -> Kept | None:
@@ -73,7 +64,7 @@ def begins_with(log: Path) -> str | None:
     """Return what tells a log from others; None where there is none."""
     try:
         with log.open("rb") as file:
-            return head_of(file.readline(LONGEST_LINE))
+            return head_of(file.readline(MAX_LINE))
     except OSError:
         return None
 

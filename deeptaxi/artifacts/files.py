@@ -1,64 +1,113 @@
-"""Writing files so that a crash leaves either the old one or the new one, never half of one."""
+"""Writing files so that a crash leaves either the old one or the new one, never half of one.
+
+They are written in a scratch folder (`deeptaxi.scratch`) beside their place, synced and renamed; then the folder that
+they came into is synced, for their names to last as well.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.artifacts.moving import ENTRIES, move_in, rescue, sync_folder
+from deeptaxi.errors import DeepTaxiError, UsageError, encodable
+from deeptaxi.scratch import Scratch, sweep
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
+ASIDE = ".deeptaxi-"  # what begins like this is being written
 TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
 CHECKPOINTS = "checkpoints"  # folder of a run folder
 
 
+CURES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or have your quota raised",
+    errno.EFBIG: "have the limit raised (`ulimit -f`), or choose another file system",
+    errno.EIO: "the disk or the way to it is at fault: choose another",
+    errno.EROFS: "choose a place where you may write",
+    errno.EACCES: "choose a place where you may write",
+    errno.EPERM: "choose a place where you may write",
+}
+
+
+def cannot_write(path: Path, error: OSError) -> DeepTaxiError:
+    """Return the error for a place that cannot be written to: what is wrong, and what to do."""
+    cure = CURES.get(error.errno or 0)
+    return DeepTaxiError(f"cannot write {path}: {error.strerror or error}{f'; {cure}' if cure else ''}")
+
+
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path`, with the same ending, to write to; on success it is synced and takes its place.
+    """Yield a path in a folder beside `path`, with the same name, to write to; it is synced and takes its place.
 
     What the block writes may be a file or a folder. A folder that stands in the place stays what it is (a link, a
-    mount, the current folder): its entries are replaced one by one, and those that are not written again are removed,
-    so check first. What others put there meanwhile is left alone.
+    mount, the current folder): its entries are replaced, and those that are not written again are removed, so check
+    first. What others put there meanwhile is left alone.
 
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it. What stood there before still does.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stood = {item.name for item in path.iterdir()} if path.is_dir() else None
-        beside = path.parent if stood is None else path
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=beside) as folder:
-            aside = Path(folder) / (path.name or "new")
+        stood = {item.name for item in listed(path)} if path.is_dir() else None
+        with scratch_in(path.parent if stood is None else path) as scratch:
+            aside = scratch.path / (path.name or "new")
             yield aside
             sync(aside)
             if stood is not None and aside.is_dir():
-                refill(path, aside, stood)
+                aside.rename(scratch.path / ENTRIES)
+                move_in(scratch, stood)
             else:
                 aside.replace(path)
+                sync_folder(path.parent)
     except OSError as error:
-        raise DeepTaxiError(f"cannot write {path}: {error.strerror or error}") from None
+        raise cannot_write(path, error) from None
 
 
-def refill(folder: Path, new: Path, stood: set[str]) -> None:
-    """Move what is in `new` into `folder`; what `stood` there goes where `new` is, which is about to be removed."""
-    old = new.with_name(f"{new.name}-old")
-    old.mkdir()
-    names = [item.name for item in new.iterdir()]
-    for name in names:
-        if (folder / name).is_dir():
-            (folder / name).rename(old / name)
-        (new / name).replace(folder / name)
-    for name in stood.difference(names):
-        (folder / name).rename(old / name)
+@contextlib.contextmanager
+def written_together(folder: Path) -> Iterator[Path]:
+    """Yield a folder to write files to that belong together; all of them, or none, come into `folder`.
+
+    Raises:
+        DeepTaxiError: the disk or the permissions do not allow it. What stood there before still does.
+    """
+    try:
+        with scratch_in(folder) as scratch:
+            entries = scratch.path / ENTRIES
+            entries.mkdir()
+            yield entries
+            sync(entries)
+            move_in(scratch)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+
+
+def scratch_in(folder: Path) -> Scratch:
+    """Make a scratch folder, after those of killed processes have been seen to."""
+    tidy(folder)
+    return Scratch(folder, ASIDE)
+
+
+def tidy(folder: Path) -> None:
+    """Finish, or remove, what processes that were killed had begun to write in a folder."""
+    sweep(folder, ASIDE, rescue)
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what is in a folder, without what processes are writing there."""
+    return [path for path in folder.iterdir() if not path.name.startswith(ASIDE)]
 
 
 def sync(path: Path) -> None:
-    """Make sure that what was written has reached the disk."""
-    for item in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        if item.is_file():
+    """Make sure that what was written, a file or a folder, has reached the disk."""
+    for item in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        if item.is_dir():
+            sync_folder(item)
+        elif item.is_file():
             with item.open("rb+") as file:
                 os.fsync(file.fileno())
 
@@ -96,9 +145,11 @@ def make_folder(path: Path) -> list[Path]:
 
     Raises:
         DeepTaxiError: it cannot be created or written to.
-        UsageError: a file stands in its place.
+        UsageError: a file stands in its place, or its name is no text, so that no file could tell it.
         FileNotFoundError: another process removes it at this moment.
     """
+    if not encodable(str(path)):
+        raise UsageError(f"{path}: a name that is no Unicode text; choose another")
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -109,7 +160,7 @@ def make_folder(path: Path) -> list[Path]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise DeepTaxiError(f"cannot write in {path}: {error.strerror or error}") from None
+        raise cannot_write(path, error) from None
 
 
 def remove_if_empty(path: Path) -> None:

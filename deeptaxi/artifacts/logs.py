@@ -1,15 +1,8 @@
 """The log folder of a run.
 
-    metrics.jsonl              a record a line, the first of which says whose log this is
-    events.out.tfevents.*      the same for TensorBoard (`tensorboard`)
-    visits.npz                 what the training tried
-
-The files of a log belong to one training. Those of the training before stand aside, in `.previous`, until the new one
-has ended well; if it fails they come back, and its own `metrics.jsonl` is left as `metrics.failed.jsonl`, where it
-occupies no name.
-
-`visits.npz` holds two int64 arrays `[S, A]`: `visits`, how often each (state, action) was tried in the whole training,
-and `replay`, how many entries of it the memory held at the end.
+metrics.jsonl              a record a line, the first of which says whose log this is
+events.out.tfevents.*      the same for TensorBoard (`tensorboard`)
+visits.npz                 what the training tried (`visits`)
 """
 
 from __future__ import annotations
@@ -17,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -25,21 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
-from deeptaxi.archives import ArchiveError, read_npz
-from deeptaxi.artifacts.files import written_aside
+from deeptaxi.artifacts.files import cannot_write
 from deeptaxi.artifacts.models import CONFIG_FILE
+from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, end_of, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.learning.coverage import Coverage
-from deeptaxi.reading import MAX_LINE, read_toml
-from deeptaxi.records import Finished, Record, Started, from_line, to_line
+from deeptaxi.reading import read_toml
+from deeptaxi.records import Record, Started, to_line
 
-LOG_FILE, VISITS_FILE = "metrics.jsonl", "visits.npz"
 LOGS = Path("logs")
-EVENTS = "events.out.tfevents.*.deeptaxi"
-PREVIOUS, FAILED_FILE = ".previous", "metrics.failed.jsonl"
-VISITS_BYTES = 2**30  # of two counts of eight bytes, for 67 million (state, action)
 WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
 
 
@@ -107,6 +92,7 @@ class Log:
         self._run = os.path.relpath(run.resolve(), folder.resolve())
         self._kinds = writers
         self._kept = kept
+        self._begun = False
         self._lines: Lines | None = None
         self._writers: list[Writer] = []
         self._waiting: list[Record] = []
@@ -121,13 +107,25 @@ class Log:
     ) -> None:
         """Write what waits and close the log; after a failure, put things back."""
         try:
-            self._write()
-        finally:
             with ExitStack() as closing:
+                closing.callback(self._settle, failed=error is not None)
                 for writer in self._writers:
                     closing.callback(writer.close)
-            if self._writers:
-                settle(self._folder, failed=error is not None)
+                self._write()
+        except OSError as fault:
+            if error is None:
+                raise cannot_write(self._folder, fault) from None
+        except DeepTaxiError:
+            if error is None:  # else that came first, and says more
+                raise
+
+    def _settle(self, failed: bool) -> None:
+        """Say what becomes of the log that stands aside, if this one has begun to take its place."""
+        stands_aside = (self._folder / PREVIOUS).exists()
+        if failed and self._kept is not None and not stands_aside:
+            return  # it is that of the run that is there, and of the checkpoints
+        if self._writers or (self._begun and stands_aside):
+            settle(self._folder, failed)
 
     def write(self, record: Record) -> None:
         """Take one record; it is on disk within half a second, or when the next one comes.
@@ -149,19 +147,21 @@ class Log:
             for writer in self._writers:
                 writer.write(records)
         except OSError as error:
-            raise DeepTaxiError(f"cannot write in {self._folder}: {error.strerror or error}") from None
+            raise cannot_write(self._folder, error) from None
         self._written = time.monotonic()
 
     def _open(self) -> Lines:
         """Begin a log, or go on with the one that was kept: other files than its lines are written anew."""
+        self._begun = True
         if self._kept is None:
             set_aside(self._folder)
         for events in self._folder.glob(EVENTS):
             events.unlink()
         lines = Lines(self._folder, self._kept.position if self._kept else None)
-        self._writers += [lines, *(open_writer(self._folder) for open_writer in self._kinds)]
-        for writer in self._writers[1:]:
-            writer.write(self._kept.records if self._kept else ())
+        self._writers.append(lines)
+        for open_writer in self._kinds:
+            self._writers.append(open_writer(self._folder))
+            self._writers[-1].write(self._kept.records if self._kept else ())
         return lines
 
     def position(self) -> Position | None:
@@ -176,7 +176,7 @@ class Log:
         try:
             self._lines.sync()
         except OSError as error:
-            raise DeepTaxiError(f"cannot write in {self._folder}: {error.strerror or error}") from None
+            raise cannot_write(self._folder, error) from None
         return self._lines.position
 
 
@@ -190,37 +190,6 @@ class Kept(NamedTuple):
 def head_of(line: bytes) -> str:
     """Return the sha256 of a log's first line."""
     return hashlib.sha256(line).hexdigest()
-
-
-def files_of(folder: Path) -> list[Path]:
-    """Return the files of the log in a folder; there may be others."""
-    return [path for name in (LOG_FILE, VISITS_FILE, EVENTS) for path in folder.glob(name)]
-
-
-def move_files(source: Path, target: Path) -> None:
-    """Move the files of a log to another folder, where nothing of a log is left but them."""
-    target.mkdir(exist_ok=True)
-    for path in files_of(target):
-        path.unlink()
-    for path in files_of(source):
-        path.replace(target / path.name)
-
-
-def set_aside(folder: Path) -> None:
-    """Set the log of the training before aside, unless one stands there already: that of the run that was kept."""
-    if (folder / PREVIOUS).exists():
-        settle(folder, failed=True)
-    move_files(folder, folder / PREVIOUS)
-
-
-def settle(folder: Path, failed: bool) -> None:
-    """Drop the log that stands aside, or put it back if the new training failed."""
-    previous = folder / PREVIOUS
-    if failed:
-        if (folder / LOG_FILE).exists():
-            (folder / LOG_FILE).replace(folder / FAILED_FILE)
-        move_files(previous, folder)
-    shutil.rmtree(previous, ignore_errors=True)
 
 
 def find_log(run: Path) -> Path:
@@ -249,51 +218,8 @@ def find_log(run: Path) -> Path:
     places = [said, above / said, beside / said, above / LOGS / absolute.name / LOG_FILE]
     found = [place for place in places if place.name == LOG_FILE and os.path.isfile(place)]  # noqa: PTH113  # any name
     for place in found:
-        if digest is None or ended_with(place) in (digest, None):
+        end = end_of(place)
+        if digest is None or end is None or end.weights_digest in (digest, None):
             return place.parent
     fault = "is of another training" if found else "is not there"
     raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
-
-
-def ended_with(log: Path) -> str | None:
-    """Return the digest of the weights that a training ended with; None where its log has no end, or tells none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - MAX_LINE))
-            *_, last = file.read(MAX_LINE).splitlines() or [b""]
-        record = from_line(last)
-    except (OSError, ValueError):
-        return None
-    return record.weights_digest if isinstance(record, Finished) else None
-
-
-def save_visits(log: Path, coverage: Coverage) -> None:
-    """Write `visits.npz` into the log folder."""
-    with written_aside(log / VISITS_FILE) as aside, aside.open("wb") as file:
-        np.savez_compressed(file, **coverage._asdict())
-
-
-def read_visits(log: Path) -> Coverage | None:
-    """Read `visits.npz` of a log folder; None where there is none, as of a training that was broken off.
-
-    Raises:
-        DeepTaxiError: the file is damaged.
-    """
-    path = log / VISITS_FILE
-    if not path.is_file():
-        return None
-    try:
-        arrays = read_npz(path, VISITS_BYTES)
-    except ArchiveError as error:
-        raise DeepTaxiError(f"{path} is damaged: {error}") from None
-    for name in Coverage._fields:
-        if (
-            name not in arrays
-            or arrays[name].dtype.kind not in "iu"
-            or arrays[name].ndim != 2
-            or arrays[name].min() < 0
-        ):
-            raise DeepTaxiError(f"{path} is damaged: it holds no counts '{name}'")
-    if len({arrays[name].shape for name in Coverage._fields}) > 1:
-        raise DeepTaxiError(f"{path} is damaged: its counts are of several sizes")
-    return Coverage(*(arrays[name].astype(np.int64) for name in Coverage._fields))

@@ -30,11 +30,11 @@ from deeptaxi.artifacts.files import (
     check_free,
     make_folder,
     remove_if_empty,
-    write_text,
-    written_aside,
+    tidy,
+    written_together,
 )
 from deeptaxi.artifacts.locks import TRIES, InUse, lock
-from deeptaxi.artifacts.logs import LOG_FILE
+from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp import npz
@@ -104,7 +104,7 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
     with ExitStack() as undoing:
         hold(folder, undoing)
         hold(log.parent, undoing, "--out or --logs")
-        if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("*.npz")):
+        if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("[0-9]*.npz")):
             raise UsageError(
                 f"{folder} holds a training that was broken off: go on with it by --resume {folder}, "
                 "choose another --out, or overwrite it with --force"
@@ -134,6 +134,8 @@ def hold(folder: Path, undoing: ExitStack, option: str = "--out") -> None:
             for new in reversed(make_folder(folder)):
                 undoing.callback(remove_if_empty, new)
             undoing.callback(lock(folder, "deeptaxi train", option).release)
+            for place in (folder, folder / CHECKPOINTS):
+                tidy(place)
             return
     raise DeepTaxiError(f"cannot write in {folder}: the folder it is in is gone; choose another {option}")
 
@@ -161,21 +163,21 @@ def save_run(
     finished: Finished,
     preset: str = "none",
     table: TransitionTable | None = None,
+    disturbed: bool = False,
 ) -> None:
-    """Write model, configuration and card, each aside first; the card, which names the digest, comes last.
+    """Write model, configuration and card: all of them, or none if something fails.
 
     `environment` is what `Environment.describe` says. A `table` that has no file of its own is kept in the run folder.
     """
-    facts = card(run.folder, environment, config, finished, preset)
-    with written_aside(run.folder / MODEL_FILE) as aside:
-        network.save(aside)
+    facts = card(run.folder, environment, config, finished, preset, disturbed=disturbed)
     about = {"log": str(run.log), **facts_of(finished, preset)}
-    if table is not None:
-        about["table"] = TABLE_FILE
-        with written_aside(run.folder / TABLE_FILE) as aside:
-            npz.save(table, aside)
-    write_text(run.folder / CONFIG_FILE, dump_toml(config, about))
-    write_card(run.folder, facts)
+    with written_together(run.folder) as aside:
+        network.save(aside / MODEL_FILE)
+        if table is not None:
+            about["table"] = TABLE_FILE
+            npz.save(table, aside / TABLE_FILE)
+        (aside / CONFIG_FILE).write_text(dump_toml(config, about), encoding="utf-8")
+        write_card(aside, facts)
 
 
 def facts_of(finished: Finished, preset: str) -> dict[str, str]:

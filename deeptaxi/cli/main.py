@@ -77,6 +77,7 @@ class Cli(Group):
         """Run a command line and exit; what goes wrong is one line on standard error."""
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
+        signals.print_anything()
         try:
             with signals.ending_at_once():
                 result = super().main(arguments, *rest, **extra)

@@ -69,8 +69,11 @@ def json_option(function: Function) -> Function:
 
 
 def print_json(document: Any) -> None:
-    """Print the one document that ``--json`` promises."""
-    click.echo(to_json(document, indent=2), file=click.get_current_context().obj)
+    """Print the one document that ``--json`` promises, in UTF-8, whatever the terminal's encoding is."""
+    stream = click.get_current_context().obj
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(encoding="utf-8")
+    click.echo(to_json(document, indent=2), file=stream)
 
 
 def env_arg_option(function: Function) -> Function:

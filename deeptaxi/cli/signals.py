@@ -31,6 +31,13 @@ def stop_printing() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def print_anything() -> None:
+    """Let what an encoding has no sign for be printed by its number: signs of ours, names in other bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def ending_at_once() -> Iterator[None]:
     """Let both signals end the command by an exception."""

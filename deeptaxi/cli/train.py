@@ -91,7 +91,7 @@ def command(
 
     trust = trust_env or env is not None
     if resume is not None:
-        taking = training.resumed(resume, values, trust, logs)
+        taking = training.resumed(resume, values, trust, logs, stop_after)
     else:
         planned = training.plan(values, preset, trust)
         taking = training.claimed(planned, out or True, logs or training.LOGS, force, checkpoints)

@@ -94,7 +94,7 @@ class Judge:
 
     def best(self) -> tuple[keras.Model, exact.Verdict | None]:
         """Return a network of its own with the weights to keep, its mask included, and the verdict on it."""
-        network = keras.models.clone_model(self._online)  # without the optimiser
+        network = type(self._online).from_config(self._online.get_config())  # a clone would have the optimiser
         network.set_weights(self._online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
         verdict, allowed = self._judge(self._masked(tabulate(network))), self._masks.allowed

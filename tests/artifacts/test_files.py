@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from deeptaxi.artifacts.files import check_free, make_folder, written_aside
+from deeptaxi.artifacts.files import cannot_write, check_free, make_folder, written_aside, written_together
 from deeptaxi.errors import DeepTaxiError, UsageError
 
 
@@ -91,3 +95,71 @@ def test_a_place_is_free_or_refused(tmp_path: Path) -> None:
 def test_the_folders_that_were_made_are_told_innermost_first(tmp_path: Path) -> None:
     assert make_folder(tmp_path / "a" / "b") == [tmp_path / "a" / "b", tmp_path / "a"]
     assert make_folder(tmp_path / "a" / "b") == []
+
+
+def test_files_that_belong_together_come_together_and_leave_others_alone(tmp_path: Path) -> None:
+    for name in ("model", "card", "notes"):
+        (tmp_path / name).write_text("old")
+
+    def fail() -> None:
+        with written_together(tmp_path) as aside:
+            (aside / "model").write_text("half")
+            (aside / "no such folder" / "card").touch()
+
+    with pytest.raises(DeepTaxiError, match="cannot write"):
+        fail()
+    assert texts(tmp_path) == {"model": "old", "card": "old", "notes": "old"}
+    with written_together(tmp_path) as aside:
+        (aside / "model").write_text("new")
+        (aside / "card").write_text("new")
+        assert texts(tmp_path) == {"model": "old", "card": "old", "notes": "old"}
+    assert texts(tmp_path) == {"model": "new", "card": "new", "notes": "old"}
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.ENOSPC, "free some space"), (errno.EDQUOT, "quota"), (errno.EFBIG, "ulimit -f"),
+        (errno.EROFS, "choose a place where you may write"), (errno.EIO, "the disk"),
+    ],
+)  # fmt: skip
+def test_what_the_disk_refuses_comes_with_a_cure(tmp_path: Path, number: int, cure: str) -> None:
+    words = str(cannot_write(tmp_path / "file", OSError(number, os.strerror(number))))
+    assert words.startswith(f"cannot write {tmp_path / 'file'}: {os.strerror(number)}; ")
+    assert cure in words
+    assert "\n" not in words
+
+
+def test_a_file_that_grows_too_large_is_one_line(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    (tmp_path / "file").write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(DeepTaxiError, match=r"cannot write .*file: File too large"):
+            write(tmp_path / "file", "x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert texts(tmp_path) == {"file": "old"}
+
+
+# Begins to write a file as deeptaxi does, and never ends.
+KILLED = """
+import os, signal; from pathlib import Path; from deeptaxi.artifacts.files import written_aside
+with written_aside(Path("file")) as aside:
+    aside.write_text("half"); os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_was_writing_is_swept_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / ".file-mine").mkdir()
+    subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, check=False)
+    assert len(list(tmp_path.iterdir())) == 3
+    write(tmp_path / "file", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".file-mine", "file"]
+    assert texts(tmp_path) == {"file": "new"}

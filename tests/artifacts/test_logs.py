@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from deeptaxi.artifacts import logs
-from deeptaxi.artifacts.logs import Log, find_log, read_visits, save_visits
+from deeptaxi.artifacts.logs import Log, find_log
+from deeptaxi.artifacts.visits import read_visits, save_visits
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.records import Finished, Progress, Started, read_history, to_line
@@ -174,5 +175,5 @@ def test_a_training_that_was_killed_does_not_cost_the_log_of_the_run_that_was_ke
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(DeepTaxiError, match=re.escape(f"cannot write in {tmp_path / 'gone'}")):
+    with pytest.raises(DeepTaxiError, match=re.escape(f"cannot write {tmp_path / 'gone'}")):
         train_into(tmp_path / "gone", 1)

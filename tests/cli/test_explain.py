@@ -222,6 +222,7 @@ def test_a_wrong_closed_form_is_told_by_the_exit_code(monkeypatch: pytest.Monkey
         (["--actions", 0], "0 is not in the range"),
         (["--gradient", "1,x"], "finite numbers"),
         (["--gradient", "1,nan"], "finite numbers"),
+        (["--gradient", "1e308,1e308"], "at most 1e+300"),  # whose sum is infinite
         (["--gradient", "1,2", "--actions", 3], "--gradient has 2 numbers"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,3 +71,10 @@ def test_where_nothing_can_be_compiled_exploring_starts_are_left_out(type_in: Ty
     result = type_in("train", "Blackjack-v1", "--exploring-starts", 0.1, *loop)
     refused(result, 2, "--exploring-starts", "Blackjack-v1 has none", "leave out --exploring-starts")
     assert "--loop" not in result.stderr
+
+
+def test_the_fit_loop_keeps_its_network_without_the_optimiser(type_in: TypeIn) -> None:
+    words = ["train", *LAKE, *FEW, "--loop", "fit", "--learning-rate-schedule", "exponential", "--out", "a", "--json"]
+    assert loop_of(type_in(*words)) == "fit"  # its schedule is a class of ours, which nobody else could load
+    with zipfile.ZipFile("a/model.keras") as archive:
+        assert not json.loads(archive.read("config.json"))["compile_config"]

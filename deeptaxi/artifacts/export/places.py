@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from deeptaxi.artifacts.export.formats import FORMATS
-from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, CONFIG_FILE, MODEL_FILE, check_free
+from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, CONFIG_FILE, MODEL_FILE, check_free, tidy
 from deeptaxi.errors import UsageError
 
 SAVEDMODEL = re.compile(r"saved_model\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d+-of-\d+))?")
@@ -32,6 +32,7 @@ def check_place(name: str | None, path: Path, force: bool) -> None:
     run = run_around(path)
     if run is not None:
         raise UsageError(f"{path} is in the run {run}, which training alone writes to; choose another --out")
+    tidy(path)
     if name not in (None, "savedmodel") or not is_empty(path):
         check_free(path, force, replaceable(name, path))
 

@@ -1,0 +1,1 @@
+"""What a run survives, measured: ``python -m benchmarks.reliability``."""

@@ -1,0 +1,205 @@
+"""The writes (`disk_writes`) that make or read a run: to save one, to train one, to resume one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reliability.disk_writes import NEW, OLD, Write, check, contents, small_table
+from deeptaxi.artifacts import checkpoints, runs
+from deeptaxi.artifacts.files import ASIDE, CHECKPOINTS
+from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
+from deeptaxi.records import read_history
+
+SETTINGS: dict[str, Any] = {
+    "q_table": True, "updates": 60, "judge_every": 20, "environments": 8, "batch_size": 32, "early_stop": False,
+}  # fmt: skip
+OFTEN = 1e-9  # s: a checkpoint at every occasion
+RUN_FILES = {"model.keras", "config.toml", "card.md", "card.json", "table.npz"}
+LOG_FILES = {LOG_FILE, "visits.npz", FAILED_FILE}
+
+
+@functools.cache
+def agent(seed: int) -> Any:
+    """Train an agent that is not kept: 0 is the old one, 1 the new one."""
+    import deeptaxi
+
+    return deeptaxi.train(small_table(), seed=seed, **SETTINGS)
+
+
+def train(folder: Path, force: bool = False, **more: Any) -> Any:
+    """Train the new agent into a run folder."""
+    import deeptaxi
+
+    place = {"out": folder / "models" / "x", "logs": folder / "logs", "force": force, "checkpoint_every": OFTEN}
+    return deeptaxi.train(small_table(), seed=1, **SETTINGS, **place, **more)
+
+
+def resume(folder: Path) -> Any:
+    """Go on with the run folder."""
+    import deeptaxi
+
+    return deeptaxi.train(resume=folder / "models" / "x", checkpoint_every=OFTEN)
+
+
+def save(folder: Path, seed: int, force: bool = False) -> None:
+    """Keep an agent."""
+    agent(seed).save(folder / "models" / "x", logs=folder / "logs", force=force)
+
+
+def digest_in(run: Path) -> str | None:
+    """Return the digest of the weights of a run folder; None where there is none. Raises where files do not agree."""
+    from deeptaxi.artifacts.cards import read_card
+    from deeptaxi.artifacts.models import load_network
+    from deeptaxi.network.build import weights_digest
+
+    there = RUN_FILES & {path.name for path in run.iterdir()} if run.is_dir() else set()
+    if not there:
+        return None
+    check(there == RUN_FILES, f"a part of a run: {sorted(there)}")
+    card = read_card(run)
+    said = {runs.read_facts(run)["weights_digest"], card and card["weights_digest"]}
+    said.add(weights_digest(load_network(run / "model.keras")))
+    check(len(said) == 1, f"parts of different runs: {said}")
+    return str(said.pop())
+
+
+def look(folder: Path, killed: bool, told_well: bool, old: str | None, same_log: bool = False) -> str:
+    """Answer which run stands, and check that its log does as well.
+
+    Args:
+        folder: of the write.
+        killed: whether its process was.
+        told_well: whether the user was told that all is well.
+        old: the digest of the run before; None if there was none.
+        same_log: whether the new run goes on with the log of the old.
+    """
+    run, log, new = folder / "models" / "x", folder / "logs" / "x", agent(1).weights_digest
+    if killed:
+        runs.claim(run, folder / "logs", force=True, table=True).release()
+    digest = digest_in(run)
+    check(digest in (old, new), f"neither the old nor the new weights: {digest}")
+    check(digest == new or not told_well, "the old one, though it was told that it is written")
+    if digest is not None:
+        ends = [end_of(place / LOG_FILE) for place in (log, log / PREVIOUS)]
+        at_hand = ends if killed else ends[:1]
+        whole = any(end and end.weights_digest == digest for end in at_hand)
+        check(whole or (same_log and digest == old and read_history(log / LOG_FILE).started), "the log is lost")
+    return NEW if digest == new else OLD
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether the name is that of a run, or of a log that a killed training left."""
+    return digest_in(folder / "models" / "x") is not None or (folder / "logs" / "x" / LOG_FILE).exists()
+
+
+def check_left(folder: Path) -> None:
+    """Check that a run has its files and nothing else is left behind."""
+    left = {path.name for path in (folder / "models" / "x").iterdir()} - RUN_FILES - {CHECKPOINTS}
+    left |= {path.name for path in (folder / "logs" / "x").iterdir() if not path.name.startswith("events")} - LOG_FILES
+    left |= {path.name for path in folder.rglob(f"{ASIDE}*")}
+    check(not left, f"left behind: {sorted(left)}")
+    check(digest_in(folder / "models" / "x") == agent(1).weights_digest, "the second time it is not there either")
+
+
+def kept(folder: Path, over: bool) -> Write:
+    """Return the saving of an agent that was trained before."""
+
+    def again(place: Path, _stands: str) -> None:
+        save(place, 1, force=is_taken(place))
+        check_left(place)
+
+    return Write(
+        f"saving a run{' over another' if over else ''}",
+        folder / "runs",
+        lambda place: save(place, 0) if over else None,
+        lambda place: save(place, 1, force=over),
+        lambda place, killed, told_well: look(place, killed, told_well, agent(0).weights_digest if over else None),
+        again,
+        quick=False,
+    )
+
+
+def training(folder: Path, over: bool) -> Write:
+    """Return a training with a checkpoint at every occasion."""
+
+    def again(place: Path, stands: str) -> None:
+        can_go_on = stands == OLD and checkpoints.files_in(place / "models" / "x")
+        done = resume(place) if can_go_on else train(place, force=is_taken(place))
+        check(done.weights_digest == agent(1).weights_digest, "other weights than those of the undisturbed training")
+        check_left(place)
+
+    return Write(
+        f"training a run{' over another' if over else ''}",
+        folder / "runs",
+        lambda place: save(place, 0) if over else None,
+        lambda place: train(place, force=over),
+        lambda place, killed, told_well: look(place, killed, told_well, agent(0).weights_digest if over else None),
+        again,
+        quick=False,
+    )
+
+
+def resumed(folder: Path) -> Write:
+    """Return the second half of a training."""
+    known: list[str] = []
+
+    def prepare(place: Path) -> None:
+        known[:] = [train(place, stop_after=20).weights_digest]
+
+    def again(place: Path, stands: str) -> None:
+        done = train(place, force=True) if stands == NEW else resume(place)
+        check(done.weights_digest == agent(1).weights_digest, "other weights than those of the undisturbed training")
+        check_left(place)
+
+    def what_stands(place: Path, killed: bool, told_well: bool) -> str:
+        return look(place, killed, told_well, known[0], same_log=True)
+
+    return Write("resuming a run", folder / "runs", prepare, resume, what_stands, again, quick=False)
+
+
+def writes(folder: Path) -> list[Write]:
+    """Return the writes of runs."""
+    found = [kept(folder, over) for over in (False, True)] + [training(folder, over) for over in (False, True)]
+    return [*found, resumed(folder)]
+
+
+def slow_writes(folder: Path) -> list[Write]:
+    """Return the writes that read back what they wrote, or draw pictures."""
+    act: dict[str, Callable[[Path], object]] = {
+        f"export to {form}": functools.partial(export, form=form) for form in ("keras", "json")
+    }
+    act["a report"] = lambda place: agent(1).report(place / "page.html", figures=place / "figures", force=True)
+    return [derived(name, folder, write) for name, write in act.items()]
+
+
+def export(place: Path, form: str) -> None:
+    """Export the new agent."""
+    import deeptaxi
+
+    deeptaxi.export(agent(1), form, place / f"export.{form}", force=True)
+
+
+def derived(name: str, folder: Path, act: Callable[[Path], object]) -> Write:
+    """Return the write of what is made from a run, over what was made before."""
+
+    def look_for(place: Path, _killed: bool, told_well: bool) -> str:
+        found = {path: digest for path, digest in contents(place).items() if ASIDE not in path}
+        check(set(found) == set(before), f"not the files of before: {sorted(set(found) ^ set(before))}")
+        same = [found[path] == before[path] for path in found]
+        check(all(same) or told_well or not any(same) or name == "a report", "some are new and some old")
+        return OLD if all(same) else NEW
+
+    def prepare(place: Path) -> None:
+        act(place)
+        before.clear()
+        before.update(contents(place))
+
+    def again(place: Path, _stands: str) -> None:
+        act(place)
+        check(not list(place.rglob(f"{ASIDE}*")), "left behind")
+
+    before: dict[str, str] = {}
+    return Write(name, folder / "derived", prepare, act, look_for, again, quick=False)

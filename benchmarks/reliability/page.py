@@ -1,0 +1,111 @@
+"""The page RELIABILITY.md, from the figures of the parts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from deeptaxi.artifacts.cards import versions
+
+HEAD = """# What a run survives
+
+<!-- Written by `python -m benchmarks.reliability`. -->
+
+Measured on {date}: {machine}, {cores} cores, Linux, Python {python}, TensorFlow {tensorflow}, Keras {keras}. All of it
+again: `python -m benchmarks.reliability` (about 45 minutes); `--short` takes three, and `tests/reliability` has a still
+shorter form of each part.
+
+| part | what | goal | found | time |
+| ---- | ---- | ---- | ----- | ---- |
+{rows}
+"""
+GOALS = {
+    "kill": (
+        "`kill -9` at random moments, then `train --resume`",
+        "200 of 200 end with the digest of the undisturbed run",
+    ),
+    "faults": ("a full disk, I/O errors and broken renames inside of writes", "50 of 50 lose nothing"),
+    "fuzzing": (
+        "mutated model, checkpoint, table, configuration and log files",
+        "10,000 of 10,000 are read or refused",
+    ),
+    "commands": ("generated command lines", "2,000 of 2,000 end as promised"),
+    "soak": ("ten minutes of training, in two forms", "memory grows by at most 2 %"),
+    "determinism": ("the same training in 20 processes, for two networks", "one digest each"),
+    "cost": ("what checkpoints and a resume cost", "≤ 3 % every 5 seconds; ≤ 2 s"),
+}
+EXPLAINED = {
+    "kill": """A process is killed at a random moment and resumed, some twice and more, until the training is done. Its
+digest must be that of the same training left alone, the run folder must hold what a run folder holds and nothing else,
+and the log every update once. The moments are spread: at any time, as soon as the place is claimed, inside of the write
+of a checkpoint, while the model is written, and during a resume. Most are forks of a process that has imported Keras,
+some are whole processes (`determinism` shows that the two compute the same).""",
+    "commands": """Made by a seeded generator from what click knows of the commands, half of them right. Each must end
+with an exit code of 0, 1, 2, 3, 130 or 143; if it is refused, with one line on standard error, nothing on standard
+output and no file changed; with `--json`, with one JSON document or nothing; without a traceback, a warning, or a file
+opened for writing outside of its folder.""",
+    "soak": """What is resident in memory, from the end of the warm-up on: the mean of the last tenth of the time over
+that of the first. *One training* is one of a thousand million updates, ended by SIGTERM; *many trainings* are short
+ones in one process, one after the other, of two kinds. Both are of the compiled loop, whose programs are used again; in
+the other loops each training compiles its own update, and TensorFlow never frees that: some 15 MB a training.""",
+    "determinism": """Half of the processes find an empty compile cache, and half run beside two that keep both cores
+busy. One more is a fork.""",
+    "cost": """Of a checkpoint: pairs of the same training with checkpoints every 5 seconds and without, in turns on one
+core; *share* is the time inside of the keeper over that of the training. Of a resume: from the imports' end until the
+next update, for Taxi with 500,000 transitions in the memory, compilation by a filled cache included.""",
+}
+
+
+def page(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page; `found` has the outcome of every part as a mapping."""
+    known = versions()
+    rows = [row(part, found[part]) for part in GOALS if part in found]
+    head = HEAD.format(
+        date=max(outcome["date"] for outcome in found.values()),
+        machine=platform.machine(),
+        cores=os.cpu_count(),
+        python=platform.python_version(),
+        tensorflow=known.get("tensorflow", "none"),
+        keras=known.get("keras", "none"),
+        rows="\n".join(rows),
+    )
+    return head + "".join(section(part, found[part]) for part in GOALS if part in found)
+
+
+def row(part: str, outcome: Mapping[str, Any]) -> str:
+    """Return the line of a part in the first table."""
+    what, goal = GOALS[part]
+    return f"| {part} | {what} | {goal} | {result(outcome)} | {outcome['seconds'] / 60:.0f} min |"
+
+
+def result(outcome: Mapping[str, Any]) -> str:
+    """Return how many trials were sound, and whether all else was."""
+    failed = len(outcome["failures"])
+    return f"{outcome['sound']:,} of {outcome['done']:,}" + (f", {failed} failures" if failed else "")
+
+
+def section(part: str, outcome: Mapping[str, Any]) -> str:
+    """Return the figures of a part."""
+    lines = [f"\n## {part}\n", EXPLAINED.get(part, ""), "\n| figure | |\n| --- | --- |"]
+    lines += [f"| {name} | {shown(value)} |" for name, value in outcome["figures"].items()]
+    lines += [f"\n- {failure}" for failure in outcome["failures"]]
+    return "\n".join(lines) + "\n"
+
+
+def shown(value: Any) -> str:
+    """Return a figure as text."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {shown(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return " to ".join(map(shown, value))
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def today() -> str:
+    """Return the date."""
+    return time.strftime("%Y-%m-%d")

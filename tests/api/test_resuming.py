@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import deeptaxi
+from deeptaxi.errors import UsageError
+from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.records import Resumed, Started
+from tests.api.conftest import CHAIN
+
+
+def test_a_training_on_a_table_in_memory_goes_on_from_its_folder(empty: Path, table: TransitionTable) -> None:
+    more = {**CHAIN, "early_stop": False}
+    whole = deeptaxi.train(table, **more)
+    part = deeptaxi.train(table, out="a", stop_after=110, **more)
+    assert part.finished is not None
+    assert part.finished.stopped == "stop-after"
+    shutil.move("a", "b")  # with its table
+    shutil.move("logs/a", "logs/b")
+    records: list[object] = []
+    rest = deeptaxi.train(resume="b", on_record=records.append)
+    assert rest.weights_digest == whole.weights_digest
+    assert rest.to_dict()["resumed_from"] == 110
+    assert [type(record) for record in records[:2]] == [Started, Resumed]
+    assert rest.history is not None
+    assert rest.history.finished is not None
+    assert rest.history.started == records[0] or rest.history.started is not None
+    assert deeptaxi.load("b").weights_digest == whole.weights_digest
+
+
+def test_what_a_resumed_training_has_said_already_is_refused(empty: Path) -> None:
+    for given in ({"out": "b"}, {"config": "c.toml"}, {"preset": "taxi"}, {"force": True}):
+        with pytest.raises(UsageError, match=f"leave out --{next(iter(given))}"):
+            deeptaxi.train(resume="a", **given)  # type: ignore[arg-type]  # one after the other
+    with pytest.raises(UsageError, match="stop_after = 0"):
+        deeptaxi.train("FrozenLake-v1", stop_after=0)
+    with pytest.raises(UsageError, match="checkpoint_every"):
+        deeptaxi.train("FrozenLake-v1", checkpoint_every=0)

@@ -1,0 +1,255 @@
+"""``deeptaxi train --resume``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+from deeptaxi.artifacts import checkpoints
+from deeptaxi.artifacts.checkpoints import files_in, read, write
+from deeptaxi.artifacts.locks import lock
+from deeptaxi.mdp import npz
+from deeptaxi.records import Progress, Started, Warned, read_history
+from tests.cli.conftest import LAKE, refused, run
+from tests.problems import chain
+
+TypeIn = Callable[..., Result]
+SETTINGS = ["--q-table", "--updates", 400, "--judge-every", 100, "--environments", 8, "--batch-size", 32]
+TRAIN = ["train", *LAKE, *SETTINGS, "--no-early-stop"]
+
+
+def summary(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+@pytest.fixture(scope="module")
+def digest(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the undisturbed training."""
+    folder = tmp_path_factory.mktemp("whole")
+    return str(summary(run(*TRAIN, "--out", folder / "x", "--logs", folder / "logs", "--json"))["weights_digest"])
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run in models/y that was ended after update 150, and its log in logs/y."""
+    folder = tmp_path_factory.mktemp("stopped")
+    done = run(*TRAIN, "--stop-after", 150, "--out", folder / "models" / "y", "--logs", folder / "logs")
+    assert done.exit_code == 0
+    assert f"It goes on by: deeptaxi train --resume {folder / 'models' / 'y'}\n" in done.stderr
+    return folder
+
+
+@pytest.fixture
+def here(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, which is the current folder."""
+    shutil.copytree(stopped, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def edited(path: Path, **changes: object) -> None:
+    """Change what a checkpoint says of its training."""
+    found = read(path)
+    write(path, {**found.about, **changes}, found.moment)
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(here: Path, digest: str) -> None:
+    assert json.loads(Path("models/y/card.json").read_text())["training"]["stopped"] == "stop-after"
+    done = run("train", "--resume", "models/y", "--json")
+    told = summary(done)
+    assert (told["weights_digest"], told["updates"], told["stopped"]) == (digest, 400, "updates")
+    assert (told["resumed_from"], told["run"]) == (150, "models/y")
+    assert "Resumed after update 150." in done.stderr
+    history = read_history(Path("logs/y/metrics.jsonl"))
+    updates = [record.update for record in history.records if isinstance(record, Progress)]
+    assert updates == sorted(set(updates))
+    assert len(history.of_kind(Started)) == 2
+    assert len(files_in(Path("models/y"))) == 2
+    assert run("evaluate", "models/y", "--episodes", 0).exit_code == 0
+
+
+def test_it_may_be_said_again_what_it_is(here: Path, digest: str) -> None:
+    again = ["train", *LAKE, *SETTINGS, "--seed", 0, "--resume", "models/y", "--json"]
+    assert summary(run(*again))["weights_digest"] == digest
+    refused(run(*again), 2, "models/y has made all its 400 updates", "--updates")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["Taxi-v4"], "ENV is FrozenLake-v1, not Taxi-v4"),
+        (["--seed", 1], "--seed is 0, not 1"),
+        (["--hidden", "8"], "--hidden is none, not 8"),
+        (["--dueling"], "--dueling is False, not True"),
+        (["--encoding", "factored", "--hidden", 8], "--hidden is"),
+        (["--encoding", "factored"], "--encoding is joint, not factored"),
+        (["--env-arg", "map_name=8x8"], "--env-arg is"),
+        (["--loop", "gymnasium"], "--loop is compiled, not gymnasium"),
+        (["--discount", 0.5], "--discount is"),
+        (["--updates", 300], "--updates 300 is less than the 400"),
+        (["--preset", "taxi"], "leave out --preset"),
+        (["--config", "models/y/config.toml"], "leave out --config"),
+        (["--out", "z"], "leave out --out"),
+        (["--force"], "leave out --force"),
+        (["--stop-after", 100], "--stop-after 100"),
+    ],
+)
+def test_another_training_is_refused_by_the_name_of_what_differs(here: Path, words: list[str], told: str) -> None:
+    before = sorted(path.name for path in Path("models/y").rglob("*"))
+    refused(run("train", "--resume", "models/y", *words, "--json"), 2, told)
+    assert sorted(path.name for path in Path("models/y").rglob("*")) == before
+
+
+def test_what_is_no_run_to_go_on_with_is_refused(here: Path) -> None:
+    refused(run("train", "--resume", "models/none"), 2, "models/none does not exist")
+    refused(run("train", "--resume", "models/y/config.toml"), 2, "config.toml is a file")
+    refused(run("train", "--resume", "logs"), 2, "logs has no checkpoint")
+    assert not Path("models/none").exists()
+    assert not Path("logs/.lock").exists()
+
+
+def test_another_backend_table_or_version_is_refused(here: Path) -> None:
+    newest = files_in(Path("models/y"))[0]
+    about = dict(read(newest).about)
+    other = "jax" if about["backend"] == "tensorflow" else "tensorflow"
+    edited(newest, backend=other)
+    refused(run("train", "--resume", "models/y"), 2, f"trained on {other}", f"KERAS_BACKEND={other}")
+    edited(newest, backend=about["backend"], environment={**about["environment"], "table": "0" * 64})
+    refused(run("train", "--resume", "models/y"), 2, "FrozenLake-v1", "another transition table")
+    edited(newest, environment={**about["environment"], "time_limit": 7})
+    refused(run("train", "--resume", "models/y"), 2, "100 time limit, where it had 7")
+    edited(newest, environment=about["environment"], config="seed = -1")
+    refused(run("train", "--resume", "models/y"), 1, "is damaged", "seed = -1")
+
+
+def test_a_newer_checkpoint_and_a_locked_folder_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lock(Path("models/y"), "deeptaxi train"):
+        refused(run("train", "--resume", "models/y"), 2, "models/y is in use by")
+    newest = files_in(Path("models/y"))[0]
+    monkeypatch.setattr(checkpoints, "VERSION", 9)
+    edited(newest)
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    refused(run("train", "--resume", "models/y"), 1, "newer deeptaxi", "upgrade")
+
+
+def test_other_versions_go_on_and_say_that_bits_may_differ(here: Path, digest: str) -> None:
+    newest = files_in(Path("models/y"))[0]
+    about = read(newest).about
+    edited(newest, versions={**about["versions"], "keras": "3.0.0"})
+    done = run("train", "--resume", "models/y", "--json")
+    assert summary(done)["weights_digest"] == digest
+    assert "keras 3.0.0 → " in done.stderr
+    (warned,) = read_history(Path("logs/y/metrics.jsonl")).of_kind(Warned)
+    assert warned.finding == "not-exact"
+    assert "could not go on to the bit" in Path("models/y/card.md").read_text()
+
+
+def test_a_damaged_checkpoint_falls_back_with_a_line(here: Path, digest: str) -> None:
+    newest = files_in(Path("models/y"))[0]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    done = run("train", "--resume", "models/y", "--json")
+    told = summary(done)
+    assert (told["weights_digest"], told["resumed_from"]) == (digest, None)  # the one before is from the beginning
+    assert f"{newest} is damaged" in done.stderr
+    assert "goes on from 000001.npz, after update 0" in done.stderr
+
+
+def test_a_training_that_was_killed_while_it_kept_its_model_only_keeps_it(here: Path, digest: str) -> None:
+    assert run("train", "--resume", "models/y").exit_code == 0
+    for name in ("model.keras", "config.toml", "card.md", "card.json"):
+        Path("models/y", name).unlink()
+    refused(run("evaluate", "models/y"), 2, "was broken off", "deeptaxi train --resume models/y")
+    refused(run(*TRAIN, "--out", "models/y"), 2, "was broken off", "--resume models/y")
+    told = summary(run("train", "--resume", "models/y", "--json"))
+    assert (told["weights_digest"], told["resumed_from"]) == (digest, 400)
+
+
+def test_an_optimal_run_goes_on_only_if_more_is_asked_of_it(type_in: TypeIn, digest: str) -> None:
+    early = summary(type_in("train", *LAKE, *SETTINGS, "--out", "a", "--json"))
+    assert (early["stopped"], early["updates"]) == ("optimal", 300)
+    refused(type_in("train", "--resume", "a"), 2, "because its policy is optimal", "--no-early-stop")
+    refused(type_in("train", "--resume", "a", "--early-stop"), 2, "because its policy is optimal")
+    assert summary(type_in("train", "--resume", "a", "--no-early-stop", "--json"))["weights_digest"] == digest
+
+
+def test_more_updates_leave_the_schedules_as_they_were(type_in: TypeIn) -> None:
+    assert summary(type_in(*TRAIN, "--out", "a", "--json"))["updates"] == 400
+    more = type_in("train", "--resume", "a", "--updates", 600, "--json")
+    assert "schedules-kept: learning rate and ε take their course over 400 updates" in more.stderr
+    whole = type_in(*TRAIN, "--updates", 600, "--schedule-updates", 400, "--out", "b", "--json")
+    assert summary(more)["weights_digest"] == summary(whole)["weights_digest"]
+    for name in ("a", "b"):
+        assert "schedule_updates = 400" in Path(name, "config.toml").read_text()
+
+
+def test_a_run_that_was_moved_with_its_log_goes_on(here: Path, digest: str) -> None:
+    shutil.move("models", "elsewhere")
+    told = summary(run("train", "--resume", "elsewhere/y", "--json"))
+    assert (told["weights_digest"], told["log"]) == (digest, "logs/y/metrics.jsonl")
+    assert len(read_history(Path("logs/y/metrics.jsonl")).of_kind(Started)) == 2
+
+
+def test_a_lost_log_is_begun_anew(here: Path, digest: str) -> None:
+    shutil.rmtree("logs")
+    done = run("train", "--resume", "models/y", "--json")
+    assert summary(done)["weights_digest"] == digest
+    assert "lost-log: the log of the training is gone" in done.stderr
+    assert read_history(Path("logs/y/metrics.jsonl")).finished is not None
+
+
+def test_the_log_of_another_run_is_never_taken(here: Path) -> None:
+    assert run(*TRAIN, "--updates", 20, "--no-checkpoints", "--out", "other/y", "--logs", "elsewhere").exit_code == 0
+    before = Path("elsewhere/y/metrics.jsonl").read_bytes()
+    refused(run("train", "--resume", "models/y", "--logs", "elsewhere"), 2, "log of another training")
+    files_in(Path("models/y"))[0].unlink()  # from the beginning, where no log had begun
+    refused(run("train", "--resume", "models/y", "--logs", "elsewhere"), 2, "is the log of other/y")
+    assert Path("elsewhere/y/metrics.jsonl").read_bytes() == before
+
+
+def test_without_checkpoints_there_is_nothing_to_go_on_from(type_in: TypeIn) -> None:
+    done = type_in(*TRAIN, "--no-checkpoints", "--stop-after", 50, "--out", "a")
+    assert "deeptaxi train --config a/config.toml" in done.stderr
+    assert not Path("a/checkpoints").exists()
+    refused(type_in("train", "--resume", "a"), 2, "a has no checkpoint")
+
+
+def test_an_environment_module_that_a_run_names_needs_trust(type_in: TypeIn) -> None:
+    Path("my_pond.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv\n"
+        "gymnasium.register('MyPond-v0', entry_point=FrozenLakeEnv, max_episode_steps=50)\n"
+    )
+    words = ["train", "my_pond:MyPond-v0", *SETTINGS, "--stop-after", 20, "--out", "a"]
+    assert "deeptaxi train --resume a --trust-env" in type_in(*words).stderr
+    refused(type_in("train", "--resume", "a"), 2, "my_pond", "--trust-env")
+    assert type_in("train", "--resume", "a", "--trust-env", "--updates", 401, "--stop-after", 30).exit_code == 0
+
+
+def test_a_table_that_changed_is_refused(type_in: TypeIn) -> None:
+    npz.save(chain(time_limit=9), Path("c.npz"))
+    assert type_in("train", "c.npz", *SETTINGS, "--stop-after", 20, "--out", "a").exit_code == 0
+    npz.save(chain(start=1, time_limit=9), Path("c.npz"))
+    refused(type_in("train", "--resume", "a"), 2, "c.npz", "another transition table")
+    Path("c.npz").unlink()
+    refused(type_in("train", "--resume", "a"), 2, "no transition table at c.npz")
+
+
+def test_checkpoints_change_nothing_and_say_what_they_hold(type_in: TypeIn, digest: str) -> None:
+    often = type_in(*TRAIN, "--checkpoint-every", 1e-9, "--out", "a", "--json")
+    assert summary(often)["weights_digest"] == digest
+    (newest, _) = files_in(Path("a"))
+    assert int(newest.stem) > 4
+    with np.load(newest, allow_pickle=False) as arrays:
+        about = json.loads(str(arrays["about"]))
+        assert about["facts"]["update"] == 400
+        assert arrays["program.learnt.dense.online.0"].shape == (16, 4)
+    refused(type_in(*TRAIN, "--checkpoint-every", 0, "--out", "b"), 2, "--checkpoint-every")
