@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_broken_files_are_read_or_refused_in_one_line():
-    words = [sys.executable, "-m", "benchmarks.fuzzing", "--count", "68", "--seed", "1"]
+    words = [sys.executable, "-m", "benchmarks.fuzzing", "--count", "48", "--seed", "1"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
     assert {row[0] for row in rows} == set(doors.KINDS)
-    assert sum(int(row[1]) for row in rows) == 68
+    assert sum(int(row[1]) for row in rows) == 48
 
 
 @pytest.mark.parametrize("kind", doors.KINDS)
@@ -37,9 +37,9 @@ def test_the_same_number_breaks_a_file_in_the_same_way(kind):
 
 
 def test_kinds_come_in_turns():
-    found = list(cases(34, 0, tuple(doors.KINDS)))
+    found = list(cases(24, 0, tuple(doors.KINDS)))
     assert {case.kind for case in found[:6]} == set(doors.KINDS)
-    assert len(set(found)) == 34
+    assert len(set(found)) == 24
 
 
 @pytest.mark.parametrize(
