@@ -27,7 +27,7 @@ PARTS: dict[str, Callable[[bool], Outcome]] = {
     "commands": lambda short: commands.run(commands.SHORT if short else commands.LONG),
     "soak": lambda short: soak.run(soak.SHORT if short else soak.LONG),
     "determinism": lambda short: determinism.run(determinism.SHORT if short else determinism.LONG),
-    "cost": lambda short: cost.run(short),
+    "cost": cost.run,
 }
 
 

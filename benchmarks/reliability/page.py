@@ -38,6 +38,13 @@ GOALS = {
     "cost": ("what checkpoints and a resume cost", "≤ 3 % every 5 seconds; ≤ 2 s"),
 }
 EXPLAINED = {
+    "faults": """Every operation on the disk of every write fails once, with no space, an error of the device, a quota
+or a read-only file system, as half of a write, or so that all later ones fail too. What stood before must be there and
+sound, or the new one whole; the user is told in one line; it can be done again; and nothing is left behind
+(`benchmarks/disk_faults.py`).""",
+    "fuzzing": """Sound files are broken, from flipped bytes to archives that lie about their sizes and objects that
+want to run code, and read by the commands that read such files. Each must be read or refused in one line, within 30
+seconds and 1 GB, and run nothing (`benchmarks/fuzzing`).""",
     "kill": """A process is killed at a random moment and resumed, some twice and more, until the training is done. Its
 digest must be that of the same training left alone, the run folder must hold what a run folder holds and nothing else,
 and the log every update once. The moments are spread: at any time, as soon as the place is claimed, inside of the write
