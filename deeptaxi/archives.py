@@ -13,6 +13,7 @@ import io
 import math
 import stat
 import struct
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -39,7 +40,7 @@ HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 DAMAGE = (  # what zipfile, zlib and NumPy raise, by the part of the file that is wrong
     zipfile.BadZipFile, zlib.error, struct.error, ArithmeticError, EOFError, LookupError, NotImplementedError,
-    RuntimeError, SyntaxError, TypeError, ValueError, Warning,
+    RuntimeError, SyntaxError, TypeError, ValueError, Warning, tokenize.TokenError,
 )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def opened(path: Path, limit: int) -> Iterator[zipfile.ZipFile]:
     except (MemoryError, RecursionError):
         raise ArchiveError("it takes more memory than there is") from None
     except DAMAGE as error:
-        raise ArchiveError(f"it is damaged ({printable(' '.join(str(error).split()))[:200]})") from None
+        raise ArchiveError(f"it is not sound ({printable(' '.join(str(error).split()))[:200]})") from None
 
 
 def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:

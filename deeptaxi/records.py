@@ -110,6 +110,9 @@ class Warned:
     text: str
 
 
+NOT_EXACT = "not-exact"  # the finding that a training was resumed, and could not go on to the bit
+
+
 @dataclass(frozen=True)
 class Finished:
     """The end. `exact` is the verdict of the weights that are kept, `exact_unavailable` why there is none."""

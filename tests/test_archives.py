@@ -89,10 +89,11 @@ def link(name):
         ([("a.npy", npy(shape=(2,), descr="|b1") + b"\x02\x01")], "a truth value that is neither 0 nor 1"),
         ([("a.npy", npy(shape=(1,), descr="<U1") + b"\xff\xff\xff\x7f")], "letters that do not exist"),
         ([("a.npy", npy(shape=(1,), descr=">U1") + b"\x00\x00\xd8\x00")], "letters that do not exist"),
-        ([("a.npy", b"")], "it is damaged"),
+        ([("a.npy", b"")], "it is not sound"),
         ([("a.npy", b"\x93NUMPY\x03\x00" + bytes(100))], "a version that is not read"),
-        ([("a.npy", b"\x93NUMPY\x01\x00\xff\xff" + b"-" * 0xFFFF)], "it is damaged"),
-        ([("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr':'O4'  }")], "it is damaged"),
+        ([("a.npy", b"\x93NUMPY\x01\x00\xff\xff" + b"-" * 0xFFFF)], "it is not sound"),
+        ([("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr':'O4'  }")], "it is not sound"),
+        ([("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f8',")], "it is not sound"),  # read as of Python 2
     ],
 )  # fmt: skip
 def test_what_no_archive_of_numbers_holds_is_refused_in_one_line(archive, members, reason):
@@ -127,7 +128,7 @@ def test_a_bomb_that_hides_its_size_is_refused(archive):
     path = archive(("a.npy", npy(np.zeros(MIB))), compression=zipfile.ZIP_DEFLATED)
     lie, size = struct.pack("<I", 1_000), struct.pack("<I", 8 * MIB + 128)
     path.write_bytes(path.read_bytes().replace(size, lie))
-    with pytest.raises(ArchiveError, match="it is damaged"):
+    with pytest.raises(ArchiveError, match="it is not sound"):
         read_npz(path, MIB)
 
 
@@ -142,7 +143,7 @@ def test_a_changed_value_is_found_by_its_checksum(archive):
     path = archive(("a.npy", npy(np.arange(8.0))))
     content = path.read_bytes()
     path.write_bytes(content.replace(struct.pack("<d", 5), struct.pack("<d", 6), 1))
-    with pytest.raises(ArchiveError, match="it is damaged"):
+    with pytest.raises(ArchiveError, match="it is not sound"):
         read_npz(path, MIB)
 
 
@@ -150,7 +151,7 @@ def test_a_changed_value_is_found_by_its_checksum(archive):
 def test_what_is_no_archive_is_refused(tmp_path, content):
     path = tmp_path / "x.npz"
     path.write_bytes(content)
-    with pytest.raises(ArchiveError, match="it is damaged"):
+    with pytest.raises(ArchiveError, match="it is not sound"):
         read_npz(path, MIB)
 
 

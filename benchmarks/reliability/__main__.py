@@ -16,17 +16,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability import commands, cost, determinism, faults, kill, page, processes, soak
+from benchmarks.reliability import commands, cost, determinism, faults, fuzzing, kill, page, processes, soak
 from benchmarks.reliability.outcome import Outcome
 
 FOLDER = Path(__file__).resolve().parent.parent
 PARTS: dict[str, Callable[[bool], Outcome]] = {
     "kill": lambda short: kill.run(kill.SHORT if short else kill.LONG),
     "faults": faults.run,
+    "fuzzing": fuzzing.run,
     "commands": lambda short: commands.run(commands.SHORT if short else commands.LONG),
     "soak": lambda short: soak.run(soak.SHORT if short else soak.LONG),
     "determinism": lambda short: determinism.run(determinism.SHORT if short else determinism.LONG),
-    "cost": lambda short: cost.run(short),
+    "cost": cost.run,
 }
 
 

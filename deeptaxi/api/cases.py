@@ -183,7 +183,7 @@ def with_network(case: Case, looked: Looked) -> Case:
 
     if case.table is not None and not case.broken:
         states = np.flatnonzero(case.reached)
-    elif case.visits is not None:
+    elif case.visits is not None and case.visits.any():
         states = np.flatnonzero(case.visits.sum(axis=1))
     else:
         states = np.arange(case.states)

@@ -32,7 +32,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
     }
     table = "\n".join(f"| {name} | {cell(value)} |" for name, value in rows.items())
     return f"""{front_matter(facts)}
-# {facts["name"]}
+# {cell(facts["name"])}
 
 A Q-network on `{place["id"]}`, trained with deeptaxi.
 
@@ -42,15 +42,15 @@ A Q-network on `{place["id"]}`, trained with deeptaxi.
 
 To train it again, to the same digest on the same machine and versions:
 
-    {facts["commands"]["train"]}
+{block(facts["commands"]["train"])}
 
 To judge it:
 
-    {facts["commands"]["evaluate"]}
+{block(facts["commands"]["evaluate"])}
 {exports(facts) if facts.get("exports") else usage(facts)}
 ## Limits
 
-{"".join(f"- {sentence}{chr(10)}" for sentence in facts["limits"])}
+{"".join(f"- {cell(sentence)}{chr(10)}" for sentence in facts["limits"])}
 ## Configuration
 
 ```toml
@@ -61,7 +61,12 @@ To judge it:
 
 def cell(text: str) -> str:
     """Return a text as it can stand in a table."""
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def block(text: str) -> str:
+    """Return a text as a block of code."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def usage(facts: Mapping[str, Any]) -> str:

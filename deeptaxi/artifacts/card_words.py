@@ -88,6 +88,10 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         said.append(f"The start states were estimated from {exact['starts_estimated_from_resets']:,} resets.")
     if facts["training"]["stopped"] == "interrupted":
         said.append("The training was interrupted; the command trains to its end.")
+    if facts["training"].get("disturbed"):
+        said.append(
+            "The training was resumed where it could not go on to the bit: the command may lead to other weights."
+        )
     said.append(
         "The same digest comes of the same command on the same machine with the same versions; elsewhere the last bits "
         "may differ, and the same verdict is all to expect."

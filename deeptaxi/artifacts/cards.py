@@ -27,18 +27,20 @@ from deeptaxi.artifacts.card_words import (
 from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON
 from deeptaxi.config import TrainConfig
-from deeptaxi.errors import DeepTaxiError
-from deeptaxi.reading import check_plain, read_json
+from deeptaxi.errors import DeepTaxiError, printable
+from deeptaxi.reading import LARGEST, check_plain, read_json
 from deeptaxi.records import Finished, finite, to_json
 from deeptaxi.settings import to_mapping
 
 CARD_VERSION = 1
 PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
 NUMBER, NOTHING = (int, float), type(None)
+EACH = "*"  # stands for every key
 Kinds = Mapping[str, Any]  # what the page and the list of agents rely on: a type, several, or kinds of a mapping
 KINDS: Kinds = {
     "name": str, "verdict": str, "exact": (dict, NOTHING), "preset": str, "seed": int, "weights_digest": str,
-    "made": str, "configuration": dict, "signature": dict, "outside": dict, "limits": list, "versions": dict,
+    "made": str, "configuration": dict, "signature": {EACH: str}, "outside": {EACH: str}, "limits": [str],
+    "versions": {EACH: str},
     "environment": {"id": str, "kwargs": dict, "states": int, "actions": int, "time_limit": (int, NOTHING)},
     "network": {"kind": str, "description": str},
     "training": {
@@ -62,6 +64,7 @@ def card(
     finished: Finished,
     preset: str = "none",
     made: datetime | None = None,
+    disturbed: bool = False,
 ) -> dict[str, Any]:
     """Return the card of a run.
 
@@ -72,6 +75,7 @@ def card(
         finished: the last record of the training, which has the verdict.
         preset: what had a say in the configuration.
         made: when; None for now.
+        disturbed: whether the training was resumed where it could not go on to the bit.
     """
     ended = ("updates", "best_update", "environment_steps", "train_seconds", "stopped")
     facts = {
@@ -85,7 +89,7 @@ def card(
         "network": {"kind": config.network.kind, "description": describe_network(config)},
         "preset": preset,
         "seed": config.seed,
-        "training": {name: getattr(finished, name) for name in ended},
+        "training": {**{name: getattr(finished, name) for name in ended}, "disturbed": disturbed},
         "weights_digest": finished.weights_digest,
         "versions": versions(),
         "machine": {"architecture": platform.machine(), "processor": processor()},
@@ -134,14 +138,29 @@ def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = 
     """Return what a card lacks of what its readers rely on, or None."""
     if kinds is None:
         kinds = KINDS if facts.get("exact") is None else {**KINDS, **EXACT_KINDS}
+    if EACH in kinds:
+        kinds = dict.fromkeys(facts, kinds[EACH])
     for key, kind in kinds.items():
         value, name = facts.get(key), f"{where}{key}"
-        if not isinstance(value, dict if isinstance(kind, Mapping) else kind):
+        if key not in facts or not is_of(value, kind):
             return f"'{name}' is missing or of the wrong kind"
         fault = fault_of(value, kind, f"{name}.") if isinstance(kind, Mapping) else None
         if fault:
             return fault
     return None
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind. A text holds nothing that a terminal obeys."""
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(is_of(item, kind[0]) for item in value)
+    if isinstance(value, bool) and kind is not bool:
+        return False
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return False
+    if kind is str:
+        return isinstance(value, str) and printable(value) == value
+    return isinstance(value, dict if isinstance(kind, Mapping) else kind)
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,9 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
     from deeptaxi.network.build import sizes  # importing it registers the layers
 
     try:
-        with weights_limited(check_file(path)):
+        with weights_limited(check_file(path)), warnings.catch_warnings():
+            warnings.filterwarnings("error", "Skipping nested container")  # its weights would be left to chance
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # nothing is trained
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
         check_widths(model)
         network = q_network_of(model)

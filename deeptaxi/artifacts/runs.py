@@ -163,12 +163,13 @@ def save_run(
     finished: Finished,
     preset: str = "none",
     table: TransitionTable | None = None,
+    disturbed: bool = False,
 ) -> None:
     """Write model, configuration and card: all of them, or none if something fails.
 
     `environment` is what `Environment.describe` says. A `table` that has no file of its own is kept in the run folder.
     """
-    facts = card(run.folder, environment, config, finished, preset)
+    facts = card(run.folder, environment, config, finished, preset, disturbed=disturbed)
     about = {"log": str(run.log), **facts_of(finished, preset)}
     with written_together(run.folder) as aside:
         network.save(aside / MODEL_FILE)

@@ -73,10 +73,14 @@ class CompiledLearner:
         self._next: int | None = None  # the next update; None before the steps that fill the memory
         self.remarks: list[str] = []  # nothing here can keep a training from going on exactly
 
-    def warm_up(self) -> float:
-        """Compile everything, changing nothing; return the seconds that this took."""
+    def warm_up(self, filling: bool = True) -> float:
+        """Compile everything, changing nothing; return the seconds that this took.
+
+        `filling` is whether the memory is still to be filled: a training that goes on has that behind it.
+        """
         start = time.perf_counter()
-        self._call("warm", 0)
+        if filling:
+            self._call("warm", 0)
         self._call("run", 0, 0)
         return time.perf_counter() - start
 

@@ -189,8 +189,12 @@ class Learner:
     def synchronise(self) -> None:
         """Bring `online` up to date; here it always is."""
 
-    def warm_up(self) -> float:
-        """Run everything once, so that it is compiled, and undo it; return the seconds that this took."""
+    def warm_up(self, filling: bool = True) -> float:
+        """Run everything once, so that it is compiled, and undo it; return the seconds that this took.
+
+        Here it is the same whether the memory is still to be filled or not.
+        """
+        del filling
         start = time.perf_counter()
         before = [ops.convert_to_numpy(variable).copy() for variable in self.state()]
         self.updates = self.config.target.period - 1  # so that the move of the target network is compiled as well

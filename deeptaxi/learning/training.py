@@ -31,7 +31,7 @@ from deeptaxi.learning.ticks import Tick
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.network.build import build_q_network
-from deeptaxi.records import Record, Resumed, Started, Warned
+from deeptaxi.records import NOT_EXACT, Record, Resumed, Started, Warned
 
 PATIENCE = 3  # judgements in a row that must find the policy optimal
 LEARNERS: dict[str, type[Learner]] = {"gymnasium": Learner, "fit": FitLearner}
@@ -66,7 +66,7 @@ def train(
         DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep. Later, the
             training ends with what it has, and the last record says what failed.
     """
-    training = Training(config, environment)
+    training = Training(config, environment, filling=since is None)
     course, judge = training.course, training.judge
     yield started(config, environment, course.compile_seconds)
     if since is not None:
@@ -94,16 +94,22 @@ class Trained(NamedTuple):
 
 
 class Training:
-    """What a training is made of: the loop and its learner, the judge, the masks and the course."""
+    """What a training is made of: the loop and its learner, the judge, the masks and the course.
 
-    def __init__(self, config: TrainConfig, environment: Environment) -> None:
+    Args:
+        config: everything that determines the result.
+        environment: what ``config.environment`` opens to.
+        filling: whether it begins, with filling the replay memory.
+    """
+
+    def __init__(self, config: TrainConfig, environment: Environment, filling: bool) -> None:
         for_network, for_loop = seeds(config)
         self.config = config
         masks = MaskBook(environment, config.exploration.action_mask)
         self.learner, self.loop = build_loop(
             config, environment, masks, int(for_network.generate_state(1)[0]), for_loop
         )
-        self.course = Course(config, environment.actions, self.learner.warm_up())
+        self.course = Course(config, environment.actions, self.learner.warm_up(filling))
         self.judge = Judge(config, environment, self.learner.online, masks)
         self._parts = (self.course, self.judge, masks, self.loop)
 
@@ -148,7 +154,7 @@ class Training:
     def _told(self, tick: Tick) -> Generator[Record]:
         yield from self.course.add(tick)
         while self.loop.remarks:
-            yield Warned(tick.update, "not-exact", f"not-exact: {self.loop.remarks.pop()}")
+            yield Warned(tick.update, NOT_EXACT, f"{NOT_EXACT}: {self.loop.remarks.pop()}")
         if tick.update % self.config.judgement.every == 0:
             yield from self._judged()
 

@@ -180,9 +180,27 @@ def check_request(config: EnvironmentConfig, trust_module: bool) -> None:
     module, colon, _ = config.id.rpartition(":")
     if ":" in module:
         raise UsageError(f"'{config.id}' is not an environment: expected an id or module:Id")
+    if not trust_module:
+        check_kind(config.id.rpartition(":")[2])
     if colon and not trust_module and module.partition(".")[0] != "gymnasium":
         raise UsageError(
             f"the run names the environment module '{module}', which is code: "
+            "pass --trust-env if you trust where the run comes from"
+        )
+
+
+def check_kind(name: str) -> None:
+    """Refuse, unmade, an environment of Gymnasium that has no state numbers, where only a file names it.
+
+    Some read files that their arguments name, or make what other libraries have.
+
+    Raises:
+        UsageError: it is one.
+    """
+    meant = [known for known in gymnasium.registry if known == name or known.startswith(f"{name}-v")]
+    if meant and not set(meant) & set(known_ids()):
+        raise UsageError(
+            f"the run names {name}, which is not one of the environments with state numbers: "
             "pass --trust-env if you trust where the run comes from"
         )
 
@@ -217,7 +235,7 @@ def known_ids() -> list[str]:
     return [
         name
         for name, spec in gymnasium.registry.items()
-        if not str(spec.entry_point).startswith(("gymnasium.envs.", "<function"))
+        if not (str(spec.entry_point).startswith(("gymnasium.envs.", "<function _raise")) or name.startswith("GymV2"))
         or str(spec.entry_point).startswith("gymnasium.envs.toy_text")
     ]
 

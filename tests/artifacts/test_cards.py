@@ -198,3 +198,37 @@ def test_a_card_that_cannot_be_read_is_told_in_one_line(text: str, fault: str, t
         read_card(tmp_path)
     assert "\n" not in str(refused.value)
     assert str(tmp_path / "card.json") in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "x\x1b[2J"),
+        ("verdict", "\u202eoptimal"),
+        ("limits", ["fine", 3]),
+        ("limits", "fine"),
+        ("versions", {"keras": None}),
+        ("outside", {"csv": ["error"]}),
+        ("seed", True),
+        ("exact", {"optimal": True, "gap": 10**400}),
+    ],
+)
+def test_a_card_with_a_value_of_another_kind_is_damaged(key: str, value: Any, tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text(json.dumps({**a_card(), key: value}))
+    with pytest.raises(DeepTaxiError, match=r"card.json is damaged: '\S+' is missing or of the wrong kind"):
+        read_card(tmp_path)
+
+
+def test_a_card_without_an_entry_that_may_be_null_is_damaged(tmp_path: Path) -> None:
+    facts = a_card()
+    del facts["exact"]
+    (tmp_path / "card.json").write_text(json.dumps(facts))
+    with pytest.raises(DeepTaxiError, match=r"'exact' is missing or of the wrong kind"):
+        read_card(tmp_path)
+
+
+def test_a_page_shows_markup_as_text() -> None:
+    page = markdown({**a_card(), "name": "x\n<script>", "verdict": "<img src=x>|", "limits": ["a\n# b <b>"]})
+    assert "# x &lt;script>\n" in page
+    assert "| Verdict | &lt;img src=x>\\| |" in page
+    assert "- a # b &lt;b>\n" in page

@@ -102,7 +102,6 @@ def elsewhere():
 
 
 @pytest.mark.parametrize("name", elsewhere())
-@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 def test_what_keras_own_layers_make_is_loaded(tmp_path, name):
     model = elsewhere()[name]
     model.save(tmp_path / "model.keras")
@@ -302,3 +301,18 @@ def test_groups_that_hold_themselves_are_walked_once(weights):
 def test_a_version_of_thousands_of_digits_is_no_version(saved, refused):
     message = refused(config__json=b"[]", metadata__json=json.dumps({"keras_version": "9" * 5_000}))
     assert re.search(r"damaged \(it holds no object\)", message)
+
+
+def test_weights_that_are_missing_are_not_left_to_chance(tmp_path):
+    network = with_mask(build_q_network(STATES, ACTIONS, (8,), factors=(4, 4)), np.ones((STATES, ACTIONS), bool))
+    agent(plain_network(network), STATES).save(tmp_path / "whole.keras")
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(tmp_path / "whole.keras") as whole, zipfile.ZipFile(path, "w") as archive:
+        for name in whole.namelist():
+            content = io.BytesIO(whole.read(name))
+            if name.endswith(".h5"):
+                with h5py.File(content, "r+") as file:
+                    del file["layers/functional"]
+            archive.writestr(name, content.getvalue())
+    with pytest.raises(DeepTaxiError, match="cannot be loaded as a Q-network of deeptaxi"):
+        load_network(path, foreign=True)

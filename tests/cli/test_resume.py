@@ -150,6 +150,7 @@ def test_other_versions_go_on_and_say_that_bits_may_differ(here: Path, digest: s
     assert "keras 3.0.0 → " in done.stderr
     (warned,) = read_history(Path("logs/y/metrics.jsonl")).of_kind(Warned)
     assert warned.finding == "not-exact"
+    assert "could not go on to the bit" in Path("models/y/card.md").read_text()
 
 
 def test_a_damaged_checkpoint_falls_back_with_a_line(here: Path, digest: str) -> None:
@@ -203,6 +204,15 @@ def test_a_lost_log_is_begun_anew(here: Path, digest: str) -> None:
     assert summary(done)["weights_digest"] == digest
     assert "lost-log: the log of the training is gone" in done.stderr
     assert read_history(Path("logs/y/metrics.jsonl")).finished is not None
+
+
+def test_the_log_of_another_run_is_never_taken(here: Path) -> None:
+    assert run(*TRAIN, "--updates", 20, "--no-checkpoints", "--out", "other/y", "--logs", "elsewhere").exit_code == 0
+    before = Path("elsewhere/y/metrics.jsonl").read_bytes()
+    refused(run("train", "--resume", "models/y", "--logs", "elsewhere"), 2, "log of another training")
+    files_in(Path("models/y"))[0].unlink()  # from the beginning, where no log had begun
+    refused(run("train", "--resume", "models/y", "--logs", "elsewhere"), 2, "is the log of other/y")
+    assert Path("elsewhere/y/metrics.jsonl").read_bytes() == before
 
 
 def test_without_checkpoints_there_is_nothing_to_go_on_from(type_in: TypeIn) -> None:

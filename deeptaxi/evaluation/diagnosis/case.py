@@ -139,7 +139,8 @@ class Case:
     @cached_property
     def learnt_pairs(self) -> Bools:
         """The pairs that Q values may be held to: those that were tried, or all where that is not known, `[S, A]`."""
-        return self.pairs if self.visits is None else self.pairs & (self.visits > 0)
+        tried = self.pairs if self.visits is None else self.pairs & (self.visits > 0)
+        return tried if tried.any() else self.pairs  # else the counts are of something else
 
     @cached_property
     def policy(self) -> Ints:

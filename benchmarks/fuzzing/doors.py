@@ -1,0 +1,188 @@
+"""What reads each kind of file: commands typed in this process, and what must not come of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.fuzzing import evil, mutants
+
+Break = Callable[[random.Random, bytes], bytes]
+ENV = ["--env", "FrozenLake-v1", "--env-arg", "is_slippery=false"]
+CHEAP = [
+    "--updates", "1", "--environments", "2", "--replay-capacity", "64", "--batch-size", "4", "--replay-start", "4",
+    "--hidden", "4", "--loop", "gymnasium", "--judge-every", "1", "--n-step", "1", "--json", "--steps-per-update", "1",
+]  # fmt: skip
+
+
+# What Python, NumPy and Keras say where nobody has thought of something.
+SIGNS = re.compile(r"Traceback|\w+Warning: |unexpected |not enough memory|more memory than there is")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: which ones there are, how they are broken, how often each way, and what reads them."""
+
+    files: tuple[str, ...]
+    breaks: tuple[tuple[Break, int], ...]
+    doors: tuple[Callable[[str], list[str]], ...]
+
+
+def on_run(*words: str) -> Callable[[str], list[str]]:
+    """Return a door that takes the run that a file belongs to; a `.keras` file stands for itself, on FrozenLake."""
+
+    def door(file: str) -> list[str]:
+        parts = Path(file).parts
+        place = [file, *ENV] if file.endswith(".keras") and parts[0] != "models" else [f"models/{parts[1]}"]
+        return [words[0], *place, *words[1:]]
+
+    return door
+
+
+def on_file(*words: str) -> Callable[[str], list[str]]:
+    """Return a door that takes the file; ``FILE`` stands for it."""
+    return lambda file: [word.replace("FILE", file) for word in words]
+
+
+def broken_card(rng: random.Random, content: bytes) -> bytes:
+    """Break a card, as facts or as a page."""
+    return mutants.as_json(rng, content) if content[:1] == b"{" else mutants.text(rng, content)
+
+
+def broken_log(rng: random.Random, content: bytes) -> bytes:
+    """Break a log, or the counts that belong to it."""
+    return mutants.as_archive(rng, content) if content[:2] == b"PK" else mutants.as_lines(rng, content)
+
+
+def resume(file: str) -> list[str]:
+    """Go on from a checkpoint for an update or two."""
+    run = Path(file).parent.parent
+    return ["train", "--resume", str(run), "--stop-after", "9" if run.name == "fit" else "10", "--json"]
+
+
+def seen(door: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """Return a door that takes a run, also where the file is a copy of its settings."""
+    return lambda file: door("models/q/config.toml" if file == "settings.toml" else file)
+
+
+PAGE = "card"  # no command of deeptaxi: reads a card and makes a page of it, as `export --all` does, but in no time
+SEEN = (
+    on_run("evaluate", "--episodes", "2", "--json"),
+    on_run("evaluate", "--episodes", "2"),
+    on_run("diagnose", "--json"),
+    on_run("diagnose"),
+)
+KINDS = {
+    "model": Kind(
+        ("models/q/model.keras", "models/d/model.keras", "agent.keras", "plain.keras", "foreign.keras"),
+        ((mutants.as_archive, 18), (evil.bomb, 1), (evil.with_pickle, 1)),
+        (
+            *SEEN,
+            on_run("export", "--format", "npz", "--out", "out.npz", "--json"),
+            on_run("explain", "update", "--json"),
+        ),
+    ),
+    "checkpoint": Kind(
+        tuple(f"models/{name}/checkpoints/000002.npz" for name in ("gymnasium", *["table"] * 3, "fit")),
+        ((mutants.as_archive, 18), (evil.bomb, 1), (evil.with_pickle, 1)),
+        (resume,),
+    ),
+    "table": Kind(
+        ("table.npz",),
+        ((mutants.as_archive, 18), (evil.bomb, 1), (evil.with_pickle, 1)),
+        (
+            on_file("solve", "FILE", "--json"),
+            on_file("solve", "FILE"),
+            on_file("evaluate", "models/q", "--env", "FILE", "--episodes", "2", "--json"),
+            on_file("diagnose", "models/q", "--env", "FILE", "--json"),
+            on_file("train", "FILE", *CHEAP, "--out", "models/new"),
+        ),
+    ),
+    "config": Kind(
+        ("models/q/config.toml", "models/d/config.toml", "settings.toml"),
+        ((mutants.as_toml, 18), (evil.module_in_settings, 2)),
+        (
+            *map(seen, SEEN[::2]),
+            on_file("zoo", "--json"),
+            on_file("train", "--config", "FILE", *CHEAP, "--out", "models/new"),
+            on_file("train", "FrozenLake-v1", "--config", "FILE", *CHEAP, "--out", "models/new"),
+            on_file("explain", "update", "--env", "FrozenLake-v1", "--config", "FILE", "--json"),
+        ),
+    ),
+    "card": Kind(
+        ("models/q/card.json", "models/d/card.json", "models/q/card.md"),
+        ((broken_card, 1),),
+        (on_file("zoo", "--json"), on_file("zoo"), on_run(PAGE)),
+    ),
+    "log": Kind(
+        ("logs/q/metrics.jsonl", "logs/d/metrics.jsonl", "logs/q/visits.npz"),
+        ((broken_log, 1),),
+        (
+            lambda file: ["logs", str(Path(file).parent)],
+            lambda file: ["logs", str(Path(file).parent), "--json"],
+            lambda file: ["diagnose", str(Path(file).parent), "--json"],
+            on_run("diagnose"),
+        ),
+    ),
+}  # fmt: skip
+
+
+def type_in(words: list[str]) -> tuple[int, str, str]:
+    """Type a command in this process; return its exit code, standard output and standard error."""
+    from deeptaxi.cli.main import cli, fail
+
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
+    code = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            if words[0] == PAGE:
+                make_page(Path(words[1]))
+            else:
+                cli.main(words, prog_name="deeptaxi")
+        except Exception as error:  # of a page
+            with contextlib.suppress(SystemExit):
+                fail(error)
+            code = 1
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+    for stream in (out, err):
+        stream.flush()
+    return code, *(stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+
+
+def make_page(run: Path) -> None:
+    """Read the card of a run, and make the page of its exports."""
+    from deeptaxi.artifacts.card_page import markdown
+    from deeptaxi.artifacts.cards import read_card
+
+    made = {"file": "x", "format": "npz", "max_difference": 0.0, "outside": "error"}
+    if (facts := read_card(run)) is not None:
+        markdown({**facts, "exports": [made]}).encode()
+
+
+def faults(code: int, out: str, err: str, as_json: bool) -> list[str]:
+    """Return what should not have come of a command."""
+    import json
+
+    lines = err.strip().splitlines()
+    errors = [line for line in lines if line.startswith("Error: ")]
+    found = [line[:400] for line in lines if SIGNS.search(line)]
+    if code not in (0, 1, 2, 3):
+        found.append(f"it ended with {code}")
+    if code in (1, 2) and (len(errors) != 1 or lines[-1:] != errors):
+        found.append(f"it was refused in other than one line: {err[-300:]!r}")
+    if code in (0, 3) and errors:
+        found.append(f"it went on after an error: {errors[0]}")
+    if "\x1b" in out + err or "\x00" in out + err:
+        found.append("it printed what a terminal obeys")
+    if as_json and code in (0, 3):
+        try:
+            json.loads(out, parse_constant=lambda word: found.append(f"its JSON holds {word}"))
+        except ValueError as error:
+            found.append(f"its JSON is none: {error}")
+    return found
