@@ -75,8 +75,10 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def written_together(folder: Path) -> Iterator[Path]:
+def written_together(folder: Path, last: str = "") -> Iterator[Path]:
     """Yield a folder to write files to that belong together; all of them, or none, come into `folder`, which is made.
+
+    The one that is called `last` comes last: who sees it sees all.
 
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it. What stood there before still does.
@@ -90,7 +92,7 @@ def written_together(folder: Path) -> Iterator[Path]:
             entries.mkdir()
             yield entries
             sync(entries)
-            move_in(scratch)
+            move_in(scratch, last=last)
     except BaseException as error:
         for made in new:
             remove_if_empty(made)

@@ -171,7 +171,7 @@ def save_run(
     """
     facts = card(run.folder, environment, config, finished, preset, disturbed=disturbed)
     about = {"log": str(run.log), **facts_of(finished, preset)}
-    with written_together(run.folder) as aside:
+    with written_together(run.folder, last=CARD_JSON) as aside:
         network.save(aside / MODEL_FILE)
         if table is not None:
             about["table"] = TABLE_FILE
