@@ -9,9 +9,10 @@ from typing import Any
 
 from benchmarks.reliability.disk_writes import NEW, OLD, Write, check, contents, small_table
 from deeptaxi.artifacts import checkpoints, runs
-from deeptaxi.artifacts.files import ASIDE, CHECKPOINTS
+from deeptaxi.artifacts.files import CHECKPOINTS
 from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
 from deeptaxi.records import read_history
+from deeptaxi.scratch import ASIDE
 
 SETTINGS: dict[str, Any] = {
     "q_table": True, "updates": 60, "judge_every": 20, "environments": 8, "batch_size": 32, "early_stop": False,

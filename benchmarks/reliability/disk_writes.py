@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.artifacts.files import ASIDE, tidy, write_text, written_aside, written_together
+from deeptaxi.artifacts.files import tidy, write_text, written_aside, written_together
 from deeptaxi.artifacts.locks import lock
 from deeptaxi.cache import Cache
+from deeptaxi.scratch import ASIDE
 
 OLD, NEW = "old", "new"
 

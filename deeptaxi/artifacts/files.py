@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deeptaxi.artifacts.moving import ENTRIES, move_in, rescue, sync_folder
-from deeptaxi.errors import DeepTaxiError, UsageError, encodable
-from deeptaxi.scratch import Scratch, sweep
+from deeptaxi.errors import DeepTaxiError, TakenError, UsageError, encodable
+from deeptaxi.scratch import ASIDE, Scratch, sweep
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
-ASIDE = ".deeptaxi-"  # what begins like this is being written
 TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
 CHECKPOINTS = "checkpoints"  # folder of a run folder
 
@@ -143,7 +142,8 @@ def check_free(path: Path, force: bool, replaceable: bool = True, option: str = 
         option: by which the user chooses the place.
 
     Raises:
-        UsageError: it is taken, and not to be overwritten.
+        TakenError: it is taken, and may be overwritten with `force`.
+        UsageError: it is taken by something else.
     """
     if not path.exists():
         return
@@ -152,7 +152,7 @@ def check_free(path: Path, force: bool, replaceable: bool = True, option: str = 
             f"{path} exists and is something else, so --force does not replace it; choose another {option}"
         )
     if not force:
-        raise UsageError(f"{path} exists; choose another {option}, or overwrite it with --force")
+        raise TakenError(f"{path} exists; choose another {option}, or overwrite it with --force")
 
 
 def make_folder(path: Path) -> list[Path]:

@@ -22,14 +22,14 @@ from types import TracebackType
 from typing import Any
 
 from deeptaxi.artifacts.files import CURES
-from deeptaxi.errors import DeepTaxiError, UsageError, printable
+from deeptaxi.errors import DeepTaxiError, TakenError, printable
 
 LOCK_FILE = ".lock"
 TRIES, PAUSE = 5, 0.02  # s; a file that is being removed as we come is no holder
 LONGEST = 1000  # characters of a file that says who holds it
 
 
-class InUse(UsageError):  # noqa: N818 - it is what the user is told, like the other kinds
+class InUseError(TakenError):
     """Another training, or this process, holds the lock of a folder."""
 
 
@@ -72,7 +72,7 @@ def lock(folder: Path, what: str, option: str = "--out") -> Lock:
         option: by which the user chooses the folder.
 
     Raises:
-        InUse: another process holds it, or this one does already.
+        InUseError: another process holds it, or this one does already.
         DeepTaxiError: the folder cannot be written to, or its file system has no locks.
         FileNotFoundError: the folder is not there: another process that found it empty has just removed it.
     """
@@ -99,7 +99,7 @@ def lock(folder: Path, what: str, option: str = "--out") -> Lock:
             raise DeepTaxiError(f"cannot lock {folder}: {error.strerror or error}; {cure}") from None
         else:
             return Lock(held, path)
-    raise InUse(f"{folder} is in use by {holder(path)}: wait for it, or choose another {option}")
+    raise InUseError(f"{folder} is in use by {holder(path)}: wait for it, or choose another {option}")
 
 
 def number_of(path: Path) -> tuple[int, int]:
