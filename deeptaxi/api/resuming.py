@@ -24,6 +24,7 @@ from deeptaxi.config import TrainConfig, check_together, merge
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
+from deeptaxi.learning.size import check_size
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.reading import parse_toml
 from deeptaxi.records import NOT_EXACT, Warned
@@ -81,6 +82,7 @@ def taken_up(
         if stop_after is not None and stop_after <= found.update:
             raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
         environment = opened(folder, found, config, trust)
+        check_size(config, environment.states, environment.actions)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold(log, undoing, "--logs")
         position = position_of(found)
