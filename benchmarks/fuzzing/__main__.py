@@ -21,12 +21,8 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.kinds) - KINDS.keys():
         parser.error(f"no kind {', '.join(sorted(unknown))}; kinds: {', '.join(KINDS)}")
-    figures = run(
-        given.count, given.seed, given.kinds or tuple(KINDS), given.jobs, given.keep, show=sys.stderr.isatty()
-    )
+    figures = run(given.count, given.seed, given.kinds or tuple(KINDS), given.jobs, given.keep, show=True)
     print(table(figures))
-    for failure in figures.failures:
-        print(failure)
     return int(bool(figures.failures))
 
 

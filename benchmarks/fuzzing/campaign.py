@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.fuzzing.doors import KINDS
 from benchmarks.fuzzing.supervision import Case, Found, make_seeds, supervise
 
-TURNS = {"model": 4, "table": 4, "log": 4, "card": 2, "config": 2, "checkpoint": 1}
+TURNS = {"model": 6, "table": 6, "log": 5, "card": 3, "config": 3, "checkpoint": 1}
 
 
 @dataclass
@@ -90,7 +90,7 @@ def run(
         kinds: which kinds of files.
         jobs: processes that read.
         keep: a folder for the sound files, which is used again; None for one that goes away.
-        show: whether to say on standard error how far it is.
+        show: whether to say on standard error how far it is, and what failed.
     """
     warm()
     figures = Figures({kind: Tally() for kind in kinds})
@@ -103,8 +103,10 @@ def run(
             figures.kinds[found.case.kind].count(found)
             if found.outcome == "failed":
                 figures.failures.append(told(found))
-            if show:
-                print(f"\r{done} of {count}, {len(figures.failures)} failed", end="", file=sys.stderr)
+                if show:
+                    print(figures.failures[-1], file=sys.stderr, flush=True)
+            if show and done % 500 == 0:
+                print(f"{done:,} of {count:,} files, {len(figures.failures)} failed", file=sys.stderr, flush=True)
     return figures
 
 

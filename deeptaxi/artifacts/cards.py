@@ -142,7 +142,7 @@ def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = 
         kinds = dict.fromkeys(facts, kinds[EACH])
     for key, kind in kinds.items():
         value, name = facts.get(key), f"{where}{key}"
-        if not is_of(value, kind):
+        if key not in facts or not is_of(value, kind):
             return f"'{name}' is missing or of the wrong kind"
         fault = fault_of(value, kind, f"{name}.") if isinstance(kind, Mapping) else None
         if fault:

@@ -25,7 +25,6 @@ from deeptaxi.archives import ArchiveError, read_npz
 from deeptaxi.artifacts.files import (
     CHECKPOINTS,
     TABLE_FILE,
-    make_folder,
     remove_if_empty,
     written_aside,
     written_together,
@@ -154,7 +153,6 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it.
     """
-    make_folder(run / CHECKPOINTS)
     first = following(run)
     with written_together(run / CHECKPOINTS) as aside:
         if table is not None:

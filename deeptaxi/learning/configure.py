@@ -15,6 +15,7 @@ from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.choice import not_compiled
 from deeptaxi.learning.defaults import table_settings
+from deeptaxi.learning.size import check_size
 from deeptaxi.mdp.environment import Environment
 
 
@@ -94,7 +95,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
         preset: that was named, or None.
 
     Raises:
-        UsageError: the settings contradict each other or the environment.
+        UsageError: the settings contradict each other or the environment, or take more memory than there is.
     """
     # With the version that was chosen.
     named_values = merge(values, {"environment": {"id": environment.config.id}})
@@ -112,6 +113,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     if chosen.name == TABLE:  # they come from the same table, and may ask for less than its discount to learn with
         asked = merge(asked, chosen.settings)
     config = resolve(named_values, asked, chosen)
+    check_size(config, environment.states, environment.actions)
     masked = environment.table is not None and environment.table.action_mask is not None
     if masked and not config.exploration.action_mask:
         raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")

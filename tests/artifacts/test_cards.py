@@ -219,6 +219,14 @@ def test_a_card_with_a_value_of_another_kind_is_damaged(key: str, value: Any, tm
         read_card(tmp_path)
 
 
+def test_a_card_without_an_entry_that_may_be_null_is_damaged(tmp_path: Path) -> None:
+    facts = a_card()
+    del facts["exact"]
+    (tmp_path / "card.json").write_text(json.dumps(facts))
+    with pytest.raises(DeepTaxiError, match=r"'exact' is missing or of the wrong kind"):
+        read_card(tmp_path)
+
+
 def test_a_page_shows_markup_as_text() -> None:
     page = markdown({**a_card(), "name": "x\n<script>", "verdict": "<img src=x>|", "limits": ["a\n# b <b>"]})
     assert "# x &lt;script>\n" in page

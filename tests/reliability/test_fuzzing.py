@@ -1,0 +1,88 @@
+"""The short form of a campaign of broken files, and that it would notice what it looks for."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fuzzing import doors, evil, mutants
+from benchmarks.fuzzing.campaign import cases
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_broken_files_are_read_or_refused_in_one_line():
+    words = [sys.executable, "-m", "benchmarks.fuzzing", "--count", "48", "--seed", "1"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert {row[0] for row in rows} == set(doors.KINDS)
+    assert sum(int(row[1]) for row in rows) == 48
+
+
+@pytest.mark.parametrize("kind", doors.KINDS)
+def test_the_same_number_breaks_a_file_in_the_same_way(kind):
+    sound = {"model": b"PK", "card": b'{"a": [1, 2]}', "log": b'{"kind": "started"}\n', "config": b"seed = 0\n"}
+    for act, _ in doors.KINDS[kind].breaks[:1]:
+        if kind in ("model", "table", "checkpoint"):
+            continue
+        broken = [act(random.Random("7"), sound[kind]) for _ in range(2)]
+        assert broken[0] == broken[1]
+        assert any(act(random.Random(str(number)), sound[kind]) != sound[kind] for number in range(5))
+
+
+def test_kinds_come_in_turns():
+    found = list(cases(24, 0, tuple(doors.KINDS)))
+    assert {case.kind for case in found[:6]} == set(doors.KINDS)
+    assert len(set(found)) == 24
+
+
+@pytest.mark.parametrize(
+    ("code", "err", "fault"),
+    [
+        (1, "Error: unexpected KeyError: 'x' (--debug shows where)\n", "unexpected KeyError"),
+        (0, "x.py:3: RuntimeWarning: Mean of empty slice\n", "RuntimeWarning"),
+        (1, "Traceback (most recent call last):\nError: x\n", "Traceback"),
+        (2, "Error: one\nError: two\n", "other than one line"),
+        (1, "", "other than one line"),
+        (134, "Error: x\n", "it ended with 134"),
+        (0, "Error: x\n", "went on after an error"),
+        (1, "Error: x\x1b[2J\n", "what a terminal obeys"),
+        (1, "Error: not enough memory: x\n", "not enough memory"),
+    ],
+)
+def test_what_should_not_come_of_a_command_is_noticed(code, err, fault):
+    assert any(fault in found for found in doors.faults(code, "", err, as_json=False))
+
+
+def test_what_may_come_of_a_command_is_no_fault():
+    assert doors.faults(0, '{"a": null}', "Warning: untrained: …\n", as_json=True) == []
+    assert doors.faults(2, "", "Skipped in x: line 3\nError: no model at x\n", as_json=True) == []
+    assert doors.faults(0, '{"a": NaN}', "", as_json=True) == ["its JSON holds NaN"]
+
+
+def test_the_evil_files_would_run_code_if_they_were_let(tmp_path, monkeypatch):
+    import io
+    import pickle
+
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    for read in (
+        lambda: np.load(io.BytesIO(evil.pickled_array()), allow_pickle=True),
+        lambda: pickle.loads(pickle.dumps(evil.Pickled())),  # noqa: S301  # it is our own
+        lambda: exec(evil.MODULE),  # noqa: S102  # likewise
+    ):
+        read()
+        assert (tmp_path / evil.SIGN).exists()
+        (tmp_path / evil.SIGN).unlink()
+
+
+def test_settings_are_broken_into_what_toml_may_say():
+    texts = {mutants.as_toml(random.Random(str(number)), b"[replay]\ncapacity = 3\n") for number in range(50)}
+    assert len(texts) > 30
