@@ -101,6 +101,7 @@ KINDS = {
             on_file("evaluate", "models/q", "--env", "FILE", "--episodes", "2", "--json"),
             on_file("diagnose", "models/q", "--env", "FILE", "--json"),
             on_file("train", "FILE", *CHEAP, "--out", "models/new"),
+            on_file("watch", "models/q", "--env", "FILE", "--max-steps", "5"),
         ),
     ),
     "config": Kind(
@@ -127,6 +128,7 @@ KINDS = {
             lambda file: ["logs", str(Path(file).parent), "--json"],
             lambda file: ["diagnose", str(Path(file).parent), "--json"],
             on_run("diagnose"),
+            on_run("report", "--out", "report.html", "--json"),
         ),
     ),
 }  # fmt: skip

@@ -152,7 +152,7 @@ def as_lines(rng: random.Random, content: bytes) -> bytes:
         if lines[at].startswith(b"{"):
             try:
                 lines[at] = as_json(rng, lines[at])
-            except ValueError:  # broken already
+            except (ValueError, RecursionError):  # broken already
                 lines[at] = raw(rng, lines[at])
     return b"\n".join(lines)
 
@@ -198,6 +198,10 @@ def as_array(rng: random.Random, content: bytes) -> bytes:
         found = rng.choice(
             [found.ravel(), found[..., None], np.asfortranarray(found), np.repeat(found[None], 2, 0), found[None][:0]]
         )
+    elif found.size and found.dtype.kind == "U":
+        names = found.ravel().tolist()
+        names[rng.randrange(len(names))] = rng.choice([word for word in TEXTS if "\ud800" not in word])
+        found = np.array(names).reshape(found.shape)
     elif found.size and found.dtype.kind in "biuf":
         found = found.copy()
         with np.errstate(all="ignore"):

@@ -16,6 +16,7 @@ from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 
+from deeptaxi.errors import printable
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.layout import factors, inside
@@ -50,10 +51,15 @@ def names_of(environment: Environment) -> Names:
     table, sizes = environment.table, factors(environment)
     actions = next((names for cls, names in ACTIONS.items() if isinstance(inner, cls)), ())
     if table is not None and table.action_names is not None:
-        actions = table.action_names
+        actions = tuple(map(one_line, table.action_names))
     if len(set(actions)) != environment.actions:
         actions = tuple(f"action {action}" for action in range(environment.actions))
     return Names(actions, state_namer(environment, inner, sizes))
+
+
+def one_line(name: str) -> str:
+    """Return a name from a file in one line, without what a terminal would obey."""
+    return " ".join(printable(name).split())
 
 
 def state_namer(environment: Environment, inner: Any, sizes: tuple[int, ...] | None) -> Callable[[int], str]:
@@ -61,7 +67,7 @@ def state_namer(environment: Environment, inner: Any, sizes: tuple[int, ...] | N
     table = environment.table
     if table is not None and table.state_names is not None:
         given = table.state_names
-        return lambda state: given[state]
+        return lambda state: one_line(given[state])
     if sizes is None:
         return lambda state: f"state {state}"
     describe = next((found for cls, found in STATES.items() if isinstance(inner, cls)), None)

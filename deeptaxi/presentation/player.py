@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from deeptaxi.errors import printable
 from deeptaxi.evaluation.watching import Moment
 from deeptaxi.mdp.names import Names
 from deeptaxi.presentation.console import number
@@ -134,7 +135,7 @@ class Page:
         view = moment_view(moment, self._names, width, plain=True)
         lines = [line.rstrip() for line in view.plain.split("\n")]
         lines += ["", ending(moment)] if moment.ending else []
-        self._console.file.write("\n".join([*lines, "", ""]))
+        self._console.file.write(printable("\n".join([*lines, "", ""])))
         self._console.file.flush()
 
 

@@ -52,3 +52,11 @@ def test_what_has_no_names_is_called_by_its_number_or_its_parts(tmp_path):
     plain, parts = (names_of(opened(str(tmp_path / name))) for name in ("t.npz", "parts.npz"))
     assert (plain.state(4), plain.actions) == ("state 4", ("action 0",))
     assert parts.state(4) == "(1, 1)"
+
+
+def test_names_from_a_file_are_of_one_line_and_hold_nothing_that_a_terminal_obeys(tmp_path):
+    actions = ("up\nand away", "\x1b[2Jclear", "\u202eback", "go")
+    npz.save(build([[surely(0, 1, True)] * 4], state_names=("here\x07\t",), action_names=actions), tmp_path / "t.npz")
+    names = names_of(opened(str(tmp_path / "t.npz")))
+    assert names.actions == ("up and away", "[2Jclear", "back", "go")
+    assert names.state(0) == "here"
