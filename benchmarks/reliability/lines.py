@@ -41,7 +41,7 @@ KNOWN: dict[str, Sequence[str]] = {
     "model": MODELS,
     "run": MODELS,
     "runs": MODELS,
-    "resume": MODELS,
+    "resume": ("part", "part", "part", "run", "half", "folder", "missing"),
     "folder": (".", "models", "folder", "missing", "logs", "file.txt"),
     "config_file": TOMLS,
     "preset": ("table", "none", "frozenlake", "taxi", "taxi.q-table", "Taxi", "cliff"),
@@ -61,6 +61,7 @@ KNOWN: dict[str, Sequence[str]] = {
     "stop_after": ("1", "3", "0"),
     "speed": ("1000", "4", "0", "1001"),
 }  # fmt: skip
+RESUMES = 0.2  # share of the trainings
 LEFT_OUT = ("debug",)  # it shows tracebacks
 WEIGHTS = {"train": 3, "explain update": 3, "evaluate": 2, "watch": 2, "diagnose": 2}
 
@@ -117,11 +118,15 @@ def typed(name: str, command: click.Command, chance: random.Random) -> list[str]
     words: list[str] = []
     for option in chance.sample(options, min(len(options), chance.choices([0, 1, 2, 3, 5], [2, 5, 4, 2, 1])[0])):
         words += spelled(option, chance, good)
+    if name == "train" and chance.random() < RESUMES:
+        arguments, words = ([], words[:1]) if good else (arguments, words)
+        words = [*words, "--resume", chance.choice(KNOWN["resume"])]
     if chance.random() < 0.5 and any("--json" in option.opts for option in options):
         words.append("--json")
     parts = [[word for word in arguments if word != "--"], words]
     chance.shuffle(parts)
-    return [*name.split(), *SMALL.get(name, ()), *parts[0], *parts[1]]
+    small = () if any(word.startswith("--resume") for word in words) else SMALL.get(name, ())
+    return [*name.split(), *small, *parts[0], *parts[1]]
 
 
 def mangled(name: str, chance: random.Random) -> str:
