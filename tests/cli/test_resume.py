@@ -275,6 +275,7 @@ def test_the_log_of_another_run_is_not_taken_by_a_training_that_has_none(here: P
 
 
 def test_a_checkpoint_that_does_not_fit_is_named_and_leaves_what_was_kept(here: Path) -> None:
+    log = Path("logs/y/metrics.jsonl").read_bytes()
     newest = files_in(Path("models/y"))[0]
     found = read(newest)
     assert found.moment is not None
@@ -284,6 +285,7 @@ def test_a_checkpoint_that_does_not_fit_is_named_and_leaves_what_was_kept(here: 
     assert done.exit_code == 1
     assert f"Error: {newest} does not fit its training: 'next' is '150'; without that file" in done.stderr
     assert Path("models/y/card.json").read_text() == card
+    assert Path("logs/y/metrics.jsonl").read_bytes() == log
 
 
 def test_a_table_that_changed_is_refused(type_in: TypeIn) -> None:
