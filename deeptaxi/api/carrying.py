@@ -55,6 +55,8 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
             save_visits(place.log.parent, trained.coverage)
             disturbed = any(warned.finding == NOT_EXACT for warned in history.warnings)
             runs.save_run(place, trained.network, about, config, history.finished, preset, table, disturbed)
+            if not conduct.checkpoints and since is None:
+                checkpoint_files.give_up(place.folder)  # of the run that stood here
     return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
 
 

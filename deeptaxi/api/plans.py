@@ -18,8 +18,9 @@ from deeptaxi.api.resuming import Resumption, taken_up
 from deeptaxi.artifacts import checkpoints as checkpoint_files
 from deeptaxi.artifacts import runs
 from deeptaxi.config import TrainConfig, merge, resolve
-from deeptaxi.errors import DivergedError
+from deeptaxi.errors import DeepTaxiError, DivergedError
 from deeptaxi.learning.configure import Configured, choose, configure, with_environment
+from deeptaxi.learning.moment import UnfitError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.sections import EnvironmentConfig
@@ -101,7 +102,8 @@ def claimed(
         if first:
             checkpoint_files.take_back(place.folder, first, isinstance(error, DivergedError))
         point_to_log(error, place.log.parent)
-        point_to_checkpoint(error, kept.config, place.folder)
+        if first:
+            point_to_checkpoint(error, kept.config, place.folder, first)
         raise
     finally:
         place.release()
@@ -109,12 +111,22 @@ def claimed(
 
 @contextmanager
 def resumed(
-    folder: Path, values: Mapping[str, Any], trust: bool, logs: Path | None = None, stop_after: int | None = None
+    folder: Path,
+    values: Mapping[str, Any],
+    trust: bool,
+    logs: Path | None = None,
+    stop_after: int | None = None,
+    table: TransitionTable | Environment | None = None,
 ) -> Iterator[Plan]:
     """Take a run folder to go on with its training, while the block runs; see `resuming.taken_up`."""
-    with taken_up(folder, values, trust, logs, stop_after) as (environment, configured, place, since):
+    with taken_up(folder, values, trust, logs, stop_after, table) as (environment, configured, place, since):
         try:
             yield Plan(environment, configured, place, since)
+        except UnfitError as error:
+            raise DeepTaxiError(
+                f"{since.checkpoint.path} does not fit its training: {error}; "
+                "without that file, --resume goes on from the one before"
+            ) from None
         except BaseException as error:
             point_to_log(error, place.log.parent)
             point_to_checkpoint(error, configured.config, folder)

@@ -26,6 +26,7 @@ from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
 from deeptaxi.learning.size import check_size
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import parse_toml
 from deeptaxi.records import NOT_EXACT, Warned
 from deeptaxi.settings import from_mapping, to_mapping
@@ -55,6 +56,7 @@ def taken_up(
     trust: bool,
     logs: Path | None = None,
     stop_after: int | None = None,
+    given: TransitionTable | Environment | None = None,
 ) -> Iterator[tuple[Environment, Configured, runs.Run, Resumption]]:
     """Take a run folder to go on with its training, while the block runs.
 
@@ -64,6 +66,7 @@ def taken_up(
         trust: whether the environment module that the run names may be imported.
         logs: the folder of logs; None for where the run's log is.
         stop_after: the update to end after, if it is not the last.
+        given: the environment, where a script has it as a table or open.
 
     Raises:
         UsageError: there is nothing to go on from, the training is at its end, or something else is asked for than it
@@ -81,7 +84,7 @@ def taken_up(
         check_unfinished(folder, found, before, config)
         if stop_after is not None and stop_after <= found.update:
             raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
-        environment = opened(folder, found, config, trust)
+        environment = opened(folder, found, config, trust, given)
         check_size(config, environment.states, environment.actions)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold(log, undoing, "--logs")
@@ -92,7 +95,7 @@ def taken_up(
         place = runs.Run(folder, log / LOG_FILE, undoing)
         remarks = tuple(
             Warned(found.update, name, f"{name}: {text}")
-            for name, text in remarks_on(found, before, config, lost=position is not None and kept is None)
+            for name, text in remarks_on(found, before, config, log if position is not None and kept is None else None)
         )
         resumption = Resumption(found, renewed(found.moment, before, config), kept, remarks)
         yield environment, Configured(config, str(found.about.get("preset", "none"))), place, resumption
@@ -158,12 +161,14 @@ def renewed(moment: Moment | None, before: TrainConfig, config: TrainConfig) -> 
     return moment._replace(facts={**moment.facts, "judge": {**moment.facts["judge"], "in_a_row": 0}})
 
 
-def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig, lost: bool) -> Iterator[tuple[str, str]]:
-    """Yield what the user should know, by name."""
+def remarks_on(
+    found: Checkpoint, before: TrainConfig, config: TrainConfig, lost: Path | None
+) -> Iterator[tuple[str, str]]:
+    """Yield what the user should know, by name; `lost` is where the log should have been."""
     for fault in found.passed_over:
         yield "older-checkpoint", f"{fault}; the training goes on from {found.path.name}, after update {found.update:,}"
     if lost:
-        yield "lost-log", "the log of the training is gone or has lost lines: a new one begins here"
+        yield "lost-log", f"the log of the training is not in {lost}, or has lost lines: a new one begins there"
     now = {**versions(), "processor": processor()}
     was = found.about.get("versions")
     was = was if isinstance(was, dict) else now

@@ -16,6 +16,8 @@ from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.records import finite
 from deeptaxi.settings import coerce, leaf_settings, show, to_mapping
 
 MAY_CHANGE = {("updates",), ("judgement", "early_stop")}
@@ -65,8 +67,9 @@ def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, confi
         card = read_card(folder)
     except DeepTaxiError:
         return
-    same = card is not None and card["configuration"] == json.loads(json.dumps(to_mapping(before), default=str))
-    if card is None or not same or card["training"]["updates"] != found.update or config.updates > before.updates:
+    if card is None or not is_of(card, before):
+        return
+    if card["training"]["updates"] != found.update or config.updates > before.updates:
         return
     stopped = card["training"]["stopped"]
     if stopped == "optimal" and config.judgement.early_stop:
@@ -78,16 +81,30 @@ def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, confi
         raise UsageError(f"{folder} has made all its {before.updates:,} updates: go on with more --updates")
 
 
-def opened(folder: Path, found: Checkpoint, config: TrainConfig, trust: bool) -> Environment:
+def is_of(card: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Whether a card is of a training; a table that was in memory has its place in the run folder since."""
+    now = json.loads(json.dumps(finite(to_mapping(config)), default=str))
+    if config.environment.id == IN_MEMORY:
+        now["environment"] = card["configuration"].get("environment")
+    return bool(card["configuration"] == now)
+
+
+def opened(
+    folder: Path,
+    found: Checkpoint,
+    config: TrainConfig,
+    trust: bool,
+    given: TransitionTable | Environment | None = None,
+) -> Environment:
     """Open the environment of the training.
 
     Raises:
         UsageError: it is not what it was.
     """
     place = config.environment
-    if place.id == IN_MEMORY:
+    if place.id == IN_MEMORY and given is None:
         place = replace(place, id=str(folder / CHECKPOINTS / TABLE_FILE))
-    environment = replace(open_requested(place, trust, None), config=config.environment)
+    environment = replace(open_requested(place, trust, given), config=config.environment)
     said = found.about.get("environment")
     facts = dict(said) if isinstance(said, Mapping) else {}
     now = {**environment.describe(), "table": table_digest(environment.table)}

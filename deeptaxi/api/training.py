@@ -72,7 +72,7 @@ def train(
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
         values = asked(name, env_args, None, q_table, nested(settings))
         trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
-        with resumed(Path(resume), values, trust, log_folder, stop_after) as kept:
+        with resumed(Path(resume), values, trust, log_folder, stop_after, table) as kept:
             return carry_out(kept, on_record, conduct)
     values = asked(name, env_args, config, q_table, nested(settings))
     planned = plan(values, preset, trust_env or env is not None, table)

@@ -12,6 +12,7 @@ import itertools
 import os
 import platform
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
         hold(log.parent, undoing, "--out or --logs")
         if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("[0-9]*.npz")):
             raise TakenError(
-                f"{folder} holds a training that was broken off: go on with it by --resume {folder}, "
+                f"{folder} holds a training that was broken off: go on with it by --resume {shlex.quote(str(folder))}, "
                 "choose another --out, or overwrite it with --force"
             )
         for path in (*(folder / name for name in files), log):

@@ -68,9 +68,11 @@ def train(
     """
     training = Training(config, environment, filling=since is None)
     course, judge = training.course, training.judge
-    yield started(config, environment, course.compile_seconds)
+    first = started(config, environment, course.compile_seconds)
     if since is not None:
         training.restore(since)
+    yield first
+    if since is not None:
         yield Resumed(course.update)
     course.begin()
     try:

@@ -149,7 +149,7 @@ class Players:
         env = self._vector.envs[copy]
         try:
             reached = self._replayed(env, self._episodes[copy], seeded)
-        except (Exception, SystemExit):  # noqa: BLE001  # its own code may refuse actions where it is elsewhere
+        except (Exception, SystemExit):  # its own code may refuse actions where it is elsewhere
             reached = None
         if reached == (self.states[copy], self._totals[copy], generator):
             return True
