@@ -119,7 +119,7 @@ def typed(name: str, command: click.Command, chance: random.Random) -> list[str]
     for option in chance.sample(options, min(len(options), chance.choices([0, 1, 2, 3, 5], [2, 5, 4, 2, 1])[0])):
         words += spelled(option, chance, good)
     if name == "train" and chance.random() < RESUMES:
-        arguments, words = ([], words[:1]) if good else (arguments, words)
+        arguments, words = ([], ["--quiet"]) if good else (arguments, words)
         words = [*words, "--resume", chance.choice(KNOWN["resume"])]
     if chance.random() < 0.5 and any("--json" in option.opts for option in options):
         words.append("--json")
