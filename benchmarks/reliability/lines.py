@@ -27,6 +27,9 @@ JUNK = (
     *("9" * 30, "-" + "9" * 30, "9" * 5000, "1" + "0" * 400, "2147483648", "9223372036854775808", "x" * 3000),
     *("ü", "😀", "\udcff", "\x1b[31mred", "a\nb", "a\tb", "\r", "\x07", "\u202eleft", "a/b", "../..", "/", "[/bold]"),
 )  # fmt: skip
+FLOATS = "0.5 0.9 0.001 0.25 1 1e-30 1e30".split()
+INTEGERS = "1 2 3 5 4 0 -1 100000 1000000000".split()
+SIZES = ("8", "8,4", "4,4,4,4,4,4", "0", "-1", "8,", ",", "8;4", "8.0", "1000000000", "8, 4")
 SMALL = {
     "train": (
         *("--updates", "5", "--environments", "2", "--batch-size", "4", "--replay-start", "8", "--judge-every", "5"),
@@ -165,31 +168,10 @@ def of_type(kind: Any) -> Sequence[str]:
     if isinstance(kind, click.Path):
         return PATHS
     if isinstance(kind, Sizes):
-        return ["8", "8,4", "0", "-1", "8,", ",", "8;4", "4,4,4,4,4,4", "8.0", "1000000000", "8, 4"]
+        return SIZES
+    ends = [end for end in (getattr(kind, "min", None), getattr(kind, "max", None)) if end is not None]
     if isinstance(kind, click.types.FloatParamType | click.types.FloatRange):
-        ends = [end for end in (getattr(kind, "min", None), getattr(kind, "max", None)) if end is not None]
-        return [
-            "0.5",
-            "0.9",
-            "0.001",
-            "0.25",
-            "1",
-            "1e-30",
-            "1e30",
-            *(str(end + by) for end in ends for by in (-0.1, 0, 0.1)),
-        ]
+        return [*FLOATS, *(str(end + by) for end in ends for by in (-0.1, 0, 0.1))]
     if isinstance(kind, click.types.IntParamType | click.types.IntRange):
-        ends = [end for end in (getattr(kind, "min", None), getattr(kind, "max", None)) if end is not None]
-        return [
-            "1",
-            "2",
-            "3",
-            "5",
-            "4",
-            "0",
-            "-1",
-            "100000",
-            "1000000000",
-            *(str(end + by) for end in ends for by in (-1, 0, 1)),
-        ]
+        return [*INTEGERS, *(str(end + by) for end in ends for by in (-1, 0, 1))]
     return ["x", "1", "", "ü"]
