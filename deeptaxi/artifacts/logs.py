@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-from deeptaxi.artifacts.files import cannot_write
+from deeptaxi.artifacts.files import cannot_write, written_aside
 from deeptaxi.artifacts.models import CONFIG_FILE
 from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, end_of, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
