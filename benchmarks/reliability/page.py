@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deeptaxi.artifacts.cards import versions
 
-HEAD = """# What a run survives
-
-<!-- Written by `python -m benchmarks.reliability`. -->
-
-Measured on {date}: {machine}, {cores} cores, Linux, Python {python}, TensorFlow {tensorflow}, Keras {keras}. All of it
-again: `python -m benchmarks.reliability` (about 45 minutes); `--short` takes three, and `tests/reliability` has a still
-shorter form of each part.
-
-| part | what | goal | found | time |
-| ---- | ---- | ---- | ----- | ---- |
-{rows}
-"""
+HEAD = """Measured on {date}: {machine}, {cores} cores, Linux, Python {python}, TensorFlow {tensorflow}, Keras {keras}.
+All of it again: `python -m benchmarks.reliability` (an hour and a half on two cores); `--short` takes three minutes,
+and `tests/reliability` has a still shorter form of each part."""
 GOALS = {
     "kill": (
         "`kill -9` at random moments, then `train --resume`",
@@ -72,7 +65,6 @@ next update, for Taxi with 500,000 transitions in the memory, compilation by a f
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page; `found` has the outcome of every part as a mapping."""
     known = versions()
-    rows = [row(part, found[part]) for part in GOALS if part in found]
     head = HEAD.format(
         date=max(outcome["date"] for outcome in found.values()),
         machine=platform.machine(),
@@ -80,15 +72,19 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
         python=platform.python_version(),
         tensorflow=known.get("tensorflow", "none"),
         keras=known.get("keras", "none"),
-        rows="\n".join(rows),
     )
-    return head + "".join(section(part, found[part]) for part in GOALS if part in found)
+    parts = [part for part in GOALS if part in found]
+    rows = [(part, *GOALS[part], result(found[part]), minutes(found[part])) for part in parts]
+    blocks = ["# What a run survives", "<!-- Written by `python -m benchmarks.reliability`. -->", wrapped(head)]
+    blocks.append(table(("part", "what", "goal", "found", "time"), rows))
+    for part in parts:
+        blocks += section(part, found[part])
+    return "\n\n".join(blocks) + "\n"
 
 
-def row(part: str, outcome: Mapping[str, Any]) -> str:
-    """Return the line of a part in the first table."""
-    what, goal = GOALS[part]
-    return f"| {part} | {what} | {goal} | {result(outcome)} | {outcome['seconds'] / 60:.0f} min |"
+def minutes(outcome: Mapping[str, Any]) -> str:
+    """Return how long a part took."""
+    return f"{outcome['seconds'] / 60:.0f} min"
 
 
 def result(outcome: Mapping[str, Any]) -> str:
@@ -97,12 +93,33 @@ def result(outcome: Mapping[str, Any]) -> str:
     return f"{outcome['sound']:,} of {outcome['done']:,}" + (f", {failed} failures" if failed else "")
 
 
-def section(part: str, outcome: Mapping[str, Any]) -> str:
-    """Return the figures of a part."""
-    lines = [f"\n## {part}\n", EXPLAINED.get(part, ""), "\n| figure | |\n| --- | --- |"]
-    lines += [f"| {name} | {shown(value)} |" for name, value in outcome["figures"].items()]
-    lines += [f"\n- {failure}" for failure in outcome["failures"]]
-    return "\n".join(lines) + "\n"
+def section(part: str, outcome: Mapping[str, Any]) -> list[str]:
+    """Return what a part is, its figures, and what failed in it."""
+    figures = [f"- {name}: {percent(name, value)}" for name, value in outcome["figures"].items()]
+    failures = [f"- **failed:** {failure}" for failure in outcome["failures"]]
+    lines = [wrapped(line, "  ") for line in (*figures, *failures)]
+    return [f"## {part}", *filter(None, (wrapped(EXPLAINED.get(part, "")), "\n".join(lines)))]
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Return a paragraph in lines, with what is code in one of them."""
+    whole = re.sub("`[^`]*`", lambda code: code[0].replace(" ", "\0"), " ".join(text.split()))
+    filled = textwrap.fill(whole, 120, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+    return filled.replace("\0", " ")
+
+
+def percent(name: str, value: Any) -> str:
+    """Return a figure as text; those that are shares as such."""
+    return f"{value:.2%}" if name.endswith(("growth", "over smallest")) else shown(value)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown, its columns as wide as they must be."""
+    wide = [max(len(row[column]) for row in [head, *rows, ["---"] * len(head)]) for column in range(len(head))]
+    lines = [head, ["-" * width for width in wide], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, wide, strict=True)) + " |" for line in lines
+    )
 
 
 def shown(value: Any) -> str:

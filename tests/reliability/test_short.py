@@ -66,5 +66,5 @@ def test_the_page_names_what_failed() -> None:
     outcome = Outcome("kill", 2, 1, {"trainings": 2, "kills": {"fit": 1}}, ["seed 3: another digest"], 60.0)
     text = page.page({"kill": {**vars(outcome), "date": "2026-01-01"}})
     assert "| 1 of 2, 1 failures | 1 min |" in text
-    assert "- seed 3: another digest" in text
-    assert "| kills | fit: 1 |" in text
+    assert "- **failed:** seed 3: another digest" in text
+    assert "- kills: fit: 1" in text
