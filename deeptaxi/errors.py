@@ -29,6 +29,10 @@ class DivergedError(DeepTaxiError):
     """A training ran away: there is nothing of it to keep or to go on from."""
 
 
+class TakenError(UsageError):
+    """Something stands in the place that is to be written to, or another process writes there."""
+
+
 def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
     """Return ``"; did you mean 'x'?"`` for the names nearest to `word`, or an empty string.
 

@@ -6,6 +6,7 @@ A record holds numbers and short texts only. Numbers that are not finite become 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import math
 import os
@@ -157,8 +158,15 @@ def finite(value: Any) -> Any:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """Return standard JSON: never NaN or Infinity, and what no file can hold of a text is escaped."""
-    found = json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    found = json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False, default=dated)
     return SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", found)
+
+
+def dated(value: Any) -> str:
+    """Return a date or a time as text: TOML has them, so an argument of an environment may be one."""
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def to_line(record: Record) -> str:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+ASIDE = ".deeptaxi-"  # the prefix of what is being written beside its place
 STALE = 7 * 24 * 3600  # seconds
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 

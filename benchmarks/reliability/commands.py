@@ -32,7 +32,7 @@ HANG = 60.0  # seconds
 MEMORY = 10 * 2**30  # bytes of address space of a worker: what asks for more must be told so in one line
 BATCH = 250  # lines of one worker
 REAL = 40  # lines typed a second time, for real
-SHORT, LONG = 60, 2400
+SHORT, LONG = 60, 2000
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def trained(words: tuple[str, ...], folder: Path, root: Path) -> dict[str, Any]:
     with processes.fresh([*TRAINING, *words], folder, **{cache.VARIABLE: str(root)}) as process:
         try:
             out, err = process.communicate(timeout=PATIENCE)
-        except TimeoutError:
+        except subprocess.TimeoutExpired:
             process.kill()
             return {"failed": "it hung"}
     found: dict[str, Any] = json.loads(out) if process.returncode == 0 else {"failed": err.strip()[-300:]}
@@ -61,12 +62,13 @@ def forked(words: tuple[str, ...], folder: Path) -> dict[str, Any]:
     return found
 
 
-def run(count: int = LONG) -> Outcome:
+def run(count: int = LONG, networks: Sequence[str] = tuple(NETWORKS)) -> Outcome:
     """Train `count` times with each network in processes of its own, and once in a fork."""
     outcome = Outcome("determinism")
     with tempfile.TemporaryDirectory(prefix="reliability-") as name:
         folder, warm = Path(name), Path(name) / "warm"
-        for network, words in NETWORKS.items():
+        for network in networks:
+            words = NETWORKS[network]
             digests, seconds, numbers = set(), [], itertools.count()
             for number in range(count):
                 cold, busy = number % 2 == 0, number % 4 > 1  # the first one fills the other cache

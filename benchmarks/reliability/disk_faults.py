@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import shutil
 import tempfile
@@ -64,18 +63,15 @@ def run(points: int | None = None, short: bool = False, names: Sequence[str] | N
     """Let the disk fail at the points of every write.
 
     Args:
-        points: how many of each kind of fault, evenly spread, in a write that takes its time; None for all, which the
-            others always have.
+        points: how many of each kind of fault at most, evenly spread, in a write that takes its time; None for what it
+            asks for. The others always have all.
         short: leave out what takes longest, such as exports that are read back.
         names: of the writes; None for all.
     """
     with in_memory() as folder:
         chosen = [write for write in writes(folder, short) if names is None or write.name in names]
-        return list(
-            itertools.chain.from_iterable(
-                outcomes(write, kind, None if write.quick else points) for write in chosen for kind in KINDS
-            )
-        )
+        most = {write.name: write.most and min(write.most, points or write.most) for write in chosen}
+        return [one for write in chosen for kind in KINDS for one in outcomes(write, kind, most[write.name])]
 
 
 @contextlib.contextmanager

@@ -9,13 +9,15 @@ from typing import Any
 
 from benchmarks.reliability.disk_writes import NEW, OLD, Write, check, contents, small_table
 from deeptaxi.artifacts import checkpoints, runs
-from deeptaxi.artifacts.files import ASIDE, CHECKPOINTS
+from deeptaxi.artifacts.files import CHECKPOINTS
 from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
 from deeptaxi.records import read_history
+from deeptaxi.scratch import ASIDE
 
 SETTINGS: dict[str, Any] = {
     "q_table": True, "updates": 60, "judge_every": 20, "environments": 8, "batch_size": 32, "early_stop": False,
 }  # fmt: skip
+RUNS, SLOW = 60, 8  # points: a run takes half a second, an export that is read back five
 OFTEN = 1e-9  # s: a checkpoint at every occasion
 RUN_FILES = {"model.keras", "config.toml", "card.md", "card.json", "table.npz"}
 LOG_FILES = {LOG_FILE, "visits.npz", FAILED_FILE}
@@ -118,7 +120,7 @@ def kept(folder: Path, over: bool) -> Write:
         lambda place: save(place, 1, force=over),
         lambda place, killed, told_well: look(place, killed, told_well, agent(0).weights_digest if over else None),
         again,
-        quick=False,
+        most=RUNS,
     )
 
 
@@ -138,7 +140,7 @@ def training(folder: Path, over: bool) -> Write:
         lambda place: train(place, force=over),
         lambda place, killed, told_well: look(place, killed, told_well, agent(0).weights_digest if over else None),
         again,
-        quick=False,
+        most=RUNS,
     )
 
 
@@ -157,7 +159,7 @@ def resumed(folder: Path) -> Write:
     def what_stands(place: Path, killed: bool, told_well: bool) -> str:
         return look(place, killed, told_well, known[0], same_log=True)
 
-    return Write("resuming a run", folder / "runs", prepare, resume, what_stands, again, quick=False)
+    return Write("resuming a run", folder / "runs", prepare, resume, what_stands, again, most=RUNS)
 
 
 def writes(folder: Path) -> list[Write]:
@@ -202,4 +204,4 @@ def derived(name: str, folder: Path, act: Callable[[Path], object]) -> Write:
         check(not list(place.rglob(f"{ASIDE}*")), "left behind")
 
     before: dict[str, str] = {}
-    return Write(name, folder / "derived", prepare, act, look_for, again, quick=False)
+    return Write(name, folder / "derived", prepare, act, look_for, again, most=SLOW)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.artifacts.files import ASIDE, tidy, write_text, written_aside, written_together
+from deeptaxi.artifacts.files import tidy, write_text, written_aside, written_together
 from deeptaxi.artifacts.locks import lock
 from deeptaxi.cache import Cache
+from deeptaxi.scratch import ASIDE
 
 OLD, NEW = "old", "new"
 
@@ -32,7 +33,7 @@ class Write:
         look: given the folder, whether the process was killed, and whether it was told that all is well, answers which
             of the two stands; raises where it is neither.
         again: what a user does next, given which of the two stands; raises where that does not end well.
-        quick: whether a thousand of them take no time.
+        most: how many points of each kind of fault are tried where that is asked for; None for all: it takes no time.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Write:
     act: Callable[[Path], object]
     look: Callable[[Path, bool, bool], str]
     again: Callable[[Path, str], object]
-    quick: bool = True
+    most: int | None = None
 
 
 def writes(folder: Path, short: bool) -> list[Write]:

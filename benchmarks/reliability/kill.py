@@ -14,7 +14,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ TRAININGS = {
     "gymnasium": ("CliffWalking-v1", "--updates", "300", "--loop", "gymnasium", "--time-limit", "200"),
     "fit": ("FrozenLake-v1", "--updates", "30", "--loop", "fit", "--batch-size", "16"),
 }
-SHARES = (8, 6, 4, 2, 2)
+SHARES = dict(zip(TRAININGS, (8, 6, 4, 2, 2), strict=True))
 AIMS = {"any time": 6, "claim": 2, "write": 4, "model": 3, "late": 3}
 
 
@@ -261,16 +261,17 @@ def updates_of(log: Path) -> tuple[int, ...]:
     return tuple(record["update"] for record in records if record["kind"] in ("progress", "judgement"))
 
 
-def run(kills: int = LONG, seed: int = 0, jobs: int = 2) -> Outcome:
+def run(kills: int = LONG, seed: int = 0, jobs: int = 2, names: Sequence[str] = tuple(TRAININGS)) -> Outcome:
     """Kill trainings `kills` times at least."""
     outcome, trials = Outcome("kill"), list[Trial]()
     with tempfile.TemporaryDirectory(prefix="reliability-") as name:
         folder, chance = Path(name), random.Random(seed)  # noqa: S311
-        wholes = dict(zip(TRAININGS, processes.share(undisturbed, TRAININGS, jobs), strict=True))
+        wholes = dict(zip(names, processes.share(undisturbed, names, jobs), strict=True))
+        shares = [SHARES[training] for training in names]
         while sum(len(trial.phases) for trial in trials) < kills:
             tasks = []
-            for number in range(len(trials), len(trials) + ROUND):
-                training = chance.choices(list(TRAININGS), SHARES)[0]
+            for number in range(len(trials), len(trials) + min(ROUND, kills)):
+                training = chance.choices(names, shares)[0]
                 trial = Trial(training, number % AMONG == AMONG - 1, seed * 10_000 + number)
                 tasks.append((trial, wholes[training], folder / str(number)))
             trials += processes.share(attempt, tasks, jobs)

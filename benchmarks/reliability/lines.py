@@ -62,7 +62,7 @@ KNOWN: dict[str, Sequence[str]] = {
     "speed": ("1000", "4", "0", "1001"),
 }  # fmt: skip
 LEFT_OUT = ("debug",)  # it shows tracebacks
-WEIGHTS = {"train": 6, "explain update": 3, "evaluate": 2, "export": 2, "watch": 2, "diagnose": 2}
+WEIGHTS = {"train": 3, "explain update": 3, "evaluate": 2, "watch": 2, "diagnose": 2}
 
 
 @dataclass(frozen=True)

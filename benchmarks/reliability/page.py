@@ -38,6 +38,10 @@ GOALS = {
     "cost": ("what checkpoints and a resume cost", "≤ 3 % every 5 seconds; ≤ 2 s"),
 }
 EXPLAINED = {
+    "faults": """Every operation on the disk of every write fails once, with no space, an error of the device, a quota
+or a read-only file system, as half of a write, or so that all later ones fail too. What stood before must be there and
+sound, or the new one whole; the user is told in one line; it can be done again; and nothing is left behind
+(`benchmarks/reliability/disk_faults.py`).""",
     "kill": """A process is killed at a random moment and resumed, some twice and more, until the training is done. Its
 digest must be that of the same training left alone, the run folder must hold what a run folder holds and nothing else,
 and the log every update once. The moments are spread: at any time, as soon as the place is claimed, inside of the write
@@ -47,8 +51,8 @@ some are whole processes (`determinism` shows that the two compute the same)."""
 arrays, with checksums made right; values of JSON and TOML; bombs, pickles, and names of code. Each is read by commands
 (`evaluate`, `diagnose`, `export`, `explain`, `solve`, `train`, `train --resume`, `zoo`, `logs`) in a process that can
 neither hang nor take more than its share of memory, in a folder with a module of code that nobody may import. It must
-be read, or refused in one line; an unexpected error, a Python warning, a second line, NaN in JSON, more than 1 GiB,
-30 seconds, or code that was run is a failure.""",
+be read, or refused in one line; an unexpected error, a Python warning, a second line, NaN in JSON, more than 1 GiB, 30
+seconds, or code that was run is a failure (`benchmarks/fuzzing`).""",
     "commands": """Made by a seeded generator from what click knows of the commands, half of them right. Each must end
 with an exit code of 0, 1, 2, 3, 130 or 143; if it is refused, with one line on standard error, nothing on standard
 output and no file changed; with `--json`, with one JSON document or nothing; without a traceback, a warning, or a file

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,14 @@ FORMS = {
 }
 
 
-def run(seconds: float = LONG) -> Outcome:
-    """Let both forms run for `seconds`, side by side."""
+def run(seconds: float = LONG, forms: Sequence[str] = tuple(FORMS)) -> Outcome:
+    """Let the forms run for `seconds`, side by side."""
     outcome = Outcome("soak")
     with tempfile.TemporaryDirectory(prefix="reliability-") as name, ThreadPoolExecutor() as pool:
-        folders = {form: Path(name) / form for form in FORMS}
+        folders = {form: Path(name) / form for form in forms}
         for folder in folders.values():
             folder.mkdir()
-        for wrong, figures in pool.map(lambda form: watched(form, folders[form], seconds), FORMS):
+        for wrong, figures in pool.map(lambda form: watched(form, folders[form], seconds), forms):
             outcome.count(wrong)
             outcome.figures |= figures
     return outcome

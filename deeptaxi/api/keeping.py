@@ -18,7 +18,7 @@ from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.succession import FAILED_FILE
 from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, dump_toml
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, DivergedError, UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.records import NOT_EXACT
@@ -64,6 +64,7 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
                 save_visits(place.log.parent, run.log.coverage)
             disturbed = any(warned.finding == NOT_EXACT for warned in run.history.warnings)
             runs.save_run(place, run.network, about, config, run.finished, preset, table, disturbed)
+        checkpoints.give_up(folder)  # of the run that stood here
     finally:
         place.release()
     return folder
@@ -82,9 +83,13 @@ def about(environment: Environment, config: TrainConfig, place: runs.Run, preset
     }
 
 
-def point_to_checkpoint(error: BaseException, config: TrainConfig, folder: Path) -> None:
-    """Add to an error of ours how the training that failed can be resumed, if it can."""
-    if isinstance(error, DeepTaxiError) and checkpoints.files_in(folder):
+def point_to_checkpoint(error: BaseException, config: TrainConfig, folder: Path, first: int = 0) -> None:
+    """Add to an error of ours how the training that failed can be resumed, if it can: its `first` checkpoint is known.
+
+    One that diverged would diverge again.
+    """
+    own = [path for path in checkpoints.files_in(folder) if int(path.stem) >= first]
+    if isinstance(error, DeepTaxiError) and not isinstance(error, DivergedError) and own:
         error.args = (f"{error}; `{resuming_command(folder, config)}` goes on from its last checkpoint",)
 
 

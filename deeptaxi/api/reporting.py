@@ -11,7 +11,7 @@ from deeptaxi.api.comparing import gather
 from deeptaxi.api.models import load_source
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
-from deeptaxi.artifacts.files import check_free, make_folder, write_text, written_together
+from deeptaxi.artifacts.files import check_free, write_text, written_together
 from deeptaxi.artifacts.models import find_model
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError
@@ -58,7 +58,6 @@ def report(runs: Sequence[Run], path: Path, figures: Path | None = None, force: 
         made = page(content)
         pictures: list[Path] = []
         if figures is not None:
-            make_folder(figures)
             with written_together(figures) as aside:
                 pictures = [figures / file.name for chart in made.charts for file in chart.write(aside)]
         write_text(path, made.html)

@@ -6,20 +6,18 @@ when its policy is optimal; what else is asked for must be what it is already.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeptaxi import backend
-from deeptaxi.api.places import IN_MEMORY, open_requested
+from deeptaxi.api.places import IN_MEMORY
+from deeptaxi.api.sameness import check_backend, check_same, check_unfinished, opened
 from deeptaxi.artifacts import checkpoints, runs
-from deeptaxi.artifacts.cards import processor, read_card, versions
-from deeptaxi.artifacts.checkpoints import Checkpoint, table_digest
+from deeptaxi.artifacts.cards import processor, versions
+from deeptaxi.artifacts.checkpoints import Checkpoint
 from deeptaxi.artifacts.continuing import place_of, take_up
-from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE
 from deeptaxi.artifacts.logs import LOGS, Kept, Position
 from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, check_together, merge
@@ -28,11 +26,10 @@ from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
 from deeptaxi.learning.size import check_size
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import parse_toml
 from deeptaxi.records import NOT_EXACT, Warned
-from deeptaxi.settings import coerce, from_mapping, leaf_settings, show, to_mapping
-
-MAY_CHANGE = {("updates",), ("judgement", "early_stop")}
+from deeptaxi.settings import from_mapping, to_mapping
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,7 @@ def taken_up(
     trust: bool,
     logs: Path | None = None,
     stop_after: int | None = None,
+    given: TransitionTable | Environment | None = None,
 ) -> Iterator[tuple[Environment, Configured, runs.Run, Resumption]]:
     """Take a run folder to go on with its training, while the block runs.
 
@@ -68,6 +66,7 @@ def taken_up(
         trust: whether the environment module that the run names may be imported.
         logs: the folder of logs; None for where the run's log is.
         stop_after: the update to end after, if it is not the last.
+        given: the environment, where a script has it as a table or open.
 
     Raises:
         UsageError: there is nothing to go on from, the training is at its end, or something else is asked for than it
@@ -85,7 +84,7 @@ def taken_up(
         check_unfinished(folder, found, before, config)
         if stop_after is not None and stop_after <= found.update:
             raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
-        environment = opened(folder, found, config, trust)
+        environment = opened(folder, found, config, trust, given)
         check_size(config, environment.states, environment.actions)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold(log, undoing, "--logs")
@@ -96,7 +95,7 @@ def taken_up(
         place = runs.Run(folder, log / LOG_FILE, undoing)
         remarks = tuple(
             Warned(found.update, name, f"{name}: {text}")
-            for name, text in remarks_on(found, before, config, lost=position is not None and kept is None)
+            for name, text in remarks_on(found, before, config, log if position is not None and kept is None else None)
         )
         resumption = Resumption(found, renewed(found.moment, before, config), kept, remarks)
         yield environment, Configured(config, str(found.about.get("preset", "none"))), place, resumption
@@ -128,40 +127,6 @@ def position_of(found: Checkpoint) -> Position | None:
         raise DeepTaxiError(f"{found.path} is damaged: it does not say where the log stood") from None
 
 
-def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> None:
-    """Refuse settings that are not those of the training.
-
-    Raises:
-        UsageError: one is another; it is named.
-    """
-    for path, item, hint in leaf_settings(TrainConfig):
-        asked: Any = values
-        for key in path:
-            asked = asked.get(key) if isinstance(asked, Mapping) else None
-        if asked is None or path in MAY_CHANGE or (path[-1] == "kwargs" and not asked):
-            continue
-        has: Any = config
-        for key in path:
-            has = getattr(has, key)
-        if coerce(asked, hint, ".".join(path)) != has and not (path[-1] == "id" and str(has).startswith(f"{asked}-v")):
-            name = item.metadata["option"] or {"id": "ENV", "kwargs": "--env-arg"}.get(path[-1], ".".join(path))
-            raise UsageError(
-                f"{folder} goes on with what it was begun with: {name.partition('/')[0]} is {show(has) or 'none'}, "
-                f"not {show(coerce(asked, hint, '.'.join(path)))}; leave it out, or train anew into another --out"
-            )
-
-
-def check_backend(folder: Path, found: Checkpoint) -> None:
-    """Refuse another backend than the training's.
-
-    Raises:
-        UsageError: it is another.
-    """
-    was = str(found.about.get("backend"))
-    if was != backend.chosen():
-        raise UsageError(f"{folder} was trained on {was}, and this is {backend.chosen()}: set KERAS_BACKEND={was}")
-
-
 def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     """Return the configuration with what is asked for anew; schedules keep the length that they had.
 
@@ -182,50 +147,6 @@ def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, config: TrainConfig) -> None:
-    """Refuse a training that has come to its end and is kept, where nothing more is asked of it.
-
-    Raises:
-        UsageError: it has.
-    """
-    try:
-        card = read_card(folder)
-    except DeepTaxiError:
-        return
-    same = card is not None and card["configuration"] == json.loads(json.dumps(to_mapping(before), default=str))
-    if card is None or not same or card["training"]["updates"] != found.update or config.updates > before.updates:
-        return
-    stopped = card["training"]["stopped"]
-    if stopped == "optimal" and config.judgement.early_stop:
-        raise UsageError(
-            f"{folder} stopped after update {found.update:,} because its policy is optimal: "
-            f"go on with --no-early-stop, or with more --updates than {before.updates}"
-        )
-    if found.update >= before.updates:
-        raise UsageError(f"{folder} has made all its {before.updates:,} updates: go on with more --updates")
-
-
-def opened(folder: Path, found: Checkpoint, config: TrainConfig, trust: bool) -> Environment:
-    """Open the environment of the training.
-
-    Raises:
-        UsageError: it is not what it was.
-    """
-    place = config.environment
-    if place.id == IN_MEMORY:
-        place = replace(place, id=str(folder / CHECKPOINTS / TABLE_FILE))
-    environment = replace(open_requested(place, trust, None), config=config.environment)
-    said = found.about.get("environment")
-    facts = dict(said) if isinstance(said, Mapping) else {}
-    now = {**environment.describe(), "table": table_digest(environment.table)}
-    for name in ("states", "actions", "time_limit", "table"):
-        if facts.get(name) != now[name]:
-            told = "has another transition table" if name == "table" else f"has {now[name]} {name.replace('_', ' ')}"
-            was = "" if name == "table" else f", where it had {facts.get(name)}"
-            raise UsageError(f"{place.id} is not what {folder} was trained on: it {told}{was}; train anew")
-    return environment
-
-
 def log_folder(folder: Path, found: Checkpoint) -> Path:
     """Return where the log of a run is: where it says, if that is a log folder of this name, else in `logs/`."""
     said = place_of(folder, str(found.about.get("log")))
@@ -240,12 +161,14 @@ def renewed(moment: Moment | None, before: TrainConfig, config: TrainConfig) -> 
     return moment._replace(facts={**moment.facts, "judge": {**moment.facts["judge"], "in_a_row": 0}})
 
 
-def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig, lost: bool) -> Iterator[tuple[str, str]]:
-    """Yield what the user should know, by name."""
+def remarks_on(
+    found: Checkpoint, before: TrainConfig, config: TrainConfig, lost: Path | None
+) -> Iterator[tuple[str, str]]:
+    """Yield what the user should know, by name; `lost` is where the log should have been."""
     for fault in found.passed_over:
         yield "older-checkpoint", f"{fault}; the training goes on from {found.path.name}, after update {found.update:,}"
     if lost:
-        yield "lost-log", "the log of the training is gone or has lost lines: a new one begins here"
+        yield "lost-log", f"the log of the training is not in {lost}, or has lost lines: a new one begins there"
     now = {**versions(), "processor": processor()}
     was = found.about.get("versions")
     was = was if isinstance(was, dict) else now

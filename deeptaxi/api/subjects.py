@@ -11,11 +11,11 @@ import numpy as np
 from deeptaxi import backend
 from deeptaxi.api.models import Model, as_run
 from deeptaxi.api.places import name_of
+from deeptaxi.api.plans import plan
 from deeptaxi.api.requests import Request
 from deeptaxi.api.runs import Run
 from deeptaxi.api.settings import asked
 from deeptaxi.api.stages import stage
-from deeptaxi.api.training import plan
 from deeptaxi.catalogue import NONE, Preset
 from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.errors import UsageError

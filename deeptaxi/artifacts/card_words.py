@@ -12,9 +12,10 @@ from deeptaxi.artifacts.files import CONFIG_FILE
 from deeptaxi.config import TrainConfig
 
 
-def training_command(folder: Path, config: TrainConfig) -> str:
-    """Return the command that trains what a run folder configures."""
-    return f"deeptaxi train --config {shlex.quote(str(folder / CONFIG_FILE))}{trusting(config)}"
+def training_command(folder: Path, config: TrainConfig, stop_after: int | None = None) -> str:
+    """Return the command that trains what a run folder configures, to its end or to an update."""
+    end = f" --stop-after {stop_after}" if stop_after else ""
+    return f"deeptaxi train --config {shlex.quote(str(folder / CONFIG_FILE))}{trusting(config)}{end}"
 
 
 def resuming_command(folder: Path, config: TrainConfig) -> str:

@@ -78,6 +78,7 @@ def card(
         disturbed: whether the training was resumed where it could not go on to the bit.
     """
     ended = ("updates", "best_update", "environment_steps", "train_seconds", "stopped")
+    end = finished.updates if finished.stopped == "stop-after" else None
     facts = {
         "card": CARD_VERSION,
         "name": folder.resolve().name,
@@ -93,7 +94,7 @@ def card(
         "weights_digest": finished.weights_digest,
         "versions": versions(),
         "machine": {"architecture": platform.machine(), "processor": processor()},
-        "commands": {"train": training_command(folder, config), "evaluate": judging_command(folder, config)},
+        "commands": {"train": training_command(folder, config, end), "evaluate": judging_command(folder, config)},
         "signature": signature(environment),
         "outside": {form.name: form.outside for form in FORMATS.values()},
         "configuration": to_mapping(config),

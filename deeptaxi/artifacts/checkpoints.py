@@ -25,7 +25,6 @@ from deeptaxi.archives import ArchiveError, read_npz
 from deeptaxi.artifacts.files import (
     CHECKPOINTS,
     TABLE_FILE,
-    make_folder,
     remove_if_empty,
     written_aside,
     written_together,
@@ -36,7 +35,7 @@ from deeptaxi.learning.moment import Hold, Moment
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.table import ARRAYS, TransitionTable
 from deeptaxi.reading import parse_json
-from deeptaxi.records import Warned
+from deeptaxi.records import Warned, dated
 
 ABOUT = "about"
 VERSION = 1
@@ -83,7 +82,8 @@ def save(path: Path, about: Mapping[str, Any], moment: Moment | None) -> None:
     arrays = moment.arrays if moment else {}
     facts = dict(moment.facts) if moment else None
     # A zip archive has checksums of its members, and none of its directory: the names are told apart.
-    text = json.dumps({"checkpoint": VERSION, **about, "arrays": sorted(arrays), "facts": facts})
+    said = {"checkpoint": VERSION, **about, "arrays": sorted(arrays), "facts": facts}
+    text = json.dumps(said, default=dated)
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **{ABOUT: np.array(text), **arrays})
 
@@ -154,7 +154,6 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it.
     """
-    make_folder(run / CHECKPOINTS)
     first = following(run)
     with written_together(run / CHECKPOINTS) as aside:
         if table is not None:
@@ -180,6 +179,11 @@ def take_back(run: Path, first: int, diverged: bool) -> None:
         if not files_in(run):
             (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
     remove_if_empty(run / CHECKPOINTS)
+
+
+def give_up(run: Path) -> None:
+    """Remove all checkpoints of a run folder: they are of a training that is there no more."""
+    take_back(run, 0, diverged=True)
 
 
 def numbered(run: Path, number: int) -> Path:

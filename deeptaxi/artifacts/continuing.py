@@ -1,8 +1,9 @@
 """Going on with the log of a training that was broken off.
 
-A checkpoint says how far the log had come. What was written since, whole lines and half ones, is cut off: the training
-writes it again. The log may have been put elsewhere in its folder (`logs`): where the training failed, it is
-`metrics.failed.jsonl`; where another one began in its place and did not end well, it stands aside.
+A checkpoint says how far the log had come. What was written since, whole lines and half ones, is cut off when the
+training writes its first record (`logs`), and is written again: one that does not come so far harms nothing. The log
+may have been put elsewhere in its folder (`logs`): where the training failed, it is `metrics.failed.jsonl`; where
+another one began in its place and did not end well, it stands aside.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from deeptaxi.artifacts.files import written_aside
 from deeptaxi.artifacts.logs import Kept, Position, head_of
 from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -19,7 +19,7 @@ from deeptaxi.records import from_line
 
 
 def take_up(folder: Path, position: Position) -> Kept | None:
-    """Put a log back where it was, cut to a position; None where it is gone, or has lost lines.
+    """Put a log back where it was, and return what it holds up to a position; None where it is gone, or has lost lines.
 
     Raises:
         UsageError: the log of another training stands in its place.
@@ -34,13 +34,11 @@ def take_up(folder: Path, position: Position) -> Kept | None:
         raise DeepTaxiError(f"cannot write in {folder}: {error.strerror or error}") from None
     if len(lines) < position.lines:
         return None
-    with written_aside(folder / LOG_FILE) as aside:
-        aside.write_bytes(b"".join(lines))
     try:
         records = [from_line(line) for line in lines]
     except ValueError:
         return None
-    return Kept(position, tuple(record for record in records if record))
+    return Kept(position, tuple(record for record in records if record), b"".join(lines))
 
 
 def brought_back(folder: Path, head: str) -> bool:

@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deeptaxi.artifacts.moving import ENTRIES, move_in, rescue, sync_folder
-from deeptaxi.errors import DeepTaxiError, UsageError, encodable
-from deeptaxi.scratch import Scratch, sweep
+from deeptaxi.errors import DeepTaxiError, TakenError, UsageError, encodable
+from deeptaxi.scratch import ASIDE, Scratch, sweep
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
-ASIDE = ".deeptaxi-"  # what begins like this is being written
 TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
 CHECKPOINTS = "checkpoints"  # folder of a run folder
 
@@ -38,6 +37,12 @@ def cannot_write(path: Path, error: OSError) -> DeepTaxiError:
     """Return the error for a place that cannot be written to: what is wrong, and what to do."""
     cure = CURES.get(error.errno or 0)
     return DeepTaxiError(f"cannot write {path}: {error.strerror or error}{f'; {cure}' if cure else ''}")
+
+
+def of_the_disk(error: Exception) -> OSError | None:
+    """Return what an error of a library that does not raise OSError says of the disk; None if it says nothing of it."""
+    numbers = (number for number in CURES if os.strerror(number) in str(error))
+    return next((OSError(number, os.strerror(number)) for number in numbers), None)
 
 
 @contextlib.contextmanager
@@ -69,21 +74,30 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def written_together(folder: Path) -> Iterator[Path]:
-    """Yield a folder to write files to that belong together; all of them, or none, come into `folder`.
+def written_together(folder: Path, last: str = "") -> Iterator[Path]:
+    """Yield a folder to write files to that belong together; all of them, or none, come into `folder`, which is made.
+
+    The one that is called `last` comes last: who sees it sees all.
 
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it. What stood there before still does.
+        UsageError: a file stands in the place of the folder.
     """
+    new: list[Path] = []
     try:
+        new = make_folder(folder)
         with scratch_in(folder) as scratch:
             entries = scratch.path / ENTRIES
             entries.mkdir()
             yield entries
             sync(entries)
-            move_in(scratch)
-    except OSError as error:
-        raise cannot_write(folder, error) from None
+            move_in(scratch, last=last)
+    except BaseException as error:
+        for made in new:
+            remove_if_empty(made)
+        if isinstance(error, OSError):
+            raise cannot_write(folder, error) from None
+        raise
 
 
 def scratch_in(folder: Path) -> Scratch:
@@ -128,7 +142,8 @@ def check_free(path: Path, force: bool, replaceable: bool = True, option: str = 
         option: by which the user chooses the place.
 
     Raises:
-        UsageError: it is taken, and not to be overwritten.
+        TakenError: it is taken, and may be overwritten with `force`.
+        UsageError: it is taken by something else.
     """
     if not path.exists():
         return
@@ -137,7 +152,7 @@ def check_free(path: Path, force: bool, replaceable: bool = True, option: str = 
             f"{path} exists and is something else, so --force does not replace it; choose another {option}"
         )
     if not force:
-        raise UsageError(f"{path} exists; choose another {option}, or overwrite it with --force")
+        raise TakenError(f"{path} exists; choose another {option}, or overwrite it with --force")
 
 
 def make_folder(path: Path) -> list[Path]:

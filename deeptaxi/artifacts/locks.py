@@ -21,14 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from deeptaxi.errors import DeepTaxiError, UsageError, printable
+from deeptaxi.artifacts.files import CURES
+from deeptaxi.errors import DeepTaxiError, TakenError, printable
 
 LOCK_FILE = ".lock"
 TRIES, PAUSE = 5, 0.02  # s; a file that is being removed as we come is no holder
 LONGEST = 1000  # characters of a file that says who holds it
 
 
-class InUse(UsageError):  # noqa: N818 - it is what the user is told, like the other kinds
+class InUseError(TakenError):
     """Another training, or this process, holds the lock of a folder."""
 
 
@@ -71,7 +72,7 @@ def lock(folder: Path, what: str, option: str = "--out") -> Lock:
         option: by which the user chooses the folder.
 
     Raises:
-        InUse: another process holds it, or this one does already.
+        InUseError: another process holds it, or this one does already.
         DeepTaxiError: the folder cannot be written to, or its file system has no locks.
         FileNotFoundError: the folder is not there: another process that found it empty has just removed it.
     """
@@ -84,7 +85,7 @@ def lock(folder: Path, what: str, option: str = "--out") -> Lock:
         thread_local=False,
         fallback_to_soft=False,
         preserve_lock_file=True,
-        on_acquired=lambda descriptor: write_holder(descriptor, what),
+        on_acquired=lambda descriptor: write_holder(path, descriptor, what),
     )
     for _ in range(TRIES):
         try:
@@ -94,11 +95,11 @@ def lock(folder: Path, what: str, option: str = "--out") -> Lock:
         except FileNotFoundError:
             raise
         except OSError as error:
-            cure = f"choose an {option} where you may write, on a file system that has locks"
+            cure = CURES.get(error.errno or 0, f"choose an {option} on a file system that has locks")
             raise DeepTaxiError(f"cannot lock {folder}: {error.strerror or error}; {cure}") from None
         else:
             return Lock(held, path)
-    raise InUse(f"{folder} is in use by {holder(path)}: wait for it, or choose another {option}")
+    raise InUseError(f"{folder} is in use by {holder(path)}: wait for it, or choose another {option}")
 
 
 def number_of(path: Path) -> tuple[int, int]:
@@ -107,13 +108,21 @@ def number_of(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def write_holder(descriptor: int, what: str) -> None:
-    """Write into a lock that is held who holds it."""
+def write_holder(path: Path, descriptor: int, what: str) -> None:
+    """Write into a lock that is held who holds it.
+
+    Raises:
+        OSError: the disk is full; the file is gone then.
+    """
     since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     about = {"pid": os.getpid(), "host": platform.node(), "since": since, "what": what}
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, f"{json.dumps(about)}\n".encode())
+    try:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"{json.dumps(about)}\n".encode())
+    except OSError:
+        path.unlink(missing_ok=True)  # it is still ours
+        raise
 
 
 def holder(path: Path) -> str:

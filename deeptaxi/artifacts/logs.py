@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-from deeptaxi.artifacts.files import cannot_write
+from deeptaxi.artifacts.files import cannot_write, written_aside
 from deeptaxi.artifacts.models import CONFIG_FILE
 from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, end_of, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -50,12 +50,15 @@ class Lines:
 
     Args:
         folder: the log folder.
-        position: of the log that is there, to go on with; None to begin one.
+        kept: the log that is there, to go on with; None to begin one.
     """
 
-    def __init__(self, folder: Path, position: Position | None = None) -> None:
-        self._file = (folder / LOG_FILE).open("a" if position else "w", encoding="utf-8")
-        self.position = position
+    def __init__(self, folder: Path, kept: Kept | None = None) -> None:
+        if kept:
+            with written_aside(folder / LOG_FILE) as aside:
+                aside.write_bytes(kept.text)
+        self._file = (folder / LOG_FILE).open("a" if kept else "w", encoding="utf-8")
+        self.position = kept.position if kept else None
 
     def write(self, records: Sequence[Record]) -> None:
         """Append the records, and hand them to the operating system, so that a crash loses none of them."""
@@ -157,7 +160,7 @@ class Log:
             set_aside(self._folder)
         for events in self._folder.glob(EVENTS):
             events.unlink()
-        lines = Lines(self._folder, self._kept.position if self._kept else None)
+        lines = Lines(self._folder, self._kept)
         self._writers.append(lines)
         for open_writer in self._kinds:
             self._writers.append(open_writer(self._folder))
@@ -185,6 +188,7 @@ class Kept(NamedTuple):
 
     position: Position
     records: tuple[Record, ...]
+    text: bytes  # its lines
 
 
 def head_of(line: bytes) -> str:

@@ -22,14 +22,14 @@ from deeptaxi.scratch import Scratch
 ENTRIES, UNDO, REDO = "entries", "undo", "redo"
 
 
-def move_in(scratch: Scratch, stood: Iterable[str] = ()) -> None:
-    """Move the `entries` of a scratch folder into the folder around it; what else `stood` there goes.
+def move_in(scratch: Scratch, stood: Iterable[str] = (), last: str = "") -> None:
+    """Move the `entries` of a scratch folder into the folder around it, `last` last; what else `stood` there goes.
 
     Raises:
         OSError: something failed; the folder is as it was, or `rescue` will mend it.
     """
     aside, folder = scratch.path, scratch.path.parent
-    names = [path.name for path in (aside / ENTRIES).iterdir()]
+    names = sorted((path.name for path in (aside / ENTRIES).iterdir()), key=last.__eq__)
     undo, redo = aside / UNDO, aside / REDO
     done: list[str] = []
     try:

@@ -12,6 +12,7 @@ import itertools
 import os
 import platform
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,10 +34,10 @@ from deeptaxi.artifacts.files import (
     tidy,
     written_together,
 )
-from deeptaxi.artifacts.locks import TRIES, InUse, lock
+from deeptaxi.artifacts.locks import TRIES, lock
 from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import read_toml
@@ -81,7 +82,7 @@ def claim_free(config: TrainConfig, logs: Path, table: bool = False, models: Pat
     """Claim the first free name: one that another process takes at this moment is not. See `claim`."""
     folders = free_folders(config, logs, models)
     while True:
-        with contextlib.suppress(InUse):
+        with contextlib.suppress(TakenError):
             return claim(next(folders), logs, force=False, table=table)
 
 
@@ -96,7 +97,7 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
 
     Raises:
         UsageError: a run or a log of that name exists, and `force` is not set or the log is another run's; or another
-            training writes there (`InUse`).
+            training writes there (`InUseError`).
         DeepTaxiError: a folder cannot be written to.
     """
     log = logs / folder.resolve().name / LOG_FILE
@@ -105,8 +106,8 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
         hold(folder, undoing)
         hold(log.parent, undoing, "--out or --logs")
         if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("[0-9]*.npz")):
-            raise UsageError(
-                f"{folder} holds a training that was broken off: go on with it by --resume {folder}, "
+            raise TakenError(
+                f"{folder} holds a training that was broken off: go on with it by --resume {shlex.quote(str(folder))}, "
                 "choose another --out, or overwrite it with --force"
             )
         for path in (*(folder / name for name in files), log):
@@ -171,7 +172,7 @@ def save_run(
     """
     facts = card(run.folder, environment, config, finished, preset, disturbed=disturbed)
     about = {"log": str(run.log), **facts_of(finished, preset)}
-    with written_together(run.folder) as aside:
+    with written_together(run.folder, last=CARD_JSON) as aside:
         network.save(aside / MODEL_FILE)
         if table is not None:
             about["table"] = TABLE_FILE

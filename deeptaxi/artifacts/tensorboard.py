@@ -141,7 +141,7 @@ def hyperparameters(config: TrainConfig) -> dict[str, Any]:
             value = getattr(value, name)
         if isinstance(value, tuple):
             value = ",".join(map(str, value))
-        found[".".join(path)] = json.dumps(dict(value)) if isinstance(value, Mapping) else value
+        found[".".join(path)] = json.dumps(dict(value), default=str) if isinstance(value, Mapping) else value
     return found
 
 

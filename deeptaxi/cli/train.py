@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deeptaxi.api.conduct import Conduct
+    from deeptaxi.api.plans import Plan
     from deeptaxi.api.runs import Run
-    from deeptaxi.api.training import Plan
 
 PRESET_HELP = (
     "Settings of `deeptaxi presets`; without ENV its environment too. `table` derives them from the transition table, "
@@ -86,15 +86,15 @@ def command(
     conduct = Conduct(
         stop_after=stop_after, checkpoints=checkpoints, checkpoint_every=checkpoint_every, tensorboard=tensorboard
     )
-    from deeptaxi.api import training
+    from deeptaxi.api import plans
     from deeptaxi.errors import DeepTaxiError
 
     trust = trust_env or env is not None
     if resume is not None:
-        taking = training.resumed(resume, values, trust, logs, stop_after)
+        taking = plans.resumed(resume, values, trust, logs, stop_after)
     else:
-        planned = training.plan(values, preset, trust)
-        taking = training.claimed(planned, out or True, logs or training.LOGS, force, checkpoints)
+        planned = plans.plan(values, preset, trust)
+        taking = plans.claimed(planned, out or True, logs or plans.LOGS, force, checkpoints)
     with taking as claimed:
         run, signal_number = train(claimed, conduct, quiet)
     report(run, as_json)
@@ -106,7 +106,7 @@ def command(
 def train(planned: Plan, conduct: Conduct, quiet: bool) -> tuple[Run, int]:
     """Train, showing the records; return the run and the signal that ended it, or 0."""
     from deeptaxi import backend
-    from deeptaxi.api import training
+    from deeptaxi.api import carrying
     from deeptaxi.presentation.console import err
     from deeptaxi.presentation.progress import TrainingProgress
 
@@ -119,11 +119,11 @@ def train(planned: Plan, conduct: Conduct, quiet: bool) -> tuple[Run, int]:
         TrainingProgress(console) as progress,
     ):
         show = announcing(progress.show, console, planned.configured.explanation)
-        run = training.carry_out(planned, show, replace(conduct, stop=lambda: bool(received())))
+        run = carrying.carry_out(planned, show, replace(conduct, stop=lambda: bool(received())))
     if received() and planned.place is not None and run.finished is not None:
         err().print(f"Interrupted after update {run.finished.updates:,}; the best weights are kept.", soft_wrap=True)
     if planned.place is not None and run.finished is not None and run.finished.stopped in ("interrupted", "stop-after"):
-        err().print(training.going_on(planned, conduct), soft_wrap=True)
+        err().print(carrying.going_on(planned, conduct), soft_wrap=True)
     return run, received()
 
 

@@ -25,7 +25,7 @@ from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops.fit import FitLearner
 from deeptaxi.learning.loops.gymnasium import GymnasiumLoop
 from deeptaxi.learning.mask import MaskBook
-from deeptaxi.learning.moment import Hold, Moment, merged
+from deeptaxi.learning.moment import Hold, Moment, UnfitError, merged
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.ticks import Tick
 from deeptaxi.mdp.environment import Environment
@@ -68,13 +68,17 @@ def train(
     """
     training = Training(config, environment, filling=since is None)
     course, judge = training.course, training.judge
-    yield started(config, environment, course.compile_seconds)
+    first = started(config, environment, course.compile_seconds)
     if since is not None:
         training.restore(since)
+    yield first
+    if since is not None:
         yield Resumed(course.update)
     course.begin()
     try:
         yield from training.updates(min(stop_after or config.updates, config.updates), stop, keep)
+    except UnfitError:
+        raise
     except DeepTaxiError as error:
         if not judge.has_something_to_keep():
             raise
@@ -130,6 +134,7 @@ class Training:
         """Make the updates that are left until `last`, and yield their records; `course` says why they ended."""
         course, judge, ticks = self.course, self.judge, self.loop.ticks(last)
         ending = "optimal" if self._enough() else None
+        begun = ending is None
         try:
             while ending is None and (tick := next(ticks, None)) is not None:
                 yield from self._told(tick)
@@ -140,8 +145,9 @@ class Training:
                 elif tick.settled:
                     yield from keep(Hold(course.update, False, self.moment))
             course.stopped = ending or ("updates" if course.update >= self.config.updates else "stop-after")
-            # Before a judgement that the training would not come to here if it went on.
-            yield from keep(Hold(course.update, True, self.moment))
+            if begun:  # else the loop has nothing to tell, and the moment is the one that it was to go on from
+                # Before a judgement that the training would not come to here if it went on.
+                yield from keep(Hold(course.update, True, self.moment))
         finally:
             ticks.close()
         yield from course.rest()

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.scratch import ASIDE, Scratch
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -124,12 +125,15 @@ class TransitionTable:
 
         Raises:
             UsageError: there is something already, and `force` is not set.
+            OSError: the disk or the permissions do not allow it; what was there still is.
         """
         from deeptaxi.mdp import npz
 
         if Path(path).exists() and not force:
             raise UsageError(f"{path} exists; choose another name, or overwrite it with force=True")
-        npz.save(self, Path(path))
+        with Scratch(Path(path).parent, ASIDE) as scratch:
+            npz.save(self, scratch.path / "table.npz")
+            (scratch.path / "table.npz").replace(path)
 
     @property
     def states(self) -> int:

@@ -10,6 +10,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.records import Resumed, Started
 from tests.api.conftest import CHAIN
+from tests.problems import chain
 
 
 def test_a_training_on_a_table_in_memory_goes_on_from_its_folder(empty: Path, table: TransitionTable) -> None:
@@ -29,6 +30,10 @@ def test_a_training_on_a_table_in_memory_goes_on_from_its_folder(empty: Path, ta
     assert rest.history.finished is not None
     assert rest.history.started == records[0] or rest.history.started is not None
     assert deeptaxi.load("b").weights_digest == whole.weights_digest
+    with pytest.raises(UsageError, match="has made all its"):
+        deeptaxi.train(table, resume="b")
+    with pytest.raises(UsageError, match="another transition table"):
+        deeptaxi.train(chain(start=1, time_limit=20), resume="b", updates=500)
 
 
 def test_what_a_resumed_training_has_said_already_is_refused(empty: Path) -> None:

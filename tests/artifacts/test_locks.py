@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.artifacts.locks import LOCK_FILE, InUse, lock
+from deeptaxi.artifacts.locks import LOCK_FILE, InUseError, lock
 from deeptaxi.errors import DeepTaxiError
 
 # Holds the lock of the folder that it is started in until its standard input ends.
@@ -23,13 +23,13 @@ with lock(Path(), "deeptaxi train"):
 """
 # Takes and frees the lock of a folder again and again, and makes a file while it holds it that must not be there yet.
 CONTEND = """
-import os, sys, time; from pathlib import Path; from deeptaxi.artifacts.locks import InUse, lock
+import os, sys, time; from pathlib import Path; from deeptaxi.artifacts.locks import InUseError, lock
 end, taken = time.monotonic() + 1.0, 0
 while time.monotonic() < end:
     try:
         with lock(Path(), "contend"):
             os.close(os.open("only one", os.O_CREAT | os.O_EXCL)); os.unlink("only one"); taken += 1
-    except InUse:
+    except InUseError:
         pass
 print(taken)
 """
@@ -53,7 +53,7 @@ def test_a_second_process_is_refused_until_the_first_is_done(tmp_path: Path) -> 
         told = json.loads((tmp_path / LOCK_FILE).read_text())
         who = rf"process {process.pid} \(deeptaxi train, since \d\d:\d\d\)"
         for _ in range(2):  # being refused changes nothing
-            with pytest.raises(InUse, match=rf"in use by {who}: wait for it, or choose another --out") as refusal:
+            with pytest.raises(InUseError, match=rf"in use by {who}: wait for it, or choose another --out") as refusal:
                 lock(tmp_path, "me")
         assert refusal.value.exit_code == 2
         assert told["pid"] == process.pid
@@ -76,9 +76,9 @@ def test_the_lock_of_a_killed_process_is_taken_without_a_word(
 
 def test_twice_in_one_process_is_refused_as_well(tmp_path: Path) -> None:
     with lock(tmp_path, "one training"):
-        with pytest.raises(InUse, match=r"in use by this process \(one training, since"):
+        with pytest.raises(InUseError, match=r"in use by this process \(one training, since"):
             lock(tmp_path, "another")
-        with ThreadPoolExecutor(1) as pool, pytest.raises(InUse):
+        with ThreadPoolExecutor(1) as pool, pytest.raises(InUseError):
             pool.submit(lock, tmp_path, "another").result()
     lock(tmp_path, "another").release()
 
@@ -88,7 +88,7 @@ def test_releasing_twice_frees_nothing_of_others(tmp_path: Path) -> None:
     first.release()
     with lock(tmp_path, "two"):
         first.release()
-        with pytest.raises(InUse, match="two"):
+        with pytest.raises(InUseError, match="two"):
             lock(tmp_path, "three")
 
 
@@ -101,7 +101,7 @@ def test_a_folder_that_was_made_anew_meanwhile_keeps_its_lock(tmp_path: Path) ->
     folder.mkdir()
     with lock(folder, "two"):
         first.release()
-        with pytest.raises(InUse, match="two"):
+        with pytest.raises(InUseError, match="two"):
             lock(folder, "three")
 
 
@@ -111,7 +111,7 @@ def test_a_folder_that_was_made_anew_meanwhile_keeps_its_lock(tmp_path: Path) ->
 def test_who_holds_it_need_not_be_readable(tmp_path: Path, text: str) -> None:
     with lock(tmp_path, "me"):
         (tmp_path / LOCK_FILE).write_bytes(text.encode("latin-1"))
-        with pytest.raises(InUse, match="in use by another process: wait"):
+        with pytest.raises(InUseError, match="in use by another process: wait"):
             lock(tmp_path, "another")
 
 
@@ -119,7 +119,7 @@ def test_a_process_on_another_machine_and_of_another_day_is_named(tmp_path: Path
     about = {"pid": 7, "host": "far\x1b[31m", "since": "2020-01-02T03:04:05+00:00", "what": "deeptaxi train"}
     with lock(tmp_path, "me"):
         (tmp_path / LOCK_FILE).write_text(json.dumps(about))
-        with pytest.raises(InUse, match=r"process 7 on far\[31m \(deeptaxi train, since 2020-01-0\d \d\d:\d\d\)"):
+        with pytest.raises(InUseError, match=r"process 7 on far\[31m \(deeptaxi train, since 2020-01-0\d \d\d:\d\d\)"):
             lock(tmp_path, "another")
 
 
@@ -130,7 +130,7 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(
-        DeepTaxiError, match=rf"cannot lock .*: {os.strerror(number)}; choose an --out where"
+        DeepTaxiError, match=rf"cannot lock .*: {os.strerror(number)}; choose an --out on a file system"
     ) as refusal:
         lock(tmp_path, "me")
     assert refusal.value.exit_code == 1

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from deeptaxi.artifacts import runs
-from deeptaxi.artifacts.locks import InUse
+from deeptaxi.artifacts.locks import InUseError
 from deeptaxi.artifacts.logs import Log
 from deeptaxi.config import resolve
 from deeptaxi.errors import UsageError
@@ -76,9 +78,9 @@ def test_force_takes_the_log_of_this_run_and_of_no_other(tmp_path: Path) -> None
 def test_a_place_that_is_claimed_is_refused(tmp_path: Path) -> None:
     run = runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=False)
     for force in (False, True):
-        with pytest.raises(InUse, match=r"models/a is in use by this process \(deeptaxi train, since"):
+        with pytest.raises(InUseError, match=r"models/a is in use by this process \(deeptaxi train, since"):
             runs.claim(tmp_path / "models" / "a", tmp_path / "more" / "logs", force)
-        with pytest.raises(InUse, match=r"logs/a is in use by .*: wait for it, or choose another --out or --logs"):
+        with pytest.raises(InUseError, match=r"logs/a is in use by .*: wait for it, or choose another --out or --logs"):
             runs.claim(tmp_path / "other" / "a", tmp_path / "logs", force)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "models"]  # nothing is left of the refused
     run.release()
@@ -95,6 +97,30 @@ def test_trainings_without_a_name_that_begin_together_find_one_each(
     for place in reversed(places):
         place.release()
     assert list(tmp_path.iterdir()) == []
+
+
+# Claims the first free name again and again, and leaves it as a run, or as if the training had failed.
+CLAIM = """
+import os, random, sys; from pathlib import Path
+from deeptaxi.artifacts import runs; from deeptaxi.config import resolve
+config, draw = resolve({"environment": {"id": "Taxi-v4"}}), random.Random(int(sys.argv[1]))
+for _ in range(60):
+    place = runs.claim_free(config, Path("logs"))
+    os.close(os.open(place.folder / "model.keras", os.O_CREAT | os.O_EXCL)); os.mkdir(place.log.parent / "only one")
+    os.rmdir(place.log.parent / "only one")
+    if draw.random() < 0.8:
+        os.unlink(place.folder / "model.keras")
+    place.release()
+"""
+
+
+def test_processes_that_claim_and_give_back_at_once_never_share_a_place(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", CLAIM]
+    processes = [subprocess.Popen([*words, str(seed)], cwd=tmp_path) for seed in range(3)]
+    assert [process.wait() for process in processes] == [0] * 3
+    kept = sorted((tmp_path / "models").iterdir())
+    assert all([path.name for path in folder.iterdir()] == ["model.keras"] for folder in kept)
+    assert not list(tmp_path.rglob(".lock"))
 
 
 def test_a_place_that_cannot_be_is_refused_and_leaves_nothing_locked(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -202,7 +203,7 @@ def test_a_lost_log_is_begun_anew(here: Path, digest: str) -> None:
     shutil.rmtree("logs")
     done = run("train", "--resume", "models/y", "--json")
     assert summary(done)["weights_digest"] == digest
-    assert "lost-log: the log of the training is gone" in done.stderr
+    assert "lost-log: the log of the training is not in logs/y" in done.stderr
     assert read_history(Path("logs/y/metrics.jsonl")).finished is not None
 
 
@@ -213,6 +214,12 @@ def test_the_log_of_another_run_is_never_taken(here: Path) -> None:
     files_in(Path("models/y"))[0].unlink()  # from the beginning, where no log had begun
     refused(run("train", "--resume", "models/y", "--logs", "elsewhere"), 2, "is the log of other/y")
     assert Path("elsewhere/y/metrics.jsonl").read_bytes() == before
+
+
+def test_a_log_that_tells_of_a_loss_that_was_no_number_is_gone_on_with(here: Path) -> None:
+    log = Path("logs/y/metrics.jsonl")
+    log.write_text(re.sub(r'"loss": [0-9.e-]+', '"loss": null', log.read_text()))
+    assert run("train", "--resume", "models/y", "--json").exit_code == 0
 
 
 def test_without_checkpoints_there_is_nothing_to_go_on_from(type_in: TypeIn) -> None:
@@ -232,6 +239,53 @@ def test_an_environment_module_that_a_run_names_needs_trust(type_in: TypeIn) -> 
     assert "deeptaxi train --resume a --trust-env" in type_in(*words).stderr
     refused(type_in("train", "--resume", "a"), 2, "my_pond", "--trust-env")
     assert type_in("train", "--resume", "a", "--trust-env", "--updates", 401, "--stop-after", 30).exit_code == 0
+
+
+def test_an_argument_that_only_toml_can_say_is_kept(type_in: TypeIn) -> None:
+    Path("my_shore.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv\n"
+        "gymnasium.register('MyShore-v0', entry_point=lambda day: CliffWalkingEnv(), max_episode_steps=9)\n"
+    )
+    words = ["my_shore:MyShore-v0", "--env-arg", "day=2026-01-31"]
+    assert type_in("train", *words, *SETTINGS, "--stop-after", 20, "--out", "a", "--json").exit_code == 0
+    assert type_in("train", *words, "--resume", "a", "--json", "--stop-after", 30).exit_code == 0
+
+
+def test_no_checkpoint_is_left_of_a_run_that_was_replaced(here: Path) -> None:
+    run(*TRAIN, "--seed", 1, "--stop-after", 20, "--out", "models/y", "--force", "--no-checkpoints")
+    refused(run("train", "--resume", "models/y"), 2, "models/y has no checkpoint")
+
+
+def test_the_card_of_a_stopped_training_has_the_command_that_stops_there(here: Path) -> None:
+    command = json.loads(Path("models/y/card.json").read_text())["commands"]["train"]
+    assert command.endswith("models/y/config.toml --stop-after 150")
+
+
+def test_the_log_of_another_run_is_not_taken_by_a_training_that_has_none(here: Path) -> None:
+    for path in files_in(Path("models/y"))[:-1]:
+        path.unlink()
+    mine = Path("models/y").rename("models/z")
+    Path("elsewhere").mkdir()
+    Path("logs/y").rename("elsewhere/z")
+    log = Path("elsewhere/z/metrics.jsonl")
+    log.write_text(log.read_text().replace("models/y", "models/other"))
+    shutil.copytree(mine, "models/other")
+    refused(run("train", "--resume", "models/z", "--logs", "elsewhere"), 2, "is the log of models/other")
+
+
+def test_a_checkpoint_that_does_not_fit_is_named_and_leaves_what_was_kept(here: Path) -> None:
+    log = Path("logs/y/metrics.jsonl").read_bytes()
+    newest = files_in(Path("models/y"))[0]
+    found = read(newest)
+    assert found.moment is not None
+    write(newest, found.about, found.moment._replace(facts={**found.moment.facts, "next": "150"}))
+    card = Path("models/y/card.json").read_text()
+    done = run("train", "--resume", "models/y", "--quiet")
+    assert done.exit_code == 1
+    assert f"Error: {newest} does not fit its training: 'next' is '150'; without that file" in done.stderr
+    assert Path("models/y/card.json").read_text() == card
+    assert Path("logs/y/metrics.jsonl").read_bytes() == log
 
 
 def test_a_table_that_changed_is_refused(type_in: TypeIn) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -152,6 +153,64 @@ def test_schedules_stay_at_their_end_where_they_are_shorter_than_the_training(tm
     assert late
     assert {round(record.learning_rate / late[-1].learning_rate, 6) for record in late} == {1.0}
     assert {record.epsilon for record in late} == {config.exploration.end}
+
+
+class Own(Counting):
+    """Counts up by its own means: what Gymnasium seeds is never asked for."""
+
+    def reset(self, *, seed=None, options=None):
+        self.time, self.state = 0, 0
+        return self.state, {}
+
+    def step(self, action):
+        self.time, self.state = self.time + 1, (self.state + int(action) + 1) % 7
+        return self.state, float(self.state), False, self.time >= 11, {}
+
+
+def test_an_environment_that_draws_nothing_is_played_again_though_nobody_seeds_it(tmp_path):
+    config, _ = opened_problem(chain(), tmp_path, **GYMNASIUM)
+    environment = replace(own(False), make=lambda render_mode=None: Own(False))
+    records, _, _ = driven(config, environment)
+    _, moment, _ = driven(config, environment, stop_after=5)  # in the first episodes
+    rest, _, _ = driven(config, environment, since=moment)
+    assert [record.text for record in rest if isinstance(record, Warned)] == []
+    assert rest[-1].weights_digest == records[-1].weights_digest
+
+
+class Particular(Counting):
+    """Plays by what it has played before, allows one action in every other state, and bears no other there."""
+
+    def reset(self, *, seed=None, options=None):
+        state, _ = super().reset(seed=seed)
+        return state, self.info()
+
+    def info(self):
+        return {"action_mask": np.array([True, self.state % 2 == 0])}
+
+    def step(self, action):
+        if not self.info()["action_mask"][action]:
+            raise RuntimeError("not that action here")
+        state, reward, terminated, truncated, _ = super().step(action)
+        return state, reward, terminated, truncated, self.info()
+
+
+def test_an_environment_that_cannot_bear_to_be_played_again_begins_anew_by_its_mask(tmp_path):
+    config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, {"exploration": {"action_mask": True}}))
+    environment = replace(own(True), make=lambda render_mode=None: Particular(True))
+    _, moment, _ = driven(config, environment, stop_after=38)  # late in the fourth episodes
+    unknown = {"masks.seen": np.zeros(7, bool), "masks.allowed": np.ones((7, 2), bool)}
+    rest, _, _ = driven(config, environment, since=Moment({**moment.arrays, **unknown}, moment.facts))
+    assert "begin anew" in next(record.text for record in rest if isinstance(record, Warned))
+    assert (rest[-1].stopped, rest[-1].failure) == ("updates", None)
+
+
+def test_a_training_that_is_at_its_end_from_the_beginning_takes_no_moment(tmp_path):
+    config, environment = opened_problem(chain(time_limit=9), tmp_path, loop="gymnasium", updates=20)
+    _, moment, _ = driven(config, environment, stop_after=10)
+    enough = Moment(moment.arrays, {**moment.facts, "judge": {**moment.facts["judge"], "in_a_row": 3, "last": 10}})
+    held = []
+    records, _ = outcome(train(config, environment, since=enough, keep=lambda hold: held.append(hold) or ()))
+    assert (records[-1].stopped, held) == ("optimal", [])
 
 
 MOMENT = Moment({"a.x": np.zeros(2, np.float32), "a.y.0": np.ones((), np.int32)}, {"n": 3, "yes": True})

@@ -18,7 +18,7 @@ from deeptaxi.artifacts.export.formats import FORMATS, check_available
 from deeptaxi.artifacts.export.places import check_place
 from deeptaxi.artifacts.export.reading import readings
 from deeptaxi.artifacts.export.writers import WRITERS, Source
-from deeptaxi.artifacts.files import written_aside
+from deeptaxi.artifacts.files import of_the_disk, written_aside
 from deeptaxi.artifacts.tables import Labels, check_size, numbered
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import allowed_actions
@@ -186,6 +186,9 @@ def write(source: Source, name: str, path: Path) -> None:
     except (DeepTaxiError, OSError):
         raise
     except Exception as error:
+        refused = of_the_disk(error)
+        if refused is not None:
+            raise refused from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise DeepTaxiError(f"the {name} export cannot be written: {reason}") from error
 

@@ -89,7 +89,8 @@ class Watch:
         return f"{cost(found, discount, objective)}; --discount {objective:g}"
 
     def _diverged(self, record: Record) -> str | None:
-        if not isinstance(record, Progress) or math.isfinite(record.loss):
+        # A log has null for what is no number.
+        if not isinstance(record, Progress) or math.isfinite(math.nan if record.loss is None else record.loss):
             return None
         return f"the loss is no number any more; {lower_rate(self._config)}"
 

@@ -9,8 +9,9 @@ continuation is not exact to the bit.
 
 from __future__ import annotations
 
+from array import array as numbers
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
@@ -39,7 +40,7 @@ class Episode:
     """How an episode under way can be played again."""
 
     begin: dict[str, Any] | None = None  # the state of the copy's generator before its reset; None after a seed
-    actions: list[int] = field(default_factory=list)
+    actions: numbers[int] = field(default_factory=lambda: numbers("i"))  # a list would take 8 bytes of each
 
     def add(self, action: int) -> None:
         """Note the next action."""
@@ -111,7 +112,7 @@ class Players:
         arrays = {
             "players.states": self.states.copy(),
             "players.totals": self._totals.copy(),
-            "players.actions": np.array([a for episode in self._episodes for a in episode.actions], np.int32),
+            "players.actions": np.concatenate([np.array(episode.actions, np.int32) for episode in self._episodes]),
             "players.steps": np.array([len(episode.actions) for episode in self._episodes], np.int64),
         }
         facts = {
@@ -137,8 +138,8 @@ class Players:
         begins, generators = fact(moment, "begins", list), fact(moment, "generators", list)
         if (len(begins), len(generators)) != (count, count):
             raise UnfitError(f"'begins' has {len(begins)} episodes, expected {count}")
-        played = np.split(actions, np.cumsum(lengths)[:-1])
-        self._episodes = [Episode(*pair) for pair in zip(begins, (own.tolist() for own in played), strict=True)]
+        played = (numbers("i", own.tobytes()) for own in np.split(actions, np.cumsum(lengths)[:-1]))
+        self._episodes = [Episode(*pair) for pair in zip(begins, played, strict=True)]
         seeded, self.states, self._totals = self.states, states.copy(), totals.copy()
         with blaming(self._environment.config.id):
             return [copy for copy in range(count) if not self._again(copy, int(seeded[copy]), generators[copy])]
@@ -146,10 +147,16 @@ class Players:
     def _again(self, copy: int, seeded: int, generator: Any) -> bool:
         """Play the episode of one copy again; whether that led to where it was. If not, a new one begins."""
         env = self._vector.envs[copy]
-        if self._replayed(env, self._episodes[copy], seeded) == (self.states[copy], self._totals[copy], generator):
+        try:
+            reached = self._replayed(env, self._episodes[copy], seeded)
+        except (Exception, SystemExit):  # its own code may refuse actions where it is elsewhere
+            reached = None
+        if reached == (self.states[copy], self._totals[copy], generator):
             return True
         set_generator_of(env, generator)
-        self.states[copy], self._totals[copy] = self._environment.codec.encode(env.reset()[0]), 0.0
+        observation, info = env.reset()
+        self.states[copy], self._totals[copy] = self._environment.codec.encode(observation), 0.0
+        self._masks.note(self.states[[copy]], {name: [info[name]] for name in ("action_mask",) if name in info})
         self._episodes[copy] = Episode(generator)
         return False
 
@@ -158,14 +165,14 @@ class Players:
 
         `seeded` is the state that the copy is in, from its seed.
         """
-        state, total = seeded, 0.0
+        state, total, first = seeded, 0.0, self._environment.first_action
         if len(episode.actions) > LONGEST:
             return None
         if episode.begin is not None:
             set_generator_of(env, episode.begin)
             state = int(self._environment.codec.encode(env.reset()[0]))
         for action in episode.actions:
-            observation, reward, terminated, truncated, _ = env.step(action + self._environment.first_action)
+            observation, reward, terminated, truncated, _ = env.step(np.int64(action + first))
             if terminated or truncated:
                 return None
             state, total = int(self._environment.codec.encode(observation)), total + float(reward)
@@ -173,13 +180,21 @@ class Players:
 
 
 def generator_of(env: Any) -> dict[str, Any] | None:
-    """Return the state of an environment's random number generator; None where it has none that we know."""
-    generator = getattr(env.unwrapped, "np_random", None)
-    known = isinstance(generator, np.random.Generator) and isinstance(generator.bit_generator, np.random.PCG64)
-    return generator_state(generator) if known else None
+    """Return the state of an environment's random number generator; None where it has none that we know.
+
+    To ask an environment of Gymnasium's for `np_random` would give it one by chance, if it has drawn nothing yet.
+    """
+    generator = getattr(env.unwrapped, "_np_random", None)
+    return generator_state(generator) if is_known(generator) else None
 
 
 def set_generator_of(env: Any, state: Any) -> None:
     """Put an environment's generator into a state, if there is one."""
-    if state is not None and generator_of(env) is not None:
-        set_generator(env.unwrapped.np_random, state)
+    generator = None if state is None else getattr(env.unwrapped, "np_random", None)
+    if is_known(generator):
+        set_generator(generator, state)
+
+
+def is_known(generator: Any) -> TypeGuard[np.random.Generator]:
+    """Whether it is of the kind that Gymnasium gives to environments."""
+    return isinstance(generator, np.random.Generator) and isinstance(generator.bit_generator, np.random.PCG64)

@@ -1,0 +1,140 @@
+"""Carrying out a plan: the training itself, its log and its checkpoints, and the run that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from deeptaxi import backend
+from deeptaxi.api.conduct import PLAIN, Conduct
+from deeptaxi.api.keeping import event_writers, own_table
+from deeptaxi.api.logged import Logged
+from deeptaxi.api.plans import Plan, about_of, settled
+from deeptaxi.api.runs import Run
+from deeptaxi.api.stages import stage
+from deeptaxi.artifacts import checkpoints as checkpoint_files
+from deeptaxi.artifacts import logs as log_files
+from deeptaxi.artifacts import runs
+from deeptaxi.artifacts.card_words import resuming_command
+from deeptaxi.artifacts.files import TABLE_FILE
+from deeptaxi.artifacts.logs import Log
+from deeptaxi.artifacts.visits import save_visits
+from deeptaxi.config import TrainConfig
+from deeptaxi.evaluation.diagnosis.live import Watch
+from deeptaxi.learning.moment import Hold
+from deeptaxi.mdp.environment import Environment, known_mask
+from deeptaxi.records import NOT_EXACT, History, Record, Started
+
+OnRecord = Callable[[Record], object]
+Keep = Callable[[Hold], Iterable[Record]]
+Watcher = Callable[[Record], object]  # shows or keeps a record
+
+
+def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct = PLAIN) -> Run:
+    """Train, or go on; where a place was claimed, keep the run there. See `train`."""
+    with stage("starting Keras …"):
+        backend.start()
+    from deeptaxi.learning.training import train as training_of
+
+    table, said = own_table(planned.environment), about_of(planned)
+    planned = settled(planned)
+    environment, config, place, since = planned.environment, planned.config, planned.place, planned.since
+    records = list(since.kept.records) if since and since.kept else []
+    observer = observing(planned, records)
+    with log_of(planned, conduct) as log:
+        keep = keeping(planned, conduct, log, said)
+        moment = since.moment if since else None
+        training = training_of(config, environment, conduct.stop, moment, conduct.stop_after, keep)
+        watchers = [*([log.write] if log else []), records.append, *([on_record] if on_record else [])]
+        trained = follow(training, watchers, observer, since.remarks if since else ())
+        history = History(place.log if place else None, tuple(records))
+        if place is not None and log is not None and history.finished is not None:
+            about, preset = environment.describe(), planned.configured.preset
+            log.position()  # the run itself comes last: what fails before leaves the one that stood there, and its log
+            save_visits(place.log.parent, trained.coverage)
+            disturbed = any(warned.finding == NOT_EXACT for warned in history.warnings)
+            runs.save_run(place, trained.network, about, config, history.finished, preset, table, disturbed)
+            if not conduct.checkpoints and since is None:
+                checkpoint_files.give_up(place.folder)  # of the run that stood here
+    return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
+
+
+def observing(planned: Plan, records: Sequence[Record]) -> Watch:
+    """Return what watches a training, and has seen the records that it had given before."""
+    config, environment = planned.config, planned.environment
+    watch = Watch(config, environment.table, agent_mask(config, environment))
+    for record in records:
+        watch.observe(record)
+    return watch
+
+
+def keeping(planned: Plan, conduct: Conduct, log: Log | None, said: Mapping[str, Any]) -> Keep:
+    """Return what keeps the moments of a training."""
+    if planned.place is None or log is None or not conduct.checkpoints:
+        return lambda _hold: ()
+    return checkpoint_files.Keeper(planned.place.folder, said, log, conduct.checkpoint_every)
+
+
+@contextmanager
+def log_of(planned: Plan, conduct: Conduct) -> Iterator[Log | None]:
+    """Open the log of a run that is to be kept."""
+    if planned.place is None:
+        yield None
+        return
+    writers = event_writers(planned.config) if conduct.tensorboard else ()
+    kept = planned.since.kept if planned.since else None
+    with log_files.Log(planned.place.log.parent, planned.place.folder, writers, kept) as log:
+        yield log
+
+
+def run_of(planned: Plan, network: Any, log: Logged, kept_table: bool) -> Run:
+    """Return what came out of a training."""
+    place, finished = planned.place, log.history.finished if log.history else None
+    facts = runs.facts_of(finished, planned.configured.preset) if finished else {}
+    if place is not None:
+        facts |= {"log": str(place.log), **({"table": TABLE_FILE} if kept_table else {})}
+    return Run(
+        name=str(place.folder) if place else runs.default_name(planned.config),
+        environment=planned.environment,
+        network=network,
+        config=planned.config,
+        folder=place.folder if place else None,
+        facts=facts,
+        kept_log=log,
+        verdict=finished.exact if finished else None,
+    )
+
+
+def going_on(planned: Plan, conduct: Conduct) -> str:
+    """Say how to go on with a training that was ended before its end."""
+    if planned.place is None:
+        return "It was not kept."
+    if conduct.checkpoints:
+        return f"It goes on by: {resuming_command(planned.place.folder, planned.config)}"
+    return f"The whole training again: {runs.train_again(planned.place, planned.config)}"
+
+
+def agent_mask(config: TrainConfig, environment: Environment) -> Any:
+    """Return the actions that the agent may take, `[S, A]`; None where all are open to it, or it is not known yet."""
+    return known_mask(environment) if config.exploration.action_mask else None
+
+
+def follow(
+    training: Generator[Record, None, Any], watchers: Sequence[Watcher], observer: Watch, remarks: Sequence[Record]
+) -> Any:
+    """Show the watchers every record, and what the observer has to say of it; return what the training returns.
+
+    The `remarks` are on how the training begins, and come once it has said that it does.
+    """
+    while True:
+        try:
+            record = next(training)
+        except StopIteration as end:
+            return end.value
+        told = [record, *observer.observe(record)]
+        if not isinstance(record, Started):
+            told, remarks = [*told[:1], *remarks, *told[1:]], ()
+        for told_record in told:
+            for watch in watchers:
+                watch(told_record)

@@ -1,0 +1,150 @@
+"""Plans of trainings: what on, how, and the place that is taken for the run.
+
+`plan` opens the environment and completes the configuration, `claimed` takes the place of a new run folder, `resumed`
+that of one to go on with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from deeptaxi.api.keeping import about, beside, own_table, point_to_checkpoint, point_to_log
+from deeptaxi.api.places import open_requested
+from deeptaxi.api.resuming import Resumption, taken_up
+from deeptaxi.artifacts import checkpoints as checkpoint_files
+from deeptaxi.artifacts import runs
+from deeptaxi.config import TrainConfig, merge, resolve
+from deeptaxi.errors import DeepTaxiError, DivergedError
+from deeptaxi.learning.configure import Configured, choose, configure, with_environment
+from deeptaxi.learning.moment import UnfitError
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.sections import EnvironmentConfig
+from deeptaxi.settings import from_mapping, to_mapping
+
+LOGS = Path("logs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training before it begins: what on, how, where it is to be kept, and what it goes on from."""
+
+    environment: Environment
+    configured: Configured
+    place: runs.Run | None = None
+    since: Resumption | None = None
+
+    @property
+    def config(self) -> TrainConfig:
+        """The configuration, complete."""
+        return self.configured.config
+
+
+def plan(
+    values: Mapping[str, Any],
+    preset: str | None = None,
+    trust: bool = False,
+    opened: TransitionTable | Environment | None = None,
+) -> Plan:
+    """Open the environment that is asked for, and complete the settings for it.
+
+    Args:
+        values: nested settings of the user.
+        preset: its name, or None for the one that fits.
+        trust: whether the module of a `module:Id` may be imported.
+        opened: what the environment's id in `values` stands for, if it is a table or is open already.
+
+    Raises:
+        UsageError: the settings contradict each other or the environment.
+    """
+    named = choose(values, preset)
+    values = with_environment(values, named)
+    resolve({"loop": "compiled", **values}, preset=named)  # wrong settings are told before the environment is opened
+    requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
+    environment = open_requested(requested, trust, opened)
+    if isinstance(opened, Environment):  # its id alone does not say what it was opened with
+        values = merge(values, {"environment": to_mapping(environment.config)})
+    return Plan(environment, configure(environment, values, named))
+
+
+@contextmanager
+def claimed(
+    planned: Plan,
+    out: str | Path | Literal[True] | None,
+    logs: str | Path = LOGS,
+    force: bool = False,
+    checkpoints: bool = True,
+) -> Iterator[Plan]:
+    """Take the place of the run folder while the block runs; with `checkpoints`, there is one from now on.
+
+    Raises:
+        UsageError: it is taken.
+        DeepTaxiError: it cannot be written to.
+    """
+    if out is None:
+        yield planned
+        return
+    table = own_table(planned.environment) is not None
+    if out is True:
+        place = runs.claim_free(planned.config, Path(logs), table)
+    else:
+        place = runs.claim(Path(out), Path(logs), force, table)
+    kept, first = replace(planned, place=place), 0
+    try:
+        if checkpoints:
+            first = checkpoint_files.begin(place.folder, about_of(kept), own_table(planned.environment))
+        yield kept
+    except BaseException as error:
+        if first:
+            checkpoint_files.take_back(place.folder, first, isinstance(error, DivergedError))
+        point_to_log(error, place.log.parent)
+        if first:
+            point_to_checkpoint(error, kept.config, place.folder, first)
+        raise
+    finally:
+        place.release()
+
+
+@contextmanager
+def resumed(
+    folder: Path,
+    values: Mapping[str, Any],
+    trust: bool,
+    logs: Path | None = None,
+    stop_after: int | None = None,
+    table: TransitionTable | Environment | None = None,
+) -> Iterator[Plan]:
+    """Take a run folder to go on with its training, while the block runs; see `resuming.taken_up`."""
+    with taken_up(folder, values, trust, logs, stop_after, table) as (environment, configured, place, since):
+        try:
+            yield Plan(environment, configured, place, since)
+        except UnfitError as error:
+            raise DeepTaxiError(
+                f"{since.checkpoint.path} does not fit its training: {error}; "
+                "without that file, --resume goes on from the one before"
+            ) from None
+        except BaseException as error:
+            point_to_log(error, place.log.parent)
+            point_to_checkpoint(error, configured.config, folder)
+            raise
+
+
+def about_of(planned: Plan) -> dict[str, Any]:
+    """Return what the checkpoints of a plan say of it; nothing where no place is claimed, so that there are none."""
+    if planned.place is None:
+        return {}
+    own, where = own_table(planned.environment) is not None, settled(planned)
+    return about(where.environment, where.config, planned.place, planned.configured.preset, own)
+
+
+def settled(planned: Plan) -> Plan:
+    """Let the plan of a run that is to be kept name its table where it will be."""
+    if planned.place is None:
+        return planned
+    table = own_table(planned.environment)
+    environment, config = beside(planned.place.folder, table, planned.environment, planned.config)
+    return replace(planned, environment=environment, configured=replace(planned.configured, config=config))
