@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.reliability import processes
+from deeptaxi.artifacts.succession import FAILED_FILE
 
 RUN, LOG = "models/run", "logs/run/metrics.jsonl"
 EVERY = ("--checkpoint-every", "0.05")
@@ -22,8 +23,8 @@ TRAININGS = {
     "compiled, dueling": ("Taxi-v4", "--updates", "1500"),
     "compiled, Q table": ("Taxi-v4", "--updates", "4000", "--q-table"),
     "compiled, prioritised, 3 steps": ("FrozenLake8x8-v1", "--updates", "1500", "--prioritised", "--n-step", "3"),
-    "gymnasium": ("CliffWalking-v1", "--updates", "300", "--loop", "gymnasium", "--time-limit", "200"),
-    "fit": ("FrozenLake-v1", "--updates", "30", "--loop", "fit", "--batch-size", "16"),
+    "gymnasium": ("CliffWalking-v1", "--updates", "200", "--loop", "gymnasium", "--time-limit", "200"),
+    "fit": ("FrozenLake-v1", "--updates", "12", "--loop", "fit", "--batch-size", "16"),
 }
 GOING_ON = ("train", "--resume", RUN, "--quiet", "--json", *EVERY)
 
@@ -155,11 +156,13 @@ def checked(folder: Path, whole: Undisturbed) -> list[str]:
 
 
 def files_of(folder: Path) -> frozenset[str]:
-    """Return what a run and its log consist of, checkpoints' numbers and events' times left out."""
-    found = [
-        path for top in (RUN, "logs") for path in (folder / top).rglob("*") if path.suffix not in (".npz", ".deeptaxi")
-    ]
-    return frozenset(str(path.relative_to(folder)) for path in found)
+    """Return what a run and its log consist of, checkpoints' numbers and events' times left out.
+
+    So is the log of an attempt that was killed before the first checkpoint knew of it: the one after begins a new log.
+    """
+    paths = [path for top in (RUN, "logs") for path in (folder / top).rglob("*")]
+    named = [path for path in paths if path.suffix not in (".npz", ".deeptaxi") and path.name != FAILED_FILE]
+    return frozenset(str(path.relative_to(folder)) for path in named)
 
 
 def updates_of(log: Path) -> tuple[int, ...]:
