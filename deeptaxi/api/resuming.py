@@ -84,7 +84,8 @@ def taken_up(
         check_unfinished(folder, found, before, config)
         if stop_after is not None and stop_after <= found.update:
             raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
-        environment = opened(folder, found, config, trust, given)
+        asked = values.get("environment", {}).get("id")
+        environment = opened(folder, found, config, trust, given, asked)
         check_size(config, environment.states, environment.actions)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold(log, undoing, "--logs")

@@ -293,6 +293,10 @@ def test_a_table_that_changed_is_refused(type_in: TypeIn) -> None:
     assert type_in("train", "c.npz", *SETTINGS, "--stop-after", 20, "--out", "a").exit_code == 0
     npz.save(chain(start=1, time_limit=9), Path("c.npz"))
     refused(type_in("train", "--resume", "a"), 2, "c.npz", "another transition table")
+    npz.save(chain(time_limit=9), Path("there.npz"))
+    assert type_in("train", Path("there.npz").absolute(), "--resume", "a", "--stop-after", 30).exit_code == 0
+    assert 'id = "c.npz"' in Path("a", "config.toml").read_text()
+    refused(type_in("train", "Taxi-v4", "--resume", "a"), 2, "ENV is c.npz, not Taxi-v4")
     Path("c.npz").unlink()
     refused(type_in("train", "--resume", "a"), 2, "no transition table at c.npz")
 

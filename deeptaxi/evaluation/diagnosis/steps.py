@@ -168,7 +168,7 @@ def restless(history: History) -> dict[str, float]:
     """Return the signs of a training that does not come to rest, by name."""
     signs: dict[str, float] = {}
     errors = finite(item.td_error for item in history.progress)
-    if len(errors) >= 10:
+    if len(errors) >= 10 and history.snapshots:
         blocks = [float(np.median(block)) for block in np.array_split(errors, 10)]
         scale = max(abs(history.snapshots[-1].q_max), abs(history.snapshots[-1].q_min), 1e-9)
         if blocks[-1] > GROWN * max(min(blocks), 1e-9) and blocks[-1] > OVERSHOT * scale:
