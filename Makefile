@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help setup test quick lint format docs figures benchmarks picture zoo ci clean
+.PHONY: help setup test quick lint format docs figures benchmarks reliability picture zoo ci clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ figures: ## measure what the README quotes (about five minutes)
 
 benchmarks: ## deeptaxi beside its peers (about 20 minutes; see benchmarks/README.md)
 	$(BIN)/python -m benchmarks
+
+reliability: ## what a run survives (an hour; `python -m benchmarks.reliability --short` takes three minutes)
+	$(BIN)/python -m benchmarks.reliability
 
 picture: ## draw the README's picture
 	$(BIN)/python docs/picture.py

@@ -27,6 +27,9 @@ JUNK = (
     *("9" * 30, "-" + "9" * 30, "9" * 5000, "1" + "0" * 400, "2147483648", "9223372036854775808", "x" * 3000),
     *("ü", "😀", "\udcff", "\x1b[31mred", "a\nb", "a\tb", "\r", "\x07", "\u202eleft", "a/b", "../..", "/", "[/bold]"),
 )  # fmt: skip
+FLOATS = ["0.5", "0.9", "0.001", "0.25", "1", "1e-30", "1e30"]
+INTEGERS = ["1", "2", "3", "5", "4", "0", "-1", "100000", "1000000000"]
+SIZES = ("8", "8,4", "4,4,4,4,4,4", "0", "-1", "8,", ",", "8;4", "8.0", "1000000000", "8, 4")
 SMALL = {
     "train": (
         *("--updates", "5", "--environments", "2", "--batch-size", "4", "--replay-start", "8", "--judge-every", "5"),
@@ -41,7 +44,7 @@ KNOWN: dict[str, Sequence[str]] = {
     "model": MODELS,
     "run": MODELS,
     "runs": MODELS,
-    "resume": MODELS,
+    "resume": ("part", "part", "part", "run", "half", "folder", "missing"),
     "folder": (".", "models", "folder", "missing", "logs", "file.txt"),
     "config_file": TOMLS,
     "preset": ("table", "none", "frozenlake", "taxi", "taxi.q-table", "Taxi", "cliff"),
@@ -61,6 +64,7 @@ KNOWN: dict[str, Sequence[str]] = {
     "stop_after": ("1", "3", "0"),
     "speed": ("1000", "4", "0", "1001"),
 }  # fmt: skip
+RESUMES = 0.2  # share of the trainings
 LEFT_OUT = ("debug",)  # it shows tracebacks
 WEIGHTS = {"train": 3, "explain update": 3, "evaluate": 2, "watch": 2, "diagnose": 2}
 
@@ -117,11 +121,15 @@ def typed(name: str, command: click.Command, chance: random.Random) -> list[str]
     words: list[str] = []
     for option in chance.sample(options, min(len(options), chance.choices([0, 1, 2, 3, 5], [2, 5, 4, 2, 1])[0])):
         words += spelled(option, chance, good)
+    if name == "train" and chance.random() < RESUMES:
+        arguments, words = ([], ["--quiet"]) if good else (arguments, words)
+        words = [*words, "--resume", chance.choice(KNOWN["resume"])]
     if chance.random() < 0.5 and any("--json" in option.opts for option in options):
         words.append("--json")
     parts = [[word for word in arguments if word != "--"], words]
     chance.shuffle(parts)
-    return [*name.split(), *SMALL.get(name, ()), *parts[0], *parts[1]]
+    small = () if any(word.startswith("--resume") for word in words) else SMALL.get(name, ())
+    return [*name.split(), *small, *parts[0], *parts[1]]
 
 
 def mangled(name: str, chance: random.Random) -> str:
@@ -160,31 +168,10 @@ def of_type(kind: Any) -> Sequence[str]:
     if isinstance(kind, click.Path):
         return PATHS
     if isinstance(kind, Sizes):
-        return ["8", "8,4", "0", "-1", "8,", ",", "8;4", "4,4,4,4,4,4", "8.0", "1000000000", "8, 4"]
+        return SIZES
+    ends = [end for end in (getattr(kind, "min", None), getattr(kind, "max", None)) if end is not None]
     if isinstance(kind, click.types.FloatParamType | click.types.FloatRange):
-        ends = [end for end in (getattr(kind, "min", None), getattr(kind, "max", None)) if end is not None]
-        return [
-            "0.5",
-            "0.9",
-            "0.001",
-            "0.25",
-            "1",
-            "1e-30",
-            "1e30",
-            *(str(end + by) for end in ends for by in (-0.1, 0, 0.1)),
-        ]
+        return [*FLOATS, *(str(end + by) for end in ends for by in (-0.1, 0, 0.1))]
     if isinstance(kind, click.types.IntParamType | click.types.IntRange):
-        ends = [end for end in (getattr(kind, "min", None), getattr(kind, "max", None)) if end is not None]
-        return [
-            "1",
-            "2",
-            "3",
-            "5",
-            "4",
-            "0",
-            "-1",
-            "100000",
-            "1000000000",
-            *(str(end + by) for end in ends for by in (-1, 0, 1)),
-        ]
+        return [*INTEGERS, *(str(end + by) for end in ends for by in (-1, 0, 1))]
     return ["x", "1", "", "ü"]

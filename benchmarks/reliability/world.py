@@ -69,13 +69,14 @@ MODULES = {
 
 
 def build(folder: Path) -> None:
-    """Make the folder; it trains two tiny agents for it."""
+    """Make the folder; it trains tiny agents for it."""
     from deeptaxi import TransitionTable, train
 
     folder.mkdir()
     lake = {"env_args": {"is_slippery": False}, "q_table": True, "updates": 20, "environments": 2, "batch_size": 4}
     for name in ("run", "models/other"):
         train("FrozenLake-v1", **lake, out=folder / name, logs=folder / "logs", tensorboard=False)
+    train("FrozenLake-v1", **lake, out=folder / "part", logs=folder / "logs", tensorboard=False, stop_after=10)
     plain_files(folder)
     probability = np.ones((3, 2, 1))
     next_state = np.array([[[1], [0]], [[2], [0]], [[2], [0]]])

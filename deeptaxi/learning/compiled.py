@@ -76,12 +76,13 @@ class CompiledLearner:
     def warm_up(self, filling: bool = True) -> float:
         """Compile everything, changing nothing; return the seconds that this took.
 
-        `filling` is whether the memory is still to be filled: a training that goes on has that behind it.
+        `filling` is whether the memory is still to be filled: a training that goes on has that behind it. What both
+        kinds of training compile comes first, as what was traced before is part of a program's name in the cache.
         """
         start = time.perf_counter()
+        self._call("run", 0, 0)
         if filling:
             self._call("warm", 0)
-        self._call("run", 0, 0)
         return time.perf_counter() - start
 
     def synchronise(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import kill, page, soak
+from benchmarks.reliability import page, soak, victims
 from benchmarks.reliability.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -44,9 +44,9 @@ def test_memory_that_grows_is_seen() -> None:
 
 def run_folder(folder: Path, digest: str, updates: tuple[int, ...]) -> Path:
     for path, text in {
-        f"{kill.RUN}/card.json": json.dumps({"weights_digest": digest}),
-        f"{kill.RUN}/model.keras": "",
-        kill.LOG: "".join(json.dumps({"kind": "progress", "update": update}) + "\n" for update in updates),
+        f"{victims.RUN}/card.json": json.dumps({"weights_digest": digest}),
+        f"{victims.RUN}/model.keras": "",
+        victims.LOG: "".join(json.dumps({"kind": "progress", "update": update}) + "\n" for update in updates),
     }.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
@@ -55,11 +55,11 @@ def run_folder(folder: Path, digest: str, updates: tuple[int, ...]) -> Path:
 
 def test_a_run_that_is_not_as_it_would_have_been_is_seen(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "digest", (1, 2, 3))
-    whole = kill.Undisturbed("digest", 1.0, kill.files_of(folder), (1, 2, 3))
-    assert kill.checked(folder, whole) == []
-    (folder / kill.RUN / ".deeptaxi-left").mkdir()
+    whole = victims.Undisturbed("digest", 1.0, victims.files_of(folder), (1, 2, 3))
+    assert victims.checked(folder, whole) == []
+    (folder / victims.RUN / ".deeptaxi-left").mkdir()
     run_folder(folder, "another", (1, 2, 2, 3))
-    assert [fault.split()[0] for fault in kill.checked(folder, whole)] == ["digest", "the", "files"]
+    assert [fault.split()[0] for fault in victims.checked(folder, whole)] == ["digest", "the", "files"]
 
 
 def test_the_page_names_what_failed() -> None:
