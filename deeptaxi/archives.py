@@ -27,6 +27,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, printable
+from deeptaxi.reading import check_plain
 
 MAX_MEMBERS = 4_096  # a network has two arrays a layer, a checkpoint some times that
 MAX_NAME = 255  # letters; what file systems take
@@ -71,6 +72,7 @@ def opened(path: Path, limit: int) -> Iterator[zipfile.ZipFile]:
             member in the block finds that.
     """
     try:
+        check_plain(path)
         with Limited(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
             check_members(archive.infolist(), limit)
             yield archive

@@ -178,6 +178,9 @@ class InteractionConfig(Checked):
     steps_per_update: int = setting(1, "steps of every copy per update", COUNT, "--steps-per-update")
 
 
+PATIENCE = 3  # judgements in a row that must find the policy optimal, for the training to stop early
+
+
 @dataclass(frozen=True)
 class JudgementConfig(Checked):
     """When the policy is compared with the exact optimum, and whether that may end the training."""

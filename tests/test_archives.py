@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import struct
 import tracemalloc
@@ -153,6 +154,12 @@ def test_what_is_no_archive_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ArchiveError, match="it is not sound"):
         read_npz(path, MIB)
+
+
+def test_a_pipe_is_no_archive(tmp_path):
+    os.mkfifo(tmp_path / "x.npz")
+    with pytest.raises(ArchiveError, match="it is a pipe or a device, not a file"):
+        read_npz(tmp_path / "x.npz", MIB)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):

@@ -110,7 +110,7 @@ def going_on(planned: Plan, conduct: Conduct) -> str:
     """Say how to go on with a training that was ended before its end."""
     if planned.place is None:
         return "It was not kept."
-    if conduct.checkpoints:
+    if conduct.checkpoints or checkpoint_files.files_in(planned.place.folder):
         return f"It goes on by: {resuming_command(planned.place.folder, planned.config)}"
     return f"The whole training again: {runs.train_again(planned.place, planned.config)}"
 

@@ -29,6 +29,7 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import parse_toml
 from deeptaxi.records import NOT_EXACT, Warned
+from deeptaxi.sections import PATIENCE
 from deeptaxi.settings import from_mapping, to_mapping
 
 
@@ -84,7 +85,8 @@ def taken_up(
         check_unfinished(folder, found, before, config)
         if stop_after is not None and stop_after <= found.update:
             raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
-        environment = opened(folder, found, config, trust, given)
+        asked = values.get("environment", {}).get("id")
+        environment = opened(folder, found, config, trust, given, asked)
         check_size(config, environment.states, environment.actions)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold(log, undoing, "--logs")
@@ -155,10 +157,12 @@ def log_folder(folder: Path, found: Checkpoint) -> Path:
 
 
 def renewed(moment: Moment | None, before: TrainConfig, config: TrainConfig) -> Moment | None:
-    """Return the moment to go on from: where more updates are asked for, an optimal policy must show itself again."""
-    if moment is None or config.updates == before.updates or not isinstance(moment.facts.get("judge"), dict):
+    """Return the moment to go on from: a policy that has shown itself optimal must do so again in more updates."""
+    judge = moment.facts.get("judge") if moment else None
+    if moment is None or config.updates == before.updates or not isinstance(judge, dict):
         return moment
-    return moment._replace(facts={**moment.facts, "judge": {**moment.facts["judge"], "in_a_row": 0}})
+    enough = isinstance(judge.get("in_a_row"), int) and judge["in_a_row"] >= PATIENCE
+    return moment._replace(facts={**moment.facts, "judge": {**judge, "in_a_row": 0}}) if enough else moment
 
 
 def remarks_on(

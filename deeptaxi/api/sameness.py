@@ -20,6 +20,7 @@ from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.records import finite
 from deeptaxi.settings import coerce, leaf_settings, show, to_mapping
 
+TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("judgement", "early_stop")}
 
 
@@ -38,12 +39,17 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
         has: Any = config
         for key in path:
             has = getattr(has, key)
-        if coerce(asked, hint, ".".join(path)) != has and not (path[-1] == "id" and str(has).startswith(f"{asked}-v")):
+        if coerce(asked, hint, ".".join(path)) != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
             name = item.metadata["option"] or {"id": "ENV", "kwargs": "--env-arg"}.get(path[-1], ".".join(path))
             raise UsageError(
                 f"{folder} goes on with what it was begun with: {name.partition('/')[0]} is {show(has) or 'none'}, "
                 f"not {show(coerce(asked, hint, '.'.join(path)))}; leave it out, or train anew into another --out"
             )
+
+
+def is_named(environment: str, asked: str) -> bool:
+    """Whether what is asked for may be this environment: an id has its version; the file of a table may be anywhere."""
+    return environment.startswith(f"{asked}-v") or Path(environment).suffix == Path(asked).suffix == TABLE_SUFFIX
 
 
 def check_backend(folder: Path, found: Checkpoint) -> None:
@@ -95,8 +101,9 @@ def opened(
     config: TrainConfig,
     trust: bool,
     given: TransitionTable | Environment | None = None,
+    asked: str | None = None,
 ) -> Environment:
-    """Open the environment of the training.
+    """Open the environment of the training; `asked` is where the file of its table is by now.
 
     Raises:
         UsageError: it is not what it was.
@@ -104,6 +111,8 @@ def opened(
     place = config.environment
     if place.id == IN_MEMORY and given is None:
         place = replace(place, id=str(folder / CHECKPOINTS / TABLE_FILE))
+    elif place.id.endswith(TABLE_SUFFIX) and asked:
+        place = replace(place, id=asked)
     environment = replace(open_requested(place, trust, given), config=config.environment)
     said = found.about.get("environment")
     facts = dict(said) if isinstance(said, Mapping) else {}

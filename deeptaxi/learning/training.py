@@ -32,8 +32,8 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.network.build import build_q_network
 from deeptaxi.records import NOT_EXACT, Record, Resumed, Started, Warned
+from deeptaxi.sections import PATIENCE
 
-PATIENCE = 3  # judgements in a row that must find the policy optimal
 LEARNERS: dict[str, type[Learner]] = {"gymnasium": Learner, "fit": FitLearner}
 AnyLearner = Learner | CompiledLearner
 AnyLoop = GymnasiumLoop | CompiledLearner

@@ -135,6 +135,21 @@ def test_a_training_that_broke_off_is_known_by_its_log(tmp_path):
     assert found["diverged"]["cure"] == "--tabular-step 0.1"
 
 
+def test_a_log_that_breaks_off_before_its_first_snapshot_is_looked_at(lake_run, tmp_path):
+    for name in ("run", "logs"):
+        shutil.copytree(lake_run.parent / name, tmp_path / name)
+    settings = tmp_path / "run" / "config.toml"
+    settings.write_text(settings.read_text().replace(str(lake_run.parent), str(tmp_path)))
+    log = tmp_path / "logs" / "run" / "metrics.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    first = next(number for number, line in enumerate(lines) if '"kind": "judgement"' in line)
+    assert first > 10
+    for count in (1, first, first + 1, first + 2):
+        log.write_text("".join(lines[:count]))
+        done = run("diagnose", tmp_path / "run", "--json")
+        assert "interrupted" in [finding["name"] for finding in json.loads(done.stdout)["findings"]], done.output
+
+
 def test_a_line_of_the_log_that_is_none_is_skipped_and_told(lake_run, tmp_path):
     shutil.copytree(lake_run.parent, tmp_path / "copy")
     log = tmp_path / "copy" / "logs" / "run" / "metrics.jsonl"

@@ -192,6 +192,16 @@ def test_more_updates_leave_the_schedules_as_they_were(type_in: TypeIn) -> None:
         assert "schedule_updates = 400" in Path(name, "config.toml").read_text()
 
 
+def test_more_updates_leave_the_judgements_as_they_were(type_in: TypeIn) -> None:
+    assert summary(type_in("train", *LAKE, *SETTINGS, "--updates", 200, "--out", "a", "--json"))["stopped"] == "updates"
+    more = summary(type_in("train", "--resume", "a", "--updates", 400, "--json"))
+    again = ["--updates", 400, "--schedule-updates", 200]
+    whole = summary(type_in("train", *LAKE, *SETTINGS, *again, "--out", "b", "--json"))
+    for told in (more, whole):
+        assert (told["stopped"], told["updates"]) == ("optimal", 300)
+    assert more["weights_digest"] == whole["weights_digest"]
+
+
 def test_a_run_that_was_moved_with_its_log_goes_on(here: Path, digest: str) -> None:
     shutil.move("models", "elsewhere")
     told = summary(run("train", "--resume", "elsewhere/y", "--json"))
@@ -293,6 +303,10 @@ def test_a_table_that_changed_is_refused(type_in: TypeIn) -> None:
     assert type_in("train", "c.npz", *SETTINGS, "--stop-after", 20, "--out", "a").exit_code == 0
     npz.save(chain(start=1, time_limit=9), Path("c.npz"))
     refused(type_in("train", "--resume", "a"), 2, "c.npz", "another transition table")
+    npz.save(chain(time_limit=9), Path("there.npz"))
+    assert type_in("train", Path("there.npz").absolute(), "--resume", "a", "--stop-after", 30).exit_code == 0
+    assert 'id = "c.npz"' in Path("a", "config.toml").read_text()
+    refused(type_in("train", "Taxi-v4", "--resume", "a"), 2, "ENV is c.npz, not Taxi-v4")
     Path("c.npz").unlink()
     refused(type_in("train", "--resume", "a"), 2, "no transition table at c.npz")
 

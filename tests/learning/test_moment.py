@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 
 import gymnasium
@@ -94,6 +95,7 @@ class Counting(gymnasium.Env):
     def __init__(self, hidden):
         self.observation_space, self.action_space = Discrete(7), Discrete(2)
         self.hidden, self.state, self.played = hidden, 0, 0
+        self.chance = random.SystemRandom()  # has no state that could be told
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -153,6 +155,45 @@ def test_schedules_stay_at_their_end_where_they_are_shorter_than_the_training(tm
     assert late
     assert {round(record.learning_rate / late[-1].learning_rate, 6) for record in late} == {1.0}
     assert {record.epsilon for record in late} == {config.exploration.end}
+
+
+class Private(Counting):
+    """Draws from a generator of its own."""
+
+    kind = random.Random
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.luck = self.kind(seed)
+        self.time, self.state = 0, 0
+        return self.state, {}
+
+    def step(self, action):
+        self.time += 1
+        self.state = (self.state + int(action) + (self.luck.normalvariate(0, 1) > 0)) % 7
+        return self.state, float(self.state), False, self.time >= 11, {}
+
+
+class Bits(np.random.RandomState):
+    normalvariate = np.random.RandomState.normal
+
+
+class Philox(np.random.Generator):
+    normalvariate = np.random.Generator.normal
+
+    def __init__(self, seed):
+        super().__init__(np.random.Philox(seed))
+
+
+@pytest.mark.parametrize("kind", [random.Random, Bits, Philox])
+def test_generators_of_an_environment_s_own_go_on_where_they_were(kind, tmp_path):
+    config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, {"updates": 40}))
+    environment = replace(own(False), make=lambda render_mode=None: type("P", (Private,), {"kind": kind})(False))
+    records, _, _ = driven(config, environment)
+    _, moment, _ = driven(config, environment, stop_after=20)
+    rest, _, _ = driven(config, environment, since=moment)
+    assert [record.text for record in rest if isinstance(record, Warned)] == []
+    assert rest[-1].weights_digest == records[-1].weights_digest
 
 
 class Own(Counting):

@@ -22,7 +22,7 @@ from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import Finding
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, TransitionTable
-from deeptaxi.records import History, Started
+from deeptaxi.records import History, Snapshot, Started
 
 NOISE = 0.25  # of a fresh network's Q values about the value that it starts at, before --reward-scale
 OVERSHOT = 0.1  # of the possible range
@@ -154,9 +154,14 @@ def overshooting(case: Case, history: History) -> dict[str, float]:
     low, high = possible_range(case.table, discount, start)
     width = max(high - low, 1e-9)
     errors = scale * finite(item.td_error for item in history.progress)
-    values = [max(low - item.q_min, item.q_max - high) - noise for item in history.snapshots]
-    overshoot = max(*values, float(np.nanmax(errors, initial=0.0)) - width - 2 * noise) / width
+    values = [max(low - item.q_min, item.q_max - high) - noise for item in numbered(history)]
+    overshoot = max([*values, float(np.nanmax(errors, initial=0.0)) - width - 2 * noise]) / width
     return {"overshoot": overshoot, "lowest": low, "highest": high} if overshoot > OVERSHOT else {}
+
+
+def numbered(history: History) -> list[Snapshot]:
+    """Return the snapshots whose Q values were numbers; a log holds null where a network had run away."""
+    return [item for item in history.snapshots if None not in (item.q_min, item.q_max, item.q_mean)]
 
 
 def born(config: TrainConfig) -> float:
@@ -168,12 +173,13 @@ def restless(history: History) -> dict[str, float]:
     """Return the signs of a training that does not come to rest, by name."""
     signs: dict[str, float] = {}
     errors = finite(item.td_error for item in history.progress)
-    if len(errors) >= 10:
+    snapshots = numbered(history)
+    if len(errors) >= 10 and snapshots:
         blocks = [float(np.median(block)) for block in np.array_split(errors, 10)]
-        scale = max(abs(history.snapshots[-1].q_max), abs(history.snapshots[-1].q_min), 1e-9)
+        scale = max(abs(snapshots[-1].q_max), abs(snapshots[-1].q_min), 1e-9)
         if blocks[-1] > GROWN * max(min(blocks), 1e-9) and blocks[-1] > OVERSHOT * scale:
             signs["td_error_grew"] = blocks[-1] / max(min(blocks), 1e-9)
-    moves = [item for item in history.snapshots if item.q_change is not None]
+    moves = [item for item in snapshots if item.q_change is not None and item.policy_change is not None]
     if len(moves) < 4:
         return signs
     late = moves[-max(2, len(moves) // 4) :]
@@ -186,7 +192,7 @@ def restless(history: History) -> dict[str, float]:
 
 def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
     """Name Q values that still move in one direction at the end, towards values that are far off."""
-    snapshots = the(case.history).snapshots
+    snapshots = numbered(the(case.history))
     if len(snapshots) < 8 or case.harmful is False:
         return None if case.harmful is False else Unchecked("the log has fewer than eight snapshots of the Q values")
     means = finite(item.q_mean for item in snapshots[len(snapshots) // 2 :])

@@ -42,7 +42,8 @@ class FitLearner(Learner):
         loss = self.fit(batch, targets)
         self.updates += 1
         self.move_target()
-        td_errors = np.abs(targets - q_online).sum(axis=1)
+        with np.errstate(invalid="ignore"):  # whether the network ran away is looked at elsewhere
+            td_errors = np.abs(targets - q_online).sum(axis=1)
         return UpdateResult(loss, float(td_errors.mean()), td_errors)
 
     def fit(self, batch: Batch, targets: NDArray[np.float32]) -> float:

@@ -1,23 +1,24 @@
 """The copies of an environment, stepped together, and the episodes under way.
 
 **Going on from a moment.** An environment keeps its state to itself, so the episodes under way are played again: each
-began with a seed, or with its random number generator in a known state, and the actions since are known. Where this
-ends in the same states, with the same rewards and the generator in the same state, the copy is what it was. A copy
-where it does not (it keeps something over episodes, or draws from another source) begins a new episode, and the
-continuation is not exact to the bit.
+began with a seed, or with the environment's random number generators (`generators`) in known states, and the actions
+since are known. Where this ends in the same states, with the same rewards and the generators in the same states, the
+copy is what it was. A copy where it does not (it keeps something over episodes, or draws from another source) begins a
+new episode, and the continuation is not exact to the bit.
 """
 
 from __future__ import annotations
 
 from array import array as numbers
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.learning.loops.generators import generators_of, set_generators_of
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.moment import (
     Moment,
@@ -25,8 +26,6 @@ from deeptaxi.learning.moment import (
     array,
     check_range,
     fact,
-    generator_state,
-    set_generator,
 )
 from deeptaxi.learning.replay import Transitions
 from deeptaxi.mdp.environment import Environment
@@ -39,7 +38,7 @@ LONGEST = 1_000_000  # steps of an episode that are kept to be played again
 class Episode:
     """How an episode under way can be played again."""
 
-    begin: dict[str, Any] | None = None  # the state of the copy's generator before its reset; None after a seed
+    begin: dict[str, Any] | None = None  # the states of the copy's generators before its reset; None after a seed
     actions: numbers[int] = field(default_factory=lambda: numbers("i"))  # a list would take 8 bytes of each
 
     def add(self, action: int) -> None:
@@ -97,7 +96,7 @@ class Players:
         if over.any():
             self._totals[over] = 0.0
             for copy in np.flatnonzero(over):
-                self._episodes[copy] = Episode(generator_of(self._vector.envs[copy]))
+                self._episodes[copy] = Episode(generators_of(self._vector.envs[copy]))
             reached = self._read(*self._vector.reset(options={"reset_mask": over}))
         self.states = reached
         return transitions, returns
@@ -117,7 +116,7 @@ class Players:
         }
         facts = {
             "begins": [episode.begin for episode in self._episodes],
-            "generators": [generator_of(env) for env in self._vector.envs],
+            "generators": [generators_of(env) for env in self._vector.envs],
         }
         return Moment(arrays, facts)
 
@@ -144,24 +143,24 @@ class Players:
         with blaming(self._environment.config.id):
             return [copy for copy in range(count) if not self._again(copy, int(seeded[copy]), generators[copy])]
 
-    def _again(self, copy: int, seeded: int, generator: Any) -> bool:
+    def _again(self, copy: int, seeded: int, states: Any) -> bool:
         """Play the episode of one copy again; whether that led to where it was. If not, a new one begins."""
         env = self._vector.envs[copy]
         try:
             reached = self._replayed(env, self._episodes[copy], seeded)
         except (Exception, SystemExit):  # its own code may refuse actions where it is elsewhere
             reached = None
-        if reached == (self.states[copy], self._totals[copy], generator):
+        if reached == (self.states[copy], self._totals[copy], states):
             return True
-        set_generator_of(env, generator)
+        set_generators_of(env, states)
         observation, info = env.reset()
         self.states[copy], self._totals[copy] = self._environment.codec.encode(observation), 0.0
         self._masks.note(self.states[[copy]], {name: [info[name]] for name in ("action_mask",) if name in info})
-        self._episodes[copy] = Episode(generator)
+        self._episodes[copy] = Episode(states)
         return False
 
     def _replayed(self, env: Any, episode: Episode, seeded: int) -> tuple[int, float, Any] | None:
-        """Return where an episode leads, what it brings, and the generator then; None where it ends on the way.
+        """Return where an episode leads, what it brings, and its generators then; None where it ends on the way.
 
         `seeded` is the state that the copy is in, from its seed.
         """
@@ -169,32 +168,11 @@ class Players:
         if len(episode.actions) > LONGEST:
             return None
         if episode.begin is not None:
-            set_generator_of(env, episode.begin)
+            set_generators_of(env, episode.begin)
             state = int(self._environment.codec.encode(env.reset()[0]))
         for action in episode.actions:
             observation, reward, terminated, truncated, _ = env.step(np.int64(action + first))
             if terminated or truncated:
                 return None
             state, total = int(self._environment.codec.encode(observation)), total + float(reward)
-        return state, total, generator_of(env)
-
-
-def generator_of(env: Any) -> dict[str, Any] | None:
-    """Return the state of an environment's random number generator; None where it has none that we know.
-
-    To ask an environment of Gymnasium's for `np_random` would give it one by chance, if it has drawn nothing yet.
-    """
-    generator = getattr(env.unwrapped, "_np_random", None)
-    return generator_state(generator) if is_known(generator) else None
-
-
-def set_generator_of(env: Any, state: Any) -> None:
-    """Put an environment's generator into a state, if there is one."""
-    generator = None if state is None else getattr(env.unwrapped, "np_random", None)
-    if is_known(generator):
-        set_generator(generator, state)
-
-
-def is_known(generator: Any) -> TypeGuard[np.random.Generator]:
-    """Whether it is of the kind that Gymnasium gives to environments."""
-    return isinstance(generator, np.random.Generator) and isinstance(generator.bit_generator, np.random.PCG64)
+        return state, total, generators_of(env)

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from deeptaxi.evaluation.diagnosis import steps
+from deeptaxi.evaluation.diagnosis import course, steps
 from deeptaxi.evaluation.diagnosis.check import Unchecked
+from deeptaxi.evaluation.diagnosis.findings import Finding
 from deeptaxi.evaluation.diagnosis.steps import possible_range
 from tests.evaluation.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
 from tests.problems import bandit, build, chain, loop, random_table, surely
@@ -109,3 +110,14 @@ def test_numbers_that_are_none_are_divergence():
     assert "before update 5" in checked(steps, "diverged", unseen(history=failed)).summary
     assert checked(steps, "diverged", unseen(history=history(progress(1)))) is None
     assert math.isnan(steps.finite([None])[0])
+
+
+@pytest.mark.parametrize("name", ["learning-rate-too-high", "learning-rate-too-low", "target-too-fresh"])
+@pytest.mark.parametrize("known", [0, 1, 8])
+def test_a_log_whose_q_values_were_no_numbers_at_times_is_looked_at_all_the_same(name, known):
+    away = [snapshot(10 * n, low=None, high=None, mean=None, change=None, policy=None) for n in range(1, 9)]
+    there = [snapshot(100 + n, change=0.5, policy=0.5) for n in range(known)]
+    log = history(*[progress(n, td_error=None if n % 2 else 0.1) for n in range(1, 30)], *away, *there)
+    case = case_on(chain(), [[0.0, 0.0]] * 3, history=log, config=config(network={"hidden": [8]}))
+    found = checked(course if name.startswith("target") else steps, name, case)
+    assert found is None or (known == 8 and isinstance(found, Finding)) or isinstance(found, Unchecked)
