@@ -65,7 +65,8 @@ def observing(planned: Plan, records: Sequence[Record]) -> Watch:
     config, environment = planned.config, planned.environment
     watch = Watch(config, environment.table, agent_mask(config, environment))
     for record in records:
-        watch.observe(record)
+        if not isinstance(record, Started):  # what its settings promise takes time to find out, and comes again
+            watch.observe(record)
     return watch
 
 

@@ -7,6 +7,7 @@ at once.
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -20,6 +21,11 @@ from deeptaxi.api.stages import shown_by
 from deeptaxi.cli import signals
 from deeptaxi.cli.groups import Group
 from deeptaxi.errors import DeepTaxiError, printable
+
+# NumPy's threads wait for each other by spinning: beside another process, to solve the equations of a policy of 500
+# states takes fifty times as long by two threads as by one. NumPy reads this when it is imported.
+for library in ("OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 COMMANDS = {
     "train": "Train a Q-network and keep it, with the exact verdict on it.",

@@ -74,6 +74,12 @@ finally:
     assert done.returncode in (0, 2)
 
 
+def test_numpy_has_one_thread_unless_the_user_says_so() -> None:
+    code = "import os, deeptaxi.cli.main; print(os.environ['OPENBLAS_NUM_THREADS'])"
+    assert python(code, OPENBLAS_NUM_THREADS="3").stdout == "3\n"
+    assert python(f"import os; os.environ.pop('OPENBLAS_NUM_THREADS', None); {code}").stdout == "1\n"
+
+
 def test_solve_envs_and_logs_never_import_keras(lake_run: Path) -> None:
     code = f"""
 import sys

@@ -57,6 +57,8 @@ class Watch:
 
     def observe(self, record: Record) -> list[Warned]:
         """Take the next record; return what has become certain by it."""
+        if isinstance(record, Warned):  # by the training that this one goes on with
+            self._told.add(record.finding)
         if isinstance(record, Judgement):
             self._optimal = record.optimal
         if isinstance(record, Progress):

@@ -1,7 +1,7 @@
 import pytest
 
 from deeptaxi.evaluation.diagnosis.live import Watch
-from deeptaxi.records import Judgement, Started
+from deeptaxi.records import Judgement, Started, Warned
 from tests.evaluation.diagnosis.cases import config, progress, snapshot
 from tests.problems import chain
 
@@ -22,6 +22,10 @@ def test_a_discount_too_small_is_told_at_the_start_once():
     assert told([STARTED, STARTED], discount=0.001) == ["discount-too-small"]
     assert told([STARTED]) == []
     assert told([STARTED], table=False, discount=0.001) == []
+
+
+def test_what_the_training_that_is_gone_on_with_has_told_is_not_told_again():
+    assert told([Warned(0, "discount-too-small", "…"), STARTED], discount=0.001) == []
 
 
 @pytest.mark.parametrize(
