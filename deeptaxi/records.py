@@ -192,6 +192,8 @@ def from_line(line: bytes) -> Record | None:
     for name, item in fields.items():
         if name in known and not is_of(known[name], str(item.type), name in CERTAIN):
             raise ValueError(f"its {name} is none")
+        if isinstance(known.get(name), int) and str(item.type).startswith("float"):
+            known[name] = float(known[name])  # NumPy takes no whole number of more than 64 bits
     try:
         return cls(**known)
     except TypeError as error:

@@ -15,6 +15,7 @@ from deeptaxi.records import (
     Snapshot,
     Started,
     Warned,
+    from_line,
     read_history,
     to_json,
     to_line,
@@ -143,3 +144,10 @@ def test_a_log_that_is_too_large_is_not_read(log, tmp_path):
         file.truncate(2**27 + 1)
     with pytest.raises(DeepTaxiError, match=r"metrics\.jsonl is larger than the 128 MiB of a log that are read"):
         read_history(path)
+
+
+def test_a_whole_number_is_read_as_the_float_that_it_stands_for():
+    said = {"update": 5, "optimal": False, "value": 10**30, "value_gap": 1, "gap": 0, "start_states": 1}
+    said |= {"kind": "judgement", "optimal_start_states": 0, "q_error_max": None}
+    record = from_line(json.dumps(said).encode())
+    assert (type(record.value), record.value, type(record.update)) == (float, 1e30, int)
