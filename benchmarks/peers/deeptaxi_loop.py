@@ -79,9 +79,10 @@ def rate(spec: common.Spec) -> dict[str, Any]:
     with opened(merge(settings(spec), never), spec.extra.get("random_table")) as (config, environment):
         opening = clock.cpu
         masks = MaskBook(environment, active=False)
-        learner, ticks = build_loop(config, environment, masks, spec.seed, np.random.SeedSequence(spec.seed))
+        learner, loop = build_loop(config, environment, masks, spec.seed, np.random.SeedSequence(spec.seed))
         learner.warm_up()
         warm_up = clock.cpu - opening
+        ticks = loop.ticks(config.updates)
         found = steady(ticks, spec)
         ticks.close()
     return {**found, "opening_seconds": opening, "warm_up_seconds": warm_up}

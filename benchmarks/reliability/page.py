@@ -53,7 +53,7 @@ opened for writing outside of its folder.""",
     "soak": """What is resident in memory, from the end of the warm-up on: the mean of the last tenth of the time over
 that of the first. *One training* is one of a thousand million updates, ended by SIGTERM; *many trainings* are short
 ones in one process, one after the other, of two kinds. Both are of the compiled loop, whose programs are used again; in
-the other loops each training compiles its own update, and TensorFlow never frees that: some 15 MB a training.""",
+the gymnasium loop each training compiles its own update, and TensorFlow never frees that: about 18 MB a training.""",
     "determinism": """Half of the processes find an empty compile cache, and half run beside two that keep both cores
 busy. One more is a fork.""",
     "cost": """Of a checkpoint: pairs of the same training with checkpoints every 5 seconds and without, in turns on one

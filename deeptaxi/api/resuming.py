@@ -89,7 +89,7 @@ def taken_up(
         environment = opened(folder, found, config, trust, given, asked)
         check_size(config, environment.states, environment.actions)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
-        runs.hold(log, undoing, "--logs")
+        runs.hold_log(log, folder, undoing, "--logs")
         position = position_of(found)
         kept = take_up(log, position) if position else None
         if kept is None and (log / LOG_FILE).exists():

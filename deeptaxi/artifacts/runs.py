@@ -104,7 +104,7 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
     files = (*FILES, TABLE_FILE) if table else FILES
     with ExitStack() as undoing:
         hold(folder, undoing)
-        hold(log.parent, undoing, "--out or --logs")
+        hold_log(log.parent, folder, undoing, "--out or --logs")
         if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("[0-9]*.npz")):
             raise TakenError(
                 f"{folder} holds a training that was broken off: go on with it by --resume {shlex.quote(str(folder))}, "
@@ -139,6 +139,12 @@ def hold(folder: Path, undoing: ExitStack, option: str = "--out") -> None:
                 tidy(place)
             return
     raise DeepTaxiError(f"cannot write in {folder}: the folder it is in is gone; choose another {option}")
+
+
+def hold_log(log: Path, folder: Path, undoing: ExitStack, option: str) -> None:
+    """Make and lock a log folder, as `hold` does; one that is the run folder itself is locked already."""
+    if log.resolve() != folder.resolve():
+        hold(log, undoing, option)
 
 
 def check_ours(run: Path, log: Path) -> None:

@@ -131,3 +131,10 @@ def test_a_place_that_cannot_be_is_refused_and_leaves_nothing_locked(tmp_path: P
         with pytest.raises(UsageError, match="file of that name stands in the way"):
             runs.claim(tmp_path / folder, tmp_path / logs, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_log_beside_the_model_shares_its_lock(tmp_path: Path) -> None:
+    place = runs.claim(tmp_path / "both", tmp_path, force=False)
+    assert [path.name for path in (tmp_path / "both").iterdir()] == [".lock"]
+    place.release()
+    assert list(tmp_path.iterdir()) == []
