@@ -237,6 +237,11 @@ class History:
         """Where the training was resumed last, if it was."""
         return next(reversed(self.of_kind(Resumed)), None)
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether it was resumed in a way that its settings do not tell, so that they may lead to other weights."""
+        return any(warned.finding == NOT_EXACT for warned in self.warnings)
+
     @cached_property
     def progress(self) -> tuple[Progress, ...]:
         """Where the training stood, time after time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,12 +22,11 @@ from deeptaxi.artifacts.logs import Log
 from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.diagnosis.live import Watch
-from deeptaxi.learning.moment import Hold
+from deeptaxi.learning.moment import Keep
 from deeptaxi.mdp.environment import Environment, known_mask
-from deeptaxi.records import NOT_EXACT, History, Record, Started
+from deeptaxi.records import History, Record, Started
 
 OnRecord = Callable[[Record], object]
-Keep = Callable[[Hold], Iterable[Record]]
 Watcher = Callable[[Record], object]  # shows or keeps a record
 
 
@@ -53,8 +52,7 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
             about, preset = environment.describe(), planned.configured.preset
             log.position()  # the run itself comes last: what fails before leaves the one that stood there, and its log
             save_visits(place.log.parent, trained.coverage)
-            disturbed = any(warned.finding == NOT_EXACT for warned in history.warnings)
-            runs.save_run(place, trained.network, about, config, history.finished, preset, table, disturbed)
+            runs.save_run(place, trained.network, about, config, history.finished, preset, table, history.disturbed)
             if not conduct.checkpoints and since is None:
                 checkpoint_files.give_up(place.folder)  # of the run that stood here
     return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)

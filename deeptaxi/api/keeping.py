@@ -21,7 +21,6 @@ from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, DivergedError, UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.records import NOT_EXACT
 from deeptaxi.settings import to_mapping
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
             log.position()
             if run.log.coverage is not None:
                 save_visits(place.log.parent, run.log.coverage)
-            disturbed = any(warned.finding == NOT_EXACT for warned in run.history.warnings)
-            runs.save_run(place, run.network, about, config, run.finished, preset, table, disturbed)
+            runs.save_run(place, run.network, about, config, run.finished, preset, table, run.history.disturbed)
         checkpoints.give_up(folder)  # of the run that stood here
     finally:
         place.release()

@@ -17,6 +17,7 @@ from deeptaxi.api.places import open_requested
 from deeptaxi.api.resuming import Resumption, taken_up
 from deeptaxi.artifacts import checkpoints as checkpoint_files
 from deeptaxi.artifacts import runs
+from deeptaxi.artifacts.logs import LOGS
 from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.errors import DeepTaxiError, DivergedError
 from deeptaxi.learning.configure import Configured, choose, configure, with_environment
@@ -25,8 +26,6 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.sections import EnvironmentConfig
 from deeptaxi.settings import from_mapping, to_mapping
-
-LOGS = Path("logs")
 
 
 @dataclass(frozen=True)

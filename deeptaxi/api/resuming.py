@@ -90,17 +90,13 @@ def taken_up(
         check_size(config, environment.states, environment.actions)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold_log(log, folder, undoing, "--logs")
-        position = position_of(found)
-        kept = take_up(log, position) if position else None
-        if kept is None and (log / LOG_FILE).exists():
-            runs.check_ours(folder, log / LOG_FILE)
+        kept = kept_log(folder, log, found)
         place = runs.Run(folder, log / LOG_FILE, undoing)
-        remarks = tuple(
-            Warned(found.update, name, f"{name}: {text}")
-            for name, text in remarks_on(found, before, config, log if position is not None and kept is None else None)
-        )
-        resumption = Resumption(found, renewed(found.moment, before, config), kept, remarks)
-        yield environment, Configured(config, str(found.about.get("preset", "none"))), place, resumption
+        moment = renewed(found.moment, before, config)
+        told = [*remarks_on(found, before, config), *lost_log(found, kept, log), *restarted(found.moment, moment)]
+        remarks = tuple(Warned(found.update, name, f"{name}: {text}") for name, text in told)
+        configured = Configured(config, str(found.about.get("preset", "none")))
+        yield environment, configured, place, Resumption(found, moment, kept, remarks)
 
 
 def config_of(found: Checkpoint) -> TrainConfig:
@@ -156,23 +152,45 @@ def log_folder(folder: Path, found: Checkpoint) -> Path:
     return said if said.name == name and said.is_dir() else LOGS / name
 
 
+def kept_log(folder: Path, log: Path, found: Checkpoint) -> Kept | None:
+    """Return what the log held at the checkpoint; None where it had not begun, is gone, or has lost lines.
+
+    Raises:
+        UsageError: the log of another run stands in its place.
+    """
+    position = position_of(found)
+    kept = take_up(log, position) if position else None
+    if kept is None and (log / LOG_FILE).exists():
+        runs.check_ours(folder, log / LOG_FILE)
+    return kept
+
+
 def renewed(moment: Moment | None, before: TrainConfig, config: TrainConfig) -> Moment | None:
     """Return the moment to go on from: a policy that has shown itself optimal must do so again in more updates."""
     judge = moment.facts.get("judge") if moment else None
-    if moment is None or config.updates == before.updates or not isinstance(judge, dict):
+    goes_on = config.updates > before.updates and config.judgement.early_stop
+    if moment is None or not goes_on or not isinstance(judge, dict):
         return moment
     enough = isinstance(judge.get("in_a_row"), int) and judge["in_a_row"] >= PATIENCE
     return moment._replace(facts={**moment.facts, "judge": {**judge, "in_a_row": 0}}) if enough else moment
 
 
-def remarks_on(
-    found: Checkpoint, before: TrainConfig, config: TrainConfig, lost: Path | None
-) -> Iterator[tuple[str, str]]:
-    """Yield what the user should know, by name; `lost` is where the log should have been."""
+def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[str, str]]:
+    """Yield a remark where there should have been a log."""
+    if kept is None and found.about.get("position") is not None:
+        yield "lost-log", f"the log of the training is not in {log}, or has lost lines: a new one begins there"
+
+
+def restarted(before: Moment | None, moment: Moment | None) -> Iterator[tuple[str, str]]:
+    """Yield a remark where the training goes on beyond an end that its settings alone would come to again."""
+    if moment is not before:
+        yield NOT_EXACT, "its policy was optimal, where the same settings from the beginning would have stopped"
+
+
+def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> Iterator[tuple[str, str]]:
+    """Yield what the user should know, by name."""
     for fault in found.passed_over:
         yield "older-checkpoint", f"{fault}; the training goes on from {found.path.name}, after update {found.update:,}"
-    if lost:
-        yield "lost-log", f"the log of the training is not in {lost}, or has lost lines: a new one begins there"
     now = {**versions(), "processor": processor()}
     was = found.about.get("versions")
     was = was if isinstance(was, dict) else now

@@ -12,9 +12,10 @@ from typing import Any, Literal, Unpack
 from deeptaxi.api.carrying import OnRecord, carry_out
 from deeptaxi.api.conduct import EVERY, Conduct, never, refuse_with_resume
 from deeptaxi.api.places import Place, name_of
-from deeptaxi.api.plans import LOGS, claimed, plan, resumed
+from deeptaxi.api.plans import claimed, plan, resumed
 from deeptaxi.api.runs import Run
 from deeptaxi.api.settings import Config, Settings, asked, nested
+from deeptaxi.artifacts.logs import LOGS
 
 
 def train(

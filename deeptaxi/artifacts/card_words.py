@@ -91,7 +91,8 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         said.append("The training was interrupted; the command trains to its end.")
     if facts["training"].get("disturbed"):
         said.append(
-            "The training was resumed where it could not go on to the bit: the command may lead to other weights."
+            "The training was resumed where it could not go on to the bit, or had come to its end: "
+            "the command may lead to other weights."
         )
     said.append(
         "The same digest comes of the same command on the same machine with the same versions; elsewhere the last bits "

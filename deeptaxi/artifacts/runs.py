@@ -43,7 +43,7 @@ from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import read_toml
 from deeptaxi.records import Finished, read_history
 
-MODELS, LOGS = Path("models"), Path("logs")
+MODELS = Path("models")
 FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
 
 

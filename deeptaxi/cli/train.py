@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deeptaxi.api.conduct import EVERY, Conduct, refuse_with_resume
 from deeptaxi.api.stages import shown_by
 from deeptaxi.cli import options, signals
 from deeptaxi.records import Record, Started, Warned
@@ -16,10 +17,10 @@ from deeptaxi.records import Record, Started, Warned
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deeptaxi.api.conduct import Conduct
     from deeptaxi.api.plans import Plan
     from deeptaxi.api.runs import Run
 
+CONDUCTED = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard")  # options of `Conduct`
 PRESET_HELP = (
     "Settings of `deeptaxi presets`; without ENV its environment too. `table` derives them from the transition table, "
     "`none` takes the plain defaults.  [default: the one that fits]"
@@ -43,8 +44,8 @@ PRESET_HELP = (
     "--checkpoint-every",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    default=60.0,
-    help="Time from one checkpoint to the next; it changes nothing in the result.  [default: 60]",
+    default=EVERY,
+    help=f"Time from one checkpoint to the next; it changes nothing in the result.  [default: {EVERY:g}]",
 )
 @click.option("--checkpoints/--no-checkpoints", default=True, help="Keep what --resume needs.  [default: yes]")
 @click.option("--quiet", is_flag=True, help="Show no progress; errors and the result still.")
@@ -61,11 +62,7 @@ def command(
     q_table: bool,
     out: Path | None,
     logs: Path | None,
-    tensorboard: bool,
     resume: Path | None,
-    stop_after: int | None,
-    checkpoint_every: float,
-    checkpoints: bool,
     quiet: bool,
     force: bool,
     trust_env: bool,
@@ -78,23 +75,20 @@ def command(
     Settings come from the preset that fits (`deeptaxi presets`), then --config, then the options below.
     """
     from deeptaxi.api import settings
-    from deeptaxi.api.conduct import Conduct, refuse_with_resume
 
     if resume is not None:
         refuse_with_resume(preset=preset, config=config_file, out=out, force=force)
+    conduct = Conduct(**{name: given.pop(name) for name in CONDUCTED})
     values = settings.asked(env, env_args, config_file, q_table, options.given_settings(given))
-    conduct = Conduct(
-        stop_after=stop_after, checkpoints=checkpoints, checkpoint_every=checkpoint_every, tensorboard=tensorboard
-    )
     from deeptaxi.api import plans
     from deeptaxi.errors import DeepTaxiError
 
     trust = trust_env or env is not None
     if resume is not None:
-        taking = plans.resumed(resume, values, trust, logs, stop_after)
+        taking = plans.resumed(resume, values, trust, logs, conduct.stop_after)
     else:
         planned = plans.plan(values, preset, trust)
-        taking = plans.claimed(planned, out or True, logs or plans.LOGS, force, checkpoints)
+        taking = plans.claimed(planned, out or True, logs or plans.LOGS, force, conduct.checkpoints)
     with taking as claimed:
         run, signal_number = train(claimed, conduct, quiet)
     report(run, as_json)

@@ -60,7 +60,7 @@ class Course:
         yield from self._report.rest(self.seconds)
 
     def moment(self) -> Moment:
-        """Return the counters, and what the next records need."""
+        """Return the counters, and what the next records need: the Q values of the last snapshot, `[S, A]`."""
         before = self.snapshots.before
         facts = {
             "update": self.update,

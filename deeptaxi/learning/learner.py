@@ -170,7 +170,7 @@ class Learner:
         return Coverage(self.visits, count_pairs(kept, states, actions))
 
     def moment(self) -> Moment:
-        """Return both networks, the optimiser and the counters."""
+        """Return all variables in the order of `state`, and `visits` `[S, A]`."""
         arrays = {f"learner.{i}": np.array(ops.convert_to_numpy(item)) for i, item in enumerate(self.state())}
         return Moment({**arrays, "learner.visits": self.visits.copy()}, {"updates": self.updates})
 

@@ -53,7 +53,7 @@ class MaskBook:
         return self._allowed if self._active else None
 
     def moment(self) -> Moment:
-        """Return what was gathered on the way; nothing where all was known from the start."""
+        """Return what was gathered on the way, `allowed` `[S, A]` and `seen` `[S]`; nothing where all is known."""
         gathered = self._active and self._known is None
         return Moment({"masks.allowed": self._allowed.copy(), "masks.seen": self._seen.copy()} if gathered else {}, {})
 

@@ -7,13 +7,14 @@ the training that it was taken from: seed and configuration say the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.records import Record
 
 
 class Moment(NamedTuple):
@@ -29,6 +30,9 @@ class Hold(NamedTuple):
     update: int
     last: bool  # whether it ends here
     moment: Callable[[], Moment]
+
+
+Keep = Callable[[Hold], Iterable[Record]]  # may keep a moment; what it has to say are records
 
 
 class UnfitError(DeepTaxiError):

@@ -110,7 +110,7 @@ class Replay:
             self._columns.truncated[(self.added - self._copies + copy) % self.capacity] = True
 
     def moment(self) -> Moment:
-        """Return all entries, and how many were added."""
+        """Return all entries, each array `[n]` with n = min(added, capacity), and how many were added."""
         return Moment({name: column.copy() for name, column in self._entries().items()}, {"added": self.added})
 
     def restore(self, moment: Moment, states: int, actions: int) -> None:

@@ -8,7 +8,7 @@ Elsewhere the last weights are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 import keras
@@ -25,7 +25,7 @@ from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops.fit import FitLearner
 from deeptaxi.learning.loops.gymnasium import GymnasiumLoop
 from deeptaxi.learning.mask import MaskBook
-from deeptaxi.learning.moment import Hold, Moment, UnfitError, merged
+from deeptaxi.learning.moment import Hold, Keep, Moment, UnfitError, merged
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.ticks import Tick
 from deeptaxi.mdp.environment import Environment
@@ -37,9 +37,6 @@ from deeptaxi.sections import PATIENCE
 LEARNERS: dict[str, type[Learner]] = {"gymnasium": Learner, "fit": FitLearner}
 AnyLearner = Learner | CompiledLearner
 AnyLoop = GymnasiumLoop | CompiledLearner
-
-
-Keep = Callable[[Hold], Iterable[Record]]  # may keep a moment; what it has to say are records
 
 
 def train(

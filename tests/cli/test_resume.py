@@ -182,10 +182,19 @@ def test_an_optimal_run_goes_on_only_if_more_is_asked_of_it(type_in: TypeIn, dig
     assert summary(type_in("train", "--resume", "a", "--no-early-stop", "--json"))["weights_digest"] == digest
 
 
+def test_an_optimal_run_that_goes_on_says_that_its_settings_do_not_tell(type_in: TypeIn) -> None:
+    assert summary(type_in("train", *LAKE, *SETTINGS, "--out", "a", "--json"))["stopped"] == "optimal"
+    done = type_in("train", "--resume", "a", "--updates", 700, "--json")
+    assert (summary(done)["stopped"], summary(done)["updates"]) == ("optimal", 600)  # shown three times again
+    assert "not-exact: its policy was optimal, where the same settings" in done.stderr
+    assert "had come to its end: the command may lead" in Path("a/card.md").read_text().replace("\n", " ")
+
+
 def test_more_updates_leave_the_schedules_as_they_were(type_in: TypeIn) -> None:
     assert summary(type_in(*TRAIN, "--out", "a", "--json"))["updates"] == 400
     more = type_in("train", "--resume", "a", "--updates", 600, "--json")
     assert "schedules-kept: learning rate and ε take their course over 400 updates" in more.stderr
+    assert "not-exact" not in more.stderr
     whole = type_in(*TRAIN, "--updates", 600, "--schedule-updates", 400, "--out", "b", "--json")
     assert summary(more)["weights_digest"] == summary(whole)["weights_digest"]
     for name in ("a", "b"):

@@ -107,7 +107,7 @@ class Players:
         return states.astype(np.int32)
 
     def moment(self) -> Moment:
-        """Return what the episodes under way are."""
+        """Return the episodes under way: `states`, `totals` and `steps` `[N]`, and all `actions`, `[Σ steps]`."""
         arrays = {
             "players.states": self.states.copy(),
             "players.totals": self._totals.copy(),
