@@ -67,8 +67,8 @@ def warned(run: Path) -> bool:
     from deeptaxi.artifacts.models import find_model
     from deeptaxi.artifacts.succession import LOG_FILE
     from deeptaxi.evaluation.diagnosis.live import Watch
+    from deeptaxi.history import read_history
     from deeptaxi.mdp.environment import open_environment
-    from deeptaxi.records import read_history
 
     config = find_model(run).config
     if config is None:

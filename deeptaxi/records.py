@@ -9,17 +9,12 @@ import dataclasses
 import datetime
 import json
 import math
-import os
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.reading import check_plain, is_of, lines_of, parse_json
+from deeptaxi.reading import is_of, parse_json
 
 
 @dataclass(frozen=True)
@@ -138,9 +133,7 @@ KINDS: dict[str, type[Record]] = {
 
 
 SURROGATE = re.compile("[\ud800-\udfff]")  # bytes of file names that are no text
-Kind = TypeVar("Kind", bound=Record)
 
-MAX_BYTES = 2**27  # of a log: some 400,000 records, where a training leaves some hundred
 # Numbers that a training knows, whatever becomes of its weights; others are null where they are not finite.
 CERTAIN = {"tabular_step", "seconds", "compile_seconds", "train_seconds", "epsilon", "learning_rate"}
 
@@ -198,95 +191,3 @@ def from_line(line: bytes) -> Record | None:
         return cls(**known)
     except TypeError as error:
         raise ValueError(str(error)) from None
-
-
-@dataclass(frozen=True, repr=False)
-class History:
-    """The log of a training.
-
-    Attributes:
-        path: the file; None where it was kept in memory.
-        records: in their order.
-        skipped: the numbers of the lines that are no records, from 1.
-    """
-
-    path: Path | None
-    records: tuple[Record, ...]
-    skipped: tuple[int, ...] = ()
-
-    def __repr__(self) -> str:
-        counts = Counter(record.kind for record in self.records)
-        return f"History({', '.join(f'{count:,} {kind}' for kind, count in counts.items())})"
-
-    def of_kind(self, cls: type[Kind]) -> tuple[Kind, ...]:
-        """Return the records of one kind."""
-        return tuple(record for record in self.records if isinstance(record, cls))
-
-    @cached_property
-    def started(self) -> Started | None:
-        """The first record, if it was written; of a training that was resumed, the first since."""
-        return next(reversed(self.of_kind(Started)), None)
-
-    @cached_property
-    def finished(self) -> Finished | None:
-        """The last record, if the training came to its end."""
-        return next(iter(self.of_kind(Finished)), None)
-
-    @cached_property
-    def resumed(self) -> Resumed | None:
-        """Where the training was resumed last, if it was."""
-        return next(reversed(self.of_kind(Resumed)), None)
-
-    @property
-    def disturbed(self) -> bool:
-        """Whether it was resumed in a way that its settings do not tell, so that they may lead to other weights."""
-        return any(warned.finding == NOT_EXACT for warned in self.warnings)
-
-    @cached_property
-    def progress(self) -> tuple[Progress, ...]:
-        """Where the training stood, time after time."""
-        return self.of_kind(Progress)
-
-    @cached_property
-    def judgements(self) -> tuple[Judgement, ...]:
-        """The exact verdicts on the way."""
-        return self.of_kind(Judgement)
-
-    @cached_property
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        """The Q values on the way."""
-        return self.of_kind(Snapshot)
-
-    @cached_property
-    def warnings(self) -> tuple[Warned, ...]:
-        """The findings that became certain on the way."""
-        return self.of_kind(Warned)
-
-
-def read_history(path: Path) -> History:
-    """Read a `metrics.jsonl` back; lines that are no records are skipped, and their numbers kept.
-
-    Raises:
-        UsageError: there is no such file.
-        DeepTaxiError: not one line is a record.
-    """
-    try:
-        check_plain(path)
-        file = path.open("rb")
-    except OSError as error:
-        raise UsageError(f"cannot read the log {path}: {error.strerror}") from None
-    records: list[Record] = []
-    skipped: list[int] = []
-    with file:
-        if os.fstat(file.fileno()).st_size > MAX_BYTES:
-            raise DeepTaxiError(f"{path} is larger than the {MAX_BYTES // 2**20} MiB of a log that are read")
-        for number, line in enumerate(lines_of(file), start=1):
-            try:
-                record = from_line(line)
-            except ValueError:
-                skipped.append(number)
-                continue
-            records += [record] if record else []
-    if not records:
-        raise DeepTaxiError(f"{path} holds no record of deeptaxi")
-    return History(path, tuple(records), tuple(skipped))

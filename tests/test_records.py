@@ -7,16 +7,15 @@ import re
 import pytest
 
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.history import History, read_history
 from deeptaxi.records import (
     Finished,
-    History,
     Judgement,
     Progress,
     Snapshot,
     Started,
     Warned,
     from_line,
-    read_history,
     to_json,
     to_line,
 )

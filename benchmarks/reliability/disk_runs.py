@@ -11,7 +11,7 @@ from benchmarks.reliability.disk_writes import NEW, OLD, Write, check, contents,
 from deeptaxi.artifacts import checkpoints, runs
 from deeptaxi.artifacts.files import CHECKPOINTS
 from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
-from deeptaxi.records import read_history
+from deeptaxi.history import read_history
 from deeptaxi.scratch import ASIDE
 
 SETTINGS: dict[str, Any] = {

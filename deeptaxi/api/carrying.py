@@ -22,9 +22,10 @@ from deeptaxi.artifacts.logs import Log
 from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.diagnosis.live import Watch
+from deeptaxi.history import History
 from deeptaxi.learning.moment import Keep
 from deeptaxi.mdp.environment import Environment, known_mask
-from deeptaxi.records import History, Record, Started
+from deeptaxi.records import Record, Started
 
 OnRecord = Callable[[Record], object]
 Watcher = Callable[[Record], object]  # shows or keeps a record

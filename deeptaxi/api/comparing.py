@@ -15,11 +15,11 @@ from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.comparison import compare
 from deeptaxi.evaluation.diagnosis import diagnose
+from deeptaxi.history import History
 from deeptaxi.mdp.maps import grid_map
 from deeptaxi.mdp.names import names_of
 from deeptaxi.mdp.table import Ints
 from deeptaxi.presentation.report.content import Content, ReportedRun, Subject
-from deeptaxi.records import History
 
 EPISODES = 1000  # as many as `evaluate` plays, by the same seed
 

@@ -13,7 +13,7 @@ from deeptaxi.api.shown import Shown
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.diagnosis import diagnose as findings_of
 from deeptaxi.evaluation.diagnosis.findings import Diagnosis
-from deeptaxi.records import History
+from deeptaxi.history import History
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -11,8 +11,8 @@ from deeptaxi.artifacts.logs import find_log
 from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE
 from deeptaxi.artifacts.visits import read_visits
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.history import History, read_history
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.records import History, read_history
 
 
 class Logged(NamedTuple):

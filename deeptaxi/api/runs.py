@@ -17,10 +17,11 @@ from deeptaxi.api.stages import stage
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
+from deeptaxi.history import History
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
 from deeptaxi.mdp.table import Ints
-from deeptaxi.records import Finished, History
+from deeptaxi.records import Finished
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

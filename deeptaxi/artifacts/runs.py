@@ -38,10 +38,11 @@ from deeptaxi.artifacts.locks import TRIES, lock
 from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
+from deeptaxi.history import read_history
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import read_toml
-from deeptaxi.records import Finished, read_history
+from deeptaxi.records import Finished
 
 MODELS = Path("models")
 FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)

@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from deeptaxi.history import History
 from deeptaxi.presentation.charts import braille, buckets
 from deeptaxi.presentation.console import number
 from deeptaxi.presentation.numbers import plain
 from deeptaxi.presentation.progress import duration, significant
-from deeptaxi.records import History
 
 HEIGHT, LOW_HEIGHT, WIDEST = 5, 3, 100
 SMALL = 1e-3  # below which four decimals tell too little

@@ -12,8 +12,9 @@ from deeptaxi.artifacts.checkpoints import Keeper, files_in, newest, read, write
 from deeptaxi.artifacts.continuing import take_up
 from deeptaxi.artifacts.logs import Log, Position
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.history import read_history
 from deeptaxi.learning.moment import Hold, Moment
-from deeptaxi.records import Resumed, Started, read_history
+from deeptaxi.records import Resumed, Started
 
 ABOUT = {"config": "seed = 1", "backend": "tensorflow"}
 MOMENT = Moment(

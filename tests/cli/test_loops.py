@@ -11,7 +11,8 @@ import pytest
 from click.testing import Result
 
 from deeptaxi.config import read_toml, resolve
-from deeptaxi.records import Started, read_history
+from deeptaxi.history import read_history
+from deeptaxi.records import Started
 from tests.cli.conftest import LAKE, QUICK, refused
 
 TypeIn = Callable[..., Result]

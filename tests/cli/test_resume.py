@@ -16,8 +16,9 @@ from click.testing import Result
 from deeptaxi.artifacts import checkpoints
 from deeptaxi.artifacts.checkpoints import files_in, read, write
 from deeptaxi.artifacts.locks import lock
+from deeptaxi.history import read_history
 from deeptaxi.mdp import npz
-from deeptaxi.records import Progress, Started, Warned, read_history
+from deeptaxi.records import Progress, Started, Warned
 from tests.cli.conftest import LAKE, refused, run
 from tests.problems import chain
 

@@ -14,9 +14,10 @@ import pytest
 from click.testing import Result
 
 from deeptaxi.config import read_toml, resolve
+from deeptaxi.history import read_history
 from deeptaxi.mdp import npz, table
 from deeptaxi.network.build import tabulate, weights_digest
-from deeptaxi.records import Finished, Started, read_history
+from deeptaxi.records import Finished, Started
 from tests.cli.conftest import LAKE, QUICK, refused, run
 from tests.problems import chain
 

@@ -20,10 +20,10 @@ from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.diagnosis.findings import Severity
 from deeptaxi.evaluation.diagnosis.graph import can_end, only
 from deeptaxi.evaluation.diagnosis.sample import Sample
+from deeptaxi.history import History
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 from deeptaxi.network.facts import NetworkFacts
-from deeptaxi.records import History
 from deeptaxi.sections import EnvironmentConfig
 
 T = TypeVar("T")

@@ -10,10 +10,10 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.comparison import Comparison
+from deeptaxi.history import History
 from deeptaxi.mdp.maps import GridMap
 from deeptaxi.mdp.names import Names
 from deeptaxi.mdp.table import Bools, Ints
-from deeptaxi.records import History
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from deeptaxi.evaluation.spread import Curve, Spread, spread
+from deeptaxi.history import History
 from deeptaxi.mdp.table import Floats
 from deeptaxi.presentation.console import number
 from deeptaxi.presentation.report.chart import Chart
@@ -26,7 +27,7 @@ from deeptaxi.presentation.report.style import (
     over_updates,
     plain,
 )
-from deeptaxi.records import History, Judgement, Progress, Record, Snapshot
+from deeptaxi.records import Judgement, Progress, Record, Snapshot
 
 Read = Callable[[Any], float | None]
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deeptaxi.evaluation.comparison import Comparison, largest_of_each, spread_out
+from deeptaxi.history import History
 from deeptaxi.mdp.maps import GridMap
 from deeptaxi.mdp.table import Bools, Floats, Ints
 from deeptaxi.presentation.console import number
@@ -16,7 +17,7 @@ from deeptaxi.presentation.report.curves import curves_of, finish, line
 from deeptaxi.presentation.report.glyphs import dots, draw
 from deeptaxi.presentation.report.maps import MOST_CELLS, heat_map
 from deeptaxi.presentation.report.style import BLUE, INK, MUTED, ORANGE, PURPLE, axes, logarithmic
-from deeptaxi.records import History, Snapshot
+from deeptaxi.records import Snapshot
 
 POINTS = 2_000  # of a scatter plot
 FEW_POINTS = 200  # that have room to be large

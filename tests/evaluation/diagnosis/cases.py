@@ -9,7 +9,8 @@ import numpy as np
 from deeptaxi.config import resolve
 from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.diagnosis import Case
-from deeptaxi.records import Finished, History, Progress, Snapshot, Started
+from deeptaxi.history import History
+from deeptaxi.records import Finished, Progress, Snapshot, Started
 from deeptaxi.sections import EnvironmentConfig
 
 ENVIRONMENT = EnvironmentConfig("problem.npz")

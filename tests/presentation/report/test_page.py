@@ -12,11 +12,12 @@ import pytest
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.evaluation.comparison import Comparison, compare
 from deeptaxi.evaluation.exact import judge, reference
+from deeptaxi.history import History
 from deeptaxi.mdp.maps import GridMap, Layer, grid_map
 from deeptaxi.mdp.names import Names, names_of
 from deeptaxi.presentation.report.content import Content, ReportedRun, Subject
 from deeptaxi.presentation.report.page import page
-from deeptaxi.records import History, Judgement, Progress
+from deeptaxi.records import Judgement, Progress
 from tests.presentation.report.outline import check_sound
 from tests.problems import opened
 
