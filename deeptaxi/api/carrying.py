@@ -24,7 +24,8 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.diagnosis.live import Watch
 from deeptaxi.history import History
 from deeptaxi.learning.moment import Keep
-from deeptaxi.mdp.environment import Environment, known_mask
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.masks import known_mask
 from deeptaxi.records import Record, Started
 
 OnRecord = Callable[[Record], object]

@@ -7,7 +7,8 @@ from typing import Any
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.environment import Environment, known_mask
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.masks import known_mask
 
 COMPILING = ("tensorflow", "jax")
 OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # that the compiled loop has, with Keras' defaults

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.moment import Moment, array
-from deeptaxi.mdp.environment import Environment, known_mask, usable
+from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.foreign import blaming, closing
+from deeptaxi.mdp.masks import known_mask, usable
 
 
 def shows_mask(environment: Environment) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
@@ -17,7 +16,7 @@ from deeptaxi.mdp import npz
 from deeptaxi.mdp.foreign import blaming, closing, importable_folder, quiet
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
-from deeptaxi.mdp.table import Bools, TransitionTable
+from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.mdp.truth import find_table
 from deeptaxi.sections import EnvironmentConfig
 
@@ -244,24 +243,3 @@ def full_id(name: str, env: Env) -> str:
     """Return the id with the version that Gymnasium chose where none was given, and with its module."""
     module, colon, _ = name.rpartition(":")
     return f"{module}{colon}{env.spec.id}" if env.spec else name
-
-
-def known_mask(environment: Environment) -> Bools | None:
-    """Return the allowed actions of all states, bool `[S, A]`, where they can be known before an episode.
-
-    They come from the table, or from an environment with a method ``action_mask(state)`` such as Taxi.
-    """
-    if environment.table is not None and environment.table.action_mask is not None:
-        return environment.table.action_mask
-    with blaming(environment.config.id), closing(environment.make()) as env:
-        method = getattr(env.unwrapped, "action_mask", None)
-        if not callable(method) or len(environment.codec.layout) > 1:
-            return None
-        first = environment.codec.layout[0][1]
-        mask = np.array([method(state + first) for state in range(environment.states)], dtype=np.bool_)
-    return usable(mask)
-
-
-def usable(mask: Bools) -> Bools:
-    """Lift the mask `[…, A]` of states for which it excludes everything: ones where no episode goes on."""
-    return mask | ~mask.any(axis=-1, keepdims=True)

@@ -10,7 +10,8 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.mdp.environment import known_mask, open_environment
+from deeptaxi.mdp.environment import open_environment
+from deeptaxi.mdp.masks import known_mask
 from deeptaxi.mdp.npz import save
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.table import TableError
