@@ -65,9 +65,9 @@ class Judgement:
 
     kind: ClassVar[str] = "judgement"
     update: int
-    optimal: bool
-    value: float
-    value_gap: float
+    optimal: bool | None  # None where it cannot be told at this discount
+    value: float | None  # None where, at a discount of 1, the policy loses without end
+    value_gap: float | None
     gap: float  # of the return over the horizon
     start_states: int
     optimal_start_states: int

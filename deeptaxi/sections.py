@@ -12,7 +12,6 @@ from typing import Any
 
 from deeptaxi.errors import UsageError
 from deeptaxi.settings import (
-    BELOW_ONE,
     COUNT,
     FRACTION,
     NOT_NEGATIVE,
@@ -190,5 +189,5 @@ class JudgementConfig(Checked):
         True, "stop when three judgements in a row find the policy optimal", None, "--early-stop/--no-early-stop"
     )
     objective_discount: float = setting(
-        0.99, "discount of the value that decides what is optimal", BELOW_ONE, "--objective-discount"
+        0.99, "discount of the value that decides what is optimal", FRACTION, "--objective-discount"
     )

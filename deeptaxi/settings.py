@@ -30,7 +30,6 @@ COUNT = Check("from 1 to 1,000,000,000", lambda x: 1 <= x <= 10**9)  # compiled 
 NOT_NEGATIVE = Check("0 or more", lambda x: x >= 0)
 FRACTION = Check("between 0 and 1", lambda x: 0 <= x <= 1)
 RATE = Check("above 0 and at most 1", lambda x: 0 < x <= 1)
-BELOW_ONE = Check("at least 0 and below 1", lambda x: 0 <= x < 1)
 SIZES = Check("of whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
 
 

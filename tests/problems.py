@@ -85,6 +85,27 @@ def river_swim():
     return build(list(zip(drift, swim, strict=True)), [0, 0.5, 0.5, 0, 0, 0])
 
 
+def gambler(masked=True, heads=0.4):
+    """The gambler's problem (Sutton & Barto, 2018, example 4.3): capital 0 … 100, stakes up to 50, no discount.
+
+    Without the mask, a stake that is not allowed is a stake of nothing.
+    """
+    rows, mask = [], np.zeros((101, 51), bool)
+    for capital in range(101):
+        row = []
+        for stake in range(51):
+            allowed = 1 <= stake <= min(capital, 100 - capital)
+            mask[capital, stake] = allowed or (capital in (0, 100) and stake == 0)
+            won, lost = (capital + stake, capital - stake) if allowed else (capital, capital)
+            row.append(
+                [(heads, won, float(allowed and won == 100), won in (0, 100)), (1 - heads, lost, 0, lost in (0, 100))]
+            )
+        rows.append(row)
+    start = np.zeros(101)
+    start[1:100] = 1 / 99
+    return build(rows, start, discount=1.0, action_mask=mask if masked else None)
+
+
 def random_table(seed, states=4, actions=3, outcomes=2, **optional):
     """Draw a table from a seed: every outcome has a reward of its own, and about one in five ends the episode."""
     rng = np.random.default_rng(seed)

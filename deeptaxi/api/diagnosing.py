@@ -70,7 +70,7 @@ def diagnose(
         env_args: arguments of `gymnasium.make`, over those of its own.
         time_limit: steps before an episode is cut, instead of its own.
         trust_env: whether to import the environment module that the run names; it is code.
-        objective_discount: of the value that decides what is optimal, below 1; None for the run's own, else the
+        objective_discount: of the value that decides what is optimal; None for the run's own, else the
             table's, else 0.99.
         discount: that the model was trained with, where no configuration tells.
         episodes: played where no table exists.

@@ -40,7 +40,7 @@ class Evaluation(Shown):
     @property
     def optimal(self) -> bool | None:
         """Whether every start state is played optimally; None where that cannot be known."""
-        return None if self.exact is None else bool(self.exact["optimal"])
+        return None if self.exact is None else self.exact["optimal"]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `deeptaxi evaluate --json` says."""
@@ -79,7 +79,7 @@ def evaluate(
         env: the environment to judge it on, instead of its own.
         episodes: how many to play as well; 0 for none.
         seed: of the episodes.
-        objective_discount: of the value that decides what is optimal, below 1; None for the run's own, else the
+        objective_discount: of the value that decides what is optimal; None for the run's own, else the
             table's, else 0.99.
         env_args: arguments of `gymnasium.make`, over those of its own.
         time_limit: steps before an episode is cut, instead of its own.

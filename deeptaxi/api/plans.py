@@ -22,6 +22,7 @@ from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.errors import DeepTaxiError, DivergedError
 from deeptaxi.learning.configure import Configured, choose, configure, with_environment
 from deeptaxi.learning.moment import UnfitError
+from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.sections import EnvironmentConfig
@@ -67,7 +68,20 @@ def plan(
     environment = open_requested(requested, trust, opened)
     if isinstance(opened, Environment):  # its id alone does not say what it was opened with
         values = merge(values, {"environment": to_mapping(environment.config)})
-    return Plan(environment, configure(environment, values, named))
+    configured = configure(environment, values, named)
+    check_objective(environment, configured.config)
+    return Plan(environment, configured)
+
+
+def check_objective(environment: Environment, config: TrainConfig) -> None:
+    """Refuse an objective discount of 1 where values do not exist.
+
+    Raises:
+        UsageError: they do not.
+    """
+    table = environment.table
+    if table is not None and config.judgement.objective_discount == 1:
+        planning.value_iteration(table, 1.0, table.action_mask)
 
 
 @contextmanager

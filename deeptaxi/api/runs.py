@@ -84,7 +84,7 @@ class Run(Shown):
     @property
     def optimal(self) -> bool | None:
         """Whether every start state is played optimally; None where that cannot be known."""
-        return None if self.exact is None else bool(self.exact["optimal"])
+        return None if self.exact is None else self.exact["optimal"]
 
     @cached_property
     def weights_digest(self) -> str:

@@ -29,7 +29,7 @@ def solve(
 
     Args:
         env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
-        discount: of the value, below 1; None for the table's own, else 0.99.
+        discount: of the value; None for the table's own, else 0.99.
         env_args: arguments of `gymnasium.make`.
         time_limit: steps that returns are summed over, instead of the environment's own.
         out: a file for Q* and the optimal policy, `.csv`, `.npz` or `.json`.

@@ -58,12 +58,24 @@ def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -
     """Return the exact verdict in one sentence."""
     if exact is None:
         return f"no exact verdict: {unavailable}"
-    optimal = "optimal" if exact["optimal"] else "not optimal"
+    words = {True: "optimal", False: "not optimal", None: f"not known to be optimal ({reason(exact)})"}
+    nothing = f" (but {exact['all_policies_equal']})" if exact.get("all_policies_equal") else ""
     return (
-        f"{optimal}: {exact['optimal_start_states']} of {exact['start_states']} start states; "
+        f"{words[exact['optimal']]}{nothing}: {exact['optimal_start_states']} of {exact['start_states']} start states; "
         f"return {exact['return']:.4f} of {exact['optimal_return']:.4f}, "
-        f"value {exact['value']:.4f} of {exact['optimal_value']:.4f} at discount {exact['discount']}"
+        f"value {figure(exact['value'])} of {exact['optimal_value']:.4f} at discount {exact['discount']}"
     )
+
+
+def figure(value: float | None) -> str:
+    """Return a value; at a discount of 1, that of a policy which loses without end is −∞, and null in JSON."""
+    return "−∞" if value is None or value == float("-inf") else f"{value:.4f}"
+
+
+def reason(exact: Mapping[str, Any]) -> str:
+    """Return why it cannot be told whether a policy is optimal; nothing where it can."""
+    why = exact.get("optimal_unknown")
+    return str(why["reason"]) if why else ""
 
 
 def limits(facts: Mapping[str, Any]) -> list[str]:

@@ -51,8 +51,9 @@ KINDS: Kinds = {
 }  # fmt: skip
 EXACT_KINDS: Kinds = {
     "exact": {
-        "optimal": bool, "return": NUMBER, "optimal_return": NUMBER, "gap": NUMBER, "horizon": int, "discount": NUMBER,
-        "value": NUMBER, "optimal_value": NUMBER, "start_states": int, "optimal_start_states": int,
+        "optimal": (bool, NOTHING), "return": NUMBER, "optimal_return": NUMBER, "gap": NUMBER, "horizon": int,
+        "discount": NUMBER, "value": (*NUMBER, NOTHING), "optimal_value": NUMBER, "start_states": int,
+        "optimal_start_states": int,
     }
 }  # fmt: skip
 

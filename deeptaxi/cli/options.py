@@ -97,7 +97,7 @@ def objective_discount_option(default: str) -> Callable[[Function], Function]:
     """Add ``--objective-discount``; `default` says whose it is."""
     return click.option(
         "--objective-discount",
-        type=click.FloatRange(0, 1, max_open=True),
+        type=click.FloatRange(0, 1),
         help=f"Discount of the value that decides what is optimal.  [default: {default}]",
     )
 

@@ -1,19 +1,23 @@
 """The exact verdict on a Q array.
 
 Q `[S, A]` stands for its greedy policy π(s) = argmax_a Q[s, a] (the first on ties; −∞ marks an action that the agent
-may not take). With the start distribution d, the horizon H and the objective's discount γ < 1,
+may not take). With the start distribution d, the horizon H and the objective's discount γ,
 
     return  = Σ_s d(s) · E[r_1 + … + r_H]                 beside the best that H steps allow (backward induction),
     value   = Σ_s d(s) · E[r_1 + γ r_2 + γ² r_3 + …]      beside the optimum V* (value iteration).
 
 A start state is played optimally where V*(s) − V^π(s) ≤ 1e-6 · (1 + |V*(s)|), so ties between actions are no fault;
 the policy is *optimal* where all start states are. The gap of the return can stay positive for an optimal policy: the
-best return may need a policy that watches the clock, or another discount.
+best return may need a policy that watches the clock, or another discount. At γ = 1 the value is the sum of rewards to
+the end (`mdp.total_reward`), −∞ for a policy that loses without end.
+
+Where the best policy and the worst differ by less than that tolerance, the question has no answer (`decidability`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, DivergedError
-from deeptaxi.mdp import planning
+from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE, Decidability, decidability, random_values
+from deeptaxi.mdp import planning, total_reward
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
-OPTIMAL_TOLERANCE = 1e-6
 ZERO = 1e-9
 
 
@@ -42,6 +46,7 @@ class Reference:
         training_discount: the discount of the Q values to be judged, or None where it is not known.
         q_star: Q* at the training discount, `[S, A]`, or None.
         visited: the non-terminal states that can be reached from the starts, `[S]`.
+        decidability: from which starts it can be told whether a policy is optimal.
     """
 
     table: TransitionTable
@@ -53,6 +58,7 @@ class Reference:
     training_discount: float | None
     q_star: Floats | None
     visited: Bools
+    decidability: Decidability
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,12 @@ class WorstStart:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The exact verdict, in the order of the JSON."""
+    """The exact verdict, in the order of the JSON.
 
-    optimal: bool
+    `optimal` is None where that cannot be told at this discount; `optimal_unknown` says why.
+    """
+
+    optimal: bool | None
     horizon: int
     expected_return: float
     optimal_return: float
@@ -94,6 +103,8 @@ class Verdict:
     mean_episode_length: float
     q_error: QError | None
     starts_estimated_from_resets: int | None = None
+    optimal_unknown: dict[str, Any] | None = None
+    all_policies_equal: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict under the names that the JSON uses."""
@@ -111,24 +122,35 @@ def reference(
     """Compute the optima that policies on `table` are measured by.
 
     The table's own mask belongs to the problem and limits the optimum too; the agent's mask limits only the Q* that
-    the agent's Q values are compared with. At a training discount of 1, Q* need not exist and is left out.
+    the agent's Q values are compared with. Where no Q* exists, at a training discount of 1, it is left out.
+
+    Raises:
+        UsageError: the objective's discount is 1, and values do not exist there.
     """
     mask = table.action_mask
     learner_mask = agent_mask if mask is None or agent_mask is None else agent_mask & mask
-    comparable = training_discount is not None and training_discount < 1
+    optimum = planning.value_iteration(table, discount, mask)
+    random = random_values(table, discount)
     return Reference(
         table,
         horizon,
         discount,
-        planning.value_iteration(table, discount, mask),
+        optimum,
         float(table.start @ planning.optimal_horizon(table, horizon, mask).returns),
-        float(table.start @ planning.evaluate_policy(table, planning.uniform_policy(table, mask), discount).value),
+        mean(table, random),
         training_discount,
-        planning.value_iteration(table, training_discount or 0.0, learner_mask if learner_mask is not None else mask).q
-        if comparable
-        else None,
+        comparable_q(table, training_discount, learner_mask if learner_mask is not None else mask),
         planning.reachable(table, mask),
+        decidability(table, discount, optimum, random),
     )
+
+
+def comparable_q(table: TransitionTable, discount: float | None, mask: Bools | None) -> Floats | None:
+    """Return Q* `[S, A]` at the discount of a training; None where that is not known, or is 1 and there is none."""
+    try:
+        return None if discount is None else planning.value_iteration(table, discount, mask).q
+    except total_reward.UndefinedError:
+        return None
 
 
 def allowed_actions(q: NDArray[np.floating], table_mask: Bools | None) -> Bools:
@@ -169,11 +191,11 @@ def judge(target: Reference, q: NDArray[np.floating], start_resets: int | None =
     policy = planning.greedy_policy(q, allowed)
     value = planning.evaluate_policy(table, policy, target.discount).value
     episode = planning.evaluate_horizon(table, policy, target.horizon)
-    mean_value, optimal_value = float(table.start @ value), float(table.start @ target.optimum.value)
+    mean_value, optimal_value = mean(table, value), mean(table, target.optimum.value)
     mean_return = float(table.start @ episode.returns)
-    starts, good, worst = judge_starts(target, value)
+    starts, good, bad, worst = judge_starts(target, value)
     return Verdict(
-        optimal=good == starts,
+        optimal=False if bad else True if good == starts else None,
         horizon=target.horizon,
         expected_return=mean_return,
         optimal_return=target.optimal_return,
@@ -190,17 +212,29 @@ def judge(target: Reference, q: NDArray[np.floating], start_resets: int | None =
         mean_episode_length=float(table.start @ episode.length),
         q_error=q_error(target, q, allowed),
         starts_estimated_from_resets=start_resets,
+        optimal_unknown=target.decidability.explanation if not bad and good < starts else None,
+        all_policies_equal=target.decidability.all_policies_equal,
     )
 
 
-def judge_starts(target: Reference, value: Floats) -> tuple[int, int, WorstStart]:
-    """Return how many start states there are, how many the policy of `value` `[S]` plays optimally, and the worst."""
+def judge_starts(target: Reference, value: Floats) -> tuple[int, int, int, WorstStart]:
+    """Return the start states: how many, how many are played optimally, how many are not, and the worst.
+
+    From the others it cannot be told. `value` `[S]` is the policy's.
+    """
     starts = np.flatnonzero(target.table.start > 0)
     value, optimum = value[starts], target.optimum.value[starts]
     losses = optimum - value
     good = losses <= OPTIMAL_TOLERANCE * (1 + np.abs(optimum))
+    told = good & ~target.decidability.unknown[starts]
     worst = int(np.argmax(losses))
-    return len(starts), int(good.sum()), WorstStart(int(starts[worst]), gap(value[worst], optimum[worst]))
+    lost = WorstStart(int(starts[worst]), gap(value[worst], optimum[worst]))
+    return len(starts), int(told.sum()), int((~good).sum()), lost
+
+
+def mean(table: TransitionTable, values: Floats) -> float:
+    """Return the mean of `values` `[S]` over the starts; elsewhere they may be infinite or NaN."""
+    return float(table.start @ np.where(table.start > 0, values, 0.0))
 
 
 def gap(reached: float, optimum: float) -> float:
@@ -215,9 +249,9 @@ def snap(value: float, target: float) -> float:
 
 
 def normalised(value: float, optimal: float, random: float) -> float | None:
-    """Return 0 for the random policy's value and 1 for the optimum; None where the two are the same."""
+    """Return 0 for the random policy's value and 1 for the optimum; None where the two are the same, or one is ∞."""
     span = optimal - random
-    if span < ZERO * (1 + abs(optimal)):
+    if not math.isfinite(span) or not math.isfinite(value) or span < ZERO * (1 + abs(optimal)):
         return None
     return snap((value - random) / span, 1.0)
 

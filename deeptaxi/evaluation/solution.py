@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from deeptaxi.evaluation.exact import snap
+from deeptaxi.evaluation.decidability import decidability, random_values
+from deeptaxi.evaluation.exact import mean, snap
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, Ints, TransitionTable
 
@@ -35,6 +36,7 @@ class Solution:
     policy: Ints  # [S]
     optimal_actions: list[list[int]]
     q_star: Floats  # [S, A]
+    all_policies_equal: str | None = None  # that every policy has the same value, and why
 
     def __repr__(self) -> str:
         return (
@@ -61,23 +63,23 @@ def solve(table: TransitionTable, horizon: int, discount: float) -> Solution:
     """Compute the optima of `table`, its mask included.
 
     Raises:
-        UsageError: the discount is not at least 0 and below 1.
+        UsageError: the discount is not from 0 to 1, or is 1 and values do not exist there.
     """
     mask, start = table.action_mask, table.start
     optimum = planning.value_iteration(table, discount, mask)
     policy = planning.greedy_policy(optimum.q)
     episode = planning.evaluate_horizon(table, policy, horizon)
-    random = planning.evaluate_policy(table, planning.uniform_policy(table, mask), discount)
+    random = random_values(table, discount)
     best = planning.optimal_horizon(table, horizon, mask)
     return Solution(
         horizon=horizon,
         optimal_return=float(start @ best.returns),
         return_bound=best.bound,
         discount=discount,
-        optimal_value=float(start @ optimum.value),
+        optimal_value=mean(table, optimum.value),
         value_bound=optimum.bound,
         iterations=optimum.iterations,
-        random_value=float(start @ random.value),
+        random_value=mean(table, random),
         policy_return=float(start @ episode.returns),
         termination_probability=snap(float(start @ episode.termination), 1.0),
         mean_episode_length=float(start @ episode.length),
@@ -86,4 +88,5 @@ def solve(table: TransitionTable, horizon: int, discount: float) -> Solution:
         policy=policy,
         optimal_actions=[row.nonzero()[0].tolist() for row in planning.optimal_actions(optimum.q)],
         q_star=optimum.q,
+        all_policies_equal=decidability(table, discount, optimum, random, advise=False).all_policies_equal,
     )

@@ -6,6 +6,7 @@ The network learns Q values in units of the reward scale; what is judged and wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import Any
 
@@ -56,7 +57,8 @@ class Judge:
             self.best_update = update
             return
         self.in_a_row = self.in_a_row + 1 if verdict.optimal else 0
-        if self._best is None or verdict.value >= self._best[1] - exact.ZERO * (1 + abs(verdict.value)):
+        slack = exact.ZERO * (1 + abs(verdict.value)) if math.isfinite(verdict.value) else 0.0
+        if self._best is None or verdict.value >= self._best[1] - slack:
             self._best = ([weight.copy() for weight in self._online.get_weights()], verdict.value)
             self.best_update = update
         yield judgement(update, verdict)
@@ -120,11 +122,12 @@ class Judge:
 
 def judgement(update: int, verdict: exact.Verdict) -> Judgement:
     """Return the part of a verdict that the log keeps."""
+    known = math.isfinite(verdict.value)
     return Judgement(
         update,
         verdict.optimal,
-        verdict.value,
-        verdict.value_gap,
+        verdict.value if known else None,
+        verdict.value_gap if known else None,
         verdict.gap,
         verdict.start_states,
         verdict.optimal_start_states,

@@ -97,7 +97,7 @@ class Environment:
 
 def objective_discount(table: TransitionTable) -> float:
     """Return the discount that decides what is optimal on `table`, if nobody asks for another one."""
-    return table.discount if table.discount is not None and table.discount < 1 else DEFAULT_DISCOUNT
+    return DEFAULT_DISCOUNT if table.discount is None else table.discount
 
 
 def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> Environment:

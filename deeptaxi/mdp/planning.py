@@ -12,6 +12,7 @@ and V ← max_a (T V)[·, a] is a contraction by γ in the maximum norm. From th
     ‖V − V^π‖     ≤ 1/(1−γ) · ‖V − T_π V‖              for any V.
 
 Rounding adds at most about ε·‖V‖/(1−γ) with ε a few units in the last place; every bound below includes it.
+At γ = 1 nothing contracts: `total_reward` has the values there, and says where there are none.
 Over a finite horizon the recursion V_{h+1} = max_a T V_h (with γ = 1) is exact but for rounding, also for policies that
 never terminate. Masked actions count as −∞.
 """
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp import total_reward
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, repeated, solved
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
@@ -95,11 +97,9 @@ def uniform_policy(table: TransitionTable, mask: Bools | None = None) -> Floats:
 
 
 def check_discount(discount: float) -> None:
-    """Refuse a discount at which values need not exist."""
-    if not 0 <= discount < 1:
-        raise UsageError(
-            f"expected a discount of at least 0 and below 1, received {discount}: at 1 values may not exist"
-        )
+    """Refuse what is no discount."""
+    if not 0 <= discount <= 1:
+        raise UsageError(f"expected a discount between 0 and 1, received {discount}")
 
 
 def fixed_point(step: Callable[[Floats], Floats], value: Floats, discount: float) -> tuple[Floats, float, int]:
@@ -126,17 +126,19 @@ def iterations_needed(change: float, discount: float) -> int:
 
 
 def value_iteration(table: TransitionTable, discount: float, mask: Bools | None = None) -> Optimum:
-    """Iterate the Bellman operator until the stopping bound is met.
+    """Iterate the Bellman operator until the stopping bound is met; at a discount of 1, iterate policies.
 
     Args:
         table: the decision process.
-        discount: γ, at least 0 and below 1.
+        discount: γ, from 0 to 1.
         mask: allowed actions, bool `[S, A]`.
 
     Raises:
-        UsageError: the discount is out of range.
+        UsageError: the discount is out of range, or is 1 and values do not exist there.
     """
     check_discount(discount)
+    if discount == 1:
+        return Optimum(*total_reward.optimal_values(table, mask))
 
     def step(value: Floats) -> Floats:
         return np.asarray(bellman(table, value, discount, mask).max(axis=1))
@@ -146,13 +148,27 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
     return Optimum(q.max(axis=1), q, bound, iterations)
 
 
+def worst_values(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
+    """Return the values of the worst policy, by value iteration; `discount` is below 1, `mask` bool `[S, A]`."""
+
+    def step(value: Floats) -> Floats:
+        q = bellman(table, value, discount)
+        return np.asarray((q if mask is None else np.where(mask, q, np.inf)).min(axis=1))
+
+    return Evaluation(*fixed_point(step, step(np.zeros(table.states)), discount))
+
+
 def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: float) -> Evaluation:
     """Return the discounted value of a policy, actions `[S]` or probabilities `[S, A]`; improper ones included.
+
+    At a discount of 1 the value of a policy that loses without end is −∞.
 
     Raises:
         UsageError: the discount is out of range.
     """
     check_discount(discount)
+    if discount == 1:
+        return Evaluation(*total_reward.policy_values(table, policy), 1)
     fixed = chain(table, policy)
     if table.states <= DIRECT:
         return Evaluation(*solved(fixed, discount), 1)

@@ -81,7 +81,7 @@ class Standing:
                 self.returns += [] if record.mean_return is None else [record.mean_return]
             case records.Judgement():
                 self.judgement = record
-                self.values.append(record.value)
+                self.values += [] if record.value is None else [record.value]
             case records.Snapshot():
                 self.snapshot = record
             case records.Warned():
@@ -208,7 +208,7 @@ def outcome(standing: Standing) -> list[tuple[str, str, str]]:
         curve = sparkline(standing.returns, CURVE)
         found.append(("return", f"{number(standing.returns[-1], 2)} while exploring", curve))
     if judged:
-        optimum = judged.value + judged.value_gap
+        optimum = None if judged.value is None or judged.value_gap is None else judged.value + judged.value_gap
         starts = f"{judged.optimal_start_states:,} of {judged.start_states:,} starts optimal"
         text = f"{number(judged.value, 3)} of {number(optimum, 3)}, {starts}"
         found.append(("value", text, sparkline(standing.values, CURVE, optimum)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,14 +28,19 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
     """Return the exact verdict, row by row."""
     played, all_starts, worst = exact["optimal_start_states"], exact["start_states"], exact["worst_start"]
     optimal = Text(f"yes: {played} of {all_starts} start states are played optimally", style="green")
-    if not exact["optimal"]:
+    if exact["optimal"] is None:
+        optimal = Text(unknown(exact), style="yellow")
+    elif exact.get("all_policies_equal"):
+        optimal = Text(f"yes, but {exact['all_policies_equal']}", style="yellow")
+    elif not exact["optimal"]:
         lost = f"the worst, state {worst['state']}, loses {number(worst['value_gap'])}"
         optimal = Text(f"no: {played} of {all_starts} start states; {lost}", style="yellow")
     rows: dict[str, str | Text] = {
         "Optimal": optimal,
         "Return": f"{number(exact['return'])} of {number(exact['optimal_return'])} at best"
         f" in {exact['horizon']:,} steps (gap {number(exact['gap'])})",
-        "Value": f"{number(exact['value'])} of {number(exact['optimal_value'])} at discount {exact['discount']}"
+        "Value": f"{number(-math.inf if exact['value'] is None else exact['value'])}"
+        f" of {number(exact['optimal_value'])} at discount {exact['discount']}"
         f" (gap {number(exact['value_gap'])})",
         "Normalised score": f"{number(exact['normalised_score'])} (random policy 0, optimum 1)",
         "Episodes end": f"with probability {number(exact['termination_probability'])},"
@@ -49,6 +55,13 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
     if exact.get("starts_estimated_from_resets"):
         rows["Start states"] = f"estimated from {exact['starts_estimated_from_resets']:,} resets"
     return rows
+
+
+def unknown(exact: Mapping[str, Any]) -> str:
+    """Return why it cannot be told whether a policy is optimal, and what would tell."""
+    why = exact["optimal_unknown"]
+    cure = f"; --objective-discount {why['telling_discount']:g} tells" if why["telling_discount"] else ""
+    return f"cannot be told at discount {exact['discount']:g}: {why['reason']}{cure}"
 
 
 def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
@@ -67,6 +80,7 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
         title,
         {
             **exact_rows(summary["exact"], summary["exact_unavailable"]),
+            **discount_row(summary),
             "Training": f"{summary['updates']:,} updates, {summary['environment_steps']:,} environment steps,"
             f" {summary['train_seconds']:.1f} s (and {summary['compile_seconds']:.1f} s to compile);"
             f" stopped: {summary['stopped']}",
@@ -76,8 +90,15 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
     )
 
 
+def discount_row(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return the discounts of the training and of the verdict, where they differ."""
+    learned, judged = summary["discount"], summary["objective_discount"]
+    return {} if learned == judged else {"Discount": f"learned at {learned:g}, judged at {judged:g}"}
+
+
 def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
     """Return the exact optimum of an environment."""
+    nothing = solution["all_policies_equal"]
     return facts(
         title,
         {
@@ -89,6 +110,7 @@ def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
             "Optimal policy": f"return {number(solution['policy_return'])}; episodes end with probability"
             f" {number(solution['termination_probability'])}, after {number(solution['mean_episode_length'], 2)} steps",
             "Start states": str(solution["start_states"]),
+            **({"Note": Text(nothing, style="yellow")} if nothing else {}),
         },
     )
 

@@ -70,4 +70,5 @@ def optimal(row: Mapping[str, Any]) -> str:
     if row["exact"] is None:
         return "–"
     exact = row["exact"]
-    return f"{'yes' if exact['optimal'] else 'no'}, {exact['optimal_start_states']:,} of {exact['start_states']:,}"
+    word = {True: "yes", False: "no", None: "unknown"}[exact["optimal"]]
+    return f"{word}, {exact['optimal_start_states']:,} of {exact['start_states']:,}"

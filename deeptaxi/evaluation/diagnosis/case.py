@@ -37,6 +37,7 @@ WHY = {
     "visits": "there is no record of what the training tried (visits.npz)",
     "replay": "there is no record of what the memory held in the end (visits.npz)",
     "network": "the network was not looked into",
+    "verdict": "there is no exact verdict",
     "sample": "no episodes were played",
     "discount": "it is not known at which discount below 1 the model was trained",
 }
@@ -96,8 +97,8 @@ class Case:
         """Whether the policy is measurably bad; None where that cannot be known."""
         if self.verdict is None:
             return None
-        if self.verdict.optimal:
-            return False
+        if self.verdict.optimal or self.verdict.optimal is None:
+            return False if self.verdict.optimal else None
         score = self.verdict.normalised_score
         return (score is not None and score < GOOD) or bool(self.stuck_starts.any())
 

@@ -60,7 +60,7 @@ class Watch:
         if isinstance(record, Warned):  # by the training that this one goes on with
             self._told.add(record.finding)
         if isinstance(record, Judgement):
-            self._optimal = record.optimal
+            self._optimal = bool(record.optimal)
         if isinstance(record, Progress):
             self._epsilon = record.epsilon
         if isinstance(record, Snapshot):

@@ -17,7 +17,8 @@ from deeptaxi.evaluation.diagnosis.case import GOOD, Case, the
 from deeptaxi.evaluation.diagnosis.check import Check
 from deeptaxi.evaluation.diagnosis.findings import Finding
 from deeptaxi.mdp import planning
-from deeptaxi.mdp.table import Bools, TransitionTable
+from deeptaxi.mdp.table import Bools, Floats, TransitionTable
+from deeptaxi.mdp.total_reward import UndefinedError
 
 RESOLUTION = 1e-4
 TIES = 1e-9
@@ -34,22 +35,71 @@ class Promise:
 def promise(table: TransitionTable, objective: float, discount: float, mask: Bools | None = None) -> Promise | None:
     """Return what the policies that are optimal at `discount` are worth at the `objective`'s.
 
-    None where the random policy is as good as the optimum, so that there is no score.
+    None where there is no score: the random policy is as good as the optimum, or one of the values is infinite.
     """
     mask = table.action_mask if mask is None else mask
     q = planning.value_iteration(table, discount, mask).q
     ties = planning.optimal_actions(q, TIES)
     coarse = RESOLUTION * float(np.abs(q[np.isfinite(q)]).max())
     alike = q >= q.max(axis=1, keepdims=True) - coarse
+    best_of_ties = values_within(table, objective, ties)
+    if best_of_ties is None:
+        return None
     values = (
-        planning.value_iteration(table, objective, ties).value,
+        best_of_ties,
         planning.evaluate_policy(table, planning.uniform_policy(table, alike), objective).value,
         planning.value_iteration(table, objective, table.action_mask).value,
         planning.evaluate_policy(table, planning.uniform_policy(table, table.action_mask), objective).value,
     )
-    best, blurred, optimum, random = (float(table.start @ value) for value in values)
+    best, blurred, optimum, random = (exact.mean(table, value) for value in values)
     scores = [exact.normalised(value, optimum, random) for value in (best, blurred)]
     return None if scores[0] is None or scores[1] is None else Promise(scores[0], scores[1])
+
+
+def values_within(table: TransitionTable, discount: float, choices: Bools) -> Floats | None:
+    """Return the best values that `choices` `[S, A]` allow, `[S]`; None where, at a discount of 1, there are none."""
+    try:
+        return planning.value_iteration(table, discount, choices).value
+    except UndefinedError:
+        return None
+
+
+def all_policies_equal(case: Case) -> Finding | None:
+    """Name a problem in which every policy has the same value."""
+    why = the(case.verdict).all_policies_equal
+    if why is None:
+        return None
+    return Finding(
+        "all-policies-equal",
+        "severe",
+        why,
+        {"optimal_value": the(case.verdict).optimal_value},
+        "exact",
+        "the problem leaves nothing to learn",
+        "change the environment or the table, then train again",
+    )
+
+
+def optimality_unknown(case: Case) -> Finding | None:
+    """Name a discount at which good and bad policies have the same value as far as numbers tell."""
+    why = the(case.verdict).optimal_unknown
+    if why is None:
+        return None
+    larger = why["telling_discount"]
+    cure = (
+        f"--discount {min(larger, 0.9999):g} --objective-discount {larger:g}"
+        if larger
+        else "larger rewards, or fewer steps"
+    )
+    return Finding(
+        "optimality-unknown",
+        "warning",
+        f"at discount {case.discount:g} it cannot be told whether the policy is optimal: {why['reason']}",
+        {"start_states": why["start_states"], "discount": case.discount, "telling_discount": larger},
+        "exact",
+        "rewards are so many steps away that next to nothing is left of them",
+        cure,
+    )
 
 
 def discount_too_small(case: Case) -> Finding | None:
@@ -89,4 +139,8 @@ def finding(found: Promise, discount: float, case: Case) -> Finding:
     )  # fmt: skip
 
 
-CHECKS = (Check("discount-too-small", ("table", "discount"), discount_too_small),)
+CHECKS = (
+    Check("all-policies-equal", ("verdict",), all_policies_equal),
+    Check("optimality-unknown", ("verdict",), optimality_unknown),
+    Check("discount-too-small", ("table", "discount"), discount_too_small),
+)

@@ -21,6 +21,7 @@ from deeptaxi.presentation.report import style
 from deeptaxi.presentation.report.chart import Chart
 from deeptaxi.presentation.report.charts import charts_of, told_policy
 from deeptaxi.presentation.report.content import Content, ReportedRun
+from deeptaxi.presentation.verdict import unknown
 from deeptaxi.records import to_json
 
 LIMIT = 300_000  # bytes
@@ -183,6 +184,10 @@ def headline(content: Content) -> dict[str, str]:
         sentence = "An optimal run plays every start state as well as can be."
         return {"kind": kind, "headline": f"{good} of {len(content.runs)} runs are optimal", "sentence": sentence}
     starts = f"{exact['optimal_start_states']:,} of {exact['start_states']:,} start states are played optimally"
+    if exact["optimal"] is None:
+        return {"kind": "open", "headline": "Cannot be told", "sentence": f"It {unknown(exact)}."}
+    if exact.get("all_policies_equal"):
+        return {"kind": "open", "headline": "Every policy is optimal", "sentence": f"{exact['all_policies_equal']}."}
     if exact["optimal"]:
         return {"kind": "good", "headline": "Optimal", "sentence": f"{starts}. No policy has a higher value."}
     worst = exact["worst_start"]

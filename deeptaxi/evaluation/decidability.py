@@ -1,0 +1,154 @@
+"""Whether it can be told, from a start state, that a policy is optimal.
+
+A policy counts as optimal from s where V*(s) − V^π(s) ≤ 1e-6 · (1 + |V*(s)|). If the worst policy passes that test as
+well, passing it means nothing. There are two such cases, told apart by what follows from s:
+
+- **Every policy has the same value** in all states that the starts lead to, as where nothing can be earned. Any policy
+  is optimal, which is true and useless.
+- **It cannot be told at this discount**: s leads to states where the choice matters, but so late or so rarely that at
+  s it is worth less than the tolerance. 3,000 steps from the goal, 0.99^3000 = 8e-14 is left of any difference. A
+  larger discount may tell.
+
+With V_worst from value iteration by min, the choice matters in a state where V* − V_worst is more than the tolerance.
+The uniform random policy, whose values are known already, is at least as good as the worst one: where it fails the
+test, nothing else needs to be computed. At γ = 1 the worst policy's value need not exist: that at 0.99 stands in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.table import Bools, Floats, TransitionTable
+from deeptaxi.mdp.total_reward import UndefinedError, steps_to
+
+OPTIMAL_TOLERANCE = 1e-6
+STAND_IN = 0.99  # for a discount of 1
+TELLING = (0.999, 1.0, 0.9999)  # discounts that are tried, in this order: the first is the quickest
+NEARLY_EQUAL = f"every policy has the same value within {OPTIMAL_TOLERANCE:g} of 1 + |value|, which is the tolerance: scale the rewards up"
+WORK = 2 * 10**9  # outcomes backed up, beyond which a discount is not tried: some ten seconds
+
+
+@dataclass(frozen=True)
+class Decidability:
+    """From which starts it can be told whether a policy is optimal.
+
+    Attributes:
+        unknown: the start states from which it cannot, `[S]`.
+        explanation: why, for the JSON; None where there are none.
+        all_policies_equal: that every policy has the same value, and why; else None.
+    """
+
+    unknown: Bools
+    explanation: dict[str, Any] | None = None
+    all_policies_equal: str | None = None
+
+
+def decidability(
+    table: TransitionTable, discount: float, optimum: planning.Optimum, random: Floats, advise: bool = True
+) -> Decidability:
+    """Find the starts from which nothing can be told.
+
+    Args:
+        table: the decision process.
+        discount: of the objective.
+        optimum: V* at that discount.
+        random: the values of the uniform random policy at that discount, `[S]`.
+        advise: whether to look for a discount that tells.
+    """
+    starts = table.start > 0
+    tolerance = OPTIMAL_TOLERANCE * (1 + np.abs(optimum.value))
+    with np.errstate(invalid="ignore"):  # ∞ − ∞, in states that nobody comes to
+        undecided = starts & (optimum.value - random <= tolerance)
+    if not undecided.any():
+        return Decidability(undecided)
+    spread, least, rounding = spread_of(table, discount, optimum)
+    undecided &= spread <= tolerance
+    onward = table.continuation > 0
+    if table.action_mask is not None:
+        onward = onward & table.action_mask[:, :, None]
+    leading = np.isfinite(steps_to(spread > least, onward, table.next_state))
+    unknown = np.asarray(undecided & leading)
+    if unknown.any():
+        return Decidability(unknown, explanation(table, discount, unknown, advise))
+    if (starts & leading).any():
+        return Decidability(unknown)
+    equal = bool((spread[starts] <= rounding).all())
+    return Decidability(unknown, None, why_equal(table, optimum.value) if equal else NEARLY_EQUAL)
+
+
+def spread_of(table: TransitionTable, discount: float, optimum: planning.Optimum) -> tuple[Floats, Floats, float]:
+    """Return V* − V_worst `[S]`, what of it is within the tolerance `[S]`, and what may be rounding."""
+    if discount == 1:
+        discount, optimum = STAND_IN, planning.value_iteration(table, STAND_IN, table.action_mask)
+    worst = planning.worst_values(table, discount, table.action_mask)
+    tolerance = OPTIMAL_TOLERANCE * (1 + np.abs(optimum.value))
+    return optimum.value - worst.value, tolerance, optimum.bound + worst.bound
+
+
+def explanation(table: TransitionTable, discount: float, unknown: Bools, advise: bool) -> dict[str, Any]:
+    """Return why it cannot be told, and the discount at which it could; null where none of those tried does."""
+    better = telling_discount(table, discount) if advise else None
+    count, all_starts = int(unknown.sum()), int((table.start > 0).sum())
+    reason = (
+        f"from {count:,} of {all_starts:,} start states the best policy and the worst differ by less than "
+        f"{OPTIMAL_TOLERANCE:g} of the value"
+    )
+    return {"start_states": count, "reason": reason, "telling_discount": better}
+
+
+def telling_discount(table: TransitionTable, discount: float) -> float | None:
+    """Return a discount at which it can be told from every start; None where none of those tried does."""
+    for larger in TELLING:
+        sweeps = 30 / (1 - larger) if larger < 1 else 0
+        if larger <= discount or sweeps * table.probability.size > WORK:
+            continue
+        try:
+            optimum = planning.value_iteration(table, larger, table.action_mask)
+        except UndefinedError:
+            continue
+        if not decidability(table, larger, optimum, random_values(table, larger), advise=False).unknown.any():
+            return larger
+    return None
+
+
+def why_equal(table: TransitionTable, value: Floats) -> str:
+    """Say that every policy has the same value, `[S]`, and why."""
+    starts = table.start > 0
+    if value[starts].any():
+        return "every policy has the same value: what is earned does not depend on the actions"
+    return f"nothing can be earned: {why_nothing(table)}"
+
+
+def why_nothing(table: TransitionTable) -> str:
+    """Return why every policy earns nothing."""
+    paid = ((table.reward != 0) & (table.probability > 0)).any(axis=2)  # [S, A]
+    if not paid.any():
+        return "all rewards are 0"
+    if (paid & choosable(table, table.action_mask)).any():
+        return "the rewards cancel out, whatever the actions are"
+    if (paid & choosable(table, None)).any():
+        return "the action mask excludes every action that earns or leads to a reward"
+    state = int(np.argmax(paid.any(axis=1)))
+    if (paid & choosable(replace(table, terminated=np.zeros_like(table.terminated)), None)).any():
+        return (
+            f"rewards are given after the end only, as in state {state}: give them for the step that ends the episode"
+        )
+    return f"no way leads from a start to a reward, as in state {state}"
+
+
+def choosable(table: TransitionTable, mask: Bools | None) -> Bools:
+    """Mark the pairs that some policy comes to choose, `[S, A]`."""
+    pairs = np.broadcast_to(planning.reachable(table, mask)[:, None], (table.states, table.actions))
+    return np.asarray(pairs if mask is None else pairs & mask)
+
+
+def random_values(table: TransitionTable, discount: float) -> Floats:
+    """Return the values of the uniform random policy, `[S]`; NaN where they cannot be computed."""
+    try:
+        return planning.evaluate_policy(table, planning.uniform_policy(table, table.action_mask), discount).value
+    except UndefinedError:  # it may wander for longer than anyone can wait
+        return np.full(table.states, np.nan)
