@@ -156,8 +156,8 @@ def is_of(value: Any, kind: Any) -> bool:
     """Whether a value is of a kind. A text holds nothing that a terminal obeys."""
     if isinstance(kind, list):
         return isinstance(value, list) and all(is_of(item, kind[0]) for item in value)
-    if isinstance(value, bool) and kind is not bool:
-        return False
+    if isinstance(value, bool):
+        return bool in (kind if isinstance(kind, tuple) else (kind,))
     if isinstance(value, int) and abs(value) > LARGEST:
         return False
     if kind is str:

@@ -28,7 +28,10 @@ from deeptaxi.mdp.total_reward import UndefinedError, steps_to
 OPTIMAL_TOLERANCE = 1e-6
 STAND_IN = 0.99  # for a discount of 1
 TELLING = (0.999, 1.0, 0.9999)  # discounts that are tried, in this order: the first is the quickest
-NEARLY_EQUAL = f"every policy has the same value within {OPTIMAL_TOLERANCE:g} of 1 + |value|, which is the tolerance: scale the rewards up"
+NEARLY_EQUAL = (
+    f"every policy has the same value within the tolerance of {OPTIMAL_TOLERANCE:g} · (1 + |value|): "
+    "scale the rewards up"
+)
 WORK = 2 * 10**9  # outcomes backed up, beyond which a discount is not tried: some ten seconds
 
 

@@ -29,9 +29,12 @@ class Configured:
     @property
     def explanation(self) -> str:
         """Say in a line what the settings rest on."""
+        objective = self.config.judgement.objective_discount
+        slower = f"; it learns at discount {self.config.discount:g}, where values travel faster than at {objective:g}"
         told = {
             NONE: "none: plain defaults and what was given",
-            TABLE: "table: settings from the numbers of the transition table",
+            TABLE: "table: settings from the numbers of the transition table"
+            + (slower if self.config.discount < objective else ""),
         }
         return told.get(self.preset) or f"{self.preset} (`deeptaxi presets` lists them, --preset chooses)"
 

@@ -9,7 +9,7 @@ import pytest
 
 from deeptaxi.mdp import npz
 from tests.cli.conftest import refused, run
-from tests.problems import chain
+from tests.problems import chain, gambler, loop
 
 OPTIMA = [
     ("Taxi-v4", [], 7.9300),
@@ -42,6 +42,26 @@ def test_solve_takes_another_time_limit_and_discount() -> None:
     assert solution["optimal_return"] == -3
     assert solution["discount"] == 0.5
     assert solution["optimal_value"] == pytest.approx(-(1 - 0.5**13) / 0.5)
+
+
+def test_a_table_without_a_discount_is_solved_without_one(tmp_path: Path) -> None:
+    npz.save(gambler(), tmp_path / "gambler.npz")
+    solution = json.loads(run("solve", tmp_path / "gambler.npz", "--json").stdout)
+    assert (solution["discount"], solution["all_policies_equal"]) == (1, None)
+    assert solution["optimal_value"] == pytest.approx(0.399064, abs=5e-7)
+    assert solution["value"][25] == pytest.approx(0.16)
+    assert solution["optimal_actions"][51] == [1, 49]
+
+
+@pytest.mark.parametrize("command", ["solve", "train"])
+def test_a_problem_that_needs_a_discount_says_so_before_any_work(command: str, tmp_path: Path) -> None:
+    npz.save(loop(1, discount=1.0), tmp_path / "loop.npz")
+    words = [command, tmp_path / "loop.npz"]
+    why = (
+        "discount 1 is not defined here: no policy surely ends an episode from state 0; take --objective-discount 0.99"
+    )
+    refused(run(*words), 2, why)
+    assert run("solve", tmp_path / "loop.npz", "--objective-discount", 0.99).exit_code == 0
 
 
 @pytest.mark.parametrize("ending", ["csv", "npz", "json"])
