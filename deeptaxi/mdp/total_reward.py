@@ -20,7 +20,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.chains import ROUNDING, Chain, chain, expectation
@@ -128,7 +127,7 @@ class Model:
             pairs = self.within(states, self.pairs)
             targets = (self.ends & pairs).any(axis=1) | (resting & states)
             distance = steps_to(targets, self.onward & pairs[:, :, None], self.table.next_state)
-            found = np.isfinite(distance) & states
+            found = np.asarray(np.isfinite(distance) & states)
             if np.array_equal(found, states):
                 return pairs, np.where(states, distance, np.inf)
             states = found
@@ -141,7 +140,7 @@ class Model:
         """
         kept = pairs & ~self.ends
         while True:
-            states = kept.any(axis=1)
+            states = np.asarray(kept.any(axis=1))
             kept = self.within(states, kept)
             number = components(self.onward & kept[:, :, None], self.table.next_state)
             together = (number[self.table.next_state] == number[:, None, None]) | ~self.onward
@@ -168,7 +167,7 @@ def optimal_values(table: TransitionTable, mask: Bools | None = None) -> tuple[F
     if endless.size:
         raise UndefinedError(f"no policy surely ends an episode from state {endless[0]}")
     nothing = ((table.reward == 0) | (table.probability == 0)).all(axis=-1) & model.pairs
-    idle = model.end_components(nothing)[0].any(axis=1)
+    idle = np.asarray(model.end_components(nothing)[0].any(axis=1))
     pairs, reach = model.surely_ending(idle) if idle.any() else (sure, distance)
     found = policy_iteration(model, pairs, reach, idle)
     check_outside(model, np.isfinite(reach) | model.absorbing)
@@ -264,8 +263,9 @@ def solve(fixed: Chain, before: Floats | None = None) -> tuple[Floats, float]:
     if count == 0:
         return np.zeros(0), 0.0
     right = np.stack([fixed.reward, np.ones(count)], axis=1)  # of the steps to the end, for the bound
+    both: Floats
     if count <= DENSE:
-        both: NDArray[np.float64] = np.linalg.solve(np.eye(count) - fixed.matrix(), right)
+        both = np.linalg.solve(np.eye(count) - fixed.matrix(), right).astype(np.float64)
     elif count <= SPARSE:
         both = solve_sparse(fixed, right)
     else:

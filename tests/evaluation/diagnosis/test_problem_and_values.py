@@ -5,6 +5,7 @@ from deeptaxi.evaluation.diagnosis import problem, values
 from deeptaxi.evaluation.diagnosis.problem import promise
 from deeptaxi.mdp import planning
 from tests.evaluation.diagnosis.cases import case_on, checked, config
+from tests.mdp.test_total_reward import corridor
 from tests.problems import build, chain, random_table, surely
 
 
@@ -73,3 +74,26 @@ def test_the_right_values_are_never_called_wrong(seed):
     case = case_on(table, planning.value_iteration(table, 0.9).q)
     for check in (*values.CHECKS, *problem.CHECKS):
         assert check(case) is None, check.name
+
+
+def test_a_problem_in_which_nothing_can_be_earned_is_named():
+    table = build([[surely(0, 0, True), surely(0, 0)], [surely(0, 1, True), surely(1, 0)]])
+    finding = checked(problem, "all-policies-equal", case_on(table, np.zeros((2, 2))))
+    assert "nothing can be earned: no way leads from a start to a reward, as in state 1" in finding.summary
+    assert checked(problem, "all-policies-equal", case_on(chain(), np.zeros((3, 2)))) is None
+
+
+def test_a_discount_at_which_nothing_can_be_told_is_named():
+    case = case_on(corridor(200), np.zeros((200, 2)))  # 0.9^200 = 7e-10
+    finding = checked(problem, "optimality-unknown", case)
+    assert (finding.severity, finding.cure) == ("warning", "--discount 0.999 --objective-discount 0.999")
+    assert case.harmful is None
+    assert checked(problem, "optimality-unknown", case_on(corridor(20), np.zeros((20, 2)))) is None
+
+
+def test_what_ties_allow_is_no_promise_where_no_policy_of_them_ends():
+    # Of the actions that are optimal at 0.5, none leads to the end: without a discount they have no value.
+    rows = [[surely(2, 0), surely(1, -1), surely(0, -1, True)], [surely(1, 1.5, True)] * 3]
+    table = build([*rows, [surely(0, 0), surely(0, 0), surely(0, -1, True)]])
+    assert promise(table, 1.0, 0.5) is None
+    assert promise(table, 1.0, 0.9).score == pytest.approx(1)
