@@ -79,6 +79,11 @@ class StateCodec:
         """S, the number of states."""
         return math.prod(size for size, _ in self.layout)
 
+    @property
+    def composite(self) -> bool:
+        """Whether an observation has parts, rather than being one number."""
+        return not isinstance(self.space, Discrete)
+
     @cached_property
     def _plain(self) -> frozenset[type]:
         """The types of values that Gymnasium's own Discrete spaces contain wherever they are in range."""
