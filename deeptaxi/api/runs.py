@@ -20,7 +20,7 @@ from deeptaxi.evaluation import exact as verdicts
 from deeptaxi.history import History
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
-from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
+from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains, one_line
 from deeptaxi.mdp.table import Ints
 from deeptaxi.records import Finished
 
@@ -188,7 +188,7 @@ class Run(Shown):
         if states.dtype.kind not in "iu" or ((states < 0) | (states >= self.environment.states)).any():
             raise UsageError(
                 f"state {brief(state)}: expected whole numbers from 0 to {self.environment.states - 1}"
-                f"{f', or an observation of {codec.space} as a tuple' if codec.composite else ''}"
+                f"{f', or an observation of {one_line(codec.space)} as a tuple' if codec.composite else ''}"
             )
         if codec.composite and states.ndim and contains(codec.space, state):
             raise UsageError(

@@ -132,7 +132,7 @@ def offender(space: Space[Any], value: Any, place: tuple[int, ...]) -> tuple[tup
     """Return the place of the first part that is not in its space, the part, and what is expected there."""
     if isinstance(space, Tuple):
         if not isinstance(value, tuple | list | np.ndarray) or len(value) != len(space.spaces):
-            return place, value, f"a tuple of {len(space.spaces)} values, of {space}"
+            return place, value, f"a tuple of {len(space.spaces)} values, of {one_line(space)}"
         for index, (inner, part) in enumerate(zip(space.spaces, value, strict=True)):
             if not contains(inner, part):
                 return offender(inner, part, (*place, index))
@@ -144,12 +144,12 @@ def offender(space: Space[Any], value: Any, place: tuple[int, ...]) -> tuple[tup
         if isinstance(value, np.unsignedinteger):
             kind = f" of a type that {space.dtype} has room for"
         return place, value, f"an integer from {int(space.start)} to {last}{kind}"
-    return place, value, f"a value of {space}"
+    return place, value, f"a value of {one_line(space)}"
 
 
 def multi_offender(space: MultiDiscrete, value: Any, place: tuple[int, ...]) -> tuple[tuple[int, ...], Any, str]:
     """Return what `offender` does, of an array."""
-    whole = f"an array of integers of shape {space.shape}, of {' '.join(str(space).split())}"
+    whole = f"an array of integers of shape {space.shape}, of {one_line(space)}"
     try:
         array = np.asarray(value)
     except ValueError:  # a ragged list
@@ -161,6 +161,11 @@ def multi_offender(space: MultiDiscrete, value: Any, place: tuple[int, ...]) -> 
         at = tuple(index)
         return (*place, *at), array[at].item(), f"an integer from {first[at]} to {last[at]}"
     return place, value, whole
+
+
+def one_line(space: Space[Any]) -> str:
+    """Return how Gymnasium writes a space, in one line."""
+    return " ".join(str(space).split())
 
 
 def brief(value: Any, longest: int = 80) -> str:
@@ -183,7 +188,7 @@ def state_codec(space: Space[Any], name: str) -> StateCodec:
         states = codec.states
     except TypeError:
         raise UsageError(
-            f"{name} observes {' '.join(str(space).split())}; deeptaxi trains on {SUPPORTED}: "
+            f"{name} observes {one_line(space)}; deeptaxi trains on {SUPPORTED}: "
             "for other observations use Stable-Baselines3 or CleanRL"
         ) from None
     if states > MAX_STATES:
@@ -199,7 +204,7 @@ def check_actions(space: Space[Any], name: str) -> Discrete:
     """
     if not isinstance(space, Discrete):
         raise UsageError(
-            f"{name} takes actions from {' '.join(str(space).split())}; deeptaxi trains on Discrete actions: "
+            f"{name} takes actions from {one_line(space)}; deeptaxi trains on Discrete actions: "
             "for continuous or several actions use Stable-Baselines3 or CleanRL"
         )
     return space
