@@ -87,7 +87,7 @@ def test_an_observation_is_no_state_to_begin_in_nor_one_to_explain(blackjack: Ru
         deeptaxi.explain.update(lake, state=(2, 3))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"state \(2, 3\): expected a whole number"):
         deeptaxi.explain.update(lake, transitions=[((2, 3), 0, 0.0, 1)])
-    with pytest.raises(UsageError, match="received .*'False'"):
+    with pytest.raises(UsageError, match=r"received .*'False'"):
         deeptaxi.explain.update(lake, transitions=[(2, 0, 0.0, 1, "False")])
 
 

@@ -111,7 +111,7 @@ def other_forms(space, observation):
 
 
 @given(SPACES | st.sampled_from(NARROW), st.data())
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_an_observation_has_a_state_number_exactly_if_its_space_contains_it(space, data):
     codec, every = StateCodec(space), list(observations(space))
     number = data.draw(st.integers(0, codec.states - 1))
