@@ -125,10 +125,11 @@ def transition(row: Sequence[Any]) -> tuple[Any, ...]:
     """Return a transition of five parts.
 
     Raises:
-        UsageError: it has another number of parts, or its reward is not finite.
+        UsageError: it has another number of parts, its reward is not finite, or `terminated` is no truth value.
     """
-    if len(row) not in (4, 5) or not math.isfinite(row[2]):
-        raise UsageError(f"expected (state, action, reward, next state[, terminated]), received {tuple(row)}")
+    row = tuple(row)
+    if len(row) not in (4, 5) or not math.isfinite(row[2]) or row[4:] not in ((), (0,), (1,)):
+        raise UsageError(f"expected (state, action, reward, next state[, terminated]), received {row}")
     return (*row[:4], bool(row[4]) if len(row) == 5 else False)
 
 

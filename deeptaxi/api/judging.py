@@ -18,6 +18,8 @@ from deeptaxi.evaluation.episodes import play as play_episodes
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+STEPS, STEPS_EACH = 500_000, 100  # of all episodes together: at least, and for each one that is asked for
+
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(Shown):
@@ -28,7 +30,8 @@ class Evaluation(Shown):
         environment: its id, arguments, sizes and time limit.
         exact: the exact verdict under the names of the JSON; None without a true table.
         exact_unavailable: why there is none, or None.
-        episodes: what episodes came to: count, mean_return, ci95, mean_length, terminated_fraction; None without any.
+        episodes: what episodes came to: count, mean_return, ci95, mean_length, terminated_fraction, and what was cut of
+            them; None without any.
     """
 
     model: str
@@ -109,4 +112,4 @@ def sampled(run: Run, count: int, seed: int) -> Episodes | None:
     if count == 0:
         return None
     with stage(f"playing {count:,} episodes …"):
-        return play_episodes(run.environment, policy, count, seed)
+        return play_episodes(run.environment, policy, count, seed, max(STEPS, STEPS_EACH * count))

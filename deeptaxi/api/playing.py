@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,8 @@ def draws_text(run: Run) -> bool:
     return "ansi" in render_modes(run.environment)
 
 
-def film(run: Run, path: Path, speed: float = 4.0, force: bool = False, **show: Any) -> Iterator[Moment]:
-    """Play, and write the environment's pictures once the moments are used up.
+def film(run: Run, path: Path, speed: float = 4.0, force: bool = False, **show: Any) -> list[Moment]:
+    """Play, write the environment's pictures, and return the moments without them.
 
     Raises:
         UsageError: the file cannot be written as a GIF, or the environment draws no pictures.
@@ -63,12 +64,13 @@ def check_gif(path: Path, force: bool) -> None:
     check_free(path, force, replaceable=path.is_file(), option="--gif")
 
 
-def filmed(moments: Iterator[Moment], path: Path, speed: float) -> Iterator[Moment]:
-    """Pass the moments on; write their pictures once all have been played."""
+def filmed(moments: Iterator[Moment], path: Path, speed: float) -> list[Moment]:
+    """Write the pictures of moments; return the moments without them."""
     from deeptaxi.artifacts.animation import Animation
 
-    animation = Animation(speed)
+    animation, passed = Animation(speed), []
     for moment in moments:
         animation.add(moment.frame, last=moment.ending is not None)
-        yield moment
+        passed.append(dataclasses.replace(moment, frame=None))
     animation.write(path)
+    return passed

@@ -20,6 +20,7 @@ from deeptaxi.evaluation import exact as verdicts
 from deeptaxi.history import History
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
+from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains, one_line
 from deeptaxi.mdp.table import Ints
 from deeptaxi.records import Finished
 
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 
     from deeptaxi.api.reporting import Report
     from deeptaxi.evaluation.watching import Moment
+
+
+def observed(codec: StateCodec, observation: Any) -> int:
+    """Return the state number of an observation.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return codec.encode(observation)
+    except ObservationError as error:
+        raise UsageError(f"{error}; state numbers go into a list or an array") from None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -149,14 +162,39 @@ class Run(Shown):
     def act(self, state: ArrayLike) -> Any:
         """Return the greedy action of a state number, or of several `[…]` those of each.
 
-        `environment.codec.encode(observation)` makes a state number of an observation that is none.
+        Where observations have parts (Tuple, MultiDiscrete), a Python tuple is one observation, and its action is
+        returned; `tuple(observation)` makes one of a list or an array. A list or array of integers is state numbers; it
+        is refused where it could be an observation as well.
+
+        Actions are numbered from 0: add `environment.first_action` for an environment that counts from elsewhere.
+        Where it counts its observations from elsewhere, `environment.codec.encode(observation)` is the state number.
+
+        Args:
+            state: a state number, integers `[…]`, or a tuple that is an observation.
+
+        Returns:
+            An int, or an int64 array `[…]`.
 
         Raises:
-            UsageError: there is no such state.
+            UsageError: there is no such state or observation, or it could be meant in two ways.
         """
-        states = np.asarray(state)
+        codec = self.environment.codec
+        if codec.composite and isinstance(state, tuple):
+            return int(self.policy[observed(codec, state)])
+        try:
+            states = np.asarray(state)
+        except ValueError:  # a ragged list
+            states = np.empty(0, np.object_)
         if states.dtype.kind not in "iu" or ((states < 0) | (states >= self.environment.states)).any():
-            raise UsageError(f"state {state!r}: expected whole numbers from 0 to {self.environment.states - 1}")
+            raise UsageError(
+                f"state {brief(state)}: expected whole numbers from 0 to {self.environment.states - 1}"
+                f"{f', or an observation of {one_line(codec.space)} as a tuple' if codec.composite else ''}"
+            )
+        if codec.composite and states.ndim and contains(codec.space, state):
+            raise UsageError(
+                f"{brief(state)} could be one observation or {states.size} state numbers: "
+                "pass tuple(observation) for the one, run.policy[states] for the others"
+            )
         actions = self.policy[states]
         return int(actions) if states.ndim == 0 else actions
 
@@ -171,6 +209,8 @@ class Run(Shown):
     ) -> Iterator[Moment]:
         """Play by the greedy policy; yield every moment, the last of an episode with its `ending`.
 
+        The arguments are checked at once; episodes are played as the moments are asked for.
+
         Args:
             episodes: how many.
             seed: of the environment.
@@ -180,16 +220,23 @@ class Run(Shown):
             objective_discount: of the values that say which actions are optimal.
 
         Raises:
-            UsageError: the state does not exist, or frames need a package that is missing.
+            UsageError: a number is out of range, the environment cannot be put into the state, or does not draw so.
         """
         from deeptaxi.api.playing import play
 
         return play(self, objective_discount, episodes, seed, state, max_steps, render_mode)
 
-    def film(self, path: str | Path, *, speed: float = 4.0, force: bool = False, **show: Any) -> Iterator[Moment]:
-        """Play as `play` does, and write the environment's pictures as a GIF once the moments are used up.
+    def film(self, path: str | Path, *, speed: float = 4.0, force: bool = False, **show: Any) -> list[Moment]:
+        """Play as `play` does, and write the environment's pictures as a GIF.
 
-        `list(run.film("taxi.gif", seed=3))` does both. `speed` is in steps a second, `show` are arguments of `play`.
+        Args:
+            path: the file, whose name ends in `.gif`.
+            speed: steps a second.
+            force: whether to replace what is there.
+            **show: arguments of `play`.
+
+        Returns:
+            The moments, without their frames.
 
         Raises:
             UsageError: the file is there and `force` is not set, or the environment draws no pictures.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,8 @@ def command(
     """Play episodes of MODEL's greedy policy, and show what it sees in each state.
 
     In each state it shows the environment's own drawing, where it has one, and the Q value of every action as a bar;
-    ▶ marks the greedy action, and ✓ those that are optimal, where a transition table tells.
+    ▶ marks the greedy action, = those that are as good to 1e-6, and ✓ those that are optimal, where a transition table
+    tells.
     """
     check_keys(by_key)
     if gif is not None:
@@ -62,6 +63,7 @@ def command(
 
     run = load(model, env, env_args=env_args, time_limit=time_limit, trust_env=trust_env)
     show |= {"state": show.pop("start"), "objective_discount": objective_discount}
+    moments: Iterable[Moment]
     if gif is not None:
         moments = run.film(gif, speed=speed, force=force, **show)
     else:
@@ -93,7 +95,7 @@ def described(run: Run, seed: int) -> dict[str, Any]:
     }
 
 
-def told(moments: Iterator[Moment]) -> list[dict[str, Any]]:
+def told(moments: Iterable[Moment]) -> list[dict[str, Any]]:
     """Return the episodes as data: what was seen and done in each step, and how each ended."""
     episodes: list[dict[str, Any]] = []
     for moment in moments:
@@ -115,8 +117,8 @@ def told(moments: Iterator[Moment]) -> list[dict[str, Any]]:
     return episodes
 
 
-def show_endings(moments: Iterator[Moment], gif: Path) -> None:
-    """Play to the end; print how the episodes ended, and where their pictures are."""
+def show_endings(moments: Iterable[Moment], gif: Path) -> None:
+    """Print how the episodes ended, and where their pictures are."""
     from deeptaxi.presentation import console, player
 
     screen = console.out()
@@ -126,7 +128,7 @@ def show_endings(moments: Iterator[Moment], gif: Path) -> None:
     screen.print(f"Written to {gif}.", soft_wrap=True)
 
 
-def perform(moments: Iterator[Moment], run: Run, plain: bool, speed: float | None) -> None:
+def perform(moments: Iterable[Moment], run: Run, plain: bool, speed: float | None) -> None:
     """Show the episodes: one moment after the other in one place, or below each other where there is no terminal."""
     from deeptaxi.mdp.names import names_of
     from deeptaxi.presentation import console, player

@@ -9,22 +9,40 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.foreign import blaming, closing
-from deeptaxi.mdp.table import Bools, Floats, Ints
+from deeptaxi.mdp.simulate import inverse_table
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 COPIES = 64
 RESAMPLES = 2_000
 BLOCK = 4_000_000  # numbers drawn at a time
+STEPS = 200_000  # of all copies together; a few seconds
+LONG = 1_000  # steps; where episodes can be longer, it is looked whether they end at all
+LOOK_EVERY = 100  # steps of an episode
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """What was seen in `count` episodes."""
+    """What was seen in `count` episodes.
+
+    Attributes:
+        count: how many were played.
+        mean_return, ci95: of the undiscounted return, and its 95 % interval.
+        mean_length: steps.
+        terminated_fraction: of those played.
+        standard_error: of the mean return.
+        asked: how many were asked for; fewer are played where they take too many steps.
+        endless: how many came to a state from which the policy never ends an episode. They were cut there, and the
+            rest of their return was drawn from the transition table.
+        endless_state: one of those states, or None.
+        cut: how many were cut before the horizon, so that the rest of their return is missing.
+        cut_steps: the number of steps after which, or None.
+    """
 
     count: int
     mean_return: float
@@ -32,6 +50,11 @@ class Episodes:
     mean_length: float
     terminated_fraction: float
     standard_error: float
+    asked: int
+    endless: int = 0
+    endless_state: int | None = None
+    cut: int = 0
+    cut_steps: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the JSON says."""
@@ -40,43 +63,128 @@ class Episodes:
         return {**values, "ci95": list(self.ci95)}
 
 
-def play(environment: Environment, policy: Ints, count: int, seed: int) -> Episodes:
+class Ended(NamedTuple):
+    """An episode that is over; `endless` is the state in which it was cut, as it would never have ended."""
+
+    total: float
+    length: int
+    terminated: bool
+    endless: int | None = None
+
+
+def play(environment: Environment, policy: Ints, count: int, seed: int, steps: int = STEPS) -> Episodes:
     """Play `count` episodes with the actions `policy` `[S]`.
 
-    An episode without a time limit is cut at the horizon, so that this always ends.
+    An episode without a time limit is cut at the horizon. After `steps` steps of all episodes together, those under way
+    are played to their end and no more are begun; an episode alone is cut after so many. So this always ends.
     """
     sequence, resampling = np.random.SeedSequence(seed).spawn(2)
-    copies = min(count, COPIES)
+    limit = min(environment.horizon, steps)
+    copies = min(count, COPIES, max(1, steps // limit))
     share = np.full(copies, count // copies)
     share[: count % copies] += 1
-    ended = run_copies(environment, policy, share, sequence.generate_state(copies).tolist())
-    returns, lengths, terminated = (np.array(column) for column in zip(*ended, strict=True))
-    error = float(returns.std(ddof=1) / np.sqrt(count)) if count > 1 else 0.0
-    interval = bootstrap(returns, np.random.default_rng(resampling))
-    return Episodes(count, float(returns.mean()), interval, float(lengths.mean()), float(terminated.mean()), error)
+    ended = run_copies(environment, policy, share, sequence.generate_state(copies).tolist(), steps)
+    returns, lengths, terminated = (np.array(column) for column in list(zip(*ended, strict=True))[:3])
+    endless = np.array([episode.endless is not None for episode in ended])
+    if environment.table is not None and endless.any():
+        states = np.array([episode.endless for episode in ended if episode.endless is not None])
+        rng = np.random.default_rng([seed, len(ended)])
+        returns[endless] += rest_of_returns(environment.table, policy, states, limit - lengths[endless], rng)
+        lengths[endless] = limit
+    cut = int((~terminated & (lengths >= limit)).sum()) if limit < environment.horizon else 0
+    played = len(ended)
+    error = float(returns.std(ddof=1) / np.sqrt(played)) if played > 1 else 0.0
+    return Episodes(
+        count=played,
+        mean_return=float(returns.mean()),
+        ci95=bootstrap(returns, np.random.default_rng(resampling)),
+        mean_length=float(lengths.mean()),
+        terminated_fraction=float(terminated.mean()),
+        standard_error=error,
+        asked=count,
+        endless=int(endless.sum()),
+        endless_state=next((episode.endless for episode in ended if episode.endless is not None), None),
+        cut=cut,
+        cut_steps=limit if cut else None,
+    )
 
 
 def run_copies(
-    environment: Environment, policy: Ints, share: Ints, seeds: list[int | None]
-) -> list[tuple[float, int, bool]]:
-    """Play ``share[i]`` episodes in copy i; return (return, length, terminated) of each."""
-    ended: list[tuple[float, int, bool]] = []
-    left = share.copy()
+    environment: Environment, policy: Ints, share: Ints, seeds: list[int | None], steps: int = STEPS
+) -> list[Ended]:
+    """Play ``share[i]`` episodes in copy i, fewer where `steps` steps do not suffice; return each that ended."""
+    ended: list[Ended] = []
+    left, made, limit = share.copy(), 0, min(environment.horizon, steps)
     total, length = np.zeros(len(share)), np.zeros(len(share), np.int64)
+    table = environment.table if limit > LONG else None
+    endless = None if table is None else Endless(table, policy)
     with blaming(environment.config.id), closing(environment.make_vector(len(share))) as vector:
-        state = environment.codec.encode(vector.reset(seed=seeds)[0])
+        state = vector.reset(seed=seeds)[0]
         while left.any():
-            observation, reward, terminated, truncated, _ = vector.step(policy[state] + environment.first_action)
+            state, reward, terminated, truncated, _ = vector.step(policy[state] + environment.first_action)
             total += reward
             length += 1
-            over: Bools = terminated | truncated | (length >= environment.horizon)
-            ended += [(total[i], length[i], terminated[i]) for i in np.flatnonzero(over & (left > 0))]
+            made += len(share)
+            over: Bools = terminated | truncated | (length >= limit)
+            looping: Bools = np.zeros(len(share), np.bool_)
+            if endless is not None:
+                looping[[i for i in np.flatnonzero(~over & (length % LOOK_EVERY == 0)) if state[i] in endless]] = True
+                over |= looping
+            for i in np.flatnonzero(over & (left > 0)):
+                at = int(state[i]) if looping[i] else None
+                ended.append(Ended(float(total[i]), int(length[i]), bool(terminated[i]), at))
             left[over & (left > 0)] -= 1
+            if made >= steps:
+                left[over] = 0  # an episode under way is played to its end: leaving it out would favour short ones
             total[over], length[over] = 0.0, 0
             if over.any():
-                observation, _ = vector.reset(options={"reset_mask": over})
-            state = environment.codec.encode(observation)
+                state, _ = vector.reset(options={"reset_mask": over})
     return ended
+
+
+class Endless:
+    """The states from which a policy `[S]` never ends an episode, by the transition table; asked by ``state in …``."""
+
+    def __init__(self, table: TransitionTable, policy: Ints) -> None:
+        self._table = table
+        self._policy = policy
+        self._known: dict[int, bool] = {}
+
+    def __contains__(self, state: int) -> bool:
+        first = int(state)
+        if first not in self._known:
+            seen = self._followed(first)
+            self._known |= {first: False} if seen is None else dict.fromkeys(seen, True)
+        return self._known[first]
+
+    def _followed(self, first: int) -> set[int] | None:
+        """Return all states that follow `first`; None where the episode ends in one of them."""
+        seen, waiting = {first}, [first]
+        while waiting:
+            row = waiting.pop()
+            pair = (row, self._policy[row])
+            possible = self._table.probability[pair] > 0
+            if self._known.get(row) is False or (possible & self._table.terminated[pair]).any():
+                return None
+            new = set(self._table.next_state[pair][possible].tolist()) - seen
+            seen |= new
+            waiting.extend(new)
+        return seen
+
+
+def rest_of_returns(
+    table: TransitionTable, policy: Ints, states: Ints, steps: Ints, rng: np.random.Generator
+) -> Floats:
+    """Return what `steps` `[n]` more steps bring from `states` `[n]`, drawn from the table of an endless policy."""
+    every = np.arange(table.states)
+    cumulative = inverse_table(table.probability[every, policy])
+    reward, following = table.reward[every, policy], table.next_state[every, policy]
+    total = np.zeros(len(states))
+    for step in range(int(steps.max(initial=0))):
+        k = (rng.random((len(states), 1)) >= cumulative[states]).sum(axis=1) if cumulative.shape[1] > 1 else 0
+        total += np.where(step < steps, reward[states, k], 0.0)
+        states = following[states, k]
+    return total
 
 
 def bootstrap(values: Floats, rng: np.random.Generator) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.layout import inside
 from deeptaxi.mdp.simulate import TableEnv
+from deeptaxi.mdp.spaces import brief
 from deeptaxi.mdp.table import Bools, Ints, TransitionTable
 
 # pygame greets on standard output, and looks for a screen and loudspeakers where frames need neither.
@@ -54,6 +55,7 @@ class Moment:
         q_values: `[A]`, −∞ where the agent may not act.
         action: the greedy one.
         optimal: which actions are optimal, `[A]`, or None without a table.
+        q_span: how far the Q values of all states lie apart, the allowed ones.
         frame: what the environment renders: a text, a picture `[height, width, 3]`, or None.
     """
 
@@ -67,6 +69,7 @@ class Moment:
     q_values: NDArray[np.floating]
     action: int
     optimal: Bools | None
+    q_span: float
     frame: Any
 
 
@@ -97,13 +100,54 @@ def watch(
     A time limit of the environment ends an episode. Without one a policy that loops is stopped where that is certain,
     else at the horizon.
 
+    What is asked for is checked at once, and played as the moments are asked for.
+
     Raises:
-        UsageError: the start state does not exist, or cannot be chosen; frames need a package that is missing.
+        UsageError: the start state does not exist, or cannot be chosen; the environment does not draw so; frames need
+            a package that is missing, which is known once the first is asked for.
         DeepTaxiError: the environment failed.
     """
-    if show.start is not None and not 0 <= show.start < environment.states:
-        raise UsageError(f"--state {show.start}: expected a state from 0 to {environment.states - 1}")
+    check(environment, show)
     policy = policy_of(q_values, environment.table.action_mask if environment.table else None)
+    return moments(environment, q_values, policy, show, optimal)
+
+
+def check(environment: Environment, show: Show) -> None:
+    """Refuse what cannot be played.
+
+    Raises:
+        UsageError: a number is out of range, the environment cannot be put into the state, or does not draw so.
+    """
+    for name, value, least in (
+        ("episodes", show.episodes, 1),
+        ("seed", show.seed, 0),
+        ("max_steps", show.max_steps, 1),
+    ):
+        if value is not None and (not is_whole(value) or value < least):
+            raise UsageError(f"{name} = {brief(value)}: expected a whole number from {least}")
+    start = show.start
+    if start is not None and (not is_whole(start) or not 0 <= start < environment.states):
+        raise UsageError(f"--state {brief(start)}: expected a state from 0 to {environment.states - 1}")
+    if show.render_mode is not None and show.render_mode not in (modes := render_modes(environment)):
+        known = f"expected one of {', '.join(modes)}" if modes else f"{environment.config.id} draws nothing"
+        raise UsageError(f"render_mode = {brief(show.render_mode)}: {known}")
+    if start is not None:
+        with opened(environment, None) as env:
+            env.reset(seed=show.seed)
+            start_in(env, environment, start)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, and no truth value."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def moments(
+    environment: Environment, q_values: NDArray[np.floating], policy: Ints, show: Show, optimal: Bools | None
+) -> Generator[Moment]:
+    """Play as `watch` does what has been checked."""
+    known = q_values[np.isfinite(q_values)]
+    span = float(known.max()) - float(known.min())
     with opened(environment, show.render_mode) as env:
         for episode in range(1, show.episodes + 1):
             start = begin(env, environment, show, show.seed if episode == 1 else None)
@@ -114,6 +158,7 @@ def watch(
                     q_values=q_values[passed.state],
                     action=int(policy[passed.state]),
                     optimal=None if optimal is None else optimal[passed.state],
+                    q_span=span,
                     frame=env.render() if show.render_mode else None,
                 )
 

@@ -18,6 +18,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.foreign import blaming, closing
+from deeptaxi.mdp.spaces import brief
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.network.build import tabulate
 
@@ -118,6 +119,8 @@ def check_pair(environment: Environment, allowed: Bools, state: int, action: int
 
 def check_range(name: str, value: int, count: int, where: str) -> None:
     """Raise a `UsageError` where a state or action does not exist; `name` is one of the two words."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise UsageError(f"{name} {brief(value)}: expected a whole number; an observation of several parts is none")
     if not 0 <= value < count:
         raise UsageError(f"{name} {value} does not exist: {where} has {name}s 0 to {count - 1}")
 

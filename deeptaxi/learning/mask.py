@@ -11,7 +11,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.moment import Moment, array
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.foreign import blaming, closing
-from deeptaxi.mdp.masks import known_mask, usable
+from deeptaxi.mdp.masks import is_mask, known_mask, usable
 
 
 def shows_mask(environment: Environment) -> bool:
@@ -83,11 +83,13 @@ class MaskBook:
             return
         if "action_mask" not in info:
             raise DeepTaxiError(f"--action-mask: {self._name} gives info['action_mask'] at times only")
-        given = np.asarray(info["action_mask"], np.bool_)
+        given = np.asarray(info["action_mask"])
         present = np.asarray(info.get("_action_mask", np.ones(len(states), np.bool_)))
         if given.shape != (len(states), self._allowed.shape[1]):
             raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of shape {list(given.shape[1:])}")
-        for state, row in zip(states[present], usable(given)[present], strict=True):
+        if not is_mask(given[present], given[present].shape):
+            raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of something else than 0 and 1")
+        for state, row in zip(states[present], usable(given[present].astype(np.bool_)), strict=True):
             if self._seen[state] and not np.array_equal(self._allowed[state], row):
                 raise DeepTaxiError(f"--action-mask: {self._name} masks state {state} in more than one way")
             self._allowed[state], self._seen[state] = row, True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,12 @@ from gymnasium.wrappers import TimeLimit
 
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.mdp import npz
+from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, rehearse, with_answers_checked
 from deeptaxi.mdp.foreign import blaming, closing, importable_folder, quiet
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.mdp.truth import find_table
+from deeptaxi.mdp.truth import CHECK_SEED, find_table
 from deeptaxi.sections import EnvironmentConfig
 
 DEFAULT_HORIZON = 5_000
@@ -39,7 +41,7 @@ class Environment:
         table: its transition table, or None.
         table_missing: why there is no table, or None.
         start_resets: the number of resets that `table.start` was estimated from; None where it is known.
-        make: opens a fresh copy; takes Gymnasium's ``render_mode``.
+        make: opens a fresh copy, which is checked as it is played; takes Gymnasium's ``render_mode``.
     """
 
     config: EnvironmentConfig
@@ -67,12 +69,18 @@ class Environment:
         return self.time_limit or DEFAULT_HORIZON
 
     def make_vector(self, count: int) -> SyncVectorEnv:
-        """Open `count` copies stepped together; the caller resets those that ended, by a reset mask.
+        """Open `count` copies stepped together, which observe state numbers; the caller resets those that ended.
+
+        Pass ``options={"reset_mask": …}`` for that. Of `info` they have the action mask alone.
 
         By default Gymnasium resets a copy on the step *after* its last: that step ignores its action, and must
         not become a transition. Without automatic resets there is no such step.
         """
-        return SyncVectorEnv([self.make] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        return SyncVectorEnv([self._make_numbered] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+
+    def _make_numbered(self) -> Env:
+        env = self.make()
+        return CheckedEnv(env.env if type(env) is CheckedEnv else env, self.codec, self.config.id, numbers=True)
 
     def asked_settings(self) -> dict[str, Any]:
         """Return the settings of a training that the problem itself asks for: its discount and its action mask."""
@@ -115,19 +123,26 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
         return open_table(config)
     check_request(config, trust_module)
 
-    def make(render_mode: str | None = None) -> Env:
+    def make_unchecked(render_mode: str | None = None) -> Env:
         # Not every environment takes a render_mode, and Gymnasium passes on what it is given.
         frames = {} if render_mode is None else {"render_mode": render_mode}
         with quiet(), importable_folder(":" in config.id):
-            return gymnasium.make(
+            env = gymnasium.make(
                 config.id, max_episode_steps=config.time_limit, disable_env_checker=True, **frames, **config.kwargs
             )
+        return with_answers_checked(env, config.id)
 
-    env = first_copy(make, config)
-    codec = state_codec(env.observation_space, config.id)
-    actions = check_actions(env.action_space, config.id)
+    env = first_copy(make_unchecked, config)
     with blaming(config.id), closing(env):
+        codec = state_codec(env.observation_space, config.id)
+        actions = check_actions(env.action_space, config.id)
+        rehearse(env, codec, config.id, CHECK_SEED)
+        env = CheckedEnv(env, codec, config.id)
         finding = find_table(env, codec)
+
+    def make(render_mode: str | None = None) -> Env:
+        return CheckedEnv(make_unchecked(render_mode), codec, config.id)
+
     return Environment(
         config=replace(config, id=full_id(config.id, env)),
         codec=codec,
@@ -215,12 +230,23 @@ def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"{config.id} needs a package that is not installed: {error}") from None
     except ModuleNotFoundError as error:
+        if re.match(r"No module named 'gym[.']", str(error)):
+            raise UsageError(f"{config.id}: {OLD} it imports 'gym'; import gymnasium instead, and {NEW}") from None
         raise UsageError(f"{config.id}: {error}") from None
     except TypeError as error:
-        reason = str(error).partition(" was raised from ")[0]
-        raise UsageError(f"{config.id} does not take these arguments ({dict(config.kwargs)}): {reason}") from None
+        raise UsageError(f"{config.id} {type_fault(str(error), config)}") from error
     except (Exception, SystemExit) as error:  # the environment's own code may raise anything
         raise UsageError(f"{config.id} could not be made: {type(error).__name__}: {error}") from error
+
+
+def type_fault(message: str, config: EnvironmentConfig) -> str:
+    """Say what a `TypeError` means that came as an environment was made."""
+    reason = message.partition(" was raised from ")[0]
+    if "Gym is incompatible with Gymnasium" in message:
+        return f"could not be made: {OLD} its class is one of 'gym'; derive it from gymnasium.Env, and {NEW}"
+    if re.search(r"unexpected keyword argument|required (positional|keyword)|positional arguments? but", reason):
+        return f"does not take these arguments ({dict(config.kwargs)}): {reason}"
+    return f"could not be made: TypeError: {reason}"
 
 
 def unknown(name: str) -> str:

@@ -20,12 +20,16 @@ from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp.contract import Answers, CheckedEnv
 from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.sections import NetworkConfig
 
 # What lies around an environment and passes its observations on as they are.
-TRANSPARENT = (TimeLimit, OrderEnforcing, PassiveEnvChecker, gymnasium.ActionWrapper, gymnasium.RewardWrapper)
+TRANSPARENT = (
+    *(Answers, CheckedEnv, TimeLimit, OrderEnforcing, PassiveEnvChecker),
+    *(gymnasium.ActionWrapper, gymnasium.RewardWrapper),
+)
 
 
 def factors(environment: Environment) -> tuple[int, ...] | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.errors import DeepTaxiError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.table import Bools
@@ -21,8 +25,18 @@ def known_mask(environment: Environment) -> Bools | None:
         if not callable(method) or len(environment.codec.layout) > 1:
             return None
         first = environment.codec.layout[0][1]
-        mask = np.array([method(state + first) for state in range(environment.states)], dtype=np.bool_)
-    return usable(mask)
+        given = np.array([method(state + first) for state in range(environment.states)])
+    if not is_mask(given, (environment.states, environment.actions)):
+        raise DeepTaxiError(
+            f"the environment {environment.config.id} failed: action_mask(state) does not return "
+            f"{environment.actions} truth values for each state"
+        )
+    return usable(given.astype(np.bool_))
+
+
+def is_mask(given: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    """Return whether an array is a mask of `shape`: of truth values, or of numbers 0 and 1."""
+    return given.shape == shape and given.dtype.kind in "biuf" and bool(((given == 0) | (given == 1)).all())
 
 
 def usable(mask: Bools) -> Bools:

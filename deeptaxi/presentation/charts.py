@@ -12,6 +12,7 @@ from collections.abc import Sequence
 BLOCKS = "▁▂▃▄▅▆▇█"
 BRAILLE = 0x2800
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column] of a letter
+NOISE = 1e-6  # of the numbers themselves: what differs by no more is drawn as one
 Values = Sequence[float | None]
 
 
@@ -50,8 +51,13 @@ def sparkline(values: Values, width: int, high: float | None = None) -> str:
     parts = buckets(range(len(known)), known, min(width, len(known)), len(known))
     drawn = [value for value in parts if value is not None]
     low, top = min(drawn), max([*drawn, *([] if high is None else [high])])
-    span = top - low
+    span = 0.0 if is_noise(low, top) else top - low
     return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1)) if span else 0] for value in drawn)
+
+
+def is_noise(low: float, high: float) -> bool:
+    """Whether numbers from `low` to `high` are the same but for rounding; a chart must not stretch that."""
+    return high - low <= NOISE * max(abs(low), abs(high))
 
 
 def braille(line: Values, height: int, low: float, high: float, reference: float | None = None) -> list[str]:
@@ -68,7 +74,7 @@ def braille(line: Values, height: int, low: float, high: float, reference: float
     letters = [[0] * width for _ in range(height)]
 
     def row_of(value: float) -> int:
-        share = (high - value) / (high - low) if high > low else 0.5
+        share = 0.5 if is_noise(low, high) else (high - value) / (high - low)
         return round(min(max(share, 0.0), 1.0) * (rows - 1))
 
     def put(row: int, column: int) -> None:

@@ -11,12 +11,14 @@ from rich.live import Live
 from rich.text import Text
 
 from deeptaxi.errors import printable
+from deeptaxi.evaluation.exact import OPTIMAL_TOLERANCE
 from deeptaxi.evaluation.watching import Moment
 from deeptaxi.mdp.names import Names
 from deeptaxi.presentation.console import number
 
 BAR, PAGE = 24, 100
-GREEDY, OPTIMAL, HIDDEN = "▶", "✓", "▒"
+LEAST_SPAN = 0.05  # of the range of Q over all states: a bar of full length shows no less
+GREEDY, TIED, OPTIMAL, HIDDEN = "▶", "=", "✓", "▒"
 
 
 def moment_view(moment: Moment, names: Names, width: int, plain: bool = False) -> Text:
@@ -71,19 +73,26 @@ def uncoloured(line: Text) -> Text:
 
 
 def bars(moment: Moment, names: Names, width: int) -> list[Text]:
-    """Return a line for each action: its Q value, as a bar too where there is room; ▶ is greedy, ✓ optimal."""
+    """Return a line for each action: its Q value, as a bar too where there is room; ▶ is greedy, = tied, ✓ optimal.
+
+    The best action has the longest bar. Another one's is shorter by how much less it is worth: in shares of what the
+    state's actions differ by, or of `LEAST_SPAN`, so that next to nothing is shown as next to nothing.
+    """
     allowed = moment.q_values[np.isfinite(moment.q_values)]
-    low, span = float(allowed.min()), float(allowed.max() - allowed.min())
+    best = float(allowed.max())
+    span = max(best - float(allowed.min()), LEAST_SPAN * moment.q_span)
     numbers = [f"{value:.3f}" if np.isfinite(value) else "not allowed" for value in moment.q_values]
     first, second = max(map(len, names.actions)), max(map(len, numbers))
     room = width - first - second - 8
     lines = []
     for action, (name, shown) in enumerate(zip(names.actions, numbers, strict=True)):
-        greedy, best = action == moment.action, moment.optimal is not None and bool(moment.optimal[action])
-        marks = f"{GREEDY if greedy else ' '} {OPTIMAL if best else ' '} "
+        greedy, optimal = action == moment.action, moment.optimal is not None and bool(moment.optimal[action])
+        less = best - float(moment.q_values[action])
+        tied = less <= OPTIMAL_TOLERANCE * (1 + abs(best))
+        marks = f"{GREEDY if greedy else TIED if tied else ' '} {OPTIMAL if optimal else ' '} "
         line = Text.assemble((marks, "green"), f"{name:<{first}}  {shown:>{second}}")
         if room >= 8 and np.isfinite(moment.q_values[action]):
-            share = (float(moment.q_values[action]) - low) / span if span else 1.0
+            share = 1 - less / span if span else 1.0
             line.append("  " + "█" * max(1, round(share * min(room, BAR))), style="cyan" if greedy else "dim")
         lines.append(line)
     return lines
@@ -109,7 +118,7 @@ ENDINGS = {
 
 def legend(optimal: bool) -> str:
     """Return what the marks mean."""
-    return f"{GREEDY} greedy" + (
+    return f"{GREEDY} greedy, {TIED} tied with it" + (
         f", {OPTIMAL} optimal" if optimal else "; no transition table, so what is optimal is not known"
     )
 

@@ -67,11 +67,25 @@ def unknown(exact: Mapping[str, Any]) -> str:
 def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
     """Return the sampled verdict, row by row."""
     low, high = episodes["ci95"]
-    return {
-        f"Episodes: {episodes['count']:,}": f"mean return {number(episodes['mean_return'])}"
+    count, asked = episodes["count"], episodes["asked"]
+    title = f"Episodes: {count:,}" if count == asked else f"Episodes: {count:,} of {asked:,}"
+    rows = {
+        title: f"mean return {number(episodes['mean_return'])}"
         f" (95 % interval {number(low)} to {number(high)}), mean length {number(episodes['mean_length'], 2)},"
         f" {episodes['terminated_fraction']:.1%} terminated"
     }
+    if episodes["endless"]:
+        rows["Never end"] = (
+            f"{episodes['endless']:,} episodes: the policy never ends one from state {episodes['endless_state']} on;"
+            " they were cut there, and the rest of their return is the transition table's"
+        )
+    if episodes["cut"]:
+        rows["Cut"] = (
+            f"{episodes['cut']:,} episodes after {episodes['cut_steps']:,} steps: the rest of their return is missing"
+        )
+    if count < asked:
+        rows["Not played"] = f"{asked - count:,} episodes: those that were played took too many steps"
+    return rows
 
 
 def training_table(title: str, summary: Mapping[str, Any]) -> Table:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -35,6 +36,81 @@ def test_it_acts(lake: Run) -> None:
     for nowhere in (16, -1, [0, 16], 1.5, "14"):
         with pytest.raises(UsageError, match="from 0 to 15"):
             lake.act(nowhere)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def blackjack() -> Run:
+    """A network that nobody trained, on observations of three parts."""
+    from deeptaxi.api.models import as_run
+
+    network = build_q_network(704, 2)
+    network.set_weights([np.random.default_rng(0).normal(size=(704, 2))])
+    return as_run(network, "Blackjack-v1")
+
+
+def test_an_observation_of_several_parts_is_one_state(blackjack: Run) -> None:
+    for observation in ((20, 5, 1), (20, 5, True), (np.int64(20), 5, np.int8(1))):
+        action = blackjack.act(observation)  # type: ignore[arg-type]
+        assert isinstance(action, int)
+        assert action == blackjack.policy[451]  # (20·11 + 5)·2 + 1
+    assert blackjack.act(451) == blackjack.policy[451]
+    assert blackjack.act([451, 12]).tolist() == blackjack.policy[[451, 12]].tolist()
+    assert blackjack.act(np.array([40, 5, 1])).tolist() == blackjack.policy[[40, 5, 1]].tolist()  # 40 is no first part
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ((32, 5, 1), r"the observation \(32, 5, 1\), whose part \[0\] is 32: expected an integer from 0 to 31"),
+        ((2, 3), r"the observation \(2, 3\): expected a tuple of 3 values"),
+        ((20.0, 5, 1), "is 20.0: expected an integer from 0 to 31"),
+        ([20, 5, 1], r"\[20, 5, 1\] could be one observation or 3 state numbers: pass tuple\(observation\)"),
+        (np.array([20, 5, 1]), "could be one observation or 3 state numbers"),
+        ([20, 5, True, 704], "state .*: expected whole numbers from 0 to 703, or an observation of Tuple"),
+        ([[1, 2], [3]], "expected whole numbers from 0 to 703"),
+        (True, "state True: expected whole numbers"),
+    ],
+)
+def test_what_is_no_observation_or_could_be_meant_in_two_ways_is_refused(blackjack: Run, state: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        blackjack.act(state)
+
+
+def test_where_a_state_is_a_number_a_tuple_is_several(lake: Run) -> None:
+    assert lake.act((14, 14)).tolist() == [2, 2]
+
+
+def test_an_observation_is_no_state_to_begin_in_nor_one_to_explain(blackjack: Run, lake: Run) -> None:
+    with pytest.raises(UsageError, match=r"--state \(2, 3\): expected a state from 0 to 703"):
+        blackjack.play(state=(2, 3))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"state \(2, 3\): expected a whole number"):
+        deeptaxi.explain.update(lake, state=(2, 3))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"state \(2, 3\): expected a whole number"):
+        deeptaxi.explain.update(lake, transitions=[((2, 3), 0, 0.0, 1)])
+    with pytest.raises(UsageError, match=r"received .*'False'"):
+        deeptaxi.explain.update(lake, transitions=[(2, 0, 0.0, 1, "False")])
+
+
+@pytest.mark.parametrize(
+    ("show", "said"),
+    [
+        ({"state": 16}, "--state 16: expected a state from 0 to 15"),
+        ({"episodes": 0}, "episodes = 0: expected a whole number from 1"),
+        ({"seed": -1}, "seed = -1: expected a whole number from 0"),
+        ({"max_steps": 1.5}, "max_steps = 1.5: expected a whole number from 1"),
+        ({"render_mode": "braille"}, "render_mode = 'braille': expected one of human, ansi, rgb_array"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_before_a_moment_is_asked_for(
+    lake: Run, show: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        lake.play(**show)
+
+
+def test_a_state_that_cannot_be_chosen_is_refused_before_a_moment_is_asked_for(blackjack: Run) -> None:
+    with pytest.raises(UsageError, match="--state: Blackjack-v1 cannot be put into a state"):
+        blackjack.play(state=3)
 
 
 def test_it_shows_its_verdict_in_a_line_in_a_table_and_in_a_notebook(lake: Run) -> None:
@@ -107,8 +183,11 @@ def test_it_plays_and_films(lake: Run, empty: Path) -> None:
     assert moments[0].optimal is not None
     assert "FFF" in moments[0].frame
     assert len(list(lake.play(state=14))) == 2
-    list(lake.film("lake.gif", speed=10))
+    lake.film("lake.gif", speed=10)
     assert Path("lake.gif").read_bytes().startswith(b"GIF")
+    filmed = list(lake.film("lake.gif", seed=1, force=True))
+    assert [moment.state for moment in filmed] == [moment.state for moment in lake.play(seed=1)]
+    assert {moment.frame is None for moment in filmed} == {True}
     with pytest.raises(UsageError, match="exists"):
         lake.film("lake.gif")
     with pytest.raises(UsageError, match=r"\.gif"):

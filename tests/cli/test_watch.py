@@ -21,7 +21,9 @@ def test_a_plain_episode_is_the_same_for_the_same_seed_and_holds_no_escape_codes
     assert first.stdout == again.stdout
     assert "\x1b" not in first.stdout
     text = first.stdout
-    assert text.startswith("▶ greedy, ✓ optimal\nEpisode 1, step 0: return 0\nState 0: row 0, column 0\n")
+    assert text.startswith(
+        "▶ greedy, = tied with it, ✓ optimal\nEpisode 1, step 0: return 0\nState 0: row 0, column 0\n"
+    )
     assert "SFFF\nFHFH\nFFFH\nHFFG\n" in text
     assert text.count("▶ ✓ ") == 6  # the run is optimal: the shortest way has six steps
     assert text.rstrip().endswith("Episode 1 terminated after 6 steps, return 1.")

@@ -4,11 +4,23 @@ import numpy as np
 import pytest
 
 from deeptaxi.evaluation import episodes
-from deeptaxi.evaluation.episodes import bootstrap, play
+from deeptaxi.evaluation.episodes import Endless, bootstrap, play
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.npz import save
 from deeptaxi.sections import EnvironmentConfig
-from tests.problems import Numbered, bandit, chain, geometric, loop, opened, registered, two_lengths
+from tests.problems import (
+    Numbered,
+    bandit,
+    build,
+    chain,
+    geometric,
+    loop,
+    opened,
+    registered,
+    river_swim,
+    surely,
+    two_lengths,
+)
 
 COIN = np.array([1])  # the bandit's second arm: 3 or nothing
 
@@ -38,7 +50,7 @@ def test_exactly_the_asked_number_of_episodes_is_played(opened_table, count):
 def test_each_copy_plays_its_share(opened_table, copies):
     share = np.arange(1, copies + 1)
     ended = episodes.run_copies(opened_table(chain()), np.zeros(3, int), share, list(range(copies)))
-    assert ended == [(1, 3, True)] * share.sum()
+    assert ended == [(1, 3, True, None)] * share.sum()
 
 
 def test_a_policy_that_never_ends_is_cut_at_the_time_limit(opened_table):
@@ -52,6 +64,71 @@ def test_without_a_time_limit_it_is_cut_at_the_horizon(opened_table):
     played = play(environment, np.array([0]), 1, seed=0)
     assert (played.mean_return, played.mean_length, played.terminated_fraction) == (10_000, 5_000, 0)
     assert played.standard_error == 0  # of one episode nothing is known
+
+
+def cut_by_the_table(played, count, state):
+    """Whether all of `count` episodes were cut in a state from which the policy never ends one."""
+    assert (played.count, played.asked, played.endless, played.endless_state) == (count, count, count, state)
+    assert (played.cut, played.cut_steps, played.terminated_fraction) == (0, None, 0)
+    return True
+
+
+def test_a_policy_that_never_ends_is_cut_and_its_return_is_still_that_of_the_horizon(opened_table):
+    played = play(opened_table(loop(2)), np.array([0]), 200, seed=0)
+    assert cut_by_the_table(played, 200, 0)
+    assert (played.mean_return, played.mean_length, played.ci95) == (10_000, 5_000, (10_000, 10_000))
+
+
+def test_where_only_some_episodes_never_end_only_those_are_cut(opened_table):
+    # Half of the starts end with 7 at once, the others earn 1 for ever: 5,000 in the horizon.
+    played = play(opened_table(build([[surely(0, 7, True)], [surely(1, 1)]], [0.5, 0.5])), np.zeros(2, int), 40, seed=1)
+    ended = round(played.terminated_fraction * 40)
+    assert (played.count, played.endless, played.endless_state, played.cut) == (40, 40 - ended, 1, 0)
+    assert played.mean_return == pytest.approx((7 * ended + 5_000 * (40 - ended)) / 40)
+
+
+def test_the_rest_of_the_return_is_drawn_from_the_table_where_it_is_left_to_chance(opened_table):
+    # 3 or nothing for ever by a fair coin: 1.5 · 5,000 in the mean, with a standard deviation of 1.5 · √5,000 = 106.
+    table = build([[[(0.5, 0, 3, False), (0.5, 0, 0, False)]]])
+    played = play(opened_table(table), np.array([0]), 200, seed=0)
+    assert cut_by_the_table(played, 200, 0)
+    assert abs(played.mean_return - 7_500) <= 4 * 106 / np.sqrt(200)
+    assert played.standard_error == pytest.approx(106 / np.sqrt(200), rel=0.2)
+
+
+def test_a_time_limit_of_many_steps_is_not_played_out_either(opened_table):
+    played = play(opened_table(loop(1), time_limit=20_000), np.array([0]), 100, seed=0)
+    assert cut_by_the_table(played, 100, 0)
+    assert (played.mean_return, played.mean_length) == (20_000, 20_000)
+
+
+def test_which_states_a_policy_never_leaves_the_episode_from():
+    policy = np.array([0, 1, 0])  # on, stay, on
+    never = Endless(chain(), policy)
+    assert [state in never for state in (2, 0, 1, 0, 2)] == [False, True, True, True, False]
+    assert 0 not in Endless(geometric(1e-9), np.array([0]))
+    assert all(state in Endless(river_swim(), np.ones(6, int)) for state in range(6))
+
+
+def test_where_nothing_is_known_of_an_end_fewer_episodes_are_played(opened_table):
+    # Ends once in a million steps, so nearly all episodes take 5,000: two rounds of 4 copies in 40,000 steps.
+    played = play(opened_table(geometric(1e-6)), np.array([0]), 1_000, seed=0, steps=20_000)
+    assert (played.count, played.asked, played.endless, played.cut) == (4, 1_000, 0, 0)
+    assert played.mean_return == 5_000
+
+
+def test_an_episode_longer_than_all_steps_is_cut_and_said_to_be(opened_table):
+    played = play(opened_table(geometric(1e-9), time_limit=10**9), np.array([0]), 5, seed=0, steps=3_000)
+    assert (played.count, played.asked, played.cut, played.cut_steps) == (1, 5, 1, 3_000)
+    assert (played.mean_return, played.terminated_fraction) == (3_000, 0)
+
+
+def test_short_episodes_are_not_favoured_where_steps_run_out(opened_table):
+    # As below, but the steps end on the way. Without those under way, 1-step episodes would be all that is left.
+    environment = opened_table(two_lengths())
+    returns = [play(environment, np.zeros(101, int), 640, seed, steps=4_000) for seed in range(6)]
+    assert all(40 <= played.count < 640 for played in returns)
+    assert abs(np.mean([played.mean_return for played in returns]) - 0.5) <= 4 * 0.5 / np.sqrt(6 * 80)
 
 
 def test_short_episodes_are_not_favoured(opened_table):
@@ -111,5 +188,6 @@ def test_the_environments_own_numbers_of_its_actions_are_used():
 
 def test_the_json_holds_plain_values(opened_table):
     document = play(opened_table(bandit()), COIN, 3, seed=0).to_dict()
-    assert {type(value) for value in document.values()} == {int, float, list}
+    assert {type(value) for value in document.values()} == {int, float, list, type(None)}
     assert {"count", "mean_return", "ci95", "mean_length", "terminated_fraction"} <= set(document)
+    assert {"asked", "endless", "endless_state", "cut", "cut_steps"} <= set(document)

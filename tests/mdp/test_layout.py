@@ -66,6 +66,12 @@ class Whole(Parts):
 
     observation_space = Discrete(6)
 
+    def reset(self, *, seed=None, options=None):
+        return 3, super().reset(seed=seed)[1]
+
+    def step(self, action):
+        return 5, *super().step(action)[1:]
+
 
 class Shuffled(gymnasium.ObservationWrapper):
     """Numbers the states of the lake otherwise."""

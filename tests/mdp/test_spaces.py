@@ -6,12 +6,11 @@ import re
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
-from gymnasium.vector.utils import concatenate, create_empty_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
+from deeptaxi.errors import UsageError
+from deeptaxi.mdp.spaces import ObservationError, StateCodec, check_actions, contains, state_codec
 
 GRID = MultiDiscrete([[2, 3], [4, 5]])
 NESTED = Tuple((Discrete(2), Tuple((MultiDiscrete([3, 2]), Discrete(2, start=1)))))
@@ -44,7 +43,7 @@ def observations(space):
 def test_a_state_number_is_the_row_major_index_of_the_observations_parts(space, observation, state, states):
     codec = state_codec(space, "Some-v0")
     assert codec.states == states
-    assert codec.encode(observation).shape == ()
+    assert type(codec.encode(observation)) is int
     assert codec.encode(observation) == state
 
 
@@ -62,29 +61,105 @@ SPACES = st.recursive(
 
 @given(SPACES)
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_every_observation_has_a_state_number_of_its_own_singly_and_in_batches(space):
+def test_every_observation_has_a_state_number_of_its_own(space):
     codec, every = StateCodec(space), list(observations(space))
     assert all(observation in space for observation in every)
-    assert [int(codec.encode(observation)) for observation in every] == list(range(codec.states))
-    batch = concatenate(space, every, create_empty_array(space, len(every)))
-    np.testing.assert_array_equal(codec.encode(batch), np.arange(codec.states))
+    assert [codec.encode(observation) for observation in every] == list(range(codec.states))
+
+
+NUMBERS = (
+    st.integers(-4, 6)
+    | st.booleans()
+    | st.sampled_from([np.True_, 1.0, np.float64(2), 0.5, None, "1", 2**70, np.uint64(1), np.int8(1), np.array(1)])
+    | st.builds(
+        lambda kind, value: np.dtype(kind).type(value), st.sampled_from(["i1", "u1", "i4", "i8"]), st.integers(0, 3)
+    )
+    | st.builds(
+        lambda kind, values: np.array(values, kind), st.sampled_from("?bBilLf"), st.lists(st.integers(0, 3), max_size=3)
+    )
+)
+ANYTHING = st.recursive(NUMBERS, lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple))
+NARROW = (
+    Discrete(4, dtype=np.int8),
+    Tuple((Discrete(3, dtype=np.uint8), Discrete(2))),
+    MultiDiscrete([2, 3], dtype=np.int8),
+)
+
+
+def other_forms(space, observation):
+    """Yield an observation of `space` in the forms that Python and NumPy have for it, right and nearly right ones."""
+    if isinstance(space, Tuple):
+        parts = [list(other_forms(*pair)) for pair in zip(space.spaces, observation, strict=True)]
+        mixed = [[forms[turn % len(forms)] for forms in parts] for turn in range(max(map(len, parts)))]
+        yield from (form for values in mixed for form in (tuple(values), values, [*values, 0], values[:-1]))
+    elif isinstance(space, MultiDiscrete):
+        array = np.asarray(observation)
+        yield from (array, array.tolist(), array.astype(float), array.astype(np.int8), array + 1, array - 1, [array])
+        yield from (array.astype(bool), array.ravel(), array.astype(np.uint64), tuple(array.tolist()))
+    else:
+        value = int(observation)
+        yield from (
+            value,
+            np.int64(value),
+            np.int32(value),
+            np.array(value),
+            np.array([value]),
+            float(value),
+            value + 1,
+        )
+        yield from (np.float32(value), bool(value), np.bool_(value), value - 1, str(value), [value], None)
+
+
+@given(SPACES | st.sampled_from(NARROW), st.data())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_an_observation_has_a_state_number_exactly_if_its_space_contains_it(space, data):
+    codec, every = StateCodec(space), list(observations(space))
+    number = data.draw(st.integers(0, codec.states - 1))
+    for form in [*other_forms(space, every[number]), data.draw(ANYTHING)]:
+        if contains(space, form):
+            state = codec.encode(form)
+            assert type(state) is int
+            assert same(form, every[state])
+        else:
+            with pytest.raises(ObservationError, match=": expected ") as caught:
+                codec.encode(form)
+            assert "\n" not in str(caught.value)
+
+
+def same(one, other):
+    """Whether two observations are equal, part by part."""
+    if isinstance(other, tuple):
+        return all(map(same, one, other))
+    return np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(
-    ("space", "observation"),
+    ("space", "observation", "said"),
     [
-        (Discrete(5, start=3), 2),
-        (Discrete(5, start=3), 8),
-        (Discrete(5), np.array([0, 4, 5])),  # a batch
-        (MultiDiscrete([3, 4]), [0, 4]),
-        (MultiDiscrete([3, 4]), [[0, 3], [-1, 0]]),  # a batch
-        (NESTED, (1, ([3, 0], 2))),
-        (NESTED, (1, ([2, 0], 0))),
+        (Discrete(5, start=3), 2, "the observation 2: expected an integer from 3 to 7"),
+        (Discrete(5), np.array([4]), "the observation array([4]): expected an integer from 0 to 4"),
+        (Discrete(2), 1.0, "the observation 1.0: expected an integer from 0 to 1"),
+        (Discrete(9), np.uint64(3), "np.uint64(3): expected an integer from 0 to 8 of a type that int64 has room for"),
+        (Discrete(9), np.eye(9)[2], "0., 0.]): expected an integer from 0 to 8"),
+        (MultiDiscrete([3, 4]), [0, 4], "[0, 4], whose part [1] is 4: expected an integer from 0 to 3"),
+        (MultiDiscrete([3, 4]), [0, 1, 1], "[0, 1, 1]: expected an array of integers of shape (2,)"),
+        (MultiDiscrete([3, 4]), [[0], [1, 2]], "[[0], [1, 2]]: expected an array of integers of shape (2,)"),
+        (NESTED, (1, ([3, 0], 2)), "whose part [1][0][0] is 3: expected an integer from 0 to 2"),
+        (NESTED, (1, ([2, 0], 0)), "whose part [1][1] is 0: expected an integer from 1 to 2"),
+        (NESTED, (1,), "the observation (1,): expected a tuple of 2 values"),
     ],
 )
-def test_an_observation_outside_of_its_space_is_refused(space, observation):
-    with pytest.raises(DeepTaxiError, match=re.escape(f", outside of {space}")):
+def test_of_an_observation_outside_of_its_space_the_one_wrong_value_is_named(space, observation, said):
+    with pytest.raises(ObservationError) as caught:
         StateCodec(space).encode(observation)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_long_observation_is_shortened():
+    with pytest.raises(ObservationError) as caught:
+        StateCodec(Discrete(5)).encode(np.zeros(1_000))
+    assert len(str(caught.value)) < 150
 
 
 @pytest.mark.parametrize(

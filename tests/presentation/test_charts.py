@@ -37,6 +37,12 @@ def test_a_line_that_does_not_move_is_drawn_in_the_middle():
     assert [row.count("●") for row in dots(braille([5.0] * 4, 1, 5.0, 5.0))] == [0, 0, 4, 0]
 
 
+def test_rounding_is_not_stretched_to_the_whole_chart():
+    assert sparkline([7.2, 7.2000006, 7.1999994], 9) == "▁▁▁"
+    assert sparkline([1e-9, 2e-9], 9) == "▁█"  # small numbers are no noise by themselves
+    assert [row.count("●") for row in dots(braille([7.2, 7.2000006], 1, 7.2, 7.2000006))] == [0, 0, 2, 0]
+
+
 def test_values_beyond_the_edges_stay_on_the_canvas():
     assert dots(braille([-9, 99], 1, 0, 3)) == ["·●", "·●", "·●", "●·"]
 

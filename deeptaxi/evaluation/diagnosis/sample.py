@@ -69,15 +69,15 @@ def play_rows(
     rows: list[Row] = []
     ended, time = 0, np.zeros(copies, np.int64)
     with blaming(environment.config.id), closing(environment.make_vector(copies)) as vector:
-        state = environment.codec.encode(vector.reset(seed=rng.integers(0, 2**31, copies).tolist())[0])
+        state = vector.reset(seed=rng.integers(0, 2**31, copies).tolist())[0].copy()
         while ended < count and len(rows) * copies < STEPS:
             action = np.argmax(rng.random((copies, environment.actions)) * choices[state], axis=1)
             observation, reward, terminated, truncated, _ = vector.step(action + environment.first_action)
-            reached, time = environment.codec.encode(observation), time + 1
+            reached, time = observation.copy(), time + 1
             rows.append((state, action, reward.astype(float), reached, terminated.copy(), truncated.copy(), time))
             over: Bools = terminated | truncated | (time >= environment.horizon)
             ended, time = ended + int(over.sum()), np.where(over, 0, time)
             state = reached
             if over.any():
-                state = environment.codec.encode(vector.reset(options={"reset_mask": over})[0])
+                state = vector.reset(options={"reset_mask": over})[0].copy()
     return rows, ended

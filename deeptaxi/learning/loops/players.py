@@ -17,7 +17,6 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
-from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.loops.generators import generators_of, set_generators_of
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.moment import (
@@ -28,6 +27,7 @@ from deeptaxi.learning.moment import (
     fact,
 )
 from deeptaxi.learning.replay import Transitions
+from deeptaxi.mdp.contract import ContractError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.foreign import blaming
 
@@ -79,8 +79,6 @@ class Players:
         for episode, action in zip(self._episodes, actions.tolist(), strict=True):
             episode.add(action)
         observation, reward, terminated, truncated, info = self._vector.step(actions + self._environment.first_action)
-        if not np.isfinite(reward).all():
-            raise DeepTaxiError(f"the environment {self._environment.config.id} gave the reward {reward}")
         reached = self._read(observation, info)
         transitions = Transitions(
             self.states,
@@ -101,10 +99,9 @@ class Players:
         self.states = reached
         return transitions, returns
 
-    def _read(self, observation: Any, info: dict[str, Any]) -> NDArray[np.int32]:
-        states = self._environment.codec.encode(observation)
-        self._masks.note(states, info)
-        return states.astype(np.int32)
+    def _read(self, observation: NDArray[np.int64], info: dict[str, Any]) -> NDArray[np.int32]:
+        self._masks.note(observation, info)
+        return np.array(observation, np.int32)
 
     def moment(self) -> Moment:
         """Return the episodes under way: `states`, `totals` and `steps` `[N]`, and all `actions`, `[Σ steps]`."""
@@ -148,13 +145,15 @@ class Players:
         env = self._vector.envs[copy]
         try:
             reached = self._replayed(env, self._episodes[copy], seeded)
+        except ContractError:
+            raise
         except (Exception, SystemExit):  # its own code may refuse actions where it is elsewhere
             reached = None
         if reached == (self.states[copy], self._totals[copy], states):
             return True
         set_generators_of(env, states)
-        observation, info = env.reset()
-        self.states[copy], self._totals[copy] = self._environment.codec.encode(observation), 0.0
+        self.states[copy], info = env.reset()
+        self._totals[copy] = 0.0
         self._masks.note(self.states[[copy]], {name: [info[name]] for name in ("action_mask",) if name in info})
         self._episodes[copy] = Episode(states)
         return False
@@ -169,10 +168,10 @@ class Players:
             return None
         if episode.begin is not None:
             set_generators_of(env, episode.begin)
-            state = int(self._environment.codec.encode(env.reset()[0]))
+            state = env.reset()[0]
         for action in episode.actions:
-            observation, reward, terminated, truncated, _ = env.step(np.int64(action + first))
+            state, reward, terminated, truncated, _ = env.step(np.int64(action + first))
             if terminated or truncated:
                 return None
-            state, total = int(self._environment.codec.encode(observation)), total + float(reward)
+            total += float(reward)
         return state, total, generators_of(env)

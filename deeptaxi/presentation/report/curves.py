@@ -29,6 +29,8 @@ from deeptaxi.presentation.report.style import (
 )
 from deeptaxi.records import Judgement, Progress, Record, Snapshot
 
+LEAST_SPAN = 1e-4  # of an axis, of the numbers beside it: they have six digits
+
 Read = Callable[[Any], float | None]
 
 
@@ -195,7 +197,11 @@ def optimum_line(ax: Axes, value: float) -> None:
 
 
 def finish(ax: Axes, label: str, legend: bool = True, label_updates: bool = True) -> None:
-    """Say what the axes are, and what the lines."""
+    """Say what the axes are, and what the lines; numbers that hardly differ are not drawn as if they did."""
+    low, high = ax.get_ylim()
+    least = LEAST_SPAN * max(abs(low), abs(high))
+    if ax.get_yscale() == "linear" and high - low < least:
+        ax.set_ylim((low + high - least) / 2, (low + high + least) / 2)
     ax.set_ylabel(label)
     ax.set_xlim(left=0)
     over_updates(ax, label_updates)

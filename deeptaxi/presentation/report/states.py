@@ -13,7 +13,7 @@ from deeptaxi.mdp.maps import GridMap
 from deeptaxi.mdp.table import Bools, Floats, Ints
 from deeptaxi.presentation.console import number
 from deeptaxi.presentation.report.chart import Chart
-from deeptaxi.presentation.report.curves import curves_of, finish, line
+from deeptaxi.presentation.report.curves import LEAST_SPAN, curves_of, finish, line
 from deeptaxi.presentation.report.glyphs import dots, draw
 from deeptaxi.presentation.report.maps import MOST_CELLS, heat_map
 from deeptaxi.presentation.report.style import BLUE, INK, MUTED, ORANGE, PURPLE, axes, logarithmic
@@ -62,23 +62,24 @@ def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
 
 def error_by_state(comparison: Comparison, grid: GridMap | None) -> Chart | None:
     """Return the largest |Q − Q*| of each state: on the map where there is one, else over the state numbers."""
-    error = comparison.error
-    if error is None or np.isnan(error).all():
+    error, star = comparison.error, comparison.q_star
+    if error is None or star is None or np.isnan(error).all():
         return None
+    least = LEAST_SPAN * float(np.abs(star[comparison.pairs]).max())
     worst = int(np.nanargmax(error))
     text = (
         f"The largest error, {number(error[worst])}, is in state {worst}; "
         f"half of the states are within {number(float(np.nanmedian(error)))}."
     )
     if grid is not None and one_layer(grid):
-        levels, labels = steps(error[~np.isnan(error)])
+        levels, labels = steps(error[~np.isnan(error)], least)
         figure = heat_map(grid, np.nan_to_num(error), ~np.isnan(error), levels, labels)
         return Chart("q-error", "Largest error of Q in each state", text, figure)
     figure, ax = axes(height=3.4)
     first, largest = largest_of_each(error, BINS)
     draw(ax, [[(x, 0.0), (x, y)] for x, y in zip(first.tolist(), largest.tolist(), strict=True)], edgecolor=PURPLE)
     ax.set_xlim(-0.01 * len(error), 1.01 * len(error))
-    ax.set_ylim(0, 1.05 * max(float(largest.max()), 1e-12))
+    ax.set_ylim(0, 1.05 * max(float(largest.max()), least, 1e-12))
     ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("state (number)")
     ax.set_ylabel("largest |Q − Q*| (reward)")
@@ -162,9 +163,9 @@ def decades(counts: Ints) -> tuple[Floats, list[str]]:
     return np.maximum(levels, 1), ["never", *ends, f"{int(levels[-1]):,} or more"]
 
 
-def steps(values: Floats) -> tuple[Floats, list[str]]:
-    """Return equal steps from 0 to the largest of the values, and what they mean; nothing lies below."""
-    size = max(float(values.max()), 1e-12)
+def steps(values: Floats, least: float = 0.0) -> tuple[Floats, list[str]]:
+    """Return equal steps from 0 to the largest of the values, `least` or more, and what they mean."""
+    size = max(float(values.max()), least, 1e-12)
     levels = np.linspace(0, size, SHADES)[:-1]
     bounds = [*levels[1:], size]
     return levels, ["", *(f"{number(low)} to {number(high)}" for low, high in zip(levels, bounds, strict=True))]
