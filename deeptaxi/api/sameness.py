@@ -13,12 +13,12 @@ from deeptaxi.api.places import IN_MEMORY, open_requested
 from deeptaxi.artifacts.cards import read_card
 from deeptaxi.artifacts.checkpoints import Checkpoint, table_digest
 from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.records import finite
-from deeptaxi.settings import coerce, leaf_settings, show, to_mapping
+from deeptaxi.settings import coerce, leaf_settings, show
 
 TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("judgement", "early_stop")}
@@ -89,7 +89,7 @@ def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, confi
 
 def is_of(card: Mapping[str, Any], config: TrainConfig) -> bool:
     """Whether a card is of a training; a table that was in memory has its place in the run folder since."""
-    now = json.loads(json.dumps(finite(to_mapping(config)), default=str))
+    now = json.loads(json.dumps(finite(to_toml(config)), default=str))
     if config.environment.id == IN_MEMORY:
         now["environment"] = card["configuration"].get("environment")
     return bool(card["configuration"] == now)

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from deeptaxi.arguments import short_words
 from deeptaxi.artifacts.card_page import markdown
 from deeptaxi.artifacts.card_words import (
     describe_network,
@@ -26,11 +27,10 @@ from deeptaxi.artifacts.card_words import (
 )
 from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, printable
 from deeptaxi.reading import LARGEST, check_plain, read_json
 from deeptaxi.records import Finished, finite, to_json
-from deeptaxi.settings import to_mapping
 
 CARD_VERSION = 1
 PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
@@ -83,7 +83,7 @@ def card(
         "card": CARD_VERSION,
         "name": folder.resolve().name,
         "made": (made or datetime.now(UTC)).isoformat(timespec="seconds"),
-        "environment": dict(environment),
+        "environment": {**environment, "arguments": short_words(config.environment.kwargs)},
         "verdict": describe_verdict(finished.exact, finished.exact_unavailable),
         "exact": finished.exact,
         "exact_unavailable": finished.exact_unavailable,
@@ -97,7 +97,7 @@ def card(
         "commands": {"train": training_command(folder, config, end), "evaluate": judging_command(folder, config)},
         "signature": signature(environment),
         "outside": {form.name: form.outside for form in FORMATS.values()},
-        "configuration": to_mapping(config),
+        "configuration": to_toml(config),
     }
     # An argument of an environment may be anything that TOML can say, such as a date.
     plain = json.loads(json.dumps(finite(facts), default=str))

@@ -14,6 +14,7 @@ best return may need a policy that watches the clock, or another discount.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 OPTIMAL_TOLERANCE = 1e-6
 ZERO = 1e-9
+NORMAL_95 = 1.96  # standard errors from the middle of a 95 % interval to its ends
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Verdict:
     mean_episode_length: float
     q_error: QError | None
     starts_estimated_from_resets: int | None = None
+    return_uncertainty: float | None = None  # half of the 95 % interval of the means over estimated starts
+    value_uncertainty: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict under the names that the JSON uses."""
@@ -190,7 +194,32 @@ def judge(target: Reference, q: NDArray[np.floating], start_resets: int | None =
         mean_episode_length=float(table.start @ episode.length),
         q_error=q_error(target, q, allowed),
         starts_estimated_from_resets=start_resets,
+        return_uncertainty=uncertainty(table.start, episode.returns, start_resets),
+        value_uncertainty=uncertainty(table.start, value, start_resets),
     )
+
+
+def uncertainty(start: Floats, values: Floats, resets: int | None) -> float | None:
+    """Return half of the 95 % interval of a mean over start states that were estimated from resets.
+
+    It is 1.96 standard errors, √(Σ_s d(s)·(v(s) − v̄)²/n) each. Where all starts that were seen have one value, their
+    spread says nothing of the starts that were not.
+
+    Args:
+        start: the estimated distribution d, `[S]`.
+        values: v, `[S]`.
+        resets: n; None where the distribution is known.
+
+    Returns:
+        It; None where the distribution is known, or the values do not differ.
+    """
+    if resets is None:
+        return None
+    seen = start > 0
+    share, value = start[seen], values[seen]
+    variance = float(share @ (value - share @ value) ** 2)
+    error = NORMAL_95 * math.sqrt(variance / resets)
+    return error if error > ZERO * (1 + float(np.abs(value).max())) else None
 
 
 def judge_starts(target: Reference, value: Floats) -> tuple[int, int, WorstStart]:

@@ -13,6 +13,7 @@ from gymnasium.wrappers import TimeLimit
 
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.mdp import npz
+from deeptaxi.mdp.constructor import check_arguments
 from deeptaxi.mdp.foreign import blaming, closing, importable_folder, quiet
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
@@ -114,6 +115,7 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
     if config.id.endswith(".npz"):
         return open_table(config)
     check_request(config, trust_module)
+    check_arguments(config)
 
     def make(render_mode: str | None = None) -> Env:
         # Not every environment takes a render_mode, and Gymnasium passes on what it is given.
