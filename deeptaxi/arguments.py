@@ -26,11 +26,12 @@ LONGEST = 2**18  # letters of a value: a map of 500 × 500 cells
 DEEPEST = 32  # lists within lists
 SHOWN = 120  # letters of a value that a title has room for
 BRACKETS = "[]{}()"
-NUMBER_LIKE = re.compile(r"[-+.\s]*\d[\d\s.,:_+*/%eE-]*|[-+]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+NUMBER_LIKE = re.compile(r"[-+.\s]*\d[\d\s.,:_+*/%eE-]*", re.ASCII)
 EXPECTED = (
     'it is neither TOML nor Python; expected a value such as false, 0.8, (1, 0), ["AB", "CD"], or a text in quotes'
 )
 BY_SHELL = "; the shell takes quotes away, unless all of it is in single ones"
+WORDS = {"true": True, "false": False, "inf": math.inf, "nan": math.nan}  # of TOML, within brackets of Python's
 SURROGATES = re.compile("[\ud800-\udfff]")
 PLAIN = re.compile(r"[^\s\"'\\#]+")  # texts that are shown without quotes, if they are read back as themselves
 
@@ -48,7 +49,7 @@ def parse(text: str) -> Any:
             value = read(text)
         except (ValueError, SyntaxError, ArithmeticError, RecursionError, MemoryError):
             continue
-        check_plain(value)
+        check_plain(value, re.search("inf|nan", text, re.IGNORECASE) is not None)
         return value
     if text.strip().lower() in ("true", "false"):
         raise ValueError("expected true or false, in small letters, or a text in quotes")
@@ -83,8 +84,8 @@ def value_of(node: ast.AST, depth: int) -> Any:
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None as value):
             return value
-        case ast.Name(id="true" | "false" as word) if depth:  # as JSON has them
-            return word == "true"
+        case ast.Name(id=word) if depth and word in WORDS:
+            return WORDS[word]
         case ast.List(elts=parts):
             return [value_of(part, depth + 1) for part in parts]
         case ast.Tuple(elts=parts):
@@ -118,14 +119,14 @@ def number_of(node: ast.AST, depth: int) -> Any:
     return value
 
 
-def check_plain(value: Any, depth: int = 0) -> None:
-    """Refuse numbers that JSON has no word for, and what is nested too deeply."""
+def check_plain(value: Any, infinite: bool, depth: int = 0) -> None:
+    """Refuse what is nested too deeply, and numbers that are too large where none is meant to be `infinite`."""
     if depth > DEEPEST:
         raise ValueError("it is nested too deeply")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("expected a finite number")
+    if isinstance(value, float) and not (infinite or math.isfinite(value)):
+        raise ValueError("its number is too large")
     for part in parts_of(value):
-        check_plain(part, depth + 1)
+        check_plain(part, infinite, depth + 1)
 
 
 def parts_of(value: Any) -> list[Any]:
@@ -233,22 +234,26 @@ def is_kept(value: Any, text: str) -> bool:
 
 def described(value: Any) -> str:
     """Return the kind of a value that cannot be kept."""
-    if isinstance(value, float):
-        return str(value)
     return f"of type {type(value).__name__}" if not parts_of(value) else show(value)[:SHOWN]
 
 
 def is_toml(value: Any) -> bool:
     """Whether TOML can write a value so that it is read back as itself."""
-    if type(value) is dict:
-        return all(type(key) is str and not SURROGATES.search(key) and is_toml(part) for key, part in value.items())
+    if type(value) is dict:  # a table within it would be written behind all else, and the order may have a meaning
+        return all(
+            type(key) is str and not SURROGATES.search(key) and is_toml(part) and not holds_table(part)
+            for key, part in value.items()
+        )
     if type(value) is list:
         return all(map(is_toml, value))
     if type(value) is str:
         return not SURROGATES.search(value)
-    if type(value) is float:
-        return math.isfinite(value)
-    return type(value) in (bool, int, datetime.date, datetime.time, datetime.datetime)
+    return type(value) in (bool, int, float, datetime.date, datetime.time, datetime.datetime)
+
+
+def holds_table(value: Any) -> bool:
+    """Whether a value is a mapping, or a list with one."""
+    return type(value) is dict or (type(value) is list and any(map(holds_table, value)))
 
 
 def from_toml(kwargs: Mapping[str, Any], literals: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from deeptaxi import backend
 from deeptaxi.api.places import IN_MEMORY, open_requested
+from deeptaxi.arguments import words
 from deeptaxi.artifacts.cards import read_card
 from deeptaxi.artifacts.checkpoints import Checkpoint, table_digest
 from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE
@@ -39,11 +40,14 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
         has: Any = config
         for key in path:
             has = getattr(has, key)
-        if coerce(asked, hint, ".".join(path)) != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
+        wanted = coerce(asked, hint, ".".join(path))
+        if path[-1] == "kwargs":  # what is not given again stays
+            wanted, has = words({**has, **wanted}), words(has)
+        if wanted != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
             name = item.metadata["option"] or {"id": "ENV", "kwargs": "--env-arg"}.get(path[-1], ".".join(path))
             raise UsageError(
                 f"{folder} goes on with what it was begun with: {name.partition('/')[0]} is {show(has) or 'none'}, "
-                f"not {show(coerce(asked, hint, '.'.join(path)))}; leave it out, or train anew into another --out"
+                f"not {show(wanted)}; leave it out, or train anew into another --out"
             )
 
 

@@ -81,8 +81,8 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         said.append("It is about the start states. States that no start leads to may be played badly.")
     if exact and exact["optimal"] and exact["gap"] > 0:
         said.append(
-            f"The best mean return is {decimals(exact['gap'])} higher: it takes a policy that watches the clock, or one "
-            "for another discount."
+            f"The best mean return is {decimals(exact['gap'])} higher: it takes a policy that watches the clock, or "
+            "one for another discount."
         )
     if exact and exact.get("starts_estimated_from_resets"):
         spread = exact.get("return_uncertainty")

@@ -28,7 +28,7 @@ from deeptaxi.artifacts.card_words import (
 from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON
 from deeptaxi.config import TrainConfig, to_toml
-from deeptaxi.errors import DeepTaxiError, printable
+from deeptaxi.errors import DeepTaxiError, nearest, printable
 from deeptaxi.reading import LARGEST, check_plain, read_json
 from deeptaxi.records import Finished, finite, to_json
 
@@ -49,6 +49,7 @@ KINDS: Kinds = {
     "machine": {"architecture": str, "processor": str},
     "commands": {"train": str, "evaluate": str},
 }  # fmt: skip
+OPTIONAL = ("card", "exact_unavailable", "license", "exports")
 EXACT_KINDS: Kinds = {
     "exact": {
         "optimal": bool, "return": NUMBER, "optimal_return": NUMBER, "gap": NUMBER, "horizon": int, "discount": NUMBER,
@@ -129,10 +130,17 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     version = facts.get("card") if isinstance(facts, dict) else None
     if isinstance(version, int) and version > CARD_VERSION:
         raise DeepTaxiError(f"{path} is of a newer deeptaxi (card version {version}): upgrade deeptaxi to read it")
-    fault = fault_of(facts) if isinstance(facts, dict) else "it holds no object"
+    fault = fault_of(facts) or misspelt(facts) if isinstance(facts, dict) else "it holds no object"
     if version != CARD_VERSION or fault:
         raise DeepTaxiError(f"{path} is damaged: {fault or 'it has no version that is known'}")
     return dict(facts)
+
+
+def misspelt(facts: Mapping[str, Any]) -> str | None:
+    """Return which key is nearly one of ours; None where there is none. Other keys may be a newer deeptaxi's."""
+    known = (*KINDS, *OPTIONAL)
+    found = ((key, nearest(key, known)) for key in facts if key not in known)
+    return next((f"unknown key '{printable(key)}'{near}" for key, near in found if near), None)
 
 
 def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = "") -> str | None:

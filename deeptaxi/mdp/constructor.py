@@ -93,7 +93,8 @@ def parameter_of(creator: Callable[..., Any], name: str) -> inspect.Parameter | 
     for function in functions_of(creator):
         parameters = signature(function)
         if name in parameters:
-            return parameters[name]
+            found = parameters[name]
+            return found.replace(annotation=annotation_of(function, found))
         if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
             return None
     return None
@@ -110,13 +111,22 @@ def functions_of(creator: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 
 
 def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a function, their annotations as objects where they can be had."""
-    for evaluate in (True, False):
-        try:
-            return inspect.signature(function, eval_str=evaluate).parameters
-        except Exception:  # noqa: S112  # an annotation may be any expression
-            continue
-    return {}
+    """Return the parameters of a function; none where it does not tell."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def annotation_of(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """Return the annotation of a parameter as an object; the text of one that cannot be evaluated."""
+    hint = parameter.annotation
+    if not isinstance(hint, str):
+        return hint
+    try:
+        return eval(hint, getattr(inspect.unwrap(function), "__globals__", {}))  # noqa: S307  # of imported code
+    except Exception:  # it may be any expression
+        return hint
 
 
 def kinds_of(hint: Any) -> set[str] | None:
