@@ -12,37 +12,32 @@ import pytest
 from click.testing import Result
 
 import deeptaxi
-from deeptaxi.mdp.simulate import TableEnv
-from tests.cli.conftest import refused
-from tests.problems import chain, registered
+from deeptaxi.api.settings import asked
+from deeptaxi.errors import UsageError
+from tests.cli.conftest import QUICK, refused
 
-FEW = ["--q-table", "--loop", "gymnasium", "--updates", 4, "--environments", 2, "--batch-size", 2, "--replay-start", 2]
-
-
-class Strict(TableEnv):
-    """The chain, which is not to be had for a list in place of a tuple, or for anything but None in `note`."""
-
-    def __init__(self, render_mode=None, goal=(0, 0), note=None):
-        assert (type(goal), note["a"]) == (tuple, None)
-        super().__init__(chain(), render_mode)
+WORDS = "is_slippery=false reward_schedule=(1, 0, 0) desc=None"
+GIVEN = ["FrozenLake-v1", *(word for text in ("is_slippery=False", "reward_schedule=(1, 0, 0)", "desc=None")
+                            for word in ("--env-arg", text))]  # fmt: skip
 
 
 def test_tuples_and_none_are_kept_from_training_to_verdict(type_in: Callable[..., Result], tmp_path: Path) -> None:
-    given = ["--env-arg", "goal=(1, 0)", "--env-arg", 'note={"a": None}']
-    words = 'goal=(1, 0) note={"a": None}'
-    with registered("Strict-v0", Strict):
-        trained = type_in("train", "Strict-v0", *given, *FEW, "--stop-after", 2, "--out", "r")
-        assert f"Strict-v0 {words}, q-table, seed 0" in trained.stdout
-        assert f"| Environment | `Strict-v0 {words}`" in (tmp_path / "r" / "card.md").read_text()
-        assert f"r on Strict-v0 {words}" in type_in("evaluate", "r", "--episodes", 0).stdout
-        again = json.loads(type_in("train", "--resume", "r", "--env-arg", "goal=(1, 0)", "--json").stdout)
-        assert (again["resumed_from"], again["updates"]) == (2, 4)
-        assert again["environment"]["kwargs"] == {"goal": [1, 0], "note": {"a": None}}  # JSON has no tuples
-        refused(
-            type_in("train", "--resume", "r", "--env-arg", "goal=[1, 0]", "--updates", 8), 2,
-            f"--env-arg is {words}, not goal=[1, 0] note=",
-        )  # fmt: skip
-        assert deeptaxi.load("r").config.environment.kwargs == {"goal": (1, 0), "note": {"a": None}}
+    # The settings are those of `lake_run`, so that its programs are compiled already.
+    quick = ["--preset", "frozenlake-sure", "--q-table", *QUICK, "--out", "r", "--stop-after", 100]
+    trained = type_in("train", *GIVEN, *quick, "--no-early-stop")
+    assert f"FrozenLake-v1 {WORDS}, q-table, seed 0" in trained.stdout
+    assert f"| Environment | `FrozenLake-v1 {WORDS}`" in (tmp_path / "r" / "card.md").read_text()
+    assert f"r on FrozenLake-v1 {WORDS}" in type_in("evaluate", "r", "--episodes", 0).stdout
+    again = type_in("train", "--resume", "r", "--env-arg", "reward_schedule=(1, 0, 0)", "--json")
+    assert json.loads(again.stdout)["resumed_from"] == 100
+    assert json.loads(again.stdout)["environment"]["kwargs"] == {
+        "is_slippery": False, "reward_schedule": [1, 0, 0], "desc": None  # JSON has no tuples
+    }  # fmt: skip
+    fault = f"--env-arg is {WORDS}, not is_slippery=false reward_schedule=[1, 0, 0] desc=None"
+    refused(type_in("train", "--resume", "r", "--env-arg", "reward_schedule=[1, 0, 0]"), 2, fault)
+    config = deeptaxi.load("r").config
+    assert config is not None
+    assert config.environment.kwargs == {"is_slippery": False, "reward_schedule": (1, 0, 0), "desc": None}
 
 
 def test_every_door_refuses_a_text_where_a_truth_value_belongs(
@@ -56,17 +51,16 @@ def test_every_door_refuses_a_text_where_a_truth_value_belongs(
     refused(type_in("envs", "FrozenLake-v1", "--env-arg", "is_slippery=no"), 2, expected)
     refused(type_in("export", lake_run, "--format", "csv", "--out", "q.csv", "--env", "FrozenLake-v1",
                     "--env-arg", "is_slippery=no"), 2, expected)  # fmt: skip
-    with pytest.raises(deeptaxi.UsageError, match=expected):
+    with pytest.raises(UsageError, match=expected):
         deeptaxi.solve("FrozenLake-v1", env_args={"is_slippery": "False"})
     assert deeptaxi.solve("FrozenLake-v1", env_args={"is_slippery": np.bool_(False)}).optimal_return == 1
 
 
-def test_an_argument_goes_over_those_of_the_configuration(type_in: Callable[..., Result], tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text("[environment]\nid = 'FrozenLake-v1'\nkwargs = {is_slippery = false}")
-    explained = type_in(
-        "explain", "update", "--config", "c.toml", "--env-arg", "map_name=8x8", "--q-table", "--state", 0, "--json"
-    )
-    assert json.loads(explained.stdout)["environment"]["kwargs"] == {"is_slippery": False, "map_name": "8x8"}
+def test_an_argument_goes_over_those_of_the_configuration() -> None:
+    config = {"environment": {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}}}
+    values = asked(None, {"map_name": "8x8"}, config, False, {})
+    assert values["environment"]["kwargs"] == {"is_slippery": False, "map_name": "8x8"}
+    assert asked("Taxi-v4", {"is_rainy": True}, config, False, {})["environment"]["kwargs"] == {"is_rainy": True}
 
 
 @pytest.mark.parametrize(
@@ -87,9 +81,9 @@ def test_a_run_with_an_unknown_key_is_not_opened(
     shutil.copytree(lake_run, tmp_path / "r")
     config = tmp_path / "r" / "config.toml"
     config.write_text(config.read_text().replace(before, after, 1))
-    for command in (["evaluate", "r"], ["diagnose", "r"], ["report", "r"], ["watch", "r"],
-                    ["export", "r", "--format", "csv", "--out", "q.csv"], ["train", "--config", "r/config.toml"]):  # fmt: skip
-        refused(type_in(*command), 2, fault)
+    for command in ("evaluate", "diagnose", "report", "watch"):
+        refused(type_in(command, "r"), 2, fault)
+    refused(type_in("export", "r", "--format", "csv", "--out", "q.csv"), 2, fault)
 
 
 def test_the_log_of_a_run_with_an_unknown_key_is_not_looked_for(
