@@ -98,6 +98,8 @@ def read(name: str, text: str) -> Preset:
     """Read the text of one file."""
     settings = tomllib.loads(text)
     about = settings.pop("preset", {})
+    for key in about.keys() - {"description", "problems"}:
+        raise UsageError(f"preset {name}: unknown key 'preset.{key}'{nearest(key, ('description', 'problems'))}")
     problems = tuple(Problem(**problem) for problem in about.get("problems", ()))
     return Preset(name, about.get("description", ""), problems, settings)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import tomli_w
 
-from deeptaxi import reading
+from deeptaxi import arguments, reading
 from deeptaxi.catalogue import Preset, fitting, plain
-from deeptaxi.errors import UsageError
+from deeptaxi.errors import UsageError, nearest
 from deeptaxi.sections import (
     EnvironmentConfig,
     ExplorationConfig,
@@ -30,6 +30,8 @@ from deeptaxi.sections import (
 from deeptaxi.settings import COUNT, FRACTION, NOT_NEGATIVE, Checked, from_mapping, one_of, setting, to_mapping
 
 LOOPS = ("compiled", "gymnasium", "fit")
+FACTS = ("log", "preset", "weights_digest", "deeptaxi", "versions", "table")  # of a run: the table [run]
+LITERALS = "literals"  # of the environment: arguments that TOML cannot write
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file of settings. The table ``[run]``, which a run folder's file carries, is passed over.
+    """Read a TOML file of settings. The table ``[run]``, which a run folder's file carries, is checked and left out.
 
     Raises:
         UsageError: the file is missing, is not TOML, or holds a key that does not exist.
@@ -84,8 +86,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:  # not TOML, not UTF-8, or a number with thousands of digits
         raise UsageError(f"{path} is not a TOML file: {error}") from None
-    values.pop("run", None)
+    about = values.pop("run", {})
     try:
+        known_facts(about)
+        values = with_literals(values)
         known_keys(values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
@@ -98,9 +102,46 @@ def known_keys(values: Mapping[str, Any]) -> None:
     from_mapping(TrainConfig, merge(merge(to_mapping(TrainConfig()), plain_sgd), values))
 
 
+def known_facts(about: Any) -> None:
+    """Check the keys of the table ``[run]``.
+
+    Raises:
+        UsageError: one does not exist.
+    """
+    for key in about if isinstance(about, Mapping) else ():
+        if key not in FACTS:
+            raise UsageError(f"unknown key 'run.{key}'{nearest(key, FACTS)}")
+
+
+def to_toml(config: TrainConfig) -> dict[str, Any]:
+    """Return the configuration as a TOML file has it; arguments that TOML cannot write stand in a table of their own.
+
+    Raises:
+        UsageError: an argument of the environment has no form as text.
+    """
+    values = to_mapping(config)
+    kwargs, literals = arguments.to_toml(config.environment.kwargs)
+    place = {**values["environment"], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
+    return {**values, "environment": place}
+
+
+def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a TOML file says, with the arguments that `to_toml` has written as texts in their place.
+
+    Raises:
+        UsageError: the texts are no literals.
+    """
+    place = values.get("environment")
+    if not isinstance(place, Mapping) or LITERALS not in place or not isinstance(place.get("kwargs", {}), Mapping):
+        return dict(values)
+    rest = {key: value for key, value in place.items() if key != LITERALS}
+    kwargs = arguments.from_toml(rest.get("kwargs", {}), place[LITERALS])
+    return {**values, "environment": {**rest, "kwargs": kwargs}}
+
+
 def dump_toml(config: TrainConfig, run: Mapping[str, Any]) -> str:
     """Return the resolved configuration as TOML, with the facts about the run in a table ``[run]``."""
-    return tomli_w.dumps({**to_mapping(config), "run": dict(run)})
+    return tomli_w.dumps({**to_toml(config), "run": dict(run)})
 
 
 def kind_of(values: Mapping[str, Any]) -> str:

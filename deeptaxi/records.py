@@ -155,6 +155,12 @@ def to_json(value: Any, indent: int | None = None) -> str:
     return SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", found)
 
 
+def decimals(value: float, digits: int = 4, separator: str = "") -> str:
+    """Return a number with that many decimals; one that they would round to zero with two digits: ``1.2e-12``."""
+    rounded = f"{value:.{digits}f}"
+    return f"{value:.2g}" if value and not float(rounded) else f"{value:{separator}.{digits}f}"
+
+
 def dated(value: Any) -> str:
     """Return a date or a time as text: TOML has them, so an argument of an environment may be one."""
     if isinstance(value, datetime.date | datetime.time):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deeptaxi import arguments
 from deeptaxi.errors import UsageError
 from deeptaxi.settings import (
     COUNT,
@@ -42,6 +43,10 @@ class EnvironmentConfig(Checked):
     id: str = setting("", "Gymnasium id, module:Id or .npz transition table")
     kwargs: Mapping[str, Any] = setting({}, "keyword arguments for gymnasium.make")
     time_limit: int | None = setting(None, "steps before an episode is cut", POSITIVE, "--time-limit")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "kwargs", arguments.plain(dict(self.kwargs)))
 
 
 @dataclass(frozen=True)

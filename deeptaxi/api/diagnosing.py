@@ -10,6 +10,7 @@ from deeptaxi.api.cases import Asked, open_case
 from deeptaxi.api.models import Model
 from deeptaxi.api.places import Place
 from deeptaxi.api.shown import Shown
+from deeptaxi.arguments import title
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.diagnosis import diagnose as findings_of
 from deeptaxi.evaluation.diagnosis.findings import Diagnosis
@@ -41,12 +42,12 @@ class Diagnosed(Shown, Diagnosis):
 
     def __repr__(self) -> str:
         names = ", ".join(f"{finding.name} ({finding.severity})" for finding in self.findings)
-        return f"Diagnosed({self.model} on {self.environment['id']}: {names or 'nothing was found'})"
+        return f"Diagnosed({self.model} on {title(self.environment)}: {names or 'nothing was found'})"
 
     def __rich__(self) -> RenderableType:
         from deeptaxi.presentation.findings import findings_page
 
-        return findings_page(f"{self.model} on {self.environment['id']}", self.to_dict(), self.optimal)
+        return findings_page(f"{self.model} on {title(self.environment)}", self.to_dict(), self.optimal)
 
 
 def diagnose(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from deeptaxi import arguments
 from deeptaxi.api.models import Model, as_run
 from deeptaxi.api.places import Place
 from deeptaxi.api.runs import Run
@@ -55,12 +56,12 @@ class Evaluation(Shown):
         told = describe_verdict(self.exact, self.exact_unavailable)
         if self.episodes:
             told += f"; {self.episodes['count']:,} episodes returned {self.episodes['mean_return']:.4f} on average"
-        return f"Evaluation({self.model} on {self.environment['id']}: {told})"
+        return f"Evaluation({self.model} on {arguments.title(self.environment)}: {told})"
 
     def __rich__(self) -> RenderableType:
         from deeptaxi.presentation import verdict
 
-        title = f"{self.model} on {self.environment['id']}"
+        title = f"{self.model} on {arguments.title(self.environment)}"
         return verdict.verdict_table(title, self.exact, self.exact_unavailable, self.episodes)
 
 

@@ -59,16 +59,19 @@ def envs(*env: Place, env_args: Mapping[str, Any] | None = None, time_limit: int
 
 def environment_row(environment: Environment) -> dict[str, Any]:
     """Return one row of the list of environments."""
-    from deeptaxi.evaluation.solution import optimal_return
+    from deeptaxi.evaluation.solution import estimated_return
 
-    table = environment.table
+    table, resets = environment.table, environment.start_resets
+    best, uncertainty = (None, None) if table is None else estimated_return(table, environment.horizon, resets)
     return {
         **environment.describe(),
         "horizon": environment.horizon,
         "table": table is not None,
         "table_missing": environment.table_missing,
         "start_states": None if table is None else int((table.start > 0).sum()),
-        "optimal_return": None if table is None else optimal_return(table, environment.horizon),
+        "optimal_return": best,
+        "starts_estimated_from_resets": None if table is None else resets,
+        "return_uncertainty": uncertainty,
     }
 
 

@@ -11,6 +11,7 @@ from deeptaxi.api.comparing import gather
 from deeptaxi.api.models import load_source
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
+from deeptaxi.arguments import short_words
 from deeptaxi.artifacts.files import check_free, write_text, written_together
 from deeptaxi.artifacts.models import find_model
 from deeptaxi.config import TrainConfig
@@ -121,6 +122,6 @@ def check_comparable(names: Sequence[str], configs: Sequence[TrainConfig | None]
 def problem(config: TrainConfig) -> tuple[str, str]:
     """Return what runs must share to be compared, in words: the environment and the discount of the objective."""
     place = config.environment
-    arguments = "".join(f" {key}={value}" for key, value in sorted(place.kwargs.items()))
+    arguments = short_words(dict(sorted(place.kwargs.items())))
     limit = f" time_limit={place.time_limit}" if place.time_limit else ""
-    return f"{place.id}{arguments}{limit}", str(config.judgement.objective_discount)
+    return f"{place.id} {arguments}".strip() + limit, str(config.judgement.objective_discount)

@@ -20,7 +20,7 @@ from deeptaxi.artifacts.checkpoints import Checkpoint
 from deeptaxi.artifacts.continuing import place_of, take_up
 from deeptaxi.artifacts.logs import LOGS, Kept, Position
 from deeptaxi.artifacts.succession import LOG_FILE
-from deeptaxi.config import TrainConfig, check_together, merge
+from deeptaxi.config import TrainConfig, check_together, known_facts, merge, with_literals
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
@@ -107,7 +107,8 @@ def config_of(found: Checkpoint) -> TrainConfig:
     """
     try:
         said = parse_toml(str(found.about.get("config")))
-        said.pop("run", None)
+        known_facts(said.pop("run", {}))
+        said = with_literals(said)
         config: TrainConfig = from_mapping(TrainConfig, merge(to_mapping(TrainConfig()), said))
         check_together(config)
     except (UsageError, ValueError) as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deeptaxi import arguments
 from deeptaxi.api.logged import BARE, Logged, read_logged
 from deeptaxi.api.shown import Shown
 from deeptaxi.api.stages import stage
@@ -296,12 +297,12 @@ class Run(Shown):
 
     def __repr__(self) -> str:
         broken = f"\n    broken off: {self.failure}" if self.kept_log and self.failure else ""
-        return f"Run({self.name} on {self.environment.config.id}: {self.headline()}){broken}"
+        return f"Run({self.name} on {arguments.title(self.environment.describe())}: {self.headline()}){broken}"
 
     def __rich__(self) -> RenderableType:
         from deeptaxi.presentation import verdict
 
-        title = f"{self.name} on {self.environment.config.id}"
+        title = f"{self.name} on {arguments.title(self.environment.describe())}"
         try:
             return verdict.verdict_table(title, self.exact, self.exact_unavailable)
         except DeepTaxiError as error:

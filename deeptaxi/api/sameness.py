@@ -10,15 +10,16 @@ from typing import Any
 
 from deeptaxi import backend
 from deeptaxi.api.places import IN_MEMORY, open_requested
+from deeptaxi.arguments import words
 from deeptaxi.artifacts.cards import read_card
 from deeptaxi.artifacts.checkpoints import Checkpoint, table_digest
 from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.records import finite
-from deeptaxi.settings import coerce, leaf_settings, show, to_mapping
+from deeptaxi.settings import coerce, leaf_settings, show
 
 TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("judgement", "early_stop")}
@@ -39,11 +40,14 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
         has: Any = config
         for key in path:
             has = getattr(has, key)
-        if coerce(asked, hint, ".".join(path)) != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
+        wanted = coerce(asked, hint, ".".join(path))
+        if path[-1] == "kwargs":  # what is not given again stays
+            wanted, has = words({**has, **wanted}), words(has)
+        if wanted != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
             name = item.metadata["option"] or {"id": "ENV", "kwargs": "--env-arg"}.get(path[-1], ".".join(path))
             raise UsageError(
                 f"{folder} goes on with what it was begun with: {name.partition('/')[0]} is {show(has) or 'none'}, "
-                f"not {show(coerce(asked, hint, '.'.join(path)))}; leave it out, or train anew into another --out"
+                f"not {show(wanted)}; leave it out, or train anew into another --out"
             )
 
 
@@ -89,7 +93,7 @@ def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, confi
 
 def is_of(card: Mapping[str, Any], config: TrainConfig) -> bool:
     """Whether a card is of a training; a table that was in memory has its place in the run folder since."""
-    now = json.loads(json.dumps(finite(to_mapping(config)), default=str))
+    now = json.loads(json.dumps(finite(to_toml(config)), default=str))
     if config.environment.id == IN_MEMORY:
         now["environment"] = card["configuration"].get("environment")
     return bool(card["configuration"] == now)

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
-from deeptaxi.config import TrainConfig, known_keys, merge, read_toml
+from deeptaxi.arguments import plain
+from deeptaxi.config import TrainConfig, known_facts, known_keys, merge, read_toml, with_literals
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.settings import leaf_settings, to_mapping
 
@@ -92,11 +93,11 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
             place = found
             for section in sections:
                 place = place.setdefault(section, {})
-            place[key] = plain(value)
+            place[key] = unboxed(value)
     return found
 
 
-def plain(value: Any) -> Any:
+def unboxed(value: Any) -> Any:
     """Return a number or a row of NumPy's as Python's."""
     return value.tolist() if type(value).__module__ == "numpy" else value
 
@@ -112,7 +113,8 @@ def values_of(config: Config | None) -> dict[str, Any]:
     if isinstance(config, TrainConfig):
         return to_mapping(config)
     if isinstance(config, Mapping):
-        values = {key: value for key, value in config.items() if key != "run"}
+        known_facts(config.get("run"))
+        values = with_literals({key: value for key, value in config.items() if key != "run"})
         known_keys(values)
         return values
     return read_toml(Path(config))
@@ -141,5 +143,8 @@ def asked(
     over = dict(given)
     if q_table:
         over["network"] = {**network, "hidden": [], "dueling": False}
-    place = {key: value for key, value in (("id", env), ("kwargs", dict(env_args or {}))) if value}
+    kwargs = plain(dict(env_args or {}))
+    if kwargs:  # over those of the configuration, which is of the same environment here
+        kwargs = {**values.get("environment", {}).get("kwargs", {}), **kwargs}
+    place = {key: value for key, value in (("id", env), ("kwargs", kwargs)) if value}
     return merge(values, merge(over, {"environment": {**over.get("environment", {}), **place}}))

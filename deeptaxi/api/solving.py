@@ -50,7 +50,7 @@ def solve(
         raise UsageError(f"{environment.config.id} has no true table to solve: {environment.table_missing}")
     with stage("solving …"):
         chosen = objective_discount(table) if discount is None else discount
-        found = solution.solve(table, environment.horizon, chosen)
+        found = solution.solve(table, environment.horizon, chosen, environment.start_resets)
     if path is not None:
         with written_aside(path) as aside:
             WRITERS[path.suffix[1:]][0](aside, found.q_star, labels_of(environment))

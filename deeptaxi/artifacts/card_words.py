@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deeptaxi.arguments import title
 from deeptaxi.artifacts.files import CONFIG_FILE
 from deeptaxi.config import TrainConfig
+from deeptaxi.records import decimals
 
 
 def training_command(folder: Path, config: TrainConfig, stop_after: int | None = None) -> str:
@@ -41,12 +42,8 @@ def describe_network(config: TrainConfig) -> str:
 
 def describe_environment(environment: Mapping[str, Any]) -> str:
     """Return an environment with its arguments, as ``--env-arg`` takes them: ``Taxi-v4 is_rainy=true``."""
-    return " ".join([environment["id"], *(f"{key}={plain(value)}" for key, value in environment["kwargs"].items())])
-
-
-def plain(value: Any) -> str:
-    """Return an argument as it is typed."""
-    return value if isinstance(value, str) else json.dumps(value)
+    known = environment.get("arguments")  # JSON has no tuples; a card of an early deeptaxi has nothing else
+    return f"{environment['id']} {known}".strip() if isinstance(known, str) else title(environment)
 
 
 def describe_versions(versions: Mapping[str, str]) -> str:
@@ -59,17 +56,20 @@ def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -
     if exact is None:
         return f"no exact verdict: {unavailable}"
     words = {True: "optimal", False: "not optimal", None: f"not known to be optimal ({reason(exact)})"}
-    nothing = f" (but {exact['all_policies_equal']})" if exact.get("all_policies_equal") else ""
+    equal = f" (but {exact['all_policies_equal']})" if exact.get("all_policies_equal") else ""
+    resets = exact.get("starts_estimated_from_resets")
+    seen = f" that came in {resets:,} resets" if resets else ""
+    starts = f"{exact['optimal_start_states']} of {exact['start_states']} start states{seen}"
     return (
-        f"{words[exact['optimal']]}{nothing}: {exact['optimal_start_states']} of {exact['start_states']} start states; "
-        f"return {exact['return']:.4f} of {exact['optimal_return']:.4f}, "
-        f"value {figure(exact['value'])} of {exact['optimal_value']:.4f} at discount {exact['discount']}"
+        f"{words[exact['optimal']]}{equal}: {starts}; "
+        f"return {decimals(exact['return'])} of {decimals(exact['optimal_return'])}, "
+        f"value {figure(exact['value'])} of {decimals(exact['optimal_value'])} at discount {exact['discount']}"
     )
 
 
 def figure(value: float | None) -> str:
     """Return a value; at a discount of 1, that of a policy which loses without end is −∞, and null in JSON."""
-    return "−∞" if value is None or value == float("-inf") else f"{value:.4f}"
+    return "−∞" if value is None or value == float("-inf") else decimals(value)
 
 
 def reason(exact: Mapping[str, Any]) -> str:
@@ -94,11 +94,16 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         said.append("It is about the start states. States that no start leads to may be played badly.")
     if exact and exact["optimal"] and exact["gap"] > 0:
         said.append(
-            f"The best mean return is {exact['gap']:.4f} higher: it takes a policy that watches the clock, or one for "
-            "another discount."
+            f"The best mean return is {decimals(exact['gap'])} higher: it takes a policy that watches the clock, or "
+            "one for another discount."
         )
     if exact and exact.get("starts_estimated_from_resets"):
-        said.append(f"The start states were estimated from {exact['starts_estimated_from_resets']:,} resets.")
+        spread = exact.get("return_uncertainty")
+        off = f", so the mean returns are known to ± {spread:.2g} (95 %)" if spread else ""
+        said.append(
+            f"The start states were estimated from {exact['starts_estimated_from_resets']:,} resets{off}. "
+            "A start that never came in them may be played badly."
+        )
     if facts["training"]["stopped"] == "interrupted":
         said.append("The training was interrupted; the command trains to its end.")
     if facts["training"].get("disturbed"):

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from deeptaxi.arguments import short_words
 from deeptaxi.artifacts.card_page import markdown
 from deeptaxi.artifacts.card_words import (
     describe_network,
@@ -26,11 +27,10 @@ from deeptaxi.artifacts.card_words import (
 )
 from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON
-from deeptaxi.config import TrainConfig
-from deeptaxi.errors import DeepTaxiError, printable
+from deeptaxi.config import TrainConfig, to_toml
+from deeptaxi.errors import DeepTaxiError, nearest, printable
 from deeptaxi.reading import LARGEST, check_plain, read_json
 from deeptaxi.records import Finished, finite, to_json
-from deeptaxi.settings import to_mapping
 
 CARD_VERSION = 1
 PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
@@ -49,6 +49,7 @@ KINDS: Kinds = {
     "machine": {"architecture": str, "processor": str},
     "commands": {"train": str, "evaluate": str},
 }  # fmt: skip
+OPTIONAL = ("card", "exact_unavailable", "license", "exports")
 EXACT_KINDS: Kinds = {
     "exact": {
         "optimal": (bool, NOTHING), "return": NUMBER, "optimal_return": NUMBER, "gap": NUMBER, "horizon": int,
@@ -84,7 +85,7 @@ def card(
         "card": CARD_VERSION,
         "name": folder.resolve().name,
         "made": (made or datetime.now(UTC)).isoformat(timespec="seconds"),
-        "environment": dict(environment),
+        "environment": {**environment, "arguments": short_words(config.environment.kwargs)},
         "verdict": describe_verdict(finished.exact, finished.exact_unavailable),
         "exact": finished.exact,
         "exact_unavailable": finished.exact_unavailable,
@@ -98,7 +99,7 @@ def card(
         "commands": {"train": training_command(folder, config, end), "evaluate": judging_command(folder, config)},
         "signature": signature(environment),
         "outside": {form.name: form.outside for form in FORMATS.values()},
-        "configuration": to_mapping(config),
+        "configuration": to_toml(config),
     }
     # An argument of an environment may be anything that TOML can say, such as a date.
     plain = json.loads(json.dumps(finite(facts), default=str))
@@ -130,10 +131,17 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     version = facts.get("card") if isinstance(facts, dict) else None
     if isinstance(version, int) and version > CARD_VERSION:
         raise DeepTaxiError(f"{path} is of a newer deeptaxi (card version {version}): upgrade deeptaxi to read it")
-    fault = fault_of(facts) if isinstance(facts, dict) else "it holds no object"
+    fault = fault_of(facts) or misspelt(facts) if isinstance(facts, dict) else "it holds no object"
     if version != CARD_VERSION or fault:
         raise DeepTaxiError(f"{path} is damaged: {fault or 'it has no version that is known'}")
     return dict(facts)
+
+
+def misspelt(facts: Mapping[str, Any]) -> str | None:
+    """Return which key is nearly one of ours; None where there is none. Other keys may be a newer deeptaxi's."""
+    known = (*KINDS, *OPTIONAL)
+    found = ((key, nearest(key, known)) for key in facts if key not in known)
+    return next((f"unknown key '{printable(key)}'{near}" for key, near in found if near), None)
 
 
 def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = "") -> str | None:

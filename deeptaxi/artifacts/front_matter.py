@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from deeptaxi.artifacts.card_words import describe_environment
+
 TASK = "reinforcement-learning"
 WORD = re.compile(r"[A-Za-z][\w./-]*\Z", re.ASCII)
 READ_AS_SOMETHING_ELSE = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
@@ -35,7 +37,6 @@ def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:
     ``verified`` is the hub's own word, for results that it has computed itself.
     """
     place, exact = card["environment"], card["exact"]
-    arguments = "".join(f" {key}={json.dumps(value)}" for key, value in place["kwargs"].items())
     metrics = {
         "mean_reward": (exact["return"], f"exact mean return of {exact['horizon']} steps"),
         "optimal_return": (exact["optimal_return"], "the best mean return there is"),
@@ -46,7 +47,7 @@ def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:
         "results": [
             {
                 "task": {"type": TASK, "name": TASK},
-                "dataset": {"name": place["id"] + arguments, "type": place["id"]},
+                "dataset": {"name": describe_environment(place), "type": place["id"]},
                 "metrics": [
                     {"type": kind, "value": value, "name": words, "verified": False}
                     for kind, (value, words) in metrics.items()

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 from deeptaxi.artifacts.files import cannot_write, written_aside
 from deeptaxi.artifacts.models import CONFIG_FILE
 from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, end_of, set_aside, settle
+from deeptaxi.config import read_toml as read_settings
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.reading import read_toml
 from deeptaxi.records import Record, Started, to_line
@@ -215,6 +216,7 @@ def find_log(run: Path) -> Path:
         about = read_toml(config).get("run", {})
     except (OSError, ValueError) as error:
         raise DeepTaxiError(f"cannot read {config}: {error}") from None
+    read_settings(config)  # for its checks: what nobody reads is told
     about = about if isinstance(about, dict) else {}
     said, digest = Path(str(about.get("log", ""))), about.get("weights_digest")
     absolute = run.resolve()

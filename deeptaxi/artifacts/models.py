@@ -16,7 +16,7 @@ from deeptaxi.artifacts.versions import check_deeptaxi, newer_keras
 from deeptaxi.config import TrainConfig, read_toml, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.sections import EnvironmentConfig
+from deeptaxi.sections import EnvironmentConfig, OptimizerConfig
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,27 @@ def read_config(folder: Path) -> TrainConfig:
         UsageError: the file is not sound.
     """
     config = resolve(read_toml(folder / CONFIG_FILE))
+    if config.optimizer.options:
+        check_options(folder / CONFIG_FILE, config.optimizer)
     kept = reading.read_toml(folder / CONFIG_FILE).get("run", {})
     if not isinstance(kept, dict) or kept.get("table") != TABLE_FILE:
         return config
     return replace(config, environment=replace(config.environment, id=str(folder / TABLE_FILE)))
+
+
+def check_options(path: Path, optimizer: OptimizerConfig) -> None:
+    """Refuse options that the Keras optimizer of a run does not have; only Keras knows them.
+
+    Raises:
+        UsageError: there is one.
+    """
+    backend.start()
+    from deeptaxi.learning.learner import build_optimizer
+
+    try:
+        build_optimizer(optimizer, 1.0, 1)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def load_network(path: Path, foreign: bool = False, states: int | None = None) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
@@ -13,6 +12,7 @@ from typing import Any, get_args, get_origin
 
 import click
 
+from deeptaxi import arguments
 from deeptaxi.config import TrainConfig
 from deeptaxi.records import to_json
 from deeptaxi.settings import leaf_settings
@@ -33,21 +33,20 @@ class NonEmptyPath(click.Path):
 PATH = NonEmptyPath(path_type=Path)
 
 
-def parse_value(text: str) -> Any:
-    """Read a TOML literal, otherwise keep the plain text: ``true``, ``0.3``, ``8x8``."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
 def environment_arguments(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
     """Turn KEY=VALUE texts into keyword arguments."""
-    pairs = [value.partition("=") for value in values]
-    for key, equals, _ in pairs:
+    found: dict[str, Any] = {}
+    for given in values:
+        key, equals, text = given.partition("=")
         if not equals or not key.isidentifier():
             raise click.BadParameter(f"expected KEY=VALUE, received '{key}{equals}'")
-    return {key: parse_value(value) for key, _, value in pairs}
+        if key in found:
+            raise click.BadParameter(f"{key} is given twice: leave one of the two out")
+        try:
+            found[key] = arguments.parse(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{key}={arguments.shortened(text)}: {error}") from None
+    return found
 
 
 def shared(function: Function) -> Function:
@@ -84,7 +83,7 @@ def env_arg_option(function: Function) -> Function:
         metavar="KEY=VALUE",
         multiple=True,
         callback=environment_arguments,
-        help="Argument for gymnasium.make, a TOML literal or plain text (repeatable).",
+        help="Argument for gymnasium.make: a TOML or Python literal, else plain text (repeatable).",
     )(function)
 
 

@@ -31,6 +31,7 @@ def command(
     """Compute the exact optimum of ENV from its transition table: return, value and policy, without learning."""
     from deeptaxi.api.places import open_place
     from deeptaxi.api.solving import check_out, solve
+    from deeptaxi.arguments import title
     from deeptaxi.presentation import console, verdict
 
     if out is not None:
@@ -38,9 +39,8 @@ def command(
     environment = open_place(env, env_args, time_limit)
     solution = solve(environment, objective_discount, out=out, force=force)
     if as_json:
-        more = {"starts_estimated_from_resets": environment.start_resets}
-        options.print_json({"environment": environment.describe(), **solution.to_dict(), **more})
+        options.print_json({"environment": environment.describe(), **solution.to_dict()})
         return
-    console.print_wide(verdict.optimum_table(environment.config.id, solution.to_dict()), console.FACTS)
+    console.print_wide(verdict.optimum_table(title(environment.describe()), solution.to_dict()), console.FACTS)
     if out is not None:
         console.out().print(f"Wrote {out}", soft_wrap=True)

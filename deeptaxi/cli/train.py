@@ -135,6 +135,7 @@ def announcing(show: Callable[[Record], object], console: Console, preset: str) 
 
 def report(run: Run, as_json: bool) -> None:
     """Print what came out. The run is kept: a reader who has gone is no failure."""
+    from deeptaxi.arguments import title
     from deeptaxi.presentation import console, verdict
 
     summary = run.to_dict()
@@ -143,7 +144,7 @@ def report(run: Run, as_json: bool) -> None:
         if as_json:
             options.print_json(summary)
         else:
-            table = verdict.training_table(f"{run.environment.config.id}, {network}", summary)
+            table = verdict.training_table(f"{title(summary['environment'])}, {network}", summary)
             console.print_wide(table, console.FACTS)
     except BrokenPipeError:
         signals.stop_printing()

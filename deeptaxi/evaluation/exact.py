@@ -30,6 +30,7 @@ from deeptaxi.mdp import planning, total_reward
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 ZERO = 1e-9
+NORMAL_95 = 1.96  # standard errors from the middle of a 95 % interval to its ends
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class Verdict:
     starts_estimated_from_resets: int | None = None
     optimal_unknown: dict[str, Any] | None = None
     all_policies_equal: str | None = None
+    return_uncertainty: float | None = None  # half of the 95 % interval of the means over estimated starts
+    value_uncertainty: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict under the names that the JSON uses."""
@@ -214,7 +217,32 @@ def judge(target: Reference, q: NDArray[np.floating], start_resets: int | None =
         starts_estimated_from_resets=start_resets,
         optimal_unknown=target.decidability.explanation if not bad and good < starts else None,
         all_policies_equal=target.decidability.all_policies_equal,
+        return_uncertainty=uncertainty(table.start, episode.returns, start_resets),
+        value_uncertainty=uncertainty(table.start, value, start_resets),
     )
+
+
+def uncertainty(start: Floats, values: Floats, resets: int | None) -> float | None:
+    """Return half of the 95 % interval of a mean over start states that were estimated from resets.
+
+    It is 1.96 standard errors, √(Σ_s d(s)·(v(s) − v̄)²/n) each. Where all starts that were seen have one value, their
+    spread says nothing of the starts that were not.
+
+    Args:
+        start: the estimated distribution d, `[S]`.
+        values: v, `[S]`.
+        resets: n; None where the distribution is known.
+
+    Returns:
+        It; None where the distribution is known, or the values do not differ or are not all finite.
+    """
+    seen = start > 0
+    share, value = start[seen], values[seen]
+    if resets is None or not np.isfinite(value).all():
+        return None
+    variance = float(share @ (value - share @ value) ** 2)
+    error = NORMAL_95 * math.sqrt(variance / resets)
+    return error if error > ZERO * (1 + float(np.abs(value).max())) else None
 
 
 def judge_starts(target: Reference, value: Floats) -> tuple[int, int, int, WorstStart]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeptaxi.evaluation.decidability import decidability, random_values
-from deeptaxi.evaluation.exact import mean, snap
+from deeptaxi.evaluation.exact import mean, snap, uncertainty
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, Ints, TransitionTable
+from deeptaxi.records import decimals
 
 
 @dataclass(frozen=True, repr=False)
@@ -18,14 +19,18 @@ class Solution:
 
     `value`, `policy` and `optimal_actions` are of the discounted problem; `q_star` `[S, A]` belongs to them. Whoever
     may watch the clock can reach `optimal_return`; `policy_return` is what the stationary `policy` returns.
+
+    The bounds are on the arithmetic. Where the start distribution was estimated from resets, the means have none:
+    `return_uncertainty` and `value_uncertainty` are half of their 95 % intervals, None where the starts that were seen
+    do not differ in value.
     """
 
     horizon: int
     optimal_return: float
-    return_bound: float
+    return_bound: float | None
     discount: float
     optimal_value: float
-    value_bound: float
+    value_bound: float | None
     iterations: int
     random_value: float
     policy_return: float
@@ -37,11 +42,16 @@ class Solution:
     optimal_actions: list[list[int]]
     q_star: Floats  # [S, A]
     all_policies_equal: str | None = None  # that every policy has the same value, and why
+    starts_estimated_from_resets: int | None = None
+    return_uncertainty: float | None = None
+    value_uncertainty: float | None = None
 
     def __repr__(self) -> str:
+        resets = self.starts_estimated_from_resets
+        starts = f", starts estimated from {resets:,} resets" if resets else ""
         return (
-            f"Solution(return {self.optimal_return:.4f} in {self.horizon:,} steps, "
-            f"value {self.optimal_value:.4f} at discount {self.discount}; {len(self.policy):,} states)"
+            f"Solution(return {decimals(self.optimal_return)} in {self.horizon:,} steps, "
+            f"value {decimals(self.optimal_value)} at discount {self.discount}; {len(self.policy):,} states{starts})"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,11 +66,23 @@ class Solution:
 
 def optimal_return(table: TransitionTable, horizon: int) -> float:
     """Return the best mean return of `horizon` steps."""
-    return float(table.start @ planning.optimal_horizon(table, horizon, table.action_mask).returns)
+    return estimated_return(table, horizon, None)[0]
 
 
-def solve(table: TransitionTable, horizon: int, discount: float) -> Solution:
+def estimated_return(table: TransitionTable, horizon: int, start_resets: int | None) -> tuple[float, float | None]:
+    """Return the best mean return of `horizon` steps, and its `exact.uncertainty`."""
+    returns = planning.optimal_horizon(table, horizon, table.action_mask).returns
+    return float(table.start @ returns), uncertainty(table.start, returns, start_resets)
+
+
+def solve(table: TransitionTable, horizon: int, discount: float, start_resets: int | None = None) -> Solution:
     """Compute the optima of `table`, its mask included.
+
+    Args:
+        table: the decision process.
+        horizon: steps that returns are summed over.
+        discount: γ of the value.
+        start_resets: how many resets the start distribution was estimated from; None where it is known.
 
     Raises:
         UsageError: the discount is not from 0 to 1, or is 1 and values do not exist there.
@@ -74,10 +96,10 @@ def solve(table: TransitionTable, horizon: int, discount: float) -> Solution:
     return Solution(
         horizon=horizon,
         optimal_return=float(start @ best.returns),
-        return_bound=best.bound,
+        return_bound=best.bound if start_resets is None else None,
         discount=discount,
         optimal_value=mean(table, optimum.value),
-        value_bound=optimum.bound,
+        value_bound=optimum.bound if start_resets is None else None,
         iterations=optimum.iterations,
         random_value=mean(table, random),
         policy_return=float(start @ episode.returns),
@@ -89,4 +111,7 @@ def solve(table: TransitionTable, horizon: int, discount: float) -> Solution:
         optimal_actions=[row.nonzero()[0].tolist() for row in planning.optimal_actions(optimum.q)],
         q_star=optimum.q,
         all_policies_equal=decidability(table, discount, optimum, random, advise=False).all_policies_equal,
+        starts_estimated_from_resets=start_resets,
+        return_uncertainty=uncertainty(start, best.returns, start_resets),
+        value_uncertainty=uncertainty(start, optimum.value, start_resets),
     )

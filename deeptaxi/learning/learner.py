@@ -10,6 +10,7 @@ move of the target network
 
 from __future__ import annotations
 
+import inspect
 import time
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from deeptaxi import backend
 from deeptaxi.config import TrainConfig
-from deeptaxi.errors import UsageError
+from deeptaxi.errors import UsageError, nearest
 from deeptaxi.learning.coverage import Coverage, count_pairs
 from deeptaxi.learning.moment import Moment, array, fact
 from deeptaxi.learning.replay import Batch, Replay
@@ -67,7 +68,11 @@ def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int)
     try:
         return classes[config.name](learning_rate=rate, **clipping, **config.options)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"optimizer {config.name} does not take options {dict(config.options)}: {error}") from None
+        known = inspect.signature(classes[config.name].__init__).parameters
+        near = next((nearest(key, known) for key in config.options if key not in known), "")
+        raise UsageError(
+            f"optimizer {config.name} does not take options {dict(config.options)}: {error}{near}"
+        ) from None
 
 
 def learning_rate_schedule(config: OptimizerConfig, start: float, updates: int) -> Any:

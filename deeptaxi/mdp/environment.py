@@ -14,6 +14,7 @@ from gymnasium.wrappers import TimeLimit
 
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.mdp import npz
+from deeptaxi.mdp.constructor import check_arguments
 from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, rehearse, with_answers_checked
 from deeptaxi.mdp.foreign import blaming, closing, importable_folder, quiet
 from deeptaxi.mdp.simulate import TableEnv
@@ -122,6 +123,7 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
     if config.id.endswith(".npz"):
         return open_table(config)
     check_request(config, trust_module)
+    check_arguments(config)
 
     def make_unchecked(render_mode: str | None = None) -> Env:
         # Not every environment takes a render_mode, and Gymnasium passes on what it is given.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gymnasium
 
+from deeptaxi.arguments import words
 from deeptaxi.catalogue import Problem, listed
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.mdp.table import TransitionTable
@@ -27,8 +28,7 @@ def related_tables(environment: Environment) -> dict[str, TransitionTable]:
         seen.append(problem)
         other = open_environment(EnvironmentConfig(problem.id, problem.kwargs))
         if other.table is not None and other.table.probability.shape[:2] == (environment.states, environment.actions):
-            arguments = " ".join(f"{key}={value}".lower() for key, value in problem.kwargs.items())
-            found[f"{problem.id} {arguments}".strip()] = other.table
+            found[f"{problem.id} {words(problem.kwargs)}".strip()] = other.table
     return found
 
 

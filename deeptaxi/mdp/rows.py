@@ -32,6 +32,28 @@ def merge_rows(rows: Sequence[Row]) -> dict[tuple[int, float, bool], float]:
     return merged
 
 
+def form_of(p: Any) -> str:
+    """Say what stands in the place of P, down to its first part that is not of its form."""
+    if isinstance(p, np.ndarray):
+        return f"an array of shape {list(p.shape)}"
+    place = ""
+    for _ in range(3):
+        if isinstance(p, Mapping):
+            key: Any = next(iter(p), None)
+        elif isinstance(p, list | tuple) and p:
+            key = 0
+        else:
+            break
+        if key is None:
+            return f"an empty dict{place}"
+        if key != 0 and place.count("[") < 2:
+            return f"a dict{place} whose first key is {key!r}"
+        place = f"{place}[{key!r}]" if place else f" at [{key!r}]"
+        p = p[key]
+    text = repr(p)
+    return f"{text if len(text) <= 60 else text[:59] + '…'}{place}"
+
+
 def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional: Any) -> TransitionTable:
     """Build a table from a Gymnasium-style ``P[state][action] = [(probability, next_state, reward, terminated), …]``.
 
@@ -49,9 +71,10 @@ def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional
         merged = [[merge_rows(p[s][a]) for a in range(actions)] for s in range(states)]
         if any(len(p[s]) != actions for s in range(states)):
             raise TableError("P has states with different numbers of actions")
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         raise TableError(
-            f"P is not of the form P[state][action] = [(probability, next_state, reward, terminated), …]: {error!r}"
+            "P is not of the form P[state][action] = [(probability, next_state, reward, terminated), …] "
+            f"with states and actions from 0: it is {form_of(p)}"
         ) from None
     width = max((len(outcomes) for row in merged for outcomes in row), default=0)
     shape = (states, actions, max(width, 1))

@@ -52,17 +52,20 @@ def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
     """
     raw: Any = env.unwrapped
     actions: Any = env.action_space
-    if getattr(raw, "fickle_passenger", False):
+    try:
+        fickle, p, start = (getattr(raw, name, None) for name in ("fickle_passenger", "P", "initial_state_distrib"))
+    except Exception as error:  # what looks like an attribute may be code of the environment's own
+        return TableFinding(None, f"its transition table cannot be read: {type(error).__name__}: {error}")
+    if fickle:
         return TableFinding(
             None, "fickle_passenger changes the destination by a hidden flag, which P does not describe"
         )
-    if getattr(raw, "P", None) is None:
+    if p is None:
         return TableFinding(None, "the environment has no transition table (env.unwrapped.P)")
-    start = getattr(raw, "initial_state_distrib", None)
     resets = None if start is not None else START_RESETS
     try:
         table = from_rows(
-            renumber(raw.P, codec, int(actions.start)), estimate_start(env, codec) if start is None else start
+            renumber(p, codec, int(actions.start)), estimate_start(env, codec) if start is None else start
         )
         reason = contradiction_once(env, codec, table, starts_known=start is not None)
     except TableError as error:
@@ -101,7 +104,7 @@ def renumber(p: Any, codec: StateCodec, first_action: int) -> Any:
 
 
 def estimate_start(env: gymnasium.Env[Any, Any], codec: StateCodec) -> Floats:
-    """Return the share of each state among the first observations of many resets, `[S]`."""
+    """Return the share of each state among the first observations of many resets, `[S]`. See `exact.uncertainty`."""
     states = [codec.encode(env.reset(seed=CHECK_SEED)[0])]
     states += [codec.encode(env.reset()[0]) for _ in range(START_RESETS - 1)]
     return np.bincount(states, minlength=codec.states) / START_RESETS

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deeptaxi.errors import printable
+from deeptaxi.records import decimals
 
 # Names of files and environments may hold square brackets and colons: they are text, not markup.
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
@@ -64,13 +65,13 @@ def facts(title: str, rows: Mapping[str, str | Text]) -> Table:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number for people; a dash where there is none."""
+    """Return a number for people; a dash where there is none. What is not zero is not shown as zero."""
     if value is None:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    text = f"{value:,.{digits}f}"
-    text = text.rstrip("0").rstrip(".") if "." in text else text
+    text = decimals(value, digits, ",")
+    text = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
     return "0" if text == "-0" else text
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from deeptaxi.arguments import words
 from deeptaxi.presentation.console import columns, facts, number
 
 
@@ -27,14 +28,16 @@ def exact_rows(exact: Mapping[str, Any] | None, unavailable: str | None) -> dict
 def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
     """Return the exact verdict, row by row."""
     played, all_starts, worst = exact["optimal_start_states"], exact["start_states"], exact["worst_start"]
-    optimal = Text(f"yes: {played} of {all_starts} start states are played optimally", style="green")
+    resets = exact.get("starts_estimated_from_resets")
+    seen = f" that came in {resets:,} resets" if resets else ""
+    optimal = Text(f"yes: {played} of {all_starts} start states{seen} are played optimally", style="green")
     if exact["optimal"] is None:
         optimal = Text(unknown(exact), style="yellow")
     elif exact.get("all_policies_equal"):
         optimal = Text(f"yes, but {exact['all_policies_equal']}", style="yellow")
     elif not exact["optimal"]:
         lost = f"the worst, state {worst['state']}, loses {number(worst['value_gap'])}"
-        optimal = Text(f"no: {played} of {all_starts} start states; {lost}", style="yellow")
+        optimal = Text(f"no: {played} of {all_starts} start states{seen}; {lost}", style="yellow")
     rows: dict[str, str | Text] = {
         "Optimal": optimal,
         "Return": f"{number(exact['return'])} of {number(exact['optimal_return'])} at best"
@@ -43,7 +46,7 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
         f" of {number(exact['optimal_value'])} at discount {exact['discount']}"
         f" (gap {number(exact['value_gap'])})",
         "Normalised score": f"{number(exact['normalised_score'])} (random policy 0, optimum 1)",
-        "Episodes end": f"with probability {number(exact['termination_probability'])},"
+        "Episodes end": f"with probability {probability(exact['termination_probability'])},"
         f" after {number(exact['mean_episode_length'], 2)} steps on average",
     }
     if exact["q_error"]:
@@ -52,8 +55,14 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
             f"max {number(error['max'])}, mean {number(error['mean'])}, bias {number(error['bias'])}"
             f" against Q* at discount {error['discount']}"
         )
-    if exact.get("starts_estimated_from_resets"):
-        rows["Start states"] = f"estimated from {exact['starts_estimated_from_resets']:,} resets"
+    if resets:
+        spread = [
+            f"{name} ± {exact[key]:.2g}"
+            for name, key in (("return", "return_uncertainty"), ("value", "value_uncertainty"))
+            if exact.get(key)
+        ]
+        within = f": {', '.join(spread)} (95 %)" if spread else ""
+        rows["Start states"] = f"estimated from {resets:,} resets{within}"
     return rows
 
 
@@ -62,6 +71,21 @@ def unknown(exact: Mapping[str, Any]) -> str:
     why = exact["optimal_unknown"]
     cure = f"; --objective-discount {why['telling_discount']:g} tells" if why["telling_discount"] else ""
     return f"cannot be told at discount {exact['discount']:g}: {why['reason']}{cure}"
+
+
+def probability(value: float) -> str:
+    """Return a probability; one that is not 1 is not shown as 1."""
+    text = number(value)
+    return f"1 − {1 - value:.1g}" if text == "1" and value < 1 else text
+
+
+def mean(value: float, solution: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Return a mean over the starts, and how far it may be off: by rounding, or because the starts are estimated."""
+    bound, spread = solution[f"{name}_bound"], solution[f"{name}_uncertainty"]
+    if bound is not None:
+        return number(0.0 if abs(value) <= bound else value), f"± {bound:.1e}"
+    starts = f"starts estimated from {solution['starts_estimated_from_resets']:,} resets"
+    return number(value), starts if spread is None else f"± {spread:.2g} at 95 %: {starts}"
 
 
 def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
@@ -113,20 +137,40 @@ def discount_row(summary: Mapping[str, Any]) -> dict[str, str]:
 def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
     """Return the exact optimum of an environment."""
     nothing = solution["all_policies_equal"]
+    (best, how_far), (value, how_far_value) = (
+        mean(solution["optimal_return"], solution, "return"),
+        mean(solution["optimal_value"], solution, "value"),
+    )
+    resets = solution["starts_estimated_from_resets"]
     return facts(
         title,
         {
-            "Optimal return": f"{number(solution['optimal_return'])} in {solution['horizon']:,} steps"
-            f" (± {solution['return_bound']:.1e})",
-            "Optimal value": f"{number(solution['optimal_value'])} at discount {solution['discount']}"
-            f" (± {solution['value_bound']:.1e}, {solution['iterations']:,} iterations)",
+            "Optimal return": f"{best} in {solution['horizon']:,} steps ({how_far})",
+            "Optimal value": f"{value} at discount {solution['discount']}"
+            f" ({how_far_value}, {solution['iterations']:,} iterations)",
             "Random policy": f"value {number(solution['random_value'])}",
             "Optimal policy": f"return {number(solution['policy_return'])}; episodes end with probability"
-            f" {number(solution['termination_probability'])}, after {number(solution['mean_episode_length'], 2)} steps",
-            "Start states": str(solution["start_states"]),
+            f" {probability(solution['termination_probability'])},"
+            f" after {number(solution['mean_episode_length'], 2)} steps",
+            "Start states": f"{solution['start_states']:,}"
+            + (f" that came in {resets:,} resets; all means are over these" if resets else ""),
             **({"Note": Text(nothing, style="yellow")} if nothing else {}),
         },
     )
+
+
+def estimated(row: Mapping[str, Any]) -> str:
+    """Return the optimal return of an environment whose starts are estimated."""
+    spread = row["return_uncertainty"]
+    return number(row["optimal_return"]) + (f" ± {spread:.2g}" if spread else "")
+
+
+def told_table(row: Mapping[str, Any]) -> str:
+    """Return whether there is an exact verdict, and what it rests on."""
+    if not row["table"]:
+        return f"no: {row['table_missing']}"
+    resets = row["starts_estimated_from_resets"]
+    return f"yes; starts estimated from {resets:,} resets (± at 95 %)" if resets else "yes"
 
 
 def environments_table(rows: list[Mapping[str, Any]]) -> Table:
@@ -138,21 +182,16 @@ def environments_table(rows: list[Mapping[str, Any]]) -> Table:
         [
             (
                 row["id"],
-                arguments(row["kwargs"]),
+                words(row["kwargs"]),
                 row["states"],
                 row["actions"],
                 row["time_limit"],
-                row["optimal_return"],
-                "yes" if row["table"] else f"no: {row['table_missing']}",
+                estimated(row) if row["starts_estimated_from_resets"] else row["optimal_return"],
+                told_table(row),
             )
             for row in rows
         ],
     )
-
-
-def arguments(kwargs: Mapping[str, Any]) -> str:
-    """Return the arguments of an environment as ``--env-arg`` takes them."""
-    return " ".join(f"{key}={str(value).lower()}" for key, value in kwargs.items())
 
 
 def presets_table(rows: list[Mapping[str, Any]]) -> Table:
@@ -163,7 +202,7 @@ def presets_table(rows: list[Mapping[str, Any]]) -> Table:
         [
             (
                 row["name"],
-                f"{row['environment']} {arguments(row['kwargs'])}".strip(),
+                f"{row['environment']} {words(row['kwargs'])}".strip(),
                 row["network"],
                 row["updates"],
                 row["description"],

@@ -8,8 +8,8 @@ from typing import Any
 from rich.cells import cell_len
 from rich.table import Table
 
+from deeptaxi.artifacts.card_words import describe_environment
 from deeptaxi.presentation.console import columns, number
-from deeptaxi.presentation.verdict import arguments
 
 NAMES = ("Agent", "Environment", "Network", "Optimal", "Return", "Best", "States", "Preset", "Made", "Size")
 FIRST = ("Agent", "Optimal", "Return", "Best", "Environment", "Network", "States", "Size", "Preset", "Made")
@@ -53,7 +53,7 @@ def agent_cells(row: Mapping[str, Any]) -> dict[str, str]:
     states, actions = place["states"], place["actions"]
     return {
         "Agent": row["name"],
-        "Environment": f"{place['id']} {arguments(place['kwargs'])}".strip(),
+        "Environment": describe_environment(place),
         "Network": row["network"]["kind"] if row["network"] else "–",
         "Optimal": optimal(row),
         "Return": number(exact.get("return")),

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import deeptaxi
 from deeptaxi.mdp import npz
+from deeptaxi.mdp.simulate import TableEnv
 from tests.cli.conftest import refused, run
-from tests.problems import chain, gambler, loop
+from tests.problems import ToldEnv, chain, gambler, loop, registered, rows_of
 
 OPTIMA = [
     ("Taxi-v4", [], 7.9300),
@@ -114,3 +116,105 @@ def test_envs_describes_the_environment_that_is_named() -> None:
     assert "64" in result.stdout
     refused(run("envs", "CartPole-v1"), 2, "Box")
     refused(run("envs", "--env-arg", "is_rainy=true"), 2, "--env-arg needs the environment")
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "shown", "optimum"),
+    [
+        ("FrozenLake-v1", "is_slippery=False", "is_slippery=false", 1.0),
+        ("Taxi-v4", "is_rainy=False", "is_rainy=false", 7.93),
+        ("CliffWalking-v1", "is_slippery=False", "is_slippery=false", -13.0),
+        ("FrozenLake-v1", "success_rate=1/3", "success_rate=0.3333333333333333", 0.7442),
+        ("FrozenLake-v1", "reward_schedule=(2, 0, 0)", "reward_schedule=(2, 0, 0)", 2 * 0.7442),
+        ("FrozenLake-v1", "desc=None", "desc=None", 0.7442),
+    ],
+)
+def test_arguments_are_read_as_gymnasiums_pages_write_them(
+    name: str, argument: str, shown: str, optimum: float
+) -> None:
+    solved = run("solve", name, "--env-arg", argument)
+    assert solved.stdout.startswith(f"{name} {shown} ")
+    (row,) = json.loads(run("envs", name, "--env-arg", argument, "--json").stdout)
+    assert row["optimal_return"] == pytest.approx(optimum, abs=1e-4)
+    assert shown in run("envs", name, "--env-arg", argument).stdout
+
+
+def test_arguments_that_cannot_be_meant_are_refused() -> None:
+    given = ("solve", "FrozenLake-v1", "--env-arg")
+    refused(run(*given, "is_slippery=no"), 2, "is_slippery=no: FrozenLake-v1 expects true or false")
+    refused(run(*given, "is_slippery=None"), 2, "is_slippery=None: FrozenLake-v1 expects true or false")
+    refused(run(*given, "is_slippery=TRUE"), 2, "is_slippery=TRUE: expected true or false, in small letters")
+    refused(run(*given, "desc=[SFFF,HFFG]"), 2, "desc=[SFFF,HFFG]: it is neither TOML nor Python", "the shell")
+    refused(run(*given, "success_rate=1", "--env-arg", "success_rate=0.5"), 2, "success_rate is given twice")
+
+
+def test_a_return_that_is_nearly_nothing_is_not_shown_as_nothing() -> None:
+    lake = ["FrozenLake-v1", "--env-arg", "is_slippery=false", "--env-arg", "reward_schedule=[1.23e-12, 0, 0]"]
+    assert "Optimal return  1.2e-12 in 100 steps" in run("solve", *lake).stdout
+    assert "Optimal return  0 in 2 steps" in run("solve", *lake, "--time-limit", 2).stdout
+
+
+class Anywhere(ToldEnv):
+    """The chain, started in its first or second state by a fair coin; it does not tell so."""
+
+    def __init__(self, render_mode=None):
+        table = chain([0.5, 0.5, 0.0])
+        super().__init__(table, rows_of(table), None, render_mode)
+
+
+class Odd(Anywhere):
+    """Has an attribute P that is no table."""
+
+    p: object = 0.8
+
+    def __init__(self, render_mode=None):
+        super().__init__(render_mode)
+        self.__dict__["P"] = self.p
+
+
+def test_means_over_estimated_starts_claim_no_bound() -> None:
+    with registered("Anywhere-v0", Anywhere):
+        found = json.loads(run("solve", "Anywhere-v0", "--time-limit", 2, "--json").stdout)
+        text = run("solve", "Anywhere-v0", "--time-limit", 2).stdout
+        (row,) = json.loads(run("envs", "Anywhere-v0", "--time-limit", 2, "--json").stdout)
+        listed = run("envs", "Anywhere-v0", "--time-limit", 2).stdout
+        solution = deeptaxi.solve("Anywhere-v0", time_limit=2)
+    # Two steps are enough from the second state alone: the return is 0 or 1, each with probability 1/2.
+    assert found["return_bound"] is found["value_bound"] is None
+    assert found["starts_estimated_from_resets"] == row["starts_estimated_from_resets"] == 10_000
+    assert found["return_uncertainty"] == pytest.approx(1.96 * 0.5 / 100, rel=1e-3)
+    assert abs(found["optimal_return"] - 0.5) < 2 * found["return_uncertainty"]
+    assert row["return_uncertainty"] == found["return_uncertainty"] == solution.return_uncertainty
+    assert "(± 0.0098 at 95 %: starts estimated from 10,000 resets)" in text
+    assert "2 that came in 10,000 resets" in text
+    assert "± 0.0098" in listed
+    assert "starts estimated from 10,000 resets" in listed
+    assert "starts estimated from 10,000 resets" in repr(solution)
+
+
+@pytest.mark.parametrize(
+    ("p", "fault"),
+    [
+        (np.zeros((4, 3, 3)), "it is an array of shape [4, 3, 3]"),
+        (0.8, "it is 0.8"),
+        ({}, "it is an empty dict"),
+        ({(0, 0): {0: []}}, "it is a dict whose first key is (0, 0)"),
+        ({0: {"up": []}}, "it is a dict at [0] whose first key is 'up'"),
+        ([[[(1.0, 0, -1.0)]]], "it is (1.0, 0, -1.0) at [0][0][0]"),
+        ([[[(1.0, float("inf"), -1.0, False)]]], "it is (1.0, inf, -1.0, False) at [0][0][0]"),
+    ],
+)
+def test_an_attribute_p_that_is_no_table_is_described_in_one_line(p: object, fault: str) -> None:
+    with registered("Odd-v0", type("Odd", (Odd,), {"p": p})):
+        refused(run("solve", "Odd-v0"), 2, "Odd-v0 has no true table to solve", "is not of the form", fault)
+
+
+def test_an_attribute_p_that_cannot_be_read_is_no_table() -> None:
+    def build(_self: object) -> None:
+        raise NotImplementedError("call build() first")
+
+    lazy = type(
+        "Lazy", (TableEnv,), {"__init__": lambda self, **_: TableEnv.__init__(self, chain()), "P": property(build)}
+    )
+    with registered("Lazy-v0", lazy):
+        refused(run("solve", "Lazy-v0"), 2, "its transition table cannot be read: NotImplementedError: call build()")

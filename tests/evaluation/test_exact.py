@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.episodes import play
-from deeptaxi.evaluation.exact import judge, policy_of, reference
+from deeptaxi.evaluation.exact import judge, policy_of, reference, uncertainty
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.npz import save
 from deeptaxi.mdp.planning import value_iteration
@@ -217,6 +217,8 @@ KEYS = [
     "starts_estimated_from_resets",
     "optimal_unknown",
     "all_policies_equal",
+    "return_uncertainty",
+    "value_uncertainty",
 ]
 
 
@@ -227,6 +229,14 @@ def test_the_verdict_as_json_has_these_keys():
     assert list(document["worst_start"]) == ["state", "value_gap"]
     assert list(document["q_error"]) == ["discount", "max", "mean", "bias"]
     assert document["starts_estimated_from_resets"] == 10_000
+
+
+def test_a_mean_over_estimated_starts_is_as_uncertain_as_a_sample_of_them():
+    start, values = np.array([0.5, 0.25, 0.25, 0]), np.array([-1.0, -2.0, -4.0, 9.0])
+    sample = np.repeat(values, (start * 400).astype(int))
+    assert uncertainty(start, values, 400) == pytest.approx(1.96 * sample.std() / 20)
+    assert uncertainty(start, values, None) is None  # the distribution is known
+    assert uncertainty(start, np.ones(4), 400) is None  # what never came in a reset may be worth anything
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -69,7 +69,7 @@ def test_blackjack_is_opened_without_a_table():
         ("CartPole-v1", {}, "CartPole-v1 observes Box("),
         ("Pendulum-v1", {}, "Pendulum-v1 observes Box("),
         ("Taxi-v4", {"rainy": True}, "Taxi-v4 does not take these arguments ({'rainy': True}): "),
-        ("FrozenLake-v1", {"map_name": "9x9"}, "FrozenLake-v1 could not be made: KeyError: '9x9'"),
+        ("FrozenLake-v1", {"map_name": "9x9"}, "map_name=9x9: FrozenLake-v1 knows 4x4 and 8x8; give a map"),
         ("Taxi-v4", {"max_episode_steps": 3}, "--env-arg max_episode_steps is not passed on: use --time-limit"),
         ("Taxi-v4", {"render_mode": "human"}, "--env-arg render_mode is not passed on"),
         ("no_such_module_here:Walk-v0", {}, "No module named 'no_such_module_here'"),

@@ -19,7 +19,16 @@ def shown(table: object, width: int) -> str:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(7.930000000000001, "7.93"), (-100.0, "-100"), (0.0, "0"), (-1e-9, "0"), (1234.5, "1,234.5"), (None, "–")],
+    [
+        (7.930000000000001, "7.93"),
+        (-100.0, "-100"),
+        (0.0, "0"),
+        (-1e-9, "-1e-09"),
+        (1.23e-12, "1.2e-12"),
+        (0.00004, "4e-05"),
+        (1234.5, "1,234.5"),
+        (None, "–"),
+    ],
 )
 def test_numbers_are_written_for_people(value: float | None, text: str) -> None:
     assert number(value) == text

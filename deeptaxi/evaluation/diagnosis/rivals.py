@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from deeptaxi.arguments import short_words
 from deeptaxi.evaluation.diagnosis.case import Case, the
 from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import Finding
@@ -190,7 +191,7 @@ def wrong_environment(case: Case) -> Finding | None:
         case.environment.id,
         dict(case.environment.kwargs),
     ):
-        told = [f"{place.id} {dict(place.kwargs) or ''}".strip() for place in (trained, case.environment)]
+        told = [f"{place.id} {short_words(place.kwargs)}".strip() for place in (trained, case.environment)]
         return other(case, case.worst, f"it was trained on {told[0]} and is looked at on {told[1]}",
                      {"trained_on": told[0], "looked_at_on": told[1]}, "network")  # fmt: skip
     if case.config is not None or not case.siblings or case.q is None or case.broken:

@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from deeptaxi.arguments import show
 from deeptaxi.evaluation.comparison import worst_states
 from deeptaxi.presentation.console import number
 from deeptaxi.presentation.findings import SOURCES, merged
@@ -81,7 +82,12 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=typeset, count=lambda value: f"{value:,}", json=to_json, brief=brief, sentence=sentence
+        number=typeset,
+        count=lambda value: f"{value:,}",
+        json=to_json,
+        brief=brief,
+        sentence=sentence,
+        argument=argument,
     )
     return environment
 
@@ -108,6 +114,11 @@ def brief(value: Any, longest: int = LONGEST_TEXT) -> str:
         return number(value)
     text = value if isinstance(value, str) else to_json(value)
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def argument(value: Any) -> str:
+    """Return an argument of the environment as ``--env-arg`` takes it, if it is not too long."""
+    return brief(show(value))
 
 
 def placed(charts: Mapping[str, list[Chart]], pictures: Mapping[str, str], dropped: set[str]) -> dict[str, Any]:
@@ -183,7 +194,9 @@ def headline(content: Content) -> dict[str, str]:
         kind = "good" if good == len(content.runs) else "bad"
         sentence = "An optimal run plays every start state as well as can be."
         return {"kind": kind, "headline": f"{good} of {len(content.runs)} runs are optimal", "sentence": sentence}
-    starts = f"{exact['optimal_start_states']:,} of {exact['start_states']:,} start states are played optimally"
+    resets = exact.get("starts_estimated_from_resets")
+    seen = f" that came in {resets:,} resets" if resets else ""
+    starts = f"{exact['optimal_start_states']:,} of {exact['start_states']:,} start states{seen} are played optimally"
     if exact["optimal"] is None:
         return {"kind": "open", "headline": "Cannot be told", "sentence": f"It {unknown(exact)}."}
     if exact.get("all_policies_equal"):

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+
+from deeptaxi.errors import UsageError
+from deeptaxi.mdp.constructor import check_arguments, check_lake
+from deeptaxi.mdp.environment import open_environment
+from deeptaxi.mdp.simulate import TableEnv
+from deeptaxi.sections import EnvironmentConfig
+from tests.problems import chain, registered
+
+
+class Told(TableEnv):
+    """Tells what it takes by annotations, and by defaults where there are none."""
+
+    def __init__(
+        self, render_mode=None, *, slippery=True, size=3, rate: float | None = 0.5, sure: bool | None = True,
+        rows: Sequence[str] = (), name="x", odd: Missing = 1, anything=None, goal: tuple[int, int] = (0, 0),  # noqa: F821
+    ):  # fmt: skip
+        super().__init__(chain(), render_mode)
+
+
+class PassedOn(Told):
+    """Passes on what it does not know."""
+
+    def __init__(self, wind=0.5, **others):
+        super().__init__(**others)
+
+
+def made(**arguments):
+    """Make it as a function, which says nothing of its arguments."""
+    return Told(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "message"),
+    [
+        ("FrozenLake-v1", {"is_slippery": "no"}, "is_slippery=no: FrozenLake-v1 expects true or false"),
+        ("FrozenLake-v1", {"is_slippery": "False"}, 'is_slippery="False": FrozenLake-v1 expects true or false'),
+        ("FrozenLake-v1", {"is_slippery": None}, "is_slippery=None: FrozenLake-v1 expects true or false"),
+        ("FrozenLake-v1", {"is_slippery": 2}, "is_slippery=2: FrozenLake-v1 expects true or false"),
+        ("FrozenLake", {"is_slippery": "no"}, "is_slippery=no: FrozenLake expects true or false"),
+        ("FrozenLake-v1", {"success_rate": "high"}, "success_rate=high: FrozenLake-v1 expects a number"),
+        ("FrozenLake-v1", {"success_rate": True}, "success_rate=true: FrozenLake-v1 expects a number"),
+        ("FrozenLake-v1", {"map_name": None}, "map_name=None: FrozenLake-v1 expects a text"),
+        ("FrozenLake-v1", {"desc": "SF,HG"}, 'desc=SF,HG: FrozenLake-v1 expects a list or None, such as ["AB", "CD"]'),
+        ("FrozenLake-v1", {"map_name": "16x16"}, "map_name=16x16: FrozenLake-v1 knows 4x4 and 8x8; give a map"),
+        ("FrozenLake-v1", {"desc": ["SF", "HGF"]}, "row 2 has 3 cells and row 1 has 2; give all rows the same length"),
+        ("FrozenLake-v1", {"desc": ["FF", "HG"]}, "the map has no start; write S in the cell where episodes begin"),
+        ("FrozenLake-v1", {"desc": []}, "desc=[]: expected rows of letters"),
+        ("Taxi-v4", {"is_rainy": "yes"}, "is_rainy=yes: Taxi-v4 expects true or false"),
+        ("CliffWalkingSlippery-v1", {"is_slippery": "x"}, "is_slippery=x: CliffWalkingSlippery-v1 expects true"),
+        ("Blackjack-v1", {"sab": "no"}, "sab=no: Blackjack-v1 expects true or false"),
+        ("Told-v0", {"slippery": "no"}, "expects true or false"),
+        ("Told-v0", {"size": "large"}, "expects a number"),
+        ("Told-v0", {"rate": "high"}, "expects a number or None"),
+        ("Told-v0", {"odd": "x"}, "expects a number"),
+        ("Told-v0", {"goal": 3}, "expects a list"),
+        ("PassedOn-v0", {"slippery": "no"}, "expects true or false"),
+        ("PassedOn-v0", {"wind": "strong"}, "expects a number"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_with_what_is_expected(name, kwargs, message):
+    with (
+        registered("Told-v0", Told),
+        registered("PassedOn-v0", PassedOn),
+        pytest.raises(UsageError, match=re.escape(message)) as caught,
+    ):
+        open_environment(EnvironmentConfig(name, kwargs))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("Told-v0", {"slippery": False, "size": 2.5, "rate": None, "sure": None, "rows": ["a"], "name": 3}),
+        ("Told-v0", {"slippery": 0, "rows": "ab", "odd": 2, "anything": "text", "goal": [1, 2]}),
+        ("Told-v0", {"anything": np.zeros(2), "slippery": np.bool_(False), "unheard": 1}),
+        ("PassedOn-v0", {"sure": None, "wind": 1}),
+        ("Made-v0", {"slippery": "no"}),  # nothing says what it takes
+        ("no_such_module_here:Walk-v0", {"slippery": "no"}),
+        ("Unheard-v7", {"slippery": "no"}),
+        ("no id", {"slippery": "no"}),
+        ("FrozenLake-v1", {"desc": [["S", "F"], ["H", "G"]], "reward_schedule": [1, 0, 0], "success_rate": 1}),
+        ("FrozenLake-v1", {"desc": None, "map_name": "8x8", "is_slippery": 1}),
+    ],
+)
+def test_what_a_constructor_may_take_is_left_to_it(name, kwargs):
+    with registered("Told-v0", Told), registered("PassedOn-v0", PassedOn), registered("Made-v0", made):
+        check_arguments(EnvironmentConfig(name, kwargs))
+
+
+def test_a_lake_of_ones_own_may_have_other_maps():
+    class Wide(FrozenLakeEnv):
+        def __init__(self, render_mode=None, desc=None):
+            super().__init__(render_mode, [row.replace("s", "S") for row in desc])
+
+    with registered("Wide-v0", Wide):
+        assert open_environment(EnvironmentConfig("Wide-v0", {"desc": ["sF", "HG"]})).states == 4
+    with pytest.raises(UsageError, match="no start"):
+        check_lake(EnvironmentConfig("Wide-v0", {"desc": ["sF", "HG"]}))
