@@ -4,7 +4,8 @@ A few hundred bytes can say that they are petabytes, a name can lead out of the 
 array *says* it holds before it reads it. So sizes are taken from the directory (what is read never exceeds them) and
 compared with a limit; and what an array says must be what its member holds.
 
-A zip archive ends with its directory, which is read as a whole, so that its size is limited too.
+A zip archive ends with its directory, which is read as a whole, so that its size is limited too; its members have
+limits of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, printable
-from deeptaxi.reading import check_plain
+from deeptaxi.reading import open_plain
 
 MAX_MEMBERS = 4_096  # a network has two arrays a layer, a checkpoint some times that
 MAX_NAME = 255  # letters; what file systems take
@@ -49,12 +50,14 @@ class ArchiveError(DeepTaxiError):
     """An archive is damaged or not what it should be. The message is the reason alone: say which file beside it."""
 
 
-class Limited(io.BufferedReader):
-    """A file of which no more is read at once than a directory may take."""
+class Archive(io.BufferedReader):
+    """The file of an archive. While its directory is read, no more is read at once than a directory may take."""
+
+    directory = True
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read `size` bytes, or refuse."""
-        if size is not None and size > MAX_DIRECTORY:
+        if self.directory and size is not None and size > MAX_DIRECTORY:
             raise ArchiveError(f"its directory takes {told(size)}, where {told(MAX_DIRECTORY)} are enough")
         return super().read(size)
 
@@ -72,8 +75,8 @@ def opened(path: Path, limit: int) -> Iterator[zipfile.ZipFile]:
             member in the block finds that.
     """
     try:
-        check_plain(path)
-        with Limited(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        with Archive(open_plain(path).detach()) as file, zipfile.ZipFile(file) as archive:
+            file.directory = False
             check_members(archive.infolist(), limit)
             yield archive
     except OSError as error:
