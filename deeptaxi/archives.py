@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import stat
 import struct
 import tokenize
@@ -63,12 +64,13 @@ class Archive(io.BufferedReader):
 
 
 @contextmanager
-def opened(path: Path, limit: int) -> Iterator[zipfile.ZipFile]:
+def opened(path: Path, limit: int | None) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive that was judged sound, to read what is in it.
 
     Args:
         path: the file.
-        limit: bytes that all its members together may take when they are unpacked.
+        limit: bytes that all its members together may take when they are unpacked; None for those of the file, where
+            nothing is compressed.
 
     Raises:
         ArchiveError: the file cannot be read, is damaged, or is none that should be unpacked; also where reading a
@@ -77,7 +79,7 @@ def opened(path: Path, limit: int) -> Iterator[zipfile.ZipFile]:
     try:
         with Archive(open_plain(path).detach()) as file, zipfile.ZipFile(file) as archive:
             file.directory = False
-            check_members(archive.infolist(), limit)
+            check_members(archive.infolist(), os.fstat(file.fileno()).st_size if limit is None else limit)
             yield archive
     except OSError as error:
         raise ArchiveError(error.strerror or str(error)) from None
@@ -117,12 +119,12 @@ def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
         raise ArchiveError(f"it says that it unpacks to {told(size)}, where at most {told(limit)} are read")
 
 
-def read_npz(path: Path, limit: int) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path, limit: int | None) -> dict[str, NDArray[Any]]:
     """Read the arrays of an `.npz`, without pickle.
 
     Args:
         path: the file.
-        limit: bytes that all of it may take in memory.
+        limit: bytes that all of it may take in memory; None for those of the file, where nothing is compressed.
 
     Returns:
         The arrays by name, each in memory of its own: of numbers, truth values or texts.
@@ -131,7 +133,9 @@ def read_npz(path: Path, limit: int) -> dict[str, NDArray[Any]]:
         ArchiveError: the file cannot be read, is damaged, too large, or holds something else.
     """
     with opened(path, limit) as archive:
-        return {name: read_array(archive, member, limit) for name, member in arrays_in(archive)}
+        found = arrays_in(archive)
+        most = sum(member.file_size for _, member in found) if limit is None else limit
+        return {name: read_array(archive, member, most) for name, member in found}
 
 
 def read_shapes(path: Path, limit: int) -> dict[str, tuple[int, ...]]:
