@@ -4,13 +4,15 @@ A few hundred bytes can say that they are petabytes, a name can lead out of the 
 array *says* it holds before it reads it. So sizes are taken from the directory (what is read never exceeds them) and
 compared with a limit; and what an array says must be what its member holds.
 
-A zip archive ends with its directory, which is read as a whole, so that its size is limited too.
+A zip archive ends with its directory, which is read as a whole, so that its size is limited too; its members have
+limits of their own.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import os
 import stat
 import struct
 import tokenize
@@ -27,7 +29,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, printable
-from deeptaxi.reading import check_plain
+from deeptaxi.reading import open_plain
 
 MAX_MEMBERS = 4_096  # a network has two arrays a layer, a checkpoint some times that
 MAX_NAME = 255  # letters; what file systems take
@@ -49,32 +51,35 @@ class ArchiveError(DeepTaxiError):
     """An archive is damaged or not what it should be. The message is the reason alone: say which file beside it."""
 
 
-class Limited(io.BufferedReader):
-    """A file of which no more is read at once than a directory may take."""
+class Archive(io.BufferedReader):
+    """The file of an archive. While its directory is read, no more is read at once than a directory may take."""
+
+    directory = True
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read `size` bytes, or refuse."""
-        if size is not None and size > MAX_DIRECTORY:
+        if self.directory and size is not None and size > MAX_DIRECTORY:
             raise ArchiveError(f"its directory takes {told(size)}, where {told(MAX_DIRECTORY)} are enough")
         return super().read(size)
 
 
 @contextmanager
-def opened(path: Path, limit: int) -> Iterator[zipfile.ZipFile]:
+def opened(path: Path, limit: int | None) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive that was judged sound, to read what is in it.
 
     Args:
         path: the file.
-        limit: bytes that all its members together may take when they are unpacked.
+        limit: bytes that all its members together may take when they are unpacked; None for those of the file, where
+            nothing is compressed.
 
     Raises:
         ArchiveError: the file cannot be read, is damaged, or is none that should be unpacked; also where reading a
             member in the block finds that.
     """
     try:
-        check_plain(path)
-        with Limited(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
-            check_members(archive.infolist(), limit)
+        with Archive(open_plain(path).detach()) as file, zipfile.ZipFile(file) as archive:
+            file.directory = False
+            check_members(archive.infolist(), os.fstat(file.fileno()).st_size if limit is None else limit)
             yield archive
     except OSError as error:
         raise ArchiveError(error.strerror or str(error)) from None
@@ -114,12 +119,12 @@ def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
         raise ArchiveError(f"it says that it unpacks to {told(size)}, where at most {told(limit)} are read")
 
 
-def read_npz(path: Path, limit: int) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path, limit: int | None) -> dict[str, NDArray[Any]]:
     """Read the arrays of an `.npz`, without pickle.
 
     Args:
         path: the file.
-        limit: bytes that all of it may take in memory.
+        limit: bytes that all of it may take in memory; None for those of the file, where nothing is compressed.
 
     Returns:
         The arrays by name, each in memory of its own: of numbers, truth values or texts.
@@ -128,7 +133,9 @@ def read_npz(path: Path, limit: int) -> dict[str, NDArray[Any]]:
         ArchiveError: the file cannot be read, is damaged, too large, or holds something else.
     """
     with opened(path, limit) as archive:
-        return {name: read_array(archive, member, limit) for name, member in arrays_in(archive)}
+        found = arrays_in(archive)
+        most = sum(member.file_size for _, member in found) if limit is None else limit
+        return {name: read_array(archive, member, most) for name, member in found}
 
 
 def read_shapes(path: Path, limit: int) -> dict[str, tuple[int, ...]]:

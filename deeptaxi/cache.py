@@ -1,14 +1,16 @@
 """Compiled programs, kept from one process to the next.
 
 XLA's own caches trust every file in their folder: TensorFlow ends the training on a truncated entry and runs one with
-a flipped bit. So the compiler never sees the folder that is kept. Each process gets a folder of its own with links to
-the entries whose sha256 is right, and when it ends, what was compiled is moved, with its sha256, to the entries that
+a flipped bit. So the compiler never sees the folder that is kept. Each process gets a folder of its own with copies of
+the entries whose sha256 is right, and when it ends, what was compiled is copied, with its sha256, to the entries that
 are kept:
 
     <root>/<backend>-<version>-<machine>/<name of the compiler>.<sha256 of the content>
     <root>/working-…/<name of the compiler>
 
-Nothing that another process does to the root, and no process that is killed, can then be seen by one that computes.
+An entry is read once, and the bytes that were hashed are the bytes that are written: no name is looked up twice, and
+no file is shared with another process, which could replace or change it in between. Nothing that another process does
+to the root, and no process that is killed, can then be seen by one that computes.
 What a killed process leaves, the next one that ends removes (`deeptaxi.scratch`). Whatever fails here only means that
 there is no cache.
 """
@@ -28,7 +30,7 @@ import platformdirs
 from deeptaxi.scratch import Scratch, sweep
 
 VARIABLE = "DEEPTAXI_CACHE"
-LIMIT = 100 * 2**20  # bytes; the content of all entries is read at each start, which takes 0.1 s at this size
+LIMIT = 100 * 2**20  # bytes; the content of all entries is copied at each start, which takes 0.2 s at this size
 ROOM = 4 * 2**20  # bytes that must be free; a training needs less than one
 WORKING = "working-"
 CPU_TRAITS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa", "cpu\t")
@@ -69,15 +71,16 @@ class Cache:
             raise
 
     def _fill(self) -> set[str]:
-        """Link all sound entries into the working folder, remove the others; return the names."""
-        names = set()
-        for entry in self._store.iterdir():
+        """Copy all sound entries into the working folder, remove the others; return the names."""
+        names: set[str] = set()
+        for entry in listed(self._store):
             name, _, digest = entry.name.rpartition(".")
             with contextlib.suppress(OSError):  # another process removed it, or made it
-                if hashlib.sha256(entry.read_bytes()).hexdigest() != digest:
+                content = entry.read_bytes()
+                if hashlib.sha256(content).hexdigest() != digest:
                     entry.unlink()
                 elif name not in names:
-                    link(entry, self.working / name)
+                    write_whole(self.working / name, content)
                     names.add(name)
         return names
 
@@ -113,14 +116,18 @@ class Cache:
         sweep(self._root, WORKING)
 
     def _keep(self) -> None:
-        """Move what is new to the entries that are kept."""
+        """Copy what is new to the entries that are kept."""
         new = [path for path in self.working.iterdir() if path.name not in self._given and path.suffix != ".tmp"]
         if not new:
             return
         require_room(self.working)  # else the compiler may have run out of it in the middle of an entry
-        for path in new:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            path.replace(self._store / f"{path.name}.{digest}")
+        self._store.mkdir(mode=0o700, exist_ok=True)  # another process may have forgotten all entries
+        with Scratch(self._root, WORKING) as scratch:
+            for path in new:
+                content = path.read_bytes()
+                aside = scratch.path / hashlib.sha256(content).hexdigest()
+                write_whole(aside, content)
+                aside.replace(self._store / f"{path.name}.{aside.name}")
         prune(self._root, LIMIT)
 
 
@@ -173,24 +180,36 @@ def require_room(folder: Path) -> None:
         probe.write(bytes(ROOM))
 
 
-def link(old: Path, new: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no such thing."""
+def listed(folder: Path) -> list[Path]:
+    """Return what is in a folder; nothing where it is gone, or is none."""
     try:
-        new.hardlink_to(old)
-    except (OSError, NotImplementedError):
-        try:
-            shutil.copyfile(old, new)
-        except OSError:
-            new.unlink(missing_ok=True)  # half a program
-            raise
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a new file, or leave none: half a program would be run.
+
+    Raises:
+        OSError: the disk is full, or a file is there.
+    """
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def prune(root: Path, limit: int) -> None:
     """Remove the oldest entries until the others take at most `limit` bytes."""
     found = []
     for store in [folder for folder in root.iterdir() if not folder.name.startswith(WORKING)]:
-        with contextlib.suppress(OSError):  # another process removes it
-            for path in store.iterdir():
+        for path in listed(store):
+            with contextlib.suppress(OSError):  # another process removes it
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))
     total = 0

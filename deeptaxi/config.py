@@ -80,20 +80,25 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file is missing, is not TOML, or holds a key that does not exist.
     """
+    return read_run(path)[0]
+
+
+def read_run(path: Path) -> tuple[dict[str, Any], Any]:
+    """Read a file of settings, and what its table ``[run]`` says, at once; None where it has none."""
     try:
         values = reading.read_toml(path)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:  # not TOML, not UTF-8, or a number with thousands of digits
         raise UsageError(f"{path} is not a TOML file: {error}") from None
-    about = values.pop("run", {})
+    run = values.pop("run", None)
     try:
-        known_facts(about)
+        known_facts(run)
         values = with_literals(values)
         known_keys(values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    return values
+    return values, run
 
 
 def known_keys(values: Mapping[str, Any]) -> None:

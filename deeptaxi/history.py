@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.reading import check_plain, lines_of
+from deeptaxi.reading import lines_of, open_plain
 from deeptaxi.records import (
     NOT_EXACT,
     Finished,
@@ -100,8 +100,7 @@ def read_history(path: Path) -> History:
         DeepTaxiError: not one line is a record.
     """
     try:
-        check_plain(path)
-        file = path.open("rb")
+        file = open_plain(path)
     except OSError as error:
         raise UsageError(f"cannot read the log {path}: {error.strerror}") from None
     records: list[Record] = []

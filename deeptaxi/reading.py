@@ -8,8 +8,11 @@ with a text is a `ValueError` of one line, and with its file an `OSError`.
 from __future__ import annotations
 
 import errno
+import io
 import json
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +31,7 @@ HALF_LETTERS = re.compile(r"\\u[dD][89a-fA-F]")  # in JSON, two make one; one al
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
+    """Read a TOML file; a pipe will do.
 
     Raises:
         OSError: the file cannot be read.
@@ -37,9 +40,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     return parse_toml(read_text(path, TOML_BYTES))
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raises what `read_toml` does."""
-    return parse_json(read_text(path, JSON_BYTES))
+def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
+    """Read a JSON file of at most `limit` bytes, no pipe; raises what `read_toml` does."""
+    return parse_json(read_text(path, limit, plain=True))
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -65,19 +68,35 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def read_text(path: Path, limit: int) -> str:
-    """Return the text of a file of at most `limit` bytes; raises what `read_toml` does."""
-    with path.open("rb") as file:
+def read_text(path: Path, limit: int, plain: bool = False) -> str:
+    """Return the text of a file of at most `limit` bytes, of no pipe if `plain`; raises what `read_toml` does."""
+    with open_plain(path) if plain else path.open("rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"it is larger than the {limit // 1024:,} KiB that are read")
     return content.decode("utf-8")
 
 
-def check_plain(path: Path) -> None:
-    """Refuse, with an `OSError`, what is no file: to open a pipe that nobody writes to would never end."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
+def open_plain(path: Path) -> io.BufferedReader:
+    """Open a file to read; refuse, with an `OSError`, what is none: a pipe that nobody writes to would never end.
+
+    What is opened is what was looked at, whatever has the name by then.
+    """
+    return path.open("rb") if os.name == "nt" else io.BufferedReader(io.FileIO(path, opener=plain_descriptor))
+
+
+def plain_descriptor(name: str, flags: int) -> int:
+    """Open a file, as `os.open` does, without waiting for what is none.
+
+    Raises:
+        OSError: it is no file, or cannot be opened.
+    """
+    descriptor = os.open(name, flags | os.O_NONBLOCK)  # which a file knows nothing of
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):  # the latter is refused by who opens it
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
 
 
 def lines_of(file: BinaryIO) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deeptaxi.reading import is_of, parse_json
+from deeptaxi.reading import MAX_LINE, is_of, parse_json
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ KINDS: dict[str, type[Record]] = {
 }
 
 
+MAX_TEXT = MAX_LINE // 16  # letters of a text: what an environment says of its failure may be of any length
 SURROGATE = re.compile("[\ud800-\udfff]")  # bytes of file names that are no text
 
 # Numbers that a training knows, whatever becomes of its weights; others are null where they are not finite.
@@ -169,9 +170,15 @@ def dated(value: Any) -> str:
 
 
 def to_line(record: Record) -> str:
-    """Return the record as one line of JSON, its kind first."""
+    """Return the record as one line of JSON that `from_line` reads, its kind first; long texts are cut."""
     values = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
-    return to_json({"kind": record.kind, **values})
+    known = {name: readable(value) if isinstance(value, str) else value for name, value in values.items()}
+    return to_json({"kind": record.kind, **known})
+
+
+def readable(text: str) -> str:
+    """Return a text as a log can hold it: of limited length, and without bytes that are no text."""
+    return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_TEXT])
 
 
 def from_line(line: bytes) -> Record | None:

@@ -11,6 +11,7 @@ once nothing in it has been made or removed for a week.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -75,6 +76,31 @@ class Scratch:
     ) -> None:
         """Remove it."""
         self.close()
+
+
+def put_new(aside: Path, path: Path) -> None:
+    """Move what was written aside to its place, if nothing stands there: what came since it was looked at is kept.
+
+    Raises:
+        FileExistsError: something stands there.
+        OSError: the disk or the permissions do not allow it.
+    """
+    try:
+        if not aside.is_dir():
+            os.link(aside, path)
+            return
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # a file system without links
+        pass
+    if os.path.lexists(path) and not aside.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    try:
+        aside.rename(path)  # a folder takes the place of an empty one alone
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.ENOTDIR):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        raise
 
 
 def locked(folder: Path) -> int | None:

@@ -24,6 +24,7 @@ from deeptaxi.settings import (
     setting,
 )
 
+MAX_HIDDEN = 256  # layers; a checkpoint has some twelve arrays of each, and 4,096 are read
 ENCODINGS = ("joint", "factored")
 AGGREGATIONS = ("mean", "max", "none")
 ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "linear")
@@ -64,6 +65,11 @@ class NetworkConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(self.hidden) > MAX_HIDDEN:
+            raise UsageError(
+                f"--hidden: expected at most {MAX_HIDDEN} layers, received {len(self.hidden):,}: "
+                "files of more could not be read again"
+            )
         if self.encoding == "factored" and self.kind == "q-table":
             raise UsageError("--q-table has one weight a state: leave out --encoding factored, or add hidden layers")
 

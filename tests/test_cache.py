@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib.util
 import os
@@ -120,19 +119,86 @@ def test_the_oldest_entries_go_first_and_so_does_what_killed_processes_left(tmp_
 
 def test_half_a_copy_is_not_given(tmp_path, monkeypatch):
     compiled_by_a_process(tmp_path)
-    monkeypatch.setattr(Path, "hardlink_to", refuse)  # as on a file system without links
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.Path, "open", full_after_100_bytes(Path.open))
+        opened = cache.Cache(tmp_path, *TRAITS)
+    assert list(opened.working.iterdir()) == []
+    opened.close()
     assert given(tmp_path) == {"program": CONTENT}
 
-    def copy_half(old, new):
-        new.write_bytes(old.read_bytes()[:100])
-        refuse()
 
-    monkeypatch.setattr(cache.shutil, "copyfile", copy_half)
+def full_after_100_bytes(open_file):
+    """Return what opens files as on a disk that is full after 100 bytes."""
+
+    def opened(path, mode="r", **how):
+        file = open_file(path, mode, **how)
+        if "x" in mode:
+            file.write(CONTENT[:100])
+            file.close()
+            file = (path.parent / "missing").open("rb")
+        return file
+
+    return opened
+
+
+def swapping(swap, of=Path.read_bytes):
+    """Return a `Path.read_bytes` after which the file is another one at once, as by another process."""
+
+    def read(path):
+        content = of(path)
+        swap(path)
+        return content
+
+    return read
+
+
+def replace(path):
+    aside = path.with_name("aside")
+    aside.write_bytes(b"another program")
+    aside.replace(path)
+
+
+def change(path):
+    path.write_bytes(b"another program")  # the same file, for all of its names
+
+
+@pytest.mark.parametrize("swap", [replace, change])
+def test_an_entry_that_is_swapped_once_it_was_verified_is_not_given(tmp_path, monkeypatch, swap):
+    compiled_by_a_process(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.Path, "read_bytes", swapping(swap))
+        opened = cache.Cache(tmp_path, *TRAITS)
+    assert (opened.working / "program").read_bytes() == CONTENT
+    opened.close()
+
+
+def test_an_entry_that_is_changed_later_is_not_changed_for_those_who_were_given_it(tmp_path):
+    kept = compiled_by_a_process(tmp_path)
+    opened = cache.Cache(tmp_path, *TRAITS)
+    change(kept)
+    assert (opened.working / "program").read_bytes() == CONTENT
+    change(opened.working / "program")  # nor the other way round
+    opened.close()
+    assert given(tmp_path) == {}
     assert given(tmp_path) == {}
 
 
-def refuse(*_):
-    raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("swap", [replace, change])
+def test_what_is_kept_is_what_was_hashed(tmp_path, monkeypatch, swap):
+    opened = cache.Cache(tmp_path, *TRAITS)
+    (opened.working / "program").write_bytes(CONTENT)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.Path, "read_bytes", swapping(swap))
+        opened.close()
+    assert given(tmp_path) == {"program": CONTENT}
+
+
+def test_what_is_compiled_is_kept_where_another_process_forgot_all_entries(tmp_path):
+    opened = cache.Cache(tmp_path, *TRAITS)
+    (opened.working / "program").write_bytes(CONTENT)
+    opened.forget()
+    opened.close()
+    assert given(tmp_path) == {"program": CONTENT}
 
 
 # Opens and closes the cache again and again as a process does that compiles: looks whether what it is given is whole,
@@ -163,12 +229,13 @@ while rounds < 10 or time.monotonic() < end:
     elif mishap < 0.2:
         cache.prune(root, 300_000)
     elif mishap < 0.3:
-        for entry in list(root.glob("compiler-*/*"))[:1]:
-            try:
-                entry.replace(root / f"aside{seed}")  # else the disk would damage what others read as well
-                entry.write_bytes(b"damaged")
-            except OSError:
-                pass
+        try:
+            for entry in list(root.glob("compiler-*/*"))[:1]:  # which another process may remove meanwhile
+                if mishap < 0.25:
+                    entry.replace(root / f"aside{seed}")
+                entry.write_bytes(b"damaged")  # a new file of that name, or the one that others may be reading
+        except OSError:
+            pass
     elif mishap < 0.4:
         opened.abandon()
     if mortal and rounds > 3:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.reading import check_plain, parse_json, read_json, read_text, read_toml
+from deeptaxi.reading import open_plain, parse_json, read_json, read_text, read_toml
 
 
 @pytest.fixture
@@ -81,9 +81,11 @@ def test_a_lone_half_of_a_letter_is_none_in_a_key_either():
 def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match=re.escape("it is a pipe or a device, not a file")):
-        check_plain(tmp_path / "pipe")
-    check_plain(tmp_path)
-    check_plain(tmp_path / "nowhere")
+        open_plain(tmp_path / "pipe")
+    with pytest.raises(IsADirectoryError):
+        open_plain(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        open_plain(tmp_path / "nowhere")
 
 
 def test_no_more_is_read_than_is_wanted():

@@ -79,7 +79,7 @@ def explain_gradients(
         backend.start()
         found = {"seed": seed, **gradients_at(actions, aggregation, seed, gradient)}
     if vectors is not None:
-        write_vectors(vectors, seed)
+        write_vectors(vectors, seed, force)
     return {**found, "vectors": None if vectors is None else str(vectors)}
 
 
@@ -111,8 +111,8 @@ def gradients_at(actions: int, aggregation: str, seed: int, gradient: Sequence[f
     }
 
 
-def write_vectors(path: Path, seed: int) -> None:
+def write_vectors(path: Path, seed: int, force: bool) -> None:
     """Write test vectors of several N and every aggregation."""
     vectors = [gradients_at(count, name, seed) for name in AGGREGATIONS for count in VECTOR_ACTIONS]
     about = "gradients of a dueling head, float64; docs/dueling-gradient.md of deeptaxi describes the keys"
-    write_text(path, to_json({"format": 1, "about": about, "seed": seed, "vectors": vectors}, indent=1) + "\n")
+    write_text(path, to_json({"format": 1, "about": about, "seed": seed, "vectors": vectors}, indent=1) + "\n", force)

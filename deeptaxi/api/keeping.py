@@ -15,6 +15,7 @@ from deeptaxi.artifacts import checkpoints, logs, runs
 from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.cards import processor, versions
 from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
+from deeptaxi.artifacts.room import check_room
 from deeptaxi.artifacts.succession import FAILED_FILE
 from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, dump_toml
@@ -52,6 +53,7 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
         raise UsageError(f"{run.name} has no configuration or no log to keep: `export` writes its network alone")
     table = own_table(run.environment, run.facts)
     environment, config = beside(folder, table, run.environment, run.config)
+    check_room(folder, environment.describe(), config)
     place = runs.claim(folder, logs_folder, force, table is not None)
     try:
         with logs.Log(place.log.parent, place.folder) as log:

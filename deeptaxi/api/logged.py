@@ -40,7 +40,8 @@ def read_logged(run: Path) -> Logged:
     try:
         folder = find_log(run)
         history = read_history(folder / LOG_FILE)
-        return Logged(history, read_visits(folder))
+        began = history.started
+        return Logged(history, read_visits(folder, began.states * began.actions if began else None))
     except DeepTaxiError as error:
         names = [name for name in BARE.missing if name != "history" or history is None]
         return Logged(history, None, dict.fromkeys(names, str(error)))

@@ -18,6 +18,7 @@ from deeptaxi.api.resuming import Resumption, taken_up
 from deeptaxi.artifacts import checkpoints as checkpoint_files
 from deeptaxi.artifacts import runs
 from deeptaxi.artifacts.logs import LOGS
+from deeptaxi.artifacts.room import check_room
 from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.errors import DeepTaxiError, DivergedError
 from deeptaxi.learning.configure import Configured, choose, configure, with_environment
@@ -101,6 +102,8 @@ def claimed(
     if out is None:
         yield planned
         return
+    name = runs.default_name(planned.config) if out is True else out
+    check_room(Path(name), planned.environment.describe(), planned.config)
     table = own_table(planned.environment) is not None
     if out is True:
         place = runs.claim_free(planned.config, Path(logs), table)

@@ -50,7 +50,7 @@ def film(run: Run, path: Path, speed: float = 4.0, force: bool = False, **show: 
     if "rgb_array" not in render_modes(run.environment):
         raise UsageError(f"{run.environment.config.id} draws no pictures, so there is nothing for --gif; leave it out")
     discount = show.pop("objective_discount", None)
-    return filmed(play(run, discount, **{**show, "render_mode": "rgb_array"}), path, speed)
+    return filmed(play(run, discount, **{**show, "render_mode": "rgb_array"}), path, speed, force)
 
 
 def check_gif(path: Path, force: bool) -> None:
@@ -64,7 +64,7 @@ def check_gif(path: Path, force: bool) -> None:
     check_free(path, force, replaceable=path.is_file(), option="--gif")
 
 
-def filmed(moments: Iterator[Moment], path: Path, speed: float) -> list[Moment]:
+def filmed(moments: Iterator[Moment], path: Path, speed: float, force: bool = True) -> list[Moment]:
     """Write the pictures of moments; return the moments without them."""
     from deeptaxi.artifacts.animation import Animation
 
@@ -72,5 +72,5 @@ def filmed(moments: Iterator[Moment], path: Path, speed: float) -> list[Moment]:
     for moment in moments:
         animation.add(moment.frame, last=moment.ending is not None)
         passed.append(dataclasses.replace(moment, frame=None))
-    animation.write(path)
+    animation.write(path, force)
     return passed

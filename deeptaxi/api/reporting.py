@@ -61,7 +61,7 @@ def report(runs: Sequence[Run], path: Path, figures: Path | None = None, force: 
         if figures is not None:
             with written_together(figures) as aside:
                 pictures = [figures / file.name for chart in made.charts for file in chart.write(aside)]
-        write_text(path, made.html)
+        write_text(path, made.html, force)
     names = tuple(run.name for run in content.runs)
     files = tuple(str(picture) for picture in pictures)
     return Report(str(path), len(made.html.encode()), tuple(made.sections), names, files, tuple(content.remarks))

@@ -19,6 +19,7 @@ from deeptaxi.artifacts.cards import processor, versions
 from deeptaxi.artifacts.checkpoints import Checkpoint
 from deeptaxi.artifacts.continuing import place_of, take_up
 from deeptaxi.artifacts.logs import LOGS, Kept, Position
+from deeptaxi.artifacts.room import check_room
 from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, check_together, known_facts, merge, with_literals
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -88,6 +89,7 @@ def taken_up(
         asked = values.get("environment", {}).get("id")
         environment = opened(folder, found, config, trust, given, asked)
         check_size(config, environment.states, environment.actions)
+        check_room(folder, environment.describe(), config)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold_log(log, folder, undoing, "--logs")
         kept = kept_log(folder, log, found)

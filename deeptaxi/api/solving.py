@@ -52,7 +52,7 @@ def solve(
         chosen = objective_discount(table) if discount is None else discount
         found = solution.solve(table, environment.horizon, chosen, environment.start_resets)
     if path is not None:
-        with written_aside(path) as aside:
+        with written_aside(path, force) as aside:
             WRITERS[path.suffix[1:]][0](aside, found.q_star, labels_of(environment))
     return found
 

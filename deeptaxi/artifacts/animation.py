@@ -30,12 +30,12 @@ class Animation:
         self._pictures.append(Image.fromarray(frame).quantize(COLOURS))
         self._durations.append(LAST_MILLISECONDS if last else self._milliseconds)
 
-    def write(self, path: Path) -> None:
-        """Write the frames, which then repeat for ever.
+    def write(self, path: Path, force: bool = True) -> None:
+        """Write the frames, which then repeat for ever; `force` replaces what is there.
 
         Raises:
             DeepTaxiError: the disk or the permissions do not allow it.
         """
         first, *others = self._pictures
-        with written_aside(path) as aside:
+        with written_aside(path, force) as aside:
             first.save(aside, save_all=True, append_images=others, duration=self._durations, loop=0)

@@ -95,7 +95,7 @@ def read(path: Path) -> Checkpoint:
         DeepTaxiError: it is damaged, or of a newer deeptaxi.
     """
     try:
-        arrays = read_npz(path, path.stat().st_size)  # nothing in it is compressed
+        arrays = read_npz(path, None)  # nothing in it is compressed
         about = parse_json(str(arrays.pop(ABOUT)))
         facts, version = about.pop("facts"), int(about.pop("checkpoint"))
         update = 0 if facts is None else int(facts["update"])

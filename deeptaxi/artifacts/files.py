@@ -15,7 +15,7 @@ from pathlib import Path
 
 from deeptaxi.artifacts.moving import ENTRIES, move_in, rescue, sync_folder
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError, encodable
-from deeptaxi.scratch import ASIDE, Scratch, sweep
+from deeptaxi.scratch import ASIDE, Scratch, put_new, sweep
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
 TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
@@ -46,14 +46,15 @@ def of_the_disk(error: Exception) -> OSError | None:
 
 
 @contextlib.contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path, force: bool = True) -> Iterator[Path]:
     """Yield a path in a folder beside `path`, with the same name, to write to; it is synced and takes its place.
 
     What the block writes may be a file or a folder. A folder that stands in the place stays what it is (a link, a
     mount, the current folder): its entries are replaced, and those that are not written again are removed, so check
-    first. What others put there meanwhile is left alone.
+    first. What others put there meanwhile is left alone; without `force`, so is a file.
 
     Raises:
+        TakenError: a file came there meanwhile.
         DeepTaxiError: the disk or the permissions do not allow it. What stood there before still does.
     """
     try:
@@ -67,9 +68,11 @@ def written_aside(path: Path) -> Iterator[Path]:
                 aside.rename(scratch.path / ENTRIES)
                 move_in(scratch, stood)
             else:
-                aside.replace(path)
+                (Path.replace if force else put_new)(aside, path)
                 sync_folder(path.parent)
     except OSError as error:
+        if isinstance(error, FileExistsError) and not force:
+            raise TakenError(f"{path} was written by another process meanwhile; overwrite it with --force") from None
         raise cannot_write(path, error) from None
 
 
@@ -126,9 +129,9 @@ def sync(path: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with written_aside(path) as aside:
+def write_text(path: Path, text: str, force: bool = True) -> None:
+    """Write a text file atomically; see `written_aside`."""
+    with written_aside(path, force) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

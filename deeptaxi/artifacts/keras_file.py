@@ -19,15 +19,15 @@ import importlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from deeptaxi.archives import ArchiveError, opened, told
-from deeptaxi.artifacts.keras_weights import BOMB_RATIO, BOMB_SIZE, MAX_BYTES, WEIGHTS, check_weights
+from deeptaxi.archives import ArchiveError, told
+from deeptaxi.artifacts import keras_weights
+from deeptaxi.artifacts.keras_weights import BOMB_RATIO, BOMB_SIZE, WEIGHTS
 
 CONFIG, METADATA = "config.json", "metadata.json"
-LIMITS = {CONFIG: 2**20, METADATA: 2**16, WEIGHTS: MAX_BYTES}  # bytes; a layer takes some 600 in config.json
+MAX_CONFIG, MAX_METADATA = 2**20, 2**16  # bytes; a layer takes some 600 in config.json
 MAX_OBJECTS, MAX_DEPTH, MAX_MODELS = 10_000, 64, 4  # a layer is some 7 objects; an exported agent is 2 models deep
 
 LAYERS = {
@@ -60,30 +60,31 @@ FUNCTIONS = ("activations", "losses", "metrics")
 VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"}  # no classes
 
 
-def check_file(path: Path) -> int:
-    """Look through a `.keras` file. Keras must have been imported.
+def limits() -> dict[str, int]:
+    """Return the members of a `.keras` file, and the bytes that each may take."""
+    return {CONFIG: MAX_CONFIG, METADATA: MAX_METADATA, WEIGHTS: keras_weights.MAX_BYTES}
 
-    Returns:
-        How many weights it holds.
+
+def read_config(archive: ZipFile) -> bytes:
+    """Look through a `.keras` file but for its weights; return its `config.json`. Keras must have been imported.
 
     Raises:
         ArchiveError: it is damaged, or holds something that is not loaded; the message is the reason alone.
     """
-    with opened(path, sum(LIMITS.values())) as archive:
-        check_three(archive)
-        config, metadata, weights = (archive.read(name) for name in (CONFIG, METADATA, WEIGHTS))
+    check_three(archive)
+    config, metadata = (archive.read(name) for name in (CONFIG, METADATA))
     check_config(parsed(config, CONFIG))
     parsed(metadata, METADATA)
-    return check_weights(weights)
+    return config
 
 
 def check_three(archive: ZipFile) -> None:
     """Check that the members are the three that Keras writes, none of them too large."""
-    for name in set(archive.namelist()) - set(LIMITS):
+    for name in set(archive.namelist()) - set(limits()):
         raise ArchiveError(f"it holds {name!r}, which is not a part of a network")
-    for name in sorted(set(LIMITS) - set(archive.namelist())):
+    for name in sorted(set(limits()) - set(archive.namelist())):
         raise ArchiveError(f"it is no .keras file: it holds no {name}")
-    for name, limit in LIMITS.items():
+    for name, limit in limits().items():
         member = archive.getinfo(name)
         if member.file_size > limit:
             raise ArchiveError(f"its {name} takes {told(member.file_size)}, where at most {told(limit)} are read")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,14 +16,20 @@ from typing import Any
 from deeptaxi.archives import ArchiveError, told
 
 WEIGHTS, MAX_BYTES = "model.weights.h5", 2**32
+SPARE = 2**24  # bytes of a file beyond its weights: their names
+OTHERS = 6  # times its weights that a file may hold: what an optimizer keeps of each as well
 MAX_GROUPS = 10_000  # a layer has two
 BOMB_SIZE, BOMB_RATIO = 2**28, 100  # what is larger, and packed more tightly, is no network that has learnt anything
 MAX_WIDTH = 2**24  # numbers that a layer may pass on for one state
-FILLING = 2**18  # weights beyond those in the file, of layers that keep some from it
+FILLING = 2**20  # bytes of weights beyond those in the file, of layers that keep some from it
 
 
-def check_weights(content: bytes) -> int:
+def check_weights(content: bytes, limit: int | None = None) -> int:
     """Check that HDF5 finds all weights in the file itself, as plain numbers; return how many there are.
+
+    Args:
+        content: the file.
+        limit: bytes that they may take; None for the most that is ever read.
 
     Raises:
         ArchiveError: it does not, or the file is damaged.
@@ -37,7 +44,7 @@ def check_weights(content: bytes) -> int:
     except Exception as error:  # h5py has many kinds, by the part of the file that is wrong
         raise ArchiveError(f"its {WEIGHTS} is damaged ({' '.join(str(error).split())[:200]})") from None
     size = sum(count * width for count, width in items)
-    if size > MAX_BYTES or (size > BOMB_SIZE and size > BOMB_RATIO * len(content)):
+    if size > (limit or MAX_BYTES) or (size > BOMB_SIZE and size > BOMB_RATIO * len(content)):
         raise ArchiveError(f"its {WEIGHTS} unpacks from {told(len(content))} to {told(size)}")
     return sum(count for count, _ in items)
 
@@ -76,7 +83,7 @@ def check_item(group: Any, name: str) -> tuple[int, int]:
 
 @contextmanager
 def weights_limited(size: int) -> Iterator[None]:
-    """Let Keras' layers create no more than `size` weights, and some filling, as long as the block runs.
+    """Let Keras' layers create no more than `size` bytes of weights, and some filling, as long as the block runs.
 
     Raises:
         ValueError: in the block, by the layer that goes beyond it.
@@ -87,7 +94,8 @@ def weights_limited(size: int) -> Iterator[None]:
 
     def checked(layer: Any, shape: Any = None, *args: Any, **kwargs: Any) -> Any:
         nonlocal left
-        left -= math.prod(shape or ())
+        dtype = kwargs.get("dtype") or (args[1] if len(args) > 1 else None) or layer.variable_dtype
+        left -= math.prod(shape or ()) * itemsize(dtype)
         if left < 0:
             raise ValueError(f"the layer '{layer.name}' is larger than the weights in the file")
         return add_weight(layer, shape, *args, **kwargs)
@@ -97,6 +105,17 @@ def weights_limited(size: int) -> Iterator[None]:
         yield
     finally:
         keras.Layer.add_weight = add_weight
+
+
+def itemsize(dtype: Any) -> int:
+    """Return the bytes of a number of one of Keras' types, such as 4 of ``float32``."""
+    bits = re.search(r"\d+", str(dtype))
+    return max(1, int(bits[0]) // 8) if bits else 1
+
+
+def size_of(model: Any) -> int:
+    """Return the bytes that the weights of a model take."""
+    return sum(math.prod(variable.shape) * itemsize(variable.dtype) for variable in model.variables)
 
 
 def check_widths(model: Any) -> None:

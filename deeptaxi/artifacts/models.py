@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeptaxi import backend, reading
+from deeptaxi import backend
 from deeptaxi.archives import ArchiveError
 from deeptaxi.artifacts.files import CHECKPOINTS, CONFIG_FILE, MODEL_FILE, TABLE_FILE
-from deeptaxi.artifacts.keras_file import check_file
-from deeptaxi.artifacts.keras_weights import check_widths, weights_limited
+from deeptaxi.artifacts.keras_loading import load_model
 from deeptaxi.artifacts.versions import check_deeptaxi, newer_keras
-from deeptaxi.config import TrainConfig, read_toml, resolve
+from deeptaxi.config import TrainConfig, read_run, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.sections import EnvironmentConfig, OptimizerConfig
@@ -73,10 +72,10 @@ def read_config(folder: Path) -> TrainConfig:
     Raises:
         UsageError: the file is not sound.
     """
-    config = resolve(read_toml(folder / CONFIG_FILE))
+    values, kept = read_run(folder / CONFIG_FILE)
+    config = resolve(values)
     if config.optimizer.options:
         check_options(folder / CONFIG_FILE, config.optimizer)
-    kept = reading.read_toml(folder / CONFIG_FILE).get("run", {})
     if not isinstance(kept, dict) or kept.get("table") != TABLE_FILE:
         return config
     return replace(config, environment=replace(config.environment, id=str(folder / TABLE_FILE)))
@@ -109,17 +108,14 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
         DeepTaxiError: the file is damaged, or is a model of another kind.
     """
     backend.start()
-    import keras
-
     from deeptaxi.network.agent import check_states, q_network_of
     from deeptaxi.network.build import sizes  # importing it registers the layers
 
     try:
-        with weights_limited(check_file(path)), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.filterwarnings("error", "Skipping nested container")  # its weights would be left to chance
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # nothing is trained
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        check_widths(model)
+            model = load_model(path)
         network = q_network_of(model)
         if not foreign:
             sizes(network)

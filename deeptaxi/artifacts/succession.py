@@ -10,6 +10,7 @@ records are the last to come back.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def end_of(log: Path) -> Finished | None:
     """Return what a log says of the end of its training; None where it has none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - MAX_LINE))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LINE))
             *_, last = file.read(MAX_LINE).splitlines() or [b""]
         record = from_line(last)
     except (OSError, ValueError):

@@ -12,6 +12,7 @@ from deeptaxi.errors import DeepTaxiError
 from deeptaxi.reading import read_toml
 
 METADATA_BYTES = 2**16
+ANY_BYTES = 2**62  # nothing else of the file is unpacked
 
 
 def check_deeptaxi(config: Path) -> None:
@@ -40,7 +41,7 @@ def newer_keras(model: Path) -> str:
     import keras
 
     try:
-        with opened(model, 2**32) as archive, archive.open("metadata.json") as file:
+        with opened(model, ANY_BYTES) as archive, archive.open("metadata.json") as file:
             saved = json.loads(file.read(METADATA_BYTES))["keras_version"]
     except ArchiveError:
         return ""

@@ -15,8 +15,11 @@ from deeptaxi.artifacts.files import written_aside
 from deeptaxi.artifacts.succession import VISITS_FILE
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.coverage import Coverage
+from deeptaxi.mdp.memory import physical_memory
 
-VISITS_BYTES = 2**30  # of two counts of eight bytes, for 67 million (state, action)
+VISITS_BYTES = 2**30  # of two counts of eight bytes, where nothing says of how many (state, action)
+COUNTS = 2 * 8  # bytes of a (state, action)
+HEADERS = 2**12
 
 
 def save_visits(log: Path, coverage: Coverage) -> None:
@@ -25,8 +28,12 @@ def save_visits(log: Path, coverage: Coverage) -> None:
         np.savez_compressed(file, **coverage._asdict())
 
 
-def read_visits(log: Path) -> Coverage | None:
+def read_visits(log: Path, pairs: int | None = None) -> Coverage | None:
     """Read `visits.npz` of a log folder; None where there is none, as of a training that was broken off.
+
+    Args:
+        log: the folder.
+        pairs: of states and actions, S·A, as its records say; None where they do not.
 
     Raises:
         DeepTaxiError: the file is damaged.
@@ -34,8 +41,9 @@ def read_visits(log: Path) -> Coverage | None:
     path = log / VISITS_FILE
     if not path.is_file():
         return None
+    limit = VISITS_BYTES if pairs is None else min(COUNTS * pairs, int(min(2**62, physical_memory()))) + HEADERS
     try:
-        arrays = read_npz(path, VISITS_BYTES)
+        arrays = read_npz(path, limit)
     except ArchiveError as error:
         raise DeepTaxiError(f"{path} is damaged: {error}") from None
     for name in Coverage._fields:

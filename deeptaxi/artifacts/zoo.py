@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.artifacts.cards import read_card
+from deeptaxi.artifacts.cards import CARD_BYTES, read_card
 from deeptaxi.artifacts.files import CARD_FILE, CONFIG_FILE, MODEL_FILE
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.reading import JSON_BYTES, check_plain, read_text, read_toml
+from deeptaxi.reading import TOML_BYTES, parse_toml, read_text
 
 VERDICT_ROW = "| Verdict | "  # of a card.md
 NO_CARD = "it has no card.json, as a run of an early deeptaxi; `deeptaxi evaluate {}` judges it"
@@ -77,8 +77,7 @@ def without_card(run: Path) -> dict[str, Any]:
 def settings(path: Path) -> dict[str, Any]:
     """Return what a TOML file says; nothing where it cannot be read."""
     try:
-        check_plain(path)
-        return read_toml(path)
+        return parse_toml(read_text(path, TOML_BYTES, plain=True))
     except (OSError, ValueError):
         return {}
 
@@ -98,8 +97,7 @@ def known_text(values: dict[str, Any], name: str) -> str | None:
 def told_verdict(path: Path) -> str | None:
     """Return the verdict that a `card.md` tells; None where it tells none."""
     try:
-        check_plain(path)
-        lines = read_text(path, JSON_BYTES).splitlines()
+        lines = read_text(path, CARD_BYTES, plain=True).splitlines()
     except (OSError, ValueError):
         return None
     return next((line[len(VERDICT_ROW) : -1].strip() for line in lines if line.startswith(VERDICT_ROW)), None)

@@ -34,6 +34,16 @@ def check_size(config: TrainConfig, states: int, actions: int) -> None:
         )
 
 
+def weights_of(config: TrainConfig, states: int, actions: int) -> int:
+    """Return how many weights the network has, counted as low as it can be where a state has several parts."""
+    hidden = config.network.hidden
+    inputs = 1 if config.network.encoding == "factored" else states
+    widths = (inputs, *hidden)
+    layers = sum((one + 1) * other for one, other in pairwise(widths))
+    head = (widths[-1] + bool(hidden)) * (actions + config.network.dueling)
+    return layers + head + (states * actions if config.exploration.action_mask else 0)
+
+
 def parts_of(config: TrainConfig, states: int, actions: int) -> dict[str, int]:
     """Return the bytes that each setting asks for, by the name of its option."""
     compiled = config.loop == "compiled"

@@ -20,14 +20,32 @@ from deeptaxi.mdp.table import TableError, TransitionTable, array, from_arrays
 ARRAYS = tuple(TYPES)
 OPTIONAL = ("time_limit", "discount", "action_mask", "factors", "state_names", "action_names")
 MAX_BYTES = 2**50  # that a file may say it has, as long as only its shapes are read
+TABLE_BYTES = 32  # of S·A·K, that the arrays take at most
 REST = 2**26  # bytes for names, and for what else does not grow with the outcomes
 
 
 def save(table: TransitionTable, path: Path) -> None:
-    """Write the table as a compressed ``.npz`` that `load` reads."""
+    """Write the table as a compressed ``.npz`` that `load` reads.
+
+    Raises:
+        TableError: names are so long that `load` would not read them.
+    """
+    check_names(table)
     optional = {name: getattr(table, name) for name in OPTIONAL if getattr(table, name) is not None}
     with path.open("wb") as file:  # np.savez would add an ending to a name without one
         np.savez_compressed(file, **{name: getattr(table, name) for name in ARRAYS}, **optional)
+
+
+def check_names(table: TransitionTable) -> None:
+    """Refuse names that take more than `load` reads: each takes as much room in the file as the longest does."""
+    room = table.probability.size * (BYTES_PER_ENTRY - TABLE_BYTES) + REST
+    for kind, names in (("state", table.state_names), ("action", table.action_names)):
+        longest = max(map(len, names or ()), default=0)
+        if 2 * 4 * longest * len(names or ()) > room:
+            raise TableError(
+                f"the {kind} names take too much room in an .npz, which gives each the {longest:,} letters of the "
+                "longest: shorten them"
+            )
 
 
 def load(path: Path) -> TransitionTable:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.scratch import ASIDE, Scratch
+from deeptaxi.scratch import ASIDE, Scratch, put_new
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -133,7 +133,13 @@ class TransitionTable:
             raise UsageError(f"{path} exists; choose another name, or overwrite it with force=True")
         with Scratch(Path(path).parent, ASIDE) as scratch:
             npz.save(self, scratch.path / "table.npz")
-            (scratch.path / "table.npz").replace(path)
+            if force:
+                (scratch.path / "table.npz").replace(path)
+                return
+            try:
+                put_new(scratch.path / "table.npz", Path(path))
+            except FileExistsError:
+                raise UsageError(f"{path} was written by another process meanwhile") from None
 
     @property
     def states(self) -> int:

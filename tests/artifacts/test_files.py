@@ -4,12 +4,14 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from deeptaxi import scratch
 from deeptaxi.artifacts.files import cannot_write, check_free, make_folder, written_aside, written_together
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
 
 
 def write(path: Path, text: str, interrupted: bool = False) -> None:
@@ -163,3 +165,42 @@ def test_what_a_killed_process_was_writing_is_swept_by_the_next(tmp_path: Path) 
     write(tmp_path / "file", "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".file-mine", "file"]
     assert texts(tmp_path) == {"file": "new"}
+
+
+def late(path: Path, make: Callable[[Path], object]) -> None:
+    with written_aside(path, force=False) as aside:
+        make(aside)
+        make(path)
+        theirs = path / "theirs" if path.is_dir() else path
+        theirs.write_text("theirs")
+
+
+@pytest.mark.parametrize("linking", [True, False])
+def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path, monkeypatch, linking):
+    if not linking:
+        monkeypatch.setattr(scratch.os, "link", no_links)
+    path = tmp_path / "report.html"
+    with pytest.raises(TakenError, match=r"report\.html was written by another process meanwhile"):
+        late(path, Path.touch)
+    assert path.read_text() == "theirs"
+    write(path, "forced")
+    assert path.read_text() == "forced"
+    assert [item.name for item in tmp_path.iterdir()] == ["report.html"]
+
+
+def no_links(*_):
+    raise PermissionError
+
+
+def test_a_folder_that_came_meanwhile_is_not_overwritten(tmp_path):
+    path = tmp_path / "savedmodel"
+    with pytest.raises(TakenError):
+        late(path, Path.mkdir)
+    assert [item.name for item in path.iterdir()] == ["theirs"]
+
+
+def test_a_new_file_or_folder_takes_its_place_without_force(tmp_path):
+    for name in ("file", "folder"):
+        with written_aside(tmp_path / name, force=False) as aside:
+            aside.write_text("ours") if name == "file" else aside.mkdir()
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["file", "folder"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp import npz
 from deeptaxi.mdp.npz import ARRAYS, OPTIONAL, load, save
 from deeptaxi.mdp.table import TableError, from_arrays
 from tests.problems import SOUND
@@ -44,6 +45,21 @@ def test_a_table_is_read_back_as_it_was_saved(tmp_path, optional):
     for name in OPTIONAL:
         assert np.array_equal(getattr(copy, name), optional.get(name))
         assert type(getattr(copy, name)) is type(optional.get(name))
+
+
+@pytest.mark.parametrize("letters", [5, 6])
+def test_names_are_written_up_to_what_is_read(tmp_path, monkeypatch, letters):
+    monkeypatch.setattr(npz, "REST", 80 - from_arrays(**SOUND).probability.size * (100 - npz.TABLE_BYTES))
+    table, path = from_arrays(**SOUND, state_names=("a", "b" * letters)), tmp_path / "table.npz"
+    if letters == 5:
+        save(table, path)
+        monkeypatch.undo()
+        assert load(path).state_names == table.state_names
+        return
+    with pytest.raises(
+        TableError, match=r"the state names take too much room in an \.npz, which gives each the 6 letters"
+    ):
+        save(table, path)
 
 
 def test_numbers_of_another_type_are_read_where_nothing_is_lost(archive):

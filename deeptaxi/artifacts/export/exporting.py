@@ -68,7 +68,7 @@ def export(network: keras.Model, name: str, path: Path, labels: Labels | None = 
     check_place(name, path, force)
     source = source_of(network, labels)
     check_size(*source.q_values.shape, name)
-    with written_aside(path) as aside:
+    with written_aside(path, force) as aside:
         found = written(source, {name: aside})[name]
         if isinstance(found, DeepTaxiError):
             raise found
@@ -93,7 +93,7 @@ def export_all(
     check_place(None, folder, force)
     source = source_of(network, labels)
     skipped = {name: reason for name in FORMATS if (reason := unwritable(name, source)) is not None}
-    with written_aside(folder) as aside:
+    with written_aside(folder, force) as aside:
         aside.mkdir()
         found = written(source, {name: aside / form.file for name, form in FORMATS.items() if name not in skipped})
         kept = {name: one for name, one in found.items() if not isinstance(one, DeepTaxiError)}
