@@ -145,5 +145,7 @@ def report(run: Run, as_json: bool) -> None:
         else:
             table = verdict.training_table(f"{run.environment.config.id}, {network}", summary)
             console.print_wide(table, console.FACTS)
-    except BrokenPipeError:
+    except OSError as error:
+        if not signals.reader_gone(error):
+            raise
         signals.stop_printing()
