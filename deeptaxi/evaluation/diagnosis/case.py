@@ -118,13 +118,12 @@ class Case:
 
     @cached_property
     def allowed(self) -> Bools:
-        """The actions that the agent may take, `[S, A]`."""
+        """The actions that the agent may take, `[S, A]`; all of the problem's where broken Q values leave a state none."""
         allowed = np.ones((self.states, self.actions), np.bool_)
-        if self.q is not None:
-            allowed &= ~np.isneginf(self.q)
         if self.table is not None and self.table.action_mask is not None:
             allowed &= self.table.action_mask
-        return allowed
+        own = allowed if self.q is None else allowed & ~np.isneginf(self.q)
+        return np.where(own.any(axis=1, keepdims=True), own, allowed)
 
     @cached_property
     def reached(self) -> Bools:
