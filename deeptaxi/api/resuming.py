@@ -76,7 +76,7 @@ def taken_up(
     """
     runs.check_resumable(folder)
     with ExitStack() as undoing:
-        runs.hold(folder, undoing)
+        runs.hold(folder, undoing, "--resume")
         found = checkpoints.newest(folder)
         before = config_of(found)
         check_same(folder, before, values)

@@ -79,9 +79,9 @@ def diverged(case: Case) -> Finding | None:
     """Name Q values or losses that are no numbers any more."""
     history = case.history
     losses = finite(item.loss for item in history.progress) if history else np.zeros(0)
-    failure = history.finished.failure if history and history.finished else None
+    failure = history.failure if history else None
     lost = int((~np.isfinite(losses)).sum())
-    if not case.broken and not lost and not (failure and "diverged" in failure):
+    if not case.broken and not lost and not (failure and "the training diverged" in failure):
         return None
     where = (
         f"{case.broken} of {case.states} states have Q values that are no numbers"

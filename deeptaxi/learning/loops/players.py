@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import EnvironmentFailedError
 from deeptaxi.learning.loops.generators import generators_of, set_generators_of
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.moment import (
@@ -70,7 +70,7 @@ class Players:
         """Step every copy; return the N transitions, and the returns of the episodes that ended.
 
         Raises:
-            DeepTaxiError: the environment failed, or broke its own promises.
+            EnvironmentFailedError: the environment failed, or broke its own promises.
         """
         with blaming(self._environment.config.id):
             return self._step(actions)
@@ -80,7 +80,7 @@ class Players:
             episode.add(action)
         observation, reward, terminated, truncated, info = self._vector.step(actions + self._environment.first_action)
         if not np.isfinite(reward).all():
-            raise DeepTaxiError(f"the environment {self._environment.config.id} gave the reward {reward}")
+            raise EnvironmentFailedError(f"the environment {self._environment.config.id} gave the reward {reward}")
         reached = self._read(observation, info)
         transitions = Transitions(
             self.states,
