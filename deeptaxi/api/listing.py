@@ -110,7 +110,7 @@ def zoo(folder: str | Path = "models") -> list[dict[str, Any]]:
 
 
 def without_model(folder: Path) -> list[str]:
-    """Say of each run folder in `folder`, and of itself, why it holds no agent: a training still runs, or has failed."""
+    """Say of each run folder in `folder`, and of itself, why it holds no agent."""
     from deeptaxi.artifacts.unfinished import unfinished
 
     inside = sorted(path for path in folder.glob("*/") if path.is_dir() and not path.name.startswith("."))

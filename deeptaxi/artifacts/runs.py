@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.artifacts.card_words import describe_versions, training_command
-from deeptaxi.artifacts.cards import card, versions, write_card
+from deeptaxi.artifacts.card_words import describe_versions, limits, training_command
+from deeptaxi.artifacts.cards import card, read_card, versions, write_card
 from deeptaxi.artifacts.files import (
     CARD_FILE,
     CARD_JSON,
@@ -193,6 +193,20 @@ def save_run(
             npz.save(table, aside / TABLE_FILE)
         (aside / CONFIG_FILE).write_text(dump_toml(config, about), encoding="utf-8")
         write_card(aside, facts)
+
+
+def add_episodes(folder: Path, episodes: Mapping[str, Any]) -> None:
+    """Write what sampled episodes came to into the card of a run that is kept.
+
+    Raises:
+        DeepTaxiError: the disk or the permissions do not allow it; the card is as it was.
+    """
+    facts = read_card(folder)
+    if facts is None:
+        return
+    facts = {**facts, "episodes": dict(episodes)}
+    with written_together(folder, last=CARD_JSON) as aside:
+        write_card(aside, {**facts, "limits": limits(facts)})
 
 
 def facts_of(finished: Finished, preset: str) -> dict[str, str]:
