@@ -38,7 +38,7 @@ PRESET_HELP = (
 @click.option("--out", type=options.PATH, metavar="FOLDER", help="Run folder.  [default: a free name in models/]")
 @click.option("--logs", type=options.PATH, metavar="FOLDER", help="Where logs go.  [default: logs]")
 @click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
-@click.option("--resume", type=options.PATH, metavar="RUN", help="Go on with the training of a run folder, to the bit.")
+@click.option("--resume", type=options.PATH, metavar="RUN", help="Continue the training of a run folder.")
 @click.option("--stop-after", type=click.IntRange(1), metavar="UPDATE", help="End after this update, to go on later.")
 @click.option(
     "--checkpoint-every",
