@@ -114,5 +114,5 @@ with signals.lasting_streams():
 sys.exit(number if number > 2 else 99)
 """
     words = [sys.executable, "-c", code]
-    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], cwd=tmp_path, check=False)
+    done = subprocess.run(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], cwd=tmp_path, check=False)
     assert done.returncode == 3
