@@ -29,6 +29,10 @@ class DivergedError(DeepTaxiError):
     """A training ran away: there is nothing of it to keep or to go on from."""
 
 
+class EnvironmentFailedError(DeepTaxiError):
+    """The code of an environment raised an error, or gave what no environment may give."""
+
+
 class TakenError(UsageError):
     """Something stands in the place that is to be written to, or another process writes there."""
 

@@ -13,6 +13,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.reading import lines_of, open_plain
 from deeptaxi.records import (
     NOT_EXACT,
+    Failed,
     Finished,
     Judgement,
     Progress,
@@ -60,6 +61,18 @@ class History:
     def finished(self) -> Finished | None:
         """The last record, if the training came to its end."""
         return next(iter(self.of_kind(Finished)), None)
+
+    @cached_property
+    def failed(self) -> Failed | None:
+        """The last record, if the training failed and left nothing to keep."""
+        return next(reversed(self.of_kind(Failed)), None)
+
+    @property
+    def failure(self) -> str | None:
+        """The error that broke the training off, whether or not there was something to keep."""
+        if self.finished is not None:
+            return self.finished.failure
+        return self.failed.failure if self.failed else None
 
     @cached_property
     def resumed(self) -> Resumed | None:

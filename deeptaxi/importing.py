@@ -43,14 +43,15 @@ def hidden(package: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is over.
+    """Hold Ctrl-C, SIGTERM and every other signal with a Python handler back until the block is over.
 
     An exception in the middle of the import of a compiled library can be lost, or crash the process as it ends.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    handled = {number for number in signal.valid_signals() if callable(signal.getsignal(number))}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, *handled})
     try:
         yield
     finally:
@@ -63,8 +64,13 @@ def standard_error_aside() -> Iterator[None]:
 
     If the block raises, what was written comes out after all.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed: there is nothing to turn aside
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
     with tempfile.TemporaryFile() as aside:
         os.dup2(aside.fileno(), 2)
         try:

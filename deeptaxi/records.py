@@ -126,9 +126,19 @@ class Finished:
     failure: str | None = None  # what broke the training off, if anything did
 
 
-Record = Started | Resumed | Progress | Judgement | Snapshot | Warned | Finished
+@dataclass(frozen=True)
+class Failed:
+    """The training failed, and there is nothing of it to keep: the last record of its log."""
+
+    kind: ClassVar[str] = "failed"
+    update: int  # of the record before
+    failure: str  # the error, in one line
+    cause: str  # "environment", "diverged" or "other"
+
+
+Record = Started | Resumed | Progress | Judgement | Snapshot | Warned | Finished | Failed
 KINDS: dict[str, type[Record]] = {
-    cls.kind: cls for cls in (Started, Resumed, Progress, Judgement, Snapshot, Warned, Finished)
+    cls.kind: cls for cls in (Started, Resumed, Progress, Judgement, Snapshot, Warned, Finished, Failed)
 }
 
 

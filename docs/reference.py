@@ -23,7 +23,8 @@ HEAD = """# Commands
 <!-- Written by `python docs/reference.py`; edit the help texts in the code instead. -->
 
 `deeptaxi --help` and `deeptaxi COMMAND --help` say the same. Exit codes: 0 done, 1 failure, 2 wrong use,
-3 `diagnose` found something severe, 130 Ctrl-C, 143 SIGTERM. Errors are one line on standard error;
+3 `diagnose` found something severe, 129 the terminal closed (SIGHUP),
+130 Ctrl-C, 143 SIGTERM, 152 the limit on CPU time (SIGXCPU). Errors are one line on standard error;
 `--debug` adds the traceback.
 
 Completion: `eval "$(_DEEPTAXI_COMPLETE=bash_source deeptaxi)"` in `~/.bashrc` (`zsh_source`, `fish_source` likewise).

@@ -12,6 +12,7 @@ from deeptaxi.api.keeping import event_writers, own_table
 from deeptaxi.api.logged import Logged
 from deeptaxi.api.plans import Plan, about_of, settled
 from deeptaxi.api.runs import Run
+from deeptaxi.api.sampling import with_episodes
 from deeptaxi.api.stages import stage
 from deeptaxi.artifacts import checkpoints as checkpoint_files
 from deeptaxi.artifacts import logs as log_files
@@ -57,7 +58,8 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
             runs.save_run(place, trained.network, about, config, history.finished, preset, table, history.disturbed)
             if not conduct.checkpoints and since is None:
                 checkpoint_files.give_up(place.folder)  # of the run that stood here
-    return run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
+    run = run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
+    return with_episodes(run, conduct, on_record or (lambda _record: None))
 
 
 def observing(planned: Plan, records: Sequence[Record]) -> Watch:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.api.logged import BARE, Logged, lone_log, read_logged
+from deeptaxi.api.logged import BARE, Logged, lone_log, read_logged, training_now
 from deeptaxi.api.models import Model, moved, of_keras, place
 from deeptaxi.api.places import Place
 from deeptaxi.api.runs import Run
@@ -144,7 +144,7 @@ def build_case(looked: Looked, asked: Asked) -> Case:
 
 def logged(log: Logged, shape: tuple[int, int]) -> dict[str, Any]:
     """Return the part of a case that a log tells, of a problem of `shape` `[S, A]`."""
-    known: dict[str, Any] = {"history": log.history}
+    known: dict[str, Any] = {"history": log.history, "running": training_now(log.history.path if log.history else None)}
     if log.coverage is not None and log.coverage.visits.shape == shape:
         known |= {"visits": log.coverage.visits, "replay": log.coverage.replay}
     return known
@@ -212,6 +212,7 @@ def case_of_log(path: Path, asked: Asked) -> Case:
         asked.time_limit or 0,
         asked.objective_discount or 0.99,
         history=history,
+        running=training_now(path),
         visits=tried.visits if tried else None,
         replay=tried.replay if tried else None,
         why={**why, "config": "a log does not hold the configuration", "sample": why["table"]},

@@ -64,6 +64,8 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
             if run.log.coverage is not None:
                 save_visits(place.log.parent, run.log.coverage)
             runs.save_run(place, run.network, about, config, run.finished, preset, table, run.history.disturbed)
+        if run.episodes is not None:
+            runs.add_episodes(folder, run.episodes)
         checkpoints.give_up(folder)  # of the run that stood here
     finally:
         place.release()
@@ -131,4 +133,7 @@ def summary(run: Run) -> dict[str, Any]:
         "weights_digest": run.weights_digest,
         "exact": run.exact,
         "exact_unavailable": run.exact_unavailable,
+        "episodes": run.episodes,
+        "episodes_unavailable": run.episodes_unavailable,
+        "failure": run.failure,
     }

@@ -110,3 +110,11 @@ def zoo(folder: str | Path = "models") -> list[dict[str, Any]]:
     from deeptaxi.artifacts.zoo import agents
 
     return agents(Path(folder))
+
+
+def without_model(folder: Path) -> list[str]:
+    """Say of each run folder in `folder`, and of itself, why it holds no agent."""
+    from deeptaxi.artifacts.unfinished import unfinished
+
+    inside = sorted(path for path in folder.glob("*/") if path.is_dir() and not path.name.startswith("."))
+    return [str(found) for found in map(unfinished, [folder, *inside]) if found is not None]

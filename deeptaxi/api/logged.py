@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deeptaxi.artifacts.files import MODEL_FILE
+from deeptaxi.artifacts.locks import in_use
 from deeptaxi.artifacts.logs import find_log
 from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE
+from deeptaxi.artifacts.unfinished import unfinished
 from deeptaxi.artifacts.visits import read_visits
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.history import History, read_history
 from deeptaxi.learning.coverage import Coverage
 
@@ -57,10 +59,25 @@ def lone_log(model: Path) -> Path | None:
 
 
 def history_of(run: Path) -> History:
-    """Return the records of a run folder, of a log folder, or of the file of a log.
+    """Return the records of a run folder, of a log folder, or of the file of a log; also of one without an end.
 
     Raises:
         UsageError: there is no such run, or no log of it.
         DeepTaxiError: it holds no record.
     """
-    return read_history(run if run.is_file() else find_log(run) / LOG_FILE)
+    if run.is_file():
+        return read_history(run)
+    lone = lone_log(run)
+    if lone is not None:
+        return read_history(lone)
+    known = unfinished(run)
+    if known is None:
+        return read_history(find_log(run) / LOG_FILE)
+    if known.log is None:
+        raise UsageError(str(known) if known.holder else f"{known}; it left no log")
+    return read_history(known.log)
+
+
+def training_now(log: Path | None) -> str | None:
+    """Return who writes to a log now: its training still runs; None where nobody does, or it cannot be told."""
+    return None if log is None or log.name != LOG_FILE else in_use(log.parent)

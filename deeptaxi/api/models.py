@@ -97,7 +97,7 @@ def as_run(
     if environment is model.environment:
         return model
     check_network(model.network, environment, model.name)
-    return dataclasses.replace(model, environment=environment, verdict=None)
+    return dataclasses.replace(model, environment=environment, verdict=None, episodes=None)
 
 
 def moved(

@@ -29,9 +29,11 @@ from deeptaxi.learning.size import check_size
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import parse_toml
-from deeptaxi.records import NOT_EXACT, Warned
+from deeptaxi.records import NOT_EXACT, Judgement, Warned
 from deeptaxi.sections import PATIENCE
 from deeptaxi.settings import from_mapping, to_mapping
+
+EARLY_STOP_OFF = "early-stop-off"
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,12 @@ def taken_up(
     """
     runs.check_resumable(folder)
     with ExitStack() as undoing:
-        runs.hold(folder, undoing)
+        runs.hold(folder, undoing, "--resume")
         found = checkpoints.newest(folder)
         before = config_of(found)
         check_same(folder, before, values)
         check_backend(folder, found)
-        config = changed(before, values)
+        config = changed(before, values, was_optimal(found.moment, before))
         check_unfinished(folder, found, before, config)
         if stop_after is not None and stop_after <= found.update:
             raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
@@ -95,7 +97,11 @@ def taken_up(
         kept = kept_log(folder, log, found)
         place = runs.Run(folder, log / LOG_FILE, undoing)
         moment = renewed(found.moment, before, config)
-        told = [*remarks_on(found, before, config), *lost_log(found, kept, log), *restarted(found.moment, moment)]
+        told = [
+            *remarks_on(found, before, config),
+            *lost_log(found, kept, log),
+            *stopping(before, config, found.moment, kept),
+        ]
         remarks = tuple(Warned(found.update, name, f"{name}: {text}") for name, text in told)
         configured = Configured(config, str(found.about.get("preset", "none")))
         yield environment, configured, place, Resumption(found, moment, kept, remarks)
@@ -128,14 +134,19 @@ def position_of(found: Checkpoint) -> Position | None:
         raise DeepTaxiError(f"{found.path} is damaged: it does not say where the log stood") from None
 
 
-def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+def changed(config: TrainConfig, values: Mapping[str, Any], optimal: bool) -> TrainConfig:
     """Return the configuration with what is asked for anew; schedules keep the length that they had.
+
+    Where an `optimal` policy has stopped the training, more updates are made without stopping early again, unless that
+    is asked for.
 
     Raises:
         UsageError: the updates are fewer than before.
     """
     updates = values.get("updates", config.updates)
     early_stop = values.get("judgement", {}).get("early_stop")
+    if early_stop is None and optimal and updates > config.updates:
+        early_stop = False
     if updates < config.updates:
         raise UsageError(
             f"--updates {updates} is less than the {config.updates} that the training has in all: "
@@ -168,14 +179,24 @@ def kept_log(folder: Path, log: Path, found: Checkpoint) -> Kept | None:
     return kept
 
 
+def in_a_row(moment: Moment | None) -> int:
+    """Return how many judgements in a row have found the policy optimal by a moment."""
+    judge = moment.facts.get("judge") if moment else None
+    count = judge.get("in_a_row") if isinstance(judge, dict) else None
+    return count if isinstance(count, int) else 0
+
+
+def was_optimal(moment: Moment | None, config: TrainConfig) -> bool:
+    """Whether a training stopped at a moment because its policy was optimal."""
+    return config.judgement.early_stop and in_a_row(moment) >= PATIENCE
+
+
 def renewed(moment: Moment | None, before: TrainConfig, config: TrainConfig) -> Moment | None:
     """Return the moment to go on from: a policy that has shown itself optimal must do so again in more updates."""
-    judge = moment.facts.get("judge") if moment else None
     goes_on = config.updates > before.updates and config.judgement.early_stop
-    if moment is None or not goes_on or not isinstance(judge, dict):
+    if moment is None or not goes_on or in_a_row(moment) < PATIENCE:
         return moment
-    enough = isinstance(judge.get("in_a_row"), int) and judge["in_a_row"] >= PATIENCE
-    return moment._replace(facts={**moment.facts, "judge": {**judge, "in_a_row": 0}}) if enough else moment
+    return moment._replace(facts={**moment.facts, "judge": {**moment.facts["judge"], "in_a_row": 0}})
 
 
 def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[str, str]]:
@@ -184,10 +205,27 @@ def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[
         yield "lost-log", f"the log of the training is not in {log}, or has lost lines: a new one begins there"
 
 
-def restarted(before: Moment | None, moment: Moment | None) -> Iterator[tuple[str, str]]:
-    """Yield a remark where the training goes on beyond an end that its settings alone would come to again."""
-    if moment is not before:
+def stopping(
+    before: TrainConfig, config: TrainConfig, moment: Moment | None, kept: Kept | None
+) -> Iterator[tuple[str, str]]:
+    """Warn where training does not stop early any more, or continues past the point where a fresh run would have."""
+    if was_optimal(moment, before) and not config.judgement.early_stop:
+        yield (
+            EARLY_STOP_OFF,
+            f"the run had stopped because its policy was optimal; it now makes {config.updates:,} updates in all and "
+            "still keeps the best weights (--early-stop lets it stop again)",
+        )
+    changed = config.updates > before.updates or not before.judgement.early_stop
+    optimal = in_a_row(moment) >= PATIENCE or had_stopped(before, kept)
+    if config.judgement.early_stop and changed and optimal:
         yield NOT_EXACT, "its policy was optimal, where the same settings from the beginning would have stopped"
+
+
+def had_stopped(before: TrainConfig, kept: Kept | None) -> bool:
+    """Whether a training that did not stop early would have, by the judgements in its log."""
+    found = [record.optimal for record in kept.records if isinstance(record, Judgement)] if kept else []
+    rows = [found[first : first + PATIENCE] for first in range(len(found) - PATIENCE + 1)]
+    return not before.judgement.early_stop and any(all(row) for row in rows)
 
 
 def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> Iterator[tuple[str, str]]:

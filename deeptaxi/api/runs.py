@@ -55,6 +55,8 @@ class Run(Shown):
         config: how it was trained; None for a bare `.keras` file.
         folder: the run folder; None where it is not kept in one.
         facts: what is known beside the configuration: preset, versions, log.
+        episodes: what `train` sampled at its end, under the names of `evaluate`; None where the verdict is exact.
+        episodes_unavailable: why `train` could not sample them, or None.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Run(Shown):
     facts: Mapping[str, str] = field(default_factory=dict)
     kept_log: Logged | None = None  # None: it is read from the folder where it is needed
     verdict: Mapping[str, Any] | None = None  # None: it is computed where it is needed
+    episodes: Mapping[str, Any] | None = None
+    episodes_unavailable: str | None = None
 
     @cached_property
     def q_values(self) -> NDArray[np.float32]:
@@ -304,6 +308,6 @@ class Run(Shown):
 
         title = f"{self.name} on {arguments.title(self.environment.describe())}"
         try:
-            return verdict.verdict_table(title, self.exact, self.exact_unavailable)
+            return verdict.verdict_table(title, self.exact, self.exact_unavailable, self.episodes)
         except DeepTaxiError as error:
             return f"{title}: {error}"

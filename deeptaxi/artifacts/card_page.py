@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from deeptaxi.artifacts.card_words import describe_environment, describe_versions
+from deeptaxi.artifacts.card_words import describe_environment, describe_episodes, describe_versions
 from deeptaxi.artifacts.front_matter import front_matter
 
 
@@ -19,6 +19,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
     rows = {
         "Environment": f"`{describe_environment(place)}`: {sizes}",
         "Verdict": facts["verdict"],
+        **({"Sampled": describe_episodes(facts["episodes"])} if facts.get("episodes") else {}),
         "Network": facts["network"]["description"],
         "Preset": facts["preset"],
         "Training": f"{training['updates']:,} updates, {training['environment_steps']:,} environment steps, "

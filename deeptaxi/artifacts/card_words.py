@@ -78,13 +78,24 @@ def reason(exact: Mapping[str, Any]) -> str:
     return str(why["reason"]) if why else ""
 
 
+def describe_episodes(episodes: Mapping[str, Any]) -> str:
+    """Return the sampled verdict in one sentence."""
+    low, high = episodes["ci95"]
+    return (
+        f"{episodes['count']:,} episodes returned {episodes['mean_return']:.4f} on average "
+        f"(95 % interval {low:.4f} to {high:.4f})"
+    )
+
+
 def limits(facts: Mapping[str, Any]) -> list[str]:
     """Return what the verdict does not say, a sentence each."""
     place, exact = facts["environment"], facts["exact"]
     where = f"`{describe_environment(place)}`"
     last = place["states"] - 1
     said = [f"It is made for the state numbers 0 … {last} of {where}, and means nothing for others."]
-    if exact is None:
+    if exact is None and facts.get("episodes"):
+        said.append("How good it is was sampled, not computed: `deeptaxi evaluate` plays more episodes with it.")
+    elif exact is None:
         said.append("Nothing here says how good it is: `deeptaxi evaluate` plays episodes with it.")
     else:
         said.append(
@@ -104,7 +115,9 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
             f"The start states were estimated from {exact['starts_estimated_from_resets']:,} resets{off}. "
             "A start that never came in them may be played badly."
         )
-    if facts["training"]["stopped"] == "interrupted":
+    if facts["training"].get("failure"):
+        said.append(f"The training failed: {' '.join(facts['training']['failure'].split())}.")
+    elif facts["training"]["stopped"] == "interrupted":
         said.append("The training was interrupted; the command trains to its end.")
     if facts["training"].get("disturbed"):
         said.append(

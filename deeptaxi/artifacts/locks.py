@@ -16,6 +16,7 @@ import datetime
 import json
 import os
 import platform
+import stat
 import time
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ from deeptaxi.errors import DeepTaxiError, TakenError, printable
 
 LOCK_FILE = ".lock"
 TRIES, PAUSE = 5, 0.02  # s; a file that is being removed as we come is no holder
-LONGEST = 1000  # characters of a file that says who holds it
+LONGEST = 6_000  # characters of a file that says who holds it
 
 
 class InUseError(TakenError):
@@ -63,13 +64,14 @@ class Lock:
         self.release()
 
 
-def lock(folder: Path, what: str, option: str = "--out") -> Lock:
+def lock(folder: Path, what: str, option: str = "--out", log: Path | None = None) -> Lock:
     """Take the lock of a folder at once, or refuse at once.
 
     Args:
         folder: which exists.
         what: what it is held for, for those who are refused.
-        option: by which the user chooses the folder.
+        option: by which the user chooses the folder; `--resume` leaves no choice.
+        log: the log folder of what is written there, for those who want to watch it.
 
     Raises:
         InUseError: another process holds it, or this one does already.
@@ -85,7 +87,7 @@ def lock(folder: Path, what: str, option: str = "--out") -> Lock:
         thread_local=False,
         fallback_to_soft=False,
         preserve_lock_file=True,
-        on_acquired=lambda descriptor: write_holder(path, descriptor, what),
+        on_acquired=lambda descriptor: write_holder(path, descriptor, what, log),
     )
     for _ in range(TRIES):
         try:
@@ -99,7 +101,41 @@ def lock(folder: Path, what: str, option: str = "--out") -> Lock:
             raise DeepTaxiError(f"cannot lock {folder}: {error.strerror or error}; {cure}") from None
         else:
             return Lock(held, path)
-    raise InUseError(f"{folder} is in use by {holder(path)}: wait for it, or choose another {option}")
+    choice = "" if option == "--resume" else f", or choose another {option}"
+    raise InUseError(f"{folder} is in use by {holder(path)}: wait for it{choice}")
+
+
+def in_use(folder: Path) -> str | None:
+    """Return who holds the lock of a folder now; None where nobody does, or that cannot be told.
+
+    Nothing is made or changed, and nobody is kept from the lock for longer than it tries (`TRIES`): the file is only
+    read, and a shared lock of it, which the holder's excludes, is asked for and given back at once. The file of a
+    process that was killed is not locked, whatever it says.
+    """
+    path = folder / LOCK_FILE
+    try:
+        import fcntl  # not on Windows
+
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (ImportError, OSError):
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return holder(path)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)  # and with it the lock
+    return None
+
+
+def log_in_use(folder: Path) -> Path | None:
+    """Return the log folder that the lock of a folder names; None where it names none."""
+    said = about_holder(folder / LOCK_FILE).get("log")
+    return folder / said if isinstance(said, str) else None
 
 
 def number_of(path: Path) -> tuple[int, int]:
@@ -108,7 +144,7 @@ def number_of(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def write_holder(path: Path, descriptor: int, what: str) -> None:
+def write_holder(path: Path, descriptor: int, what: str, log: Path | None = None) -> None:
     """Write into a lock that is held who holds it.
 
     Raises:
@@ -116,6 +152,8 @@ def write_holder(path: Path, descriptor: int, what: str) -> None:
     """
     since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     about = {"pid": os.getpid(), "host": platform.node(), "since": since, "what": what}
+    if log is not None:
+        about["log"] = os.path.relpath(log.resolve(), path.parent.resolve())
     try:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -127,14 +165,23 @@ def write_holder(path: Path, descriptor: int, what: str) -> None:
 
 def holder(path: Path) -> str:
     """Return who holds a lock, as far as its file tells."""
+    about = about_holder(path)
     try:
-        with path.open(encoding="utf-8") as file:
-            about = json.loads(file.read(LONGEST))
         since = datetime.datetime.fromisoformat(about["since"]).astimezone()
         pid, host, what = int(about["pid"]), printable(str(about["host"])), printable(str(about["what"]))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return "another process"
     day = "" if since.date() == datetime.datetime.now().astimezone().date() else f"{since:%Y-%m-%d} "
     where = "" if host == platform.node() else f" on {host}"
     who = "this process" if pid == os.getpid() and not where else f"process {pid}{where}"
     return f"{who} ({what}, since {day}{since:%H:%M})"
+
+
+def about_holder(path: Path) -> dict[str, Any]:
+    """Return what the file of a lock says of its holder; nothing where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            about = json.loads(file.read(LONGEST))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}

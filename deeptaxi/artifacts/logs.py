@@ -17,13 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-from deeptaxi.artifacts.files import cannot_write, written_aside
-from deeptaxi.artifacts.models import CONFIG_FILE
+from deeptaxi.artifacts.files import CONFIG_FILE, cannot_write, written_aside
 from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, end_of, set_aside, settle
 from deeptaxi.config import read_toml as read_settings
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.reading import read_toml
-from deeptaxi.records import Record, Started, to_line
+from deeptaxi.records import Failed, Record, Started, to_line
 
 LOGS = Path("logs")
 WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
@@ -100,6 +99,7 @@ class Log:
         self._lines: Lines | None = None
         self._writers: list[Writer] = []
         self._waiting: list[Record] = []
+        self._update = 0  # of the latest record
         self._written = 0.0
 
     def __enter__(self) -> Log:
@@ -109,7 +109,9 @@ class Log:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Write what waits and close the log; after a failure, put things back."""
+        """Write what waits and close the log; after a failure, say which, and put things back."""
+        if isinstance(error, Exception) and (self._waiting or self._lines):  # else the user ended it, or nothing began
+            self._waiting.append(failed(error, self._update))
         try:
             with ExitStack() as closing:
                 closing.callback(self._settle, failed=error is not None)
@@ -139,6 +141,7 @@ class Log:
         """
         if isinstance(record, Started):
             record = dataclasses.replace(record, run=self._run)
+        self._update = getattr(record, "update", self._update)
         self._waiting.append(record)
         if time.monotonic() - self._written >= WRITE_SECONDS:
             self._write()
@@ -182,6 +185,14 @@ class Log:
         except OSError as error:
             raise cannot_write(self._folder, error) from None
         return self._lines.position
+
+
+def failed(error: Exception, update: int) -> Failed:
+    """Return the record of a training that failed after an update."""
+    told = str(error) if isinstance(error, DeepTaxiError) else f"{type(error).__name__}: {error}"
+    causes = {DivergedError: "diverged", EnvironmentFailedError: "environment"}
+    cause = next((name for cls, name in causes.items() if isinstance(error, cls)), "other")
+    return Failed(update, " ".join(told.split()), cause)
 
 
 class Kept(NamedTuple):

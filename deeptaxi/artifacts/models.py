@@ -9,8 +9,9 @@ from typing import Any
 
 from deeptaxi import backend
 from deeptaxi.archives import ArchiveError
-from deeptaxi.artifacts.files import CHECKPOINTS, CONFIG_FILE, MODEL_FILE, TABLE_FILE
+from deeptaxi.artifacts.files import CONFIG_FILE, MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.keras_loading import load_model
+from deeptaxi.artifacts.unfinished import unfinished
 from deeptaxi.artifacts.versions import check_deeptaxi, newer_keras
 from deeptaxi.config import TrainConfig, read_run, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -48,19 +49,15 @@ def find_model(model: Path) -> ModelSource:
     if model.is_dir():
         path = model / MODEL_FILE
         if not path.is_file():
-            broken_off = f": its training was broken off; `deeptaxi train --resume {model}` goes on with it"
-            fault = (
-                broken_off
-                if any((model / CHECKPOINTS).glob("*.npz"))
-                else f" is not a run folder: it holds no {MODEL_FILE}"
-            )
-            raise UsageError(f"{model}{fault}")
+            known = unfinished(model)
+            raise UsageError(str(known) if known else f"{model} is not a run folder: it holds no {MODEL_FILE}")
         if not (model / CONFIG_FILE).is_file():
             raise DeepTaxiError(f"{model} is not complete: it holds no {CONFIG_FILE}; name {path} and --env instead")
         check_deeptaxi(model / CONFIG_FILE)
         return ModelSource(path, str(model), read_config(model))
     if not model.exists():
-        raise UsageError(f"no model at {model}: expected a run folder or a .keras file")
+        known = unfinished(model.parent if model.name == MODEL_FILE else model)
+        raise UsageError(str(known) if known else f"no model at {model}: expected a run folder or a .keras file")
     if model.suffix != ".keras":
         raise UsageError(f"{model} is neither a run folder nor a .keras file")
     return ModelSource(model, str(model), None)

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.artifacts.card_words import describe_versions, training_command
-from deeptaxi.artifacts.cards import card, versions, write_card
+from deeptaxi.artifacts.card_words import describe_versions, limits, training_command
+from deeptaxi.artifacts.cards import card, read_card, versions, write_card
 from deeptaxi.artifacts.files import (
     CARD_FILE,
     CARD_JSON,
@@ -104,7 +104,7 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
     log = logs / folder.resolve().name / LOG_FILE
     files = (*FILES, TABLE_FILE) if table else FILES
     with ExitStack() as undoing:
-        hold(folder, undoing)
+        hold(folder, undoing, log=log.parent)
         hold_log(log.parent, folder, undoing, "--out or --logs")
         if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("[0-9]*.npz")):
             raise TakenError(
@@ -129,13 +129,20 @@ def check_resumable(folder: Path) -> None:
         raise UsageError(f"{folder} {fault}: --resume takes the folder of a run")
 
 
-def hold(folder: Path, undoing: ExitStack, option: str = "--out") -> None:
-    """Make a folder and lock it, and let `undoing` free it and remove it if it is new and nothing is in it."""
+def hold(folder: Path, undoing: ExitStack, option: str = "--out", log: Path | None = None) -> None:
+    """Make a folder and lock it, and let `undoing` free it and remove it if it is new and nothing is in it.
+
+    Args:
+        folder: which may be there.
+        undoing: what is done in the end.
+        option: by which the user chooses it.
+        log: the log folder of the run that is written there.
+    """
     for _ in range(TRIES):
         with contextlib.suppress(FileNotFoundError):  # the process that gives the place back has just removed it
             for new in reversed(make_folder(folder)):
                 undoing.callback(remove_if_empty, new)
-            undoing.callback(lock(folder, "deeptaxi train", option).release)
+            undoing.callback(lock(folder, "deeptaxi train", option, log).release)
             for place in (folder, folder / CHECKPOINTS):
                 tidy(place)
             return
@@ -186,6 +193,20 @@ def save_run(
             npz.save(table, aside / TABLE_FILE)
         (aside / CONFIG_FILE).write_text(dump_toml(config, about), encoding="utf-8")
         write_card(aside, facts)
+
+
+def add_episodes(folder: Path, episodes: Mapping[str, Any]) -> None:
+    """Write what sampled episodes came to into the card of a run that is kept.
+
+    Raises:
+        DeepTaxiError: the disk or the permissions do not allow it; the card is as it was.
+    """
+    facts = read_card(folder)
+    if facts is None:
+        return
+    facts = {**facts, "episodes": dict(episodes)}
+    with written_together(folder, last=CARD_JSON) as aside:
+        write_card(aside, {**facts, "limits": limits(facts)})
 
 
 def facts_of(finished: Finished, preset: str) -> dict[str, str]:

@@ -18,23 +18,23 @@ from deeptaxi.cli import options
 def command(run: Path, as_json: bool) -> None:
     """Show how the training of RUN went: its curves, its warnings, its end.
 
-    RUN is a run folder, a log folder, or the file of a training that failed (metrics.failed.jsonl). The curves are as
-    wide as the terminal; one that is too narrow gets words. `tensorboard --logdir logs` shows the same, and several
-    runs beside each other.
+    RUN is a run folder or a log folder, also of a training that still runs or has failed, or the file of a log. The
+    curves are as wide as the terminal; one that is too narrow gets words. `tensorboard --logdir logs` shows the same,
+    and several runs beside each other.
     """
-    from deeptaxi.api.logged import history_of
+    from deeptaxi.api.logged import history_of, training_now
     from deeptaxi.presentation import console, curves
 
     history = history_of(run)
     if history.skipped:
         console.err().print(skipped_lines(history), style="yellow", soft_wrap=True)
     if as_json:
-        options.print_json(series(history))
+        options.print_json({**series(history), "running": training_now(history.path)})
         return
     screen = console.out()
     if not screen.is_terminal:
         screen.width = curves.WIDEST
-    screen.print(curves.log_view(history, screen))
+    screen.print(curves.log_view(history, screen, training_now(history.path)))
 
 
 def skipped_lines(history: Any) -> str:
@@ -47,12 +47,13 @@ def skipped_lines(history: Any) -> str:
 def series(history: Any) -> dict[str, Any]:
     """Return the log as the JSON has it: every kind of record by its columns."""
     kinds = {name: getattr(history, name) for name in ("progress", "judgements", "snapshots", "warnings")}
-    ends = {name: getattr(history, name) for name in ("started", "finished")}
+    ends = {name: getattr(history, name) for name in ("started", "finished", "failed")}
     return {
         "log": str(history.path),
         "started": dataclasses.asdict(ends["started"]) if ends["started"] else None,
         **{name: by_columns(records) for name, records in kinds.items()},
         "finished": dataclasses.asdict(ends["finished"]) if ends["finished"] else None,
+        "failed": dataclasses.asdict(ends["failed"]) if ends["failed"] else None,
         "skipped_lines": list(history.skipped),
     }
 

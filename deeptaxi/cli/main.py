@@ -83,7 +83,14 @@ class Cli(Group):
         """Run a command line and exit; what goes wrong is one line on standard error."""
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
-        signals.print_anything()
+        with signals.lasting_streams():
+            try:
+                self._carry_out(arguments, *rest, **extra)
+            finally:
+                signals.flush_output()
+
+    def _carry_out(self, arguments: list[str], *rest: Any, **extra: Any) -> NoReturn:
+        """Run a command line and exit, on streams that last."""
         try:
             with signals.ending_at_once():
                 result = super().main(arguments, *rest, **extra)
@@ -95,7 +102,7 @@ class Cli(Group):
             sys.exit(0)
         except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
             signals.stop_printing()
-            sys.exit(1)
+            sys.exit(128 + signals.received[0] if signals.received else 1)
         except BaseException as error:  # the last door: whatever it is becomes one line
             if "--debug" in arguments and not isinstance(error, SystemExit):
                 traceback.print_exc()

@@ -38,7 +38,7 @@ PRESET_HELP = (
 @click.option("--out", type=options.PATH, metavar="FOLDER", help="Run folder.  [default: a free name in models/]")
 @click.option("--logs", type=options.PATH, metavar="FOLDER", help="Where logs go.  [default: logs]")
 @click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
-@click.option("--resume", type=options.PATH, metavar="RUN", help="Go on with the training of a run folder, to the bit.")
+@click.option("--resume", type=options.PATH, metavar="RUN", help="Continue the training of a run folder.")
 @click.option("--stop-after", type=click.IntRange(1), metavar="UPDATE", help="End after this update, to go on later.")
 @click.option(
     "--checkpoint-every",
@@ -146,5 +146,7 @@ def report(run: Run, as_json: bool) -> None:
         else:
             table = verdict.training_table(f"{title(summary['environment'])}, {network}", summary)
             console.print_wide(table, console.FACTS)
-    except BrokenPipeError:
+    except OSError as error:
+        if not signals.reader_gone(error):
+            raise
         signals.stop_printing()

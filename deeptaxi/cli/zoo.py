@@ -26,11 +26,15 @@ def command(folder: Path, as_json: bool) -> None:
     if as_json:
         options.print_json(rows)
         return
-    if not rows:
+    others = listing.without_model(folder)
+    if not rows and not others:
         console.err().print(f"{folder} holds no agent: `deeptaxi train Taxi-v4` trains one", soft_wrap=True)
         return
     screen = console.out()
-    screen.print(zoo.agents_table(rows, screen.width))
+    if rows:
+        screen.print(zoo.agents_table(rows, screen.width))
     for row in rows:
         if row["note"]:
             console.err().print(f"Note on {row['name']}: {row['note']}", soft_wrap=True)
+    for told in others:
+        console.err().print(f"Note: {told}", soft_wrap=True)

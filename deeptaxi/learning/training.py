@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.learning.choice import not_compiled
 from deeptaxi.learning.compiled import CompiledLearner
 from deeptaxi.learning.course import Course
@@ -78,13 +78,19 @@ def train(
         raise
     except DeepTaxiError as error:
         if not judge.has_something_to_keep():
-            raise
+            raise as_failure(error) from error.__cause__
         course.stopped, course.failure = "interrupted", str(error)
     seconds = course.seconds
 
     network, verdict = judge.best()
     yield course.finished(network, verdict, judge.best_update, seconds, environment)
     return Trained(network, training.learner.coverage())
+
+
+def as_failure(error: DeepTaxiError) -> DeepTaxiError:
+    """Return what broke off the updates of a training: it diverged, else all that can fail is the environment."""
+    told = isinstance(error, DivergedError | EnvironmentFailedError | UsageError)
+    return error if told else EnvironmentFailedError(str(error))
 
 
 class Trained(NamedTuple):

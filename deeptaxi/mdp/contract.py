@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import EnvironmentFailedError
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
 
 RESET = "reset(self, *, seed=None, options=None)"
@@ -29,7 +29,7 @@ OLD = "this is the old Gym API:"
 GYMNASIUMS = (OrderEnforcing, PassiveEnvChecker, TimeLimit)  # what `gymnasium.make` puts around an environment
 
 
-class ContractError(DeepTaxiError):
+class ContractError(EnvironmentFailedError):
     """An environment returned what Gymnasium's API does not allow."""
 
 

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, EnvironmentFailedError
+
+PACKAGE = str(Path(__file__).parents[1])
+LIBRARIES = ("numpy", "gymnasium/core", "gymnasium/vector", "gymnasium/wrappers", "gymnasium/utils", "gymnasium/spaces")
 
 
 @contextmanager
 def blaming(name: str) -> Iterator[None]:
-    """Turn whatever an environment's own code raises into one line that names the environment."""
+    """Turn whatever an environment's own code raises into one line that names the environment and the place."""
     try:
         yield
     except DeepTaxiError:
         raise
     except (Exception, SystemExit) as error:
-        raise DeepTaxiError(f"the environment {name} failed: {type(error).__name__}: {error}") from error
+        where = place_of(error)
+        told = f"{type(error).__name__}: {error}{f' ({where})' if where else ''}"
+        raise EnvironmentFailedError(f"the environment {name} failed: {told}") from error
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an environment's own code failed, such as ``pond.py:17, in step``; an empty text if nowhere."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(PACKAGE) and not of_a_library(frame.filename)]
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}" if own else ""
+
+
+def of_a_library(file: str) -> bool:
+    """Whether a file belongs to what environments are made with."""
+    _, installed, within = Path(file).as_posix().rpartition("/site-packages/")
+    return bool(installed) and within.startswith(LIBRARIES)
 
 
 @contextmanager

@@ -103,8 +103,8 @@ def summary(curve: Curve) -> str:
     return f"{curve.name}: from {{}} to {{}}, in the end {{}}".format(*numbers)
 
 
-def log_view(history: History, console: Console) -> RenderableType:
-    """Return all of a log, as wide as the console allows."""
+def log_view(history: History, console: Console, running: str | None = None) -> RenderableType:
+    """Return all of a log, as wide as the console allows; `running` is who still writes to it."""
     curves, width = curves_of(history), min(console.width, WIDEST)
     last = max((update for found in curves for update in found.updates), default=0)
     parts: list[RenderableType] = [Text(headline(history), style="bold"), Text()]
@@ -113,7 +113,7 @@ def log_view(history: History, console: Console) -> RenderableType:
     else:
         parts += [part for found in curves for part in (chart(found, width, last), Text())]
     parts += [Text(f"Warning at update {told.update:,}: {told.text}", style="yellow") for told in history.warnings]
-    return Group(*parts, Text(ending(history)))
+    return Group(*parts, Text(ending(history, running)))
 
 
 def headline(history: History) -> str:
@@ -124,16 +124,25 @@ def headline(history: History) -> str:
     return f"{started.environment}, {started.network}, {started.loop} loop, seed {started.seed}"
 
 
-def ending(history: History) -> str:
+def without_end(history: History, running: str | None) -> str:
+    """Return how far a training came that has not ended well: it still runs, has failed, or was killed."""
+    last = history.progress[-1].update if history.progress else 0
+    planned = f" of {history.started.updates:,}" if history.started else ""
+    if running is not None:
+        return f"No end yet: the training still runs, after update {last:,}{planned}, by {running}."
+    if history.failed is not None:
+        return f"No end: the training failed after update {last:,}{planned}: {history.failed.failure}."
+    if history.path and ".failed" in history.path.suffixes:
+        return f"No end: the training failed after update {last:,}{planned}."
+    return f"No end: the log stops after update {last:,}{planned}; the training was broken off."
+
+
+def ending(history: History, running: str | None = None) -> str:
     """Return how the training ended, and how good the weights are that were kept."""
     finished = history.finished
-    if finished is None:
-        last = history.progress[-1].update if history.progress else 0
-        planned = f" of {history.started.updates:,}" if history.started else ""
-        if history.path and ".failed" in history.path.suffixes:
-            return f"No end: the training failed after update {last:,}{planned}."
-        return f"No end: the log stops after update {last:,}{planned}; the training still runs, or was killed."
-    why = STOPPED.get(finished.stopped, finished.stopped)
+    if finished is None or running is not None:
+        return without_end(history, running)
+    why = "it failed" if finished.failure else STOPPED.get(finished.stopped, finished.stopped)
     text = f"Ended after {finished.updates:,} updates and {length(finished.train_seconds)}: {why}."
     if finished.failure:
         text += f" {finished.failure}."

@@ -112,6 +112,14 @@ def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
     return rows
 
 
+def sampled_rows(summary: Mapping[str, Any]) -> dict[str, str | Text]:
+    """Return what a training sampled at its end, or why it did not; nothing where its verdict is exact."""
+    if summary["episodes"]:
+        return {**episode_rows(summary["episodes"])}
+    why = summary["episodes_unavailable"]
+    return {"Episodes": Text(f"none: {why}", style="yellow")} if why else {}
+
+
 def training_table(title: str, summary: Mapping[str, Any]) -> Table:
     """Return what a training ends with: the verdict, then how it came about and where it is kept."""
     return facts(
@@ -119,6 +127,7 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
         {
             **exact_rows(summary["exact"], summary["exact_unavailable"]),
             **discount_row(summary),
+            **sampled_rows(summary),
             "Training": f"{summary['updates']:,} updates, {summary['environment_steps']:,} environment steps,"
             f" {summary['train_seconds']:.1f} s (and {summary['compile_seconds']:.1f} s to compile);"
             f" stopped: {summary['stopped']}",

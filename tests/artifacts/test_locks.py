@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.artifacts.locks import LOCK_FILE, InUseError, lock
+from deeptaxi.artifacts.locks import LOCK_FILE, InUseError, in_use, lock, log_in_use
 from deeptaxi.errors import DeepTaxiError
 
 # Holds the lock of the folder that it is started in until its standard input ends.
@@ -72,6 +72,35 @@ def test_the_lock_of_a_killed_process_is_taken_without_a_word(
         assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_who_uses_a_folder_is_told_without_touching_it(tmp_path: Path) -> None:
+    assert in_use(tmp_path) is None
+    assert in_use(tmp_path / "nowhere") is None
+    with lock(tmp_path, "deeptaxi train", log=tmp_path / "logs" / "a"):
+        before = (tmp_path / LOCK_FILE).stat().st_mtime_ns
+        assert (in_use(tmp_path) or "").startswith("this process (deeptaxi train, since ")
+        assert log_in_use(tmp_path) == tmp_path / "logs" / "a"
+        assert (tmp_path / LOCK_FILE).stat().st_mtime_ns == before
+        with pytest.raises(InUseError):  # it is held still
+            lock(tmp_path, "me")
+        with pytest.raises(InUseError, match=r"wait for it$"):
+            lock(tmp_path, "me", "--resume")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_process_holds_is_not_in_use(tmp_path: Path) -> None:
+    """The file of a killed process, a pipe that would block, and a link of that name."""
+    (tmp_path / LOCK_FILE).write_text('{"pid": 1, "host": "h", "since": "2020-01-02T03:04:05+00:00", "what": "w"}')
+    before = (tmp_path / LOCK_FILE).stat()
+    assert in_use(tmp_path) is None
+    assert (tmp_path / LOCK_FILE).stat() == before
+    lock(tmp_path, "me").release()  # it was not taken
+    os.mkfifo(tmp_path / LOCK_FILE)
+    assert in_use(tmp_path) is None
+    (tmp_path / LOCK_FILE).unlink()
+    (tmp_path / LOCK_FILE).symlink_to(tmp_path)
+    assert in_use(tmp_path) is None
 
 
 def test_twice_in_one_process_is_refused_as_well(tmp_path: Path) -> None:

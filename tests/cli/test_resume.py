@@ -183,9 +183,28 @@ def test_an_optimal_run_goes_on_only_if_more_is_asked_of_it(type_in: TypeIn, dig
     assert summary(type_in("train", "--resume", "a", "--no-early-stop", "--json"))["weights_digest"] == digest
 
 
-def test_an_optimal_run_that_goes_on_says_that_its_settings_do_not_tell(type_in: TypeIn) -> None:
+def test_an_optimal_run_makes_the_updates_that_are_asked_for(type_in: TypeIn) -> None:
+    """They are those of a training that never stops early, bit for bit, and its settings say so."""
     assert summary(type_in("train", *LAKE, *SETTINGS, "--out", "a", "--json"))["stopped"] == "optimal"
-    done = type_in("train", "--resume", "a", "--updates", 700, "--json")
+    done = type_in("train", "--resume", "a", "--updates", 600, "--json")
+    assert (summary(done)["stopped"], summary(done)["updates"]) == ("updates", 600)
+    assert "early-stop-off: the run had stopped because its policy was optimal; it now makes 600 updates" in done.stderr
+    assert "not-exact" not in done.stderr
+    assert "could not go on to the bit" not in Path("a/card.md").read_text()
+    whole = type_in("train", "--config", "a/config.toml", "--out", "b", "--json")
+    assert summary(whole)["weights_digest"] == summary(done)["weights_digest"]
+
+
+def test_early_stop_that_comes_later_than_an_optimal_policy_is_not_exact(type_in: TypeIn) -> None:
+    assert type_in(*TRAIN, "--stop-after", 350, "--out", "a").exit_code == 0
+    done = type_in("train", "--resume", "a", "--early-stop", "--json")
+    assert (summary(done)["stopped"], summary(done)["updates"]) == ("optimal", 350)
+    assert "not-exact: its policy was optimal, where the same settings" in done.stderr
+
+
+def test_an_optimal_run_that_may_stop_again_says_that_its_settings_do_not_tell(type_in: TypeIn) -> None:
+    assert summary(type_in("train", *LAKE, *SETTINGS, "--out", "a", "--json"))["stopped"] == "optimal"
+    done = type_in("train", "--resume", "a", "--updates", 700, "--early-stop", "--json")
     assert (summary(done)["stopped"], summary(done)["updates"]) == ("optimal", 600)  # shown three times again
     assert "not-exact: its policy was optimal, where the same settings" in done.stderr
     assert "had come to its end: the command may lead" in Path("a/card.md").read_text().replace("\n", " ")

@@ -1,11 +1,32 @@
 from __future__ import annotations
 
+import errno
+import io
+import json
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from deeptaxi.cli import signals
+from tests.cli.conftest import LAKE, QUICK
+
+TypeIn = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_before() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in signals.ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_a_signal_whose_exception_was_lost_is_not_forgotten() -> None:
@@ -22,3 +43,76 @@ def test_outside_of_a_command_everything_is_as_before() -> None:
     with signals.ending_at_once(), signals.stopping_gently() as received:
         assert received() == 0
     assert [signal.getsignal(number) for number in signals.ENDING] == before
+
+
+def test_a_terminal_that_closes_is_heard_once() -> None:
+    """The kernel sends SIGHUP, and so does the shell: the second must not break off what the first has begun."""
+    with signals.ending_at_once():
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert ended.value.code == 129
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with signals.ending_at_once(), signals.stopping_gently() as received:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert received() == 0
+        os.kill(os.getpid(), signal.SIGXCPU)
+        assert received() == signal.SIGXCPU
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+class Gone(io.StringIO):
+    """A stream whose reader has gone."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    flush = close = lambda self: self.write("")  # type: ignore[assignment]
+
+
+def test_standard_error_that_is_gone_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with signals.lasting_streams():
+        assert sys.stderr.write("Stopping") == 8
+        sys.stderr.flush()
+        with signals.ending_at_once(), signals.stopping_gently() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert received() == signal.SIGHUP
+    assert isinstance(sys.stderr, Gone)
+
+
+def test_a_training_whose_terminal_closes_keeps_its_run(type_in: TypeIn) -> None:
+    log = Path("logs/a/metrics.jsonl")
+
+    def hang_up() -> None:
+        deadline = time.monotonic() + 60
+        while not (log.exists() and "judgement" in log.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    watcher = threading.Thread(target=hang_up)
+    watcher.start()
+    done = type_in("train", *LAKE, "--q-table", *QUICK, "--updates", 10**7, "--no-early-stop", "--out", "a", "--json")
+    watcher.join()
+    assert done.exit_code == 129, done.output
+    assert json.loads(done.stdout)["stopped"] == "interrupted"
+    assert done.stderr.endswith("It goes on by: deeptaxi train --resume a\n")
+    assert Path("a/model.keras").exists()
+
+
+def test_closed_streams_leave_their_numbers_to_no_file(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from deeptaxi.cli import signals
+with signals.lasting_streams():
+    number = os.open("kept", os.O_CREAT | os.O_WRONLY)
+    print("x", file=sys.stderr); sys.stdin.read()
+sys.exit(number if number > 2 else 99)
+"""
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], cwd=tmp_path, check=False)
+    assert done.returncode == 3

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 class Terminal:
     """A process on a pseudo-terminal, and what it has shown so far."""
 
-    def __init__(self, words, folder, width):
+    def __init__(self, words, folder, width, own=False):
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
         environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -38,9 +38,21 @@ class Terminal:
             stdin=slave,
             stdout=slave,
             stderr=slave,
+            preexec_fn=self.take if own else None,  # nothing in it takes a lock
         )
         os.close(slave)
         self.shown = ""
+
+    @staticmethod
+    def take():
+        """Let it be the terminal of the process, so that closing it hangs up."""
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    def hang_up(self):
+        os.close(self._master)
+        self._master = None
+        return self.process.wait(timeout=60)
 
     def read(self, seconds=0.2):
         """Take what is shown within so long; return whether there may be more."""
@@ -73,12 +85,13 @@ class Terminal:
     def close(self):
         self.process.kill()
         self.process.wait()
-        os.close(self._master)
+        if self._master is not None:
+            os.close(self._master)
 
 
 @contextmanager
-def terminal(*words, folder, width=80):
-    opened = Terminal([str(word) for word in words], folder, width)
+def terminal(*words, folder, width=80, own=False):
+    opened = Terminal([str(word) for word in words], folder, width, own)
     try:
         yield opened
     finally:
@@ -98,6 +111,16 @@ def test_a_training_is_watched_and_stopped(tmp_path, width):
     assert "Interrupted after update" in screen.shown
     assert (tmp_path / "a" / "model.keras").exists()
     assert read_history(find_log(tmp_path / "a") / "metrics.jsonl").finished.stopped == "interrupted"
+
+
+def test_a_training_whose_terminal_closes_keeps_its_run(tmp_path):
+    words = ["train", "FrozenLake-v1", *QUICK, "--updates", 10**8, "--no-early-stop", "--out", "a"]
+    with terminal(*words, folder=tmp_path, own=True) as screen:
+        screen.wait_for("value ")
+        assert screen.hang_up() == 129
+    assert (tmp_path / "a" / "model.keras").exists()
+    assert read_history(find_log(tmp_path / "a") / "metrics.jsonl").finished.stopped == "interrupted"
+    assert not list(tmp_path.rglob(".lock"))
 
 
 def test_episodes_go_on_by_keys(tmp_path, lake_run):

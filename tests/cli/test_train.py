@@ -13,6 +13,7 @@ import keras
 import pytest
 from click.testing import Result
 
+from deeptaxi.api import sampling
 from deeptaxi.config import read_toml, resolve
 from deeptaxi.history import read_history
 from deeptaxi.mdp import npz, table
@@ -248,6 +249,100 @@ def test_an_environment_that_fails_late_leaves_what_was_best_before(own: TypeIn)
 
 def test_a_reward_that_is_no_number_is_the_environments_fault(own: TypeIn) -> None:
     refused(own("train", "own:Worthless-v0", *QUICK, "--out", "a"), 1, "own:Worthless-v0", "gave the reward [nan")
+
+
+POND = """
+import os, signal
+import gymnasium
+from gymnasium.spaces import Discrete
+
+class Pond(gymnasium.Env):  # 3 states, 2 actions, no table; the odd action of a state ends its episode and earns 1
+    observation_space, action_space = Discrete(3), Discrete(2)
+    steps = 0
+    def reset(self, **arguments):
+        super().reset(**arguments)
+        self.state = int(self.np_random.integers(3))
+        return self.state, {}
+    def step(self, action):
+        Pond.steps += 1
+        if Pond.steps > self.last():
+            self.fail()
+        return self.state, float(action == self.state % 2), bool(action == self.state % 2), False, {}
+    def last(self):
+        return 10**9
+
+class Dry(Pond):
+    def last(self):
+        return 8 + 10 * 8  # prefill and updates
+    def fail(self):
+        raise RuntimeError("out of water")
+
+class Stopped(Dry):
+    def fail(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+class Long(Pond):
+    def step(self, action):
+        return self.state, 0.0, False, False, {}
+
+for cls in (Pond, Dry, Stopped, Long):
+    gymnasium.register(f"{cls.__name__}-v0", entry_point=cls)
+"""
+FEW = ["--loop", "gymnasium", "--q-table", "--environments", 8, "--batch-size", 8, "--replay-start", 8, "--updates", 10]
+
+
+@pytest.fixture
+def pond(type_in: TypeIn) -> Iterator[TypeIn]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    Path("pond.py").write_text(POND)
+    yield type_in
+    sys.modules.pop("pond", None)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_without_a_table_a_training_ends_with_sampled_episodes(pond: TypeIn) -> None:
+    done = json.loads(pond("train", "pond:Pond-v0", *FEW, "--updates", 60, "--out", "a", "--json").stdout)
+    again = json.loads(pond("evaluate", "a", "--trust-env", "--json").stdout)
+    assert done["exact"] is None
+    assert done["episodes"] == again["episodes"]
+    assert done["episodes"]["count"] == 1000
+    low, high = done["episodes"]["ci95"]
+    assert low <= done["episodes"]["mean_return"] <= high
+    assert json.loads(Path("a/card.json").read_text())["episodes"] == done["episodes"]
+    assert "1,000 episodes returned" in Path("a/card.md").read_text()
+
+
+def test_an_exact_verdict_needs_no_episodes(type_in: TypeIn) -> None:
+    words = ["train", *LAKE, "--q-table", *QUICK, "--updates", 3, "--out", "a"]
+    done = json.loads(type_in(*words, "--json").stdout)
+    assert (done["episodes"], done["episodes_unavailable"], done["failure"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "why"),
+    [
+        ("Dry", 0, "the environment pond:Dry-v0 failed: RuntimeError: out of water (pond.py:"),
+        ("Stopped", 143, "the training was stopped"),
+    ],
+)
+def test_a_training_is_kept_whatever_becomes_of_its_episodes(pond: TypeIn, name: str, code: int, why: str) -> None:
+    done = pond("train", f"pond:{name}-v0", *FEW, "--out", "a", "--json")
+    told = json.loads(done.stdout)
+    assert done.exit_code == code, done.stderr
+    assert (told["stopped"], told["updates"], told["episodes"]) == ("updates", 10, None)
+    assert told["episodes_unavailable"].startswith(why)
+    assert f"Warning: no-episodes: {why}" in done.stderr
+    assert weights_digest(keras.saving.load_model("a/model.keras")) == told["weights_digest"]
+
+
+def test_episodes_that_take_too_long_are_fewer_or_none(pond: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "STEPS", 1_500)
+    told = json.loads(pond("train", "pond:Long-v0", "--time-limit", 100, *FEW, "--out", "a", "--json").stdout)
+    assert told["episodes"]["count"] == 10
+    monkeypatch.setattr(sampling, "STEPS", 500)
+    done = pond("train", "pond:Long-v0", "--time-limit", 100, *FEW, "--out", "b")
+    assert "none: 10 episodes take too long here: `deeptaxi evaluate` plays them" in " ".join(done.stdout.split())
 
 
 def test_a_broken_table_fails_before_anything_is_written(type_in: TypeIn) -> None:

@@ -63,6 +63,7 @@ class Case:
         sample: transitions of sampled episodes.
         action_names: what the actions are called, or nothing.
         siblings: tables of related problems of the same size, by name.
+        running: who trains it at this moment; None where nobody does.
         why: why something is None, by its name.
     """
 
@@ -83,6 +84,7 @@ class Case:
     network: NetworkFacts | None = None
     sample: Sample | None = None
     siblings: Mapping[str, TransitionTable] = field(default_factory=dict)
+    running: str | None = None
     action_names: tuple[str, ...] = ()
     why: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,13 +121,12 @@ class Case:
 
     @cached_property
     def allowed(self) -> Bools:
-        """The actions that the agent may take, `[S, A]`."""
+        """The actions that the agent may take, `[S, A]`; all where broken Q values leave none."""
         allowed = np.ones((self.states, self.actions), np.bool_)
-        if self.q is not None:
-            allowed &= ~np.isneginf(self.q)
         if self.table is not None and self.table.action_mask is not None:
             allowed &= self.table.action_mask
-        return allowed
+        own = allowed if self.q is None else allowed & ~np.isneginf(self.q)
+        return np.where(own.any(axis=1, keepdims=True), own, allowed)
 
     @cached_property
     def reached(self) -> Bools:

@@ -7,6 +7,7 @@ m hard copies Q is at best the m + 1-th sweep of value iteration, so a policy th
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from deeptaxi.mdp import planning
 SAMPLES = 10  # of a pair, below which nothing can be learnt
 TOO_DEEP = 2_000  # sweeps
 MANY = 1_000  # steps that refreshes carry values back, which is enough for anything
+PLACE = re.compile(r"\(([^()]+:\d+, in [^()]+)\)$")  # at the end of an environment's error
+DIVERGED = "the training diverged"  # in the words of the errors that say so
 FRESH = 0.2  # share by which the target network moves at each update
 
 
@@ -86,23 +89,65 @@ def target_too_fresh(case: Case) -> Finding | None:
     )
 
 
-def interrupted(case: Case) -> Finding | None:
-    """Name a training that did not come to its end."""
+def interrupted(case: Case) -> Finding | Unchecked | None:
+    """Name a training that did not come to its end, and that no error of its own ended."""
+    history = the(case.history)
+    done = history.finished
+    if case.running is not None:
+        return Unchecked(f"the training still runs, by {case.running}")
+    if history.failure is not None or (done is not None and done.stopped != "interrupted"):
+        return None
+    return unfinished(
+        case,
+        "interrupted",
+        "it was stopped" if done else "it broke off",
+        "it was stopped" if done else "it broke off",
+        "go on with it by `deeptaxi train --resume`, or train it again to the end",
+    )
+
+
+def cause_of_failure(case: Case) -> str | None:
+    """Return what kind of error ended the training: "environment", "diverged" or "other"; None where none did."""
+    history = the(case.history)
+    if case.running is not None or history.failure is None:
+        return None
+    if history.finished is not None:  # of a training that left something, all that can fail is the environment
+        return "diverged" if DIVERGED in history.failure else "environment"
+    return history.failed.cause if history.failed else None
+
+
+def environment_failed(case: Case) -> Finding | None:
+    """Name a training that an error of the environment ended."""
+    if cause_of_failure(case) != "environment":
+        return None
+    failure = the(the(case.history).failure)
+    where = PLACE.search(failure)
+    cure = f"fix the environment {f'at {where[1]}' if where else 'where the error says'}, then train again"
+    return unfinished(case, "environment-failed", failure, "the environment's own code broke the training off", cure)
+
+
+def training_failed(case: Case) -> Finding | None:
+    """Name a training that another error ended, such as a disk that is full."""
+    if cause_of_failure(case) != "other":
+        return None
+    failure = the(the(case.history).failure)
+    return unfinished(case, "training-failed", failure, failure, "mend what the error names, then train again")
+
+
+def unfinished(case: Case, name: str, why: str, cause: str, cure: str) -> Finding:
+    """Return the finding of a training that ended before its last update."""
     history = the(case.history)
     done = history.finished
     planned = history.started.updates if history.started else None
-    if done is not None and done.stopped != "interrupted":
-        return None
     last = done.updates if done else max((item.update for item in history.progress), default=0)
-    why = "it was stopped" if done and not done.failure else (done.failure if done and done.failure else "it broke off")
     return Finding(
-        "interrupted",
-        case.worst,
+        name,
+        "severe" if name == "environment-failed" else case.worst,
         f"the training ended after {last:,} of {planned:,} updates: {why}" if planned else f"the training ended: {why}",
-        {"updates": last, "planned": planned, "failure": done.failure if done else None},
+        {"updates": last, "planned": planned, "failure": history.failure},
         "log",
-        why,
-        "train it again to the end",
+        cause,
+        cure,
     )
 
 
@@ -132,6 +177,8 @@ def untrained(case: Case) -> Finding | Unchecked | None:
 
 CHECKS = (
     Check("interrupted", ("history",), interrupted),
+    Check("environment-failed", ("history",), environment_failed),
+    Check("training-failed", ("history",), training_failed),
     Check("untrained", ("config", "history", "q"), untrained),
     Check("target-too-stale", ("config", "history", "table", "discount"), target_too_stale),
     Check("target-too-fresh", ("config", "history"), target_too_fresh),

@@ -31,8 +31,10 @@ DISCOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # tried where that of 
 
 
 def distance(case: Case, other: Floats, pairs: Bools | None = None) -> float:
-    """Return the mean |Q − other| over the pairs that were tried."""
+    """Return the mean |Q − other| over `pairs`, or over those that were tried; 0 where there are none."""
     where = case.learnt_pairs if pairs is None else pairs
+    if not where.any():
+        return 0.0
     return float(np.abs(np.asarray(the(case.q), float)[where] - other[where]).mean())
 
 

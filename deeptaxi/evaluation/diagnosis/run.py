@@ -35,6 +35,7 @@ WEAKER = {  # findings whose evidence looks the same where one of the others is 
         "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained",
     },
     "interrupted": {"diverged"},
+    "environment-failed": {"diverged"},
     "terminal-states-bootstrapped": MISFIT,
     "truncation-as-terminal": MISFIT,
 }  # fmt: skip

@@ -79,9 +79,9 @@ def diverged(case: Case) -> Finding | None:
     """Name Q values or losses that are no numbers any more."""
     history = case.history
     losses = finite(item.loss for item in history.progress) if history else np.zeros(0)
-    failure = history.finished.failure if history and history.finished else None
+    failure = history.failure if history else None
     lost = int((~np.isfinite(losses)).sum())
-    if not case.broken and not lost and not (failure and "diverged" in failure):
+    if not case.broken and not lost and not (failure and "the training diverged" in failure):
         return None
     where = (
         f"{case.broken} of {case.states} states have Q values that are no numbers"
@@ -199,7 +199,7 @@ def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
     means = finite(item.q_mean for item in snapshots[len(snapshots) // 2 :])
     steps, moved = np.diff(means), float(means[-1] - means[0])
     steady = float((np.sign(steps) == np.sign(moved)).mean())
-    left = float((case.q_star - the(case.q))[case.learnt_pairs].mean())
+    left = float((case.q_star[case.learnt_pairs] - the(case.q)[case.learnt_pairs]).mean())
     if steady < 0.9 or abs(left) < DRIFT * case.span or np.sign(left) != np.sign(moved) or abs(moved) > 5 * abs(left):
         return None
     return Finding(

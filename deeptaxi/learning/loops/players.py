@@ -70,7 +70,7 @@ class Players:
         """Step every copy; return the N transitions, and the returns of the episodes that ended.
 
         Raises:
-            DeepTaxiError: the environment failed, or broke its own promises.
+            EnvironmentFailedError: the environment failed, or broke its own promises.
         """
         with blaming(self._environment.config.id):
             return self._step(actions)
