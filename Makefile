@@ -1,5 +1,5 @@
 # Everyday commands. `make setup` first; PYTHON picks the interpreter.
-PYTHON ?= python3.11
+PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help setup test quick lint format docs figures benchmarks reliability picture zoo ci clean

@@ -1,4 +1,4 @@
-"""The other Keras backends, each in a process of its own: skipped where they are not installed."""
+"""The other Keras backends: what `on_a_backend` tries on each, in one process a backend."""
 
 from __future__ import annotations
 
@@ -7,59 +7,44 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.cli.conftest import LAKE, QUICK
+from tests.on_a_backend import names
 
 pytestmark = pytest.mark.slow
-CODE = """
-import sys
-from deeptaxi.cli.main import cli
-try:
-    cli.main(sys.argv[1:], prog_name="deeptaxi")
-finally:
-    assert sys.modules.get("tensorflow") is None
-"""
+BACKENDS = ("jax", "torch")
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param(["--loop", "gymnasium"], id="gymnasium"),
-        pytest.param(["--loop", "fit"], id="fit"),
-        pytest.param(
-            ["--loop", "gymnasium", "--prioritised", "--n-step", "2", "--double", "--clip-norm", "9"], id="variants"
-        ),
-    ],
-)
-def test_every_loop_finds_the_optimum_without_tensorflow(backend: str, options: list[str], tmp_path: Path) -> None:
-    assert_optimal(backend, options, tmp_path)
+@cache
+def results(backend: str, folder: Path) -> tuple[dict[str, str | None], str]:
+    """Run all cases on a backend; return what became of each, and what the process wrote."""
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-W", "error::UserWarning", "-m", "tests.on_a_backend", "results.jsonl"]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    file = folder / "results.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return dict(json.loads(line) for line in lines), done.stdout + done.stderr
 
 
-def test_the_compiled_loop_is_the_one_that_jax_runs_where_none_is_asked_for(tmp_path: Path) -> None:
-    assert assert_optimal("jax", [], tmp_path)["loop"] == "compiled"
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {backend: tmp_path_factory.mktemp(backend) for backend in BACKENDS}
 
 
-def assert_optimal(backend: str, options: list[str], tmp_path: Path) -> dict[str, Any]:
-    """Train on a lake; return what the command tells."""
+@pytest.mark.parametrize(("backend", "case"), [(backend, name) for backend in BACKENDS for name in names(backend)])
+def test_the_other_backends_do_what_is_promised(backend: str, case: str, folders: dict[str, Path]) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    words = ["train", *LAKE, "--q-table", *QUICK, *options, "--out", "a", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, *words],
-        cwd=tmp_path,
-        env={**os.environ, "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    summary: dict[str, Any] = json.loads(done.stdout)
-    assert summary["exact"]["optimal"]
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("Preset: ")]
-    assert all(" updates, " in line for line in lines), done.stderr  # progress, no chatter
-    return summary
+    found, output = results(backend, folders[backend])
+    assert case in found, f"the process ended before this case\n{output}"
+    assert found[case] is None, found[case]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_other_backends_write_nothing_but_what_a_command_says(backend: str, folders: dict[str, Path]) -> None:
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    assert results(backend, folders[backend])[1] == ""

@@ -64,7 +64,7 @@ def draw(tree: list[Any], uniforms: Any) -> tuple[Any, Any]:
         The entries, int32 `[B]`, and the probability of each to be drawn by one uniform number, `[B]`.
     """
     whole = total(ops.expand_dims(tree[-1], 0))
-    rest = uniforms * whole
+    rest = ops.multiply(uniforms, whole)
     node = ops.zeros_like(uniforms, dtype="int32")
     for level in reversed(tree):
         inside = children(level, node)

@@ -1,4 +1,4 @@
-"""The rule, as pure functions on arrays of any Keras backend.
+"""The rule, as pure functions on arrays of any Keras backend, or of NumPy, in any mixture.
 
 A transition (s, a, r, s', terminated) asks for
 
@@ -71,6 +71,8 @@ def n_step(rewards: Any, terminated: Any, truncated: Any, discount: float) -> tu
         The discounted sums up to and including the last step used, `[B]`; the index of that step, int32 `[B]`, whose
         next state is the one to bootstrap from; and the factor of the bootstrap, `[B]`. NumPy arrays give NumPy arrays.
     """
+    if not all(isinstance(x, np.ndarray) for x in (rewards, terminated, truncated)):
+        rewards, terminated, truncated = (ops.convert_to_tensor(x) for x in (rewards, terminated, truncated))
     ends = _cast(terminated, "float32")
     goes_on = (1.0 - ends) * (1.0 - _cast(truncated, "float32"))
     used = 1.0 + 0.0 * ends[:, 0]  # 1 while the episode has not ended before step k
@@ -104,14 +106,14 @@ def loss_of(name: str, q_values: Any, goal: Any, weights: Any) -> Any:
         goal: `[B, A]`, what they should be.
         weights: `[B]`; the loss is the mean over B of the weighted means over A. None for all 1.
     """
-    errors = goal - q_values
+    errors = ops.subtract(goal, q_values)
     if name == "huber":
         size = ops.abs(errors)
         each = ops.where(size <= HUBER_DELTA, 0.5 * errors * errors, HUBER_DELTA * (size - 0.5 * HUBER_DELTA))
     else:
         each = errors * errors
     means = ops.mean(each, axis=-1)
-    return ops.mean(means if weights is None else weights * means)
+    return ops.mean(means if weights is None else ops.multiply(weights, means))
 
 
 def loss_and_slope(name: str, errors: Any, weights: Any, actions: int) -> tuple[Any, Any]:
@@ -127,7 +129,8 @@ def loss_and_slope(name: str, errors: Any, weights: Any, actions: int) -> tuple[
         the loss, a scalar, and dE/dQ of the actions taken, `[B]`.
     """
     scale = 1.0 / (actions * errors.shape[0])
-    weighted = scale if weights is None else weights * scale
+    errors = ops.convert_to_tensor(errors)
+    weighted = scale if weights is None else ops.convert_to_tensor(weights) * scale
     if name == "huber":
         bounded = ops.clip(errors, -HUBER_DELTA, HUBER_DELTA)
         return ops.sum(weighted * bounded * (errors - 0.5 * bounded)), -weighted * bounded
@@ -140,7 +143,7 @@ def clip_by_global_norm(gradients: list[Any], norm: float) -> list[Any]:
     Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
     """
     scale = clip_factor(gradients, norm)
-    return [gradient * scale for gradient in gradients]
+    return [ops.multiply(gradient, scale) for gradient in gradients]
 
 
 def clip_factor(gradients: list[Any], norm: float) -> Any:

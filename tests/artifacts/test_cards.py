@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml as yaml_reader
 
 from deeptaxi.artifacts.cards import CARD_VERSION, card, markdown, read_card, write_card
 from deeptaxi.artifacts.front_matter import scalar, yaml
@@ -73,7 +74,6 @@ def changed(**values: Any) -> Finished:
 def test_the_front_matter_is_what_hubs_read() -> None:
     page = markdown(a_card())
     assert page.startswith(FRONT_MATTER)
-    yaml_reader = pytest.importorskip("yaml")  # which the documentation's builder brings
     head = yaml_reader.safe_load(page.split("---\n")[1])
     assert head["model-index"][0]["results"][0]["dataset"] == {
         "name": "FrozenLake-v1 is_slippery=false",
@@ -94,7 +94,6 @@ def test_the_front_matter_is_what_hubs_read() -> None:
     ],
 )  # fmt: skip
 def test_yaml_is_read_back_as_it_was(value: Any) -> None:
-    yaml_reader = pytest.importorskip("yaml")
     found = yaml_reader.safe_load(yaml({"value": value}))["value"]
     assert found == value
     assert type(found) is type(value)

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -233,27 +229,3 @@ def test_gradients_that_cannot_be_are_refused(words: list[object], part: str) ->
 def test_an_unknown_explanation_names_the_nearest() -> None:
     refused(run("explain", "updat"), 2, "no command 'updat'", "did you mean 'update'?", "deeptaxi explain --help")
     assert "gradients" in run("explain").stdout
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-@pytest.mark.parametrize(
-    "words", [["gradients"], ["update", *LAKE, "--state", "14", "--compare"]], ids=["gradients", "update"]
-)
-def test_other_backends_explain_the_same(backend: str, words: list[str]) -> None:
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    done = subprocess.run(
-        [sys.executable, "-m", "deeptaxi", "explain", *words, "--json"],
-        env={**os.environ, "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found, here = json.loads(done.stdout), json.loads(run("explain", *words, "--json").stdout)
-    if words == ["gradients"]:
-        assert found["dE_dA"]["autodiff"] == pytest.approx(here["dE_dA"]["autodiff"], abs=1e-12)
-    else:
-        assert found["comparison"]["weight_difference"] <= 1e-6
-        assert found["loss"]["scale"] == here["loss"]["scale"]

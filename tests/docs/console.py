@@ -2,7 +2,8 @@
 
 A block of ``console`` holds lines that begin with ``$``, each followed by what the command prints. A line of output is
 compared with the next line that is printed; ``…`` stands for anything within a line, and by itself for any number of
-lines. Where no output is given, any will do, and a training is cut short.
+lines. Where no output is given, any will do, and a training is cut short. A block of ``sh`` is a line that sets up an
+environment and then uses it: of that, the commands of deeptaxi are run.
 
 A block of Python after a comment ``<!-- file: NAME -->`` is that file, any other is run, with the names of those before
 it on the page; what it prints is compared with the block of ``output`` that follows it, if one does. A comment
@@ -90,6 +91,10 @@ def execute(block: Block, names: dict[str, Any] | None = None, printed: str | No
     elif block.kind == "console":
         for command in commands(block.body):
             check(command)
+    elif block.kind == "sh":
+        for part in block.body.strip().split(" && "):
+            if part.startswith("deeptaxi "):
+                check(Command(part, ()))
     elif block.kind == "output":
         assert printed is not None, f"output of what?\n{block.body}"
         assert matches(tuple(block.body.rstrip().split("\n")), printed), printed

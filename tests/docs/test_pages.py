@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import run
+from tests.docs.console import blocks
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -37,11 +40,40 @@ def test_every_link_of_the_docs_leads_somewhere(page: Path) -> None:
 
 
 def test_the_readme_installs_and_tests_with_one_command_each() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = [
-        line.strip()
-        for line in text.splitlines()
-        if line.startswith("    python3.11 -m venv") or "-m venv .venv &&" in line
-    ]
-    assert any("deeptaxi train Taxi-v4" in command for command in commands)
-    assert any("pytest" in command for command in commands)
+    lines = [block.body.strip() for block in blocks(ROOT / "README.md") if block.kind == "sh"]
+    start = "python3 -m venv .venv && . .venv/bin/activate && pip install -q"
+    assert lines == [f"{start} . && deeptaxi train Taxi-v4", f"{start} -e '.[test]' && pytest"]
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "benchmarks" / "README.md", ROOT / "Makefile", ROOT / ".ci" / "run"])
+def test_no_command_asks_for_one_version_of_python(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    commands = "".join(block.body for block in blocks(path)) if path.suffix == ".md" else text
+    assert not re.search(r"python3\.\d", commands)
+
+
+def test_contributing_lists_every_reason_to_skip_a_test() -> None:
+    listed = re.findall(r"^\| `([^`]+)` +\|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(listed) == sorted(
+        {reason for path in (ROOT / "tests").rglob("*.py") for reason in reasons_to_skip(path)}
+    )
+
+
+def reasons_to_skip(path: Path) -> Iterator[str]:
+    """Yield the reasons for which the tests of a file skip; … for what is filled in."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name in ("pytest.skip", "pytest.importorskip"):
+            given = text_of(node.args[0])
+            yield given if name == "pytest.skip" else f"could not import '{given}'"
+        elif name in ("pytest.mark.skip", "pytest.mark.skipif"):
+            yield next(text_of(keyword.value) for keyword in node.keywords if keyword.arg == "reason")
+
+
+def text_of(node: ast.expr) -> str:
+    """Return a text as it stands in the code, with … for what is filled in."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return str(ast.literal_eval(node))

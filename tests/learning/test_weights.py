@@ -174,8 +174,8 @@ print(backend.name(), sys.modules.get("tensorflow"))
 
 @pytest.mark.slow
 def test_the_other_backend_learns_the_same(tmp_path):
-    if importlib.util.find_spec("jax") is None:
-        pytest.skip("jax is not installed")
+    if importlib.util.find_spec(name := "jax") is None:
+        pytest.skip(f"{name} is not installed")
     assert keras.backend.backend() == "tensorflow"
     path = tmp_path / "results.npz"
     results = {(name, sparse): compiled(name, sparse=sparse) for name, sparse in RESULTS}
