@@ -118,7 +118,7 @@ def run_copies(
     total, length = np.zeros(len(share)), np.zeros(len(share), np.int64)
     table = environment.table if limit > LONG else None
     endless = None if table is None else Endless(table, policy)
-    with blaming(environment.config.id), closing(environment.make_vector(len(share))) as vector:
+    with blaming(environment.config.id), closing(environment.make_vector(len(share), masks=False)) as vector:
         state = vector.reset(seed=seeds)[0]
         while left.any():
             state, reward, terminated, truncated, _ = vector.step(policy[state] + environment.first_action)

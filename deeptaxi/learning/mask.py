@@ -44,6 +44,11 @@ class MaskBook:
         self._all = np.ones((0, environment.actions), np.bool_)
 
     @property
+    def gathers(self) -> bool:
+        """Whether the mask is taken from ``info["action_mask"]`` on the way."""
+        return self._active and self._known is None
+
+    @property
     def known(self) -> int:
         """The number of states whose mask is known by now: it changes when the mask does."""
         return int(self._seen.sum())
@@ -55,8 +60,8 @@ class MaskBook:
 
     def moment(self) -> Moment:
         """Return what was gathered on the way, `allowed` `[S, A]` and `seen` `[S]`; nothing where all is known."""
-        gathered = self._active and self._known is None
-        return Moment({"masks.allowed": self._allowed.copy(), "masks.seen": self._seen.copy()} if gathered else {}, {})
+        gathered = {"masks.allowed": self._allowed.copy(), "masks.seen": self._seen.copy()} if self.gathers else {}
+        return Moment(gathered, {})
 
     def restore(self, moment: Moment) -> None:
         """Know what had been gathered."""

@@ -83,15 +83,19 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         env: the environment, with all that is around it.
         codec: maps its observations.
         name: what it is called.
-        numbers: whether to observe state numbers, and to leave out of `info` all but the action mask, as the copies of
-            a vector environment do: batching casts what it is given (3.5 to 3).
+        numbers: whether to observe state numbers, and to leave `info` empty, as the copies of a vector environment do:
+            batching casts what it is given (3.5 to 3).
+        masks: whether the action mask stays in `info` even so.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], codec: StateCodec, name: str, numbers: bool = False) -> None:
+    def __init__(
+        self, env: gymnasium.Env[Any, Any], codec: StateCodec, name: str, numbers: bool = False, masks: bool = True
+    ) -> None:
         super().__init__(env)
         self._codec = codec
         self._name = name
         self._numbers = numbers
+        self._masks = masks
         if numbers:
             self._observation_space = Discrete(codec.states)
 
@@ -111,7 +115,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise_unlike_reset(self._name, self.env.observation_space, answer)
         observation, info = answer
         state = self._state("reset()", observation)
-        return (state, mask_of(info)) if self._numbers else (observation, info)
+        return (state, self._told(info)) if self._numbers else (observation, info)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, Any]:
         """Step the environment.
@@ -120,7 +124,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             ContractError: it does not return an observation of its space, a finite reward, two truth values and a dict.
         """
         answer: Any = self.env.step(action)
-        if not (isinstance(answer, tuple) and len(answer) == 5):
+        if type(answer) is not tuple or len(answer) != 5:
             raise_unlike_step(self._name, action, answer)
         observation, reward, terminated, truncated, info = answer
         try:
@@ -132,8 +136,12 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise broken(self._name, f"{stepped(action)} returned the info {brief(info)}: expected a dict")
         state = self._state(action, observation)
         if self._numbers:
-            return state, reward, terminated, truncated, mask_of(info)
+            return state, reward, terminated, truncated, self._told(info)
         return observation, reward, terminated, truncated, info
+
+    def _told(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a vector environment is told of `info`."""
+        return mask_of(info) if self._masks else {}
 
     def _state(self, method: Any, observation: Any) -> int:
         """Return a state number; `method` is what returned the observation, or the action of a step."""
@@ -159,7 +167,9 @@ def finite(reward: Any) -> Any:
     Raises:
         ValueError: it is none.
     """
-    known = type(reward) is float or type(reward) is int
+    if type(reward) is float and -math.inf < reward < math.inf:
+        return reward  # the common case
+    known = type(reward) is int
     plain = known or isinstance(reward, Real | np.bool_) or (isinstance(reward, np.ndarray) and reward.shape == ())
     try:
         if plain and math.isfinite(reward):

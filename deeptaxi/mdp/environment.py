@@ -69,19 +69,22 @@ class Environment:
         """The number of steps that a return is summed over."""
         return self.time_limit or DEFAULT_HORIZON
 
-    def make_vector(self, count: int) -> SyncVectorEnv:
+    def make_vector(self, count: int, masks: bool = True) -> SyncVectorEnv:
         """Open `count` copies stepped together, which observe state numbers; the caller resets those that ended.
 
-        Pass ``options={"reset_mask": …}`` for that. Of `info` they have the action mask alone.
+        Pass ``options={"reset_mask": …}`` for that. Of `info` they have the action mask alone, if
+        `masks`, else nothing.
 
         By default Gymnasium resets a copy on the step *after* its last: that step ignores its action, and must
         not become a transition. Without automatic resets there is no such step.
         """
-        return SyncVectorEnv([self._make_numbered] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
-    def _make_numbered(self) -> Env:
-        env = self.make()
-        return CheckedEnv(env.env if type(env) is CheckedEnv else env, self.codec, self.config.id, numbers=True)
+        def make_numbered() -> Env:
+            env = self.make()
+            inner = env.env if type(env) is CheckedEnv else env
+            return CheckedEnv(inner, self.codec, self.config.id, numbers=True, masks=masks)
+
+        return SyncVectorEnv([make_numbered] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
     def asked_settings(self) -> dict[str, Any]:
         """Return the settings of a training that the problem itself asks for: its discount and its action mask."""

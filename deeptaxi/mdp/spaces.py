@@ -100,6 +100,10 @@ class StateCodec:
             ObservationError: the space does not contain it.
         """
         plain = self._plain
+        if type(observation) in plain and len(self.layout) == 1 and type(self.space) is Discrete:
+            size, first = self.layout[0]
+            if first <= observation < first + size:
+                return int(observation) - first
         several = type(self.space) is Tuple
         if not plain or (several and (type(observation) is not tuple or len(observation) != len(self.layout))):
             return self._encode_any(observation)

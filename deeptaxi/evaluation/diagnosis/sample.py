@@ -68,7 +68,7 @@ def play_rows(
     copies = min(count, COPIES)
     rows: list[Row] = []
     ended, time = 0, np.zeros(copies, np.int64)
-    with blaming(environment.config.id), closing(environment.make_vector(copies)) as vector:
+    with blaming(environment.config.id), closing(environment.make_vector(copies, masks=False)) as vector:
         state = vector.reset(seed=rng.integers(0, 2**31, copies).tolist())[0].copy()
         while ended < count and len(rows) * copies < STEPS:
             action = np.argmax(rng.random((copies, environment.actions)) * choices[state], axis=1)

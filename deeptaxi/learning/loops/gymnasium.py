@@ -94,7 +94,7 @@ class GymnasiumLoop:
         config, replay = self.config, self._replay
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         returns: list[float] = []
-        with closing(self.environment.make_vector(count)) as vector:
+        with closing(self.environment.make_vector(count, masks=self.masks.gathers)) as vector:
             players = self._players = self._begin(Players(self.environment, vector, self._seeds, self.masks))
             gather = Gatherer(self.learner, players, self.masks, replay, self._exploring, config.target.reward_scale)
             complete = count * (config.target.n_step - per_update)  # so that the first update finds something to draw
