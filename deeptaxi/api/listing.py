@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deeptaxi.artifacts.files import CHECKPOINTS, MODEL_FILE
+from deeptaxi.artifacts.locks import LOCK_FILE
 from deeptaxi.errors import DeepTaxiError, UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +116,15 @@ def zoo(folder: str | Path = "models") -> list[dict[str, Any]]:
 
 def without_model(folder: Path) -> list[str]:
     """Say of each run folder in `folder`, and of itself, why it holds no agent."""
+    inside = sorted(path for path in folder.glob("*/") if path.is_dir() and not path.name.startswith("."))
+    places = [path for path in (folder, *inside) if not (path / MODEL_FILE).exists() and begun(path)]
+    if not places:
+        return []
     from deeptaxi.artifacts.unfinished import unfinished
 
-    inside = sorted(path for path in folder.glob("*/") if path.is_dir() and not path.name.startswith("."))
-    return [str(found) for found in map(unfinished, [folder, *inside]) if found is not None]
+    return [str(found) for found in map(unfinished, places) if found is not None]
+
+
+def begun(folder: Path) -> bool:
+    """Whether a training has left something in a folder."""
+    return (folder / LOCK_FILE).exists() or (folder / CHECKPOINTS).exists()
