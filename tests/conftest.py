@@ -12,6 +12,8 @@ import tempfile
 
 from deeptaxi import backend, cache, program
 
+for library in ("OPENBLAS", "MKL"):  # as in `deeptaxi.cli.main`: threads that wait for a busy core burn another
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 if os.environ.get(cache.VARIABLE) is None:  # else whoever started the tests has named a folder for them
     folder = tempfile.mkdtemp(prefix="deeptaxi-tests-")
     os.environ[cache.VARIABLE] = folder
