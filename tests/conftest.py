@@ -10,10 +10,13 @@ import os
 import shutil
 import tempfile
 
-from deeptaxi import backend, cache
+from deeptaxi import backend, cache, program
 
+for library in ("OPENBLAS", "MKL"):  # as in `deeptaxi.cli.main`: threads that wait for a busy core burn another
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 if os.environ.get(cache.VARIABLE) is None:  # else whoever started the tests has named a folder for them
     folder = tempfile.mkdtemp(prefix="deeptaxi-tests-")
     os.environ[cache.VARIABLE] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the cache is closed: the last is the first
 backend.start()
+program.IDLE = 64  # nearly all that a test takes is compilation: what one of them compiled, all of the process have

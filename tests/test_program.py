@@ -75,6 +75,7 @@ def test_a_program_in_use_or_of_another_kind_is_not_lent(idle):
 
 
 def test_few_programs_are_kept_and_no_large_ones(idle, monkeypatch):
+    monkeypatch.setattr(program, "IDLE", 4)
     for number in range(program.IDLE + 2):
         lent(Owner(), kind=number)
     assert [kind for kind, _ in idle] == list(range(2, program.IDLE + 2))

@@ -19,7 +19,8 @@ from deeptaxi.learning.loops.compiled import REPORTS, CompiledLoop
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.moment import Moment, check_range, fact, filled, named
 from deeptaxi.learning.schedules import exploration
-from deeptaxi.learning.ticks import Tick
+from deeptaxi.learning.ticks import REPORTS as RECORDS
+from deeptaxi.learning.ticks import Tick, report_every
 from deeptaxi.learning.weights import Updater
 from deeptaxi.learning.world import Sizes, build_world
 from deeptaxi.mdp.environment import Environment
@@ -27,9 +28,26 @@ from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
 from deeptaxi.program import borrowed, shapes_of
+from deeptaxi.sections import EnvironmentConfig, JudgementConfig
 
 PIECE_SECONDS = 0.25
 SMALL_KERNEL = 2**14  # entries
+
+
+def settings_of_program(config: TrainConfig) -> TrainConfig:
+    """Return the settings that a program is made from; the others, which it never sees, are as they are by default.
+
+    So trainings that differ only in their seed, environment, length or judgements share a program. The table and the
+    seed are in its world; of the length it knows how long the schedules are and how often it reports.
+    """
+    return replace(
+        config,
+        environment=EnvironmentConfig(),
+        seed=0,
+        updates=report_every(config) * RECORDS,
+        schedule_updates=config.schedule_length,
+        judgement=JudgementConfig(),
+    )
 
 
 class CompiledLearner:
@@ -58,14 +76,14 @@ class CompiledLearner:
         # One pass over a small kernel is done sooner than rows are looked up; so is one that a minibatch would fill.
         pays = weights.kernel.size >= SMALL_KERNEL and table.states > config.replay.batch_size
         sparse = config.optimizer.row_sparse and factors is None and pays
-        self._updater = Updater(config, table.actions, factors, sparse)
-        self._loop = CompiledLoop(config, self._updater, sizes)
+        compiled = settings_of_program(config)
+        self._updater = Updater(compiled, table.actions, factors, sparse)
+        self._loop = CompiledLoop(compiled, self._updater, sizes)
         # Which states can be reached takes seconds to find out where there are a million.
         anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
         world = build_world(table, config.target.reward_scale, masks.allowed, anywhere, seed)
         learnt = self._updater.initial(weights)
-        # The seed is in the world: one program serves all.
-        kind = (repr(replace(config, seed=0)), factors, sparse, sizes, shapes_of(world))
+        kind = (repr(compiled), factors, sparse, sizes, shapes_of(world))
         functions = {"warm": self._loop.warm, "run": self._loop.run}
         self._program = borrowed(kind, functions, self._loop.initial(learnt), self)
         self._world = self._program.arguments(world)

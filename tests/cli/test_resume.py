@@ -222,10 +222,10 @@ def test_more_updates_leave_the_schedules_as_they_were(type_in: TypeIn) -> None:
 
 
 def test_more_updates_leave_the_judgements_as_they_were(type_in: TypeIn) -> None:
-    assert summary(type_in("train", *LAKE, *SETTINGS, "--updates", 200, "--out", "a", "--json"))["stopped"] == "updates"
+    half = ["--updates", 200, "--schedule-updates", 400]
+    assert summary(type_in("train", *LAKE, *SETTINGS, *half, "--out", "a", "--json"))["stopped"] == "updates"
     more = summary(type_in("train", "--resume", "a", "--updates", 400, "--json"))
-    again = ["--updates", 400, "--schedule-updates", 200]
-    whole = summary(type_in("train", *LAKE, *SETTINGS, *again, "--out", "b", "--json"))
+    whole = summary(type_in("train", *LAKE, *SETTINGS, "--out", "b", "--json"))
     for told in (more, whole):
         assert (told["stopped"], told["updates"]) == ("optimal", 300)
     assert more["weights_digest"] == whole["weights_digest"]
@@ -247,7 +247,7 @@ def test_a_lost_log_is_begun_anew(here: Path, digest: str) -> None:
 
 
 def test_the_log_of_another_run_is_never_taken(here: Path) -> None:
-    assert run(*TRAIN, "--updates", 20, "--no-checkpoints", "--out", "other/y", "--logs", "elsewhere").exit_code == 0
+    assert run(*TRAIN, "--stop-after", 20, "--no-checkpoints", "--out", "other/y", "--logs", "elsewhere").exit_code == 0
     before = Path("elsewhere/y/metrics.jsonl").read_bytes()
     refused(run("train", "--resume", "models/y", "--logs", "elsewhere"), 2, "log of another training")
     files_in(Path("models/y"))[0].unlink()  # from the beginning, where no log had begun
@@ -283,8 +283,8 @@ def test_an_environment_module_that_a_run_names_needs_trust(type_in: TypeIn) -> 
 def test_an_argument_that_only_toml_can_say_is_kept(type_in: TypeIn) -> None:
     Path("my_shore.py").write_text(
         "import gymnasium\n"
-        "from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv\n"
-        "gymnasium.register('MyShore-v0', entry_point=lambda day: CliffWalkingEnv(), max_episode_steps=9)\n"
+        "from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv\n"
+        "gymnasium.register('MyShore-v0', entry_point=lambda day: FrozenLakeEnv(), max_episode_steps=50)\n"
     )
     words = ["my_shore:MyShore-v0", "--env-arg", "day=2026-01-31"]
     assert type_in("train", *words, *SETTINGS, "--stop-after", 20, "--out", "a", "--json").exit_code == 0

@@ -70,7 +70,7 @@ def test_options_lie_over_the_file_and_the_file_over_the_preset(type_in: TypeIn)
 
 
 def test_an_existing_run_or_log_is_kept_without_force(type_in: TypeIn) -> None:
-    words = ["train", *LAKE, *QUICK, "--updates", "2", "--out"]
+    words = ["train", *LAKE, "--hidden", "8", *QUICK, "--stop-after", "2", "--out"]
     assert type_in(*words, "m/a").exit_code == 0
     before = Path("m/a/model.keras").read_bytes()
     refused(type_in(*words, "m/a"), 2, "m/a/model.keras exists", "--force")
@@ -108,7 +108,8 @@ def test_an_environment_of_ones_own_is_found_in_the_current_folder(
         "from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv\n"
         "gymnasium.register('MyLake-v0', entry_point=FrozenLakeEnv, max_episode_steps=50)\n"
     )
-    assert type_in("train", "my_lake:MyLake-v0", *QUICK, "--updates", 3, "--out", "a").exit_code == 0
+    words = ["train", "my_lake:MyLake-v0", "--q-table", *QUICK, "--stop-after", 3, "--out", "a"]
+    assert type_in(*words).exit_code == 0
     refused(type_in("evaluate", "a"), 2, "my_lake", "--trust-env")
     refused(type_in("train", "--config", "a/config.toml"), 2, "my_lake", "--trust-env")
     assert type_in("evaluate", "a", "--trust-env", "--episodes", 2).exit_code == 0
@@ -420,7 +421,7 @@ def test_standard_error_holds_progress_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_the_log_has_events_for_tensorboard_unless_they_are_not_wanted(type_in: TypeIn) -> None:
-    words = ["train", *LAKE, "--q-table", *QUICK, "--updates", 20, "--out"]
+    words = ["train", *LAKE, "--q-table", *QUICK, "--stop-after", 20, "--out"]
     assert type_in(*words, "a").exit_code == 0
     (events,) = Path("logs/a").glob("events.out.tfevents.*")
     assert type_in(*words, "b", "--no-tensorboard").exit_code == 0
@@ -434,7 +435,7 @@ def test_the_log_has_events_for_tensorboard_unless_they_are_not_wanted(type_in: 
 
 
 def test_two_runs_never_share_a_log(type_in: TypeIn) -> None:
-    words = ["train", *LAKE, "--q-table", *QUICK, "--updates", 2, "--out"]
+    words = ["train", *LAKE, "--q-table", *QUICK, "--stop-after", 2, "--out"]
     assert type_in(*words, "models/y").exit_code == 0
     before = Path("logs/y/metrics.jsonl").read_bytes()
     refused(type_in(*words, "other/y", "--force"), 2, "logs/y/metrics.jsonl is the log of models/y", "--logs")

@@ -39,7 +39,14 @@ def test_a_second_training_into_the_same_place_is_refused_at_once(type_in: Calla
             refused(type_in(*second[:-1], "b/a"), 2, "logs/a is in use by this process")
 
     run = deeptaxi.train(
-        "FrozenLake-v1", q_table=True, env_args={"is_slippery": False}, out="models/a", updates=400, on_record=interfere
+        "FrozenLake-v1",
+        q_table=True,
+        env_args={"is_slippery": False},
+        updates=400,
+        environments=8,
+        batch_size=32,
+        out="models/a",
+        on_record=interfere,
     )
     assert len(refusals) == 1
     assert refusals[0].startswith("Error: models/a is in use by process ")

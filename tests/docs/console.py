@@ -2,8 +2,9 @@
 
 A block of ``console`` holds lines that begin with ``$``, each followed by what the command prints. A line of output is
 compared with the next line that is printed; ``…`` stands for anything within a line, and by itself for any number of
-lines. Where no output is given, any will do, and a training is cut short. A block of ``sh`` is a line that sets up an
-environment and then uses it: of that, the commands of deeptaxi are run.
+lines. Where no output is given, any will do, and a training is stopped early: it runs the program that the whole one
+would, which other pages have compiled. A block of ``sh`` is a line that sets up an environment and then uses it: of
+that, the commands of deeptaxi are run.
 
 A block of Python after a comment ``<!-- file: NAME -->`` is that file, any other is run, with the names of those before
 it on the page; what it prints is compared with the block of ``output`` that follows it, if one does. A comment
@@ -29,7 +30,7 @@ FENCE = re.compile(
 )
 FAILS = {"Error:": (1, 2)}  # a command whose output begins so
 SEVERE = 3  # the exit code of `diagnose`
-SHORT = "2000"  # updates; what trainings come to is not for the tests of the pages to say
+SHORT = "2000"  # updates before a training stops; what it comes to is not for the tests of the pages to say
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def words_of(command: Command) -> list[str]:
     """Return the words to type: a training whose result the page does not show is cut short."""
     words = command.words
     told = bool(command.output) or "--updates" in words or words[:2] != ["deeptaxi", "train"]
-    return words if told else [*words, "--updates", SHORT]
+    return words if told else [*words, "--stop-after", SHORT]
 
 
 def check(command: Command) -> None:
