@@ -92,7 +92,9 @@ def value_of(node: ast.AST, depth: int) -> Any:
             return tuple(value_of(part, depth + 1) for part in parts)
         case ast.Dict(keys=keys, values=values) if all(isinstance(key, ast.Constant) for key in keys):
             found = [
-                (value_of(key, depth + 1), value_of(part, depth + 1)) for key, part in zip(keys, values, strict=True)
+                (value_of(key, depth + 1), value_of(part, depth + 1))
+                for key, part in zip(keys, values, strict=True)
+                if key is not None  # as in {**other}, which the check above has excluded
             ]
             if len(dict(found)) == len(keys):
                 return dict(found)

@@ -114,7 +114,9 @@ def test_a_state_that_cannot_be_chosen_is_refused_before_a_moment_is_asked_for(b
 
 
 def test_it_shows_its_verdict_in_a_line_in_a_table_and_in_a_notebook(lake: Run) -> None:
-    assert repr(lake).startswith("Run(frozenlake-v1-q-table-0 on FrozenLake-v1: optimal: 1 of 1 start states; return 1")
+    assert repr(lake).startswith(
+        "Run(frozenlake-v1-q-table-0 on FrozenLake-v1 is_slippery=false: optimal: 1 of 1 start states; return 1"
+    )
     assert "\n" not in repr(lake)
     shown = str(lake)
     assert "yes: 1 of 1 start states are played optimally" in shown

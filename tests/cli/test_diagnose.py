@@ -178,7 +178,7 @@ def test_a_run_whose_log_is_lost_is_looked_at_without_it(lake_run, tmp_path):
 
 def test_a_model_that_is_asked_about_elsewhere_is_named(lake_run, corridor_file):
     found = diagnosed(lake_run, "--env", "FrozenLake-v1", "--env-arg", "is_slippery=true")
-    assert "trained on FrozenLake-v1 {'is_slippery': False}" in found["wrong-environment"]["summary"]
+    assert "trained on FrozenLake-v1 is_slippery=false" in found["wrong-environment"]["summary"]
     found = diagnosed(lake_run, "--env", corridor_file)
     assert "16 states and 4 actions" in found["wrong-environment"]["summary"]
 

@@ -130,7 +130,7 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(lake_run, bad_run,
     shutil.copytree(lake_run, slippery)
     config = slippery / "config.toml"
     config.write_text(config.read_text().replace("is_slippery = false", "is_slippery = true"))
-    refused(run("report", lake_run, slippery), 2, "is_slippery=True", "is_slippery=False")
+    refused(run("report", lake_run, slippery), 2, "is_slippery=true", "is_slippery=false")
     config.write_text(
         (lake_run / "config.toml").read_text().replace("objective_discount = 0.99", "objective_discount = 0.5")
     )

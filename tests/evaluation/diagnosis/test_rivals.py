@@ -71,7 +71,7 @@ def test_the_configuration_tells_where_a_model_comes_from():
     table = random_table(1)
     elsewhere = config(environment={"id": "Lake-v1", "kwargs": {"slippery": True}})
     finding = checked(rivals, "wrong-environment", case_on(table, -value_iteration(table, 0.9).q, config=elsewhere))
-    assert "trained on Lake-v1 {'slippery': True}" in finding.summary
+    assert "trained on Lake-v1 slippery=true" in finding.summary
     same = case_on(
         table,
         value_iteration(table, 0.9).q,
