@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deeptaxi.presentation.report.curves import finish
 from deeptaxi.presentation.report.states import decades, steps
+from deeptaxi.presentation.report.style import axes
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,15 @@ def test_steps_go_from_nothing_to_the_largest():
     assert labels[1] == "0 to 0.4"
     assert labels[-1] == "1.6 to 2"
     assert (np.digitize([0.0, 2.0], levels) == [1, 5]).all()
+
+
+def test_rounding_is_not_stretched_to_the_whole_of_an_axis_or_a_scale():
+    figure, ax = axes()
+    ax.plot([0, 1], [7.2, 7.2000006])
+    finish(ax, "value", legend=False)
+    low, high = ax.get_ylim()
+    assert high - low == pytest.approx(7.2e-4, rel=0.01)
+    assert low < 7.2 < high
+    levels, _ = steps(np.array([0.0, 1e-9]), least=1e-3)
+    assert levels[1] > 1e-4
+    assert figure.axes == [ax]
