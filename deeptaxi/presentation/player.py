@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from deeptaxi.errors import printable
-from deeptaxi.evaluation.exact import OPTIMAL_TOLERANCE
+from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE
 from deeptaxi.evaluation.watching import Moment
 from deeptaxi.mdp.names import Names
 from deeptaxi.presentation.console import number

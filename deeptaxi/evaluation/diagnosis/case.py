@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
+from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE
 from deeptaxi.evaluation.diagnosis.findings import Severity
 from deeptaxi.evaluation.diagnosis.graph import can_end, only
 from deeptaxi.evaluation.diagnosis.sample import Sample
@@ -175,7 +176,7 @@ class Case:
         """The start states among `stuck` that lose value by it, `[S]`."""
         table, best = the(self.table), the(self.reference).optimum.value
         value = planning.evaluate_policy(table, self.policy, self.discount).value
-        loses = best - value > exact.OPTIMAL_TOLERANCE * (1 + np.abs(best))
+        loses = best - value > OPTIMAL_TOLERANCE * (1 + np.abs(best))
         return self.stuck & (table.start > 0) & loses
 
     @cached_property
