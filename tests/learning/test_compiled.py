@@ -144,9 +144,14 @@ def test_warming_up_changes_nothing_and_pieces_end_where_the_host_must_look(tmp_
 
 
 def test_a_second_training_of_a_kind_runs_the_same_program_and_learns_as_by_a_new_one(tmp_path, monkeypatch):
-    # It has another seed, and a table of the same shapes that says something else.
+    # It has another seed, other judgements, more updates over the same schedules, and a table of the same shapes that
+    # says something else.
     tables = [random_table(number, states=12, time_limit=6) for number in (1, 2)]
-    one, two = (opened_problem(tables[seed], tmp_path, **merge(QUICK, {"seed": seed})) for seed in (0, 1))
+    longer = {"seed": 1, "updates": 90, "schedule_updates": 70, "judgement": {"every": 9, "objective_discount": 0.5}}
+    one, two = (
+        opened_problem(table, tmp_path, **merge(QUICK, settings))
+        for table, settings in zip(tables, ({}, longer), strict=True)
+    )
     monkeypatch.setattr(program, "_idle", {})
     expected, _ = finished(train(*two))
     monkeypatch.setattr(program, "_idle", {})
