@@ -249,7 +249,12 @@ def test_an_environment_that_fails_late_leaves_what_was_best_before(own: TypeIn)
 
 
 def test_a_reward_that_is_no_number_is_the_environments_fault(own: TypeIn) -> None:
-    refused(own("train", "own:Worthless-v0", *QUICK, "--out", "a"), 1, "own:Worthless-v0", "gave the reward [nan")
+    refused(
+        own("train", "own:Worthless-v0", *QUICK, "--out", "a"),
+        1,
+        "own:Worthless-v0",
+        "returned the reward nan: expected a finite number",
+    )
 
 
 POND = """
@@ -274,7 +279,7 @@ class Pond(gymnasium.Env):  # 3 states, 2 actions, no table; the odd action of a
 
 class Dry(Pond):
     def last(self):
-        return 8 + 10 * 8  # prefill and updates
+        return 1 + 8 + 10 * 8  # one on opening, prefill and updates
     def fail(self):
         raise RuntimeError("out of water")
 
