@@ -239,7 +239,10 @@ EACH = """
 import json, sys
 from deeptaxi.cli.main import cli
 for words in json.loads(sys.argv[1]):
-    cli(words, standalone_mode=False)
+    try:
+        cli(words)
+    except SystemExit as end:
+        assert not end.code, end.code
     print("end of the document")
 """
 
