@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.summary import hparams, text
 
 from deeptaxi.config import TrainConfig, dump_toml
+from deeptaxi.importing import hidden
 from deeptaxi.records import Finished, Judgement, Progress, Record, Snapshot, Warned
 from deeptaxi.settings import leaf_settings
+
+with hidden("torch"):  # tensorboardX imports PyTorch if it can, which takes three seconds and serves nothing here
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.summary import hparams, text
 
 TAGS: dict[type[Record], dict[str, str]] = {
     Progress: {

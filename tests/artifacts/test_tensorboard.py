@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -94,3 +97,9 @@ def test_the_settings_are_hyperparameters_and_the_final_figures_their_metrics(se
     metrics = {info.name.tag for info in experiment.metric_infos}
     assert {"final/return", "final/value", "final/gap", "final/optimal"} <= metrics
     assert hparams_data(seen, "session_end_info").HasField("session_end_info")
+
+
+def test_pytorch_is_not_imported_for_it() -> None:
+    code = "import sys, deeptaxi.artifacts.tensorboard; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
