@@ -15,6 +15,7 @@ RUN = [page for page in PAGES if any(block.kind in ("console", "python") for blo
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # README's page alone makes some thirty commands, on a machine that may be busy
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_every_command_of_a_page_does_what_the_page_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
