@@ -47,7 +47,7 @@ def test_evaluate_refuses_what_cannot_be(lake: Run, lake_run: Path) -> None:
         (lake, {"env": "Taxi-v4"}, "16 states and 4 actions, Taxi-v4 has 500 and 6"),
         (lake_run, {"env": "Taxi-v4"}, "16 states and 4 actions, Taxi-v4 has 500 and 6"),
         (lake, {"episodes": -1}, "expected 0 or more"),
-        (lake, {"objective_discount": 1.0}, "discount"),
+        (lake, {"objective_discount": 1.5}, "expected a discount between 0 and 1"),
         ("nowhere", {}, "no model at nowhere"),
         (lake_run / "model.keras", {}, "does not say what it was trained on"),
     ):
