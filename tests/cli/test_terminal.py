@@ -114,7 +114,18 @@ def test_a_training_is_watched_and_stopped(tmp_path, width):
 
 
 def test_a_training_whose_terminal_closes_keeps_its_run(tmp_path):
-    words = ["train", "FrozenLake-v1", *QUICK, "--updates", 10**8, "--no-early-stop", "--out", "a"]
+    words = [
+        "train",
+        "FrozenLake-v1",
+        *QUICK,
+        "--judge-every",
+        1_000,
+        "--updates",
+        10**8,
+        "--no-early-stop",
+        "--out",
+        "a",
+    ]
     with terminal(*words, folder=tmp_path, own=True) as screen:
         screen.wait_for("value ")
         assert screen.hang_up() == 129
