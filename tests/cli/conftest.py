@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from deeptaxi.cli import signals
 from deeptaxi.cli.main import cli
 
 LAKE = ["FrozenLake-v1", "--env-arg", "is_slippery=false"]
 QUICK = ["--updates", "400", "--judge-every", "100", "--environments", "8", "--batch-size", "32"]
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_before() -> Iterator[None]:
+    """Put back the handlers of signals: a training that one of them stopped leaves all of them ignored."""
+    before = {number: signal.getsignal(number) for number in signals.ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

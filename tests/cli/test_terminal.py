@@ -45,7 +45,8 @@ class Terminal:
 
     @staticmethod
     def take():
-        """Let it be the terminal of the process, so that closing it hangs up."""
+        """Let it be the terminal of the process, so that closing it hangs up, also where the tests run under nohup."""
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 

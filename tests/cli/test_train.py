@@ -14,7 +14,6 @@ import pytest
 from click.testing import Result
 
 from deeptaxi.api import sampling
-from deeptaxi.cli import signals
 from deeptaxi.config import read_toml, resolve
 from deeptaxi.history import read_history
 from deeptaxi.mdp import npz, table
@@ -300,12 +299,9 @@ FEW = ["--loop", "gymnasium", "--q-table", "--environments", 8, "--batch-size", 
 
 @pytest.fixture
 def pond(type_in: TypeIn) -> Iterator[TypeIn]:
-    before = {number: signal.getsignal(number) for number in signals.ENDING}
     Path("pond.py").write_text(POND)
     yield type_in
     sys.modules.pop("pond", None)
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def test_without_a_table_a_training_ends_with_sampled_episodes(pond: TypeIn) -> None:
