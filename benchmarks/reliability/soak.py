@@ -23,7 +23,10 @@ from typing import Any
 from benchmarks.reliability import processes
 from benchmarks.reliability.outcome import Outcome
 
-LONG_TRAINING = ("train", "Taxi-v4", "--updates", "1000000000", "--no-early-stop", "--out", "run", "--quiet", "--json")
+LONG_TRAINING = (
+    *("train", "Taxi-v4", "--updates", "1000000000", "--judge-every", "10000", "--no-early-stop"),
+    *("--out", "run", "--quiet", "--json"),
+)
 ALLOWED = 0.02
 EVERY = 0.5  # seconds between two samples
 WARM_UP = 0.15  # share of the time, from the first record on

@@ -88,7 +88,8 @@ def test_diagnose_says_what_the_command_says(lake_run: Path, lake: Run) -> None:
         finding.name for finding in deeptaxi.diagnose(lake).findings
     ]
     assert found.optimal is True
-    assert str(found).startswith(f"{lake_run} on FrozenLake-v1 is_slippery=false: its policy is optimal")
+    told = " ".join(str(found).split())  # a line is broken where the folder's name is long
+    assert told.startswith(f"{lake_run} on FrozenLake-v1 is_slippery=false: its policy is optimal")
     log = deeptaxi.diagnose(lake_run.parent / "logs" / "run")
     assert log.history is not None
     assert log.optimal is None
