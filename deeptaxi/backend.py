@@ -10,14 +10,16 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib.util
+import math
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from deeptaxi import importing
 from deeptaxi.cache import WORKING, Cache, default_root, open_cache
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.importing import collector_paused, hidden, signals_held, standard_error_aside
@@ -25,7 +27,10 @@ from deeptaxi.importing import collector_paused, hidden, signals_held, standard_
 BACKENDS = ("tensorflow", "jax", "torch")
 THREADS = 1  # more do not help networks of this size, and another number could change the last bits of a result
 CACHE_FLAG = "--tf_xla_persistent_cache_directory"
+SHARED = 8  # compiled functions that are kept for those of their kind
+LARGEST = 2**25  # bytes of variables, with which the first of a kind is kept
 _cache: Cache | None = None
+_shared: dict[Hashable, Any] = {}
 
 
 def start() -> None:
@@ -48,7 +53,8 @@ def start() -> None:
     if wanted != "tensorflow":
         # Keras imports TensorFlow where it can, which costs seconds and is of no use on another backend.
         sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
-    with signals_held(), standard_error_aside(), collector_paused(), hidden("jax" if wanted == "tensorflow" else None):
+    unused = (*importing.unused, "jax") if wanted == "tensorflow" else importing.unused  # TensorFlow Lite imports JAX
+    with signals_held(), standard_error_aside(), collector_paused(), hidden(*unused):
         _fix_threads(wanted)
         _keep_programs(wanted)
         import keras  # noqa: F401  # the import is the start
@@ -148,33 +154,108 @@ def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> tuple[Any, l
     return result.detach(), list(torch.autograd.grad(result, [variable.value for variable in variables]))
 
 
-def compiled(function: Callable[..., Any], state: Sequence[Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], state: Sequence[Any], kind: Hashable = None) -> Callable[..., Any]:
     """Compile `function`, which may read and assign the Keras variables `state` and no others.
 
     Arguments and results are arrays; each new combination of shapes is compiled anew. On PyTorch the function runs
     as it is.
+
+    Args:
+        function: what to compile.
+        state: its variables.
+        kind: all that functions depend on which do the same to variables of their own. They are compiled once, which
+            takes longer than many a training does. None for a function that has none of its kind.
     """
-    if name() == "tensorflow":
+    if name() == "torch":
+        import keras
+
+        return lambda *arguments: function(*(keras.ops.convert_to_tensor(argument) for argument in arguments))
+    making = _TensorFlowFunction if name() == "tensorflow" else _JaxFunction
+    found = _shared.pop(kind, None) or making(function, state)
+    if kind is not None and sum(_bytes(variable) for variable in state) <= LARGEST:
+        _shared[kind] = found
+        while len(_shared) > SHARED:  # let go of the one that was not asked for the longest
+            del _shared[next(iter(_shared))]
+    return found.on(state)
+
+
+def _bytes(variable: Any) -> int:
+    return 4 * math.prod(variable.shape)
+
+
+class _TensorFlowFunction:
+    """A function that XLA compiles, on the variables of whoever calls it.
+
+    A traced function holds the handles of the variables that it captured; those of others are put in their places.
+    """
+
+    def __init__(self, function: Callable[..., Any], state: Sequence[Any]) -> None:
         import tensorflow as tf
 
-        traced = tf.function(function, jit_compile=True, autograph=False)
-        concrete: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._traced = tf.function(function, jit_compile=True, autograph=False)
+        self._first = handles(state)
+        self._concrete: dict[tuple[Any, ...], tuple[Any, list[tuple[int | None, Any]]]] = {}
+        self._holding: dict[tuple[Any, ...], Sequence[Any]] = {}  # whose handles each concrete function has
+
+    def on(self, state: Sequence[Any]) -> Callable[..., Any]:
+        """Return the function on the variables `state`."""
+        import tensorflow as tf
+
+        own = handles(state)
 
         def call(*arguments: Any) -> Any:
             tensors = [tf.convert_to_tensor(argument) for argument in arguments]
-            key = tuple(tensor.shape for tensor in tensors)
+            shapes = tuple(tensor.shape for tensor in tensors)
             # Calling the concrete function skips the tracer's look-up, which takes longer than an update itself.
-            if key in concrete:
-                return concrete[key](*tensors)
-            concrete[key] = traced.get_concrete_function(*tensors)
-            return first_call(concrete[key], tensors)
+            known = shapes in self._concrete
+            if not known:
+                self._trace(shapes, tensors)
+            concrete, captures = self._concrete[shapes]
+            if self._holding[shapes] is not own:
+                concrete.set_external_captures([item if at is None else own[at] for at, item in captures])
+                self._holding[shapes] = own
+            return concrete(*tensors) if known else first_call(concrete, tensors)
 
         return call
-    if name() == "jax":
-        return _compiled_jax(function, state)
-    import keras
 
-    return lambda *arguments: function(*(keras.ops.convert_to_tensor(argument) for argument in arguments))
+    def _trace(self, shapes: tuple[Any, ...], tensors: Sequence[Any]) -> None:
+        concrete = self._traced.get_concrete_function(*tensors)
+        places = {id(handle): at for at, handle in enumerate(self._first)}
+        self._concrete[shapes] = concrete, [(places.get(id(item)), item) for item in concrete.captured_inputs]
+        self._holding[shapes] = self._first
+
+
+def handles(state: Sequence[Any]) -> list[Any]:
+    """Return what TensorFlow knows Keras variables by."""
+    return [variable.value.handle for variable in state]
+
+
+class _JaxFunction:
+    """A function made pure in the variables of whoever calls it, and compiled; they are kept outside."""
+
+    def __init__(self, function: Callable[..., Any], state: Sequence[Any]) -> None:
+        import jax
+        import keras
+
+        @jax.jit
+        def pure(values: Sequence[Any], arguments: Sequence[Any]) -> tuple[Any, list[Any]]:
+            scope = keras.StatelessScope(state_mapping=list(zip(state, values, strict=True)))
+            with scope:
+                result = function(*arguments)
+            return result, [scope.get_current_value(variable) for variable in state]
+
+        self._pure = pure
+
+    def on(self, state: Sequence[Any]) -> Callable[..., Any]:
+        """Return the function on the variables `state`."""
+
+        def call(*arguments: Any) -> Any:
+            result, values = self._pure([variable.value for variable in state], arguments)
+            for variable, value in zip(state, values, strict=True):
+                variable.assign(value)
+            return result
+
+        return call
 
 
 def first_call(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
@@ -193,27 +274,6 @@ def first_call(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
         result = function(*tensors)
         _cache.forget()
         return result
-
-
-def _compiled_jax(function: Callable[..., Any], state: Sequence[Any]) -> Callable[..., Any]:
-    """Make the function pure in `state`, compile it, and keep the variables outside."""
-    import jax
-    import keras
-
-    @jax.jit
-    def pure(values: Sequence[Any], arguments: Sequence[Any]) -> tuple[Any, list[Any]]:
-        scope = keras.StatelessScope(state_mapping=list(zip(state, values, strict=True)))
-        with scope:
-            result = function(*arguments)
-        return result, [scope.get_current_value(variable) for variable in state]
-
-    def call(*arguments: Any) -> Any:
-        result, values = pure([variable.value for variable in state], arguments)
-        for variable, value in zip(state, values, strict=True):
-            variable.assign(value)
-        return result
-
-    return call
 
 
 def float64() -> AbstractContextManager[Any]:

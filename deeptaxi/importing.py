@@ -10,6 +10,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+# What Keras imports if it can, and a process never asks it for. The command line names the packages of
+# `keras.visualization`, which take a sixth of a start; to whoever imports Keras by way of us, nothing may be missing.
+unused: tuple[str, ...] = ()
+
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
@@ -29,16 +33,15 @@ def collector_paused() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hidden(package: str | None) -> Iterator[None]:
-    """Let a package seem not to be installed, unless it is imported already: TensorFlow Lite imports JAX if it can."""
-    if package is None or package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
+def hidden(*packages: str) -> Iterator[None]:
+    """Let packages seem not to be installed, unless they are imported already: libraries import more than they need."""
+    missing = [package for package in packages if package not in sys.modules]
+    sys.modules.update(dict.fromkeys(missing))  # type: ignore[arg-type]  # None is how Python marks such a module
     try:
         yield
     finally:
-        del sys.modules[package]
+        for package in missing:
+            del sys.modules[package]
 
 
 @contextlib.contextmanager

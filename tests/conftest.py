@@ -19,4 +19,5 @@ if os.environ.get(cache.VARIABLE) is None:  # else whoever started the tests has
     os.environ[cache.VARIABLE] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the cache is closed: the last is the first
 backend.start()
-program.IDLE = 64  # nearly all that a test takes is compilation: what one of them compiled, all of the process have
+# Nearly all that a test takes is compilation: what one of them compiled, all of the process have.
+program.IDLE = backend.SHARED = 64

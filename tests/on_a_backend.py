@@ -166,10 +166,11 @@ def pure_functions_compile() -> None:
 
 @case("jax")
 def programs_compile() -> None:
-    from tests import test_program, test_xla
+    from tests import test_backend, test_program, test_xla
 
     test_program.check_compiled()
     test_xla.check_compiled()
+    test_backend.check_shared()
 
 
 @case("jax")

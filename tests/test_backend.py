@@ -92,3 +92,41 @@ def test_a_compiled_function_reads_and_assigns_variables_at_every_call():
     total.assign(0.0)
     assert call(1, 1, 1) == 2 * 3  # another shape
     assert float(ops.convert_to_numpy(total)) == 3
+
+
+def check_shared():
+    """Look that functions of a kind are compiled once, and run on the variables of each."""
+    traced = []
+
+    def adder(start):
+        total, untouched = keras.Variable(start), keras.Variable(100.0)
+
+        def add(values):
+            traced.append(start)
+            total.assign(total + ops.sum(values))
+            return 2 * total
+
+        return total, backend.compiled(add, [untouched, total], "adder")
+
+    (first, add_first), (second, add_second) = adder(1.0), adder(20.0)
+    one, three = np.ones(1, np.float32), np.ones(3, np.float32)
+    calls = [(add_second, one), (add_first, one), (add_first, three), (add_second, three), (add_first, one)]
+    assert [float(ops.convert_to_numpy(add(values))) for add, values in calls] == [42, 4, 10, 48, 12]
+    assert [float(ops.convert_to_numpy(total)) for total in (first, second)] == [6, 24]
+    assert set(traced) == {1.0}  # the second one's function is never run
+
+
+def test_functions_of_a_kind_are_compiled_once_and_run_on_the_variables_of_each():
+    check_shared()
+
+
+def test_functions_are_let_go_of_once_there_are_too_many(monkeypatch):
+    shared = {}
+    monkeypatch.setattr(backend, "_shared", shared)
+    monkeypatch.setattr(backend, "SHARED", 2)
+    for kind in (1, 2, 1, 3):
+        backend.compiled(lambda: None, [keras.Variable(0.0)], kind)
+    assert list(shared) == [1, 3]
+    monkeypatch.setattr(backend, "LARGEST", 3)
+    backend.compiled(lambda: None, [keras.Variable(0.0)], "too large to be kept")
+    assert list(shared) == [1, 3]

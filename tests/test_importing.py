@@ -53,6 +53,18 @@ def test_a_hidden_package_is_there_again_afterwards():
         import tabnanny  # noqa: F401  # what is imported already stays
 
 
+def test_the_command_line_leaves_out_what_keras_would_draw_with():
+    code = """
+import sys
+from deeptaxi import backend
+import deeptaxi.cli.main
+backend.start()
+assert not {"matplotlib", "IPython", "jax"} & sys.modules.keys()
+import matplotlib
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "KERAS_BACKEND": "tensorflow"})
+
+
 def test_the_collector_rests_and_comes_back():
     try:
         with importing.collector_paused():

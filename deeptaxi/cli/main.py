@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from deeptaxi import importing
 from deeptaxi.api.stages import shown_by
 from deeptaxi.cli import signals
 from deeptaxi.cli.groups import Group
@@ -26,6 +27,7 @@ from deeptaxi.errors import DeepTaxiError, printable
 # states takes fifty times as long by two threads as by one. NumPy reads this when it is imported.
 for library in ("OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+importing.unused = ("matplotlib", "IPython")
 
 COMMANDS = {
     "train": "Train a Q-network and keep it, with the exact verdict on it.",

@@ -75,8 +75,8 @@ def dissect(learner: Learner, steps: Sequence[Transition], allowed: Bools, compa
     batch = batch_of(steps, config)
     next_allowed = allowed[batch.next_states]
     inputs, weights = [tensor(x) for x in (*batch[:5], next_allowed)], tensor(batch.weights)
-    goal = Goal(*(x if x is None else array(x) for x in learner.goal(*inputs)))
-    loss, found = learner.loss_gradients(inputs[0], tensor(goal.targets), weights)
+    goal = Goal(*(x if x is None else array(x) for x in learner.rule.goal(*inputs)))
+    loss, found = learner.rule.loss_gradients(inputs[0], tensor(goal.targets), weights)
     slopes, gradient = [array(slope) for slope in found], gradient_of(online, goal, batch, config)
     copy, table_before, before = copied(online), tabulate(online), weights_of(online)
     learner.update(batch, next_allowed)

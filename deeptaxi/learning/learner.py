@@ -1,17 +1,19 @@
 """The learner: an online and a target network, an optimiser, and one update.
 
-`Learner` computes the update in compiled functions: targets, overwrite, loss, gradient and optimiser step, then the
-move of the target network
+`UpdateRule` is what an update computes: targets, overwrite, loss, gradient and optimiser step, then the move of the
+target network
 
     w_target ← w_target + τ · (w_online − w_target)        every `period` updates; τ = 1 is a hard copy.
 
-`loops.fit.FitLearner` does the same by `predict` and `fit`, and is the oracle that this one is tested against.
+`Learner` runs it compiled. `loops.fit.FitLearner` does the same by `predict` and `fit`, and is the oracle that this one
+is tested against.
 """
 
 from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -95,6 +97,80 @@ class Exponential(keras.optimizers.schedules.ExponentialDecay):
         return super().__call__(ops.minimum(step, self.decay_steps))
 
 
+class UpdateRule:
+    """The computation of an update, from two networks and an optimiser.
+
+    All that it depends on beside the values of their variables is an argument here, and part of `kind`.
+
+    Args:
+        online: the network that acts and is fitted; states `[B]` to Q values `[B, A]`.
+        target: a network of the same shape.
+        optimizer: built on the trainable variables of `online`.
+        loss: its name, as for `loss_of`.
+        double: whether the online network chooses the next action (double DQN).
+        polyak: τ, the share of the online network in a move of the target network.
+    """
+
+    def __init__(
+        self, online: keras.Model, target: keras.Model, optimizer: Any, loss: str, double: bool, polyak: float
+    ) -> None:
+        self.online, self.target, self.optimizer = online, target, optimizer
+        self._loss, self._double, self._polyak = loss, double, polyak
+
+    @property
+    def kind(self) -> Hashable:
+        """What rules that compute the same by variables of their own have in common."""
+        networks = [without_initial_values(network.get_config()) for network in (self.online, self.target)]
+        steps = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # Keras numbers the names
+        return repr((networks, steps)), self._loss, self._double, self._polyak
+
+    def state(self) -> list[Any]:
+        """Return all variables that an update may change or read."""
+        return [*self.online.variables, *self.target.variables, *self.optimizer.variables]
+
+    def act(self, states: Any, epsilon: Any, draws: Any, noise: Any, allowed: Any) -> Any:
+        """Return ε-greedy actions `[N]`; the arguments are those of `epsilon_greedy`, for states `[N]`."""
+        return epsilon_greedy(self.online(states, training=False), epsilon, draws, noise, allowed)
+
+    def update(
+        self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, weights: Any, next_allowed: Any
+    ) -> tuple[Any, Any]:
+        """Make one optimiser step; return the loss, and |td_error| of every sample `[B]`."""
+        goal = self.goal(states, actions, rewards, next_states, discounts, next_allowed)
+        loss, gradients = self.loss_gradients(states, goal.targets, weights)
+        self.optimizer.apply(gradients, self.online.trainable_variables)
+        return loss, ops.sum(ops.abs(goal.targets - goal.q_online), axis=-1)
+
+    def goal(
+        self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any
+    ) -> Goal:
+        """Return what an update on these samples moves towards; the arguments are those of `update`."""
+        next_q = ops.stop_gradient(self.target(next_states, training=False))
+        choosing_q = ops.stop_gradient(self.online(next_states, training=False)) if self._double else None
+        targets = td_targets(rewards, discounts, next_q, next_allowed, choosing_q)
+        q_before = ops.stop_gradient(self.online(states, training=False))
+        return Goal(q_before, next_q, choosing_q, targets, overwrite(q_before, actions, targets))
+
+    def loss_gradients(self, states: Any, targets: Any, weights: Any) -> tuple[Any, list[Any]]:
+        """Return the loss of all outputs against `targets` `[B, A]`, and its gradient by each trainable variable."""
+        return backend.gradients(
+            lambda: loss_of(self._loss, self.online(states, training=True), targets, weights),
+            self.online.trainable_variables,
+        )
+
+    def move(self) -> None:
+        """Move the target network towards the online network."""
+        for old, new in zip(self.target.variables, self.online.variables, strict=True):
+            old.assign(old + self._polyak * (new - old))
+
+
+def without_initial_values(config: Any) -> Any:
+    """Return what Keras' `get_config` tells of a part, without what only its first values come from."""
+    if isinstance(config, Mapping):
+        return {key: without_initial_values(value) for key, value in config.items() if not key.endswith("_initializer")}
+    return [without_initial_values(item) for item in config] if isinstance(config, list | tuple) else config
+
+
 class Learner:
     """Two networks and the optimiser, compiled.
 
@@ -117,18 +193,19 @@ class Learner:
         rate = initial_learning_rate(config, self.actions)
         self.optimizer = build_optimizer(config.optimizer, rate, config.schedule_length)
         self.optimizer.build(online.trainable_variables)
+        target_config = config.target
+        self.rule = UpdateRule(
+            online, target, self.optimizer, config.optimizer.loss, target_config.double, target_config.polyak
+        )
         self.copy_weights()
         self.prepare()
 
     def prepare(self) -> None:
-        """Make the functions that compute, compiled."""
-        self._act = backend.compiled(self._act_step, self.online.variables)
-        self._update = backend.compiled(self._update_step, self.state())
-        self._move = backend.compiled(self._move_step, self.online.variables + self.target.variables)
-
-    def state(self) -> list[Any]:
-        """Return all variables that an update may change or read."""
-        return [*self.online.variables, *self.target.variables, *self.optimizer.variables]
+        """Make the functions that compute, compiled once for all learners of a kind."""
+        rule, kind = self.rule, self.rule.kind
+        self._act = backend.compiled(rule.act, rule.online.variables, ("act", kind))
+        self._update = backend.compiled(rule.update, rule.state(), ("update", kind))
+        self._move = backend.compiled(rule.move, rule.online.variables + rule.target.variables, ("move", kind))
 
     def act(
         self,
@@ -175,8 +252,8 @@ class Learner:
         return Coverage(self.visits, count_pairs(kept, states, actions))
 
     def moment(self) -> Moment:
-        """Return all variables in the order of `state`, and `visits` `[S, A]`."""
-        arrays = {f"learner.{i}": np.array(ops.convert_to_numpy(item)) for i, item in enumerate(self.state())}
+        """Return all variables in the order of `rule.state`, and `visits` `[S, A]`."""
+        arrays = {f"learner.{i}": np.array(ops.convert_to_numpy(item)) for i, item in enumerate(self.rule.state())}
         return Moment({**arrays, "learner.visits": self.visits.copy()}, {"updates": self.updates})
 
     def restore(self, moment: Moment) -> None:
@@ -185,7 +262,7 @@ class Learner:
         Raises:
             UnfitError: they are of other networks, or of another optimiser.
         """
-        for i, item in enumerate(self.state()):
+        for i, item in enumerate(self.rule.state()):
             kind = keras.backend.standardize_dtype(item.dtype)
             item.assign(array(moment, f"learner.{i}", tuple(item.shape), kind))
         self.visits = array(moment, "learner.visits", self.visits.shape, np.int64).copy()
@@ -201,49 +278,16 @@ class Learner:
         """
         del filling
         start = time.perf_counter()
-        before = [ops.convert_to_numpy(variable).copy() for variable in self.state()]
+        before = [ops.convert_to_numpy(variable).copy() for variable in self.rule.state()]
         self.updates = self.config.target.period - 1  # so that the move of the target network is compiled as well
         whole, real, matrix = zeros(self.copies, self.actions)
         self.act(whole, 1.0, real, matrix, matrix == 0)
         whole, real, matrix = zeros(self.config.replay.batch_size, self.actions)
         self.update(Batch(whole, whole, real, whole, real, real), matrix == 0)
-        for variable, value in zip(self.state(), before, strict=True):
+        for variable, value in zip(self.rule.state(), before, strict=True):
             variable.assign(value)
         self.updates = 0
         return time.perf_counter() - start
-
-    def _act_step(self, states: Any, epsilon: Any, draws: Any, noise: Any, allowed: Any) -> Any:
-        return epsilon_greedy(self.online(states, training=False), epsilon, draws, noise, allowed)
-
-    def _update_step(
-        self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, weights: Any, next_allowed: Any
-    ) -> tuple[Any, Any]:
-        goal = self.goal(states, actions, rewards, next_states, discounts, next_allowed)
-        loss, gradients = self.loss_gradients(states, goal.targets, weights)
-        self.optimizer.apply(gradients, self.online.trainable_variables)
-        return loss, ops.sum(ops.abs(goal.targets - goal.q_online), axis=-1)
-
-    def goal(
-        self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any
-    ) -> Goal:
-        """Return what an update on these samples moves towards; the arguments are those of `update`."""
-        next_q = ops.stop_gradient(self.target(next_states, training=False))
-        double = self.config.target.double
-        choosing_q = ops.stop_gradient(self.online(next_states, training=False)) if double else None
-        targets = td_targets(rewards, discounts, next_q, next_allowed, choosing_q)
-        q_before = ops.stop_gradient(self.online(states, training=False))
-        return Goal(q_before, next_q, choosing_q, targets, overwrite(q_before, actions, targets))
-
-    def loss_gradients(self, states: Any, targets: Any, weights: Any) -> tuple[Any, list[Any]]:
-        """Return the loss of all outputs against `targets` `[B, A]`, and its gradient by each trainable variable."""
-        name = self.config.optimizer.loss
-        return backend.gradients(
-            lambda: loss_of(name, self.online(states, training=True), targets, weights), self.online.trainable_variables
-        )
-
-    def _move_step(self) -> None:
-        for old, new in zip(self.target.variables, self.online.variables, strict=True):
-            old.assign(old + self.config.target.polyak * (new - old))
 
 
 def zeros(rows: int, actions: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:

@@ -131,7 +131,7 @@ def test_the_step_is_that_of_a_real_update(optimizer, target):
     result = twin.update(batch_of(STEP, twin.config), np.ones((1, 3), np.bool_))
     assert found.loss.loss == pytest.approx(result.loss, rel=1e-6)
     assert abs(found.td_target.td_error) == pytest.approx(result.td_error, rel=1e-6)
-    for made, expected in zip(learner.state(), twin.state(), strict=True):
+    for made, expected in zip(learner.rule.state(), twin.rule.state(), strict=True):
         np.testing.assert_array_equal(numbers(made), numbers(expected))
 
 
@@ -209,7 +209,7 @@ def test_without_the_copied_predictions_the_two_differ():
     batch = batch_of(STEP, learner.config)
     targets = np.array([[1.0, 0.0, 0.0]], np.float32)
     copy = copied(learner.online)
-    loss, slopes = learner.loss_gradients(batch.states, targets, batch.weights)
+    loss, slopes = learner.rule.loss_gradients(batch.states, targets, batch.weights)
     recipe = (float(loss), [numbers(slope) for slope in slopes])
     assert (
         compare(copy, learner.config, batch, targets, recipe, learner.online.get_weights()).gradient_difference > 0.01

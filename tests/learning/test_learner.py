@@ -146,16 +146,38 @@ def test_the_learner_acts_by_the_online_network():
 @pytest.mark.parametrize("settings", [SGD, {"network": {"hidden": [4]}, "replay": {"batch_size": 2}}])
 def test_warming_up_changes_nothing(settings):
     cold, warm = new_learner(settings), new_learner(settings)
-    before = [numbers(variable).copy() for variable in warm.state()]
+    before = [numbers(variable).copy() for variable in warm.rule.state()]
     assert warm.warm_up() > 0
     assert warm.updates == 0
-    for variable, value in zip(warm.state(), before, strict=True):
+    for variable, value in zip(warm.rule.state(), before, strict=True):
         np.testing.assert_array_equal(numbers(variable), value, err_msg=variable.path)
 
     for batch, allowed in random_batches(10, 2):
         assert cold.update(batch, allowed)[:2] == warm.update(batch, allowed)[:2]
-    for one, other in zip(cold.state(), warm.state(), strict=True):
+    for one, other in zip(cold.rule.state(), warm.rule.state(), strict=True):
         np.testing.assert_array_equal(numbers(one), numbers(other), err_msg=one.path)
+
+
+def test_what_decides_an_update_is_part_of_its_kind():
+    base = {"network": {"hidden": [4]}, "optimizer": {"name": "adam", "learning_rate": 0.1}}
+    changes = [
+        {"network": {"hidden": [5]}},
+        {"network": {"activation": "tanh"}},
+        {"network": {"aggregation": "max"}},
+        {"optimizer": {"name": "nadam"}},
+        {"optimizer": {"learning_rate": 0.2}},
+        {"optimizer": {"loss": "huber"}},
+        {"optimizer": {"clip_norm": 1.0}},
+        {"optimizer": {"options": {"beta_1": 0.5}}},
+        {"optimizer": {"schedule": "linear"}},
+        {"updates": 77},
+        {"target": {"double": True}},
+        {"target": {"polyak": 0.5}},
+    ]
+    kinds = [new_learner(merge(base, change)).rule.kind for change in ({}, *changes)]
+    assert len(set(kinds)) == 1 + len(changes)
+    assert new_learner(base).rule.kind == kinds[0]
+    assert new_learner(base, states=6).rule.kind != kinds[0]
 
 
 @pytest.mark.parametrize(
