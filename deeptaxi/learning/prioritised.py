@@ -7,6 +7,8 @@ soon as it has the successors of an n-step target, and loses it when it is overw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -42,12 +44,12 @@ class PrioritisedReplay(Replay):
         importance_exponent: float,
     ) -> None:
         super().__init__(capacity, copies, steps, discount)
-        self._priority_exponent = priority_exponent
         self._importance_exponent = importance_exponent
         self._tree = [keras.Variable(level, trainable=False) for level in sum_tree.levels(self.capacity)]
-        self._set = backend.compiled(self._set_step, self._tree)
-        self._rate = backend.compiled(self._rate_step, self._tree)
-        self._draw = backend.compiled(self._draw_step, self._tree)
+        tree, kind = self._tree, self.capacity
+        self._set = backend.compiled(partial(set_priorities, tree), tree, ("set", kind))
+        self._rate = backend.compiled(partial(rate, tree, priority_exponent), tree, ("rate", kind, priority_exponent))
+        self._draw = backend.compiled(partial(draw, tree), tree, ("draw", kind))
         self._largest = np.float32(1)
         self._drawn: Ints = np.zeros(0, np.int32)
 
@@ -89,19 +91,27 @@ class PrioritisedReplay(Replay):
         """Return the positions of the transitions added together, from number `first` on, `[N]`."""
         return np.arange(first % self.capacity, first % self.capacity + self._copies, dtype=np.int32)
 
-    def _set_step(self, rows: Any, priority: Any) -> None:
-        self._assign(rows, ops.broadcast_to(priority, rows.shape))
 
-    def _rate_step(self, rows: Any, td_errors: Any) -> Any:
-        priorities = sum_tree.priorities(td_errors, self._priority_exponent)
-        self._assign(rows, priorities)
-        return ops.max(priorities)
+def set_priorities(tree: Sequence[keras.Variable], rows: Any, priority: Any) -> None:
+    """Give entries one priority."""
+    assign(tree, rows, ops.broadcast_to(priority, rows.shape))
 
-    def _draw_step(self, uniforms: Any, size: Any, exponent: Any) -> tuple[Any, Any]:
-        rows, probability = sum_tree.draw([level.value for level in self._tree], uniforms)
-        return rows, sum_tree.importance_weights(probability, size, exponent)
 
-    def _assign(self, rows: Any, priorities: Any) -> None:
-        new = sum_tree.assign([level.value for level in self._tree], rows, priorities)
-        for old, level in zip(self._tree, new, strict=True):
-            old.assign(level)
+def rate(tree: Sequence[keras.Variable], exponent: float, rows: Any, td_errors: Any) -> Any:
+    """Give entries the priorities of their |td_error| `[B]`; return the largest one."""
+    priorities = sum_tree.priorities(td_errors, exponent)
+    assign(tree, rows, priorities)
+    return ops.max(priorities)
+
+
+def draw(tree: Sequence[keras.Variable], uniforms: Any, size: Any, exponent: Any) -> tuple[Any, Any]:
+    """Draw entries, an index and an importance weight for each of the `uniforms` `[B]`."""
+    rows, probability = sum_tree.draw([level.value for level in tree], uniforms)
+    return rows, sum_tree.importance_weights(probability, size, exponent)
+
+
+def assign(tree: Sequence[keras.Variable], rows: Any, priorities: Any) -> None:
+    """Give entries priorities, and all levels of the tree their new sums."""
+    new = sum_tree.assign([level.value for level in tree], rows, priorities)
+    for old, level in zip(tree, new, strict=True):
+        old.assign(level)
