@@ -8,12 +8,16 @@ A table cannot look at the number it is asked for, so what lies outside 0 … S�
 - `csv`, `json`: a state is looked up by its number, as text; −1 and S are not there.
 - `npz`: NumPy counts −1 from the end. The last row, S, is no state: its Q values are NaN, its action is −1. Both −1 and
   S read it; beyond S NumPy raises IndexError. Other negative numbers count from the end: keep them out.
+
+A spreadsheet computes a cell of CSV that looks like a formula, and names come from the files of other people: there an
+apostrophe stands before one (https://owasp.org/www-community/attacks/CSV_Injection). Numbers stay as they are.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +34,9 @@ from deeptaxi.records import to_json
 Q = NDArray[np.floating]
 CSV_STATES = 1_048_575  # a spreadsheet's rows, less the header
 JSON_STATES = 1_000_000  # most readers hold the whole document in memory, several times
+# Where a cell begins, for spreadsheets that part cells at semicolons or tabs too, before what begins a formula.
+FORMULA = re.compile(r"(^|[;\t])(?=\s*[=+\-@＝＋－＠\t\r\n])")  # some know the wide signs
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -81,14 +88,20 @@ def rows(q: Q, labels: Labels) -> Iterator[tuple[int, str, list[str], int, str]]
         yield state, labels.state(state), [str(value) for value in values], action, labels.actions[action]
 
 
+def as_text(name: str) -> str:
+    """Return a name as a cell that no spreadsheet takes for a formula; one that is a plain number stays one."""
+    return name if NUMBER.fullmatch(name) else FORMULA.sub(r"\1'", name)
+
+
 def write_csv(path: Path, q: Q, labels: Labels) -> None:
     """Write one row a state: number, name, Q values by the names of the actions, the greedy action and its name."""
     check_size(*q.shape, "csv")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["state", "state_name", *(f"q_{name}" for name in labels.actions), "action", "action_name"])
+        q_names = [as_text(f"q_{name}") for name in labels.actions]
+        writer.writerow(["state", "state_name", *q_names, "action", "action_name"])
         for state, name, values, action, action_name in rows(q, labels):
-            writer.writerow([state, name, *values, action, action_name])
+            writer.writerow([state, as_text(name), *values, action, as_text(action_name)])
 
 
 def read_csv(path: Path) -> Q:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeptaxi.artifacts.tables import CSV_STATES, WRITERS, Labels, check_size, labels_of, numbered
+from deeptaxi.artifacts.tables import CSV_STATES, WRITERS, Labels, as_text, check_size, labels_of, numbered
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.sections import EnvironmentConfig
@@ -36,6 +36,31 @@ def test_csv_has_a_row_a_state_by_its_own_names(tmp_path: Path) -> None:
     assert [int(row["action"]) for row in found.values()] == GREEDY
     assert "-1" not in found
     assert "3" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=cmd|'/c calc'!A0", "'=cmd|'/c calc'!A0"),
+        ("+1+1", "'+1+1"),
+        ("-1+1", "'-1+1"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\t=1", "'\t'=1"),
+        ("\r=1", "'\r=1"),
+        (" =1", "' =1"),
+        ("\uff1d1+1", "'\uff1d1+1"),
+        ("a; =1;b", "a;' =1;b"),
+        ("-3", "-3"),
+        ("+2.5e-3", "+2.5e-3"),
+        ("-inf", "'-inf"),
+        ("row 1, column 2", "row 1, column 2"),
+        ("(-1, 2)", "(-1, 2)"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_no_name_is_a_formula_for_a_spreadsheet(name: str, cell: str) -> None:
+    assert as_text(name) == cell
 
 
 def test_json_has_a_state_by_its_number_and_none_outside(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import deeptaxi
+from deeptaxi.artifacts.export.readers import by_csv
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.simulate import TableEnv
 from tests.cli.conftest import refused, run
-from tests.problems import ToldEnv, chain, gambler, loop, registered, rows_of
+from tests.problems import ToldEnv, build, chain, gambler, loop, registered, rows_of, surely
 
 OPTIMA = [
     ("Taxi-v4", [], 7.9300),
@@ -85,6 +86,28 @@ def test_the_csv_of_solve_holds_q_and_the_policy(tmp_path: Path) -> None:
     assert len(rows) == 48
     q = np.array([row[2:6] for row in rows], float)
     assert [int(row[6]) for row in rows] == q.argmax(axis=1).tolist()
+
+
+FORMULAS = ("=cmd|'/c calc'!A0", '=HYPERLINK("x";"y")', "-1+1", "-1")
+TEXTS = ("'=cmd|'/c calc'!A0", '\'=HYPERLINK("x";"y")', "'-1+1", "-1")
+
+
+def test_a_spreadsheet_computes_no_name_of_the_csv_of_solve(tmp_path: Path) -> None:
+    table = build([[surely(min(s + 1, 3), -1.0, s > 1) for _ in "ab"] for s in range(4)], state_names=FORMULAS,
+                  action_names=("@SUM(1)", "x;+1+1"))  # fmt: skip
+    npz.save(table, tmp_path / "table.npz")
+    for ending in ("csv", "json"):
+        assert run("solve", tmp_path / "table.npz", "--out", tmp_path / f"q.{ending}").exit_code == 0
+    with (tmp_path / "q.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[2:4] == ["q_@SUM(1)", "q_x;'+1+1"]
+    assert tuple(row[1] for row in rows) == TEXTS
+    assert {row[-1] for row in rows} == {"'@SUM(1)"}
+    q_values, actions = by_csv(str(tmp_path / "q.csv"))(np.arange(4, dtype=np.int32))
+    assert (q_values < 0).all()  # numbers stay numbers
+    assert actions.tolist() == [0] * 4
+    policy = json.loads((tmp_path / "q.json").read_text())["policy"]
+    assert tuple(policy[str(state)]["name"] for state in range(4)) == FORMULAS
 
 
 def test_solve_refuses_what_has_no_true_table() -> None:
