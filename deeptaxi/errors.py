@@ -51,7 +51,7 @@ def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
 
 def printable(text: str) -> str:
     """Return a text without what a terminal would obey. Names come from the files of other people."""
-    return CONTROLS.sub("", text)
+    return text if text.isprintable() else CONTROLS.sub("", text)  # most are: to find that out costs next to nothing
 
 
 def encodable(text: str) -> bool:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 TOML_BYTES = 2**18  # a map of 500 × 500 cells, as an argument of an environment; settings take 2 KB
 JSON_BYTES = 2**20  # a card takes 4 KB
 MAX_LINE = 2**16  # bytes of a line of a log; a record takes less than 2,000
+FIRST = 2**14  # bytes that are read of a file at first, which most are shorter than
 LARGEST, LARGEST_COUNT = 1e300, 2**53  # of numbers: there is room for sums, and a count is exact as a float
 WORDS = 32  # of a key in TOML; settings have 3
 LONG_KEY = re.compile(
@@ -71,7 +72,9 @@ def parse_json(text: str) -> Any:
 def read_text(path: Path, limit: int, plain: bool = False) -> str:
     """Return the text of a file of at most `limit` bytes, of no pipe if `plain`; raises what `read_toml` does."""
     with open_plain(path) if plain else path.open("rb") as file:
-        content = file.read(limit + 1)
+        content = file.read(min(FIRST, limit + 1))  # to get room for all that may be there takes longer than to read
+        if len(content) == FIRST:
+            content += file.read(limit + 1 - FIRST)
     if len(content) > limit:
         raise ValueError(f"it is larger than the {limit // 1024:,} KiB that are read")
     return content.decode("utf-8")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeptaxi.artifacts.files import CHECKPOINTS, MODEL_FILE
+from deeptaxi.artifacts.files import CHECKPOINTS
 from deeptaxi.artifacts.locks import LOCK_FILE
 from deeptaxi.errors import DeepTaxiError, UsageError
 
@@ -116,8 +116,10 @@ def zoo(folder: str | Path = "models") -> list[dict[str, Any]]:
 
 def without_model(folder: Path) -> list[str]:
     """Say of each run folder in `folder`, and of itself, why it holds no agent."""
-    inside = sorted(path for path in folder.glob("*/") if path.is_dir() and not path.name.startswith("."))
-    places = [path for path in (folder, *inside) if not (path / MODEL_FILE).exists() and begun(path)]
+    from deeptaxi.artifacts.zoo import folders_in, model_bytes
+
+    inside = [path for path, _ in folders_in(folder)]
+    places = [path for path in (folder, *inside) if model_bytes(path) is None and begun(path)]
     if not places:
         return []
     from deeptaxi.artifacts.unfinished import unfinished

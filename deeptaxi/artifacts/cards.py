@@ -167,14 +167,14 @@ def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = 
 
 def is_of(value: Any, kind: Any) -> bool:
     """Whether a value is of a kind. A text holds nothing that a terminal obeys."""
+    if kind is str:
+        return isinstance(value, str) and printable(value) == value
     if isinstance(kind, list):
         return isinstance(value, list) and all(is_of(item, kind[0]) for item in value)
     if isinstance(value, bool):
         return bool in (kind if isinstance(kind, tuple) else (kind,))
     if isinstance(value, int) and abs(value) > LARGEST:
         return False
-    if kind is str:
-        return isinstance(value, str) and printable(value) == value
     return isinstance(value, dict if isinstance(kind, Mapping) else kind)
 
 

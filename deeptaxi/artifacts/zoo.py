@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +26,48 @@ def agents(folder: Path) -> list[dict[str, Any]]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "is not there"
         raise UsageError(f"{folder} {what}: name the folder that holds the runs of `deeptaxi train`")
-    runs = (
-        [folder]
-        if (folder / MODEL_FILE).is_file()
-        else [path.parent for path in folder.glob(f"*/{MODEL_FILE}") if path.is_file()]
-    )
-    return [agent(run) for run in sorted(runs) if not run.name.startswith(".")]
+    if model_bytes(folder) is not None:
+        return [agent(folder, folder.resolve().name)]
+    collecting = gc.isenabled()
+    gc.disable()  # it would look through all cards again and again, which takes half of the time
+    try:
+        # To resolve all names takes as long as to read the cards.
+        return [
+            agent(run, run.resolve().name if link else run.name)
+            for run, link in folders_in(folder)
+            if model_bytes(run) is not None
+        ]
+    finally:
+        if collecting:
+            gc.enable()
 
 
-def agent(run: Path) -> dict[str, Any]:
+def folders_in(folder: Path) -> list[tuple[Path, bool]]:
+    """Return what is in a folder by name, but for what is hidden; and of each whether it is a link.
+
+    Raises:
+        UsageError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.is_symlink()) for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"cannot read {folder}: {error.strerror or error}") from None
+    return [(folder / name, link) for name, link in found]
+
+
+def model_bytes(run: Path) -> int | None:
+    """Return the size of a run's model; None where there is none."""
+    try:
+        found = os.stat(f"{run}/{MODEL_FILE}")  # noqa: PTH116  # of tens of thousands of runs
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def agent(run: Path, name: str) -> dict[str, Any]:
     """Return what is known of one run; `note` says what is wrong with its files, if anything is."""
-    known: dict[str, Any] = {"name": run.resolve().name, "path": str(run), "note": None}
-    known["bytes"] = (run / MODEL_FILE).stat().st_size
+    known: dict[str, Any] = {"name": name, "path": str(run), "note": None, "bytes": model_bytes(run)}
     try:
         card = read_card(run)
     except DeepTaxiError as error:

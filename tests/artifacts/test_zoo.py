@@ -91,6 +91,14 @@ def test_only_runs_are_listed_and_a_run_is_a_list_of_itself(tmp_path: Path) -> N
     assert [row["name"] for row in agents(run)] == ["b"]
 
 
+def test_a_linked_run_is_called_what_it_is_linked_to(tmp_path: Path) -> None:
+    a_run(tmp_path / "elsewhere" / "run")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "link").symlink_to(tmp_path / "elsewhere" / "run")
+    (row,) = agents(tmp_path / "models")
+    assert (row["name"], row["path"]) == ("run", str(tmp_path / "models" / "link"))
+
+
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="nowhere is not there: name the folder"):

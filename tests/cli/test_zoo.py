@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,21 @@ def test_a_long_name_is_broken_and_never_the_verdict() -> None:
     lines = shown([{**row, "name": "name-" * 30}], 60)
     assert "".join(line.split()[0] for line in lines[1:]) == "name-" * 30
     assert "yes, 300 of 300    7.93  7.93" in lines[1]
+
+
+def test_a_cell_is_one_line_whatever_a_card_says() -> None:
+    (row,) = agents(TAXI)
+    lines = shown([{**row, "name": "a\tb", "preset": "x\n\x1b[31mfaked  yes"}, row], 200)
+    assert len(lines) == 3
+    assert lines[1].startswith("a b  ")
+    assert "x [31mfaked yes" in lines[1]
+
+
+def test_a_list_of_thousands_takes_no_longer_to_show_than_to_read() -> None:
+    (row,) = agents(TAXI)
+    before = time.process_time()
+    assert len(shown([row] * 5000, 200)) == 5002
+    assert time.process_time() - before < 1  # a tenth of that; by a table of rich, 4 seconds
 
 
 def shown(rows: list[dict[str, Any]], width: int) -> list[str]:
