@@ -93,7 +93,7 @@ def _tensorflow_cache() -> Cache | None:
     inherited = rf"\s*{CACHE_FLAG}='[^']*{WORKING}[^']*'"  # of a process that started this one, and may be gone
     flags = re.sub(inherited, "", os.environ.get("TF_XLA_FLAGS", "")).strip()
     opened = None
-    if CACHE_FLAG not in flags and "'" not in str(default_root()):  # which could not be quoted
+    if CACHE_FLAG not in flags and "'" not in os.path.realpath(str(default_root())):  # which could not be quoted
         opened = open_cache("tensorflow", tf.__version__, str(THREADS), flags, os.environ.get("XLA_FLAGS", ""))
     if opened is not None:
         flags = f"{flags} {CACHE_FLAG}='{opened.working}'"

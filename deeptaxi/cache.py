@@ -13,6 +13,13 @@ no file is shared with another process, which could replace or change it in betw
 to the root, and no process that is killed, can then be seen by one that computes.
 What a killed process leaves, the next one that ends removes (`deeptaxi.scratch`). Whatever fails here only means that
 there is no cache.
+
+Entries are machine code that is run. Whoever can write an entry names it too, so its sha256 tells damage, and not who
+made it; no secret in the folder could tell that to whoever can read it. What is trusted is the system's permissions:
+the root and its folders must belong to the user and be written to by nobody else, nor may anyone but the user and the
+system's administrator be able to put another folder in the place of the root or of one above it; an entry that is not
+the user's own, or that others may write to, is removed. What runs as the user can change the cache, as it can change
+deeptaxi itself. Windows, whose permissions Python does not tell, protects the user's own cache folder by default.
 """
 
 from __future__ import annotations
@@ -21,7 +28,9 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -33,6 +42,8 @@ VARIABLE = "DEEPTAXI_CACHE"
 LIMIT = 100 * 2**20  # bytes; the content of all entries is copied at each start, which takes 0.2 s at this size
 ROOM = 4 * 2**20  # bytes that must be free; a training needs less than one
 WORKING = "working-"
+STORE, ENTRY = re.compile(r"\w+-.+-[0-9a-f]{16}"), re.compile(r".+\.[0-9a-f]{64}")  # what is ours to remove
+OTHERS = stat.S_IWGRP | stat.S_IWOTH
 CPU_TRAITS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa", "cpu\t")
 
 
@@ -54,12 +65,15 @@ class Cache:
             OSError: the folder cannot be used.
         """
         digest = hashlib.sha256("\n".join((*traits, *machine())).encode()).hexdigest()
-        self._root = root
+        for folder in (*reversed(root.parents), root):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        self._root = root = root.resolve()  # the links on the way to it are followed once, here
         self._store = root / "-".join((*traits[:2], digest[:16]))
         self._owner = os.getpid()
-        for folder in (root, self._store):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            refuse_foreign(folder)
+        check_way(root)
+        self._store.mkdir(mode=0o700, exist_ok=True)
+        if not is_own(self._store.lstat()):
+            raise PermissionError(f"{self._store} is not the user's alone")
         self._scratch = Scratch(root, WORKING)
         self.working = self._scratch.path
         self._elsewhere: Path | None = None
@@ -76,8 +90,8 @@ class Cache:
         for entry in listed(self._store):
             name, _, digest = entry.name.rpartition(".")
             with contextlib.suppress(OSError):  # another process removed it, or made it
-                content = entry.read_bytes()
-                if hashlib.sha256(content).hexdigest() != digest:
+                content = entry.read_bytes() if is_own(entry.lstat()) else b""
+                if not content or hashlib.sha256(content).hexdigest() != digest:
                     entry.unlink()
                 elif name not in names:
                     write_whole(self.working / name, content)
@@ -166,12 +180,22 @@ def machine() -> list[str]:
         return [*named, platform.processor(), platform.node()]
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Raise OSError if others could put code there."""
-    if hasattr(os, "getuid"):
-        found = folder.stat()
-        if found.st_uid != os.getuid() or found.st_mode & 0o002:
-            raise PermissionError(f"{folder} is not the user's own")
+def check_way(root: Path) -> None:
+    """Raise OSError if anyone but the user and the system's administrator can put code into a folder, or replace it."""
+    if not is_own(root.lstat()):
+        raise PermissionError(f"{root} is not the user's alone")
+    for folder in root.parents:
+        found = folder.lstat()
+        sticky = found.st_mode & stat.S_ISVTX  # as of /tmp: only the owner of what is in it, or its own, may rename it
+        if hasattr(os, "getuid") and (found.st_uid not in (0, os.getuid()) or (found.st_mode & OTHERS and not sticky)):
+            raise PermissionError(f"others may replace what is in {folder}")
+
+
+def is_own(found: os.stat_result) -> bool:
+    """Whether a file or folder, and no link, belongs to the user and may be written to by nobody else."""
+    if not hasattr(os, "getuid"):
+        return True
+    return found.st_uid == os.getuid() and not found.st_mode & OTHERS and not stat.S_ISLNK(found.st_mode)
 
 
 def require_room(folder: Path) -> None:
@@ -196,6 +220,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     try:
         with path.open("xb") as file:
+            path.chmod(0o600)  # whatever the user lets others do elsewhere
             file.write(content)
     except FileExistsError:
         raise
@@ -207,8 +232,8 @@ def write_whole(path: Path, content: bytes) -> None:
 def prune(root: Path, limit: int) -> None:
     """Remove the oldest entries until the others take at most `limit` bytes."""
     found = []
-    for store in [folder for folder in root.iterdir() if not folder.name.startswith(WORKING)]:
-        for path in listed(store):
+    for store in [folder for folder in root.iterdir() if STORE.fullmatch(folder.name) and not folder.is_symlink()]:
+        for path in [path for path in listed(store) if ENTRY.fullmatch(path.name)]:
             with contextlib.suppress(OSError):  # another process removes it
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))

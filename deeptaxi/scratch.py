@@ -15,6 +15,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -24,6 +25,7 @@ from types import TracebackType
 
 ASIDE = ".deeptaxi-"  # the prefix of what is being written beside its place
 STALE = 7 * 24 * 3600  # seconds
+MADE = re.compile("[0-9a-f]{8}-[a-z0-9_]{8}")  # <host>-<random>
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
@@ -40,7 +42,7 @@ class Scratch:
 
         Args:
             where: the folder that it is made in.
-            prefix: by which `sweep` knows its like, and nothing else may be called.
+            prefix: by which `sweep` knows its like.
 
         Raises:
             OSError: that cannot be written to.
@@ -136,6 +138,8 @@ def sweep(where: Path, prefix: str, rescue: Callable[[Path], None] | None = None
     """
     with contextlib.suppress(OSError):
         for folder in where.glob(f"{prefix}*"):
+            if not MADE.fullmatch(folder.name.removeprefix(prefix)):
+                continue  # the user's own
             with contextlib.suppress(OSError):
                 sweep_one(folder, here=folder.name.startswith(f"{prefix}{HOST}-"), rescue=rescue)
 

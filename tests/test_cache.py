@@ -290,11 +290,85 @@ def test_a_folder_that_cannot_be_used_means_no_cache(monkeypatch, tmp_path):
         assert cache.open_cache(*TRAITS) is None
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has other permissions")
-def test_a_folder_into_which_anyone_may_put_code_is_not_used(monkeypatch, tmp_path):
-    tmp_path.chmod(0o777)
+own_permissions = pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has other permissions")
+
+
+@own_permissions
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o1777])
+def test_a_folder_into_which_others_may_put_code_is_not_used(monkeypatch, tmp_path, mode):
+    kept = compiled_by_a_process(tmp_path)
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    for folder in (tmp_path, kept.parent):
+        folder.chmod(mode)
+        assert cache.open_cache(*TRAITS) is None
+        folder.chmod(0o700)
+    assert given(tmp_path) == {"program": CONTENT}
+
+
+@own_permissions
+def test_a_folder_that_others_may_replace_is_not_used(monkeypatch, tmp_path):
+    root = tmp_path / "shared" / "mine" / "cache"
+    monkeypatch.setenv(cache.VARIABLE, str(root))
+    compiled_by_a_process(root)
+    for mode in (0o777, 0o770):
+        (tmp_path / "shared").chmod(mode)
+        assert cache.open_cache(*TRAITS) is None
+    (tmp_path / "shared").chmod(0o1777)  # as /tmp is: nobody else may rename what is in it
+    assert given(root) == {"program": CONTENT}
+
+
+@own_permissions
+def test_the_way_to_a_folder_is_looked_at_behind_its_links(monkeypatch, tmp_path):
+    (tmp_path / "shared" / "cache").mkdir(parents=True, mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "shared" / "cache")
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "link"))
+    compiled_by_a_process(tmp_path / "link")
+    (tmp_path / "shared").chmod(0o777)
     assert cache.open_cache(*TRAITS) is None
+
+
+@own_permissions
+def test_an_entry_that_others_may_write_to_or_that_is_a_link_is_removed_and_never_given(tmp_path):
+    kept = compiled_by_a_process(tmp_path)
+    compiled_by_a_process(tmp_path, "sound")
+    kept.chmod(0o620)
+    assert given(tmp_path) == {"sound": CONTENT}
+    (tmp_path / "elsewhere").write_bytes(CONTENT)
+    kept.symlink_to(tmp_path / "elsewhere")
+    assert given(tmp_path) == {"sound": CONTENT}
+    assert not kept.is_symlink()
+    assert (tmp_path / "elsewhere").exists()
+
+
+@own_permissions
+def test_what_belongs_to_another_user_is_not_used(monkeypatch, tmp_path):
+    compiled_by_a_process(tmp_path)
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(cache.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    assert cache.open_cache(*TRAITS) is None
+
+
+@own_permissions
+def test_what_it_makes_is_the_users_alone_whatever_the_user_lets_others_do(monkeypatch, tmp_path):
+    before = os.umask(0)
+    try:
+        kept = compiled_by_a_process(tmp_path / "made" / "cache")
+    finally:
+        os.umask(before)
+    assert given(tmp_path / "made" / "cache") == {"program": CONTENT}
+    for path in (tmp_path / "made", tmp_path / "made" / "cache", kept.parent, kept):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_what_is_the_users_own_in_the_folder_is_left_alone(monkeypatch, tmp_path):
+    mine = [tmp_path / name / "mine" for name in ("documents", "working-papers", "working-my-notes")]
+    for path in mine:
+        path.parent.mkdir()
+        path.write_bytes(CONTENT)
+        os.utime(path.parent, (0, 0))
+    monkeypatch.setattr(cache, "LIMIT", 100)
+    compiled_by_a_process(tmp_path, content=b"small")
+    assert all(path.exists() for path in mine)
 
 
 def test_a_full_disk_means_no_cache_and_leaves_nothing(monkeypatch, tmp_path):

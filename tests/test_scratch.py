@@ -48,14 +48,14 @@ def test_a_folder_of_this_process_is_safe_until_it_is_closed(tmp_path: Path) -> 
 
 
 def test_what_is_called_otherwise_is_left_alone(tmp_path: Path) -> None:
-    for name in (".s", ".similar", "s-a"):
+    for name in (".s", ".similar", "s-a", ".s-my-notes", f".s-{HOST}-mine"):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (0, 0))
     sweep(tmp_path, ".s-")
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 5
 
 
-@pytest.mark.parametrize("name", [".s-otherhost-abc", f".s-{HOST}-abc"])
+@pytest.mark.parametrize("name", [".s-0000abcd-abc_1234", f".s-{HOST}-abc_1234"])
 def test_where_locks_tell_nothing_age_does(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if HOST in name:
         monkeypatch.setattr(scratch, "locked", lambda _: None)
@@ -69,7 +69,7 @@ def test_where_locks_tell_nothing_age_does(tmp_path: Path, name: str, monkeypatc
 
 def test_a_link_is_removed_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    link = tmp_path / f".s-{HOST}-abc"
+    link = tmp_path / f".s-{HOST}-abc_1234"
     link.symlink_to(tmp_path / "mine")
     os.utime(link, (0, 0), follow_symlinks=False)
     sweep(tmp_path, ".s-")
@@ -80,12 +80,12 @@ def test_what_cannot_be_rescued_stays(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    (tmp_path / f".s-{HOST}-abc").mkdir()
+    (tmp_path / f".s-{HOST}-abc_1234").mkdir()
     sweep(tmp_path, ".s-", rescue=fail)
     assert len(list(tmp_path.iterdir())) == 1
     seen: list[Path] = []
     sweep(tmp_path, ".s-", rescue=seen.append)
-    assert seen == [tmp_path / f".s-{HOST}-abc"]
+    assert seen == [tmp_path / f".s-{HOST}-abc_1234"]
     assert list(tmp_path.iterdir()) == []
 
 
