@@ -19,9 +19,10 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from deeptaxi import importing
+from deeptaxi import exactness, importing
 from deeptaxi.cache import WORKING, Cache, default_root, open_cache
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.exactness import ONE_THREAD, described, text_of
 from deeptaxi.importing import collector_paused, hidden, signals_held, standard_error_aside
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -72,7 +73,8 @@ def _fix_threads(name: str) -> None:
 
         torch.set_num_threads(THREADS)
     else:
-        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+        for variable, text in ONE_THREAD["jax"].items():
+            os.environ.setdefault(variable, text)
 
 
 def _keep_programs(name: str) -> None:
@@ -91,10 +93,10 @@ def _tensorflow_cache() -> Cache | None:
     import tensorflow as tf
 
     inherited = rf"\s*{CACHE_FLAG}='[^']*{WORKING}[^']*'"  # of a process that started this one, and may be gone
-    flags = re.sub(inherited, "", os.environ.get("TF_XLA_FLAGS", "")).strip()
+    flags = re.sub(inherited, "", text_of("TF_XLA_FLAGS")).strip()
     opened = None
     if CACHE_FLAG not in flags and "'" not in os.path.realpath(str(default_root())):  # which could not be quoted
-        opened = open_cache("tensorflow", tf.__version__, str(THREADS), flags, os.environ.get("XLA_FLAGS", ""))
+        opened = open_cache("tensorflow", tf.__version__, str(THREADS), described(exactness.flags("tensorflow")))
     if opened is not None:
         flags = f"{flags} {CACHE_FLAG}='{opened.working}'"
     os.environ["TF_XLA_FLAGS"] = flags.strip()
@@ -107,7 +109,7 @@ def _jax_cache() -> Cache | None:
 
     if jax.config.jax_compilation_cache_dir is not None:
         return None
-    opened = open_cache("jax", jax.__version__, str(THREADS), os.environ["XLA_FLAGS"])
+    opened = open_cache("jax", jax.__version__, str(THREADS), described(exactness.flags("jax")))
     if opened is not None:
         jax.config.update("jax_compilation_cache_dir", str(opened.working))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # dozens of small ones take a second

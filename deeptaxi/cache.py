@@ -27,7 +27,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import platform
 import re
 import shutil
 import stat
@@ -36,6 +35,7 @@ from pathlib import Path
 
 import platformdirs
 
+from deeptaxi.exactness import machine
 from deeptaxi.scratch import Scratch, sweep
 
 VARIABLE = "DEEPTAXI_CACHE"
@@ -44,7 +44,6 @@ ROOM = 4 * 2**20  # bytes that must be free; a training needs less than one
 WORKING = "working-"
 STORE, ENTRY = re.compile(r"\w+-.+-[0-9a-f]{16}"), re.compile(r".+\.[0-9a-f]{64}")  # what is ours to remove
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
-CPU_TRAITS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa", "cpu\t")
 
 
 class Cache:
@@ -166,18 +165,6 @@ def open_cache(*traits: str) -> Cache | None:
         return Cache(root, *traits)
     except OSError:
         return None
-
-
-def machine() -> list[str]:
-    """Return what compiled code depends on: the processor, and how many there are to share the work."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    named = [platform.system(), platform.machine(), str(cores)]
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
-            first = iter(lines.readline, "\n")  # up to the empty line after the first processor
-            return named + [line.strip() for line in first if line and line.startswith(CPU_TRAITS)]
-    except OSError:
-        return [*named, platform.processor(), platform.node()]
 
 
 def check_way(root: Path) -> None:

@@ -13,13 +13,13 @@ from deeptaxi import backend
 from deeptaxi.api.places import IN_MEMORY
 from deeptaxi.artifacts import checkpoints, logs, runs
 from deeptaxi.artifacts.card_words import resuming_command
-from deeptaxi.artifacts.cards import processor, versions
 from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.room import check_room
 from deeptaxi.artifacts.succession import FAILED_FILE
 from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, DivergedError, UsageError
+from deeptaxi.exactness import flags, processor, versions
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.settings import to_mapping
@@ -80,7 +80,8 @@ def about(environment: Environment, config: TrainConfig, place: runs.Run, preset
         "environment": {**environment.describe(), "table": checkpoints.table_digest(environment.table)},
         "own_table": own,
         "backend": backend.chosen(),
-        "versions": {**versions(), "processor": processor()},
+        "versions": {**versions(backend.chosen()), "processor": processor()},
+        "flags": flags(backend.chosen()),
         "log": os.path.relpath(place.log.parent.resolve(), place.folder.resolve()),
     }
 

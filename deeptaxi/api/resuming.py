@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from deeptaxi import backend
 from deeptaxi.api.places import IN_MEMORY
 from deeptaxi.api.sameness import check_backend, check_same, check_unfinished, opened
 from deeptaxi.artifacts import checkpoints, runs
-from deeptaxi.artifacts.cards import processor, versions
 from deeptaxi.artifacts.checkpoints import Checkpoint
 from deeptaxi.artifacts.continuing import place_of, take_up
 from deeptaxi.artifacts.logs import LOGS, Kept, Position
@@ -23,6 +23,7 @@ from deeptaxi.artifacts.room import check_room
 from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, check_together, known_facts, merge, with_literals
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.exactness import flags, processor, versions
 from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
 from deeptaxi.learning.size import check_size
@@ -228,14 +229,26 @@ def had_stopped(before: TrainConfig, kept: Kept | None) -> bool:
     return not before.judgement.early_stop and any(all(row) for row in rows)
 
 
+def others(was: Any, now: Mapping[str, str]) -> list[str]:
+    """Return what is said otherwise in a checkpoint than it is now; nothing where it says nothing of it."""
+    if not isinstance(was, dict):
+        return []
+    return [
+        f"{name} {was.get(name, 'none')} → {now.get(name, 'none')}"
+        for name in (*now, *(name for name in was if name not in now))
+        if was.get(name) != now.get(name)
+    ]
+
+
 def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> Iterator[tuple[str, str]]:
     """Yield what the user should know, by name."""
     for fault in found.passed_over:
         yield "older-checkpoint", f"{fault}; the training goes on from {found.path.name}, after update {found.update:,}"
-    now = {**versions(), "processor": processor()}
-    was = found.about.get("versions")
-    was = was if isinstance(was, dict) else now
-    other = [f"{name} {was.get(name)} → {now[name]}" for name in now if was.get(name) != now[name]]
+    on = backend.chosen()
+    other = [
+        *others(found.about.get("versions"), {**versions(on), "processor": processor()}),
+        *others(found.about.get("flags", {}), flags(on)),
+    ]
     if other and found.moment is not None:
         yield (
             NOT_EXACT,

@@ -29,6 +29,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
         "Weights digest": f"`{facts['weights_digest']}`",
         "Versions": describe_versions(facts["versions"]),
         "Machine": ", ".join(filter(None, [machine["architecture"], machine["processor"]])),
+        **({"Flags": describe_versions(facts["flags"])} if facts.get("flags") else {}),
         "Made": facts["made"],
     }
     table = "\n".join(f"| {name} | {cell(value)} |" for name, value in rows.items())

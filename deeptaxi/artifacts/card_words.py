@@ -124,8 +124,9 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
             "The training was resumed where it could not go on to the bit, or had come to its end: "
             "the command may lead to other weights."
         )
+    flags = " and flags" if facts.get("flags") else ""
     said.append(
-        "The same digest comes of the same command on the same machine with the same versions; elsewhere the last bits "
-        "may differ, and the same verdict is all to expect."
+        f"The same digest comes of the same command on the same machine with the same versions{flags}; elsewhere the "
+        "last bits may differ, and the same verdict is all to expect."
     )
     return said

@@ -6,13 +6,10 @@ of the facts alone, so that a card can be read, completed and written again with
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +26,12 @@ from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
+from deeptaxi.exactness import flags, processor, versions
 from deeptaxi.reading import LARGEST, TOML_BYTES, read_json
 from deeptaxi.records import Finished, finite, to_json
 
 CARD_VERSION = 1
 CARD_BYTES = 16 * TOML_BYTES  # a card takes 4 KB, and tells the arguments of an environment several times
-PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
 NUMBER, NOTHING = (int, float), type(None)
 EACH = "*"  # stands for every key
 Kinds = Mapping[str, Any]  # what the page and the list of agents rely on: a type, several, or kinds of a mapping
@@ -50,7 +47,8 @@ KINDS: Kinds = {
     "machine": {"architecture": str, "processor": str},
     "commands": {"train": str, "evaluate": str},
 }  # fmt: skip
-OPTIONAL = ("card", "exact_unavailable", "license", "exports")
+FLAG_KINDS: Kinds = {"flags": {EACH: str}}  # a card of an early deeptaxi has none
+OPTIONAL = ("card", "exact_unavailable", "license", "exports", *FLAG_KINDS)
 EXACT_KINDS: Kinds = {
     "exact": {
         "optimal": (bool, NOTHING), "return": NUMBER, "optimal_return": NUMBER, "gap": NUMBER, "horizon": int,
@@ -80,6 +78,8 @@ def card(
         made: when; None for now.
         disturbed: whether the training was resumed where it could not go on to the bit.
     """
+    from deeptaxi import backend  # the list of agents has no use for it
+
     ended = ("updates", "best_update", "environment_steps", "train_seconds", "stopped")
     end = finished.updates if finished.stopped == "stop-after" else None
     facts = {
@@ -100,8 +100,9 @@ def card(
             "failure": finished.failure,
         },
         "weights_digest": finished.weights_digest,
-        "versions": versions(),
+        "versions": versions(backend.chosen()),
         "machine": {"architecture": platform.machine(), "processor": processor()},
+        "flags": flags(backend.chosen()),
         "commands": {"train": training_command(folder, config, end), "evaluate": judging_command(folder, config)},
         "signature": signature(environment),
         "outside": {form.name: form.outside for form in FORMATS.values()},
@@ -153,6 +154,7 @@ def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = 
     """Return what a card lacks of what its readers rely on, or None."""
     if kinds is None:
         kinds = KINDS if facts.get("exact") is None else {**KINDS, **EXACT_KINDS}
+        kinds = {**kinds, **FLAG_KINDS} if "flags" in facts else kinds
     if EACH in kinds:
         kinds = dict.fromkeys(facts, kinds[EACH])
     for key, kind in kinds.items():
@@ -176,33 +178,6 @@ def is_of(value: Any, kind: Any) -> bool:
     if isinstance(value, int) and abs(value) > LARGEST:
         return False
     return isinstance(value, dict if isinstance(kind, Mapping) else kind)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide the weights beside the configuration: packages, Keras' backend, Python."""
-    found = {"python": platform.python_version()}
-    for name in (*PACKAGES, os.environ.get("KERAS_BACKEND", "tensorflow")):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # a checkout that is run as it stands
-            found[name] = "unknown"
-    return found
-
-
-def processor() -> str:
-    """Return which CPU this is, as far as the system tells it: name, model, and a digest of its instruction sets.
-
-    The name alone is shared by generations that add up in different orders.
-    """
-    try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-    except OSError:
-        return platform.processor()
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
-    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model", "stepping") if key in facts]
-    sets = facts.get("flags") or facts.get("Features") or ""
-    digest = [f"instruction sets {hashlib.sha256(sets.encode()).hexdigest()[:8]}"] if sets else []
-    return ", ".join([facts.get("model name") or platform.processor() or "unknown", *numbers, *digest])
 
 
 def signature(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deeptaxi import backend
 from deeptaxi.artifacts.card_words import describe_versions, limits, training_command
-from deeptaxi.artifacts.cards import card, read_card, versions, write_card
+from deeptaxi.artifacts.cards import card, read_card, write_card
 from deeptaxi.artifacts.files import (
     CARD_FILE,
     CARD_JSON,
@@ -38,6 +39,7 @@ from deeptaxi.artifacts.locks import TRIES, lock
 from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
+from deeptaxi.exactness import versions
 from deeptaxi.history import read_history
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.table import TransitionTable
@@ -211,7 +213,7 @@ def add_episodes(folder: Path, episodes: Mapping[str, Any]) -> None:
 
 def facts_of(finished: Finished, preset: str) -> dict[str, str]:
     """Return what a run is known by beside its configuration: the table ``[run]`` of its file."""
-    found = versions()
+    found = versions(backend.chosen())
     return {
         "preset": preset,
         "weights_digest": finished.weights_digest,

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from benchmarks import zoo
+from deeptaxi import backend
 from deeptaxi.artifacts import runs
-from deeptaxi.artifacts.cards import card, markdown, processor, read_card, versions
+from deeptaxi.artifacts.cards import card, markdown, read_card
 from deeptaxi.artifacts.models import find_model, load_network
 from deeptaxi.catalogue import listed
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
+from deeptaxi.exactness import processor, versions
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.network.build import tabulate, weights_digest
 from deeptaxi.records import Finished
@@ -131,7 +133,7 @@ def test_git_passes_the_runs_of_users_over_and_no_shipped_agent(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_an_agent_is_trained_again_by_the_command_on_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the same verdict anywhere; to the same bits only where the processor and all versions are those of the card.
+    """To the same verdict anywhere; to the same bits where processor, versions and flags are those of the card.
 
     Another processor may add up in another order, and another version may draw other random numbers.
     """
@@ -143,7 +145,7 @@ def test_an_agent_is_trained_again_by_the_command_on_its_card(tmp_path: Path, mo
     found = read_card(tmp_path / "again")
     assert found is not None
     assert_same_verdict(found["exact"], facts["exact"])
-    if (found["versions"], found["machine"]) == (facts["versions"], facts["machine"]):
+    if all(found[name] == facts.get(name, {}) for name in ("versions", "machine", "flags")):
         assert found["weights_digest"] == facts["weights_digest"]
     assert found["machine"]["processor"] == processor()
-    assert found["versions"] == versions()
+    assert found["versions"] == versions(backend.chosen())

@@ -14,6 +14,7 @@ import pytest
 from click.testing import Result
 
 from deeptaxi.artifacts import checkpoints
+from deeptaxi.artifacts.cards import read_card
 from deeptaxi.artifacts.checkpoints import files_in, read, write
 from deeptaxi.artifacts.locks import lock
 from deeptaxi.history import read_history
@@ -153,6 +154,28 @@ def test_other_versions_go_on_and_say_that_bits_may_differ(here: Path, digest: s
     (warned,) = read_history(Path("logs/y/metrics.jsonl")).of_kind(Warned)
     assert warned.finding == "not-exact"
     assert "could not go on to the bit" in Path("models/y/card.md").read_text()
+
+
+def test_other_flags_of_the_compiler_go_on_and_say_that_bits_may_differ(
+    here: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree("models/y", "models/z")
+    shutil.copytree("logs/y", "logs/z")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_max_isa=AVX")  # too late for this process, whose compiler has read it
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    done = run("train", "--resume", "models/y", "--json")
+    assert summary(done)["weights_digest"] == digest
+    said = "XLA_FLAGS none → --xla_cpu_max_isa=AVX, TF_ENABLE_ONEDNN_OPTS none → 0"
+    assert f"not-exact: this is not what the training was begun with ({said}), so" in done.stderr
+    page = Path("models/y/card.md").read_text()
+    assert "could not go on to the bit" in page
+    assert "| Flags | XLA_FLAGS --xla_cpu_max_isa=AVX, TF_ENABLE_ONEDNN_OPTS 0 |" in page
+    assert "with the same versions and flags;" in page
+    assert read_card(Path("models/y"))["flags"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    edited(files_in(Path("models/z"))[0], flags={"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"})
+    assert "(XLA_FLAGS --xla_cpu_enable_fast_math=true → none)" in run("train", "--resume", "models/z").stderr
 
 
 def test_a_damaged_checkpoint_falls_back_with_a_line(here: Path, digest: str) -> None:

@@ -1,0 +1,148 @@
+"""What decides the last bits of a result beside its configuration and its seed: versions, processor, flags.
+
+Checkpoints and cards keep it, so that a training that goes on elsewhere can say that it is not exact; compiled programs
+are cached by it. Flags are the environment variables that steer a compiler or a library of kernels: which instructions
+it may use, how far it may rearrange sums, on which device it computes. A compiler's flag that is not known to leave the
+bits alone is taken to decide them. What a program sets by calls of a backend is not looked at, but for the number of
+threads, which is always one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+
+from deeptaxi.reading import read_text
+
+PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
+CPU_TRAITS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa", "cpu\t")
+
+ONE_THREAD = {"jax": {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}}  # what a backend is started with by itself
+COMPILERS = ("XLA_FLAGS", "TF_XLA_FLAGS")  # variables that hold flags, or name a file of them
+FLAG = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
+CACHE_FLAGS = "--tf_xla_persistent_cache"  # where programs are kept, not what they are
+FLAG_BYTES = 2**16
+
+# Where these are empty, it is not as where they are not set.
+DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")
+ONEDNN = tuple(
+    f"{library}_{name}"
+    for library in ("ONEDNN", "DNNL")
+    for name in ("MAX_CPU_ISA", "CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE")
+)
+COMMON = (*DEVICES, *ONEDNN, "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES", "OPENBLAS_CORETYPE")
+VARIABLES = {
+    "tensorflow": (
+        *COMPILERS,
+        "TF_ENABLE_ONEDNN_OPTS",
+        "TF_DISABLE_MKL",
+        "TF_SET_ONEDNN_FPMATH_MODE",
+        "TF_DETERMINISTIC_OPS",
+        "TF_CUDNN_DETERMINISTIC",
+        "TF_USE_CUBLASLT",
+    ),
+    "jax": (
+        "XLA_FLAGS",
+        "JAX_PLATFORMS",
+        "JAX_PLATFORM_NAME",
+        "JAX_ENABLE_X64",
+        "JAX_DEFAULT_DTYPE_BITS",
+        "JAX_DEFAULT_MATMUL_PRECISION",
+        "JAX_NUMPY_DTYPE_PROMOTION",
+        "JAX_DEFAULT_PRNG_IMPL",
+        "JAX_THREEFRY_PARTITIONABLE",
+        "JAX_RANDOM_SEED_OFFSET",
+        "JAX_DISABLE_JIT",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS",
+        "JAX_OPTIMIZATION_LEVEL",
+        "JAX_EXEC_TIME_OPTIMIZATION_EFFORT",
+        "JAX_MEMORY_FITTING_EFFORT",
+    ),
+    "torch": (
+        "ATEN_CPU_CAPABILITY",
+        "MKL_CBWR",
+        "MKL_ENABLE_INSTRUCTIONS",
+        "MKL_DEBUG_CPU_TYPE",
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    ),
+}
+
+
+def versions(backend: str) -> dict[str, str]:
+    """Return the versions that decide the weights beside the configuration: packages, Keras' backend, Python."""
+    found = {"python": platform.python_version()}
+    for name in (*PACKAGES, backend):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a checkout that is run as it stands
+            found[name] = "unknown"
+    return found
+
+
+def processor() -> str:
+    """Return which CPU this is, as far as the system tells it: name, model, and a digest of its instruction sets.
+
+    The name alone is shared by generations that add up in different orders.
+    """
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return platform.processor()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model", "stepping") if key in facts]
+    sets = facts.get("flags") or facts.get("Features") or ""
+    digest = [f"instruction sets {hashlib.sha256(sets.encode()).hexdigest()[:8]}"] if sets else []
+    return ", ".join([facts.get("model name") or platform.processor() or "unknown", *numbers, *digest])
+
+
+def machine() -> list[str]:
+    """Return what compiled code depends on: the processor, and how many there are to share the work."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    named = [platform.system(), platform.machine(), str(cores)]
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
+            first = iter(lines.readline, "\n")  # up to the empty line after the first processor
+            return named + [line.strip() for line in first if line and line.startswith(CPU_TRAITS)]
+    except OSError:
+        return [*named, platform.processor(), platform.node()]
+
+
+def flags(backend: str) -> dict[str, str]:
+    """Return the environment variables that decide the bits on a backend, but for those that are as usual.
+
+    They are the same before and after the backend is started.
+    """
+    found = {}
+    for name in (*VARIABLES.get(backend, ()), *COMMON):
+        usual = ONE_THREAD.get(backend, {}).get(name, None if name in DEVICES else "")
+        if name in os.environ:
+            text = normal(text_of(name)) if name in COMPILERS else os.environ[name].strip()
+            if text != usual:
+                found[name] = text
+    return found
+
+
+def text_of(name: str) -> str:
+    """Return the flags that a compiler reads of a variable: what does not begin with a dash names a file of them."""
+    text = os.environ.get(name, "").strip()
+    if not text or text.startswith("-"):
+        return text
+    try:
+        return read_text(Path(text), FLAG_BYTES, plain=True).strip()
+    except (OSError, ValueError):  # the compiler goes on without it
+        return ""
+
+
+def normal(text: str) -> str:
+    """Return flags in one order: of those of one name the last counts."""
+    last = {flag.partition("=")[0]: flag for flag in FLAG.findall(text) if not flag.startswith(CACHE_FLAGS)}
+    return " ".join(last[name] for name in sorted(last))
+
+
+def described(found: dict[str, str]) -> str:
+    """Return flags in a line."""
+    return ", ".join(f"{name}={text}" for name, text in found.items())
