@@ -22,7 +22,7 @@ from deeptaxi.artifacts.logs import LOGS, Kept, Position
 from deeptaxi.artifacts.room import check_room
 from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, check_together, known_facts, merge, with_literals
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
 from deeptaxi.learning.size import check_size
@@ -203,6 +203,8 @@ def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[
     """Yield a remark where there should have been a log."""
     if kept is None and found.about.get("position") is not None:
         yield "lost-log", f"the log of the training is not in {log}, or has lost lines: a new one begins there"
+    elif isinstance(lost := found.about.get("log_lost"), str):
+        yield "lost-log", f"the log of the training has a gap up to here: {printable(' '.join(lost.split())[:300])}"
 
 
 def stopping(

@@ -24,13 +24,14 @@ import numpy as np
 from deeptaxi.archives import ArchiveError, read_npz
 from deeptaxi.artifacts.files import (
     CHECKPOINTS,
+    MODEL_FILE,
     TABLE_FILE,
     remove_if_empty,
     written_aside,
     written_together,
 )
 from deeptaxi.artifacts.logs import Log, Position
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.learning.moment import Hold, Moment
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.table import ARRAYS, TransitionTable
@@ -163,15 +164,19 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
     return first
 
 
-def take_back(run: Path, first: int, diverged: bool) -> None:
+def take_back(run: Path, first: int, error: BaseException) -> None:
     """Remove what a training that failed has no use for: all, where it diverged, else a lone first checkpoint.
+
+    A disk that failed is no reason to remove anything, but where another run stands, which that hides.
 
     Args:
         run: the run folder.
         first: the number of its first checkpoint.
-        diverged: whether it ran away.
+        error: what it failed of.
     """
-    own = [path for path in files_in(run) if int(path.stem) >= first]
+    own, diverged = [path for path in files_in(run) if int(path.stem) >= first], isinstance(error, DivergedError)
+    if isinstance(error, DiskError) and not (run / MODEL_FILE).exists():
+        return
     with contextlib.suppress(OSError):  # what the training failed of is what the user needs to know
         if diverged or len(own) < KEPT:
             for path in own:
@@ -183,7 +188,7 @@ def take_back(run: Path, first: int, diverged: bool) -> None:
 
 def give_up(run: Path) -> None:
     """Remove all checkpoints of a run folder: they are of a training that is there no more."""
-    take_back(run, 0, diverged=True)
+    take_back(run, 0, DivergedError())
 
 
 def numbered(run: Path, number: int) -> Path:
@@ -227,7 +232,7 @@ class Keeper:
         if not hold.last and time.monotonic() - self._written < self._every:
             return
         try:
-            self.save(self._log.position(), hold.moment())
+            self.save(self._log.position(), hold.moment(), self._log.lost)
             self._failing = False
         except DeepTaxiError as error:
             if not self._failing:
@@ -235,13 +240,18 @@ class Keeper:
             self._failing = True
         self._written = time.monotonic()
 
-    def save(self, position: Position | None, moment: Moment) -> None:
+    def save(self, position: Position | None, moment: Moment, lost: str | None = None) -> None:
         """Write the next checkpoint, and let go of those before the last two.
+
+        Args:
+            position: how far the log has come.
+            moment: of the training.
+            lost: what of the log could not be written, and why.
 
         Raises:
             DeepTaxiError: the disk or the permissions do not allow it.
         """
-        about = {**self._about, "position": position._asdict() if position else None}
+        about = {**self._about, "position": position._asdict() if position else None, "log_lost": lost}
         write(numbered(self._run, self._number), about, moment)
         self._number += 1
         drop_old(self._run)

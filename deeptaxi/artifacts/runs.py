@@ -15,7 +15,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,13 @@ from deeptaxi.artifacts.files import (
     written_together,
 )
 from deeptaxi.artifacts.locks import TRIES, lock
+from deeptaxi.artifacts.spare import Spare, size_of
 from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
 from deeptaxi.history import read_history
 from deeptaxi.mdp import npz
+from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import read_toml
 from deeptaxi.records import Finished
@@ -50,15 +52,26 @@ FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
 
 @dataclass(frozen=True)
 class Run:
-    """A claimed place: the run folder, its log, and what is to be undone in the end."""
+    """A claimed place: the run folder, its log, what is to be undone in the end, and the room that is kept free."""
 
     folder: Path
     log: Path
     undoing: ExitStack
+    spare: Spare | None = None
 
     def release(self) -> None:
         """Free the place for others, and remove the folders that were made for nothing."""
         self.undoing.close()
+
+    def with_spare(self, config: TrainConfig, environment: Environment, table: TransitionTable | None) -> Run:
+        """Keep room free for the model until it is written.
+
+        Raises:
+            DiskError: there is not so much, so that a training would be in vain.
+        """
+        spare = Spare(self.folder, size_of(config, environment, table))
+        self.undoing.callback(spare.release)
+        return replace(self, spare=spare)
 
 
 def default_name(config: TrainConfig) -> str:
@@ -184,6 +197,8 @@ def save_run(
 
     `environment` is what `Environment.describe` says. A `table` that has no file of its own is kept in the run folder.
     """
+    if run.spare is not None:
+        run.spare.release()
     facts = card(run.folder, environment, config, finished, preset, disturbed=disturbed)
     about = {"log": str(run.log), **facts_of(finished, preset)}
     with written_together(run.folder, last=CARD_JSON) as aside:
