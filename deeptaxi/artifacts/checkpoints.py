@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
@@ -41,6 +42,9 @@ from deeptaxi.records import Warned, dated
 ABOUT = "about"
 VERSION = 1
 KEPT = 2
+NAME = re.compile(r"[0-9]{6,18}\.npz")
+FIRST = 30  # where a zip archive has the name of its first member
+START = b"PK\x03\x04".ljust(FIRST, b"\0") + f"{ABOUT}.npy".encode()
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Checkpoint:
 
 def files_in(run: Path) -> list[Path]:
     """Return the checkpoints of a run folder, the newest first."""
-    found = [path for path in (run / CHECKPOINTS).glob("*.npz") if path.stem.isdecimal()]
+    found = [path for path in (run / CHECKPOINTS).glob("*.npz") if NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
 
@@ -98,8 +102,8 @@ def read(path: Path) -> Checkpoint:
     try:
         arrays = read_npz(path, None)  # nothing in it is compressed
         about = parse_json(str(arrays.pop(ABOUT)))
-        facts, version = about.pop("facts"), int(about.pop("checkpoint"))
-        update = 0 if facts is None else int(facts["update"])
+        facts, version = about.pop("facts"), whole(about.pop("checkpoint"), "checkpoint", 1)
+        update = 0 if facts is None else whole(facts["update"], "update", 0)
         if about.pop("arrays") != sorted(arrays):
             raise ArchiveError("it has lost arrays")  # noqa: TRY301  # like what the lines before raise
     except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -107,6 +111,17 @@ def read(path: Path) -> Checkpoint:
     if version > VERSION:
         raise NewerCheckpointError(f"{path} is of a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi")
     return Checkpoint(path, about, None if facts is None else Moment(arrays, facts), update)
+
+
+def whole(found: object, name: str, least: int) -> int:
+    """Return a whole number of a checkpoint that is `least` or more.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(found, int) or isinstance(found, bool) or found < least:
+        raise ValueError(f"'{name}' is {str(found)[:40]}, expected {least} or more")
+    return found
 
 
 class NewerCheckpointError(DeepTaxiError):
@@ -179,7 +194,7 @@ def take_back(run: Path, first: int, error: BaseException) -> None:
         return
     with contextlib.suppress(OSError):  # what the training failed of is what the user needs to know
         if diverged or len(own) < KEPT:
-            for path in own:
+            for path in filter(is_ours, own):
                 path.unlink(missing_ok=True)
         if not files_in(run):
             (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
@@ -203,9 +218,19 @@ def following(run: Path) -> int:
 
 def drop_old(run: Path) -> None:
     """Let go of the checkpoints before the last two."""
-    for old in files_in(run)[KEPT:]:
+    for old in filter(is_ours, files_in(run)[KEPT:]):
         with contextlib.suppress(OSError):
             old.unlink()
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a checkpoint by what it begins with: the name is one that others may give to theirs, too."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(START))
+    except OSError:
+        return False
+    return not path.is_symlink() and start[:4] == START[:4] and start[FIRST:] == START[FIRST:]
 
 
 class Keeper:

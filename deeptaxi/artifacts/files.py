@@ -150,7 +150,7 @@ def check_free(path: Path, force: bool, replaceable: bool = True, option: str = 
         TakenError: it is taken, and may be overwritten with `force`.
         UsageError: it is taken by something else.
     """
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere stands there, too
         return
     if not replaceable:
         raise UsageError(
@@ -158,6 +158,16 @@ def check_free(path: Path, force: bool, replaceable: bool = True, option: str = 
         )
     if not force:
         raise TakenError(f"{path} exists; choose another {option}, or overwrite it with --force")
+
+
+def check_no_link(path: Path) -> None:
+    """Refuse a folder of ours that is a link: what is removed in it would be somebody else's.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if path.is_symlink():
+        raise UsageError(f"{path} is a link, which is not followed: remove it, or put what it leads to in its place")
 
 
 def make_folder(path: Path) -> list[Path]:

@@ -60,7 +60,7 @@ class Lines:
         if kept:
             with written_aside(self._path) as aside:
                 aside.write_bytes(kept.text)
-        self._file = self._path.open("ab" if kept else "wb")
+        self._file = self._path.open("ab" if kept else "xb")  # never through a link
         self._size = self._file.tell()
         self.position = kept.position if kept else None
 

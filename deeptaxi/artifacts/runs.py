@@ -29,6 +29,7 @@ from deeptaxi.artifacts.files import (
     MODEL_FILE,
     TABLE_FILE,
     check_free,
+    check_no_link,
     make_folder,
     remove_if_empty,
     tidy,
@@ -36,7 +37,7 @@ from deeptaxi.artifacts.files import (
 )
 from deeptaxi.artifacts.locks import TRIES, lock
 from deeptaxi.artifacts.spare import Spare, size_of
-from deeptaxi.artifacts.succession import LOG_FILE
+from deeptaxi.artifacts.succession import LOG_FILE, PREVIOUS
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
 from deeptaxi.history import read_history
@@ -89,7 +90,7 @@ def free_folders(config: TrainConfig, logs: Path, models: Path = MODELS) -> Iter
     """Yield the free names for a run, such as ``models/taxi-v4-dueling-0``, then ``…-0-2``."""
     name = default_name(config)
     numbered = (models / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
-    return (path for path in numbered if not path.exists() and not (logs / path.name / LOG_FILE).exists())
+    return (path for path in numbered if not any(map(os.path.lexists, (path, logs / path.name / LOG_FILE))))
 
 
 def claim_free(config: TrainConfig, logs: Path, table: bool = False, models: Path = MODELS) -> Run:
@@ -150,7 +151,13 @@ def hold(folder: Path, undoing: ExitStack, option: str = "--out", log: Path | No
         undoing: what is done in the end.
         option: by which the user chooses it.
         log: the log folder of the run that is written there.
+
+    Raises:
+        UsageError: a folder in it, from which something may be removed, is a link; or another training writes there.
+        DeepTaxiError: it cannot be written to.
     """
+    for name in (CHECKPOINTS, PREVIOUS):
+        check_no_link(folder / name)
     for _ in range(TRIES):
         with contextlib.suppress(FileNotFoundError):  # the process that gives the place back has just removed it
             for new in reversed(make_folder(folder)):
