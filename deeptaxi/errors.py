@@ -33,6 +33,10 @@ class EnvironmentFailedError(DeepTaxiError):
     """The code of an environment raised an error, or gave what no environment may give."""
 
 
+class DiskError(DeepTaxiError):
+    """A disk, its permissions or a quota refuse to take what is written, or a folder is gone."""
+
+
 class TakenError(UsageError):
     """Something stands in the place that is to be written to, or another process writes there."""
 

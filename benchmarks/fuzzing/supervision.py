@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.fuzzing import doors, evil, seeds
+from benchmarks.fuzzing import doors, evil, links, seeds
 
 PATIENCE = 30.0  # seconds for one file, on a machine that has other things to do
 MEMORY = 2**30  # bytes that a file may take
@@ -55,6 +55,9 @@ def prepare(case: Case, sound: Path, folder: Path) -> list[str]:
     kind = doors.KINDS[case.kind]
     file = rng.choice(kind.files)
     door = rng.choice(kind.doors)
+    if case.kind == "link":
+        links.lay(rng, folder, folder / file)
+        return door(file)
     act = rng.choices([act for act, _ in kind.breaks], [often for _, often in kind.breaks])[0]
     (folder / file).write_bytes(act(rng, (folder / file).read_bytes()))
     return door(file)
@@ -79,6 +82,7 @@ def read_one(case: Case, sound: Path) -> Found:
     with tempfile.TemporaryDirectory(prefix="fuzzing-") as name:
         folder = Path(name)
         words = prepare(case, sound, folder)
+        others = links.state(folder)
         os.chdir(folder)
         before, begun = forget_peak(), time.perf_counter()
         code, out, err = doors.type_in(words)
@@ -86,6 +90,8 @@ def read_one(case: Case, sound: Path) -> Found:
         found = doors.faults(code, out, err, "--json" in words)
         if list(folder.rglob(evil.SIGN)):
             found.append("it ran code of the file")
+        if links.state(folder) != others:
+            found.append("it changed what is not its own")
         if memory > MEMORY:
             found.append(f"it took {memory / 2**20:,.0f} MiB")
         os.chdir("/")

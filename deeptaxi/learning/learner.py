@@ -25,7 +25,7 @@ from deeptaxi import backend
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.learning.coverage import Coverage, count_pairs
-from deeptaxi.learning.moment import Moment, array, fact
+from deeptaxi.learning.moment import Moment, array, check_range, count, steps_in
 from deeptaxi.learning.replay import Batch, Replay
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
@@ -266,7 +266,8 @@ class Learner:
             kind = keras.backend.standardize_dtype(item.dtype)
             item.assign(array(moment, f"learner.{i}", tuple(item.shape), kind))
         self.visits = array(moment, "learner.visits", self.visits.shape, np.int64).copy()
-        self.updates = fact(moment, "updates", int)
+        check_range(moment, "learner.visits", 0, steps_in(self.config) + 1)
+        self.updates = count(moment, "updates", self.config.updates)
 
     def synchronise(self) -> None:
         """Bring `online` up to date; here it always is."""

@@ -29,7 +29,7 @@ def test_broken_files_are_read_or_refused_in_one_line():
 def test_the_same_number_breaks_a_file_in_the_same_way(kind):
     sound = {"model": b"PK", "card": b'{"a": [1, 2]}', "log": b'{"kind": "started"}\n', "config": b"seed = 0\n"}
     for act, _ in doors.KINDS[kind].breaks[:1]:
-        if kind in ("model", "table", "checkpoint"):
+        if kind in ("model", "table", "checkpoint", "link"):
             continue
         broken = [act(random.Random("7"), sound[kind]) for _ in range(2)]
         assert broken[0] == broken[1]
@@ -38,7 +38,7 @@ def test_the_same_number_breaks_a_file_in_the_same_way(kind):
 
 def test_kinds_come_in_turns():
     found = list(cases(24, 0, tuple(doors.KINDS)))
-    assert {case.kind for case in found[:6]} == set(doors.KINDS)
+    assert {case.kind for case in found[: len(doors.KINDS)]} == set(doors.KINDS)
     assert len(set(found)) == 24
 
 

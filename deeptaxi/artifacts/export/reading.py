@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.artifacts.files import cannot_write
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.scratch import temporary
 
 LIMIT = 900  # seconds; on a slow disk, importing TensorFlow for the first time takes a minute or two
 BLOCK = 65_536  # states at a time, as the network itself is asked: another number could change the last bits
@@ -43,7 +45,11 @@ class Readings:
         words = [sys.executable, "-P", SCRIPT, form, path, states, BLOCK, self.folder / f"{form}.npz"]
         with (self.folder / f"{form}.err").open("wb") as aside:
             self.processes[form] = subprocess.Popen(  # noqa: S603  # our own script
-                [str(word) for word in words], env=surroundings(), stdin=subprocess.DEVNULL, stdout=aside, stderr=aside
+                [str(word) for word in words],
+                env=surroundings(),
+                stdin=subprocess.PIPE,  # which ends with this process, and the reader with it
+                stdout=aside,
+                stderr=aside,
             )
 
     def answers(self, form: str) -> Answers:
@@ -69,13 +75,23 @@ class Readings:
         for process in self.processes.values():
             process.kill()
             process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 @contextmanager
 def readings() -> Iterator[Readings]:
-    """Yield a place to read exports in; no process of it outlives the block."""
-    with tempfile.TemporaryDirectory(prefix="deeptaxi-") as folder:
-        started = Readings(Path(folder))
+    """Yield a place to read exports in; no process of it outlives the block, or this process.
+
+    Raises:
+        DiskError: there is no room for it among the temporary files.
+    """
+    try:
+        scratch = temporary()
+    except OSError as error:
+        raise cannot_write(Path(tempfile.gettempdir()), error) from None
+    with scratch:
+        started = Readings(scratch.path)
         try:
             yield started
         finally:

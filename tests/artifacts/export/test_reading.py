@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +21,7 @@ from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.export.reading import readings
 from deeptaxi.artifacts.export.writers import WRITERS
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.scratch import TEMPORARY
 from tests.artifacts.export.networks import A, S, source
 
 WITHOUT_DEEPTAXI = """
@@ -72,6 +78,50 @@ def test_a_reader_that_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypa
         with pytest.raises(DeepTaxiError, match=r"took more than 0\.01 s, so it was not kept"):
             reader.answers("npz")
     assert reader.processes["npz"].poll() is not None
+
+
+def test_a_killed_process_takes_its_readers_along_and_the_next_removes_what_it_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader waits on a pipe that nobody writes to."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    os.mkfifo(tmp_path / "never.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks where threads run; this one only waits
+        number = os.fork()
+    if not number:  # only to start the reader and be killed
+        with readings() as reader:
+            reader.start("json", tmp_path / "never.json", S)
+            (tmp_path / "reader").write_text(str(reader.processes["json"].pid))
+            signal.pause()
+    try:
+        until((tmp_path / "reader").exists)
+        until(lambda: (tmp_path / "reader").read_text() != "")
+        reading_process = int((tmp_path / "reader").read_text())
+        time.sleep(0.5)  # its interpreter starts
+        assert alive(reading_process)
+    finally:
+        os.kill(number, signal.SIGKILL)
+        os.waitpid(number, 0)
+    until(lambda: not alive(reading_process))
+    (left,) = tmp_path.glob(f"{TEMPORARY}*")
+    with readings():
+        assert not left.exists()
+
+
+def until(reached: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that has ended may wait for a parent to ask for its end."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 @pytest.mark.slow
