@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from deeptaxi import search_path
 from deeptaxi.api.stages import shown_by
 from deeptaxi.cli import signals
 from deeptaxi.cli.groups import Group
@@ -148,5 +149,6 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line."""
+    """Run the command line in a process of its own."""
+    search_path.leave_current_folder()
     cli.main(prog_name="deeptaxi")
