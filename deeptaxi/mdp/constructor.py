@@ -18,6 +18,7 @@ from gymnasium.envs.registration import find_highest_version, get_env_id, load_e
 from gymnasium.envs.toy_text.frozen_lake import MAPS, FrozenLakeEnv
 
 from deeptaxi.arguments import shortened, show
+from deeptaxi.bounds import all_finite
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.foreign import quiet
 from deeptaxi.sections import EnvironmentConfig
@@ -51,6 +52,8 @@ def check_arguments(config: EnvironmentConfig) -> None:
         if expected is not None and not fits(value, expected):
             wanted = " or ".join(WORDS[kind] for kind in WORDS if kind in expected)
             raise UsageError(f"{key}={shortened(show(value))}: {config.id} expects {wanted}{written(value, expected)}")
+        if not all_finite(value) and str(getattr(creator, "__module__", "")).startswith("gymnasium.envs.toy_text"):
+            raise UsageError(f"{key}={shortened(show(value))}: {config.id} expects finite numbers")
     if isinstance(creator, type) and getattr(creator, "__init__") is FrozenLakeEnv.__init__:  # noqa: B009  # mypy
         check_lake(config)
 

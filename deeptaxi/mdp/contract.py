@@ -7,7 +7,6 @@ space, a reward is a finite number. What breaks this is told in one line: the me
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from numbers import Real
@@ -26,6 +25,7 @@ RESULT = "(observation, info)"
 STEPPED = "(observation, reward, terminated, truncated, info)"
 NEW = f"return {RESULT} from {RESET}, and {STEPPED} from step(action)"
 OLD = "this is the old Gym API:"
+LARGEST_REWARD = float(np.finfo(np.float32).max)  # networks learn in float32
 GYMNASIUMS = (OrderEnforcing, PassiveEnvChecker, TimeLimit)  # what `gymnasium.make` puts around an environment
 
 
@@ -167,16 +167,16 @@ def finite(reward: Any) -> Any:
     Raises:
         ValueError: it is none.
     """
-    if type(reward) is float and -math.inf < reward < math.inf:
+    if type(reward) is float and -LARGEST_REWARD <= reward <= LARGEST_REWARD:
         return reward  # the common case
     known = type(reward) is int
     plain = known or isinstance(reward, Real | np.bool_) or (isinstance(reward, np.ndarray) and reward.shape == ())
     try:
-        if plain and math.isfinite(reward):
+        if plain and abs(float(reward)) <= LARGEST_REWARD:
             return reward if known else float(reward)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError(f"the reward {brief(reward)}: expected a finite number")
+    raise ValueError(f"the reward {brief(reward)}: expected a finite number, of at most 3.4e38")
 
 
 def truth(name: str, value: Any) -> bool:

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from deeptaxi.arguments import parts_of, shortened
-from deeptaxi.errors import UsageError, nearest
+from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.constructor import check_arguments, registered_id
 from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, rehearse, with_answers_checked
@@ -286,6 +286,8 @@ def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
         raise UsageError(f"{config.id}: {error}") from None
     except TypeError as error:
         raise UsageError(f"{config.id} {type_fault(str(error), config)}") from error
+    except MemoryError as error:
+        raise DeepTaxiError(f"not enough memory for {config.id}{f': {error}' if str(error) else ''}") from error
     except (Exception, SystemExit) as error:  # the environment's own code may raise anything
         raise UsageError(f"{config.id} could not be made: {type(error).__name__}: {error}") from error
 

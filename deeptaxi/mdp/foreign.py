@@ -22,6 +22,10 @@ def blaming(name: str) -> Iterator[None]:
         yield
     except DeepTaxiError:
         raise
+    except MemoryError as error:
+        raise DeepTaxiError(
+            f"not enough memory for the environment {name}{f': {error}' if str(error) else ''}"
+        ) from error
     except (Exception, SystemExit) as error:
         where = place_of(error)
         told = f"{type(error).__name__}: {error}{f' ({where})' if where else ''}"
