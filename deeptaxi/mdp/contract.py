@@ -19,13 +19,13 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from deeptaxi.errors import EnvironmentFailedError
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
+from deeptaxi.mdp.table import MAX_REWARD
 
 RESET = "reset(self, *, seed=None, options=None)"
 RESULT = "(observation, info)"
 STEPPED = "(observation, reward, terminated, truncated, info)"
 NEW = f"return {RESULT} from {RESET}, and {STEPPED} from step(action)"
 OLD = "this is the old Gym API:"
-LARGEST_REWARD = float(np.finfo(np.float32).max)  # networks learn in float32
 GYMNASIUMS = (OrderEnforcing, PassiveEnvChecker, TimeLimit)  # what `gymnasium.make` puts around an environment
 
 
@@ -167,16 +167,16 @@ def finite(reward: Any) -> Any:
     Raises:
         ValueError: it is none.
     """
-    if type(reward) is float and -LARGEST_REWARD <= reward <= LARGEST_REWARD:
+    if type(reward) is float and -MAX_REWARD <= reward <= MAX_REWARD:
         return reward  # the common case
     known = type(reward) is int
     plain = known or isinstance(reward, Real | np.bool_) or (isinstance(reward, np.ndarray) and reward.shape == ())
     try:
-        if plain and abs(float(reward)) <= LARGEST_REWARD:
+        if plain and abs(float(reward)) <= MAX_REWARD:
             return reward if known else float(reward)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError(f"the reward {brief(reward)}: expected a finite number, of at most 3.4e38")
+    raise ValueError(f"the reward {brief(reward)}: expected a finite number of at most {MAX_REWARD:g} in size")
 
 
 def truth(name: str, value: Any) -> bool:
