@@ -210,7 +210,6 @@ CLOSED = ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 @pytest.mark.parametrize("closed", CLOSED)
 def test_closed_streams_change_no_answer(closed: str, lake_run: Path) -> None:
     words = [sys.executable, "-m", "deeptaxi"]
