@@ -90,7 +90,13 @@ KINDS = {
     ),
     "checkpoint": Kind(
         tuple(f"models/{name}/checkpoints/000002.npz" for name in ("gymnasium", *["table"] * 3, "fit")),
-        ((mutants.as_archive, 12), (mutants.as_counts, 6), (evil.bomb, 1), (evil.with_pickle, 1)),
+        (
+            (mutants.as_archive, 12),
+            (mutants.as_counts, 6),
+            (evil.bomb, 1),
+            (evil.with_pickle, 1),
+            (evil.module_in_checkpoint, 4),
+        ),
         (resume,),
     ),
     "table": Kind(
@@ -107,9 +113,11 @@ KINDS = {
     ),
     "config": Kind(
         ("models/q/config.toml", "models/d/config.toml", "settings.toml"),
-        ((mutants.as_toml, 18), (evil.module_in_settings, 2)),
+        ((mutants.as_toml, 14), (evil.module_in_settings, 6)),
         (
-            *map(seen, SEEN[::2]),
+            *map(seen, (*SEEN[::2], on_run("watch", "--max-steps", "2"), on_run("report", "--out", "report.html"))),
+            seen(on_run("export", "--format", "npz", "--out", "out.npz")),
+            seen(on_run("explain", "update", "--json")),
             on_file("zoo", "--json"),
             on_file("train", "--config", "FILE", *CHEAP, "--out", "models/new"),
             on_file("train", "FrozenLake-v1", "--config", "FILE", *CHEAP, "--out", "models/new"),

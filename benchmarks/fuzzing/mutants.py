@@ -22,7 +22,9 @@ NUMBERS = [
 TEXTS = [
     "", " ", "x", "\x00", "\x1b[2J", "\n", "a\nb", "\ud800", "\u202eexe", "é", "🚕", "../../etc/passwd", "/dev/zero",
     "NaN", "null", "True", "[red]x[/red]", "{{ 7 * 7 }}", "<script>x</script>", "%s%n", "relu", "float16", "a" * 5_000,
-    "Taxi-v4", "FrozenLake-v1", "Blackjack-v1", "evil:Evil-v0", "evil", "os:system", "models/q", "table.npz", "C:\\x", "https://x",
+    "Taxi-v4", "FrozenLake-v1", "Blackjack-v1", "evil:Evil-v0", "evil", "os:system",
+    "gymnasium.envs.mujoco.mujoco_env:FrozenLake-v1", "mujoco:Ant-v5", "Ant-v05",
+    "\u200eA\u2028B\u061c", "models/q", "table.npz", "C:\\x", "https://x",
 ]  # fmt: skip
 NESTED = 3_000
 

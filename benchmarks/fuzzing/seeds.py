@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benchmarks.fuzzing.evil import MODULE
+from benchmarks.fuzzing.evil import write_forbidden
 
 LAKE = ["FrozenLake-v1", "--env-arg", "is_slippery=false"]
 QUICK = [
@@ -35,7 +35,7 @@ def make(folder: Path) -> None:
         (folder / f"models/{name}/checkpoints/000001.npz").unlink()
     make_table(folder / "table.npz")
     make_models(folder)
-    (folder / "evil.py").write_text(MODULE, encoding="utf-8")
+    write_forbidden(folder)
     shutil.copy(folder / "models/q/config.toml", folder / "settings.toml")
 
 

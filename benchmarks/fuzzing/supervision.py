@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import sys
@@ -77,6 +78,12 @@ def forget_peak() -> int:
     return peak()
 
 
+def named_modules(folder: Path) -> set[str]:
+    """Return the modules that the settings of a folder name."""
+    texts = [path.read_bytes().decode(errors="replace") for path in folder.rglob("*.toml")]
+    return {name for text in texts for name in re.findall(r'^id = "(.*):', text, re.MULTILINE)}
+
+
 def read_one(case: Case, sound: Path) -> Found:
     """Read one broken file here."""
     with tempfile.TemporaryDirectory(prefix="fuzzing-") as name:
@@ -84,6 +91,7 @@ def read_one(case: Case, sound: Path) -> Found:
         words = prepare(case, sound, folder)
         others = links.state(folder)
         os.chdir(folder)
+        modules = set(sys.modules)
         before, begun = forget_peak(), time.perf_counter()
         code, out, err = doors.type_in(words)
         seconds, memory = time.perf_counter() - begun, peak() - before
@@ -92,6 +100,8 @@ def read_one(case: Case, sound: Path) -> Found:
             found.append("it ran code of the file")
         if links.state(folder) != others:
             found.append("it changed what is not its own")
+        if imported := named_modules(folder) & (sys.modules.keys() - modules):
+            found.append(f"it imported {', '.join(sorted(imported))}")
         if memory > MEMORY:
             found.append(f"it took {memory / 2**20:,.0f} MiB")
         os.chdir("/")

@@ -65,6 +65,7 @@ def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int)
     classes = {name.lower(): item for name, item in vars(keras.optimizers).items() if isinstance(item, type)}
     for name in REFUSED_OPTIONS & config.options.keys():
         raise UsageError(f"optimizer option {name} is refused: {REFUSED_OPTIONS_WHY}")
+    check_truths(classes[config.name], config)
     clipping = {} if config.clip_norm is None else {"global_clipnorm": config.clip_norm}
     rate = learning_rate_schedule(config, learning_rate, updates)
     try:
@@ -75,6 +76,20 @@ def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int)
         raise UsageError(
             f"optimizer {config.name} does not take options {dict(config.options)}: {error}{near}"
         ) from None
+
+
+def check_truths(optimizer: type, config: OptimizerConfig) -> None:
+    """Refuse options that are a number where the optimiser has a truth value, and the other way round.
+
+    Raises:
+        UsageError: one is.
+    """
+    parameters = inspect.signature(optimizer.__init__).parameters
+    for name, value in config.options.items():
+        default = parameters[name].default if name in parameters else value
+        if name != "name" and isinstance(value, bool) != isinstance(default, bool):
+            expected = "true or false" if isinstance(default, bool) else "a number"
+            raise UsageError(f"[optimizer.options] {name} = {value!r}: expected {expected}")
 
 
 def learning_rate_schedule(config: OptimizerConfig, start: float, updates: int) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import random
 import subprocess
 import sys
@@ -81,6 +83,34 @@ def test_the_evil_files_would_run_code_if_they_were_let(tmp_path, monkeypatch):
         read()
         assert (tmp_path / evil.SIGN).exists()
         (tmp_path / evil.SIGN).unlink()
+
+
+MUJOCO = ["gymnasium.envs.mujoco.mujoco_env"] if "mujoco" in evil.imported_by_gymnasium() else []
+
+
+@pytest.mark.parametrize("module", ["evil", "evil_package", "evil_package.evil", *MUJOCO])
+def test_the_forbidden_module_would_be_imported_if_it_were_let(tmp_path, monkeypatch, module):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    evil.write_forbidden(tmp_path)
+    before = set(sys.modules)
+    try:
+        with contextlib.suppress(Exception):  # MuJoCo has more in it
+            importlib.import_module(module)
+        assert (tmp_path / evil.SIGN).exists()
+    finally:
+        for name in sys.modules.keys() - before:
+            del sys.modules[name]
+
+
+def test_settings_name_modules_of_every_kind():
+    settings = b'[environment]\nid = "FrozenLake-v1"\n'
+    broken = [evil.module_in_settings(random.Random(str(number)), settings).decode() for number in range(400)]
+    named = {line.split('"')[1].rpartition(":")[0] for text in broken for line in text.splitlines() if "id = " in line}
+    assert {"evil", "gymnasium", "gymnasium.evil"} < named
+    assert named & set(evil.imported_by_gymnasium())
+    assert {name for name in named if name.startswith("gymnasium.envs.")} & set(evil.installed_modules())
+    assert named & sys.stdlib_module_names
 
 
 def test_settings_are_broken_into_what_toml_may_say():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deeptaxi.artifacts.files import cannot_write
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.scratch import temporary
+from deeptaxi.search_path import current_entries
 
 LIMIT = 900  # seconds; on a slow disk, importing TensorFlow for the first time takes a minute or two
 BLOCK = 65_536  # states at a time, as the network itself is asked: another number could change the last bits
@@ -99,12 +100,17 @@ def readings() -> Iterator[Readings]:
 
 
 def surroundings() -> dict[str, str]:
-    """Return the environment of a reader: the packages of this process, its backend and its number of threads."""
+    """Return the environment of a reader: the packages of this process, its backend and its number of threads.
+
+    No package comes from the current folder.
+    """
     import keras
+
+    current = current_entries()
 
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder),
+        "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder not in current),
         "KERAS_BACKEND": str(keras.backend.backend()),
         "TF_NUM_INTRAOP_THREADS": "1",
         "TF_NUM_INTEROP_THREADS": "1",
