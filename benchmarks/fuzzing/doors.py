@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.fuzzing import evil, links, mutants
+from benchmarks.fuzzing import evil, graphs, links, mutants
 
 Break = Callable[[random.Random, bytes], bytes]
 ENV = ["--env", "FrozenLake-v1", "--env-arg", "is_slippery=false"]
@@ -26,11 +26,12 @@ SIGNS = re.compile(r"Traceback|\w+Warning: |unexpected |not enough memory|more m
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: which ones there are, how they are broken, how often each way, and what reads them."""
+    """A kind of file: which ones there are, how they are broken and how often, what reads them, who looks again."""
 
     files: tuple[str, ...]
     breaks: tuple[tuple[Break, int], ...]
     doors: tuple[Callable[[str], list[str]], ...]
+    look: Callable[[list[str], str], list[str]] | None = None  # at what came out
 
 
 def on_run(*words: str) -> Callable[[str], list[str]]:
@@ -87,6 +88,20 @@ KINDS = {
             on_run("export", "--format", "npz", "--out", "out.npz", "--json"),
             on_run("explain", "update", "--json"),
         ),
+    ),
+    "graph": Kind(
+        ("optimal.keras",),
+        ((graphs.around_table, 1),),
+        (
+            on_run("evaluate", "--episodes", "2", "--json"),
+            on_run("diagnose"),
+            on_run("diagnose"),
+            on_run("diagnose"),
+            on_run("export", "--format", "npz", "--out", "out.npz", "--json"),
+            on_run("export", "--format", "plain", "--out", "out.keras", "--json"),
+            on_run("explain", "update", "--json"),
+        ),
+        graphs.false_verdicts,
     ),
     "checkpoint": Kind(
         tuple(f"models/{name}/checkpoints/000002.npz" for name in ("gymnasium", *["table"] * 3, "fit")),

@@ -75,9 +75,9 @@ class Run(Shown):
     @cached_property
     def q_values(self) -> NDArray[np.float32]:
         """The Q values of all states, float32 `[S, A]`; −∞ where the agent may not act."""
-        from deeptaxi.network.inspect import tabulate_any
+        from deeptaxi.network.tabulate import tabulate
 
-        values = np.asarray(tabulate_any(self.network, self.environment.states))
+        values = np.asarray(tabulate(self.network, self.environment.states))
         values.setflags(write=False)
         return values
 

@@ -21,7 +21,8 @@ from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.moment import Moment, UnfitError, array, count, fact
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, TransitionTable
-from deeptaxi.network.build import scale_outputs, tabulate, with_mask
+from deeptaxi.network.build import scale_outputs, with_mask
+from deeptaxi.network.tabulate import tabulate
 from deeptaxi.records import Judgement
 
 

@@ -9,10 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
-from benchmarks.fuzzing import doors, evil, mutants
+from benchmarks.fuzzing import doors, evil, graphs, mutants
 from benchmarks.fuzzing.campaign import cases
+from benchmarks.fuzzing.seeds import optimal_q_values
+from deeptaxi.network.build import build_q_network
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,11 +34,30 @@ def test_broken_files_are_read_or_refused_in_one_line():
 def test_the_same_number_breaks_a_file_in_the_same_way(kind):
     sound = {"model": b"PK", "card": b'{"a": [1, 2]}', "log": b'{"kind": "started"}\n', "config": b"seed = 0\n"}
     for act, _ in doors.KINDS[kind].breaks[:1]:
-        if kind in ("model", "table", "checkpoint", "link"):
+        if kind in ("model", "graph", "table", "checkpoint", "link"):
             continue
         broken = [act(random.Random("7"), sound[kind]) for _ in range(2)]
         assert broken[0] == broken[1]
         assert any(act(random.Random(str(number)), sound[kind]) != sound[kind] for number in range(5))
+
+
+def test_graphs_are_made_anew_and_a_false_verdict_on_one_is_noticed(tmp_path):
+    network = build_q_network(16, 4)
+    network.set_weights([optimal_q_values()])
+    network.save(tmp_path / "sound.keras")
+    network = keras.Model(network.input, keras.ops.negative(network.output))
+    network.save(tmp_path / "negative.keras")
+    for name, said, false in (
+        ("sound", "its policy is optimal", False),
+        ("sound", "its policy is not optimal", True),
+        ("negative", '"optimal": true', True),
+        ("negative", "Optimal   no: 0 of 1", False),
+        ("negative", "no verdict", False),
+    ):
+        assert bool(graphs.false_verdicts(["diagnose", str(tmp_path / f"{name}.keras")], said)) == false
+    content = (tmp_path / "sound.keras").read_bytes()
+    made = {graphs.around_table(random.Random(str(number)), content) for number in range(3)}
+    assert len({*made, content}) == 4
 
 
 def test_kinds_come_in_turns():

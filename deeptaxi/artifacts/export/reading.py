@@ -20,7 +20,6 @@ from deeptaxi.scratch import temporary
 from deeptaxi.search_path import current_entries
 
 LIMIT = 900  # seconds; on a slow disk, importing TensorFlow for the first time takes a minute or two
-BLOCK = 65_536  # states at a time, as the network itself is asked: another number could change the last bits
 SCRIPT = Path(__file__).with_name("readers.py")
 
 
@@ -41,9 +40,12 @@ class Readings:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, form: str, path: Path, states: int) -> None:
-        """Begin to read an export of S `states`."""
-        words = [sys.executable, "-P", SCRIPT, form, path, states, BLOCK, self.folder / f"{form}.npz"]
+    def start(self, form: str, path: Path, states: int, block: int) -> None:
+        """Begin to read an export of S `states`, `block` at a time.
+
+        As many as the network itself is asked: another number could change the last bits.
+        """
+        words = [sys.executable, "-P", SCRIPT, form, path, states, block, self.folder / f"{form}.npz"]
         with (self.folder / f"{form}.err").open("wb") as aside:
             self.processes[form] = subprocess.Popen(  # noqa: S603  # our own script
                 [str(word) for word in words],

@@ -35,14 +35,11 @@ np.savez(sys.argv[3], **{name: keras.ops.convert_to_numpy(values) for name, valu
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert", "csv", "npz", "json"])
-def test_a_process_of_its_own_answers_for_all_states_in_blocks(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "BLOCK", 7)
+def test_a_process_of_its_own_answers_for_all_states_in_blocks(name: str, tmp_path: Path) -> None:
     written = source("dueling")
     WRITERS[name](written, tmp_path / FORMATS[name].file)
     with readings() as reader:
-        reader.start(name, tmp_path / FORMATS[name].file, S)
+        reader.start(name, tmp_path / FORMATS[name].file, S, 7)
         answers = reader.answers(name)
     np.testing.assert_allclose(answers.q_values, written.q_values, rtol=1e-5)
     assert np.array_equal(answers.actions, written.q_values.argmax(axis=1))
@@ -53,7 +50,7 @@ def test_a_process_of_its_own_answers_for_all_states_in_blocks(
 def test_a_reader_of_plain_files_knows_no_layer_of_ours(tmp_path: Path) -> None:
     WRITERS["keras"](source("dueling"), tmp_path / "model.keras")
     with readings() as reader:
-        reader.start("plain", tmp_path / "model.keras", S)
+        reader.start("plain", tmp_path / "model.keras", S, S)
         with pytest.raises(
             DeepTaxiError, match=r"the plain export cannot be read back, so it was not kept: .*OneHotDense"
         ):
@@ -63,7 +60,7 @@ def test_a_reader_of_plain_files_knows_no_layer_of_ours(tmp_path: Path) -> None:
 def test_a_file_that_is_none_is_told_by_its_reader_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "q_table.json").write_text("{]")
     with readings() as reader:
-        reader.start("json", tmp_path / "q_table.json", S)
+        reader.start("json", tmp_path / "q_table.json", S, S)
         with pytest.raises(
             DeepTaxiError, match=r"the json export cannot be read back.*: json\.decoder\.JSONDecodeError"
         ):
@@ -74,7 +71,7 @@ def test_a_reader_that_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypa
     monkeypatch.setattr(reading, "LIMIT", 0.01)
     WRITERS["npz"](source("dueling"), tmp_path / "q.npz")
     with readings() as reader:
-        reader.start("npz", tmp_path / "q.npz", S)
+        reader.start("npz", tmp_path / "q.npz", S, S)
         with pytest.raises(DeepTaxiError, match=r"took more than 0\.01 s, so it was not kept"):
             reader.answers("npz")
     assert reader.processes["npz"].poll() is not None
