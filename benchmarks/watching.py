@@ -64,6 +64,7 @@ def terminal(core: int) -> Iterator[TextIO]:
 def cost(settings: dict[str, Any], environment: Any, screen: TextIO | None) -> Cost:
     """Train once, watched if there is a screen."""
     from deeptaxi.artifacts.logs import Log
+    from deeptaxi.artifacts.succession import EVENTS
     from deeptaxi.artifacts.tensorboard import Events
     from deeptaxi.learning.training import train
     from deeptaxi.presentation.console import PLAIN, Screen
@@ -77,7 +78,7 @@ def cost(settings: dict[str, Any], environment: Any, screen: TextIO | None) -> C
         training = train(config, environment)
         with ExitStack() as watching:
             if screen is not None:
-                log = watching.enter_context(Log(folder, folder, [lambda place: Events(place, config)]))
+                log = watching.enter_context(Log(folder, folder, {EVENTS: lambda place: Events(place, config)}))
                 view = watching.enter_context(TrainingProgress(console))
                 watchers += [log.write, view.show]
             started = next(training)

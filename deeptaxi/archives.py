@@ -83,8 +83,10 @@ def opened(path: Path, limit: int | None) -> Iterator[zipfile.ZipFile]:
             yield archive
     except OSError as error:
         raise ArchiveError(error.strerror or str(error)) from None
-    except (MemoryError, RecursionError):
-        raise ArchiveError("it takes more memory than there is") from None
+    except MemoryError:  # of this file or of all else that runs: nobody can tell
+        raise ArchiveError("there is not enough memory to read it") from None
+    except RecursionError:
+        raise ArchiveError("it is not sound (it is nested too deeply)") from None
     except DAMAGE as error:
         raise ArchiveError(f"it is not sound ({printable(' '.join(str(error).split()))[:200]})") from None
 

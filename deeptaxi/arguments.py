@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from deeptaxi.bounds import TOO_LONG, check_lengths, is_of_python
 from deeptaxi.errors import UsageError
 
 LONGEST = 2**18  # letters of a value: a map of 500 × 500 cells
@@ -47,7 +48,9 @@ def parse(text: str) -> Any:
     for read in (read_toml, read_python):
         try:
             value = read(text)
-        except (ValueError, SyntaxError, ArithmeticError, RecursionError, MemoryError):
+        except (ValueError, SyntaxError, ArithmeticError, RecursionError, MemoryError) as error:
+            if (is_of_python(error) and looks_like_literal(text.strip())) or str(error) == TOO_LONG:
+                raise ValueError(TOO_LONG) from None
             continue
         check_plain(value, re.search("inf|nan", text, re.IGNORECASE) is not None)
         return value
@@ -63,6 +66,7 @@ def read_toml(text: str) -> Any:
     if text.rstrip().endswith(","):
         raise ValueError("TOML has no tuples")
     found = tomllib.loads(f"value = [ {text} ]")
+    check_lengths(found)
     if list(found) != ["value"] or len(found["value"]) != 1:
         raise ValueError("it is not one value")
     return found["value"][0]
@@ -83,6 +87,7 @@ def value_of(node: ast.AST, depth: int) -> Any:
         raise ValueError("it is nested too deeply")
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None as value):
+            check_lengths(value)
             return value
         case ast.Name(id=word) if depth and word in WORDS:
             return WORDS[word]

@@ -36,7 +36,7 @@ from pathlib import Path
 import platformdirs
 
 from deeptaxi.exactness import machine
-from deeptaxi.scratch import Scratch, sweep
+from deeptaxi.scratch import Scratch, sweep, temporary
 
 VARIABLE = "DEEPTAXI_CACHE"
 LIMIT = 100 * 2**20  # bytes; the content of all entries is copied at each start, which takes 0.2 s at this size
@@ -75,7 +75,7 @@ class Cache:
             raise PermissionError(f"{self._store} is not the user's alone")
         self._scratch = Scratch(root, WORKING)
         self.working = self._scratch.path
-        self._elsewhere: Path | None = None
+        self._elsewhere: Scratch | None = None
         try:
             require_room(self.working)
             self._given = self._fill()
@@ -100,14 +100,14 @@ class Cache:
     def abandon(self) -> None:
         """Give the compiler an empty folder elsewhere: it failed with this one. Nothing is kept of this process."""
         self._given = set()
-        self._elsewhere = Path(tempfile.mkdtemp(prefix="deeptaxi-"))
+        self._elsewhere = temporary()
         with contextlib.suppress(OSError):
             if self.working.is_dir():
                 shutil.rmtree(self.working)
             else:
                 self.working.unlink(missing_ok=True)
         with contextlib.suppress(OSError, NotImplementedError):  # the compiler cannot be told of another path any more
-            self.working.symlink_to(self._elsewhere, target_is_directory=True)
+            self.working.symlink_to(self._elsewhere.path, target_is_directory=True)
 
     def forget(self) -> None:
         """Remove the entries, as the compiler fails with them and does not without."""
@@ -118,7 +118,7 @@ class Cache:
         if os.getpid() != self._owner:  # a fork of the process that computes
             return
         if self._elsewhere is not None:
-            shutil.rmtree(self._elsewhere, ignore_errors=True)
+            self._elsewhere.close()
             with contextlib.suppress(OSError):
                 self.working.unlink()
             self._scratch.let_go()

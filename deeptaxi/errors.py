@@ -9,8 +9,15 @@ import difflib
 import re
 from collections.abc import Iterable
 
-# What a terminal obeys, what turns the order of letters round, and halves of letters, which cannot be written.
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# What a terminal or a reader obeys and does not see, by the categories of Unicode: controls but tab and newline (Cc);
+# separators of lines and paragraphs (Zl, Zp); formats (Cf), such as marks that turn the order of letters round, and
+# letters that stand for nothing; and halves of letters, which cannot be written (Cs). Two formats stay, without which
+# Persian, the languages of India and many an emoji are misspelt, and which move nothing: U+200C and U+200D, which part
+# and join letters. So do signs that are seen, such as the Arabic one that stands before a year.
+CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+)
 
 
 class DeepTaxiError(Exception):
@@ -33,6 +40,10 @@ class EnvironmentFailedError(DeepTaxiError):
     """The code of an environment raised an error, or gave what no environment may give."""
 
 
+class DiskError(DeepTaxiError):
+    """A disk, its permissions or a quota refuse to take what is written, or a folder is gone."""
+
+
 class TakenError(UsageError):
     """Something stands in the place that is to be written to, or another process writes there."""
 
@@ -50,7 +61,7 @@ def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without what a terminal would obey. Names come from the files of other people."""
+    """Return a text without what a terminal would obey, and what nobody sees. Names come from other people's files."""
     return text if text.isprintable() else CONTROLS.sub("", text)  # most are: to find that out costs next to nothing
 
 

@@ -15,8 +15,11 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from deeptaxi.bounds import TOO_LONG, check_lengths, is_of_python
 
 TOML_BYTES = 2**18  # a map of 500 × 500 cells, as an argument of an environment; settings take 2 KB
 JSON_BYTES = 2**20  # a card takes 4 KB
@@ -53,20 +56,35 @@ def parse_toml(text: str) -> dict[str, Any]:
     if LONG_KEY.search(text):
         raise ValueError(f"it has a key of more than {WORDS} words")
     try:
-        return tomllib.loads(text)
+        with lengths_checked():
+            found = tomllib.loads(text)
+            check_lengths(found)
     except RecursionError:
         raise ValueError("its tables and lists are nested too deeply") from None
+    return found
 
 
 def parse_json(text: str) -> Any:
     """Return the value of a JSON text; one that is not JSON, or not text, is a `ValueError`."""
     try:
-        value = json.loads(text)
+        with lengths_checked():
+            value = json.loads(text)
     except RecursionError:
         raise ValueError("its objects and lists are nested too deeply") from None
     if HALF_LETTERS.search(text):
         json.dumps(value, ensure_ascii=False).encode()  # raises a UnicodeEncodeError, which is a ValueError
     return value
+
+
+@contextmanager
+def lengths_checked() -> Iterator[None]:
+    """Let Python's refusal of a number of thousands of digits be ours: it advises to change the interpreter."""
+    try:
+        yield
+    except ValueError as error:
+        if is_of_python(error):
+            raise ValueError(TOO_LONG) from None
+        raise
 
 
 def read_text(path: Path, limit: int, plain: bool = False) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from deeptaxi.errors import CONTROLS
 from deeptaxi.reading import MAX_LINE, is_of, parse_json
 
 
@@ -161,9 +162,9 @@ def finite(value: Any) -> Any:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Return standard JSON: never NaN or Infinity, and what no file can hold of a text is escaped."""
+    """Return standard JSON: never NaN or Infinity; what no file can hold, or a terminal obeys, of a text is escaped."""
     found = json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False, default=dated)
-    return SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", found)
+    return CONTROLS.sub(lambda match: json.dumps(match[0])[1:-1], found)
 
 
 def decimals(value: float, digits: int = 4, separator: str = "") -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 
 ASIDE = ".deeptaxi-"  # the prefix of what is being written beside its place
+TEMPORARY = "deeptaxi-temporary-"  # the prefix among the temporary files of all
 STALE = 7 * 24 * 3600  # seconds
 MADE = re.compile("[0-9a-f]{8}-[a-z0-9_]{8}")  # <host>-<random>
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
@@ -78,6 +79,17 @@ class Scratch:
     ) -> None:
         """Remove it."""
         self.close()
+
+
+def temporary() -> Scratch:
+    """Make a scratch folder among the temporary files, after those of killed processes there were removed.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    where = Path(tempfile.gettempdir())
+    sweep(where, TEMPORARY)
+    return Scratch(where, TEMPORARY)
 
 
 def put_new(aside: Path, path: Path) -> None:

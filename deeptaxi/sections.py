@@ -6,11 +6,13 @@ the reference in the docs cannot drift apart. What belongs to no section, and ho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from deeptaxi import arguments
+from deeptaxi.bounds import check_lengths
 from deeptaxi.errors import UsageError
 from deeptaxi.settings import (
     COUNT,
@@ -47,6 +49,10 @@ class EnvironmentConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        try:
+            check_lengths(self.kwargs)
+        except ValueError as error:
+            raise UsageError(f"an argument of the environment: {error}") from None
         object.__setattr__(self, "kwargs", arguments.plain(dict(self.kwargs)))
 
 
@@ -109,6 +115,11 @@ class OptimizerConfig(Checked):
             raise UsageError("set either learning_rate or tabular_step, not both and not neither")
         if self.tabular_step is not None and (self.name, self.loss) != ("sgd", "mse"):
             raise UsageError("tabular_step is the step of plain SGD on the mse loss: set --optimizer sgd --loss mse")
+        for key, value in self.options.items():
+            if not (
+                isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)) or key == "name"
+            ):
+                raise UsageError(f"options.{key} = {value!r}: expected a finite number, or true or false")
         doubled = sorted({"clipnorm", "clipvalue", "global_clipnorm"} & self.options.keys())
         if self.clip_norm is not None and doubled:
             raise UsageError(f"--clip-norm and the optimizer option {doubled[0]} both clip the gradient: leave one out")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from deeptaxi.bounds import check_lengths
 from deeptaxi.errors import UsageError, nearest
 
 
@@ -104,14 +105,15 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
         if value is None:
             return None
         hint = next(option for option in get_args(hint) if option is not NoneType)
+    try:
+        check_lengths(value)
+    except ValueError as error:
+        raise UsageError(f"'{name}': {error}") from None
     origin = get_origin(hint) or hint
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(coerce(item, get_args(hint)[0], name) for item in value)
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            raise UsageError(f"'{name}': expected a finite number, received one of {len(str(value))} digits") from None
+        return float(value)
     if origin is float and isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"'{name}' = {value}: expected a finite number")
     accepted = origin if origin is not Mapping and isinstance(origin, type) else Mapping

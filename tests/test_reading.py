@@ -35,7 +35,7 @@ def test_what_is_sound_is_read(file):
         (" . ".join(["'a b'", '"c.d"'] * 20) + " = 1", "it has a key of more than 32 words"),
         ("[" + ".".join(["a-b"] * 40) + "]", "it has a key of more than 32 words"),
         ("a" * 2**18 + " = 1", "it is larger than the 256 KiB that are read"),
-        ("a = " + "9" * 5_000, "4300"),
+        ("a = " + "9" * 5_000, "too long"),
         (b"a = '\xff'", "codec can't decode"),
         ("a = 1\na = 2", "overwrite"),
     ],
@@ -64,7 +64,7 @@ def test_looking_for_long_keys_takes_no_time(file, content):
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 100_000, "nested too deeply"),
         ('["\\ud800"]', "surrogates not allowed"),
-        ("9" * 5_000, "4300"),
+        ("9" * 5_000, "too long"),
         (" " * (2**20 + 1), "it is larger than the 1,024 KiB that are read"),
     ],
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from deeptaxi.sections import NetworkConfig
+from deeptaxi.errors import UsageError
+from deeptaxi.sections import NetworkConfig, OptimizerConfig
 
 
 @pytest.mark.parametrize(
@@ -17,3 +20,9 @@ def test_the_network_has_a_kind(hidden, dueling, kind):
 
 def test_by_itself_the_network_is_dueling():
     assert NetworkConfig().kind == "dueling"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "x", [0.1], {"a": 1}, None])
+def test_options_of_the_optimizer_are_numbers_and_truth_values(value):
+    with pytest.raises(UsageError, match=r"options.beta_1 = .*: expected a finite number, or true or false"):
+        OptimizerConfig(options={"beta_1": value})

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.fuzzing import evil, mutants
+from benchmarks.fuzzing import evil, graphs, links, mutants
 
 Break = Callable[[random.Random, bytes], bytes]
 ENV = ["--env", "FrozenLake-v1", "--env-arg", "is_slippery=false"]
@@ -26,11 +26,12 @@ SIGNS = re.compile(r"Traceback|\w+Warning: |unexpected |not enough memory|more m
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: which ones there are, how they are broken, how often each way, and what reads them."""
+    """A kind of file: which ones there are, how they are broken and how often, what reads them, who looks again."""
 
     files: tuple[str, ...]
     breaks: tuple[tuple[Break, int], ...]
     doors: tuple[Callable[[str], list[str]], ...]
+    look: Callable[[list[str], str], list[str]] | None = None  # at what came out
 
 
 def on_run(*words: str) -> Callable[[str], list[str]]:
@@ -70,6 +71,7 @@ def seen(door: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
     return lambda file: door("models/q/config.toml" if file == "settings.toml" else file)
 
 
+COUNTS = ("updates", "best_update", "environment_steps", "train_seconds", "compile_seconds")  # of a training's JSON
 PAGE = "card"  # no command of deeptaxi: reads a card and makes a page of it, as `export --all` does, but in no time
 SEEN = (
     on_run("evaluate", "--episodes", "2", "--json"),
@@ -87,9 +89,29 @@ KINDS = {
             on_run("explain", "update", "--json"),
         ),
     ),
+    "graph": Kind(
+        ("optimal.keras",),
+        ((graphs.around_table, 1),),
+        (
+            on_run("evaluate", "--episodes", "2", "--json"),
+            on_run("diagnose"),
+            on_run("diagnose"),
+            on_run("diagnose"),
+            on_run("export", "--format", "npz", "--out", "out.npz", "--json"),
+            on_run("export", "--format", "plain", "--out", "out.keras", "--json"),
+            on_run("explain", "update", "--json"),
+        ),
+        graphs.false_verdicts,
+    ),
     "checkpoint": Kind(
         tuple(f"models/{name}/checkpoints/000002.npz" for name in ("gymnasium", *["table"] * 3, "fit")),
-        ((mutants.as_archive, 18), (evil.bomb, 1), (evil.with_pickle, 1)),
+        (
+            (mutants.as_archive, 12),
+            (mutants.as_counts, 6),
+            (evil.bomb, 1),
+            (evil.with_pickle, 1),
+            (evil.module_in_checkpoint, 4),
+        ),
         (resume,),
     ),
     "table": Kind(
@@ -106,9 +128,11 @@ KINDS = {
     ),
     "config": Kind(
         ("models/q/config.toml", "models/d/config.toml", "settings.toml"),
-        ((mutants.as_toml, 18), (evil.module_in_settings, 2)),
+        ((mutants.as_toml, 14), (evil.module_in_settings, 6)),
         (
-            *map(seen, SEEN[::2]),
+            *map(seen, (*SEEN[::2], on_run("watch", "--max-steps", "2"), on_run("report", "--out", "report.html"))),
+            seen(on_run("export", "--format", "npz", "--out", "out.npz")),
+            seen(on_run("explain", "update", "--json")),
             on_file("zoo", "--json"),
             on_file("train", "--config", "FILE", *CHEAP, "--out", "models/new"),
             on_file("train", "FrozenLake-v1", "--config", "FILE", *CHEAP, "--out", "models/new"),
@@ -129,6 +153,19 @@ KINDS = {
             lambda file: ["diagnose", str(Path(file).parent), "--json"],
             on_run("diagnose"),
             on_run("report", "--out", "report.html", "--json"),
+        ),
+    ),
+    "link": Kind(
+        links.PLACES,
+        ((mutants.raw, 1),),  # links stand in their places instead (`links.lay`)
+        (
+            *[on_file("train", "--resume", "models/table", "--json")] * 2,
+            on_file("train", "FrozenLake-v1", "--q-table", *CHEAP, "--force", "--out", "models/table"),
+            on_file("train", "FrozenLake-v1", "--q-table", *CHEAP, "--out", "models/table"),
+            on_file("report", "models/q", "--out", "out.html"),
+            on_file("report", "models/q", "--out", "out.html", "--force"),
+            on_file("solve", "FrozenLake-v1", "--out", "out.csv"),
+            on_file("export", "models/q", "--format", "npz", "--out", "out.npz", "--force"),
         ),
     ),
 }  # fmt: skip
@@ -184,7 +221,10 @@ def faults(code: int, out: str, err: str, as_json: bool) -> list[str]:
         found.append("it printed what a terminal obeys")
     if as_json and code in (0, 3):
         try:
-            json.loads(out, parse_constant=lambda word: found.append(f"its JSON holds {word}"))
+            told = json.loads(out, parse_constant=lambda word: found.append(f"its JSON holds {word}"))
+            counts = [told.get(name) or 0 for name in COUNTS] if isinstance(told, dict) else []
+            if counts and (min(counts) < 0 or counts[1] > counts[0]):
+                found.append(f"it counts what cannot be: {dict(zip(COUNTS, counts, strict=True))}")
         except ValueError as error:
             found.append(f"its JSON is none: {error}")
     return found

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
+import importlib.util
 import io
 import json
 import marshal
 import os
 import pickle
 import random
+import re
+import sys
 import zipfile
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 SIGN = "EXECUTED"  # a file in the folder that a case is read in
-MODULE = f"open({SIGN!r}, 'w').close()\n"  # of evil.py, which stands in that folder
+MODULE = f"open({SIGN!r}, 'w').close()\n"  # of every module in `forbidden`, which stand in that folder
+
+
+IMPORTED = re.compile(r"^\s*(?:import|from)\s+([A-Za-z_]\w*)", re.MULTILINE)  # the first word of what is imported
 
 
 class Pickled:
@@ -59,6 +68,54 @@ ASKED: list[Any] = [
     "deeptaxi>OneHotDense",
     "deeptaxi.network.layers",
 ]
+
+
+NAMES = (  # of modules: of the folder, with parts and signs that a name has not, as part of a package that is there
+    *("evil", "evil.evil", "./evil", "EVIL", "", ".evil", "evil.", "evil\\n", " evil", "gymnasium.evil", "keras.evil"),
+    *("deeptaxi.evil", "gymnasium", "gymnasium.envs.evil", "gymnasium..evil", "gymnasium.envs", "FrozenLake-vevil"),
+)
+IDS = ("FrozenLake-v1", "FrozenLake", "Taxi-v4", "CartPole-v1", "Ant-v5", "Ant-v05", "Evil-v0", "X", "")
+
+
+@cache
+def imported_by_gymnasium() -> tuple[str, ...]:
+    """Return the modules that Gymnasium imports somewhere and that are not installed, which a folder can supply."""
+    found = set()
+    for path in package().rglob("*.py"):
+        found |= set(IMPORTED.findall(path.read_text(encoding="utf-8")))
+    return tuple(sorted(name for name in found if importlib.util.find_spec(name) is None))
+
+
+@cache
+def installed_modules() -> tuple[str, ...]:
+    """Return names of modules that are there: of Gymnasium all, of the other packages and of Python the first words."""
+    root = package()
+    parts = [path.relative_to(root.parent).with_suffix("").parts for path in root.rglob("*.py")]
+    own = (".".join(words[:-1] if words[-1] == "__init__" else words) for words in parts)
+    return tuple(sorted({*own, *importlib.metadata.packages_distributions(), *sys.stdlib_module_names}))
+
+
+def package() -> Path:
+    """Return the folder of Gymnasium."""
+    import gymnasium
+
+    return Path(gymnasium.__file__).parent
+
+
+def write_forbidden(folder: Path) -> None:
+    """Put the forbidden module into a folder, under every name that an import can come to it by."""
+    for name in ("evil", "EVIL", "FrozenLake-vevil", "pygame", *imported_by_gymnasium()):
+        (folder / f"{name}.py").write_text(MODULE, encoding="utf-8")
+    for name in ("evil_package", "gymnasium", "keras"):  # the latter two are there already, and looked for there
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(MODULE, encoding="utf-8")
+        (folder / name / "evil.py").write_text(MODULE, encoding="utf-8")
+
+
+def environment_of_a_module(rng: random.Random) -> str:
+    """Return the name of an environment of a module: forbidden, or of a package that is there."""
+    module = rng.choice([*NAMES, "evil_package", *imported_by_gymnasium(), *rng.choices(installed_modules(), k=20)])
+    return f"{module}:{rng.choice(IDS)}" if rng.random() < 0.9 else rng.choice(IDS)
 
 
 def asked_for(rng: random.Random) -> Any:
@@ -110,6 +167,17 @@ def with_pickle(rng: random.Random, content: bytes) -> bytes:
 
 def module_in_settings(rng: random.Random, content: bytes) -> bytes:
     """Return settings whose environment is a module of code."""
-    name = rng.choice(["evil:Evil-v0", "evil:", ":evil", "./evil:X", "gymnasium.evil:X", "evil.evil:X", "EVIL:x"])
+    name = environment_of_a_module(rng)
     lines = content.decode().split("\n")
     return "\n".join(f'id = "{name}"' if line.startswith("id = ") else line for line in lines).encode()
+
+
+def module_in_checkpoint(rng: random.Random, content: bytes) -> bytes:
+    """Return a checkpoint of a training whose environment is a module of code."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = dict(archive)
+    about = json.loads(str(arrays["about"]))
+    about["config"] = module_in_settings(rng, about["config"].encode()).decode()
+    out = io.BytesIO()
+    np.savez(out, **{**arrays, "about": np.array(json.dumps(about))})
+    return out.getvalue()

@@ -22,7 +22,9 @@ NUMBERS = [
 TEXTS = [
     "", " ", "x", "\x00", "\x1b[2J", "\n", "a\nb", "\ud800", "\u202eexe", "é", "🚕", "../../etc/passwd", "/dev/zero",
     "NaN", "null", "True", "[red]x[/red]", "{{ 7 * 7 }}", "<script>x</script>", "%s%n", "relu", "float16", "a" * 5_000,
-    "Taxi-v4", "FrozenLake-v1", "Blackjack-v1", "evil:Evil-v0", "evil", "os:system", "models/q", "table.npz", "C:\\x", "https://x",
+    "Taxi-v4", "FrozenLake-v1", "Blackjack-v1", "evil:Evil-v0", "evil", "os:system",
+    "gymnasium.envs.mujoco.mujoco_env:FrozenLake-v1", "mujoco:Ant-v5", "Ant-v05",
+    "\u200eA\u2028B\u061c", "models/q", "table.npz", "C:\\x", "https://x",
 ]  # fmt: skip
 NESTED = 3_000
 
@@ -215,6 +217,26 @@ def as_array(rng: random.Random, content: bytes) -> bytes:
     if how > 0.9:  # what it says of itself
         broken = broken.replace(b"'shape': (", b"'shape': (%d, " % abs(int(rng.choice(NUMBERS[:21]))), 1)
     return broken
+
+
+def as_counts(rng: random.Random, content: bytes) -> bytes:
+    """Break a number of a checkpoint, in what it says of itself or in an array of whole numbers."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: np.load(io.BytesIO(archive.read(name)), allow_pickle=False) for name in archive.namelist()}
+    about = json.loads(str(members["about.npy"]))
+    found = [(node, key) for node, key in places(about) if type(node[key]) in (int, float)]
+    whole = [name for name, array in members.items() if array.dtype.kind == "i" and array.size]
+    strange = rng.choice([-5, -3, -1, 0, 1, 13, 10**6, 2**31 - 1, 2**62])
+    if whole and rng.random() < 0.3:
+        array = members[rng.choice(whole)]
+        array.flat[rng.randrange(array.size)] = min(strange, np.iinfo(array.dtype).max)
+    elif found:
+        node, key = rng.choice(found)
+        node[key] = type(node[key])(rng.choice([strange, node[key] + 1, node[key] - 1, -node[key]]))
+    members["about.npy"] = np.array(json.dumps(about))
+    out = io.BytesIO()
+    np.savez(out, allow_pickle=False, **{name.removesuffix(".npy"): array for name, array in members.items()})
+    return out.getvalue()
 
 
 def setting(rng: random.Random) -> Any:

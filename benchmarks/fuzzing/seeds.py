@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from benchmarks.fuzzing.evil import MODULE
+from benchmarks.fuzzing.evil import write_forbidden
 
 LAKE = ["FrozenLake-v1", "--env-arg", "is_slippery=false"]
 QUICK = [
@@ -35,7 +36,7 @@ def make(folder: Path) -> None:
         (folder / f"models/{name}/checkpoints/000001.npz").unlink()
     make_table(folder / "table.npz")
     make_models(folder)
-    (folder / "evil.py").write_text(MODULE, encoding="utf-8")
+    write_forbidden(folder)
     shutil.copy(folder / "models/q/config.toml", folder / "settings.toml")
 
 
@@ -56,8 +57,18 @@ def make_table(path: Path) -> None:
     dataclasses.replace(lake, **optional, **names).save(path)
 
 
+def optimal_q_values() -> Any:
+    """Return the optimal Q values of a FrozenLake that does not slip, float32 `[S, A]`."""
+    from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.mdp.planning import value_iteration
+    from deeptaxi.sections import EnvironmentConfig
+
+    place = EnvironmentConfig("FrozenLake-v1", {"is_slippery": False})
+    return value_iteration(open_environment(place).table, 0.99).q.astype("float32")
+
+
 def make_models(folder: Path) -> None:
-    """Write an exported agent with a mask, the same without layers of ours, and a model made elsewhere."""
+    """Write an optimal table, an exported agent with a mask, the same in Keras' layers, and a model from elsewhere."""
     import keras
     import numpy as np
 
@@ -65,6 +76,9 @@ def make_models(folder: Path) -> None:
     from deeptaxi.network.build import build_q_network, with_mask
     from deeptaxi.network.plain import plain_network
 
+    network = build_q_network(16, 4)
+    network.set_weights([optimal_q_values()])
+    network.save(folder / "optimal.keras")
     network = with_mask(build_q_network(16, 4, (8,), dueling=True, factors=(4, 4)), np.eye(16, 4, dtype=bool) | True)
     agent(network, 16).save(folder / "agent.keras")
     agent(plain_network(network), 16).save(folder / "plain.keras")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import sys
@@ -20,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.fuzzing import doors, evil, seeds
+from benchmarks.fuzzing import doors, evil, links, seeds
 
 PATIENCE = 30.0  # seconds for one file, on a machine that has other things to do
 MEMORY = 2**30  # bytes that a file may take
@@ -55,6 +56,9 @@ def prepare(case: Case, sound: Path, folder: Path) -> list[str]:
     kind = doors.KINDS[case.kind]
     file = rng.choice(kind.files)
     door = rng.choice(kind.doors)
+    if case.kind == "link":
+        links.lay(rng, folder, folder / file)
+        return door(file)
     act = rng.choices([act for act, _ in kind.breaks], [often for _, often in kind.breaks])[0]
     (folder / file).write_bytes(act(rng, (folder / file).read_bytes()))
     return door(file)
@@ -74,18 +78,32 @@ def forget_peak() -> int:
     return peak()
 
 
+def named_modules(folder: Path) -> set[str]:
+    """Return the modules that the settings of a folder name."""
+    texts = [path.read_bytes().decode(errors="replace") for path in folder.rglob("*.toml")]
+    return {name for text in texts for name in re.findall(r'^id = "(.*):', text, re.MULTILINE)}
+
+
 def read_one(case: Case, sound: Path) -> Found:
     """Read one broken file here."""
     with tempfile.TemporaryDirectory(prefix="fuzzing-") as name:
         folder = Path(name)
         words = prepare(case, sound, folder)
+        others = links.state(folder)
         os.chdir(folder)
+        modules = set(sys.modules)
         before, begun = forget_peak(), time.perf_counter()
         code, out, err = doors.type_in(words)
         seconds, memory = time.perf_counter() - begun, peak() - before
         found = doors.faults(code, out, err, "--json" in words)
+        if code in (0, 3) and (look := doors.KINDS[case.kind].look) is not None:
+            found += look(words, out)
         if list(folder.rglob(evil.SIGN)):
             found.append("it ran code of the file")
+        if links.state(folder) != others:
+            found.append("it changed what is not its own")
+        if imported := named_modules(folder) & (sys.modules.keys() - modules):
+            found.append(f"it imported {', '.join(sorted(imported))}")
         if memory > MEMORY:
             found.append(f"it took {memory / 2**20:,.0f} MiB")
         os.chdir("/")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability import commands, cost, determinism, faults, fuzzing, kill, page, processes, soak
+from benchmarks.reliability import commands, cost, determinism, faults, full_disk, fuzzing, kill, page, processes, soak
 from benchmarks.reliability.outcome import Outcome
 
 PATIENCE = 3600.0  # seconds
@@ -24,6 +24,7 @@ FOLDER = Path(__file__).resolve().parent.parent
 PARTS: dict[str, Callable[[bool], Outcome]] = {
     "kill": lambda short: kill.run(kill.SHORT if short else kill.LONG),
     "faults": lambda short: apart(faults.run, short),
+    "full-disk": lambda short: full_disk.run(full_disk.SHORT if short else full_disk.LONG),
     "fuzzing": fuzzing.run,
     "commands": lambda short: commands.run(commands.SHORT if short else commands.LONG),
     "soak": lambda short: soak.run(soak.SHORT if short else soak.LONG),

@@ -11,6 +11,7 @@ from benchmarks.reliability.disk_writes import NEW, OLD, Write, check, contents,
 from deeptaxi.artifacts import checkpoints, runs
 from deeptaxi.artifacts.files import CHECKPOINTS
 from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
+from deeptaxi.errors import DeepTaxiError
 from deeptaxi.history import read_history
 from deeptaxi.scratch import ASIDE
 
@@ -31,19 +32,30 @@ def agent(seed: int) -> Any:
     return deeptaxi.train(small_table(), seed=seed, **SETTINGS)
 
 
+class ToldError(DeepTaxiError):
+    """A training was kept, and told that its log is not whole."""
+
+
+def told(run: Any) -> Any:
+    """Return a run; raise what it tells of its log."""
+    if run.log_unavailable is not None:
+        raise ToldError(run.log_unavailable)
+    return run
+
+
 def train(folder: Path, force: bool = False, **more: Any) -> Any:
     """Train the new agent into a run folder."""
     import deeptaxi
 
     place = {"out": folder / "models" / "x", "logs": folder / "logs", "force": force, "checkpoint_every": OFTEN}
-    return deeptaxi.train(small_table(), seed=1, **SETTINGS, **place, **more)
+    return told(deeptaxi.train(small_table(), seed=1, **SETTINGS, **place, **more))
 
 
 def resume(folder: Path) -> Any:
     """Go on with the run folder."""
     import deeptaxi
 
-    return deeptaxi.train(resume=folder / "models" / "x", checkpoint_every=OFTEN)
+    return told(deeptaxi.train(resume=folder / "models" / "x", checkpoint_every=OFTEN))
 
 
 def save(folder: Path, seed: int, force: bool = False) -> None:
@@ -88,7 +100,11 @@ def look(folder: Path, killed: bool, told_well: bool, old: str | None, same_log:
         ends = [end_of(place / LOG_FILE) for place in (log, log / PREVIOUS)]
         at_hand = ends if killed else ends[:1]
         whole = any(end and end.weights_digest == digest for end in at_hand)
-        check(whole or (same_log and digest == old and read_history(log / LOG_FILE).started), "the log is lost")
+        known = told_well or killed or digest == old  # else the user knows that the new one has no whole log
+        check(
+            whole or not known or (same_log and digest == old and read_history(log / LOG_FILE).started),
+            "the log is lost",
+        )
     return NEW if digest == new else OLD
 
 

@@ -22,6 +22,10 @@ GOALS = {
         "200 of 200 end with the digest of the undisturbed run",
     ),
     "faults": ("a full disk, I/O errors and broken renames inside of writes", "50 of 50 lose nothing"),
+    "full-disk": (
+        "small file systems, filled at random moments of a training",
+        "500 of 500 lose no weights, and go on once there is room",
+    ),
     "fuzzing": (
         "mutated model, checkpoint, table, configuration and log files",
         "10,000 of 10,000 are read or refused",
@@ -36,6 +40,11 @@ EXPLAINED = {
 or a read-only file system, as half of a write, or so that all later ones fail too. What stood before must be there and
 sound, or the new one whole; the user is told in one line; it can be done again; and nothing is left behind
 (`benchmarks/reliability/disk_faults.py`).""",
+    "full-disk": """A training runs on a small file system of its own, which another process fills at a random moment
+until no byte or no inode is left, or reaches a quota (EDQUOT from one write on). It must end by itself; the newest
+checkpoint of before must be there, or the model; the model must be that of the undisturbed training; and what is
+missing of its log must be in its JSON. Once there is room, `--resume` must end with the same model
+(`benchmarks/reliability/full_disk.py`). Where no file system can be mounted, only quotas are reached.""",
     "kill": """A process is killed at a random moment and resumed, some twice and more, until the training is done. Its
 digest must be that of the same training left alone, the run folder must hold what a run folder holds and nothing else,
 and the log every update once. The moments are spread: at any time, as soon as the place is claimed, inside of the write
@@ -46,7 +55,8 @@ arrays, with checksums made right; values of JSON and TOML; bombs, pickles, and 
 (`evaluate`, `diagnose`, `export`, `explain`, `solve`, `train`, `train --resume`, `zoo`, `logs`) in a process that can
 neither hang nor take more than its share of memory, in a folder with a module of code that nobody may import. It must
 be read, or refused in one line; an unexpected error, a Python warning, a second line, NaN in JSON, more than 1 GiB, 30
-seconds, or code that was run is a failure (`benchmarks/fuzzing`).""",
+seconds, or code that was run is a failure. So is a change to what a link leads to that stands in the place of a file or
+a folder of a run (`benchmarks/fuzzing`).""",
     "commands": """Made by a seeded generator from what click knows of the commands, half of them right. Each must end
 with an exit code of 0, 1, 2, 3, 130 or 143; if it is refused, with one line on standard error, nothing on standard
 output and no file changed; with `--json`, with one JSON document or nothing; without a traceback, a warning, or a file

@@ -6,6 +6,7 @@ and trains to the same bits (`determinism` compares the two): TensorFlow starts 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -83,8 +84,14 @@ def limit_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def command(words: Sequence[str], folder: Path, out: Path, err: Path) -> int:
-    """Start a command line in a fork, in `folder`; return its process number."""
+def command(
+    words: Sequence[str],
+    folder: Path,
+    out: Path,
+    err: Path,
+    around: contextlib.AbstractContextManager[Any] = contextlib.nullcontext(),  # noqa: B008  # it holds nothing
+) -> int:
+    """Start a command line in a fork, in `folder` and within `around`; return its process number."""
     number = os.fork()
     if number:
         return number
@@ -95,7 +102,9 @@ def command(words: Sequence[str], folder: Path, out: Path, err: Path) -> int:
         where = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(where, 2)
         sys.stdout, sys.stderr = (open(fd, "w", encoding="utf-8", closefd=False) for fd in (1, 2))  # noqa: SIM115
-        os._exit(run_command(words))
+        with around:
+            code = run_command(words)
+        os._exit(code)
     finally:
         os._exit(99)
 

@@ -127,7 +127,7 @@ def claimed(folder: Path) -> bool:
 def aside(folder: Path) -> bool:
     """Whether something is being written aside in a folder."""
     try:
-        return any(name.startswith(".") and name != ".lock" for name in os.listdir(folder))  # noqa: PTH208  # it is fast
+        return any(name.startswith(".deeptaxi-") for name in os.listdir(folder))  # noqa: PTH208  # it is fast
     except OSError:
         return False
 

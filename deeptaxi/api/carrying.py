@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from deeptaxi import backend
 from deeptaxi.api.conduct import PLAIN, Conduct
-from deeptaxi.api.keeping import event_writers, own_table
+from deeptaxi.api.keeping import event_writers, finish_log, own_table
 from deeptaxi.api.logged import Logged
 from deeptaxi.api.plans import Plan, about_of, settled
 from deeptaxi.api.runs import Run
@@ -20,14 +21,13 @@ from deeptaxi.artifacts import runs
 from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.files import TABLE_FILE
 from deeptaxi.artifacts.logs import Log
-from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.diagnosis.live import Watch
 from deeptaxi.history import History
 from deeptaxi.learning.moment import Keep
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.masks import known_mask
-from deeptaxi.records import Record, Started
+from deeptaxi.records import Finished, Record, Started, Warned
 
 OnRecord = Callable[[Record], object]
 Watcher = Callable[[Record], object]  # shows or keeps a record
@@ -49,17 +49,22 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
         moment = since.moment if since else None
         training = training_of(config, environment, conduct.stop, moment, conduct.stop_after, keep)
         watchers = [*([log.write] if log else []), records.append, *([on_record] if on_record else [])]
-        trained = follow(training, watchers, observer, since.remarks if since else ())
+        remarks = since.remarks if since else ()
+        trained = follow(training, watchers, observer, remarks, log.remarks if log else [])
         history = History(place.log if place else None, tuple(records))
         if place is not None and log is not None and history.finished is not None:
             about, preset = environment.describe(), planned.configured.preset
-            log.position()  # the run itself comes last: what fails before leaves the one that stood there, and its log
-            save_visits(place.log.parent, trained.coverage)
+            finish_log(log, place.log.parent, trained.coverage)
             runs.save_run(place, trained.network, about, config, history.finished, preset, table, history.disturbed)
+            if log.lost:  # the room that was kept for the run may do for its log
+                finish_log(log, place.log.parent, trained.coverage)
             if not conduct.checkpoints and since is None:
                 checkpoint_files.give_up(place.folder)  # of the run that stood here
+    tell = on_record or (lambda _record: None)
+    for remark in log.remarks if log else ():  # those that came with the end
+        tell(remark)
     run = run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
-    return with_episodes(run, conduct, on_record or (lambda _record: None))
+    return with_episodes(replace(run, log_unavailable=log.lost if log else None), conduct, tell)
 
 
 def observing(planned: Plan, records: Sequence[Record]) -> Watch:
@@ -85,7 +90,7 @@ def log_of(planned: Plan, conduct: Conduct) -> Iterator[Log | None]:
     if planned.place is None:
         yield None
         return
-    writers = event_writers(planned.config) if conduct.tensorboard else ()
+    writers = event_writers(planned.config) if conduct.tensorboard else {}
     kept = planned.since.kept if planned.since else None
     with log_files.Log(planned.place.log.parent, planned.place.folder, writers, kept) as log:
         yield log
@@ -124,11 +129,16 @@ def agent_mask(config: TrainConfig, environment: Environment) -> Any:
 
 
 def follow(
-    training: Generator[Record, None, Any], watchers: Sequence[Watcher], observer: Watch, remarks: Sequence[Record]
+    training: Generator[Record, None, Any],
+    watchers: Sequence[Watcher],
+    observer: Watch,
+    remarks: Sequence[Record],
+    lost: list[Warned],
 ) -> Any:
     """Show the watchers every record, and what the observer has to say of it; return what the training returns.
 
-    The `remarks` are on how the training begins, and come once it has said that it does.
+    The `remarks` are on how the training begins, and come once it has said that it does; what is `lost` of the log
+    meanwhile is told after the record that it was lost with.
     """
     while True:
         try:
@@ -138,6 +148,10 @@ def follow(
         told = [record, *observer.observe(record)]
         if not isinstance(record, Started):
             told, remarks = [*told[:1], *remarks, *told[1:]], ()
-        for told_record in told:
+        while told:
+            told_record = told.pop(0)
             for watch in watchers:
                 watch(told_record)
+            if not isinstance(told_record, Finished):  # which is the last of a log
+                told += lost
+                lost.clear()

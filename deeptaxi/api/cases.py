@@ -102,7 +102,8 @@ def tabulated(
 ) -> tuple[Any, NDArray[np.float32] | None, dict[str, str]]:
     """Return a network, its Q values `[S, A]`, and why there are none where its sizes are not the environment's."""
     from deeptaxi.network.build import sizes
-    from deeptaxi.network.inspect import check_foreign, is_ours, tabulate_any
+    from deeptaxi.network.inspect import check_foreign, is_ours
+    from deeptaxi.network.tabulate import tabulate
 
     if is_ours(network):
         if sizes(network) != (environment.states, environment.actions):
@@ -113,7 +114,7 @@ def tabulated(
             check_foreign(network, environment.states, environment.actions)
         except ValueError as error:
             raise UsageError(f"{name} cannot be looked into: it has {error}") from None
-    return network, tabulate_any(network, environment.states), {}
+    return network, tabulate(network, environment.states), {}
 
 
 def build_case(looked: Looked, asked: Asked) -> Case:

@@ -15,11 +15,12 @@ from deeptaxi.artifacts import checkpoints, logs, runs
 from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.room import check_room
-from deeptaxi.artifacts.succession import FAILED_FILE
+from deeptaxi.artifacts.succession import EVENTS, FAILED_FILE, VISITS_FILE
 from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, dump_toml
-from deeptaxi.errors import DeepTaxiError, DivergedError, UsageError
+from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.exactness import flags, processor, versions
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.settings import to_mapping
@@ -60,16 +61,24 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
             for record in run.history.records:
                 log.write(record)
             about, preset = environment.describe(), run.facts.get("preset", "none")
-            log.position()
-            if run.log.coverage is not None:
-                save_visits(place.log.parent, run.log.coverage)
+            finish_log(log, place.log.parent, run.log.coverage)
             runs.save_run(place, run.network, about, config, run.finished, preset, table, run.history.disturbed)
         if run.episodes is not None:
             runs.add_episodes(folder, run.episodes)
         checkpoints.give_up(folder)  # of the run that stood here
     finally:
         place.release()
+    if log.lost:
+        raise DiskError(f"{log.lost}; the run itself is kept in {folder}")
     return folder
+
+
+def finish_log(log: logs.Log, folder: Path, coverage: Coverage | None) -> None:
+    """Bring a log to the disk, with what its training tried, as far as the disk takes it (`Log.lost`)."""
+    log.position()
+    if coverage is not None:
+        with log.surviving(VISITS_FILE):
+            save_visits(folder, coverage)
 
 
 def about(environment: Environment, config: TrainConfig, place: runs.Run, preset: str, own: bool) -> dict[str, Any]:
@@ -96,11 +105,11 @@ def point_to_checkpoint(error: BaseException, config: TrainConfig, folder: Path,
         error.args = (f"{error}; `{resuming_command(folder, config)}` goes on from its last checkpoint",)
 
 
-def event_writers(config: TrainConfig) -> list[Callable[[Path], Any]]:
-    """Return what writes a training's events for TensorBoard into a log folder."""
+def event_writers(config: TrainConfig) -> dict[str, Callable[[Path], Any]]:
+    """Return what writes a training's events for TensorBoard into a log folder, by the name of its file."""
     from deeptaxi.artifacts.tensorboard import Events
 
-    return [lambda folder: Events(folder, config)]
+    return {EVENTS: lambda folder: Events(folder, config)}
 
 
 def point_to_log(error: BaseException, log: Path) -> None:
@@ -115,7 +124,8 @@ def summary(run: Run) -> dict[str, Any]:
     return {
         "run": None if run.folder is None else str(run.folder),
         "model": None if run.folder is None else str(run.folder / MODEL_FILE),
-        "log": run.facts.get("log"),
+        "log": None if run.log_unavailable and not Path(run.facts["log"]).exists() else run.facts.get("log"),
+        "log_unavailable": run.log_unavailable,
         "environment": run.environment.describe(),
         "preset": run.facts.get("preset"),
         "loop": config.loop if config else None,

@@ -116,12 +116,12 @@ def of_keras(model: Any, env: Place | None, env_args: Mapping[str, Any] | None, 
     network = network_in(model)
     if env is None:
         raise UsageError("a Keras model does not say what it was trained on: name its environment, env=…")
-    from deeptaxi.network.agent import check_states
+    from deeptaxi.network.agent import check_agent
 
     environment = open_place(env, env_args, time_limit)
     try:
         if network is not model:
-            check_states(model, environment.states)
+            check_agent(model, network, environment.states)
     except ValueError as error:
         raise UsageError(f"{model.name} does not fit {environment.config.id}: {error}") from None
     check_network(network, environment, str(model.name))

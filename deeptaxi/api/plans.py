@@ -20,7 +20,7 @@ from deeptaxi.artifacts import runs
 from deeptaxi.artifacts.logs import LOGS
 from deeptaxi.artifacts.room import check_room
 from deeptaxi.config import TrainConfig, merge, resolve
-from deeptaxi.errors import DeepTaxiError, DivergedError
+from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.configure import Configured, choose, configure, with_environment
 from deeptaxi.learning.moment import UnfitError
 from deeptaxi.mdp import planning
@@ -111,12 +111,13 @@ def claimed(
         place = runs.claim(Path(out), Path(logs), force, table)
     kept, first = replace(planned, place=place), 0
     try:
+        kept = with_spare(kept)
         if checkpoints:
             first = checkpoint_files.begin(place.folder, about_of(kept), own_table(planned.environment))
         yield kept
     except BaseException as error:
         if first:
-            checkpoint_files.take_back(place.folder, first, isinstance(error, DivergedError))
+            checkpoint_files.take_back(place.folder, first, error)
         point_to_log(error, place.log.parent)
         if first:
             point_to_checkpoint(error, kept.config, place.folder, first)
@@ -137,7 +138,7 @@ def resumed(
     """Take a run folder to go on with its training, while the block runs; see `resuming.taken_up`."""
     with taken_up(folder, values, trust, logs, stop_after, table) as (environment, configured, place, since):
         try:
-            yield Plan(environment, configured, place, since)
+            yield with_spare(Plan(environment, configured, place, since))
         except UnfitError as error:
             raise DeepTaxiError(
                 f"{since.checkpoint.path} does not fit its training: {error}; "
@@ -147,6 +148,14 @@ def resumed(
             point_to_log(error, place.log.parent)
             point_to_checkpoint(error, configured.config, folder)
             raise
+
+
+def with_spare(planned: Plan) -> Plan:
+    """Let a plan keep room free for its model."""
+    if planned.place is None:
+        return planned
+    table = own_table(planned.environment)
+    return replace(planned, place=planned.place.with_spare(planned.config, planned.environment, table))
 
 
 def about_of(planned: Plan) -> dict[str, Any]:

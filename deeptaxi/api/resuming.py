@@ -22,7 +22,7 @@ from deeptaxi.artifacts.logs import LOGS, Kept, Position
 from deeptaxi.artifacts.room import check_room
 from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, check_together, known_facts, merge, with_literals
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.exactness import flags, processor, versions
 from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
@@ -122,6 +122,8 @@ def config_of(found: Checkpoint) -> TrainConfig:
         check_together(config)
     except (UsageError, ValueError) as error:
         raise DeepTaxiError(f"{found.path} is damaged: {error}") from None
+    if found.update > config.updates:
+        raise DeepTaxiError(f"{found.path} is damaged: 'update' is {found.update}, expected 0 … {config.updates}")
     own = bool(found.about.get("own_table"))
     return replace(config, environment=replace(config.environment, id=IN_MEMORY)) if own else config
 
@@ -130,9 +132,10 @@ def position_of(found: Checkpoint) -> Position | None:
     """Return how far the log had come; None where it had not begun."""
     said = found.about.get("position")
     try:
-        return None if said is None else Position(str(said["head"]), max(0, int(said["lines"])))
-    except (KeyError, TypeError, ValueError):
-        raise DeepTaxiError(f"{found.path} is damaged: it does not say where the log stood") from None
+        return None if said is None else Position(str(said["head"]), checkpoints.whole(said["lines"], "lines", 0))
+    except (KeyError, TypeError, ValueError) as error:
+        why = f": {error}" if isinstance(error, ValueError) else ""
+        raise DeepTaxiError(f"{found.path} is damaged: it does not say where the log stood{why}") from None
 
 
 def changed(config: TrainConfig, values: Mapping[str, Any], optimal: bool) -> TrainConfig:
@@ -204,6 +207,8 @@ def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[
     """Yield a remark where there should have been a log."""
     if kept is None and found.about.get("position") is not None:
         yield "lost-log", f"the log of the training is not in {log}, or has lost lines: a new one begins there"
+    elif isinstance(lost := found.about.get("log_lost"), str):
+        yield "lost-log", f"the log of the training has a gap up to here: {printable(' '.join(lost.split())[:300])}"
 
 
 def stopping(

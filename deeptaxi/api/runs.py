@@ -57,6 +57,7 @@ class Run(Shown):
         facts: what is known beside the configuration: preset, versions, log.
         episodes: what `train` sampled at its end, under the names of `evaluate`; None where the verdict is exact.
         episodes_unavailable: why `train` could not sample them, or None.
+        log_unavailable: what of the log `train` could not write, and why, or None.
     """
 
     name: str
@@ -69,13 +70,14 @@ class Run(Shown):
     verdict: Mapping[str, Any] | None = None  # None: it is computed where it is needed
     episodes: Mapping[str, Any] | None = None
     episodes_unavailable: str | None = None
+    log_unavailable: str | None = None
 
     @cached_property
     def q_values(self) -> NDArray[np.float32]:
         """The Q values of all states, float32 `[S, A]`; −∞ where the agent may not act."""
-        from deeptaxi.network.inspect import tabulate_any
+        from deeptaxi.network.tabulate import tabulate
 
-        values = np.asarray(tabulate_any(self.network, self.environment.states))
+        values = np.asarray(tabulate(self.network, self.environment.states))
         values.setflags(write=False)
         return values
 

@@ -52,8 +52,13 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
 
 
 def is_named(environment: str, asked: str) -> bool:
-    """Whether what is asked for may be this environment: an id has its version; the file of a table may be anywhere."""
-    return environment.startswith(f"{asked}-v") or Path(environment).suffix == Path(asked).suffix == TABLE_SUFFIX
+    """Whether what is asked for may be this environment: an id has its version; the file of a table may be anywhere.
+
+    A version is a number: what else may follow in the file of a stranger, such as the name of a module, nobody typed.
+    """
+    version = environment.removeprefix(f"{asked}-v")
+    is_version = version != environment and version.isdecimal()
+    return is_version or Path(environment).suffix == Path(asked).suffix == TABLE_SUFFIX
 
 
 def check_backend(folder: Path, found: Checkpoint) -> None:

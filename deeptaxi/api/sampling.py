@@ -81,11 +81,14 @@ def with_episodes(run: Run, conduct: Conduct, remark: Callable[[Warned], object]
         return run
     try:
         played = sampled(run, conduct.stop).to_dict()
-        if run.folder is not None:
-            add_episodes(run.folder, played)
     except DeepTaxiError as error:
         remark(Warned(run.finished.updates, UNSAMPLED, f"{UNSAMPLED}: {error}"))
         return dataclasses.replace(run, episodes_unavailable=str(error))
+    try:
+        if run.folder is not None:
+            add_episodes(run.folder, played)
+    except DeepTaxiError as error:
+        remark(Warned(run.finished.updates, UNSAMPLED, f"{UNSAMPLED}: in the card: {error}"))
     return dataclasses.replace(run, episodes=played)
 
 

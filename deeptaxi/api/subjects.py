@@ -102,10 +102,26 @@ def settings_of(run: Run, network: Any, given: Mapping[str, Any]) -> tuple[Train
 
     place = {"environment": to_mapping(run.environment.config)}
     if run.config is not None:
+        check_told(run, build.settings_of(network))
         return resolve(merge(merge(to_mapping(run.config), given), place), preset=Preset(NONE)), NONE
     known = {"network": build.settings_of(network)}
     found = configure(run.environment, merge(merge(given, known), place))
     return found.config, found.preset
+
+
+def check_told(run: Run, found: Mapping[str, Any]) -> None:
+    """Refuse a run whose model is of another kind than its configuration tells: its update would be told wrongly.
+
+    Raises:
+        UsageError: it is; it says what differs.
+    """
+    told = to_mapping(run.config).get("network", {})
+    for name, value in found.items():
+        if told.get(name, value) != value:
+            raise UsageError(
+                f"{run.name}: its config.toml tells of a network with {name} = {told[name]}, its model has {value}; "
+                "name its model.keras and --env instead"
+            )
 
 
 def alone(config: TrainConfig, request: Request) -> TrainConfig:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
@@ -24,13 +25,14 @@ import numpy as np
 from deeptaxi.archives import ArchiveError, read_npz
 from deeptaxi.artifacts.files import (
     CHECKPOINTS,
+    MODEL_FILE,
     TABLE_FILE,
     remove_if_empty,
     written_aside,
     written_together,
 )
 from deeptaxi.artifacts.logs import Log, Position
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.learning.moment import Hold, Moment
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.table import ARRAYS, TransitionTable
@@ -40,6 +42,9 @@ from deeptaxi.records import Warned, dated
 ABOUT = "about"
 VERSION = 1
 KEPT = 2
+NAME = re.compile(r"[0-9]{6,18}\.npz")
+FIRST = 30  # where a zip archive has the name of its first member
+START = b"PK\x03\x04".ljust(FIRST, b"\0") + f"{ABOUT}.npy".encode()
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Checkpoint:
 
 def files_in(run: Path) -> list[Path]:
     """Return the checkpoints of a run folder, the newest first."""
-    found = [path for path in (run / CHECKPOINTS).glob("*.npz") if path.stem.isdecimal()]
+    found = [path for path in (run / CHECKPOINTS).glob("*.npz") if NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
 
@@ -97,8 +102,8 @@ def read(path: Path) -> Checkpoint:
     try:
         arrays = read_npz(path, None)  # nothing in it is compressed
         about = parse_json(str(arrays.pop(ABOUT)))
-        facts, version = about.pop("facts"), int(about.pop("checkpoint"))
-        update = 0 if facts is None else int(facts["update"])
+        facts, version = about.pop("facts"), whole(about.pop("checkpoint"), "checkpoint", 1)
+        update = 0 if facts is None else whole(facts["update"], "update", 0)
         if about.pop("arrays") != sorted(arrays):
             raise ArchiveError("it has lost arrays")  # noqa: TRY301  # like what the lines before raise
     except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -106,6 +111,17 @@ def read(path: Path) -> Checkpoint:
     if version > VERSION:
         raise NewerCheckpointError(f"{path} is of a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi")
     return Checkpoint(path, about, None if facts is None else Moment(arrays, facts), update)
+
+
+def whole(found: object, name: str, least: int) -> int:
+    """Return a whole number of a checkpoint that is `least` or more.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(found, int) or isinstance(found, bool) or found < least:
+        raise ValueError(f"'{name}' is {str(found)[:40]}, expected {least} or more")
+    return found
 
 
 class NewerCheckpointError(DeepTaxiError):
@@ -163,18 +179,22 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
     return first
 
 
-def take_back(run: Path, first: int, diverged: bool) -> None:
+def take_back(run: Path, first: int, error: BaseException) -> None:
     """Remove what a training that failed has no use for: all, where it diverged, else a lone first checkpoint.
+
+    A disk that failed is no reason to remove anything, but where another run stands, which that hides.
 
     Args:
         run: the run folder.
         first: the number of its first checkpoint.
-        diverged: whether it ran away.
+        error: what it failed of.
     """
-    own = [path for path in files_in(run) if int(path.stem) >= first]
+    own, diverged = [path for path in files_in(run) if int(path.stem) >= first], isinstance(error, DivergedError)
+    if isinstance(error, DiskError) and not (run / MODEL_FILE).exists():
+        return
     with contextlib.suppress(OSError):  # what the training failed of is what the user needs to know
         if diverged or len(own) < KEPT:
-            for path in own:
+            for path in filter(is_ours, own):
                 path.unlink(missing_ok=True)
         if not files_in(run):
             (run / CHECKPOINTS / TABLE_FILE).unlink(missing_ok=True)
@@ -183,7 +203,7 @@ def take_back(run: Path, first: int, diverged: bool) -> None:
 
 def give_up(run: Path) -> None:
     """Remove all checkpoints of a run folder: they are of a training that is there no more."""
-    take_back(run, 0, diverged=True)
+    take_back(run, 0, DivergedError())
 
 
 def numbered(run: Path, number: int) -> Path:
@@ -198,9 +218,19 @@ def following(run: Path) -> int:
 
 def drop_old(run: Path) -> None:
     """Let go of the checkpoints before the last two."""
-    for old in files_in(run)[KEPT:]:
+    for old in filter(is_ours, files_in(run)[KEPT:]):
         with contextlib.suppress(OSError):
             old.unlink()
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a checkpoint by what it begins with: the name is one that others may give to theirs, too."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(START))
+    except OSError:
+        return False
+    return not path.is_symlink() and start[:4] == START[:4] and start[FIRST:] == START[FIRST:]
 
 
 class Keeper:
@@ -227,7 +257,7 @@ class Keeper:
         if not hold.last and time.monotonic() - self._written < self._every:
             return
         try:
-            self.save(self._log.position(), hold.moment())
+            self.save(self._log.position(), hold.moment(), self._log.lost)
             self._failing = False
         except DeepTaxiError as error:
             if not self._failing:
@@ -235,13 +265,18 @@ class Keeper:
             self._failing = True
         self._written = time.monotonic()
 
-    def save(self, position: Position | None, moment: Moment) -> None:
+    def save(self, position: Position | None, moment: Moment, lost: str | None = None) -> None:
         """Write the next checkpoint, and let go of those before the last two.
+
+        Args:
+            position: how far the log has come.
+            moment: of the training.
+            lost: what of the log could not be written, and why.
 
         Raises:
             DeepTaxiError: the disk or the permissions do not allow it.
         """
-        about = {**self._about, "position": position._asdict() if position else None}
+        about = {**self._about, "position": position._asdict() if position else None, "log_lost": lost}
         write(numbered(self._run, self._number), about, moment)
         self._number += 1
         drop_old(self._run)

@@ -11,10 +11,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from deeptaxi.artifacts.logs import Kept, Position, head_of
+from deeptaxi.artifacts.logs import Kept, Position, begins_with
 from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, set_aside, settle
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.reading import MAX_LINE
 from deeptaxi.records import from_line
 
 
@@ -56,15 +55,6 @@ def brought_back(folder: Path, head: str) -> bool:
     if stands is not None:
         raise UsageError(f"{folder / LOG_FILE} is the log of another training than the checkpoint's: move it away")
     return False
-
-
-def begins_with(log: Path) -> str | None:
-    """Return what tells a log from others; None where there is none."""
-    try:
-        with log.open("rb") as file:
-            return head_of(file.readline(MAX_LINE))
-    except OSError:
-        return None
 
 
 def place_of(run: Path, said: str) -> Path:

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deeptaxi.artifacts.moving import ENTRIES, move_in, rescue, sync_folder
-from deeptaxi.errors import DeepTaxiError, TakenError, UsageError, encodable
+from deeptaxi.errors import DiskError, TakenError, UsageError, encodable
 from deeptaxi.scratch import ASIDE, Scratch, put_new, sweep
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
+SPARE = ".spare-"  # the prefix of what keeps room in it (`spare`)
 TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
 CHECKPOINTS = "checkpoints"  # folder of a run folder
 
@@ -33,10 +34,10 @@ CURES = {
 }
 
 
-def cannot_write(path: Path, error: OSError) -> DeepTaxiError:
+def cannot_write(path: Path, error: OSError) -> DiskError:
     """Return the error for a place that cannot be written to: what is wrong, and what to do."""
     cure = CURES.get(error.errno or 0)
-    return DeepTaxiError(f"cannot write {path}: {error.strerror or error}{f'; {cure}' if cure else ''}")
+    return DiskError(f"cannot write {path}: {error.strerror or error}{f'; {cure}' if cure else ''}")
 
 
 def of_the_disk(error: Exception) -> OSError | None:
@@ -55,7 +56,7 @@ def written_aside(path: Path, force: bool = True) -> Iterator[Path]:
 
     Raises:
         TakenError: a file came there meanwhile.
-        DeepTaxiError: the disk or the permissions do not allow it. What stood there before still does.
+        DiskError: the disk or the permissions do not allow it. What stood there before still does.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,7 @@ def written_together(folder: Path, last: str = "") -> Iterator[Path]:
     The one that is called `last` comes last: who sees it sees all.
 
     Raises:
-        DeepTaxiError: the disk or the permissions do not allow it. What stood there before still does.
+        DiskError: the disk or the permissions do not allow it. What stood there before still does.
         UsageError: a file stands in the place of the folder.
     """
     new: list[Path] = []
@@ -112,6 +113,7 @@ def scratch_in(folder: Path) -> Scratch:
 def tidy(folder: Path) -> None:
     """Finish, or remove, what processes that were killed had begun to write in a folder."""
     sweep(folder, ASIDE, rescue)
+    sweep(folder, SPARE)
 
 
 def listed(folder: Path) -> list[Path]:
@@ -148,7 +150,7 @@ def check_free(path: Path, force: bool, replaceable: bool = True, option: str = 
         TakenError: it is taken, and may be overwritten with `force`.
         UsageError: it is taken by something else.
     """
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere stands there, too
         return
     if not replaceable:
         raise UsageError(
@@ -156,6 +158,16 @@ def check_free(path: Path, force: bool, replaceable: bool = True, option: str = 
         )
     if not force:
         raise TakenError(f"{path} exists; choose another {option}, or overwrite it with --force")
+
+
+def check_no_link(path: Path) -> None:
+    """Refuse a folder of ours that is a link: what is removed in it would be somebody else's.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if path.is_symlink():
+        raise UsageError(f"{path} is a link, which is not followed: remove it, or put what it leads to in its place")
 
 
 def make_folder(path: Path) -> list[Path]:

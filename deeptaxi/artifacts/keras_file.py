@@ -57,6 +57,7 @@ CONTROL = {
     "WhileLoop",
 }  # run functions
 FUNCTIONS = ("activations", "losses", "metrics")
+MAKERS = ("deserialize", "get", "serialize")  # in the same modules; they take no tensors
 VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"}  # no classes
 
 
@@ -163,6 +164,8 @@ def is_function(module: str, name: str) -> bool:
     """Whether it is a function by which a layer is activated, or was trained."""
     import keras
 
+    if name in MAKERS:
+        return False
     areas = FUNCTIONS if module == "builtins" else [area for area in FUNCTIONS if module == f"keras.{area}"]
     return any(inspect.isfunction(getattr(getattr(keras, area), name, None)) for area in areas)
 

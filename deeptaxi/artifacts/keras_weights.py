@@ -75,7 +75,9 @@ def check_item(group: Any, name: str) -> tuple[int, int]:
     if isinstance(item, h5py.Group):
         return 0, 0
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "biuf":
-        raise ArchiveError(f"its {WEIGHTS} holds something else than numbers at {where!r}")
+        is_half = isinstance(item, h5py.Dataset) and item.dtype == "V2"
+        hint = " (as bfloat16 is to HDF5: save it as float32)" if is_half else ""
+        raise ArchiveError(f"its {WEIGHTS} holds something else than numbers at {where!r}{hint}")
     if item.external or item.is_virtual:
         raise ArchiveError(f"its {WEIGHTS} takes {where!r} from another file: refused")
     return math.prod(item.shape), item.dtype.itemsize

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import json
 import os
 import platform
@@ -98,6 +99,8 @@ def lock(folder: Path, what: str, option: str = "--out", log: Path | None = None
             raise
         except OSError as error:
             cure = CURES.get(error.errno or 0, f"choose an {option} on a file system that has locks")
+            if path.is_symlink() or error.errno == errno.EMLINK:
+                raise DeepTaxiError(f"cannot lock {folder}: {path} is a link to another file; remove it") from None
             raise DeepTaxiError(f"cannot lock {folder}: {error.strerror or error}; {cure}") from None
         else:
             return Lock(held, path)
@@ -148,9 +151,11 @@ def write_holder(path: Path, descriptor: int, what: str, log: Path | None = None
     """Write into a lock that is held who holds it.
 
     Raises:
-        OSError: the disk is full; the file is gone then.
+        OSError: the disk is full, and the file is gone then; or it has other names, so that it is no lock of ours.
     """
     since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    if os.fstat(descriptor).st_nlink > 1:
+        raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
     about = {"pid": os.getpid(), "host": platform.node(), "since": since, "what": what}
     if log is not None:
         about["log"] = os.path.relpath(log.resolve(), path.parent.resolve())

@@ -8,23 +8,25 @@ visits.npz                 what the training tried (`visits`)
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Protocol
 
 from deeptaxi.artifacts.files import CONFIG_FILE, cannot_write, written_aside
 from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, end_of, set_aside, settle
 from deeptaxi.config import read_toml as read_settings
-from deeptaxi.errors import DeepTaxiError, DivergedError, EnvironmentFailedError, UsageError
-from deeptaxi.reading import read_toml
-from deeptaxi.records import Failed, Record, Started, to_line
+from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, EnvironmentFailedError, UsageError
+from deeptaxi.reading import MAX_LINE, read_toml
+from deeptaxi.records import Failed, Record, Started, Warned, to_line
 
 LOGS = Path("logs")
+NO_LOG = "no-log"  # the finding that a file of the log cannot be written
 WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
 
 
@@ -54,20 +56,50 @@ class Lines:
     """
 
     def __init__(self, folder: Path, kept: Kept | None = None) -> None:
+        self._path = folder / LOG_FILE
         if kept:
-            with written_aside(folder / LOG_FILE) as aside:
+            with written_aside(self._path) as aside:
                 aside.write_bytes(kept.text)
-        self._file = (folder / LOG_FILE).open("a" if kept else "w", encoding="utf-8")
+        self._file = self._path.open("ab" if kept else "xb")  # never through a link
+        self._size = self._file.tell()
         self.position = kept.position if kept else None
 
     def write(self, records: Sequence[Record]) -> None:
-        """Append the records, and hand them to the operating system, so that a crash loses none of them."""
-        lines = [f"{to_line(record)}\n" for record in records]
-        self._file.writelines(lines)
-        self._file.flush()
+        """Append the records, and hand them to the operating system, so that a crash loses none of them.
+
+        Raises:
+            OSError: the disk does not take them, or the file was removed; there is no half of a line then.
+        """
+        lines = [f"{to_line(record)}\n".encode() for record in records]
+        try:
+            self._check_place()
+            self._file.writelines(lines)
+            self._file.flush()
+        except OSError:
+            self._cut()
+            raise
+        self._size += sum(map(len, lines))
         if lines:
-            known = self.position or Position(head_of(lines[0].encode()), 0)
+            known = self.position or Position(head_of(lines[0]), 0)
             self.position = known._replace(lines=known.lines + len(lines))
+
+    def _check_place(self) -> None:
+        """Notice that the file has no name any more: what is written to it would be lost in silence."""
+        try:
+            there = os.path.samestat(os.fstat(self._file.fileno()), self._path.lstat())
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise FileNotFoundError(errno.ENOENT, "it was removed or replaced meanwhile")
+
+    def _cut(self) -> None:
+        """Close the file, and take the half of a line from its end that a full disk has left."""
+        number = os.dup(self._file.fileno())
+        with suppress(OSError):
+            self._file.close()  # which tries to write the rest once more
+        with suppress(OSError):
+            os.ftruncate(number, self._size)
+        os.close(number)
 
     def sync(self) -> None:
         """Wait until the disk has what was written."""
@@ -81,26 +113,38 @@ class Lines:
 class Log:
     """Writes the records of a training into its log folder as they come, but not more often than twice a second.
 
+    A training is worth more than its log. Where a file of it cannot be written, the training goes on: `remarks` has a
+    warning of it, once. What is lost is in memory still, and is written again at the next `position`, if it can be.
+
     Args:
         folder: the log folder.
         run: the run folder that it belongs to.
-        writers: what else than `Lines` to open in the folder, at the first record.
+        writers: what else than `Lines` to open in the folder, at the first record, by the name of its file.
         kept: the log that is there, where the training goes on with it (`continuing`).
     """
 
     def __init__(
-        self, folder: Path, run: Path, writers: Sequence[Callable[[Path], Writer]] = (), kept: Kept | None = None
+        self,
+        folder: Path,
+        run: Path,
+        writers: Mapping[str, Callable[[Path], Writer]] = MappingProxyType({}),
+        kept: Kept | None = None,
     ) -> None:
         self._folder = folder
         self._run = os.path.relpath(run.resolve(), folder.resolve())
         self._kinds = writers
         self._kept = kept
         self._begun = False
-        self._lines: Lines | None = None
-        self._writers: list[Writer] = []
+        self._took_place = kept is not None  # whether the log before is out of the way
+        self._writers: dict[str, Writer] = {}
         self._waiting: list[Record] = []
+        self._written: list[Record] = []  # all that were handed to the writers, whatever they came to
+        self._position = kept.position if kept else None  # of what is surely in the file
         self._update = 0  # of the latest record
-        self._written = 0.0
+        self._seconds = 0.0  # when it was written last
+        self._lost: dict[str, DiskError] = {}
+        self._told: set[str] = set()
+        self.remarks: list[Warned] = []
 
     def __enter__(self) -> Log:
         """Open nothing yet: a training that never starts leaves no log."""
@@ -110,81 +154,118 @@ class Log:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Write what waits and close the log; after a failure, say which, and put things back."""
-        if isinstance(error, Exception) and (self._waiting or self._lines):  # else the user ended it, or nothing began
+        if isinstance(error, Exception) and (self._waiting or self._begun):  # else the user ended it, or nothing began
             self._waiting.append(failed(error, self._update))
+        self._write()
+        self._close()
+        with suppress(OSError):  # what stands aside is found by the next training
+            self._settle(failed=error is not None)
+
+    @property
+    def lost(self) -> str | None:
+        """Which file of the log could not be written, and why, its records first; None where all are there."""
+        return next((str(self._lost[name]) for name in (LOG_FILE, *self._lost) if name in self._lost), None)
+
+    @contextmanager
+    def surviving(self, name: str) -> Iterator[None]:
+        """Take it as a loss of the log, and no more, if the file `name` of it cannot be written in the block."""
         try:
-            with ExitStack() as closing:
-                closing.callback(self._settle, failed=error is not None)
-                for writer in self._writers:
-                    closing.callback(writer.close)
-                self._write()
-        except OSError as fault:
-            if error is None:
-                raise cannot_write(self._folder, fault) from None
-        except DeepTaxiError:
-            if error is None:  # else that came first, and says more
-                raise
+            yield
+            self._lost.pop(name, None)
+        except (OSError, DiskError) as error:
+            fault = error if isinstance(error, DiskError) else cannot_write(self._folder / name, error)
+            self._lost[name] = fault
+            writer = self._writers.pop(name, None)
+            if writer is not None:
+                with suppress(OSError):
+                    writer.close()
+            if not self._told & {name, LOG_FILE}:
+                self._told.add(name)
+                text = f"{NO_LOG}: {fault}; the training goes on without it"
+                self.remarks.append(Warned(self._update, NO_LOG, text))
 
     def _settle(self, failed: bool) -> None:
         """Say what becomes of the log that stands aside, if this one has begun to take its place."""
         stands_aside = (self._folder / PREVIOUS).exists()
         if failed and self._kept is not None and not stands_aside:
             return  # it is that of the run that is there, and of the checkpoints
-        if self._writers or (self._begun and stands_aside):
+        if self._begun and (self._took_place or stands_aside):
             settle(self._folder, failed)
 
     def write(self, record: Record) -> None:
-        """Take one record; it is on disk within half a second, or when the next one comes.
-
-        Raises:
-            DeepTaxiError: the disk or the permissions do not allow it.
-        """
+        """Take one record; it is on disk within half a second, or when the next one comes."""
         if isinstance(record, Started):
             record = dataclasses.replace(record, run=self._run)
         self._update = getattr(record, "update", self._update)
         self._waiting.append(record)
-        if time.monotonic() - self._written >= WRITE_SECONDS:
+        if time.monotonic() - self._seconds >= WRITE_SECONDS:
             self._write()
 
     def _write(self) -> None:
         records, self._waiting = self._waiting, []
-        try:
-            if records and self._lines is None:
-                self._lines = self._open()
-            for writer in self._writers:
+        if records and not self._begun:
+            self._open(self._kept)
+        for name, writer in list(self._writers.items()):
+            with self.surviving(name):
                 writer.write(records)
-        except OSError as error:
-            raise cannot_write(self._folder, error) from None
-        self._written = time.monotonic()
+        self._written += records
+        lines = self._writers.get(LOG_FILE)
+        if isinstance(lines, Lines):
+            self._position = lines.position
+        self._seconds = time.monotonic()
 
-    def _open(self) -> Lines:
-        """Begin a log, or go on with the one that was kept: other files than its lines are written anew."""
+    def _open(self, kept: Kept | None) -> None:
+        """Begin a log, or go on with what is kept of it: other files than its lines are written anew."""
         self._begun = True
-        if self._kept is None:
-            set_aside(self._folder)
-        for events in self._folder.glob(EVENTS):
-            events.unlink()
-        lines = Lines(self._folder, self._kept)
-        self._writers.append(lines)
-        for open_writer in self._kinds:
-            self._writers.append(open_writer(self._folder))
-            self._writers[-1].write(self._kept.records if self._kept else ())
-        return lines
+        with self.surviving(LOG_FILE):
+            if not self._took_place:
+                set_aside(self._folder)
+                self._took_place = True
+            self._writers[LOG_FILE] = Lines(self._folder, kept)
+        if LOG_FILE in self._lost:
+            return
+        before = set(self._folder.glob(EVENTS))
+        for name, open_writer in self._kinds.items():
+            with self.surviving(name):
+                self._writers[name] = open_writer(self._folder)
+                self._writers[name].write(kept.records if kept else ())
+        new = set(self._folder.glob(EVENTS)) - before
+        for events in new if EVENTS in self._lost else before:
+            events.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        for name, writer in list(self._writers.items()):
+            with self.surviving(name):
+                writer.close()
+        self._writers.clear()
+
+    def _write_again(self) -> None:
+        """Write the whole log anew from what is in memory; nothing happens where another training has its place."""
+        head, text = begins_with(self._folder / LOG_FILE), self._kept.text if self._kept else b""
+        lines = [f"{to_line(record)}\n".encode() for record in self._written]
+        text += b"".join(lines)
+        own = head_of(text.split(b"\n", 1)[0] + b"\n")
+        if not text or (self._took_place and head not in (own, None)):
+            return
+        before = self._kept.position.lines if self._kept else 0
+        records = (*(self._kept.records if self._kept else ()), *self._written)
+        self._close()
+        self._open(Kept(Position(own, before + len(lines)), records, text))
 
     def position(self) -> Position | None:
         """Bring all records to the disk, and return how far the log has come then; None where it has not begun.
 
-        Raises:
-            DeepTaxiError: the disk or the permissions do not allow it.
+        What could not be written before is tried again. A log that is lost stays where it was.
         """
         self._write()
-        if self._lines is None:
-            return None
-        try:
-            self._lines.sync()
-        except OSError as error:
-            raise cannot_write(self._folder, error) from None
-        return self._lines.position
+        if self._lost.keys() & {LOG_FILE, *self._kinds}:
+            self._write_again()
+        lines = self._writers.get(LOG_FILE)
+        if isinstance(lines, Lines):
+            with self.surviving(LOG_FILE):
+                lines.sync()
+            self._position = lines.position
+        return self._position
 
 
 def failed(error: Exception, update: int) -> Failed:
@@ -206,6 +287,15 @@ class Kept(NamedTuple):
 def head_of(line: bytes) -> str:
     """Return the sha256 of a log's first line."""
     return hashlib.sha256(line).hexdigest()
+
+
+def begins_with(log: Path) -> str | None:
+    """Return what tells a log from others; None where there is none."""
+    try:
+        with log.open("rb") as file:
+            return head_of(file.readline(MAX_LINE))
+    except OSError:
+        return None
 
 
 def find_log(run: Path) -> Path:

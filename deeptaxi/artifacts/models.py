@@ -105,7 +105,7 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
         DeepTaxiError: the file is damaged, or is a model of another kind.
     """
     backend.start()
-    from deeptaxi.network.agent import check_states, q_network_of
+    from deeptaxi.network.agent import check_agent, q_network_of
     from deeptaxi.network.build import sizes  # importing it registers the layers
 
     try:
@@ -116,8 +116,8 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
         network = q_network_of(model)
         if not foreign:
             sizes(network)
-        elif states is not None and network is not model:
-            check_states(model, states)
+        if network is not model:
+            check_agent(model, network, sizes(network)[0] if states is None else states)
     except ArchiveError as error:
         raise DeepTaxiError(f"{path}: {error}{newer_keras(path)}") from None
     except Exception as error:  # Keras raises many kinds, by the part of the file that is wrong

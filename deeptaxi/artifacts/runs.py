@@ -15,7 +15,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,21 @@ from deeptaxi.artifacts.files import (
     MODEL_FILE,
     TABLE_FILE,
     check_free,
+    check_no_link,
     make_folder,
     remove_if_empty,
     tidy,
     written_together,
 )
 from deeptaxi.artifacts.locks import TRIES, lock
-from deeptaxi.artifacts.succession import LOG_FILE
+from deeptaxi.artifacts.spare import Spare, size_of
+from deeptaxi.artifacts.succession import LOG_FILE, PREVIOUS
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
 from deeptaxi.exactness import versions
 from deeptaxi.history import read_history
 from deeptaxi.mdp import npz
+from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import read_toml
 from deeptaxi.records import Finished
@@ -52,15 +55,26 @@ FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
 
 @dataclass(frozen=True)
 class Run:
-    """A claimed place: the run folder, its log, and what is to be undone in the end."""
+    """A claimed place: the run folder, its log, what is to be undone in the end, and the room that is kept free."""
 
     folder: Path
     log: Path
     undoing: ExitStack
+    spare: Spare | None = None
 
     def release(self) -> None:
         """Free the place for others, and remove the folders that were made for nothing."""
         self.undoing.close()
+
+    def with_spare(self, config: TrainConfig, environment: Environment, table: TransitionTable | None) -> Run:
+        """Keep room free for the model until it is written.
+
+        Raises:
+            DiskError: there is not so much, so that a training would be in vain.
+        """
+        spare = Spare(self.folder, size_of(config, environment, table))
+        self.undoing.callback(spare.release)
+        return replace(self, spare=spare)
 
 
 def default_name(config: TrainConfig) -> str:
@@ -78,7 +92,7 @@ def free_folders(config: TrainConfig, logs: Path, models: Path = MODELS) -> Iter
     """Yield the free names for a run, such as ``models/taxi-v4-dueling-0``, then ``…-0-2``."""
     name = default_name(config)
     numbered = (models / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
-    return (path for path in numbered if not path.exists() and not (logs / path.name / LOG_FILE).exists())
+    return (path for path in numbered if not any(map(os.path.lexists, (path, logs / path.name / LOG_FILE))))
 
 
 def claim_free(config: TrainConfig, logs: Path, table: bool = False, models: Path = MODELS) -> Run:
@@ -139,7 +153,13 @@ def hold(folder: Path, undoing: ExitStack, option: str = "--out", log: Path | No
         undoing: what is done in the end.
         option: by which the user chooses it.
         log: the log folder of the run that is written there.
+
+    Raises:
+        UsageError: a folder in it, from which something may be removed, is a link; or another training writes there.
+        DeepTaxiError: it cannot be written to.
     """
+    for name in (CHECKPOINTS, PREVIOUS):
+        check_no_link(folder / name)
     for _ in range(TRIES):
         with contextlib.suppress(FileNotFoundError):  # the process that gives the place back has just removed it
             for new in reversed(make_folder(folder)):
@@ -186,6 +206,8 @@ def save_run(
 
     `environment` is what `Environment.describe` says. A `table` that has no file of its own is kept in the run folder.
     """
+    if run.spare is not None:
+        run.spare.release()
     facts = card(run.folder, environment, config, finished, preset, disturbed=disturbed)
     about = {"log": str(run.log), **facts_of(finished, preset)}
     with written_together(run.folder, last=CARD_JSON) as aside:

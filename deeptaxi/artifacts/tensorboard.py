@@ -10,12 +10,14 @@ tensorboardX's own writer computes checksums in Python, waits for the disk at ev
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import struct
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 
@@ -69,7 +71,7 @@ class Events:
     """
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
-        self._file = (folder / f"events.out.tfevents.{time.time():.0f}.deeptaxi").open("wb")
+        self._file = new_file(folder)
         self._before = (0, 0, 0.0)
         settings = hyperparameters(config)
         # All of TensorBoard's runs share the columns of one of them, so each names all that a run can have.
@@ -106,6 +108,14 @@ class Events:
 
     def _add(self, **content: Any) -> None:
         self._file.write(framed(Event(wall_time=time.time(), **content).SerializeToString()))
+
+
+def new_file(folder: Path) -> BinaryIO:
+    """Open a file of events that was not there."""
+    for number in itertools.count(int(time.time())):
+        with contextlib.suppress(FileExistsError):
+            return (folder / f"events.out.tfevents.{number}.deeptaxi").open("xb")
+    raise AssertionError  # numbers do not end
 
 
 def framed(data: bytes) -> bytes:

@@ -6,8 +6,10 @@ at once.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -17,7 +19,7 @@ from typing import Any, NoReturn
 
 import click
 
-from deeptaxi import importing
+from deeptaxi import importing, search_path
 from deeptaxi.api.stages import shown_by
 from deeptaxi.cli import signals
 from deeptaxi.cli.groups import Group
@@ -28,6 +30,9 @@ from deeptaxi.errors import DeepTaxiError, printable
 for library in ("OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 importing.unused = ("matplotlib", "IPython")
+
+ENDLESS = re.compile(r"\d{200,}")
+NO_INTEGER = re.compile(r"(?<=\d{200}')(?: is not a valid integer(?: range)?)")
 
 COMMANDS = {
     "train": "Train a Q-network and keep it, with the exact verdict on it.",
@@ -94,6 +99,8 @@ class Cli(Group):
     def _carry_out(self, arguments: list[str], *rest: Any, **extra: Any) -> NoReturn:
         """Run a command line and exit, on streams that last."""
         try:
+            if arguments and not {"-h", "--help", "--version"}.intersection(arguments):
+                check_current_folder()
             with signals.ending_at_once():
                 result = super().main(arguments, *rest, **extra)
             sys.stdout.flush()
@@ -112,6 +119,42 @@ class Cli(Group):
         sys.exit(result if isinstance(result, int) else 0)
 
 
+def check_current_folder() -> None:
+    """Refuse to work in a folder that is not there any more: whatever failed in it would seem to be at fault.
+
+    Raises:
+        DeepTaxiError: it was removed.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109  # pathlib is not imported yet
+    except OSError as error:
+        raise DeepTaxiError(
+            f"the current folder cannot be used ({error.strerror}), as when it was removed: "
+            "change to one that is there (cd), and type the command again"
+        ) from None
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory, also for a library to be loaded, which the linker tells as it likes."""
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    mapped = ("failed to map segment", "annot allocate memory", "cannot create shared object descriptor")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, ImportError) and any(say in str(error) for say in mapped)
+    )
+
+
+def told(error: BaseException, what: str) -> str:
+    """Return what went wrong, with what the error says of it, if anything."""
+    return f"{what}: {error}" if str(error).strip() else what
+
+
+def readable_numbers(line: str) -> str:
+    """Return an error with the middle of endless numbers left out; click takes one of that length for none at all."""
+    line = NO_INTEGER.sub(" is too long a number", line)
+    return ENDLESS.sub(lambda found: f"{found[0][:20]}…{found[0][-10:]} ({len(found[0]):,} digits)", line)
+
+
 def fail(error: BaseException) -> NoReturn:
     """Say in one line what went wrong, and exit with the code that goes with it."""
     if isinstance(error, SystemExit):
@@ -127,13 +170,13 @@ def fail(error: BaseException) -> NoReturn:
         line, code = str(error), error.exit_code
     elif isinstance(error, InterruptedByUserError | click.Abort | KeyboardInterrupt):
         line, code = "interrupted", 128 + signal.SIGINT
+    elif is_short_of_memory(error):
+        line, code = f"{told(error, 'not enough memory')}; close other programs, or allow this one more (ulimit -v)", 1
     elif isinstance(error, OSError):
         line, code = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1
-    elif isinstance(error, MemoryError):
-        line, code = f"not enough memory: {error}", 1
     else:
         line, code = f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1
-    print("Error:", printable(" ".join(line.split())), file=sys.stderr)  # noqa: T201  # rich is not needed for one plain line
+    print("Error:", printable(" ".join(readable_numbers(line).split())), file=sys.stderr)  # noqa: T201  # rich is not needed for one plain line
     sys.exit(code)
 
 
@@ -150,5 +193,6 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line."""
+    """Run the command line in a process of its own."""
+    search_path.leave_current_folder()
     cli.main(prog_name="deeptaxi")

@@ -136,6 +136,7 @@ def open_missing() -> None:
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is not None:
             continue
+        where: int | str = descriptor
         try:
             os.fstat(descriptor)
         except OSError:
@@ -143,7 +144,11 @@ def open_missing() -> None:
             if nowhere != descriptor:
                 os.dup2(nowhere, descriptor)
                 os.close(nowhere)
-        setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # as long as Python runs
+        else:  # a file of somebody else was opened since and has the number: it must not be written to
+            where = os.devnull
+        stream = open(where, mode, encoding="utf-8", closefd=where != descriptor)  # noqa: SIM115  # as long as Python runs
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)  # which libraries fall back to
 
 
 @contextmanager

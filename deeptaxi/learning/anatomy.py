@@ -40,7 +40,8 @@ from deeptaxi.learning.replay import Batch
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.targets import loss_of, n_step
 from deeptaxi.network import gradients
-from deeptaxi.network.build import streams, tabulate
+from deeptaxi.network.build import streams
+from deeptaxi.network.tabulate import tabulate
 
 Bools = NDArray[np.bool_]
 

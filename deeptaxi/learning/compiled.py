@@ -15,9 +15,9 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
-from deeptaxi.learning.loops.compiled import REPORTS, CompiledLoop
+from deeptaxi.learning.loops.compiled import ANYWHERE, REPORTS, CompiledLoop
 from deeptaxi.learning.mask import MaskBook
-from deeptaxi.learning.moment import Moment, check_range, fact, filled, named
+from deeptaxi.learning.moment import Moment, UnfitError, check_range, count, filled, named, steps_in
 from deeptaxi.learning.schedules import exploration
 from deeptaxi.learning.ticks import REPORTS as RECORDS
 from deeptaxi.learning.ticks import Tick, report_every
@@ -135,7 +135,11 @@ class CompiledLearner:
         for name, high in highest.items():
             check_range(moment, f"program.{name}", 0, high)
         check_range(moment, "program.ring.entries", -outcomes, outcomes)
-        self._next = fact(moment, "next", int)
+        check_range(moment, "program.copies.times", ANYWHERE, 2**31)
+        check_range(moment, "program.visits", 0, min(steps_in(self._config) + 1, 2**31))
+        self._next = count(moment, "next", self._config.updates)
+        if self._next != moment.facts.get("update", self._next):
+            raise UnfitError(f"'next' is {self._next}, and 'update' is not")
         self._program.reset(state)
         self._told = np.array(state.reports[self._next // self._loop.report % REPORTS], np.float64)
 

@@ -12,7 +12,7 @@ import numpy as np
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.learning.coverage import Snapshots
-from deeptaxi.learning.moment import Moment, UnfitError, fact
+from deeptaxi.learning.moment import Moment, UnfitError, amount, count, fact, steps_in
 from deeptaxi.learning.ticks import Report, Tick
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.network.build import weights_digest
@@ -36,6 +36,7 @@ class Course:
         self.stopped = "updates"
         self.failure: str | None = None
         self.compile_seconds = compile_seconds
+        self._config = config
         self.snapshots = Snapshots()
         self._report = Report(config, actions)
         self._seconds = 0.0  # before this process took over
@@ -77,16 +78,17 @@ class Course:
         Raises:
             UnfitError: its facts are not sound.
         """
-        self.update, self.steps = fact(moment, "update", int), fact(moment, "environment_steps", int)
-        self._seconds = fact(moment, "train_seconds", float)
-        self.compile_seconds += fact(moment, "compile_seconds", float)
+        self.update = count(moment, "update", self._config.updates)
+        self.steps = count(moment, "environment_steps", steps_in(self._config))
+        self._seconds = amount(moment, "train_seconds")
+        self.compile_seconds += amount(moment, "compile_seconds")
         before: Any = moment.arrays.get("snapshot")
         if before is not None and (before.ndim != 2 or before.dtype != np.float32):
             raise UnfitError("'snapshot' is no table of Q values")
         self.snapshots = Snapshots(before)
         try:
             self._report.restore(fact(moment, "ticks", list))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise UnfitError(f"'ticks': {error}") from None
 
     def finished(

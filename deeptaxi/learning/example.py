@@ -20,7 +20,7 @@ from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.spaces import brief
 from deeptaxi.mdp.table import Bools, TransitionTable
-from deeptaxi.network.build import tabulate
+from deeptaxi.network.tabulate import tabulate
 
 WARM_UP = 20  # random steps at most before a played transition
 

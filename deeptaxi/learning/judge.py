@@ -18,10 +18,11 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation import exact
 from deeptaxi.learning.mask import MaskBook
-from deeptaxi.learning.moment import Moment, array, fact
+from deeptaxi.learning.moment import Moment, UnfitError, array, count, fact
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, TransitionTable
-from deeptaxi.network.build import scale_outputs, tabulate, with_mask
+from deeptaxi.network.build import scale_outputs, with_mask
+from deeptaxi.network.tabulate import tabulate
 from deeptaxi.records import Judgement
 
 
@@ -76,12 +77,16 @@ class Judge:
             UnfitError: they are of another network.
         """
         facts = Moment({}, fact(moment, "judge", dict))
-        self.best_update, self.last = fact(facts, "best_update", int), fact(facts, "last", int)
-        self.in_a_row = fact(facts, "in_a_row", int)
+        most = self._config.updates
+        self.best_update, self.in_a_row = (count(facts, name, most) for name in ("best_update", "in_a_row"))
+        self.last = count(facts, "last", most, least=-1)  # before the first judgement
         if facts.facts.get("value") is not None:
             like = self._online.get_weights()
             weights = [array(moment, f"best.{i}", item.shape, item.dtype).copy() for i, item in enumerate(like)]
-            self._best = (weights, fact(facts, "value", float))
+            value = fact(facts, "value", float)
+            if math.isnan(value):
+                raise UnfitError("'value' is no number")
+            self._best = (weights, value)
 
     @property
     def reachable(self) -> Bools | None:

@@ -25,7 +25,7 @@ from deeptaxi import backend
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.learning.coverage import Coverage, count_pairs
-from deeptaxi.learning.moment import Moment, array, fact
+from deeptaxi.learning.moment import Moment, array, check_range, count, steps_in
 from deeptaxi.learning.replay import Batch, Replay
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
@@ -65,6 +65,7 @@ def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int)
     classes = {name.lower(): item for name, item in vars(keras.optimizers).items() if isinstance(item, type)}
     for name in REFUSED_OPTIONS & config.options.keys():
         raise UsageError(f"optimizer option {name} is refused: {REFUSED_OPTIONS_WHY}")
+    check_truths(classes[config.name], config)
     clipping = {} if config.clip_norm is None else {"global_clipnorm": config.clip_norm}
     rate = learning_rate_schedule(config, learning_rate, updates)
     try:
@@ -75,6 +76,20 @@ def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int)
         raise UsageError(
             f"optimizer {config.name} does not take options {dict(config.options)}: {error}{near}"
         ) from None
+
+
+def check_truths(optimizer: type, config: OptimizerConfig) -> None:
+    """Refuse options that are a number where the optimiser has a truth value, and the other way round.
+
+    Raises:
+        UsageError: one is.
+    """
+    parameters = inspect.signature(optimizer.__init__).parameters
+    for name, value in config.options.items():
+        default = parameters[name].default if name in parameters else value
+        if name != "name" and isinstance(value, bool) != isinstance(default, bool):
+            expected = "true or false" if isinstance(default, bool) else "a number"
+            raise UsageError(f"[optimizer.options] {name} = {value!r}: expected {expected}")
 
 
 def learning_rate_schedule(config: OptimizerConfig, start: float, updates: int) -> Any:
@@ -266,7 +281,8 @@ class Learner:
             kind = keras.backend.standardize_dtype(item.dtype)
             item.assign(array(moment, f"learner.{i}", tuple(item.shape), kind))
         self.visits = array(moment, "learner.visits", self.visits.shape, np.int64).copy()
-        self.updates = fact(moment, "updates", int)
+        check_range(moment, "learner.visits", 0, steps_in(self.config) + 1)
+        self.updates = count(moment, "updates", self.config.updates)
 
     def synchronise(self) -> None:
         """Bring `online` up to date; here it always is."""

@@ -7,12 +7,14 @@ the training that it was taken from: seed and configuration say the rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.records import Record
 
@@ -100,6 +102,42 @@ def fact(moment: Moment, name: str, kind: Any) -> Any:
     if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
         raise UnfitError(f"'{name}' is {str(found)[:40]!r}")
     return found
+
+
+def count(moment: Moment, name: str, most: int, least: int = 0) -> int:
+    """Return one fact of a moment that counts something, from `least` to `most`.
+
+    Raises:
+        UnfitError: it is missing, or none.
+    """
+    found = fact(moment, name, int)
+    if not least <= found <= most:
+        raise UnfitError(f"'{name}' is {brief(found)}, expected {least} … {most}")
+    return int(found)
+
+
+def amount(moment: Moment, name: str) -> float:
+    """Return one fact of a moment that is a finite number from 0 on.
+
+    Raises:
+        UnfitError: it is missing, or none.
+    """
+    found = fact(moment, name, float)
+    if not 0 <= found < math.inf:
+        raise UnfitError(f"'{name}' is {found}, expected a number from 0 on")
+    return float(found)
+
+
+def brief(number: float) -> str:
+    """Return a number in words that fit in a line; Python refuses to write very long ones."""
+    return str(number) if abs(number) < 10**20 else "a number of more than 20 digits"
+
+
+def steps_in(config: TrainConfig) -> int:
+    """Return more steps than a training makes, its prefill included."""
+    copies, each = config.interaction.environments, config.interaction.steps_per_update
+    prefill = config.replay.start + copies * (config.target.n_step + 1)
+    return 2 * (prefill + copies * each * (config.updates + 1))
 
 
 def check_range(moment: Moment, name: str, low: int, high: int) -> None:

@@ -17,7 +17,7 @@ from keras import ops
 
 from deeptaxi import backend
 from deeptaxi.learning import sum_tree
-from deeptaxi.learning.moment import Moment, array, fact
+from deeptaxi.learning.moment import Moment, amount, array
 from deeptaxi.learning.replay import Batch, Floats, Ints, Replay, Transitions
 from deeptaxi.learning.schedules import importance_exponent
 
@@ -83,7 +83,7 @@ class PrioritisedReplay(Replay):
     def restore(self, moment: Moment, states: int, actions: int) -> None:
         """Fill the memory with the entries of a moment, and their priorities."""
         super().restore(moment, states, actions)
-        self._largest = np.float32(fact(moment, "largest", float))
+        self._largest = np.float32(amount(moment, "largest"))
         for i, level in enumerate(self._tree):
             level.assign(array(moment, f"replay.tree.{i}", tuple(level.shape), np.float32))
 

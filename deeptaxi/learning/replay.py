@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.learning.moment import Moment, array, check_range, fact
+from deeptaxi.learning.moment import Moment, array, check_range, count
 from deeptaxi.learning.targets import n_step
 
 Ints = NDArray[np.int32]
@@ -119,7 +119,7 @@ class Replay:
         Raises:
             UnfitError: they are of another memory, or of other than `states` states and `actions` actions.
         """
-        self.added = fact(moment, "added", int)
+        self.added = count(moment, "added", 2**53)
         for name, column in self._entries().items():
             column[:] = array(moment, name, column.shape, column.dtype)
         for name, high in (("states", states), ("actions", actions), ("next_states", states)):

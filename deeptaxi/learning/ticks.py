@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from deeptaxi.config import TrainConfig
+from deeptaxi.learning.moment import brief
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.records import Progress
 
+SUMS = ("loss", "td_error", "returns")  # which may be any number, and none where a training diverges
+LARGEST = 2**53
 REPORTS = 500  # progress records over the whole training
 
 
@@ -51,8 +54,18 @@ class Report:
 
         Raises:
             TypeError: they are no ticks.
+            ValueError: a number of them cannot be.
         """
         self._ticks = [Tick(**tick) for tick in ticks]
+        most = {"update": self._config.updates, "count": self._config.updates, "epsilon": 1.0}
+        for tick in self._ticks:
+            for item in fields(Tick):
+                value, high = getattr(tick, item.name), most.get(item.name, LARGEST)
+                kind = {"int": int, "bool": bool}.get(str(item.type), int | float)
+                if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                    raise TypeError(f"'{item.name}' is {str(value)[:40]!r}")
+                if item.name not in SUMS and not 0 <= value <= high:
+                    raise ValueError(f"'{item.name}' is {brief(value)}, expected 0 … {high}")
 
     def add(self, tick: Tick, seconds: float) -> Generator[Progress]:
         """Take one tick; yield a record if one is due."""

@@ -132,6 +132,9 @@ class Training:
         """
         for part in self._parts:
             part.restore(moment)
+        before = self.course.snapshots.before
+        if before is not None and before.shape != self.learner.visits.shape:
+            raise UnfitError(f"'snapshot' is {list(before.shape)}, expected {list(self.learner.visits.shape)}")
 
     def updates(self, last: int, stop: Callable[[], bool], keep: Keep) -> Generator[Record]:
         """Make the updates that are left until `last`, and yield their records; `course` says why they ended."""

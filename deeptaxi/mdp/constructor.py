@@ -18,8 +18,9 @@ from gymnasium.envs.registration import find_highest_version, get_env_id, load_e
 from gymnasium.envs.toy_text.frozen_lake import MAPS, FrozenLakeEnv
 
 from deeptaxi.arguments import shortened, show
+from deeptaxi.bounds import all_finite
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.foreign import importable_folder, quiet
+from deeptaxi.mdp.foreign import quiet
 from deeptaxi.sections import EnvironmentConfig
 
 WORDS = {
@@ -51,6 +52,8 @@ def check_arguments(config: EnvironmentConfig) -> None:
         if expected is not None and not fits(value, expected):
             wanted = " or ".join(WORDS[kind] for kind in WORDS if kind in expected)
             raise UsageError(f"{key}={shortened(show(value))}: {config.id} expects {wanted}{written(value, expected)}")
+        if not all_finite(value) and str(getattr(creator, "__module__", "")).startswith("gymnasium.envs.toy_text"):
+            raise UsageError(f"{key}={shortened(show(value))}: {config.id} expects finite numbers")
     if isinstance(creator, type) and getattr(creator, "__init__") is FrozenLakeEnv.__init__:  # noqa: B009  # mypy
         check_lake(config)
 
@@ -59,16 +62,27 @@ def constructor_of(name: str) -> tuple[Callable[..., Any] | None, Mapping[str, A
     """Return what makes an environment, and the arguments that it is registered with; None where it is not found."""
     module, colon, known = name.rpartition(":")
     try:
-        with quiet(), importable_folder(bool(colon)):
+        with quiet():
             if colon:
                 importlib.import_module(module)
-            space, word, version = parse_env_id(known)
-            highest = find_highest_version(space, word) if version is None else version
-            spec = gymnasium.registry[known if known in gymnasium.registry else get_env_id(space, word, highest)]
+            spec = gymnasium.registry[registered_id(known)]
             entry = spec.entry_point
             return load_env_creator(entry) if isinstance(entry, str) else entry, spec.kwargs
     except (Exception, SystemExit):  # the environment's own code may raise anything
         return None, {}
+
+
+def registered_id(name: str) -> str:
+    """Return the id that Gymnasium takes for a name: itself, or that with the highest version where it has none.
+
+    It may not be registered: ``Taxi-v04`` is not ``Taxi-v4``.
+    """
+    try:
+        space, word, version = parse_env_id(name)
+        highest = find_highest_version(space, word) if version is None else None
+    except gymnasium.error.Error:  # it has no form of an id
+        return name
+    return name if highest is None or name in gymnasium.registry else get_env_id(space, word, highest)
 
 
 def expected_kinds(creator: Callable[..., Any], name: str, registered: Mapping[str, Any]) -> set[str] | None:

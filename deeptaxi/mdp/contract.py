@@ -7,7 +7,6 @@ space, a reward is a finite number. What breaks this is told in one line: the me
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from numbers import Real
@@ -20,6 +19,7 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from deeptaxi.errors import EnvironmentFailedError
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
+from deeptaxi.mdp.table import MAX_REWARD
 
 RESET = "reset(self, *, seed=None, options=None)"
 RESULT = "(observation, info)"
@@ -167,16 +167,16 @@ def finite(reward: Any) -> Any:
     Raises:
         ValueError: it is none.
     """
-    if type(reward) is float and -math.inf < reward < math.inf:
+    if type(reward) is float and -MAX_REWARD <= reward <= MAX_REWARD:
         return reward  # the common case
     known = type(reward) is int
     plain = known or isinstance(reward, Real | np.bool_) or (isinstance(reward, np.ndarray) and reward.shape == ())
     try:
-        if plain and math.isfinite(reward):
+        if plain and abs(float(reward)) <= MAX_REWARD:
             return reward if known else float(reward)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError(f"the reward {brief(reward)}: expected a finite number")
+    raise ValueError(f"the reward {brief(reward)}: expected a finite number of at most {MAX_REWARD:g} in size")
 
 
 def truth(name: str, value: Any) -> bool:

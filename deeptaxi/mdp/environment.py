@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
-from deeptaxi.errors import UsageError, nearest
+from deeptaxi.arguments import parts_of, shortened
+from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.mdp import npz
-from deeptaxi.mdp.constructor import check_arguments
+from deeptaxi.mdp.constructor import check_arguments, registered_id
 from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, rehearse, with_answers_checked
-from deeptaxi.mdp.foreign import blaming, closing, importable_folder, quiet
+from deeptaxi.mdp.foreign import blaming, closing, quiet
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.mdp.truth import CHECK_SEED, find_table
+from deeptaxi.search_path import current_folder_first, current_folder_hidden
 from deeptaxi.sections import EnvironmentConfig
 
 DEFAULT_HORIZON = 5_000
 DEFAULT_DISCOUNT = 0.99
+TRUST = "pass --trust-env if you trust where the run comes from"
 RESERVED = {"max_episode_steps": "use --time-limit", "render_mode": "it is set where frames are shown"}
 Env = gymnasium.Env[Any, Any]
 
@@ -125,13 +130,30 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
     """
     if config.id.endswith(".npz"):
         return open_table(config)
-    check_request(config, trust_module)
+    check_request(config)
+    if not trust_module:
+        config = without_code(config)
+    local = ":" in config.id
+    with searching(local):
+        return open_made(config, local)
+
+
+def open_made(config: EnvironmentConfig, local: bool) -> Environment:
+    """Open and check an environment of Gymnasium's.
+
+    Args:
+        config: its id, arguments and time limit.
+        local: whether modules of the current folder may be imported for it.
+
+    Raises:
+        UsageError: it is unknown, cannot be made, or has unsupported spaces.
+    """
     check_arguments(config)
 
     def make_unchecked(render_mode: str | None = None) -> Env:
         # Not every environment takes a render_mode, and Gymnasium passes on what it is given.
         frames = {} if render_mode is None else {"render_mode": render_mode}
-        with quiet(), importable_folder(":" in config.id):
+        with quiet(), searching(local):
             env = gymnasium.make(
                 config.id, max_episode_steps=config.time_limit, disable_env_checker=True, **frames, **config.kwargs
             )
@@ -146,7 +168,11 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
         finding = find_table(env, codec)
 
     def make(render_mode: str | None = None) -> Env:
-        return CheckedEnv(make_unchecked(render_mode), codec, config.id)
+        if render_mode is None:
+            return CheckedEnv(make_unchecked(), codec, config.id)
+        env = Frames(make_unchecked(render_mode), codec, config.id)
+        env.local = local
+        return env
 
     return Environment(
         config=replace(config, id=full_id(config.id, env)),
@@ -190,38 +216,58 @@ def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Envir
     )
 
 
-def check_request(config: EnvironmentConfig, trust_module: bool) -> None:
+def searching(local: bool) -> AbstractContextManager[None]:
+    """Search the current folder for modules while the block runs, or do not."""
+    return current_folder_first() if local else current_folder_hidden()
+
+
+class Frames(CheckedEnv):
+    """Draws frames too: what draws them is imported at the first of them, from where the environment was made of."""
+
+    local = False  # whether modules of the current folder may be imported for it
+
+    def render(self) -> Any:
+        """Return a frame."""
+        with searching(self.local):
+            return self.env.render()
+
+
+def check_request(config: EnvironmentConfig) -> None:
     """Refuse what need not be tried."""
     if not config.id.strip():
         raise UsageError("name an environment: a Gymnasium id, module:Id, or the path of a .npz transition table")
     for name in RESERVED.keys() & config.kwargs.keys():
         raise UsageError(f"--env-arg {name} is not passed on: {RESERVED[name]}")
-    module, colon, _ = config.id.rpartition(":")
-    if ":" in module:
+    if config.id.count(":") > 1:
         raise UsageError(f"'{config.id}' is not an environment: expected an id or module:Id")
-    if not trust_module:
-        check_kind(config.id.rpartition(":")[2])
-    if colon and not trust_module and module.partition(".")[0] != "gymnasium":
-        raise UsageError(
-            f"the run names the environment module '{module}', which is code: "
-            "pass --trust-env if you trust where the run comes from"
-        )
 
 
-def check_kind(name: str) -> None:
-    """Refuse, unmade, an environment of Gymnasium that has no state numbers, where only a file names it.
+def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
+    """Return the environment that only a file names, as one that runs no code but what is installed or runs already.
 
-    Some read files that their arguments name, or make what other libraries have.
+    No module is imported for it: ``gymnasium:Taxi-v4`` is Taxi-v4, and all else that has a module is refused. Of
+    Gymnasium's own environments only those of toy text are made: others import packages that need not be there, read
+    files that their arguments name, or make what other libraries have. What this process has registered itself takes
+    numbers and truth values alone: a text may name a file or a class to it.
 
     Raises:
-        UsageError: it is one.
+        UsageError: it could run code.
     """
-    meant = [known for known in gymnasium.registry if known == name or known.startswith(f"{name}-v")]
-    if meant and not set(meant) & set(known_ids()):
-        raise UsageError(
-            f"the run names {name}, which is not one of the environments with state numbers: "
-            "pass --trust-env if you trust where the run comes from"
-        )
+    module, colon, name = config.id.rpartition(":")
+    if colon and module != "gymnasium":
+        raise UsageError(f"the run names the environment module '{shortened(module)}', which is code: {TRUST}")
+    spec = gymnasium.registry.get(registered_id(name))
+    if spec is not None and spec.id not in known_ids():
+        raise UsageError(f"the run names {name}, which is not one of the environments with state numbers: {TRUST}")
+    texts = [key for key, value in config.kwargs.items() if holds_text(value)]
+    if spec is not None and texts and not is_toy_text(spec):
+        raise UsageError(f"the run gives {name} a text as {texts[0]}, which may name a file or code: {TRUST}")
+    return replace(config, id=name)
+
+
+def holds_text(value: Any) -> bool:
+    """Whether an argument is a text, or a list or a mapping of such."""
+    return isinstance(value, str) or any(map(holds_text, parts_of(value)))
 
 
 def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
@@ -240,6 +286,8 @@ def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
         raise UsageError(f"{config.id}: {error}") from None
     except TypeError as error:
         raise UsageError(f"{config.id} {type_fault(str(error), config)}") from error
+    except MemoryError as error:
+        raise DeepTaxiError(f"not enough memory for {config.id}{f': {error}' if str(error) else ''}") from error
     except (Exception, SystemExit) as error:  # the environment's own code may raise anything
         raise UsageError(f"{config.id} could not be made: {type(error).__name__}: {error}") from error
 
@@ -260,13 +308,18 @@ def unknown(name: str) -> str:
     return f"unknown environment '{name}'{suggestion}"
 
 
+def is_toy_text(spec: EnvSpec) -> bool:
+    """Whether an environment is one of Gymnasium's with state numbers."""
+    return str(spec.entry_point).startswith("gymnasium.envs.toy_text")
+
+
 def known_ids() -> list[str]:
     """Return the registered ids that may have discrete spaces: toy-text's and all that is not Gymnasium's own."""
     return [
         name
         for name, spec in gymnasium.registry.items()
         if not (str(spec.entry_point).startswith(("gymnasium.envs.", "<function _raise")) or name.startswith("GymV2"))
-        or str(spec.entry_point).startswith("gymnasium.envs.toy_text")
+        or is_toy_text(spec)
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -23,6 +22,10 @@ def blaming(name: str) -> Iterator[None]:
         yield
     except DeepTaxiError:
         raise
+    except MemoryError as error:
+        raise DeepTaxiError(
+            f"not enough memory for the environment {name}{f': {error}' if str(error) else ''}"
+        ) from error
     except (Exception, SystemExit) as error:
         where = place_of(error)
         told = f"{type(error).__name__}: {error}{f' ({where})' if where else ''}"
@@ -58,17 +61,3 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="gymnasium")
         yield
-
-
-@contextmanager
-def importable_folder(active: bool) -> Iterator[None]:
-    """Let modules of the current folder be imported, as ``python -m`` does."""
-    folder = str(Path.cwd())
-    added = active and folder not in sys.path
-    if added:
-        sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if added:
-            sys.path.remove(folder)

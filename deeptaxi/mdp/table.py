@@ -16,6 +16,7 @@ Two quantities derived from it are all that planning needs:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,7 +130,7 @@ class TransitionTable:
         """
         from deeptaxi.mdp import npz
 
-        if Path(path).exists() and not force:
+        if os.path.lexists(path) and not force:
             raise UsageError(f"{path} exists; choose another name, or overwrite it with force=True")
         with Scratch(Path(path).parent, ASIDE) as scratch:
             npz.save(self, scratch.path / "table.npz")

@@ -10,9 +10,14 @@ raise, each in its own way.
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
+
+from deeptaxi.network.tabulate import block_size, refusals, tabulate
 
 OUTPUTS = ("q_values", "action")
 
@@ -38,19 +43,45 @@ def agent(network: keras.Model, states: int) -> keras.Model:
 
 
 def q_network_of(model: keras.Model) -> keras.Model:
-    """Undo `agent`: return the network within, with the same weights; any other model as it is."""
+    """Undo `agent`: return the network within, with the same weights; any other model as it is.
+
+    That the two answer alike is not known before `check_agent`.
+    """
     output = getattr(model, "output", None)  # a Sequential that was never called has none
     if not isinstance(output, dict) or set(output) != set(OUTPUTS):
         return model
     return next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
 
 
-def check_states(model: keras.Model, states: int) -> None:
-    """Refuse an agent that was made for another number of states: S − 1 must have an answer, S none.
+def check_agent(model: keras.Model, network: keras.Model, states: int) -> None:
+    """Refuse a model of the outputs of `agent` that answers otherwise than `agent(network, states)` would.
+
+    It is asked for every state and for some that do not exist: its graph may hold anything beside the network.
 
     Raises:
-        ValueError: it is for more states or for fewer.
+        ValueError: it does, or was made for another number of states.
+        DeepTaxiError: it cannot be run.
     """
-    actions = ops.convert_to_numpy(model(np.array([states - 1, states], "int32"))["action"])
-    if (actions == -1).tolist() != [False, True]:
+    edges = np.array([-1, 0, states - 1, states, states + 1])
+    block = block_size(model, states)
+    with refusals():
+        known = answers(model, edges)["action"] != -1
+    if known.tolist() != [False, True, True, False, False]:
         raise ValueError(f"it was made for another number of states than {states}")
+    expected = tabulate(network, states)
+    actions = expected.argmax(axis=1)
+    for first in range(0, states, block):
+        some = np.arange(first, min(first + block, states))
+        with refusals():
+            found = answers(model, some)
+        alike = np.allclose(found["q_values"], expected[some], rtol=1e-4, atol=1e-4, equal_nan=True)
+        if not alike or not np.array_equal(found["action"], actions[some]):
+            raise ValueError(
+                "its answers are not those of the network in it, so something else is in its graph; export it anew"
+            )
+
+
+def answers(model: keras.Model, states: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
+    """Return what an agent answers to `states` `[B]`."""
+    found = model(states.astype("int32"), training=False)
+    return {name: ops.convert_to_numpy(found[name]) for name in OUTPUTS}

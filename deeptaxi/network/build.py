@@ -1,4 +1,4 @@
-"""Q-networks on state numbers, from the Q table to the dueling network, and all their Q values at once.
+"""Q-networks on state numbers, from the Q table to the dueling network.
 
 The Q-table network is the case without hidden layers and without bias: one `OneHotDense` from S states to A actions,
 whose kernel `[S, A]` *is* the Q table.
@@ -19,9 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense
-
-BLOCK = 65_536  # states whose Q values are computed at a time
-OUTPUT_LAYERS = ("value", "advantage", "q_values")
+from deeptaxi.network.structure import Structure, structure_of
 
 
 def build_q_network(
@@ -124,30 +122,34 @@ def with_mask(network: keras.Model, mask: NDArray[np.bool_]) -> keras.Model:
 
 def without_mask(network: keras.Model) -> tuple[keras.Model, NDArray[np.bool_] | None]:
     """Undo `with_mask`: return the network below, which shares its weights, and the mask; None where there is none."""
-    layer = network.layers[-1]
-    if not isinstance(layer, ActionMask):
+    found = structure_of(network)
+    if found is None or found.mask is None:
         return network, None
-    below = keras.Model(network.input, layer.input[1], name=network.name)
-    return below, keras.ops.convert_to_numpy(layer.mask) != 0
+    below = keras.Model(network.input, found.below, name=network.name)
+    return below, keras.ops.convert_to_numpy(found.mask.mask) != 0
 
 
 def streams(network: keras.Model) -> keras.Model | None:
     """Return a network of the same weights, from states `[B]` to [V, A] of the dueling head; None where it has none."""
-    heads = [layer for layer in network.layers if isinstance(layer, Dueling)]
-    return keras.Model(network.input, heads[0].input) if heads else None
+    found = structure_of(network)
+    if found is None or found.dueling is None:
+        return None
+    return keras.Model(network.input, found.dueling.input)
 
 
 def settings_of(network: keras.Model) -> dict[str, Any]:
-    """Return the settings of a network of `build_q_network`, read off its layers."""
-    hidden = [layer for layer in network.layers if layer.name.startswith("hidden_")]
-    heads = [layer for layer in network.layers if isinstance(layer, Dueling)]
-    first = next(layer for layer in network.layers if isinstance(layer, OneHotDense))
+    """Return the settings of a network of `build_q_network`, read off its graph.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = known(network)
     return {
-        "hidden": [layer.units for layer in hidden],
-        "dueling": bool(heads),
-        "encoding": "joint" if first.factors is None else "factored",
-        **({"aggregation": heads[0].aggregation} if heads else {}),
-        **({"activation": keras.activations.serialize(hidden[0].activation)} if hidden else {}),
+        "hidden": [layer.units for layer in found.hidden],
+        "dueling": found.dueling is not None,
+        "encoding": "joint" if found.first.factors is None else "factored",
+        **({"aggregation": found.dueling.aggregation} if found.dueling else {}),
+        **({"activation": keras.activations.serialize(found.hidden[0].activation)} if found.hidden else {}),
     }
 
 
@@ -155,35 +157,37 @@ def scale_outputs(network: keras.Model, factor: float) -> None:
     """Multiply all Q values by `factor` > 0, in place, by way of the weights of the layers that they come from.
 
     The dueling head has no weights, and with each of its aggregations it passes a positive factor on.
+
+    Raises:
+        ValueError: it is no network of `build_q_network`, so that they come from elsewhere.
     """
-    for layer in network.layers:
-        if layer.name in OUTPUT_LAYERS:
-            layer.set_weights([np.float32(factor) * weight for weight in layer.get_weights()])
+    for layer in known(network).heads:
+        layer.set_weights([np.float32(factor) * weight for weight in layer.get_weights()])
 
 
 def sizes(network: keras.Model) -> tuple[int, int]:
     """Return (S, A) of a network on state numbers.
 
     Raises:
-        ValueError: it is not one: it has no `OneHotDense`, or not one input and one output of shape `[B, A]`.
+        ValueError: it is none of `build_q_network`, with or without a mask.
     """
-    layers = [layer for layer in network.layers if isinstance(layer, OneHotDense)]
-    outputs = network.outputs if layers else []
-    if not layers or len(network.inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
+    found = known(network)
+    return found.first.states, found.actions
+
+
+def known(network: keras.Model) -> Structure:
+    """Return what a network of `build_q_network` is made of.
+
+    Raises:
+        ValueError: it is none, or there is something else in its graph.
+    """
+    found = structure_of(network)
+    if found is None:
         raise ValueError(
-            "expected a network of deeptaxi, from state numbers [B] to Q values [B, A] "
-            "(whether one of Keras' own layers is optimal, `deeptaxi diagnose` says)"
+            "expected a network of deeptaxi, from state numbers [B] to Q values [B, A], and nothing else in its graph "
+            "(whether another Keras model is optimal, `deeptaxi diagnose` says)"
         )
-    return layers[0].states, int(outputs[0].shape[-1])
-
-
-def tabulate(network: keras.Model) -> NDArray[np.float32]:
-    """Return the Q values of all states, `[S, A]`, computed in blocks."""
-    states, _ = sizes(network)
-    if len(network.layers) == 2 and network.layers[-1].is_table:  # as a training judges again and again
-        return np.array(network.layers[-1].get_weights()[0])
-    blocks = [np.arange(first, min(first + BLOCK, states), dtype="int32") for first in range(0, states, BLOCK)]
-    return np.concatenate([keras.ops.convert_to_numpy(network(block, training=False)) for block in blocks])
+    return found
 
 
 def weights_digest(network: keras.Model) -> str:

@@ -1,4 +1,4 @@
-"""Looking into a network: its Q values of all states, and plain numbers about what it is made of (`facts`).
+"""Looking into a network: plain numbers about what it is made of and what its hidden units do (`facts`).
 
 Networks made elsewhere, of Keras' own layers, are looked at too. Their input is a state number, `[B]` or `[B, 1]`, or
 its one-hot vector `[B, S]`, and their output is the Q values `[B, A]`.
@@ -6,15 +6,16 @@ its one-hot vector `[B, S]`, and their output is the Q values `[B, A]`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
+from keras.src.models.functional import Functional
 from numpy.typing import NDArray
 
-from deeptaxi.network.build import BLOCK, sizes, tabulate
+from deeptaxi.network.build import sizes
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
-from deeptaxi.network.layers import ActionMask, OneHotDense
+from deeptaxi.network.layers import ActionMask
+from deeptaxi.network.structure import structure_of
+from deeptaxi.network.tabulate import block_size, feed, refusals
 
 ONE_HOT = ("CategoryEncoding", "OneHot", "OneHotDense", "StringLookup", "IntegerLookup", "Hashing")
 CUT_AT_ZERO = ("relu", "relu6")
@@ -52,39 +53,6 @@ def check_foreign(network: keras.Model, states: int, actions: int) -> None:
         raise ValueError(f"an output of shape {list(output)}: expected Q values [B, {actions}]")
 
 
-def feed(network: keras.Model, states: NDArray[np.int64], count: int) -> Any:
-    """Return what the network takes in for `states` `[B]` of `count` states."""
-    tensor = network.inputs[0]
-    if len(tensor.shape) == 1:
-        return states.astype(tensor.dtype)
-    if tensor.shape[1] == 1:
-        return states[:, None].astype(tensor.dtype)
-    return np.eye(count, dtype=tensor.dtype)[states]
-
-
-def tabulate_any(network: keras.Model, states: int) -> NDArray[np.float32]:
-    """Return the Q values of all states, `[S, A]`, of a network of ours or of one from elsewhere."""
-    if is_ours(network):
-        return tabulate(network)
-    return np.asarray(outputs(network, network.outputs, np.arange(states), states)[0], np.float32)
-
-
-def outputs(
-    network: keras.Model, tensors: list[Any], states: NDArray[np.int64], count: int
-) -> list[NDArray[np.float32]]:
-    """Return the values of inner `tensors` of a network over `states`, computed in blocks."""
-    if not tensors:
-        return []
-    inner = keras.Model(network.inputs[0], tensors)
-    blocks = []
-    for first in range(0, len(states), BLOCK):
-        values = inner(feed(network, states[first : first + BLOCK], count), training=False)
-        blocks.append(
-            [keras.ops.convert_to_numpy(value) for value in (values if isinstance(values, list) else [values])]
-        )
-    return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
-
-
 def activation_of(layer: keras.Layer) -> str:
     """Return the name of a layer's activation; ``"linear"`` where it has none."""
     if isinstance(layer, keras.layers.ReLU):
@@ -98,27 +66,41 @@ def state_input(network: keras.Model, states: int) -> str:
     """Return how the state comes in: ``"one-hot"``, ``"embedding"``, ``"number"`` or ``"unknown"``."""
     if len(network.inputs[0].shape) == 2 and network.inputs[0].shape[1] == states > 1:
         return "one-hot"
-    for layer in network.layers:
-        kind = type(layer).__name__
+    for operation in getattr(network, "operations", network.layers):
+        kind = type(operation).__name__
         if kind in ONE_HOT:
             return "one-hot"
         if kind == "Embedding":
             return "embedding"
-        if kind == "Dense":
-            return "number"
+        if kind == "Dense":  # on more numbers than one, it was encoded by some computation
+            return "number" if operation.kernel.shape[0] == 1 else "unknown"
     return "unknown"
 
 
-def layer_facts(layer: keras.Layer, values: NDArray[np.float32]) -> LayerFacts:
-    """Return what the units of a layer do, from their values `[S, U]`."""
-    name = activation_of(layer)
-    low, high = ENDS.get(name, (None, None))
-    dead = (values == 0).all(axis=0) if name in CUT_AT_ZERO else np.zeros(values.shape[1], bool)
-    saturated = np.zeros(values.shape[1], bool)
-    if low is not None and high is not None:
-        margin = NEAR_END * (high - low)
-        saturated = ((values <= low + margin) | (values >= high - margin)).mean(axis=0) >= MOST
-    return LayerFacts(layer.name, name, values.shape[1], int(dead.sum()), int(saturated.sum()))
+class Units:
+    """What the units of a layer do, gathered block by block."""
+
+    def __init__(self, layer: keras.Layer) -> None:
+        self.name, self.activation = layer.name, activation_of(layer)
+        units = int(layer.output.shape[1])
+        self.dead, self.ending = np.ones(units, bool), np.zeros(units, np.int64)
+        self.states = 0
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Look at the values `[B, U]` of more states."""
+        self.states += len(values)
+        self.dead &= (values == 0).all(axis=0)
+        low, high = ENDS.get(self.activation, (None, None))
+        if low is not None and high is not None:
+            margin = NEAR_END * (high - low)
+            self.ending += ((values <= low + margin) | (values >= high - margin)).sum(axis=0)
+
+    @property
+    def facts(self) -> LayerFacts:
+        """What was found."""
+        dead = int(self.dead.sum()) if self.activation in CUT_AT_ZERO else 0
+        saturated = int((self.ending >= MOST * max(1, self.states)).sum())
+        return LayerFacts(self.name, self.activation, len(self.dead), dead, saturated)
 
 
 def look_into(network: keras.Model, states: NDArray[np.int64], count: int) -> NetworkFacts:
@@ -128,19 +110,48 @@ def look_into(network: keras.Model, states: NDArray[np.int64], count: int) -> Ne
         network: it.
         states: those that its hidden units are looked at over, `[n]`.
         count: S.
+
+    Raises:
+        DeepTaxiError: it cannot be run.
     """
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer | ActionMask)]
-    hidden = [
-        layer
-        for layer in layers[:-1]
-        if activation_of(layer) != "linear" and len(layer.output.shape) == 2 and layer.output.shape[1] is not None
-    ]
-    last = activation_of(layers[-1])
-    values = outputs(network, [layer.output for layer in hidden], states, count)
+    hidden = [layer for layer in layers[:-1] if activation_of(layer) != "linear" and is_hidden(layer)]
+    last = activation_of(layers[-1]) if is_last(layers[-1], network) else "linear"
     return NetworkFacts(
-        "one-hot" if any(isinstance(layer, OneHotDense) for layer in layers) else state_input(network, count),
-        last,
-        ENDS.get(last, (None, None)),
-        tuple(layer_facts(layer, value) for layer, value in zip(hidden, values, strict=True)),
+        state_input(network, count), last, ENDS.get(last, (None, None)), units_of(network, hidden, states, count),
         len(states),
-    )
+    )  # fmt: skip
+
+
+def is_hidden(layer: keras.Layer) -> bool:
+    """Whether a layer gives one vector `[B, U]` of numbers a state, and is called once."""
+    if len(layer._inbound_nodes) != 1 or not isinstance(layer.output, keras.KerasTensor):
+        return False
+    return len(layer.output.shape) == 2 and layer.output.shape[1] is not None and "float" in str(layer.output.dtype)
+
+
+def is_last(layer: keras.Layer, network: keras.Model) -> bool:
+    """Whether the Q values are what a layer gives, so that its activation is theirs; a mask changes no range."""
+    tensor = network.outputs[0]
+    if isinstance(tensor._keras_history.operation, ActionMask):
+        found = structure_of(network)
+        if found is None:
+            return False
+        tensor = found.below
+    return tensor._keras_history.operation is layer
+
+
+def units_of(
+    network: keras.Model, hidden: list[keras.Layer], states: NDArray[np.int64], count: int
+) -> tuple[LayerFacts, ...]:
+    """Return what the units of hidden layers do over `states`."""
+    if not hidden or type(network) not in (Functional, keras.Sequential):  # else its graph may not be what it computes
+        return ()
+    found = [Units(layer) for layer in hidden]
+    with refusals():
+        inner, block = keras.Model(network.inputs[0], [layer.output for layer in hidden]), block_size(network, count)
+        for first in range(0, len(states), block):
+            values = inner(feed(network, states[first : first + block], count), training=False)
+            for units, value in zip(found, keras.tree.flatten(values), strict=True):
+                units.add(keras.ops.convert_to_numpy(value))
+    return tuple(units.facts for units in found)

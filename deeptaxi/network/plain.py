@@ -41,14 +41,32 @@ def plain_network(network: keras.Model) -> keras.Model:
     not look whether a state is in 0 … S−1; see `agent`.
 
     Raises:
-        UsageError: the network holds layers that are neither deeptaxi's nor Keras' own.
+        UsageError: the network holds layers that are neither deeptaxi's nor Keras' own, or computes something else
+            beside its layers.
     """
+    check_layers(network)
     state = keras.Input(shape=(), dtype="int32", name="state")
     made: dict[int, Any] = {id(network.input): state}
     for layer in network.layers:
         if not isinstance(layer, keras.layers.InputLayer):
             made[id(layer.output)] = _plain(layer, made)
     return keras.Model(state, made[id(network.output)], name=network.name)
+
+
+def check_layers(network: keras.Model) -> None:
+    """Refuse a graph that is not one of layers alone, each of them called once.
+
+    Raises:
+        UsageError: it is not.
+    """
+    for operation in getattr(network, "operations", network.layers):
+        if not isinstance(operation, keras.Layer):
+            what = f"the computation {operation.name}, which is no layer"
+        elif len(operation._inbound_nodes) != 1:
+            what = f"the layer {operation.name} more than once"
+        else:
+            continue
+        raise UsageError(f"the network holds {what}: write it as keras or savedmodel, or as a table (csv, npz, json)")
 
 
 def _plain(layer: keras.layers.Layer, made: dict[int, Any]) -> Any:

@@ -134,7 +134,8 @@ def without_end(history: History, running: str | None) -> str:
         return f"No end: the training failed after update {last:,}{planned}: {history.failed.failure}."
     if history.path and ".failed" in history.path.suffixes:
         return f"No end: the training failed after update {last:,}{planned}."
-    return f"No end: the log stops after update {last:,}{planned}; the training was broken off."
+    why = "the training was broken off, or its log could not be written"
+    return f"No end: the log stops after update {last:,}{planned}; {why}."
 
 
 def ending(history: History, running: str | None = None) -> str:

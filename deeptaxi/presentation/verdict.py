@@ -132,7 +132,12 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
             f" {summary['train_seconds']:.1f} s (and {summary['compile_seconds']:.1f} s to compile);"
             f" stopped: {summary['stopped']}",
             "Weights digest": summary["weights_digest"],
-            "Kept in": f"{summary['run']}   (log: {summary['log']})",
+            "Kept in": summary["run"] if summary["log"] is None else f"{summary['run']}   (log: {summary['log']})",
+            **(
+                {"Log": Text(f"not whole: {summary['log_unavailable']}", "yellow")}
+                if summary["log_unavailable"]
+                else {}
+            ),
         },
     )
 

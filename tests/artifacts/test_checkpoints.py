@@ -11,7 +11,7 @@ from deeptaxi.artifacts import checkpoints
 from deeptaxi.artifacts.checkpoints import Keeper, files_in, newest, read, write
 from deeptaxi.artifacts.continuing import take_up
 from deeptaxi.artifacts.logs import Log, Position
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, DivergedError, UsageError
 from deeptaxi.history import read_history
 from deeptaxi.learning.moment import Hold, Moment
 from deeptaxi.records import Resumed, Started
@@ -152,14 +152,14 @@ def test_a_checkpoint_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_p
 
 def test_a_failed_training_leaves_those_that_help(tmp_path: Path) -> None:
     first = checkpoints.begin(tmp_path, ABOUT, None)
-    checkpoints.take_back(tmp_path, first, diverged=False)
+    checkpoints.take_back(tmp_path, first, DeepTaxiError())
     assert not (tmp_path / checkpoints.CHECKPOINTS).exists()
     first = checkpoints.begin(tmp_path, ABOUT, None)
     keep, _ = keeper(tmp_path)
     keep.save(None, MOMENT)
-    checkpoints.take_back(tmp_path, first, diverged=False)
+    checkpoints.take_back(tmp_path, first, DeepTaxiError())
     assert len(files_in(tmp_path)) == 2
-    checkpoints.take_back(tmp_path, first, diverged=True)
+    checkpoints.take_back(tmp_path, first, DivergedError())
     assert not (tmp_path / checkpoints.CHECKPOINTS).exists()
 
 

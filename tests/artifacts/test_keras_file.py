@@ -15,8 +15,9 @@ from deeptaxi.artifacts.keras_weights import check_weights
 from deeptaxi.artifacts.models import load_network
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.network.agent import agent
-from deeptaxi.network.build import build_q_network, tabulate, with_mask
+from deeptaxi.network.build import build_q_network, with_mask
 from deeptaxi.network.plain import plain_network
+from deeptaxi.network.tabulate import tabulate
 
 STATES, ACTIONS = 16, 4
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.artifacts import logs
 from deeptaxi.artifacts.logs import Log, find_log
 from deeptaxi.artifacts.visits import read_visits, save_visits
@@ -175,6 +177,54 @@ def test_a_training_that_was_killed_does_not_cost_the_log_of_the_run_that_was_ke
     assert updates(tmp_path) == [1]
 
 
-def test_a_log_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(DeepTaxiError, match=re.escape(f"cannot write {tmp_path / 'gone'}")):
-        train_into(tmp_path / "gone", 1)
+def test_a_log_that_cannot_be_written_is_named_once_and_written_again_once_it_can_be(tmp_path):
+    folder = tmp_path / "gone"
+    with Log(folder, tmp_path / "models" / "a") as log:
+        log.write(STARTED)
+        assert log.lost is not None
+        assert log.lost.startswith(f"cannot write {folder / 'metrics.jsonl'}: No such file")
+        log.write(progress(1))
+        assert [told.text for told in log.remarks] == [f"no-log: {log.lost}; the training goes on without it"]
+        position = log.position()  # which makes the folder
+        assert log.lost is None
+        assert position is not None
+        assert position.lines == 2
+        log.write(progress(2))
+    assert updates(folder) == [1, 2]
+
+
+def test_a_log_that_is_removed_meanwhile_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "WRITE_SECONDS", 0.0)
+    folder = tmp_path / "a"
+    folder.mkdir()
+    events = {"events.out.tfevents.*.deeptaxi": lambda place: logs.Lines(place / "more")}
+    (folder / "more").mkdir()
+    with Log(folder, tmp_path, events) as log:
+        for record in (STARTED, progress(1)):
+            log.write(record)
+        shutil.rmtree(folder)
+        log.write(progress(2))
+        assert "it was removed or replaced meanwhile" in str(log.lost)
+        (tmp_path / "a" / "more").mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text("of another training")
+        assert log.position() is not None
+        assert (folder / "metrics.jsonl").read_text() == "of another training"
+        (folder / "metrics.jsonl").unlink()
+        log.position()
+        assert log.lost is None
+    assert updates(folder) == updates(folder / "more") == [1, 2]
+
+
+def test_no_half_of_a_line_is_left_on_a_disk_that_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "WRITE_SECONDS", 0.0)
+    disk = Disk(tmp_path, point=3, kind="short")  # open, and the first record
+    with Log(tmp_path, tmp_path) as log, failing(disk):
+        for record in (STARTED, progress(1), progress(2)):
+            log.write(record)
+        position = log.position()
+        assert disk.failed is not None
+        assert position is not None
+        assert position.lines == 1
+        assert "No space left" in str(log.lost)
+        assert [record.kind for record in read_history(tmp_path / "metrics.jsonl").records] == ["started"]
+        assert (tmp_path / "metrics.jsonl").read_bytes().endswith(b"}\n")

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from deeptaxi.artifacts.logs import Log
+from deeptaxi.artifacts.succession import EVENTS
 from deeptaxi.artifacts.tensorboard import Events
 from deeptaxi.config import resolve
 from deeptaxi.records import Finished, Judgement, Progress, Snapshot, Started, Warned
@@ -31,7 +32,7 @@ RECORDS = (
 def seen(tmp_path_factory):
     """What TensorBoard makes of a log with all records."""
     folder = tmp_path_factory.mktemp("log")
-    with Log(folder, folder, [lambda place: Events(place, CONFIG)]) as log:
+    with Log(folder, folder, {EVENTS: lambda place: Events(place, CONFIG)}) as log:
         for record in RECORDS:
             log.write(record)
     accumulator = EventAccumulator(str(folder))

@@ -22,7 +22,8 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
 from deeptaxi.exactness import processor, versions
 from deeptaxi.mdp.environment import Environment, open_environment
-from deeptaxi.network.build import tabulate, weights_digest
+from deeptaxi.network.build import weights_digest
+from deeptaxi.network.tabulate import tabulate
 from deeptaxi.records import Finished
 from tests.cli.conftest import run
 

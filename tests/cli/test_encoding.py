@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from deeptaxi.mdp import npz, planning
-from deeptaxi.network.build import tabulate
 from deeptaxi.network.layers import OneHotDense
+from deeptaxi.network.tabulate import tabulate
 from tests.cli.conftest import LAKE, QUICK, run
 from tests.problems import two_jobs
 

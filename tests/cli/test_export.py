@@ -14,7 +14,8 @@ import pytest
 from deeptaxi.artifacts.export import exporting
 from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.export.writers import WRITERS
-from deeptaxi.network.build import build_q_network, tabulate
+from deeptaxi.network.build import build_q_network
+from deeptaxi.network.tabulate import tabulate
 from tests.cli.conftest import refused, run
 
 

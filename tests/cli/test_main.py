@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import runpy
@@ -10,7 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
-from deeptaxi.cli.main import COMMANDS, cli
+from deeptaxi.cli.main import COMMANDS, cli, fail
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.mdp.foreign import blaming
 from tests.cli.conftest import refused, run
 
 ROOT = Path(__file__).parents[2]
@@ -147,3 +150,87 @@ def test_a_closed_pipe_is_no_error_message() -> None:
 
 def test_json_is_the_only_thing_on_standard_output() -> None:
     assert json.loads(run("solve", "CliffWalking-v1", "--json").stdout)["optimal_return"] == -13
+
+
+COMMAND_LINES = [
+    ["train", "FrozenLake-v1"],
+    ["evaluate", "x"],
+    ["watch", "x"],
+    ["diagnose", "x"],
+    ["report", "x"],
+    ["logs", "x"],
+    ["explain", "gradients"],
+    ["explain", "update", "x"],
+    ["export", "x", "--all"],
+    ["solve", "FrozenLake-v1", "--out", "x.csv"],
+    ["envs"],
+    ["presets"],
+    ["zoo"],
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_a_folder_that_was_removed_is_at_fault_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert {words[0] for words in COMMAND_LINES} == set(COMMANDS)
+    for words in COMMAND_LINES:
+        refused(run(*words), 1, "the current folder cannot be used (No such file or directory)", "change to one")
+    assert run("train", "--help").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "Error: not enough memory; close other programs, or allow this one more (ulimit -v)\n"),
+        (MemoryError("3 GiB"), "Error: not enough memory: 3 GiB; close other"),
+        (ImportError("libx.so: failed to map segment from shared object"), "Error: not enough memory: libx.so"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Error: not enough memory: [Errno 12] Cannot allocate"),
+        (ImportError("no x"), "Error: unexpected ImportError: no x"),
+    ],
+)
+def test_too_little_memory_is_at_fault_and_nothing_else(
+    error: BaseException, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        fail(error)
+    assert capsys.readouterr().err.startswith(line)
+
+
+def test_too_little_memory_for_an_environment_is_no_fault_of_its_code() -> None:
+    with pytest.raises(DeepTaxiError, match="not enough memory for the environment x: 3 GiB"), blaming("x"):
+        raise MemoryError("3 GiB")
+
+
+CLOSED = ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", CLOSED)
+def test_closed_streams_change_no_answer(closed: str, lake_run: Path) -> None:
+    words = [sys.executable, "-m", "deeptaxi"]
+    for rest, code in (["presets"], 0), (["evaluate", "nowhere"], 2), (["evaluate", str(lake_run), "--json"], 0):
+        line = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *words, *rest]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == code, (closed, rest, done.stderr)
+        assert ">&-" in closed.split() or bool(done.stdout) == (code == 0)
+        assert "2>&-" in closed or len(done.stderr.splitlines()) == (code == 2)
+
+
+def test_a_number_that_a_file_has_taken_is_not_written_to(tmp_path: Path) -> None:
+    code = """
+import os, sys
+number = os.open("kept", os.O_CREAT | os.O_WRONLY)
+from deeptaxi.cli import signals
+with signals.lasting_streams():
+    print("x", file=sys.stderr, flush=True)
+sys.exit(number)
+"""
+    line = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", code]
+    done = subprocess.run(line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == 2
+    assert (tmp_path / "kept").read_text() == ""

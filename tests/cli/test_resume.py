@@ -350,6 +350,63 @@ def test_a_checkpoint_that_does_not_fit_is_named_and_leaves_what_was_kept(here: 
     assert Path("logs/y/metrics.jsonl").read_bytes() == log
 
 
+BOUNDS: list[tuple[str, Any, str]] = [  # of facts, of a dictionary among them, of what else is said, of an array
+    ("update", 401, "is damaged: 'update' is 401, expected 0 … 400"),
+    ("environment_steps", -1, "'environment_steps' is -1, expected 0 … "),
+    ("environment_steps", 10**400, "'environment_steps' is a number of more than 20 digits, expected 0 … "),
+    ("train_seconds", float("nan"), "'train_seconds' is nan, expected a number from 0 on"),
+    ("next", 401, "'next' is 401, expected 0 … 400"),
+    ("next", 149, "'next' is 149, and 'update' is not"),
+    ("judge.in_a_row", -3, "'in_a_row' is -3, expected 0 … 400"),
+    ("judge.best_update", 500, "'best_update' is 500, expected 0 … 400"),
+    ("judge.value", float("nan"), "'value' is no number"),
+    ("ticks", [{"update": -5}], "'ticks': "),
+    ("program.visits", -1, "'program.visits' holds -1 … "),
+    ("program.copies.times", -3, "'program.copies.times' holds -3 … "),
+]
+
+
+def test_every_number_of_a_checkpoint_has_its_bounds(here: Path) -> None:
+    newest, first = files_in(Path("models/y"))
+    first.unlink()  # else it falls back to that
+    found = read(newest)
+    assert found.moment is not None
+    for name, value, told in BOUNDS:
+        arrays, facts = dict(found.moment.arrays), json.loads(json.dumps(found.moment.facts))
+        if name in arrays:
+            arrays[name] = np.array(arrays[name])
+            arrays[name].flat[0] = value
+        else:
+            part, _, key = name.rpartition(".")
+            (facts[part] if part else facts)[key] = value
+        write(newest, found.about, found.moment._replace(arrays=arrays, facts=facts))
+        done = run("train", "--resume", "models/y", "--quiet")
+        assert done.exit_code == 1, name
+        assert told in done.stderr.splitlines()[-1], name
+
+
+@pytest.mark.parametrize(
+    ("about", "facts", "told"),
+    [
+        ({"checkpoint": 0}, {}, "'checkpoint' is 0, expected 1 or more"),
+        ({"checkpoint": -3}, {}, "'checkpoint' is -3, expected 1 or more"),
+        ({"checkpoint": True}, {}, "'checkpoint' is True, expected 1 or more"),
+        ({}, {"update": -5}, "'update' is -5, expected 0 or more"),
+        ({"position": {"head": "", "lines": -1}}, {}, "does not say where the log stood: 'lines' is -1, expected 0"),
+    ],
+)
+def test_a_checkpoint_of_a_number_that_cannot_be_is_damaged(
+    here: Path, about: dict[str, Any], facts: dict[str, Any], told: str
+) -> None:
+    newest, first = files_in(Path("models/y"))
+    first.unlink()
+    found = read(newest)
+    assert found.moment is not None
+    moment = found.moment._replace(facts={**found.moment.facts, **facts})
+    write(newest, {**found.about, **about}, moment)
+    refused(run("train", "--resume", "models/y"), 1, f"{newest} is damaged: ", told)
+
+
 def test_a_table_that_changed_is_refused(type_in: TypeIn) -> None:
     npz.save(chain(time_limit=9), Path("c.npz"))
     assert type_in("train", "c.npz", *SETTINGS, "--stop-after", 20, "--out", "a").exit_code == 0

@@ -17,7 +17,8 @@ from deeptaxi.api import sampling
 from deeptaxi.config import read_toml, resolve
 from deeptaxi.history import read_history
 from deeptaxi.mdp import npz, table
-from deeptaxi.network.build import tabulate, weights_digest
+from deeptaxi.network.build import weights_digest
+from deeptaxi.network.tabulate import tabulate
 from deeptaxi.records import Finished, Started
 from tests.cli.conftest import LAKE, QUICK, refused, run
 from tests.problems import chain

@@ -20,7 +20,7 @@ from deeptaxi.artifacts.export.exporting import source_of, write
 from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.models import load_network
 from deeptaxi.artifacts.tables import labels_of
-from deeptaxi.network.build import tabulate
+from deeptaxi.network.tabulate import tabulate
 from tests.docs.console import blocks, commands, matches
 
 pytestmark = pytest.mark.slow

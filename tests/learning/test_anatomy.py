@@ -12,7 +12,7 @@ from deeptaxi.learning.example import Transition
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.masked import compare
 from deeptaxi.learning.replay import Batch
-from deeptaxi.network.build import tabulate
+from deeptaxi.network.tabulate import tabulate
 from deeptaxi.records import to_json
 from tests.learning.helpers import TABLE, build_pair, new_learner, numbers, resolve
 

@@ -14,7 +14,8 @@ from deeptaxi.learning import compiled
 from deeptaxi.learning.compiled import CompiledLearner
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import build_network, train
-from deeptaxi.network.build import tabulate, weights_digest
+from deeptaxi.network.build import weights_digest
+from deeptaxi.network.tabulate import tabulate
 from deeptaxi.records import Finished, Judgement, Progress, Started
 from tests.learning.helpers import finished, of_kind, opened_problem
 from tests.problems import build, chain, opened, random_table, surely

@@ -13,7 +13,7 @@ from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import train
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.simulate import TableEnv
-from deeptaxi.network.build import tabulate
+from deeptaxi.network.tabulate import tabulate
 from deeptaxi.sections import EnvironmentConfig
 from tests.learning.helpers import SMALL, finished, opened_problem
 from tests.problems import build, opened, registered, rows_of, surely

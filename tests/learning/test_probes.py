@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.learning.training import train
-from deeptaxi.network.build import tabulate
+from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import finished, opened_problem
 from tests.problems import build, surely
 

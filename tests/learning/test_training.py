@@ -9,7 +9,8 @@ from deeptaxi.evaluation import exact
 from deeptaxi.learning.judge import Judge
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import train
-from deeptaxi.network.build import build_q_network, sizes, tabulate, weights_digest
+from deeptaxi.network.build import build_q_network, sizes, weights_digest
+from deeptaxi.network.tabulate import tabulate
 from deeptaxi.records import Finished, Judgement, Progress, Snapshot, Started
 from tests.learning.helpers import SMALL, finished, of_kind, opened_problem
 from tests.problems import build, chain, opened, surely

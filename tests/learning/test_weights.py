@@ -19,7 +19,7 @@ from deeptaxi.config import merge, resolve
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops.fit import FitLearner
 from deeptaxi.network import functional
-from deeptaxi.network.build import tabulate
+from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import Literal, Updates, build_network, random_batches
 
 STATES, ACTIONS, FACTORS, COUNT = 6, 3, (3, 2), 60

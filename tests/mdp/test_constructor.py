@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 
+from deeptaxi import arguments
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.constructor import check_arguments, check_lake
 from deeptaxi.mdp.environment import open_environment
@@ -104,3 +105,10 @@ def test_a_lake_of_ones_own_may_have_other_maps():
         assert open_environment(EnvironmentConfig("Wide-v0", {"desc": ["sF", "HG"]})).states == 4
     with pytest.raises(UsageError, match="no start"):
         check_lake(EnvironmentConfig("Wide-v0", {"desc": ["sF", "HG"]}))
+
+
+@pytest.mark.parametrize("value", ["(nan, 0, 0)", "[1, 0, inf]"])
+def test_a_number_of_a_lake_is_finite(value):
+    kwargs = {"reward_schedule": arguments.parse(value)}
+    with pytest.raises(UsageError, match=r"reward_schedule=.*: FrozenLake-v1 expects finite numbers"):
+        open_environment(EnvironmentConfig("FrozenLake-v1", kwargs))

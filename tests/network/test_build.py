@@ -11,17 +11,16 @@ import pytest
 from keras import ops
 
 from deeptaxi.network.build import (
-    BLOCK,
     build_q_network,
     scale_outputs,
     settings_of,
     sizes,
     streams,
-    tabulate,
     weights_digest,
     with_mask,
     without_mask,
 )
+from deeptaxi.network.tabulate import BLOCK, tabulate
 
 NETWORKS = {
     "q-table": {},

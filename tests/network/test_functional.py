@@ -6,8 +6,9 @@ from keras import ops
 
 from deeptaxi import backend, xla
 from deeptaxi.network import functional
-from deeptaxi.network.build import build_q_network, tabulate
+from deeptaxi.network.build import build_q_network
 from deeptaxi.network.encoding import encode
+from deeptaxi.network.tabulate import tabulate
 from deeptaxi.sections import AGGREGATIONS, NetworkConfig
 
 STATES, ACTIONS, FACTORS = 6, 3, (3, 2)

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from deeptaxi.network import inspect
-from deeptaxi.network.build import build_q_network, tabulate, with_mask
+from deeptaxi.network.build import build_q_network, with_mask
+from deeptaxi.network.tabulate import feed, tabulate
 
 STATES, ACTIONS = 6, 3
 EVERYWHERE = np.arange(STATES)
@@ -34,10 +35,10 @@ def test_models_of_anyones_making_are_tabulated_and_their_input_is_known(model, 
     network = model()
     if not inspect.is_ours(network):
         inspect.check_foreign(network, STATES, ACTIONS)
-    table = inspect.tabulate_any(network, STATES)
+    table = tabulate(network, STATES)
     assert table.shape == (STATES, ACTIONS)
     assert inspect.look_into(network, EVERYWHERE, STATES).state_input == kind
-    single = keras.ops.convert_to_numpy(network(inspect.feed(network, np.array([4]), STATES)))
+    single = keras.ops.convert_to_numpy(network(feed(network, np.array([4]), STATES)))
     np.testing.assert_allclose(table[4], single[0], atol=1e-6)
 
 
@@ -87,4 +88,4 @@ def test_a_mask_is_no_activation():
     network = with_mask(build_q_network(STATES, ACTIONS, hidden=(4,)), np.eye(STATES, ACTIONS, dtype=bool) | True)
     facts = inspect.look_into(network, EVERYWHERE, STATES)
     assert facts.output_activation == "linear"
-    np.testing.assert_array_equal(inspect.tabulate_any(network, STATES), tabulate(network))
+    np.testing.assert_array_equal(tabulate(network, STATES), tabulate(network))

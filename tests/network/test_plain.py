@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi.errors import UsageError
-from deeptaxi.network.agent import agent, check_states, q_network_of
-from deeptaxi.network.build import build_q_network, tabulate, with_mask
+from deeptaxi.network.agent import agent, check_agent, q_network_of
+from deeptaxi.network.build import build_q_network, with_mask
 from deeptaxi.network.plain import joining_matrix, plain_network
+from deeptaxi.network.tabulate import tabulate
 
 S, A = 24, 3
 MASK = np.arange(S * A).reshape(S, A) % 4 != 0
@@ -117,8 +118,9 @@ def test_the_network_within_an_agent_is_found_again() -> None:
 
 
 def test_an_agent_is_for_its_own_number_of_states() -> None:
-    made = agent(plain_network(shaken(**KINDS["dueling"])), S)
-    check_states(made, S)
+    network = plain_network(shaken(**KINDS["dueling"]))
+    made = agent(network, S)
+    check_agent(made, network, S)
     for other in (S - 1, S + 1, 1):
         with pytest.raises(ValueError, match=f"another number of states than {other}"):
-            check_states(made, other)
+            check_agent(made, network, other)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import random
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
-from benchmarks.fuzzing import doors, evil, mutants
+from benchmarks.fuzzing import doors, evil, graphs, mutants
 from benchmarks.fuzzing.campaign import cases
+from benchmarks.fuzzing.seeds import optimal_q_values
+from deeptaxi.network.build import build_q_network
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,16 +34,35 @@ def test_broken_files_are_read_or_refused_in_one_line():
 def test_the_same_number_breaks_a_file_in_the_same_way(kind):
     sound = {"model": b"PK", "card": b'{"a": [1, 2]}', "log": b'{"kind": "started"}\n', "config": b"seed = 0\n"}
     for act, _ in doors.KINDS[kind].breaks[:1]:
-        if kind in ("model", "table", "checkpoint"):
+        if kind in ("model", "graph", "table", "checkpoint", "link"):
             continue
         broken = [act(random.Random("7"), sound[kind]) for _ in range(2)]
         assert broken[0] == broken[1]
         assert any(act(random.Random(str(number)), sound[kind]) != sound[kind] for number in range(5))
 
 
+def test_graphs_are_made_anew_and_a_false_verdict_on_one_is_noticed(tmp_path):
+    network = build_q_network(16, 4)
+    network.set_weights([optimal_q_values()])
+    network.save(tmp_path / "sound.keras")
+    network = keras.Model(network.input, keras.ops.negative(network.output))
+    network.save(tmp_path / "negative.keras")
+    for name, said, false in (
+        ("sound", "its policy is optimal", False),
+        ("sound", "its policy is not optimal", True),
+        ("negative", '"optimal": true', True),
+        ("negative", "Optimal   no: 0 of 1", False),
+        ("negative", "no verdict", False),
+    ):
+        assert bool(graphs.false_verdicts(["diagnose", str(tmp_path / f"{name}.keras")], said)) == false
+    content = (tmp_path / "sound.keras").read_bytes()
+    made = {graphs.around_table(random.Random(str(number)), content) for number in range(3)}
+    assert len({*made, content}) == 4
+
+
 def test_kinds_come_in_turns():
     found = list(cases(24, 0, tuple(doors.KINDS)))
-    assert {case.kind for case in found[:6]} == set(doors.KINDS)
+    assert {case.kind for case in found[: len(doors.KINDS)]} == set(doors.KINDS)
     assert len(set(found)) == 24
 
 
@@ -81,6 +105,34 @@ def test_the_evil_files_would_run_code_if_they_were_let(tmp_path, monkeypatch):
         read()
         assert (tmp_path / evil.SIGN).exists()
         (tmp_path / evil.SIGN).unlink()
+
+
+MUJOCO = ["gymnasium.envs.mujoco.mujoco_env"] if "mujoco" in evil.imported_by_gymnasium() else []
+
+
+@pytest.mark.parametrize("module", ["evil", "evil_package", "evil_package.evil", *MUJOCO])
+def test_the_forbidden_module_would_be_imported_if_it_were_let(tmp_path, monkeypatch, module):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    evil.write_forbidden(tmp_path)
+    before = set(sys.modules)
+    try:
+        with contextlib.suppress(Exception):  # MuJoCo has more in it
+            importlib.import_module(module)
+        assert (tmp_path / evil.SIGN).exists()
+    finally:
+        for name in sys.modules.keys() - before:
+            del sys.modules[name]
+
+
+def test_settings_name_modules_of_every_kind():
+    settings = b'[environment]\nid = "FrozenLake-v1"\n'
+    broken = [evil.module_in_settings(random.Random(str(number)), settings).decode() for number in range(400)]
+    named = {line.split('"')[1].rpartition(":")[0] for text in broken for line in text.splitlines() if "id = " in line}
+    assert {"evil", "gymnasium", "gymnasium.evil"} < named
+    assert named & set(evil.imported_by_gymnasium())
+    assert {name for name in named if name.startswith("gymnasium.envs.")} & set(evil.installed_modules())
+    assert named & sys.stdlib_module_names
 
 
 def test_settings_are_broken_into_what_toml_may_say():

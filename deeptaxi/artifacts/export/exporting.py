@@ -22,7 +22,7 @@ from deeptaxi.artifacts.files import of_the_disk, written_aside
 from deeptaxi.artifacts.tables import Labels, check_size, numbered
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import allowed_actions
-from deeptaxi.network.build import tabulate
+from deeptaxi.network.tabulate import block_size, tabulate
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,12 @@ def written(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison 
     Returns how near each is, or what is wrong with it.
     """
     found: dict[str, Any] = {}
+    block = block_size(source.network, source.states)
     with readings() as reading:
         for name, path in places.items():
             with failures(name, found):
                 write(source, name, path)
-                reading.start(name, path, source.states)
+                reading.start(name, path, source.states, block)
         for name in places:
             if name not in found:
                 with failures(name, found):

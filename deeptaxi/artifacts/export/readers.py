@@ -4,7 +4,7 @@
 
 It asks for the Q values `[S, A]` and actions `[S]` of all states 0 … S−1, BLOCK at a time, and then for those of the
 states −1 and S, which do not exist. Nothing of deeptaxi can be imported meanwhile, but for the format ``keras``, whose
-file holds layers of `deeptaxi.network.layers`.
+file holds layers of `deeptaxi.network.layers`. It ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -134,8 +135,20 @@ def outside(ask: Ask, state: int, actions: int) -> tuple[NDArray[Any], int, bool
     return q_values[0], int(action[0]), False
 
 
+def end_with_parent() -> None:
+    """End this process as soon as its standard input does: whoever started it has ended, however that was."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(form: str, path: str, states: int, block: int, out: str) -> None:
     """Read one export, and write what it answers."""
+    end_with_parent()
     gc.disable()  # to look through the objects of TensorFlow again and again takes a third of its import
     unwanted = "jax" if os.environ["KERAS_BACKEND"] == "tensorflow" else "tensorflow"
     sys.modules[unwanted] = None  # type: ignore[assignment]  # Keras and TensorFlow would import it, for nothing

@@ -14,10 +14,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.artifacts.files import cannot_write
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.scratch import temporary
+from deeptaxi.search_path import current_entries
 
 LIMIT = 900  # seconds; on a slow disk, importing TensorFlow for the first time takes a minute or two
-BLOCK = 65_536  # states at a time, as the network itself is asked: another number could change the last bits
 SCRIPT = Path(__file__).with_name("readers.py")
 
 
@@ -38,12 +40,19 @@ class Readings:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, form: str, path: Path, states: int) -> None:
-        """Begin to read an export of S `states`."""
-        words = [sys.executable, "-P", SCRIPT, form, path, states, BLOCK, self.folder / f"{form}.npz"]
+    def start(self, form: str, path: Path, states: int, block: int) -> None:
+        """Begin to read an export of S `states`, `block` at a time.
+
+        As many as the network itself is asked: another number could change the last bits.
+        """
+        words = [sys.executable, "-P", SCRIPT, form, path, states, block, self.folder / f"{form}.npz"]
         with (self.folder / f"{form}.err").open("wb") as aside:
             self.processes[form] = subprocess.Popen(  # noqa: S603  # our own script
-                [str(word) for word in words], env=surroundings(), stdin=subprocess.DEVNULL, stdout=aside, stderr=aside
+                [str(word) for word in words],
+                env=surroundings(),
+                stdin=subprocess.PIPE,  # which ends with this process, and the reader with it
+                stdout=aside,
+                stderr=aside,
             )
 
     def answers(self, form: str) -> Answers:
@@ -69,13 +78,23 @@ class Readings:
         for process in self.processes.values():
             process.kill()
             process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 @contextmanager
 def readings() -> Iterator[Readings]:
-    """Yield a place to read exports in; no process of it outlives the block."""
-    with tempfile.TemporaryDirectory(prefix="deeptaxi-") as folder:
-        started = Readings(Path(folder))
+    """Yield a place to read exports in; no process of it outlives the block, or this process.
+
+    Raises:
+        DiskError: there is no room for it among the temporary files.
+    """
+    try:
+        scratch = temporary()
+    except OSError as error:
+        raise cannot_write(Path(tempfile.gettempdir()), error) from None
+    with scratch:
+        started = Readings(scratch.path)
         try:
             yield started
         finally:
@@ -83,12 +102,17 @@ def readings() -> Iterator[Readings]:
 
 
 def surroundings() -> dict[str, str]:
-    """Return the environment of a reader: the packages of this process, its backend and its number of threads."""
+    """Return the environment of a reader: the packages of this process, its backend and its number of threads.
+
+    No package comes from the current folder.
+    """
     import keras
+
+    current = current_entries()
 
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder),
+        "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder not in current),
         "KERAS_BACKEND": str(keras.backend.backend()),
         "TF_NUM_INTRAOP_THREADS": "1",
         "TF_NUM_INTEROP_THREADS": "1",

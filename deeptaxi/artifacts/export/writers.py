@@ -14,7 +14,6 @@ written with TensorFlow's own operations, as LiteRT has none for what `keras.ops
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +29,7 @@ from deeptaxi.artifacts.tables import Labels
 from deeptaxi.importing import standard_error_aside
 from deeptaxi.network.agent import agent
 from deeptaxi.network.plain import plain_network
+from deeptaxi.scratch import temporary
 
 OPSET = 17  # of ONNX: every runtime since 2022 has it
 Served = Callable[[Any], dict[str, Any]]
@@ -105,9 +105,9 @@ def write_litert(source: Source, path: Path) -> None:
         q_values = source.plain(state)
         return tf.where(q_values > tf.float32.min, q_values, 2 * q_values)
 
-    with tempfile.TemporaryDirectory(prefix="deeptaxi-") as folder, standard_error_aside():
-        archive(source.plain, served(network, source.states), Path(folder) / "savedmodel")
-        converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/savedmodel")
+    with temporary() as scratch, standard_error_aside():
+        archive(source.plain, served(network, source.states), scratch.path / "savedmodel")
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(scratch.path / "savedmodel"))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         path.write_bytes(converter.convert())
 

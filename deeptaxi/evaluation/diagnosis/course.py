@@ -97,6 +97,9 @@ def interrupted(case: Case) -> Finding | Unchecked | None:
         return Unchecked(f"the training still runs, by {case.running}")
     if history.failure is not None or (done is not None and done.stopped != "interrupted"):
         return None
+    if done is None and case.config is not None and case.q is not None:  # a run is kept at the end of its training
+        cause = "the run was kept, so its log could not be written to the end, or was cut off since"
+        return unfinished(case, "interrupted", "its log stops there", cause, "train it again for a whole log")
     return unfinished(
         case,
         "interrupted",

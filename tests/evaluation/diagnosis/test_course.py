@@ -53,6 +53,8 @@ def test_a_training_that_did_not_end_is_named():
     assert checked(course, "interrupted", unseen(history=history(stopped="optimal"))) is None
     stopped = checked(course, "interrupted", unseen(history=history(stopped="interrupted")))
     assert stopped.cause == "it was stopped"
+    kept = unseen(history=history(progress(7), stopped=None), config=config(), q=np.zeros((3, 2)))
+    assert "its log could not be written to the end" in checked(course, "interrupted", kept).cause
     lost = checked(course, "interrupted", unseen(history=history(progress(7), stopped=None)))
     assert "after 7 of 1,000 updates" in lost.summary
     assert lost.severity == "warning"

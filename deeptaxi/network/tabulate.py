@@ -1,0 +1,241 @@
+"""The Q values of all states: a network called on every one of them, as many at a time as memory has room for.
+
+Of the networks of `build_q_network` it is known what they compute (`structure`). Any other one may compute anything: so
+before it is called, its graph is followed with the shapes of `ROWS` states, which runs nothing and tells
+
+    bytes = Σ over all tensors of the graph, which Keras keeps until the end     of one state
+    rows  = the first axis of each, which has to be one row a state
+
+and after it was called, it is called once more, on other states together in another order. What then answers otherwise
+is no function of the state, and has no policy: it looks at the other states, as `ops.flip(x, axis=0)` does, or draws
+random numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.models.functional import Functional
+from numpy.typing import NDArray
+
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.network.build import sizes
+from deeptaxi.network.structure import structure_of
+
+BLOCK = 65_536  # states at a time, at most
+BUDGET = 2**29  # bytes that they may take together
+ROWS = 251  # a prime, which no layer is as wide as by chance
+WITHIN = 3  # times the widest tensor, that a layer takes for itself
+ROUNDING = 1e-4  # of the largest Q value, by which answers may differ from block to block
+EXACT = {"float16": 2**11, "bfloat16": 2**8, "float32": 2**24, "float64": 2**53}  # the whole numbers that a type holds
+NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{[^}]*\}\} ?|\[Op:\w+\]")  # in the messages of TensorFlow
+WIDE = ("float64", "int32", "int64", "uint32", "uint64")  # would lose bits as float32
+NARROW = ("float32", "float16", "bfloat16", "int8", "int16", "uint8", "uint16")
+
+
+def tabulate(network: keras.Model, states: int | None = None) -> NDArray[np.floating]:
+    """Return the Q values of all states, `[S, A]`: float32, or float64 where float32 would make two of them equal.
+
+    Args:
+        network: one of ours, or a Keras model of one input and one output as `inspect.check_foreign` wants it.
+        states: S; of ours, its own.
+
+    Raises:
+        DeepTaxiError: it cannot be called, takes too much memory, or is no function of the state.
+    """
+    found = structure_of(network)
+    if found is not None:
+        if found.table is not None:  # as a training judges again and again
+            return np.array(keras.ops.convert_to_numpy(found.table))
+        states, actions = sizes(network)
+        return called(network, np.arange(states), states, actions, block_of(8 * found.width))
+    if states is None:
+        states, _ = sizes(network)  # which says what it is not
+    tensors = list(passed_on(network, states))
+    q_values = called(network, np.arange(states), states, None, block_of(bytes_of(tensors)))
+    check_function(network, q_values, tensors)
+    return q_values
+
+
+def block_size(network: keras.Model, states: int) -> int:
+    """Return how many states are asked at a time.
+
+    Raises:
+        DeepTaxiError: even one takes too much memory.
+    """
+    found = structure_of(network)
+    return block_of(8 * found.width if found is not None else bytes_of(list(passed_on(network, states))))
+
+
+def block_of(size: int) -> int:
+    """Return how many states of `size` bytes each are asked at a time.
+
+    Raises:
+        DeepTaxiError: even one takes too much memory.
+    """
+    if size > BUDGET:
+        raise DeepTaxiError(
+            f"the network computes {size / 2**20:,.0f} MiB of numbers for a single state, where {BUDGET // 2**20} are "
+            "enough: it is not run; remove the layer that widens it so"
+        )
+    return min(BLOCK, BUDGET // max(1, size))
+
+
+def bytes_of(tensors: list[Any]) -> int:
+    """Return the bytes that symbolic tensors of `ROWS` states take for one state."""
+    each = [math.prod(tensor.shape[1:]) * itemsize(str(tensor.dtype)) for tensor in tensors]
+    return sum(each) + WITHIN * max(each, default=0)
+
+
+def itemsize(dtype: str) -> int:
+    """Return the bytes of a number of one of Keras' types, 4 of those that are computed with as float32."""
+    return 16 if "128" in dtype else 8 if "64" in dtype else 4
+
+
+def passed_on(network: keras.Model, states: int) -> Iterator[Any]:
+    """Yield the tensors that a network passes on for `ROWS` states, its input included, as shapes; nothing is run.
+
+    Raises:
+        DeepTaxiError: one has no row a state, or a size that depends on more than the graph; or a layer refuses.
+    """
+    found: list[tuple[str, Any]] = []
+    taken = network.inputs[0]
+    check_input(taken, states)
+    state = keras.KerasTensor((ROWS, *taken.shape[1:]), dtype=taken.dtype)
+    with refusals():
+        recorded(network, found)(state)
+    for name, tensor in [("input", state), *found]:
+        if not tensor.shape or tensor.shape[0] != ROWS:
+            raise DeepTaxiError(
+                f"the network's '{name}' gives numbers of shape {list(tensor.shape)} for {ROWS} states, not one row a "
+                "state: its answer to one state depends on the others; keep axis 0 as it is"
+            )
+        if None in tensor.shape:
+            raise DeepTaxiError(f"the network's '{name}' gives numbers whose count no one knows before it is run")
+        yield tensor
+
+
+def recorded(operation: Any, found: list[tuple[str, Any]]) -> Callable[..., Any]:
+    """Return what computes the shapes of an operation's output, and puts them on the list, with all within it."""
+    inner = getattr(operation, "_functional", None) or operation
+
+    def shapes(*args: Any, **kwargs: Any) -> Any:
+        if type(inner) is Functional:
+            outputs = inner._run_through_graph(args[0], operation_fn=lambda one: recorded(one, found))
+        else:
+            outputs = operation.compute_output_spec(*args, **kwargs)
+        tensors = [x for x in keras.tree.flatten(outputs) if isinstance(x, keras.KerasTensor)]
+        found.extend((operation.name, tensor) for tensor in tensors)
+        found.extend((operation.name, tensor) for tensor in scores(operation, args, kwargs))
+        return outputs
+
+    return shapes
+
+
+def scores(operation: Any, args: Any, kwargs: Any) -> Iterator[Any]:
+    """Yield what attention computes of every pair of places, which is no output."""
+    if "Attention" not in type(operation).__name__:
+        return
+    shapes = [x.shape for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+    places = [math.prod(shape[1:-1]) for shape in shapes if None not in shape]
+    heads = getattr(operation, "num_heads", None) or getattr(operation, "num_query_heads", 1)
+    yield keras.KerasTensor((ROWS, heads, max(places, default=1), max(places, default=1)), dtype="float32")
+
+
+def check_input(tensor: Any, states: int) -> None:
+    """Refuse an input whose type does not tell all state numbers apart.
+
+    Raises:
+        DeepTaxiError: it does not.
+    """
+    dtype = str(tensor.dtype)
+    if len(tensor.shape) == 2 and tensor.shape[1] == states > 1:
+        return  # a one-hot vector
+    most = np.iinfo(dtype).max if dtype.startswith(("int", "uint")) else EXACT.get(dtype, 0)
+    if states - 1 > most:
+        raise DeepTaxiError(
+            f"the network's input is {dtype}, which does not tell {states:,} states apart: make it int32"
+        )
+
+
+def feed(network: keras.Model, states: NDArray[np.integer], count: int) -> Any:
+    """Return what the network takes in for `states` `[B]` of `count` states."""
+    tensor = network.inputs[0]
+    if len(tensor.shape) == 1:
+        return keras.ops.cast(states.astype("int32"), tensor.dtype)
+    if tensor.shape[1] == 1:
+        return keras.ops.cast(states.astype("int32")[:, None], tensor.dtype)
+    vectors = np.zeros((len(states), count), "float32")
+    vectors[np.arange(len(states)), states] = 1
+    return keras.ops.cast(vectors, tensor.dtype)
+
+
+def called(
+    network: keras.Model, states: NDArray[np.integer], count: int, actions: int | None, block: int
+) -> NDArray[np.floating]:
+    """Return the Q values `[n, A]` that a network gives when it is called on `states` `[n]` of `count`, block by block.
+
+    Raises:
+        DeepTaxiError: it cannot be called, or gives something else.
+    """
+    width = int(network.outputs[0].shape[-1]) if actions is None else actions
+    blocks = []
+    for first in range(0, len(states), block):
+        some = states[first : first + block]
+        with refusals():
+            outputs = keras.tree.flatten(network(feed(network, some, count), training=False))
+            values = keras.ops.convert_to_numpy(outputs[0])
+        dtype = keras.backend.standardize_dtype(outputs[0].dtype)
+        if len(outputs) != 1 or values.shape != (len(some), width) or dtype not in (*NARROW, *WIDE):
+            raise DeepTaxiError(
+                f"the network gives {dtype} {list(values.shape)} for {len(some)} states, where Q values "
+                f"{[len(some), width]} of real numbers were expected: look at the activations and types of its layers"
+            )
+        blocks.append(values.astype(np.float64 if dtype in WIDE else np.float32))
+    return np.concatenate(blocks)
+
+
+def check_function(network: keras.Model, q_values: NDArray[np.floating], tensors: list[Any]) -> None:
+    """Call a network once more, on the states from the last to the first and at most half of them together.
+
+    Raises:
+        DeepTaxiError: it answers otherwise.
+    """
+    count = len(q_values)
+    block = min(block_of(bytes_of(tensors)), (count + 1) // 2)
+    again = called(network, np.arange(count)[::-1], count, None, block)[::-1]
+    finite = np.abs(q_values[np.isfinite(q_values)])
+    coarse = {"float16": 2**-6, "bfloat16": 2**-3}
+    rounding = max((coarse.get(str(tensor.dtype), ROUNDING) for tensor in tensors), default=ROUNDING)
+    slack = rounding * max(1.0, float(finite.max(initial=0.0)))
+    other = ~np.isclose(again, q_values, rtol=0, atol=slack, equal_nan=True).all(axis=1)
+    if other.any():
+        raise DeepTaxiError(
+            f"the network gives other Q values for state {int(other.argmax())} when other states are asked with it, or "
+            "when asked again: it is no function of the state; take out what mixes axis 0, or draws random numbers"
+        )
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what Keras and the backend raise in the block into one line of ours."""
+    try:
+        yield
+    except (DeepTaxiError, MemoryError):
+        raise
+    except Exception as error:  # Keras and the backends have many kinds
+        raise DeepTaxiError(f"the network cannot be run: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first sentence of an error of Keras or a backend, without the arguments of the call."""
+    lines = [line.strip() for line in NOISE.sub("", str(error)).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Exception encountered", "Arguments received", "•"))]
+    first = next(iter(told or lines), "")
+    return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
