@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deeptaxi import arguments
+from deeptaxi import arguments, backend
 from deeptaxi.api.logged import BARE, Logged, read_logged
 from deeptaxi.api.shown import Shown
 from deeptaxi.api.stages import stage
@@ -42,6 +42,26 @@ def observed(codec: StateCodec, observation: Any) -> int:
         return codec.encode(observation)
     except ObservationError as error:
         raise UsageError(f"{error}; state numbers go into a list or an array") from None
+
+
+def ready() -> None:
+    """Start Keras as always, and let it know our layers."""
+    backend.start()
+    import deeptaxi.network.layers  # noqa: F401  # which registers them
+
+
+class Ready:
+    """What is pickled before a network, as a process that reads it may not have started Keras: a call of `ready`."""
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return ready, ()
+
+
+def restored(_ready: None, kind: type[Run], state: Mapping[str, Any]) -> Run:
+    """Return the run that was pickled or copied."""
+    run = object.__new__(kind)
+    vars(run).update(state)
+    return run
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -300,6 +320,10 @@ class Run(Shown):
             return describe_verdict(self.exact, self.exact_unavailable)
         except DeepTaxiError as error:
             return str(error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {item.name: getattr(self, item.name) for item in fields(self)}  # what is computed from it is not kept
+        return restored, (Ready(), type(self), state)
 
     def __repr__(self) -> str:
         broken = f"\n    broken off: {self.failure}" if self.kept_log and self.failure else ""

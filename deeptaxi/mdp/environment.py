@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,29 +151,13 @@ def open_made(config: EnvironmentConfig, local: bool) -> Environment:
     """
     check_arguments(config)
 
-    def make_unchecked(render_mode: str | None = None) -> Env:
-        # Not every environment takes a render_mode, and Gymnasium passes on what it is given.
-        frames = {} if render_mode is None else {"render_mode": render_mode}
-        with quiet(), searching(local):
-            env = gymnasium.make(
-                config.id, max_episode_steps=config.time_limit, disable_env_checker=True, **frames, **config.kwargs
-            )
-        return with_answers_checked(env, config.id)
-
-    env = first_copy(make_unchecked, config)
+    env = first_copy(partial(unchecked_copy, config, local), config)
     with blaming(config.id), closing(env):
         codec = state_codec(env.observation_space, config.id)
         actions = check_actions(env.action_space, config.id)
         rehearse(env, codec, config.id, CHECK_SEED)
         env = CheckedEnv(env, codec, config.id)
         finding = find_table(env, codec)
-
-    def make(render_mode: str | None = None) -> Env:
-        if render_mode is None:
-            return CheckedEnv(make_unchecked(), codec, config.id)
-        env = Frames(make_unchecked(render_mode), codec, config.id)
-        env.local = local
-        return env
 
     return Environment(
         config=replace(config, id=full_id(config.id, env)),
@@ -183,8 +168,34 @@ def open_made(config: EnvironmentConfig, local: bool) -> Environment:
         table=finding.table,
         table_missing=finding.reason,
         start_resets=finding.resets,
-        make=make,
+        make=partial(checked_copy, config, local, codec),
     )
+
+
+def unchecked_copy(config: EnvironmentConfig, local: bool, render_mode: str | None = None) -> Env:
+    """Open an environment of Gymnasium's. What opens one is no function of its own, for a run to be pickled."""
+    # Not every environment takes a render_mode, and Gymnasium passes on what it is given.
+    frames = {} if render_mode is None else {"render_mode": render_mode}
+    with quiet(), searching(local):
+        env = gymnasium.make(
+            config.id, max_episode_steps=config.time_limit, disable_env_checker=True, **frames, **config.kwargs
+        )
+    return with_answers_checked(env, config.id)
+
+
+def checked_copy(config: EnvironmentConfig, local: bool, codec: StateCodec, render_mode: str | None = None) -> Env:
+    """Open an environment of Gymnasium's that is checked as it is played."""
+    if render_mode is None:
+        return CheckedEnv(unchecked_copy(config, local), codec, config.id)
+    env = Frames(unchecked_copy(config, local, render_mode), codec, config.id)
+    env.local = local
+    return env
+
+
+def copy_over(table: TransitionTable, limit: int | None, render_mode: str | None = None) -> Env:
+    """Open an environment over a table."""
+    env = TableEnv(table, render_mode)
+    return TimeLimit(env, limit) if limit else env
 
 
 def open_table(config: EnvironmentConfig) -> Environment:
@@ -197,11 +208,6 @@ def open_table(config: EnvironmentConfig) -> Environment:
 def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Environment:
     """Return an environment over a table; of `config` its name and its time limit, which goes before the table's."""
     limit = config.time_limit or table.time_limit
-
-    def make(render_mode: str | None = None) -> Env:
-        env = TableEnv(table, render_mode)
-        return TimeLimit(env, limit) if limit else env
-
     codec = state_codec(TableEnv(table).observation_space, config.id)
     return Environment(
         config=config,
@@ -212,7 +218,7 @@ def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Envir
         table=table,
         table_missing=None,
         start_resets=None,
-        make=make,
+        make=partial(copy_over, table, limit),
     )
 
 

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import copy
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,49 @@ def test_it_has_what_a_script_asks_for(lake: Run) -> None:
     assert lake.failure is None
     with pytest.raises(ValueError, match="read-only"):
         lake.q_values[0, 0] = 1
+
+
+def pickled(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))  # noqa: S301  # it is our own
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled])
+def test_it_can_be_copied_and_pickled(again: Callable[[Run], Run], lake: Run, kept: Run, blackjack: Run) -> None:
+    for one in (lake, kept, blackjack):
+        other = again(one)
+        assert (repr(other), other.weights_digest) == (repr(one), one.weights_digest)
+        np.testing.assert_array_equal(other.q_values, one.q_values)
+        assert not other.q_values.flags.writeable
+        assert other.judged(0.9) == one.judged(0.9)
+        played = ([moment.state for moment in run.play(seed=3, max_steps=5)] for run in (other, one))
+        assert next(played) == next(played)
+        assert other.to_dict() == one.to_dict()
+
+
+def test_results_can_be_copied_and_pickled(lake: Run, empty: Path) -> None:
+    results = [
+        deeptaxi.evaluate(lake, episodes=2),
+        deeptaxi.diagnose(lake),
+        deeptaxi.solve("FrozenLake-v1"),
+        deeptaxi.explain.update(lake, state=0, action=1),
+        deeptaxi.explain.gradients(gradient=[0, 8, 0, 0]),
+        deeptaxi.export(lake, "npz", "q.npz"),
+        lake.report("page.html"),
+        lake.history,
+        lake.environment,
+    ]
+    for result in results:
+        for other in (pickled(result), copy.deepcopy(result)):
+            assert (type(other), str(other)) == (type(result), str(result))
+
+
+@pytest.mark.slow
+def test_a_pickled_run_is_read_by_a_process_that_knows_nothing_of_it(kept: Run, tmp_path: Path) -> None:
+    (tmp_path / "run.pickle").write_bytes(pickle.dumps(kept))
+    code = "import pickle, sys; run = pickle.load(open(sys.argv[1], 'rb')); print(run.weights_digest, run.optimal)"
+    words = [sys.executable, "-c", code, tmp_path / "run.pickle"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == ([kept.weights_digest, str(kept.optimal)], "")
 
 
 def test_it_acts(lake: Run) -> None:
