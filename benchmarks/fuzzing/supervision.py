@@ -80,7 +80,7 @@ def forget_peak() -> int:
 
 def named_modules(folder: Path) -> set[str]:
     """Return the modules that the settings of a folder name."""
-    texts = [path.read_bytes().decode(errors="replace") for path in folder.rglob("*.toml")]
+    texts = [path.read_bytes().decode(errors="replace") for path in folder.rglob("*.toml") if path.is_file()]
     return {name for text in texts for name in re.findall(r'^id = "(.*):', text, re.MULTILINE)}
 
 

@@ -112,7 +112,7 @@ def test_the_table_comes_first_and_no_reason_hides_another(problem, monkeypatch)
     ("options", "told"),
     [
         ({"beta_1": -0.5}, "beta_1 = -0.5: expected a number from 0 to below 1"),
-        ({"beta_2": "x"}, "beta_2 = 'x': expected a number from 0 to below 1"),
+        ({"beta_2": "x"}, "beta_2 = 'x': expected a finite number, or true or false"),
         ({"epsilon": 0}, "epsilon = 0: expected a number above 0"),
         ({"beta_1": True}, "beta_1 = True: expected a number from 0 to below 1"),
     ],

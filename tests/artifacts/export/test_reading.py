@@ -87,10 +87,13 @@ def test_a_killed_process_takes_its_readers_along_and_the_next_removes_what_it_l
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks where threads run; this one only waits
         number = os.fork()
     if not number:  # only to start the reader and be killed
-        with readings() as reader:
-            reader.start("json", tmp_path / "never.json", S)
-            (tmp_path / "reader").write_text(str(reader.processes["json"].pid))
-            signal.pause()
+        try:
+            with readings() as reader:
+                reader.start("json", tmp_path / "never.json", S, S)
+                (tmp_path / "reader").write_text(str(reader.processes["json"].pid))
+                signal.pause()
+        finally:
+            os._exit(1)  # whatever failed: this copy of the tests must not go on with them
     try:
         until((tmp_path / "reader").exists)
         until(lambda: (tmp_path / "reader").read_text() != "")
