@@ -126,6 +126,27 @@ def name() -> str:
     return str(keras.backend.backend())
 
 
+def check_float32() -> None:
+    """Refuse to train where Keras is told to compute in another type: networks and updates are of float32.
+
+    Raises:
+        UsageError: it is, by its settings file or by the process that uses us.
+    """
+    import keras
+
+    float_type, policy = keras.config.floatx(), keras.config.dtype_policy().name
+    if float_type != "float32":
+        raise UsageError(
+            f"Keras is set to {float_type} (floatx), and deeptaxi trains in float32: set floatx to float32 in "
+            "~/.keras/keras.json, or by keras.config.set_floatx"
+        )
+    if policy != "float32":
+        raise UsageError(
+            f"Keras is set to the dtype policy {policy}, and deeptaxi trains in float32: "
+            "call keras.config.set_dtype_policy('float32') first"
+        )
+
+
 def chosen() -> str:
     """Return the backend that Keras runs on, or would run on if it were started, without starting it."""
     return name() if "keras" in sys.modules else os.environ.get("KERAS_BACKEND", "tensorflow")

@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 
 from deeptaxi import backend
+from deeptaxi.errors import UsageError
 
 START = """
 import sys
@@ -130,3 +131,18 @@ def test_functions_are_let_go_of_once_there_are_too_many(monkeypatch):
     monkeypatch.setattr(backend, "LARGEST", 3)
     backend.compiled(lambda: None, [keras.Variable(0.0)], "too large to be kept")
     assert list(shared) == [1, 3]
+
+
+def test_a_training_in_another_type_is_refused():
+    backend.check_float32()
+    try:
+        keras.config.set_floatx("float64")
+        with pytest.raises(UsageError, match=r"Keras is set to float64 \(floatx\), and deeptaxi trains in float32"):
+            backend.check_float32()
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("mixed_float16")
+        with pytest.raises(UsageError, match="the dtype policy mixed_float16"):
+            backend.check_float32()
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")

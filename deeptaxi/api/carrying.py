@@ -37,6 +37,7 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
     """Train, or go on; where a place was claimed, keep the run there. See `train`."""
     with stage("starting Keras …"):
         backend.start()
+    backend.check_float32()
     from deeptaxi.learning.training import train as training_of
 
     table, said = own_table(planned.environment), about_of(planned)
