@@ -63,8 +63,8 @@ output and no file changed; with `--json`, with one JSON document or nothing; wi
 opened for writing outside of its folder.""",
     "soak": """What is resident in memory, from the end of the warm-up on: the mean of the last tenth of the time over
 that of the first. *One training* is one of a thousand million updates, ended by SIGTERM; *many trainings* are short
-ones in one process, one after the other, of two kinds. Both are of the compiled loop, whose programs are used again; in
-the gymnasium loop each training compiles its own update, and TensorFlow never frees that: about 18 MB a training.""",
+ones in one process, one after the other, of three kinds, two in the compiled loop and one in the gymnasium loop. Their
+programs are used again, as TensorFlow never frees what it has compiled.""",
     "determinism": """Half of the processes find an empty compile cache, and half run beside two that keep both cores
 busy. One more is a fork.""",
     "cost": """Of a checkpoint: pairs of the same training with checkpoints every 5 seconds and without, in turns on one

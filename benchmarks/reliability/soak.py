@@ -32,7 +32,7 @@ EVERY = 0.5  # seconds between two samples
 WARM_UP = 0.15  # share of the time, from the first record on
 START = 120.0  # seconds until a training must have begun, or ended
 FEWEST = 10  # samples
-KINDS = 2  # of trainings, in the second form
+KINDS = 3  # of trainings, in the second form
 SHORT, LONG = 20.0, 600.0  # seconds
 
 
@@ -110,8 +110,8 @@ def many() -> None:
 
     small = {"updates": 300, "judge_every": 100, "early_stop": False}
     for seed in itertools.count():
-        for more in ({}, {"q_table": True}):
-            train("Taxi-v4", **small, **more, seed=seed, out="models/many", force=True, logs="logs")
+        for more in ({}, {"q_table": True}, {"loop": "gymnasium", "updates": 30}):
+            train("Taxi-v4", **(small | more), seed=seed, out="models/many", force=True, logs="logs")
             print(seed, flush=True)
 
 
