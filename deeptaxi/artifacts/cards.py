@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from deeptaxi import backend
 from deeptaxi.arguments import short_words
 from deeptaxi.artifacts.card_page import markdown
 from deeptaxi.artifacts.card_words import (
@@ -181,7 +181,7 @@ def is_of(value: Any, kind: Any) -> bool:
 def versions() -> dict[str, str]:
     """Return the versions that decide the weights beside the configuration: packages, Keras' backend, Python."""
     found = {"python": platform.python_version()}
-    for name in (*PACKAGES, os.environ.get("KERAS_BACKEND", "tensorflow")):
+    for name in (*PACKAGES, backend.chosen()):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # a checkout that is run as it stands
