@@ -216,19 +216,15 @@ def test_too_little_memory_for_an_environment_is_no_fault_of_its_code() -> None:
         raise MemoryError("3 GiB")
 
 
-CLOSED = ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])  # the rest, without Keras: tests/reliability
 def test_closed_streams_change_no_answer(closed: str, lake_run: Path) -> None:
-    words = [sys.executable, "-m", "deeptaxi"]
-    for rest, code in (["presets"], 0), (["evaluate", "nowhere"], 2), (["evaluate", str(lake_run), "--json"], 0):
-        line = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *words, *rest]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-        assert done.returncode == code, (closed, rest, done.stderr)
-        assert ">&-" in closed.split() or bool(done.stdout) == (code == 0)
-        assert "2>&-" in closed or len(done.stderr.splitlines()) == (code == 2)
+    words = [sys.executable, "-m", "deeptaxi", "evaluate", str(lake_run), "--json"]
+    line = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *words]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert bool(done.stdout) == (">&-" not in closed.split())
+    assert not done.stderr
 
 
 def test_a_number_that_a_file_has_taken_is_not_written_to(tmp_path: Path) -> None:
