@@ -27,6 +27,8 @@ from deeptaxi.importing import collector_paused, hidden, signals_held, standard_
 
 BACKENDS = ("tensorflow", "jax", "torch")
 THREADS = 1  # more do not help networks of this size, and another number could change the last bits of a result
+STEERING = {"tensorflow": "(TF_)?XLA_FLAGS", "jax": "XLA_FLAGS|JAX_.+", "torch": "(?!)"}  # variables that may end it
+FATAL = re.compile(r"^F.*?\] (?:Check failed: .*\) )?(.*(?:\nusage: .*)?)", re.MULTILINE)  # its last words
 CACHE_FLAG = "--tf_xla_persistent_cache_directory"
 SHARED = 8  # compiled functions that are kept for those of their kind
 LARGEST = 2**25  # bytes of variables, with which the first of a kind is kept
@@ -38,7 +40,8 @@ def start() -> None:
     """Import Keras with its backend, with a fixed number of threads and nothing on standard error.
 
     Raises:
-        UsageError: ``KERAS_BACKEND`` names an unknown backend or one that is not installed.
+        UsageError: ``KERAS_BACKEND`` names an unknown backend or one that is not installed, or the backend refuses a
+            variable that steers it.
     """
     if "keras" in sys.modules:
         return
@@ -50,6 +53,7 @@ def start() -> None:
             f"KERAS_BACKEND={wanted}: the package '{wanted}' is not installed; install it, or unset KERAS_BACKEND"
         )
     os.environ["KERAS_BACKEND"] = wanted
+    steered = [name for name, text in os.environ.items() if re.fullmatch(STEERING[wanted], name) and own_flags(text)]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if wanted != "tensorflow":
         # Keras imports TensorFlow where it can, which costs seconds and is of no use on another backend.
@@ -57,8 +61,12 @@ def start() -> None:
     unused = (*importing.unused, "jax") if wanted == "tensorflow" else importing.unused  # TensorFlow Lite imports JAX
     with signals_held(), standard_error_aside(), collector_paused(), hidden(*unused):
         _fix_threads(wanted)
-        _keep_programs(wanted)
-        import keras  # noqa: F401  # the import is the start
+        refusal = refused(wanted) if steered else None
+        if refusal is None:
+            _keep_programs(wanted)
+            import keras  # noqa: F401  # the import is the start
+    if refusal is not None:
+        raise UsageError(f"{wanted} refuses {' or '.join(steered)}: {refusal}; correct that, or unset it")
 
 
 def _fix_threads(name: str) -> None:
@@ -77,6 +85,55 @@ def _fix_threads(name: str) -> None:
             os.environ.setdefault(variable, text)
 
 
+def own_flags(text: str) -> str:
+    """Return the text of a variable without the flags that a process of ours has put in which started this one."""
+    inherited = rf"\s*{CACHE_FLAG}='[^']*{WORKING}[^']*'"  # its folder may be gone
+    return re.sub(inherited, "", text).strip()
+
+
+def refused(name: str) -> str | None:
+    """Return what the backend has against the variables that steer it; None where it starts with them.
+
+    It ends the process where it does not know a flag, so it compiles something in a fork.
+    """
+    if name == "jax":
+        try:
+            import jax  # noqa: F401
+        except ValueError as error:
+            return str(error)
+    if not hasattr(os, "fork"):
+        return None
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads in a process that forks: the backend has none yet
+        child = os.fork()
+    if not child:
+        try:
+            os.dup2(writing, 2)
+            _compile_something(name)
+        except Exception as error:
+            os.write(2, f"F] {error}".encode())
+            os._exit(1)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as stream:
+        said = FATAL.search(stream.read())
+    return (said[1] if said else "it ends the process") if os.waitpid(child, 0)[1] else None
+
+
+def _compile_something(name: str) -> None:
+    """Let the backend read its variables."""
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        tf.function(lambda: tf.constant(1.0) + 1.0, jit_compile=True, autograph=False)()
+    else:
+        import jax
+
+        jax.jit(lambda number: number + 1.0)(1.0)
+
+
 def _keep_programs(name: str) -> None:
     """Give the compiler a folder to keep programs in, before it first compiles, unless the user has given it one."""
     global _cache
@@ -92,8 +149,7 @@ def _tensorflow_cache() -> Cache | None:
     """Open the cache and name its folder in the flags, which TensorFlow reads as it first compiles."""
     import tensorflow as tf
 
-    inherited = rf"\s*{CACHE_FLAG}='[^']*{WORKING}[^']*'"  # of a process that started this one, and may be gone
-    flags = re.sub(inherited, "", text_of("TF_XLA_FLAGS")).strip()
+    flags = own_flags(text_of("TF_XLA_FLAGS"))
     opened = None
     if CACHE_FLAG not in flags and "'" not in os.path.realpath(str(default_root())):  # which could not be quoted
         opened = open_cache("tensorflow", tf.__version__, str(THREADS), described(exactness.flags("tensorflow")))
@@ -149,7 +205,7 @@ def check_float32() -> None:
 
 def chosen() -> str:
     """Return the backend that Keras runs on, or would run on if it were started, without starting it."""
-    return name() if "keras" in sys.modules else os.environ.get("KERAS_BACKEND", "tensorflow")
+    return name() if "keras" in sys.modules else os.environ.get("KERAS_BACKEND") or "tensorflow"  # as Keras reads it
 
 
 def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> tuple[Any, list[Any]]:

@@ -67,7 +67,7 @@ def put(array: Any, start: Any, values: Any) -> Any:
         return xla.dynamic_update_slice(array, values, tf.stack([start, *rest]))
     import jax
 
-    return jax.lax.dynamic_update_slice(array, values, (start, *rest))
+    return jax.lax.dynamic_update_slice(array, values, (start, *(jax.numpy.zeros_like(start) for _ in rest)))
 
 
 def materialised(array: Any) -> Any:

@@ -170,6 +170,8 @@ def programs_compile() -> None:
 
     test_program.check_compiled()
     test_xla.check_compiled()
+    with backend.float64():  # as JAX_ENABLE_X64 does
+        test_xla.check_arrays()
     test_backend.check_shared()
 
 

@@ -47,6 +47,41 @@ def test_a_backend_that_is_not_installed_is_refused():
     ]
 
 
+def test_no_backend_is_named_by_a_variable_that_is_empty(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    monkeypatch.delitem(sys.modules, "keras")
+    assert backend.chosen() == "tensorflow"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variable", "flags", "reason"),
+    [
+        ("XLA_FLAGS", "--xla_nonsense=1", "Unknown flag in XLA_FLAGS: --xla_nonsense=1"),
+        ("TF_XLA_FLAGS", "'x", 'Could not open file "\'x" to read flags'),
+    ],
+)
+def test_flags_that_would_end_the_process_are_refused(variable, flags, reason):
+    done = fresh(START, **{variable: flags})
+    assert done.stdout.startswith(f"tensorflow refuses {variable}: {reason}")
+    assert "; correct that, or unset it\n" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("I0000 00:00:1.5 7 a.cc:3] fine\nF0000 00:00:1.5 7 b.cc:4] Unknown flag: --x\n", "Unknown flag: --x"),
+        (
+            "F0000 00:00:1.5 7 b.cc:4] Check failed: Parse(&x, (y)) Flag parsing failed.\nusage: --x=y\nFlags:\n--a",
+            "Flag parsing failed.\nusage: --x=y",
+        ),
+    ],
+)
+def test_the_last_words_of_a_compiler_are_found(said, reason):
+    assert backend.FATAL.search(said)[1] == reason
+
+
 @pytest.mark.slow
 def test_starting_says_nothing_at_all():
     code = "from deeptaxi import backend\nbackend.start()\nbackend.start()\nimport keras\nkeras.ops.ones(3) + 1"

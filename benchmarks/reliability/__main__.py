@@ -16,7 +16,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability import commands, cost, determinism, faults, full_disk, fuzzing, kill, page, processes, soak
+from benchmarks.reliability import (
+    commands,
+    cost,
+    determinism,
+    faults,
+    full_disk,
+    fuzzing,
+    kill,
+    odd_lines,
+    page,
+    processes,
+    soak,
+)
 from benchmarks.reliability.outcome import Outcome
 
 PATIENCE = 3600.0  # seconds
@@ -27,6 +39,7 @@ PARTS: dict[str, Callable[[bool], Outcome]] = {
     "full-disk": lambda short: full_disk.run(full_disk.SHORT if short else full_disk.LONG),
     "fuzzing": fuzzing.run,
     "commands": lambda short: commands.run(commands.SHORT if short else commands.LONG),
+    "surroundings": lambda short: odd_lines.run(odd_lines.SHORT if short else odd_lines.LONG),
     "soak": lambda short: soak.run(soak.SHORT if short else soak.LONG),
     "determinism": lambda short: determinism.run(determinism.SHORT if short else determinism.LONG),
     "cost": cost.run,

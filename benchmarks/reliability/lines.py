@@ -10,7 +10,7 @@ Trainings stay tiny: `SMALL` comes first, and what would make work for hours wit
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -96,10 +96,10 @@ def commands() -> dict[str, click.Command]:
     return found
 
 
-def generate(count: int, seed: int) -> Iterator[Line]:
-    """Yield `count` lines; the same ones for the same seed and the same commands."""
+def generate(count: int, seed: int, often: Mapping[str, int] = WEIGHTS) -> Iterator[Line]:
+    """Yield `count` lines; the same ones for the same seed, the same commands, and how `often` each comes."""
     names = list(commands())
-    weights = [WEIGHTS.get(name, 1) for name in names]
+    weights = [often.get(name, 1) for name in names]
     for number in range(count):
         chance = random.Random(f"{seed}/{number}")  # noqa: S311  # nothing is to be kept secret
         name = chance.choices(names, weights)[0]

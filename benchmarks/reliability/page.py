@@ -31,6 +31,10 @@ GOALS = {
         "10,000 of 10,000 are read or refused",
     ),
     "commands": ("generated command lines", "2,000 of 2,000 end as promised"),
+    "surroundings": (
+        "the same with closed streams and odd variables, limits and folders",
+        "2,000 of 2,000 end as promised",
+    ),
     "soak": ("ten minutes of training, in two forms", "memory grows by at most 2 %"),
     "determinism": ("the same training in 20 processes, for two networks", "one digest each"),
     "cost": ("what checkpoints and a resume cost", "≤ 3 % every 5 seconds; ≤ 2 s"),
@@ -61,6 +65,11 @@ a folder of a run (`benchmarks/fuzzing`).""",
 with an exit code of 0, 1, 2, 3, 130 or 143; if it is refused, with one line on standard error, nothing on standard
 output and no file changed; with `--json`, with one JSON document or nothing; without a traceback, a warning, or a file
 opened for writing outside of its folder.""",
+    "surroundings": """Each line is typed twice: as usual, and with standard streams closed in all combinations, or
+with variables that mean nothing, limits on files, memory and open files, an odd umask, a folder that was removed, is
+read-only, or holds modules that nobody may import (`benchmarks/reliability/surroundings.py` has all of them). What must
+be so of every line must be so here; and where the surrounding is harmless, the exit code must be the usual one, and
+neither stream may fall silent or begin to speak.""",
     "soak": """What is resident in memory, from the end of the warm-up on: the mean of the last tenth of the time over
 that of the first. *One training* is one of a thousand million updates, ended by SIGTERM; *many trainings* are short
 ones in one process, one after the other, of three kinds, two in the compiled loop and one in the gymnasium loop. Their

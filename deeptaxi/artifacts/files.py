@@ -28,6 +28,8 @@ CURES = {
     errno.EDQUOT: "free some space, or have your quota raised",
     errno.EFBIG: "have the limit raised (`ulimit -f`), or choose another file system",
     errno.EIO: "the disk or the way to it is at fault: choose another",
+    errno.EMFILE: "allow this program more open files (`ulimit -n`)",
+    errno.ENFILE: "close other programs: the system has no more files to open",
     errno.EROFS: "choose a place where you may write",
     errno.EACCES: "choose a place where you may write",
     errno.EPERM: "choose a place where you may write",

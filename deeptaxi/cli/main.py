@@ -134,25 +134,42 @@ def check_current_folder() -> None:
         ) from None
 
 
-def is_short_of_memory(error: BaseException) -> bool:
-    """Whether there was too little memory, also for a library to be loaded, which the linker tells as it likes."""
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return True
+def shortage(error: BaseException) -> str | None:
+    """Return what there was too little of, and what to do; None where that is not it.
+
+    The linker, which loads libraries, tells it as it likes, and NumPy wraps that in pages of advice.
+    """
+    while isinstance(error, ImportError) and isinstance(error.__cause__, ImportError):
+        error = error.__cause__
+    of_system = error.errno if isinstance(error, OSError) else None
+    said = str(error).strip()
+    loaded = said if isinstance(error, ImportError) else ""
     mapped = ("failed to map segment", "annot allocate memory", "cannot create shared object descriptor")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, ImportError) and any(say in str(error) for say in mapped)
-    )
-
-
-def told(error: BaseException, what: str) -> str:
-    """Return what went wrong, with what the error says of it, if anything."""
-    return f"{what}: {error}" if str(error).strip() else what
+    if isinstance(error, MemoryError) or of_system == errno.ENOMEM or any(say in loaded for say in mapped):
+        what, cure = "not enough memory", "close other programs, or allow this one more (ulimit -v)"
+    elif of_system in (errno.EMFILE, errno.ENFILE) or f"Error {errno.EMFILE}" in loaded:
+        what, cure = "not enough files may be open", "close other programs, or allow this one more (ulimit -n)"
+    elif isinstance(error, RuntimeError) and said == "can't start new thread":
+        what, cure = "not enough threads", "close other programs, or allow this one more (ulimit -u, -v)"
+    else:
+        return None
+    return f"{what}{f': {said}' if said else ''}; {cure}"
 
 
 def readable_numbers(line: str) -> str:
     """Return an error with the middle of endless numbers left out; click takes one of that length for none at all."""
     line = NO_INTEGER.sub(" is too long a number", line)
     return ENDLESS.sub(lambda found: f"{found[0][:20]}…{found[0][-10:]} ({len(found[0]):,} digits)", line)
+
+
+def unforeseen(error: BaseException) -> str:
+    """Return what an error says that no part of the program has put in words."""
+    kind = type(error).__name__
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    if isinstance(error, Warning):
+        return f"a warning was made an error, by PYTHONWARNINGS or python -W: {kind}: {error}; unset that"
+    return f"unexpected {kind}: {error} (--debug shows where)"
 
 
 def fail(error: BaseException) -> NoReturn:
@@ -170,12 +187,10 @@ def fail(error: BaseException) -> NoReturn:
         line, code = str(error), error.exit_code
     elif isinstance(error, InterruptedByUserError | click.Abort | KeyboardInterrupt):
         line, code = "interrupted", 128 + signal.SIGINT
-    elif is_short_of_memory(error):
-        line, code = f"{told(error, 'not enough memory')}; close other programs, or allow this one more (ulimit -v)", 1
-    elif isinstance(error, OSError):
-        line, code = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1
+    elif short := shortage(error):
+        line, code = short, 1
     else:
-        line, code = f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1
+        line, code = unforeseen(error), 1
     print("Error:", printable(" ".join(readable_numbers(line).split())), file=sys.stderr)  # noqa: T201  # rich is not needed for one plain line
     sys.exit(code)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,10 +23,15 @@ PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 
 
 FACTS = 40  # letters a line that a table of facts needs at least
+SIZE = re.compile("[1-9][0-9]{0,3}")  # of a terminal, in letters or lines
 
 
 class Screen(Console):
     """A console that obeys no text, and leaves it to its caller what a closed pipe means."""
+
+    def __init__(self, **options: Any) -> None:
+        """Make a console; `options` are rich's."""
+        super().__init__(**{**sensible_size(), **colors_alone(options), **options})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the parts of what is shown, their texts without control characters."""
@@ -32,6 +41,23 @@ class Screen(Console):
     def on_broken_pipe(self) -> None:
         """Raise what was raised."""
         raise  # rich calls this while it handles the BrokenPipeError
+
+
+def sensible_size() -> dict[str, int]:
+    """Return the size of the terminal, where the variables that name it mean none: rich shows nothing in 0 columns."""
+    named = [os.environ.get(name, "") for name in ("COLUMNS", "LINES")]
+    if not any(text.isdigit() and not SIZE.fullmatch(text) for text in named):
+        return {}
+    width, height = (min(size, 9999) for size in shutil.get_terminal_size())
+    return {"width": width, "height": height}
+
+
+def colors_alone(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what gives a file or a pipe the colors that FORCE_COLOR asks for: rich would draw moving pictures too."""
+    stream = options.get("file") or (sys.stderr if options.get("stderr") else sys.stdout)
+    if not os.environ.get("FORCE_COLOR") or os.environ.get("TTY_COMPATIBLE") or stream.isatty():
+        return {}
+    return {"force_terminal": False, "color_system": "standard"}
 
 
 def out() -> Console:

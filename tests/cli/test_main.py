@@ -183,6 +183,13 @@ def test_a_folder_that_was_removed_is_at_fault_and_nothing_else(
     assert run("train", "--help").exit_code == 0
 
 
+def advised(cause: ImportError) -> ImportError:
+    """Return the error that NumPy makes of another one."""
+    error = ImportError("IMPORTANT: PLEASE READ THIS FOR ADVICE ON HOW TO SOLVE THIS ISSUE!")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -190,12 +197,15 @@ def test_a_folder_that_was_removed_is_at_fault_and_nothing_else(
         (MemoryError("3 GiB"), "Error: not enough memory: 3 GiB; close other"),
         (ImportError("libx.so: failed to map segment from shared object"), "Error: not enough memory: libx.so"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "Error: not enough memory: [Errno 12] Cannot allocate"),
+        (advised(ImportError("libx.so: failed to map segment")), "Error: not enough memory: libx.so: failed to map"),
+        (OSError(errno.EMFILE, "Too many open files", "x"), "Error: not enough files may be open: [Errno 24] Too many"),
+        (ImportError("libx.so: cannot open shared object file: Error 24"), "Error: not enough files may be open: lib"),
+        (RuntimeError("can't start new thread"), "Error: not enough threads: can't start new thread; close other"),
+        (DeprecationWarning("x"), "Error: a warning was made an error, by PYTHONWARNINGS or python -W: Deprecation"),
         (ImportError("no x"), "Error: unexpected ImportError: no x"),
     ],
 )
-def test_too_little_memory_is_at_fault_and_nothing_else(
-    error: BaseException, line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_at_fault_is_named(error: BaseException, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         fail(error)
     assert capsys.readouterr().err.startswith(line)
@@ -206,19 +216,15 @@ def test_too_little_memory_for_an_environment_is_no_fault_of_its_code() -> None:
         raise MemoryError("3 GiB")
 
 
-CLOSED = ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])  # the rest, without Keras: tests/reliability
 def test_closed_streams_change_no_answer(closed: str, lake_run: Path) -> None:
-    words = [sys.executable, "-m", "deeptaxi"]
-    for rest, code in (["presets"], 0), (["evaluate", "nowhere"], 2), (["evaluate", str(lake_run), "--json"], 0):
-        line = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *words, *rest]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-        assert done.returncode == code, (closed, rest, done.stderr)
-        assert ">&-" in closed.split() or bool(done.stdout) == (code == 0)
-        assert "2>&-" in closed or len(done.stderr.splitlines()) == (code == 2)
+    words = [sys.executable, "-m", "deeptaxi", "evaluate", str(lake_run), "--json"]
+    line = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *words]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert bool(done.stdout) == (">&-" not in closed.split())
+    assert not done.stderr
 
 
 def test_a_number_that_a_file_has_taken_is_not_written_to(tmp_path: Path) -> None:

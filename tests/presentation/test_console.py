@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from deeptaxi.errors import printable
-from deeptaxi.presentation.console import PLAIN, columns, facts, number, out, print_wide
+from deeptaxi.presentation.console import PLAIN, columns, err, facts, number, out, print_wide
 
 DIGEST = "d6b5fc82f3730b21f067a004507c6380cac61c35d3454c5e437543572a502ab9"
 
@@ -49,6 +49,28 @@ def test_a_name_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr().out
     assert "[2J]0;title31mä  " in printed
     assert printable(printed) == printed
+
+
+@pytest.mark.parametrize("size", ["0", "²", "9" * 20, "00", "x", "-5", ""])
+def test_a_size_that_means_none_hides_nothing(
+    size: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", size)
+    monkeypatch.setenv("LINES", size)
+    out().print("a result")
+    err().print("a remark")
+    assert capsys.readouterr() == ("a result\n", "a remark\n")
+    assert 20 <= err().width < 10_000
+
+
+def test_colors_without_a_terminal_move_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with err().status("working"):
+        err().print("a warning", style="yellow")
+    assert capsys.readouterr().err == "\x1b[33ma warning\x1b[0m\n"
 
 
 def test_what_is_printed_wide_is_not_cut_on_a_narrow_terminal(
