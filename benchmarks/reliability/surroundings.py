@@ -12,6 +12,7 @@ import itertools
 import os
 import random
 import resource
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -185,7 +186,7 @@ def draw(chance: random.Random, fits: Callable[[Surrounding], bool]) -> Surround
 
 def give_up_privileges() -> None:
     """Let permissions hold for this process and those that it becomes, also where it is the superuser's."""
-    if os.geteuid() or os.uname().machine not in CAPSETS:
+    if os.geteuid() or sys.platform != "linux" or os.uname().machine not in CAPSETS:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in range(ALL_CAPABILITIES):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from deeptaxi import backend
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment
@@ -23,7 +23,7 @@ BYTES = 25  # of a table's entry: five arrays of 4 bytes, one of 1, and what the
 
 def not_compiled(config: TrainConfig, environment: Environment) -> str | None:
     """Return why the compiled loop cannot run this training; None where it can."""
-    running = backend.chosen()
+    running = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if environment.table is None:
         return f"it needs a transition table, and {environment.config.id} has none: {environment.table_missing}"
     if running not in COMPILING:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import sys
 from dataclasses import replace
 
 import pytest
@@ -14,8 +12,7 @@ from benchmarks.reliability import world
 from benchmarks.reliability.commands import Answer
 from benchmarks.reliability.lines import Line
 
-if os.name == "nt":
-    pytest.skip("Windows has no forks", allow_module_level=True)
+pytest.importorskip("resource")
 
 from benchmarks.reliability.odd_lines import Place, Trial, type_line, wrong
 from benchmarks.reliability.surroundings import CLOSED, ODD, Surrounding, draw, variable
@@ -93,7 +90,6 @@ def named(*said: str) -> list[Surrounding]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="permissions are given up on Linux alone")
 @pytest.mark.parametrize(
     "around",
     [
