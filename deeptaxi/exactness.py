@@ -133,7 +133,7 @@ def text_of(name: str) -> str:
         return text
     try:
         return read_text(Path(text), FLAG_BYTES, plain=True).strip()
-    except (OSError, ValueError):  # the compiler goes on without it
+    except (OSError, ValueError):  # `backend.start` says so, where the compiler does not go on without it
         return ""
 
 
