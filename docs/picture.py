@@ -44,7 +44,7 @@ PAGE = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http:
 
 def main() -> None:
     """Train, and draw what the terminal shows."""
-    terminal = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
+    terminal = {**os.environ, "TTY_COMPATIBLE": "1", "COLUMNS": str(WIDTH)}
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(  # noqa: S603  # it starts deeptaxi itself
             [sys.executable, "-m", "deeptaxi", *COMMAND],

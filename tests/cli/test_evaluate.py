@@ -48,7 +48,7 @@ def test_people_get_a_table(lake_run: Path) -> None:
 
 def test_a_narrow_terminal_loses_no_number(lake_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # as on a terminal
     text = run("evaluate", lake_run, "--episodes", 2).stdout
     assert "0.951" in text
     assert "yes: 1 of 1" in text

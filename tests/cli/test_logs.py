@@ -20,7 +20,7 @@ def log(lake_run, tmp_path):
 
 def screen(monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # as on a terminal
 
 
 def test_the_curves_the_warnings_and_the_end_are_shown(lake_run, log):

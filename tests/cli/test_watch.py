@@ -97,7 +97,7 @@ def test_a_policy_that_loops_ends_at_the_time_limit_with_a_word_about_it(type_in
 def test_a_terminal_of_any_width_is_drawn_on(lake_run, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("LINES", "12")
-    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
     result = run("watch", lake_run, "--speed", 1000)
     assert result.exit_code == 0
     assert "\x1b" in result.stdout
