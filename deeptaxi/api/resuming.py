@@ -86,7 +86,11 @@ def taken_up(
         check_same(folder, before, values)
         check_backend(folder, found)
         config = changed(before, values, was_optimal(found.moment, before))
-        check_unfinished(folder, found, before, config)
+        try:
+            check_unfinished(folder, found, before, config)
+        except UsageError:
+            runs.remove_left_lock(log_folder(folder, found))
+            raise
         if stop_after is not None and stop_after <= found.update:
             raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
         asked = values.get("environment", {}).get("id")

@@ -135,6 +135,13 @@ def in_use(folder: Path) -> str | None:
     return None
 
 
+def remove_left(folder: Path, what: str) -> None:
+    """Remove the file of a lock that a killed process left: one that was held for `what`, and that nobody holds now."""
+    if about_holder(folder / LOCK_FILE).get("what") == what:
+        with contextlib.suppress(DeepTaxiError, FileNotFoundError):
+            lock(folder, what).release()
+
+
 def log_in_use(folder: Path) -> Path | None:
     """Return the log folder that the lock of a folder names; None where it names none."""
     said = about_holder(folder / LOCK_FILE).get("log")

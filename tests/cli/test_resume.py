@@ -85,6 +85,16 @@ def test_it_may_be_said_again_what_it_is(here: Path, digest: str) -> None:
     refused(run(*again), 2, "models/y has made all its 400 updates", "--updates")
 
 
+@pytest.mark.parametrize("what", ["deeptaxi train", "something else"])
+def test_a_training_that_was_killed_after_its_model_was_written_leaves_no_lock(here: Path, what: str) -> None:
+    # The next command has nothing to do, and is refused; what another program calls .lock stays.
+    assert run("train", "--resume", "models/y").exit_code == 0
+    left = here / "logs" / "y" / ".lock"
+    left.write_text(json.dumps({"pid": 1, "host": "here", "what": what}))
+    refused(run("train", "--resume", "models/y"), 2, "models/y has made all its 400 updates")
+    assert left.exists() == (what != "deeptaxi train")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
