@@ -18,6 +18,7 @@ from deeptaxi.api.sameness import check_backend, check_same, check_unfinished, o
 from deeptaxi.artifacts import checkpoints, runs
 from deeptaxi.artifacts.checkpoints import Checkpoint
 from deeptaxi.artifacts.continuing import place_of, take_up
+from deeptaxi.artifacts.locks import remove_stale
 from deeptaxi.artifacts.logs import LOGS, Kept, Position
 from deeptaxi.artifacts.room import check_room
 from deeptaxi.artifacts.succession import LOG_FILE
@@ -89,7 +90,7 @@ def taken_up(
         try:
             check_unfinished(folder, found, before, config)
         except UsageError:
-            runs.remove_left_lock(log_folder(folder, found))
+            remove_stale(log_folder(folder, found))  # of a process that was killed when its model was written already
             raise
         if stop_after is not None and stop_after <= found.update:
             raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")

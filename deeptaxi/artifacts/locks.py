@@ -27,6 +27,7 @@ from deeptaxi.artifacts.files import CURES
 from deeptaxi.errors import DeepTaxiError, TakenError, printable
 
 LOCK_FILE = ".lock"
+TRAINING = "deeptaxi train"  # what the folders of a run are held for
 TRIES, PAUSE = 5, 0.02  # s; a file that is being removed as we come is no holder
 LONGEST = 6_000  # characters of a file that says who holds it
 
@@ -135,11 +136,11 @@ def in_use(folder: Path) -> str | None:
     return None
 
 
-def remove_left(folder: Path, what: str) -> None:
-    """Remove the file of a lock that a killed process left: one that was held for `what`, and that nobody holds now."""
-    if about_holder(folder / LOCK_FILE).get("what") == what:
+def remove_stale(folder: Path) -> None:
+    """Remove the lock file of a training that was killed: one that says so, and that nobody holds now."""
+    if about_holder(folder / LOCK_FILE).get("what") == TRAINING:
         with contextlib.suppress(DeepTaxiError, FileNotFoundError):
-            lock(folder, what).release()
+            lock(folder, TRAINING).release()
 
 
 def log_in_use(folder: Path) -> Path | None:

@@ -36,7 +36,7 @@ from deeptaxi.artifacts.files import (
     tidy,
     written_together,
 )
-from deeptaxi.artifacts.locks import TRIES, lock, remove_left
+from deeptaxi.artifacts.locks import TRAINING, TRIES, lock
 from deeptaxi.artifacts.spare import Spare, size_of
 from deeptaxi.artifacts.succession import LOG_FILE, PREVIOUS
 from deeptaxi.config import TrainConfig, dump_toml
@@ -50,7 +50,6 @@ from deeptaxi.reading import read_toml
 from deeptaxi.records import Finished
 
 MODELS = Path("models")
-HELD_FOR = "deeptaxi train"
 FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
 
 
@@ -165,16 +164,11 @@ def hold(folder: Path, undoing: ExitStack, option: str = "--out", log: Path | No
         with contextlib.suppress(FileNotFoundError):  # the process that gives the place back has just removed it
             for new in reversed(make_folder(folder)):
                 undoing.callback(remove_if_empty, new)
-            undoing.callback(lock(folder, HELD_FOR, option, log).release)
+            undoing.callback(lock(folder, TRAINING, option, log).release)
             for place in (folder, folder / CHECKPOINTS):
                 tidy(place)
             return
     raise DeepTaxiError(f"cannot write in {folder}: the folder it is in is gone; choose another {option}")
-
-
-def remove_left_lock(log: Path) -> None:
-    """Remove the lock of a log whose training was killed after its model was written, so that nothing is to be done."""
-    remove_left(log, HELD_FOR)
 
 
 def hold_log(log: Path, folder: Path, undoing: ExitStack, option: str) -> None:

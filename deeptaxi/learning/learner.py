@@ -135,7 +135,7 @@ class UpdateRule:
     @property
     def kind(self) -> Hashable:
         """What rules that compute the same by variables of their own have in common."""
-        networks = [without_initial_values(network.get_config()) for network in (self.online, self.target)]
+        networks = [without_initializers(network.get_config()) for network in (self.online, self.target)]
         steps = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # Keras numbers the names
         return repr((networks, steps)), self._loss, self._double, self._polyak
 
@@ -179,11 +179,11 @@ class UpdateRule:
             old.assign(old + self._polyak * (new - old))
 
 
-def without_initial_values(config: Any) -> Any:
-    """Return what Keras' `get_config` tells of a part, without what only its first values come from."""
+def without_initializers(config: Any) -> Any:
+    """Return a Keras configuration without the initializers, which decide nothing once the variables are there."""
     if isinstance(config, Mapping):
-        return {key: without_initial_values(value) for key, value in config.items() if not key.endswith("_initializer")}
-    return [without_initial_values(item) for item in config] if isinstance(config, list | tuple) else config
+        return {key: without_initializers(value) for key, value in config.items() if not key.endswith("_initializer")}
+    return [without_initializers(item) for item in config] if isinstance(config, list | tuple) else config
 
 
 class Learner:
@@ -208,10 +208,8 @@ class Learner:
         rate = initial_learning_rate(config, self.actions)
         self.optimizer = build_optimizer(config.optimizer, rate, config.schedule_length)
         self.optimizer.build(online.trainable_variables)
-        target_config = config.target
-        self.rule = UpdateRule(
-            online, target, self.optimizer, config.optimizer.loss, target_config.double, target_config.polyak
-        )
+        loss, moves = config.optimizer.loss, config.target
+        self.rule = UpdateRule(online, target, self.optimizer, loss, moves.double, moves.polyak)
         self.copy_weights()
         self.prepare()
 
