@@ -242,8 +242,8 @@ def compiled(function: Callable[..., Any], state: Sequence[Any], kind: Hashable 
     Args:
         function: what to compile.
         state: its variables.
-        kind: all that functions depend on which do the same to variables of their own. They are compiled once, which
-            takes longer than many a training does. None for a function that has none of its kind.
+        kind: identifies functions that compute the same on variables of their own. Those of one kind are compiled
+            once, as that takes longer than many trainings do. None shares nothing.
     """
     if name() == "torch":
         import keras
@@ -263,9 +263,9 @@ def _bytes(variable: Any) -> int:
 
 
 class _TensorFlowFunction:
-    """A function that XLA compiles, on the variables of whoever calls it.
+    """A function compiled by XLA, called on the variables of any owner.
 
-    A traced function holds the handles of the variables that it captured; those of others are put in their places.
+    A concrete function captures the handles of variables; before a call, those of the caller take their places.
     """
 
     def __init__(self, function: Callable[..., Any], state: Sequence[Any]) -> None:
@@ -305,12 +305,12 @@ class _TensorFlowFunction:
 
 
 def handles(state: Sequence[Any]) -> list[Any]:
-    """Return what TensorFlow knows Keras variables by."""
+    """Return the resource handles of Keras variables on TensorFlow."""
     return [variable.value.handle for variable in state]
 
 
 class _JaxFunction:
-    """A function made pure in the variables of whoever calls it, and compiled; they are kept outside."""
+    """A function compiled by JAX, pure in its variables, called on the variables of any owner."""
 
     def __init__(self, function: Callable[..., Any], state: Sequence[Any]) -> None:
         import jax

@@ -79,7 +79,7 @@ def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int)
 
 
 def check_truths(optimizer: type, config: OptimizerConfig) -> None:
-    """Refuse options that are a number where the optimiser has a truth value, and the other way round.
+    """Refuse a number where the optimizer takes true or false, and the other way round.
 
     Raises:
         UsageError: one is.
@@ -113,9 +113,9 @@ class Exponential(keras.optimizers.schedules.ExponentialDecay):
 
 
 class UpdateRule:
-    """The computation of an update, from two networks and an optimiser.
+    """The computation of an update, on two networks and an optimizer.
 
-    All that it depends on beside the values of their variables is an argument here, and part of `kind`.
+    Everything it depends on, besides the values of their variables, is an argument here and part of `kind`.
 
     Args:
         online: the network that acts and is fitted; states `[B]` to Q values `[B, A]`.
@@ -134,7 +134,7 @@ class UpdateRule:
 
     @property
     def kind(self) -> Hashable:
-        """What rules that compute the same by variables of their own have in common."""
+        """Identify the rules that compute the same on variables of their own."""
         networks = [without_initializers(network.get_config()) for network in (self.online, self.target)]
         steps = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # Keras numbers the names
         return repr((networks, steps)), self._loss, self._double, self._polyak
@@ -150,7 +150,7 @@ class UpdateRule:
     def update(
         self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, weights: Any, next_allowed: Any
     ) -> tuple[Any, Any]:
-        """Make one optimiser step; return the loss, and |td_error| of every sample `[B]`."""
+        """Make one optimizer step; return the loss, a scalar, and |td_error| of every sample, `[B]`."""
         goal = self.goal(states, actions, rewards, next_states, discounts, next_allowed)
         loss, gradients = self.loss_gradients(states, goal.targets, weights)
         self.optimizer.apply(gradients, self.online.trainable_variables)
@@ -159,7 +159,7 @@ class UpdateRule:
     def goal(
         self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any
     ) -> Goal:
-        """Return what an update on these samples moves towards; the arguments are those of `update`."""
+        """Return what an update on these samples moves toward; the arguments are those of `update`."""
         next_q = ops.stop_gradient(self.target(next_states, training=False))
         choosing_q = ops.stop_gradient(self.online(next_states, training=False)) if self._double else None
         targets = td_targets(rewards, discounts, next_q, next_allowed, choosing_q)
@@ -174,7 +174,7 @@ class UpdateRule:
         )
 
     def move(self) -> None:
-        """Move the target network towards the online network."""
+        """Move the target network toward the online network."""
         for old, new in zip(self.target.variables, self.online.variables, strict=True):
             old.assign(old + self._polyak * (new - old))
 

@@ -93,25 +93,25 @@ class PrioritisedReplay(Replay):
 
 
 def set_priorities(tree: Sequence[keras.Variable], rows: Any, priority: Any) -> None:
-    """Give entries one priority."""
+    """Set the priority of the entries `rows`, `[N]`, to a scalar."""
     assign(tree, rows, ops.broadcast_to(priority, rows.shape))
 
 
 def rate(tree: Sequence[keras.Variable], exponent: float, rows: Any, td_errors: Any) -> Any:
-    """Give entries the priorities of their |td_error| `[B]`; return the largest one."""
+    """Set the priorities of the entries `rows`, `[B]`, by their |td_error|, `[B]`; return the largest, a scalar."""
     priorities = sum_tree.priorities(td_errors, exponent)
     assign(tree, rows, priorities)
     return ops.max(priorities)
 
 
 def draw(tree: Sequence[keras.Variable], uniforms: Any, size: Any, exponent: Any) -> tuple[Any, Any]:
-    """Draw entries, an index and an importance weight for each of the `uniforms` `[B]`."""
+    """Draw entries by `uniforms` `[B]`; return their indices and importance weights, `[B]` each."""
     rows, probability = sum_tree.draw([level.value for level in tree], uniforms)
     return rows, sum_tree.importance_weights(probability, size, exponent)
 
 
 def assign(tree: Sequence[keras.Variable], rows: Any, priorities: Any) -> None:
-    """Give entries priorities, and all levels of the tree their new sums."""
+    """Set the priorities of the entries `rows`, `[N]`, and update the sums above them."""
     new = sum_tree.assign([level.value for level in tree], rows, priorities)
     for old, level in zip(tree, new, strict=True):
         old.assign(level)
