@@ -24,8 +24,9 @@ print(sorted({"keras", "tensorflow", "jax", "torch"} & {name for name, module in
 
 
 def fresh(code, **variables):
-    """Run Python code in a fresh process whose environment says nothing of Keras but `variables`."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("KERAS_", "TF_", "PYTHON"))}
+    """Run Python code in a fresh process whose environment says nothing of Keras and its backends but `variables`."""
+    steering = ("KERAS_", "TF_", "XLA_", "JAX_", "PYTHON")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(steering)}
     environment = {**inherited, "PYTHONPATH": os.pathsep.join(sys.path), **variables}
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
 

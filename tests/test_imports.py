@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +13,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = [path for folder in ("deeptaxi", "benchmarks", "docs") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.fixture(autouse=True)
+def environment_as_before() -> Iterator[None]:
+    """Put back the variables that a module sets when it is imported: it is not the process that they steer."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
