@@ -161,7 +161,7 @@ def machine(seed: int) -> TransitionTable:
 
 
 def chain(seed: int) -> TransitionTable:
-    """Return a long chain: each step right costs a little, the end pays; resting pays less than that, for ever."""
+    """Return a long chain: each step right costs a little, the end pays; resting pays less than that, forever."""
     rng = np.random.default_rng(seed)
     states = int(rng.choice([20, 50, 100]))
     ahead = np.minimum(np.arange(states) + 1, states - 1)

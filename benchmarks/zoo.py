@@ -2,7 +2,7 @@
 
 One for every preset of a problem with a transition table but `LEFT_OUT`, by seed 0, as a user trains it:
 ``deeptaxi train --preset``. Each takes its place once its exact verdict is what is promised of its preset, and then
-`models/README.md` and `models/.gitignore` are written from the cards. Nothing is added to an agent but the licence on
+`models/README.md` and `models/.gitignore` are written from the cards. Nothing is added to an agent but the license on
 its card, and its `.keras` file is zipped, where Keras stores what is in it as it is.
 """
 

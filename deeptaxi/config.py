@@ -41,7 +41,7 @@ class TrainConfig(Checked):
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     seed: int = setting(0, "the seed that rules all randomness", NOT_NEGATIVE, "--seed")
     loop: str = setting("gymnasium", "how environment, replay and updates are driven", one_of(LOOPS), "--loop")
-    updates: int = setting(20_000, "optimiser steps in all", COUNT, "--updates")
+    updates: int = setting(20_000, "optimizer steps in all", COUNT, "--updates")
     schedule_updates: int | None = setting(
         None, "updates over which learning rate and ε take their course", COUNT, "--schedule-updates"
     )

@@ -89,9 +89,9 @@ class NetworkConfig(Checked):
 
 @dataclass(frozen=True)
 class OptimizerConfig(Checked):
-    """The optimiser step. Exactly one of `learning_rate` and `tabular_step` is set."""
+    """The optimizer step. Exactly one of `learning_rate` and `tabular_step` is set."""
 
-    name: str = setting("adam", "Keras optimiser", one_of(OPTIMIZERS), "--optimizer")
+    name: str = setting("adam", "Keras optimizer", one_of(OPTIMIZERS), "--optimizer")
     learning_rate: float | None = setting(0.003, "learning rate at the start", POSITIVE, "--learning-rate")
     tabular_step: float | None = setting(
         None, "instead of a learning rate: the step of one sample of plain SGD, 2·lr/(A·B)", POSITIVE, "--tabular-step"
@@ -107,7 +107,7 @@ class OptimizerConfig(Checked):
     row_sparse: bool = setting(
         True, "compiled loop: a step moves only the weights of the minibatch's states", None, "--row-sparse/--dense"
     )
-    options: Mapping[str, Any] = setting({}, "further arguments of the Keras optimiser")
+    options: Mapping[str, Any] = setting({}, "further arguments of the Keras optimizer")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,7 +174,7 @@ class ReplayConfig(Checked):
 
 @dataclass(frozen=True)
 class TargetConfig(Checked):
-    """What td_target is made of; every `period` updates the target network moves by `polyak` towards the online one."""
+    """What td_target is made of; every `period` updates the target network moves by `polyak` toward the online one."""
 
     double: bool = setting(
         False,

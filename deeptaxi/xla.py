@@ -70,7 +70,7 @@ def put(array: Any, start: Any, values: Any) -> Any:
     return jax.lax.dynamic_update_slice(array, values, (start, *(jax.numpy.zeros_like(start) for _ in rest)))
 
 
-def materialised(array: Any) -> Any:
+def materialized(array: Any) -> Any:
     """Return `array`, laid out in memory as it is: the compiler may not merge it into what uses it."""
     if name() == "tensorflow":
         from tensorflow.compiler.tf2xla.python import xla

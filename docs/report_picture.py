@@ -21,7 +21,7 @@ from selenium import webdriver
 # Broken off before it is optimal, so that there is something wrong to be seen.
 TRAINING = "train Taxi-v4 --updates 1600 --judge-every 50 --no-early-stop --out models/taxi --json"
 REPORT = "report models/taxi -o out/report.html"
-WIDTH, HEIGHT, GAP, SCALE, COLOURS = 1040, 1480, 20, 0.6, 96
+WIDTH, HEIGHT, GAP, SCALE, COLORS = 1040, 1480, 20, 0.6, 96
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     for place, column in enumerate(columns):
         picture.paste(column, (place * (WIDTH + GAP), 0))
     small = picture.resize((round(picture.width * SCALE), round(picture.height * SCALE)), Image.Resampling.LANCZOS)
-    small.quantize(COLOURS, Image.Quantize.FASTOCTREE).save(Path(__file__).with_name("report.png"), optimize=True)
+    small.quantize(COLORS, Image.Quantize.FASTOCTREE).save(Path(__file__).with_name("report.png"), optimize=True)
 
 
 def look(page: Path) -> list[Image.Image]:

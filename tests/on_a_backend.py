@@ -126,10 +126,10 @@ def gradients_are_explained() -> None:
 def updates_are_those_of_the_recipe() -> None:
     from deeptaxi.learning.learner import Learner
     from tests.learning.helpers import Literal
-    from tests.learning.test_weights import MASKED, WEIGHTED, assert_alike, learnt_by
+    from tests.learning.test_weights import MASKED, WEIGHTED, assert_alike, learned_by
 
     for name in (f"all-{MASKED}-{WEIGHTED}", "q-table-sgd", "factored", "max"):
-        assert_alike(learnt_by(Learner, name, 8), learnt_by(Literal, name, 8))
+        assert_alike(learned_by(Learner, name, 8), learned_by(Literal, name, 8))
 
 
 @case("torch")

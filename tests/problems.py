@@ -54,7 +54,7 @@ def bandit(**optional):
 
 
 def loop(reward, **optional):
-    """One state, one action, the same reward for ever."""
+    """One state, one action, the same reward forever."""
     return build([[surely(0, reward)]], **optional)
 
 

@@ -36,7 +36,7 @@ def load(processors: int) -> Iterator[None]:
 
 
 def spin() -> None:
-    """Compute nothing, for ever."""
+    """Compute nothing, forever."""
     while True:
         pass
 

@@ -105,7 +105,7 @@ def grown(samples: list[int]) -> float:
 
 
 def many() -> None:
-    """Train for ever, one training after the other; print a line for each."""
+    """Train forever, one training after the other; print a line for each."""
     from deeptaxi import train
 
     small = {"updates": 300, "judge_every": 100, "early_stop": False}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from deeptaxi.artifacts.files import written_aside
 
-COLOURS = 128
+COLORS = 128
 LAST_MILLISECONDS = 1500  # the end of an episode stays for a while
 
 
@@ -27,11 +27,11 @@ class Animation:
 
     def add(self, frame: Any, last: bool) -> None:
         """Add a picture, uint8 `[height, width, 3]`; `last` is that of an episode."""
-        self._pictures.append(Image.fromarray(frame).quantize(COLOURS))
+        self._pictures.append(Image.fromarray(frame).quantize(COLORS))
         self._durations.append(LAST_MILLISECONDS if last else self._milliseconds)
 
     def write(self, path: Path, force: bool = True) -> None:
-        """Write the frames, which then repeat for ever; `force` replaces what is there.
+        """Write the frames, which then repeat forever; `force` replaces what is there.
 
         Raises:
             DeepTaxiError: the disk or the permissions do not allow it.

@@ -4,7 +4,7 @@
 
 A checkpoint is a `.npz` without pickle and without compression. Its member `about` is one JSON text: the settings, the
 backend and the versions, where the log stood, and the facts of the moment (`learning.moment`); the others are its
-arrays. The first one of a training is written before anything is learnt and has no arrays: from then on there is
+arrays. The first one of a training is written before anything is learned and has no arrays: from then on there is
 always something to go on from. A damaged one falls back to the one before, which leads to the same weights.
 """
 

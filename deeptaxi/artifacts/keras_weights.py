@@ -19,7 +19,7 @@ WEIGHTS, MAX_BYTES = "model.weights.h5", 2**32
 SPARE = 2**24  # bytes of a file beyond its weights: their names
 OTHERS = 6  # times its weights that a file may hold: what an optimizer keeps of each as well
 MAX_GROUPS = 10_000  # a layer has two
-BOMB_SIZE, BOMB_RATIO = 2**28, 100  # what is larger, and packed more tightly, is no network that has learnt anything
+BOMB_SIZE, BOMB_RATIO = 2**28, 100  # what is larger, and packed more tightly, is no network that has learned anything
 MAX_WIDTH = 2**24  # numbers that a layer may pass on for one state
 FILLING = 2**20  # bytes of weights beyond those in the file, of layers that keep some from it
 

@@ -61,7 +61,7 @@ def command(
 
     Without MODEL, the network is the one that `deeptaxi train ENV` with the same options would start with; with MODEL,
     a run folder or a .keras file, it is that one. Online and target network are equal, unless --target-noise parts
-    them. The optimiser is fresh, B is 1 unless --batch-size says that the sample is one of more.
+    them. The optimizer is fresh, B is 1 unless --batch-size says that the sample is one of more.
 
     \b
     --state S --action A   the likeliest outcome in the transition table; drawn from it where --seed is given

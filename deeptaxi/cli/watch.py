@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--max-steps", type=click.IntRange(1), help="Steps before an episode is stopped.  [default: the horizon]")
 @click.option("--speed", type=click.FloatRange(0.1, 1000), default=4.0, show_default=True, help="Steps a second.")
 @click.option("--step", "by_key", is_flag=True, help="Wait for a key at every step; q ends.")
-@click.option("--plain", is_flag=True, help="One moment below the other, without colours and without waiting.")
+@click.option("--plain", is_flag=True, help="One moment below the other, without colors and without waiting.")
 @click.option("--gif", type=options.PATH, metavar="FILE", help="Write the environment's pictures to FILE instead.")
 @options.force_option
 @options.json_option

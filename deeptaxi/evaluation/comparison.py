@@ -112,7 +112,7 @@ def spread_out(x: Floats, y: Floats, limit: int) -> Ints:
 
 
 def largest_of_each(values: Floats, bins: int) -> tuple[Ints, Floats]:
-    """Return up to `bins` ranges of neighbouring states, by their first one, and the largest value in each.
+    """Return up to `bins` ranges of neighboring states, by their first one, and the largest value in each.
 
     Args:
         values: `[S]`, NaN where there is none; a range without any is left out.

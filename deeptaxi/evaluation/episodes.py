@@ -1,7 +1,7 @@
 """The sampled verdict: episodes played by the greedy policy, their mean return and its uncertainty.
 
 Each copy of the environment plays a fixed share of the episodes. Counting instead the first N episodes to end over all
-copies would favour short ones. The interval is the percentile bootstrap (Efron & Tibshirani, An Introduction to the
+copies would favor short ones. The interval is the percentile bootstrap (Efron & Tibshirani, An Introduction to the
 Bootstrap, 1993, chapter 13).
 """
 
@@ -135,7 +135,7 @@ def run_copies(
                 ended.append(Ended(float(total[i]), int(length[i]), bool(terminated[i]), at))
             left[over & (left > 0)] -= 1
             if made >= steps:
-                left[over] = 0  # an episode under way is played to its end: leaving it out would favour short ones
+                left[over] = 0  # an episode under way is played to its end: leaving it out would favor short ones
             total[over], length[over] = 0.0, 0
             if over.any():
                 state, _ = vector.reset(options={"reset_mask": over})

@@ -1,6 +1,6 @@
 """Episodes of the greedy policy, moment by moment, for someone who watches.
 
-A greedy policy does the same in the same state, so it loops for ever once it is in a state where it was before, and
+A greedy policy does the same in the same state, so it loops forever once it is in a state where it was before, and
 no step in between could have had another outcome. The transition table tells which steps those are.
 """
 
@@ -50,7 +50,7 @@ class Moment:
         state: s.
         reward: of the step that led here; None at the start.
         total: the sum of the rewards of the episode so far.
-        loop: the step at which the agent was here before, if it will come back for ever.
+        loop: the step at which the agent was here before, if it will come back forever.
         ending: ``"terminated"``, ``"truncated"``, ``"loop"`` or ``"steps"`` once the episode is over.
         q_values: `[A]`, −∞ where the agent may not act.
         action: the greedy one.

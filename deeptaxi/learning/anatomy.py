@@ -7,7 +7,7 @@ its own: targets, overwrite, loss and gradient are the learner's, so are the wei
     td_target → targets → E → dE/dQ → dE/dV, dE/dA → weights → predictions
 
 The sample is shown as one of a minibatch of B whose others have no error. It is computed alone, with weight 1/B: the
-same loss and the same gradients, as the loss is a mean over B. The optimiser is fresh, so that its first step is
+same loss and the same gradients, as the loss is a mean over B. The optimizer is fresh, so that its first step is
 dense and row-sparse at once.
 
 `masked.compare` sets the masked gradient beside it.

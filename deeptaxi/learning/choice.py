@@ -41,7 +41,7 @@ def not_compiled(config: TrainConfig, environment: Environment) -> str | None:
 
 
 def check_option(name: str, value: Any) -> None:
-    """Refuse an option of the optimiser that cannot be meant.
+    """Refuse an option of the optimizer that cannot be meant.
 
     Raises:
         UsageError: it is of another kind, or out of its range.

@@ -54,7 +54,7 @@ class CompiledLearner:
     """A training in the compiled loop.
 
     Args:
-        online: the network; it gets the weights that were learnt by `synchronise`.
+        online: the network; it gets the weights that were learned by `synchronize`.
         config: the training.
         environment: with a transition table.
         masks: the allowed actions, known of all states.
@@ -103,8 +103,8 @@ class CompiledLearner:
             self._call("warm", 0)
         return time.perf_counter() - start
 
-    def synchronise(self) -> None:
-        """Give the network the weights learnt so far."""
+    def synchronize(self) -> None:
+        """Give the network the weights learned so far."""
         functional.assign(self.online, self._config.network, self._updater.online(self._program.state.learnt))
 
     @property

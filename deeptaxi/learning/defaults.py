@@ -5,7 +5,7 @@
     value range     the largest |r|, times the rewards that an episode may gather: one where all rewards come with the
                     end, else 1/(1 − γ) or the time limit
     reward_scale    the power of two (scaling back is exact) that brings the value range to about `RANGE`
-    initial_value   where nothing ends, the mean reward for ever: Q values then need not climb there
+    initial_value   where nothing ends, the mean reward forever: Q values then need not climb there
     updates, copies, minibatch   by the number of pairs S·A, and by whether chance plays a part
     judgement       as often as it costs no more than the updates between two
 """
@@ -64,7 +64,7 @@ def value_range(table: TransitionTable) -> float:
 
 
 def mean_value(table: TransitionTable) -> float:
-    """Return the value of the mean reward for ever; 0 where episodes end, for there it is no guide."""
+    """Return the value of the mean reward forever; 0 where episodes end, for there it is no guide."""
     if not never_ends(table):
         return 0.0
     allowed = np.ones(table.expected_reward.shape, bool) if table.action_mask is None else table.action_mask

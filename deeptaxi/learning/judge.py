@@ -49,11 +49,11 @@ class Judge:
     def __call__(self, update: int) -> Generator[Judgement]:
         """Judge the weights after `update`; yield the judgement where there is a table."""
         self.last = update
-        learnt = tabulate(self._online)
-        self.q_values = self._masked(learnt * np.float32(self._config.target.reward_scale))
+        learned = tabulate(self._online)
+        self.q_values = self._masked(learned * np.float32(self._config.target.reward_scale))
         verdict = self._judge(self.q_values)
         if verdict is None:
-            if not np.isfinite(learnt).all():
+            if not np.isfinite(learned).all():
                 raise DivergedError(f"the training diverged before update {update}: train with a lower --learning-rate")
             self.best_update = update
             return
@@ -101,7 +101,7 @@ class Judge:
 
     def best(self) -> tuple[keras.Model, exact.Verdict | None]:
         """Return a network of its own with the weights to keep, its mask included, and the verdict on it."""
-        network = type(self._online).from_config(self._online.get_config())  # a clone would have the optimiser
+        network = type(self._online).from_config(self._online.get_config())  # a clone would have the optimizer
         network.set_weights(self._online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
         verdict, allowed = self._judge(self._masked(tabulate(network))), self._masks.allowed

@@ -1,6 +1,6 @@
-"""The learner: an online and a target network, an optimiser, and one update.
+"""The learner: an online and a target network, an optimizer, and one update.
 
-`UpdateRule` is what an update computes: targets, overwrite, loss, gradient and optimiser step, then the move of the
+`UpdateRule` is what an update computes: targets, overwrite, loss, gradient and optimizer step, then the move of the
 target network
 
     w_target ← w_target + τ · (w_online − w_target)        every `period` updates; τ = 1 is a hard copy.
@@ -47,7 +47,7 @@ class UpdateResult(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What an update moves towards, and what that is made of. No gradient flows through any of it."""
+    """What an update moves toward, and what that is made of. No gradient flows through any of it."""
 
     q_online: Any  # of the states, before the step, [B, A]
     q_target: Any  # of the next states, [B, A]
@@ -57,10 +57,10 @@ class Goal(NamedTuple):
 
 
 def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int) -> Any:
-    """Return the Keras optimiser with its learning-rate schedule over `updates` steps.
+    """Return the Keras optimizer with its learning-rate schedule over `updates` steps.
 
     Raises:
-        UsageError: the optimiser does not take the options.
+        UsageError: the optimizer does not take the options.
     """
     classes = {name.lower(): item for name, item in vars(keras.optimizers).items() if isinstance(item, type)}
     for name in REFUSED_OPTIONS & config.options.keys():
@@ -187,12 +187,12 @@ def without_initializers(config: Any) -> Any:
 
 
 class Learner:
-    """Two networks and the optimiser, compiled.
+    """Two networks and the optimizer, compiled.
 
     Args:
         online: the network that acts and is fitted; states `[B]` to Q values `[B, A]`.
         target: a network of the same shape; its weights are overwritten by those of `online`.
-        config: loss, optimiser, choice of the next action (double DQN) and target updates.
+        config: loss, optimizer, choice of the next action (double DQN) and target updates.
         copies: N, the number of states that `act` gets at a time.
     """
 
@@ -233,7 +233,7 @@ class Learner:
         return np.asarray(ops.convert_to_numpy(chosen), np.int64)
 
     def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
-        """Make one optimiser step on the minibatch, then move the target network if it is due.
+        """Make one optimizer step on the minibatch, then move the target network if it is due.
 
         Args:
             batch: B samples.
@@ -246,7 +246,7 @@ class Learner:
         return UpdateResult(float(loss), float(td_errors.mean()), td_errors)
 
     def move_target(self) -> None:
-        """Move the target network towards the online network, every `period` updates."""
+        """Move the target network toward the online network, every `period` updates."""
         if self.updates % self.config.target.period == 0:
             if self.config.target.polyak == 1:
                 self.copy_weights()
@@ -270,10 +270,10 @@ class Learner:
         return Moment({**arrays, "learner.visits": self.visits.copy()}, {"updates": self.updates})
 
     def restore(self, moment: Moment) -> None:
-        """Take over networks, optimiser and counters.
+        """Take over networks, optimizer and counters.
 
         Raises:
-            UnfitError: they are of other networks, or of another optimiser.
+            UnfitError: they are of other networks, or of another optimizer.
         """
         for i, item in enumerate(self.rule.state()):
             kind = keras.backend.standardize_dtype(item.dtype)
@@ -282,7 +282,7 @@ class Learner:
         check_range(moment, "learner.visits", 0, steps_in(self.config) + 1)
         self.updates = count(moment, "updates", self.config.updates)
 
-    def synchronise(self) -> None:
+    def synchronize(self) -> None:
         """Bring `online` up to date; here it always is."""
 
     def warm_up(self, filling: bool = True) -> float:

@@ -5,7 +5,7 @@ A loss on the taken action alone, at the scale of the recipe,
     E = (1/(A·B)) · Σ_b ℓ(td_target_b − q_online(state_b)[action_b]),
 
 has the same gradient as the loss over all outputs of the overwritten targets, whose other errors are zero. Both are
-computed here by automatic differentiation, each followed by a step of a fresh optimiser, and compared.
+computed here by automatic differentiation, each followed by a step of a fresh optimizer, and compared.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ as Keras computes them. u, m and v are the *slots* of a weight.
 **Row-sparse.** An update changes the kernel rows of the states in its minibatch only, and its cost does not depend on
 the number of states. A row that was last touched after update l is brought up to date when it is touched again: with
 no gradient for k = n − 1 − l updates, its slots have shrunk by μᵏ, β₁ᵏ or β₂ᵏ. So the slots are those of the dense
-optimiser, at every moment. What is left out is the dense optimiser's leftover motion: with momentum it goes on moving
+optimizer, at every moment. What is left out is the dense optimizer's leftover motion: with momentum it goes on moving
 rows whose gradient is zero. Without momentum (plain SGD) nothing is left out, and where every row is touched by every
 update row-sparse and dense are the same.
 """
@@ -35,7 +35,7 @@ class Optimizer:
 
     Args:
         name: ``"sgd"`` or ``"adam"``.
-        options: the arguments of the Keras optimiser of that name, those of `OPTIMIZER_OPTIONS`.
+        options: the arguments of the Keras optimizer of that name, those of `OPTIMIZER_OPTIONS`.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:

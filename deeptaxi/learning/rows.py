@@ -1,10 +1,10 @@
 """Rows of a kernel that are brought up to date when they are touched, so that an update need not pass over all of them.
 
 The kernel `[R, W]` has R rows, one a state; a minibatch touches few. Beside it lie the target
-network's kernel, the optimiser's slots, and `last` `[R]`: the number of updates that had been made when the row's
+network's kernel, the optimizer's slots, and `last` `[R]`: the number of updates that had been made when the row's
 target and slots were written.
 
-**Target.** Every P updates the target moves by the share τ towards the online weights. A row that has not been touched
+**Target.** Every P updates the target moves by the share τ toward the online weights. A row that has not been touched
 since update l has had the same online value w all the time, so after n updates, with c = ⌊n/P⌋ − ⌊l/P⌋ moves since,
 
     t(n) = w + (1 − τ)ᶜ (t(l) − w),
@@ -14,7 +14,7 @@ a move.
 
 **Slots** shrink in the same way: see `optimizers`.
 
-**Repeated rows.** Where a minibatch holds a row twice, its gradients must be summed before the optimiser squares them.
+**Repeated rows.** Where a minibatch holds a row twice, its gradients must be summed before the optimizer squares them.
 Each occurrence writes its own place in the minibatch to `place[row]`; one wins; all then read the winner's place, and
 the sum is made there: `[B]` integers of work, where sorting or comparing all pairs would cost more. The others are
 sent past the end of the kernel, where the compiled program writes nothing.
@@ -51,7 +51,7 @@ class Following(NamedTuple):
         return later // self.period - earlier // self.period
 
     def after(self, moves: Any, target: Any, online: Any) -> Any:
-        """Return the target after that many moves towards an online value that stayed as it is."""
+        """Return the target after that many moves toward an online value that stayed as it is."""
         if self.polyak == 1:
             return ops.where(moves > 0, online, target)
         left = power(1 - self.polyak, ops.cast(moves, "float32"))

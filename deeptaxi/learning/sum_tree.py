@@ -7,7 +7,7 @@ this brings into the expected update, weighted by
     P(i) = p_i / Σ_k p_k          w_i = (N · P(i))^(−β) / max_j w_j        (the maximum over the minibatch).
 
 **The tree** is a list of float32 levels. `tree[0]` are the leaves, one for each entry, padded with zeros to a multiple
-of 16; each further level holds the sums of 16 neighbours of the level before, padded likewise; the last has 16 entries.
+of 16; each further level holds the sums of 16 neighbors of the level before, padded likewise; the last has 16 entries.
 With a fan-out of 16 half a million entries take five levels, and a level is one gather of 16 floats, a cache line.
 
 **Rounding.** A changed leaf does not add a difference to its parents, but has them summed up anew, in a fixed order:

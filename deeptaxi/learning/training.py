@@ -171,7 +171,7 @@ class Training:
             yield from self._judged()
 
     def _judged(self) -> Generator[Record]:
-        self.learner.synchronise()
+        self.learner.synchronize()
         yield from self.judge(self.course.update)
         q_values, reachable = self.judge.q_values, self.judge.reachable
         yield self.course.snapshots(self.course.update, q_values, self.learner.visits, reachable)

@@ -1,4 +1,4 @@
-"""Both networks and the optimiser's slots as arrays, and one update of them: the rule without a loop around it.
+"""Both networks and the optimizer's slots as arrays, and one update of them: the rule without a loop around it.
 
 dE/dQ `[B, A]` is 0 but for the actions taken (`targets.overwrite` says why). From there the gradient goes back through
 the network's rest to z `[B, W]`, the kernel rows of the minibatch. Dense, dE/dW[r] is the sum of dE/dz over the places
@@ -45,7 +45,7 @@ class Updater:
     """One update, as a pure function of arrays.
 
     Args:
-        config: network, optimiser, target.
+        config: network, optimizer, target.
         actions: A.
         factors: sizes of the factors of a state; None for the joint encoding.
         sparse: whether updates are row-sparse; only with the joint encoding.
@@ -127,7 +127,7 @@ class Updater:
         return self.apply(learnt, batch.states, slope, back, rate, updates), loss, errors
 
     def apply(self, learnt: Learnt, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> Learnt:
-        """Make the optimiser's step and the target's move, `slope` being dE/dQ `[B, A]`."""
+        """Make the optimizer's step and the target's move, `slope` being dE/dQ `[B, A]`."""
         rows = learnt.rows
         if rows is not None:
             place, states, slope = row_sparse.summed(rows.place, states, slope)

@@ -51,7 +51,7 @@ class GridMap:
     Attributes:
         kinds: of each cell, `[rows][columns]`: "floor", "start", "goal", "hole" or "cliff".
         letters: what is written on cells.
-        walls: pairs of neighbouring cells that nobody gets from one to the other of.
+        walls: pairs of neighboring cells that nobody gets from one to the other of.
         moves: where each action leads, as (rows, columns); its name where it leads nowhere. `[A]`
         layers: side by side and one below the other, `[down][across]`.
         across: what the layers beside each other differ in, with the value of each.

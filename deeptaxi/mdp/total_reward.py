@@ -7,7 +7,7 @@ Path Problems, 1991; Puterman, Markov Decision Processes, 1994, chapter 7). It i
 2. no policy gains by never ending: from no start does the best policy of all earn more than the best that ends.
 
 A state that no action leaves, and where nothing is earned, counts as an end. Policy iteration starts at a policy that
-ends. Where it keeps the old action on ties, an improved policy can only fail to end by earning on a cycle, for ever:
+ends. Where it keeps the old action on ties, an improved policy can only fail to end by earning on a cycle, forever:
 then there is no optimum (2. fails). Cycles that earn nothing are not visible to the Bellman equation, which any large
 value on them solves; so each gets the choice to stay there for good, worth 0.
 
@@ -133,7 +133,7 @@ class Model:
             states = found
 
     def end_components(self, pairs: Bools) -> tuple[Bools, Ints]:
-        """Return the `pairs` `[S, A]` by which a policy can stay in a set of states for ever, and these sets.
+        """Return the `pairs` `[S, A]` by which a policy can stay in a set of states forever, and these sets.
 
         These are the maximal end components (de Alfaro, Formal Verification of Probabilistic Systems, 1997, §3.3), as
         a number of each state, `[S]`.
@@ -308,7 +308,7 @@ def iterate(fixed: Chain, right: Floats, before: Floats | None) -> Floats:
 
 
 def check_ending(model: Model, policy: Ints, states: Bools) -> None:
-    """Refuse an improved policy that does not end: it was improved because it earns on a cycle, for ever.
+    """Refuse an improved policy that does not end: it was improved because it earns on a cycle, forever.
 
     Raises:
         UndefinedError: it does not end.
@@ -323,7 +323,7 @@ def check_ending(model: Model, policy: Ints, states: Bools) -> None:
 
 
 def check_outside(model: Model, known: Bools) -> None:
-    """Refuse a problem whose starts lead to states that no policy leaves, and where something may be earned for ever.
+    """Refuse a problem whose starts lead to states that no policy leaves, and where something may be earned forever.
 
     Args:
         model: the decision process.
@@ -346,7 +346,7 @@ def reached_states(model: Model) -> Bools:
 
 
 def check_cycles(model: Model, pairs: Bools, found: Improved) -> None:
-    """Refuse a problem whose best policies may go round for ever where that is worth more than to end.
+    """Refuse a problem whose best policies may go round forever where that is worth more than to end.
 
     On a cycle of optimal actions that earns and loses the same, the sum of rewards swings about V − (mean of V).
 
@@ -381,7 +381,7 @@ def expected(weights: Floats, values: Floats) -> Floats:
 def policy_values(table: TransitionTable, policy: Ints | Floats) -> tuple[Floats, float]:
     """Return the value `[S]` of any policy at discount 1, and a bound on the error of what is finite.
 
-    It is −∞ where the policy may go on for ever and loses on the way, ∞ where it earns; where it goes round without
+    It is −∞ where the policy may go on forever and loses on the way, ∞ where it earns; where it goes round without
     either, it is what the discounted value tends to.
 
     Args:

@@ -74,7 +74,7 @@ class StateInput(NamedTuple):
     factors: Sequence[int] | None
 
     def kernel_initializer(self, units: int, seed: int) -> keras.initializers.Initializer:
-        """Return Glorot's uniform initialiser, ± √(6 / (fan_in + units)).
+        """Return Glorot's uniform initializer, ± √(6 / (fan_in + units)).
 
         Glorot counts all inputs, which for one-hot vectors are mostly 0. Of the parts of a state exactly F are 1, so
         F is the fan-in that keeps the variance. Over all states it is S, for the sake of the weights of old seeds.

@@ -6,7 +6,7 @@ be the one-hot vectors of the parts, one after the other. W has Σ n_f rows then
 
     x W = Σ_f W[n_1 + … + n_{f−1} + p_f]
 
-What is learnt of a part in one state so holds in all states that share it, those that were never visited included.
+What is learned of a part in one state so holds in all states that share it, those that were never visited included.
 Taxi's 500 states are 5 · 5 · 5 · 4, and 19 rows.
 """
 

@@ -9,7 +9,7 @@ and a rest that knows nothing of states:
 
 Without hidden layers z is the output itself, and there is no rest. The streams V and A of a dueling head stand side
 by side in one matrix, so that one product computes both. All of the rest lies in one flat array, so that one pass of
-the optimiser moves it; kernels lie in it transposed, `[O, I]`, which is how their gradient comes out fastest.
+the optimizer moves it; kernels lie in it transposed, `[O, I]`, which is how their gradient comes out fastest.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def product(x: Any, kernel: Any) -> Any:
 
     def backward(*args: Any, upstream: Any = None) -> tuple[Any, Any]:
         (gradient,) = args if upstream is None else (upstream,)
-        return ops.matmul(gradient, kernel), ops.matmul(xla.materialised(ops.transpose(gradient)), x)
+        return ops.matmul(gradient, kernel), ops.matmul(xla.materialized(ops.transpose(gradient)), x)
 
     return ops.matmul(x, ops.transpose(kernel)), backward
 

@@ -12,7 +12,7 @@ Reinforcement Learning, 2016, equations 7 to 9):
     max:   Q = V + A − max_a A        V is the value of the best action
     mean:  Q = V + A − (1/N) Σ_a A    the usual choice: smoother
 
-`ActionMask` sets the Q values of actions that may not be taken to −∞, so that every argmax downstream honours the mask.
+`ActionMask` sets the Q values of actions that may not be taken to −∞, so that every argmax downstream honors the mask.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class OneHotDense(keras.layers.Layer):
         states: S, the number of states.
         activation: activation, as for `keras.layers.Dense`.
         use_bias: whether to add a bias.
-        kernel_initializer: initialiser of the kernel `[S, units]`.
-        bias_initializer: initialiser of the bias `[units]`.
+        kernel_initializer: initializer of the kernel `[S, units]`.
+        bias_initializer: initializer of the bias `[units]`.
         factors: sizes of the parts of a state, row-major, to encode each by itself; the kernel is `[Σ n_f, units]`
             then. None encodes the state as a whole.
         **kwargs: the arguments of every Keras layer.
@@ -106,7 +106,7 @@ class OneHotDense(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the activated row of the kernel, or sum of its rows, `[B, units]`."""
         # The product by 1 makes TensorFlow's gradient dense. As a list of rows, a state that a minibatch holds twice
-        # would be squared or clipped twice by Keras' optimisers, instead of once as a sum. XLA removes the product.
+        # would be squared or clipped twice by Keras' optimizers, instead of once as a sum. XLA removes the product.
         x = gather_rows(self.kernel * 1.0 if training else self.kernel, inputs, self.factors)
         if self.bias is not None:
             x = x + self.bias

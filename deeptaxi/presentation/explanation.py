@@ -123,7 +123,7 @@ def td_target(summary: Summary, _actions: Actions) -> Lines:
     if summary["reward_scale"] != 1:
         scale, first = f"{summary['reward_scale']:g}", summary["transitions"][0]["reward"]
         units = f"{plain(first)} counts {plain(first)} / {scale} = {plain(found['rewards'][0])}"
-        lines.append(line(f"Learnt in units of the reward scale {scale}: the reward {units}."))
+        lines.append(line(f"Learned in units of the reward scale {scale}: the reward {units}."))
     several = len(found["rewards"]) > 1
     gain = "Σ_k discount^k · reward_k" if several else "reward"
     power = f"discount^{len(found['rewards'])}" if several else "discount"

@@ -28,7 +28,7 @@ def moment_view(moment: Moment, names: Names, width: int, plain: bool = False) -
         moment: what to show.
         names: of the environment's states and actions.
         width: of the screen, in letters.
-        plain: without the colours of the environment's frame: a blank that they mark becomes ▒.
+        plain: without the colors of the environment's frame: a blank that they mark becomes ▒.
     """
     name = names.state(moment.state)
     lines = [
@@ -58,11 +58,11 @@ def frame_lines(frame: Any, name: str, width: int, plain: bool) -> list[Text]:
     lines = list(shown.split("\n"))
     if max((line.cell_len for line in lines), default=0) > width:
         return []
-    return [uncoloured(line) if plain else line for line in lines]
+    return [uncolored(line) if plain else line for line in lines]
 
 
-def uncoloured(line: Text) -> Text:
-    """Return a line without colours; a blank on a coloured ground, which would be lost, becomes ▒."""
+def uncolored(line: Text) -> Text:
+    """Return a line without colors; a blank on a colored ground, which would be lost, becomes ▒."""
     letters = list(line.plain)
     for span in line.spans:
         ground = getattr(span.style, "bgcolor", None)
@@ -124,7 +124,7 @@ def legend(optimal: bool) -> str:
 
 
 class Page:
-    """Shows moments below each other, without colours: for files, pipes and screens that do not redraw."""
+    """Shows moments below each other, without colors: for files, pipes and screens that do not redraw."""
 
     waits = False
 

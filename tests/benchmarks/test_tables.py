@@ -10,7 +10,7 @@ from deeptaxi.mdp.planning import reachable, value_iteration
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_table_follows_from_its_seed_and_can_be_learnt(name):
+def test_a_table_follows_from_its_seed_and_can_be_learned(name):
     for seed in (1, 2):
         table, again = FAMILIES[name](seed), FAMILIES[name](seed)
         assert np.array_equal(table.probability, again.probability)

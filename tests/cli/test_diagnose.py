@@ -212,7 +212,7 @@ def test_a_model_of_another_kind_is_refused(tmp_path, corridor_file):
 
 
 def test_terminal_states_that_go_on_are_told_from_the_values(tmp_path):
-    """Values learnt on a table without ends, looked at on the one with ends."""
+    """Values learned on a table without ends, looked at on the one with ends."""
     ends = build([[surely(1, 1), surely(0, 0)], [surely(0, 5, True), surely(0, 1)]])
     goes_on = build([[surely(1, 1), surely(0, 0)], [surely(0, 5), surely(0, 1)]])
     npz.save(ends, tmp_path / "ends.npz")

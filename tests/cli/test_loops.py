@@ -74,7 +74,7 @@ def test_where_nothing_can_be_compiled_exploring_starts_are_left_out(type_in: Ty
     assert "--loop" not in result.stderr
 
 
-def test_the_fit_loop_keeps_its_network_without_the_optimiser(type_in: TypeIn) -> None:
+def test_the_fit_loop_keeps_its_network_without_the_optimizer(type_in: TypeIn) -> None:
     words = ["train", *LAKE, *FEW, "--loop", "fit", "--learning-rate-schedule", "exponential", "--out", "a", "--json"]
     assert loop_of(type_in(*words)) == "fit"  # its schedule is a class of ours, which nobody else could load
     with zipfile.ZipFile("a/model.keras") as archive:

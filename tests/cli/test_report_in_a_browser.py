@@ -69,8 +69,8 @@ def pixels(browser, selector: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture["data"]))).convert("RGB")).astype(int)
 
 
-def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
-    return int((np.abs(picture - colour).max(axis=2) <= 2).sum())
+def count(picture: np.ndarray, color: tuple[int, int, int]) -> int:
+    return int((np.abs(picture - color).max(axis=2) <= 2).sum())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

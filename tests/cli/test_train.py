@@ -83,7 +83,7 @@ def test_an_existing_run_or_log_is_kept_without_force(type_in: TypeIn) -> None:
 
 
 def test_a_transition_table_brings_its_own_discount_and_mask(type_in: TypeIn) -> None:
-    # One state, two actions that go on for ever: 1 a step, or a forbidden 5.
+    # One state, two actions that go on forever: 1 a step, or a forbidden 5.
     two = [[[1.0], [1.0]]]
     problem = table.from_arrays(
         two, [[[0], [0]]], [[[1.0], [5.0]]], [[[0], [0]]], [1.0],

@@ -56,8 +56,8 @@ def test_the_pictures_become_a_gif(lake_run, tmp_path):
     assert result.stdout.splitlines() == ["Episode 1 terminated after 6 steps, return 1.", f"Written to {gif}."]
     with Image.open(gif) as image:
         assert (image.n_frames, image.info["duration"], image.info["loop"]) == (7, 100, 0)
-        colours = {image.seek(frame) or image.convert("RGB").tobytes() for frame in range(7)}
-    assert len(colours) == 7  # the elf is somewhere else in each
+        colors = {image.seek(frame) or image.convert("RGB").tobytes() for frame in range(7)}
+    assert len(colors) == 7  # the elf is somewhere else in each
     refused(run("watch", lake_run, "--gif", gif), 2, "exists", "--force", "another --gif")
     assert run("watch", lake_run, "--gif", gif, "--force").exit_code == 0
     refused(run("watch", lake_run, "--gif", tmp_path / "lake.mp4"), 2, ".gif")

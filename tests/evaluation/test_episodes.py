@@ -80,7 +80,7 @@ def test_a_policy_that_never_ends_is_cut_and_its_return_is_still_that_of_the_hor
 
 
 def test_where_only_some_episodes_never_end_only_those_are_cut(opened_table):
-    # Half of the starts end with 7 at once, the others earn 1 for ever: 5,000 in the horizon.
+    # Half of the starts end with 7 at once, the others earn 1 forever: 5,000 in the horizon.
     played = play(opened_table(build([[surely(0, 7, True)], [surely(1, 1)]], [0.5, 0.5])), np.zeros(2, int), 40, seed=1)
     ended = round(played.terminated_fraction * 40)
     assert (played.count, played.endless, played.endless_state, played.cut) == (40, 40 - ended, 1, 0)
@@ -88,7 +88,7 @@ def test_where_only_some_episodes_never_end_only_those_are_cut(opened_table):
 
 
 def test_the_rest_of_the_return_is_drawn_from_the_table_where_it_is_left_to_chance(opened_table):
-    # 3 or nothing for ever by a fair coin: 1.5 · 5,000 in the mean, with a standard deviation of 1.5 · √5,000 = 106.
+    # 3 or nothing forever by a fair coin: 1.5 · 5,000 in the mean, with a standard deviation of 1.5 · √5,000 = 106.
     table = build([[[(0.5, 0, 3, False), (0.5, 0, 0, False)]]])
     played = play(opened_table(table), np.array([0]), 200, seed=0)
     assert cut_by_the_table(played, 200, 0)
@@ -123,7 +123,7 @@ def test_an_episode_longer_than_all_steps_is_cut_and_said_to_be(opened_table):
     assert (played.mean_return, played.terminated_fraction) == (3_000, 0)
 
 
-def test_short_episodes_are_not_favoured_where_steps_run_out(opened_table):
+def test_short_episodes_are_not_favored_where_steps_run_out(opened_table):
     # As below, but the steps end on the way. Without those under way, 1-step episodes would be all that is left.
     environment = opened_table(two_lengths())
     returns = [play(environment, np.zeros(101, int), 640, seed, steps=4_000) for seed in range(6)]
@@ -131,7 +131,7 @@ def test_short_episodes_are_not_favoured_where_steps_run_out(opened_table):
     assert abs(np.mean([played.mean_return for played in returns]) - 0.5) <= 4 * 0.5 / np.sqrt(6 * 80)
 
 
-def test_short_episodes_are_not_favoured(opened_table):
+def test_short_episodes_are_not_favored(opened_table):
     # Half of the episodes take 1 step and return 0, half take 100 and return 1. The first 64 of 64 copies to end
     # would nearly all be short.
     environment = opened_table(two_lengths())

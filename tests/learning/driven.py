@@ -15,7 +15,7 @@ from deeptaxi.network.functional import Weights
 from deeptaxi.program import Program
 from tests.learning.helpers import numbers
 
-# A Q table that is learnt by plain SGD; with minibatches of one and a step of 1 an entry becomes its target.
+# A Q table that is learned by plain SGD; with minibatches of one and a step of 1 an entry becomes its target.
 SETTINGS = {
     "loop": "compiled",
     "updates": 400,

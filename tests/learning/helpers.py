@@ -22,7 +22,7 @@ from deeptaxi.network import functional
 from deeptaxi.network.build import build_q_network
 from deeptaxi.program import Program
 
-# A table as the weights, learnt by plain SGD, from a few environments: compiled and trained in about a second.
+# A table as the weights, learned by plain SGD, from a few environments: compiled and trained in about a second.
 SMALL = {
     "updates": 300,
     "discount": 0.8,

@@ -51,7 +51,7 @@ def test_a_backend_that_does_not_compile_is_named(problem, monkeypatch):
         ({"name": "sgd", "options": {"weight_decay": 0.1, "momentum": 0.5}}, "its sgd has no option weight_decay"),
     ],
 )
-def test_an_optimiser_that_it_does_not_have_is_named(optimizer, reason, problem):
+def test_an_optimizer_that_it_does_not_have_is_named(optimizer, reason, problem):
     assert not_compiled(*problem(optimizer={"learning_rate": 0.1, **optimizer})) == reason
 
 

@@ -133,14 +133,14 @@ def test_warming_up_changes_nothing_and_pieces_end_where_the_host_must_look(tmp_
     one = learner(config, environment)
     before = tabulate(one.online)
     assert one.warm_up() > 0
-    one.synchronise()
+    one.synchronize()
     np.testing.assert_array_equal(tabulate(one.online), before)
     ticks = list(one.ticks(config.updates))
     # Reports of two updates; judgements every 20. What is settled is where a piece ended, judgements among them.
     assert set(range(2, 1_101, 2)) <= {tick.update for tick in ticks}
     assert [tick.count for tick in ticks] == np.diff([0, *(tick.update for tick in ticks)]).tolist()
     assert {20 * n for n in range(1, 56)} <= {tick.update for tick in ticks if tick.settled}
-    one.synchronise()
+    one.synchronize()
     assert (tabulate(one.online) != before).any()
 
 
@@ -199,12 +199,12 @@ def test_a_training_that_is_told_to_stop_has_the_weights_of_the_update_that_it_n
     again = learner(config, environment, seed)
     again._call("warm", again._loop.warm_steps)
     again._call("run", 0, last.updates)
-    again.synchronise()
+    again.synchronize()
     np.testing.assert_array_equal(tabulate(again.online), tabulate(network))
 
 
 def test_rewards_in_units_of_the_scale_give_the_same_q_values_in_full(tmp_path):
-    # All numbers are learnt in units of 4, a power of two: the same to the bit, but for the units.
+    # All numbers are learned in units of 4, a power of two: the same to the bit, but for the units.
     tables = [build([[surely(1, r), surely(0, 0)], [surely(0, 3 * r, True), surely(0, -r)]]) for r in (1, 4)]
     q_values, returns = [], []
     for table, scale in zip(tables, (1.0, 4.0), strict=True):

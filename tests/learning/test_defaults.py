@@ -34,7 +34,7 @@ def test_without_rewards_nothing_is_scaled():
     [
         (bandit(), 3.0),  # one reward an episode
         (chain(), 1.0),
-        (loop(-2.0), 200.0),  # for ever, at discount 0.99
+        (loop(-2.0), 200.0),  # forever, at discount 0.99
         (loop(2.0, discount=0.5), 4.0),
         (loop(2.0, time_limit=10), 20.0),
         (geometric(0.5), 100.0),  # may go on for long
@@ -61,9 +61,9 @@ def test_q_values_of_endless_episodes_start_at_the_mean_reward_for_ever():
     assert defaults.mean_value(two) == pytest.approx(2.0)  # the forbidden 5 is not looked at
 
 
-@pytest.mark.parametrize(("asked", "learnt"), [(None, 0.99), (0.5, 0.5), (0.999, 0.99), (1.0, 0.99)])
-def test_no_discount_above_the_longest_is_learnt_with(asked, learnt):
-    assert defaults.table_settings(loop(1.0, discount=asked), "dueling", True)["discount"] == learnt
+@pytest.mark.parametrize(("asked", "learned"), [(None, 0.99), (0.5, 0.5), (0.999, 0.99), (1.0, 0.99)])
+def test_no_discount_above_the_longest_is_learned_with(asked, learned):
+    assert defaults.table_settings(loop(1.0, discount=asked), "dueling", True)["discount"] == learned
 
 
 def test_chance_asks_for_more_updates():

@@ -231,13 +231,13 @@ def test_the_tabular_step_sets_the_learning_rate():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimiser_of_the_configuration_exists(name):
+def test_every_optimizer_of_the_configuration_exists(name):
     optimizer = build_optimizer(OptimizerConfig(name=name, schedule="constant"), learning_rate=0.25, updates=10)
     assert type(optimizer).__name__.lower() == name
     assert float(optimizer.learning_rate) == 0.25
 
 
-def test_options_reach_the_optimiser():
+def test_options_reach_the_optimizer():
     config = OptimizerConfig(name="sgd", options={"momentum": 0.9, "nesterov": True})
     optimizer = build_optimizer(config, learning_rate=0.1, updates=10)
     assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
@@ -247,7 +247,7 @@ def test_options_reach_the_optimiser():
     ("name", "options"),
     [("adam", {"momentun": 0.9}), ("sgd", {"momentum": 2.0}), ("sgd", {"clipnorm": 1, "clipvalue": 1})],
 )
-def test_options_that_the_optimiser_does_not_take_are_refused_in_one_line(name, options):
+def test_options_that_the_optimizer_does_not_take_are_refused_in_one_line(name, options):
     with pytest.raises(
         UsageError, match=rf"^optimizer {name} does not take options .*{next(iter(options))}.*$"
     ) as caught:

@@ -21,7 +21,7 @@ DUELING = {
 
 # name: the table, and Q* [S, A].
 PROBES = {
-    # Is the loss minimised at all? 1 and the end. Bootstrapping past the end would give 1/(1 − 0.8) = 5.
+    # Is the loss minimized at all? 1 and the end. Bootstrapping past the end would give 1/(1 − 0.8) = 5.
     "constant-reward": (build([[surely(0, 1, True)]]), [[1]]),
     # Does the gradient reach the right action?
     "reward-of-the-action": (build([[surely(0, 1, True), surely(0, -1, True)]]), [[1, -1]]),
@@ -55,7 +55,7 @@ PROBES = {
         ),
         [[1, 0.8], [2, 2]],
     ),
-    # A time limit cuts the episode and not the bootstrap: 1 for ever is 1/(1 − 0.8), though no episode lasts 4 steps.
+    # A time limit cuts the episode and not the bootstrap: 1 forever is 1/(1 − 0.8), though no episode lasts 4 steps.
     "time-limit": (build([[surely(0, 1)]], time_limit=3), [[5]]),
 }
 
@@ -71,7 +71,7 @@ def test_the_answer_is_the_same_by_n_steps_where_there_is_no_choice(name, steps,
 
 @pytest.mark.parametrize("network", [{}, DUELING], ids=["q-table", "dueling"])
 @pytest.mark.parametrize("name", PROBES)
-def test_the_answer_is_learnt(name, network, tmp_path):
+def test_the_answer_is_learned(name, network, tmp_path):
     table, q_star = PROBES[name]
     config, environment = opened_problem(table, tmp_path, **network)
     _, trained = finished(train(config, environment))

@@ -12,7 +12,7 @@ from tests.learning.helpers import rows_of, summed, transitions
 
 
 def numbered(*numbers):
-    """One transition a number, recognisable in each of its parts; every tenth ends its episode, by turns of both."""
+    """One transition a number, recognizable in each of its parts; every tenth ends its episode, by turns of both."""
     return transitions(*((n, n + 1, n / 2, n + 2, n % 20 == 9, n % 20 == 19) for n in numbers))
 
 

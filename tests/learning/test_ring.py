@@ -79,7 +79,7 @@ def prioritised():
     return loop.do("warm", 1).do("run", 0, 50)
 
 
-def test_priorities_are_those_of_the_errors_last_learnt_from(prioritised):
+def test_priorities_are_those_of_the_errors_last_learned_from(prioritised):
     ring = prioritised.state.ring
     assert int(ring.position) == 51 % 6
     leaves = numbers(ring.tree[0])

@@ -178,7 +178,7 @@ class Touched:
 @pytest.mark.parametrize(
     ("name", "options"), [("adam", {}), ("sgd", {"momentum": 0.9}), ("sgd", {"momentum": 0.9, "nesterov": True})]
 )
-def test_slots_that_are_brought_up_to_date_are_those_of_the_dense_optimiser(name, options):
+def test_slots_that_are_brought_up_to_date_are_those_of_the_dense_optimizer(name, options):
     rng = np.random.default_rng(4)
     optimizer = Optimizer(name, options)
     kernel = rng.normal(size=(STATES, 2)).astype(np.float32)

@@ -126,7 +126,7 @@ def test_the_best_weights_are_kept_and_of_equals_the_later(judged):
 
 @pytest.mark.parametrize("network", [{}, {"hidden": [4], "dueling": True}], ids=["q-table", "dueling"])
 def test_what_is_judged_and_kept_is_in_full_whatever_the_reward_scale(network, tmp_path):
-    # Action 0 ends with 50 and action 1 with −30; learnt in units of 16.
+    # Action 0 ends with 50 and action 1 with −30; learned in units of 16.
     table = build([[surely(0, 50, True), surely(0, -30, True)]])
     settings = {"network": network, "optimizer": {"name": "sgd", "learning_rate": 1.0, "tabular_step": None}}
     config, environment = opened_problem(
@@ -176,7 +176,7 @@ def test_the_seed_alone_decides_the_weights_of_the_variants_too(quick):
 
 
 def test_the_network_that_is_returned_is_the_one_with_the_final_verdict(tmp_path):
-    # Action 0 earns 5 and ends; action 1 goes where each step earns 1 for ever. By the objective's discount of 0.5 the
+    # Action 0 earns 5 and ends; action 1 goes where each step earns 1 forever. By the objective's discount of 0.5 the
     # latter is worth 0.5·2 = 1, by the training's 0.99 it is worth 99: but that takes long to learn. So the policy is
     # optimal at first and gets worse.
     forever = build([[surely(0, 5, True), surely(1, 0)], [surely(1, 1), surely(1, 1)]], time_limit=10)

@@ -105,7 +105,7 @@ def compiled(name, count=COUNT, sparse=False):
     }
 
 
-def learnt_by(cls, name, count=COUNT):
+def learned_by(cls, name, count=COUNT):
     """Make the updates of a variant by a learner; the same results as `compiled`."""
     learner = cls(start_of(name), start_of(name), resolve(settings_of(name)), copies=2)
     results = [learner.update(batch, allowed) for batch, allowed in batches_of(name, count)]
@@ -128,18 +128,18 @@ def assert_alike(one, other, weights=1e-5):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_updates_are_those_of_the_literal_recipe(name):
-    expected = learnt_by(Literal, name)
+    expected = learned_by(Literal, name)
     assert np.abs(expected["weights"] - flat(start_of(name))).max() > 0.05
     assert_alike(compiled(name), expected)
 
 
 def test_a_few_updates_are_those_of_predict_and_fit_to_the_letter():
-    assert_alike(compiled("plain", 5), learnt_by(FitLearner, "plain", 5))
+    assert_alike(compiled("plain", 5), learned_by(FitLearner, "plain", 5))
 
 
 def test_updates_with_everything_at_once_are_those_of_the_other_compiled_learner():
     name = f"all-{MASKED}-{WEIGHTED}"
-    assert_alike(compiled(name), learnt_by(Learner, name))
+    assert_alike(compiled(name), learned_by(Learner, name))
 
 
 @pytest.mark.parametrize("name", ["q-table-sgd", "clip"])

@@ -21,7 +21,7 @@ GRIDS = [
 ]
 
 
-def neighbours(grid, cell, move):
+def neighbors(grid, cell, move):
     """Where a move leads: to the next cell, or nowhere at the edge and at a wall."""
     there = (cell[0] + move[0], cell[1] + move[1])
     inside_the_map = 0 <= there[0] < grid.rows and 0 <= there[1] < grid.columns
@@ -39,7 +39,7 @@ def test_every_move_on_the_map_is_the_one_of_the_transition_table(name, kwargs):
             if grid.kinds[cell[0]][cell[1]] in ENDS:
                 continue
             for action, move in enumerate(grid.moves):
-                there = neighbours(grid, cell, move) if isinstance(move, tuple) else cell
+                there = neighbors(grid, cell, move) if isinstance(move, tuple) else cell
                 if isinstance(move, str) or grid.kinds[there[0]][there[1]] == "cliff":
                     continue  # picking up changes the layer, the cliff sends home
                 assert table.next_state[layer.states[cell], action, 0] == layer.states[there]

@@ -123,7 +123,7 @@ def test_what_is_no_discount_is_refused(discount):
         evaluate_policy(chain(), np.zeros(3, np.int64), discount)
 
 
-def test_the_bellman_operator_cuts_on_termination_and_honours_the_mask():
+def test_the_bellman_operator_cuts_on_termination_and_honors_the_mask():
     # V = [1, 2, 3], γ = 1/2. Going on: V(next)/2, and 1 + 0 on the last step. Staying: V/2.
     q = [[1, 0.5], [1.5, 1], [1, 1.5]]
     value = np.array([1.0, 2.0, 3.0])
@@ -186,7 +186,7 @@ def test_a_horizon_is_walked_outcome_by_outcome(seed):
 
 
 def test_the_best_return_may_need_a_policy_that_watches_the_clock():
-    # Three steps: stay, stay and leave make 1 + 1 + 3; to stay for ever makes 3, to leave at once 3.
+    # Three steps: stay, stay and leave make 1 + 1 + 3; to stay forever makes 3, to leave at once 3.
     assert optimal_horizon(stay_or_leave(), 3).returns.tolist() == [5]
     stationary = [evaluate_horizon(stay_or_leave(), policy, 3).returns[0] for policy in policies(stay_or_leave())]
     assert stationary == [3, 3]

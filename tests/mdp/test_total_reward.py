@@ -82,7 +82,7 @@ def test_larger_problems_are_solved_in_other_ways_to_the_same_values(solver, mon
         (stay_or_leave(), "from state 0, a policy earns without end"),
         # To end costs 5, to wait costs nothing.
         (build([[surely(0, 0), surely(0, -5, True)]]), "from state 0, a policy gains by never ending"),
-        # To end earns 1; the other way earns 9 at once, and then nothing for ever, in two states.
+        # To end earns 1; the other way earns 9 at once, and then nothing forever, in two states.
         (
             build([[surely(0, 1, True), surely(1, 9)], [surely(2, 0), surely(2, 0)], [surely(1, 0), surely(1, 0)]]),
             "from state 0, a policy gains by never ending",

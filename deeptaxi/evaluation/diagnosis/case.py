@@ -140,7 +140,7 @@ class Case:
         return self.allowed & self.reached[:, None]
 
     @cached_property
-    def learnt_pairs(self) -> Bools:
+    def learned_pairs(self) -> Bools:
         """The pairs that Q values may be held to: those that were tried, or all where that is not known, `[S, A]`."""
         tried = self.pairs if self.visits is None else self.pairs & (self.visits > 0)
         return tried if tried.any() else self.pairs  # else the counts are of something else

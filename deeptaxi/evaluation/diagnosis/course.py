@@ -18,7 +18,7 @@ from deeptaxi.evaluation.diagnosis.graph import only
 from deeptaxi.evaluation.diagnosis.steps import restless
 from deeptaxi.mdp import planning
 
-SAMPLES = 10  # of a pair, below which nothing can be learnt
+SAMPLES = 10  # of a pair, below which nothing can be learned
 TOO_DEEP = 2_000  # sweeps
 MANY = 1_000  # steps that refreshes carry values back, which is enough for anything
 PLACE = re.compile(r"\(([^()]+:\d+, in [^()]+)\)$")  # at the end of an environment's error

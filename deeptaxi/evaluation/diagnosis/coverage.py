@@ -179,7 +179,7 @@ def replay_forgot_pairs(case: Case) -> Finding | Unchecked | None:
          "held": held, "capacity": capacity, "steps": int(visits.sum())},
         "exact" if case.table is not None else "log",
         f"a memory of {capacity:,} transitions holds only the last of {int(visits.sum()):,} steps: "
-        "what the policy no longer does is unlearnt",
+        "what the policy no longer does is unlearned",
         f"--replay-capacity {max(50_000, min(int(visits.sum()), 500_000))}",
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """What the greedy policy does: symptoms, whose cause another finding may name.
 
 **One action.** Of the reachable non-terminal states, the share in which the most common greedy action is taken, beside
-the share in which that action is optimal: an optimal policy whose ties are all broken in favour of it takes it no
+the share in which that action is optimal: an optimal policy whose ties are all broken in favor of it takes it no
 more often. **Loops.** The greedy policy is a graph; a start state is stuck where no path of it leads to termination,
 though one of optimal actions does.
 """
@@ -21,7 +21,7 @@ COLLAPSED_UNSEEN = 0.95  # where it is not known what an optimal policy does
 EXPLAINED_ELSEWHERE = ""  # cause and cure of a symptom are those of another finding, see `run`
 
 
-def favourite(case: Case, states: Bools) -> tuple[int, float]:
+def favorite(case: Case, states: Bools) -> tuple[int, float]:
     """Return the action that is greedy in most of `states` `[S]`, and in what share of them."""
     counts = np.bincount(case.policy[states], minlength=case.actions)
     return int(counts.argmax()), float(counts.max() / states.sum())
@@ -34,18 +34,18 @@ def one_action_collapse(case: Case) -> Finding | Unchecked | None:
     if case.q is None or case.broken:
         return logged_collapse(case) if case.history else Unchecked(case.missing("q"))
     if case.visits is not None:
-        action, share = favourite(case, case.visits.sum(axis=1) > 0)
+        action, share = favorite(case, case.visits.sum(axis=1) > 0)
         return unseen_collapse(case, action, share, "log")
     if case.sample is None:
         return Unchecked(case.missing("sample"))
     seen = np.bincount(case.sample.state, minlength=case.states) > 0
-    return unseen_collapse(case, *favourite(case, seen), "episodes")
+    return unseen_collapse(case, *favorite(case, seen), "episodes")
 
 
 def exact_collapse(case: Case) -> Finding | None:
     """Compare the most common action with what an optimal policy does."""
     states = case.reached
-    action, share = favourite(case, states)
+    action, share = favorite(case, states)
     best = float(case.optimal[states, action].mean())
     if share < COLLAPSED or share < best + EXCESS:
         return None
@@ -91,7 +91,7 @@ def logged_collapse(case: Case) -> Finding | Unchecked | None:
 
 
 def policy_loops(case: Case) -> Finding | Unchecked | None:
-    """Name starts from which the greedy policy goes round for ever."""
+    """Name starts from which the greedy policy goes round forever."""
     if case.verdict is None:
         return sampled_loops(case)
     table = the(case.table)

@@ -32,7 +32,7 @@ DISCOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # tried where that of 
 
 def distance(case: Case, other: Floats, pairs: Bools | None = None) -> float:
     """Return the mean |Q − other| over `pairs`, or over those that were tried; 0 where there are none."""
-    where = case.learnt_pairs if pairs is None else pairs
+    where = case.learned_pairs if pairs is None else pairs
     if not where.any():
         return 0.0
     return float(np.abs(np.asarray(the(case.q), float)[where] - other[where]).mean())
@@ -57,7 +57,7 @@ def nearest(case: Case, table: TransitionTable) -> tuple[float, float, Floats]:
 
 def scatter(case: Case, q: Floats) -> float:
     """Return the standard deviation of Q* over the pairs that were tried; never 0."""
-    return float(max(q[case.learnt_pairs].std(), 1e-9))
+    return float(max(q[case.learned_pairs].std(), 1e-9))
 
 
 def wins(case: Case, right: tuple[float, float, Floats], rival: tuple[float, float, Floats]) -> bool:
@@ -101,13 +101,13 @@ def one_backup(case: Case, endless: TransitionTable, discount: float, scale: flo
     value = q.max(axis=1)
     proper = planning.bellman(the(case.table), value, discount)
     wrong = planning.bellman(endless, value, discount)
-    ending = ((the(case.table).terminated) & (the(case.table).probability > 0)).any(axis=2) & case.learnt_pairs
+    ending = ((the(case.table).terminated) & (the(case.table).probability > 0)).any(axis=2) & case.learned_pairs
     apart = np.abs(wrong - proper)
     telling = ending & (apart > FAR * scatter(case, proper))
     if not telling.any():
         return {}
     right, bootstrapped = distance(case, proper, telling), distance(case, wrong, telling)
-    elsewhere = distance(case, proper, case.learnt_pairs & ~ending)
+    elsewhere = distance(case, proper, case.learned_pairs & ~ending)
     near = bootstrapped < NEARER**2 * right and elsewhere < min(NEARER**2 * right, scale)
     return {"right": right, "bootstrapped": bootstrapped} if near else {}
 

@@ -192,14 +192,14 @@ def restless(history: History) -> dict[str, float]:
 
 
 def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
-    """Name Q values that still move in one direction at the end, towards values that are far off."""
+    """Name Q values that still move in one direction at the end, toward values that are far off."""
     snapshots = numbered(the(case.history))
     if len(snapshots) < 8 or case.harmful is False:
         return None if case.harmful is False else Unchecked("the log has fewer than eight snapshots of the Q values")
     means = finite(item.q_mean for item in snapshots[len(snapshots) // 2 :])
     steps, moved = np.diff(means), float(means[-1] - means[0])
     steady = float((np.sign(steps) == np.sign(moved)).mean())
-    left = float((case.q_star[case.learnt_pairs] - the(case.q)[case.learnt_pairs]).mean())
+    left = float((case.q_star[case.learned_pairs] - the(case.q)[case.learned_pairs]).mean())
     if steady < 0.9 or abs(left) < DRIFT * case.span or np.sign(left) != np.sign(moved) or abs(moved) > 5 * abs(left):
         return None
     return Finding(

@@ -6,7 +6,7 @@ a minibatch, update. A copy whose episode ended is set to a start state at its n
 **Blocks.** Updates are numbered from 0; block b is the updates b·L … (b+1)·L − 1. All random numbers of a block are
 drawn at once, keyed by the seed and b; learning rate and ε of an update depend on its number alone. So a program that
 runs updates i … j−1 gives the same result whether it is called once or in many pieces: how often the host looks is
-decided by the clock, what is learnt is not.
+decided by the clock, what is learned is not.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class CompiledLoop:
     def update(
         self, state: State, world: World, number: Any, bits: Any, chance: Any, rate: Any, exponent: Any
     ) -> State:
-        """Make update `number`: steps of all copies, then one step of the optimiser."""
+        """Make update `number`: steps of all copies, then one step of the optimizer."""
         episodes = returns = 0.0
         for step in range(self.steps):
             of_step = bits[step * self.width : (step + 1) * self.width]

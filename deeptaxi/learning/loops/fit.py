@@ -31,7 +31,7 @@ class FitLearner(Learner):
         self._act = lambda states, *rest: epsilon_greedy(predict(self.online, states), *rest)
 
     def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
-        """Make one optimiser step: copy the predictions, overwrite the entries of the taken actions, fit."""
+        """Make one optimizer step: copy the predictions, overwrite the entries of the taken actions, fit."""
         q_online = predict(self.online, batch.states)
         q_target = predict(self.target, batch.next_states)
         choosing = predict(self.online, batch.next_states) if self.config.target.double else None
@@ -55,7 +55,7 @@ class FitLearner(Learner):
         return float(history.history["loss"][0])
 
     def move_target(self) -> None:
-        """Move the target network towards the online network, every `period` updates."""
+        """Move the target network toward the online network, every `period` updates."""
         share = self.config.target.polyak
         if self.updates % self.config.target.period == 0:
             pairs = zip(self.target.get_weights(), self.online.get_weights(), strict=True)

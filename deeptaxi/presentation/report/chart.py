@@ -1,7 +1,7 @@
 """A chart: a picture with a title, what it shows in words, and its three forms: inline SVG, SVG file, PNG file.
 
 matplotlib's SVG is made for files. For a page it is cut down to what is seen: numbers to a tenth of a point, paths in
-relative coordinates, colours as variables of the page, and ids that no other chart on it has.
+relative coordinates, colors as variables of the page, and ids that no other chart on it has.
 """
 
 from __future__ import annotations
@@ -123,12 +123,12 @@ def attribute(key: str, value: str, used: set[str], prefix: str, definition: boo
 
 
 def styled(style: str) -> str:
-    """Return a style with variables for colours, and without the names of fonts."""
+    """Return a style with variables for colors, and without the names of fonts."""
     parts = [part.strip() for part in style.split(";")]
     kept = [part for part in parts if part and not part.startswith(("font-family", "stroke-linejoin"))]
     text = ";".join(part.replace(": ", ":", 1) for part in kept)
-    for colour, name in VARIABLES.items():
-        text = text.replace(colour, f"var(--{name})")
+    for color, name in VARIABLES.items():
+        text = text.replace(color, f"var(--{name})")
     return text.replace("font:", "font-size:") if "font:" in text else text
 
 

@@ -183,12 +183,12 @@ def q_range_chart(histories: Sequence[History], q_range: Floats | None) -> Chart
     return Chart("q-range", "Range of the Q values", text, figure)
 
 
-def line(ax: Axes, found: Spread, colour: str, label: str, style: str = "-", width: float = 1.8) -> None:
+def line(ax: Axes, found: Spread, color: str, label: str, style: str = "-", width: float = 1.8) -> None:
     """Draw the median, and the range of several runs behind it."""
     if (found.low < found.high).any():
-        ax.fill_between(found.updates, found.low, found.high, color=colour, alpha=0.18, linewidth=0)
+        ax.fill_between(found.updates, found.low, found.high, color=color, alpha=0.18, linewidth=0)
     marker = "o" if len(found.updates) == 1 else None
-    ax.plot(found.updates, found.median, style, color=colour, label=label, linewidth=width, marker=marker, markersize=3)
+    ax.plot(found.updates, found.median, style, color=color, label=label, linewidth=width, marker=marker, markersize=3)
 
 
 def optimum_line(ax: Axes, value: float) -> None:

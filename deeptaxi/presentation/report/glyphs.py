@@ -48,19 +48,19 @@ def exact(points: np.ndarray[Any, Any], codes: Any) -> Path:
     return path
 
 
-def dots(ax: Axes, points: np.ndarray[Any, Any], colour: str, label: str, large: bool = False) -> None:
+def dots(ax: Axes, points: np.ndarray[Any, Any], color: str, label: str, large: bool = False) -> None:
     """Draw points `[N, 2]` as one path of very short lines with round ends; a marker for each is four times as long.
 
     Large ones are seen on a line too.
     """
-    ax.plot([], [], "o", color=colour, markersize=3.5, label=label)  # the legend's sample
+    ax.plot([], [], "o", color=color, markersize=3.5, label=label)  # the legend's sample
     length = 1e-4 * (float(np.ptp(points[:, 0])) or 1.0) if len(points) else 0.0
     ends = np.stack([points, points + np.array([length, 0.0])], axis=1).reshape(-1, 2)
     codes = np.tile([Path.MOVETO, Path.LINETO], len(points))
     if len(points):
         look: dict[str, Any] = {
             "fill": False,
-            "edgecolor": colour,
+            "edgecolor": color,
             "linewidth": 2.2,
             "capstyle": "round",
             "alpha": 0.75,
@@ -72,9 +72,9 @@ def dots(ax: Axes, points: np.ndarray[Any, Any], colour: str, label: str, large:
         ax.autoscale_view()
 
 
-def fill(ax: Axes, strokes: Iterable[Stroke], colour: str, alpha: float = 1.0) -> None:
-    """Fill closed strokes with one colour."""
-    draw(ax, strokes, fill=True, facecolor=colour, linewidth=0, alpha=alpha)
+def fill(ax: Axes, strokes: Iterable[Stroke], color: str, alpha: float = 1.0) -> None:
+    """Fill closed strokes with one color."""
+    draw(ax, strokes, fill=True, facecolor=color, linewidth=0, alpha=alpha)
 
 
 def box(x: float, y: float, width: float = 1.0, height: float = 1.0, inset: float = 0.0) -> Stroke:

@@ -33,13 +33,13 @@ def policy_map(grid: GridMap, policy: Ints, states: Bools, comparison: Compariso
     fill(on.ax, [box(x, y) for _, x, y in on.cells(matters)], VERMILLION, 0.22)
     draw(on.ax, [s for _, x, y in on.cells(matters) for s in hatching(x, y, 1)], edgecolor=VERMILLION, linewidth=0.6)
     fill(on.ax, [corner(x, y) for _, x, y in on.cells(off)], ORANGE)
-    colour, size = INK if comparison is None else BLUE, 72 * on.cell
-    for chosen, look, width in ((states & ~wrong, colour, 0.06), (off, ORANGE, 0.06), (matters, VERMILLION, 0.1)):
+    color, size = INK if comparison is None else BLUE, 72 * on.cell
+    for chosen, look, width in ((states & ~wrong, color, 0.06), (off, ORANGE, 0.06), (matters, VERMILLION, 0.1)):
         strokes = [s for state, x, y in on.cells(chosen) for s in sign(x, y, grid.moves[policy[state]])]
         draw(on.ax, strokes, edgecolor=look, linewidth=max(0.7, width * size))
     if comparison is not None:
         fill(on.ax, hints(on, comparison, wrong), GREEN)
-    legend(on, entries(on, wrong=bool(matters.any()), off=bool(off.any()), colour=colour))
+    legend(on, entries(on, wrong=bool(matters.any()), off=bool(off.any()), color=color))
     return on.figure
 
 
@@ -54,11 +54,11 @@ def hints(on: Sheet, comparison: Comparison, wrong: Bools) -> list[Stroke]:
     ]
 
 
-def entries(on: Sheet, wrong: bool, off: bool, colour: str) -> list[Entry]:
+def entries(on: Sheet, wrong: bool, off: bool, color: str) -> list[Entry]:
     """Return the legend of a policy map: only the signs that are on it."""
     east = arrow(0, 0, (0, 1))
     found: list[Entry] = [
-        (sample_of(on, *east, edgecolor=colour, linewidth=1.3), "optimal action" if colour == BLUE else "greedy action")
+        (sample_of(on, *east, edgecolor=color, linewidth=1.3), "optimal action" if color == BLUE else "greedy action")
     ]
     if wrong:
         look = sample_of(on, *east, box(0, 0), *hatching(0, 0), edgecolor=VERMILLION, linewidth=1.0)
@@ -69,14 +69,14 @@ def entries(on: Sheet, wrong: bool, off: bool, colour: str) -> list[Entry]:
     if wrong or off:
         look = sample_of(on, hint(0, 0, (0, 1)), edgecolor=GREEN, fill=True, facecolor=GREEN)
         found.append((look, "where an optimal action leads"))
-    return found + place_entries(on, colour)
+    return found + place_entries(on, color)
 
 
-def place_entries(on: Sheet, colour: str) -> list[Entry]:
+def place_entries(on: Sheet, color: str) -> list[Entry]:
     """Return the legend of the places of a map, and of what is done there."""
     grid, found = on.grid, list[Entry]()
     if "pick up" in grid.moves:
-        found.append((sample_of(on, *lift(0, 0, True), edgecolor=colour), "pick up (pointing down: drop off)"))
+        found.append((sample_of(on, *lift(0, 0, True), edgecolor=color), "pick up (pointing down: drop off)"))
         found.append((sample_of(on, disc(0.5, 0.5, 0.3), edgecolor=PURPLE, fill=True, facecolor=PURPLE), "passenger"))
         found.append((sample_of(on, box(0, 0), edgecolor=GREEN, linewidth=1.8), "destination"))
     if any("hole" in row for row in grid.kinds):

@@ -27,11 +27,11 @@ class Sheet:
 
     Attributes:
         grid: the map.
-        states: `[S]` True where an action is chosen; the other states are grey.
+        states: `[S]` True where an action is chosen; the other states are gray.
         figure, ax: what is drawn on, in units of cells.
         cell: the size of a cell in inches.
         bottom: where the legend begins.
-        absent: what it means that a cell is grey.
+        absent: what it means that a cell is gray.
     """
 
     grid: GridMap

@@ -1,4 +1,4 @@
-"""Charts of what was learnt and seen, state by state: Q beside Q*, errors, visits."""
+"""Charts of what was learned and seen, state by state: Q beside Q*, errors, visits."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def one_layer(grid: GridMap | None) -> bool:
 
 
 def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
-    """Return Q against Q*, a point for each (state, action) pair, those of greedy actions in another colour."""
+    """Return Q against Q*, a point for each (state, action) pair, those of greedy actions in another color."""
     if comparison.q_star is None or not comparison.pairs.any():
         return None
     chosen = np.zeros(comparison.pairs.shape, np.bool_)
     chosen[np.arange(len(comparison.policy)), comparison.policy] = True
     figure, ax = axes(height=3.4)
     shown = 0
-    for greedy, colour, label in ((False, MUTED, "other actions"), (True, BLUE, "greedy actions")):
+    for greedy, color, label in ((False, MUTED, "other actions"), (True, BLUE, "greedy actions")):
         pairs = comparison.pairs & (chosen == greedy)
         points = np.stack([comparison.q_star[pairs], comparison.q[pairs]], axis=1)
         points = points[spread_out(points[:, 0], points[:, 1], POINTS // 2)]
-        dots(ax, points, colour, label, large=int(comparison.pairs.sum()) <= FEW_POINTS)
+        dots(ax, points, color, label, large=int(comparison.pairs.sum()) <= FEW_POINTS)
         shown += len(points)
     star, q = comparison.q_star[comparison.pairs], comparison.q[comparison.pairs]
     ends = [min(star.min(), q.min()), max(star.max(), q.max())]

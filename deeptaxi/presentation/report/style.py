@@ -1,6 +1,6 @@
-"""How charts look: a sober palette that colour-blind people can tell apart, small type, few lines.
+"""How charts look: a sober palette that color-blind people can tell apart, small type, few lines.
 
-The colours are those of Okabe and Ito (Color Universal Design, 2008), darkened where they are text on white. In a page
+The colors are those of Okabe and Ito (Color Universal Design, 2008), darkened where they are text on white. In a page
 each stands for a CSS variable of its name, so that the page chooses them anew for a dark screen.
 """
 

@@ -28,7 +28,7 @@ def test_one_action_is_right_where_an_optimal_policy_takes_it_too():
     assert checked(policy, "one-action-collapse", case_on(chain(), [GO, GO, GO])) is None
 
 
-def test_ties_are_broken_in_favour_of_the_agent():
+def test_ties_are_broken_in_favor_of_the_agent():
     table = build([[surely(1, 0), surely(1, 0)], [surely(1, 1, True), surely(1, 1, True)]])
     assert checked(policy, "one-action-collapse", case_on(table, [STAY, STAY])) is None
 

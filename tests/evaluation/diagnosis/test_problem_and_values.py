@@ -38,13 +38,13 @@ def test_differences_that_no_network_can_see_count_as_ties():
     assert finding.evidence["score_at_resolution"] < 0.9
 
 
-def test_overestimation_by_maximising_is_told_from_an_error_that_all_share():
+def test_overestimation_by_maximizing_is_told_from_an_error_that_all_share():
     table = build([[surely(0, 0, True)] * 4])
     lifted = case_on(build([[surely(0, 1, True), *[surely(0, 0, True)] * 3]]), [[1.0, 3.0, -1.0, -1.0]])
     finding = checked(values, "overestimation", lifted)
     assert finding.evidence["bias_of_greedy_action"] == pytest.approx(3)
     assert finding.evidence["bias_of_all_pairs"] == pytest.approx(0.25)
-    assert finding.evidence["by_maximising"] == pytest.approx(2.75)
+    assert finding.evidence["by_maximizing"] == pytest.approx(2.75)
     assert "--double" in finding.cure
     shifted = case_on(build([[surely(0, 1, True), surely(0, 0, True)]]), [[4.0, 3.0]])
     assert checked(values, "overestimation", shifted) is None

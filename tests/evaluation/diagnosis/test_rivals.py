@@ -39,7 +39,7 @@ def test_one_backup_tells_as_well_where_the_terminal_state_has_a_value_of_its_ow
     table = wandering()
     q = value_iteration(table, 0.9).q
     q[9, 0] = -1 + 0.9 * q[9].max()  # as if state 9 came after the end
-    q[9, 0] = -1 / (1 - 0.9)  # and again, for ever
+    q[9, 0] = -1 / (1 - 0.9)  # and again, forever
     finding = checked(rivals, "terminal-states-bootstrapped", case_on(table, value_iteration(endless(table), 0.9).q))
     assert finding.source == "exact"
 

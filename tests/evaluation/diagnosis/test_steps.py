@@ -90,7 +90,7 @@ def drifting(start, end, count=16):
     return history(*[snapshot(i, mean=start + (end - start) * i / count) for i in range(1, count + 1)])
 
 
-def test_values_that_still_move_towards_far_ones_are_named():
+def test_values_that_still_move_toward_far_ones_are_named():
     # Q* of the chain at 0.9 is 0.81, 0.9, 1 going on; the agent's values are a tenth of that.
     q = np.array([[0.08, 0.082], [0.09, 0.092], [0.1, 0.102]])
     finding = checked(steps, "learning-rate-too-low", case_on(chain(), q, history=drifting(0, 0.09), config=config()))

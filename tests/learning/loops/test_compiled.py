@@ -1,4 +1,4 @@
-"""The compiled loop, step by step: what is played, what is stored, what is learnt, what is reported."""
+"""The compiled loop, step by step: what is played, what is stored, what is learned, what is reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RANDOM = {"start": 1.0, "end": 1.0}
 def new_tape():
     """0 → 1 → 2 → end and again, by the action that looks best; the memory holds the newest step alone.
 
-    Reports sum up four updates each. Rewards are learnt in units of ½, so the last step earns ½ of them.
+    Reports sum up four updates each. Rewards are learned in units of ½, so the last step earns ½ of them.
     """
     return Loop(chain(), [[2.0, 0.0]] * 3, updates=2_000, target={"reward_scale": 2.0})
 
@@ -58,8 +58,8 @@ def test_the_first_updates_can_be_followed_by_hand(tape):
     check_tape(tape)
 
 
-def test_a_step_is_chosen_by_what_the_update_before_has_learnt(tape):
-    # In state 1 to stay looks better, until that is learnt: 0.8·1 is less than the 0.9 of going on.
+def test_a_step_is_chosen_by_what_the_update_before_has_learned(tape):
+    # In state 1 to stay looks better, until that is learned: 0.8·1 is less than the 0.9 of going on.
     tape.again(learnt=tape.learnt([[2.0, 0.0], [0.9, 1.0], [0.0, 0.0]])).do("warm", 1)
     chosen = [tape.do("run", update, update + 1).stored()[0][0][:2] for update in range(3)]
     assert chosen == [(1, 1), (1, 0), (2, 0)]
@@ -88,7 +88,7 @@ def test_a_row_of_the_reports_is_cleared_when_it_is_used_again(tape):
     np.testing.assert_array_equal(numbers(tape.state.reports)[1:], before[1:])
 
 
-def test_what_is_learnt_does_not_depend_on_where_it_is_cut(tape):
+def test_what_is_learned_does_not_depend_on_where_it_is_cut(tape):
     whole = snapshot(tape.again().do("warm", 1).do("run", 0, 250))
     tape.again().do("warm", 1)
     for cut in ((0, 1), (1, 137), (137, 250)):
@@ -232,7 +232,7 @@ def test_the_starts_of_a_table_come_as_often_as_it_says():
     assert found[1] == 0
 
 
-# ---- What is learnt. ----
+# ---- What is learned. ----
 
 
 def masked_pair():

@@ -23,7 +23,7 @@ def test_a_path_says_the_same_in_fewer_letters(long, short):
     assert path(long) == short
 
 
-def test_numbers_are_rounded_and_colours_become_variables():
+def test_numbers_are_rounded_and_colors_become_variables():
     assert rounded("translate(12.3456 -0.04)", 1) == "translate(12.3 -0)"
     text = styled(f"fill: {style.BLUE}; font-family: 'DejaVu Sans', sans-serif; stroke-width: 1.5")
     assert text == "fill:var(--blue);stroke-width:1.5"
