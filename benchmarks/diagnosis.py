@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import faults
 from benchmarks.presets import WITHOUT_TABLE
-from deeptaxi.catalogue import listed
+from deeptaxi.catalog import listed
 
 Row = dict[str, Any]
 HERE = Path(__file__).parent

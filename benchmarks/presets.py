@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import FAMILIES, HELD_OUT
-from deeptaxi.catalogue import listed
+from deeptaxi.catalog import listed
 
 NEAR = 0.002
 GOOD = 0.99

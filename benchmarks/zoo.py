@@ -23,7 +23,7 @@ from benchmarks.presets import WITHOUT_TABLE
 from deeptaxi.artifacts.card_words import describe_environment
 from deeptaxi.artifacts.cards import read_card, write_card
 from deeptaxi.artifacts.files import MODEL_FILE, written_together
-from deeptaxi.catalogue import Preset, listed
+from deeptaxi.catalog import Preset, listed
 
 MODELS = Path(__file__).parents[1] / "models"
 LICENSE = "mit"  # deeptaxi's own

@@ -1,7 +1,7 @@
 """One frozen configuration of a training: validated on construction, read from and written to TOML.
 
 The layers of a configuration, the later over the earlier: the defaults of the dataclasses (`sections`), the preset
-(`catalogue`), what the environment's table asks for, the user's ``--config`` file, the options of the command line.
+(`catalog`), what the environment's table asks for, the user's ``--config`` file, the options of the command line.
 What comes out is complete: written to `config.toml` in the run folder, it reproduces the run.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 
 from deeptaxi import arguments, reading
-from deeptaxi.catalogue import Preset, fitting, plain
+from deeptaxi.catalog import Preset, fitting, plain
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.sections import (
     EnvironmentConfig,

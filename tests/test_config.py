@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi import config
-from deeptaxi.catalogue import presets
+from deeptaxi.catalog import presets
 from deeptaxi.config import TrainConfig, dump_toml, read_toml, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.settings import from_mapping, leaf_settings, to_mapping

@@ -15,7 +15,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 
 if TYPE_CHECKING:
     from deeptaxi.api.places import Place
-    from deeptaxi.catalogue import Preset
+    from deeptaxi.catalog import Preset
     from deeptaxi.mdp.environment import Environment
 
 __all__ = ("envs", "presets", "zoo")
@@ -79,7 +79,7 @@ def environment_row(environment: Environment) -> dict[str, Any]:
 
 def presets() -> list[dict[str, Any]]:
     """List the presets: settings tuned for known problems, which `train` picks by itself."""
-    from deeptaxi.catalogue import listed
+    from deeptaxi.catalog import listed
 
     return [preset_row(item) for item in listed()]
 

@@ -16,7 +16,7 @@ from deeptaxi.api.requests import Request
 from deeptaxi.api.runs import Run
 from deeptaxi.api.settings import asked
 from deeptaxi.api.stages import stage
-from deeptaxi.catalogue import NONE, Preset
+from deeptaxi.catalog import NONE, Preset
 from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.configure import configure

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from deeptaxi.catalogue import NONE, TABLE, Preset, fitting, named
+from deeptaxi.catalog import NONE, TABLE, Preset, fitting, named
 from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.choice import not_compiled

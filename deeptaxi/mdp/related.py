@@ -9,7 +9,7 @@ from __future__ import annotations
 import gymnasium
 
 from deeptaxi.arguments import words
-from deeptaxi.catalogue import Problem, listed
+from deeptaxi.catalog import Problem, listed
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.sections import EnvironmentConfig

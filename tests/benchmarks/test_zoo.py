@@ -17,7 +17,7 @@ from deeptaxi import backend
 from deeptaxi.artifacts import runs
 from deeptaxi.artifacts.cards import card, markdown, read_card
 from deeptaxi.artifacts.models import find_model, load_network
-from deeptaxi.catalogue import listed
+from deeptaxi.catalog import listed
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
 from deeptaxi.exactness import processor, versions

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.catalogue import fitting, listed
+from deeptaxi.catalog import fitting, listed
 from deeptaxi.config import read_toml, resolve
 from tests.cli.conftest import refused, run
 
