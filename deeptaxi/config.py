@@ -200,8 +200,8 @@ def check_together(config: TrainConfig) -> None:
 
     Not a check of `TrainConfig` on construction: a file may hold one of two settings, and an option the other.
     """
-    if config.replay.prioritised and config.loop == "fit":
-        raise UsageError("prioritised replay needs importance weights in the loss: use --loop gymnasium")
+    if config.replay.prioritized and config.loop == "fit":
+        raise UsageError("prioritized replay needs importance weights in the loss: use --loop gymnasium")
     if config.exploration.exploring_starts > 0 and config.loop != "compiled":
         raise UsageError(
             f"--exploring-starts sets states, which --loop {config.loop} cannot: use --loop compiled, or leave it out"

@@ -158,8 +158,8 @@ class ReplayConfig(Checked):
     capacity: int = setting(500_000, "transitions kept", COUNT, "--replay-capacity")
     batch_size: int = setting(256, "transitions in a minibatch, B", COUNT, "--batch-size")
     start: int = setting(1_000, "transitions gathered before the first update", NOT_NEGATIVE, "--replay-start")
-    prioritised: bool = setting(
-        False, "draw transitions with a large td_error more often", None, "--prioritised/--uniform"
+    prioritized: bool = setting(
+        False, "draw transitions with a large td_error more often", None, "--prioritized/--uniform"
     )
     priority_exponent: float = setting(
         0.6, "how much more often: 0 is uniform, 1 in proportion to |td_error|", FRACTION, "--priority-exponent"

@@ -70,7 +70,7 @@ def fit_finds_the_optimum() -> None:
 
 @case("jax", "torch")
 def variants_find_the_optimum() -> None:
-    words = ["--loop", "gymnasium", "--prioritised", "--n-step", "2", "--double", "--clip-norm", "9"]
+    words = ["--loop", "gymnasium", "--prioritized", "--n-step", "2", "--double", "--clip-norm", "9"]
     optimal("variants", *words, "--updates", "100", "--judge-every", "25")
 
 
@@ -92,7 +92,7 @@ def blackjack_trains_without_a_table() -> None:
 
 @case("torch")
 def a_stopped_run_resumes_to_the_same_weights() -> None:
-    words = ["train", *LAKE, "--loop", "gymnasium", "--prioritised", *BRIEF, "--loss", "huber"]
+    words = ["train", *LAKE, "--loop", "gymnasium", "--prioritized", *BRIEF, "--loss", "huber"]
     whole = typed(*words, "--out", "whole")["weights_digest"]
     typed(*words, "--stop-after", "2", "--out", "halves")
     assert typed("train", "--resume", "halves")["weights_digest"] == whole

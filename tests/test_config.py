@@ -154,8 +154,8 @@ def test_a_learning_rate_takes_the_place_of_the_presets_tabular_step():
         ({"optimizer": {"schedule": "exponential", "final_fraction": 0}}, "an exponential schedule never reaches 0"),
         ({"exploration": {"schedule": "exponential", "end": 0}}, "an exponential schedule never reaches 0"),
         (
-            {"loop": "fit", "replay": {"prioritised": True}},
-            "prioritised replay needs importance weights in the loss: use --loop gymnasium",
+            {"loop": "fit", "replay": {"prioritized": True}},
+            "prioritized replay needs importance weights in the loss: use --loop gymnasium",
         ),
         (
             {"loop": "gymnasium", "exploration": {"exploring_starts": 0.1}},
@@ -229,7 +229,7 @@ def test_a_file_may_name_the_tabular_step_alone_where_the_preset_sets_the_rest(t
     [
         ("exploration.exploring_starts = 0.1", {"loop": "compiled"}),
         ("replay.capacity = 8", {"interaction": {"environments": 4}}),
-        ('loop = "fit"\nreplay.prioritised = true', {"loop": "gymnasium"}),
+        ('loop = "fit"\nreplay.prioritized = true', {"loop": "gymnasium"}),
     ],
 )
 def test_a_file_may_hold_one_of_two_settings_and_an_option_the_other(toml, text, option):

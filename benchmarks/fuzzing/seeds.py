@@ -17,7 +17,7 @@ RUNS = {
     "q": ["--q-table", "--loop", "gymnasium"],
     "d": ["--hidden", "8", "--dueling", "--loop", "fit"],
     "table": ["--q-table", "--loop", "gymnasium", "--stop-after", "8"],
-    "gymnasium": ["--hidden", "8", "--loop", "gymnasium", "--stop-after", "8", "--prioritised"],
+    "gymnasium": ["--hidden", "8", "--loop", "gymnasium", "--stop-after", "8", "--prioritized"],
     "fit": ["--q-table", "--loop", "fit", "--stop-after", "8"],
 }
 

@@ -22,7 +22,7 @@ ALL = ("--no-early-stop", "--judge-every", "100", "--replay-start", "500", "--ou
 TRAININGS = {
     "compiled, dueling": ("Taxi-v4", "--updates", "1500"),
     "compiled, Q table": ("Taxi-v4", "--updates", "4000", "--q-table"),
-    "compiled, prioritised, 3 steps": ("FrozenLake8x8-v1", "--updates", "1500", "--prioritised", "--n-step", "3"),
+    "compiled, prioritized, 3 steps": ("FrozenLake8x8-v1", "--updates", "1500", "--prioritized", "--n-step", "3"),
     "gymnasium": ("CliffWalking-v1", "--updates", "200", "--loop", "gymnasium", "--time-limit", "200"),
     "fit": ("FrozenLake-v1", "--updates", "12", "--loop", "fit", "--batch-size", "16"),
 }

@@ -48,7 +48,7 @@ class Settings(TypedDict, total=False):
     replay_capacity: int
     batch_size: int
     replay_start: int
-    prioritised: bool
+    prioritized: bool
     priority_exponent: float
     importance_exponent: float
     double: bool

@@ -5,7 +5,7 @@ the steps that follow the entry at position p are at p + N, p + 2N, …, modulo 
 can be drawn once it has the n − 1 successors that an n-step target needs; the newest n − 1 rounds wait. An entry is
 overwritten before its successors are, so one that is still there has them still.
 
-`Replay` draws uniformly and with replacement, `prioritised.PrioritisedReplay` by td_error.
+`Replay` draws uniformly and with replacement, `prioritized.PrioritizedReplay` by td_error.
 """
 
 from __future__ import annotations

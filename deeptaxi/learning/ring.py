@@ -21,7 +21,7 @@ from deeptaxi.learning.world import World
 
 
 class Ring(NamedTuple):
-    """All that changes; `tree` and `largest` are of prioritised replay."""
+    """All that changes; `tree` and `largest` are of prioritized replay."""
 
     entries: Any  # int32 [C]
     position: Any  # int32, where the next entry goes
@@ -43,13 +43,13 @@ class RingReplay:
         self.steps = config.target.n_step
         self.waiting = (self.steps - 1) * self.copies
         self.discount = config.discount
-        self.prioritised = config.replay.prioritised
+        self.prioritized = config.replay.prioritized
         self.priority_exponent = config.replay.priority_exponent
 
     def initial(self) -> Ring:
         """Return the empty ring."""
         tree = largest = None
-        if self.prioritised:
+        if self.prioritized:
             tree, largest = tuple(sum_tree.levels(self.capacity)), np.float32(1)
         return Ring(np.zeros(self.capacity, np.int32), np.int32(0), np.int32(0), tree, largest)
 

@@ -51,7 +51,7 @@ def exploration(config: TrainConfig, progress: Any) -> Any:
 
 
 def importance_exponent(start: float, progress: Any) -> Any:
-    """Return β of prioritised replay at `progress`: a line from `start` that ends at 1."""
+    """Return β of prioritized replay at `progress`: a line from `start` that ends at 1."""
     return course("linear", start, 1.0, 1.0, progress)
 
 

@@ -1,4 +1,4 @@
-"""Prioritised drawing by a sum tree, as pure functions that compile: static shapes, no loop over the minibatch.
+"""Prioritized drawing by a sum tree, as pure functions that compile: static shapes, no loop over the minibatch.
 
 Schaul, Quan, Antonoglou & Silver 2016, "Prioritized Experience Replay", sec. 3.3 and appendix B.2.1. Entry i of the
 replay memory has the priority p_i = (|td_error_i| + ε)^α and is drawn with the probability and, against the bias that

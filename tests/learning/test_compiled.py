@@ -31,7 +31,7 @@ RICH = {
     "network": {"hidden": [6], "dueling": True},
     "optimizer": {"name": "adam", "learning_rate": 0.01, "tabular_step": None, "clip_norm": 1.0},
     "target": {"n_step": 2, "double": True, "polyak": 0.5, "period": 3, "reward_scale": 2.0},
-    "replay": {"prioritised": True},
+    "replay": {"prioritized": True},
     "exploration": {"exploring_starts": 0.1},
 }
 

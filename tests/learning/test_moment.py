@@ -23,7 +23,7 @@ from tests.problems import chain, random_table
 
 DEEP = {"network": {"hidden": [8], "dueling": True}, "optimizer": {"name": "adam", "learning_rate": 0.01}}
 GYMNASIUM = {"loop": "gymnasium", "updates": 60, "judgement": {"every": 25}}
-PRIORITIES = {"replay": {"prioritised": True, "capacity": 40}, "target": {"n_step": 3}}
+PRIORITIES = {"replay": {"prioritized": True, "capacity": 40}, "target": {"n_step": 3}}
 LOOPS = {
     "compiled": {"loop": "compiled", "exploration": {"exploring_starts": 0.1}},
     "compiled, deep, by priority": merge({"loop": "compiled", **DEEP}, PRIORITIES),

@@ -57,14 +57,14 @@ def test_one_step_of_the_ring_bootstraps_where_a_limit_cut_it():
     assert set(rows_of(batch)) == {(0, 0, 0.0, 1, discount), (1, 0, 0.0, 2, discount)}
 
 
-# ---- Prioritised replay. ----
+# ---- Prioritized replay. ----
 
 STANDSTILL = {"tabular_step": 1e-30}
 ERRORS = {0: 0.08, 1: 0.2, 2: 2.0}  # |td_error| by the state, see below
 
 
 @pytest.fixture(scope="module")
-def prioritised():
+def prioritized():
     """The chain by two-step targets, from weights that stand still.
 
     Q = (2, 1, 3): 0.64·3 − 2 = −0.08 from 0; 0.8·1 − 1 = −0.2 from 1, as the second step ends; 1 − 3 = −2 from 2.
@@ -74,13 +74,13 @@ def prioritised():
         [[2.0, 0.0], [1.0, 0.0], [3.0, 0.0]],
         optimizer=STANDSTILL,
         target={"n_step": 2},
-        replay={"prioritised": True, "capacity": 6, "batch_size": 8, "priority_exponent": 0.6},
+        replay={"prioritized": True, "capacity": 6, "batch_size": 8, "priority_exponent": 0.6},
     )
     return loop.do("warm", 1).do("run", 0, 50)
 
 
-def test_priorities_are_those_of_the_errors_last_learned_from(prioritised):
-    ring = prioritised.state.ring
+def test_priorities_are_those_of_the_errors_last_learned_from(prioritized):
+    ring = prioritized.state.ring
     assert int(ring.position) == 51 % 6
     leaves = numbers(ring.tree[0])
     newest = (int(ring.position) - 1) % 6
@@ -89,7 +89,7 @@ def test_priorities_are_those_of_the_errors_last_learned_from(prioritised):
     assert float(numbers(ring.largest)) == pytest.approx(2.0**0.6, rel=1e-4)
     rated = 0
     for place in set(range(6)) - {newest}:
-        state = prioritised.row(int(numbers(ring.entries)[place]))[0]
+        state = prioritized.row(int(numbers(ring.entries)[place]))[0]
         expected = (ERRORS[state] + 1e-6) ** 0.6
         rated += leaves[place] == pytest.approx(expected, rel=1e-3)
         # What was not drawn yet has the largest priority there has been.
@@ -99,9 +99,9 @@ def test_priorities_are_those_of_the_errors_last_learned_from(prioritised):
         np.testing.assert_allclose(numbers(above).sum(), numbers(level).sum(), rtol=1e-6)
 
 
-def test_draws_follow_the_priorities(prioritised):
-    leaves = numbers(prioritised.state.ring.tree[0])[:6]
-    places, *_, weights = prioritised.drawn(8_000, exponent=0.5)
+def test_draws_follow_the_priorities(prioritized):
+    leaves = numbers(prioritized.state.ring.tree[0])[:6]
+    places, *_, weights = prioritized.drawn(8_000, exponent=0.5)
     probability = leaves / leaves.sum()
     # Stratified: a share is off by the strata at its borders, 2 of 8,000.
     np.testing.assert_allclose(np.bincount(places, minlength=6) / 8_000, probability, atol=1e-3)
@@ -115,7 +115,7 @@ def test_what_is_new_gets_the_largest_priority_and_what_waits_none():
         chain(),
         [[1.0, 0.0]] * 3,
         target={"n_step": 3},
-        replay={"prioritised": True, "capacity": 8},
+        replay={"prioritized": True, "capacity": 8},
         interaction={"environments": 2},
     )
     seen = []

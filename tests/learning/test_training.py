@@ -157,8 +157,8 @@ def test_asking_for_the_best_twice_gives_the_same(tmp_path):
     [
         pytest.param({"target": {"double": True}}, id="double"),
         pytest.param({"target": {"n_step": 3}}, id="n-step"),
-        pytest.param({"replay": {"prioritised": True}}, id="prioritised"),
-        pytest.param({"replay": {"prioritised": True}, "target": {"n_step": 2, "double": True}}, id="together"),
+        pytest.param({"replay": {"prioritized": True}}, id="prioritized"),
+        pytest.param({"replay": {"prioritized": True}, "target": {"n_step": 2, "double": True}}, id="together"),
         pytest.param({"exploration": {"schedule": "exponential", "end": 0.9}}, id="epsilon-exponential"),
         pytest.param({"target": {"reward_scale": 0.5}}, id="reward-scale"),
     ],
@@ -170,7 +170,7 @@ def test_every_variant_learns_the_chain(settings, tmp_path):
 
 @pytest.mark.slow
 def test_the_seed_alone_decides_the_weights_of_the_variants_too(quick):
-    settings = {"replay": {"prioritised": True}, "target": {"n_step": 2, "double": True}}
+    settings = {"replay": {"prioritized": True}, "target": {"n_step": 2, "double": True}}
     one, other = (finished(train(*quick(**settings)))[0][-1].weights_digest for _ in range(2))
     assert one == other
 

@@ -17,7 +17,7 @@ from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops.players import Players
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.moment import Moment, fact, generator_state, merged, set_generator
-from deeptaxi.learning.prioritised import PrioritisedReplay
+from deeptaxi.learning.prioritized import PrioritizedReplay
 from deeptaxi.learning.replay import Replay
 from deeptaxi.learning.schedules import exploration
 from deeptaxi.learning.ticks import Tick
@@ -51,8 +51,8 @@ class Gatherer:
 def build_replay(config: TrainConfig) -> Replay:
     """Build the replay memory of the configured kind."""
     common = (config.replay.capacity, config.interaction.environments, config.target.n_step, config.discount)
-    if config.replay.prioritised:
-        return PrioritisedReplay(*common, config.replay.priority_exponent, config.replay.importance_exponent)
+    if config.replay.prioritized:
+        return PrioritizedReplay(*common, config.replay.priority_exponent, config.replay.importance_exponent)
     return Replay(*common)
 
 

@@ -158,13 +158,13 @@ def one_step(state, action, reward, reached, terminated, truncated, discount=0.9
     return state, action, reward, reached, 0.0 if terminated else float(np.float32(discount)), 1.0
 
 
-@pytest.mark.parametrize("prioritised", [False, True])
-def test_n_steps_are_summed_up_within_an_episode_and_a_time_limit_bootstraps(prioritised):
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_n_steps_are_summed_up_within_an_episode_and_a_time_limit_bootstraps(prioritized):
     # Episodes of two steps and three-step targets with γ = ½: each ends by what the tape ended it with. The ring of
     # 12 goes round several times.
     studio = Studio(2, 5)
     settings = {"interaction": {"environments": 2}, "discount": 0.5, "target": {"n_step": 3}}
-    replay = {"start": 0, "capacity": 13, "batch_size": 16, "prioritised": prioritised}
+    replay = {"start": 0, "capacity": 13, "batch_size": 16, "prioritized": prioritized}
     _, recorder = recorded(studio, updates=30, replay=replay, **settings)
     expected = {}
     for tape in studio.tapes:

@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeptaxi.learning.prioritised import PrioritisedReplay
+from deeptaxi.learning.prioritized import PrioritizedReplay
 from deeptaxi.learning.replay import Replay
 from tests.learning.helpers import rows_of
 from tests.learning.test_replay import filled, numbered
 
 
 def memory(capacity, copies=1, steps=1, priority_exponent=1.0, importance_exponent=0.5):
-    return PrioritisedReplay(capacity, copies, steps, 0.5, priority_exponent, importance_exponent)
+    return PrioritizedReplay(capacity, copies, steps, 0.5, priority_exponent, importance_exponent)
 
 
 def drawn_states(replay, count=1_000, seed=0):

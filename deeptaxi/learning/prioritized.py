@@ -22,7 +22,7 @@ from deeptaxi.learning.replay import Batch, Floats, Ints, Replay, Transitions
 from deeptaxi.learning.schedules import importance_exponent
 
 
-class PrioritisedReplay(Replay):
+class PrioritizedReplay(Replay):
     """A ring of transitions, drawn by priority; the tree is kept by the backend, and its functions are compiled.
 
     Args:
