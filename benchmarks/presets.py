@@ -46,7 +46,7 @@ def trained(values: Mapping[str, Any], preset: str | None = None) -> Row:
     return {
         "optimal": exact["optimal"],
         "shortfall": exact["value_gap"] / (1 + abs(exact["optimal_value"])),
-        "score": 1.0 if exact["normalised_score"] is None else exact["normalised_score"],
+        "score": 1.0 if exact["normalized_score"] is None else exact["normalized_score"],
         "updates": last.updates,
         "seconds": last.train_seconds,
     }

@@ -96,7 +96,7 @@ class Verdict:
     value: float
     optimal_value: float
     value_gap: float
-    normalised_score: float | None
+    normalized_score: float | None
     start_states: int
     optimal_start_states: int
     worst_start: WorstStart
@@ -209,7 +209,7 @@ def judge(target: Reference, q: NDArray[np.floating], start_resets: int | None =
         value=mean_value,
         optimal_value=optimal_value,
         value_gap=gap(mean_value, optimal_value),
-        normalised_score=normalised(mean_value, optimal_value, target.random_value),
+        normalized_score=normalized(mean_value, optimal_value, target.random_value),
         start_states=starts,
         optimal_start_states=good,
         worst_start=worst,
@@ -278,7 +278,7 @@ def snap(value: float, target: float) -> float:
     return target if abs(value - target) < ZERO else value
 
 
-def normalised(value: float, optimal: float, random: float) -> float | None:
+def normalized(value: float, optimal: float, random: float) -> float | None:
     """Return 0 for the random policy's value and 1 for the optimum; None where the two are the same, or one is ∞."""
     span = optimal - random
     if not math.isfinite(span) or not math.isfinite(value) or span < ZERO * (1 + abs(optimal)):

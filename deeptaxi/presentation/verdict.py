@@ -45,7 +45,7 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
         "Value": f"{number(-math.inf if exact['value'] is None else exact['value'])}"
         f" of {number(exact['optimal_value'])} at discount {exact['discount']}"
         f" (gap {number(exact['value_gap'])})",
-        "Normalised score": f"{number(exact['normalised_score'])} (random policy 0, optimum 1)",
+        "Normalized score": f"{number(exact['normalized_score'])} (random policy 0, optimum 1)",
         "Episodes end": f"with probability {probability(exact['termination_probability'])},"
         f" after {number(exact['mean_episode_length'], 2)} steps on average",
     }

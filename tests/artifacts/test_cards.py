@@ -18,7 +18,7 @@ from deeptaxi.records import Finished
 LAKE = {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}, "states": 16, "actions": 4, "time_limit": 100}
 EXACT = {
     "optimal": True, "horizon": 100, "return": 1.0, "optimal_return": 1.0, "gap": 0.0, "discount": 0.99,
-    "value": 0.9509900498999999, "optimal_value": 0.9509900498999999, "value_gap": 0.0, "normalised_score": 1.0,
+    "value": 0.9509900498999999, "optimal_value": 0.9509900498999999, "value_gap": 0.0, "normalized_score": 1.0,
     "start_states": 1, "optimal_start_states": 1, "worst_start": {"state": 0, "value_gap": 0.0},
     "termination_probability": 1.0, "mean_episode_length": 6.0, "q_error": None, "starts_estimated_from_resets": None,
 }  # fmt: skip

@@ -46,7 +46,7 @@ def test_a_larger_discount_tells(long_corridor, discount):
     assert (back.optimal, on.optimal) == (False, True)
     assert (back.optimal_unknown, on.optimal_unknown) == (None, None)
     if discount == 1:
-        assert (back.value, back.value_gap, back.normalised_score) == (-np.inf, np.inf, None)
+        assert (back.value, back.value_gap, back.normalized_score) == (-np.inf, np.inf, None)
         assert on.value == pytest.approx(-LENGTH, abs=1e-6)
 
 

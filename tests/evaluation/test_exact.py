@@ -36,7 +36,7 @@ def test_an_optimal_policy_has_no_gap():
     assert found.optimal
     assert (found.expected_return, found.optimal_return, found.gap) == (1, 1, 0)
     assert (found.value, found.optimal_value, found.value_gap) == (0.25, 0.25, 0)  # γ² = 1/4
-    assert found.normalised_score == 1
+    assert found.normalized_score == 1
     assert (found.termination_probability, found.mean_episode_length) == (1, 3)
     assert (found.start_states, found.optimal_start_states) == (1, 1)
 
@@ -46,7 +46,7 @@ def test_a_policy_that_takes_the_worse_arm():
     assert not found.optimal
     assert (found.expected_return, found.optimal_return, found.gap) == (1, 1.5, 0.5)
     assert (found.value, found.optimal_value, found.value_gap) == (1, 1.5, 0.5)
-    assert found.normalised_score == pytest.approx(-1)  # (1 − 1.25) / (1.5 − 1.25)
+    assert found.normalized_score == pytest.approx(-1)  # (1 − 1.25) / (1.5 − 1.25)
     assert (found.worst_start.state, found.worst_start.value_gap) == (0, 0.5)
 
 
@@ -55,7 +55,7 @@ def test_a_policy_that_never_terminates_is_judged():
     assert (found.expected_return, found.gap, found.value, found.value_gap) == (0, 1, 0, 0.25)
     assert (found.termination_probability, found.mean_episode_length) == (0, 7)
     # The uniform policy is worth 2/27 (see the planning tests): (0 − 2/27) / (1/4 − 2/27) = −8/19.
-    assert found.normalised_score == pytest.approx(-8 / 19)
+    assert found.normalized_score == pytest.approx(-8 / 19)
 
 
 def test_always_south_in_taxi():
@@ -74,7 +74,7 @@ def test_without_a_choice_and_without_an_end(reward):
     assert found.optimal
     assert (found.expected_return, found.gap, found.value_gap) == (5_000 * reward, 0, 0)
     assert found.value == pytest.approx(2 * reward)
-    assert found.normalised_score is None
+    assert found.normalized_score is None
     assert (found.termination_probability, found.mean_episode_length) == (0, 5_000)
 
 
@@ -82,7 +82,7 @@ def test_without_a_choice_and_without_an_end(reward):
 def test_the_score_runs_from_the_random_policy_to_the_optimum_for_rewards_of_one_sign(sign):
     # Three arms that pay 1, 2 and 6, or cost 6, 2 and 1: in the mean ±3.
     arms = build([[surely(0, sign * reward, True) for reward in (1, 2, 6)]])
-    scores = [verdict(arms, [row]).normalised_score for row in np.eye(3)]
+    scores = [verdict(arms, [row]).normalized_score for row in np.eye(3)]
     # (1 − 3)/(6 − 3), (2 − 3)/3 and 1; or (−1 + 3)/(−1 + 3), (−2 + 3)/2 and (−6 + 3)/2.
     assert scores == pytest.approx([-2 / 3, -1 / 3, 1] if sign == 1 else [1, 1 / 2, -3 / 2])
 
@@ -126,14 +126,14 @@ def test_the_tables_mask_is_part_of_the_problem():
     masked = bandit(action_mask=np.array([[True, False]]))
     found = verdict(masked, [[0, 5]])  # the greedy action is not allowed
     assert (found.optimal, found.value, found.optimal_value, found.optimal_return) == (True, 1, 1, 1)
-    assert found.normalised_score is None  # nor is there another action at random
+    assert found.normalized_score is None  # nor is there another action at random
 
 
 def test_the_random_policy_keeps_to_the_tables_mask():
     # Of arms that pay 1, 2 and 6 the last is excluded: at random 1.5, at best 2; (1 − 1.5)/(2 − 1.5).
     mask = np.array([[True, True, False]])
     arms = build([[surely(0, reward, True) for reward in (1, 2, 6)]], action_mask=mask)
-    assert verdict(arms, [[1, 0, 0]]).normalised_score == -1
+    assert verdict(arms, [[1, 0, 0]]).normalized_score == -1
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ KEYS = [
     "value",
     "optimal_value",
     "value_gap",
-    "normalised_score",
+    "normalized_score",
     "start_states",
     "optimal_start_states",
     "worst_start",
@@ -251,7 +251,7 @@ def test_nothing_beats_the_optimum_and_the_optimum_is_optimal(seed):
     any_other = judge(target, np.random.default_rng(seed).normal(size=(table.states, table.actions)))
     assert any_other.value_gap >= 0
     assert any_other.gap >= 0
-    assert any_other.normalised_score <= 1
+    assert any_other.normalized_score <= 1
     assert any_other.optimal == (any_other.optimal_start_states == any_other.start_states)
 
 

@@ -1,7 +1,7 @@
 """A model as a case: everything that is known of it, and the quantities that several checks share.
 
 What is not known is None, and `why` says why. **Harm** is an observable truth, known only where there is a transition
-table: the greedy policy's normalised score is below `GOOD`, or it never ends an episode from a start that a better
+table: the greedy policy's normalized score is below `GOOD`, or it never ends an episode from a start that a better
 policy leads to its end. Where the policy does no harm, nothing is severe, whatever else looks odd.
 """
 
@@ -29,7 +29,7 @@ from deeptaxi.sections import EnvironmentConfig
 
 T = TypeVar("T")
 
-GOOD = 0.99  # normalised score
+GOOD = 0.99  # normalized score
 WHY = {
     "table": "there is no true transition table",
     "q": "there is no network, only a log",
@@ -102,7 +102,7 @@ class Case:
             return None
         if self.verdict.optimal or self.verdict.optimal is None:
             return False if self.verdict.optimal else None
-        score = self.verdict.normalised_score
+        score = self.verdict.normalized_score
         return (score is not None and score < GOOD) or bool(self.stuck_starts.any())
 
     def action(self, number: int) -> str:

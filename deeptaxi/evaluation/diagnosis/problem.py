@@ -26,7 +26,7 @@ TIES = 1e-9
 
 @dataclass(frozen=True)
 class Promise:
-    """The best that a training can come to: normalised scores of policies that its discount calls optimal."""
+    """The best that a training can come to: normalized scores of policies that its discount calls optimal."""
 
     score: float  # of the best policy that is optimal at the training's discount
     blurred: float  # of the one that draws among the actions that a network cannot tell apart
@@ -52,7 +52,7 @@ def promise(table: TransitionTable, objective: float, discount: float, mask: Boo
         planning.evaluate_policy(table, planning.uniform_policy(table, table.action_mask), objective).value,
     )
     best, blurred, optimum, random = (exact.mean(table, value) for value in values)
-    scores = [exact.normalised(value, optimum, random) for value in (best, blurred)]
+    scores = [exact.normalized(value, optimum, random) for value in (best, blurred)]
     return None if scores[0] is None or scores[1] is None else Promise(scores[0], scores[1])
 
 
