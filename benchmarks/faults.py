@@ -153,7 +153,7 @@ gymnasium.register("Hurried-v0", Hurried)
 
 def hurried(folder: Path, seed: int) -> Words:
     """Train on an environment that returns terminated at its time limit, and has no table."""
-    words = "benchmarks.faults:Hurried-v0 --time-limit 1000 --loop gymnasium --updates 300 --q-table --judge-every 100"
+    words = "benchmarks.faults:Hurried-v0 --time-limit 1000 --loop gymnasium --updates 300 --q-table --eval-every 100"
     return [str(train(folder, seed, words)), "--trust-env"]
 
 

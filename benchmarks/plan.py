@@ -96,7 +96,7 @@ def optima(loop: str) -> list[Job]:
     table = replace(best, network="q-table", optimizer="sgd", learning_rate=0.5)
     torch = replace(best, peer="sb3", every=500, cap=60.0, extra=TUNED)
     python = replace(best, peer="tabular", every=5_000, updates=2_000_000, learning_rate=1.0)
-    words = "the preset; stops at the third optimal judgement in a row"
+    words = "the preset; stops at the third optimal evaluation in a row"
     both = [deeptaxi(name, "b", spec, loop, preset=True) for name, spec in (("dueling", best), ("Q table", table))]
     return [
         *(replace(job, settings=words) for backend in zip(*both, strict=True) for job in backend),

@@ -25,9 +25,9 @@ WHAT = {
     "a": "Taxi-v4, minibatch 128, hidden layer of 64 with a dueling head, 16 environments and one step of each an "
     "update, Polyak 0.01 at each update, γ 0.97, replay 500,000, unless the row says otherwise. Steady state, after "
     "compilation. The first columns are by CPU seconds, the last by the wall clock.",
-    "b": "Until the greedy policy plays all 300 start states optimally, as `deeptaxi.evaluation.exact` judges it, "
+    "b": "Until the greedy policy plays all 300 start states optimally, as `deeptaxi.evaluation.exact` tells, "
     "checks included. *Training* leaves out compilation, *with compilation* has it (from a warm cache for deeptaxi, "
-    "which keeps programs). deeptaxi stops only at the third optimal judgement in a row, the others at their first; "
+    "which keeps programs). deeptaxi stops only at the third optimal evaluation in a row, the others at their first; "
     "*first optimal* is deeptaxi's first. The times are of the seeds that got there.",
     "p": "From the start of Python to its end, programs in the cache; in turn.",
     "c": "*Within 0.002* counts the trainings whose value falls short of the optimum by at most "
@@ -35,7 +35,7 @@ WHAT = {
     "u": "Families of problems that no preset is for; settings come from the table's numbers. A score of 1 is the "
     "optimum, 0 is random play.",
     "d": "deeptaxi, dueling, Adam row-sparse by default, a hard copy of the target every 1,000 updates, on random "
-    "tables (5 % of the outcomes end an episode); no judgement. One factor at a time differs from S = 500, A = 6, "
+    "tables (5 % of the outcomes end an episode); no evaluation. One factor at a time differs from S = 500, A = 6, "
     "K = 1, B = 128, H = 64. Where the kernel is small (H = 32) or the minibatch holds S (B = 512) the step is dense.",
     "e": "`benchmarks/limits.py` has the formula. The limit takes the rate of a large float32 product, the second "
     "limit that of products of the shapes used here; both take the bandwidth at the size of the state.",

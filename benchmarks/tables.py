@@ -1,6 +1,6 @@
 """A family of problems that no setting was tuned on one by one: pure functions from a seed to a transition table.
 
-`TUNED` are the families that the default for tables was tuned on, `HELD_OUT` those that it was only judged by.
+`TUNED` are the families that the default for tables was tuned on, `HELD_OUT` those that it was only evaluated on.
 Sizes, rewards and probabilities of every table follow from its seed.
 """
 

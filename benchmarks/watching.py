@@ -31,7 +31,7 @@ from deeptaxi.config import merge, resolve
 
 TAXI: dict[str, Any] = {"environment": {"id": "Taxi-v4"}, "loop": "compiled"}
 TABLE = {"network": {"hidden": [], "dueling": False}}
-ALL = {"judgement": {"early_stop": False}}
+ALL = {"evaluation": {"early_stop": False}}
 CASES = {
     "dueling, to the optimum": TAXI,
     "dueling, all 6,000 updates": merge(TAXI, ALL),

@@ -38,7 +38,7 @@ README = """# Models
 <!-- Written by `python -m benchmarks.zoo`. -->
 
 Agents that deeptaxi comes with. Each verdict is exact, computed from the environment's transition table, and the tests
-compute it again. `deeptaxi zoo` lists them, and `deeptaxi evaluate models/taxi-v4-dueling` judges one anew.
+compute it again. `deeptaxi zoo` lists them, and `deeptaxi evaluate models/taxi-v4-dueling` computes one anew.
 [docs/zoo.md](../docs/zoo.md) says more.
 
 {table}

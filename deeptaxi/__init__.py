@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deeptaxi.api import explain, listing
     from deeptaxi.api.diagnosing import diagnose
+    from deeptaxi.api.evaluate import evaluate
     from deeptaxi.api.exporting import export
-    from deeptaxi.api.judging import evaluate
     from deeptaxi.api.models import load
     from deeptaxi.api.solving import solve
     from deeptaxi.api.training import train
@@ -43,7 +43,7 @@ _MODULES = {
     "DeepTaxiError": "errors",
     "TransitionTable": "mdp.table",
     "diagnose": "api.diagnosing",
-    "evaluate": "api.judging",
+    "evaluate": "api.evaluate",
     "explain": "api.explain",
     "export": "api.exporting",
     "listing": "api.listing",

@@ -19,9 +19,9 @@ from deeptaxi.catalog import Preset, fitting, plain
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.sections import (
     EnvironmentConfig,
+    EvaluationConfig,
     ExplorationConfig,
     InteractionConfig,
-    JudgementConfig,
     NetworkConfig,
     OptimizerConfig,
     ReplayConfig,
@@ -52,7 +52,7 @@ class TrainConfig(Checked):
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     interaction: InteractionConfig = field(default_factory=InteractionConfig)
-    judgement: JudgementConfig = field(default_factory=JudgementConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @property
     def schedule_length(self) -> int:

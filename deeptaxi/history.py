@@ -13,9 +13,9 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.reading import lines_of, open_plain
 from deeptaxi.records import (
     NOT_EXACT,
+    Evaluated,
     Failed,
     Finished,
-    Judgement,
     Progress,
     Record,
     Resumed,
@@ -90,9 +90,9 @@ class History:
         return self.of_kind(Progress)
 
     @cached_property
-    def judgements(self) -> tuple[Judgement, ...]:
+    def evaluations(self) -> tuple[Evaluated, ...]:
         """The exact verdicts on the way."""
-        return self.of_kind(Judgement)
+        return self.of_kind(Evaluated)
 
     @cached_property
     def snapshots(self) -> tuple[Snapshot, ...]:

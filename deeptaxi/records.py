@@ -61,10 +61,10 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluated:
     """The greedy policy against the exact optimum."""
 
-    kind: ClassVar[str] = "judgement"
+    kind: ClassVar[str] = "evaluation"
     update: int
     optimal: bool | None  # None where it cannot be told at this discount
     value: float | None  # None where, at a discount of 1, the policy loses without end
@@ -77,7 +77,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The Q values at a judgement, with a table or without one, and what was tried until then.
+    """The Q values at an evaluation, with a table or without one, and what was tried until then.
 
     Q is taken over the states where an action was tried, and their allowed actions, in full units of the reward.
     """
@@ -137,9 +137,9 @@ class Failed:
     cause: str  # "environment", "diverged" or "other"
 
 
-Record = Started | Resumed | Progress | Judgement | Snapshot | Warned | Finished | Failed
+Record = Started | Resumed | Progress | Evaluated | Snapshot | Warned | Finished | Failed
 KINDS: dict[str, type[Record]] = {
-    cls.kind: cls for cls in (Started, Resumed, Progress, Judgement, Snapshot, Warned, Finished, Failed)
+    cls.kind: cls for cls in (Started, Resumed, Progress, Evaluated, Snapshot, Warned, Finished, Failed)
 }
 
 

@@ -199,16 +199,16 @@ class InteractionConfig(Checked):
     steps_per_update: int = setting(1, "steps of every copy per update", COUNT, "--steps-per-update")
 
 
-PATIENCE = 3  # judgements in a row that must find the policy optimal, for the training to stop early
+PATIENCE = 3  # evaluations in a row that must find the policy optimal, for the training to stop early
 
 
 @dataclass(frozen=True)
-class JudgementConfig(Checked):
+class EvaluationConfig(Checked):
     """When the policy is compared with the exact optimum, and whether that may end the training."""
 
-    every: int = setting(500, "updates between two judgements", POSITIVE, "--judge-every")
+    every: int = setting(500, "updates between two evaluations", POSITIVE, "--eval-every")
     early_stop: bool = setting(
-        True, "stop when three judgements in a row find the policy optimal", None, "--early-stop/--no-early-stop"
+        True, "stop when three evaluations in a row find the policy optimal", None, "--early-stop/--no-early-stop"
     )
     objective_discount: float = setting(
         0.99, "discount of the value that decides what is optimal", FRACTION, "--objective-discount"

@@ -60,18 +60,18 @@ def optimal(out: str, *options: str) -> dict[str, Any]:
 
 @case("jax", "torch")
 def gymnasium_finds_the_optimum() -> None:
-    optimal("lake", "--loop", "gymnasium", "--updates", "100", "--judge-every", "25")  # looked at by cases below
+    optimal("lake", "--loop", "gymnasium", "--updates", "100", "--eval-every", "25")  # looked at by cases below
 
 
 @case("jax", "torch")
 def fit_finds_the_optimum() -> None:
-    optimal("fit", "--loop", "fit", "--updates", "100", "--judge-every", "25")
+    optimal("fit", "--loop", "fit", "--updates", "100", "--eval-every", "25")
 
 
 @case("jax", "torch")
 def variants_find_the_optimum() -> None:
     words = ["--loop", "gymnasium", "--prioritized", "--n-step", "2", "--double", "--clip-norm", "9"]
-    optimal("variants", *words, "--updates", "100", "--judge-every", "25")
+    optimal("variants", *words, "--updates", "100", "--eval-every", "25")
 
 
 @case("jax")

@@ -144,7 +144,7 @@ def test_a_learning_rate_takes_the_place_of_the_presets_tabular_step():
         ({"network": {"hidden": "64"}}, "'network.hidden' = '64': expected a list"),
         ({"network": {"dueling": 1}}, "'network.dueling' = 1: expected true or false"),
         ({"target": {"polyak": 0}}, "[target] polyak = 0.0: expected a value above 0 and at most 1"),
-        ({"judgement": {"objective_discount": 1.5}}, "expected a value between 0 and 1"),
+        ({"evaluation": {"objective_discount": 1.5}}, "expected a value between 0 and 1"),
         ({"optimizer": {"learning_rate": 0.1, "tabular_step": 0.1}}, "either learning_rate or tabular_step"),
         ({"optimizer": {"name": "adam", "tabular_step": 0.1}}, "set --optimizer sgd --loss mse"),
         (

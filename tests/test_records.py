@@ -9,8 +9,8 @@ import pytest
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.history import History, read_history
 from deeptaxi.records import (
+    Evaluated,
     Finished,
-    Judgement,
     Progress,
     Snapshot,
     Started,
@@ -22,11 +22,11 @@ from deeptaxi.records import (
 
 STARTED = Started("Tâxi-v4", 500, 6, "dueling", "fit", 0, 100, 0.1, None, 1.5)
 PROGRESS = Progress(10, 320, 0.5, 0.25, 0.1, 0.9, 0.003, 0, None)
-JUDGEMENT = Judgement(10, False, -1.5, 2.5, 3.5, 300, 200, 0.75)
+EVALUATED = Evaluated(10, False, -1.5, 2.5, 3.5, 300, 200, 0.75)
 SNAPSHOT = Snapshot(10, -3.5, 20.0, 1.5, None, None, 2, 0.25, 400, 2300)
 WARNED = Warned(10, "one-action-collapse", "one action in 99 % of the states")
 FINISHED = Finished("updates", 100, 90, 3200, 2.5, 1.5, "ab12", {"return": 7.93, "q_error": None}, None)
-ALL = (STARTED, PROGRESS, JUDGEMENT, SNAPSHOT, WARNED, FINISHED)
+ALL = (STARTED, PROGRESS, EVALUATED, SNAPSHOT, WARNED, FINISHED)
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def test_records_are_read_back_as_they_were_written(log):
 
 
 def test_a_line_is_one_json_object_with_its_kind_first():
-    line = to_line(JUDGEMENT)
+    line = to_line(EVALUATED)
     assert "\n" not in line
-    assert next(iter(json.loads(line).items())) == ("kind", "judgement")
+    assert next(iter(json.loads(line).items())) == ("kind", "evaluation")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -104,7 +104,7 @@ def test_a_log_that_is_not_there_is_named(tmp_path):
 def test_a_history_has_its_records_by_kind(log):
     history = read_history(log(*map(to_line, ALL)))
     assert (history.started, history.finished) == (STARTED, FINISHED)
-    assert (history.progress, history.judgements) == ((PROGRESS,), (JUDGEMENT,))
+    assert (history.progress, history.evaluations) == ((PROGRESS,), (EVALUATED,))
     assert (history.snapshots, history.warnings) == ((SNAPSHOT,), (WARNED,))
 
 
@@ -147,6 +147,6 @@ def test_a_log_that_is_too_large_is_not_read(log, tmp_path):
 
 def test_a_whole_number_is_read_as_the_float_that_it_stands_for():
     said = {"update": 5, "optimal": False, "value": 10**30, "value_gap": 1, "gap": 0, "start_states": 1}
-    said |= {"kind": "judgement", "optimal_start_states": 0, "q_error_max": None}
+    said |= {"kind": "evaluation", "optimal_start_states": 0, "q_error_max": None}
     record = from_line(json.dumps(said).encode())
     assert (type(record.value), record.value, type(record.update)) == (float, 1e30, int)

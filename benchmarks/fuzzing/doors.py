@@ -16,7 +16,7 @@ Break = Callable[[random.Random, bytes], bytes]
 ENV = ["--env", "FrozenLake-v1", "--env-arg", "is_slippery=false"]
 CHEAP = [
     "--updates", "1", "--environments", "2", "--replay-capacity", "64", "--batch-size", "4", "--replay-start", "4",
-    "--hidden", "4", "--loop", "gymnasium", "--judge-every", "1", "--n-step", "1", "--json", "--steps-per-update", "1",
+    "--hidden", "4", "--loop", "gymnasium", "--eval-every", "1", "--n-step", "1", "--json", "--steps-per-update", "1",
 ]  # fmt: skip
 
 

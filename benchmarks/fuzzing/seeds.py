@@ -10,7 +10,7 @@ from benchmarks.fuzzing.evil import write_forbidden
 
 LAKE = ["FrozenLake-v1", "--env-arg", "is_slippery=false"]
 QUICK = [
-    "--updates", "12", "--judge-every", "4", "--environments", "2", "--batch-size", "8", "--replay-capacity", "256",
+    "--updates", "12", "--eval-every", "4", "--environments", "2", "--batch-size", "8", "--replay-capacity", "256",
     "--replay-start", "8", "--no-early-stop", "--exploring-starts", "0",
 ]  # fmt: skip
 RUNS = {

@@ -1,4 +1,4 @@
-"""What the peers share: the specification of a measurement, the environment, the judge and the clock.
+"""What the peers share: the specification of a measurement, the environment, the evaluation and the clock.
 
 A peer is an object with two methods, `advance(updates)`, which blocks until that many more updates are made, and
 `q_values()`, its Q values of all 500 states. `measure` asks it for a rate, or for the time to the exact optimum.
@@ -188,7 +188,7 @@ def measure_optimum(make: Callable[[Spec], tuple[Peer, float]], spec: Spec) -> d
         peer.advance(spec.every)
         blocks.append(block.cpu)
         done += spec.every
-        verdict = exact.judge(reference(spec.discount), np.asarray(peer.q_values(), np.float32))
+        verdict = exact.evaluate_greedy(reference(spec.discount), np.asarray(peer.q_values(), np.float32))
         if verdict.optimal:
             break
     compiling = max(0.0, blocks[0] - blocks[1]) if len(blocks) > 1 else 0.0

@@ -24,7 +24,7 @@ from benchmarks.peers import common
 from deeptaxi import backend
 from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.mdp.environment import Environment, open_environment
-from deeptaxi.records import Judgement, Started
+from deeptaxi.records import Evaluated, Started
 
 ENDLESS = 10**8  # updates
 WARM = 0.7  # seconds before a rate is measured: pieces have found their length by then
@@ -74,7 +74,7 @@ def rate(spec: common.Spec) -> dict[str, Any]:
     from deeptaxi.learning.mask import MaskBook
     from deeptaxi.learning.training import build_loop
 
-    never = {"updates": ENDLESS, "judgement": {"every": ENDLESS, "early_stop": False}}
+    never = {"updates": ENDLESS, "evaluation": {"every": ENDLESS, "early_stop": False}}
     clock = common.Clock()
     with opened(merge(settings(spec), never), spec.extra.get("random_table")) as (config, environment):
         opening = clock.cpu
@@ -100,7 +100,7 @@ def steady(ticks: Iterator[Any], spec: common.Spec) -> dict[str, Any]:
 
 
 def optimum(spec: common.Spec) -> dict[str, Any]:
-    """Train as the command line does, until three judgements in a row find the policy optimal."""
+    """Train as the command line does, until three evaluations in a row find the policy optimal."""
     from deeptaxi.learning.training import train
 
     clock, seconds, first = common.Clock(), 0.0, None
@@ -108,7 +108,7 @@ def optimum(spec: common.Spec) -> dict[str, Any]:
         for record in train(config, environment):
             if isinstance(record, Started):
                 prepared, clock = clock.cpu, common.Clock()
-            if isinstance(record, Judgement):
+            if isinstance(record, Evaluated):
                 seconds, last = clock.cpu, record
                 if first is None and record.optimal:
                     first = (seconds, record.update)

@@ -21,7 +21,7 @@ from benchmarks.reliability.outcome import Outcome
 from deeptaxi import cache
 
 NETWORKS = {"dueling": (), "Q table": ("--q-table",)}
-TRAINING = ("train", "Taxi-v4", "--updates", "600", "--judge-every", "100", "--no-early-stop", "--json", "--quiet")
+TRAINING = ("train", "Taxi-v4", "--updates", "600", "--eval-every", "100", "--no-early-stop", "--json", "--quiet")
 PATIENCE = 300.0  # seconds of one process, on a busy machine
 SHORT, LONG = 2, 20  # processes a network
 

@@ -16,7 +16,7 @@ from deeptaxi.history import read_history
 from deeptaxi.scratch import ASIDE
 
 SETTINGS: dict[str, Any] = {
-    "q_table": True, "updates": 60, "judge_every": 20, "environments": 8, "batch_size": 32, "early_stop": False,
+    "q_table": True, "updates": 60, "eval_every": 20, "environments": 8, "batch_size": 32, "early_stop": False,
 }  # fmt: skip
 RUNS, SLOW = 60, 8  # points: a run takes half a second, an export that is read back five
 OFTEN = 1e-9  # s: a checkpoint at every occasion

@@ -32,7 +32,7 @@ INTEGERS = ["1", "2", "3", "5", "4", "0", "-1", "100000", "1000000000"]
 SIZES = ("8", "8,4", "4,4,4,4,4,4", "0", "-1", "8,", ",", "8;4", "8.0", "1000000000", "8, 4")
 SMALL = {
     "train": (
-        *("--updates", "5", "--environments", "2", "--batch-size", "4", "--replay-start", "8", "--judge-every", "5"),
+        *("--updates", "5", "--environments", "2", "--batch-size", "4", "--replay-start", "8", "--eval-every", "5"),
         *("--replay-capacity", "100", "--no-tensorboard"),
     ),
     "evaluate": ("--episodes", "2"),

@@ -24,7 +24,7 @@ from benchmarks.reliability import processes
 from benchmarks.reliability.outcome import Outcome
 
 LONG_TRAINING = (
-    *("train", "Taxi-v4", "--updates", "1000000000", "--judge-every", "10000", "--no-early-stop"),
+    *("train", "Taxi-v4", "--updates", "1000000000", "--eval-every", "10000", "--no-early-stop"),
     *("--out", "run", "--quiet", "--json"),
 )
 ALLOWED = 0.02
@@ -108,7 +108,7 @@ def many() -> None:
     """Train forever, one training after the other; print a line for each."""
     from deeptaxi import train
 
-    small = {"updates": 300, "judge_every": 100, "early_stop": False}
+    small = {"updates": 300, "eval_every": 100, "early_stop": False}
     for seed in itertools.count():
         for more in ({}, {"q_table": True}, {"loop": "gymnasium", "updates": 30}):
             train("Taxi-v4", **(small | more), seed=seed, out="models/many", force=True, logs="logs")

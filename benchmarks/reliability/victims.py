@@ -18,7 +18,7 @@ RUN, LOG = "models/run", "logs/run/metrics.jsonl"
 EVERY = ("--checkpoint-every", "0.05")
 PATIENCE = 180.0  # seconds of one training, on a busy machine
 POLL = 0.0005  # seconds between two looks at the folder
-ALL = ("--no-early-stop", "--judge-every", "100", "--replay-start", "500", "--out", RUN, "--quiet", "--json")
+ALL = ("--no-early-stop", "--eval-every", "100", "--replay-start", "500", "--out", RUN, "--quiet", "--json")
 TRAININGS = {
     "compiled, dueling": ("Taxi-v4", "--updates", "1500"),
     "compiled, Q table": ("Taxi-v4", "--updates", "4000", "--q-table"),
@@ -166,6 +166,6 @@ def files_of(folder: Path) -> frozenset[str]:
 
 
 def updates_of(log: Path) -> tuple[int, ...]:
-    """Return the updates of the progress records and judgements of a log, in order."""
+    """Return the updates of the progress records and evaluations of a log, in order."""
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return tuple(record["update"] for record in records if record["kind"] in ("progress", "judgement"))
+    return tuple(record["update"] for record in records if record["kind"] in ("progress", "evaluation"))

@@ -123,7 +123,7 @@ def build_case(looked: Looked, asked: Asked) -> Case:
     table = environment.table
     objective = asked.objective_discount
     if objective is None and config is not None:
-        objective = config.judgement.objective_discount
+        objective = config.evaluation.objective_discount
     elif objective is None:
         objective = objective_discount(table) if table else DEFAULT_DISCOUNT
     case = Case(
@@ -158,7 +158,7 @@ def with_verdict(case: Case) -> Case:
     with stage("computing the exact verdict …"):
         mask = None if case.q is None or case.broken else case.allowed
         reference = exact.reference(case.table, case.horizon, case.discount, case.training_discount, mask)
-        verdict = exact.judge(reference, case.q) if case.q is not None and mask is not None else None
+        verdict = exact.evaluate_greedy(reference, case.q) if case.q is not None and mask is not None else None
         return dataclasses.replace(case, reference=reference, verdict=verdict)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deeptaxi.api.cases import Asked, Looked, build_case
-from deeptaxi.api.judging import sampled
+from deeptaxi.api.evaluate import sampled
 from deeptaxi.api.runs import Run
 from deeptaxi.artifacts import card_words
 from deeptaxi.artifacts.files import CONFIG_FILE
@@ -82,7 +82,7 @@ def farthest(runs: Sequence[ReportedRun]) -> int:
 def look_closely(run: Run, reported: ReportedRun, remarks: list[str]) -> Subject:
     """Compare one run with the optimum state by state."""
     reference = run.reference()
-    again, judged = commands(run)
+    again, evaluate = commands(run)
     return Subject(
         run=reported,
         policy=run.policy,
@@ -90,18 +90,18 @@ def look_closely(run: Run, reported: ReportedRun, remarks: list[str]) -> Subject
         visits=visits_of(run, remarks),
         diagnosis=diagnosed(run, remarks),
         again=again,
-        judged=judged,
+        evaluate=evaluate,
         settings=dump_toml(config_of(run), {}).partition("\n[run]")[0],
     )
 
 
 def commands(run: Run) -> tuple[str, str]:
-    """Return the commands that train a run again and that judge it; of one that is not kept, as if it were."""
+    """Return the commands that train a run again and that evaluate it; of one that is not kept, as if it were."""
     config = config_of(run)
     if run.folder is None:
-        judged = f"deeptaxi evaluate {shlex.quote(run.name)}   # once it is kept there: run.save('{run.name}')"
-        return f"deeptaxi train --config {CONFIG_FILE}   # which holds the configuration above", judged
-    return card_words.training_command(run.folder, config), card_words.judging_command(run.folder, config)
+        evaluate = f"deeptaxi evaluate {shlex.quote(run.name)}   # once it is kept there: run.save('{run.name}')"
+        return f"deeptaxi train --config {CONFIG_FILE}   # which holds the configuration above", evaluate
+    return card_words.training_command(run.folder, config), card_words.evaluate_command(run.folder, config)
 
 
 def diagnosed(run: Run, remarks: list[str]) -> Mapping[str, Any] | None:

@@ -132,7 +132,7 @@ def summary(run: Run) -> dict[str, Any]:
         "network": {"kind": config.network.kind, **to_mapping(config.network)} if config else None,
         "encoding": config.network.encoding if config else None,
         "discount": config.discount if config else None,
-        "objective_discount": config.judgement.objective_discount if config else None,
+        "objective_discount": config.evaluation.objective_discount if config else None,
         "seed": config.seed if config else None,
         "updates": finished.updates if finished else None,
         "best_update": finished.best_update if finished else None,

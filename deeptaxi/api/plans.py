@@ -81,7 +81,7 @@ def check_objective(environment: Environment, config: TrainConfig) -> None:
         UsageError: they do not.
     """
     table = environment.table
-    if table is not None and config.judgement.objective_discount == 1:
+    if table is not None and config.evaluation.objective_discount == 1:
         planning.value_iteration(table, 1.0, table.action_mask)
 
 

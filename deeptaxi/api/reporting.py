@@ -124,4 +124,4 @@ def problem(config: TrainConfig) -> tuple[str, str]:
     place = config.environment
     arguments = short_words(dict(sorted(place.kwargs.items())))
     limit = f" time_limit={place.time_limit}" if place.time_limit else ""
-    return f"{place.id} {arguments}".strip() + limit, str(config.judgement.objective_discount)
+    return f"{place.id} {arguments}".strip() + limit, str(config.evaluation.objective_discount)

@@ -31,7 +31,7 @@ from deeptaxi.learning.size import check_size
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import parse_toml
-from deeptaxi.records import NOT_EXACT, Judgement, Warned
+from deeptaxi.records import NOT_EXACT, Evaluated, Warned
 from deeptaxi.sections import PATIENCE
 from deeptaxi.settings import from_mapping, to_mapping
 
@@ -153,7 +153,7 @@ def changed(config: TrainConfig, values: Mapping[str, Any], optimal: bool) -> Tr
         UsageError: the updates are fewer than before.
     """
     updates = values.get("updates", config.updates)
-    early_stop = values.get("judgement", {}).get("early_stop")
+    early_stop = values.get("evaluation", {}).get("early_stop")
     if early_stop is None and optimal and updates > config.updates:
         early_stop = False
     if updates < config.updates:
@@ -164,7 +164,7 @@ def changed(config: TrainConfig, values: Mapping[str, Any], optimal: bool) -> Tr
     if updates > config.updates:
         config = replace(config, updates=updates, schedule_updates=config.schedule_length)
     if early_stop is not None:
-        config = replace(config, judgement=replace(config.judgement, early_stop=early_stop))
+        config = replace(config, evaluation=replace(config.evaluation, early_stop=early_stop))
     return config
 
 
@@ -189,23 +189,23 @@ def kept_log(folder: Path, log: Path, found: Checkpoint) -> Kept | None:
 
 
 def in_a_row(moment: Moment | None) -> int:
-    """Return how many judgements in a row have found the policy optimal by a moment."""
-    judge = moment.facts.get("judge") if moment else None
-    count = judge.get("in_a_row") if isinstance(judge, dict) else None
+    """Return how many evaluations in a row have found the policy optimal by a moment."""
+    evaluator = moment.facts.get("evaluator") if moment else None
+    count = evaluator.get("in_a_row") if isinstance(evaluator, dict) else None
     return count if isinstance(count, int) else 0
 
 
 def was_optimal(moment: Moment | None, config: TrainConfig) -> bool:
     """Whether a training stopped at a moment because its policy was optimal."""
-    return config.judgement.early_stop and in_a_row(moment) >= PATIENCE
+    return config.evaluation.early_stop and in_a_row(moment) >= PATIENCE
 
 
 def renewed(moment: Moment | None, before: TrainConfig, config: TrainConfig) -> Moment | None:
     """Return the moment to go on from: a policy that has shown itself optimal must do so again in more updates."""
-    goes_on = config.updates > before.updates and config.judgement.early_stop
+    goes_on = config.updates > before.updates and config.evaluation.early_stop
     if moment is None or not goes_on or in_a_row(moment) < PATIENCE:
         return moment
-    return moment._replace(facts={**moment.facts, "judge": {**moment.facts["judge"], "in_a_row": 0}})
+    return moment._replace(facts={**moment.facts, "evaluator": {**moment.facts["evaluator"], "in_a_row": 0}})
 
 
 def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[str, str]]:
@@ -220,23 +220,23 @@ def stopping(
     before: TrainConfig, config: TrainConfig, moment: Moment | None, kept: Kept | None
 ) -> Iterator[tuple[str, str]]:
     """Warn where training does not stop early any more, or continues past the point where a fresh run would have."""
-    if was_optimal(moment, before) and not config.judgement.early_stop:
+    if was_optimal(moment, before) and not config.evaluation.early_stop:
         yield (
             EARLY_STOP_OFF,
             f"the run had stopped because its policy was optimal; it now makes {config.updates:,} updates in all and "
             "still keeps the best weights (--early-stop lets it stop again)",
         )
-    changed = config.updates > before.updates or not before.judgement.early_stop
+    changed = config.updates > before.updates or not before.evaluation.early_stop
     optimal = in_a_row(moment) >= PATIENCE or had_stopped(before, kept)
-    if config.judgement.early_stop and changed and optimal:
+    if config.evaluation.early_stop and changed and optimal:
         yield NOT_EXACT, "its policy was optimal, where the same settings from the beginning would have stopped"
 
 
 def had_stopped(before: TrainConfig, kept: Kept | None) -> bool:
-    """Whether a training that did not stop early would have, by the judgements in its log."""
-    found = [record.optimal for record in kept.records if isinstance(record, Judgement)] if kept else []
+    """Whether a training that did not stop early would have, by the evaluations in its log."""
+    found = [record.optimal for record in kept.records if isinstance(record, Evaluated)] if kept else []
     rows = [found[first : first + PATIENCE] for first in range(len(found) - PATIENCE + 1)]
-    return not before.judgement.early_stop and any(all(row) for row in rows)
+    return not before.evaluation.early_stop and any(all(row) for row in rows)
 
 
 def others(was: Any, now: Mapping[str, str]) -> list[str]:

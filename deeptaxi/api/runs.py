@@ -114,7 +114,7 @@ class Run(Shown):
     @cached_property
     def exact(self) -> Mapping[str, Any] | None:
         """The exact verdict under the names of the JSON of `evaluate`; None where there is no true table."""
-        return self.judged() if self.verdict is None else self.verdict
+        return self.exact_at() if self.verdict is None else self.verdict
 
     @property
     def exact_unavailable(self) -> str | None:
@@ -142,7 +142,7 @@ class Run(Shown):
 
     @property
     def history(self) -> History | None:
-        """The records of its training (`progress`, `judgements`, `snapshots`, `warnings`, …); None without a log."""
+        """The records of its training (`progress`, `evaluations`, `snapshots`, `warnings`, …); None without a log."""
         return self.log.history
 
     @property
@@ -166,7 +166,7 @@ class Run(Shown):
         if asked is not None:
             return asked
         if self.config is not None:
-            return self.config.judgement.objective_discount
+            return self.config.evaluation.objective_discount
         return objective_discount(self.environment.table) if self.environment.table else DEFAULT_DISCOUNT
 
     def reference(self, discount: float | None = None) -> verdicts.Reference | None:
@@ -178,13 +178,13 @@ class Run(Shown):
         mask = self.q_values > float("-inf")
         return verdicts.reference(table, self.environment.horizon, self.discount(discount), training_discount, mask)
 
-    def judged(self, discount: float | None = None) -> Mapping[str, Any] | None:
+    def exact_at(self, discount: float | None = None) -> Mapping[str, Any] | None:
         """Return the exact verdict at an objective's discount; None where there is no true table."""
         with stage("computing the exact verdict …"):
             reference = self.reference(discount)
             if reference is None:
                 return None
-            return verdicts.judge(reference, self.q_values, self.environment.start_resets).to_dict()
+            return verdicts.evaluate_greedy(reference, self.q_values, self.environment.start_resets).to_dict()
 
     def act(self, state: ArrayLike) -> Any:
         """Return the greedy action of a state number, or of several `[…]` those of each.

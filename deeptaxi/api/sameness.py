@@ -22,7 +22,7 @@ from deeptaxi.records import finite
 from deeptaxi.settings import coerce, leaf_settings, show
 
 TABLE_SUFFIX = ".npz"
-MAY_CHANGE = {("updates",), ("judgement", "early_stop")}
+MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}
 
 
 def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> None:
@@ -87,7 +87,7 @@ def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, confi
     if card["training"]["updates"] != found.update or config.updates > before.updates:
         return
     stopped = card["training"]["stopped"]
-    if stopped == "optimal" and config.judgement.early_stop:
+    if stopped == "optimal" and config.evaluation.early_stop:
         raise UsageError(
             f"{folder} stopped after update {found.update:,} because its policy is optimal: "
             f"go on with --no-early-stop, or with more --updates than {before.updates}"

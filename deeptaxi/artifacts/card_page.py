@@ -46,7 +46,7 @@ To train it again, to the same digest on the same machine and versions:
 
 {block(facts["commands"]["train"])}
 
-To judge it:
+To evaluate it:
 
 {block(facts["commands"]["evaluate"])}
 {exports(facts) if facts.get("exports") else usage(facts)}

@@ -24,8 +24,8 @@ def resuming_command(folder: Path, config: TrainConfig) -> str:
     return f"deeptaxi train --resume {shlex.quote(str(folder))}{trusting(config)}"
 
 
-def judging_command(folder: Path, config: TrainConfig) -> str:
-    """Return the command that judges a run."""
+def evaluate_command(folder: Path, config: TrainConfig) -> str:
+    """Return the command that evaluates a run."""
     return f"deeptaxi evaluate {shlex.quote(str(folder))}{trusting(config)}"
 
 

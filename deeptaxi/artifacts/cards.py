@@ -18,7 +18,7 @@ from deeptaxi.artifacts.card_page import markdown
 from deeptaxi.artifacts.card_words import (
     describe_network,
     describe_verdict,
-    judging_command,
+    evaluate_command,
     limits,
     training_command,
 )
@@ -103,7 +103,7 @@ def card(
         "versions": versions(backend.chosen()),
         "machine": {"architecture": platform.machine(), "processor": processor()},
         "flags": flags(backend.chosen()),
-        "commands": {"train": training_command(folder, config, end), "evaluate": judging_command(folder, config)},
+        "commands": {"train": training_command(folder, config, end), "evaluate": evaluate_command(folder, config)},
         "signature": signature(environment),
         "outside": {form.name: form.outside for form in FORMATS.values()},
         "configuration": to_toml(config),

@@ -20,8 +20,8 @@ def front_matter(card: Mapping[str, Any]) -> str:
     Without an exact verdict there is no ``model-index``: it would claim a result that nobody has.
     """
     known = {"license": card["license"]} if card.get("license") else {}
-    judged = {"model-index": [index_entry(card)]} if card["exact"] else {}
-    head = {**known, "library_name": "keras", "pipeline_tag": TASK, "tags": tags(card), **judged}
+    results = {"model-index": [index_entry(card)]} if card["exact"] else {}
+    head = {**known, "library_name": "keras", "pipeline_tag": TASK, "tags": tags(card), **results}
     return f"---\n{yaml(head)}---\n"
 
 

@@ -19,7 +19,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.learning.size import FLOAT, weights_of
 from deeptaxi.records import Finished, to_json
 
-JUDGED = 1_000  # bytes of a log that a judgement takes, with its snapshot; some 600 do
+EVALUATION = 1_000  # bytes of a log that an evaluation takes, with its snapshot; some 600 do
 PROGRESS = 2**20  # bytes of a log beside them: a thousand records
 FACTS = 2**13  # bytes of a file about a run that nobody knows before it has ended: versions, verdict
 UNKNOWN = Finished("updates", 0, 0, 0, 0.0, 0.0, "0" * 64, None, None)
@@ -52,13 +52,13 @@ def check_weights(config: TrainConfig, states: int, actions: int) -> None:
 
 
 def check_log(config: TrainConfig) -> None:
-    """Refuse more judgements than what is read of a log."""
-    size, most = config.updates // config.judgement.every * JUDGED, history.MAX_BYTES - PROGRESS
+    """Refuse more evaluations than what is read of a log."""
+    size, most = config.updates // config.evaluation.every * EVALUATION, history.MAX_BYTES - PROGRESS
     if size > most:
-        every = -(-config.updates * JUDGED // most)
+        every = -(-config.updates * EVALUATION // most)
         raise UsageError(
-            f"--judge-every {config.judgement.every} in {config.updates:,} updates makes a log of {told(size)}, and "
-            f"one of more than {told(history.MAX_BYTES)} could not be read again: set --judge-every {every} or more"
+            f"--eval-every {config.evaluation.every} in {config.updates:,} updates makes a log of {told(size)}, and "
+            f"one of more than {told(history.MAX_BYTES)} could not be read again: set --eval-every {every} or more"
         )
 
 

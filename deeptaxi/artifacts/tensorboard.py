@@ -23,7 +23,7 @@ import google_crc32c
 
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.importing import hidden
-from deeptaxi.records import Finished, Judgement, Progress, Record, Snapshot, Warned
+from deeptaxi.records import Evaluated, Finished, Progress, Record, Snapshot, Warned
 from deeptaxi.settings import leaf_settings
 
 with hidden("torch"):  # tensorboardX imports PyTorch if it can, which takes three seconds and serves nothing here
@@ -39,7 +39,7 @@ TAGS: dict[type[Record], dict[str, str]] = {
         "schedule/epsilon": "epsilon",
         "schedule/learning_rate": "learning_rate",
     },
-    Judgement: {
+    Evaluated: {
         "exact/value": "value",
         "exact/value_gap": "value_gap",
         "exact/gap": "gap",

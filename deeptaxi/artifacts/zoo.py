@@ -14,7 +14,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.reading import TOML_BYTES, parse_toml, read_text
 
 VERDICT_ROW = "| Verdict | "  # of a card.md
-NO_CARD = "it has no card.json, as a run of an early deeptaxi; `deeptaxi evaluate {}` judges it"
+NO_CARD = "it has no card.json, as a run of an early deeptaxi; `deeptaxi evaluate {}` computes its verdict"
 
 
 def agents(folder: Path) -> list[dict[str, Any]]:

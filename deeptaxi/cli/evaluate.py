@@ -12,7 +12,7 @@ from deeptaxi.cli.models import model_options
 
 
 @click.command("evaluate")
-@model_options("judge on")
+@model_options("evaluate on")
 @options.objective_discount_option("the run's own, else the table's, else 0.99")
 @click.option("--episodes", type=click.IntRange(0), default=1000, show_default=True, help="Episodes to play as well.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the episodes.")
@@ -29,14 +29,14 @@ def command(
     trust_env: bool,
     as_json: bool,
 ) -> None:
-    """Judge MODEL, a run folder or a .keras file: exactly where a transition table exists, and by episodes.
+    """Evaluate MODEL, a run folder or a .keras file: exactly where a transition table exists, and by episodes.
 
     \b
     Optimal      every start state's discounted value is the optimum
     Return       undiscounted sum of rewards, within the time limit
     Gap          how much the best possible return or value is above the agent's
     """
-    from deeptaxi.api.judging import evaluate
+    from deeptaxi.api.evaluate import evaluate
     from deeptaxi.presentation import console
 
     found = evaluate(

@@ -46,7 +46,7 @@ def skipped_lines(history: Any) -> str:
 
 def series(history: Any) -> dict[str, Any]:
     """Return the log as the JSON has it: every kind of record by its columns."""
-    kinds = {name: getattr(history, name) for name in ("progress", "judgements", "snapshots", "warnings")}
+    kinds = {name: getattr(history, name) for name in ("progress", "evaluations", "snapshots", "warnings")}
     ends = {name: getattr(history, name) for name in ("started", "finished", "failed")}
     return {
         "log": str(history.path),

@@ -36,7 +36,7 @@ NO_INTEGER = re.compile(r"(?<=\d{200}')(?: is not a valid integer(?: range)?)")
 
 COMMANDS = {
     "train": "Train a Q-network and keep it, with the exact verdict on it.",
-    "evaluate": "Judge a model: exactly where a transition table exists, and by episodes.",
+    "evaluate": "Evaluate a model: exactly where a transition table exists, and by episodes.",
     "watch": "Play episodes, with the Q values of every state.",
     "diagnose": "Say by name what is wrong with a model, and what to do.",
     "report": "Write a page about one or several runs: verdict, curves, policy map, findings.",
@@ -202,7 +202,7 @@ def cli() -> None:
 
     \b
     deeptaxi train Taxi-v4               train an agent; it ends with the exact verdict
-    deeptaxi evaluate models/RUN         judge it again, and play episodes
+    deeptaxi evaluate models/RUN         compute the verdict again, and play episodes
     deeptaxi export models/RUN --format savedmodel
     """
 

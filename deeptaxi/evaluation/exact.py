@@ -35,7 +35,7 @@ NORMAL_95 = 1.96  # standard errors from the middle of a 95 % interval to its en
 
 @dataclass(frozen=True)
 class Reference:
-    """What policies on a table are measured by; computed once, used for every judgement.
+    """What policies on a table are measured by; computed once, used for every evaluation.
 
     Attributes:
         table: the decision process.
@@ -44,7 +44,7 @@ class Reference:
         optimum: V* and Q* at that discount.
         optimal_return: the best mean return of `horizon` steps.
         random_value: mean discounted value of the uniform random policy.
-        training_discount: the discount of the Q values to be judged, or None where it is not known.
+        training_discount: the discount of the Q values to be evaluated, or None where it is not known.
         q_star: Q* at the training discount, `[S, A]`, or None.
         visited: the non-terminal states that can be reached from the starts, `[S]`.
         decidability: from which starts it can be told whether a policy is optimal.
@@ -178,8 +178,8 @@ def allowed_actions(q: NDArray[np.floating], table_mask: Bools | None) -> Bools:
     return np.asarray(allowed)
 
 
-def judge(target: Reference, q: NDArray[np.floating], start_resets: int | None = None) -> Verdict:
-    """Judge the greedy policy of `q` `[S, A]`.
+def evaluate_greedy(target: Reference, q: NDArray[np.floating], start_resets: int | None = None) -> Verdict:
+    """Evaluate the greedy policy of `q` `[S, A]`.
 
     Args:
         target: the optima of the table.
@@ -198,7 +198,7 @@ def judge(target: Reference, q: NDArray[np.floating], start_resets: int | None =
     episode = planning.evaluate_horizon(table, policy, target.horizon)
     mean_value, optimal_value = mean(table, value), mean(table, target.optimum.value)
     mean_return = float(table.start @ episode.returns)
-    starts, good, bad, worst = judge_starts(target, value)
+    starts, good, bad, worst = evaluate_starts(target, value)
     return Verdict(
         optimal=False if bad else True if good == starts else None,
         horizon=target.horizon,
@@ -247,7 +247,7 @@ def uncertainty(start: Floats, values: Floats, resets: int | None) -> float | No
     return error if error > ZERO * (1 + float(np.abs(value).max())) else None
 
 
-def judge_starts(target: Reference, value: Floats) -> tuple[int, int, int, WorstStart]:
+def evaluate_starts(target: Reference, value: Floats) -> tuple[int, int, int, WorstStart]:
     """Return the start states: how many, how many are played optimally, how many are not, and the worst.
 
     From the others it cannot be told. `value` `[S]` is the policy's.

@@ -1,6 +1,6 @@
 """The host's side of the compiled loop: makes the program, runs it piece by piece, and reads what it reports.
 
-A piece ends at the next judgement, or earlier if the clock says so: pieces are made as long as fit into a quarter of a
+A piece ends at the next evaluation, or earlier if the clock says so: pieces are made as long as fit into a quarter of a
 second. Where they end changes nothing in the result (`loops.compiled`).
 """
 
@@ -28,7 +28,7 @@ from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
 from deeptaxi.program import borrowed, shapes_of
-from deeptaxi.sections import EnvironmentConfig, JudgementConfig
+from deeptaxi.sections import EnvironmentConfig, EvaluationConfig
 
 PIECE_SECONDS = 0.25
 SMALL_KERNEL = 2**14  # entries
@@ -37,7 +37,7 @@ SMALL_KERNEL = 2**14  # entries
 def settings_of_program(config: TrainConfig) -> TrainConfig:
     """Return the settings that a program is made from; the others, which it never sees, are as they are by default.
 
-    So trainings that differ only in their seed, environment, length or judgements share a program. The table and the
+    So trainings that differ only in their seed, environment, length or evaluations share a program. The table and the
     seed are in its world; of the length it knows how long the schedules are and how often it reports.
     """
     return replace(
@@ -46,7 +46,7 @@ def settings_of_program(config: TrainConfig) -> TrainConfig:
         seed=0,
         updates=report_every(config) * RECORDS,
         schedule_updates=config.schedule_length,
-        judgement=JudgementConfig(),
+        evaluation=EvaluationConfig(),
     )
 
 
@@ -144,7 +144,7 @@ class CompiledLearner:
         self._told = np.array(state.reports[self._next // self._loop.report % REPORTS], np.float64)
 
     def ticks(self, last: int) -> Generator[Tick]:
-        """Run the updates that are left until `last`; yield a tick for every report, and where a judgement is due."""
+        """Run the updates that are left until `last`; yield a tick for every report, and where an evaluation is due."""
         if self._next is None:
             self._call("warm", self._loop.warm_steps)
             self._next = 0
@@ -159,8 +159,8 @@ class CompiledLearner:
             length = max(1, int((end - first) * min(PIECE_SECONDS / seconds, 10)))
 
     def _end(self, first: int) -> int:
-        """Return where a piece that begins at `first` must end: at a judgement, and before reports are overwritten."""
-        every, report = self._config.judgement.every, self._loop.report
+        """Return where a piece that begins at `first` must end: at an evaluation, before reports are overwritten."""
+        every, report = self._config.evaluation.every, self._loop.report
         return min((first // every + 1) * every, (first // report + REPORTS) * report)
 
     def _reports(self, first: int, last: int) -> Generator[Tick]:

@@ -29,7 +29,7 @@ class Configured:
     @property
     def explanation(self) -> str:
         """Say in a line what the settings rest on."""
-        objective = self.config.judgement.objective_discount
+        objective = self.config.evaluation.objective_discount
         slower = f"; it learns at discount {self.config.discount:g}, where values travel faster than at {objective:g}"
         told = {
             NONE: "none: plain defaults and what was given",

@@ -7,7 +7,7 @@
     reward_scale    the power of two (scaling back is exact) that brings the value range to about `RANGE`
     initial_value   where nothing ends, the mean reward forever: Q values then need not climb there
     updates, copies, minibatch   by the number of pairs S·A, and by whether chance plays a part
-    judgement       as often as it costs no more than the updates between two
+    evaluation      as often as it costs no more than the updates between two
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def mean_value(table: TransitionTable) -> float:
     return float(table.expected_reward[allowed].mean()) / (1 - learning_discount(table))
 
 
-def judge_every(table: TransitionTable, updates: int) -> int:
-    """Return the updates between two judgements: as long as a judgement takes, at 25 updates a millisecond."""
+def eval_every(table: TransitionTable, updates: int) -> int:
+    """Return the updates between two evaluations: as long as an evaluation takes, at 25 updates a millisecond."""
     states, outcomes = table.states, table.probability.shape[2]
     steps = table.time_limit or (5_000 if never_ends(table) else 1_000)
     walk = steps * (5 + states * outcomes * 0.01) / 1_000 if states > 256 else 1.0  # milliseconds
@@ -115,5 +115,5 @@ def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[st
             "schedule": "exponential",
             "final_fraction": 0.001,
         },
-        "judgement": {"every": judge_every(table, updates)},
+        "evaluation": {"every": eval_every(table, updates)},
     }

@@ -1,9 +1,9 @@
 """One training, from configuration to the best network, as a generator of records.
 
 It prints nothing and writes nothing: whoever iterates decides what to show and what to keep. Where the environment has
-a true table, the greedy policy is judged exactly every `judgement.every` updates; the training ends early when three
-judgements in a row find it optimal, and the weights that are kept are those of the highest value, the later on ties.
-Elsewhere the last weights are kept.
+a true table, the greedy policy is evaluated exactly every `evaluation.every` updates; the training ends early when
+three evaluations in a row find it optimal, and the weights that are kept are those of the highest value, the later on
+ties. Elsewhere the last weights are kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deeptaxi.learning.choice import not_compiled
 from deeptaxi.learning.compiled import CompiledLearner
 from deeptaxi.learning.course import Course
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.learning.judge import Judge
+from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.loops.fit import FitLearner
 from deeptaxi.learning.loops.gymnasium import GymnasiumLoop
@@ -64,7 +64,7 @@ def train(
             training ends with what it has, and the last record says what failed.
     """
     training = Training(config, environment, filling=since is None)
-    course, judge = training.course, training.judge
+    course, evaluator = training.course, training.evaluator
     first = started(config, environment, course.compile_seconds)
     if since is not None:
         training.restore(since)
@@ -77,13 +77,13 @@ def train(
     except UnfitError:
         raise
     except DeepTaxiError as error:
-        if not judge.has_something_to_keep():
+        if not evaluator.has_something_to_keep():
             raise as_failure(error) from error.__cause__
         course.stopped, course.failure = "interrupted", str(error)
     seconds = course.seconds
 
-    network, verdict = judge.best()
-    yield course.finished(network, verdict, judge.best_update, seconds, environment)
+    network, verdict = evaluator.best()
+    yield course.finished(network, verdict, evaluator.best_update, seconds, environment)
     return Trained(network, training.learner.coverage())
 
 
@@ -101,7 +101,7 @@ class Trained(NamedTuple):
 
 
 class Training:
-    """What a training is made of: the loop and its learner, the judge, the masks and the course.
+    """What a training is made of: the loop and its learner, the evaluator, the masks and the course.
 
     Args:
         config: everything that determines the result.
@@ -117,8 +117,8 @@ class Training:
             config, environment, masks, int(for_network.generate_state(1)[0]), for_loop
         )
         self.course = Course(config, environment.actions, self.learner.warm_up(filling))
-        self.judge = Judge(config, environment, self.learner.online, masks)
-        self._parts = (self.course, self.judge, masks, self.loop)
+        self.evaluator = Evaluator(config, environment, self.learner.online, masks)
+        self._parts = (self.course, self.evaluator, masks, self.loop)
 
     def moment(self) -> Moment:
         """Return what its continuation needs."""
@@ -138,7 +138,7 @@ class Training:
 
     def updates(self, last: int, stop: Callable[[], bool], keep: Keep) -> Generator[Record]:
         """Make the updates that are left until `last`, and yield their records; `course` says why they ended."""
-        course, judge, ticks = self.course, self.judge, self.loop.ticks(last)
+        course, evaluator, ticks = self.course, self.evaluator, self.loop.ticks(last)
         ending = "optimal" if self._enough() else None
         begun = ending is None
         try:
@@ -152,28 +152,28 @@ class Training:
                     yield from keep(Hold(course.update, False, self.moment))
             course.stopped = ending or ("updates" if course.update >= self.config.updates else "stop-after")
             if begun:  # else the loop has nothing to tell, and the moment is the one that it was to go on from
-                # Before a judgement that the training would not come to here if it went on.
+                # Before an evaluation that the training would not come to here if it went on.
                 yield from keep(Hold(course.update, True, self.moment))
         finally:
             ticks.close()
         yield from course.rest()
-        if judge.last != course.update:
-            yield from self._judged()
+        if evaluator.last != course.update:
+            yield from self._evaluate()
 
     def _enough(self) -> bool:
-        return self.config.judgement.early_stop and self.judge.in_a_row >= PATIENCE
+        return self.config.evaluation.early_stop and self.evaluator.in_a_row >= PATIENCE
 
     def _told(self, tick: Tick) -> Generator[Record]:
         yield from self.course.add(tick)
         while self.loop.remarks:
             yield Warned(tick.update, NOT_EXACT, f"{NOT_EXACT}: {self.loop.remarks.pop()}")
-        if tick.update % self.config.judgement.every == 0:
-            yield from self._judged()
+        if tick.update % self.config.evaluation.every == 0:
+            yield from self._evaluate()
 
-    def _judged(self) -> Generator[Record]:
+    def _evaluate(self) -> Generator[Record]:
         self.learner.synchronize()
-        yield from self.judge(self.course.update)
-        q_values, reachable = self.judge.q_values, self.judge.reachable
+        yield from self.evaluator(self.course.update)
+        q_values, reachable = self.evaluator.q_values, self.evaluator.reachable
         yield self.course.snapshots(self.course.update, q_values, self.learner.visits, reachable)
 
 

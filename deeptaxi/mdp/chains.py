@@ -1,7 +1,7 @@
 """The Markov chain with rewards that a policy makes of a table, and what comes of it in the long run.
 
 Values are V = R + γP·V, with the rewards R `[S]` and the probabilities P `[S, S]` to go on from each state to each.
-Small chains are solved directly, with such matrices: a training judges its policy every few hundred updates, and
+Small chains are solved directly, with such matrices: a training evaluates its policy every few hundred updates, and
 iterating takes thousands of steps at discounts near 1.
 """
 

@@ -97,7 +97,7 @@ class Environment:
         asked: dict[str, Any] = {}
         if self.table is not None and self.table.discount is not None:
             asked["discount"] = self.table.discount
-            asked["judgement"] = {"objective_discount": objective_discount(self.table)}
+            asked["evaluation"] = {"objective_discount": objective_discount(self.table)}
         if self.table is not None and self.table.action_mask is not None:
             asked["exploration"] = {"action_mask": True}
         return asked

@@ -51,7 +51,7 @@ def tabulate(network: keras.Model, states: int | None = None) -> NDArray[np.floa
     """
     found = structure_of(network)
     if found is not None:
-        if found.table is not None:  # as a training judges again and again
+        if found.table is not None:  # as a training evaluates again and again
             return np.array(keras.ops.convert_to_numpy(found.table))
         states, actions = sizes(network)
         return called(network, np.arange(states), states, actions, block_of(8 * found.width))

@@ -46,14 +46,14 @@ class Curve:
 
 def curves_of(history: History) -> list[Curve]:
     """Return the curves that the log has numbers for."""
-    progress, judgements, snapshots = history.progress, history.judgements, history.snapshots
-    last = judgements[-1] if judgements else None
+    progress, evaluations, snapshots = history.progress, history.evaluations, history.snapshots
+    last = evaluations[-1] if evaluations else None
     known = last is not None and last.value is not None and last.value_gap is not None
     optimum = last.value + last.value_gap if known else None
     states = snapshots[-1].states_reachable if snapshots else None
     pairs = snapshots[-1].pairs_reachable if snapshots else None
     found = [
-        curve("value", judgements, "value", reference=optimum, reference_name="optimum", height=HEIGHT),
+        curve("value", evaluations, "value", reference=optimum, reference_name="optimum", height=HEIGHT),
         curve("return while exploring", progress, "mean_return", height=HEIGHT),
         curve("TD error", progress, "td_error", floor=0, height=HEIGHT),
         curve("ε", progress, "epsilon", floor=0),
@@ -153,7 +153,7 @@ def ending(history: History, running: str | None = None) -> str:
 
 
 STOPPED = {
-    "optimal": "three judgements in a row found it optimal",
+    "optimal": "three evaluations in a row found it optimal",
     "updates": "all updates were made",
     "interrupted": "it was interrupted",
     "stop-after": "it was told to stop there",

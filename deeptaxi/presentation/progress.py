@@ -52,7 +52,7 @@ class Standing:
     def __init__(self) -> None:
         self.started: records.Started | None = None
         self.progress: records.Progress | None = None
-        self.judgement: records.Judgement | None = None
+        self.evaluation: records.Evaluated | None = None
         self.snapshot: records.Snapshot | None = None
         self.warned: records.Warned | None = None
         self.update = 0
@@ -64,7 +64,7 @@ class Standing:
 
     def take(self, record: records.Record, second: float) -> None:
         """Take one record, which came so many seconds after the first."""
-        if isinstance(record, records.Progress | records.Judgement | records.Snapshot):
+        if isinstance(record, records.Progress | records.Evaluated | records.Snapshot):
             self.update = record.update
             self.speed.add(second, record.update)
         match record:
@@ -79,8 +79,8 @@ class Standing:
                 self.progress = record
                 self.td_errors.append(record.td_error)
                 self.returns += [] if record.mean_return is None else [record.mean_return]
-            case records.Judgement():
-                self.judgement = record
+            case records.Evaluated():
+                self.evaluation = record
                 self.values += [] if record.value is None else [record.value]
             case records.Snapshot():
                 self.snapshot = record
@@ -203,14 +203,14 @@ def parts(standing: Standing) -> list[tuple[str, str, str]]:
 
 def outcome(standing: Standing) -> list[tuple[str, str, str]]:
     """Return how good the policy is: the exact value beside the optimum, and the returns while exploring."""
-    judged, found = standing.judgement, []
+    last, found = standing.evaluation, []
     if standing.returns:
         curve = sparkline(standing.returns, CURVE)
         found.append(("return", f"{number(standing.returns[-1], 2)} while exploring", curve))
-    if judged:
-        optimum = None if judged.value is None or judged.value_gap is None else judged.value + judged.value_gap
-        starts = f"{judged.optimal_start_states:,} of {judged.start_states:,} starts optimal"
-        text = f"{number(judged.value, 3)} of {number(optimum, 3)}, {starts}"
+    if last:
+        optimum = None if last.value is None or last.value_gap is None else last.value + last.value_gap
+        starts = f"{last.optimal_start_states:,} of {last.start_states:,} starts optimal"
+        text = f"{number(last.value, 3)} of {number(optimum, 3)}, {starts}"
         found.append(("value", text, sparkline(standing.values, CURVE, optimum)))
     return found
 

@@ -144,8 +144,8 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
 
 def discount_row(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return the discounts of the training and of the verdict, where they differ."""
-    learned, judged = summary["discount"], summary["objective_discount"]
-    return {} if learned == judged else {"Discount": f"learned at {learned:g}, judged at {judged:g}"}
+    learned, objective = summary["discount"], summary["objective_discount"]
+    return {} if learned == objective else {"Discount": f"learned at {learned:g}, evaluated at {objective:g}"}
 
 
 def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:

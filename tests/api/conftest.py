@@ -13,7 +13,7 @@ from deeptaxi.mdp.table import TransitionTable
 from tests.cli.conftest import lake_run as lake_run
 from tests.problems import chain
 
-QUICK: dict[str, Any] = {"updates": 400, "judge_every": 100, "environments": 8, "batch_size": 32}
+QUICK: dict[str, Any] = {"updates": 400, "eval_every": 100, "environments": 8, "batch_size": 32}
 LAKE: dict[str, Any] = {"env_args": {"is_slippery": False}, "q_table": True, **QUICK}
 CHAIN: dict[str, Any] = {"q_table": True, **QUICK, "seed": 3}
 

@@ -94,7 +94,7 @@ def test_every_option_of_a_training_is_a_setting_by_its_name_and_nothing_else_is
     assert nested({"hidden": (64,), "learning_rate": 0.01, "early_stop": False, "double": None}) == {
         "network": {"hidden": (64,)},
         "optimizer": {"learning_rate": 0.01},
-        "judgement": {"early_stop": False},
+        "evaluation": {"early_stop": False},
     }
     with pytest.raises(deeptaxi.DeepTaxiError, match="unknown setting 'learning_rat'; did you mean 'learning_rate'"):
         nested({"learning_rat": 1})

@@ -45,7 +45,7 @@ def test_it_can_be_copied_and_pickled(again: Callable[[Run], Run], lake: Run, ke
         assert (repr(other), other.weights_digest) == (repr(one), one.weights_digest)
         np.testing.assert_array_equal(other.q_values, one.q_values)
         assert not other.q_values.flags.writeable
-        assert other.judged(0.9) == one.judged(0.9)
+        assert other.exact_at(0.9) == one.exact_at(0.9)
         played = ([moment.state for moment in run.play(seed=3, max_steps=5)] for run in (other, one))
         assert next(played) == next(played)
         assert other.to_dict() == one.to_dict()
@@ -259,7 +259,7 @@ def test_it_writes_a_report_that_needs_no_folder(lake: Run, kept: Run, empty: Pa
     assert sorted(path.name for path in empty.iterdir()) == ["kept.html", "lake.html"]
 
 
-def test_a_network_of_keras_own_layers_can_be_judged() -> None:
+def test_a_network_of_keras_own_layers_can_be_evaluated() -> None:
     network = keras.Sequential([keras.Input((16,)), keras.layers.Dense(4)])
     found = deeptaxi.evaluate(network, "FrozenLake-v1", episodes=0)
     assert found.exact is not None

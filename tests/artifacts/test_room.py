@@ -179,19 +179,19 @@ def test_arguments_that_no_file_gives_back_are_refused_before_a_training(tmp_pat
 
 
 def test_a_log_that_could_not_be_read_is_refused_before_the_training(tmp_path: Path) -> None:
-    asked = {**LAKE, "judge_every": 1, "updates": 1_000_000}
-    with pytest.raises(UsageError, match=r"--judge-every 1 in 1,000,000 updates makes a log of 953\.7 MiB") as caught:
+    asked = {**LAKE, "eval_every": 1, "updates": 1_000_000}
+    with pytest.raises(UsageError, match=r"--eval-every 1 in 1,000,000 updates makes a log of 953\.7 MiB") as caught:
         deeptaxi.train("FrozenLake-v1", out=tmp_path / "run", logs=tmp_path / "logs", **asked)
-    least = int(str(caught.value).split("--judge-every ")[-1].split()[0])
+    least = int(str(caught.value).split("--eval-every ")[-1].split()[0])
     for every in (least, least - 1):
-        size = asked["updates"] // every * room.JUDGED + room.PROGRESS
+        size = asked["updates"] // every * room.EVALUATION + room.PROGRESS
         assert (size <= history.MAX_BYTES) == (every == least)
 
 
-def test_a_judgement_takes_less_of_a_log_than_is_counted(lake: Run) -> None:
+def test_an_evaluation_takes_less_of_a_log_than_is_counted(lake: Run) -> None:
     assert lake.history is not None
-    kinds = (lake.history.judgements, lake.history.snapshots)
-    assert sum(max(len(to_line(record)) for record in records) for records in kinds) < room.JUDGED
+    kinds = (lake.history.evaluations, lake.history.snapshots)
+    assert sum(max(len(to_line(record)) for record in records) for records in kinds) < room.EVALUATION
 
 
 @pytest.mark.parametrize(("letter", "read"), [("x", "x"), ("𝒙", "𝒙"), ("\udc80", "\N{REPLACEMENT CHARACTER}")])

@@ -13,13 +13,13 @@ from deeptaxi.artifacts.logs import Log
 from deeptaxi.artifacts.succession import EVENTS
 from deeptaxi.artifacts.tensorboard import Events
 from deeptaxi.config import resolve
-from deeptaxi.records import Finished, Judgement, Progress, Snapshot, Started, Warned
+from deeptaxi.records import Evaluated, Finished, Progress, Snapshot, Started, Warned
 
 CONFIG = resolve({"environment": {"id": "Taxi-v4", "kwargs": {"is_rainy": True}}, "network": {"hidden": [64, 32]}})
 RECORDS = (
     Started("Taxi-v4", 500, 6, "dueling", "fit", 0, 100, 0.1, None, 1.5),
     Progress(10, 320, 0.5, 0.25, 0.125, 0.9, 0.003, 0, None),
-    Judgement(10, False, -1.5, 2.5, 3.5, 300, 200, None),
+    Evaluated(10, False, -1.5, 2.5, 3.5, 300, 200, None),
     Snapshot(10, -3.5, 20.0, 1.5, None, None, 2, 0.25, 400, 2300),
     Warned(10, "one-action-collapse", "one action in 99 % of the states"),
     Progress(30, 960, 1.0, 0.5, 0.25, 0.75, 0.002, 4, -8.0),

@@ -50,7 +50,7 @@ def test_a_run_without_a_card_is_what_its_other_files_say(tmp_path: Path) -> Non
     assert (row["environment"]["id"], row["network"]["kind"], row["preset"]) == ("Taxi-v4", "mlp", "taxi")
     assert (row["verdict"], row["optimal"], row["exact"]) == ("optimal: 3 of 3 start states", None, None)
     assert (row["seed"], row["weights_digest"]) == (4, "cd")
-    assert row["note"].endswith(f"`deeptaxi evaluate {run}` judges it")
+    assert row["note"].endswith(f"`deeptaxi evaluate {run}` computes its verdict")
 
 
 @pytest.mark.parametrize(

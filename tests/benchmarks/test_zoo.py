@@ -58,7 +58,9 @@ def reference(environment: str, objective: float, training: float) -> exact.Refe
 
 def verdict_of(name: str, config: TrainConfig, q_values: Any) -> dict[str, Any]:
     place = json.dumps(card_of(name)["environment"])
-    return exact.judge(reference(place, config.judgement.objective_discount, config.discount), q_values).to_dict()
+    return exact.evaluate_greedy(
+        reference(place, config.evaluation.objective_discount, config.discount), q_values
+    ).to_dict()
 
 
 def assert_same_verdict(found: dict[str, Any], told: dict[str, Any]) -> None:

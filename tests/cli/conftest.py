@@ -14,7 +14,7 @@ from deeptaxi.cli import signals
 from deeptaxi.cli.main import cli
 
 LAKE = ["FrozenLake-v1", "--env-arg", "is_slippery=false"]
-QUICK = ["--updates", "400", "--judge-every", "100", "--environments", "8", "--batch-size", "32"]
+QUICK = ["--updates", "400", "--eval-every", "100", "--environments", "8", "--batch-size", "32"]
 
 
 @pytest.fixture(autouse=True)

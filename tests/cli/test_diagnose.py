@@ -93,7 +93,7 @@ def test_an_agent_that_explores_too_little_is_named_with_what_it_missed(tmp_path
 def collapsed(tmp_path_factory):
     """A network whose learning rate killed all its hidden units, and what its training printed."""
     return trained(tmp_path_factory.mktemp("collapsed"), *LAKE, "--learning-rate", "1", "--updates", "1500",
-                   "--judge-every", "100", "--environments", "8", "--batch-size", "32")  # fmt: skip
+                   "--eval-every", "100", "--environments", "8", "--batch-size", "32")  # fmt: skip
 
 
 def test_an_agent_that_takes_just_one_action_is_named_with_the_cause(collapsed):
@@ -142,7 +142,7 @@ def test_a_log_that_breaks_off_before_its_first_snapshot_is_looked_at(lake_run, 
     settings.write_text(settings.read_text().replace(str(lake_run.parent), str(tmp_path)))
     log = tmp_path / "logs" / "run" / "metrics.jsonl"
     lines = log.read_text().splitlines(keepends=True)
-    first = next(number for number, line in enumerate(lines) if '"kind": "judgement"' in line)
+    first = next(number for number, line in enumerate(lines) if '"kind": "evaluation"' in line)
     assert first > 10
     for count in (1, first, first + 1, first + 2):
         log.write_text("".join(lines[:count]))
@@ -224,7 +224,7 @@ def test_terminal_states_that_go_on_are_told_from_the_values(tmp_path):
 
 
 def test_without_a_table_it_looks_at_episodes(tmp_path):
-    folder, _ = trained(tmp_path, "Blackjack-v1", "--q-table", "--updates", "60", "--judge-every", "20")
+    folder, _ = trained(tmp_path, "Blackjack-v1", "--q-table", "--updates", "60", "--eval-every", "20")
     found = run("diagnose", folder, "--json", "--episodes", "30")
     assert found.exit_code == 0, found.output
     reasons = {item["name"]: item["why"] for item in json.loads(found.stdout)["not_checked"]}

@@ -47,7 +47,7 @@ def test_a_factored_network_is_exported_in_every_format(factored_run: Path, tmp_
     assert done["max_difference"] <= (1e-6 if form == "savedmodel" else 0)
 
 
-def test_a_factored_network_is_judged_and_trained_again(factored_run: Path, tmp_path: Path) -> None:
+def test_a_factored_network_is_evaluated_and_trained_again(factored_run: Path, tmp_path: Path) -> None:
     summary = json.loads(run("evaluate", factored_run, "--episodes", 5, "--json").stdout)
     assert summary["exact"]["start_states"] == 1
     assert summary["episodes"]["count"] == 5
@@ -65,7 +65,7 @@ def test_what_was_never_seen_is_known_by_its_parts_alone(encoding: str, seeds: r
     seen, unseen = (npz.load(tmp_path / f"{name}.npz") for name in ("seen", "unseen"))
     assert not np.any(planning.reachable(seen) & (unseen.start > 0))
 
-    words = ["--encoding", encoding, "--preset", "none", "--updates", 600, "--judge-every", 600]
+    words = ["--encoding", encoding, "--preset", "none", "--updates", 600, "--eval-every", 600]
     for seed in seeds:
         place = ["--seed", seed, "--out", tmp_path / str(seed), "--logs", tmp_path / "logs"]
         on_seen = json.loads(run("train", tmp_path / "seen.npz", *words, *place, "--json").stdout)["exact"]

@@ -1,4 +1,4 @@
-"""Arguments of an environment on their way through the commands: what is trained is what is judged and resumed."""
+"""Arguments of an environment on their way through the commands: what is trained is what is evaluated and resumed."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_a_bare_model_file_needs_its_environment(lake_run: Path) -> None:
     assert summary["episodes"] is None
 
 
-def test_a_run_can_be_judged_on_another_variant(lake_run: Path) -> None:
+def test_a_run_can_be_evaluated_on_another_variant(lake_run: Path) -> None:
     exact = json.loads(
         run("evaluate", lake_run, "--env-arg", "is_slippery=true", "--time-limit", 7, "--episodes", 0, "--json").stdout
     )["exact"]

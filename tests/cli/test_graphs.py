@@ -1,4 +1,4 @@
-"""Models whose graphs hold more than a network of ours: refused in one line, or judged by what they answer."""
+"""Models whose graphs hold more than a network of ours: refused in one line, or evaluated by what they answer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_computation_after_an_exported_agent_is_refused(network, name):
     refused(run(*COMMANDS[name]), 1, "its answers are not those of the network in it", "export it anew")
 
 
-def test_diagnose_and_python_judge_such_a_model_by_what_it_answers(network):
+def test_diagnose_and_python_evaluate_such_a_model_by_what_it_answers(network):
     place = {"env": "FrozenLake-v1", "env_args": {"is_slippery": False}}
     negative = around(network, ops.negative)
     negative.save("odd.keras")
@@ -88,7 +88,7 @@ def test_an_activation_that_does_not_fit_is_refused(tmp_path, monkeypatch, name,
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int32", "float64"])
-def test_other_types_of_numbers_are_refused_or_judged(network, dtype):
+def test_other_types_of_numbers_are_refused_or_evaluated(network, dtype):
     state = keras.Input((), dtype="int32")
     layer = OneHotDense(4, 16, use_bias=False, dtype=dtype, kernel_initializer="zeros")
     model = keras.Model(state, layer(state))

@@ -33,7 +33,7 @@ def test_the_curves_the_warnings_and_the_end_are_shown(lake_run, log):
         assert sum(line.startswith(f"{name}  ") for line in lines) == 1, name
     assert any(line.startswith("value  0.951 of 0.951 (optimum, dotted)") for line in lines)
     assert "Warning at update 200: raise --epsilon-end" in text
-    assert "three judgements in a row found it optimal" in text
+    assert "three evaluations in a row found it optimal" in text
     assert all(len(line) <= 100 for line in lines)
 
 
@@ -75,8 +75,8 @@ def test_the_json_has_the_series(lake_run):
     assert updates == sorted(updates)
     assert len(updates) == len(found["progress"]["td_error"])
     assert updates[-1] == found["finished"]["updates"]
-    assert found["judgements"]["update"] == found["snapshots"]["update"]
-    assert found["judgements"]["value_gap"][-1] == 0
+    assert found["evaluations"]["update"] == found["snapshots"]["update"]
+    assert found["evaluations"]["value_gap"][-1] == 0
     # From S of the lake, 11 of 16 states are neither a hole nor the goal, and all can be reached.
     assert found["snapshots"]["states_reachable"][-1] == 11
     assert found["snapshots"]["pairs_reachable"][-1] == 44

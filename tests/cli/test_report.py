@@ -14,7 +14,7 @@ from tests.cli.conftest import LAKE, refused, run
 from tests.presentation.report.outline import Outline, check_sound
 from tests.problems import random_table
 
-LITTLE = ["--updates", "6", "--no-early-stop", "--judge-every", "3", "--environments", "4", "--batch-size", "8"]
+LITTLE = ["--updates", "6", "--no-early-stop", "--eval-every", "3", "--environments", "4", "--batch-size", "8"]
 
 
 def trained(folder: Path, *words: object) -> Path:

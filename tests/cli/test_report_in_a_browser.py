@@ -42,7 +42,7 @@ def browser() -> Iterator:
 def pages(lake_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
     """A page about an optimal run and one about a run that has learned nothing, each beside its run."""
     folder = tmp_path_factory.mktemp("pages")
-    little = ["--updates", 6, "--no-early-stop", "--judge-every", 3, "--out", folder / "bad", "--logs", folder / "logs"]
+    little = ["--updates", 6, "--no-early-stop", "--eval-every", 3, "--out", folder / "bad", "--logs", folder / "logs"]
     assert run("train", *LAKE, "--q-table", *little, "--environments", 4, "--batch-size", 8).exit_code == 0
     made = {"good": (folder / "good.html", lake_run), "bad": (folder / "bad.html", folder / "bad")}
     for page, about in made.values():

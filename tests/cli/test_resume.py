@@ -24,7 +24,7 @@ from tests.cli.conftest import LAKE, refused, run
 from tests.problems import chain
 
 TypeIn = Callable[..., Result]
-SETTINGS = ["--q-table", "--updates", 400, "--judge-every", 100, "--environments", 8, "--batch-size", 32]
+SETTINGS = ["--q-table", "--updates", 400, "--eval-every", 100, "--environments", 8, "--batch-size", 32]
 TRAIN = ["train", *LAKE, *SETTINGS, "--no-early-stop"]
 
 
@@ -254,7 +254,7 @@ def test_more_updates_leave_the_schedules_as_they_were(type_in: TypeIn) -> None:
         assert "schedule_updates = 400" in Path(name, "config.toml").read_text()
 
 
-def test_more_updates_leave_the_judgements_as_they_were(type_in: TypeIn) -> None:
+def test_more_updates_leave_the_evaluations_as_they_were(type_in: TypeIn) -> None:
     half = ["--updates", 200, "--schedule-updates", 400]
     assert summary(type_in("train", *LAKE, *SETTINGS, *half, "--out", "a", "--json"))["stopped"] == "updates"
     more = summary(type_in("train", "--resume", "a", "--updates", 400, "--json"))
@@ -367,9 +367,9 @@ BOUNDS: list[tuple[str, Any, str]] = [  # of facts, of a dictionary among them, 
     ("train_seconds", float("nan"), "'train_seconds' is nan, expected a number from 0 on"),
     ("next", 401, "'next' is 401, expected 0 … 400"),
     ("next", 149, "'next' is 149, and 'update' is not"),
-    ("judge.in_a_row", -3, "'in_a_row' is -3, expected 0 … 400"),
-    ("judge.best_update", 500, "'best_update' is 500, expected 0 … 400"),
-    ("judge.value", float("nan"), "'value' is no number"),
+    ("evaluator.in_a_row", -3, "'in_a_row' is -3, expected 0 … 400"),
+    ("evaluator.best_update", 500, "'best_update' is 500, expected 0 … 400"),
+    ("evaluator.value", float("nan"), "'value' is no number"),
     ("ticks", [{"update": -5}], "'ticks': "),
     ("program.visits", -1, "'program.visits' holds -1 … "),
     ("program.copies.times", -3, "'program.copies.times' holds -3 … "),

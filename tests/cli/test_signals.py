@@ -81,7 +81,7 @@ def test_a_training_whose_terminal_closes_keeps_its_run(type_in: TypeIn) -> None
 
     def hang_up() -> None:
         deadline = time.monotonic() + 60
-        while not (log.exists() and "judgement" in log.read_text()) and time.monotonic() < deadline:
+        while not (log.exists() and "evaluation" in log.read_text()) and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGHUP)

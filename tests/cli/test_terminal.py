@@ -119,7 +119,7 @@ def test_a_training_whose_terminal_closes_keeps_its_run(tmp_path):
         "train",
         "FrozenLake-v1",
         *QUICK,
-        "--judge-every",
+        "--eval-every",
         1_000,
         "--updates",
         10**8,

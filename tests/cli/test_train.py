@@ -239,7 +239,7 @@ def test_what_an_environment_prints_is_not_in_the_json(own: TypeIn) -> None:
 
 
 def test_an_environment_that_fails_late_leaves_what_was_best_before(own: TypeIn) -> None:
-    words = ["--loop", "gymnasium", "--q-table", *QUICK, "--judge-every", 10, "--no-early-stop"]
+    words = ["--loop", "gymnasium", "--q-table", *QUICK, "--eval-every", 10, "--no-early-stop"]
     result = own("train", "own:Failing-v0", "--env-arg", "is_slippery=false", *words, "--out", "a")
     last = result.stderr.splitlines()[-1]
     assert result.exit_code == 1

@@ -42,7 +42,7 @@ gymnasium.register("Dry-v1", entry_point=Pond, max_episode_steps=50)
 def without_end(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in models/a that was ended, and has lost its model: as one that a training has not come to keep yet."""
     folder = tmp_path_factory.mktemp("without end")
-    words = ["--q-table", *QUICK, "--updates", 60, "--judge-every", 20, "--stop-after", 40]
+    words = ["--q-table", *QUICK, "--updates", 60, "--eval-every", 20, "--stop-after", 40]
     places = ["--out", folder / "models" / "a", "--logs", folder / "logs"]
     assert run("train", *LAKE, *words, *places).exit_code == 0
     for name in ("model.keras", "config.toml", "card.md", "card.json"):

@@ -5,7 +5,7 @@ import pytest
 
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.comparison import compare, largest_of_each, spread_out, worst_states
-from deeptaxi.evaluation.exact import judge, reference
+from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from tests.problems import build, chain, opened, random_table, surely
 
 
@@ -55,8 +55,8 @@ def test_a_policy_is_optimal_if_it_is_right_wherever_it_comes(seed):
     target = reference(table, 50, 0.9, 0.9)
     q = np.random.default_rng(seed).normal(size=(6, 3)) + 0.8 * target.optimum.q
     found = compare(target, q)
-    assert judge(target, q).optimal == (not (found.wrong & found.met).any())
-    assert judge(target, q).q_error.max == pytest.approx(np.nanmax(found.error))
+    assert evaluate_greedy(target, q).optimal == (not (found.wrong & found.met).any())
+    assert evaluate_greedy(target, q).q_error.max == pytest.approx(np.nanmax(found.error))
 
 
 def test_the_optimum_itself_has_no_fault():

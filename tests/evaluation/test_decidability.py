@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deeptaxi.evaluation.exact import judge, reference
+from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.evaluation.solution import solve
 from deeptaxi.records import to_json
 from tests.mdp.test_total_reward import corridor
@@ -20,7 +20,7 @@ LENGTH = 1_500  # 0.99^1500 = 3e-7
 def verdict(table, action, discount=0.99, horizon=2 * LENGTH):
     q = np.zeros((table.states, table.actions))
     q[:, action] = 1
-    return judge(reference(table, horizon, discount, discount), q)
+    return evaluate_greedy(reference(table, horizon, discount, discount), q)
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +109,9 @@ def test_rewards_below_the_tolerance_tell_nothing():
 def test_verdicts_that_tell_something_are_not_touched():
     for table in (bandit(), random_table(3), opened("Taxi-v4").table, opened("FrozenLake8x8-v1").table):
         target = reference(table, 200, 0.99, 0.99)
-        found = judge(target, target.optimum.q)
+        found = evaluate_greedy(target, target.optimum.q)
         assert (found.optimal, found.optimal_unknown, found.all_policies_equal) == (True, None, None)
     table = gambler()
     target = reference(table, 200, 1.0, 1.0)
-    found = judge(target, target.optimum.q)
+    found = evaluate_greedy(target, target.optimum.q)
     assert (found.optimal, found.optimal_start_states, found.q_error.max) == (True, 99, 0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation import episodes
 from deeptaxi.evaluation.episodes import play
-from deeptaxi.evaluation.exact import judge, policy_of, reference, uncertainty
+from deeptaxi.evaluation.exact import evaluate_greedy, policy_of, reference, uncertainty
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.npz import save
 from deeptaxi.mdp.planning import value_iteration
@@ -22,8 +22,8 @@ INF = np.inf
 
 
 def verdict(table, q, horizon=3, discount=0.5, training_discount=None, **options):
-    """Judge a Q array given as a list."""
-    return judge(reference(table, horizon, discount, training_discount, **options), np.array(q, float))
+    """Evaluate a Q array given as a list."""
+    return evaluate_greedy(reference(table, horizon, discount, training_discount, **options), np.array(q, float))
 
 
 def always(action, states, actions=2):
@@ -50,7 +50,7 @@ def test_a_policy_that_takes_the_worse_arm():
     assert (found.worst_start.state, found.worst_start.value_gap) == (0, 0.5)
 
 
-def test_a_policy_that_never_terminates_is_judged():
+def test_a_policy_that_never_terminates_is_evaluated():
     found = verdict(chain(), always(1, 3), horizon=7)
     assert (found.expected_return, found.gap, found.value, found.value_gap) == (0, 1, 0, 0.25)
     assert (found.termination_probability, found.mean_episode_length) == (0, 7)
@@ -60,7 +60,7 @@ def test_a_policy_that_never_terminates_is_judged():
 
 def test_always_south_in_taxi():
     environment = opened("Taxi-v4")
-    found = judge(reference(environment.table, 200, 0.99), always(0, 500, 6))
+    found = evaluate_greedy(reference(environment.table, 200, 0.99), always(0, 500, 6))
     assert (found.expected_return, found.termination_probability, found.mean_episode_length) == (-200, 0, 200)
     assert found.value == pytest.approx(-100)
     assert found.gap == pytest.approx(207.93)
@@ -189,10 +189,10 @@ def test_there_is_no_q_error_where_no_optimum_is_known():
     assert verdict(bandit(), [[1, 1]], training_discount=1.0).q_error.max == 0.5
 
 
-def test_single_precision_is_judged_too():
+def test_single_precision_is_evaluated_too():
     environment = opened("Taxi-v4")
     q = value_iteration(environment.table, 0.97).q.astype(np.float32)
-    found = judge(reference(environment.table, 200, 0.99, 0.97), q)
+    found = evaluate_greedy(reference(environment.table, 200, 0.99, 0.97), q)
     assert found.optimal
     assert found.expected_return == pytest.approx(7.93)
     assert 0 < found.q_error.max < 1e-5
@@ -224,7 +224,7 @@ KEYS = [
 
 
 def test_the_verdict_as_json_has_these_keys():
-    found = judge(reference(chain(), 3, 0.5, 0.5), always(0, 3), start_resets=10_000)
+    found = evaluate_greedy(reference(chain(), 3, 0.5, 0.5), always(0, 3), start_resets=10_000)
     document = json.loads(to_json(found.to_dict()))
     assert list(document) == KEYS
     assert list(document["worst_start"]) == ["state", "value_gap"]
@@ -245,10 +245,10 @@ def test_a_mean_over_estimated_starts_is_as_uncertain_as_a_sample_of_them():
 def test_nothing_beats_the_optimum_and_the_optimum_is_optimal(seed):
     table = random_table(seed)
     target = reference(table, 50, 0.9)
-    best = judge(target, target.optimum.q)
+    best = evaluate_greedy(target, target.optimum.q)
     assert best.optimal
     assert (best.value_gap, best.worst_start.value_gap) == (0, 0)
-    any_other = judge(target, np.random.default_rng(seed).normal(size=(table.states, table.actions)))
+    any_other = evaluate_greedy(target, np.random.default_rng(seed).normal(size=(table.states, table.actions)))
     assert any_other.value_gap >= 0
     assert any_other.gap >= 0
     assert any_other.normalized_score <= 1
@@ -273,7 +273,7 @@ def test_a_hundred_thousand_episodes_agree_with_the_exact_verdict(river, case, m
         "river": (river, 0),
     }[case]
     q = always(action, environment.states, environment.actions)
-    exact = judge(reference(environment.table, environment.horizon, 0.99), q)
+    exact = evaluate_greedy(reference(environment.table, environment.horizon, 0.99), q)
     sampled = play(environment, policy_of(q), 100_000, seed=1)
     assert sampled.standard_error > 0
     assert abs(sampled.mean_return - exact.expected_return) <= 4 * sampled.standard_error

@@ -32,7 +32,7 @@ SMALL = {
     "replay": {"capacity": 1_000, "batch_size": 16, "start": 16},
     "target": {"polyak": 0.1},
     "interaction": {"environments": 4},
-    "judgement": {"every": 100, "objective_discount": 0.8},
+    "evaluation": {"every": 100, "objective_discount": 0.8},
 }
 TABLE = {"network": {"hidden": [], "dueling": False}}
 

@@ -16,7 +16,7 @@ from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import build_network, train
 from deeptaxi.network.build import weights_digest
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.records import Finished, Judgement, Progress, Started
+from deeptaxi.records import Evaluated, Finished, Progress, Started
 from tests.learning.helpers import finished, of_kind, opened_problem
 from tests.problems import build, chain, opened, random_table, surely
 
@@ -24,7 +24,7 @@ QUICK = {
     "loop": "compiled",
     "updates": 70,
     "replay": {"batch_size": 4, "start": 0, "capacity": 40},
-    "judgement": {"every": 20, "early_stop": False},
+    "evaluation": {"every": 20, "early_stop": False},
 }
 # A hidden layer, row-sparse Adam with a lazy target, sequences, masks, priorities, exploring starts: all at once.
 RICH = {
@@ -68,8 +68,8 @@ def pieces(monkeypatch):
 
 @pytest.mark.slow
 def test_a_training_is_the_same_however_it_is_cut_into_pieces(tmp_path, monkeypatch):
-    # Reports of two updates and judgements every 555: neither divides the other, nor the blocks of 100, nor the whole.
-    problem = rich_problem(tmp_path, updates=1_130, judgement={"every": 555})
+    # Reports of two updates and evaluations every 555: neither divides the other, nor the blocks of 100, nor the whole.
+    problem = rich_problem(tmp_path, updates=1_130, evaluation={"every": 555})
     seen = pieces(monkeypatch)
     one = story(*problem, monkeypatch, 1e-9)
     assert seen == [(0, 0), *((n, n + 1) for n in range(1_130))]  # one by one; the first call compiles
@@ -89,7 +89,7 @@ def learner(config, environment, seed=5):
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """A training of the chain by Q table, 70 updates by 4 copies, all its records."""
-    problem = opened_problem(chain(), tmp_path_factory.mktemp("chain"), **merge(QUICK, {"judgement": {"every": 30}}))
+    problem = opened_problem(chain(), tmp_path_factory.mktemp("chain"), **merge(QUICK, {"evaluation": {"every": 30}}))
     return *problem, *finished(train(*problem))
 
 
@@ -100,7 +100,7 @@ def test_the_story_is_told_in_order(quick):
     assert (records[0].loop, records[0].network, records[0].states, records[0].actions) == ("compiled", "q-table", 3, 2)
     told = [record.update for record in records[1:-1]]
     assert told == sorted(told)
-    assert [record.update for record in of_kind(records, Judgement)] == [30, 60, 70]
+    assert [record.update for record in of_kind(records, Evaluated)] == [30, 60, 70]
     assert [record.update for record in of_kind(records, Progress)] == list(range(1, 71))
     # One round of steps before the first update, and one for each.
     assert [record.environment_steps for record in of_kind(records, Progress)] == [4 * (n + 2) for n in range(70)]
@@ -110,7 +110,7 @@ def test_the_story_is_told_in_order(quick):
 
 def test_another_seed_learns_something_else(quick, tmp_path):
     _, _, records, network = quick
-    other = opened_problem(chain(), tmp_path, **merge(QUICK, {"seed": 1, "judgement": {"every": 30}}))
+    other = opened_problem(chain(), tmp_path, **merge(QUICK, {"seed": 1, "evaluation": {"every": 30}}))
     others, another = finished(train(*other))
     assert (tabulate(another) != tabulate(network)).any()
     returned = [[record.episodes for record in of_kind(told, Progress)] for told in (records, others)]
@@ -136,7 +136,7 @@ def test_warming_up_changes_nothing_and_pieces_end_where_the_host_must_look(tmp_
     one.synchronize()
     np.testing.assert_array_equal(tabulate(one.online), before)
     ticks = list(one.ticks(config.updates))
-    # Reports of two updates; judgements every 20. What is settled is where a piece ended, judgements among them.
+    # Reports of two updates; evaluations every 20. What is settled is where a piece ended, evaluations among them.
     assert set(range(2, 1_101, 2)) <= {tick.update for tick in ticks}
     assert [tick.count for tick in ticks] == np.diff([0, *(tick.update for tick in ticks)]).tolist()
     assert {20 * n for n in range(1, 56)} <= {tick.update for tick in ticks if tick.settled}
@@ -145,10 +145,10 @@ def test_warming_up_changes_nothing_and_pieces_end_where_the_host_must_look(tmp_
 
 
 def test_a_second_training_of_a_kind_runs_the_same_program_and_learns_as_by_a_new_one(tmp_path, monkeypatch):
-    # It has another seed, other judgements, more updates over the same schedules, and a table of the same shapes that
+    # It has another seed, other evaluations, more updates over the same schedules, and a table of the same shapes that
     # says something else.
     tables = [random_table(number, states=12, time_limit=6) for number in (1, 2)]
-    longer = {"seed": 1, "updates": 90, "schedule_updates": 70, "judgement": {"every": 9, "objective_discount": 0.5}}
+    longer = {"seed": 1, "updates": 90, "schedule_updates": 70, "evaluation": {"every": 9, "objective_discount": 0.5}}
     one, two = (
         opened_problem(table, tmp_path, **merge(QUICK, settings))
         for table, settings in zip(tables, ({}, longer), strict=True)
@@ -164,18 +164,18 @@ def test_a_second_training_of_a_kind_runs_the_same_program_and_learns_as_by_a_ne
     assert records[-1].compile_seconds < expected[-1].compile_seconds / 5
 
 
-def test_the_last_weights_are_judged_whatever_the_interval(tmp_path):
-    problem = opened_problem(chain(), tmp_path, **merge(QUICK, {"updates": 7, "judgement": {"every": 3}}))
+def test_the_last_weights_are_evaluated_whatever_the_interval(tmp_path):
+    problem = opened_problem(chain(), tmp_path, **merge(QUICK, {"updates": 7, "evaluation": {"every": 3}}))
     records, _ = finished(train(*problem))
-    assert [record.update for record in of_kind(records, Judgement)] == [3, 6, 7]
+    assert [record.update for record in of_kind(records, Evaluated)] == [3, 6, 7]
     assert records[-1].updates == 7
 
 
-def test_three_optimal_judgements_in_a_row_end_the_training(tmp_path):
-    settings = {"updates": 5_000, "judgement": {"every": 35, "early_stop": True}}
+def test_three_optimal_evaluations_in_a_row_end_the_training(tmp_path):
+    settings = {"updates": 5_000, "evaluation": {"every": 35, "early_stop": True}}
     problem = opened_problem(build([[surely(0, 1, True)]]), tmp_path, **merge(QUICK, settings))
     records, network = finished(train(*problem))
-    assert [record.update for record in of_kind(records, Judgement)] == [35, 70, 105]
+    assert [record.update for record in of_kind(records, Evaluated)] == [35, 70, 105]
     assert (records[-1].stopped, records[-1].updates, records[-1].best_update) == ("optimal", 105, 105)
     assert records[-1].environment_steps == 4 * 106
     # A report is due every ten; the last one tells of the five updates that were left.
@@ -193,7 +193,7 @@ def test_a_training_that_is_told_to_stop_has_the_weights_of_the_update_that_it_n
     last = records[-1]
     assert last.stopped == "interrupted"
     assert 2 < last.updates < 1_000
-    assert of_kind(records, Judgement)[-1].update == last.updates == last.best_update
+    assert of_kind(records, Evaluated)[-1].update == last.updates == last.best_update
 
     seed = int(np.random.SeedSequence(config.seed).spawn(2)[1].generate_state(1)[0] >> 1)
     again = learner(config, environment, seed)

@@ -39,7 +39,7 @@ SETTINGS = {"updates": 40, "replay": {"capacity": 60, "batch_size": 4, "start": 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_every_step_is_counted_and_so_is_what_the_memory_holds(loop, tmp_path):
-    settings = merge(merge(SETTINGS, LOOPS[loop]), {"judgement": {"every": 10, "early_stop": False}})
+    settings = merge(merge(SETTINGS, LOOPS[loop]), {"evaluation": {"every": 10, "early_stop": False}})
     table = build([[surely(1, 0), surely(0, 1)], [surely(1, 0), surely(0, 1)]], time_limit=5)
     records, trained = outcome(train(*opened_problem(table, tmp_path, **settings)))
     assert trained.coverage.visits.shape == trained.coverage.replay.shape == (2, 2)
@@ -61,7 +61,7 @@ def test_the_last_rounds_are_what_a_small_memory_holds(loop, tmp_path):
 
 
 def test_the_snapshots_do_not_depend_on_a_table():
-    settings = {"updates": 20, "judgement": {"every": 10}, "environment": {"id": "Blackjack-v1"}}
+    settings = {"updates": 20, "evaluation": {"every": 10}, "environment": {"id": "Blackjack-v1"}}
     records, trained = outcome(train(resolve(merge(SMALL, settings)), opened("Blackjack-v1")))
     first, last = of_kind(records, Snapshot)
     assert (first.q_change, first.policy_change) == (None, None)

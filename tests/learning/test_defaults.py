@@ -71,11 +71,11 @@ def test_chance_asks_for_more_updates():
     assert sure < random
 
 
-def test_a_judgement_costs_no_more_than_the_updates_between_two():
-    assert defaults.judge_every(chain(), 20_000) == 250
+def test_an_evaluation_costs_no_more_than_the_updates_between_two():
+    assert defaults.eval_every(chain(), 20_000) == 250
     large = random_table(0, states=1_000, actions=2, outcomes=10)
-    assert defaults.judge_every(large, 40_000) > 1_000
-    assert defaults.judge_every(large, 4_000) == 500  # but there are some
+    assert defaults.eval_every(large, 40_000) > 1_000
+    assert defaults.eval_every(large, 4_000) == 500  # but there are some
 
 
 def test_the_rate_of_a_q_table_grows_with_its_size():

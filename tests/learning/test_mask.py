@@ -7,7 +7,7 @@ import pytest
 
 from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.evaluation.exact import judge, reference
+from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.learning.loops.players import Players
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import train
@@ -120,9 +120,9 @@ def test_the_verdict_is_on_the_policy_with_the_mask_as_it_was_in_the_end():
     with registered("Told-v0", Told) as name:
         environment = open_environment(EnvironmentConfig(name, time_limit=10))
         settings = {**SMALL, "network": {"hidden": [], "dueling": False}, "exploration": {"action_mask": True}}
-        config = resolve({**settings, "environment": {"id": name}, "updates": 60, "judgement": {"every": 1}})
+        config = resolve({**settings, "environment": {"id": name}, "updates": 60, "evaluation": {"every": 1}})
         records, network = finished(train(config, environment))
     q_values = tabulate(network)
     np.testing.assert_array_equal(np.isneginf(q_values), ~MASK)
     target = reference(environment.table, environment.horizon, 0.99, config.discount, MASK)
-    assert records[-1].exact == judge(target, q_values).to_dict()
+    assert records[-1].exact == evaluate_greedy(target, q_values).to_dict()

@@ -22,14 +22,14 @@ from tests.learning.helpers import opened_problem, outcome
 from tests.problems import chain, random_table
 
 DEEP = {"network": {"hidden": [8], "dueling": True}, "optimizer": {"name": "adam", "learning_rate": 0.01}}
-GYMNASIUM = {"loop": "gymnasium", "updates": 60, "judgement": {"every": 25}}
+GYMNASIUM = {"loop": "gymnasium", "updates": 60, "evaluation": {"every": 25}}
 PRIORITIES = {"replay": {"prioritized": True, "capacity": 40}, "target": {"n_step": 3}}
 LOOPS = {
     "compiled": {"loop": "compiled", "exploration": {"exploring_starts": 0.1}},
     "compiled, deep, by priority": merge({"loop": "compiled", **DEEP}, PRIORITIES),
     "gymnasium": GYMNASIUM,
     "gymnasium, deep, by priority": merge(merge(GYMNASIUM, DEEP), PRIORITIES),
-    "fit": {"loop": "fit", "updates": 6, "judgement": {"every": 4}},
+    "fit": {"loop": "fit", "updates": 6, "evaluation": {"every": 4}},
 }
 
 
@@ -50,10 +50,10 @@ def driven(config, environment, **how):
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_training_goes_on_from_a_moment_to_the_bit(name, tmp_path):
     config, environment = opened_problem(
-        random_table(5, states=6, time_limit=5), tmp_path, **merge(LOOPS[name], {"judgement": {"early_stop": False}})
+        random_table(5, states=6, time_limit=5), tmp_path, **merge(LOOPS[name], {"evaluation": {"early_stop": False}})
     )
     records, whole, left = driven(config, environment)
-    # Twice, and neither at a judgement nor at the end of a report.
+    # Twice, and neither at an evaluation nor at the end of a report.
     first, moment, _ = driven(config, environment, stop_after=config.updates // 4)
     assert (first[-1].stopped, first[-1].updates) == ("stop-after", config.updates // 4)
     _, moment, _ = driven(config, environment, since=moment, stop_after=config.updates // 2 + 1)
@@ -75,7 +75,7 @@ def test_a_training_goes_on_from_a_moment_to_the_bit(name, tmp_path):
 
 
 def test_the_records_after_a_moment_are_those_of_an_undisturbed_training(tmp_path):
-    quick = {"loop": "compiled", "updates": 1_200, "judgement": {"every": 400, "early_stop": False}}
+    quick = {"loop": "compiled", "updates": 1_200, "evaluation": {"every": 400, "early_stop": False}}
     config, environment = opened_problem(chain(time_limit=9), tmp_path, **quick)
     records, _, _ = driven(config, environment)
     _, moment, _ = driven(config, environment, stop_after=501)  # the second of two updates that share a record is next
@@ -148,7 +148,7 @@ def test_schedules_stay_at_their_end_where_they_are_shorter_than_the_training(tm
         rates = learning_rate_schedule(OptimizerConfig(schedule=schedule, final_fraction=0.1), 1.0, 10)
         assert float(rates(10)) == pytest.approx(0.1)
         assert float(rates(25)) == pytest.approx(0.1)
-    short = merge({"loop": "compiled"}, {"updates": 300, "schedule_updates": 100, "judgement": {"early_stop": False}})
+    short = merge({"loop": "compiled"}, {"updates": 300, "schedule_updates": 100, "evaluation": {"early_stop": False}})
     config, environment = opened_problem(chain(), tmp_path, **short)
     records, _, _ = driven(config, environment)
     late = [record for record in records if isinstance(record, Progress) and record.update > 101]
@@ -248,7 +248,9 @@ def test_an_environment_that_cannot_bear_to_be_played_again_begins_anew_by_its_m
 def test_a_training_that_is_at_its_end_from_the_beginning_takes_no_moment(tmp_path):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop="gymnasium", updates=20)
     _, moment, _ = driven(config, environment, stop_after=10)
-    enough = Moment(moment.arrays, {**moment.facts, "judge": {**moment.facts["judge"], "in_a_row": 3, "last": 10}})
+    enough = Moment(
+        moment.arrays, {**moment.facts, "evaluator": {**moment.facts["evaluator"], "in_a_row": 3, "last": 10}}
+    )
     held = []
     records, _ = outcome(train(config, environment, since=enough, keep=lambda hold: held.append(hold) or ()))
     assert (records[-1].stopped, held) == ("optimal", [])

@@ -118,7 +118,7 @@ def test_what_cannot_be_left_and_loses_is_worth_minus_infinity():
     assert found.q.tolist() == [[1, -INF], [-INF, -INF]]
 
 
-def test_improper_policies_are_judged():
+def test_improper_policies_are_evaluated():
     table = corridor(4)
     assert evaluate_policy(table, np.array([0, 1, 1, 1]), 1.0).value.tolist() == [-INF, -3, -2, -1]
     assert evaluate_policy(chain(), np.ones(3, np.int64), 1.0).value.tolist() == [0, 0, 0]

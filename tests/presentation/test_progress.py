@@ -8,10 +8,10 @@ from rich.text import Text
 
 from deeptaxi.presentation.console import PLAIN
 from deeptaxi.presentation.progress import Speed, Standing, TrainingProgress, duration, line, picture
-from deeptaxi.records import Judgement, Progress, Snapshot, Started, Warned
+from deeptaxi.records import Evaluated, Progress, Snapshot, Started, Warned
 
 STARTED = Started("Taxi-v4", 500, 6, "dueling", "compiled", 0, 1000, 0.1, None, 1.0)
-JUDGEMENT = Judgement(500, False, -1.5, 4.0, 2.5, 300, 25, None)
+EVALUATED = Evaluated(500, False, -1.5, 4.0, 2.5, 300, 25, None)
 SNAPSHOT = Snapshot(500, 0.0, 1.0, 0.5, None, None, 0, 0.5, 390, 2000, 400, 2400)
 WARNED = Warned(510, "one-action-collapse", "99 % of the states get the action north: raise --epsilon-end")
 
@@ -21,12 +21,12 @@ def progress(update, second):
 
 
 def course(count=100):
-    """A training of 1,000 updates: ten of them in a tenth of a second, a judgement in the middle."""
+    """A training of 1,000 updates: ten of them in a tenth of a second, an evaluation in the middle."""
     yield STARTED
     for update in range(10, 10 * count + 1, 10):
         yield progress(update, update / 100)
         if update == 500:
-            yield from (JUDGEMENT, SNAPSHOT, WARNED)
+            yield from (EVALUATED, SNAPSHOT, WARNED)
 
 
 def shown(records, **console):
@@ -119,11 +119,11 @@ def test_records_that_come_at_once_do_not_make_it_faster():
     assert speed.updates == pytest.approx(100, rel=1e-3)
 
 
-def test_a_judgement_too_tells_how_far_it_is():
+def test_an_evaluation_too_tells_how_far_it_is():
     # Of a hundred million updates a report is due every 200,000.
     found = Standing()
     found.take(STARTED, 0.0)
-    found.take(JUDGEMENT, 2.0)
+    found.take(EVALUATED, 2.0)
     assert line(found).startswith("500 of 1,000 updates, 2 s left, speed 250 updates/s, value -1.5 of 2.5")
 
 

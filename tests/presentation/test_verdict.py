@@ -31,12 +31,14 @@ def test_a_verdict_that_says_nothing_says_so() -> None:
 
 
 def test_a_policy_that_loses_without_end_is_worth_minus_infinity() -> None:
-    for value in (None, -math.inf):  # as read back from JSON, and as judged
+    for value in (None, -math.inf):  # as read back from JSON, and as evaluated
         lost = {**EXACT, "optimal": False, "value": value, "value_gap": None, "normalized_score": None, "discount": 1.0}
         assert str(verdict_rows(lost)["Value"]).startswith("−∞ of 0.951 at discount 1")
         assert "value −∞ of 0.9510 at discount 1.0" in describe_verdict(lost, None)
 
 
 def test_discounts_are_shown_where_they_differ() -> None:
-    assert discount_row({"discount": 0.99, "objective_discount": 1.0}) == {"Discount": "learned at 0.99, judged at 1"}
+    assert discount_row({"discount": 0.99, "objective_discount": 1.0}) == {
+        "Discount": "learned at 0.99, evaluated at 1"
+    }
     assert discount_row({"discount": 0.99, "objective_discount": 0.99}) == {}

@@ -14,10 +14,10 @@ from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.artifacts import checkpoints
 from deeptaxi.artifacts.files import MODEL_FILE
 from deeptaxi.errors import DiskError
-from deeptaxi.records import Judgement
+from deeptaxi.records import Evaluated
 from tests.cli.conftest import LAKE, run
 
-SETTINGS = {"q_table": True, "updates": 60, "judge_every": 20, "environments": 8, "batch_size": 32, "early_stop": False}
+SETTINGS = {"q_table": True, "updates": 60, "eval_every": 20, "environments": 8, "batch_size": 32, "early_stop": False}
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +30,11 @@ def train(**more: object) -> deeptaxi.Run:
 
 
 def at(update: int, act: Callable[[], object]) -> Callable[[object], None]:
-    """Return what does something once, at the judgement of an update."""
+    """Return what does something once, at the evaluation of an update."""
     waiting = [act]
 
     def watch(record: object) -> None:
-        if isinstance(record, Judgement) and record.update >= update and waiting:
+        if isinstance(record, Evaluated) and record.update >= update and waiting:
             waiting.pop()()
 
     return watch
@@ -82,7 +82,7 @@ def test_a_log_folder_that_is_removed_is_there_again_at_the_end(
     again = deeptaxi.load("models/a")
     assert again.finished is not None
     assert again.coverage is not None
-    assert [one.update for one in again.history.judgements] == [20, 40, 60]  # type: ignore[union-attr]
+    assert [one.update for one in again.history.evaluations] == [20, 40, 60]  # type: ignore[union-attr]
 
 
 def test_a_log_that_cannot_come_back_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

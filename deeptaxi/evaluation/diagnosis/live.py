@@ -1,7 +1,7 @@
 """What becomes certain while a training runs: a few cheap checks of its records, each told once.
 
 Planning is done only where a record raises a suspicion, but for the discount, which is looked at once at the start on
-tables of at most `SMALL` states. Nothing is told while the last judgement finds the policy optimal.
+tables of at most `SMALL` states. Nothing is told while the last evaluation finds the policy optimal.
 
 - ``discount-too-small``: at the start, exactly.
 - ``diverged``: a loss that is no number. ``learning-rate-too-high``: Q left the range r_min/(1 − γ) … r_max/(1 − γ),
@@ -28,7 +28,7 @@ from deeptaxi.evaluation.diagnosis.problem import cost, promise
 from deeptaxi.evaluation.diagnosis.steps import OVERSHOT, born, lower_rate
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, TransitionTable
-from deeptaxi.records import Judgement, Progress, Record, Snapshot, Started, Warned
+from deeptaxi.records import Evaluated, Progress, Record, Snapshot, Started, Warned
 
 SMALL = 1_000  # states
 LASTING = 3  # snapshots in a row
@@ -59,7 +59,7 @@ class Watch:
         """Take the next record; return what has become certain by it."""
         if isinstance(record, Warned):  # by the training that this one goes on with
             self._told.add(record.finding)
-        if isinstance(record, Judgement):
+        if isinstance(record, Evaluated):
             self._optimal = bool(record.optimal)
         if isinstance(record, Progress):
             self._epsilon = record.epsilon
@@ -82,7 +82,7 @@ class Watch:
         )
 
     def _discount(self, record: Record) -> str | None:
-        objective, discount = self._config.judgement.objective_discount, self._config.discount
+        objective, discount = self._config.evaluation.objective_discount, self._config.discount
         if not isinstance(record, Started) or self._table is None or self._table.states > SMALL:
             return None
         found = promise(self._table, objective, discount, self._mask) if discount < objective else None
@@ -138,7 +138,7 @@ class Watch:
         """For each action, the share of the states that an agent can come to where it is optimal."""
         if self._table is None:
             return []
-        q = planning.value_iteration(self._table, self._config.judgement.objective_discount, self._mask).q
+        q = planning.value_iteration(self._table, self._config.evaluation.objective_discount, self._mask).q
         shares: list[float] = planning.optimal_actions(q)[self._reached].mean(axis=0).tolist()
         return shares
 

@@ -67,7 +67,7 @@ def exact_collapse(case: Case) -> Finding | None:
 
 
 def unseen_collapse(case: Case, action: int, share: float, source: Source) -> Finding | None:
-    """Judge by the states that were seen; what an optimal policy does there is not known."""
+    """Go by the states that were seen; what an optimal policy does there is not known."""
     if share < COLLAPSED_UNSEEN:
         return None
     return Finding(
@@ -83,7 +83,7 @@ def unseen_collapse(case: Case, action: int, share: float, source: Source) -> Fi
 
 
 def logged_collapse(case: Case) -> Finding | Unchecked | None:
-    """Judge by the last snapshot of the log."""
+    """Go by the last snapshot of the log."""
     snapshots = the(case.history).snapshots
     if not snapshots:
         return Unchecked("the log has no snapshot of the Q values")

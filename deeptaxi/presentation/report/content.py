@@ -50,7 +50,7 @@ class Subject:
         visits: how often its training tried each pair, `[S, A]`, or None.
         diagnosis: what `diagnose --json` says of it: "findings" and "not_checked"; None where nobody looked.
         again: the command that trains it again.
-        judged: the command that judges it.
+        evaluate: the command that evaluates it.
         settings: its configuration as TOML.
     """
 
@@ -60,7 +60,7 @@ class Subject:
     visits: Ints | None
     diagnosis: Mapping[str, Any] | None
     again: str
-    judged: str
+    evaluate: str
     settings: str
 
     @property

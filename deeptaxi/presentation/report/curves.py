@@ -27,7 +27,7 @@ from deeptaxi.presentation.report.style import (
     over_updates,
     plain,
 )
-from deeptaxi.records import Judgement, Progress, Record, Snapshot
+from deeptaxi.records import Evaluated, Progress, Record, Snapshot
 
 LEAST_SPAN = 1e-4  # of an axis, of the numbers beside it: they have six digits
 
@@ -67,33 +67,33 @@ def learning_curves(
 
 def value_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -> Chart | None:
     """Return the exact value of the greedy policy on the way, beside the optimum."""
-    found = curves_of(histories, Judgement, lambda record: record.value)
+    found = curves_of(histories, Evaluated, lambda record: record.value)
     if found is None or exact is None:
         return None
     figure, ax = axes()
     line(ax, found, BLUE, "greedy policy")
     optimum_line(ax, exact["optimal_value"])
     kept = kept_ones(histories[0]) if len(histories) == 1 else []
-    for judged in kept:
+    for record in kept:
         ax.plot(
-            judged.update, judged.value, "o", color=BLUE, markerfacecolor="none", markersize=8, label="kept weights"
+            record.update, record.value, "o", color=BLUE, markerfacecolor="none", markersize=8, label="kept weights"
         )
     finish(ax, f"value at discount {exact['discount']} (reward)")
     text = f"{told(found, 'Its value')}; the optimum is {number(exact['optimal_value'])}."
-    text += "".join(f" The weights of update {judged.update:,} are kept." for judged in kept)
+    text += "".join(f" The weights of update {record.update:,} are kept." for record in kept)
     return Chart("value", "Value of the greedy policy", text, figure)
 
 
-def kept_ones(history: History) -> list[Judgement]:
-    """Return the last judgement of the weights that were kept, if there was one."""
+def kept_ones(history: History) -> list[Evaluated]:
+    """Return the last evaluation of the weights that were kept, if there was one."""
     best = history.finished.best_update if history.finished else None
-    return [judged for judged in history.judgements if judged.update == best][-1:]
+    return [record for record in history.evaluations if record.update == best][-1:]
 
 
 def gap_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -> Chart | None:
     """Return how far value and return are below the optimum, on a scale that shows small gaps, and zero."""
-    value = curves_of(histories, Judgement, lambda record: record.value_gap)
-    returned = curves_of(histories, Judgement, lambda record: record.gap)
+    value = curves_of(histories, Evaluated, lambda record: record.value_gap)
+    returned = curves_of(histories, Evaluated, lambda record: record.gap)
     if value is None or returned is None or exact is None:
         return None
     figure, ax = axes()
@@ -113,7 +113,7 @@ def return_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) 
     greedy = None
     if exact is not None:
         greedy = curves_of(
-            histories, Judgement, lambda record: None if record.gap is None else exact["optimal_return"] - record.gap
+            histories, Evaluated, lambda record: None if record.gap is None else exact["optimal_return"] - record.gap
         )
     if explored is None and greedy is None:
         return None

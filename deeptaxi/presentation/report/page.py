@@ -178,7 +178,7 @@ def words(content: Content) -> dict[str, Any]:
         "sources": SOURCES,
         "settings": subject.settings[:LONGEST_SETTINGS],
         "again": subject.again,
-        "judged": subject.judged,
+        "evaluate": subject.evaluate,
         "provenance": provenance(run),
     }
 

@@ -21,7 +21,7 @@ def case_on(table, q=None, discount=0.9, horizon=50, **known):
     training = known.setdefault("training_discount", discount)
     reference = exact.reference(table, horizon, discount, training)
     q = None if q is None else np.asarray(q, float)
-    verdict = exact.judge(reference, q) if q is not None and np.isfinite(q).all() else None
+    verdict = exact.evaluate_greedy(reference, q) if q is not None and np.isfinite(q).all() else None
     known = {"environment": ENVIRONMENT, "reference": reference, "verdict": verdict, **known}
     place = known.pop("environment")
     return Case(place, table.states, table.actions, horizon, discount, table=table, q=q, **known)

@@ -1,7 +1,7 @@
 import pytest
 
 from deeptaxi.evaluation.diagnosis.live import Watch
-from deeptaxi.records import Judgement, Started, Warned
+from deeptaxi.records import Evaluated, Started, Warned
 from tests.evaluation.diagnosis.cases import config, progress, snapshot
 from tests.problems import chain
 
@@ -9,7 +9,7 @@ STARTED = Started("problem.npz", 3, 2, "q-table", "compiled", 0, 1_000, 0.1, Non
 
 
 def told(records, table=True, **settings):
-    settings = {"judgement": {"objective_discount": 0.9}, "discount": 0.9, "updates": 1_000, **settings}
+    settings = {"evaluation": {"objective_discount": 0.9}, "discount": 0.9, "updates": 1_000, **settings}
     watch = Watch(config(**settings), chain() if table else None)
     return [warning.finding for record in records for warning in watch.observe(record)]
 
@@ -43,8 +43,8 @@ def test_one_action_for_long_is_told(records, names):
 
 
 def test_nothing_is_told_of_an_agent_that_is_optimal():
-    judgement = Judgement(1, True, 0.0, 0.0, 0.0, 1, 1, None)
-    assert told([judgement, *collapsed(600)]) == []
+    evaluation = Evaluated(1, True, 0.0, 0.0, 0.0, 1, 1, None)
+    assert told([evaluation, *collapsed(600)]) == []
 
 
 def test_values_that_are_not_possible_are_told_at_the_second_time():
@@ -72,5 +72,5 @@ def test_coverage_that_grows_is_waited_for():
 
 
 def test_a_discount_that_only_blurs_is_not_said_to_forbid_a_good_policy():
-    watch = Watch(config(judgement={"objective_discount": 0.9}, discount=0.001), chain())
+    watch = Watch(config(evaluation={"objective_discount": 0.9}, discount=0.001), chain())
     assert "cannot tell these apart" in watch.observe(STARTED)[0].text

@@ -11,21 +11,21 @@ import pytest
 
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.evaluation.comparison import Comparison, compare
-from deeptaxi.evaluation.exact import judge, reference
+from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.history import History
 from deeptaxi.mdp.maps import GridMap, Layer, grid_map
 from deeptaxi.mdp.names import Names, names_of
 from deeptaxi.presentation.report.content import Content, ReportedRun, Subject
 from deeptaxi.presentation.report.page import page
-from deeptaxi.records import Judgement, Progress
+from deeptaxi.records import Evaluated, Progress
 from tests.presentation.report.outline import check_sound
 from tests.problems import opened
 
 
 def history(seed: int = 0) -> History:
     progress = [Progress(u, 10 * u, 0.1 * u, 1.0, 1 / u, 0.5, 0.01, 1, -seed * u) for u in range(1, 2_000)]
-    judgements = [Judgement(u, False, -10.0 / u, 10.0 / u, 5.0 / u, 1, 0, None) for u in (10, 100, 1_000 + seed)]
-    return History(Path("log"), (*progress, *judgements))
+    evaluations = [Evaluated(u, False, -10.0 / u, 10.0 / u, 5.0 / u, 1, 0, None) for u in (10, 100, 1_000 + seed)]
+    return History(Path("log"), (*progress, *evaluations))
 
 
 def content_of(name: str, q: np.ndarray, **kwargs) -> Content:
@@ -33,10 +33,10 @@ def content_of(name: str, q: np.ndarray, **kwargs) -> Content:
     environment = opened(name, **kwargs)
     target = reference(environment.table, environment.horizon, 0.99, 0.99)
     config = TrainConfig(EnvironmentConfig(name, kwargs), loop="compiled")
-    run = ReportedRun("models/one", "q-table", config, {}, judge(target, q).to_dict(), None, history())
+    run = ReportedRun("models/one", "q-table", config, {}, evaluate_greedy(target, q).to_dict(), None, history())
     comparison = compare(target, q)
     visits = np.ones(q.shape, int)
-    subject = Subject(run, comparison.policy, comparison, visits, None, "again", "judge", "seed = 0")
+    subject = Subject(run, comparison.policy, comparison, visits, None, "again", "evaluate", "seed = 0")
     return Content(environment.describe(), None, names_of(environment), grid_map(environment), [run], subject)
 
 

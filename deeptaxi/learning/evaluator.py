@@ -1,7 +1,7 @@
-"""Judging the online network on the way, and keeping the weights that were best.
+"""Evaluate the online network during a training, and keep the best weights.
 
 The weights that are kept are those of the highest exact value, the later on ties; where there is no table, the last.
-The network learns Q values in units of the reward scale; what is judged and what is kept are Q values in full.
+The network learns Q values in units of the reward scale; what is evaluated and what is kept are Q values in full.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.network.build import scale_outputs, with_mask
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.records import Judgement
+from deeptaxi.records import Evaluated
 
 
-class Judge:
-    """Judges the online network and keeps the best weights.
+class Evaluator:
+    """Evaluates the online network and keeps the best weights.
 
-    `q_values` are those that were judged last, `[S, A]`, in full; −∞ where the agent may not act.
+    `q_values` are those that were evaluated last, `[S, A]`, in full; −∞ where the agent may not act.
     """
 
     q_values: NDArray[np.float32]
@@ -46,12 +46,12 @@ class Judge:
         self.last = -1
         self.in_a_row = 0
 
-    def __call__(self, update: int) -> Generator[Judgement]:
-        """Judge the weights after `update`; yield the judgement where there is a table."""
+    def __call__(self, update: int) -> Generator[Evaluated]:
+        """Evaluate the weights after `update`; yield the evaluation where there is a table."""
         self.last = update
         learned = tabulate(self._online)
         self.q_values = self._masked(learned * np.float32(self._config.target.reward_scale))
-        verdict = self._judge(self.q_values)
+        verdict = self._verdict(self.q_values)
         if verdict is None:
             if not np.isfinite(learned).all():
                 raise DivergedError(f"the training diverged before update {update}: train with a lower --learning-rate")
@@ -62,13 +62,13 @@ class Judge:
         if self._best is None or verdict.value >= self._best[1] - slack:
             self._best = ([weight.copy() for weight in self._online.get_weights()], verdict.value)
             self.best_update = update
-        yield judgement(update, verdict)
+        yield record_of(update, verdict)
 
     def moment(self) -> Moment:
         """Return the weights that are best so far, and what was found of them."""
         weights, value = self._best or ([], None)
         facts = {"value": value, "best_update": self.best_update, "last": self.last, "in_a_row": self.in_a_row}
-        return Moment({f"best.{i}": weight.copy() for i, weight in enumerate(weights)}, {"judge": facts})
+        return Moment({f"best.{i}": weight.copy() for i, weight in enumerate(weights)}, {"evaluator": facts})
 
     def restore(self, moment: Moment) -> None:
         """Take over the weights that were best.
@@ -76,10 +76,10 @@ class Judge:
         Raises:
             UnfitError: they are of another network.
         """
-        facts = Moment({}, fact(moment, "judge", dict))
+        facts = Moment({}, fact(moment, "evaluator", dict))
         most = self._config.updates
         self.best_update, self.in_a_row = (count(facts, name, most) for name in ("best_update", "in_a_row"))
-        self.last = count(facts, "last", most, least=-1)  # before the first judgement
+        self.last = count(facts, "last", most, least=-1)  # before the first evaluation
         if facts.facts.get("value") is not None:
             like = self._online.get_weights()
             weights = [array(moment, f"best.{i}", item.shape, item.dtype).copy() for i, item in enumerate(like)]
@@ -90,11 +90,11 @@ class Judge:
 
     @property
     def reachable(self) -> Bools | None:
-        """The states that an episode can come to act in, `[S]`; None where no table tells, or before a judgement."""
+        """The states that an episode can come to act in, `[S]`; None where no table tells, or before an evaluation."""
         return self._reference[1].visited if self._reference else None
 
     def has_something_to_keep(self) -> bool:
-        """Whether a training that fails now leaves weights worth keeping: judged ones, or sound last ones."""
+        """Whether a training that fails now leaves weights worth keeping: evaluated ones, or sound last ones."""
         if self._environment.table is not None:
             return self._best is not None
         return self.last > 0 and bool(np.isfinite(tabulate(self._online)).all())
@@ -104,31 +104,31 @@ class Judge:
         network = type(self._online).from_config(self._online.get_config())  # a clone would have the optimizer
         network.set_weights(self._online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
-        verdict, allowed = self._judge(self._masked(tabulate(network))), self._masks.allowed
+        verdict, allowed = self._verdict(self._masked(tabulate(network))), self._masks.allowed
         return network if allowed is None else with_mask(network, allowed), verdict
 
     def _masked(self, q_values: NDArray[np.float32]) -> NDArray[np.float32]:
         allowed = self._masks.allowed
         return q_values if allowed is None else np.where(allowed, q_values, np.float32(-np.inf))
 
-    def _judge(self, q_values: NDArray[np.float32]) -> exact.Verdict | None:
+    def _verdict(self, q_values: NDArray[np.float32]) -> exact.Verdict | None:
         if self._environment.table is None:
             return None
-        return exact.judge(self._target(self._environment.table), q_values, self._environment.start_resets)
+        return exact.evaluate_greedy(self._target(self._environment.table), q_values, self._environment.start_resets)
 
     def _target(self, table: TransitionTable) -> exact.Reference:
         """Return the optima, computed anew when more of the mask has become known."""
         if self._reference is None or self._reference[0] != self._masks.known:
-            discounts = (self._config.judgement.objective_discount, self._config.discount)
+            discounts = (self._config.evaluation.objective_discount, self._config.discount)
             found = exact.reference(table, self._environment.horizon, *discounts, self._masks.allowed)
             self._reference = (self._masks.known, found)
         return self._reference[1]
 
 
-def judgement(update: int, verdict: exact.Verdict) -> Judgement:
+def record_of(update: int, verdict: exact.Verdict) -> Evaluated:
     """Return the part of a verdict that the log keeps."""
     known = math.isfinite(verdict.value)
-    return Judgement(
+    return Evaluated(
         update,
         verdict.optimal,
         verdict.value if known else None,

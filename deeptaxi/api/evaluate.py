@@ -1,4 +1,4 @@
-"""Judging a model, exactly and by episodes: `evaluate`."""
+"""Evaluate a model, exactly and by episodes."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def evaluate(
     time_limit: int | None = None,
     trust_env: bool = False,
 ) -> Evaluation:
-    """Judge a model: exactly where a transition table exists, and by episodes.
+    """Evaluate a model: exactly where a transition table exists, and by episodes.
 
     Args:
         model: a run folder, a `.keras` file, a `Run`, or a Keras model, from state numbers to Q values.
-        env: the environment to judge it on, instead of its own.
+        env: the environment to evaluate it on, instead of its own.
         episodes: how many to play as well; 0 for none.
         seed: of the episodes.
         objective_discount: of the value that decides what is optimal; None for the run's own, else the
@@ -96,7 +96,7 @@ def evaluate(
     if episodes < 0 or seed < 0:
         raise UsageError(f"episodes = {episodes}, seed = {seed}: expected 0 or more")
     run = as_run(model, env, env_args, time_limit, trust_env)
-    verdict = run.judged(objective_discount)
+    verdict = run.exact_at(objective_discount)
     played = sampled(run, episodes, seed)
     return Evaluation(
         run.name,
