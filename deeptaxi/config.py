@@ -17,6 +17,7 @@ import tomli_w
 from deeptaxi import arguments, reading
 from deeptaxi.catalog import Preset, fitting, plain
 from deeptaxi.errors import UsageError, nearest
+from deeptaxi.renamed import SETTINGS, renamed_in
 from deeptaxi.sections import (
     EnvironmentConfig,
     EvaluationConfig,
@@ -103,6 +104,8 @@ def read_run(path: Path) -> tuple[dict[str, Any], Any]:
 
 def known_keys(values: Mapping[str, Any]) -> None:
     """Check names and types of the given keys alone; what they add up to is checked once all layers are merged."""
+    if old := renamed_in(values, SETTINGS):
+        raise UsageError(old)
     plain_sgd = {"optimizer": {"name": "sgd", "loss": "mse"}}  # with these both ways to set the step are open
     from_mapping(TrainConfig, merge(merge(to_mapping(TrainConfig()), plain_sgd), values))
 

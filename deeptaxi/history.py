@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.reading import lines_of, open_plain
+from deeptaxi.reading import lines_of, open_plain, parse_json
 from deeptaxi.records import (
     NOT_EXACT,
     Evaluated,
@@ -24,6 +24,7 @@ from deeptaxi.records import (
     Warned,
     from_line,
 )
+from deeptaxi.renamed import RECORDS
 
 Kind = TypeVar("Kind", bound=Record)
 
@@ -105,12 +106,16 @@ class History:
         return self.of_kind(Warned)
 
 
-def read_history(path: Path) -> History:
+def read_history(path: Path, earlier: bool = False) -> History:
     """Read a `metrics.jsonl` back; lines that are no records are skipped, and their numbers kept.
+
+    Args:
+        path: the file.
+        earlier: whether one of an earlier deeptaxi will do, whose records of kinds of then are passed over.
 
     Raises:
         UsageError: there is no such file.
-        DeepTaxiError: not one line is a record.
+        DeepTaxiError: not one line is a record, or it is of an earlier deeptaxi.
     """
     try:
         file = open_plain(path)
@@ -127,7 +132,23 @@ def read_history(path: Path) -> History:
             except ValueError:
                 skipped.append(number)
                 continue
-            records += [record] if record else []
+            if record is not None:
+                records.append(record)
+            elif not earlier:
+                check_kind(path, line)
     if not records:
         raise DeepTaxiError(f"{path} holds no record of deeptaxi")
     return History(path, tuple(records), tuple(skipped))
+
+
+def check_kind(path: Path, line: bytes) -> None:
+    """Refuse a log by a record of a kind that has another name today; one of a newer version is passed over.
+
+    Raises:
+        DeepTaxiError: it has.
+    """
+    kind = parse_json(line.decode("utf-8"))["kind"]
+    if kind in RECORDS:
+        raise DeepTaxiError(
+            f"{path} is the log of an earlier deeptaxi: '{kind}' is now '{RECORDS[kind]}'; train it again"
+        )

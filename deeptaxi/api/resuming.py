@@ -32,6 +32,7 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.reading import parse_toml
 from deeptaxi.records import NOT_EXACT, Evaluated, Warned
+from deeptaxi.renamed import SETTINGS, renamed_in
 from deeptaxi.sections import PATIENCE
 from deeptaxi.settings import from_mapping, to_mapping
 
@@ -122,6 +123,8 @@ def config_of(found: Checkpoint) -> TrainConfig:
     try:
         said = parse_toml(str(found.about.get("config")))
         known_facts(said.pop("run", {}))
+        if old := renamed_in(said, SETTINGS):
+            raise DeepTaxiError(f"{found.path} is of an earlier deeptaxi: {old}; train it again, without --resume")
         said = with_literals(said)
         config: TrainConfig = from_mapping(TrainConfig, merge(to_mapping(TrainConfig()), said))
         check_together(config)

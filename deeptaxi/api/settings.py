@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 from deeptaxi.arguments import plain
 from deeptaxi.config import TrainConfig, known_facts, known_keys, merge, read_toml, with_literals
 from deeptaxi.errors import UsageError, nearest
+from deeptaxi.renamed import OPTIONS
 from deeptaxi.settings import leaf_settings, to_mapping
 
 
@@ -86,6 +87,9 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, value in settings.items():
+        option = f"--{name.replace('_', '-')}"
+        if option in OPTIONS:
+            raise UsageError(f"'{name}' is now '{OPTIONS[option].removeprefix('--').replace('-', '_')}'")
         if name not in paths():
             raise UsageError(f"unknown setting '{name}'{nearest(name, paths())}")
         if value is not None:

@@ -29,6 +29,7 @@ from deeptaxi.errors import DeepTaxiError, nearest, printable
 from deeptaxi.exactness import flags, processor, versions
 from deeptaxi.reading import LARGEST, TOML_BYTES, read_json
 from deeptaxi.records import Finished, finite, to_json
+from deeptaxi.renamed import CARD, renamed_in
 
 CARD_VERSION = 1
 CARD_BYTES = 16 * TOML_BYTES  # a card takes 4 KB, and tells the arguments of an environment several times
@@ -123,7 +124,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     """Read the `card.json` of a run folder; None where there is none, as of a run of an early deeptaxi.
 
     Raises:
-        DeepTaxiError: it is damaged, or of a newer deeptaxi.
+        DeepTaxiError: it is damaged, or of a newer or an earlier deeptaxi.
     """
     path = folder / CARD_JSON
     try:
@@ -137,6 +138,8 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     version = facts.get("card") if isinstance(facts, dict) else None
     if isinstance(version, int) and version > CARD_VERSION:
         raise DeepTaxiError(f"{path} is of a newer deeptaxi (card version {version}): upgrade deeptaxi to read it")
+    if isinstance(facts, dict) and (old := renamed_in(facts, CARD)):
+        raise DeepTaxiError(f"{path} is of an earlier deeptaxi: {old}; train it again")
     fault = fault_of(facts) or misspelt(facts) if isinstance(facts, dict) else "it holds no object"
     if version != CARD_VERSION or fault:
         raise DeepTaxiError(f"{path} is damaged: {fault or 'it has no version that is known'}")

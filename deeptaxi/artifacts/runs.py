@@ -184,7 +184,7 @@ def check_ours(run: Path, log: Path) -> None:
         UsageError: the log says that it belongs to a run folder that exists, and is not `run`.
     """
     try:
-        started = read_history(log).started
+        started = read_history(log, earlier=True).started
     except DeepTaxiError:  # nothing in it says whose it is
         return
     owner = log.parent / started.run if started and started.run else run

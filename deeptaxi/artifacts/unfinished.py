@@ -95,7 +95,7 @@ def of_this_run(log: Path, folder: Path) -> History | None:
     if not log.is_file():
         return None
     try:
-        history = read_history(log)
+        history = read_history(log, earlier=True)
     except DeepTaxiError:
         return None
     begun = history.started

@@ -24,6 +24,7 @@ from deeptaxi.api.stages import shown_by
 from deeptaxi.cli import signals
 from deeptaxi.cli.groups import Group
 from deeptaxi.errors import DeepTaxiError, printable
+from deeptaxi.renamed import OPTIONS
 
 # NumPy's threads wait for each other by spinning: beside another process, to solve the equations of a policy of 500
 # states takes fifty times as long by two threads as by one. NumPy reads this when it is imported.
@@ -172,6 +173,12 @@ def unforeseen(error: BaseException) -> str:
     return f"unexpected {kind}: {error} (--debug shows where)"
 
 
+def refused_words(error: click.UsageError) -> str:
+    """Return what click says of a command line; of an option of before, what it is called today."""
+    known = isinstance(error, click.NoSuchOption) and error.option_name in OPTIONS
+    return f"{error.option_name} is now {OPTIONS[error.option_name]}" if known else error.format_message()
+
+
 def fail(error: BaseException) -> NoReturn:
     """Say in one line what went wrong, and exit with the code that goes with it."""
     if isinstance(error, SystemExit):
@@ -180,7 +187,7 @@ def fail(error: BaseException) -> NoReturn:
         line, code = "interrupted", 128 + signals.received[0]
     elif isinstance(error, click.UsageError):
         where = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
-        line, code = error.format_message() + where, 2
+        line, code = refused_words(error) + where, 2
     elif isinstance(error, click.ClickException):
         line, code = error.format_message(), error.exit_code
     elif isinstance(error, DeepTaxiError):
