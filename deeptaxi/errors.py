@@ -12,8 +12,8 @@ from collections.abc import Iterable
 # What a terminal or a reader obeys and does not see, by the categories of Unicode: controls but tab and newline (Cc);
 # separators of lines and paragraphs (Zl, Zp); formats (Cf), such as marks that turn the order of letters round, and
 # letters that stand for nothing; and halves of letters, which cannot be written (Cs). Two formats stay, without which
-# Persian, the languages of India and many an emoji are misspelt, and which move nothing: U+200C and U+200D, which part
-# and join letters. So do signs that are seen, such as the Arabic one that stands before a year.
+# Persian, the languages of India and many an emoji are misspelled, and which move nothing: U+200C and U+200D, which
+# part and join letters. So do signs that are seen, such as the Arabic one that stands before a year.
 CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
     "\ufff9-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"

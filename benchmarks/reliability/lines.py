@@ -138,7 +138,7 @@ def mangled(name: str, chance: random.Random) -> str:
 
 
 def spelled(option: click.Option, chance: random.Random, good: bool) -> list[str]:
-    """Return an option as one or two words; now and then misspelt, or without its value."""
+    """Return an option as one or two words; now and then misspelled, or without its value."""
     word = chance.choice([*option.opts, *option.secondary_opts])
     fault = 1.0 if good else chance.random()
     if fault < 0.03:

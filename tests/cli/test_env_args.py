@@ -95,7 +95,7 @@ def test_the_log_of_a_run_with_an_unknown_key_is_not_looked_for(
     refused(type_in("logs", "r"), 2, "unknown key 'run.lgo'; did you mean 'log'?")
 
 
-def test_a_card_with_a_misspelt_key_is_told(lake_run: Path, type_in: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_card_with_a_misspelled_key_is_told(lake_run: Path, type_in: Callable[..., Result], tmp_path: Path) -> None:
     shutil.copytree(lake_run, tmp_path / "r")
     card = tmp_path / "r" / "card.json"
     card.write_text(json.dumps({**json.loads(card.read_text()), "licence": "MIT", "x_newer": 1}))
