@@ -5,7 +5,9 @@ What its functions may be made of where `keras.ops` ends is in `xla`.
 
 from __future__ import annotations
 
+import gc
 import weakref
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from deeptaxi.backend import first_call, name
 IDLE = 4  # programs that are kept for trainings to come
 LARGEST = 2**25  # bytes of a state whose program is kept
 _idle: dict[Hashable, Program] = {}
+_lent: Counter[Hashable] = Counter()  # how many of each kind come back one day
 
 
 def borrowed(kind: Hashable, functions: Mapping[str, Callable[..., Any]], state: Any, owner: object) -> Program:
@@ -28,18 +31,22 @@ def borrowed(kind: Hashable, functions: Mapping[str, Callable[..., Any]], state:
         owner: what uses the program.
     """
     kind = (kind, shapes_of(state))
+    if kind not in _idle and _lent[kind]:
+        gc.collect()  # a training that failed may be garbage that refers to itself, and hold its program
     program = _idle.pop(kind, None)
     if program is None:
         program = Program(functions, state)
     else:
         program.reset(state)
     if sum(array.nbytes for array in arrays_of(state)) <= LARGEST:
+        _lent[kind] += 1
         weakref.finalize(owner, _put_back, kind, program).atexit = False
     return program
 
 
 def _put_back(kind: Hashable, program: Program) -> None:
     """Keep a program; of too many, let the one go that has been idle longest."""
+    _lent[kind] -= 1
     _idle[kind] = program
     while len(_idle) > IDLE:
         del _idle[next(iter(_idle))]

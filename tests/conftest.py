@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 from deeptaxi import backend, cache, program
@@ -18,6 +19,7 @@ if os.environ.get(cache.VARIABLE) is None:  # else whoever started the tests has
     folder = tempfile.mkdtemp(prefix="deeptaxi-tests-")
     os.environ[cache.VARIABLE] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the cache is closed: the last is the first
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by all that is started here too
 backend.start()
 # Nearly all that a test takes is compilation: what one of them compiled, all of the process have.
 program.IDLE = backend.SHARED = 64

@@ -74,6 +74,14 @@ def test_a_program_in_use_or_of_another_kind_is_not_lent(idle):
         assert lent(Owner(), **other) not in (one, two)
 
 
+def test_an_owner_that_refers_to_itself_gives_its_program_back_where_another_asks_for_it(idle):
+    owner = Owner()
+    owner.itself = owner  # as the frames of a traceback do
+    one = lent(owner)
+    del owner
+    assert lent(Owner()) is one
+
+
 def test_few_programs_are_kept_and_no_large_ones(idle, monkeypatch):
     monkeypatch.setattr(program, "IDLE", 4)
     for number in range(program.IDLE + 2):

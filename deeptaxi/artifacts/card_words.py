@@ -81,6 +81,8 @@ def reason(exact: Mapping[str, Any]) -> str:
 def describe_episodes(episodes: Mapping[str, Any]) -> str:
     """Return the sampled verdict in one sentence."""
     low, high = episodes["ci95"]
+    if low == high:
+        return f"each of {episodes['count']:,} episodes returned {episodes['mean_return']:.4f}"
     return (
         f"{episodes['count']:,} episodes returned {episodes['mean_return']:.4f} on average "
         f"(95 % interval {low:.4f} to {high:.4f})"

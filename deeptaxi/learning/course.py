@@ -25,17 +25,16 @@ class Course:
     Args:
         config: the training.
         actions: A.
-        compile_seconds: what compiling took.
 
     `stopped` says why it goes no further, `failure` what broke it off, if anything did.
     """
 
-    def __init__(self, config: TrainConfig, actions: int, compile_seconds: float) -> None:
+    def __init__(self, config: TrainConfig, actions: int) -> None:
         self.update = 0
         self.steps = 0
         self.stopped = "updates"
         self.failure: str | None = None
-        self.compile_seconds = compile_seconds
+        self.compile_seconds = 0.0
         self._config = config
         self.snapshots = Snapshots()
         self._report = Report(config, actions)
@@ -81,7 +80,7 @@ class Course:
         self.update = count(moment, "update", self._config.updates)
         self.steps = count(moment, "environment_steps", steps_in(self._config))
         self._seconds = amount(moment, "train_seconds")
-        self.compile_seconds += amount(moment, "compile_seconds")
+        self.compile_seconds = amount(moment, "compile_seconds")
         before: Any = moment.arrays.get("snapshot")
         if before is not None and (before.ndim != 2 or before.dtype != np.float32):
             raise UnfitError("'snapshot' is no table of Q values")

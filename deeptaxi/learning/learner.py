@@ -293,6 +293,7 @@ class Learner:
         del filling
         start = time.perf_counter()
         before = [ops.convert_to_numpy(variable).copy() for variable in self.rule.state()]
+        updates = self.updates
         self.updates = self.config.target.period - 1  # so that the move of the target network is compiled as well
         whole, real, matrix = zeros(self.copies, self.actions)
         self.act(whole, 1.0, real, matrix, matrix == 0)
@@ -300,7 +301,7 @@ class Learner:
         self.update(Batch(whole, whole, real, whole, real, real), matrix == 0)
         for variable, value in zip(self.rule.state(), before, strict=True):
             variable.assign(value)
-        self.updates = 0
+        self.updates = updates
         return time.perf_counter() - start
 
 

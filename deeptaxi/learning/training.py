@@ -63,12 +63,11 @@ def train(
         DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep. Later, the
             training ends with what it has, and the last record says what failed.
     """
-    training = Training(config, environment, filling=since is None)
+    training = Training(config, environment)
     course, evaluator = training.course, training.evaluator
-    first = started(config, environment, course.compile_seconds)
     if since is not None:
-        training.restore(since)
-    yield first
+        training.restore(since)  # before seconds of compilation: a moment of another training is refused at once
+    yield started(config, environment, training.compile(filling=since is None))
     if since is not None:
         yield Resumed(course.update)
     course.begin()
@@ -106,19 +105,24 @@ class Training:
     Args:
         config: everything that determines the result.
         environment: what ``config.environment`` opens to.
-        filling: whether it begins, with filling the replay memory.
     """
 
-    def __init__(self, config: TrainConfig, environment: Environment, filling: bool) -> None:
+    def __init__(self, config: TrainConfig, environment: Environment) -> None:
         for_network, for_loop = seeds(config)
         self.config = config
         masks = MaskBook(environment, config.exploration.action_mask)
         self.learner, self.loop = build_loop(
             config, environment, masks, int(for_network.generate_state(1)[0]), for_loop
         )
-        self.course = Course(config, environment.actions, self.learner.warm_up(filling))
+        self.course = Course(config, environment.actions)
         self.evaluator = Evaluator(config, environment, self.learner.online, masks)
         self._parts = (self.course, self.evaluator, masks, self.loop)
+
+    def compile(self, filling: bool) -> float:
+        """Compile the updates, and with `filling` what fills the replay memory; return the seconds that this took."""
+        seconds = self.learner.warm_up(filling)
+        self.course.compile_seconds += seconds
+        return seconds
 
     def moment(self) -> Moment:
         """Return what its continuation needs."""

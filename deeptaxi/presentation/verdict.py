@@ -91,11 +91,13 @@ def mean(value: float, solution: Mapping[str, Any], name: str) -> tuple[str, str
 def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
     """Return the sampled verdict, row by row."""
     low, high = episodes["ci95"]
+    # Samples that are all alike say nothing of how far others may be off: an interval without width would.
+    interval = "all the same" if low == high else f"95 % interval {number(low)} to {number(high)}"
     count, asked = episodes["count"], episodes["asked"]
     title = f"Episodes: {count:,}" if count == asked else f"Episodes: {count:,} of {asked:,}"
     rows = {
         title: f"mean return {number(episodes['mean_return'])}"
-        f" (95 % interval {number(low)} to {number(high)}), mean length {number(episodes['mean_length'], 2)},"
+        f" ({interval}), mean length {number(episodes['mean_length'], 2)},"
         f" {episodes['terminated_fraction']:.1%} terminated"
     }
     if episodes["endless"]:

@@ -30,7 +30,7 @@ FENCE = re.compile(
 )
 FAILS = {"Error:": (1, 2)}  # a command whose output begins so
 SEVERE = 3  # the exit code of `diagnose`
-SHORT = "2000"  # updates before a training stops; what it comes to is not for the tests of the pages to say
+SHORT, RESUMED = "1000", "2000"  # the update that a training stops after; its result is for other tests to judge
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,11 @@ def execute(block: Block, names: dict[str, Any] | None = None, printed: str | No
 def words_of(command: Command) -> list[str]:
     """Return the words to type: a training whose result the page does not show is cut short."""
     words = command.words
-    told = bool(command.output) or "--updates" in words or words[:2] != ["deeptaxi", "train"]
-    return words if told else [*words, "--stop-after", SHORT]
+    if command.output or words[:2] != ["deeptaxi", "train"]:
+        return words
+    if "--resume" in words:
+        return [*words, "--stop-after", RESUMED]
+    return words if "--updates" in words else [*words, "--stop-after", SHORT]
 
 
 def check(command: Command) -> None:

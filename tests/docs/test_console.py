@@ -44,8 +44,10 @@ def test_commands_are_read_with_their_output() -> None:
 
 
 def test_a_training_whose_result_the_page_does_not_show_is_cut_short() -> None:
-    cut = ["deeptaxi", "train", "X", "--stop-after", "2000"]
+    cut = ["deeptaxi", "train", "X", "--stop-after", "1000"]
     assert words_of(Command("deeptaxi train X  # long", ())) == cut
+    resumed = ["deeptaxi", "train", "--resume", "X", "--updates", "9", "--stop-after", "2000"]
+    assert words_of(Command("deeptaxi train --resume X --updates 9", ())) == resumed
     for whole in (Command("deeptaxi train X", ("yes",)), Command("deeptaxi train --updates 9", ()), Command("b", ())):
         assert words_of(whole) == whole.words
 

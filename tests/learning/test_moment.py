@@ -11,7 +11,8 @@ from gymnasium.spaces import Discrete
 
 from deeptaxi.config import merge
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.learning.learner import learning_rate_schedule
+from deeptaxi.learning.compiled import CompiledLearner
+from deeptaxi.learning.learner import Learner, learning_rate_schedule
 from deeptaxi.learning.moment import Moment, UnfitError, array, fact, filled, merged, named
 from deeptaxi.learning.training import train
 from deeptaxi.mdp.environment import Environment
@@ -290,3 +291,12 @@ def test_numbers_out_of_their_range_are_refused_before_compiled_code_reads_by_th
     broken = {**moment.arrays, name: moment.arrays[name] + 3}
     with pytest.raises(DeepTaxiError, match=f"'{name}' holds"):
         driven(config, environment, since=Moment(broken, moment.facts))
+
+
+@pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
+def test_a_moment_that_is_refused_costs_no_compilation(loop, tmp_path, monkeypatch):
+    config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
+    learner = CompiledLearner if loop == "compiled" else Learner
+    monkeypatch.setattr(learner, "warm_up", lambda *_: pytest.fail("it compiles"))
+    with pytest.raises(UnfitError):
+        driven(config, environment, since=MOMENT)

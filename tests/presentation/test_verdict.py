@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from deeptaxi.artifacts.card_words import describe_verdict
-from deeptaxi.presentation.verdict import discount_row, verdict_rows
+from deeptaxi.artifacts.card_words import describe_episodes, describe_verdict
+from deeptaxi.evaluation.episodes import Episodes
+from deeptaxi.presentation.verdict import discount_row, episode_rows, verdict_rows
 from tests.artifacts.test_cards import EXACT
 
 UNKNOWN = {
@@ -42,3 +43,20 @@ def test_discounts_are_shown_where_they_differ() -> None:
         "Discount": "learned at 0.99, evaluated at 1"
     }
     assert discount_row({"discount": 0.99, "objective_discount": 0.99}) == {}
+
+
+def test_episodes_that_are_all_the_same_have_no_interval() -> None:
+    same = Episodes(
+        count=10,
+        mean_return=0.0,
+        ci95=(0.0, 0.0),
+        mean_length=8.5,
+        terminated_fraction=1.0,
+        standard_error=0.0,
+        asked=10,
+    ).to_dict()
+    assert episode_rows(same)["Episodes: 10"] == "mean return 0 (all the same), mean length 8.5, 100.0% terminated"
+    assert describe_episodes(same) == "each of 10 episodes returned 0.0000"
+    spread = {**same, "mean_return": 0.5, "ci95": [0.25, 0.75]}
+    assert "mean return 0.5 (95 % interval 0.25 to 0.75), " in episode_rows(spread)["Episodes: 10"]
+    assert describe_episodes(spread) == "10 episodes returned 0.5000 on average (95 % interval 0.2500 to 0.7500)"
