@@ -63,9 +63,8 @@ def of_preset(name: str, folder: Path, seeds: Iterable[int]) -> Row:
 
 def warned(run: Path) -> bool:
     """Whether `train` warns of anything in this training: its log is shown to the watch again."""
-    from deeptaxi.artifacts.logs import find_log
+    from deeptaxi.artifacts.logs import LOG_FILE, find_log
     from deeptaxi.artifacts.models import find_model
-    from deeptaxi.artifacts.succession import LOG_FILE
     from deeptaxi.evaluation.diagnosis.live import Watch
     from deeptaxi.history import read_history
     from deeptaxi.mdp.environment import open_environment

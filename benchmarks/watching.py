@@ -63,8 +63,7 @@ def terminal(core: int) -> Iterator[TextIO]:
 
 def cost(settings: dict[str, Any], environment: Any, screen: TextIO | None) -> Cost:
     """Train once, watched if there is a screen."""
-    from deeptaxi.artifacts.logs import Log
-    from deeptaxi.artifacts.succession import EVENTS
+    from deeptaxi.artifacts.logs import EVENTS, Log
     from deeptaxi.artifacts.tensorboard import Events
     from deeptaxi.learning.training import train
     from deeptaxi.presentation.console import PLAIN, Screen

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.presets import WITHOUT_TABLE
-from deeptaxi.artifacts.card_words import describe_environment
-from deeptaxi.artifacts.cards import read_card, write_card
 from deeptaxi.artifacts.files import MODEL_FILE, written_together
+from deeptaxi.artifacts.model_card import describe_environment, read_card, write_card
 from deeptaxi.catalog import Preset, listed
 
 MODELS = Path(__file__).parents[1] / "models"

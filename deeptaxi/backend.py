@@ -22,7 +22,7 @@ from typing import Any
 from deeptaxi import exactness, importing
 from deeptaxi.cache import WORKING, Cache, default_root, open_cache
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.exactness import ONE_THREAD, described, text_of
+from deeptaxi.exactness import ONE_THREAD, chosen_backend, described, text_of
 from deeptaxi.importing import collector_paused, hidden, signals_held, standard_error_aside
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -45,7 +45,7 @@ def start() -> None:
     """
     if "keras" in sys.modules:
         return
-    wanted = chosen()
+    wanted = chosen_backend()
     if wanted not in BACKENDS:
         raise UsageError(f"KERAS_BACKEND={wanted} is not one of {', '.join(BACKENDS)}{nearest(wanted, BACKENDS)}")
     if importlib.util.find_spec(wanted) is None:
@@ -201,11 +201,6 @@ def check_float32() -> None:
             f"Keras is set to the dtype policy {policy}, and deeptaxi trains in float32: "
             "call keras.config.set_dtype_policy('float32') first"
         )
-
-
-def chosen() -> str:
-    """Return the backend that Keras runs on, or would run on if it were started, without starting it."""
-    return name() if "keras" in sys.modules else os.environ.get("KERAS_BACKEND") or "tensorflow"  # as Keras reads it
 
 
 def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> tuple[Any, list[Any]]:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import platform
 import re
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -70,6 +71,13 @@ VARIABLES = {
         "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
     ),
 }
+
+
+def chosen_backend() -> str:
+    """Return the backend that Keras runs on, or would run on if it were started, without starting it."""
+    if "keras" in sys.modules:
+        return str(sys.modules["keras"].backend.backend())
+    return os.environ.get("KERAS_BACKEND") or "tensorflow"  # as Keras reads it
 
 
 def versions(backend: str) -> dict[str, str]:

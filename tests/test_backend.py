@@ -11,6 +11,7 @@ from keras import ops
 
 from deeptaxi import backend
 from deeptaxi.errors import UsageError
+from deeptaxi.exactness import chosen_backend
 
 START = """
 import sys
@@ -51,7 +52,7 @@ def test_a_backend_that_is_not_installed_is_refused():
 def test_no_backend_is_named_by_a_variable_that_is_empty(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "")
     monkeypatch.delitem(sys.modules, "keras")
-    assert backend.chosen() == "tensorflow"
+    assert chosen_backend() == "tensorflow"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.reliability.disk_writes import NEW, OLD, Write, check, contents, small_table
 from deeptaxi.artifacts import checkpoints, runs
 from deeptaxi.artifacts.files import CHECKPOINTS
-from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
+from deeptaxi.artifacts.logs import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.history import read_history
 from deeptaxi.scratch import ASIDE
@@ -65,7 +65,7 @@ def save(folder: Path, seed: int, force: bool = False) -> None:
 
 def digest_in(run: Path) -> str | None:
     """Return the digest of the weights of a run folder; None where there is none. Raises where files do not agree."""
-    from deeptaxi.artifacts.cards import read_card
+    from deeptaxi.artifacts.model_card import read_card
     from deeptaxi.artifacts.models import load_network
     from deeptaxi.network.build import weights_digest
 

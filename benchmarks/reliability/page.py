@@ -10,8 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deeptaxi import backend
-from deeptaxi.exactness import versions
+from deeptaxi.exactness import chosen_backend, versions
 
 HEAD = """Measured on {date}: {machine}, {cores} cores, Linux, Python {python}, TensorFlow {tensorflow}, Keras {keras}.
 All of it again: `python -m benchmarks.reliability` (an hour and a half on two cores); `--short` takes three minutes,
@@ -84,7 +83,7 @@ next update, for Taxi with 500,000 transitions in the memory, compilation by a f
 
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page; `found` has the outcome of every part as a mapping."""
-    known = versions(backend.chosen())
+    known = versions(chosen_backend())
     head = HEAD.format(
         date=max(outcome["date"] for outcome in found.values()),
         machine=platform.machine(),

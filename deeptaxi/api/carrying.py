@@ -18,9 +18,9 @@ from deeptaxi.api.stages import stage
 from deeptaxi.artifacts import checkpoints as checkpoint_files
 from deeptaxi.artifacts import logs as log_files
 from deeptaxi.artifacts import runs
-from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.files import TABLE_FILE
 from deeptaxi.artifacts.logs import Log
+from deeptaxi.artifacts.model_card import resuming_command
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.diagnosis.live import Watch
 from deeptaxi.history import History

@@ -15,8 +15,8 @@ from deeptaxi.api.models import Model, moved, of_keras, place
 from deeptaxi.api.places import Place
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
+from deeptaxi.artifacts.logs import read_visits
 from deeptaxi.artifacts.models import find_model, load_network
-from deeptaxi.artifacts.visits import read_visits
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact

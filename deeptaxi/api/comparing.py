@@ -9,7 +9,7 @@ from typing import Any
 from deeptaxi.api.cases import Asked, Looked, build_case
 from deeptaxi.api.evaluate import sampled
 from deeptaxi.api.runs import Run
-from deeptaxi.artifacts import card_words
+from deeptaxi.artifacts import model_card
 from deeptaxi.artifacts.files import CONFIG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError
@@ -52,7 +52,7 @@ def reported_run(run: Run, remarks: list[str]) -> ReportedRun:
     episodes = None if run.exact else sampled(run, EPISODES, 0)
     return ReportedRun(
         name=run.name,
-        network=card_words.describe_network(config_of(run)),
+        network=model_card.describe_network(config_of(run)),
         config=config_of(run),
         facts=run.facts,
         exact=run.exact,
@@ -101,7 +101,7 @@ def commands(run: Run) -> tuple[str, str]:
     if run.folder is None:
         evaluate = f"deeptaxi evaluate {shlex.quote(run.name)}   # once it is kept there: run.save('{run.name}')"
         return f"deeptaxi train --config {CONFIG_FILE}   # which holds the configuration above", evaluate
-    return card_words.training_command(run.folder, config), card_words.evaluate_command(run.folder, config)
+    return model_card.training_command(run.folder, config), model_card.evaluate_command(run.folder, config)
 
 
 def diagnosed(run: Run, remarks: list[str]) -> Mapping[str, Any] | None:

@@ -51,7 +51,7 @@ class Evaluation(Shown):
         return asdict(self)
 
     def __repr__(self) -> str:
-        from deeptaxi.artifacts.card_words import describe_verdict
+        from deeptaxi.artifacts.model_card import describe_verdict
 
         told = describe_verdict(self.exact, self.exact_unavailable)
         if self.episodes:

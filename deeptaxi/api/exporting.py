@@ -11,9 +11,9 @@ from deeptaxi.api.models import Model, network_in
 from deeptaxi.api.places import Place, open_place, place_of
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
-from deeptaxi.artifacts.cards import read_card
 from deeptaxi.artifacts.export.formats import FORMATS, check_available
 from deeptaxi.artifacts.export.places import check_place
+from deeptaxi.artifacts.model_card import read_card
 from deeptaxi.artifacts.models import ModelSource, check_fits, find_model, load_network
 from deeptaxi.artifacts.tables import labels_of
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest

@@ -9,17 +9,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeptaxi import backend
 from deeptaxi.api.places import IN_MEMORY
 from deeptaxi.artifacts import checkpoints, logs, runs
-from deeptaxi.artifacts.card_words import resuming_command
 from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
+from deeptaxi.artifacts.logs import EVENTS, FAILED_FILE, VISITS_FILE, save_visits
+from deeptaxi.artifacts.model_card import resuming_command
 from deeptaxi.artifacts.room import check_room
-from deeptaxi.artifacts.succession import EVENTS, FAILED_FILE, VISITS_FILE
-from deeptaxi.artifacts.visits import save_visits
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
-from deeptaxi.exactness import flags, processor, versions
+from deeptaxi.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
@@ -88,9 +86,9 @@ def about(environment: Environment, config: TrainConfig, place: runs.Run, preset
         "preset": preset,
         "environment": {**environment.describe(), "table": checkpoints.table_digest(environment.table)},
         "own_table": own,
-        "backend": backend.chosen(),
-        "versions": {**versions(backend.chosen()), "processor": processor()},
-        "flags": flags(backend.chosen()),
+        "backend": chosen_backend(),
+        "versions": {**versions(chosen_backend()), "processor": processor()},
+        "flags": flags(chosen_backend()),
         "log": os.path.relpath(place.log.parent.resolve(), place.folder.resolve()),
     }
 

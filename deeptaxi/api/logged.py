@@ -8,10 +8,8 @@ from typing import NamedTuple
 
 from deeptaxi.artifacts.files import MODEL_FILE
 from deeptaxi.artifacts.locks import in_use
-from deeptaxi.artifacts.logs import find_log
-from deeptaxi.artifacts.succession import FAILED_FILE, LOG_FILE
+from deeptaxi.artifacts.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
 from deeptaxi.artifacts.unfinished import unfinished
-from deeptaxi.artifacts.visits import read_visits
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.history import History, read_history
 from deeptaxi.learning.coverage import Coverage

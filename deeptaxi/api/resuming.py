@@ -12,19 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeptaxi import backend
 from deeptaxi.api.places import IN_MEMORY
 from deeptaxi.api.sameness import check_backend, check_same, check_unfinished, opened
 from deeptaxi.artifacts import checkpoints, runs
 from deeptaxi.artifacts.checkpoints import Checkpoint
-from deeptaxi.artifacts.continuing import place_of, take_up
 from deeptaxi.artifacts.locks import remove_stale
-from deeptaxi.artifacts.logs import LOGS, Kept, Position
+from deeptaxi.artifacts.logs import LOG_FILE, LOGS, Kept, Position, place_of, take_up
 from deeptaxi.artifacts.room import check_room
-from deeptaxi.artifacts.succession import LOG_FILE
 from deeptaxi.config import TrainConfig, check_together, known_facts, merge, with_literals
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
-from deeptaxi.exactness import flags, processor, versions
+from deeptaxi.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
 from deeptaxi.learning.size import check_size
@@ -257,7 +254,7 @@ def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> I
     """Yield what the user should know, by name."""
     for fault in found.passed_over:
         yield "older-checkpoint", f"{fault}; the training goes on from {found.path.name}, after update {found.update:,}"
-    on = backend.chosen()
+    on = chosen_backend()
     other = [
         *others(found.about.get("versions"), {**versions(on), "processor": processor()}),
         *others(found.about.get("flags", {}), flags(on)),

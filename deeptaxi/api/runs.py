@@ -314,7 +314,7 @@ class Run(Shown):
 
     def headline(self) -> str:
         """Return the verdict in a few words."""
-        from deeptaxi.artifacts.card_words import describe_verdict
+        from deeptaxi.artifacts.model_card import describe_verdict
 
         try:
             return describe_verdict(self.exact, self.exact_unavailable)

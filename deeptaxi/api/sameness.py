@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deeptaxi import backend
 from deeptaxi.api.places import IN_MEMORY, open_requested
 from deeptaxi.arguments import words
-from deeptaxi.artifacts.cards import read_card
 from deeptaxi.artifacts.checkpoints import Checkpoint, table_digest
 from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE
+from deeptaxi.artifacts.model_card import read_card
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.exactness import chosen_backend
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.records import finite
@@ -68,8 +68,8 @@ def check_backend(folder: Path, found: Checkpoint) -> None:
         UsageError: it is another.
     """
     was = str(found.about.get("backend"))
-    if was != backend.chosen():
-        raise UsageError(f"{folder} was trained on {was}, and this is {backend.chosen()}: set KERAS_BACKEND={was}")
+    if was != chosen_backend():
+        raise UsageError(f"{folder} was trained on {was}, and this is {chosen_backend()}: set KERAS_BACKEND={was}")
 
 
 def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, config: TrainConfig) -> None:

@@ -1,30 +1,165 @@
-"""What a `.keras` file may hold, looked through before Keras is given it.
+"""Load a `.keras` file that others may have made, or may be changing meanwhile.
 
 A `.keras` file is a zip archive of three members: `config.json` names the classes and functions to be made and how they
 are joined, `model.weights.h5` holds the weights, `metadata.json` the version of Keras. Keras' safe mode refuses
 lambdas. Beyond that it makes what the file names, as large as the file says, and opens files that the file names
-(vocabularies, SavedModels). So here everything is refused that a network on state numbers has no use for:
+(vocabularies, SavedModels). So everything is refused that a network on state numbers has no use for:
 
 - members other than the three, and more or larger ones than such a network has;
 - classes and functions that are neither deeptaxi's, nor on the list of Keras' own below, nor registered with Keras by
   the process itself; among Keras' own, those that run code or read files;
 - models within models that multiply: ten that each call the one below twice are a thousand;
-- weights that are not in the file, layers that are larger than those, and tensors that are larger than any of use
-  (`keras_weights`).
+- weights that are not in the file, layers that are larger than those, and tensors that are larger than any of use.
+  HDF5 can name other files for what it holds, and say that it holds more than it does. Keras takes memory for a layer
+  as soon as it knows its sizes, which `config.json` tells, long before it looks whether there are such weights.
+
+The file is opened once. What is looked through is what is loaded: its configuration and its weights are read once, and
+Keras is given those very bytes, not the name of the file.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from deeptaxi.archives import ArchiveError, told
-from deeptaxi.artifacts import keras_weights
-from deeptaxi.artifacts.keras_weights import BOMB_RATIO, BOMB_SIZE, WEIGHTS
+from deeptaxi.archives import ArchiveError, opened, told
+from deeptaxi.errors import DeepTaxiError
+
+WEIGHTS, MAX_BYTES = "model.weights.h5", 2**32
+SPARE = 2**24  # bytes of a file beyond its weights: their names
+OTHERS = 6  # times its weights that a file may hold: what an optimizer keeps of each as well
+MAX_GROUPS = 10_000  # a layer has two
+BOMB_SIZE, BOMB_RATIO = 2**28, 100  # what is larger, and packed more tightly, is no network that has learned anything
+MAX_WIDTH = 2**24  # numbers that a layer may pass on for one state
+FILLING = 2**20  # bytes of weights beyond those in the file, of layers that keep some from it
+
+
+def check_weights(content: bytes, limit: int | None = None) -> int:
+    """Check that HDF5 finds all weights in the file itself, as plain numbers; return how many there are.
+
+    Args:
+        content: the file.
+        limit: bytes that they may take; None for the most that is ever read.
+
+    Raises:
+        ArchiveError: it does not, or the file is damaged.
+    """
+    import h5py
+
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            items = [check_item(group, name) for group in groups(file, h5py) for name in group]
+    except ArchiveError:
+        raise
+    except Exception as error:  # h5py has many kinds, by the part of the file that is wrong
+        raise ArchiveError(f"its {WEIGHTS} is damaged ({' '.join(str(error).split())[:200]})") from None
+    size = sum(count * width for count, width in items)
+    if size > (limit or MAX_BYTES) or (size > BOMB_SIZE and size > BOMB_RATIO * len(content)):
+        raise ArchiveError(f"its {WEIGHTS} unpacks from {told(len(content))} to {told(size)}")
+    return sum(count for count, _ in items)
+
+
+def groups(file: Any, h5py: Any) -> Iterator[Any]:
+    """Yield all groups of an HDF5 file, each once: a damaged one may hold itself."""
+    waiting, seen = [file], set()
+    while waiting:
+        group = waiting.pop()
+        key = h5py.h5o.get_info(group.id).addr
+        if key in seen:
+            continue
+        seen.add(key)
+        if len(seen) > MAX_GROUPS:
+            raise ArchiveError(f"its {WEIGHTS} holds more than {MAX_GROUPS:,} groups")
+        yield group
+        waiting += [group[name] for name in group if group.get(name, getclass=True) is h5py.Group]
+
+
+def check_item(group: Any, name: str) -> tuple[int, int]:
+    """Check one entry of a group; return how many numbers it holds, and of how many bytes."""
+    import h5py
+
+    where = f"{group.name}/{name}".replace("//", "/")
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ArchiveError(f"its {WEIGHTS} links to something else at {where!r}: refused")
+    item = group[name]
+    if isinstance(item, h5py.Group):
+        return 0, 0
+    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "biuf":
+        is_half = isinstance(item, h5py.Dataset) and item.dtype == "V2"
+        hint = " (as bfloat16 is to HDF5: save it as float32)" if is_half else ""
+        raise ArchiveError(f"its {WEIGHTS} holds something else than numbers at {where!r}{hint}")
+    if item.external or item.is_virtual:
+        raise ArchiveError(f"its {WEIGHTS} takes {where!r} from another file: refused")
+    return math.prod(item.shape), item.dtype.itemsize
+
+
+@contextmanager
+def weights_limited(size: int) -> Iterator[None]:
+    """Let Keras' layers create no more than `size` bytes of weights, and some filling, as long as the block runs.
+
+    Raises:
+        ValueError: in the block, by the layer that goes beyond it.
+    """
+    import keras
+
+    add_weight, left = keras.Layer.add_weight, size + FILLING
+
+    def checked(layer: Any, shape: Any = None, *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        dtype = kwargs.get("dtype") or (args[1] if len(args) > 1 else None) or layer.variable_dtype
+        left -= math.prod(shape or ()) * itemsize(dtype)
+        if left < 0:
+            raise ValueError(f"the layer '{layer.name}' is larger than the weights in the file")
+        return add_weight(layer, shape, *args, **kwargs)
+
+    keras.Layer.add_weight = checked
+    try:
+        yield
+    finally:
+        keras.Layer.add_weight = add_weight
+
+
+def itemsize(dtype: Any) -> int:
+    """Return the bytes of a number of one of Keras' types, such as 4 of ``float32``."""
+    bits = re.search(r"\d+", str(dtype))
+    return max(1, int(bits[0]) // 8) if bits else 1
+
+
+def size_of(model: Any) -> int:
+    """Return the bytes that the weights of a model take."""
+    return sum(math.prod(variable.shape) * itemsize(variable.dtype) for variable in model.variables)
+
+
+def check_widths(model: Any) -> None:
+    """Refuse a model that passes on more than `MAX_WIDTH` numbers for one state, which need no weights.
+
+    Raises:
+        ValueError: it does.
+    """
+    for tensor in tensors(model):
+        if math.prod(side for side in tensor.shape[1:] if side is not None) > MAX_WIDTH:
+            raise ValueError(f"it computes {list(tensor.shape)} numbers on the way, where {MAX_WIDTH:,} are enough")
+
+
+def tensors(model: Any) -> Iterator[Any]:
+    """Yield what the layers and computations of a model return, those of models within it included."""
+    import keras
+
+    for operation in getattr(model, "operations", model.layers):
+        if isinstance(operation, keras.Model):
+            yield from tensors(operation)
+        for node in operation._inbound_nodes:
+            yield from node.output_tensors
+
 
 CONFIG, METADATA = "config.json", "metadata.json"
 MAX_CONFIG, MAX_METADATA = 2**20, 2**16  # bytes; a layer takes some 600 in config.json
@@ -63,7 +198,7 @@ VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slic
 
 def limits() -> dict[str, int]:
     """Return the members of a `.keras` file, and the bytes that each may take."""
-    return {CONFIG: MAX_CONFIG, METADATA: MAX_METADATA, WEIGHTS: keras_weights.MAX_BYTES}
+    return {CONFIG: MAX_CONFIG, METADATA: MAX_METADATA, WEIGHTS: MAX_BYTES}
 
 
 def read_config(archive: ZipFile) -> bytes:
@@ -190,3 +325,70 @@ def check_model(found: Mapping[str, Any], models: int) -> None:
     calls = found.get("inbound_nodes", ())
     if models > MAX_MODELS or "shared_object_id" in found or (isinstance(calls, list) and len(calls) > 1):
         raise ArchiveError("it holds models within models, which multiply: refused")
+
+
+class NotANetworkError(DeepTaxiError):
+    """Keras cannot make a network of a file."""
+
+
+def load_model(path: Path) -> Any:
+    """Load a model in Keras' safe mode; how it was compiled is passed over. Keras must have been imported.
+
+    Raises:
+        ArchiveError: the file is damaged, or holds something that is not loaded; the message is the reason alone.
+        NotANetworkError: Keras cannot make a network of it.
+    """
+    with opened(path, sum(limits().values())) as archive:
+        config = read_config(archive)
+        size = archive.getinfo(WEIGHTS).file_size
+        model = build(config, size)
+        most = OTHERS * size_of(model) + SPARE
+        if size > most:
+            raise ArchiveError(f"its {WEIGHTS} takes {told(size)}, where its network has {told(size_of(model))}")
+        content = archive.read(WEIGHTS)
+    check_weights(content, most)
+    fill(model, content)
+    return model
+
+
+def build(config: bytes, size: int) -> Any:
+    """Build the model that a `config.json` asks for, which was looked through; its weights take `size` bytes or less.
+
+    Raises:
+        NotANetworkError: Keras cannot, or it is larger.
+    """
+    from keras.src.saving import saving_lib
+
+    try:
+        with weights_limited(size):
+            model = saving_lib._model_from_config(config, None, compile=False, safe_mode=True)
+        check_widths(model)
+    except Exception as error:  # Keras raises many kinds, by the part of the file that is wrong
+        raise NotANetworkError(str(error)) from error
+    return model
+
+
+def fill(model: Any, content: bytes) -> None:
+    """Load the weights of a model from the bytes of its `model.weights.h5`, which were looked through.
+
+    As `keras.saving.load_model` does, which takes nothing but the name of a file.
+    """
+    from keras.src.saving import saving_lib
+
+    failed: set[int] = set()
+    messages: dict[int, Any] = {}
+    store = saving_lib.H5IOStore(io.BytesIO(content), mode="r")
+    try:
+        saving_lib._load_state(
+            model,
+            weights_store=store,
+            assets_store=None,
+            inner_path="",
+            visited_saveables=set(),
+            failed_saveables=failed,
+            error_msgs=messages,
+        )
+    finally:
+        store.close()
+    if failed:
+        saving_lib._raise_loading_failure(messages)

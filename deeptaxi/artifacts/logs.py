@@ -1,8 +1,17 @@
-"""The log folder of a run.
+"""The log folder of a run, and what happens to it when a training begins, fails, or goes on.
 
 metrics.jsonl              a record a line, the first of which says whose log this is
 events.out.tfevents.*      the same for TensorBoard (`tensorboard`)
-visits.npz                 what the training tried (`visits`)
+visits.npz                 int64 `[S, A]`: `visits`, how often each (state, action) was tried in the whole training, and
+                           `replay`, how many entries of it the replay buffer held at the end
+
+**One log after the other.** The files of a log belong to one training. Those of the training before stand aside, in
+`.previous`, until the new one has ended well; if it fails they come back, and its own `metrics.jsonl` is left as
+`metrics.failed.jsonl`, where it occupies no name. Whatever breaks that off, the next training finds it out: `.previous`
+appears with all of its files at once, and its records are the last to come back.
+
+**Resuming.** A checkpoint says how far the log had come. What was written since, whole lines and half ones, is cut off
+when the training writes its first record, and is written again.
 """
 
 from __future__ import annotations
@@ -11,6 +20,7 @@ import dataclasses
 import errno
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,12 +28,131 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Protocol
 
-from deeptaxi.artifacts.files import CONFIG_FILE, cannot_write, written_aside
-from deeptaxi.artifacts.succession import EVENTS, LOG_FILE, PREVIOUS, end_of, set_aside, settle
+import numpy as np
+
+from deeptaxi.archives import ArchiveError, read_npz
+from deeptaxi.artifacts.files import CONFIG_FILE, cannot_write, scratch_in, written_aside
 from deeptaxi.config import read_toml as read_settings
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, EnvironmentFailedError, UsageError
+from deeptaxi.learning.coverage import Coverage
+from deeptaxi.mdp.memory import physical_memory
 from deeptaxi.reading import MAX_LINE, read_toml
-from deeptaxi.records import Failed, Record, Started, Warned, to_line
+from deeptaxi.records import Failed, Finished, Record, Started, Warned, from_line, to_line
+
+LOG_FILE, VISITS_FILE = "metrics.jsonl", "visits.npz"
+EVENTS = "events.out.tfevents.*.deeptaxi"
+PREVIOUS, FAILED_FILE = ".previous", "metrics.failed.jsonl"
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of the log in a folder; there may be others."""
+    return [path for name in (LOG_FILE, VISITS_FILE, EVENTS) for path in folder.glob(name)]
+
+
+def set_aside(folder: Path) -> None:
+    """Set the log of the training before aside, unless one stands there already: that of the run that was kept.
+
+    All of its files are aside at the same moment, so that none is lost if this breaks off.
+    """
+    if (folder / PREVIOUS).exists():
+        settle(folder, failed=end_of(folder / LOG_FILE) is None)
+    files = files_of(folder)
+    if not files:
+        return
+    with scratch_in(folder) as scratch:
+        aside = scratch.path / "log"
+        aside.mkdir()
+        for path in files:
+            name_also(path, aside / path.name)
+        aside.rename(folder / PREVIOUS)
+    for path in files:
+        path.unlink()
+
+
+def name_also(path: Path, other: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no such thing."""
+    try:
+        other.hardlink_to(path)
+    except (OSError, NotImplementedError):
+        shutil.copyfile(path, other)
+
+
+def settle(folder: Path, failed: bool) -> None:
+    """Drop the log that stands aside, or put it back if the new training failed; again, if that was broken off."""
+    previous = folder / PREVIOUS
+    aside = files_of(previous)
+    if failed and (aside or not previous.exists()):  # else all is back
+        give_up(folder)
+        for path in reversed(aside):  # the records last: while they are aside, the log is
+            path.replace(folder / path.name)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def give_up(folder: Path) -> None:
+    """Let the log in a folder be that of a training that failed: its records keep another name, the rest goes."""
+    log, old = folder / LOG_FILE, folder / PREVIOUS / LOG_FILE
+    if not log.exists():
+        return
+    for path in files_of(folder):
+        if path != log:
+            path.unlink()
+    if not (old.exists() and log.samefile(old)):  # else it is the old one, which was about to go
+        log.replace(folder / FAILED_FILE)
+
+
+def end_of(log: Path) -> Finished | None:
+    """Return what a log says of the end of its training; None where it has none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LINE))
+            *_, last = file.read(MAX_LINE).splitlines() or [b""]
+        record = from_line(last)
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, Finished) else None
+
+
+VISITS_BYTES = 2**30  # of two counts of eight bytes, where nothing says of how many (state, action)
+COUNTS = 2 * 8  # bytes of a (state, action)
+HEADERS = 2**12
+
+
+def save_visits(log: Path, coverage: Coverage) -> None:
+    """Write `visits.npz` into the log folder."""
+    with written_aside(log / VISITS_FILE) as aside, aside.open("wb") as file:
+        np.savez_compressed(file, **coverage._asdict())
+
+
+def read_visits(log: Path, pairs: int | None = None) -> Coverage | None:
+    """Read `visits.npz` of a log folder; None where there is none, as of a training that was broken off.
+
+    Args:
+        log: the folder.
+        pairs: of states and actions, S·A, as its records say; None where they do not.
+
+    Raises:
+        DeepTaxiError: the file is damaged.
+    """
+    path = log / VISITS_FILE
+    if not path.is_file():
+        return None
+    limit = VISITS_BYTES if pairs is None else min(COUNTS * pairs, int(min(2**62, physical_memory()))) + HEADERS
+    try:
+        arrays = read_npz(path, limit)
+    except ArchiveError as error:
+        raise DeepTaxiError(f"{path} is damaged: {error}") from None
+    for name in Coverage._fields:
+        if (
+            name not in arrays
+            or arrays[name].dtype.kind not in "iu"
+            or arrays[name].ndim != 2
+            or arrays[name].min() < 0
+        ):
+            raise DeepTaxiError(f"{path} is damaged: it holds no counts '{name}'")
+    if len({arrays[name].shape for name in Coverage._fields}) > 1:
+        raise DeepTaxiError(f"{path} is damaged: its counts are of several sizes")
+    return Coverage(*(arrays[name].astype(np.int64) for name in Coverage._fields))
+
 
 LOGS = Path("logs")
 NO_LOG = "no-log"  # the finding that a file of the log cannot be written
@@ -120,7 +249,7 @@ class Log:
         folder: the log folder.
         run: the run folder that it belongs to.
         writers: what else than `Lines` to open in the folder, at the first record, by the name of its file.
-        kept: the log that is there, where the training goes on with it (`continuing`).
+        kept: the log that is there, where the training goes on with it.
     """
 
     def __init__(
@@ -330,3 +459,48 @@ def find_log(run: Path) -> Path:
             return place.parent
     fault = "is of another training" if found else "is not there"
     raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
+
+
+def take_up(folder: Path, position: Position) -> Kept | None:
+    """Put a log back where it was, and return what it holds up to a position; None where it is gone, or has lost lines.
+
+    Raises:
+        UsageError: the log of another training stands in its place.
+        DeepTaxiError: the disk or the permissions do not allow it.
+    """
+    try:
+        if not brought_back(folder, position.head):
+            return None
+        with (folder / LOG_FILE).open("rb") as file:
+            lines = [line for line, _ in zip(file, range(position.lines), strict=False) if line.endswith(b"\n")]
+    except OSError as error:
+        raise DeepTaxiError(f"cannot write in {folder}: {error.strerror or error}") from None
+    if len(lines) < position.lines:
+        return None
+    try:
+        records = [from_line(line) for line in lines]
+    except ValueError:
+        return None
+    return Kept(position, tuple(record for record in records if record), b"".join(lines))
+
+
+def brought_back(folder: Path, head: str) -> bool:
+    """Put the log that begins with this line where it belongs; whether there is one."""
+    stands, failed, aside = (begins_with(folder / name) for name in (LOG_FILE, FAILED_FILE, f"{PREVIOUS}/{LOG_FILE}"))
+    if stands == head:
+        return True
+    if failed == head:
+        set_aside(folder)
+        (folder / FAILED_FILE).replace(folder / LOG_FILE)
+        return True
+    if aside == head:
+        settle(folder, failed=True)
+        return True
+    if stands is not None:
+        raise UsageError(f"{folder / LOG_FILE} is the log of another training than the checkpoint's: move it away")
+    return False
+
+
+def place_of(run: Path, said: str) -> Path:
+    """Return the log folder of a run: where its checkpoint says it is, as seen from the run folder."""
+    return Path(os.path.normpath(os.path.relpath(run.resolve() / said)))

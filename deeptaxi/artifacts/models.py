@@ -10,7 +10,7 @@ from typing import Any
 from deeptaxi import backend
 from deeptaxi.archives import ArchiveError
 from deeptaxi.artifacts.files import CONFIG_FILE, MODEL_FILE, TABLE_FILE
-from deeptaxi.artifacts.keras_loading import load_model
+from deeptaxi.artifacts.keras_file import load_model
 from deeptaxi.artifacts.unfinished import unfinished
 from deeptaxi.artifacts.versions import check_deeptaxi, newer_keras
 from deeptaxi.config import TrainConfig, read_run, resolve

@@ -12,7 +12,7 @@ from typing import Any
 
 from deeptaxi import history, reading
 from deeptaxi.archives import told
-from deeptaxi.artifacts import cards, keras_weights
+from deeptaxi.artifacts import keras_file, model_card
 from deeptaxi.artifacts.files import CARD_JSON, CONFIG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import UsageError
@@ -43,7 +43,7 @@ def check_room(folder: Path, environment: Mapping[str, Any], config: TrainConfig
 
 def check_weights(config: TrainConfig, states: int, actions: int) -> None:
     """Refuse a network whose weights are more than what is read of a `.keras` file."""
-    size, most = FLOAT * weights_of(config, states, actions), keras_weights.MAX_BYTES - keras_weights.SPARE
+    size, most = FLOAT * weights_of(config, states, actions), keras_file.MAX_BYTES - keras_file.SPARE
     if size > most:
         raise UsageError(
             f"the weights of this network take {told(size)}, and a model file of more than {told(most)} could not be "
@@ -70,7 +70,11 @@ def check_texts(folder: Path, environment: Mapping[str, Any], config: TrainConfi
         reading.parse_toml(text)
     except ValueError as error:
         raise UsageError(f"config.toml could not be read again: {error}; simplify --env-arg") from None
-    check_text(CARD_JSON, to_json(cards.card(folder, environment, config, UNKNOWN), indent=2), cards.CARD_BYTES)
+    check_text(
+        CARD_JSON,
+        to_json(model_card.card(folder, environment, config, UNKNOWN), indent=2),
+        model_card.CARD_BYTES,
+    )
 
 
 def check_text(name: str, text: str, limit: int) -> None:

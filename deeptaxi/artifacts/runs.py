@@ -19,9 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeptaxi import backend
-from deeptaxi.artifacts.card_words import describe_versions, limits, training_command
-from deeptaxi.artifacts.cards import card, read_card, write_card
 from deeptaxi.artifacts.files import (
     CARD_FILE,
     CARD_JSON,
@@ -37,11 +34,12 @@ from deeptaxi.artifacts.files import (
     written_together,
 )
 from deeptaxi.artifacts.locks import TRAINING, TRIES, lock
+from deeptaxi.artifacts.logs import LOG_FILE, PREVIOUS
+from deeptaxi.artifacts.model_card import card, describe_versions, limits, read_card, training_command, write_card
 from deeptaxi.artifacts.spare import Spare, size_of
-from deeptaxi.artifacts.succession import LOG_FILE, PREVIOUS
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
-from deeptaxi.exactness import versions
+from deeptaxi.exactness import chosen_backend, versions
 from deeptaxi.history import read_history
 from deeptaxi.mdp import npz
 from deeptaxi.mdp.environment import Environment
@@ -235,7 +233,7 @@ def add_episodes(folder: Path, episodes: Mapping[str, Any]) -> None:
 
 def facts_of(finished: Finished, preset: str) -> dict[str, str]:
     """Return what a run is known by beside its configuration: the table ``[run]`` of its file."""
-    found = versions(backend.chosen())
+    found = versions(chosen_backend())
     return {
         "preset": preset,
         "weights_digest": finished.weights_digest,

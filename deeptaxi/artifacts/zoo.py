@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.artifacts.cards import CARD_BYTES, read_card
 from deeptaxi.artifacts.files import CARD_FILE, CONFIG_FILE, MODEL_FILE
+from deeptaxi.artifacts.model_card import CARD_BYTES, read_card
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.reading import TOML_BYTES, parse_toml, read_text
 

@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from deeptaxi.artifacts.card_words import describe_environment
+from deeptaxi.artifacts.model_card import describe_environment
 from deeptaxi.errors import printable
 from deeptaxi.presentation.console import number
 

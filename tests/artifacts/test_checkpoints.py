@@ -9,8 +9,7 @@ import pytest
 
 from deeptaxi.artifacts import checkpoints
 from deeptaxi.artifacts.checkpoints import Keeper, files_in, newest, read, write
-from deeptaxi.artifacts.continuing import take_up
-from deeptaxi.artifacts.logs import Log, Position
+from deeptaxi.artifacts.logs import Log, Position, take_up
 from deeptaxi.errors import DeepTaxiError, DivergedError, UsageError
 from deeptaxi.history import read_history
 from deeptaxi.learning.moment import Hold, Moment

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from deeptaxi.artifacts.keras_weights import check_weights
+from deeptaxi.artifacts.keras_file import check_weights
 from deeptaxi.artifacts.models import load_network
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.network.agent import agent

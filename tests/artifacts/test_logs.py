@@ -10,8 +10,7 @@ import pytest
 
 from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.artifacts import logs
-from deeptaxi.artifacts.logs import Log, find_log
-from deeptaxi.artifacts.visits import read_visits, save_visits
+from deeptaxi.artifacts.logs import Log, find_log, read_visits, save_visits
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.history import read_history
 from deeptaxi.learning.coverage import Coverage

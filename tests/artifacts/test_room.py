@@ -14,7 +14,7 @@ import pytest
 import deeptaxi
 from deeptaxi import archives, history, reading
 from deeptaxi.api.runs import Run
-from deeptaxi.artifacts import cards, keras_file, keras_loading, keras_weights, room, visits
+from deeptaxi.artifacts import keras_file, logs, model_card, room
 from deeptaxi.artifacts.models import load_network
 from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -61,9 +61,9 @@ def test_weights_are_read_up_to_their_limit_and_refused_before_a_training_beyond
     q_table(1_000, 4).save(tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         size = archive.getinfo("model.weights.h5").file_size
-    monkeypatch.setattr(keras_weights, "MAX_BYTES", size)
+    monkeypatch.setattr(keras_file, "MAX_BYTES", size)
     assert sizes(load_network(tmp_path / "model.keras")) == (1_000, 4)
-    monkeypatch.setattr(keras_weights, "MAX_BYTES", size - 1)
+    monkeypatch.setattr(keras_file, "MAX_BYTES", size - 1)
     with pytest.raises(DeepTaxiError, match=r"its model\.weights\.h5 takes 2\d\.\d KiB, where at most"):
         load_network(tmp_path / "model.keras")
 
@@ -71,10 +71,10 @@ def test_weights_are_read_up_to_their_limit_and_refused_before_a_training_beyond
 def test_a_network_of_more_weights_than_are_read_is_refused_before_the_training(
     lake: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keras_weights, "MAX_BYTES", keras_weights.SPARE + 16 * 4 * 4)
+    monkeypatch.setattr(keras_file, "MAX_BYTES", keras_file.SPARE + 16 * 4 * 4)
     lake.save(tmp_path / "run", logs=tmp_path / "logs")
     assert deeptaxi.load(tmp_path / "run").weights_digest == lake.weights_digest
-    monkeypatch.setattr(keras_weights, "MAX_BYTES", keras_weights.SPARE + 16 * 4 * 4 - 1)
+    monkeypatch.setattr(keras_file, "MAX_BYTES", keras_file.SPARE + 16 * 4 * 4 - 1)
     message = r"the weights of this network take 256 bytes, and a model file of more than 255 bytes could not be opened"
     with pytest.raises(UsageError, match=message):
         deeptaxi.train("FrozenLake-v1", out=tmp_path / "refused", logs=tmp_path / "logs", **LAKE)
@@ -96,7 +96,7 @@ def test_the_weights_of_a_network_are_counted_before_there_is_one(made: dict[str
 
 
 def test_more_weights_than_the_network_has_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keras_loading, "SPARE", 10_000)
+    monkeypatch.setattr(keras_file, "SPARE", 10_000)
     q_table(10, 4).save(tmp_path / "small.keras")
     q_table(100_000, 4).save(tmp_path / "large.keras")
     path = tmp_path / "model.keras"
@@ -132,11 +132,13 @@ def test_weights_that_are_changed_once_they_were_looked_through_are_not_loaded(
     network = q_table(10, 4)
     network.save(path)
 
+    check = keras_file.check_weights
+
     def change(content: bytes, limit: int) -> int:
         path.write_bytes(b"another file")
-        return keras_weights.check_weights(content, limit)
+        return check(content, limit)
 
-    monkeypatch.setattr(keras_loading, "check_weights", change)
+    monkeypatch.setattr(keras_file, "check_weights", change)
     np.testing.assert_array_equal(load_network(path).get_weights()[0], network.get_weights()[0])
 
 
@@ -150,13 +152,13 @@ def test_arguments_are_kept_up_to_what_is_read_and_refused_before_a_training_bey
 ) -> None:
     places = {"logs": tmp_path / "logs"}
     lake.save(tmp_path / "whole", **places)
-    for name, place, limit in (("config.toml", reading, "TOML_BYTES"), ("card.json", cards, "CARD_BYTES")):
+    for name, place, limit in (("config.toml", reading, "TOML_BYTES"), ("card.json", model_card, "CARD_BYTES")):
         size = (tmp_path / "whole" / name).stat().st_size
         with monkeypatch.context() as patch:
             patch.setattr(place, limit, size + room.FACTS)
             lake.save(tmp_path / name, **places)
             assert deeptaxi.load(tmp_path / name).weights_digest == lake.weights_digest
-            assert cards.read_card(tmp_path / name)
+            assert model_card.read_card(tmp_path / name)
         with monkeypatch.context() as patch:
             patch.setattr(place, limit, 500 + room.FACTS)
             with pytest.raises(UsageError, match=rf"{name} would take .* could not be read again: shorten --env-arg"):
@@ -205,21 +207,21 @@ def test_a_failure_of_any_length_is_a_line_of_the_log_that_is_read_back(tmp_path
 
 def test_as_many_counts_are_read_as_the_records_say_that_there_are(tmp_path: Path) -> None:
     counts = np.arange(3_000).reshape(1_000, 3)
-    visits.save_visits(tmp_path, Coverage(counts, counts))
-    for found in (visits.read_visits(tmp_path, 3_000), visits.read_visits(tmp_path)):
+    logs.save_visits(tmp_path, Coverage(counts, counts))
+    for found in (logs.read_visits(tmp_path, 3_000), logs.read_visits(tmp_path)):
         assert found is not None
         np.testing.assert_array_equal(found.visits, counts)
     with pytest.raises(DeepTaxiError, match=r"visits\.npz is damaged: it says that it unpacks to 47\.\d KiB"):
-        visits.read_visits(tmp_path, 1_000)
+        logs.read_visits(tmp_path, 1_000)
 
 
 def test_more_than_counts_than_a_constant_are_read_where_the_run_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visits, "VISITS_BYTES", 1_000)
+    monkeypatch.setattr(logs, "VISITS_BYTES", 1_000)
     counts = np.arange(3_000).reshape(1_000, 3)
-    visits.save_visits(tmp_path, Coverage(counts, counts))
-    assert visits.read_visits(tmp_path, 3_000) is not None
+    logs.save_visits(tmp_path, Coverage(counts, counts))
+    assert logs.read_visits(tmp_path, 3_000) is not None
 
 
 def test_weights_that_unpack_to_more_than_the_network_has_are_refused(tmp_path: Path) -> None:

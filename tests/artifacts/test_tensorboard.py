@@ -9,8 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from deeptaxi.artifacts.logs import Log
-from deeptaxi.artifacts.succession import EVENTS
+from deeptaxi.artifacts.logs import EVENTS, Log
 from deeptaxi.artifacts.tensorboard import Events
 from deeptaxi.config import resolve
 from deeptaxi.records import Evaluated, Finished, Progress, Snapshot, Started, Warned

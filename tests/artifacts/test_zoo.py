@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.artifacts.cards import CARD_VERSION, write_card
+from deeptaxi.artifacts.model_card import CARD_VERSION, write_card
 from deeptaxi.artifacts.zoo import agents
 from deeptaxi.errors import UsageError
-from tests.artifacts.test_cards import EXACT, a_card
+from tests.artifacts.test_model_card import EXACT, a_card
 
 CONFIG = """seed = 4
 [environment]

@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from benchmarks import zoo
-from deeptaxi import backend
 from deeptaxi.artifacts import runs
-from deeptaxi.artifacts.cards import card, markdown, read_card
+from deeptaxi.artifacts.model_card import card, markdown, read_card
 from deeptaxi.artifacts.models import find_model, load_network
 from deeptaxi.catalog import listed
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
-from deeptaxi.exactness import processor, versions
+from deeptaxi.exactness import chosen_backend, processor, versions
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.network.build import weights_digest
 from deeptaxi.network.tabulate import tabulate
@@ -151,4 +150,4 @@ def test_an_agent_is_trained_again_by_the_command_on_its_card(tmp_path: Path, mo
     if all(found[name] == facts.get(name, {}) for name in ("versions", "machine", "flags")):
         assert found["weights_digest"] == facts["weights_digest"]
     assert found["machine"]["processor"] == processor()
-    assert found["versions"] == versions(backend.chosen())
+    assert found["versions"] == versions(chosen_backend())

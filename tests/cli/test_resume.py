@@ -14,9 +14,9 @@ import pytest
 from click.testing import Result
 
 from deeptaxi.artifacts import checkpoints
-from deeptaxi.artifacts.cards import read_card
 from deeptaxi.artifacts.checkpoints import files_in, read, write
 from deeptaxi.artifacts.locks import lock
+from deeptaxi.artifacts.model_card import read_card
 from deeptaxi.history import read_history
 from deeptaxi.mdp import npz
 from deeptaxi.records import Progress, Started, Warned

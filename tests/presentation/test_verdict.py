@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from deeptaxi.artifacts.card_words import describe_episodes, describe_verdict
+from deeptaxi.artifacts.model_card import describe_episodes, describe_verdict
 from deeptaxi.evaluation.episodes import Episodes
 from deeptaxi.presentation.verdict import discount_row, episode_rows, verdict_rows
-from tests.artifacts.test_cards import EXACT
+from tests.artifacts.test_model_card import EXACT
 
 UNKNOWN = {
     **EXACT,

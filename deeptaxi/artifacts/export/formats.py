@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from deeptaxi import backend
 from deeptaxi.errors import UsageError
+from deeptaxi.exactness import chosen_backend
 
 NAN, ERROR = "NaN and action −1", "error"  # what a state outside 0 … S−1 may give
 
@@ -46,8 +46,8 @@ class Format:
         absent = [package for package in self.packages if importlib.util.find_spec(package) is None]
         if absent:
             return f"it needs {', '.join(absent)}: pip install 'deeptaxi[{self.extra}]'"
-        if self.by_tensorflow and backend.chosen() != "tensorflow":
-            return f"it is written by Keras' TensorFlow backend, and this is {backend.chosen()}: unset KERAS_BACKEND"
+        if self.by_tensorflow and chosen_backend() != "tensorflow":
+            return f"it is written by Keras' TensorFlow backend, and this is {chosen_backend()}: unset KERAS_BACKEND"
         return None
 
 

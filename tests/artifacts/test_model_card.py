@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import yaml as yaml_reader
 
-from deeptaxi.artifacts.cards import CARD_VERSION, card, markdown, read_card, write_card
-from deeptaxi.artifacts.front_matter import scalar, yaml
+from deeptaxi.artifacts.model_card import CARD_VERSION, card, markdown, read_card, scalar, write_card, yaml
 from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.records import Finished
