@@ -60,9 +60,9 @@ def on_table(words: str, table: Callable[[], Any]) -> Make:
     """Return what trains on a table of our own."""
 
     def make(folder: Path, seed: int) -> Words:
-        from deeptaxi.mdp import npz
+        from deeptaxi.mdp.table import save_table
 
-        npz.save(table(), folder / "table.npz")
+        save_table(table(), folder / "table.npz")
         return [str(train(folder, seed, f"{folder / 'table.npz'} {words}"))]
 
     return make
@@ -106,7 +106,7 @@ def by_hand(
 
 def noisy_arms(arms: int = 12) -> Any:
     """Leave for 0, or enter a room whose arms all pay −0.1 in the mean and scatter by 1 (Sutton & Barto, 6.7)."""
-    from deeptaxi.mdp.rows import from_rows
+    from deeptaxi.mdp.table import from_rows
 
     enter = [(1.0, 1, 0.0, False)]
     leave = [(1.0, 0, 0.0, True)]

@@ -59,14 +59,14 @@ def of_preset(name: str, seeds: Iterable[int]) -> list[Row]:
 
 def of_family(name: str, network: str, seeds: Iterable[int]) -> list[Row]:
     """Train the tables of a family for each seed, in this process."""
-    from deeptaxi.mdp import npz
+    from deeptaxi.mdp.table import save_table
 
     kind = {"hidden": [], "dueling": False} if network == "q-table" else {}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             path = Path(folder) / f"{seed}.npz"
-            npz.save(FAMILIES[name](seed), path)
+            save_table(FAMILIES[name](seed), path)
             rows.append(trained({"seed": seed, "environment": {"id": str(path)}, "network": kind}))
     return rows
 

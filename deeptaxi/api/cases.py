@@ -23,8 +23,8 @@ from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.diagnosis import Case
 from deeptaxi.evaluation.diagnosis.sample import play_sample
 from deeptaxi.history import read_history
+from deeptaxi.mdp.describe import names_of
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
-from deeptaxi.mdp.names import names_of
 from deeptaxi.mdp.related import related_tables
 from deeptaxi.sections import EnvironmentConfig
 

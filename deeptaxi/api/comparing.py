@@ -16,8 +16,7 @@ from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.comparison import compare
 from deeptaxi.evaluation.diagnosis import diagnose
 from deeptaxi.history import History
-from deeptaxi.mdp.maps import grid_map
-from deeptaxi.mdp.names import names_of
+from deeptaxi.mdp.describe import grid_map, names_of
 from deeptaxi.mdp.table import Ints
 from deeptaxi.presentation.report.content import Content, ReportedRun, Subject
 

@@ -14,7 +14,7 @@ from deeptaxi.api.requests import Request, Wish
 from deeptaxi.api.stages import stage
 from deeptaxi.api.subjects import Subject, fresh, kept
 from deeptaxi.artifacts.files import check_free, write_text
-from deeptaxi.mdp.names import names_of
+from deeptaxi.mdp.describe import names_of
 from deeptaxi.records import to_json
 from deeptaxi.sections import AGGREGATIONS
 from deeptaxi.settings import to_mapping

@@ -34,8 +34,7 @@ from deeptaxi.artifacts.files import (
 from deeptaxi.artifacts.logs import Log, Position
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.learning.moment import Hold, Moment
-from deeptaxi.mdp import npz
-from deeptaxi.mdp.table import ARRAYS, TransitionTable
+from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
 from deeptaxi.reading import parse_json
 from deeptaxi.records import Warned, dated
 
@@ -173,7 +172,7 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
     first = following(run)
     with written_together(run / CHECKPOINTS) as aside:
         if table is not None:
-            npz.save(table, aside / TABLE_FILE)
+            save_table(table, aside / TABLE_FILE)
         save(aside / numbered(run, first).name, {**about, "position": None}, None)
     drop_old(run)
     return first

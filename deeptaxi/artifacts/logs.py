@@ -35,7 +35,7 @@ from deeptaxi.artifacts.files import CONFIG_FILE, cannot_write, scratch_in, writ
 from deeptaxi.config import read_toml as read_settings
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.mdp.memory import physical_memory
+from deeptaxi.mdp.table import physical_memory
 from deeptaxi.reading import MAX_LINE, read_toml
 from deeptaxi.records import Failed, Finished, Record, Started, Warned, from_line, to_line
 

@@ -41,9 +41,8 @@ from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
 from deeptaxi.exactness import chosen_backend, versions
 from deeptaxi.history import read_history
-from deeptaxi.mdp import npz
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.mdp.table import TransitionTable, save_table
 from deeptaxi.reading import read_toml
 from deeptaxi.records import Finished
 
@@ -212,7 +211,7 @@ def save_run(
         network.save(aside / MODEL_FILE)
         if table is not None:
             about["table"] = TABLE_FILE
-            npz.save(table, aside / TABLE_FILE)
+            save_table(table, aside / TABLE_FILE)
         (aside / CONFIG_FILE).write_text(dump_toml(config, about), encoding="utf-8")
         write_card(aside, facts)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from deeptaxi.artifacts.files import SPARE, cannot_write
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.size import FLOAT, weights_of
+from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.mdp.table import ARRAYS, TransitionTable
 from deeptaxi.scratch import Scratch
 

@@ -56,7 +56,7 @@ class Labels:
 
 def labels_of(environment: Environment) -> Labels:
     """Return the environment's own names."""
-    from deeptaxi.mdp.names import names_of
+    from deeptaxi.mdp.describe import names_of
 
     names = names_of(environment)
     return Labels(names.actions, names.state, environment.describe())

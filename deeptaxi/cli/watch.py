@@ -86,7 +86,7 @@ def check_keys(by_key: bool) -> None:
 
 def described(run: Run, seed: int) -> dict[str, Any]:
     """Return what the JSON says besides the episodes."""
-    from deeptaxi.mdp.names import names_of
+    from deeptaxi.mdp.describe import names_of
 
     return {
         "environment": run.environment.describe(),
@@ -130,7 +130,7 @@ def show_endings(moments: Iterable[Moment], gif: Path) -> None:
 
 def perform(moments: Iterable[Moment], run: Run, plain: bool, speed: float | None) -> None:
     """Show the episodes: one moment after the other in one place, or below each other where there is no terminal."""
-    from deeptaxi.mdp.names import names_of
+    from deeptaxi.mdp.describe import names_of
     from deeptaxi.presentation import console, player
 
     screen, names = console.out(), names_of(run.environment)

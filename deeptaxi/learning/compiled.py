@@ -23,8 +23,8 @@ from deeptaxi.learning.ticks import REPORTS as RECORDS
 from deeptaxi.learning.ticks import Tick, report_every
 from deeptaxi.learning.weights import Updater
 from deeptaxi.learning.world import Sizes, build_world
+from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
 from deeptaxi.program import borrowed, shapes_of

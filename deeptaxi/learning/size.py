@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.memory import MEMORY_SHARE, physical_memory
+from deeptaxi.mdp.table import MEMORY_SHARE, physical_memory
 
 FLOAT = 4
 ENTRY = {True: 4, False: 18}  # bytes of a transition, in the compiled loop and in the others

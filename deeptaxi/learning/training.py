@@ -28,8 +28,8 @@ from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.moment import Hold, Keep, Moment, UnfitError, merged
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.ticks import Tick
+from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.layout import encoded_factors
 from deeptaxi.network.build import build_q_network
 from deeptaxi.records import NOT_EXACT, Record, Resumed, Started, Warned
 from deeptaxi.sections import PATIENCE

@@ -17,14 +17,13 @@ from gymnasium.wrappers import TimeLimit
 
 from deeptaxi.arguments import parts_of, shortened
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.mdp import npz
 from deeptaxi.mdp.constructor import check_arguments, registered_id
 from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, rehearse, with_answers_checked
 from deeptaxi.mdp.foreign import blaming, closing, quiet
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
-from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.mdp.truth import CHECK_SEED, find_table
+from deeptaxi.mdp.table import TransitionTable, load_table
+from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.search_path import current_folder_first, current_folder_hidden
 from deeptaxi.sections import EnvironmentConfig
 
@@ -202,7 +201,7 @@ def open_table(config: EnvironmentConfig) -> Environment:
     """Open a transition table as an environment."""
     if config.kwargs:
         raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
-    return environment_over(npz.load(Path(config.id)), config)
+    return environment_over(load_table(Path(config.id)), config)
 
 
 def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Environment:

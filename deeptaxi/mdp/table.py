@@ -12,10 +12,14 @@ Two quantities derived from it are all that planning needs:
 
     expected_reward[s, a]     = Σ_k p_k · r_k
     continuation[s, a, k]     = p_k · (1 − terminated_k)
+
+A table is made of its arrays (`from_arrays`), of the rows of a ``P`` as Gymnasium's toy-text environments have it
+(`from_rows`), or read from a `.npz` file without pickle (`load_table`); `save_table` writes one.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import ArrayLike, NDArray
 
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.archives import ArchiveError, read_npz, read_shapes
+from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.scratch import ASIDE, Scratch, put_new
 
 Floats = NDArray[np.float64]
@@ -105,10 +111,8 @@ class TransitionTable:
 
     @classmethod
     def load(cls, path: str | Path) -> TransitionTable:
-        """Read a table from `.npz`, without pickle; raises what `npz.load` does."""
-        from deeptaxi.mdp import npz
-
-        return npz.load(Path(path))
+        """Read a table from `.npz`, without pickle; raises what `load_table` does."""
+        return load_table(Path(path))
 
     @classmethod
     def from_rows(cls, p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional: Any) -> TransitionTable:
@@ -117,9 +121,7 @@ class TransitionTable:
         This is the `P` of Gymnasium's toy-text environments. `start` `[S]` is the distribution of the first state,
         `optional` any further fields. Raises `TableError` where rows are missing, or are not a decision process.
         """
-        from deeptaxi.mdp import rows
-
-        return rows.from_rows(p, start, **optional)
+        return from_rows(p, start, **optional)
 
     def save(self, path: str | Path, force: bool = False) -> None:
         """Write the table as `.npz`, which the environment of every command may be.
@@ -128,12 +130,10 @@ class TransitionTable:
             UsageError: there is something already, and `force` is not set.
             OSError: the disk or the permissions do not allow it; what was there still is.
         """
-        from deeptaxi.mdp import npz
-
         if os.path.lexists(path) and not force:
             raise UsageError(f"{path} exists; choose another name, or overwrite it with force=True")
         with Scratch(Path(path).parent, ASIDE) as scratch:
-            npz.save(self, scratch.path / "table.npz")
+            save_table(self, scratch.path / "table.npz")
             if force:
                 (scratch.path / "table.npz").replace(path)
                 return
@@ -260,3 +260,190 @@ def check_optional(table: TransitionTable) -> None:
         names = getattr(table, name)
         if names is not None and len(names) != count:
             raise TableError(f"{name}: expected {count} names, received {len(names)}")
+
+
+BYTES_PER_ENTRY = 100  # of S·A·K; the arrays take 25, planning and the compiled loop at their peak the rest
+MEMORY_SHARE = 0.8
+
+
+def check_memory(shape: tuple[int, ...]) -> None:
+    """Refuse, before anything is allocated, a table that this machine cannot hold.
+
+    Raises:
+        TableError: arrays of `shape` `[S, A, K]` would take more than most of the memory.
+    """
+    size, memory = math.prod(shape) * BYTES_PER_ENTRY, physical_memory()
+    if size > MEMORY_SHARE * memory:
+        told = " × ".join(f"{count:,}" for count in shape)
+        raise TableError(
+            f"a table of {told} outcomes takes {size / 2**30:,.1f} GiB, and this machine has {memory / 2**30:,.1f} GiB"
+        )
+
+
+def physical_memory() -> float:
+    """Return the bytes of memory of this machine; infinity where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):  # Windows
+        return math.inf
+
+
+Row = tuple[float, int, float, bool]  # probability, next state, reward, terminated
+
+
+def merge_rows(rows: Sequence[Row]) -> dict[tuple[int, float, bool], float]:
+    """Sum the probabilities of rows that agree in next state, reward *and* terminated; drop impossible ones.
+
+    Slippery CliffWalking reaches state 36 from itself both with −1 and with −100: two outcomes, not one.
+    """
+    merged: dict[tuple[int, float, bool], float] = {}
+    for probability, next_state, reward, terminated in rows:
+        if probability != 0:
+            if int(next_state) != next_state:
+                raise ValueError(f"next state {next_state!r}")
+            key = (int(next_state), float(reward), bool(terminated))
+            merged[key] = merged.get(key, 0.0) + float(probability)
+    return merged
+
+
+def form_of(p: Any) -> str:
+    """Say what stands in the place of P, down to its first part that is not of its form."""
+    if isinstance(p, np.ndarray):
+        return f"an array of shape {list(p.shape)}"
+    place = ""
+    for _ in range(3):
+        if isinstance(p, Mapping):
+            key: Any = next(iter(p), None)
+        elif isinstance(p, list | tuple) and p:
+            key = 0
+        else:
+            break
+        if key is None:
+            return f"an empty dict{place}"
+        if key != 0 and place.count("[") < 2:
+            return f"a dict{place} whose first key is {key!r}"
+        place = f"{place}[{key!r}]" if place else f" at [{key!r}]"
+        p = p[key]
+    text = repr(p)
+    return f"{text if len(text) <= 60 else text[:59] + '…'}{place}"
+
+
+def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional: Any) -> TransitionTable:
+    """Build a table from a Gymnasium-style ``P[state][action] = [(probability, next_state, reward, terminated), …]``.
+
+    Args:
+        p: the rows, keyed 0 … S−1 and 0 … A−1.
+        start: distribution of the first state, `[S]`.
+        **optional: further fields of the table.
+
+    Raises:
+        TableError: rows are missing or are not of that form, or the numbers are not a decision process.
+    """
+    try:
+        states = len(p)
+        actions = len(p[0])
+        merged = [[merge_rows(p[s][a]) for a in range(actions)] for s in range(states)]
+        if any(len(p[s]) != actions for s in range(states)):
+            raise TableError("P has states with different numbers of actions")
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        raise TableError(
+            "P is not of the form P[state][action] = [(probability, next_state, reward, terminated), …] "
+            f"with states and actions from 0: it is {form_of(p)}"
+        ) from None
+    width = max((len(outcomes) for row in merged for outcomes in row), default=0)
+    shape = (states, actions, max(width, 1))
+    check_memory(shape)
+    probability, reward = np.zeros(shape), np.zeros(shape)
+    next_state, terminated = np.zeros(shape, np.int64), np.ones(shape, np.bool_)
+    for s, row in enumerate(merged):
+        for a, outcomes in enumerate(row):
+            for k, ((target, gain, ends), chance) in enumerate(outcomes.items()):
+                probability[s, a, k], next_state[s, a, k] = chance, target
+                reward[s, a, k], terminated[s, a, k] = gain, ends
+    return from_arrays(probability, next_state, reward, terminated, start, **optional)
+
+
+OPTIONAL = ("time_limit", "discount", "action_mask", "factors", "state_names", "action_names")
+MAX_BYTES = 2**50  # that a file may say it has, as long as only its shapes are read
+TABLE_BYTES = 32  # of S·A·K, that the arrays take at most
+REST = 2**26  # bytes for names, and for what else does not grow with the outcomes
+
+
+def save_table(table: TransitionTable, path: Path) -> None:
+    """Write the table as a compressed ``.npz`` that `load_table` reads.
+
+    Raises:
+        TableError: names are so long that `load_table` would not read them.
+    """
+    check_names(table)
+    optional = {name: getattr(table, name) for name in OPTIONAL if getattr(table, name) is not None}
+    with path.open("wb") as file:  # np.savez would add an ending to a name without one
+        np.savez_compressed(file, **{name: getattr(table, name) for name in ARRAYS}, **optional)
+
+
+def check_names(table: TransitionTable) -> None:
+    """Refuse names that take more than `load_table` reads: each takes as much room in the file as the longest does."""
+    room = table.probability.size * (BYTES_PER_ENTRY - TABLE_BYTES) + REST
+    for kind, names in (("state", table.state_names), ("action", table.action_names)):
+        longest = max(map(len, names or ()), default=0)
+        if 2 * 4 * longest * len(names or ()) > room:
+            raise TableError(
+                f"the {kind} names take too much room in an .npz, which gives each the {longest:,} letters of the "
+                "longest: shorten them"
+            )
+
+
+def load_table(path: Path) -> TransitionTable:
+    """Read a table from ``.npz``, without pickle.
+
+    Raises:
+        UsageError: there is no such file.
+        TableError: the file is damaged, lacks an array, has an unknown one, or is not a decision process.
+    """
+    if not path.is_file():
+        where = "" if path.is_absolute() else f" (seen from {Path.cwd()})"
+        raise UsageError(f"no transition table at {path}{where}")
+    try:
+        shape = read_shapes(path, MAX_BYTES).get("probability", ())
+        check_memory(shape)
+        values = read_npz(path, math.prod(shape) * BYTES_PER_ENTRY + REST)
+    except ArchiveError as error:
+        single = f"a single array, not an .npz of {', '.join(ARRAYS)}"
+        what = single if is_single_array(path) else f"not a readable .npz file: {error}"
+        raise TableError(f"{path} is {what}") from None
+    for name in ARRAYS:
+        if name not in values:
+            raise TableError(f"{path} lacks '{name}'; a table holds {', '.join(ARRAYS)}")
+    for name in values:
+        if name not in (*ARRAYS, *OPTIONAL):
+            raise TableError(f"{path} holds an unknown array '{name}'{nearest(name, (*ARRAYS, *OPTIONAL))}")
+    try:
+        arrays = [values.pop(name) for name in ARRAYS]
+        return from_arrays(*arrays, **read_optional(values))
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from None
+
+
+def is_single_array(path: Path) -> bool:
+    """Return whether a file is what `numpy.save` writes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
+    except OSError:
+        return False
+
+
+def read_optional(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Turn the optional arrays of an ``.npz`` into the fields of a table."""
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in ("state_names", "action_names"):
+            fields[name] = tuple(str(item) for item in value.ravel())
+        elif name == "action_mask":
+            fields[name] = array(value, np.bool_, name, 2)
+        elif name == "factors":
+            fields[name] = tuple(int(item) for item in array(value, np.int64, name, 1))
+        else:
+            kind = np.int64 if name == "time_limit" else np.float64
+            fields[name] = array(value, kind, name, 0).item()
+    return fields

@@ -1,8 +1,9 @@
 """What a network sees of a state number: a one-hot vector over all states, or one over each part of a state.
 
 The product of a one-hot vector e_s and a kernel W is row s of W, so it is computed as a gather. Where a state is made
-of parts p_1, …, p_F of sizes n_1, …, n_F (row-major, S = Π n_f; `mdp.layout` says where they come from), the input may
-be the one-hot vectors of the parts, one after the other. W has Σ n_f rows then, and the product is a sum of F of them:
+of parts p_1, …, p_F of sizes n_1, …, n_F (row-major, S = Π n_f; `mdp.describe` says where they come from), the input
+may be the one-hot vectors of the parts, one after the other. W has Σ n_f rows then, and the product is a sum of F of
+them:
 
     x W = Σ_f W[n_1 + … + n_{f−1} + p_f]
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from deeptaxi.errors import printable
 from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE
 from deeptaxi.evaluation.watching import Moment
-from deeptaxi.mdp.names import Names
+from deeptaxi.mdp.describe import Names
 from deeptaxi.presentation.console import number
 
 BAR, PAGE = 24, 100

@@ -8,7 +8,7 @@ import shutil
 import keras
 import pytest
 
-from deeptaxi.mdp import npz
+from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import LAKE, QUICK, refused, run
 from tests.problems import build, surely
 
@@ -39,7 +39,7 @@ def corridor(length=12):
 
 @pytest.fixture
 def corridor_file(tmp_path):
-    npz.save(corridor(), tmp_path / "corridor.npz")
+    save_table(corridor(), tmp_path / "corridor.npz")
     return tmp_path / "corridor.npz"
 
 
@@ -215,8 +215,8 @@ def test_terminal_states_that_go_on_are_told_from_the_values(tmp_path):
     """Values learned on a table without ends, looked at on the one with ends."""
     ends = build([[surely(1, 1), surely(0, 0)], [surely(0, 5, True), surely(0, 1)]])
     goes_on = build([[surely(1, 1), surely(0, 0)], [surely(0, 5), surely(0, 1)]])
-    npz.save(ends, tmp_path / "ends.npz")
-    npz.save(goes_on, tmp_path / "goes_on.npz")
+    save_table(ends, tmp_path / "ends.npz")
+    save_table(goes_on, tmp_path / "goes_on.npz")
     folder, _ = trained(tmp_path, tmp_path / "goes_on.npz", "--q-table", "--discount", "0.8", "--initial-value", "0")
     words = (folder / "model.keras", "--env", tmp_path / "ends.npz", "--discount", "0.8", "--json")
     names = [finding["name"] for finding in json.loads(run("diagnose", *words).stdout)["findings"]]

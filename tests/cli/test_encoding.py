@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from deeptaxi.mdp import npz, planning
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.table import load_table, save_table
 from deeptaxi.network.layers import OneHotDense
 from deeptaxi.network.tabulate import tabulate
 from tests.cli.conftest import LAKE, QUICK, run
@@ -60,9 +61,9 @@ def test_a_factored_network_is_evaluated_and_trained_again(factored_run: Path, t
 @pytest.mark.parametrize(("encoding", "seeds"), [("factored", range(2)), ("joint", range(1))])
 def test_what_was_never_seen_is_known_by_its_parts_alone(encoding: str, seeds: range, tmp_path: Path) -> None:
     # No episode starts where both jobs have 2 steps or more to go, and no action leads there: steps to go only fall.
-    npz.save(two_jobs(lambda a, b: ((a < 2) | (b < 2)) & (a + b > 0)), tmp_path / "seen.npz")
-    npz.save(two_jobs(lambda a, b: (a >= 2) & (b >= 2)), tmp_path / "unseen.npz")
-    seen, unseen = (npz.load(tmp_path / f"{name}.npz") for name in ("seen", "unseen"))
+    save_table(two_jobs(lambda a, b: ((a < 2) | (b < 2)) & (a + b > 0)), tmp_path / "seen.npz")
+    save_table(two_jobs(lambda a, b: (a >= 2) & (b >= 2)), tmp_path / "unseen.npz")
+    seen, unseen = (load_table(tmp_path / f"{name}.npz") for name in ("seen", "unseen"))
     assert not np.any(planning.reachable(seen) & (unseen.start > 0))
 
     words = ["--encoding", encoding, "--preset", "none", "--updates", 600, "--eval-every", 600]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deeptaxi.mdp import npz
+from deeptaxi.mdp.table import save_table
 from deeptaxi.network import gradients
 from deeptaxi.sections import AGGREGATIONS
 from tests.cli.conftest import refused, run
@@ -99,7 +99,7 @@ def test_a_trained_model_is_updated_from_its_own_values_by_its_own_settings(lake
 
 def test_the_mask_of_a_model_holds_and_a_reward_scale_is_taken_back(tmp_path: Path) -> None:
     mask = np.array([[True, True], [True, False]])
-    npz.save(
+    save_table(
         build([[surely(1, 8), surely(0, 0)], [surely(0, 0, True), surely(0, 64)]], action_mask=mask), tmp_path / "t.npz"
     )
     words = ["train", tmp_path / "t.npz", "--updates", 200, "--out", tmp_path / "run", "--logs", tmp_path]

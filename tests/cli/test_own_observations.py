@@ -76,10 +76,10 @@ def test_what_is_outside_of_the_space_is_refused_alike_by_all(type_in):
 def test_a_policy_that_never_ends_is_evaluated_and_said_to_loop(type_in):
     from pathlib import Path
 
-    from deeptaxi.mdp import npz
+    from deeptaxi.mdp.table import save_table
     from tests.problems import loop
 
-    npz.save(loop(2), Path("own.npz"))
+    save_table(loop(2), Path("own.npz"))
     words = ["--q-table", *QUICK, "--updates", 5, "--out", "a", "--quiet"]
     assert type_in("train", "own.npz", *words).exit_code == 0
     text = type_in("evaluate", "a", "--episodes", 50).stdout

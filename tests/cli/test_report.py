@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeptaxi.mdp import npz
+from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import LAKE, refused, run
 from tests.presentation.report.outline import Outline, check_sound
 from tests.problems import random_table
@@ -218,7 +218,7 @@ def test_names_from_a_file_are_text_and_nothing_else(tmp_path):
     evil = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x_{$ & {{ 7 * 7 }}", "z" * 1000)
     table = random_table(3, states=4, actions=2, state_names=evil, action_names=("<b>", "{% raw %}"), time_limit=20)
     path = tmp_path / "<b>&.npz"
-    npz.save(table, path)
+    save_table(table, path)
     outline, _ = report(tmp_path, trained(tmp_path / "<i>run", path, "--q-table"))
     cells = ["".join(text) for _, _, text in outline.all("td")]
     assert evil[0] in cells
@@ -229,7 +229,7 @@ def test_names_from_a_file_are_text_and_nothing_else(tmp_path):
 
 def test_an_action_that_may_not_be_taken_is_never_compared(tmp_path):
     mask = np.array([[True, True], [True, False], [True, True], [True, True]])
-    npz.save(random_table(4, states=4, actions=2, action_mask=mask, time_limit=20), tmp_path / "masked.npz")
+    save_table(random_table(4, states=4, actions=2, action_mask=mask, time_limit=20), tmp_path / "masked.npz")
     outline, said = report(tmp_path, trained(tmp_path / "run", tmp_path / "masked.npz", "--q-table"))
     assert said == ""
     assert outline.text("desc", id="q-scatter-text").startswith("7 pairs")

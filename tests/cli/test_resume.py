@@ -18,7 +18,7 @@ from deeptaxi.artifacts.checkpoints import files_in, read, write
 from deeptaxi.artifacts.locks import lock
 from deeptaxi.artifacts.model_card import read_card
 from deeptaxi.history import read_history
-from deeptaxi.mdp import npz
+from deeptaxi.mdp.table import save_table
 from deeptaxi.records import Progress, Started, Warned
 from tests.cli.conftest import LAKE, refused, run
 from tests.problems import chain
@@ -418,11 +418,11 @@ def test_a_checkpoint_of_a_number_that_cannot_be_is_damaged(
 
 
 def test_a_table_that_changed_is_refused(type_in: TypeIn) -> None:
-    npz.save(chain(time_limit=9), Path("c.npz"))
+    save_table(chain(time_limit=9), Path("c.npz"))
     assert type_in("train", "c.npz", *SETTINGS, "--stop-after", 20, "--out", "a").exit_code == 0
-    npz.save(chain(start=1, time_limit=9), Path("c.npz"))
+    save_table(chain(start=1, time_limit=9), Path("c.npz"))
     refused(type_in("train", "--resume", "a"), 2, "c.npz", "another transition table")
-    npz.save(chain(time_limit=9), Path("there.npz"))
+    save_table(chain(time_limit=9), Path("there.npz"))
     assert type_in("train", Path("there.npz").absolute(), "--resume", "a", "--stop-after", 30).exit_code == 0
     assert 'id = "c.npz"' in Path("a", "config.toml").read_text()
     refused(type_in("train", "Taxi-v4", "--resume", "a"), 2, "ENV is c.npz, not Taxi-v4")

@@ -9,8 +9,8 @@ import pytest
 
 import deeptaxi
 from deeptaxi.artifacts.export.readers import by_csv
-from deeptaxi.mdp import npz
 from deeptaxi.mdp.simulate import TableEnv
+from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import refused, run
 from tests.problems import ToldEnv, build, chain, gambler, loop, registered, rows_of, surely
 
@@ -48,7 +48,7 @@ def test_solve_takes_another_time_limit_and_discount() -> None:
 
 
 def test_a_table_without_a_discount_is_solved_without_one(tmp_path: Path) -> None:
-    npz.save(gambler(), tmp_path / "gambler.npz")
+    save_table(gambler(), tmp_path / "gambler.npz")
     solution = json.loads(run("solve", tmp_path / "gambler.npz", "--json").stdout)
     assert (solution["discount"], solution["all_policies_equal"]) == (1, None)
     assert solution["optimal_value"] == pytest.approx(0.399064, abs=5e-7)
@@ -58,7 +58,7 @@ def test_a_table_without_a_discount_is_solved_without_one(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("command", ["solve", "train"])
 def test_a_problem_that_needs_a_discount_says_so_before_any_work(command: str, tmp_path: Path) -> None:
-    npz.save(loop(1, discount=1.0), tmp_path / "loop.npz")
+    save_table(loop(1, discount=1.0), tmp_path / "loop.npz")
     words = [command, tmp_path / "loop.npz"]
     why = (
         "discount 1 is not defined here: no policy surely ends an episode from state 0; take --objective-discount 0.99"
@@ -95,7 +95,7 @@ TEXTS = ("'=cmd|'/c calc'!A0", '\'=HYPERLINK("x";"y")', "'-1+1", "-1")
 def test_a_spreadsheet_computes_no_name_of_the_csv_of_solve(tmp_path: Path) -> None:
     table = build([[surely(min(s + 1, 3), -1.0, s > 1) for _ in "ab"] for s in range(4)], state_names=FORMULAS,
                   action_names=("@SUM(1)", "x;+1+1"))  # fmt: skip
-    npz.save(table, tmp_path / "table.npz")
+    save_table(table, tmp_path / "table.npz")
     for ending in ("csv", "json"):
         assert run("solve", tmp_path / "table.npz", "--out", tmp_path / f"q.{ending}").exit_code == 0
     with (tmp_path / "q.csv").open(newline="") as file:
@@ -118,7 +118,7 @@ def test_solve_refuses_what_has_no_true_table() -> None:
 
 def test_solve_does_not_write_onto_the_table_it_solves(tmp_path: Path) -> None:
     path = tmp_path / "table.npz"
-    npz.save(chain(discount=0.5), path)
+    save_table(chain(discount=0.5), path)
     refused(run("solve", path, "--out", path, "--force"), 2, "the transition table itself")
     solution = json.loads(run("solve", path, "--json").stdout)
     assert solution["discount"] == 0.5

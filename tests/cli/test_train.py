@@ -16,7 +16,8 @@ from click.testing import Result
 from deeptaxi.api import sampling
 from deeptaxi.config import read_toml, resolve
 from deeptaxi.history import read_history
-from deeptaxi.mdp import npz, table
+from deeptaxi.mdp import table
+from deeptaxi.mdp.table import save_table
 from deeptaxi.network.build import weights_digest
 from deeptaxi.network.tabulate import tabulate
 from deeptaxi.records import Finished, Started
@@ -89,7 +90,7 @@ def test_a_transition_table_brings_its_own_discount_and_mask(type_in: TypeIn) ->
         two, [[[0], [0]]], [[[1.0], [5.0]]], [[[0], [0]]], [1.0],
         discount=0.5, time_limit=4, action_mask=table.array([[1, 0]], bool, "action_mask", 2),
     )  # fmt: skip
-    npz.save(problem, Path("two.npz"))
+    save_table(problem, Path("two.npz"))
     done = type_in("train", "two.npz", "--q-table", *QUICK, "--updates", 200, "--out", "a", "--json")
     exact = json.loads(done.stdout)["exact"]
     assert (exact["discount"], exact["horizon"], exact["return"]) == (0.5, 4, 4.0)
@@ -150,7 +151,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(type_in: TypeIn, words: l
 
 
 def test_a_factored_encoding_of_unknown_parts_is_refused_before_anything_is_lost(type_in: TypeIn) -> None:
-    npz.save(chain(), Path("own.npz"))
+    save_table(chain(), Path("own.npz"))
     refused(type_in("train", "own.npz", "--encoding", "factored"), 2, "own.npz", "'factors'", "--encoding factored")
     assert [path.name for path in Path().iterdir()] == ["own.npz"]
 

@@ -10,7 +10,7 @@ import keras
 import pytest
 from PIL import Image
 
-from deeptaxi.mdp import npz
+from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import LAKE, QUICK, refused, run
 from tests.problems import chain
 
@@ -64,7 +64,7 @@ def test_the_pictures_become_a_gif(lake_run, tmp_path):
 
 
 def test_a_table_has_names_and_no_pictures(type_in):
-    npz.save(chain(), Path("own.npz"))
+    save_table(chain(), Path("own.npz"))
     assert run("train", "own.npz", "--q-table", *QUICK, "--out", "a", "--quiet").exit_code == 0
     lines = run("watch", "a").stdout.splitlines()
     assert "State 0" in lines

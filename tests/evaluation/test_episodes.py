@@ -6,7 +6,7 @@ import pytest
 from deeptaxi.evaluation import episodes
 from deeptaxi.evaluation.episodes import Endless, bootstrap, play
 from deeptaxi.mdp.environment import open_environment
-from deeptaxi.mdp.npz import save
+from deeptaxi.mdp.table import save_table
 from deeptaxi.sections import EnvironmentConfig
 from tests.problems import (
     Numbered,
@@ -30,7 +30,7 @@ def opened_table(tmp_path):
     """Open a table as an environment."""
 
     def from_table(table, time_limit=None):
-        save(table, tmp_path / "own.npz")
+        save_table(table, tmp_path / "own.npz")
         return open_environment(EnvironmentConfig(str(tmp_path / "own.npz"), time_limit=time_limit))
 
     return from_table

@@ -12,8 +12,8 @@ from deeptaxi.evaluation import episodes
 from deeptaxi.evaluation.episodes import play
 from deeptaxi.evaluation.exact import evaluate_greedy, policy_of, reference, uncertainty
 from deeptaxi.mdp.environment import open_environment
-from deeptaxi.mdp.npz import save
 from deeptaxi.mdp.planning import value_iteration
+from deeptaxi.mdp.table import save_table
 from deeptaxi.records import to_json
 from deeptaxi.sections import EnvironmentConfig
 from tests.problems import bandit, build, chain, loop, opened, random_table, river_swim, stay_or_leave, surely
@@ -258,7 +258,7 @@ def test_nothing_beats_the_optimum_and_the_optimum_is_optimal(seed):
 @pytest.fixture
 def river(tmp_path):
     """RiverSwim, cut after four steps, as an environment."""
-    save(river_swim(), tmp_path / "river.npz")
+    save_table(river_swim(), tmp_path / "river.npz")
     return open_environment(EnvironmentConfig(str(tmp_path / "river.npz"), time_limit=4))
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.watching import Show, certain, render_modes, watch
-from deeptaxi.mdp import npz
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.planning import optimal_actions, value_iteration
+from deeptaxi.mdp.table import save_table
 from deeptaxi.sections import EnvironmentConfig
 from tests.problems import bandit, build, chain, surely
 
@@ -24,7 +24,7 @@ def played(tmp_path):
     """Play a table; return the moments."""
 
     def play(table, q_values, **show):
-        npz.save(table, tmp_path / "own.npz")
+        save_table(table, tmp_path / "own.npz")
         return list(watch(opened(tmp_path / "own.npz"), q_values, Show(**show)))
 
     return play

@@ -16,8 +16,8 @@ from deeptaxi.learning.loops.fit import FitLearner
 from deeptaxi.learning.replay import Batch, Transitions
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.learning.weights import Updater
-from deeptaxi.mdp import npz
 from deeptaxi.mdp.environment import open_environment
+from deeptaxi.mdp.table import save_table
 from deeptaxi.network import functional
 from deeptaxi.network.build import build_q_network
 from deeptaxi.program import Program
@@ -39,7 +39,7 @@ TABLE = {"network": {"hidden": [], "dueling": False}}
 
 def opened_problem(table, folder, **settings):
     """Save the table and open it as an environment; return the configuration of a small training, and it."""
-    npz.save(table, folder / "table.npz")
+    save_table(table, folder / "table.npz")
     config = resolve(merge(merge(SMALL, {"environment": {"id": str(folder / "table.npz")}}), settings))
     return config, open_environment(config.environment)
 

@@ -12,8 +12,8 @@ from benchmarks.tables import FAMILIES
 from deeptaxi.config import resolve
 from deeptaxi.learning import defaults
 from deeptaxi.learning.configure import configure
-from deeptaxi.mdp import npz
 from deeptaxi.mdp.environment import open_environment
+from deeptaxi.mdp.table import save_table
 from deeptaxi.sections import EnvironmentConfig
 from tests.problems import bandit, build, chain, geometric, loop, opened, random_table, surely
 
@@ -93,7 +93,7 @@ def test_outside_of_the_compiled_loop_the_updates_stay_few_and_no_state_is_set()
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_settings_of_every_family_are_sound(family, tmp_path):
-    npz.save(FAMILIES[family](1), tmp_path / "own.npz")
+    save_table(FAMILIES[family](1), tmp_path / "own.npz")
     environment = open_environment(EnvironmentConfig(str(tmp_path / "own.npz")))
     for network in ({}, {"hidden": [], "dueling": False}):
         found = configure(environment, {"network": network})

@@ -9,7 +9,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.learning.configure import configure
 from deeptaxi.learning.size import check_size, parts_of
 from deeptaxi.mdp.environment import open_environment
-from deeptaxi.mdp.memory import physical_memory
+from deeptaxi.mdp.table import physical_memory
 from deeptaxi.sections import EnvironmentConfig
 
 HUGE = 10**9

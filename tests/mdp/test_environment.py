@@ -12,9 +12,8 @@ from gymnasium.vector import AutoresetMode
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.masks import known_mask
-from deeptaxi.mdp.npz import save
 from deeptaxi.mdp.simulate import TableEnv
-from deeptaxi.mdp.table import TableError
+from deeptaxi.mdp.table import TableError, save_table
 from deeptaxi.sections import EnvironmentConfig
 from tests.problems import Numbered, chain, loop, opened, registered, rows_of
 
@@ -28,7 +27,7 @@ def table_file(tmp_path):
     """Save a table and return its path as an id."""
 
     def write(table):
-        save(table, tmp_path / "own.npz")
+        save_table(table, tmp_path / "own.npz")
         return str(tmp_path / "own.npz")
 
     return write

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.evaluation.watching import Moment
-from deeptaxi.mdp.names import Names
+from deeptaxi.mdp.describe import Names
 from deeptaxi.presentation.player import BAR, bars
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.comparison import Comparison
 from deeptaxi.history import History
-from deeptaxi.mdp.maps import GridMap
-from deeptaxi.mdp.names import Names
+from deeptaxi.mdp.describe import GridMap, Names
 from deeptaxi.mdp.table import Bools, Ints
 
 

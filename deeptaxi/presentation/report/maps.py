@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deeptaxi.evaluation.comparison import Comparison
-from deeptaxi.mdp.maps import ENDS, GridMap
+from deeptaxi.mdp.describe import ENDS, GridMap
 from deeptaxi.mdp.table import Bools, Floats, Ints
 from deeptaxi.presentation.report.glyphs import Stroke, arrow, box, corner, disc, draw, fill, hatching, hint, lift, sign
 from deeptaxi.presentation.report.sheet import Entry, Sheet, legend, sample_of, sheet

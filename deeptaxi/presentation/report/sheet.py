@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deeptaxi.mdp.maps import GridMap, Layer
+from deeptaxi.mdp.describe import GridMap, Layer
 from deeptaxi.mdp.table import Bools
 from deeptaxi.presentation.report.glyphs import Stroke, box, canvas, disc, draw, fill, hatching
 from deeptaxi.presentation.report.style import ABSENT, FLOOR, GREEN, HALF, INK, LINE, MUTED, PURPLE

@@ -9,7 +9,7 @@ import numpy as np
 
 from deeptaxi.evaluation.comparison import Comparison, largest_of_each, spread_out
 from deeptaxi.history import History
-from deeptaxi.mdp.maps import GridMap
+from deeptaxi.mdp.describe import GridMap
 from deeptaxi.mdp.table import Bools, Floats, Ints
 from deeptaxi.presentation.console import number
 from deeptaxi.presentation.report.chart import Chart

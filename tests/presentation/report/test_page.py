@@ -13,8 +13,7 @@ from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.evaluation.comparison import Comparison, compare
 from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.history import History
-from deeptaxi.mdp.maps import GridMap, Layer, grid_map
-from deeptaxi.mdp.names import Names, names_of
+from deeptaxi.mdp.describe import GridMap, Layer, Names, grid_map, names_of
 from deeptaxi.presentation.report.content import Content, ReportedRun, Subject
 from deeptaxi.presentation.report.page import page
 from deeptaxi.records import Evaluated, Progress

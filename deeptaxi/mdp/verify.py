@@ -22,9 +22,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from deeptaxi.mdp.rows import from_rows
 from deeptaxi.mdp.spaces import StateCodec
-from deeptaxi.mdp.table import Bools, Floats, Ints, TableError, TransitionTable
+from deeptaxi.mdp.table import Bools, Floats, Ints, TableError, TransitionTable, from_rows
 
 CHECK_STEPS = 20_000  # 5,000 missed a fickle passenger in one seed of twenty
 LONGEST_EPISODE = 1_000  # while checking: an episode that never ends must not hide the other starts

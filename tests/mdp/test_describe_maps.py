@@ -6,10 +6,9 @@ import pytest
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 
-from deeptaxi.mdp import npz
-from deeptaxi.mdp.layout import inside
-from deeptaxi.mdp.maps import ENDS, grid_map
+from deeptaxi.mdp.describe import ENDS, grid_map, inside
 from deeptaxi.mdp.planning import reachable
+from deeptaxi.mdp.table import save_table
 from tests.problems import chain, opened, registered
 
 GRIDS = [
@@ -88,7 +87,7 @@ def test_a_layer_of_the_taxi_says_where_passenger_and_destination_are():
 
 
 def test_what_is_no_grid_has_no_map(tmp_path):
-    npz.save(chain(), tmp_path / "chain.npz")
+    save_table(chain(), tmp_path / "chain.npz")
     assert grid_map(opened(str(tmp_path / "chain.npz"))) is None
     assert grid_map(opened("Blackjack-v1")) is None
 

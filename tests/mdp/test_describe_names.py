@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from deeptaxi.mdp import npz
-from deeptaxi.mdp.names import names_of
+from deeptaxi.mdp.describe import names_of
+from deeptaxi.mdp.table import save_table
 from tests.problems import build, opened, surely
 
 
@@ -40,15 +40,15 @@ def test_actions_that_are_directions_lead_there(env_id, kwargs, middle, moves):
 
 def test_a_table_has_its_own_names(tmp_path):
     table = build([[surely(0, 1, True), surely(0, 0)]], state_names=("home",), action_names=("leave", "stay"))
-    npz.save(table, tmp_path / "t.npz")
+    save_table(table, tmp_path / "t.npz")
     names = names_of(opened(str(tmp_path / "t.npz")))
     assert (names.state(0), names.actions) == ("home", ("leave", "stay"))
 
 
 def test_what_has_no_names_is_called_by_its_number_or_its_parts(tmp_path):
     rows = [[surely(0, 1, True)] for _ in range(6)]
-    npz.save(build(rows), tmp_path / "t.npz")
-    npz.save(build(rows, factors=(2, 3)), tmp_path / "parts.npz")
+    save_table(build(rows), tmp_path / "t.npz")
+    save_table(build(rows, factors=(2, 3)), tmp_path / "parts.npz")
     plain, parts = (names_of(opened(str(tmp_path / name))) for name in ("t.npz", "parts.npz"))
     assert (plain.state(4), plain.actions) == ("state 4", ("action 0",))
     assert parts.state(4) == "(1, 1)"
@@ -56,7 +56,7 @@ def test_what_has_no_names_is_called_by_its_number_or_its_parts(tmp_path):
 
 def test_names_from_a_file_are_of_one_line_and_hold_nothing_that_a_terminal_obeys(tmp_path):
     actions = ("up\nand away", "\x1b[2Jclear", "\u202eback", "go")
-    npz.save(build([[surely(0, 1, True)] * 4], state_names=("here\x07\t",), action_names=actions), tmp_path / "t.npz")
+    save_table(build([[surely(0, 1, True)] * 4], state_names=("here\x07\t",), action_names=actions), tmp_path / "t.npz")
     names = names_of(opened(str(tmp_path / "t.npz")))
     assert names.actions == ("up and away", "[2Jclear", "back", "go")
     assert names.state(0) == "here"

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeptaxi.mdp.rows import from_rows
-from deeptaxi.mdp.table import TableError
+from deeptaxi.mdp.table import TableError, from_rows
 from tests.problems import bandit, opened, surely
 
 

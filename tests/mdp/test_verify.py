@@ -6,10 +6,9 @@ import pytest
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.spaces import Discrete
 
-from deeptaxi.mdp.npz import ARRAYS
-from deeptaxi.mdp.rows import from_rows
 from deeptaxi.mdp.spaces import state_codec
-from deeptaxi.mdp.truth import CHECK_STEPS, START_RESETS, contradiction, find_table
+from deeptaxi.mdp.table import ARRAYS, from_rows
+from deeptaxi.mdp.verify import CHECK_STEPS, START_RESETS, contradiction, find_table
 from tests.problems import Numbered, ToldEnv, build, chain, loop, opened, random_table, rows_of, surely
 
 # What is played: action 0 leads from 0 to 1 or back to 0, by a coin; from 1, all ends. It starts in 0 or 1.

@@ -7,9 +7,9 @@ from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.spaces import Discrete, MultiDiscrete, Tuple
 
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp import npz
+from deeptaxi.mdp.describe import encoded_factors, factors
 from deeptaxi.mdp.environment import open_environment
-from deeptaxi.mdp.layout import encoded_factors, factors
+from deeptaxi.mdp.table import save_table
 from deeptaxi.sections import EnvironmentConfig, NetworkConfig
 from tests.problems import chain, opened, random_table, registered
 
@@ -43,7 +43,7 @@ def test_taxis_factors_are_those_that_it_decodes_its_states_by():
     [((2, 3), (2, 3)), ((3, 2, 1), (3, 2, 1)), (None, None), ((6,), None)],  # one part is the whole state
 )
 def test_a_table_says_its_factors_itself(given, expected, tmp_path):
-    npz.save(random_table(0, states=6, factors=given), tmp_path / "own.npz")
+    save_table(random_table(0, states=6, factors=given), tmp_path / "own.npz")
     assert factors(open_environment(EnvironmentConfig(str(tmp_path / "own.npz")))) == expected
 
 
@@ -102,7 +102,7 @@ def test_of_other_environments_only_what_is_certain_is_told(entry_point, expecte
 
 
 def test_without_factors_a_factored_encoding_is_refused_with_a_way_out(tmp_path):
-    npz.save(chain(), tmp_path / "own.npz")
+    save_table(chain(), tmp_path / "own.npz")
     environment = open_environment(EnvironmentConfig(str(tmp_path / "own.npz")))
     assert encoded_factors(environment, NetworkConfig()) is None
     with pytest.raises(UsageError, match=r"own.npz does not say .* leave out --encoding factored"):

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp import npz
-from deeptaxi.mdp.npz import ARRAYS, OPTIONAL, load, save
-from deeptaxi.mdp.table import TableError, from_arrays
+from deeptaxi.mdp.table import ARRAYS, OPTIONAL, TABLE_BYTES, TableError, from_arrays, load_table, save_table
 from tests.problems import SOUND
 
 EVERYTHING = {
@@ -38,8 +36,8 @@ def archive(tmp_path):
 @pytest.mark.parametrize("optional", [{}, EVERYTHING])
 def test_a_table_is_read_back_as_it_was_saved(tmp_path, optional):
     table, path = from_arrays(**SOUND, **optional), tmp_path / "no ending"
-    save(table, path)
-    copy = load(path)
+    save_table(table, path)
+    copy = load_table(path)
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(copy, name), getattr(table, name), strict=True)
     for name in OPTIONAL:
@@ -49,21 +47,21 @@ def test_a_table_is_read_back_as_it_was_saved(tmp_path, optional):
 
 @pytest.mark.parametrize("letters", [5, 6])
 def test_names_are_written_up_to_what_is_read(tmp_path, monkeypatch, letters):
-    monkeypatch.setattr(npz, "REST", 80 - from_arrays(**SOUND).probability.size * (100 - npz.TABLE_BYTES))
+    monkeypatch.setattr("deeptaxi.mdp.table.REST", 80 - from_arrays(**SOUND).probability.size * (100 - TABLE_BYTES))
     table, path = from_arrays(**SOUND, state_names=("a", "b" * letters)), tmp_path / "table.npz"
     if letters == 5:
-        save(table, path)
+        save_table(table, path)
         monkeypatch.undo()
-        assert load(path).state_names == table.state_names
+        assert load_table(path).state_names == table.state_names
         return
     with pytest.raises(
         TableError, match=r"the state names take too much room in an \.npz, which gives each the 6 letters"
     ):
-        save(table, path)
+        save_table(table, path)
 
 
 def test_numbers_of_another_type_are_read_where_nothing_is_lost(archive):
-    table = load(archive(next_state=np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), terminated=[[[1, 0]], [[1, 1]]]))
+    table = load_table(archive(next_state=np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), terminated=[[[1, 0]], [[1, 1]]]))
     assert table.next_state.dtype == np.int64
     assert table.terminated.tolist() == SOUND["terminated"]
 
@@ -71,7 +69,7 @@ def test_numbers_of_another_type_are_read_where_nothing_is_lost(archive):
 @pytest.mark.parametrize("name", ARRAYS)
 def test_a_file_that_lacks_an_array_is_refused(archive, name):
     with pytest.raises(TableError, match=rf"table.npz lacks '{name}'; a table holds probability, next_state, reward"):
-        load(archive(**{name: None}))
+        load_table(archive(**{name: None}))
 
 
 @pytest.mark.parametrize(
@@ -88,21 +86,21 @@ def test_a_file_that_lacks_an_array_is_refused(archive, name):
 )
 def test_a_file_with_a_wrong_array_is_refused(archive, change, message):
     with pytest.raises(TableError, match=re.escape(message)):
-        load(archive(**change))
+        load_table(archive(**change))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no archive"])
 def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
     (tmp_path / "table.npz").write_bytes(content)
     with pytest.raises(TableError, match=r"table.npz is not a readable .npz file"):
-        load(tmp_path / "table.npz")
+        load_table(tmp_path / "table.npz")
 
 
 def test_a_single_array_is_refused(tmp_path):
     with (tmp_path / "table.npz").open("wb") as file:
         np.save(file, np.zeros(3))
     with pytest.raises(TableError, match=r"is a single array, not an \.npz of probability, next_state"):
-        load(tmp_path / "table.npz")
+        load_table(tmp_path / "table.npz")
 
 
 def test_a_truncated_file_is_refused(archive):
@@ -111,18 +109,18 @@ def test_a_truncated_file_is_refused(archive):
     for length in range(0, len(whole), 100):
         path.write_bytes(whole[:length])
         with pytest.raises(TableError, match="is not a readable"):
-            load(path)
+            load_table(path)
 
 
 def test_a_file_damaged_anywhere_is_refused_or_read_unharmed(tmp_path):
     table, path = from_arrays(**SOUND), tmp_path / "table.npz"
-    save(table, path)
+    save_table(table, path)
     whole = path.read_bytes()
     refused = 0
     for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         try:
-            copy = load(path)
+            copy = load_table(path)
         except TableError:
             refused += 1
         else:
@@ -132,9 +130,9 @@ def test_a_file_damaged_anywhere_is_refused_or_read_unharmed(tmp_path):
 
 def test_a_missing_file_is_a_wrong_use(tmp_path):
     with pytest.raises(UsageError, match=r"no transition table at .*nowhere\.npz"):
-        load(tmp_path / "nowhere.npz")
+        load_table(tmp_path / "nowhere.npz")
     with pytest.raises(UsageError, match="no transition table at"):
-        load(tmp_path)
+        load_table(tmp_path)
 
 
 def declare(path, shape):
@@ -148,10 +146,10 @@ def declare(path, shape):
 def test_a_table_that_says_it_is_larger_than_memory_is_refused_before_it_is_read(tmp_path):
     declare(tmp_path / "huge.npz", (10**7, 1_000, 50))
     with pytest.raises(TableError, match=r"10,000,000 × 1,000 × 50 outcomes takes 46,566.1 GiB, and this machine has"):
-        load(tmp_path / "huge.npz")
+        load_table(tmp_path / "huge.npz")
 
 
 def test_names_that_take_more_memory_than_the_table_are_refused(tmp_path, archive):
     path = archive(state_names=np.array(["here" * 5_000_000, "there"]))
     with pytest.raises(TableError, match=r"it says that it unpacks to 152\.6 MiB, where at most 64\.0 MiB are read"):
-        load(path)
+        load_table(path)

@@ -1,0 +1,321 @@
+"""What states and actions are: the factors that a state number is made of, names, and the map of a grid.
+
+**Factors.** A state number is the row-major index of its parts: with sizes n_1, …, n_F (the *factors*) and parts
+p_1, …, p_F,
+
+    s = (… (p_1 · n_2 + p_2) · n_3 + …) · n_F + p_F,    S = n_1 · … · n_F.
+
+**Names** come from a transition table's `state_names` and `action_names`, or from what Gymnasium's own toy-text
+environments document. Anything else is called by its numbers.
+
+**Maps.** A state of a grid environment is a cell (row, column), and in Taxi also where the passenger is and where it
+wants to go: the map is there once for each of these, as a *layer*. Row 0 is at the top, column 0 at the left.
+
+All of it is taken from where it is written down (a table, an observation's parts, an environment's own attributes), and
+never guessed from S.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.toy_text.blackjack import BlackjackEnv
+from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
+from gymnasium.envs.toy_text.taxi import TaxiEnv
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+
+from deeptaxi.errors import UsageError, printable
+from deeptaxi.mdp.contract import Answers, CheckedEnv
+from deeptaxi.mdp.environment import Env, Environment
+from deeptaxi.mdp.foreign import blaming, closing
+from deeptaxi.mdp.table import Ints
+from deeptaxi.sections import NetworkConfig
+
+# What lies around an environment and passes its observations on as they are.
+TRANSPARENT = (
+    *(Answers, CheckedEnv, TimeLimit, OrderEnforcing, PassiveEnvChecker),
+    *(gymnasium.ActionWrapper, gymnasium.RewardWrapper),
+)
+
+
+def factors(environment: Environment) -> tuple[int, ...] | None:
+    """Return the sizes of the parts that a state number is made of, row-major; None where they are not known.
+
+    A state of one part alone has no factors: one-hot over the part is one-hot over the state.
+    """
+    layout = environment.codec.layout
+    if environment.table is not None and environment.table.factors is not None:
+        found: tuple[int, ...] | None = environment.table.factors
+    elif len(layout) > 1:
+        found = tuple(size for size, _ in layout)
+    else:
+        with blaming(environment.config.id), closing(environment.make()) as env:
+            found = toy_text_factors(env)
+    sound = found is not None and len(found) > 1 and math.prod(found) == environment.states
+    return found if sound else None
+
+
+def inside(env: Env) -> Any:
+    """Return what makes the observations: the environment without the wrappers that pass them on."""
+    while isinstance(env, TRANSPARENT):
+        env = env.env
+    return env
+
+
+def toy_text_factors(env: Env) -> tuple[int, ...] | None:
+    """Return the factors of Taxi, FrozenLake or CliffWalking, read off the environment; None for any other."""
+    inner = inside(env)
+    if isinstance(inner, TaxiEnv):  # row, column, where the passenger is (the last: aboard), destination
+        return inner.max_row + 1, inner.max_col + 1, len(inner.locs) + 1, len(inner.locs)
+    if isinstance(inner, FrozenLakeEnv):
+        return int(inner.nrow), int(inner.ncol)
+    if isinstance(inner, CliffWalkingEnv):
+        return tuple(int(size) for size in inner.shape)
+    return None
+
+
+def encoded_factors(environment: Environment, network: NetworkConfig) -> tuple[int, ...] | None:
+    """Return the factors that the first layer's input is encoded by; None for one-hot over all states.
+
+    Raises:
+        UsageError: a factored encoding is asked for where the factors are not known.
+    """
+    if network.encoding == "joint":
+        return None
+    found = factors(environment)
+    if found is None:
+        raise UsageError(
+            f"{environment.config.id} does not say what parts its states are made of: leave out --encoding factored, "
+            "or give a MultiDiscrete or Tuple observation, or a .npz table with 'factors'"
+        )
+    return found
+
+
+ACTIONS = {
+    TaxiEnv: ("south", "north", "east", "west", "pick up", "drop off"),
+    FrozenLakeEnv: ("left", "down", "right", "up"),
+    CliffWalkingEnv: ("up", "right", "down", "left"),
+    BlackjackEnv: ("stick", "hit"),
+}
+STOPS = ("red", "green", "yellow", "blue")  # of Taxi
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of an environment's states and actions.
+
+    Attributes:
+        actions: `[A]` texts, each different from the others.
+        state: the name of a state, in a few words; `f"state {s}"` where it has none.
+    """
+
+    actions: tuple[str, ...]
+    state: Callable[[int], str]
+
+
+def names_of(environment: Environment) -> Names:
+    """Return the names of an environment's states and actions."""
+    with blaming(environment.config.id), closing(environment.make()) as env:
+        inner = inside(env)
+    table, sizes = environment.table, factors(environment)
+    actions = next((names for cls, names in ACTIONS.items() if isinstance(inner, cls)), ())
+    if table is not None and table.action_names is not None:
+        actions = tuple(map(one_line, table.action_names))
+    if len(set(actions)) != environment.actions:
+        actions = tuple(f"action {action}" for action in range(environment.actions))
+    return Names(actions, state_namer(environment, inner, sizes))
+
+
+def one_line(name: str) -> str:
+    """Return a name from a file in one line, without what a terminal would obey."""
+    return " ".join(printable(name).split())
+
+
+def state_namer(environment: Environment, inner: Any, sizes: tuple[int, ...] | None) -> Callable[[int], str]:
+    """Return what names a state of the environment, whose innermost part is `inner`."""
+    table = environment.table
+    if table is not None and table.state_names is not None:
+        given = table.state_names
+        return lambda state: one_line(given[state])
+    if sizes is None:
+        return lambda state: f"state {state}"
+    describe = next((found for cls, found in STATES.items() if isinstance(inner, cls)), None)
+    firsts = [first for _, first in environment.codec.layout]
+
+    def name(state: int) -> str:
+        parts: Ints = np.array(np.unravel_index(state, sizes))
+        if describe is not None:
+            return describe(*parts.tolist())
+        shown = parts + firsts if len(firsts) == len(parts) else parts
+        return f"({', '.join(map(str, shown))})"
+
+    return name
+
+
+def taxi_state(row: int, column: int, passenger: int, destination: int) -> str:
+    """Name a state of Taxi."""
+    where = "aboard" if passenger == len(STOPS) else f"at {STOPS[passenger]}"
+    return f"taxi in row {row}, column {column}, passenger {where}, destination {STOPS[destination]}"
+
+
+def cell(row: int, column: int) -> str:
+    """Name a state that is a place on a map."""
+    return f"row {row}, column {column}"
+
+
+def blackjack_state(total: int, dealer: int, ace: int) -> str:
+    """Name a state of Blackjack."""
+    return f"sum {total}, dealer shows {dealer}, {'a' if ace else 'no'} usable ace"
+
+
+STATES: dict[type[Any], Callable[..., str]] = {
+    TaxiEnv: taxi_state,
+    FrozenLakeEnv: cell,
+    CliffWalkingEnv: cell,
+    BlackjackEnv: blackjack_state,
+}
+
+
+Cell = tuple[int, int]  # row, column
+SOUTH, NORTH, EAST, WEST = (1, 0), (-1, 0), (0, 1), (0, -1)
+LAKE = {"S": "start", "F": "floor", "H": "hole", "G": "goal"}
+ENDS = ("hole", "goal", "cliff")  # kinds of cells where nobody ever chooses an action
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The map under one condition.
+
+    Attributes:
+        states: the state number of each cell, `[rows, columns]`.
+        name: the condition in words; empty where there is only one layer.
+        marks: what stands on a cell under this condition: "passenger" or "destination".
+    """
+
+    states: Ints
+    name: str = ""
+    marks: Mapping[str, Cell] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class GridMap:
+    """A map, and the layers that a state number tells apart.
+
+    Attributes:
+        kinds: of each cell, `[rows][columns]`: "floor", "start", "goal", "hole" or "cliff".
+        letters: what is written on cells.
+        walls: pairs of neighboring cells that nobody gets from one to the other of.
+        moves: where each action leads, as (rows, columns); its name where it leads nowhere. `[A]`
+        layers: side by side and one below the other, `[down][across]`.
+        across: what the layers beside each other differ in, with the value of each.
+        down: the same of the layers below each other.
+    """
+
+    kinds: tuple[tuple[str, ...], ...]
+    moves: tuple[Cell | str, ...]
+    layers: tuple[tuple[Layer, ...], ...]
+    letters: Mapping[Cell, str] = field(default_factory=dict)
+    walls: tuple[tuple[Cell, Cell], ...] = ()
+    across: tuple[str, tuple[str, ...]] = ("", ("",))
+    down: tuple[str, tuple[str, ...]] = ("", ("",))
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.kinds)
+
+    @property
+    def columns(self) -> int:
+        """The number of columns."""
+        return len(self.kinds[0])
+
+    @property
+    def cells(self) -> int:
+        """The number of cells of all layers together."""
+        return self.rows * self.columns * sum(map(len, self.layers))
+
+
+def grid_map(environment: Environment) -> GridMap | None:
+    """Return the map of Taxi, FrozenLake or CliffWalking, with whatever arguments; None for any other environment."""
+    with blaming(environment.config.id), closing(environment.make()) as env:
+        found = None if renames_actions(env) else drawn(inside(env))
+    if found is None or found.cells != environment.states or len(found.moves) != environment.actions:
+        return None
+    return found
+
+
+def renames_actions(env: Env) -> bool:
+    """Tell whether a wrapper stands between the agent's actions and the environment's."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.ActionWrapper):
+            return True
+        env = env.env
+    return False
+
+
+def drawn(inner: Any) -> GridMap | None:
+    """Return the map of an environment without its wrappers."""
+    if isinstance(inner, TaxiEnv):
+        return taxi(inner)
+    if isinstance(inner, FrozenLakeEnv):
+        return frozen_lake(inner)
+    if isinstance(inner, CliffWalkingEnv):
+        return cliff_walking(inner)
+    return None
+
+
+def taxi(env: Any) -> GridMap:
+    """Return Taxi's map: a layer for every place of the passenger (across) and every destination (down)."""
+    rows, columns, stops = env.max_row + 1, env.max_col + 1, [(int(row), int(column)) for row, column in env.locs]
+    places = (*(f"at {stop}" for stop in STOPS), "aboard")
+    numbers = np.arange(rows * columns * len(places) * len(stops)).reshape(rows, columns, len(places), len(stops))
+
+    def layer(passenger: int, destination: int) -> Layer:
+        marks = {"destination": stops[destination]}
+        if passenger < len(stops):
+            marks["passenger"] = stops[passenger]
+        title = f"passenger {places[passenger]}, destination {STOPS[destination]}"
+        return Layer(numbers[:, :, passenger, destination], title, marks)
+
+    walls = tuple(
+        ((row, column), (row, column + 1))
+        for row in range(rows)
+        for column in range(columns - 1)
+        if env.desc[1 + row, 2 * column + 2] != b":"
+    )
+    return GridMap(
+        kinds=(("floor",) * columns,) * rows,
+        moves=(SOUTH, NORTH, EAST, WEST, "pick up", "drop off"),
+        layers=tuple(tuple(layer(p, d) for p in range(len(places))) for d in range(len(stops))),
+        letters={stop: name[0].upper() for stop, name in zip(stops, STOPS, strict=True)},
+        walls=walls,
+        across=("passenger", places),
+        down=("destination", STOPS),
+    )
+
+
+def frozen_lake(env: Any) -> GridMap:
+    """Return FrozenLake's map: start, holes and goal as its `desc` has them."""
+    kinds = tuple(tuple(LAKE.get(letter.decode(), "floor") for letter in row) for row in env.desc)
+    return GridMap(kinds, (WEST, SOUTH, EAST, NORTH), single(len(kinds), len(kinds[0])))
+
+
+def cliff_walking(env: Any) -> GridMap:
+    """Return CliffWalking's map: the cliff between the start, at the bottom left, and the goal, at the bottom right."""
+    rows, columns = (int(size) for size in env.shape)
+    kinds = [["cliff" if cliff else "floor" for cliff in row] for row in env._cliff]  # it has no public name
+    row, column = np.unravel_index(int(env.start_state_index), (rows, columns))
+    kinds[row][column] = "start"
+    kinds[-1][-1] = "goal"
+    return GridMap(tuple(map(tuple, kinds)), (NORTH, EAST, SOUTH, WEST), single(rows, columns))
+
+
+def single(rows: int, columns: int) -> tuple[tuple[Layer, ...], ...]:
+    """Return the one layer of a map whose states are its cells, row by row."""
+    return ((Layer(np.arange(rows * columns).reshape(rows, columns)),),)
