@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import faults
 from benchmarks.presets import WITHOUT_TABLE
-from deeptaxi.catalog import listed
+from deeptaxi.presets import listed
 
 Row = dict[str, Any]
 HERE = Path(__file__).parent
@@ -66,8 +66,8 @@ def warned(run: Path) -> bool:
     from deeptaxi.artifacts.logs import LOG_FILE, find_log
     from deeptaxi.artifacts.models import find_model
     from deeptaxi.evaluation.diagnosis.live import Watch
-    from deeptaxi.history import read_history
     from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.metrics import read_history
 
     config = find_model(run).config
     if config is None:

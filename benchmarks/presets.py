@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import FAMILIES, HELD_OUT
-from deeptaxi.catalog import listed
+from deeptaxi.presets import listed
 
 NEAR = 0.002
 GOOD = 0.99
@@ -32,11 +32,10 @@ def trained(values: Mapping[str, Any], preset: str | None = None) -> Row:
     from deeptaxi import backend
 
     backend.start()
+    from deeptaxi.config import EnvironmentConfig, from_mapping
     from deeptaxi.learning.configure import choose, configure, with_environment
     from deeptaxi.learning.training import train
     from deeptaxi.mdp.environment import open_environment
-    from deeptaxi.sections import EnvironmentConfig
-    from deeptaxi.settings import from_mapping
 
     named = choose(values, preset)
     values = with_environment(values, named)

@@ -96,8 +96,8 @@ def cost(settings: dict[str, Any], environment: Any, screen: TextIO | None) -> C
 
 def measure(core: int, repeats: int) -> dict[str, list[tuple[Cost, Cost]]]:
     """Train every case, unwatched and watched in turn; the first turn, which finds nothing compiled, does not count."""
+    from deeptaxi.config import EnvironmentConfig
     from deeptaxi.mdp.environment import open_environment
-    from deeptaxi.sections import EnvironmentConfig
 
     environment = open_environment(EnvironmentConfig("Taxi-v4"))
     found: dict[str, list[tuple[Cost, Cost]]] = {name: [] for name in CASES}

@@ -11,7 +11,7 @@ are kept:
 An entry is read once, and the bytes that were hashed are the bytes that are written: no name is looked up twice, and
 no file is shared with another process, which could replace or change it in between. Nothing that another process does
 to the root, and no process that is killed, can then be seen by one that computes.
-What a killed process leaves, the next one that ends removes (`deeptaxi.scratch`). Whatever fails here only means that
+What a killed process leaves, the next one that ends removes (`io.temporary`). Whatever fails here only means that
 there is no cache.
 
 Entries are machine code that is run. Whoever can write an entry names it too, so its sha256 tells damage, and not who
@@ -36,7 +36,7 @@ from pathlib import Path
 import platformdirs
 
 from deeptaxi.exactness import machine
-from deeptaxi.scratch import Scratch, sweep, temporary
+from deeptaxi.io.temporary import Scratch, sweep, temporary
 
 VARIABLE = "DEEPTAXI_CACHE"
 LIMIT = 100 * 2**20  # bytes; the content of all entries is copied at each start, which takes 0.2 s at this size

@@ -17,7 +17,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from deeptaxi.reading import read_text
+from deeptaxi.io.safe_load import read_text
 
 PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
 CPU_TRAITS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa", "cpu\t")

@@ -13,8 +13,7 @@ import click
 import deeptaxi
 from deeptaxi.cli.main import COMMANDS, cli
 from deeptaxi.cli.options import SectionOption
-from deeptaxi.config import TrainConfig
-from deeptaxi.settings import leaf_settings
+from deeptaxi.config import TrainConfig, leaf_settings
 
 SETTINGS = {"__".join(path): (path, item) for path, item, _ in leaf_settings(TrainConfig)}
 

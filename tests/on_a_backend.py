@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from deeptaxi import backend
-from deeptaxi.sections import OPTIMIZERS
+from deeptaxi.config import OPTIMIZERS
 from tests.cli.conftest import LAKE, QUICK, run
 
 BRIEF = ["--updates", "4", "--environments", "64", "--batch-size", "8"]  # which fill the memory in a few steps

@@ -9,10 +9,10 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.table import from_arrays, from_rows
-from deeptaxi.sections import EnvironmentConfig
 
 # Two states, one action, two outcomes: state 0 ends in one of four times, else it goes to state 1, which ends.
 SOUND = {

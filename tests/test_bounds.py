@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from deeptaxi import arguments, reading
+from deeptaxi import arguments
 from deeptaxi.bounds import LONGEST, TOO_LONG, all_finite, check_lengths
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping
 from deeptaxi.errors import UsageError
-from deeptaxi.sections import EnvironmentConfig
-from deeptaxi.settings import from_mapping
+from deeptaxi.io import safe_load
 from tests.cli.conftest import refused, run
 
 DECIMAL, HEX = "9" * 5_000, "0x" + "f" * 5_000
@@ -37,12 +36,12 @@ def test_a_number_that_is_none_is_found_wherever_it_stands():
 def test_texts_hold_no_number_that_is_too_long(number):
     for text in (f"a = {number}", f"a = [1, {number}]", f"[b]\na = {{c = {number}}}"):
         with pytest.raises(ValueError, match=TOO_LONG):
-            reading.parse_toml(text)
+            safe_load.parse_toml(text)
 
 
 def test_json_holds_no_number_that_python_cannot_read():
     with pytest.raises(ValueError, match=TOO_LONG):
-        reading.parse_json(f'{{"a": {DECIMAL}}}')
+        safe_load.parse_json(f'{{"a": {DECIMAL}}}')
 
 
 @pytest.mark.parametrize("number", [DECIMAL, HEX, f"-{HEX}"])

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi import config
-from deeptaxi.catalog import presets
-from deeptaxi.config import TrainConfig, dump_toml, read_toml, resolve
+from deeptaxi.config import TrainConfig, dump_toml, from_mapping, leaf_settings, read_toml, resolve, to_mapping
 from deeptaxi.errors import UsageError
-from deeptaxi.settings import from_mapping, leaf_settings, to_mapping
+from deeptaxi.presets import presets
 
 Q_TABLE = {"hidden": [], "dueling": False}
 RAINY = {"is_rainy": True}

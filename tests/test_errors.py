@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 
 from deeptaxi.errors import printable
-from deeptaxi.records import to_json
+from deeptaxi.metrics import to_json
 
 SEEN = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"  # signs, not marks
 JOINERS = "\u200c\u200d"

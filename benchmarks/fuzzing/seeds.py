@@ -46,8 +46,8 @@ def make_table(path: Path) -> None:
 
     import numpy as np
 
+    from deeptaxi.config import EnvironmentConfig
     from deeptaxi.mdp.environment import open_environment
-    from deeptaxi.sections import EnvironmentConfig
 
     lake = open_environment(EnvironmentConfig("FrozenLake-v1")).table
     mask = np.ones((16, 4), bool)
@@ -59,9 +59,9 @@ def make_table(path: Path) -> None:
 
 def optimal_q_values() -> Any:
     """Return the optimal Q values of a FrozenLake that does not slip, float32 `[S, A]`."""
+    from deeptaxi.config import EnvironmentConfig
     from deeptaxi.mdp.environment import open_environment
     from deeptaxi.mdp.planning import value_iteration
-    from deeptaxi.sections import EnvironmentConfig
 
     place = EnvironmentConfig("FrozenLake-v1", {"is_slippery": False})
     return value_iteration(open_environment(place).table, 0.99).q.astype("float32")

@@ -20,9 +20,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.evaluation import exact
 from deeptaxi.mdp.environment import Environment, open_environment
-from deeptaxi.sections import EnvironmentConfig
 
 OBJECTIVE_DISCOUNT = 0.99
 TIME_LIMIT = 200

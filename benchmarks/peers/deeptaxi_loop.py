@@ -24,7 +24,7 @@ from benchmarks.peers import common
 from deeptaxi import backend
 from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.mdp.environment import Environment, open_environment
-from deeptaxi.records import Evaluated, Started
+from deeptaxi.metrics import Evaluated, Started
 
 ENDLESS = 10**8  # updates
 WARM = 0.7  # seconds before a rate is measured: pieces have found their length by then

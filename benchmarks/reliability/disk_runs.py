@@ -9,11 +9,11 @@ from typing import Any
 
 from benchmarks.reliability.disk_writes import NEW, OLD, Write, check, contents, small_table
 from deeptaxi.artifacts import checkpoints, runs
-from deeptaxi.artifacts.files import CHECKPOINTS
 from deeptaxi.artifacts.logs import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
+from deeptaxi.artifacts.run_folder import CHECKPOINTS
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.history import read_history
-from deeptaxi.scratch import ASIDE
+from deeptaxi.io.temporary import ASIDE
+from deeptaxi.metrics import read_history
 
 SETTINGS: dict[str, Any] = {
     "q_table": True, "updates": 60, "eval_every": 20, "environments": 8, "batch_size": 32, "early_stop": False,

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.artifacts.files import tidy, write_text, written_aside, written_together
-from deeptaxi.artifacts.locks import lock
 from deeptaxi.cache import Cache
-from deeptaxi.scratch import ASIDE
+from deeptaxi.io.atomic import tidy, write_text, written_aside, written_together
+from deeptaxi.io.locks import lock
+from deeptaxi.io.temporary import ASIDE
 
 OLD, NEW = "old", "new"
 
@@ -218,7 +218,7 @@ def solution(folder: Path) -> Write:
 
 def small_table() -> Any:
     """Return the transition table of a lake that does not slip."""
+    from deeptaxi.config import EnvironmentConfig
     from deeptaxi.mdp.environment import open_environment
-    from deeptaxi.sections import EnvironmentConfig
 
     return open_environment(EnvironmentConfig("FrozenLake-v1", {"is_slippery": False})).table

@@ -40,8 +40,8 @@ from benchmarks.reliability.victims import (
     claimed,
     undisturbed,
 )
-from deeptaxi.artifacts.files import SPARE
-from deeptaxi.scratch import ASIDE
+from deeptaxi.io.atomic import SPARE
+from deeptaxi.io.temporary import ASIDE
 
 SHORT, LONG = 6, 500  # trials
 NAMES = ("compiled, Q table", "compiled, dueling", "gymnasium")

@@ -18,16 +18,15 @@ from deeptaxi.api.stages import stage
 from deeptaxi.artifacts import checkpoints as checkpoint_files
 from deeptaxi.artifacts import logs as log_files
 from deeptaxi.artifacts import runs
-from deeptaxi.artifacts.files import TABLE_FILE
 from deeptaxi.artifacts.logs import Log
 from deeptaxi.artifacts.model_card import resuming_command
+from deeptaxi.artifacts.run_folder import TABLE_FILE
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.diagnosis.live import Watch
-from deeptaxi.history import History
 from deeptaxi.learning.moment import Keep
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.masks import known_mask
-from deeptaxi.records import Finished, Record, Started, Warned
+from deeptaxi.metrics import Finished, History, Record, Started, Warned
 
 OnRecord = Callable[[Record], object]
 Watcher = Callable[[Record], object]  # shows or keeps a record

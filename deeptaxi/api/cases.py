@@ -17,16 +17,15 @@ from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
 from deeptaxi.artifacts.logs import read_visits
 from deeptaxi.artifacts.models import find_model, load_network
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.diagnosis import Case
 from deeptaxi.evaluation.diagnosis.sample import play_sample
-from deeptaxi.history import read_history
 from deeptaxi.mdp.describe import names_of
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
 from deeptaxi.mdp.related import related_tables
-from deeptaxi.sections import EnvironmentConfig
+from deeptaxi.metrics import read_history
 
 
 class Asked(NamedTuple):

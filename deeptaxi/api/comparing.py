@@ -10,14 +10,14 @@ from deeptaxi.api.cases import Asked, Looked, build_case
 from deeptaxi.api.evaluate import sampled
 from deeptaxi.api.runs import Run
 from deeptaxi.artifacts import model_card
-from deeptaxi.artifacts.files import CONFIG_FILE
+from deeptaxi.artifacts.run_folder import CONFIG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.comparison import compare
 from deeptaxi.evaluation.diagnosis import diagnose
-from deeptaxi.history import History
 from deeptaxi.mdp.describe import grid_map, names_of
 from deeptaxi.mdp.table import Ints
+from deeptaxi.metrics import History
 from deeptaxi.presentation.report.content import Content, ReportedRun, Subject
 
 EPISODES = 1000  # as many as `evaluate` plays, by the same seed

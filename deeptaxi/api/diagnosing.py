@@ -14,7 +14,7 @@ from deeptaxi.arguments import title
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.diagnosis import diagnose as findings_of
 from deeptaxi.evaluation.diagnosis.findings import Diagnosis
-from deeptaxi.history import History
+from deeptaxi.metrics import History
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from deeptaxi.api.requests import Request, Wish
 from deeptaxi.api.settings import Config, Settings, nested
 from deeptaxi.api.shown import Shown
+from deeptaxi.config import AGGREGATIONS
 from deeptaxi.errors import UsageError
-from deeptaxi.sections import AGGREGATIONS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

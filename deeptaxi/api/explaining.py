@@ -13,11 +13,10 @@ from deeptaxi.api.models import Model
 from deeptaxi.api.requests import Request, Wish
 from deeptaxi.api.stages import stage
 from deeptaxi.api.subjects import Subject, fresh, kept
-from deeptaxi.artifacts.files import check_free, write_text
+from deeptaxi.config import AGGREGATIONS, to_mapping
+from deeptaxi.io.atomic import check_free, write_text
 from deeptaxi.mdp.describe import names_of
-from deeptaxi.records import to_json
-from deeptaxi.sections import AGGREGATIONS
-from deeptaxi.settings import to_mapping
+from deeptaxi.metrics import to_json
 
 VECTOR_ACTIONS = (1, 2, 3, 4, 6, 16, 64)
 

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from deeptaxi.api.places import IN_MEMORY
 from deeptaxi.artifacts import checkpoints, logs, runs
-from deeptaxi.artifacts.files import MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.logs import EVENTS, FAILED_FILE, VISITS_FILE, save_visits
 from deeptaxi.artifacts.model_card import resuming_command
 from deeptaxi.artifacts.room import check_room
-from deeptaxi.config import TrainConfig, dump_toml
+from deeptaxi.artifacts.run_folder import MODEL_FILE, TABLE_FILE
+from deeptaxi.config import TrainConfig, dump_toml, to_mapping
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.settings import to_mapping
 
 if TYPE_CHECKING:
     from deeptaxi.api.runs import Run

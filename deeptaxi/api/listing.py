@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeptaxi.artifacts.files import CHECKPOINTS
-from deeptaxi.artifacts.locks import LOCK_FILE
+from deeptaxi.artifacts.run_folder import CHECKPOINTS
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.io.locks import LOCK_FILE
 
 if TYPE_CHECKING:
     from deeptaxi.api.places import Place
-    from deeptaxi.catalog import Preset
     from deeptaxi.mdp.environment import Environment
+    from deeptaxi.presets import Preset
 
 __all__ = ("envs", "presets", "zoo")
 
@@ -79,7 +79,7 @@ def environment_row(environment: Environment) -> dict[str, Any]:
 
 def presets() -> list[dict[str, Any]]:
     """List the presets: settings tuned for known problems, which `train` picks by itself."""
-    from deeptaxi.catalog import listed
+    from deeptaxi.presets import listed
 
     return [preset_row(item) for item in listed()]
 

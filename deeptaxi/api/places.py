@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.sections import EnvironmentConfig
 
 Place = str | Path | TransitionTable | Environment
 IN_MEMORY = "transition-table"  # the name of a table that has no file

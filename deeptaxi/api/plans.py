@@ -19,15 +19,13 @@ from deeptaxi.artifacts import checkpoints as checkpoint_files
 from deeptaxi.artifacts import runs
 from deeptaxi.artifacts.logs import LOGS
 from deeptaxi.artifacts.room import check_room
-from deeptaxi.config import TrainConfig, merge, resolve
+from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping, merge, resolve, to_mapping
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.configure import Configured, choose, configure, with_environment
 from deeptaxi.learning.moment import UnfitError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.sections import EnvironmentConfig
-from deeptaxi.settings import from_mapping, to_mapping
 
 
 @dataclass(frozen=True)

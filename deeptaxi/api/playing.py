@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeptaxi.artifacts.files import check_free
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.watching import Moment, Show, render_modes, watch
+from deeptaxi.io.atomic import check_free
 from deeptaxi.mdp.planning import optimal_actions
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from deeptaxi.api.models import load_source
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
 from deeptaxi.arguments import short_words
-from deeptaxi.artifacts.files import check_free, write_text, written_together
 from deeptaxi.artifacts.models import find_model
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError
+from deeptaxi.io.atomic import check_free, write_text, written_together
 from deeptaxi.mdp.environment import open_environment
 
 

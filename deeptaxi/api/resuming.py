@@ -16,22 +16,29 @@ from deeptaxi.api.places import IN_MEMORY
 from deeptaxi.api.sameness import check_backend, check_same, check_unfinished, opened
 from deeptaxi.artifacts import checkpoints, runs
 from deeptaxi.artifacts.checkpoints import Checkpoint
-from deeptaxi.artifacts.locks import remove_stale
 from deeptaxi.artifacts.logs import LOG_FILE, LOGS, Kept, Position, place_of, take_up
 from deeptaxi.artifacts.room import check_room
-from deeptaxi.config import TrainConfig, check_together, known_facts, merge, with_literals
+from deeptaxi.config import (
+    PATIENCE,
+    TrainConfig,
+    check_together,
+    from_mapping,
+    known_facts,
+    merge,
+    to_mapping,
+    with_literals,
+)
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.exactness import chosen_backend, flags, processor, versions
+from deeptaxi.io.locks import remove_stale
+from deeptaxi.io.safe_load import parse_toml
 from deeptaxi.learning.configure import Configured
 from deeptaxi.learning.moment import Moment
 from deeptaxi.learning.size import check_size
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.reading import parse_toml
-from deeptaxi.records import NOT_EXACT, Evaluated, Warned
+from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned
 from deeptaxi.renamed import SETTINGS, renamed_in
-from deeptaxi.sections import PATIENCE
-from deeptaxi.settings import from_mapping, to_mapping
 
 EARLY_STOP_OFF = "early-stop-off"
 

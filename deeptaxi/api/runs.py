@@ -18,12 +18,11 @@ from deeptaxi.api.stages import stage
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
-from deeptaxi.history import History
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains, one_line
 from deeptaxi.mdp.table import Ints
-from deeptaxi.records import Finished
+from deeptaxi.metrics import Finished, History
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

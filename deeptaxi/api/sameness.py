@@ -11,15 +11,14 @@ from typing import Any
 from deeptaxi.api.places import IN_MEMORY, open_requested
 from deeptaxi.arguments import words
 from deeptaxi.artifacts.checkpoints import Checkpoint, table_digest
-from deeptaxi.artifacts.files import CHECKPOINTS, TABLE_FILE
 from deeptaxi.artifacts.model_card import read_card
-from deeptaxi.config import TrainConfig, to_toml
+from deeptaxi.artifacts.run_folder import CHECKPOINTS, TABLE_FILE
+from deeptaxi.config import TrainConfig, coerce, leaf_settings, show, to_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.exactness import chosen_backend
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.records import finite
-from deeptaxi.settings import coerce, leaf_settings, show
+from deeptaxi.metrics import finite
 
 TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}

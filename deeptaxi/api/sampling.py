@@ -18,7 +18,7 @@ from deeptaxi.artifacts.runs import add_episodes
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.episodes import Episodes, play
 from deeptaxi.mdp.environment import Env, Environment
-from deeptaxi.records import Warned
+from deeptaxi.metrics import Warned
 
 COUNTS = (1_000, 100, 10)  # episodes: fewer where so many take too long
 STEPS, SECONDS = 200_000, 2.0  # that may be spent on each of these counts

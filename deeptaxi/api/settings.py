@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from deeptaxi.arguments import plain
-from deeptaxi.config import TrainConfig, known_facts, known_keys, merge, read_toml, with_literals
+from deeptaxi.config import (
+    TrainConfig,
+    known_facts,
+    known_keys,
+    leaf_settings,
+    merge,
+    read_toml,
+    to_mapping,
+    with_literals,
+)
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.renamed import OPTIONS
-from deeptaxi.settings import leaf_settings, to_mapping
 
 
 class Settings(TypedDict, total=False):

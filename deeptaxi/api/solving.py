@@ -8,11 +8,11 @@ from typing import Any
 
 from deeptaxi.api.places import Place, open_place
 from deeptaxi.api.stages import stage
-from deeptaxi.artifacts.files import check_free, written_aside
 from deeptaxi.artifacts.tables import WRITERS, labels_of
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation import solution
 from deeptaxi.evaluation.solution import Solution
+from deeptaxi.io.atomic import check_free, written_aside
 from deeptaxi.mdp.environment import objective_discount
 
 

@@ -16,14 +16,13 @@ from deeptaxi.api.requests import Request
 from deeptaxi.api.runs import Run
 from deeptaxi.api.settings import asked
 from deeptaxi.api.stages import stage
-from deeptaxi.catalog import NONE, Preset
-from deeptaxi.config import TrainConfig, merge, resolve
+from deeptaxi.config import TrainConfig, merge, resolve, to_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.configure import configure
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools
-from deeptaxi.settings import to_mapping
+from deeptaxi.presets import NONE, Preset
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def train(
         tensorboard: whether that log is for TensorBoard as well.
         force: whether a run that is there may be replaced.
         trust_env: whether to import the environment module that only `config` or `resume` names; it is code.
-        on_record: called with every record (`deeptaxi.records`), warnings included, as it comes.
+        on_record: called with every record (`deeptaxi.metrics`), warnings included, as it comes.
         stop: asked between updates; once it answers True, the training ends with the best weights so far.
         stop_after: the update to end after, to go on by `resume`; None for the last.
         checkpoints: whether a run that is written keeps what it can be resumed from.

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from deeptaxi.artifacts.files import written_aside
+from deeptaxi.io.atomic import written_aside
 
 COLORS = 128
 LAST_MILLISECONDS = 1500  # the end of an episode stays for a while

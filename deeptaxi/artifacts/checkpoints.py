@@ -22,21 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from deeptaxi.archives import ArchiveError, read_npz
-from deeptaxi.artifacts.files import (
-    CHECKPOINTS,
-    MODEL_FILE,
-    TABLE_FILE,
-    remove_if_empty,
-    written_aside,
-    written_together,
-)
 from deeptaxi.artifacts.logs import Log, Position
+from deeptaxi.artifacts.run_folder import CHECKPOINTS, MODEL_FILE, TABLE_FILE
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
+from deeptaxi.io.atomic import remove_if_empty, written_aside, written_together
+from deeptaxi.io.safe_archive import ArchiveError, read_npz
+from deeptaxi.io.safe_load import parse_json
 from deeptaxi.learning.moment import Hold, Moment
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
-from deeptaxi.reading import parse_json
-from deeptaxi.records import Warned, dated
+from deeptaxi.metrics import Warned, dated
 
 ABOUT = "about"
 VERSION = 1

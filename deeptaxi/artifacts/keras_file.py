@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from deeptaxi.archives import ArchiveError, opened, told
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.io.safe_archive import ArchiveError, opened, told
 
 WEIGHTS, MAX_BYTES = "model.weights.h5", 2**32
 SPARE = 2**24  # bytes of a file beyond its weights: their names

@@ -30,14 +30,15 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from deeptaxi.archives import ArchiveError, read_npz
-from deeptaxi.artifacts.files import CONFIG_FILE, cannot_write, scratch_in, written_aside
+from deeptaxi.artifacts.run_folder import CONFIG_FILE
 from deeptaxi.config import read_toml as read_settings
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, EnvironmentFailedError, UsageError
+from deeptaxi.io.atomic import cannot_write, scratch_in, written_aside
+from deeptaxi.io.safe_archive import ArchiveError, read_npz
+from deeptaxi.io.safe_load import MAX_LINE, read_toml
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.table import physical_memory
-from deeptaxi.reading import MAX_LINE, read_toml
-from deeptaxi.records import Failed, Finished, Record, Started, Warned, from_line, to_line
+from deeptaxi.metrics import Failed, Finished, Record, Started, Warned, from_line, to_line
 
 LOG_FILE, VISITS_FILE = "metrics.jsonl", "visits.npz"
 EVENTS = "events.out.tfevents.*.deeptaxi"

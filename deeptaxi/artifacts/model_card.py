@@ -19,12 +19,12 @@ import tomli_w
 
 from deeptaxi.arguments import short_words, title
 from deeptaxi.artifacts.export.formats import FORMATS
-from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, CONFIG_FILE
+from deeptaxi.artifacts.run_folder import CARD_FILE, CARD_JSON, CONFIG_FILE
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
 from deeptaxi.exactness import chosen_backend, flags, processor, versions
-from deeptaxi.reading import LARGEST, TOML_BYTES, read_json
-from deeptaxi.records import Finished, decimals, finite, to_json
+from deeptaxi.io.safe_load import LARGEST, TOML_BYTES, read_json
+from deeptaxi.metrics import Finished, decimals, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in
 
 

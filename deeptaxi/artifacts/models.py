@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi import backend
-from deeptaxi.archives import ArchiveError
-from deeptaxi.artifacts.files import CONFIG_FILE, MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.keras_file import load_model
+from deeptaxi.artifacts.run_folder import CONFIG_FILE, MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.unfinished import unfinished
 from deeptaxi.artifacts.versions import check_deeptaxi, newer_keras
-from deeptaxi.config import TrainConfig, read_run, resolve
+from deeptaxi.config import EnvironmentConfig, OptimizerConfig, TrainConfig, read_run, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.io.safe_archive import ArchiveError
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.sections import EnvironmentConfig, OptimizerConfig
 
 
 @dataclass(frozen=True)

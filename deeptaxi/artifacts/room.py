@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi import history, reading
-from deeptaxi.archives import told
+from deeptaxi import metrics
 from deeptaxi.artifacts import keras_file, model_card
-from deeptaxi.artifacts.files import CARD_JSON, CONFIG_FILE
+from deeptaxi.artifacts.run_folder import CARD_JSON, CONFIG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import UsageError
+from deeptaxi.io import safe_load
+from deeptaxi.io.safe_archive import told
 from deeptaxi.learning.size import FLOAT, weights_of
-from deeptaxi.records import Finished, to_json
+from deeptaxi.metrics import Finished, to_json
 
 EVALUATION = 1_000  # bytes of a log that an evaluation takes, with its snapshot; some 600 do
 PROGRESS = 2**20  # bytes of a log beside them: a thousand records
@@ -53,21 +54,21 @@ def check_weights(config: TrainConfig, states: int, actions: int) -> None:
 
 def check_log(config: TrainConfig) -> None:
     """Refuse more evaluations than what is read of a log."""
-    size, most = config.updates // config.evaluation.every * EVALUATION, history.MAX_BYTES - PROGRESS
+    size, most = config.updates // config.evaluation.every * EVALUATION, metrics.MAX_BYTES - PROGRESS
     if size > most:
         every = -(-config.updates * EVALUATION // most)
         raise UsageError(
             f"--eval-every {config.evaluation.every} in {config.updates:,} updates makes a log of {told(size)}, and "
-            f"one of more than {told(history.MAX_BYTES)} could not be read again: set --eval-every {every} or more"
+            f"one of more than {told(metrics.MAX_BYTES)} could not be read again: set --eval-every {every} or more"
         )
 
 
 def check_texts(folder: Path, environment: Mapping[str, Any], config: TrainConfig) -> None:
     """Refuse arguments of an environment that take more than what is read of `config.toml` and `card.json`."""
     text = dump_toml(config, {})
-    check_text(CONFIG_FILE, text, reading.TOML_BYTES)
+    check_text(CONFIG_FILE, text, safe_load.TOML_BYTES)
     try:
-        reading.parse_toml(text)
+        safe_load.parse_toml(text)
     except ValueError as error:
         raise UsageError(f"config.toml could not be read again: {error}; simplify --env-arg") from None
     check_text(

@@ -19,32 +19,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.artifacts.files import (
-    CARD_FILE,
-    CARD_JSON,
-    CHECKPOINTS,
-    CONFIG_FILE,
-    MODEL_FILE,
-    TABLE_FILE,
-    check_free,
-    check_no_link,
-    make_folder,
-    remove_if_empty,
-    tidy,
-    written_together,
-)
-from deeptaxi.artifacts.locks import TRAINING, TRIES, lock
 from deeptaxi.artifacts.logs import LOG_FILE, PREVIOUS
 from deeptaxi.artifacts.model_card import card, describe_versions, limits, read_card, training_command, write_card
+from deeptaxi.artifacts.run_folder import CARD_FILE, CARD_JSON, CHECKPOINTS, CONFIG_FILE, MODEL_FILE, TABLE_FILE
 from deeptaxi.artifacts.spare import Spare, size_of
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
 from deeptaxi.exactness import chosen_backend, versions
-from deeptaxi.history import read_history
+from deeptaxi.io.atomic import check_free, check_no_link, make_folder, remove_if_empty, tidy, written_together
+from deeptaxi.io.locks import TRAINING, TRIES, lock
+from deeptaxi.io.safe_load import read_toml
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable, save_table
-from deeptaxi.reading import read_toml
-from deeptaxi.records import Finished
+from deeptaxi.metrics import Finished, read_history
 
 MODELS = Path("models")
 FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)

@@ -2,8 +2,8 @@
 
     <run>/.spare-<host>-<random>/    a file of the size of what is to come, and an empty one for each of its names
 
-It is a scratch folder (`deeptaxi.scratch`): that of a killed process is swept by the next training. It is given back
-just before the run is written.
+It is a temporary folder (`io.temporary`): that of a killed process is swept by the next training. It is given back just
+before the run is written.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import errno
 import os
 from pathlib import Path
 
-from deeptaxi.artifacts.files import SPARE, cannot_write
 from deeptaxi.config import TrainConfig
+from deeptaxi.io.atomic import SPARE, cannot_write
+from deeptaxi.io.temporary import Scratch
 from deeptaxi.learning.size import FLOAT, weights_of
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import ARRAYS, TransitionTable
-from deeptaxi.scratch import Scratch
 
 NAMES = 12  # files and folders that the writing of a run makes
 OTHERS = 2**18  # bytes of a run beside its weights and its table: configuration, cards, what Keras says of the layers

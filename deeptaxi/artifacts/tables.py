@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.exact import policy_of
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.records import to_json
+from deeptaxi.metrics import to_json
 
 Q = NDArray[np.floating]
 CSV_STATES = 1_048_575  # a spreadsheet's rows, less the header

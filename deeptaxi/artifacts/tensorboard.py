@@ -21,10 +21,9 @@ from typing import Any, BinaryIO
 
 import google_crc32c
 
-from deeptaxi.config import TrainConfig, dump_toml
+from deeptaxi.config import TrainConfig, dump_toml, leaf_settings
 from deeptaxi.importing import hidden
-from deeptaxi.records import Evaluated, Finished, Progress, Record, Snapshot, Warned
-from deeptaxi.settings import leaf_settings
+from deeptaxi.metrics import Evaluated, Finished, Progress, Record, Snapshot, Warned
 
 with hidden("torch"):  # tensorboardX imports PyTorch if it can, which takes three seconds and serves nothing here
     from tensorboardX.proto.event_pb2 import Event

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from deeptaxi.artifacts import checkpoints
 from deeptaxi.artifacts.checkpoints import Checkpoint
-from deeptaxi.artifacts.files import MODEL_FILE
-from deeptaxi.artifacts.locks import in_use, log_in_use
 from deeptaxi.artifacts.logs import FAILED_FILE, LOG_FILE, LOGS, place_of
+from deeptaxi.artifacts.run_folder import MODEL_FILE
 from deeptaxi.errors import DeepTaxiError, printable
-from deeptaxi.history import History, read_history
+from deeptaxi.io.locks import in_use, log_in_use
+from deeptaxi.metrics import History, read_history
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from deeptaxi.archives import ArchiveError, opened
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.reading import read_toml
+from deeptaxi.io.safe_archive import ArchiveError, opened
+from deeptaxi.io.safe_load import read_toml
 
 METADATA_BYTES = 2**16
 ANY_BYTES = 2**62  # nothing else of the file is unpacked

@@ -8,10 +8,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.artifacts.files import CARD_FILE, CONFIG_FILE, MODEL_FILE
 from deeptaxi.artifacts.model_card import CARD_BYTES, read_card
+from deeptaxi.artifacts.run_folder import CARD_FILE, CONFIG_FILE, MODEL_FILE
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.reading import TOML_BYTES, parse_toml, read_text
+from deeptaxi.io.safe_load import TOML_BYTES, parse_toml, read_text
 
 VERDICT_ROW = "| Verdict | "  # of a card.md
 NO_CARD = "it has no card.json, as a run of an early deeptaxi; `deeptaxi evaluate {}` computes its verdict"

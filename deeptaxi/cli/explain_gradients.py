@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from deeptaxi.cli import options
-from deeptaxi.sections import AGGREGATIONS
+from deeptaxi.config import AGGREGATIONS
 
 
 class Numbers(click.ParamType):

@@ -13,9 +13,8 @@ from typing import Any, get_args, get_origin
 import click
 
 from deeptaxi import arguments
-from deeptaxi.config import TrainConfig
-from deeptaxi.records import to_json
-from deeptaxi.settings import leaf_settings
+from deeptaxi.config import TrainConfig, leaf_settings
+from deeptaxi.metrics import to_json
 
 Function = Callable[..., Any]
 

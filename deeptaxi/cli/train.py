@@ -12,7 +12,7 @@ import click
 from deeptaxi.api.conduct import EVERY, Conduct, refuse_with_resume
 from deeptaxi.api.stages import shown_by
 from deeptaxi.cli import options, signals
-from deeptaxi.records import Record, Started, Warned
+from deeptaxi.metrics import Record, Started, Warned
 
 if TYPE_CHECKING:
     from rich.console import Console

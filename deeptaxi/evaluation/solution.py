@@ -10,7 +10,7 @@ from deeptaxi.evaluation.decidability import decidability, random_values
 from deeptaxi.evaluation.exact import mean, snap, uncertainty
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, Ints, TransitionTable
-from deeptaxi.records import decimals
+from deeptaxi.metrics import decimals
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import EnvironmentConfig, EvaluationConfig, TrainConfig
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
 from deeptaxi.learning.loops.compiled import ANYWHERE, REPORTS, CompiledLoop
 from deeptaxi.learning.mask import MaskBook
@@ -28,7 +28,6 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
 from deeptaxi.program import borrowed, shapes_of
-from deeptaxi.sections import EnvironmentConfig, EvaluationConfig
 
 PIECE_SECONDS = 0.25
 SMALL_KERNEL = 2**14  # entries

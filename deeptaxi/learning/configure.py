@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from deeptaxi.catalog import NONE, TABLE, Preset, fitting, named
 from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.choice import not_compiled
 from deeptaxi.learning.defaults import table_settings
 from deeptaxi.learning.size import check_size
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.presets import NONE, TABLE, Preset, fitting, named
 
 
 @dataclass(frozen=True)

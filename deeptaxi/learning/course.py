@@ -15,8 +15,8 @@ from deeptaxi.learning.coverage import Snapshots
 from deeptaxi.learning.moment import Moment, UnfitError, amount, count, fact, steps_in
 from deeptaxi.learning.ticks import Report, Tick
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.metrics import Finished, Progress
 from deeptaxi.network.build import weights_digest
-from deeptaxi.records import Finished, Progress
 
 
 class Course:

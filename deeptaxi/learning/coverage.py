@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.mdp.table import Bools
-from deeptaxi.records import Snapshot
+from deeptaxi.metrics import Snapshot
 
 Counts = NDArray[np.int64]
 

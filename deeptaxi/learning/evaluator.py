@@ -21,9 +21,9 @@ from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.moment import Moment, UnfitError, array, count, fact
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, TransitionTable
+from deeptaxi.metrics import Evaluated
 from deeptaxi.network.build import scale_outputs, with_mask
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.records import Evaluated
 
 
 class Evaluator:

@@ -22,7 +22,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi import backend
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import OptimizerConfig, TrainConfig
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.learning.coverage import Coverage, count_pairs
 from deeptaxi.learning.moment import Moment, array, check_range, count, steps_in
@@ -30,7 +30,6 @@ from deeptaxi.learning.replay import Batch, Replay
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
 from deeptaxi.network.build import sizes
-from deeptaxi.sections import OptimizerConfig
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.records import Record
+from deeptaxi.metrics import Record
 
 
 class Moment(NamedTuple):

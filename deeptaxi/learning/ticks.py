@@ -9,7 +9,7 @@ from typing import Any
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.moment import brief
 from deeptaxi.learning.schedules import learning_rate
-from deeptaxi.records import Progress
+from deeptaxi.metrics import Progress
 
 SUMS = ("loss", "td_error", "returns")  # which may be any number, and none where a training diverges
 LARGEST = 2**53

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import PATIENCE, TrainConfig
 from deeptaxi.errors import DeepTaxiError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.learning.choice import not_compiled
 from deeptaxi.learning.compiled import CompiledLearner
@@ -30,9 +30,8 @@ from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_s
 from deeptaxi.learning.ticks import Tick
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.metrics import NOT_EXACT, Record, Resumed, Started, Warned
 from deeptaxi.network.build import build_q_network
-from deeptaxi.records import NOT_EXACT, Record, Resumed, Started, Warned
-from deeptaxi.sections import PATIENCE
 
 LEARNERS: dict[str, type[Learner]] = {"gymnasium": Learner, "fit": FitLearner}
 AnyLearner = Learner | CompiledLearner

@@ -19,9 +19,9 @@ from gymnasium.envs.toy_text.frozen_lake import MAPS, FrozenLakeEnv
 
 from deeptaxi.arguments import shortened, show
 from deeptaxi.bounds import all_finite
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.foreign import quiet
-from deeptaxi.sections import EnvironmentConfig
 
 WORDS = {
     "bool": "true or false", "number": "a number", "text": "a text", "list": "a list", "table": "a table",

@@ -30,12 +30,12 @@ from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
+from deeptaxi.config import NetworkConfig
 from deeptaxi.errors import UsageError, printable
 from deeptaxi.mdp.contract import Answers, CheckedEnv
 from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.table import Ints
-from deeptaxi.sections import NetworkConfig
 
 # What lies around an environment and passes its observations on as they are.
 TRANSPARENT = (

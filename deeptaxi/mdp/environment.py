@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from deeptaxi.arguments import parts_of, shortened
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.mdp.constructor import check_arguments, registered_id
 from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, rehearse, with_answers_checked
@@ -25,7 +26,6 @@ from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
 from deeptaxi.mdp.table import TransitionTable, load_table
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.search_path import current_folder_first, current_folder_hidden
-from deeptaxi.sections import EnvironmentConfig
 
 DEFAULT_HORIZON = 5_000
 DEFAULT_DISCOUNT = 0.99

@@ -9,10 +9,10 @@ from __future__ import annotations
 import gymnasium
 
 from deeptaxi.arguments import words
-from deeptaxi.catalog import Problem, listed
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.sections import EnvironmentConfig
+from deeptaxi.presets import Problem, listed
 
 
 def related_tables(environment: Environment) -> dict[str, TransitionTable]:

@@ -31,9 +31,9 @@ import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import ArrayLike, NDArray
 
-from deeptaxi.archives import ArchiveError, read_npz, read_shapes
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.scratch import ASIDE, Scratch, put_new
+from deeptaxi.io.safe_archive import ArchiveError, read_npz, read_shapes
+from deeptaxi.io.temporary import ASIDE, Scratch, put_new
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -24,8 +24,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi import xla
+from deeptaxi.config import NetworkConfig
 from deeptaxi.network.layers import join
-from deeptaxi.sections import NetworkConfig
 
 Floats = NDArray[np.float32]
 

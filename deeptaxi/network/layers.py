@@ -23,8 +23,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from deeptaxi.config import AGGREGATIONS
 from deeptaxi.network.encoding import check_factors, check_sizes, gather_rows
-from deeptaxi.sections import AGGREGATIONS
 
 PACKAGE = "deeptaxi"
 

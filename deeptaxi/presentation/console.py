@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deeptaxi.errors import printable
-from deeptaxi.records import decimals
+from deeptaxi.metrics import decimals
 
 # Names of files and environments may hold square brackets and colons: they are text, not markup.
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}

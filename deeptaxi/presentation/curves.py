@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from deeptaxi.history import History
+from deeptaxi.metrics import History
 from deeptaxi.presentation.charts import braille, buckets
 from deeptaxi.presentation.console import number
 from deeptaxi.presentation.numbers import plain

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from deeptaxi import records
+from deeptaxi import metrics
 from deeptaxi.presentation.charts import sparkline
 from deeptaxi.presentation.console import number
 
@@ -50,11 +50,11 @@ class Standing:
     """What is known of a training so far: the latest record of each kind, and the curves."""
 
     def __init__(self) -> None:
-        self.started: records.Started | None = None
-        self.progress: records.Progress | None = None
-        self.evaluation: records.Evaluated | None = None
-        self.snapshot: records.Snapshot | None = None
-        self.warned: records.Warned | None = None
+        self.started: metrics.Started | None = None
+        self.progress: metrics.Progress | None = None
+        self.evaluation: metrics.Evaluated | None = None
+        self.snapshot: metrics.Snapshot | None = None
+        self.warned: metrics.Warned | None = None
         self.update = 0
         self.speed = Speed()
         self.steps_per_update = 0.0
@@ -62,29 +62,29 @@ class Standing:
         self.returns: list[float | None] = []
         self.values: list[float | None] = []
 
-    def take(self, record: records.Record, second: float) -> None:
+    def take(self, record: metrics.Record, second: float) -> None:
         """Take one record, which came so many seconds after the first."""
-        if isinstance(record, records.Progress | records.Evaluated | records.Snapshot):
+        if isinstance(record, metrics.Progress | metrics.Evaluated | metrics.Snapshot):
             self.update = record.update
             self.speed.add(second, record.update)
         match record:
-            case records.Started():
+            case metrics.Started():
                 self.started = record
-            case records.Resumed():
+            case metrics.Resumed():
                 self.update, self.speed = record.update, Speed(second, record.update)
-            case records.Progress():
+            case metrics.Progress():
                 before = (self.progress.update, self.progress.environment_steps) if self.progress else (0, 0)
                 if self.progress or self.speed.began == 0:
                     self.steps_per_update = (record.environment_steps - before[1]) / (record.update - before[0])
                 self.progress = record
                 self.td_errors.append(record.td_error)
                 self.returns += [] if record.mean_return is None else [record.mean_return]
-            case records.Evaluated():
+            case metrics.Evaluated():
                 self.evaluation = record
                 self.values += [] if record.value is None else [record.value]
-            case records.Snapshot():
+            case metrics.Snapshot():
                 self.snapshot = record
-            case records.Warned():
+            case metrics.Warned():
                 self.warned = record
 
     @property
@@ -119,19 +119,19 @@ class TrainingProgress:
     ) -> None:
         self._live.stop()
 
-    def show(self, record: records.Record) -> None:
+    def show(self, record: metrics.Record) -> None:
         """Show one record."""
-        if isinstance(record, records.Started):
+        if isinstance(record, metrics.Started):
             self._begun = self._clock()
         second = self._clock() - self._begun
         self._standing.take(record, second)
-        if isinstance(record, records.Resumed):
+        if isinstance(record, metrics.Resumed):
             self._console.print(f"Resumed after update {record.update:,}.", soft_wrap=True)
-        if isinstance(record, records.Warned):
+        if isinstance(record, metrics.Warned):
             self._console.print(Text(f"Warning: {record.text}", style="yellow"), soft_wrap=True)
         if self._console.quiet:
             return
-        if self._console.is_terminal and isinstance(record, records.Started):
+        if self._console.is_terminal and isinstance(record, metrics.Started):
             self._live.start()
         elif second - self._shown >= (DRAW_SECONDS if self._console.is_terminal else LINE_SECONDS):
             self._shown = second

@@ -12,8 +12,7 @@ import pytest
 
 import deeptaxi
 from deeptaxi.api.settings import Settings, nested, paths
-from deeptaxi.config import TrainConfig
-from deeptaxi.settings import leaf_settings
+from deeptaxi.config import TrainConfig, leaf_settings
 
 HEAVY = {"tensorflow", "keras", "jax", "gymnasium", "numpy", "matplotlib", "click", "rich"}
 

@@ -8,7 +8,7 @@ import pytest
 import deeptaxi
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.records import Resumed, Started
+from deeptaxi.metrics import Resumed, Started
 from tests.api.conftest import CHAIN
 from tests.problems import chain
 

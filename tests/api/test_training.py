@@ -12,7 +12,7 @@ import deeptaxi
 from deeptaxi.api.runs import Run
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.records import Finished, Started
+from deeptaxi.metrics import Finished, Started
 from tests.api.conftest import CHAIN, LAKE, QUICK
 from tests.cli.conftest import run as command
 from tests.problems import chain

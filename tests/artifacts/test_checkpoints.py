@@ -11,9 +11,8 @@ from deeptaxi.artifacts import checkpoints
 from deeptaxi.artifacts.checkpoints import Keeper, files_in, newest, read, write
 from deeptaxi.artifacts.logs import Log, Position, take_up
 from deeptaxi.errors import DeepTaxiError, DivergedError, UsageError
-from deeptaxi.history import read_history
 from deeptaxi.learning.moment import Hold, Moment
-from deeptaxi.records import Resumed, Started
+from deeptaxi.metrics import Resumed, Started, read_history
 
 ABOUT = {"config": "seed = 1", "backend": "tensorflow"}
 MOMENT = Moment(

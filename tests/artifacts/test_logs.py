@@ -12,9 +12,8 @@ from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.artifacts import logs
 from deeptaxi.artifacts.logs import Log, find_log, read_visits, save_visits
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.history import read_history
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.records import Finished, Progress, Started, to_line
+from deeptaxi.metrics import Finished, Progress, Started, read_history, to_line
 
 STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 0.1, None, 1.0)
 

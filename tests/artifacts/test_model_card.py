@@ -12,7 +12,7 @@ import yaml as yaml_reader
 from deeptaxi.artifacts.model_card import CARD_VERSION, card, markdown, read_card, scalar, write_card, yaml
 from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.records import Finished
+from deeptaxi.metrics import Finished
 
 LAKE = {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}, "states": 16, "actions": 4, "time_limit": 100}
 EXACT = {

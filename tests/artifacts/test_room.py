@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 import deeptaxi
-from deeptaxi import archives, history, reading
+from deeptaxi import metrics
 from deeptaxi.api.runs import Run
 from deeptaxi.artifacts import keras_file, logs, model_card, room
 from deeptaxi.artifacts.models import load_network
 from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.io import safe_archive, safe_load
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.size import weights_of
+from deeptaxi.metrics import Warned, to_line
 from deeptaxi.network.build import build_q_network, sizes, with_mask
-from deeptaxi.records import Warned, to_line
 from tests.api.conftest import LAKE
 from tests.api.conftest import lake as lake
 
@@ -45,14 +46,14 @@ def test_a_model_of_300_megabytes_is_saved_and_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("most", [10_000, 5_000])
 def test_no_member_is_limited_as_the_directory_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr(archives, "MAX_DIRECTORY", most)
+    monkeypatch.setattr(safe_archive, "MAX_DIRECTORY", most)
     network = q_table(1_000, 4)
     network.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(load_network(tmp_path / "model.keras").get_weights()[0], network.get_weights()[0])
     arrays = {"a": np.arange(3_000.0)}
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "x.npz", **arrays)
-        np.testing.assert_array_equal(archives.read_npz(tmp_path / "x.npz", 10**6)["a"], arrays["a"])
+        np.testing.assert_array_equal(safe_archive.read_npz(tmp_path / "x.npz", 10**6)["a"], arrays["a"])
 
 
 def test_weights_are_read_up_to_their_limit_and_refused_before_a_training_beyond(
@@ -152,7 +153,7 @@ def test_arguments_are_kept_up_to_what_is_read_and_refused_before_a_training_bey
 ) -> None:
     places = {"logs": tmp_path / "logs"}
     lake.save(tmp_path / "whole", **places)
-    for name, place, limit in (("config.toml", reading, "TOML_BYTES"), ("card.json", model_card, "CARD_BYTES")):
+    for name, place, limit in (("config.toml", safe_load, "TOML_BYTES"), ("card.json", model_card, "CARD_BYTES")):
         size = (tmp_path / "whole" / name).stat().st_size
         with monkeypatch.context() as patch:
             patch.setattr(place, limit, size + room.FACTS)
@@ -187,7 +188,7 @@ def test_a_log_that_could_not_be_read_is_refused_before_the_training(tmp_path: P
     least = int(str(caught.value).split("--eval-every ")[-1].split()[0])
     for every in (least, least - 1):
         size = asked["updates"] // every * room.EVALUATION + room.PROGRESS
-        assert (size <= history.MAX_BYTES) == (every == least)
+        assert (size <= metrics.MAX_BYTES) == (every == least)
 
 
 def test_an_evaluation_takes_less_of_a_log_than_is_counted(lake: Run) -> None:
@@ -200,7 +201,7 @@ def test_an_evaluation_takes_less_of_a_log_than_is_counted(lake: Run) -> None:
 def test_a_failure_of_any_length_is_a_line_of_the_log_that_is_read_back(tmp_path: Path, letter: str, read: str) -> None:
     told = Warned(1, letter * 10**6, letter * 10**6)
     (tmp_path / "metrics.jsonl").write_bytes(f"{to_line(told)}\n".encode())
-    found = history.read_history(tmp_path / "metrics.jsonl")
+    found = metrics.read_history(tmp_path / "metrics.jsonl")
     assert not found.skipped
     assert found.warnings[0].text == read * 4_096
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from deeptaxi.artifacts import runs
-from deeptaxi.artifacts.locks import InUseError
 from deeptaxi.artifacts.logs import Log
 from deeptaxi.config import resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.records import Started
+from deeptaxi.io.locks import InUseError
+from deeptaxi.metrics import Started
 
 STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 0.1, None, 1.0)
 

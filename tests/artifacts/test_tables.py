@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from deeptaxi.artifacts.tables import CSV_STATES, WRITERS, Labels, as_text, check_size, labels_of, numbered
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import open_environment
-from deeptaxi.sections import EnvironmentConfig
 
 LABELS = Labels(("left", "right, or so"), lambda state: f'the "{state}"', {"id": "Walk-v0"})
 Q = np.array([[0.1, -np.inf], [1 / 3, 1e-30], [-2.5, 7.0]], dtype=np.float32)

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from deeptaxi.artifacts.logs import EVENTS, Log
 from deeptaxi.artifacts.tensorboard import Events
 from deeptaxi.config import resolve
-from deeptaxi.records import Evaluated, Finished, Progress, Snapshot, Started, Warned
+from deeptaxi.metrics import Evaluated, Finished, Progress, Snapshot, Started, Warned
 
 CONFIG = resolve({"environment": {"id": "Taxi-v4", "kwargs": {"is_rainy": True}}, "network": {"hidden": [64, 32]}})
 RECORDS = (

@@ -16,14 +16,14 @@ from benchmarks import zoo
 from deeptaxi.artifacts import runs
 from deeptaxi.artifacts.model_card import card, markdown, read_card
 from deeptaxi.artifacts.models import find_model, load_network
-from deeptaxi.catalog import listed
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
 from deeptaxi.exactness import chosen_backend, processor, versions
 from deeptaxi.mdp.environment import Environment, open_environment
+from deeptaxi.metrics import Finished
 from deeptaxi.network.build import weights_digest
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.records import Finished
+from deeptaxi.presets import listed
 from tests.cli.conftest import run
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deeptaxi.config import AGGREGATIONS
 from deeptaxi.mdp.table import save_table
 from deeptaxi.network import gradients
-from deeptaxi.sections import AGGREGATIONS
 from tests.cli.conftest import refused, run
 from tests.problems import build, surely
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from deeptaxi.artifacts.logs import find_log
-from deeptaxi.records import Warned, to_line
+from deeptaxi.metrics import Warned, to_line
 from tests.cli.conftest import refused, run
 
 

@@ -11,8 +11,7 @@ import pytest
 from click.testing import Result
 
 from deeptaxi.config import read_toml, resolve
-from deeptaxi.history import read_history
-from deeptaxi.records import Started
+from deeptaxi.metrics import Started, read_history
 from tests.cli.conftest import LAKE, QUICK, refused
 
 TypeIn = Callable[..., Result]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.catalog import fitting, listed
 from deeptaxi.config import read_toml, resolve
+from deeptaxi.presets import fitting, listed
 from tests.cli.conftest import refused, run
 
 TINY = ["--updates", 2, "--replay-start", 8, "--environments", 2, "--batch-size", 4, "--replay-capacity", 64]

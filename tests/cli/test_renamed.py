@@ -15,11 +15,10 @@ from deeptaxi import renamed
 from deeptaxi.artifacts import checkpoints
 from deeptaxi.artifacts.runs import check_ours
 from deeptaxi.cli import train
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import TrainConfig, to_mapping
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import Verdict
-from deeptaxi.records import KINDS
-from deeptaxi.settings import to_mapping
+from deeptaxi.metrics import KINDS
 from tests.cli.conftest import refused, run
 
 AGENT = Path(__file__).parents[2] / "models" / "taxi-v4-q-table"

@@ -15,11 +15,10 @@ from click.testing import Result
 
 from deeptaxi.artifacts import checkpoints
 from deeptaxi.artifacts.checkpoints import files_in, read, write
-from deeptaxi.artifacts.locks import lock
 from deeptaxi.artifacts.model_card import read_card
-from deeptaxi.history import read_history
+from deeptaxi.io.locks import lock
 from deeptaxi.mdp.table import save_table
-from deeptaxi.records import Progress, Started, Warned
+from deeptaxi.metrics import Progress, Started, Warned, read_history
 from tests.cli.conftest import LAKE, refused, run
 from tests.problems import chain
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import pytest
 
 from deeptaxi.artifacts.logs import find_log
-from deeptaxi.history import read_history
+from deeptaxi.metrics import read_history
 from tests.cli.conftest import QUICK
 
 pytestmark = pytest.mark.slow

@@ -15,12 +15,11 @@ from click.testing import Result
 
 from deeptaxi.api import sampling
 from deeptaxi.config import read_toml, resolve
-from deeptaxi.history import read_history
 from deeptaxi.mdp import table
 from deeptaxi.mdp.table import save_table
+from deeptaxi.metrics import Finished, Started, read_history
 from deeptaxi.network.build import weights_digest
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.records import Finished, Started
 from tests.cli.conftest import LAKE, QUICK, refused, run
 from tests.problems import chain
 

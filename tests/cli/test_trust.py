@@ -16,9 +16,9 @@ import pytest
 
 import deeptaxi
 from deeptaxi import search_path
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import open_environment
-from deeptaxi.sections import EnvironmentConfig
 from tests.cli.conftest import refused, run
 
 # What an untrusted module may be called: by a word of its own, as a part of Gymnasium that imports what is not

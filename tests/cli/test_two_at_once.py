@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 import deeptaxi
-from deeptaxi.records import Record, Started
+from deeptaxi.metrics import Record, Started
 from tests.cli.conftest import LAKE, refused
 
 # Types a command, and tells whether that took Keras.

@@ -12,9 +12,9 @@ import pytest
 from click.testing import Result
 
 import deeptaxi
-from deeptaxi.artifacts.locks import lock
 from deeptaxi.errors import UsageError
-from deeptaxi.records import Failed, to_line
+from deeptaxi.io.locks import lock
+from deeptaxi.metrics import Failed, to_line
 from tests.cli.conftest import LAKE, QUICK, refused, run
 
 TypeIn = Callable[..., Result]

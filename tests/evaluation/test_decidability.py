@@ -10,7 +10,7 @@ import pytest
 
 from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.evaluation.solution import solve
-from deeptaxi.records import to_json
+from deeptaxi.metrics import to_json
 from tests.mdp.test_total_reward import corridor
 from tests.problems import bandit, build, gambler, loop, opened, random_table, surely
 

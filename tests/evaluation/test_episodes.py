@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.evaluation import episodes
 from deeptaxi.evaluation.episodes import Endless, bootstrap, play
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import save_table
-from deeptaxi.sections import EnvironmentConfig
 from tests.problems import (
     Numbered,
     bandit,

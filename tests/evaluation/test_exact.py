@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation import episodes
 from deeptaxi.evaluation.episodes import play
@@ -14,8 +15,7 @@ from deeptaxi.evaluation.exact import evaluate_greedy, policy_of, reference, unc
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.planning import value_iteration
 from deeptaxi.mdp.table import save_table
-from deeptaxi.records import to_json
-from deeptaxi.sections import EnvironmentConfig
+from deeptaxi.metrics import to_json
 from tests.problems import bandit, build, chain, loop, opened, random_table, river_swim, stay_or_leave, surely
 
 INF = np.inf

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.watching import Show, certain, render_modes, watch
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.planning import optimal_actions, value_iteration
 from deeptaxi.mdp.table import save_table
-from deeptaxi.sections import EnvironmentConfig
 from tests.problems import bandit, build, chain, surely
 
 ON = np.tile(np.float32([1, 0]), (3, 1))  # the chain's action 0 goes on

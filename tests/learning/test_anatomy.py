@@ -12,8 +12,8 @@ from deeptaxi.learning.example import Transition
 from deeptaxi.learning.learner import Learner
 from deeptaxi.learning.masked import compare
 from deeptaxi.learning.replay import Batch
+from deeptaxi.metrics import to_json
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.records import to_json
 from tests.learning.helpers import TABLE, build_pair, new_learner, numbers, resolve
 
 # Two states, two actions; α = 2·½/(2·1) = ½, γ = ½. All numbers are exact in binary.

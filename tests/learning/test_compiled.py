@@ -14,9 +14,9 @@ from deeptaxi.learning import compiled
 from deeptaxi.learning.compiled import CompiledLearner
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import build_network, train
+from deeptaxi.metrics import Evaluated, Finished, Progress, Started
 from deeptaxi.network.build import weights_digest
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.records import Evaluated, Finished, Progress, Started
 from tests.learning.helpers import finished, of_kind, opened_problem
 from tests.problems import build, chain, opened, random_table, surely
 

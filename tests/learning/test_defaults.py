@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from benchmarks.tables import FAMILIES
-from deeptaxi.config import resolve
+from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.learning import defaults
 from deeptaxi.learning.configure import configure
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import save_table
-from deeptaxi.sections import EnvironmentConfig
 from tests.problems import bandit, build, chain, geometric, loop, opened, random_table, surely
 
 
@@ -106,7 +105,7 @@ def test_the_settings_of_every_family_are_sound(family, tmp_path):
 
 
 def test_a_complete_configuration_leaves_nothing_to_a_preset():
-    from deeptaxi.settings import to_mapping
+    from deeptaxi.config import to_mapping
 
     environment = opened("FrozenLake-v1")
     first = configure(environment, {"environment": {"id": "FrozenLake-v1"}})

@@ -3,11 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeptaxi.config import merge
+from deeptaxi.config import OPTIMIZERS, SCHEDULES, OptimizerConfig, merge
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.learner import build_optimizer
 from deeptaxi.learning.schedules import course
-from deeptaxi.sections import OPTIMIZERS, SCHEDULES, OptimizerConfig
 from tests.learning.helpers import TABLE, batch_of, everything, new_learner, numbers, random_batches
 
 STATES, ACTIONS, DISCOUNT = 5, 3, 0.9

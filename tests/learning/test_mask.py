@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deeptaxi.config import resolve
+from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.learning.loops.players import Players
@@ -14,7 +14,6 @@ from deeptaxi.learning.training import train
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.sections import EnvironmentConfig
 from tests.learning.helpers import SMALL, finished, opened_problem
 from tests.problems import build, opened, registered, rows_of, surely
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
 
-from deeptaxi.config import merge
+from deeptaxi.config import EnvironmentConfig, OptimizerConfig, merge
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.compiled import CompiledLearner
 from deeptaxi.learning.learner import Learner, learning_rate_schedule
@@ -17,8 +17,7 @@ from deeptaxi.learning.moment import Moment, UnfitError, array, fact, filled, me
 from deeptaxi.learning.training import train
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
-from deeptaxi.records import Progress, Resumed, Warned
-from deeptaxi.sections import EnvironmentConfig, OptimizerConfig
+from deeptaxi.metrics import Progress, Resumed, Warned
 from tests.learning.helpers import opened_problem, outcome
 from tests.problems import chain, random_table
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deeptaxi.config import SCHEDULES
 from deeptaxi.learning.schedules import course
-from deeptaxi.sections import SCHEDULES
 from tests.learning.helpers import numbers
 
 

@@ -4,13 +4,12 @@ import math
 
 import pytest
 
-from deeptaxi.config import resolve
+from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.configure import configure
 from deeptaxi.learning.size import check_size, parts_of
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import physical_memory
-from deeptaxi.sections import EnvironmentConfig
 
 HUGE = 10**9
 KNOWS = pytest.mark.skipif(physical_memory() == math.inf, reason="the system does not tell how much memory it has")

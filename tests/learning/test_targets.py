@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from deeptaxi import backend
+from deeptaxi.config import SCHEDULES
 from deeptaxi.learning.schedules import course
 from deeptaxi.learning.targets import (
     clip_by_global_norm,
@@ -19,7 +20,6 @@ from deeptaxi.learning.targets import (
     tabular_step,
     td_targets,
 )
-from deeptaxi.sections import SCHEDULES
 from tests.learning.helpers import numbers
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(0, 2**32 - 1))  # B, A, seed

@@ -4,7 +4,7 @@ import pytest
 
 from deeptaxi.config import resolve
 from deeptaxi.learning.ticks import Report, Tick, report_every
-from deeptaxi.records import Progress
+from deeptaxi.metrics import Progress
 
 # A record every 2 of 1,000 updates; the learning rate falls by a line from 0.4 to 0.2.
 CONFIG = resolve(

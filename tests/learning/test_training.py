@@ -9,9 +9,9 @@ from deeptaxi.evaluation import exact
 from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import train
+from deeptaxi.metrics import Evaluated, Finished, Progress, Snapshot, Started
 from deeptaxi.network.build import build_q_network, sizes, weights_digest
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.records import Evaluated, Finished, Progress, Snapshot, Started
 from tests.learning.helpers import SMALL, finished, of_kind, opened_problem
 from tests.problems import build, chain, opened, surely
 

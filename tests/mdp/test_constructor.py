@@ -8,11 +8,11 @@ import pytest
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 
 from deeptaxi import arguments
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.constructor import check_arguments, check_lake
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.simulate import TableEnv
-from deeptaxi.sections import EnvironmentConfig
 from tests.problems import chain, registered
 
 

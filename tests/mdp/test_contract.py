@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Tuple
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.contract import ContractError
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.masks import known_mask
-from deeptaxi.sections import EnvironmentConfig
 from tests.problems import registered
 
 PLACE = Tuple((Discrete(4), Discrete(3)))

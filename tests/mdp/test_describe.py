@@ -6,11 +6,11 @@ import pytest
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.spaces import Discrete, MultiDiscrete, Tuple
 
+from deeptaxi.config import EnvironmentConfig, NetworkConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.describe import encoded_factors, factors
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import save_table
-from deeptaxi.sections import EnvironmentConfig, NetworkConfig
 from tests.problems import chain, opened, random_table, registered
 
 

@@ -5,11 +5,11 @@ import pytest
 from keras import ops
 
 from deeptaxi import backend, xla
+from deeptaxi.config import AGGREGATIONS, NetworkConfig
 from deeptaxi.network import functional
 from deeptaxi.network.build import build_q_network
 from deeptaxi.network.encoding import encode
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.sections import AGGREGATIONS, NetworkConfig
 
 STATES, ACTIONS, FACTORS = 6, 3, (3, 2)
 HEADS = [{"dueling": False}, *({"dueling": True, "aggregation": name} for name in AGGREGATIONS)]

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from deeptaxi.config import merge
+from deeptaxi.config import merge, to_mapping
 from deeptaxi.learning.anatomy import dissect
 from deeptaxi.learning.example import Transition
 from deeptaxi.presentation import explanation, gradients
 from deeptaxi.presentation.console import PLAIN
-from deeptaxi.settings import to_mapping
 from tests.learning.helpers import TABLE, new_learner
 
 HAND: dict[str, Any] = {

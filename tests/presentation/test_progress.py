@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from deeptaxi.metrics import Evaluated, Progress, Snapshot, Started, Warned
 from deeptaxi.presentation.console import PLAIN
 from deeptaxi.presentation.progress import Speed, Standing, TrainingProgress, duration, line, picture
-from deeptaxi.records import Evaluated, Progress, Snapshot, Started, Warned
 
 STARTED = Started("Taxi-v4", 500, 6, "dueling", "compiled", 0, 1000, 0.1, None, 1.0)
 EVALUATED = Evaluated(500, False, -1.5, 4.0, 2.5, 300, 25, None)

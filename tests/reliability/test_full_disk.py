@@ -12,9 +12,9 @@ import pytest
 import deeptaxi
 from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.artifacts import checkpoints
-from deeptaxi.artifacts.files import MODEL_FILE
+from deeptaxi.artifacts.run_folder import MODEL_FILE
 from deeptaxi.errors import DiskError
-from deeptaxi.records import Evaluated
+from deeptaxi.metrics import Evaluated
 from tests.cli.conftest import LAKE, run
 
 SETTINGS = {"q_table": True, "updates": 60, "eval_every": 20, "environments": 8, "batch_size": 32, "early_stop": False}
@@ -51,7 +51,7 @@ def test_a_training_outlives_a_quota_that_is_reached(
 
     def watch(record: object) -> None:
         reached(record)
-        told.extend([record.finding] if isinstance(record, deeptaxi.records.Warned) else [])
+        told.extend([record.finding] if isinstance(record, deeptaxi.metrics.Warned) else [])
 
     reached = at(20, lambda: setattr(disk, "failed", "from now on"))
     with failing(disk):

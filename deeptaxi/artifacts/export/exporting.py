@@ -17,11 +17,11 @@ from deeptaxi.artifacts.export.formats import FORMATS, check_available
 from deeptaxi.artifacts.export.places import check_place
 from deeptaxi.artifacts.export.reading import readings
 from deeptaxi.artifacts.export.writers import WRITERS, Source
-from deeptaxi.artifacts.files import of_the_disk, written_aside
 from deeptaxi.artifacts.model_card import write_card
 from deeptaxi.artifacts.tables import Labels, check_size, numbered
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import allowed_actions
+from deeptaxi.io.atomic import of_the_disk, written_aside
 from deeptaxi.network.tabulate import block_size, tabulate
 
 

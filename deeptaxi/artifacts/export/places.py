@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from deeptaxi.artifacts.export.formats import FORMATS
-from deeptaxi.artifacts.files import CARD_FILE, CARD_JSON, CONFIG_FILE, MODEL_FILE, check_free, tidy
+from deeptaxi.artifacts.run_folder import CARD_FILE, CARD_JSON, CONFIG_FILE, MODEL_FILE
 from deeptaxi.errors import UsageError
+from deeptaxi.io.atomic import check_free, tidy
 
 SAVEDMODEL = re.compile(r"saved_model\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d+-of-\d+))?")
 IN_FOLDER = {*(form.file for form in FORMATS.values()), CARD_FILE, CARD_JSON}

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.artifacts.files import cannot_write
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.scratch import temporary
+from deeptaxi.io.atomic import cannot_write
+from deeptaxi.io.temporary import temporary
 from deeptaxi.search_path import current_entries
 
 LIMIT = 900  # seconds; on a slow disk, importing TensorFlow for the first time takes a minute or two

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from deeptaxi.artifacts import tables
 from deeptaxi.artifacts.tables import Labels
 from deeptaxi.importing import standard_error_aside
+from deeptaxi.io.temporary import temporary
 from deeptaxi.network.agent import agent
 from deeptaxi.network.plain import plain_network
-from deeptaxi.scratch import temporary
 
 OPSET = 17  # of ONNX: every runtime since 2022 has it
 Served = Callable[[Any], dict[str, Any]]

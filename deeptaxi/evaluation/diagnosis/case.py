@@ -15,17 +15,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE
 from deeptaxi.evaluation.diagnosis.findings import Severity
 from deeptaxi.evaluation.diagnosis.graph import can_end, only
 from deeptaxi.evaluation.diagnosis.sample import Sample
-from deeptaxi.history import History
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
+from deeptaxi.metrics import History
 from deeptaxi.network.facts import NetworkFacts
-from deeptaxi.sections import EnvironmentConfig
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from deeptaxi.evaluation.diagnosis.problem import cost, promise
 from deeptaxi.evaluation.diagnosis.steps import OVERSHOT, born, lower_rate
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, TransitionTable
-from deeptaxi.records import Evaluated, Progress, Record, Snapshot, Started, Warned
+from deeptaxi.metrics import Evaluated, Progress, Record, Snapshot, Started, Warned
 
 SMALL = 1_000  # states
 LASTING = 3  # snapshots in a row

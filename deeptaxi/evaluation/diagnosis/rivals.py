@@ -18,12 +18,12 @@ from dataclasses import replace
 import numpy as np
 
 from deeptaxi.arguments import short_words
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.evaluation.diagnosis.case import Case, the
 from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import Finding
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
-from deeptaxi.sections import EnvironmentConfig
 
 FAR, CLOSE = 0.03, 0.25  # mean |Q − Q*| over the standard deviation of Q*
 NEARER = 0.5  # distance to the rival's Q* over that to the right one

@@ -20,10 +20,9 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.diagnosis.case import Case, the
 from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
 from deeptaxi.evaluation.diagnosis.findings import Finding
-from deeptaxi.history import History
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, TransitionTable
-from deeptaxi.records import Snapshot, Started
+from deeptaxi.metrics import History, Snapshot, Started
 
 NOISE = 0.25  # of a fresh network's Q values about the value that it starts at, before --reward-scale
 OVERSHOT = 0.1  # of the possible range

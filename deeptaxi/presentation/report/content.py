@@ -10,9 +10,9 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.comparison import Comparison
-from deeptaxi.history import History
 from deeptaxi.mdp.describe import GridMap, Names
 from deeptaxi.mdp.table import Bools, Ints
+from deeptaxi.metrics import History
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from deeptaxi.evaluation.spread import Curve, Spread, spread
-from deeptaxi.history import History
 from deeptaxi.mdp.table import Floats
+from deeptaxi.metrics import Evaluated, History, Progress, Record, Snapshot
 from deeptaxi.presentation.console import number
 from deeptaxi.presentation.report.chart import Chart
 from deeptaxi.presentation.report.style import (
@@ -27,7 +27,6 @@ from deeptaxi.presentation.report.style import (
     over_updates,
     plain,
 )
-from deeptaxi.records import Evaluated, Progress, Record, Snapshot
 
 LEAST_SPAN = 1e-4  # of an axis, of the numbers beside it: they have six digits
 

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from deeptaxi.arguments import show
 from deeptaxi.evaluation.comparison import worst_states
+from deeptaxi.metrics import to_json
 from deeptaxi.presentation.console import number
 from deeptaxi.presentation.findings import SOURCES, merged
 from deeptaxi.presentation.report import style
@@ -23,7 +24,6 @@ from deeptaxi.presentation.report.chart import Chart
 from deeptaxi.presentation.report.charts import charts_of, told_policy
 from deeptaxi.presentation.report.content import Content, ReportedRun
 from deeptaxi.presentation.verdict import unknown
-from deeptaxi.records import to_json
 
 LIMIT = 300_000  # bytes
 LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # letters

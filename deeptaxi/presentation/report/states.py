@@ -8,16 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from deeptaxi.evaluation.comparison import Comparison, largest_of_each, spread_out
-from deeptaxi.history import History
 from deeptaxi.mdp.describe import GridMap
 from deeptaxi.mdp.table import Bools, Floats, Ints
+from deeptaxi.metrics import History, Snapshot
 from deeptaxi.presentation.console import number
 from deeptaxi.presentation.report.chart import Chart
 from deeptaxi.presentation.report.curves import LEAST_SPAN, curves_of, finish, line
 from deeptaxi.presentation.report.glyphs import dots, draw
 from deeptaxi.presentation.report.maps import MOST_CELLS, heat_map
 from deeptaxi.presentation.report.style import BLUE, INK, MUTED, ORANGE, PURPLE, axes, logarithmic
-from deeptaxi.records import Snapshot
 
 POINTS = 2_000  # of a scatter plot
 FEW_POINTS = 200  # that have room to be large

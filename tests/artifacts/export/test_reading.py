@@ -21,7 +21,7 @@ from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.artifacts.export.reading import readings
 from deeptaxi.artifacts.export.writers import WRITERS
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.scratch import TEMPORARY
+from deeptaxi.io.temporary import TEMPORARY
 from tests.artifacts.export.networks import A, S, source
 
 WITHOUT_DEEPTAXI = """

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deeptaxi.config import resolve
+from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.diagnosis import Case
-from deeptaxi.history import History
-from deeptaxi.records import Finished, Progress, Snapshot, Started
-from deeptaxi.sections import EnvironmentConfig
+from deeptaxi.metrics import Finished, History, Progress, Snapshot, Started
 
 ENVIRONMENT = EnvironmentConfig("problem.npz")
 

@@ -1,7 +1,7 @@
 import pytest
 
 from deeptaxi.evaluation.diagnosis.live import Watch
-from deeptaxi.records import Evaluated, Started, Warned
+from deeptaxi.metrics import Evaluated, Started, Warned
 from tests.evaluation.diagnosis.cases import config, progress, snapshot
 from tests.problems import chain
 

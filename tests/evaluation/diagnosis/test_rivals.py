@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.evaluation.diagnosis import rivals
 from deeptaxi.evaluation.diagnosis.check import Unchecked
 from deeptaxi.evaluation.diagnosis.sample import Sample
 from deeptaxi.mdp.planning import value_iteration
-from deeptaxi.sections import EnvironmentConfig
 from tests.evaluation.diagnosis.cases import case_on, checked, config, unseen
 from tests.problems import build, random_table, surely
 

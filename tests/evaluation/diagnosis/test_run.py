@@ -4,8 +4,8 @@ import numpy as np
 
 from deeptaxi.evaluation.diagnosis import diagnose
 from deeptaxi.evaluation.diagnosis.run import CHECKS, UNEXPLAINED
+from deeptaxi.metrics import to_json
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
-from deeptaxi.records import to_json
 from tests.evaluation.diagnosis.cases import case_on, config, history, progress, snapshot, unseen
 from tests.problems import chain
 

@@ -9,9 +9,9 @@ from deeptaxi.learning.loops.fit import FitLearner, predict
 from deeptaxi.learning.loops.gymnasium import GymnasiumLoop
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.learning.training import train
+from deeptaxi.metrics import Finished
 from deeptaxi.network.build import build_q_network
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.records import Finished
 from tests.learning.helpers import Literal, build_pair, finished, new_learner, opened_problem, random_batches
 from tests.problems import build, chain, surely
 

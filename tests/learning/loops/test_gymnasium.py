@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
 
-from deeptaxi.config import resolve
+from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.learning.learner import Learner, UpdateResult
 from deeptaxi.learning.loops.gymnasium import GymnasiumLoop
 from deeptaxi.learning.loops.players import Players
 from deeptaxi.learning.mask import MaskBook
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
-from deeptaxi.sections import EnvironmentConfig
 from tests.learning.helpers import TABLE, build_pair, rows_of, summed
 
 STATES, FIRST_STATE, FIRST_ACTION = 1_000, 3, 5

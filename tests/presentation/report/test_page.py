@@ -12,11 +12,10 @@ import pytest
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.evaluation.comparison import Comparison, compare
 from deeptaxi.evaluation.exact import evaluate_greedy, reference
-from deeptaxi.history import History
 from deeptaxi.mdp.describe import GridMap, Layer, Names, grid_map, names_of
+from deeptaxi.metrics import Evaluated, History, Progress
 from deeptaxi.presentation.report.content import Content, ReportedRun, Subject
 from deeptaxi.presentation.report.page import page
-from deeptaxi.records import Evaluated, Progress
 from tests.presentation.report.outline import check_sound
 from tests.problems import opened
 

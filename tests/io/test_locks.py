@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.artifacts.locks import LOCK_FILE, InUseError, in_use, lock, log_in_use
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.io.locks import LOCK_FILE, InUseError, in_use, lock, log_in_use
 
 # Holds the lock of the folder that it is started in until its standard input ends.
 HOLD = """
-import sys; from pathlib import Path; from deeptaxi.artifacts.locks import lock
+import sys; from pathlib import Path; from deeptaxi.io.locks import lock
 with lock(Path(), "deeptaxi train"):
     print("held", flush=True); sys.stdin.read()
 """
 # Takes and frees the lock of a folder again and again, and makes a file while it holds it that must not be there yet.
 CONTEND = """
-import os, sys, time; from pathlib import Path; from deeptaxi.artifacts.locks import InUseError, lock
+import os, sys, time; from pathlib import Path; from deeptaxi.io.locks import InUseError, lock
 end, taken = time.monotonic() + 1.0, 0
 while time.monotonic() < end:
     try:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi import scratch
-from deeptaxi.artifacts.files import cannot_write, check_free, make_folder, written_aside, written_together
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
+from deeptaxi.io import temporary
+from deeptaxi.io.atomic import cannot_write, check_free, make_folder, written_aside, written_together
 
 
 def write(path: Path, text: str, interrupted: bool = False) -> None:
@@ -151,7 +151,7 @@ def test_a_file_that_grows_too_large_is_one_line(tmp_path: Path) -> None:
 
 # Begins to write a file as deeptaxi does, and never ends.
 KILLED = """
-import os, signal; from pathlib import Path; from deeptaxi.artifacts.files import written_aside
+import os, signal; from pathlib import Path; from deeptaxi.io.atomic import written_aside
 with written_aside(Path("file")) as aside:
     aside.write_text("half"); os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -178,7 +178,7 @@ def late(path: Path, make: Callable[[Path], object]) -> None:
 @pytest.mark.parametrize("linking", [True, False])
 def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path, monkeypatch, linking):
     if not linking:
-        monkeypatch.setattr(scratch.os, "link", no_links)
+        monkeypatch.setattr(temporary.os, "link", no_links)
     path = tmp_path / "report.html"
     with pytest.raises(TakenError, match=r"report\.html was written by another process meanwhile"):
         late(path, Path.touch)

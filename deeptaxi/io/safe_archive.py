@@ -29,7 +29,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, printable
-from deeptaxi.reading import open_plain
+from deeptaxi.io.safe_load import open_plain
 
 MAX_MEMBERS = 4_096  # a network has two arrays a layer, a checkpoint some times that
 MAX_NAME = 255  # letters; what file systems take

@@ -23,8 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from deeptaxi.artifacts.files import CURES
 from deeptaxi.errors import DeepTaxiError, TakenError, printable
+from deeptaxi.io.atomic import CURES
 
 LOCK_FILE = ".lock"
 TRAINING = "deeptaxi train"  # what the folders of a run are held for

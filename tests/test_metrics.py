@@ -7,15 +7,16 @@ import re
 import pytest
 
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.history import History, read_history
-from deeptaxi.records import (
+from deeptaxi.metrics import (
     Evaluated,
     Finished,
+    History,
     Progress,
     Snapshot,
     Started,
     Warned,
     from_line,
+    read_history,
     to_json,
     to_line,
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.reading import open_plain, parse_json, read_json, read_text, read_toml
+from deeptaxi.io.safe_load import open_plain, parse_json, read_json, read_text, read_toml
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from deeptaxi.config import NetworkConfig, OptimizerConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.sections import NetworkConfig, OptimizerConfig
 
 
 @pytest.mark.parametrize(

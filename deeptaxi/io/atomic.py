@@ -1,6 +1,6 @@
 """Write files so that a crash leaves either the old one or the new one, never half of one.
 
-They are written in a scratch folder (`deeptaxi.scratch`) beside their place, synced and renamed; then the folder that
+They are written in a temporary folder (`io.temporary`) beside their place, synced and renamed; then the folder that
 they came into is synced, for their names to last as well. Files that belong together are moved into a folder all or
 none, whatever fails and whenever the process is killed.
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deeptaxi.errors import DiskError, TakenError, UsageError, encodable
-from deeptaxi.scratch import ASIDE, Scratch, put_new, sweep
+from deeptaxi.io.temporary import ASIDE, Scratch, put_new, sweep
 
 ENTRIES, UNDO, REDO = "entries", "undo", "redo"
 
@@ -108,10 +108,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
 SPARE = ".spare-"  # the prefix of what keeps room in it (`spare`)
-TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
-CHECKPOINTS = "checkpoints"  # folder of a run folder
 
 
 CURES = {
