@@ -125,7 +125,7 @@ def tree(rng: random.Random, root: Any, strange: Callable[[random.Random], Any] 
             node[rng.choice(TEXTS)] = strange(rng)
         elif act == 7 and rng.random() < 0.2:
             deep: Any = 1
-            for _ in range(rng.choice([10, 100, 900])):
+            for _ in range(rng.choice([10, 100, 800])):  # Python's own writers go 1,000 deep, from wherever they are
                 deep = [deep] if rng.random() < 0.5 else {"a": deep}
             node[key] = deep
     return root

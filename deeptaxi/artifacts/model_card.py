@@ -339,7 +339,8 @@ def without_none(value: Any) -> Any:
 CARD_VERSION = 1
 CARD_BYTES = 16 * TOML_BYTES  # a card takes 4 KB, and tells the arguments of an environment several times
 NUMBER, NOTHING = (int, float), type(None)
-EACH = "*"  # stands for every key
+ANY_TEXT = (str,)  # it may hold anything; `str` is one line that a terminal can be given
+EACH, OPTIONAL = "*", "?"  # stands for every key; ends a key that a card may lack, or have as null
 Kinds = Mapping[str, Any]  # what the page and the list of agents rely on: a type, several, or kinds of a mapping
 KINDS: Kinds = {
     "name": str, "verdict": str, "exact": (dict, NOTHING), "preset": str, "seed": int, "weights_digest": str,
@@ -349,12 +350,14 @@ KINDS: Kinds = {
     "network": {"kind": str, "description": str},
     "training": {
         "updates": int, "best_update": int, "environment_steps": int, "train_seconds": NUMBER, "stopped": str,
+        "failure?": ANY_TEXT,
     },
     "machine": {"architecture": str, "processor": str},
     "commands": {"train": str, "evaluate": str},
+    "card?": int, "flags?": {EACH: str}, "license?": str, "exact_unavailable?": ANY_TEXT,
+    "episodes?": {"count": int, "mean_return": NUMBER, "ci95": [NUMBER, NUMBER]},
+    "exports?": [{"file": str, "format": str, "max_difference": NUMBER, "outside": str}],
 }  # fmt: skip
-FLAG_KINDS: Kinds = {"flags": {EACH: str}}  # a card of an early deeptaxi has none
-OPTIONAL = ("card", "exact_unavailable", "license", "exports", *FLAG_KINDS)
 EXACT_KINDS: Kinds = {
     "exact": {
         "optimal": (bool, NOTHING), "return": NUMBER, "optimal_return": NUMBER, "gap": NUMBER, "horizon": int,
@@ -452,7 +455,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
 def misspelled(facts: Mapping[str, Any]) -> str | None:
     """Return which key is nearly one of ours; None where there is none. Other keys may be a newer deeptaxi's."""
-    known = (*KINDS, *OPTIONAL)
+    known = [key.removesuffix(OPTIONAL) for key in KINDS]
     found = ((key, nearest(key, known)) for key in facts if key not in known)
     return next((f"unknown key '{printable(key)}'{near}" for key, near in found if near), None)
 
@@ -461,11 +464,13 @@ def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = 
     """Return what a card lacks of what its readers rely on, or None."""
     if kinds is None:
         kinds = KINDS if facts.get("exact") is None else {**KINDS, **EXACT_KINDS}
-        kinds = {**kinds, **FLAG_KINDS} if "flags" in facts else kinds
     if EACH in kinds:
         kinds = dict.fromkeys(facts, kinds[EACH])
-    for key, kind in kinds.items():
+    for known, kind in kinds.items():
+        key = known.removesuffix(OPTIONAL)
         value, name = facts.get(key), f"{where}{key}"
+        if value is None and key != known:
+            continue
         if key not in facts or not is_of(value, kind):
             return f"'{name}' is missing or of the wrong kind"
         fault = fault_of(value, kind, f"{name}.") if isinstance(kind, Mapping) else None
@@ -475,11 +480,14 @@ def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = 
 
 
 def is_of(value: Any, kind: Any) -> bool:
-    """Whether a value is of a kind. A text holds nothing that a terminal obeys."""
+    """Whether a value is of a kind: a list of one kind is of any length. A text holds nothing that a terminal obeys."""
     if kind is str:
         return isinstance(value, str) and printable(value) == value
     if isinstance(kind, list):
-        return isinstance(value, list) and all(is_of(item, kind[0]) for item in value)
+        if not isinstance(value, list) or len(kind) not in (1, len(value)):
+            return False
+        items = zip(value, kind * len(value) if len(kind) == 1 else kind, strict=True)
+        return all(is_of(item, of) and (not isinstance(of, dict) or fault_of(item, of) is None) for item, of in items)
     if isinstance(value, bool):
         return bool in (kind if isinstance(kind, tuple) else (kind,))
     if isinstance(value, int) and abs(value) > LARGEST:

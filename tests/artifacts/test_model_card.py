@@ -15,6 +15,7 @@ from deeptaxi.errors import DeepTaxiError
 from deeptaxi.metrics import Finished
 
 LAKE = {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}, "states": 16, "actions": 4, "time_limit": 100}
+EPISODES = {"count": 10, "mean_return": 0.5, "ci95": [0.25, 0.75]}
 EXACT = {
     "optimal": True, "horizon": 100, "return": 1.0, "optimal_return": 1.0, "gap": 0.0, "discount": 0.99,
     "value": 0.9509900498999999, "optimal_value": 0.9509900498999999, "value_gap": 0.0, "normalized_score": 1.0,
@@ -183,12 +184,19 @@ def test_a_run_without_a_card_has_none(tmp_path: Path) -> None:
         (json.dumps({**a_card(), "exact": {"optimal": True}}), "damaged: 'exact.return' is missing"),
         (json.dumps({**a_card(), "environment": {}}), "damaged: 'environment.id' is missing"),
         (json.dumps({**a_card(), "seed": "0"}), "damaged: 'seed' is missing or of the wrong kind"),
+        (
+            json.dumps({**a_card(), "episodes": {**EPISODES, "ci95": 3}}),
+            "damaged: 'episodes.ci95' is missing or of the",
+        ),
+        (json.dumps({**a_card(), "episodes": {**EPISODES, "ci95": [3]}}), "damaged: 'episodes.ci95' is missing or of"),
+        (json.dumps({**a_card(), "exports": [{"file": "a"}]}), "damaged: 'exports' is missing or of the wrong kind"),
+        (json.dumps({**a_card(), "license": ["MIT"]}), "damaged: 'license' is missing or of the wrong kind"),
         (json.dumps({**a_card(), "exact": {**EXACT, "gap": "0"}}), "damaged: 'exact.gap' is missing or of the wrong"),
         (json.dumps({**a_card(), "environment": {**LAKE, "kwargs": [1]}}), "damaged: 'environment.kwargs' is"),
         (json.dumps({**a_card(), "training": {"updates": 1}}), "damaged: 'training.best_update' is missing"),
         (json.dumps({**a_card(), "limits": None}), "damaged: 'limits' is missing"),
     ],
-    ids=range(14),
+    ids=range(18),
 )
 def test_a_card_that_cannot_be_read_is_told_in_one_line(text: str, fault: str, tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(text)
