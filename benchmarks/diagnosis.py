@@ -65,7 +65,7 @@ def warned(run: Path) -> bool:
     """Whether `train` warns of anything in this training: its log is shown to the watch again."""
     from deeptaxi.artifacts.logs import LOG_FILE, find_log
     from deeptaxi.artifacts.models import find_model
-    from deeptaxi.evaluation.diagnosis.live import Watch
+    from deeptaxi.diagnosis.monitor import Watch
     from deeptaxi.mdp.environment import open_environment
     from deeptaxi.metrics import read_history
 

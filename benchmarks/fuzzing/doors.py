@@ -21,7 +21,9 @@ CHEAP = [
 
 
 # What Python, NumPy and Keras say where nobody has thought of something.
-SIGNS = re.compile(r"Traceback|\w+Warning: |unexpected \w+(Error|Exception): |not enough memory|more memory than there is")
+SIGNS = re.compile(
+    r"Traceback|\w+Warning: |unexpected \w+(Error|Exception): |not enough memory|more memory than there is"
+)
 
 
 @dataclass(frozen=True)

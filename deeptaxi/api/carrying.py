@@ -22,7 +22,7 @@ from deeptaxi.artifacts.logs import Log
 from deeptaxi.artifacts.model_card import resuming_command
 from deeptaxi.artifacts.run_folder import TABLE_FILE
 from deeptaxi.config import TrainConfig
-from deeptaxi.evaluation.diagnosis.live import Watch
+from deeptaxi.diagnosis.monitor import Watch
 from deeptaxi.learning.moment import Keep
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.masks import known_mask

@@ -18,10 +18,10 @@ from deeptaxi.api.stages import stage
 from deeptaxi.artifacts.logs import read_visits
 from deeptaxi.artifacts.models import find_model, load_network
 from deeptaxi.config import EnvironmentConfig, TrainConfig
+from deeptaxi.diagnosis import Case
+from deeptaxi.diagnosis.sample import play_sample
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact
-from deeptaxi.evaluation.diagnosis import Case
-from deeptaxi.evaluation.diagnosis.sample import play_sample
 from deeptaxi.mdp.describe import names_of
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
 from deeptaxi.mdp.related import related_tables

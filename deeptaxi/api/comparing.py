@@ -12,9 +12,9 @@ from deeptaxi.api.runs import Run
 from deeptaxi.artifacts import model_card
 from deeptaxi.artifacts.run_folder import CONFIG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
+from deeptaxi.diagnosis import diagnose
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.comparison import compare
-from deeptaxi.evaluation.diagnosis import diagnose
 from deeptaxi.mdp.describe import grid_map, names_of
 from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import History

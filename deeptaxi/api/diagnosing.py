@@ -11,9 +11,9 @@ from deeptaxi.api.models import Model
 from deeptaxi.api.places import Place
 from deeptaxi.api.shown import Shown
 from deeptaxi.arguments import title
+from deeptaxi.diagnosis import diagnose as findings_of
+from deeptaxi.diagnosis.case import Diagnosis
 from deeptaxi.errors import UsageError
-from deeptaxi.evaluation.diagnosis import diagnose as findings_of
-from deeptaxi.evaluation.diagnosis.findings import Diagnosis
 from deeptaxi.metrics import History
 
 if TYPE_CHECKING:

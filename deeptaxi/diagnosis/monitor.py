@@ -21,11 +21,11 @@ from functools import cached_property
 import numpy as np
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.evaluation.diagnosis.case import GOOD
-from deeptaxi.evaluation.diagnosis.coverage import LITTLE_EPSILON, epsilon_at_end, exploration_cure
-from deeptaxi.evaluation.diagnosis.policy import EXCESS
-from deeptaxi.evaluation.diagnosis.problem import cost, promise
-from deeptaxi.evaluation.diagnosis.steps import OVERSHOT, born, lower_rate
+from deeptaxi.diagnosis.case import GOOD
+from deeptaxi.diagnosis.coverage import LITTLE_EPSILON, epsilon_at_end, exploration_cure
+from deeptaxi.diagnosis.learning_curves import OVERSHOT, born, lower_rate
+from deeptaxi.diagnosis.policy import EXCESS
+from deeptaxi.diagnosis.setup import cost, promise
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.metrics import Evaluated, Progress, Record, Snapshot, Started, Warned

@@ -1,8 +1,8 @@
 import pytest
 
-from deeptaxi.evaluation.diagnosis.live import Watch
+from deeptaxi.diagnosis.monitor import Watch
 from deeptaxi.metrics import Evaluated, Started, Warned
-from tests.evaluation.diagnosis.cases import config, progress, snapshot
+from tests.diagnosis.cases import config, progress, snapshot
 from tests.problems import chain
 
 STARTED = Started("problem.npz", 3, 2, "q-table", "compiled", 0, 1_000, 0.1, None, 1.0)

@@ -2,11 +2,11 @@ import json
 
 import numpy as np
 
-from deeptaxi.evaluation.diagnosis import diagnose
-from deeptaxi.evaluation.diagnosis.run import CHECKS, UNEXPLAINED
+from deeptaxi.diagnosis import diagnose
+from deeptaxi.diagnosis.diagnose import CHECKS, UNEXPLAINED
 from deeptaxi.metrics import to_json
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
-from tests.evaluation.diagnosis.cases import case_on, config, history, progress, snapshot, unseen
+from tests.diagnosis.cases import case_on, config, history, progress, snapshot, unseen
 from tests.problems import chain
 
 STAY, GO = [[0.0, 1.0]] * 3, [[1.0, 0.0]] * 3

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deeptaxi.evaluation.diagnosis.case import Case, the
-from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
-from deeptaxi.evaluation.diagnosis.findings import Finding, Source
+from deeptaxi.diagnosis.case import Case, Check, Finding, Source, Unchecked, the
 from deeptaxi.mdp.table import Bools
 
 COLLAPSED = 0.75  # share of the states

@@ -4,18 +4,17 @@ import numpy as np
 import pytest
 
 from deeptaxi.config import EnvironmentConfig
-from deeptaxi.evaluation.diagnosis import rivals
-from deeptaxi.evaluation.diagnosis.check import Unchecked
-from deeptaxi.evaluation.diagnosis.sample import Sample
+from deeptaxi.diagnosis.case import Unchecked
+from deeptaxi.diagnosis.sample import Sample
 from deeptaxi.mdp.planning import value_iteration
-from tests.evaluation.diagnosis.cases import case_on, checked, config, unseen
+from tests.diagnosis.cases import case_on, checked, config, unseen
 from tests.problems import build, random_table, surely
 
 NAMES = ("terminal-states-bootstrapped", "truncation-as-terminal", "wrong-environment")
 
 
 def named(case):
-    return [name for name in NAMES if checked(rivals, name, case) is not None]
+    return [name for name in NAMES if checked(name, case) is not None]
 
 
 def endless(table):
@@ -40,7 +39,7 @@ def test_one_backup_tells_as_well_where_the_terminal_state_has_a_value_of_its_ow
     q = value_iteration(table, 0.9).q
     q[9, 0] = -1 + 0.9 * q[9].max()  # as if state 9 came after the end
     q[9, 0] = -1 / (1 - 0.9)  # and again, forever
-    finding = checked(rivals, "terminal-states-bootstrapped", case_on(table, value_iteration(endless(table), 0.9).q))
+    finding = checked("terminal-states-bootstrapped", case_on(table, value_iteration(endless(table), 0.9).q))
     assert finding.source == "exact"
 
 
@@ -48,7 +47,7 @@ def test_one_backup_tells_as_well_where_the_terminal_state_has_a_value_of_its_ow
 def test_a_time_limit_taken_for_the_end_is_named_with_its_length(limit):
     table = wandering()
     q = value_iteration(table, 0.95 * (1 - 1 / limit)).q
-    finding = checked(rivals, "truncation-as-terminal", case_on(table, q, discount=0.95))
+    finding = checked("truncation-as-terminal", case_on(table, q, discount=0.95))
     assert finding.evidence["steps"] == limit
 
 
@@ -61,16 +60,16 @@ def test_of_a_training_of_ours_on_this_table_neither_can_be_said():
 def test_another_problem_of_the_same_size_is_named():
     table, sibling = random_table(1), random_table(2)
     case = case_on(table, value_iteration(sibling, 0.9).q, siblings={"Other-v0 slippery=true": sibling})
-    finding = checked(rivals, "wrong-environment", case)
+    finding = checked("wrong-environment", case)
     assert finding.evidence["sibling"] == "Other-v0 slippery=true"
     right = case_on(table, value_iteration(table, 0.9).q, siblings={"Other-v0": sibling})
-    assert checked(rivals, "wrong-environment", right) is None
+    assert checked("wrong-environment", right) is None
 
 
 def test_the_configuration_tells_where_a_model_comes_from():
     table = random_table(1)
     elsewhere = config(environment={"id": "Lake-v1", "kwargs": {"slippery": True}})
-    finding = checked(rivals, "wrong-environment", case_on(table, -value_iteration(table, 0.9).q, config=elsewhere))
+    finding = checked("wrong-environment", case_on(table, -value_iteration(table, 0.9).q, config=elsewhere))
     assert "trained on Lake-v1 slippery=true" in finding.summary
     same = case_on(
         table,
@@ -78,11 +77,11 @@ def test_the_configuration_tells_where_a_model_comes_from():
         config=elsewhere,
         environment=EnvironmentConfig("Lake-v1", {"slippery": True}),
     )
-    assert checked(rivals, "wrong-environment", same) is None
+    assert checked("wrong-environment", same) is None
 
 
 def test_other_sizes_are_severe():
-    finding = checked(rivals, "wrong-environment", unseen(why={"q": "the model has 16 states and 4 actions"}))
+    finding = checked("wrong-environment", unseen(why={"q": "the model has 16 states and 4 actions"}))
     assert (finding.severity, "16 states" in finding.summary) == ("severe", True)
 
 
@@ -97,7 +96,7 @@ def cut(times, terminated):
 
 def test_transitions_that_end_only_at_one_step_are_a_time_limit():
     limited = cut([1, 2, 3] * 5, [False, False, True] * 5)
-    finding = checked(rivals, "truncation-as-terminal", unseen(sample=limited))
+    finding = checked("truncation-as-terminal", unseen(sample=limited))
     assert (finding.severity, finding.evidence["step"], finding.source) == ("severe", 3, "episodes")
 
 
@@ -107,8 +106,8 @@ def test_transitions_that_end_only_at_one_step_are_a_time_limit():
     ids=["at any step", "too few"],
 )
 def test_transitions_that_end_by_chance_are_none(sample):
-    assert checked(rivals, "truncation-as-terminal", unseen(sample=sample)) is None
+    assert checked("truncation-as-terminal", unseen(sample=sample)) is None
 
 
 def test_without_episodes_it_says_so():
-    assert isinstance(checked(rivals, "truncation-as-terminal", unseen()), Unchecked)
+    assert isinstance(checked("truncation-as-terminal", unseen()), Unchecked)

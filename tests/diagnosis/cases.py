@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from deeptaxi.config import EnvironmentConfig, resolve
+from deeptaxi.diagnosis import Case
+from deeptaxi.diagnosis.diagnose import CHECKS
 from deeptaxi.evaluation import exact
-from deeptaxi.evaluation.diagnosis import Case
 from deeptaxi.metrics import Finished, History, Progress, Snapshot, Started
 
 ENVIRONMENT = EnvironmentConfig("problem.npz")
@@ -50,6 +51,6 @@ def snapshot(update, low=0.0, high=1.0, mean=0.5, change=0.0, policy=0.0, action
     return Snapshot(update, low, high, mean, change, policy, action, share, states, pairs)
 
 
-def checked(module, name, case):
-    """Make one check of a module."""
-    return next(check for check in module.CHECKS if check.name == name)(case)
+def checked(name, case):
+    """Make one check."""
+    return next(check for check in CHECKS if check.name == name)(case)

@@ -1,14 +1,19 @@
-"""Rival hypotheses: which problem are these Q values right for?
+"""Q values beside Q*: too high, at another scale, or right for another problem.
 
-A training with a fault in it converges too, to the Q* of another problem: the one in which terminal states go on, in
-which a time limit ends things, with other ground, at another discount. Each rival's Q* is computed exactly, and the one
-that Q is nearest to, over the pairs that were tried, names the fault. A rival wins only where Q is far from the right
-Q* (`FAR` of its scatter), `NEARER` to the rival's, and `CLOSE` to that.
+**Overestimation.** With d = Q − Q*, the mean of d at the greedy actions is what the agent believes too much of itself.
+Part of it is an error that all actions share, the mean of d over all pairs; the rest comes from maximizing over noise
+(Thrun & Schwartz, Issues in Using Function Approximation for Reinforcement Learning, 1993), and is what double DQN
+(van Hasselt et al., 2016) takes away.
 
-**Terminals** are told by one backup as well, wherever a network's fixed point lies: with T the Bellman operator of the
+**Alternative hypotheses.** A training with a fault in it converges too, to the Q* of another problem: the one in which
+terminal states go on, in which a time limit ends things, with other ground, at another discount. Each alternative's Q*
+is computed exactly, and the one that Q is nearest to, over the pairs that were tried, names the fault. It explains Q
+better only where Q is far from the right Q* (`FAR` of its scatter), `NEARER` to the alternative's, and `CLOSE` to that.
+
+Terminals are told by one backup as well, wherever a network's fixed point lies: with T the Bellman operator of the
 problem and T' that of the one whose terminal states go on, Q is held against T Q and T' Q over the pairs that may end.
-**A time limit taken for an end** cuts 1/L of the transitions, where L is the mean length of an episode, at most the
-limit: V is passed on with γ·(1 − 1/L).
+A time limit taken for an end cuts 1/L of the transitions, where L is the mean length of an episode, at most the limit:
+V is passed on with γ·(1 − 1/L).
 """
 
 from __future__ import annotations
@@ -19,11 +24,70 @@ import numpy as np
 
 from deeptaxi.arguments import short_words
 from deeptaxi.config import EnvironmentConfig
-from deeptaxi.evaluation.diagnosis.case import Case, the
-from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
-from deeptaxi.evaluation.diagnosis.findings import Finding
+from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, the
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
+
+BELIEVED = 0.05  # of the range of Q*
+BY_MAXIMIZING = 0.3  # share of the bias
+LARGE, SMALL = 300.0, 0.003  # in units of what the network sees
+OFF = 0.2  # of the largest |Q*|
+
+
+def overestimation(case: Case) -> Finding | None:
+    """Name an agent that thinks too well of its own choice, and say what double DQN would do."""
+    with np.errstate(invalid="ignore"):  # −∞ − (−∞), where the agent may not act: no pair that was learned
+        difference = np.asarray(the(case.q) - case.q_star, float)
+    states = np.flatnonzero(case.reached & case.learned_pairs.any(axis=1))
+    greedy = float(difference[states, case.policy[states]].mean())
+    shared = float(difference[case.learned_pairs].mean())
+    by_maximizing = greedy - shared
+    if case.span == 0 or greedy < BELIEVED * case.span or by_maximizing < BY_MAXIMIZING * greedy:
+        return None
+    double = case.config is not None and case.config.target.double
+    return Finding(
+        "overestimation",
+        case.worst,
+        f"Q of its own choice is {greedy:.3g} above Q* in the mean; {by_maximizing:.3g} of that come from maximizing "
+        f"over noise",
+        {"bias_of_greedy_action": greedy, "bias_of_all_pairs": shared, "by_maximizing": by_maximizing,
+         "range_of_q_star": case.span, "double": double, "bias_without_maximizing": shared},
+        "exact",
+        "max over noisy Q values picks the one that chance has lifted most, and the td_target passes it on",
+        "a smaller --learning-rate with --learning-rate-schedule exponential, and a larger --batch-size"
+        if double
+        else f"--double (it takes away what maximizing adds: about {by_maximizing:.3g} of the {greedy:.3g})",
+    )  # fmt: skip
+
+
+def reward_scale_off(case: Case) -> Finding | None:
+    """Name Q values that are far from 1 in units of the network, which did not get there."""
+    scale = case.config.target.reward_scale if case.config else 1.0
+    truth = case.q_star[case.pairs]
+    size = float(np.abs(truth).max())
+    seen = size / scale
+    if size == 0 or SMALL <= seen <= LARGE:
+        return None
+    error = float(np.sqrt(np.mean((the(case.q)[case.pairs] - truth) ** 2)) / size)
+    if error < OFF:
+        return None
+    return Finding(
+        "reward-scale-off",
+        case.worst,
+        f"the network has to give Q values up to {seen:.3g}, and its own are off by {error:.0%} of that",
+        {"largest_q_star": size, "reward_scale": scale, "largest_in_network": seen, "error": error},
+        "exact",
+        "an optimizer such as Adam moves weights by its learning rate whatever the size of the rewards: "
+        "to large Q values it is far to go, small ones drown in the noise of the weights",
+        f"--reward-scale {2.0 ** round(np.log2(size / 16)):g}",
+    )
+
+
+VALUE_CHECKS = (
+    Check("reward-scale-off", ("q", "discount"), reward_scale_off),
+    Check("overestimation", ("q", "discount"), overestimation),
+)
+
 
 FAR, CLOSE = 0.03, 0.25  # mean |Q − Q*| over the standard deviation of Q*
 NEARER = 0.5  # distance to the rival's Q* over that to the right one
@@ -60,7 +124,7 @@ def scatter(case: Case, q: Floats) -> float:
     return float(max(q[case.learned_pairs].std(), 1e-9))
 
 
-def wins(case: Case, right: tuple[float, float, Floats], rival: tuple[float, float, Floats]) -> bool:
+def explains_better(case: Case, right: tuple[float, float, Floats], rival: tuple[float, float, Floats]) -> bool:
     """Whether a rival explains Q, and the right problem does not."""
     far = right[0] > FAR * scatter(case, right[2])
     return far and rival[0] < NEARER * right[0] and rival[0] < CLOSE * scatter(case, rival[2])
@@ -74,7 +138,7 @@ def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
     endless = replace(table, terminated=np.zeros_like(table.terminated))
     right, rival = nearest(case, table), nearest(case, endless)
     local = one_backup(case, endless, rival[1], scatter(case, right[2]))
-    if not wins(case, right, rival) and not local:
+    if not explains_better(case, right, rival) and not local:
         return None
     return Finding(
         "terminal-states-bootstrapped",
@@ -128,7 +192,7 @@ def truncation_as_terminal(case: Case) -> Finding | Unchecked | None:
         q = optimum(case, case.table, min(case.training_discount, 0.999) * (1 - 1 / steps))
         rivals.append((distance(case, q), float(steps), q))
     rival = min(rivals, key=lambda item: item[0])
-    if not wins(case, right, rival):
+    if not explains_better(case, right, rival):
         return None
     return Finding(
         "truncation-as-terminal",
@@ -201,7 +265,7 @@ def wrong_environment(case: Case) -> Finding | None:
     right = nearest(case, the(case.table))
     rivals = {name: nearest(case, table) for name, table in case.siblings.items()}
     name = min(rivals, key=lambda name: rivals[name][0])
-    if not wins(case, right, rivals[name]):
+    if not explains_better(case, right, rivals[name]):
         return None
     return other(
         case,
@@ -227,7 +291,7 @@ def other(case: Case, severity: str, summary: str, evidence: dict[str, object], 
     )
 
 
-CHECKS = (
+HYPOTHESIS_CHECKS = (
     Check("wrong-environment", (), wrong_environment),
     Check("terminal-states-bootstrapped", ("table", "q"), terminal_states_bootstrapped),
     Check("truncation-as-terminal", (), truncation_as_terminal),

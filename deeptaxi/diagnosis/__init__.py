@@ -4,8 +4,7 @@
 is a pure function in the module of the evidence that it rests on.
 """
 
-from deeptaxi.evaluation.diagnosis.case import Case
-from deeptaxi.evaluation.diagnosis.findings import Diagnosis, Finding, NotChecked
-from deeptaxi.evaluation.diagnosis.run import diagnose
+from deeptaxi.diagnosis.case import Case, Diagnosis, Finding, NotChecked
+from deeptaxi.diagnosis.diagnose import diagnose
 
 __all__ = ["Case", "Diagnosis", "Finding", "NotChecked", "diagnose"]

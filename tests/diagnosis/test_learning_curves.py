@@ -3,11 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from deeptaxi.evaluation.diagnosis import course, steps
-from deeptaxi.evaluation.diagnosis.check import Unchecked
-from deeptaxi.evaluation.diagnosis.findings import Finding
-from deeptaxi.evaluation.diagnosis.steps import possible_range
-from tests.evaluation.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
+from deeptaxi.diagnosis import learning_curves
+from deeptaxi.diagnosis.case import Finding, Unchecked
+from deeptaxi.diagnosis.learning_curves import possible_range
+from tests.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
 from tests.problems import bandit, build, chain, loop, random_table, surely
 
 STAY = [[0.0, 1.0]] * 3
@@ -38,7 +37,7 @@ def test_updates_that_do_not_overshoot_stay_in_the_range(seed):
 def test_values_beyond_what_is_possible_are_named_exactly():
     log = history(snapshot(10, high=1.0), snapshot(20, high=3.0))
     case = case_on(chain(), STAY, history=log, config=config(network=TABLE))
-    finding = checked(steps, "learning-rate-too-high", case)
+    finding = checked("learning-rate-too-high", case)
     assert (finding.severity, finding.source) == ("severe", "exact")
     assert finding.evidence["overshoot"] == pytest.approx(2.0)
 
@@ -46,44 +45,44 @@ def test_values_beyond_what_is_possible_are_named_exactly():
 def test_a_td_error_wider_than_the_range_is_as_good_a_proof():
     log = history(progress(1, td_error=4.0), snapshot(10), snapshot(20))
     case = case_on(chain(), STAY, history=log, config=config(network=TABLE))
-    finding = checked(steps, "learning-rate-too-high", case)
+    finding = checked("learning-rate-too-high", case)
     assert finding.evidence["overshoot"] == pytest.approx(3.0)
     halved = config(target={"reward_scale": 0.25})  # what the network sees is four times as large
-    assert checked(steps, "learning-rate-too-high", case_on(chain(), STAY, history=log, config=halved)) is None
+    assert checked("learning-rate-too-high", case_on(chain(), STAY, history=log, config=halved)) is None
 
 
 def test_the_noise_that_a_network_is_born_with_is_no_overshoot():
     log = history(snapshot(10, high=2.5), snapshot(20, high=2.0))
     shared = {"target": {"reward_scale": 10.0}}  # a fresh network's 0.25 is worth 2.5
     born = case_on(chain(), STAY, history=log, config=config(**shared))
-    assert checked(steps, "learning-rate-too-high", born) is None
+    assert checked("learning-rate-too-high", born) is None
     table = case_on(chain(), STAY, history=log, config=config(**shared, network=TABLE))
-    assert checked(steps, "learning-rate-too-high", table).evidence["overshoot"] == pytest.approx(1.5)
+    assert checked("learning-rate-too-high", table).evidence["overshoot"] == pytest.approx(1.5)
 
 
 def test_a_training_that_does_not_come_to_rest_is_named():
     log = history(*[snapshot(10 * i, change=0.2, policy=0.5) for i in range(1, 9)])
-    finding = checked(steps, "learning-rate-too-high", unseen(history=log))
+    finding = checked("learning-rate-too-high", unseen(history=log))
     assert (finding.severity, finding.source) == ("warning", "log")
     assert finding.evidence["policy_change"] == 0.5
     calm = history(*[snapshot(10 * i, change=0.2 / i**2, policy=0.5 / i) for i in range(1, 17)])
-    assert checked(steps, "learning-rate-too-high", unseen(history=calm)) is None
+    assert checked("learning-rate-too-high", unseen(history=calm)) is None
 
 
 def test_an_error_that_grows_is_named():
     errors = [progress(i, td_error=0.1 if i < 50 else 0.01 * i) for i in range(1, 101)]
     log = history(*errors, snapshot(50), snapshot(100))
-    assert checked(steps, "learning-rate-too-high", unseen(history=log)).evidence["td_error_grew"] > 3
+    assert checked("learning-rate-too-high", unseen(history=log)).evidence["td_error_grew"] > 3
 
 
 def test_a_good_agent_whose_training_was_stopped_early_is_fine():
     log = history(*[snapshot(10 * i, change=0.2, policy=0.5) for i in range(1, 9)])
     good = case_on(chain(), [[1.0, 0.0]] * 3, history=log, config=config())
-    assert checked(steps, "learning-rate-too-high", good) is None
+    assert checked("learning-rate-too-high", good) is None
 
 
 def test_a_short_log_tells_nothing():
-    assert isinstance(checked(steps, "learning-rate-too-high", unseen(history=history(snapshot(1)))), Unchecked)
+    assert isinstance(checked("learning-rate-too-high", unseen(history=history(snapshot(1)))), Unchecked)
 
 
 def drifting(start, end, count=16):
@@ -93,23 +92,23 @@ def drifting(start, end, count=16):
 def test_values_that_still_move_toward_far_ones_are_named():
     # Q* of the chain at 0.9 is 0.81, 0.9, 1 going on; the agent's values are a tenth of that.
     q = np.array([[0.08, 0.082], [0.09, 0.092], [0.1, 0.102]])
-    finding = checked(steps, "learning-rate-too-low", case_on(chain(), q, history=drifting(0, 0.09), config=config()))
+    finding = checked("learning-rate-too-low", case_on(chain(), q, history=drifting(0, 0.09), config=config()))
     assert finding.evidence["to_go"] == pytest.approx((np.array([[0.81, 0.729], [0.9, 0.81], [1, 0.9]]) - q).mean())
     assert finding.cure.startswith("--learning-rate 0.03")
     for log in (drifting(0.2, 0.09), history(*[snapshot(i, mean=0.09 * (-1) ** i) for i in range(16)])):
-        assert checked(steps, "learning-rate-too-low", case_on(chain(), q, history=log, config=config())) is None
+        assert checked("learning-rate-too-low", case_on(chain(), q, history=log, config=config())) is None
 
 
 def test_numbers_that_are_none_are_divergence():
     broken = np.full((3, 2), np.nan)
-    finding = checked(steps, "diverged", case_on(chain(), broken))
+    finding = checked("diverged", case_on(chain(), broken))
     assert (finding.severity, finding.source, finding.evidence["broken_states"]) == ("severe", "network", 3)
     lost = history(progress(1), progress(2, loss=None), tabular_step=4.0)
-    assert checked(steps, "diverged", unseen(history=lost)).cure == "--tabular-step 0.1"
+    assert checked("diverged", unseen(history=lost)).cure == "--tabular-step 0.1"
     failed = history(progress(1), failure="the training diverged before update 5")
-    assert "before update 5" in checked(steps, "diverged", unseen(history=failed)).summary
-    assert checked(steps, "diverged", unseen(history=history(progress(1)))) is None
-    assert math.isnan(steps.finite([None])[0])
+    assert "before update 5" in checked("diverged", unseen(history=failed)).summary
+    assert checked("diverged", unseen(history=history(progress(1)))) is None
+    assert math.isnan(learning_curves.finite([None])[0])
 
 
 @pytest.mark.parametrize("name", ["learning-rate-too-high", "learning-rate-too-low", "target-too-fresh"])
@@ -119,5 +118,5 @@ def test_a_log_whose_q_values_were_no_numbers_at_times_is_looked_at_all_the_same
     there = [snapshot(100 + n, change=0.5, policy=0.5) for n in range(known)]
     log = history(*[progress(n, td_error=None if n % 2 else 0.1) for n in range(1, 30)], *away, *there)
     case = case_on(chain(), [[0.0, 0.0]] * 3, history=log, config=config(network={"hidden": [8]}))
-    found = checked(course if name.startswith("target") else steps, name, case)
+    found = checked(name, case)
     assert found is None or (known == 8 and isinstance(found, Finding)) or isinstance(found, Unchecked)

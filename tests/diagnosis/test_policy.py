@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
 
-from deeptaxi.evaluation.diagnosis import policy
-from deeptaxi.evaluation.diagnosis.check import Unchecked
-from deeptaxi.evaluation.diagnosis.graph import can_end, only
-from deeptaxi.evaluation.diagnosis.sample import Sample
-from tests.evaluation.diagnosis.cases import case_on, checked, history, snapshot, unseen
+from deeptaxi.diagnosis.case import Unchecked, can_end, only
+from deeptaxi.diagnosis.sample import Sample
+from tests.diagnosis.cases import case_on, checked, history, snapshot, unseen
 from tests.problems import build, chain, loop, surely
 
 GO, STAY = [1.0, 0.0], [0.0, 1.0]
@@ -13,56 +11,56 @@ GO, STAY = [1.0, 0.0], [0.0, 1.0]
 
 def test_an_agent_that_always_stays_takes_one_action_and_loops():
     case = case_on(chain(), [STAY, STAY, STAY])
-    finding = checked(policy, "one-action-collapse", case)
+    finding = checked("one-action-collapse", case)
     assert finding.severity == "severe"
     assert finding.evidence["action"] == 1
     assert finding.evidence["share"] == 1
     assert finding.evidence["optimal_share"] == 0
-    loops = checked(policy, "policy-loops", case)
+    loops = checked("policy-loops", case)
     assert loops.severity == "severe"
     assert loops.evidence["start_states"] == 1
     assert loops.evidence["states"] == 3
 
 
 def test_one_action_is_right_where_an_optimal_policy_takes_it_too():
-    assert checked(policy, "one-action-collapse", case_on(chain(), [GO, GO, GO])) is None
+    assert checked("one-action-collapse", case_on(chain(), [GO, GO, GO])) is None
 
 
 def test_ties_are_broken_in_favor_of_the_agent():
     table = build([[surely(1, 0), surely(1, 0)], [surely(1, 1, True), surely(1, 1, True)]])
-    assert checked(policy, "one-action-collapse", case_on(table, [STAY, STAY])) is None
+    assert checked("one-action-collapse", case_on(table, [STAY, STAY])) is None
 
 
 def test_actions_are_called_by_their_names():
     case = case_on(chain(), [STAY] * 3, action_names=("go", "stay"))
-    assert "action 1 (stay) in 100%" in checked(policy, "one-action-collapse", case).summary
+    assert "action 1 (stay) in 100%" in checked("one-action-collapse", case).summary
 
 
 def test_states_that_nobody_can_come_to_do_not_count():
     stray = [surely(3, 0), surely(3, 0)]
     table = build([*[[surely(s + 1, 0), surely(s, 0)] for s in range(2)], [surely(2, 1, True), surely(2, 0)], stray])
-    finding = checked(policy, "one-action-collapse", case_on(table, [STAY, STAY, STAY, GO]))
+    finding = checked("one-action-collapse", case_on(table, [STAY, STAY, STAY, GO]))
     assert finding.evidence["states"] == 3
     assert finding.evidence["share"] == 1
 
 
 def test_a_problem_that_never_ends_is_no_loop():
-    assert checked(policy, "policy-loops", case_on(loop(1), [[1.0]])) is None
+    assert checked("policy-loops", case_on(loop(1), [[1.0]])) is None
 
 
 def test_a_loop_that_no_start_comes_to_is_none():
-    assert checked(policy, "policy-loops", case_on(chain(start=1), [STAY, GO, GO])) is None
+    assert checked("policy-loops", case_on(chain(start=1), [STAY, GO, GO])) is None
 
 
 def test_termination_by_chance_is_no_loop():
     table = build([[[(0.01, 0, 0, True), (0.99, 0, 0, False)], surely(0, 1, True)]])
     assert can_end(table, only(np.array([0]), 2)).all()
-    assert checked(policy, "policy-loops", case_on(table, [GO])) is None
+    assert checked("policy-loops", case_on(table, [GO])) is None
 
 
 @pytest.mark.parametrize(("visits", "share"), [([[1, 0], [0, 1], [0, 0]], 1.0), ([[1, 0], [0, 1], [1, 1]], None)])
 def test_without_a_table_the_states_that_were_seen_count(visits, share):
-    found = checked(policy, "one-action-collapse", unseen(q=np.array([GO, GO, STAY]), visits=np.array(visits)))
+    found = checked("one-action-collapse", unseen(q=np.array([GO, GO, STAY]), visits=np.array(visits)))
     if share is None:
         assert found is None
     else:
@@ -70,9 +68,9 @@ def test_without_a_table_the_states_that_were_seen_count(visits, share):
 
 
 def test_a_log_alone_tells_of_one_action_too():
-    found = checked(policy, "one-action-collapse", unseen(history=history(snapshot(10, action=1, share=1.0))))
+    found = checked("one-action-collapse", unseen(history=history(snapshot(10, action=1, share=1.0))))
     assert (found.source, found.evidence["action"]) == ("log", 1)
-    assert isinstance(checked(policy, "one-action-collapse", unseen(history=history())), Unchecked)
+    assert isinstance(checked("one-action-collapse", unseen(history=history())), Unchecked)
 
 
 def sampled(terminated, greedy):
@@ -86,8 +84,8 @@ def sampled(terminated, greedy):
 
 def test_without_a_table_greedy_episodes_are_held_against_random_ones():
     bad = sampled([False, False, True, True], [True, True, False, False])
-    found = checked(policy, "policy-loops", unseen(q=np.array([GO] * 3), sample=bad))
+    found = checked("policy-loops", unseen(q=np.array([GO] * 3), sample=bad))
     assert (found.severity, found.source) == ("warning", "episodes")
     good = sampled([True, True, True, True], [True, True, False, False])
-    assert checked(policy, "policy-loops", unseen(q=np.array([GO] * 3), sample=good)) is None
-    assert isinstance(checked(policy, "policy-loops", unseen(q=np.array([GO] * 3))), Unchecked)
+    assert checked("policy-loops", unseen(q=np.array([GO] * 3), sample=good)) is None
+    assert isinstance(checked("policy-loops", unseen(q=np.array([GO] * 3))), Unchecked)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from deeptaxi.evaluation.diagnosis import coverage
-from deeptaxi.evaluation.diagnosis.check import Unchecked
-from deeptaxi.evaluation.diagnosis.coverage import exploration_cure
-from tests.evaluation.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
+from deeptaxi.diagnosis import coverage
+from deeptaxi.diagnosis.case import Unchecked
+from deeptaxi.diagnosis.coverage import exploration_cure
+from tests.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
 from tests.problems import chain
 
 GO, STAY = [1.0, 0.0], [0.0, 1.0]
@@ -19,7 +19,7 @@ def stays(**known):
 
 
 def test_a_state_that_nobody_visited_is_named():
-    finding = checked(coverage, "states-never-visited", stays())
+    finding = checked("states-never-visited", stays())
     assert finding.severity == "severe"  # an optimal policy passes it
     assert (finding.evidence["states"], finding.evidence["of"], finding.evidence["examples"]) == (1, 3, [2])
 
@@ -33,7 +33,7 @@ def test_the_cure_is_never_what_was_typed_already(loop):
 
 
 def test_an_action_that_nobody_tried_is_named():
-    finding = checked(coverage, "pairs-never-tried", stays())
+    finding = checked("pairs-never-tried", stays())
     assert finding.severity == "severe"
     assert (finding.evidence["pairs"], finding.evidence["of"], finding.evidence["examples"]) == (1, 4, [[1, 0]])
     assert finding.evidence["critical_pairs"] == 1
@@ -41,7 +41,7 @@ def test_an_action_that_nobody_tried_is_named():
 
 def test_what_cost_nothing_is_not_severe():
     visits = np.array([[5, 0], [5, 0], [5, 0]])
-    finding = checked(coverage, "pairs-never-tried", case_on(chain(), [GO] * 3, visits=visits))
+    finding = checked("pairs-never-tried", case_on(chain(), [GO] * 3, visits=visits))
     assert (finding.severity, finding.evidence["critical_pairs"]) == ("warning", 0)
 
 
@@ -52,7 +52,7 @@ def test_what_was_all_tried_is_fine():
 
 
 def test_an_epsilon_that_fell_too_early_is_named():
-    finding = checked(coverage, "epsilon-fell-too-early", stays())
+    finding = checked("epsilon-fell-too-early", stays())
     assert finding.severity == "severe"
     assert finding.evidence["update"] == 100
     assert (finding.evidence["pairs_covered_then"], finding.evidence["pairs_covered"]) == (3, 3)
@@ -62,7 +62,7 @@ def test_an_epsilon_that_fell_too_early_is_named():
 
 def test_an_epsilon_that_stays_high_is_not_to_blame():
     case = case_on(chain(), [STAY] * 3, visits=np.eye(3, 2, dtype=int), config=config(), history=LOG)
-    assert checked(coverage, "epsilon-fell-too-early", case) is None
+    assert checked("epsilon-fell-too-early", case) is None
 
 
 @pytest.mark.parametrize("kept", [0, 1])
@@ -70,7 +70,7 @@ def test_a_memory_that_forgot_is_named(kept):
     replay = np.full((3, 2), 2)
     replay[1, 0] = kept
     case = case_on(chain(), [GO, STAY, GO], visits=np.full((3, 2), 9), replay=replay, config=EARLY)
-    finding = checked(coverage, "replay-forgot-pairs", case)
+    finding = checked("replay-forgot-pairs", case)
     if kept:
         assert finding is None
     else:
@@ -79,6 +79,6 @@ def test_a_memory_that_forgot_is_named(kept):
 
 
 def test_without_counts_it_says_why_nothing_is_known():
-    result = checked(coverage, "pairs-never-tried", unseen())
+    result = checked("pairs-never-tried", unseen())
     assert isinstance(result, Unchecked)
     assert "visits.npz" in result.why

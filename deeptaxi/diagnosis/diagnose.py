@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deeptaxi.evaluation.diagnosis import course, coverage, network, policy, problem, rivals, steps, values
-from deeptaxi.evaluation.diagnosis.case import Case
-from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
-from deeptaxi.evaluation.diagnosis.findings import SEVERITIES, Diagnosis, Finding, NotChecked
+from deeptaxi.diagnosis import coverage, learning_curves, policy, q_values, setup
+from deeptaxi.diagnosis.case import SEVERITIES, Case, Check, Diagnosis, Finding, NotChecked, Unchecked
 
 # In this order a symptom looks for its cause: what makes others follow comes first.
 CAUSES: tuple[Check, ...] = (
-    *rivals.CHECKS, *network.CHECKS, *problem.CHECKS, *course.CHECKS, *steps.CHECKS, *coverage.CHECKS, *values.CHECKS,
-)  # fmt: skip
+    *q_values.HYPOTHESIS_CHECKS,
+    *setup.NETWORK_CHECKS,
+    *setup.PROBLEM_CHECKS,
+    *learning_curves.PROGRESS_CHECKS,
+    *learning_curves.STEP_SIZE_CHECKS,
+    *coverage.CHECKS,
+    *q_values.VALUE_CHECKS,
+)
 CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)
 UNEXPLAINED = (
     "nothing else was found that explains it: too few updates, or values of actions too close to tell apart",
@@ -27,7 +31,7 @@ UNEXPLAINED = (
 
 ELSEWHERE = "the model is for another problem"
 OF_ANY_PROBLEM = {  # what is true of a model wherever it is looked at
-    check.name for check in (*policy.CHECKS, *network.CHECKS)
+    check.name for check in (*policy.CHECKS, *setup.NETWORK_CHECKS)
 } | {"wrong-environment", "diverged"}
 MISFIT = {"state-as-number", "saturated-output"}  # a network that cannot give the values tells nothing by them
 WEAKER = {  # findings whose evidence looks the same where one of the others is true
@@ -45,7 +49,7 @@ def diagnose(case: Case) -> Diagnosis:
     """Return what is wrong with a model, the worst first, and what could not be checked."""
     findings: list[Finding] = []
     not_checked: list[NotChecked] = []
-    elsewhere = rivals.wrong_environment(case) is not None
+    elsewhere = q_values.wrong_environment(case) is not None
     for check in CHECKS:
         misplaced = elsewhere and check.name not in OF_ANY_PROBLEM
         result = Unchecked(ELSEWHERE) if misplaced else check(case)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deeptaxi.diagnosis import Case, diagnose
 from deeptaxi.evaluation import comparison, exact
-from deeptaxi.evaluation.diagnosis import Case, diagnose
 from deeptaxi.mdp.table import from_arrays
-from tests.evaluation.diagnosis.cases import ENVIRONMENT, config, history, progress, snapshot
+from tests.diagnosis.cases import ENVIRONMENT, config, history, progress, snapshot
 
 
 def odd_table(rng):

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from deeptaxi.evaluation.diagnosis import course
-from deeptaxi.evaluation.diagnosis.check import Unchecked
-from deeptaxi.evaluation.diagnosis.course import depth
-from tests.evaluation.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
+from deeptaxi.diagnosis.case import Unchecked
+from deeptaxi.diagnosis.learning_curves import depth
+from tests.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
 from tests.problems import build, surely
 
 
@@ -24,7 +23,7 @@ def test_the_depth_of_a_corridor_is_its_length(length):
 def test_a_target_that_cannot_carry_values_to_the_start_is_named(updates, n_step, named):
     settings = config(target={"polyak": 1.0, "period": 100, "n_step": n_step}, updates=updates)
     case = case_on(corridor(5), np.zeros((5, 2)), config=settings, history=history(updates=updates))
-    finding = checked(course, "target-too-stale", case)
+    finding = checked("target-too-stale", case)
     assert (finding is not None) == named
     if finding:  # three copies carry values back four steps, of the five that are needed
         assert (finding.evidence["steps"], finding.evidence["depth"]) == (4, 5)
@@ -33,29 +32,27 @@ def test_a_target_that_cannot_carry_values_to_the_start_is_named(updates, n_step
 
 def test_a_target_that_moves_in_part_is_only_suspected():
     settings = config(target={"polyak": 0.01, "period": 10}, updates=1_000)
-    finding = checked(
-        course, "target-too-stale", case_on(corridor(5), np.zeros((5, 2)), config=settings, history=history())
-    )
+    finding = checked("target-too-stale", case_on(corridor(5), np.zeros((5, 2)), config=settings, history=history()))
     assert (finding.severity, finding.source) == ("warning", "log")
 
 
 def test_a_target_that_follows_at_once_is_named_where_nothing_comes_to_rest():
     restless = history(*[snapshot(10 * i, change=0.2, policy=0.5) for i in range(1, 9)])
     fresh = config(target={"polyak": 1.0, "period": 1})
-    assert checked(course, "target-too-fresh", unseen(config=fresh, history=restless)).cure.startswith("--polyak")
-    assert checked(course, "target-too-fresh", unseen(config=config(), history=restless)) is None
+    assert checked("target-too-fresh", unseen(config=fresh, history=restless)).cure.startswith("--polyak")
+    assert checked("target-too-fresh", unseen(config=config(), history=restless)) is None
     table = config(target={"polyak": 1.0}, network={"hidden": [], "dueling": False})
-    assert checked(course, "target-too-fresh", unseen(config=table, history=restless)) is None
+    assert checked("target-too-fresh", unseen(config=table, history=restless)) is None
 
 
 def test_a_training_that_did_not_end_is_named():
-    assert checked(course, "interrupted", unseen(history=history())) is None
-    assert checked(course, "interrupted", unseen(history=history(stopped="optimal"))) is None
-    stopped = checked(course, "interrupted", unseen(history=history(stopped="interrupted")))
+    assert checked("interrupted", unseen(history=history())) is None
+    assert checked("interrupted", unseen(history=history(stopped="optimal"))) is None
+    stopped = checked("interrupted", unseen(history=history(stopped="interrupted")))
     assert stopped.cause == "it was stopped"
     kept = unseen(history=history(progress(7), stopped=None), config=config(), q=np.zeros((3, 2)))
-    assert "its log could not be written to the end" in checked(course, "interrupted", kept).cause
-    lost = checked(course, "interrupted", unseen(history=history(progress(7), stopped=None)))
+    assert "its log could not be written to the end" in checked("interrupted", kept).cause
+    lost = checked("interrupted", unseen(history=history(progress(7), stopped=None)))
     assert "after 7 of 1,000 updates" in lost.summary
     assert lost.severity == "warning"
 
@@ -66,6 +63,6 @@ def test_a_training_of_a_few_samples_a_pair_is_named():
         updates: case_on(corridor(5), np.zeros((5, 2)), config=settings, history=history(updates=updates))
         for updates in (9, 10)
     }
-    assert checked(course, "untrained", cases[9]).evidence["samples_per_pair"] == 9
-    assert checked(course, "untrained", cases[10]) is None
-    assert isinstance(checked(course, "untrained", unseen(config=config(), history=history())), Unchecked)
+    assert checked("untrained", cases[9]).evidence["samples_per_pair"] == 9
+    assert checked("untrained", cases[10]) is None
+    assert isinstance(checked("untrained", unseen(config=config(), history=history())), Unchecked)

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.evaluation.diagnosis.case import Case, the
-from deeptaxi.evaluation.diagnosis.check import Check, Unchecked
-from deeptaxi.evaluation.diagnosis.findings import Finding, Severity
+from deeptaxi.diagnosis.case import Case, Check, Finding, Severity, Unchecked, the
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools
 

@@ -1,30 +1,122 @@
-"""A model as a case: everything that is known of it, and the quantities that several checks share.
+"""What is known of a model, and what a check of it is.
 
-What is not known is None, and `why` says why. **Harm** is an observable truth, known only where there is a transition
-table: the greedy policy's normalized score is below `GOOD`, or it never ends an episode from a start that a better
-policy leads to its end. Where the policy does no harm, nothing is severe, whatever else looks odd.
+A `Case` holds everything that is known of a model, and the quantities that several checks share. A `Check` has a name,
+what it needs to know of the case, and a pure function of the case. What that says is a `Finding`: a name, evidence, a
+cause and a cure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.config import EnvironmentConfig, TrainConfig
+from deeptaxi.diagnosis.sample import Sample
 from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE
-from deeptaxi.evaluation.diagnosis.findings import Severity
-from deeptaxi.evaluation.diagnosis.graph import can_end, only
-from deeptaxi.evaluation.diagnosis.sample import Sample
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 from deeptaxi.metrics import History
 from deeptaxi.network.facts import NetworkFacts
+
+Severity = Literal["severe", "warning", "note"]
+Source = Literal["exact", "log", "episodes", "network"]
+SEVERITIES: tuple[Severity, ...] = ("severe", "warning", "note")  # the worst first
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, by name.
+
+    Attributes:
+        name: such as ``"one-action-collapse"``; `docs/diagnosis.md` has them all.
+        severity: ``"severe"``, ``"warning"`` or ``"note"``.
+        summary: one sentence with the numbers that matter.
+        evidence: numbers and short texts under names.
+        source: what the evidence was computed from: the transition table, the log, sampled episodes, the network.
+        cause: the likely cause, one sentence.
+        cure: the option to type, or what to change.
+    """
+
+    name: str
+    severity: Severity
+    summary: str
+    evidence: Mapping[str, Any]
+    source: Source
+    cause: str
+    cure: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the JSON says."""
+        return {
+            "name": self.name,
+            "severity": self.severity,
+            "summary": self.summary,
+            "evidence": dict(self.evidence),
+            "source": self.source,
+            "cause": self.cause,
+            "cure": self.cure,
+        }
+
+
+@dataclass(frozen=True)
+class NotChecked:
+    """A check that could not be made, and why."""
+
+    name: str
+    why: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return what the JSON says."""
+        return {"name": self.name, "why": self.why}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings, the worst first, and what could not be checked."""
+
+    findings: tuple[Finding, ...] = ()
+    not_checked: tuple[NotChecked, ...] = field(default=())
+
+    @property
+    def severe(self) -> bool:
+        """Whether something severe was found."""
+        return any(finding.severity == "severe" for finding in self.findings)
+
+    def named(self, name: str) -> Finding | None:
+        """Return the finding of that name, if there is one."""
+        return next((finding for finding in self.findings if finding.name == name), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the part of the JSON that is about findings."""
+        return {
+            "severe": self.severe,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "not_checked": [item.to_dict() for item in self.not_checked],
+        }
+
+
+def only(policy: Ints, actions: int) -> Bools:
+    """Return the choices of a policy `[S]`, `[S, A]` with one True a row."""
+    return np.asarray(policy[:, None] == np.arange(actions))
+
+
+def can_end(table: TransitionTable, choices: Bools) -> Bools:
+    """Mark the states from which some of the `choices` end an episode at last, `[S]`."""
+    taken = choices[:, :, None] & (table.probability > 0)
+    ends: Bools = np.asarray((taken & table.terminated).any(axis=(1, 2)))
+    going_on = taken & ~table.terminated
+    while True:
+        further = ends | (going_on & ends[table.next_state]).any(axis=(1, 2))
+        if np.array_equal(further, ends):
+            return ends
+        ends = np.asarray(further)
+
 
 T = TypeVar("T")
 
@@ -195,3 +287,41 @@ def the(value: T | None) -> T:
     if value is None:
         raise LookupError("a check looked at something that it did not declare to need")
     return value
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """What a check returns that could not be made: why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: of its finding.
+        needs: names of what must be known: attributes of `Case`, ``"discount"`` for a Q* to compare with.
+        look: returns the finding, None where there is none, or why it could not be checked.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    look: Callable[[Case], Finding | Unchecked | None]
+
+    def __call__(self, case: Case) -> Finding | Unchecked | None:
+        """Check the case, if what is needed is known."""
+        for need in self.needs:
+            if not known(case, need):
+                return Unchecked(case.missing(need))
+        return self.look(case)
+
+
+def known(case: Case, need: str) -> bool:
+    """Whether the case has what a check needs; broken Q values are none."""
+    if need == "q":
+        return case.q is not None and not case.broken
+    if need == "discount":
+        return case.reference is not None and case.reference.q_star is not None
+    return getattr(case, need) is not None
