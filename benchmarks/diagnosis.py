@@ -63,11 +63,11 @@ def of_preset(name: str, folder: Path, seeds: Iterable[int]) -> Row:
 
 def warned(run: Path) -> bool:
     """Whether `train` warns of anything in this training: its log is shown to the watch again."""
-    from deeptaxi.artifacts.logs import LOG_FILE, find_log
-    from deeptaxi.artifacts.models import find_model
     from deeptaxi.diagnosis.monitor import Watch
     from deeptaxi.mdp.environment import open_environment
     from deeptaxi.metrics import read_history
+    from deeptaxi.storage.logs import LOG_FILE, find_log
+    from deeptaxi.storage.models import find_model
 
     config = find_model(run).config
     if config is None:

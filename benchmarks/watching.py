@@ -63,11 +63,11 @@ def terminal(core: int) -> Iterator[TextIO]:
 
 def cost(settings: dict[str, Any], environment: Any, screen: TextIO | None) -> Cost:
     """Train once, watched if there is a screen."""
-    from deeptaxi.artifacts.logs import EVENTS, Log
-    from deeptaxi.artifacts.tensorboard import Events
+    from deeptaxi.display.console import PLAIN, Screen
+    from deeptaxi.display.training import TrainingProgress
     from deeptaxi.learning.training import train
-    from deeptaxi.presentation.console import PLAIN, Screen
-    from deeptaxi.presentation.progress import TrainingProgress
+    from deeptaxi.storage.logs import EVENTS, Log
+    from deeptaxi.storage.tensorboard import Events
 
     config, watchers = resolve(settings), []
     with ExitStack() as stack:

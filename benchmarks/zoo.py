@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.presets import WITHOUT_TABLE
-from deeptaxi.artifacts.model_card import describe_environment, read_card, write_card
-from deeptaxi.artifacts.run_folder import MODEL_FILE
 from deeptaxi.io.atomic import written_together
 from deeptaxi.presets import Preset, listed
+from deeptaxi.storage.model_card import describe_environment, read_card, write_card
+from deeptaxi.storage.run_folder import MODEL_FILE
 
 MODELS = Path(__file__).parents[1] / "models"
 LICENSE = "mit"  # deeptaxi's own

@@ -1,6 +1,6 @@
 """Which Keras backend runs, and all that differs between backends: start-up, threads, gradients, compilation.
 
-Of the few files that know TensorFlow from JAX and PyTorch (`xla`, `program` and `artifacts.export` are the others).
+Of the few files that know TensorFlow from JAX and PyTorch (`xla`, `program` and `storage.export` are the others).
 Importing this module imports none of them: `start()` does, once, quietly, and only when a command has something to
 compute.
 """

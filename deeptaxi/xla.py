@@ -1,6 +1,6 @@
 """What a compiled program is made of where `keras.ops` ends, on TensorFlow and JAX: the backends that compile by XLA.
 
-Of the few files that know the two apart (`backend`, `program`, `artifacts.export`). All of it is to be called while a
+Of the few files that know the two apart (`backend`, `program`, `storage.export`). All of it is to be called while a
 program is traced: inside a function that `program.Program` compiles.
 """
 

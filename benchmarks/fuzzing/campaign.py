@@ -55,7 +55,7 @@ def warm() -> None:
     names = [f"deeptaxi.cli.{name}" for name in COMMANDS]
     names += [
         "deeptaxi.learning.training",
-        "deeptaxi.artifacts.tensorboard",
+        "deeptaxi.storage.tensorboard",
         "gymnasium.envs.toy_text",
         "h5py",
         "tomli_w",

@@ -198,7 +198,7 @@ def type_in(words: list[str]) -> tuple[int, str, str]:
 
 def make_page(run: Path) -> None:
     """Read the card of a run, and make the page of its exports."""
-    from deeptaxi.artifacts.model_card import markdown, read_card
+    from deeptaxi.storage.model_card import markdown, read_card
 
     made = {"file": "x", "format": "npz", "max_difference": 0.0, "outside": "error"}
     if (facts := read_card(run)) is not None:

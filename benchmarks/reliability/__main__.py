@@ -66,7 +66,7 @@ def show(outcomes: list[Outcome]) -> None:
     """Print the table, and what failed."""
     from rich.table import Table
 
-    from deeptaxi.presentation.console import out
+    from deeptaxi.display.console import out
 
     table = Table("part", "sound", "figures", "s")
     for outcome in outcomes:

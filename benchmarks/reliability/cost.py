@@ -32,7 +32,7 @@ TRAINING = {"early_stop": False, "replay_capacity": CAPACITY}
 @contextmanager
 def timed() -> Iterator[list[float]]:
     """Yield a list of the seconds that each checkpoint takes meanwhile."""
-    from deeptaxi.artifacts.checkpoints import Keeper
+    from deeptaxi.storage.checkpoints import Keeper
 
     save, seconds = Keeper.save, []
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reliability.disk_writes import NEW, OLD, Write, check, contents, small_table
-from deeptaxi.artifacts import checkpoints, runs
-from deeptaxi.artifacts.logs import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
-from deeptaxi.artifacts.run_folder import CHECKPOINTS
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.io.temporary import ASIDE
 from deeptaxi.metrics import read_history
+from deeptaxi.storage import checkpoints, runs
+from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
+from deeptaxi.storage.run_folder import CHECKPOINTS
 
 SETTINGS: dict[str, Any] = {
     "q_table": True, "updates": 60, "eval_every": 20, "environments": 8, "batch_size": 32, "early_stop": False,
@@ -65,9 +65,9 @@ def save(folder: Path, seed: int, force: bool = False) -> None:
 
 def digest_in(run: Path) -> str | None:
     """Return the digest of the weights of a run folder; None where there is none. Raises where files do not agree."""
-    from deeptaxi.artifacts.model_card import read_card
-    from deeptaxi.artifacts.models import load_network
     from deeptaxi.network.build import weights_digest
+    from deeptaxi.storage.model_card import read_card
+    from deeptaxi.storage.models import load_network
 
     there = RUN_FILES & {path.name for path in run.iterdir()} if run.is_dir() else set()
     if not there:

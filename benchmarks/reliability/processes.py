@@ -42,8 +42,7 @@ def warm() -> None:
         importlib.import_module(f"deeptaxi.{name}")
     import gymnasium.envs.toy_text  # noqa: F401
 
-    import deeptaxi.artifacts.tensorboard
-    import deeptaxi.presentation.progress  # noqa: F401
+    import deeptaxi.display.training  # noqa: F401
 
     gc.freeze()
 

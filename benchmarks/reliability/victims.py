@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.reliability import processes
-from deeptaxi.artifacts.logs import FAILED_FILE
+from deeptaxi.storage.logs import FAILED_FILE
 
 RUN, LOG = "models/run", "logs/run/metrics.jsonl"
 EVERY = ("--checkpoint-every", "0.05")

@@ -15,18 +15,18 @@ from deeptaxi.api.plans import Plan, about_of, settled
 from deeptaxi.api.runs import Run
 from deeptaxi.api.sampling import with_episodes
 from deeptaxi.api.stages import stage
-from deeptaxi.artifacts import checkpoints as checkpoint_files
-from deeptaxi.artifacts import logs as log_files
-from deeptaxi.artifacts import runs
-from deeptaxi.artifacts.logs import Log
-from deeptaxi.artifacts.model_card import resuming_command
-from deeptaxi.artifacts.run_folder import TABLE_FILE
 from deeptaxi.config import TrainConfig
 from deeptaxi.diagnosis.monitor import Watch
 from deeptaxi.learning.moment import Keep
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.masks import known_mask
 from deeptaxi.metrics import Finished, History, Record, Started, Warned
+from deeptaxi.storage import checkpoints as checkpoint_files
+from deeptaxi.storage import logs as log_files
+from deeptaxi.storage import runs
+from deeptaxi.storage.logs import Log
+from deeptaxi.storage.model_card import resuming_command
+from deeptaxi.storage.run_folder import TABLE_FILE
 
 OnRecord = Callable[[Record], object]
 Watcher = Callable[[Record], object]  # shows or keeps a record

@@ -15,8 +15,6 @@ from deeptaxi.api.models import Model, moved, of_keras, place
 from deeptaxi.api.places import Place
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
-from deeptaxi.artifacts.logs import read_visits
-from deeptaxi.artifacts.models import find_model, load_network
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis import Case
 from deeptaxi.diagnosis.sample import play_sample
@@ -26,6 +24,8 @@ from deeptaxi.mdp.describe import names_of
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
 from deeptaxi.mdp.related import related_tables
 from deeptaxi.metrics import read_history
+from deeptaxi.storage.logs import read_visits
+from deeptaxi.storage.models import find_model, load_network
 
 
 class Asked(NamedTuple):

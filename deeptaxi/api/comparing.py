@@ -9,8 +9,6 @@ from typing import Any
 from deeptaxi.api.cases import Asked, Looked, build_case
 from deeptaxi.api.evaluate import sampled
 from deeptaxi.api.runs import Run
-from deeptaxi.artifacts import model_card
-from deeptaxi.artifacts.run_folder import CONFIG_FILE
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.diagnosis import diagnose
 from deeptaxi.errors import DeepTaxiError
@@ -18,7 +16,9 @@ from deeptaxi.evaluation.comparison import compare
 from deeptaxi.mdp.describe import grid_map, names_of
 from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import History
-from deeptaxi.presentation.report.content import Content, ReportedRun, Subject
+from deeptaxi.report.content import Content, ReportedRun, Subject
+from deeptaxi.storage import model_card
+from deeptaxi.storage.run_folder import CONFIG_FILE
 
 EPISODES = 1000  # as many as `evaluate` plays, by the same seed
 

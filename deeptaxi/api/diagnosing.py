@@ -45,7 +45,7 @@ class Diagnosed(Shown, Diagnosis):
         return f"Diagnosed({self.model} on {title(self.environment)}: {names or 'nothing was found'})"
 
     def __rich__(self) -> RenderableType:
-        from deeptaxi.presentation.findings import findings_page
+        from deeptaxi.display.tables import findings_page
 
         return findings_page(f"{self.model} on {title(self.environment)}", self.to_dict(), self.optimal)
 

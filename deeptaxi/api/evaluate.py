@@ -51,7 +51,7 @@ class Evaluation(Shown):
         return asdict(self)
 
     def __repr__(self) -> str:
-        from deeptaxi.artifacts.model_card import describe_verdict
+        from deeptaxi.storage.model_card import describe_verdict
 
         told = describe_verdict(self.exact, self.exact_unavailable)
         if self.episodes:
@@ -59,10 +59,10 @@ class Evaluation(Shown):
         return f"Evaluation({self.model} on {arguments.title(self.environment)}: {told})"
 
     def __rich__(self) -> RenderableType:
-        from deeptaxi.presentation import verdict
+        from deeptaxi.display import tables
 
         title = f"{self.model} on {arguments.title(self.environment)}"
-        return verdict.verdict_table(title, self.exact, self.exact_unavailable, self.episodes)
+        return tables.verdict_table(title, self.exact, self.exact_unavailable, self.episodes)
 
 
 def evaluate(

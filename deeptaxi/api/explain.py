@@ -57,10 +57,9 @@ class Explanation(Shown):
         return f"Explanation(gradients of {self.numbers['actions']} actions, largest discrepancy {found:.1e})"
 
     def __rich__(self) -> RenderableType:
-        from deeptaxi.presentation import explanation
-        from deeptaxi.presentation import gradients as pictures
+        from deeptaxi.display import explain
 
-        return (explanation.of_update if self.what == "update" else pictures.explanation)(self.numbers)
+        return (explain.of_update if self.what == "update" else explain.gradient_check)(self.numbers)
 
 
 def update(

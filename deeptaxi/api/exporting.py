@@ -11,16 +11,16 @@ from deeptaxi.api.models import Model, network_in
 from deeptaxi.api.places import Place, open_place, place_of
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
-from deeptaxi.artifacts.export.formats import FORMATS, check_available
-from deeptaxi.artifacts.export.places import check_place
-from deeptaxi.artifacts.model_card import read_card
-from deeptaxi.artifacts.models import ModelSource, check_fits, find_model, load_network
-from deeptaxi.artifacts.tables import labels_of
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.export.exports import check_place
+from deeptaxi.export.q_tables import labels_of
 from deeptaxi.mdp.environment import Environment, open_environment
+from deeptaxi.storage.formats import FORMATS, check_available
+from deeptaxi.storage.model_card import read_card
+from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network
 
 if TYPE_CHECKING:
-    from deeptaxi.artifacts.export.exporting import Export
+    from deeptaxi.export.exports import Export
 
 ALL = "all"
 Format = Literal["keras", "plain", "savedmodel", "onnx", "litert", "csv", "npz", "json"]
@@ -122,8 +122,8 @@ class Prepared:
             name = self.model.name if isinstance(self.model, ModelSource) else "the model"
             check_fits(network, self.environment, name)
             labels = labels_of(self.environment)
-        from deeptaxi.artifacts.export.exporting import export as write
-        from deeptaxi.artifacts.export.exporting import export_all
+        from deeptaxi.export.exports import export as write
+        from deeptaxi.export.exports import export_all
 
         with stage("writing, and reading back …"):
             if self.name is None:

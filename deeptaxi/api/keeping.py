@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeptaxi.api.places import IN_MEMORY
-from deeptaxi.artifacts import checkpoints, logs, runs
-from deeptaxi.artifacts.logs import EVENTS, FAILED_FILE, VISITS_FILE, save_visits
-from deeptaxi.artifacts.model_card import resuming_command
-from deeptaxi.artifacts.room import check_room
-from deeptaxi.artifacts.run_folder import MODEL_FILE, TABLE_FILE
 from deeptaxi.config import TrainConfig, dump_toml, to_mapping
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.storage import checkpoints, logs, runs
+from deeptaxi.storage.logs import EVENTS, FAILED_FILE, VISITS_FILE, save_visits
+from deeptaxi.storage.model_card import resuming_command
+from deeptaxi.storage.room import check_room
+from deeptaxi.storage.run_folder import MODEL_FILE, TABLE_FILE
 
 if TYPE_CHECKING:
     from deeptaxi.api.runs import Run
@@ -104,7 +104,7 @@ def point_to_checkpoint(error: BaseException, config: TrainConfig, folder: Path,
 
 def event_writers(config: TrainConfig) -> dict[str, Callable[[Path], Any]]:
     """Return what writes a training's events for TensorBoard into a log folder, by the name of its file."""
-    from deeptaxi.artifacts.tensorboard import Events
+    from deeptaxi.storage.tensorboard import Events
 
     return {EVENTS: lambda folder: Events(folder, config)}
 

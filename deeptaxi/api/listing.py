@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeptaxi.artifacts.run_folder import CHECKPOINTS
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io.locks import LOCK_FILE
+from deeptaxi.storage.run_folder import CHECKPOINTS
 
 if TYPE_CHECKING:
     from deeptaxi.api.places import Place
@@ -109,20 +109,20 @@ def zoo(folder: str | Path = "models") -> list[dict[str, Any]]:
     Raises:
         UsageError: there is no such folder.
     """
-    from deeptaxi.artifacts.zoo import agents
+    from deeptaxi.storage.zoo import agents
 
     return agents(Path(folder))
 
 
 def without_model(folder: Path) -> list[str]:
     """Say of each run folder in `folder`, and of itself, why it holds no agent."""
-    from deeptaxi.artifacts.zoo import folders_in, model_bytes
+    from deeptaxi.storage.zoo import folders_in, model_bytes
 
     inside = [path for path, _ in folders_in(folder)]
     places = [path for path in (folder, *inside) if model_bytes(path) is None and begun(path)]
     if not places:
         return []
-    from deeptaxi.artifacts.unfinished import unfinished
+    from deeptaxi.storage.unfinished import unfinished
 
     return [str(found) for found in map(unfinished, places) if found is not None]
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from deeptaxi.artifacts.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
-from deeptaxi.artifacts.run_folder import MODEL_FILE
-from deeptaxi.artifacts.unfinished import unfinished
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io.locks import in_use
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.metrics import History, read_history
+from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
+from deeptaxi.storage.run_folder import MODEL_FILE
+from deeptaxi.storage.unfinished import unfinished
 
 
 class Logged(NamedTuple):

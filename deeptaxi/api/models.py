@@ -10,10 +10,10 @@ from typing import Any
 from deeptaxi.api.places import Place, changed, open_place, place_of
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
-from deeptaxi.artifacts.models import ModelSource, check_fits, find_model, load_network
-from deeptaxi.artifacts.runs import read_facts
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment, open_environment
+from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network
+from deeptaxi.storage.runs import read_facts
 
 Model = str | Path | Run | Any  # any: a Keras model
 

@@ -15,10 +15,6 @@ from typing import Any, Literal
 from deeptaxi.api.keeping import about, beside, own_table, point_to_checkpoint, point_to_log
 from deeptaxi.api.places import open_requested
 from deeptaxi.api.resuming import Resumption, taken_up
-from deeptaxi.artifacts import checkpoints as checkpoint_files
-from deeptaxi.artifacts import runs
-from deeptaxi.artifacts.logs import LOGS
-from deeptaxi.artifacts.room import check_room
 from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping, merge, resolve, to_mapping
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.configure import Configured, choose, configure, with_environment
@@ -26,6 +22,10 @@ from deeptaxi.learning.moment import UnfitError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.storage import checkpoints as checkpoint_files
+from deeptaxi.storage import runs
+from deeptaxi.storage.logs import LOGS
+from deeptaxi.storage.room import check_room
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def check_gif(path: Path, force: bool) -> None:
 
 def filmed(moments: Iterator[Moment], path: Path, speed: float, force: bool = True) -> list[Moment]:
     """Write the pictures of moments; return the moments without them."""
-    from deeptaxi.artifacts.animation import Animation
+    from deeptaxi.storage.animation import Animation
 
     animation, passed = Animation(speed), []
     for moment in moments:

@@ -12,11 +12,11 @@ from deeptaxi.api.models import load_source
 from deeptaxi.api.runs import Run
 from deeptaxi.api.stages import stage
 from deeptaxi.arguments import short_words
-from deeptaxi.artifacts.models import find_model
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.io.atomic import check_free, write_text, written_together
 from deeptaxi.mdp.environment import open_environment
+from deeptaxi.storage.models import find_model
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def report(runs: Sequence[Run], path: Path, figures: Path | None = None, force: 
     check_comparable([run.name for run in runs], [run.config for run in runs])
     content = gather(runs)
     with stage("drawing the report …"):
-        from deeptaxi.presentation.report.page import page
+        from deeptaxi.report.page import page
 
         made = page(content)
         pictures: list[Path] = []

@@ -14,10 +14,6 @@ from typing import Any
 
 from deeptaxi.api.places import IN_MEMORY
 from deeptaxi.api.sameness import check_backend, check_same, check_unfinished, opened
-from deeptaxi.artifacts import checkpoints, runs
-from deeptaxi.artifacts.checkpoints import Checkpoint
-from deeptaxi.artifacts.logs import LOG_FILE, LOGS, Kept, Position, place_of, take_up
-from deeptaxi.artifacts.room import check_room
 from deeptaxi.config import (
     PATIENCE,
     TrainConfig,
@@ -39,6 +35,10 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned
 from deeptaxi.renamed import SETTINGS, renamed_in
+from deeptaxi.storage import checkpoints, runs
+from deeptaxi.storage.checkpoints import Checkpoint
+from deeptaxi.storage.logs import LOG_FILE, LOGS, Kept, Position, place_of, take_up
+from deeptaxi.storage.room import check_room
 
 EARLY_STOP_OFF = "early-stop-off"
 

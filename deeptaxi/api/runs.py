@@ -313,7 +313,7 @@ class Run(Shown):
 
     def headline(self) -> str:
         """Return the verdict in a few words."""
-        from deeptaxi.artifacts.model_card import describe_verdict
+        from deeptaxi.storage.model_card import describe_verdict
 
         try:
             return describe_verdict(self.exact, self.exact_unavailable)
@@ -329,10 +329,10 @@ class Run(Shown):
         return f"Run({self.name} on {arguments.title(self.environment.describe())}: {self.headline()}){broken}"
 
     def __rich__(self) -> RenderableType:
-        from deeptaxi.presentation import verdict
+        from deeptaxi.display import tables
 
         title = f"{self.name} on {arguments.title(self.environment.describe())}"
         try:
-            return verdict.verdict_table(title, self.exact, self.exact_unavailable, self.episodes)
+            return tables.verdict_table(title, self.exact, self.exact_unavailable, self.episodes)
         except DeepTaxiError as error:
             return f"{title}: {error}"

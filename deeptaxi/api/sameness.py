@@ -10,15 +10,15 @@ from typing import Any
 
 from deeptaxi.api.places import IN_MEMORY, open_requested
 from deeptaxi.arguments import words
-from deeptaxi.artifacts.checkpoints import Checkpoint, table_digest
-from deeptaxi.artifacts.model_card import read_card
-from deeptaxi.artifacts.run_folder import CHECKPOINTS, TABLE_FILE
 from deeptaxi.config import TrainConfig, coerce, leaf_settings, show, to_toml
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.exactness import chosen_backend
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import finite
+from deeptaxi.storage.checkpoints import Checkpoint, table_digest
+from deeptaxi.storage.model_card import read_card
+from deeptaxi.storage.run_folder import CHECKPOINTS, TABLE_FILE
 
 TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}

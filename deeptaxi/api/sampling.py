@@ -14,11 +14,11 @@ import gymnasium
 
 from deeptaxi.api.conduct import Conduct
 from deeptaxi.api.runs import Run
-from deeptaxi.artifacts.runs import add_episodes
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.episodes import Episodes, play
 from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.metrics import Warned
+from deeptaxi.storage.runs import add_episodes
 
 COUNTS = (1_000, 100, 10)  # episodes: fewer where so many take too long
 STEPS, SECONDS = 200_000, 2.0  # that may be spent on each of these counts

@@ -33,6 +33,6 @@ class Shown(ABC):
 
 def canvas() -> Console:
     """Return a console that keeps what is printed, and shows it nowhere."""
-    from deeptaxi.presentation.console import PLAIN, Screen
+    from deeptaxi.display.console import PLAIN, Screen
 
     return Screen(**PLAIN, record=True, file=io.StringIO(), width=WIDTH, force_terminal=True, force_jupyter=False)

@@ -8,10 +8,10 @@ from typing import Any
 
 from deeptaxi.api.places import Place, open_place
 from deeptaxi.api.stages import stage
-from deeptaxi.artifacts.tables import WRITERS, labels_of
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation import solution
 from deeptaxi.evaluation.solution import Solution
+from deeptaxi.export.q_tables import WRITERS, labels_of
 from deeptaxi.io.atomic import check_free, written_aside
 from deeptaxi.mdp.environment import objective_discount
 

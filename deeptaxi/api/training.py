@@ -15,7 +15,7 @@ from deeptaxi.api.places import Place, name_of
 from deeptaxi.api.plans import claimed, plan, resumed
 from deeptaxi.api.runs import Run
 from deeptaxi.api.settings import Config, Settings, asked, nested
-from deeptaxi.artifacts.logs import LOGS
+from deeptaxi.storage.logs import LOGS
 
 
 def train(

@@ -40,7 +40,7 @@ def command(model: Path, as_json: bool, **asked: Any) -> int:
     """
     from deeptaxi.api.diagnosing import diagnose
     from deeptaxi.cli.logs import skipped_lines
-    from deeptaxi.presentation import console
+    from deeptaxi.display import console
 
     found = diagnose(model, **asked)
     if found.history is not None and found.history.skipped:

@@ -26,6 +26,6 @@ def command(env: tuple[str, ...], env_args: dict[str, Any], time_limit: int | No
     if as_json:
         options.print_json(rows)
         return
-    from deeptaxi.presentation import console, verdict
+    from deeptaxi.display import console, tables
 
-    console.out().print(verdict.environments_table(rows))
+    console.out().print(tables.environments_table(rows))

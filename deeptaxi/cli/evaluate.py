@@ -37,7 +37,7 @@ def command(
     Gap          how much the best possible return or value is above the agent's
     """
     from deeptaxi.api.evaluate import evaluate
-    from deeptaxi.presentation import console
+    from deeptaxi.display import console
 
     found = evaluate(
         model,

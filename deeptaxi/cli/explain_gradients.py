@@ -73,7 +73,7 @@ def command(
     if as_json:
         options.print_json(found.to_dict())
     else:
-        from deeptaxi.presentation import console
+        from deeptaxi.display import console
 
         console.print_wide(found.__rich__())
     largest, limit = found["discrepancy"]["largest"], found["limit"]

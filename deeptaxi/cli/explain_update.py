@@ -82,6 +82,6 @@ def command(
     if as_json:
         options.print_json(found.to_dict())
         return
-    from deeptaxi.presentation import console
+    from deeptaxi.display import console
 
     console.print_wide(found.__rich__())

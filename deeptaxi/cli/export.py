@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from deeptaxi.artifacts.export.formats import FORMATS
 from deeptaxi.cli import options
+from deeptaxi.storage.formats import FORMATS
 
 FAILED = 1  # exit code
 HELP = f"""Write MODEL, a run folder or a .keras file, in forms that others use: one of them, or all.
@@ -55,7 +55,7 @@ def command(
     path = out or Path(model.resolve().name.removesuffix(".keras") + (FORMATS[name].ending if name else "-exports"))
     prepared = prepare(model, name or ALL, path, force, env, env_args, trust_env)
     if prepared.note is not None:
-        from deeptaxi.presentation.console import err
+        from deeptaxi.display.console import err
 
         err().print(prepared.note, style="yellow", soft_wrap=True)
     done = prepared.write()
@@ -63,7 +63,7 @@ def command(
         documents = [dataclasses.asdict(one) for one in done]
         options.print_json(documents[0] if name else documents)
     else:
-        from deeptaxi.presentation import exports
+        from deeptaxi.display import tables
 
-        exports.show(done, None if name else path)
+        tables.show(done, None if name else path)
     return FAILED if any(one.failed for one in done) else 0

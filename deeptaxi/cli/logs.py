@@ -23,7 +23,7 @@ def command(run: Path, as_json: bool) -> None:
     and several runs beside each other.
     """
     from deeptaxi.api.logged import history_of, training_now
-    from deeptaxi.presentation import console, curves
+    from deeptaxi.display import console, training
 
     history = history_of(run)
     if history.skipped:
@@ -33,8 +33,8 @@ def command(run: Path, as_json: bool) -> None:
         return
     screen = console.out()
     if not screen.is_terminal:
-        screen.width = curves.WIDEST
-    screen.print(curves.log_view(history, screen, training_now(history.path)))
+        screen.width = training.WIDEST
+    screen.print(training.log_view(history, screen, training_now(history.path)))
 
 
 def skipped_lines(history: Any) -> str:

@@ -53,7 +53,7 @@ COMMANDS = {
 
 def status(text: str) -> AbstractContextManager[Any]:
     """Show on a terminal what takes a while."""
-    from deeptaxi.presentation.console import err
+    from deeptaxi.display.console import err
 
     return err().status(text)
 

@@ -22,6 +22,6 @@ def command(as_json: bool) -> None:
     if as_json:
         options.print_json(rows)
         return
-    from deeptaxi.presentation import console, verdict
+    from deeptaxi.display import console, tables
 
-    console.out().print(verdict.presets_table(rows))
+    console.out().print(tables.presets_table(rows))

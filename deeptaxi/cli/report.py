@@ -28,8 +28,8 @@ def command(
     """
     path = out or Path(f"{runs[0].resolve().name}.html" if len(runs) == 1 else "report.html")
     from deeptaxi.api import reporting
-    from deeptaxi.presentation.console import err
-    from deeptaxi.presentation.console import out as screen
+    from deeptaxi.display.console import err
+    from deeptaxi.display.console import out as screen
 
     reporting.check_places(path, figures, force)
     made = reporting.report(reporting.open_runs(runs, trust_env), path, figures, force)

@@ -32,7 +32,7 @@ def command(
     from deeptaxi.api.places import open_place
     from deeptaxi.api.solving import check_out, solve
     from deeptaxi.arguments import title
-    from deeptaxi.presentation import console, verdict
+    from deeptaxi.display import console, tables
 
     if out is not None:
         check_out(out, env, force)  # again, with the file, by `solve`; here before the environment is opened
@@ -41,6 +41,6 @@ def command(
     if as_json:
         options.print_json({"environment": environment.describe(), **solution.to_dict()})
         return
-    console.print_wide(verdict.optimum_table(title(environment.describe()), solution.to_dict()), console.FACTS)
+    console.print_wide(tables.optimum_table(title(environment.describe()), solution.to_dict()), console.FACTS)
     if out is not None:
         console.out().print(f"Wrote {out}", soft_wrap=True)

@@ -101,8 +101,8 @@ def train(planned: Plan, conduct: Conduct, quiet: bool) -> tuple[Run, int]:
     """Train, showing the records; return the run and the signal that ended it, or 0."""
     from deeptaxi import backend
     from deeptaxi.api import carrying
-    from deeptaxi.presentation.console import err
-    from deeptaxi.presentation.progress import TrainingProgress
+    from deeptaxi.display.console import err
+    from deeptaxi.display.training import TrainingProgress
 
     console = err(quiet)
     with console.status("starting Keras …"):
@@ -136,7 +136,7 @@ def announcing(show: Callable[[Record], object], console: Console, preset: str) 
 def report(run: Run, as_json: bool) -> None:
     """Print what came out. The run is kept: a reader who has gone is no failure."""
     from deeptaxi.arguments import title
-    from deeptaxi.presentation import console, verdict
+    from deeptaxi.display import console, tables
 
     summary = run.to_dict()
     network = f"{summary['network']['kind']}, seed {summary['seed']}"
@@ -144,7 +144,7 @@ def report(run: Run, as_json: bool) -> None:
         if as_json:
             options.print_json(summary)
         else:
-            table = verdict.training_table(f"{title(summary['environment'])}, {network}", summary)
+            table = tables.training_table(f"{title(summary['environment'])}, {network}", summary)
             console.print_wide(table, console.FACTS)
     except OSError as error:
         if not signals.reader_gone(error):

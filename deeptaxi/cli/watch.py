@@ -119,7 +119,7 @@ def told(moments: Iterable[Moment]) -> list[dict[str, Any]]:
 
 def show_endings(moments: Iterable[Moment], gif: Path) -> None:
     """Print how the episodes ended, and where their pictures are."""
-    from deeptaxi.presentation import console, player
+    from deeptaxi.display import console, player
 
     screen = console.out()
     for moment in moments:
@@ -130,8 +130,8 @@ def show_endings(moments: Iterable[Moment], gif: Path) -> None:
 
 def perform(moments: Iterable[Moment], run: Run, plain: bool, speed: float | None) -> None:
     """Show the episodes: one moment after the other in one place, or below each other where there is no terminal."""
+    from deeptaxi.display import console, player
     from deeptaxi.mdp.describe import names_of
-    from deeptaxi.presentation import console, player
 
     screen, names = console.out(), names_of(run.environment)
     if plain or not screen.is_terminal:

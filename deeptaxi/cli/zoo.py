@@ -20,7 +20,7 @@ def command(folder: Path, as_json: bool) -> None:
     there is. A checkout of deeptaxi comes with proven agents in models/; `deeptaxi train` puts yours beside them.
     """
     from deeptaxi.api import listing
-    from deeptaxi.presentation import console, zoo
+    from deeptaxi.display import console, tables
 
     rows = listing.zoo(folder)
     if as_json:
@@ -32,7 +32,7 @@ def command(folder: Path, as_json: bool) -> None:
         return
     screen = console.out()
     if rows:
-        screen.print(zoo.agents_table(rows, screen.width))
+        screen.print(tables.agents_table(rows, screen.width))
     for row in rows:
         if row["note"]:
             console.err().print(f"Note on {row['name']}: {row['note']}", soft_wrap=True)

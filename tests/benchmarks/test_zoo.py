@@ -13,9 +13,6 @@ from typing import Any
 import pytest
 
 from benchmarks import zoo
-from deeptaxi.artifacts import runs
-from deeptaxi.artifacts.model_card import card, markdown, read_card
-from deeptaxi.artifacts.models import find_model, load_network
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
 from deeptaxi.exactness import chosen_backend, processor, versions
@@ -24,6 +21,9 @@ from deeptaxi.metrics import Finished
 from deeptaxi.network.build import weights_digest
 from deeptaxi.network.tabulate import tabulate
 from deeptaxi.presets import listed
+from deeptaxi.storage import runs
+from deeptaxi.storage.model_card import card, markdown, read_card
+from deeptaxi.storage.models import find_model, load_network
 from tests.cli.conftest import run
 
 ROOT = Path(__file__).parents[2]

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import pytest
 
-from deeptaxi.artifacts.export import exporting
-from deeptaxi.artifacts.export.formats import FORMATS
-from deeptaxi.artifacts.export.writers import WRITERS
+from deeptaxi.export import exports
+from deeptaxi.export.writers import WRITERS
 from deeptaxi.network.build import build_q_network
 from deeptaxi.network.tabulate import tabulate
+from deeptaxi.storage.formats import FORMATS
 from tests.cli.conftest import refused, run
 
 
@@ -82,7 +82,7 @@ def test_a_format_that_fails_ends_with_1_and_leaves_the_others(
     lake_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = {name: FORMATS[name] for name in ("npz", "json")}
-    monkeypatch.setattr(exporting, "FORMATS", quick)
+    monkeypatch.setattr(exports, "FORMATS", quick)
     monkeypatch.setitem(WRITERS, "json", lambda source, path: path.write_text("{}"))
     result = run("export", lake_run, "--all", "--out", tmp_path / "all")
     assert result.exit_code == 1

@@ -10,11 +10,11 @@ import pytest
 from keras import ops
 
 import deeptaxi
-from deeptaxi.artifacts.models import load_network
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.network.agent import agent
 from deeptaxi.network.build import build_q_network
 from deeptaxi.network.layers import OneHotDense
+from deeptaxi.storage.models import load_network
 from tests.cli.conftest import LAKE, refused, run
 
 ENV = ["--env", *LAKE]

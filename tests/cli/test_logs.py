@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from deeptaxi.artifacts.logs import find_log
 from deeptaxi.metrics import Warned, to_line
+from deeptaxi.storage.logs import find_log
 from tests.cli.conftest import refused, run
 
 

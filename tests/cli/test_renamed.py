@@ -12,13 +12,13 @@ import pytest
 
 import deeptaxi
 from deeptaxi import renamed
-from deeptaxi.artifacts import checkpoints
-from deeptaxi.artifacts.runs import check_ours
 from deeptaxi.cli import train
 from deeptaxi.config import TrainConfig, to_mapping
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.metrics import KINDS
+from deeptaxi.storage import checkpoints
+from deeptaxi.storage.runs import check_ours
 from tests.cli.conftest import refused, run
 
 AGENT = Path(__file__).parents[2] / "models" / "taxi-v4-q-table"

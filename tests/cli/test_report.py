@@ -11,8 +11,8 @@ import pytest
 
 from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import LAKE, refused, run
-from tests.presentation.report.outline import Outline, check_sound
 from tests.problems import random_table
+from tests.report.outline import Outline, check_sound
 
 LITTLE = ["--updates", "6", "--no-early-stop", "--eval-every", "3", "--environments", "4", "--batch-size", "8"]
 

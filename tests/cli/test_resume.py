@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from deeptaxi.artifacts import checkpoints
-from deeptaxi.artifacts.checkpoints import files_in, read, write
-from deeptaxi.artifacts.model_card import read_card
 from deeptaxi.io.locks import lock
 from deeptaxi.mdp.table import save_table
 from deeptaxi.metrics import Progress, Started, Warned, read_history
+from deeptaxi.storage import checkpoints
+from deeptaxi.storage.checkpoints import files_in, read, write
+from deeptaxi.storage.model_card import read_card
 from tests.cli.conftest import LAKE, refused, run
 from tests.problems import chain
 

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from deeptaxi.artifacts.logs import find_log
 from deeptaxi.metrics import read_history
+from deeptaxi.storage.logs import find_log
 from tests.cli.conftest import QUICK
 
 pytestmark = pytest.mark.slow

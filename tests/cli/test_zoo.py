@@ -13,8 +13,8 @@ import pytest
 from click.testing import Result
 from rich.console import Console
 
-from deeptaxi.artifacts.zoo import agents
-from deeptaxi.presentation.zoo import agents_table
+from deeptaxi.display.tables import agents_table
+from deeptaxi.storage.zoo import agents
 from tests.cli.conftest import refused, run
 
 TypeIn = Callable[..., Result]

@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 import deeptaxi
-from deeptaxi.artifacts.export.exporting import source_of, write
-from deeptaxi.artifacts.export.formats import FORMATS
-from deeptaxi.artifacts.models import load_network
-from deeptaxi.artifacts.tables import labels_of
+from deeptaxi.export.exports import source_of, write
+from deeptaxi.export.q_tables import labels_of
 from deeptaxi.network.tabulate import tabulate
+from deeptaxi.storage.formats import FORMATS
+from deeptaxi.storage.models import load_network
 from tests.docs.console import blocks, commands, matches
 
 pytestmark = pytest.mark.slow

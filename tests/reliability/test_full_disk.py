@@ -11,10 +11,10 @@ import pytest
 
 import deeptaxi
 from benchmarks.reliability.failing_disk import Disk, failing
-from deeptaxi.artifacts import checkpoints
-from deeptaxi.artifacts.run_folder import MODEL_FILE
 from deeptaxi.errors import DiskError
 from deeptaxi.metrics import Evaluated
+from deeptaxi.storage import checkpoints
+from deeptaxi.storage.run_folder import MODEL_FILE
 from tests.cli.conftest import LAKE, run
 
 SETTINGS = {"q_table": True, "updates": 60, "eval_every": 20, "environments": 8, "batch_size": 32, "early_stop": False}
@@ -95,8 +95,8 @@ def test_a_log_that_cannot_come_back_is_told_at_the_end(tmp_path: Path, monkeypa
     found = train(out="models/a", on_record=at(20, replace))
     assert found.to_dict()["log"] is None
     assert "cannot write logs/a" in found.to_dict()["log_unavailable"]
-    from deeptaxi.presentation.console import out
-    from deeptaxi.presentation.verdict import training_table
+    from deeptaxi.display.console import out
+    from deeptaxi.display.tables import training_table
 
     screen = out()
     with screen.capture() as shown:

@@ -1,1 +1,0 @@
-"""What is kept: run folders, logs, exports."""

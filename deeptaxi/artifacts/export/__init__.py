@@ -1,5 +1,0 @@
-"""Exports: a trained network in the form that others use, each read back elsewhere and compared before it is kept.
-
-`formats` says what there is, `writers` writes it, `readers` reads it in a process of its own that has no deeptaxi,
-`comparing` compares the answers with the network's, and `exporting` puts it together.
-"""

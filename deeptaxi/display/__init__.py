@@ -1,0 +1,1 @@
+"""The terminal: tables, progress and charts. Reads records and verdicts, computes nothing."""

@@ -1,0 +1,181 @@
+"""An episode on the screen: the environment, the Q values of its state as bars, what is greedy and what is optimal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from deeptaxi.display.console import number
+from deeptaxi.errors import printable
+from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE
+from deeptaxi.evaluation.watching import Moment
+from deeptaxi.mdp.describe import Names
+
+BAR, PAGE = 24, 100
+LEAST_SPAN = 0.05  # of the range of Q over all states: a bar of full length shows no less
+GREEDY, TIED, OPTIMAL, HIDDEN = "▶", "=", "✓", "▒"
+
+
+def moment_view(moment: Moment, names: Names, width: int, plain: bool = False) -> Text:
+    """Return one moment; parts that the width has no room for are left out.
+
+    Args:
+        moment: what to show.
+        names: of the environment's states and actions.
+        width: of the screen, in letters.
+        plain: without the colors of the environment's frame: a blank that they mark becomes ▒.
+    """
+    name = names.state(moment.state)
+    lines = [
+        Text(standing(moment), style="bold"),
+        Text(f"State {moment.state}{'' if name.startswith('state') else ': ' + name}"),
+    ]
+    lines += frame_lines(moment.frame, name, width, plain)
+    lines += [] if moment.ending == "terminated" else bars(moment, names, width)  # nothing is done there any more
+    if moment.ending is None:
+        lines.append(Text(f"Takes {names.actions[moment.action]}."))
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return Text("\n").join(lines)
+
+
+def standing(moment: Moment) -> str:
+    """Return which step of which episode it is, and what it has brought so far."""
+    text = f"Episode {moment.episode}, step {moment.step}: return {number(moment.total)}"
+    return text if moment.reward is None else f"{text}, reward {number(moment.reward)}"
+
+
+def frame_lines(frame: Any, name: str, width: int, plain: bool) -> list[Text]:
+    """Return the environment's own text, unless it says no more than the name, or has no room."""
+    if not isinstance(frame, str) or frame.strip() == name:
+        return []
+    shown = Text.from_ansi(frame.strip("\n"))
+    lines = list(shown.split("\n"))
+    if max((line.cell_len for line in lines), default=0) > width:
+        return []
+    return [uncolored(line) if plain else line for line in lines]
+
+
+def uncolored(line: Text) -> Text:
+    """Return a line without colors; a blank on a colored ground, which would be lost, becomes ▒."""
+    letters = list(line.plain)
+    for span in line.spans:
+        ground = getattr(span.style, "bgcolor", None)
+        for place in range(span.start, span.end):
+            if ground is not None and not ground.is_default and letters[place] in " _":
+                letters[place] = HIDDEN
+    return Text("".join(letters))
+
+
+def bars(moment: Moment, names: Names, width: int) -> list[Text]:
+    """Return a line for each action: its Q value, as a bar too where there is room; ▶ is greedy, = tied, ✓ optimal.
+
+    The best action has the longest bar. Another one's is shorter by how much less it is worth: in shares of what the
+    state's actions differ by, or of `LEAST_SPAN`, so that next to nothing is shown as next to nothing.
+    """
+    allowed = moment.q_values[np.isfinite(moment.q_values)]
+    best = float(allowed.max())
+    span = max(best - float(allowed.min()), LEAST_SPAN * moment.q_span)
+    numbers = [f"{value:.3f}" if np.isfinite(value) else "not allowed" for value in moment.q_values]
+    first, second = max(map(len, names.actions)), max(map(len, numbers))
+    room = width - first - second - 8
+    lines = []
+    for action, (name, shown) in enumerate(zip(names.actions, numbers, strict=True)):
+        greedy, optimal = action == moment.action, moment.optimal is not None and bool(moment.optimal[action])
+        less = best - float(moment.q_values[action])
+        tied = less <= OPTIMAL_TOLERANCE * (1 + abs(best))
+        marks = f"{GREEDY if greedy else TIED if tied else ' '} {OPTIMAL if optimal else ' '} "
+        line = Text.assemble((marks, "green"), f"{name:<{first}}  {shown:>{second}}")
+        if room >= 8 and np.isfinite(moment.q_values[action]):
+            share = 1 - less / span if span else 1.0
+            line.append("  " + "█" * max(1, round(share * min(room, BAR))), style="cyan" if greedy else "dim")
+        lines.append(line)
+    return lines
+
+
+def ending(moment: Moment) -> str:
+    """Return how an episode ended, in a sentence, and whether the policy was going round in circles."""
+    steps = f"{moment.step:,} step{'' if moment.step == 1 else 's'}"
+    text = f"Episode {moment.episode} {ENDINGS[moment.ending or '']} after {steps}, return {number(moment.total)}."
+    if moment.loop is None:
+        return text
+    before = f"state {moment.state} was met at step {moment.loop:,} already, and nothing since was left to chance"
+    return f"{text} The policy loops: {before}."
+
+
+ENDINGS = {
+    "terminated": "terminated",
+    "truncated": "was cut by the time limit",
+    "steps": "was stopped",
+    "loop": "was stopped",
+}
+
+
+def legend(optimal: bool) -> str:
+    """Return what the marks mean."""
+    return f"{GREEDY} greedy, {TIED} tied with it" + (
+        f", {OPTIMAL} optimal" if optimal else "; no transition table, so what is optimal is not known"
+    )
+
+
+class Page:
+    """Shows moments below each other, without colors: for files, pipes and screens that do not redraw."""
+
+    waits = False
+
+    def __init__(self, console: Console, names: Names) -> None:
+        self._console = console
+        self._names = names
+
+    def __enter__(self) -> Page:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing behind."""
+
+    def show(self, moment: Moment) -> None:
+        """Print one moment."""
+        width = self._console.width if self._console.is_terminal else PAGE
+        view = moment_view(moment, self._names, width, plain=True)
+        lines = [line.rstrip() for line in view.plain.split("\n")]
+        lines += ["", ending(moment)] if moment.ending else []
+        self._console.file.write(printable("\n".join([*lines, "", ""])))
+        self._console.file.flush()
+
+
+class Stage:
+    """Shows moments in one place of a terminal, one after the other."""
+
+    waits = True
+
+    def __init__(self, console: Console, names: Names) -> None:
+        self._console = console
+        self._names = names
+        self._live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last moment on the screen."""
+        self._live.stop()
+
+    def show(self, moment: Moment) -> None:
+        """Draw one moment over the one before."""
+        if moment.reward is None:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        size = self._console.size
+        plain = self._console.no_color
+        view = moment_view(moment, self._names, size.width, plain)
+        if len(view.split("\n")) >= size.height:
+            view = moment_view(replace(moment, frame=None), self._names, size.width, plain)
+        self._live.update(view, refresh=True)
+        if moment.ending is not None:
+            self._live.stop()
+            self._console.print(ending(moment), end="\n\n", soft_wrap=True)

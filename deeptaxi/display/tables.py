@@ -1,0 +1,428 @@
+"""What commands print: verdicts, findings, exports and agents. The same numbers as the JSON, and what they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from deeptaxi.arguments import words
+from deeptaxi.display import console
+from deeptaxi.display.console import columns, facts, number
+from deeptaxi.errors import printable
+from deeptaxi.storage.model_card import describe_environment
+
+STYLES = {"severe": "bold red", "warning": "yellow", "note": "dim"}
+SOURCES = {
+    "exact": "from the transition table",
+    "log": "from the log",
+    "episodes": "from sampled episodes",
+    "network": "from the network",
+}
+
+
+def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None = None) -> Group:
+    """Return all findings, then what could not be checked.
+
+    Args:
+        title: what was looked at.
+        diagnosis: `Diagnosis.to_dict`.
+        optimal: what the exact verdict says, None where there is none.
+    """
+    verdict = {True: ": its policy is optimal", False: ": its policy is not optimal", None: ""}[optimal]
+    parts: list[Any] = [Text(f"{title}{verdict}", style="bold")]
+    for finding in diagnosis["findings"]:
+        parts += finding_lines(finding)
+    if not diagnosis["findings"]:
+        parts.append(Text("Nothing was found.", style="green"))
+    if diagnosis["not_checked"]:
+        parts += [Text(), Text("Not checked", style="dim")]
+        parts += [
+            Padding(Text(f"{item['name']}: {item['why']}", style="dim"), (0, 0, 0, 2), expand=False)
+            for item in merged(diagnosis)
+        ]
+    return Group(*parts)
+
+
+def merged(diagnosis: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return what could not be checked, names that share a reason in one line."""
+    by_reason: dict[str, list[str]] = {}
+    for item in diagnosis["not_checked"]:
+        by_reason.setdefault(item["why"], []).append(item["name"])
+    return [{"name": ", ".join(names), "why": why} for why, names in by_reason.items()]
+
+
+def finding_lines(finding: Mapping[str, Any]) -> list[Any]:
+    """Return one finding: its name, what was seen, the likely cause, and what to type."""
+    head = Text.assemble((f"{finding['severity']:<8}", STYLES[finding["severity"]]), (finding["name"], "bold"))
+    rows = {
+        "seen": f"{finding['summary']} ({SOURCES[finding['source']]})",
+        "cause": finding["cause"],
+        "cure": finding["cure"],
+    }
+    lines = [Text.assemble((f"{key:<7}", "dim"), value) for key, value in rows.items()]
+    return [Text(), head, *(Padding(line, (0, 0, 0, 8), expand=False) for line in lines)]
+
+
+def show(exports: Sequence[Any], folder: Path | None) -> None:
+    """Print what was written, `export.exporting.Export`: several in a table, one in a sentence.
+
+    Args:
+        exports: what was written and what was passed over.
+        folder: that holds them all; None for a single one.
+    """
+    screen = console.out()
+    if folder is None:
+        (one,) = exports
+        screen.print(
+            f"Wrote {one.path} ({one.format}); max difference {one.max_difference:g} over all {one.states:,} states, "
+            f"{actions(one)}; a state outside: {one.outside}",
+            soft_wrap=True,
+        )
+        return
+    rows = [
+        (one.format, Path(one.path).name, f"{one.max_difference:g}", actions(one), one.outside)
+        for one in exports
+        if one.path is not None
+    ]
+    console.print_wide(console.columns(None, ("format", "file", "max difference", "actions", "a state outside"), rows))
+    total = f"Wrote {len(rows)} formats to {folder}, each read back by itself and compared on all"
+    screen.print(f"{total} {exports[0].states:,} states", soft_wrap=True)
+    for one in exports:
+        if one.skipped is not None:
+            screen.print(f"Skipped {one.format}: {one.skipped}", style="yellow", soft_wrap=True)
+        if one.failed is not None:
+            screen.print(f"Failed {one.format}: {one.failed}", style="red", soft_wrap=True)
+
+
+def actions(one: Any) -> str:
+    """Return whether the actions are the model's."""
+    if not one.differing_actions:
+        return "the same actions"
+    return f"other actions in {one.differing_actions:,} states, in ties"
+
+
+def verdict_table(
+    title: str, exact: Mapping[str, Any] | None, unavailable: str | None, episodes: Mapping[str, Any] | None = None
+) -> Table:
+    """Return the exact verdict, or why there is none, and the sampled one."""
+    return facts(title, {**exact_rows(exact, unavailable), **(episode_rows(episodes) if episodes else {})})
+
+
+def exact_rows(exact: Mapping[str, Any] | None, unavailable: str | None) -> dict[str, str | Text]:
+    """Return the exact verdict, or why there is none."""
+    return verdict_rows(exact) if exact else {"Exact verdict": Text(f"none: {unavailable}", style="yellow")}
+
+
+def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
+    """Return the exact verdict, row by row."""
+    played, all_starts, worst = exact["optimal_start_states"], exact["start_states"], exact["worst_start"]
+    resets = exact.get("starts_estimated_from_resets")
+    seen = f" that came in {resets:,} resets" if resets else ""
+    optimal = Text(f"yes: {played} of {all_starts} start states{seen} are played optimally", style="green")
+    if exact["optimal"] is None:
+        optimal = Text(unknown(exact), style="yellow")
+    elif exact.get("all_policies_equal"):
+        optimal = Text(f"yes, but {exact['all_policies_equal']}", style="yellow")
+    elif not exact["optimal"]:
+        lost = f"the worst, state {worst['state']}, loses {number(worst['value_gap'])}"
+        optimal = Text(f"no: {played} of {all_starts} start states{seen}; {lost}", style="yellow")
+    rows: dict[str, str | Text] = {
+        "Optimal": optimal,
+        "Return": f"{number(exact['return'])} of {number(exact['optimal_return'])} at best"
+        f" in {exact['horizon']:,} steps (gap {number(exact['gap'])})",
+        "Value": f"{number(-math.inf if exact['value'] is None else exact['value'])}"
+        f" of {number(exact['optimal_value'])} at discount {exact['discount']}"
+        f" (gap {number(exact['value_gap'])})",
+        "Normalized score": f"{number(exact['normalized_score'])} (random policy 0, optimum 1)",
+        "Episodes end": f"with probability {probability(exact['termination_probability'])},"
+        f" after {number(exact['mean_episode_length'], 2)} steps on average",
+    }
+    if exact["q_error"]:
+        error = exact["q_error"]
+        rows["Q error"] = (
+            f"max {number(error['max'])}, mean {number(error['mean'])}, bias {number(error['bias'])}"
+            f" against Q* at discount {error['discount']}"
+        )
+    if resets:
+        spread = [
+            f"{name} ± {exact[key]:.2g}"
+            for name, key in (("return", "return_uncertainty"), ("value", "value_uncertainty"))
+            if exact.get(key)
+        ]
+        within = f": {', '.join(spread)} (95 %)" if spread else ""
+        rows["Start states"] = f"estimated from {resets:,} resets{within}"
+    return rows
+
+
+def unknown(exact: Mapping[str, Any]) -> str:
+    """Return why it cannot be told whether a policy is optimal, and what would tell."""
+    why = exact["optimal_unknown"]
+    cure = f"; --objective-discount {why['telling_discount']:g} tells" if why["telling_discount"] else ""
+    return f"cannot be told at discount {exact['discount']:g}: {why['reason']}{cure}"
+
+
+def probability(value: float) -> str:
+    """Return a probability; one that is not 1 is not shown as 1."""
+    text = number(value)
+    return f"1 − {1 - value:.1g}" if text == "1" and value < 1 else text
+
+
+def mean(value: float, solution: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Return a mean over the starts, and how far it may be off: by rounding, or because the starts are estimated."""
+    bound, spread = solution[f"{name}_bound"], solution[f"{name}_uncertainty"]
+    if bound is not None:
+        return number(0.0 if abs(value) <= bound else value), f"± {bound:.1e}"
+    starts = f"starts estimated from {solution['starts_estimated_from_resets']:,} resets"
+    return number(value), starts if spread is None else f"± {spread:.2g} at 95 %: {starts}"
+
+
+def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the sampled verdict, row by row."""
+    low, high = episodes["ci95"]
+    # Samples that are all alike say nothing of how far others may be off: an interval without width would.
+    interval = "all the same" if low == high else f"95 % interval {number(low)} to {number(high)}"
+    count, asked = episodes["count"], episodes["asked"]
+    title = f"Episodes: {count:,}" if count == asked else f"Episodes: {count:,} of {asked:,}"
+    rows = {
+        title: f"mean return {number(episodes['mean_return'])}"
+        f" ({interval}), mean length {number(episodes['mean_length'], 2)},"
+        f" {episodes['terminated_fraction']:.1%} terminated"
+    }
+    if episodes["endless"]:
+        rows["Never end"] = (
+            f"{episodes['endless']:,} episodes: the policy never ends one from state {episodes['endless_state']} on;"
+            " they were cut there, and the rest of their return is the transition table's"
+        )
+    if episodes["cut"]:
+        rows["Cut"] = (
+            f"{episodes['cut']:,} episodes after {episodes['cut_steps']:,} steps: the rest of their return is missing"
+        )
+    if count < asked:
+        rows["Not played"] = f"{asked - count:,} episodes: those that were played took too many steps"
+    return rows
+
+
+def sampled_rows(summary: Mapping[str, Any]) -> dict[str, str | Text]:
+    """Return what a training sampled at its end, or why it did not; nothing where its verdict is exact."""
+    if summary["episodes"]:
+        return {**episode_rows(summary["episodes"])}
+    why = summary["episodes_unavailable"]
+    return {"Episodes": Text(f"none: {why}", style="yellow")} if why else {}
+
+
+def training_table(title: str, summary: Mapping[str, Any]) -> Table:
+    """Return what a training ends with: the verdict, then how it came about and where it is kept."""
+    return facts(
+        title,
+        {
+            **exact_rows(summary["exact"], summary["exact_unavailable"]),
+            **discount_row(summary),
+            **sampled_rows(summary),
+            "Training": f"{summary['updates']:,} updates, {summary['environment_steps']:,} environment steps,"
+            f" {summary['train_seconds']:.1f} s (and {summary['compile_seconds']:.1f} s to compile);"
+            f" stopped: {summary['stopped']}",
+            "Weights digest": summary["weights_digest"],
+            "Kept in": summary["run"] if summary["log"] is None else f"{summary['run']}   (log: {summary['log']})",
+            **(
+                {"Log": Text(f"not whole: {summary['log_unavailable']}", "yellow")}
+                if summary["log_unavailable"]
+                else {}
+            ),
+        },
+    )
+
+
+def discount_row(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return the discounts of the training and of the verdict, where they differ."""
+    learned, objective = summary["discount"], summary["objective_discount"]
+    return {} if learned == objective else {"Discount": f"learned at {learned:g}, evaluated at {objective:g}"}
+
+
+def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
+    """Return the exact optimum of an environment."""
+    nothing = solution["all_policies_equal"]
+    (best, how_far), (value, how_far_value) = (
+        mean(solution["optimal_return"], solution, "return"),
+        mean(solution["optimal_value"], solution, "value"),
+    )
+    resets = solution["starts_estimated_from_resets"]
+    return facts(
+        title,
+        {
+            "Optimal return": f"{best} in {solution['horizon']:,} steps ({how_far})",
+            "Optimal value": f"{value} at discount {solution['discount']}"
+            f" ({how_far_value}, {solution['iterations']:,} iterations)",
+            "Random policy": f"value {number(solution['random_value'])}",
+            "Optimal policy": f"return {number(solution['policy_return'])}; episodes end with probability"
+            f" {probability(solution['termination_probability'])},"
+            f" after {number(solution['mean_episode_length'], 2)} steps",
+            "Start states": f"{solution['start_states']:,}"
+            + (f" that came in {resets:,} resets; all means are over these" if resets else ""),
+            **({"Note": Text(nothing, style="yellow")} if nothing else {}),
+        },
+    )
+
+
+def estimated(row: Mapping[str, Any]) -> str:
+    """Return the optimal return of an environment whose starts are estimated."""
+    spread = row["return_uncertainty"]
+    return number(row["optimal_return"]) + (f" ± {spread:.2g}" if spread else "")
+
+
+def told_table(row: Mapping[str, Any]) -> str:
+    """Return whether there is an exact verdict, and what it rests on."""
+    if not row["table"]:
+        return f"no: {row['table_missing']}"
+    resets = row["starts_estimated_from_resets"]
+    return f"yes; starts estimated from {resets:,} resets (± at 95 %)" if resets else "yes"
+
+
+def environments_table(rows: list[Mapping[str, Any]]) -> Table:
+    """Return the list of environments that can be trained."""
+    names = ("Environment", "Arguments", "States", "Actions", "Time limit", "Optimal return", "Exact verdict")
+    return columns(
+        None,
+        names,
+        [
+            (
+                row["id"],
+                words(row["kwargs"]),
+                row["states"],
+                row["actions"],
+                row["time_limit"],
+                estimated(row) if row["starts_estimated_from_resets"] else row["optimal_return"],
+                told_table(row),
+            )
+            for row in rows
+        ],
+    )
+
+
+def presets_table(rows: list[Mapping[str, Any]]) -> Table:
+    """Return the list of presets."""
+    return columns(
+        None,
+        ("Preset", "Environment", "Network", "Updates", "Description"),
+        [
+            (
+                row["name"],
+                f"{row['environment']} {words(row['kwargs'])}".strip(),
+                row["network"],
+                row["updates"],
+                row["description"],
+            )
+            for row in rows
+        ],
+    )
+
+
+NAMES = ("Agent", "Environment", "Network", "Optimal", "Return", "Best", "States", "Preset", "Made", "Size")
+FIRST = ("Agent", "Optimal", "Return", "Best", "Environment", "Network", "States", "Size", "Preset", "Made")
+RIGHT = ("Return", "Best", "Size")  # set to the right
+SPACE = 2  # between two columns
+VERDICT = 41  # letters that the columns from Optimal to Best take at most, so long as numbers are of usual size
+SHORTEST = 20  # letters of a name before it is broken for their sake
+WATCHES = "Best may take a policy that watches the clock; an agent is optimal by its discounted value."
+
+
+def agents_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableType:
+    """Return the list of `storage.zoo.agents` for a screen of `width` letters."""
+    cells = [agent_cells(row) for row in rows]
+    table = Columns(cells, fitting(cells, width), width)
+    if any(row["optimal"] and row["exact"]["gap"] > 0 for row in rows):
+        return Group(table, Text(WATCHES, "table.caption"))
+    return table
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Lines of cells under their names; the first column breaks where it is too wide.
+
+    Rich's own table lays every cell out by itself: of 20,000 agents, that takes four times as long as to read them.
+
+    Attributes:
+        cells: of each line, by the names of the columns.
+        names: the columns that are shown.
+        width: letters of the screen.
+    """
+
+    cells: Sequence[Mapping[str, str]]
+    names: Sequence[str]
+    width: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """Yield the lines."""
+        first, *others = self.names
+        sizes = {name: max(cell_len(text) for text in (name, *(row[name] for row in self.cells))) for name in others}
+        room = max(self.width - sum(size + SPACE for size in sizes.values()) - SPACE, 1)
+        longest = max(cell_len(text) for text in (first, *(row[first] for row in self.cells)))
+        sizes = {first: min(longest, room), **sizes}
+        header = console.get_style("table.header") + console.get_style("dim")
+        yield from self.lines({name: name for name in self.names}, sizes, header)
+        for row in self.cells:
+            yield from self.lines(row, sizes)
+
+    def lines(self, row: Mapping[str, str], sizes: Mapping[str, int], style: Style | None = None) -> Iterator[Segment]:
+        """Yield one line, and what is left of its first cell."""
+        first, *others = self.names
+        begin, *rest = chop_cells(row[first], sizes[first]) or [""]
+        aligned = [set_cell_size(begin, sizes[first])]
+        for name in others:
+            space = " " * (sizes[name] - cell_len(row[name]))
+            aligned.append(space + row[name] if name in RIGHT else row[name] + space)
+        for text in ((" " * SPACE).join(aligned), *rest):
+            yield Segment(text.rstrip(), style)
+            yield Segment.line()
+
+
+def fitting(cells: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """Return the columns that fit a screen, in the order in which they stand; the most telling have the first say."""
+    shown: set[str] = set()
+    room = width
+    for name in FIRST:
+        needed = max(cell_len(text) for text in (name, *(row[name] for row in cells))) + SPACE
+        if name == FIRST[0]:
+            needed = min(needed, max(width - VERDICT, SHORTEST))
+        if needed <= room or name == FIRST[0]:
+            shown.add(name)
+            room -= needed
+    return [name for name in NAMES if name in shown]
+
+
+def agent_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return one line of the list; a dash for what is not known."""
+    place, exact = row["environment"], row["exact"] or {}
+    states, actions = place["states"], place["actions"]
+    cells = {
+        "Agent": row["name"],
+        "Environment": describe_environment(place),
+        "Network": row["network"]["kind"] if row["network"] else "–",
+        "Optimal": optimal(row),
+        "Return": number(exact.get("return")),
+        "Best": number(exact.get("optimal_return")),
+        "States": f"{states:,} × {actions:,}" if states else "–",
+        "Preset": row["preset"] or "–",
+        "Made": (row["made"] or "–").partition("T")[0],
+        "Size": f"{row['bytes'] / 1000:,.0f} KB",
+    }
+    return {name: " ".join(printable(text).split()) for name, text in cells.items()}  # a cell is one line
+
+
+def optimal(row: Mapping[str, Any]) -> str:
+    """Return whether an agent is optimal, and in how many of its start states."""
+    if row["exact"] is None:
+        return "–"
+    exact = row["exact"]
+    word = {True: "yes", False: "no", None: "unknown"}[exact["optimal"]]
+    return f"{word}, {exact['optimal_start_states']:,} of {exact['start_states']:,}"

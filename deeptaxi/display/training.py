@@ -1,0 +1,486 @@
+"""A training on the terminal: a small picture or a line a second while it runs, its curves out of letters afterwards.
+
+The picture is drawn when a record comes, and not more often than the eye needs: a thread that draws by itself would
+take its time from the training, which shares the processor with it.
+
+A curve of several lines is made of Braille letters, grids of 2 × 4 dots; the code of a letter is U+2800 plus one bit
+for each dot. The bits are in the order of the dots in the Braille alphabet, which had 2 × 3 of them before a row was
+added below: Unicode Standard, chapter 21.1.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from deeptaxi import metrics
+from deeptaxi.display.console import number, plain
+from deeptaxi.metrics import History
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+BRAILLE = 0x2800
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column] of a letter
+NOISE = 1e-6  # of the numbers themselves: what differs by no more is drawn as one
+Values = Sequence[float | None]
+
+
+def buckets(places: Sequence[float], values: Values, count: int, last: float) -> list[float | None]:
+    """Return the means of the values whose places, from 0 to `last`, fall into each of `count` equal parts.
+
+    A part that nothing falls into, between two others, gets what lies on the line between them; one before the first
+    or after the last gets None.
+    """
+    found: list[list[float]] = [[] for _ in range(count)]
+    for place, value in zip(places, values, strict=True):
+        if value is not None and math.isfinite(value):
+            found[min(int(place / last * count) if last else 0, count - 1)].append(value)
+    means = {index: sum(part) / len(part) for index, part in enumerate(found) if part}
+    return bridged(means, count)
+
+
+def bridged(known: dict[int, float], count: int) -> list[float | None]:
+    """Return `count` values: those that are known, and straight lines between them."""
+    line: list[float | None] = [None] * count
+    before: int | None = None
+    for index, value in sorted(known.items()):
+        start = index if before is None else before
+        for between in range(start, index + 1):
+            share = (between - start) / (index - start) if index > start else 0.0
+            line[between] = known[start] * (1 - share) + value * share
+        before = index
+    return line
+
+
+def sparkline(values: Values, width: int, high: float | None = None) -> str:
+    """Return a curve one line high, at most `width` letters wide; `high` is the value of a full block, if given."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known or width < 1:
+        return ""
+    parts = buckets(range(len(known)), known, min(width, len(known)), len(known))
+    drawn = [value for value in parts if value is not None]
+    low, top = min(drawn), max([*drawn, *([] if high is None else [high])])
+    span = 0.0 if is_noise(low, top) else top - low
+    return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1)) if span else 0] for value in drawn)
+
+
+def is_noise(low: float, high: float) -> bool:
+    """Whether numbers from `low` to `high` are the same but for rounding; a chart must not stretch that."""
+    return high - low <= NOISE * max(abs(low), abs(high))
+
+
+def braille(line: Values, height: int, low: float, high: float, reference: float | None = None) -> list[str]:
+    """Return a curve as `height` lines of Braille letters.
+
+    Args:
+        line: a value for each column of dots, two to a letter; None leaves a gap.
+        height: in letters, of four dots each.
+        low: the value of the lowest row of dots.
+        high: the value of the highest.
+        reference: a value that is dotted across.
+    """
+    rows, width = 4 * height, -(-len(line) // 2)
+    letters = [[0] * width for _ in range(height)]
+
+    def row_of(value: float) -> int:
+        share = 0.5 if is_noise(low, high) else (high - value) / (high - low)
+        return round(min(max(share, 0.0), 1.0) * (rows - 1))
+
+    def put(row: int, column: int) -> None:
+        letters[row // 4][column // 2] |= DOTS[row % 4][column % 2]
+
+    if reference is not None:
+        for column in range(0, len(line), 4):
+            put(row_of(reference), column)
+    before: int | None = None
+    for column, value in enumerate(line):
+        now = None if value is None else row_of(value)
+        if now is not None:
+            put(now, column)
+            for row in range(min(now, before) + 1, max(now, before)) if before is not None else ():
+                put(row, column)
+        before = now
+    return ["".join(chr(BRAILLE + bits) for bits in letter_row) for letter_row in letters]
+
+
+DRAW_SECONDS = 0.5
+LINE_SECONDS = 1.0
+SPEED_SECONDS = 4.0  # speed is that of so long ago until now
+BAR, CURVE = 60, 24  # widths
+NARROW = 80  # a terminal that is narrower than this shows no curves
+
+
+class Speed:
+    """How fast a training is of late: updates a second, by the clock of whoever watches."""
+
+    def __init__(self, second: float = 0.0, update: int = 0) -> None:
+        self.began = update
+        self._marks = deque([(second, update)])
+        self.updates = 0.0
+
+    def add(self, second: float, update: int) -> None:
+        """Take how far it is; records that come at once, as those of a compiled piece, are one mark."""
+        marks = self._marks
+        if len(marks) > 1 and second - marks[-1][0] < DRAW_SECONDS / 2:
+            marks.pop()
+        marks.append((second, update))
+        while len(marks) > 2 and marks[1][0] <= second - SPEED_SECONDS:
+            marks.popleft()
+        self.updates = (update - marks[0][1]) / max(second - marks[0][0], 1e-9)
+
+
+class Standing:
+    """What is known of a training so far: the latest record of each kind, and the curves."""
+
+    def __init__(self) -> None:
+        self.started: metrics.Started | None = None
+        self.progress: metrics.Progress | None = None
+        self.evaluation: metrics.Evaluated | None = None
+        self.snapshot: metrics.Snapshot | None = None
+        self.warned: metrics.Warned | None = None
+        self.update = 0
+        self.speed = Speed()
+        self.steps_per_update = 0.0
+        self.td_errors: list[float | None] = []
+        self.returns: list[float | None] = []
+        self.values: list[float | None] = []
+
+    def take(self, record: metrics.Record, second: float) -> None:
+        """Take one record, which came so many seconds after the first."""
+        if isinstance(record, metrics.Progress | metrics.Evaluated | metrics.Snapshot):
+            self.update = record.update
+            self.speed.add(second, record.update)
+        match record:
+            case metrics.Started():
+                self.started = record
+            case metrics.Resumed():
+                self.update, self.speed = record.update, Speed(second, record.update)
+            case metrics.Progress():
+                before = (self.progress.update, self.progress.environment_steps) if self.progress else (0, 0)
+                if self.progress or self.speed.began == 0:
+                    self.steps_per_update = (record.environment_steps - before[1]) / (record.update - before[0])
+                self.progress = record
+                self.td_errors.append(record.td_error)
+                self.returns += [] if record.mean_return is None else [record.mean_return]
+            case metrics.Evaluated():
+                self.evaluation = record
+                self.values += [] if record.value is None else [record.value]
+            case metrics.Snapshot():
+                self.snapshot = record
+            case metrics.Warned():
+                self.warned = record
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the updates that are left take at the speed of late; None where that is not known."""
+        if not (self.started and self.speed.updates):
+            return None
+        return (self.started.updates - self.update) / self.speed.updates
+
+
+class TrainingProgress:
+    """Shows the records of a training as they come.
+
+    Args:
+        console: where to show them; a quiet one shows nothing.
+        clock: seconds, for the speed and for how often to draw.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._standing = Standing()
+        self._begun = clock()
+        self._shown = 0.0  # seconds after the first record
+        self._live = Live(console=console, auto_refresh=False, transient=True, get_renderable=self._picture)
+
+    def __enter__(self) -> TrainingProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, record: metrics.Record) -> None:
+        """Show one record."""
+        if isinstance(record, metrics.Started):
+            self._begun = self._clock()
+        second = self._clock() - self._begun
+        self._standing.take(record, second)
+        if isinstance(record, metrics.Resumed):
+            self._console.print(f"Resumed after update {record.update:,}.", soft_wrap=True)
+        if isinstance(record, metrics.Warned):
+            self._console.print(Text(f"Warning: {record.text}", style="yellow"), soft_wrap=True)
+        if self._console.quiet:
+            return
+        if self._console.is_terminal and isinstance(record, metrics.Started):
+            self._live.start()
+        elif second - self._shown >= (DRAW_SECONDS if self._console.is_terminal else LINE_SECONDS):
+            self._shown = second
+            if self._console.is_terminal:
+                self._live.refresh()
+            else:
+                self._console.print(line(self._standing), soft_wrap=True)
+
+    def _picture(self) -> Text:
+        return picture(self._standing, self._console.width)
+
+
+def line(standing: Standing) -> str:
+    """Return where a training stands, in one line."""
+    return ", ".join([how_far(standing), *(f"{name} {text}".strip() for name, text, _ in parts(standing))])
+
+
+def how_far(standing: Standing) -> str:
+    """Return the updates that are made, of how many, and the time that is left."""
+    started, left = standing.started, standing.seconds_left
+    text = f"{standing.update:,}"
+    text += f" of {started.updates:,} updates" if started else " updates"
+    return text if left is None else f"{text}, {duration(left)} left"
+
+
+def picture(standing: Standing, width: int) -> Text:
+    """Return where a training stands: a bar, and a line for each of its parts; curves where there is room.
+
+    The columns are set here: a table of rich takes ten times as long, several times a second.
+    """
+    rows = parts(standing)
+    first = max((len(name) for name, _, _ in rows), default=0)
+    second = max((len(text) for _, text, _ in rows), default=0)
+    lines = [Text(how_far(standing)), bar(standing, min(width, BAR))]
+    for name, text, curve in rows:
+        line = Text.assemble((f"{name:<{first}}  ", "dim"), text)
+        if curve and width >= NARROW:
+            line.append(" " * (second - len(text) + 2)).append(curve, style="cyan")
+        lines.append(line)
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return Text("\n", no_wrap=True).join(lines)
+
+
+def bar(standing: Standing, width: int) -> Text:
+    """Return how far the training has come, as a line that fills up."""
+    done = round(width * standing.update / standing.started.updates) if standing.started else 0
+    return Text("━" * done, style="green") + Text("─" * (width - done), style="dim")
+
+
+def parts(standing: Standing) -> list[tuple[str, str, str]]:
+    """Return the parts of the picture: what it is, how much, and a curve."""
+    progress, snapshot, found = standing.progress, standing.snapshot, []
+    if standing.update:
+        speed, steps = standing.speed.updates, standing.steps_per_update
+        found.append(("speed", f"{speed:,.0f} updates/s" + (f", {speed * steps:,.0f} steps/s" if steps else ""), ""))
+    if progress:
+        found.append(("ε", f"{number(progress.epsilon)}, learning rate {significant(progress.learning_rate)}", ""))
+        found.append(("TD error", significant(progress.td_error), sparkline(standing.td_errors, CURVE)))
+    found += outcome(standing)
+    if snapshot:
+        states = f"{share(snapshot.states_covered, snapshot.states_reachable)} states"
+        pairs = f"{share(snapshot.pairs_covered, snapshot.pairs_reachable)} pairs"
+        found.append(("tried", f"{states}, {pairs}", ""))
+    if standing.warned:
+        found.append(("finding", f"{standing.warned.finding}, update {standing.warned.update:,}", ""))
+    return found
+
+
+def outcome(standing: Standing) -> list[tuple[str, str, str]]:
+    """Return how good the policy is: the exact value beside the optimum, and the returns while exploring."""
+    last, found = standing.evaluation, []
+    if standing.returns:
+        curve = sparkline(standing.returns, CURVE)
+        found.append(("return", f"{number(standing.returns[-1], 2)} while exploring", curve))
+    if last:
+        optimum = None if last.value is None or last.value_gap is None else last.value + last.value_gap
+        starts = f"{last.optimal_start_states:,} of {last.start_states:,} starts optimal"
+        text = f"{number(last.value, 3)} of {number(optimum, 3)}, {starts}"
+        found.append(("value", text, sparkline(standing.values, CURVE, optimum)))
+    return found
+
+
+def share(part: int, whole: int | None) -> str:
+    """Return a number of things, and of how many where that is known."""
+    return f"{part:,}" if whole is None else f"{part:,} of {whole:,}"
+
+
+def significant(value: Any) -> str:
+    """Return three digits of a number, or all those before the point; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: ``8 s``, ``2:05 min``, ``1:02:05 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02} h"
+
+
+HEIGHT, LOW_HEIGHT, WIDEST = 5, 3, 100
+SMALL = 1e-3  # below which four decimals tell too little
+NARROWEST = 40  # letters; on less the curves are a table
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One number over the updates.
+
+    Attributes:
+        name: what it is.
+        updates: where it is known, `[n]`.
+        values: `[n]`.
+        reference: what it is to be compared with, such as the optimum.
+        reference_name: what that is.
+        floor: a value that the chart begins at, or at less.
+        height: of the chart, in lines.
+    """
+
+    name: str
+    updates: Sequence[int]
+    values: Sequence[float]
+    reference: float | None = None
+    reference_name: str = ""
+    floor: float = math.inf
+    height: int = LOW_HEIGHT
+
+
+def curves_of(history: History) -> list[Curve]:
+    """Return the curves that the log has numbers for."""
+    progress, evaluations, snapshots = history.progress, history.evaluations, history.snapshots
+    last = evaluations[-1] if evaluations else None
+    known = last is not None and last.value is not None and last.value_gap is not None
+    optimum = last.value + last.value_gap if known else None
+    states = snapshots[-1].states_reachable if snapshots else None
+    pairs = snapshots[-1].pairs_reachable if snapshots else None
+    found = [
+        curve("value", evaluations, "value", reference=optimum, reference_name="optimum", height=HEIGHT),
+        curve("return while exploring", progress, "mean_return", height=HEIGHT),
+        curve("TD error", progress, "td_error", floor=0, height=HEIGHT),
+        curve("ε", progress, "epsilon", floor=0),
+        curve("learning rate", progress, "learning_rate", floor=0),
+        curve("mean Q", snapshots, "q_mean"),
+        curve("states tried", snapshots, "states_covered", reference=states, reference_name="reachable", floor=0),
+        curve("pairs tried", snapshots, "pairs_covered", reference=pairs, reference_name="reachable", floor=0),
+    ]
+    return [found_curve for found_curve in found if found_curve.values]
+
+
+def curve(name: str, records: Iterable[Any], field: str, **how: Any) -> Curve:
+    """Return the course of one field, without the records in which it is not known."""
+    known = [record for record in records if getattr(record, field) is not None]
+    return Curve(name, [record.update for record in known], [float(getattr(record, field)) for record in known], **how)
+
+
+def chart(curve: Curve, width: int, last: int) -> Text:
+    """Return a curve as a chart over the updates 0 … `last`, at most `width` letters wide."""
+    low, high = min(*curve.values, curve.floor), max(curve.values)
+    if curve.reference is not None:
+        low, high = min(low, curve.reference), max(high, curve.reference)
+    labels = [significant(high), *[""] * (curve.height - 2), significant(low)]
+    margin = max(map(len, labels))
+    columns_of_dots = 2 * (width - margin - 2)
+    line = buckets(curve.updates, curve.values, columns_of_dots, last)
+    drawn = braille(line, curve.height, low, high, curve.reference)
+    title = Text.assemble((curve.name, "bold"), f"  {shown(curve.values[-1])}", no_wrap=True, overflow="ellipsis")
+    if curve.reference is not None:
+        title.append(f" of {number(curve.reference)} ({curve.reference_name}, dotted)", style="dim")
+    for label, letters in zip(labels, drawn, strict=True):
+        title.append(f"\n{label:>{margin}} ", style="dim").append("│" if not label else "┤", style="dim")
+        title.append(letters, style="cyan")
+    axis = f"{last:,} updates"
+    title.append(f"\n{'0':>{margin + 2}}{axis:>{width - margin - 2}}", style="dim")
+    return title
+
+
+def shown(value: float) -> str:
+    """Return a number for people; a small one, such as a learning rate at its end, is not rounded to 0."""
+    return plain(value) if 0 < abs(value) < SMALL else number(value)
+
+
+def summary(curve: Curve) -> str:
+    """Return a curve in words, for a screen that is too narrow for it."""
+    numbers = (significant(value) for value in (min(curve.values), max(curve.values), curve.values[-1]))
+    return f"{curve.name}: from {{}} to {{}}, in the end {{}}".format(*numbers)
+
+
+def log_view(history: History, console: Console, running: str | None = None) -> RenderableType:
+    """Return all of a log, as wide as the console allows; `running` is who still writes to it."""
+    curves, width = curves_of(history), min(console.width, WIDEST)
+    last = max((update for found in curves for update in found.updates), default=0)
+    parts: list[RenderableType] = [Text(headline(history), style="bold"), Text()]
+    if width < NARROWEST or console.options.ascii_only:
+        parts += [Text(summary(found)) for found in curves] + [Text()]
+    else:
+        parts += [part for found in curves for part in (chart(found, width, last), Text())]
+    parts += [Text(f"Warning at update {told.update:,}: {told.text}", style="yellow") for told in history.warnings]
+    return Group(*parts, Text(ending(history, running)))
+
+
+def headline(history: History) -> str:
+    """Return what was trained."""
+    started = history.started
+    if started is None:
+        return str(history.path or "a training")
+    return f"{started.environment}, {started.network}, {started.loop} loop, seed {started.seed}"
+
+
+def without_end(history: History, running: str | None) -> str:
+    """Return how far a training came that has not ended well: it still runs, has failed, or was killed."""
+    last = history.progress[-1].update if history.progress else 0
+    planned = f" of {history.started.updates:,}" if history.started else ""
+    if running is not None:
+        return f"No end yet: the training still runs, after update {last:,}{planned}, by {running}."
+    if history.failed is not None:
+        return f"No end: the training failed after update {last:,}{planned}: {history.failed.failure}."
+    if history.path and ".failed" in history.path.suffixes:
+        return f"No end: the training failed after update {last:,}{planned}."
+    why = "the training was broken off, or its log could not be written"
+    return f"No end: the log stops after update {last:,}{planned}; {why}."
+
+
+def ending(history: History, running: str | None = None) -> str:
+    """Return how the training ended, and how good the weights are that were kept."""
+    finished = history.finished
+    if finished is None or running is not None:
+        return without_end(history, running)
+    why = "it failed" if finished.failure else STOPPED.get(finished.stopped, finished.stopped)
+    text = f"Ended after {finished.updates:,} updates and {length(finished.train_seconds)}: {why}."
+    if finished.failure:
+        text += f" {finished.failure}."
+    if not finished.exact or not all(isinstance(finished.exact.get(name), int | float) for name in TOLD):
+        return text
+    return f"{text} {kept(finished.exact)} The weights kept are those of update {finished.best_update:,}."
+
+
+STOPPED = {
+    "optimal": "three evaluations in a row found it optimal",
+    "updates": "all updates were made",
+    "interrupted": "it was interrupted",
+    "stop-after": "it was told to stop there",
+}
+
+
+TOLD = ("value", "optimal_value", "optimal_start_states", "start_states")
+
+
+def kept(exact: Mapping[str, Any]) -> str:
+    """Return the verdict in a sentence."""
+    value = f"value {number(exact['value'])} of {number(exact['optimal_value'])}"
+    return f"{exact['optimal_start_states']:,} of {exact['start_states']:,} starts are played optimally, {value}."
+
+
+def length(seconds: float) -> str:
+    """Return how long a training took; of a short one the tenths are of interest."""
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)

@@ -1,0 +1,275 @@
+"""Write exports: each is read back in a fresh process and compared with the network before it is put in its place."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.evaluation.exact import allowed_actions
+from deeptaxi.export.q_tables import Labels, check_size, numbered
+from deeptaxi.export.verify import Comparison, compare, readings
+from deeptaxi.export.writers import WRITERS, Source
+from deeptaxi.io.atomic import check_free, of_the_disk, tidy, written_aside
+from deeptaxi.network.tabulate import block_size, tabulate
+from deeptaxi.storage.formats import FORMATS, check_available
+from deeptaxi.storage.model_card import write_card
+from deeptaxi.storage.run_folder import CARD_FILE, CARD_JSON, CONFIG_FILE, MODEL_FILE
+
+SAVEDMODEL = re.compile(r"saved_model\.pb|fingerprint\.pb|assets|variables(/variables\.(index|data-\d+-of-\d+))?")
+IN_FOLDER = {*(form.file for form in FORMATS.values()), CARD_FILE, CARD_JSON}
+
+
+def check_place(name: str | None, path: Path, force: bool) -> None:
+    """Refuse a place that an export cannot have.
+
+    Args:
+        name: of the format; None for a folder of all formats.
+        path: the place.
+        force: whether the user asked to overwrite.
+
+    Raises:
+        UsageError: it lies in a run or below a file, is taken, or has a name that the format cannot have.
+    """
+    if name in ("keras", "plain") and path.suffix != ".keras":
+        raise UsageError(f"--out {path}: Keras reads and writes only names that end in .keras")
+    in_the_way = next((folder for folder in path.parents if folder.is_file()), None)
+    if in_the_way is not None:
+        raise UsageError(f"{path} cannot be written: {in_the_way} is a file; choose another --out")
+    run = run_around(path)
+    if run is not None:
+        raise UsageError(f"{path} is in the run {run}, which training alone writes to; choose another --out")
+    tidy(path)
+    if name not in (None, "savedmodel") or not is_empty(path):
+        check_free(path, force, replaceable(name, path))
+
+
+def run_around(path: Path) -> Path | None:
+    """Return the run folder that `path` is or lies in, if it does."""
+    place = path.resolve()
+    around = (folder for folder in (place, *place.parents) if is_run(folder))
+    return next(around, None)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run."""
+    return (folder / MODEL_FILE).is_file() and (folder / CONFIG_FILE).is_file()
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a place is a folder with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
+
+
+def replaceable(name: str | None, path: Path) -> bool:
+    """Whether what stands in a place is an export of the same kind, as far as names tell, and holds nothing else."""
+    if name is None:
+        items = list(path.iterdir()) if path.is_dir() else []
+        return bool(items) and all(item.name in IN_FOLDER and (item.is_file() or is_savedmodel(item)) for item in items)
+    if name == "savedmodel":
+        return is_savedmodel(path)
+    return path.is_file() and path.suffix == Path(FORMATS[name].file).suffix
+
+
+def is_savedmodel(folder: Path) -> bool:
+    """Whether a folder is a SavedModel as TensorFlow writes it, and holds nothing else."""
+    found = {str(item.relative_to(folder)) for item in folder.rglob("*")}
+    return "saved_model.pb" in found and all(SAVEDMODEL.fullmatch(name) for name in found)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, or why it was not.
+
+    Attributes:
+        format: its name.
+        path: where it is; None where it was not written.
+        states: S.
+        max_difference: the largest difference of its Q values from the network's, over all states.
+        differing_actions: the number of states in which it takes the other of two actions that are equally good.
+        outside: what a state outside 0 … S−1 gives.
+        skipped: why it was passed over, and what to do.
+        failed: why it was not kept, beside others that were.
+    """
+
+    format: str
+    path: str | None
+    states: int
+    max_difference: float | None = None
+    differing_actions: int | None = None
+    outside: str | None = None
+    skipped: str | None = None
+    failed: str | None = None
+
+
+def export(network: keras.Model, name: str, path: Path, labels: Labels | None = None, force: bool = False) -> Export:
+    """Write `network` to `path` in the format `name`.
+
+    Args:
+        network: states `[B]` to Q values `[B, A]`.
+        name: a key of `FORMATS`.
+        path: a file, or for ``savedmodel`` a folder.
+        labels: the environment's own names, for the formats that have a place for them.
+        force: whether to replace what is there, if it is of the same kind.
+
+    Raises:
+        UsageError: the place is taken, or this format cannot be written here, or not at this size.
+        DeepTaxiError: the network gives NaN, the disk refuses, or what is read back differs; nothing is left then.
+    """
+    check_available(name)
+    check_place(name, path, force)
+    source = source_of(network, labels)
+    check_size(*source.q_values.shape, name)
+    with written_aside(path, force) as aside:
+        found = written(source, {name: aside})[name]
+        if isinstance(found, DeepTaxiError):
+            raise found
+    return told(source, name, path, found)
+
+
+def export_all(
+    network: keras.Model,
+    folder: Path,
+    labels: Labels | None = None,
+    force: bool = False,
+    card: Mapping[str, Any] | None = None,
+) -> list[Export]:
+    """Write `network` to `folder` in every format that can be written here; tell of the others why not.
+
+    `card` is that of the model's run (`storage.cards`); it is put beside the exports, and tells of them.
+
+    Raises:
+        UsageError: the place is taken.
+        DeepTaxiError: as `export`, if nothing can be kept.
+    """
+    check_place(None, folder, force)
+    source = source_of(network, labels)
+    skipped = {name: reason for name in FORMATS if (reason := unwritable(name, source)) is not None}
+    with written_aside(folder, force) as aside:
+        aside.mkdir()
+        found = written(source, {name: aside / form.file for name, form in FORMATS.items() if name not in skipped})
+        kept = {name: one for name, one in found.items() if not isinstance(one, DeepTaxiError)}
+        failed = {name: one for name, one in found.items() if isinstance(one, DeepTaxiError)}
+        if not kept:
+            raise next(iter(failed.values()))
+        for name in failed:
+            remove(aside / FORMATS[name].file)
+        done = [told(source, name, folder / FORMATS[name].file, one) for name, one in kept.items()]
+        if card is not None:
+            write_card(aside, {**card, "exports": [entry(one) for one in done]})
+    done += [Export(name, None, source.states, skipped=reason) for name, reason in skipped.items()]
+    done += [Export(name, None, source.states, failed=str(error)) for name, error in failed.items()]
+    return sorted(done, key=lambda one: list(FORMATS).index(one.format))
+
+
+def source_of(network: keras.Model, labels: Labels | None) -> Source:
+    """Return what is to be written, once it is known to be sound.
+
+    Raises:
+        DeepTaxiError: weights or Q values are no numbers.
+    """
+    check_weights(network)
+    q_values = tabulate(network)
+    allowed_actions(q_values, None)
+    return Source(network, q_values, labels or numbered(q_values.shape[1]))
+
+
+def check_weights(network: keras.Model) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        DeepTaxiError: there are such; it says where.
+    """
+    for layer in network.layers:
+        for weight, values in zip(layer.weights, layer.get_weights(), strict=True):
+            broken = int((~np.isfinite(values)).sum())
+            if broken:
+                raise DeepTaxiError(
+                    f"{broken:,} of {values.size:,} weights in {layer.name}/{weight.name} are NaN or infinite, so "
+                    "nothing was exported: the training diverged; train again with a lower --learning-rate"
+                )
+
+
+def unwritable(name: str, source: Source) -> str | None:
+    """Return why a network cannot be written in a format here; None if it can."""
+    try:
+        check_size(*source.q_values.shape, name)
+    except UsageError as error:
+        return str(error)
+    return FORMATS[name].missing()
+
+
+def written(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison | DeepTaxiError]:
+    """Write each format to its place, and compare what a fresh process reads there; they read while we write.
+
+    Returns how near each is, or what is wrong with it.
+    """
+    found: dict[str, Any] = {}
+    block = block_size(source.network, source.states)
+    with readings() as reading:
+        for name, path in places.items():
+            with failures(name, found):
+                write(source, name, path)
+                reading.start(name, path, source.states, block)
+        for name in places:
+            if name not in found:
+                with failures(name, found):
+                    found[name] = compare(FORMATS[name], reading.answers(name), source.q_values)
+    return {name: found[name] for name in places}
+
+
+@contextmanager
+def failures(name: str, found: dict[str, Any]) -> Iterator[None]:
+    """Put an error of ours where the result should be."""
+    try:
+        yield
+    except DeepTaxiError as error:
+        found[name] = error
+
+
+def write(source: Source, name: str, path: Path) -> None:
+    """Write one format.
+
+    Raises:
+        DeepTaxiError: the packages that write it fail, each in its own way.
+        OSError: the disk refuses.
+    """
+    try:
+        WRITERS[name](source, path)
+    except (DeepTaxiError, OSError):
+        raise
+    except Exception as error:
+        refused = of_the_disk(error)
+        if refused is not None:
+            raise refused from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DeepTaxiError(f"the {name} export cannot be written: {reason}") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def told(source: Source, name: str, path: Path, found: Comparison) -> Export:
+    """Return what is told of an export that was kept."""
+    return Export(name, str(path), source.states, *found, FORMATS[name].outside)
+
+
+def entry(one: Export) -> dict[str, Any]:
+    """Return what a card tells of an export."""
+    facts = asdict(one)
+    return {
+        "file": Path(one.path or "").name,
+        **{key: facts[key] for key in ("format", *Comparison._fields, "outside")},
+    }

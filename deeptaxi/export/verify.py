@@ -1,0 +1,187 @@
+"""Read exports back, each in a fresh process that knows nothing of deeptaxi (`readers`), and compare all states.
+
+With q the network's Q values and q' the export's, both float32 `[S, A]`, and a' its actions:
+
+    max_s,a |q' − q| ≤ tolerance          over the pairs where q is finite; −∞ in the same places
+    q'[s, a'[s]] = max_a q'[s, a]         its actions are greedy in its own Q values
+
+so where a' is another action than the network's, the network holds the two equal within twice the tolerance: a tie.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.io.atomic import cannot_write
+from deeptaxi.io.temporary import temporary
+from deeptaxi.search_path import current_entries
+from deeptaxi.storage.formats import ERROR, Format
+
+LIMIT = 900  # seconds; on a slow disk, importing TensorFlow for the first time takes a minute or two
+SCRIPT = Path(__file__).with_name("readers.py")
+
+
+class Answers(NamedTuple):
+    """What an export answers."""
+
+    q_values: NDArray[np.float32]  # [S, A]
+    actions: NDArray[np.int32]  # [S]
+    outside_q_values: NDArray[np.float32]  # [2, A], of the states −1 and S
+    outside_actions: NDArray[np.int32]  # [2]
+    outside_errors: NDArray[np.bool_]  # [2], whether they were an error instead
+
+
+class Readings:
+    """Processes that read exports, one a format, all at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, form: str, path: Path, states: int, block: int) -> None:
+        """Begin to read an export of S `states`, `block` at a time.
+
+        As many as the network itself is asked: another number could change the last bits.
+        """
+        words = [sys.executable, "-P", SCRIPT, form, path, states, block, self.folder / f"{form}.npz"]
+        with (self.folder / f"{form}.err").open("wb") as aside:
+            self.processes[form] = subprocess.Popen(  # noqa: S603  # our own script
+                [str(word) for word in words],
+                env=surroundings(),
+                stdin=subprocess.PIPE,  # which ends with this process, and the reader with it
+                stdout=aside,
+                stderr=aside,
+            )
+
+    def answers(self, form: str) -> Answers:
+        """Wait for what the export answers.
+
+        Raises:
+            DeepTaxiError: it cannot be read, or not within `LIMIT`.
+        """
+        try:
+            code = self.processes[form].wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            raise DeepTaxiError(
+                f"reading the {form} export back took more than {LIMIT} s, so it was not kept"
+            ) from None
+        if code != 0:
+            reason = last_line(self.folder / f"{form}.err") or f"the process ended with code {code}"
+            raise DeepTaxiError(f"the {form} export cannot be read back, so it was not kept: {reason}")
+        with np.load(self.folder / f"{form}.npz", allow_pickle=False) as found:
+            return Answers(*(found[name] for name in Answers._fields))
+
+    def stop(self) -> None:
+        """End the processes that still run."""
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+
+
+@contextmanager
+def readings() -> Iterator[Readings]:
+    """Yield a place to read exports in; no process of it outlives the block, or this process.
+
+    Raises:
+        DiskError: there is no room for it among the temporary files.
+    """
+    try:
+        scratch = temporary()
+    except OSError as error:
+        raise cannot_write(Path(tempfile.gettempdir()), error) from None
+    with scratch:
+        started = Readings(scratch.path)
+        try:
+            yield started
+        finally:
+            started.stop()
+
+
+def surroundings() -> dict[str, str]:
+    """Return the environment of a reader: the packages of this process, its backend and its number of threads.
+
+    No package comes from the current folder.
+    """
+    import keras
+
+    current = current_entries()
+
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder not in current),
+        "KERAS_BACKEND": str(keras.backend.backend()),
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def last_line(file: Path) -> str:
+    """Return the last line that a process wrote, which names its exception."""
+    lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+class Comparison(NamedTuple):
+    """How near an export is to the network."""
+
+    max_difference: float
+    differing_actions: int  # states in which it takes the other of two tied actions
+
+
+def compare(form: Format, answers: Answers, q_values: NDArray[np.float32]) -> Comparison:
+    """Compare an export's answers with the network's Q values `[S, A]`.
+
+    Raises:
+        DeepTaxiError: they differ by more than rounding, or a state that does not exist is answered.
+    """
+    difference = max_difference(answers.q_values, q_values)
+    if difference > tolerance(form, q_values):
+        raise DeepTaxiError(f"the {form.name} export differs from the model by {difference:g}, so it was not kept")
+    wrong = ~greedy(answers.q_values, answers.actions)
+    if wrong.any():
+        raise DeepTaxiError(
+            f"the {form.name} export does not act by its Q values in {wrong.sum()} states, such as {wrong.argmax()}, "
+            "so it was not kept"
+        )
+    marked = np.isnan(answers.outside_q_values).all(axis=1) & (answers.outside_actions == -1)
+    if not (answers.outside_errors if form.outside == ERROR else marked & ~answers.outside_errors).all():
+        raise DeepTaxiError(
+            f"the {form.name} export should give {form.outside} for states that do not exist, and does not, "
+            "so it was not kept"
+        )
+    return Comparison(difference, int((answers.actions != q_values.argmax(axis=1)).sum()))
+
+
+def greedy(q_values: NDArray[np.float32], actions: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return in which states `[S]` the action is one of the best."""
+    chosen = np.take_along_axis(q_values, np.clip(actions, 0, q_values.shape[1] - 1)[:, None], axis=1)[:, 0]
+    return np.asarray((chosen == q_values.max(axis=1)) & (actions >= 0) & (actions < q_values.shape[1]))
+
+
+def tolerance(form: Format, q_values: NDArray[np.float32]) -> float:
+    """Return the difference that is rounding; where the same operations are done, there is none."""
+    finite = np.abs(q_values[np.isfinite(q_values)])
+    return 1e-6 * max(1.0, float(finite.max(initial=0.0))) if form.rounds else 0.0
+
+
+def max_difference(found: NDArray[Any], expected: NDArray[np.float32]) -> float:
+    """Return the largest absolute difference in float32; infinite where shapes or masked actions disagree."""
+    if found.shape != expected.shape or not np.array_equal(np.isneginf(found), np.isneginf(expected)):
+        return float("inf")
+    finite = np.isfinite(expected)
+    difference = np.abs(found.astype(np.float32)[finite] - expected[finite]).max(initial=0.0)
+    return float("inf") if np.isnan(difference) else float(difference)

@@ -1,1 +1,0 @@
-"""What is seen: tables, progress and charts. Reads records and verdicts, computes nothing."""

@@ -1,0 +1,255 @@
+"""The page: one HTML file with its styles and pictures inside, that asks nothing of any network.
+
+Names of runs, environments, states and findings come from files of other people: all of them are escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from deeptaxi.arguments import show
+from deeptaxi.display.console import number
+from deeptaxi.display.tables import SOURCES, merged, unknown
+from deeptaxi.evaluation.comparison import worst_states
+from deeptaxi.metrics import to_json
+from deeptaxi.report import chart
+from deeptaxi.report.chart import Chart
+from deeptaxi.report.content import Content, ReportedRun, charts_of, told_policy
+
+LIMIT = 300_000  # bytes
+LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # letters
+MOST_RUNS, MOST_STATES, FEW_STATES = 100, 25, 10
+TITLES = {
+    "verdict": "Verdict",
+    "curves": "How it learned",
+    "policy": "What it does",
+    "q": "Q against Q*",
+    "visits": "What it tried",
+    "findings": "Findings",
+    "configuration": "Configuration",
+    "reproduce": "How to reproduce",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A report.
+
+    Attributes:
+        html: the file.
+        charts: all pictures, those too that were left out to keep the page small.
+        sections: the names of the sections that have something to show.
+    """
+
+    html: str
+    charts: Sequence[Chart]
+    sections: Sequence[str]
+
+
+def page(content: Content, limit: int = LIMIT) -> Page:
+    """Write the page; while it has `limit` bytes or more, the largest picture is left out."""
+    with chart.applied():
+        charts = charts_of(content)
+        pictures = {chart.name: chart.inline() for found in charts.values() for chart in found}
+    facts = words(content)
+    template = templates().get_template("page.html.jinja")
+    dropped: set[str] = set()
+    while True:
+        html = template.render(**facts, **placed(charts, pictures, dropped))
+        left = pictures.keys() - dropped
+        if len(html.encode()) < limit or not left:
+            break
+        dropped.add(max(left, key=lambda name: len(pictures[name])))
+    return Page(html, [chart for found in charts.values() for chart in found], sections(content, charts))
+
+
+def templates() -> jinja2.Environment:
+    """Return what fills in the template."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("deeptaxi.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=typeset,
+        count=lambda value: f"{value:,}",
+        json=to_json,
+        brief=brief,
+        sentence=sentence,
+        argument=argument,
+    )
+    return environment
+
+
+def typeset(value: float | None, digits: int = 4) -> str:
+    """Return a number for people, with a minus sign that is one."""
+    return number(value, digits).replace("-", "−")
+
+
+def signs(text: str) -> str:
+    """Return a sentence with minus signs before its numbers."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital letter and a full stop."""
+    text = brief(text, 2 * LONGEST_TEXT)
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
+
+
+def brief(value: Any, longest: int = LONGEST_TEXT) -> str:
+    """Return a text, or a value as JSON, that is not too long."""
+    if isinstance(value, float):
+        return number(value)
+    text = value if isinstance(value, str) else to_json(value)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def argument(value: Any) -> str:
+    """Return an argument of the environment as ``--env-arg`` takes it, if it is not too long."""
+    return brief(show(value))
+
+
+def placed(charts: Mapping[str, list[Chart]], pictures: Mapping[str, str], dropped: set[str]) -> dict[str, Any]:
+    """Return the charts of each section as the template takes them, and the titles of those that are left out."""
+    shown = {
+        section: [
+            {
+                "name": chart.name,
+                "title": chart.title,
+                "text": signs(chart.text),
+                "wide": chart.wide,
+                "picture": Markup(pictures[chart.name]),  # noqa: S704  # our own SVG, its texts escaped as XML
+            }
+            for chart in found
+            if chart.name not in dropped
+        ]
+        for section, found in charts.items()
+    }
+    left_out = {section: [chart.title for chart in found if chart.name in dropped] for section, found in charts.items()}
+    return {"charts": shown, "dropped": left_out}
+
+
+def sections(content: Content, charts: Mapping[str, list[Chart]]) -> list[str]:
+    """Return the sections that have something to show."""
+    empty = {section for section, found in charts.items() if not found}
+    if content.subject.comparison is not None:
+        empty -= {"policy"}
+    if content.subject.diagnosis is None:
+        empty |= {"findings"}
+    return [name for name in TITLES if name not in empty]
+
+
+def words(content: Content) -> dict[str, Any]:
+    """Return all that the template says, but for the pictures."""
+    subject, run = content.subject, content.subject.run
+    return {
+        "title": brief(content.environment["id"]),
+        "environment": content.environment,
+        "unavailable": content.unavailable,
+        "verdict": headline(content),
+        "remarks": content.remarks,
+        "contents": TITLES.items(),
+        "runs": content.runs,
+        "shown_runs": [run_words(shown) for shown in content.runs[:MOST_RUNS]],
+        "subject": run_words(run),
+        "chosen": "the farthest from the optimum" if run.exact else "the one with the lowest return",
+        "exact": run.exact,
+        "episodes": run.episodes,
+        "worst_start": brief(content.names.state(run.exact["worst_start"]["state"])) if run.exact else "",
+        "curve_runs": len(content.histories),
+        "no_curves": "" if content.histories else "the training left no log, or it is not where the run says it is",
+        "told_policy": told_policy(content),
+        "any_wrong": subject.comparison is not None and bool(subject.comparison.wrong.any()),
+        "states": state_rows(content),
+        "diagnosis": subject.diagnosis,
+        "not_checked": merged(subject.diagnosis) if subject.diagnosis else [],
+        "sources": SOURCES,
+        "settings": subject.settings[:LONGEST_SETTINGS],
+        "again": subject.again,
+        "evaluate": subject.evaluate,
+        "provenance": provenance(run),
+    }
+
+
+def headline(content: Content) -> dict[str, str]:
+    """Return the verdict in a few words, and in a sentence."""
+    exact = content.subject.run.exact
+    if exact is None:
+        why = f"There is no exact optimum: {content.unavailable}"
+        return {"kind": "open", "headline": "No exact verdict", "sentence": f"{why}. Sampled episodes instead:"}
+    if len(content.runs) > 1:
+        good = sum(bool(run.exact and run.exact["optimal"]) for run in content.runs)
+        kind = "good" if good == len(content.runs) else "bad"
+        sentence = "An optimal run plays every start state as well as can be."
+        return {"kind": kind, "headline": f"{good} of {len(content.runs)} runs are optimal", "sentence": sentence}
+    resets = exact.get("starts_estimated_from_resets")
+    seen = f" that came in {resets:,} resets" if resets else ""
+    starts = f"{exact['optimal_start_states']:,} of {exact['start_states']:,} start states{seen} are played optimally"
+    if exact["optimal"] is None:
+        return {"kind": "open", "headline": "Cannot be told", "sentence": f"It {unknown(exact)}."}
+    if exact.get("all_policies_equal"):
+        return {"kind": "open", "headline": "Every policy is optimal", "sentence": f"{exact['all_policies_equal']}."}
+    if exact["optimal"]:
+        return {"kind": "good", "headline": "Optimal", "sentence": f"{starts}. No policy has a higher value."}
+    worst = exact["worst_start"]
+    name = brief(content.names.state(worst["state"]))
+    sentence = f"{starts}. The worst, state {worst['state']} ({name}), loses {number(worst['value_gap'])} of its value."
+    return {"kind": "bad", "headline": "Not optimal", "sentence": sentence}
+
+
+def run_words(run: ReportedRun) -> dict[str, Any]:
+    """Return what the template says of a run."""
+    return {
+        "name": brief(run.name),
+        "description": run.network,
+        "seed": run.config.seed,
+        "preset": brief(run.facts.get("preset", "")),
+        "exact": run.exact,
+        "episodes": run.episodes,
+        "finished": run.history.finished if run.history else None,
+    }
+
+
+def state_rows(content: Content) -> list[dict[str, Any]]:
+    """Return the states that have most wrong with them; few where a map shows all, none where nothing is known."""
+    comparison, visits, names = content.subject.comparison, content.subject.visits, content.names
+    if comparison is None:
+        return []
+    error, wrong = comparison.error, comparison.wrong
+    if content.grid is not None and not wrong.any():
+        return []
+    return [
+        {
+            "number": state,
+            "name": brief(names.state(state)),
+            "takes": brief(names.actions[comparison.policy[state]]),
+            "optimal": brief(", ".join(names.actions[action] for action in np.flatnonzero(comparison.optimal[state]))),
+            "mark": "✗" if wrong[state] else "✓",
+            "loss": float(comparison.loss[state]),
+            "error": None if error is None else float(error[state]),
+            "visits": None if visits is None else int(visits[state].sum()),
+        }
+        for state in worst_states(comparison, MOST_STATES if content.grid is None else FEW_STATES).tolist()
+    ]
+
+
+def provenance(run: ReportedRun) -> list[tuple[str, str]]:
+    """Return what a run is known by."""
+    known = {
+        "Run": run.name,
+        "Weights digest": run.facts.get("weights_digest"),
+        "Log": str(run.history.path) if run.history and run.history.path else None,
+        "Versions": run.facts.get("versions")
+        or (f"deeptaxi {run.facts['deeptaxi']}" if "deeptaxi" in run.facts else None),
+    }
+    return [(key, brief(value)) for key, value in known.items() if value]

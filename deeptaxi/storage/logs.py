@@ -1,0 +1,507 @@
+"""The log folder of a run, and what happens to it when a training begins, fails, or goes on.
+
+metrics.jsonl              a record a line, the first of which says whose log this is
+events.out.tfevents.*      the same for TensorBoard (`tensorboard`)
+visits.npz                 int64 `[S, A]`: `visits`, how often each (state, action) was tried in the whole training, and
+                           `replay`, how many entries of it the replay buffer held at the end
+
+**One log after the other.** The files of a log belong to one training. Those of the training before stand aside, in
+`.previous`, until the new one has ended well; if it fails they come back, and its own `metrics.jsonl` is left as
+`metrics.failed.jsonl`, where it occupies no name. Whatever breaks that off, the next training finds it out: `.previous`
+appears with all of its files at once, and its records are the last to come back.
+
+**Resuming.** A checkpoint says how far the log had come. What was written since, whole lines and half ones, is cut off
+when the training writes its first record, and is written again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from deeptaxi.config import read_toml as read_settings
+from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, EnvironmentFailedError, UsageError
+from deeptaxi.io.atomic import cannot_write, scratch_in, written_aside
+from deeptaxi.io.safe_archive import ArchiveError, read_npz
+from deeptaxi.io.safe_load import MAX_LINE, read_toml
+from deeptaxi.learning.coverage import Coverage
+from deeptaxi.mdp.table import physical_memory
+from deeptaxi.metrics import Failed, Finished, Record, Started, Warned, from_line, to_line
+from deeptaxi.storage.run_folder import CONFIG_FILE
+
+LOG_FILE, VISITS_FILE = "metrics.jsonl", "visits.npz"
+EVENTS = "events.out.tfevents.*.deeptaxi"
+PREVIOUS, FAILED_FILE = ".previous", "metrics.failed.jsonl"
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of the log in a folder; there may be others."""
+    return [path for name in (LOG_FILE, VISITS_FILE, EVENTS) for path in folder.glob(name)]
+
+
+def set_aside(folder: Path) -> None:
+    """Set the log of the training before aside, unless one stands there already: that of the run that was kept.
+
+    All of its files are aside at the same moment, so that none is lost if this breaks off.
+    """
+    if (folder / PREVIOUS).exists():
+        settle(folder, failed=end_of(folder / LOG_FILE) is None)
+    files = files_of(folder)
+    if not files:
+        return
+    with scratch_in(folder) as scratch:
+        aside = scratch.path / "log"
+        aside.mkdir()
+        for path in files:
+            name_also(path, aside / path.name)
+        aside.rename(folder / PREVIOUS)
+    for path in files:
+        path.unlink()
+
+
+def name_also(path: Path, other: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no such thing."""
+    try:
+        other.hardlink_to(path)
+    except (OSError, NotImplementedError):
+        shutil.copyfile(path, other)
+
+
+def settle(folder: Path, failed: bool) -> None:
+    """Drop the log that stands aside, or put it back if the new training failed; again, if that was broken off."""
+    previous = folder / PREVIOUS
+    aside = files_of(previous)
+    if failed and (aside or not previous.exists()):  # else all is back
+        give_up(folder)
+        for path in reversed(aside):  # the records last: while they are aside, the log is
+            path.replace(folder / path.name)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def give_up(folder: Path) -> None:
+    """Let the log in a folder be that of a training that failed: its records keep another name, the rest goes."""
+    log, old = folder / LOG_FILE, folder / PREVIOUS / LOG_FILE
+    if not log.exists():
+        return
+    for path in files_of(folder):
+        if path != log:
+            path.unlink()
+    if not (old.exists() and log.samefile(old)):  # else it is the old one, which was about to go
+        log.replace(folder / FAILED_FILE)
+
+
+def end_of(log: Path) -> Finished | None:
+    """Return what a log says of the end of its training; None where it has none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LINE))
+            *_, last = file.read(MAX_LINE).splitlines() or [b""]
+        record = from_line(last)
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, Finished) else None
+
+
+VISITS_BYTES = 2**30  # of two counts of eight bytes, where nothing says of how many (state, action)
+COUNTS = 2 * 8  # bytes of a (state, action)
+HEADERS = 2**12
+
+
+def save_visits(log: Path, coverage: Coverage) -> None:
+    """Write `visits.npz` into the log folder."""
+    with written_aside(log / VISITS_FILE) as aside, aside.open("wb") as file:
+        np.savez_compressed(file, **coverage._asdict())
+
+
+def read_visits(log: Path, pairs: int | None = None) -> Coverage | None:
+    """Read `visits.npz` of a log folder; None where there is none, as of a training that was broken off.
+
+    Args:
+        log: the folder.
+        pairs: of states and actions, S·A, as its records say; None where they do not.
+
+    Raises:
+        DeepTaxiError: the file is damaged.
+    """
+    path = log / VISITS_FILE
+    if not path.is_file():
+        return None
+    limit = VISITS_BYTES if pairs is None else min(COUNTS * pairs, int(min(2**62, physical_memory()))) + HEADERS
+    try:
+        arrays = read_npz(path, limit)
+    except ArchiveError as error:
+        raise DeepTaxiError(f"{path} is damaged: {error}") from None
+    for name in Coverage._fields:
+        if (
+            name not in arrays
+            or arrays[name].dtype.kind not in "iu"
+            or arrays[name].ndim != 2
+            or arrays[name].min() < 0
+        ):
+            raise DeepTaxiError(f"{path} is damaged: it holds no counts '{name}'")
+    if len({arrays[name].shape for name in Coverage._fields}) > 1:
+        raise DeepTaxiError(f"{path} is damaged: its counts are of several sizes")
+    return Coverage(*(arrays[name].astype(np.int64) for name in Coverage._fields))
+
+
+LOGS = Path("logs")
+NO_LOG = "no-log"  # the finding that a file of the log cannot be written
+WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
+
+
+class Writer(Protocol):
+    """A file of the log, open."""
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Add records and hand them to the operating system."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class Position(NamedTuple):
+    """How far a log has come: what a checkpoint says of it."""
+
+    head: str  # the sha256 of its first line, which tells it from every other log
+    lines: int
+
+
+class Lines:
+    """`metrics.jsonl`, a record a line.
+
+    Args:
+        folder: the log folder.
+        kept: the log that is there, to go on with; None to begin one.
+    """
+
+    def __init__(self, folder: Path, kept: Kept | None = None) -> None:
+        self._path = folder / LOG_FILE
+        if kept:
+            with written_aside(self._path) as aside:
+                aside.write_bytes(kept.text)
+        self._file = self._path.open("ab" if kept else "xb")  # never through a link
+        self._size = self._file.tell()
+        self.position = kept.position if kept else None
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Append the records, and hand them to the operating system, so that a crash loses none of them.
+
+        Raises:
+            OSError: the disk does not take them, or the file was removed; there is no half of a line then.
+        """
+        lines = [f"{to_line(record)}\n".encode() for record in records]
+        try:
+            self._check_place()
+            self._file.writelines(lines)
+            self._file.flush()
+        except OSError:
+            self._cut()
+            raise
+        self._size += sum(map(len, lines))
+        if lines:
+            known = self.position or Position(head_of(lines[0]), 0)
+            self.position = known._replace(lines=known.lines + len(lines))
+
+    def _check_place(self) -> None:
+        """Notice that the file has no name any more: what is written to it would be lost in silence."""
+        try:
+            there = os.path.samestat(os.fstat(self._file.fileno()), self._path.lstat())
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise FileNotFoundError(errno.ENOENT, "it was removed or replaced meanwhile")
+
+    def _cut(self) -> None:
+        """Close the file, and take the half of a line from its end that a full disk has left."""
+        number = os.dup(self._file.fileno())
+        with suppress(OSError):
+            self._file.close()  # which tries to write the rest once more
+        with suppress(OSError):
+            os.ftruncate(number, self._size)
+        os.close(number)
+
+    def sync(self) -> None:
+        """Wait until the disk has what was written."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Log:
+    """Writes the records of a training into its log folder as they come, but not more often than twice a second.
+
+    A training is worth more than its log. Where a file of it cannot be written, the training goes on: `remarks` has a
+    warning of it, once. What is lost is in memory still, and is written again at the next `position`, if it can be.
+
+    Args:
+        folder: the log folder.
+        run: the run folder that it belongs to.
+        writers: what else than `Lines` to open in the folder, at the first record, by the name of its file.
+        kept: the log that is there, where the training goes on with it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run: Path,
+        writers: Mapping[str, Callable[[Path], Writer]] = MappingProxyType({}),
+        kept: Kept | None = None,
+    ) -> None:
+        self._folder = folder
+        self._run = os.path.relpath(run.resolve(), folder.resolve())
+        self._kinds = writers
+        self._kept = kept
+        self._begun = False
+        self._took_place = kept is not None  # whether the log before is out of the way
+        self._writers: dict[str, Writer] = {}
+        self._waiting: list[Record] = []
+        self._written: list[Record] = []  # all that were handed to the writers, whatever they came to
+        self._position = kept.position if kept else None  # of what is surely in the file
+        self._update = 0  # of the latest record
+        self._seconds = 0.0  # when it was written last
+        self._lost: dict[str, DiskError] = {}
+        self._told: set[str] = set()
+        self.remarks: list[Warned] = []
+
+    def __enter__(self) -> Log:
+        """Open nothing yet: a training that never starts leaves no log."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write what waits and close the log; after a failure, say which, and put things back."""
+        if isinstance(error, Exception) and (self._waiting or self._begun):  # else the user ended it, or nothing began
+            self._waiting.append(failed(error, self._update))
+        self._write()
+        self._close()
+        with suppress(OSError):  # what stands aside is found by the next training
+            self._settle(failed=error is not None)
+
+    @property
+    def lost(self) -> str | None:
+        """Which file of the log could not be written, and why, its records first; None where all are there."""
+        return next((str(self._lost[name]) for name in (LOG_FILE, *self._lost) if name in self._lost), None)
+
+    @contextmanager
+    def surviving(self, name: str) -> Iterator[None]:
+        """Take it as a loss of the log, and no more, if the file `name` of it cannot be written in the block."""
+        try:
+            yield
+            self._lost.pop(name, None)
+        except (OSError, DiskError) as error:
+            fault = error if isinstance(error, DiskError) else cannot_write(self._folder / name, error)
+            self._lost[name] = fault
+            writer = self._writers.pop(name, None)
+            if writer is not None:
+                with suppress(OSError):
+                    writer.close()
+            if not self._told & {name, LOG_FILE}:
+                self._told.add(name)
+                text = f"{NO_LOG}: {fault}; the training goes on without it"
+                self.remarks.append(Warned(self._update, NO_LOG, text))
+
+    def _settle(self, failed: bool) -> None:
+        """Say what becomes of the log that stands aside, if this one has begun to take its place."""
+        stands_aside = (self._folder / PREVIOUS).exists()
+        if failed and self._kept is not None and not stands_aside:
+            return  # it is that of the run that is there, and of the checkpoints
+        if self._begun and (self._took_place or stands_aside):
+            settle(self._folder, failed)
+
+    def write(self, record: Record) -> None:
+        """Take one record; it is on disk within half a second, or when the next one comes."""
+        if isinstance(record, Started):
+            record = dataclasses.replace(record, run=self._run)
+        self._update = getattr(record, "update", self._update)
+        self._waiting.append(record)
+        if time.monotonic() - self._seconds >= WRITE_SECONDS:
+            self._write()
+
+    def _write(self) -> None:
+        records, self._waiting = self._waiting, []
+        if records and not self._begun:
+            self._open(self._kept)
+        for name, writer in list(self._writers.items()):
+            with self.surviving(name):
+                writer.write(records)
+        self._written += records
+        lines = self._writers.get(LOG_FILE)
+        if isinstance(lines, Lines):
+            self._position = lines.position
+        self._seconds = time.monotonic()
+
+    def _open(self, kept: Kept | None) -> None:
+        """Begin a log, or go on with what is kept of it: other files than its lines are written anew."""
+        self._begun = True
+        with self.surviving(LOG_FILE):
+            if not self._took_place:
+                set_aside(self._folder)
+                self._took_place = True
+            self._writers[LOG_FILE] = Lines(self._folder, kept)
+        if LOG_FILE in self._lost:
+            return
+        before = set(self._folder.glob(EVENTS))
+        for name, open_writer in self._kinds.items():
+            with self.surviving(name):
+                self._writers[name] = open_writer(self._folder)
+                self._writers[name].write(kept.records if kept else ())
+        new = set(self._folder.glob(EVENTS)) - before
+        for events in new if EVENTS in self._lost else before:
+            events.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        for name, writer in list(self._writers.items()):
+            with self.surviving(name):
+                writer.close()
+        self._writers.clear()
+
+    def _write_again(self) -> None:
+        """Write the whole log anew from what is in memory; nothing happens where another training has its place."""
+        head, text = begins_with(self._folder / LOG_FILE), self._kept.text if self._kept else b""
+        lines = [f"{to_line(record)}\n".encode() for record in self._written]
+        text += b"".join(lines)
+        own = head_of(text.split(b"\n", 1)[0] + b"\n")
+        if not text or (self._took_place and head not in (own, None)):
+            return
+        before = self._kept.position.lines if self._kept else 0
+        records = (*(self._kept.records if self._kept else ()), *self._written)
+        self._close()
+        self._open(Kept(Position(own, before + len(lines)), records, text))
+
+    def position(self) -> Position | None:
+        """Bring all records to the disk, and return how far the log has come then; None where it has not begun.
+
+        What could not be written before is tried again. A log that is lost stays where it was.
+        """
+        self._write()
+        if self._lost.keys() & {LOG_FILE, *self._kinds}:
+            self._write_again()
+        lines = self._writers.get(LOG_FILE)
+        if isinstance(lines, Lines):
+            with self.surviving(LOG_FILE):
+                lines.sync()
+            self._position = lines.position
+        return self._position
+
+
+def failed(error: Exception, update: int) -> Failed:
+    """Return the record of a training that failed after an update."""
+    told = str(error) if isinstance(error, DeepTaxiError) else f"{type(error).__name__}: {error}"
+    causes = {DivergedError: "diverged", EnvironmentFailedError: "environment"}
+    cause = next((name for cls, name in causes.items() if isinstance(error, cls)), "other")
+    return Failed(update, " ".join(told.split()), cause)
+
+
+class Kept(NamedTuple):
+    """What a log holds up to a position."""
+
+    position: Position
+    records: tuple[Record, ...]
+    text: bytes  # its lines
+
+
+def head_of(line: bytes) -> str:
+    """Return the sha256 of a log's first line."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def begins_with(log: Path) -> str | None:
+    """Return what tells a log from others; None where there is none."""
+    try:
+        with log.open("rb") as file:
+            return head_of(file.readline(MAX_LINE))
+    except OSError:
+        return None
+
+
+def find_log(run: Path) -> Path:
+    """Return the log folder of a run.
+
+    It is where the run says it is, as seen from here, from beside the run's own folder of runs or from beside the run,
+    else the folder of the run's name in `logs/`. A log folder is its own log. The log of a training that ended with
+    other weights is no log of this run: an agent that came without its log has a name that others may use.
+
+    Raises:
+        UsageError: there is no such run, or no log of it.
+    """
+    if (run / LOG_FILE).is_file():
+        return run
+    config = run / CONFIG_FILE
+    if not config.is_file():
+        raise UsageError(f"{run} is neither a run folder nor a log folder: it holds no {CONFIG_FILE} and no {LOG_FILE}")
+    try:
+        about = read_toml(config).get("run", {})
+    except (OSError, ValueError) as error:
+        raise DeepTaxiError(f"cannot read {config}: {error}") from None
+    read_settings(config)  # for its checks: what nobody reads is told
+    about = about if isinstance(about, dict) else {}
+    said, digest = Path(str(about.get("log", ""))), about.get("weights_digest")
+    absolute = run.resolve()
+    beside, above = absolute.parents[:2] if len(absolute.parents) > 1 else (absolute.parent, absolute.parent)
+    places = [said, above / said, beside / said, above / LOGS / absolute.name / LOG_FILE]
+    found = [place for place in places if place.name == LOG_FILE and os.path.isfile(place)]  # noqa: PTH113  # any name
+    for place in found:
+        end = end_of(place)
+        if digest is None or end is None or end.weights_digest in (digest, None):
+            return place.parent
+    fault = "is of another training" if found else "is not there"
+    raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
+
+
+def take_up(folder: Path, position: Position) -> Kept | None:
+    """Put a log back where it was, and return what it holds up to a position; None where it is gone, or has lost lines.
+
+    Raises:
+        UsageError: the log of another training stands in its place.
+        DeepTaxiError: the disk or the permissions do not allow it.
+    """
+    try:
+        if not brought_back(folder, position.head):
+            return None
+        with (folder / LOG_FILE).open("rb") as file:
+            lines = [line for line, _ in zip(file, range(position.lines), strict=False) if line.endswith(b"\n")]
+    except OSError as error:
+        raise DeepTaxiError(f"cannot write in {folder}: {error.strerror or error}") from None
+    if len(lines) < position.lines:
+        return None
+    try:
+        records = [from_line(line) for line in lines]
+    except ValueError:
+        return None
+    return Kept(position, tuple(record for record in records if record), b"".join(lines))
+
+
+def brought_back(folder: Path, head: str) -> bool:
+    """Put the log that begins with this line where it belongs; whether there is one."""
+    stands, failed, aside = (begins_with(folder / name) for name in (LOG_FILE, FAILED_FILE, f"{PREVIOUS}/{LOG_FILE}"))
+    if stands == head:
+        return True
+    if failed == head:
+        set_aside(folder)
+        (folder / FAILED_FILE).replace(folder / LOG_FILE)
+        return True
+    if aside == head:
+        settle(folder, failed=True)
+        return True
+    if stands is not None:
+        raise UsageError(f"{folder / LOG_FILE} is the log of another training than the checkpoint's: move it away")
+    return False
+
+
+def place_of(run: Path, said: str) -> Path:
+    """Return the log folder of a run: where its checkpoint says it is, as seen from the run folder."""
+    return Path(os.path.normpath(os.path.relpath(run.resolve() / said)))

@@ -1,0 +1,136 @@
+"""A folder of runs as a list of agents, read from their cards alone: no model is loaded."""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.io.safe_load import TOML_BYTES, parse_toml, read_text
+from deeptaxi.storage.model_card import CARD_BYTES, read_card
+from deeptaxi.storage.run_folder import CARD_FILE, CONFIG_FILE, MODEL_FILE
+
+VERDICT_ROW = "| Verdict | "  # of a card.md
+NO_CARD = "it has no card.json, as a run of an early deeptaxi; `deeptaxi evaluate {}` computes its verdict"
+
+
+def agents(folder: Path) -> list[dict[str, Any]]:
+    """Return what is known of the agents in `folder`, by name; a run folder is its own list.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "is not there"
+        raise UsageError(f"{folder} {what}: name the folder that holds the runs of `deeptaxi train`")
+    if model_bytes(folder) is not None:
+        return [agent(folder, folder.resolve().name)]
+    collecting = gc.isenabled()
+    gc.disable()  # it would look through all cards again and again, which takes half of the time
+    try:
+        # To resolve all names takes as long as to read the cards.
+        return [
+            agent(run, run.resolve().name if link else run.name)
+            for run, link in folders_in(folder)
+            if model_bytes(run) is not None
+        ]
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def folders_in(folder: Path) -> list[tuple[Path, bool]]:
+    """Return what is in a folder by name, but for what is hidden; and of each whether it is a link.
+
+    Raises:
+        UsageError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.is_symlink()) for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"cannot read {folder}: {error.strerror or error}") from None
+    return [(folder / name, link) for name, link in found]
+
+
+def model_bytes(run: Path) -> int | None:
+    """Return the size of a run's model; None where there is none."""
+    try:
+        found = os.stat(f"{run}/{MODEL_FILE}")  # noqa: PTH116  # of tens of thousands of runs
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def agent(run: Path, name: str) -> dict[str, Any]:
+    """Return what is known of one run; `note` says what is wrong with its files, if anything is."""
+    known: dict[str, Any] = {"name": name, "path": str(run), "note": None, "bytes": model_bytes(run)}
+    try:
+        card = read_card(run)
+    except DeepTaxiError as error:
+        return {**known, **without_card(run), "note": str(error)}
+    if card is None:
+        return {**known, **without_card(run), "note": NO_CARD.format(run)}
+    return {
+        **known,
+        "environment": card["environment"],
+        "network": card["network"],
+        "preset": card["preset"],
+        "seed": card["seed"],
+        "optimal": card["exact"]["optimal"] if card["exact"] else None,
+        "verdict": card["verdict"],
+        "exact": card["exact"],
+        "weights_digest": card["weights_digest"],
+        "made": card["made"],
+    }
+
+
+def without_card(run: Path) -> dict[str, Any]:
+    """Return what `config.toml` and `card.md` of a run say; None for what they do not."""
+    config = settings(run / CONFIG_FILE)
+    place, network, about = (section(config, name) for name in ("environment", "network", "run"))
+    known = {"id": str(place.get("id") or "?"), "kwargs": section(place, "kwargs")}
+    kind = "dueling" if network.get("dueling") else "mlp" if network.get("hidden") else "q-table"
+    return {
+        "environment": {**known, "states": None, "actions": None, "time_limit": place.get("time_limit")},
+        "network": {"kind": kind, "description": kind} if network else None,
+        "preset": known_text(about, "preset"),
+        "seed": config.get("seed"),
+        "optimal": None,
+        "verdict": told_verdict(run / CARD_FILE),
+        "exact": None,
+        "weights_digest": known_text(about, "weights_digest"),
+        "made": None,
+    }
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says; nothing where it cannot be read."""
+    try:
+        return parse_toml(read_text(path, TOML_BYTES, plain=True))
+    except (OSError, ValueError):
+        return {}
+
+
+def section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a table of a TOML file; an empty one where it is missing or something else."""
+    found = values.get(name, {})
+    return found if isinstance(found, dict) else {}
+
+
+def known_text(values: dict[str, Any], name: str) -> str | None:
+    """Return a text of a TOML file; None where it is missing or something else."""
+    found = values.get(name)
+    return found if isinstance(found, str) else None
+
+
+def told_verdict(path: Path) -> str | None:
+    """Return the verdict that a `card.md` tells; None where it tells none."""
+    try:
+        lines = read_text(path, CARD_BYTES, plain=True).splitlines()
+    except (OSError, ValueError):
+        return None
+    return next((line[len(VERDICT_ROW) : -1].strip() for line in lines if line.startswith(VERDICT_ROW)), None)

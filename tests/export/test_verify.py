@@ -1,0 +1,141 @@
+"""The processes that read exports back."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.export import verify
+from deeptaxi.export.verify import readings
+from deeptaxi.export.writers import WRITERS
+from deeptaxi.io.temporary import TEMPORARY
+from deeptaxi.storage.formats import FORMATS
+from tests.export.networks import A, S, source
+
+WITHOUT_DEEPTAXI = """
+import sys
+sys.modules["deeptaxi"] = None
+import keras, numpy as np
+model = keras.saving.load_model(sys.argv[1], safe_mode=True)
+reply = model(np.arange(-1, int(sys.argv[2]) + 1))
+np.savez(sys.argv[3], **{name: keras.ops.convert_to_numpy(values) for name, values in reply.items()})
+"""
+
+
+@pytest.mark.parametrize("name", ["onnx", "litert", "csv", "npz", "json"])
+def test_a_process_of_its_own_answers_for_all_states_in_blocks(name: str, tmp_path: Path) -> None:
+    written = source("dueling")
+    WRITERS[name](written, tmp_path / FORMATS[name].file)
+    with readings() as reader:
+        reader.start(name, tmp_path / FORMATS[name].file, S, 7)
+        answers = reader.answers(name)
+    np.testing.assert_allclose(answers.q_values, written.q_values, rtol=1e-5)
+    assert np.array_equal(answers.actions, written.q_values.argmax(axis=1))
+    assert answers.outside_q_values.shape == (2, A)
+
+
+@pytest.mark.slow
+def test_a_reader_of_plain_files_knows_no_layer_of_ours(tmp_path: Path) -> None:
+    WRITERS["keras"](source("dueling"), tmp_path / "model.keras")
+    with readings() as reader:
+        reader.start("plain", tmp_path / "model.keras", S, S)
+        with pytest.raises(
+            DeepTaxiError, match=r"the plain export cannot be read back, so it was not kept: .*OneHotDense"
+        ):
+            reader.answers("plain")
+
+
+def test_a_file_that_is_none_is_told_by_its_reader_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "q_table.json").write_text("{]")
+    with readings() as reader:
+        reader.start("json", tmp_path / "q_table.json", S, S)
+        with pytest.raises(
+            DeepTaxiError, match=r"the json export cannot be read back.*: json\.decoder\.JSONDecodeError"
+        ):
+            reader.answers("json")
+
+
+def test_a_reader_that_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "LIMIT", 0.01)
+    WRITERS["npz"](source("dueling"), tmp_path / "q.npz")
+    with readings() as reader:
+        reader.start("npz", tmp_path / "q.npz", S, S)
+        with pytest.raises(DeepTaxiError, match=r"took more than 0\.01 s, so it was not kept"):
+            reader.answers("npz")
+    assert reader.processes["npz"].poll() is not None
+
+
+def test_a_killed_process_takes_its_readers_along_and_the_next_removes_what_it_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader waits on a pipe that nobody writes to."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    os.mkfifo(tmp_path / "never.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks where threads run; this one only waits
+        number = os.fork()
+    if not number:  # only to start the reader and be killed
+        try:
+            with readings() as reader:
+                reader.start("json", tmp_path / "never.json", S, S)
+                (tmp_path / "reader").write_text(str(reader.processes["json"].pid))
+                signal.pause()
+        finally:
+            os._exit(1)  # whatever failed: this copy of the tests must not go on with them
+    try:
+        until((tmp_path / "reader").exists)
+        until(lambda: (tmp_path / "reader").read_text() != "")
+        reading_process = int((tmp_path / "reader").read_text())
+        time.sleep(0.5)  # its interpreter starts
+        assert alive(reading_process)
+    finally:
+        os.kill(number, signal.SIGKILL)
+        os.waitpid(number, 0)
+    until(lambda: not alive(reading_process))
+    (left,) = tmp_path.glob(f"{TEMPORARY}*")
+    with readings():
+        assert not left.exists()
+
+
+def until(reached: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that has ended may wait for a parent to ask for its end."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])  # on TensorFlow, `export` itself reads it so
+def test_bare_keras_reads_a_plain_file_on_other_backends(backend: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    written = source("factored")
+    WRITERS["plain"](written, tmp_path / "plain.keras")
+    words = [sys.executable, "-c", WITHOUT_DEEPTAXI, tmp_path / "plain.keras", str(S), tmp_path / "reply.npz"]
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with np.load(tmp_path / "reply.npz") as reply:
+        np.testing.assert_allclose(reply["q_values"][1:-1], written.q_values, rtol=1e-4, atol=1e-4)
+        assert reply["action"].tolist() == [-1, *written.q_values.argmax(axis=1), -1]
+        assert np.isnan(reply["q_values"][[0, -1]]).all()

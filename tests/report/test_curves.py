@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deeptaxi.report.chart import axes
+from deeptaxi.report.curves import decades, finish, steps
+
+
+@pytest.mark.parametrize(
+    ("counts", "levels", "labels"),
+    [
+        ([0, 1], [1], ["never", "1 or more"]),
+        ([3, 40], [2, 5, 10, 20], ["never", "2 to 4", "5 to 9", "10 to 19", "20 or more"]),
+        ([0, 0], [1], ["never", "1 or more"]),
+    ],
+)
+def test_counts_are_put_into_decades(counts, levels, labels):
+    found = decades(np.array(counts))
+    assert (found[0].tolist(), found[1]) == (levels, labels)
+
+
+@pytest.mark.parametrize("high", [7, 10**5, 10**12])
+def test_every_count_falls_into_one_of_few_decades(high):
+    counts = np.array([1, high // 2, high])
+    levels, labels = decades(counts)
+    assert len(levels) <= 6
+    assert len(labels) == len(levels) + 1
+    assert (np.digitize(counts, levels) > 0).all()
+
+
+def test_steps_go_from_nothing_to_the_largest():
+    levels, labels = steps(np.array([0.0, 0.25, 2.0]))
+    assert levels == pytest.approx([0, 0.4, 0.8, 1.2, 1.6])
+    assert labels[1] == "0 to 0.4"
+    assert labels[-1] == "1.6 to 2"
+    assert (np.digitize([0.0, 2.0], levels) == [1, 5]).all()
+
+
+def test_rounding_is_not_stretched_to_the_whole_of_an_axis_or_a_scale():
+    figure, ax = axes()
+    ax.plot([0, 1], [7.2, 7.2000006])
+    finish(ax, "value", legend=False)
+    low, high = ax.get_ylim()
+    assert high - low == pytest.approx(7.2e-4, rel=0.01)
+    assert low < 7.2 < high
+    levels, _ = steps(np.array([0.0, 1e-9]), least=1e-3)
+    assert levels[1] > 1e-4
+    assert figure.axes == [ax]

@@ -1,0 +1,173 @@
+"""The page from its content: what is marked on a map, what is said, and that large problems stay small."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeptaxi.config import EnvironmentConfig, TrainConfig
+from deeptaxi.evaluation.comparison import Comparison, compare
+from deeptaxi.evaluation.exact import evaluate_greedy, reference
+from deeptaxi.mdp.describe import GridMap, Layer, Names, grid_map, names_of
+from deeptaxi.metrics import Evaluated, History, Progress
+from deeptaxi.report.content import Content, ReportedRun, Subject
+from deeptaxi.report.page import page
+from tests.problems import opened
+from tests.report.outline import check_sound
+
+
+def history(seed: int = 0) -> History:
+    progress = [Progress(u, 10 * u, 0.1 * u, 1.0, 1 / u, 0.5, 0.01, 1, -seed * u) for u in range(1, 2_000)]
+    evaluations = [Evaluated(u, False, -10.0 / u, 10.0 / u, 5.0 / u, 1, 0, None) for u in (10, 100, 1_000 + seed)]
+    return History(Path("log"), (*progress, *evaluations))
+
+
+def content_of(name: str, q: np.ndarray, **kwargs) -> Content:
+    """What a report on a Q array is about."""
+    environment = opened(name, **kwargs)
+    target = reference(environment.table, environment.horizon, 0.99, 0.99)
+    config = TrainConfig(EnvironmentConfig(name, kwargs), loop="compiled")
+    run = ReportedRun("models/one", "q-table", config, {}, evaluate_greedy(target, q).to_dict(), None, history())
+    comparison = compare(target, q)
+    visits = np.ones(q.shape, int)
+    subject = Subject(run, comparison.policy, comparison, visits, None, "again", "evaluate", "seed = 0")
+    return Content(environment.describe(), None, names_of(environment), grid_map(environment), [run], subject)
+
+
+def optimal_q(name: str, **kwargs) -> np.ndarray:
+    return reference(opened(name, **kwargs).table, 10, 0.99, 0.99).optimum.q.copy()
+
+
+@pytest.mark.parametrize("name", ["Taxi-v4", "FrozenLake8x8-v1", "CliffWalking-v1"])
+def test_the_map_of_an_optimal_policy_marks_nothing(name):
+    made = page(content_of(name, optimal_q(name)))
+    check_sound(made.html)
+    svg = next(chart for chart in made.charts if chart.name == "policy").inline()
+    assert "var(--vermillion)" not in svg
+    assert "wrong" not in svg
+    assert svg.count("optimal action") == 1
+
+
+def wrong_at(name: str, state: int, action: int) -> str:
+    """The policy map where one action is wrong."""
+    q = optimal_q(name)
+    q[state, action] = q[state].max() + 1
+    made = page(content_of(name, q))
+    check_sound(made.html)
+    return next(chart for chart in made.charts if chart.name == "policy").inline()
+
+
+def test_a_wrong_action_on_the_way_is_hatched_and_told_by_name():
+    svg = wrong_at("CliffWalking-v1", 36, 3)  # at the start, to the left
+    assert "wrong action, on the policy's way" in svg
+    assert "wrong, where the policy never comes" not in svg
+    assert "var(--vermillion)" in svg
+    assert "wrong in 1 that the policy itself comes to" in svg
+    assert "row 3, column 0" in svg
+
+
+def test_a_wrong_action_off_the_way_looks_different():
+    svg = wrong_at("CliffWalking-v1", 0, 0)  # in the corner above, where the way along the cliff never goes
+    assert "wrong action, on the policy's way" not in svg
+    assert "wrong, where the policy never comes" in svg
+    assert "var(--vermillion)" not in svg
+
+
+def test_maps_of_taxi_say_whose_they_are():
+    svg = next(c for c in page(content_of("Taxi-v4", optimal_q("Taxi-v4"))).charts if c.name == "policy").inline()
+    for title in ("passenger at red", "passenger aboard", "destination blue"):
+        assert svg.count(f">{title}<") == 1
+    assert svg.count(">cannot happen<") == 4 + 1  # where the passenger is at its destination, and in the legend
+
+
+@pytest.mark.parametrize("name", ["FrozenLake8x8-v1", "CliffWalking-v1"])
+def test_every_pair_of_state_and_action_is_a_point(name):
+    content = content_of(name, optimal_q(name) + np.random.default_rng(0).normal(size=(1, 4)))
+    chart = next(chart for chart in page(content).charts if chart.name == "q-scatter")
+    dots = re.findall(r"M[\d.]+[ -][\d.]+h(?:0|\.1)(?=[M\"])", chart.inline())
+    assert len(dots) == content.subject.comparison.pairs.sum()
+
+
+def test_several_runs_have_one_curve_and_a_range():
+    content = content_of("FrozenLake-v1", optimal_q("FrozenLake-v1"))
+    runs = [dataclasses.replace(content.runs[0], name=f"run {n}", history=history(n)) for n in range(150)]
+    made = page(dataclasses.replace(content, runs=runs))
+    outline = check_sound(made.html)
+    assert "150 of 150 runs are optimal" in made.html
+    assert "And 50 more." in made.html  # the table has 100
+    assert "to −149" in outline.text("desc", id="return-text") or "(-" in outline.text("desc", id="return-text")
+
+
+def large(states: int, grid: GridMap | None, noise: float = 1.0) -> Content:
+    """A problem of many states, as a report sees it, with Q values that are more or less off."""
+    base = content_of("FrozenLake-v1", optimal_q("FrozenLake-v1"))
+    rng = np.random.default_rng(0)
+    star = rng.normal(size=(states, 4))
+    q = star + noise * rng.normal(size=star.shape)
+    everywhere = np.ones(states, bool)
+    comparison = Comparison(
+        q.argmax(axis=1), star >= star.max(axis=1, keepdims=True), everywhere, everywhere,
+        rng.random(states), np.ones((states, 4), bool), q, star,
+    )  # fmt: skip
+    visits = rng.integers(0, 1000, (states, 4))
+    subject = dataclasses.replace(base.subject, policy=comparison.policy, comparison=comparison, visits=visits)
+    names = Names(("left", "down", "right", "up"), lambda state: "x" * 10_000)
+    return dataclasses.replace(base, subject=subject, grid=grid, names=names)
+
+
+def square(side: int) -> GridMap:
+    """A map without anything on it."""
+    layers = ((Layer(np.arange(side * side).reshape(side, side)),),)
+    return GridMap((("floor",) * side,) * side, ((0, -1), (1, 0), (0, 1), (-1, 0)), layers)
+
+
+def test_a_hundred_thousand_states_fit_on_a_page():
+    made = page(large(100_000, None))
+    check_sound(made.html)
+    assert "left out" not in made.html
+
+
+def test_the_largest_map_that_is_drawn_fits_and_a_larger_one_becomes_a_table():
+    made = page(large(1_600, square(40), 0.1))
+    assert "chart-policy" in check_sound(made.html).ids()
+    made = page(large(1_681, square(41)))
+    assert "chart-policy" not in check_sound(made.html).ids()
+    assert "The greedy action is optimal in" in made.html
+
+
+def test_a_page_that_would_be_too_large_leaves_out_its_largest_pictures():
+    content = content_of("Taxi-v4", optimal_q("Taxi-v4"))
+    made = page(content, limit=60_000)
+    outline = check_sound(made.html)
+    assert len(made.html.encode()) < 60_000
+    assert "chart-policy" not in outline.ids()
+    assert "“Policy map” is left out" in made.html
+    assert "policy" in [chart.name for chart in made.charts]  # --figures writes it all the same
+
+
+def test_findings_are_told_with_cause_and_cure():
+    content = content_of("FrozenLake-v1", optimal_q("FrozenLake-v1"))
+    finding = {
+        "name": "one-action-collapse", "severity": "severe", "summary": "It <always> goes left.",
+        "evidence": {"share_of_states": 0.98, "list": list(range(1000))}, "source": "exact",
+        "cause": "ε fell too early.", "cure": "--epsilon-fraction 0.5",
+    }  # fmt: skip
+    diagnosis = {"findings": [finding], "not_checked": [{"name": "dead-units", "why": "no hidden layer"}]}
+    subject = dataclasses.replace(content.subject, diagnosis=diagnosis)
+    made = page(dataclasses.replace(content, subject=subject))
+    outline = check_sound(made.html)
+    texts = ["".join(text) for _, _, text in outline.elements]
+    assert "It <always> goes left." in texts
+    assert "--epsilon-fraction 0.5" in texts
+    evidence = next(text for text in texts if text.startswith("share of states"))
+    assert evidence.startswith("share of states 0.98; list [0, 1, 2,")
+    assert evidence.endswith("…; from the transition table")
+    assert len(evidence) < 250
+    assert "Not checked: dead-units (no hidden layer)." in texts
+    assert "findings" in made.sections
+    nothing = dataclasses.replace(content.subject, diagnosis={"findings": [], "not_checked": []})
+    assert "Nothing was found." in page(dataclasses.replace(content, subject=nothing)).html

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeptaxi.errors import DeepTaxiError, DivergedError, UsageError
+from deeptaxi.learning.moment import Hold, Moment
+from deeptaxi.metrics import Resumed, Started, read_history
+from deeptaxi.storage import checkpoints
+from deeptaxi.storage.checkpoints import Keeper, files_in, newest, read, write
+from deeptaxi.storage.logs import Log, Position, take_up
+
+ABOUT = {"config": "seed = 1", "backend": "tensorflow"}
+MOMENT = Moment(
+    {"program.ring.entries": np.arange(5, dtype=np.int32), "best.0": np.array([[0.1, -np.inf]], np.float32)},
+    {"update": 7, "generator": {"state": 2**127 + 1}, "loss": 0.1, "none": None},
+)
+STARTED = Started("Chain", 3, 2, "q-table", "compiled", 0, 100, 0.1, None, 0.5)
+
+
+def test_what_is_written_comes_back_to_the_bit(tmp_path: Path) -> None:
+    write(tmp_path / "000003.npz", ABOUT, MOMENT)
+    found = read(tmp_path / "000003.npz")
+    assert found.moment is not None
+    assert found.moment.facts == MOMENT.facts
+    assert found.moment.arrays.keys() == MOMENT.arrays.keys()
+    for name, values in MOMENT.arrays.items():
+        assert found.moment.arrays[name].dtype == values.dtype
+        np.testing.assert_array_equal(found.moment.arrays[name], values)
+    assert (found.update, found.about, found.passed_over) == (7, ABOUT, ())
+
+
+def test_anyone_can_read_a_checkpoint_without_pickle(tmp_path: Path) -> None:
+    write(tmp_path / "1.npz", ABOUT, MOMENT)
+    with np.load(tmp_path / "1.npz", allow_pickle=False) as arrays:
+        assert json.loads(str(arrays["about"]))["facts"]["update"] == 7
+        assert arrays["program.ring.entries"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_every_flipped_byte_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "1.npz"
+    write(path, ABOUT, MOMENT)
+    sound = path.read_bytes()
+    found = harmless = 0
+    for place in range(0, len(sound), 7):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 0x41]) + sound[place + 1 :])
+        try:
+            again = read(path)
+        except DeepTaxiError as error:
+            found += "damaged" in str(error) and "\n" not in str(error)
+            continue
+        assert again.moment is not None
+        assert (again.about, again.moment.facts) == (ABOUT, MOMENT.facts)
+        for name, values in MOMENT.arrays.items():
+            np.testing.assert_array_equal(again.moment.arrays[name], values)
+        harmless += 1
+    assert found + harmless == len(range(0, len(sound), 7))
+    assert found > harmless
+
+
+def test_a_damaged_one_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    folder = tmp_path / checkpoints.CHECKPOINTS
+    write(folder / "000008.npz", ABOUT, MOMENT)
+    write(folder / "000009.npz", ABOUT, MOMENT._replace(facts={"update": 9}))
+    write(folder / "000010.npz", ABOUT, MOMENT._replace(facts={"update": 10}))
+    assert newest(tmp_path).update == 10
+    whole = (folder / "000010.npz").read_bytes()
+    (folder / "000010.npz").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.npz").write_bytes(b"not ours")
+    found = newest(tmp_path)
+    assert (found.update, found.path.name) == (9, "000009.npz")
+    (line,) = found.passed_over
+    assert "000010.npz is damaged" in line
+    for path in files_in(tmp_path):
+        path.write_bytes(b"")
+    with pytest.raises(DeepTaxiError, match="no other checkpoint"):
+        newest(tmp_path)
+
+
+def test_one_of_a_newer_deeptaxi_is_refused_rather_than_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / checkpoints.CHECKPOINTS
+    write(folder / "000001.npz", ABOUT, MOMENT)
+    monkeypatch.setattr(checkpoints, "VERSION", 2)
+    write(folder / "000002.npz", ABOUT, MOMENT)
+    monkeypatch.undo()
+    with pytest.raises(DeepTaxiError, match=r"000002\.npz is of a newer deeptaxi .*: upgrade"):
+        newest(tmp_path)
+
+
+def test_a_folder_without_any_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no checkpoint"):
+        newest(tmp_path)
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    write(tmp_path / "1.npz", ABOUT, MOMENT)
+    np.save(tmp_path / "bad.npy", np.array([object()]), allow_pickle=True)
+    with zipfile.ZipFile(tmp_path / "1.npz", "a") as archive:
+        archive.write(tmp_path / "bad.npy", "bad.npy")
+    with pytest.raises(DeepTaxiError, match="pickled objects"):
+        read(tmp_path / "1.npz")
+
+
+def keeper(run: Path, every: float = 0.0) -> tuple[Keeper, Log]:
+    log = Log(run / "log", run)
+    (run / "log").mkdir(parents=True)
+    return Keeper(run, ABOUT, log, every), log
+
+
+def test_the_last_two_are_kept_and_the_numbers_go_on(tmp_path: Path) -> None:
+    checkpoints.begin(tmp_path, ABOUT, None)
+    assert newest(tmp_path).moment is None
+    keep, log = keeper(tmp_path)
+    with log:
+        log.write(STARTED)
+        for update in range(4):
+            assert list(keep(Hold(update, False, lambda: MOMENT))) == []
+    assert [path.name for path in files_in(tmp_path)] == ["000005.npz", "000004.npz"]
+    again = Keeper(tmp_path, ABOUT, log, 0.0)
+    again.save(None, MOMENT)
+    assert [path.name for path in files_in(tmp_path)] == ["000006.npz", "000005.npz"]
+
+
+def test_time_decides_but_at_the_end(tmp_path: Path) -> None:
+    keep, log = keeper(tmp_path, every=1_000.0)
+    with log:
+        list(keep(Hold(1, False, lambda: MOMENT)))
+        assert files_in(tmp_path) == []
+        list(keep(Hold(2, True, lambda: MOMENT)))
+    assert len(files_in(tmp_path)) == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_path: Path) -> None:
+    keep, log = keeper(tmp_path)
+    (tmp_path / checkpoints.CHECKPOINTS).write_text("a file stands in the way")
+    with log:
+        (warned,) = keep(Hold(3, False, lambda: MOMENT))
+        assert "the training goes on without it" in warned.text
+        assert list(keep(Hold(4, False, lambda: MOMENT))) == []
+        (tmp_path / checkpoints.CHECKPOINTS).unlink()
+        assert list(keep(Hold(5, False, lambda: MOMENT))) == []
+    assert len(files_in(tmp_path)) == 1
+
+
+def test_a_failed_training_leaves_those_that_help(tmp_path: Path) -> None:
+    first = checkpoints.begin(tmp_path, ABOUT, None)
+    checkpoints.take_back(tmp_path, first, DeepTaxiError())
+    assert not (tmp_path / checkpoints.CHECKPOINTS).exists()
+    first = checkpoints.begin(tmp_path, ABOUT, None)
+    keep, _ = keeper(tmp_path)
+    keep.save(None, MOMENT)
+    checkpoints.take_back(tmp_path, first, DeepTaxiError())
+    assert len(files_in(tmp_path)) == 2
+    checkpoints.take_back(tmp_path, first, DivergedError())
+    assert not (tmp_path / checkpoints.CHECKPOINTS).exists()
+
+
+def begun(folder: Path, count: int) -> Position:
+    """Write a log of `count` records and half of another; return the position before the last whole one."""
+    log = Log(folder, folder)
+    with log:
+        log.write(STARTED)
+        for update in range(1, count - 1):
+            log.write(Resumed(update))
+        position = log.position()
+        log.write(Resumed(count))
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "resum')
+    assert position is not None
+    return position
+
+
+def test_a_log_is_cut_to_where_the_checkpoint_saw_it_and_goes_on(tmp_path: Path) -> None:
+    position = begun(tmp_path, 4)
+    kept = take_up(tmp_path, position)
+    assert kept is not None
+    assert [record.kind for record in kept.records] == ["started", "resumed", "resumed"]
+    with Log(tmp_path, tmp_path, kept=kept) as log:
+        log.write(Resumed(9))
+        assert log.position() == position._replace(lines=4)
+    assert [getattr(r, "update", 0) for r in read_history(tmp_path / "metrics.jsonl").records] == [0, 1, 2, 9]
+
+
+def test_a_log_is_found_where_a_failure_left_it(tmp_path: Path) -> None:
+    position = begun(tmp_path, 4)
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "metrics.failed.jsonl")
+    assert take_up(tmp_path, position) is not None
+    assert not (tmp_path / "metrics.failed.jsonl").exists()
+    # Another training began in its place, and was killed.
+    (tmp_path / ".previous").mkdir()
+    (tmp_path / "metrics.jsonl").rename(tmp_path / ".previous" / "metrics.jsonl")
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "started", "of": "another"}\n')
+    assert take_up(tmp_path, position) is not None
+    assert "another" in (tmp_path / "metrics.failed.jsonl").read_text()
+
+
+def test_a_log_that_is_gone_or_of_another_is_not_taken(tmp_path: Path) -> None:
+    position = begun(tmp_path, 4)
+    assert take_up(tmp_path, position._replace(lines=9)) is None
+    with pytest.raises(UsageError, match="another training"):
+        take_up(tmp_path, position._replace(head="0"))
+    (tmp_path / "metrics.jsonl").unlink()
+    assert take_up(tmp_path, position) is None
