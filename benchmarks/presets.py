@@ -33,8 +33,8 @@ def trained(values: Mapping[str, Any], preset: str | None = None) -> Row:
 
     backend.start()
     from deeptaxi.config import EnvironmentConfig, from_mapping
-    from deeptaxi.learning.configure import choose, configure, with_environment
-    from deeptaxi.learning.training import train
+    from deeptaxi.learning.resolve import choose, configure, with_environment
+    from deeptaxi.learning.trainer import train
     from deeptaxi.mdp.environment import open_environment
 
     named = choose(values, preset)

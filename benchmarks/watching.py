@@ -65,7 +65,7 @@ def cost(settings: dict[str, Any], environment: Any, screen: TextIO | None) -> C
     """Train once, watched if there is a screen."""
     from deeptaxi.display.console import PLAIN, Screen
     from deeptaxi.display.training import TrainingProgress
-    from deeptaxi.learning.training import train
+    from deeptaxi.learning.trainer import train
     from deeptaxi.storage.logs import EVENTS, Log
     from deeptaxi.storage.tensorboard import Events
 

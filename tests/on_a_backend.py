@@ -124,9 +124,9 @@ def gradients_are_explained() -> None:
 
 @case("torch")
 def updates_are_those_of_the_recipe() -> None:
-    from deeptaxi.learning.learner import Learner
+    from deeptaxi.learning.agent import Learner
+    from tests.learning.compiled.test_update_weights import MASKED, WEIGHTED, assert_alike, learned_by
     from tests.learning.helpers import Literal
-    from tests.learning.test_weights import MASKED, WEIGHTED, assert_alike, learned_by
 
     for name in (f"all-{MASKED}-{WEIGHTED}", "q-table-sgd", "factored", "max"):
         assert_alike(learned_by(Learner, name, 8), learned_by(Literal, name, 8))
@@ -135,8 +135,8 @@ def updates_are_those_of_the_recipe() -> None:
 @case("torch")
 def every_optimizer_updates() -> None:
     from deeptaxi.config import merge, resolve
-    from deeptaxi.learning.learner import Learner
-    from tests.learning.test_weights import SMALL, batches_of, flat, start_of
+    from deeptaxi.learning.agent import Learner
+    from tests.learning.compiled.test_update_weights import SMALL, batches_of, flat, start_of
 
     (batch, allowed), *_ = batches_of("plain", 1)
     for name in OPTIMIZERS:
@@ -177,17 +177,17 @@ def programs_compile() -> None:
 
 @case("jax")
 def the_first_compiled_updates_are_those_by_hand() -> None:
-    from tests.learning.loops import test_compiled
+    from tests.learning.compiled import test_loop
 
-    test_compiled.check_tape(test_compiled.new_tape())
+    test_loop.check_tape(test_loop.new_tape())
 
 
 @case("jax")
 def a_compiled_training_is_the_same_however_it_is_cut() -> None:
-    from tests.learning import test_compiled
+    from tests.learning.compiled import test_loop_host
 
     Path("pieces").mkdir()
-    test_compiled.check_pieces(Path("pieces"))
+    test_loop_host.check_pieces(Path("pieces"))
 
 
 @case("jax", "torch")

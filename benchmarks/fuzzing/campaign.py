@@ -54,7 +54,7 @@ def warm() -> None:
 
     names = [f"deeptaxi.cli.{name}" for name in COMMANDS]
     names += [
-        "deeptaxi.learning.training",
+        "deeptaxi.learning.trainer",
         "deeptaxi.storage.tensorboard",
         "gymnasium.envs.toy_text",
         "h5py",

@@ -71,8 +71,8 @@ def opened(values: dict[str, Any], sizes: Any = None) -> Iterator[tuple[TrainCon
 
 def rate(spec: common.Spec) -> dict[str, Any]:
     """Return the rate between two settled ticks."""
-    from deeptaxi.learning.mask import MaskBook
-    from deeptaxi.learning.training import build_loop
+    from deeptaxi.learning.action_mask import MaskBook
+    from deeptaxi.learning.trainer import build_loop
 
     never = {"updates": ENDLESS, "evaluation": {"every": ENDLESS, "early_stop": False}}
     clock = common.Clock()
@@ -101,7 +101,7 @@ def steady(ticks: Iterator[Any], spec: common.Spec) -> dict[str, Any]:
 
 def optimum(spec: common.Spec) -> dict[str, Any]:
     """Train as the command line does, until three evaluations in a row find the policy optimal."""
-    from deeptaxi.learning.training import train
+    from deeptaxi.learning.trainer import train
 
     clock, seconds, first = common.Clock(), 0.0, None
     with opened(settings(spec)) as (config, environment):
@@ -120,7 +120,7 @@ def optimum(spec: common.Spec) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     backend.start()  # imports: not part of what is measured
-    import deeptaxi.learning.training  # noqa: F401
+    import deeptaxi.learning.trainer  # noqa: F401
 
     for spec in map(common.read_spec, sys.argv[1:]):
         try:

@@ -17,7 +17,7 @@ from deeptaxi.api.sampling import with_episodes
 from deeptaxi.api.stages import stage
 from deeptaxi.config import TrainConfig
 from deeptaxi.diagnosis.monitor import Watch
-from deeptaxi.learning.moment import Keep
+from deeptaxi.learning.state import Keep
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.masks import known_mask
 from deeptaxi.metrics import Finished, History, Record, Started, Warned
@@ -37,7 +37,7 @@ def carry_out(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct
     with stage("starting Keras …"):
         backend.start()
     backend.check_float32()
-    from deeptaxi.learning.training import train as training_of
+    from deeptaxi.learning.trainer import train as training_of
 
     table, said = own_table(planned.environment), about_of(planned)
     planned = settled(planned)

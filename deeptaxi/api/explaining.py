@@ -26,14 +26,14 @@ def explain_update(
 ) -> dict[str, Any]:
     """Make the update; return all that there is to tell of it."""
     subject = fresh(request) if model is None else kept(model, request)
-    from deeptaxi.learning.anatomy import dissect
     from deeptaxi.learning.example import choose
+    from deeptaxi.learning.update_trace import trace_update
 
     environment, config = subject.environment, subject.config
     asked = (wish.state, wish.action, wish.transitions, wish.seed)
     choice = choose(environment, subject.network, subject.allowed, config.target.n_step, *asked)
     learner = learner_of(subject, target_noise, wish.seed)
-    names, anatomy = names_of(environment), dissect(learner, choice.transitions, subject.allowed, comparing)
+    names, anatomy = names_of(environment), trace_update(learner, choice.transitions, subject.allowed, comparing)
     return {
         "model": subject.model,
         "environment": environment.describe(),
@@ -58,7 +58,7 @@ def learner_of(subject: Subject, target_noise: float | None, seed: int | None) -
     """Return a fresh learner; its target network equals the online one up to the noise."""
     import keras
 
-    from deeptaxi.learning.learner import Learner
+    from deeptaxi.learning.agent import Learner
 
     target = keras.models.clone_model(subject.network)
     learner = Learner(subject.network, target, subject.config, copies=1)

@@ -17,8 +17,8 @@ from deeptaxi.api.places import open_requested
 from deeptaxi.api.resuming import Resumption, taken_up
 from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping, merge, resolve, to_mapping
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.learning.configure import Configured, choose, configure, with_environment
-from deeptaxi.learning.moment import UnfitError
+from deeptaxi.learning.resolve import Configured, choose, configure, with_environment
+from deeptaxi.learning.state import UnfitError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable

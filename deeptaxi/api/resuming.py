@@ -28,9 +28,8 @@ from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.io.locks import remove_stale
 from deeptaxi.io.safe_load import parse_toml
-from deeptaxi.learning.configure import Configured
-from deeptaxi.learning.moment import Moment
-from deeptaxi.learning.size import check_size
+from deeptaxi.learning.resolve import Configured, check_size
+from deeptaxi.learning.state import Moment
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned

@@ -18,8 +18,8 @@ from deeptaxi.api.settings import asked
 from deeptaxi.api.stages import stage
 from deeptaxi.config import TrainConfig, merge, resolve, to_mapping
 from deeptaxi.errors import UsageError
-from deeptaxi.learning.configure import configure
-from deeptaxi.learning.mask import MaskBook
+from deeptaxi.learning.action_mask import MaskBook
+from deeptaxi.learning.resolve import configure
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools
 from deeptaxi.presets import NONE, Preset
@@ -46,7 +46,7 @@ def fresh(request: Request) -> Subject:
     planned = plan(values, request.preset, request.trust_env or request.env is not None, opened)
     with stage("starting Keras …"):
         backend.start()
-    from deeptaxi.learning.training import initial_network
+    from deeptaxi.learning.trainer import initial_network
 
     environment, config = planned.environment, alone(planned.config, request)
     network = initial_network(config, environment)

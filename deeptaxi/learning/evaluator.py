@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation import exact
-from deeptaxi.learning.mask import MaskBook
-from deeptaxi.learning.moment import Moment, UnfitError, array, count, fact
+from deeptaxi.learning.action_mask import MaskBook
+from deeptaxi.learning.state import Moment, UnfitError, array, count, fact
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.metrics import Evaluated

@@ -25,7 +25,7 @@ from typing import Any
 
 from keras import ops
 
-from deeptaxi.learning.choice import OPTIMIZER_OPTIONS
+from deeptaxi.learning.resolve import OPTIMIZER_OPTIONS
 
 Arrays = tuple[Any, ...]
 

@@ -3,7 +3,7 @@
     <run>/checkpoints/000007.npz    numbered on; the last two are kept
 
 A checkpoint is a `.npz` without pickle and without compression. Its member `about` is one JSON text: the settings, the
-backend and the versions, where the log stood, and the facts of the moment (`learning.moment`); the others are its
+backend and the versions, where the log stood, and the facts of the moment (`learning.state`); the others are its
 arrays. The first one of a training is written before anything is learned and has no arrays: from then on there is
 always something to go on from. A damaged one falls back to the one before, which leads to the same weights.
 """
@@ -26,7 +26,7 @@ from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.io.atomic import remove_if_empty, written_aside, written_together
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
 from deeptaxi.io.safe_load import parse_json
-from deeptaxi.learning.moment import Hold, Moment
+from deeptaxi.learning.state import Hold, Moment
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
 from deeptaxi.metrics import Warned, dated
 from deeptaxi.storage.logs import Log, Position

@@ -84,7 +84,7 @@ def check_options(path: Path, optimizer: OptimizerConfig) -> None:
         UsageError: there is one.
     """
     backend.start()
-    from deeptaxi.learning.learner import build_optimizer
+    from deeptaxi.learning.agent import build_optimizer
 
     try:
         build_optimizer(optimizer, 1.0, 1)

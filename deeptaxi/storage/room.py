@@ -15,7 +15,7 @@ from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import UsageError
 from deeptaxi.io import safe_load
 from deeptaxi.io.safe_archive import told
-from deeptaxi.learning.size import FLOAT, weights_of
+from deeptaxi.learning.resolve import FLOAT, weights_of
 from deeptaxi.metrics import Finished, to_json
 from deeptaxi.storage import keras_file, model_card
 from deeptaxi.storage.run_folder import CARD_JSON, CONFIG_FILE

@@ -15,7 +15,7 @@ from pathlib import Path
 from deeptaxi.config import TrainConfig
 from deeptaxi.io.atomic import SPARE, cannot_write
 from deeptaxi.io.temporary import Scratch
-from deeptaxi.learning.size import FLOAT, weights_of
+from deeptaxi.learning.resolve import FLOAT, weights_of
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import ARRAYS, TransitionTable

@@ -11,8 +11,8 @@ from rich.console import Console
 from deeptaxi.config import merge, to_mapping
 from deeptaxi.display import explain
 from deeptaxi.display.console import PLAIN
-from deeptaxi.learning.anatomy import dissect
 from deeptaxi.learning.example import Transition
+from deeptaxi.learning.update_trace import trace_update
 from tests.learning.helpers import TABLE, new_learner
 
 HAND: dict[str, Any] = {
@@ -36,7 +36,9 @@ def summary_of(settings: Any = None, actions: int = 2, steps: Any = None, compar
     if config.network.kind == "q-table":
         for network in (learner.online, learner.target):
             network.set_weights([np.arange(1, 2 * actions + 1, dtype=np.float32).reshape(2, actions)])
-    found = dissect(learner, steps or [Transition(0, 0, 3.0, 1, False)], np.ones((2, actions), np.bool_), comparing)
+    found = trace_update(
+        learner, steps or [Transition(0, 0, 3.0, 1, False)], np.ones((2, actions), np.bool_), comparing
+    )
     return {
         "model": None,
         "environment": {"id": "Two-v0", "states": 2},

@@ -7,9 +7,9 @@ from keras import ops
 
 from deeptaxi import backend, xla
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.loops.compiled import CompiledLoop
-from deeptaxi.learning.weights import Updater
-from deeptaxi.learning.world import Sizes, build_world
+from deeptaxi.learning.compiled.loop import CompiledLoop
+from deeptaxi.learning.compiled.mdp import Sizes, build_world
+from deeptaxi.learning.compiled.update import Updater
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network.functional import Weights
 from deeptaxi.program import Program

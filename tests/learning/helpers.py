@@ -10,12 +10,11 @@ import pytest
 from keras import ops
 
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.learner import Learner
-from deeptaxi.learning.loops import fit
-from deeptaxi.learning.loops.fit import FitLearner
-from deeptaxi.learning.replay import Batch, Transitions
+from deeptaxi.learning import agent
+from deeptaxi.learning.agent import FitLearner, Learner
+from deeptaxi.learning.compiled.update import Updater
+from deeptaxi.learning.replay_buffer import Batch, Transitions
 from deeptaxi.learning.schedules import learning_rate
-from deeptaxi.learning.weights import Updater
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import save_table
 from deeptaxi.network import functional
@@ -143,7 +142,7 @@ class Literal(FitLearner):
 
     def update(self, batch, next_allowed):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fit, "predict", lambda network, states: np.asarray(network.predict_on_batch(states)))
+            patch.setattr(agent, "predict", lambda network, states: np.asarray(network.predict_on_batch(states)))
             return super().update(batch, next_allowed)
 
     def fit(self, batch, targets):

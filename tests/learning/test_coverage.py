@@ -5,7 +5,7 @@ import pytest
 
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.coverage import Snapshots, count_pairs
-from deeptaxi.learning.training import train
+from deeptaxi.learning.trainer import train
 from deeptaxi.metrics import Snapshot
 from tests.learning.helpers import SMALL, of_kind, opened_problem, outcome
 from tests.problems import build, chain, opened, surely

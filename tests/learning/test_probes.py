@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeptaxi.learning.training import train
+from deeptaxi.learning.trainer import train
 from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import finished, opened_problem
 from tests.problems import build, surely

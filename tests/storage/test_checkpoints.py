@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import DeepTaxiError, DivergedError, UsageError
-from deeptaxi.learning.moment import Hold, Moment
+from deeptaxi.learning.state import Hold, Moment
 from deeptaxi.metrics import Resumed, Started, read_history
 from deeptaxi.storage import checkpoints
 from deeptaxi.storage.checkpoints import Keeper, files_in, newest, read, write

@@ -18,7 +18,7 @@ from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io import safe_archive, safe_load
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.learning.size import weights_of
+from deeptaxi.learning.resolve import weights_of
 from deeptaxi.metrics import Warned, to_line
 from deeptaxi.network.build import build_q_network, sizes, with_mask
 from deeptaxi.storage import keras_file, logs, model_card, room

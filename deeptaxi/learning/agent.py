@@ -1,0 +1,358 @@
+"""The agent: an online and a target network, an optimizer, and one update.
+
+`UpdateRule` is what an update computes: targets, overwrite, loss, gradient and optimizer step, then the move of the
+target network
+
+    w_target ← w_target + τ · (w_online − w_target)        every `period` updates; τ = 1 is a hard copy.
+
+`Learner` runs it compiled. `FitLearner` does the same by `predict` and `fit`, and is the oracle that this one
+is tested against.
+
+**The recipe to the letter** is `FitLearner`: predict, overwrite, fit, one minibatch at a time, with nothing but Keras'
+public methods. It is slow on purpose, and runs on every Keras backend.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from deeptaxi import backend
+from deeptaxi.config import OptimizerConfig, TrainConfig
+from deeptaxi.errors import UsageError, nearest
+from deeptaxi.learning.coverage import Coverage, count_pairs
+from deeptaxi.learning.replay_buffer import Batch, Replay
+from deeptaxi.learning.schedules import initial_learning_rate
+from deeptaxi.learning.state import Moment, array, check_range, count, steps_in
+from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
+from deeptaxi.network.build import sizes
+
+REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
+REFUSED_OPTIONS_WHY = (
+    "the learning rate has its own setting, loss scaling is for float16, and averaging is the target's"
+)
+
+
+class UpdateResult(NamedTuple):
+    """What one update reports."""
+
+    loss: float
+    td_error: float  # mean |td_error| over the minibatch
+    td_errors: NDArray[np.float32] = np.zeros(0, np.float32)  # |td_error| of every sample, `[B]`
+
+
+class Goal(NamedTuple):
+    """What an update moves toward, and what that is made of. No gradient flows through any of it."""
+
+    q_online: Any  # of the states, before the step, [B, A]
+    q_target: Any  # of the next states, [B, A]
+    choosing_q: Any  # of the next states by the online network, which chooses for double DQN, [B, A]; else None
+    td_targets: Any  # [B]
+    targets: Any  # `q_online` with the entries of the taken actions overwritten, [B, A]
+
+
+def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int) -> Any:
+    """Return the Keras optimizer with its learning-rate schedule over `updates` steps.
+
+    Raises:
+        UsageError: the optimizer does not take the options.
+    """
+    classes = {name.lower(): item for name, item in vars(keras.optimizers).items() if isinstance(item, type)}
+    for name in REFUSED_OPTIONS & config.options.keys():
+        raise UsageError(f"optimizer option {name} is refused: {REFUSED_OPTIONS_WHY}")
+    check_truths(classes[config.name], config)
+    clipping = {} if config.clip_norm is None else {"global_clipnorm": config.clip_norm}
+    rate = learning_rate_schedule(config, learning_rate, updates)
+    try:
+        return classes[config.name](learning_rate=rate, **clipping, **config.options)
+    except (TypeError, ValueError) as error:
+        known = inspect.signature(classes[config.name].__init__).parameters
+        near = next((nearest(key, known) for key in config.options if key not in known), "")
+        raise UsageError(
+            f"optimizer {config.name} does not take options {dict(config.options)}: {error}{near}"
+        ) from None
+
+
+def check_truths(optimizer: type, config: OptimizerConfig) -> None:
+    """Refuse a number where the optimizer takes true or false, and the other way round.
+
+    Raises:
+        UsageError: one is.
+    """
+    parameters = inspect.signature(optimizer.__init__).parameters
+    for name, value in config.options.items():
+        default = parameters[name].default if name in parameters else value
+        if name != "name" and isinstance(value, bool) != isinstance(default, bool):
+            expected = "true or false" if isinstance(default, bool) else "a number"
+            raise UsageError(f"[optimizer.options] {name} = {value!r}: expected {expected}")
+
+
+def learning_rate_schedule(config: OptimizerConfig, start: float, updates: int) -> Any:
+    """Return `schedules.course` over `updates` steps, from `start` to its final fraction, as Keras has it."""
+    schedules = keras.optimizers.schedules
+    if config.schedule == "linear":
+        return schedules.PolynomialDecay(start, updates, start * config.final_fraction)
+    if config.schedule == "exponential":
+        return Exponential(start, updates, config.final_fraction)
+    if config.schedule == "cosine":
+        return schedules.CosineDecay(start, updates, config.final_fraction)
+    return start
+
+
+class Exponential(keras.optimizers.schedules.ExponentialDecay):
+    """Keras' schedule, which stays at its end as the others do."""
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate at `step`."""
+        return super().__call__(ops.minimum(step, self.decay_steps))
+
+
+class UpdateRule:
+    """The computation of an update, on two networks and an optimizer.
+
+    Everything it depends on, besides the values of their variables, is an argument here and part of `kind`.
+
+    Args:
+        online: the network that acts and is fitted; states `[B]` to Q values `[B, A]`.
+        target: a network of the same shape.
+        optimizer: built on the trainable variables of `online`.
+        loss: its name, as for `loss_of`.
+        double: whether the online network chooses the next action (double DQN).
+        polyak: τ, the share of the online network in a move of the target network.
+    """
+
+    def __init__(
+        self, online: keras.Model, target: keras.Model, optimizer: Any, loss: str, double: bool, polyak: float
+    ) -> None:
+        self.online, self.target, self.optimizer = online, target, optimizer
+        self._loss, self._double, self._polyak = loss, double, polyak
+
+    @property
+    def kind(self) -> Hashable:
+        """Identify the rules that compute the same on variables of their own."""
+        networks = [without_initializers(network.get_config()) for network in (self.online, self.target)]
+        steps = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # Keras numbers the names
+        return repr((networks, steps)), self._loss, self._double, self._polyak
+
+    def state(self) -> list[Any]:
+        """Return all variables that an update may change or read."""
+        return [*self.online.variables, *self.target.variables, *self.optimizer.variables]
+
+    def act(self, states: Any, epsilon: Any, draws: Any, noise: Any, allowed: Any) -> Any:
+        """Return ε-greedy actions `[N]`; the arguments are those of `epsilon_greedy`, for states `[N]`."""
+        return epsilon_greedy(self.online(states, training=False), epsilon, draws, noise, allowed)
+
+    def update(
+        self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, weights: Any, next_allowed: Any
+    ) -> tuple[Any, Any]:
+        """Make one optimizer step; return the loss, a scalar, and |td_error| of every sample, `[B]`."""
+        goal = self.goal(states, actions, rewards, next_states, discounts, next_allowed)
+        loss, gradients = self.loss_gradients(states, goal.targets, weights)
+        self.optimizer.apply(gradients, self.online.trainable_variables)
+        return loss, ops.sum(ops.abs(goal.targets - goal.q_online), axis=-1)
+
+    def goal(
+        self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any
+    ) -> Goal:
+        """Return what an update on these samples moves toward; the arguments are those of `update`."""
+        next_q = ops.stop_gradient(self.target(next_states, training=False))
+        choosing_q = ops.stop_gradient(self.online(next_states, training=False)) if self._double else None
+        targets = td_targets(rewards, discounts, next_q, next_allowed, choosing_q)
+        q_before = ops.stop_gradient(self.online(states, training=False))
+        return Goal(q_before, next_q, choosing_q, targets, overwrite(q_before, actions, targets))
+
+    def loss_gradients(self, states: Any, targets: Any, weights: Any) -> tuple[Any, list[Any]]:
+        """Return the loss of all outputs against `targets` `[B, A]`, and its gradient by each trainable variable."""
+        return backend.gradients(
+            lambda: loss_of(self._loss, self.online(states, training=True), targets, weights),
+            self.online.trainable_variables,
+        )
+
+    def move(self) -> None:
+        """Move the target network toward the online network."""
+        for old, new in zip(self.target.variables, self.online.variables, strict=True):
+            old.assign(old + self._polyak * (new - old))
+
+
+def without_initializers(config: Any) -> Any:
+    """Return a Keras configuration without the initializers, which decide nothing once the variables are there."""
+    if isinstance(config, Mapping):
+        return {key: without_initializers(value) for key, value in config.items() if not key.endswith("_initializer")}
+    return [without_initializers(item) for item in config] if isinstance(config, list | tuple) else config
+
+
+class Learner:
+    """Two networks and the optimizer, compiled.
+
+    Args:
+        online: the network that acts and is fitted; states `[B]` to Q values `[B, A]`.
+        target: a network of the same shape; its weights are overwritten by those of `online`.
+        config: loss, optimizer, choice of the next action (double DQN) and target updates.
+        copies: N, the number of states that `act` gets at a time.
+    """
+
+    def __init__(self, online: keras.Model, target: keras.Model, config: TrainConfig, copies: int) -> None:
+        self.online = online
+        self.target = target
+        self.config = config
+        self.copies = copies
+        self.actions = int(online.outputs[0].shape[-1])
+        self.memory: Replay | None = None  # what the loop draws from
+        self.visits = np.zeros(sizes(online), np.int64)  # how often each pair was tried so far
+        self.updates = 0
+        rate = initial_learning_rate(config, self.actions)
+        self.optimizer = build_optimizer(config.optimizer, rate, config.schedule_length)
+        self.optimizer.build(online.trainable_variables)
+        loss, moves = config.optimizer.loss, config.target
+        self.rule = UpdateRule(online, target, self.optimizer, loss, moves.double, moves.polyak)
+        self.copy_weights()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Make the functions that compute, compiled once for all learners of a kind."""
+        rule, kind = self.rule, self.rule.kind
+        self._act = backend.compiled(rule.act, rule.online.variables, ("act", kind))
+        self._update = backend.compiled(rule.update, rule.state(), ("update", kind))
+        self._move = backend.compiled(rule.move, rule.online.variables + rule.target.variables, ("move", kind))
+
+    def act(
+        self,
+        states: NDArray[np.int32],
+        epsilon: float,
+        draws: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        allowed: NDArray[np.bool_],
+    ) -> NDArray[np.int64]:
+        """Return ε-greedy actions `[N]` of the online network; the arguments are those of `epsilon_greedy`."""
+        chosen = self._act(states, np.float32(epsilon), draws, noise, allowed)
+        return np.asarray(ops.convert_to_numpy(chosen), np.int64)
+
+    def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
+        """Make one optimizer step on the minibatch, then move the target network if it is due.
+
+        Args:
+            batch: B samples.
+            next_allowed: the actions allowed in the next states, bool `[B, A]`.
+        """
+        loss, found = self._update(*batch, next_allowed)
+        self.updates += 1
+        self.move_target()
+        td_errors = np.asarray(ops.convert_to_numpy(found))
+        return UpdateResult(float(loss), float(td_errors.mean()), td_errors)
+
+    def move_target(self) -> None:
+        """Move the target network toward the online network, every `period` updates."""
+        if self.updates % self.config.target.period == 0:
+            if self.config.target.polyak == 1:
+                self.copy_weights()
+            else:
+                self._move()
+
+    def copy_weights(self) -> None:
+        """Make the target network equal to the online network."""
+        for old, new in zip(self.target.variables, self.online.variables, strict=True):
+            old.assign(ops.copy(new))  # a JAX array shared with `online` would be deleted by `fit`, which reuses it
+
+    def coverage(self) -> Coverage:
+        """Return what was tried, and what of it the memory still holds."""
+        states, actions = self.visits.shape
+        kept = self.memory.pairs(actions) if self.memory else np.zeros(0, np.int64)
+        return Coverage(self.visits, count_pairs(kept, states, actions))
+
+    def moment(self) -> Moment:
+        """Return all variables in the order of `rule.state`, and `visits` `[S, A]`."""
+        arrays = {f"learner.{i}": np.array(ops.convert_to_numpy(item)) for i, item in enumerate(self.rule.state())}
+        return Moment({**arrays, "learner.visits": self.visits.copy()}, {"updates": self.updates})
+
+    def restore(self, moment: Moment) -> None:
+        """Take over networks, optimizer and counters.
+
+        Raises:
+            UnfitError: they are of other networks, or of another optimizer.
+        """
+        for i, item in enumerate(self.rule.state()):
+            kind = keras.backend.standardize_dtype(item.dtype)
+            item.assign(array(moment, f"learner.{i}", tuple(item.shape), kind))
+        self.visits = array(moment, "learner.visits", self.visits.shape, np.int64).copy()
+        check_range(moment, "learner.visits", 0, steps_in(self.config) + 1)
+        self.updates = count(moment, "updates", self.config.updates)
+
+    def synchronize(self) -> None:
+        """Bring `online` up to date; here it always is."""
+
+    def warm_up(self, filling: bool = True) -> float:
+        """Run everything once, so that it is compiled, and undo it; return the seconds that this took.
+
+        Here it is the same whether the memory is still to be filled or not.
+        """
+        del filling
+        start = time.perf_counter()
+        before = [ops.convert_to_numpy(variable).copy() for variable in self.rule.state()]
+        updates = self.updates
+        self.updates = self.config.target.period - 1  # so that the move of the target network is compiled as well
+        whole, real, matrix = zeros(self.copies, self.actions)
+        self.act(whole, 1.0, real, matrix, matrix == 0)
+        whole, real, matrix = zeros(self.config.replay.batch_size, self.actions)
+        self.update(Batch(whole, whole, real, whole, real, real), matrix == 0)
+        for variable, value in zip(self.rule.state(), before, strict=True):
+            variable.assign(value)
+        self.updates = updates
+        return time.perf_counter() - start
+
+
+def zeros(rows: int, actions: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return zeros of the kinds that a learner computes on: int32 `[rows]`, float32 `[rows]` and `[rows, actions]`."""
+    return np.zeros(rows, np.int32), np.zeros(rows, np.float32), np.zeros((rows, actions), np.float32)
+
+
+def predict(network: keras.Model, states: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the Q values of `states` `[B]`, `[B, A]`."""
+    return np.asarray(network.predict(states, batch_size=len(states), verbose=0))
+
+
+class FitLearner(Learner):
+    """A learner whose update is `predict`, overwrite, `fit`."""
+
+    def prepare(self) -> None:
+        """Leave compilation to Keras."""
+        loss = keras.losses.Huber() if self.config.optimizer.loss == "huber" else keras.losses.MeanSquaredError()
+        self.online.compile(optimizer=self.optimizer, loss=loss)
+        self._act = lambda states, *rest: epsilon_greedy(predict(self.online, states), *rest)
+
+    def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
+        """Make one optimizer step: copy the predictions, overwrite the entries of the taken actions, fit."""
+        q_online = predict(self.online, batch.states)
+        q_target = predict(self.target, batch.next_states)
+        choosing = predict(self.online, batch.next_states) if self.config.target.double else None
+
+        td_target = td_targets(batch.rewards, batch.discounts, q_target, next_allowed, choosing)
+        targets = ops.convert_to_numpy(overwrite(q_online, batch.actions, td_target))
+
+        loss = self.fit(batch, targets)
+        self.updates += 1
+        self.move_target()
+        with np.errstate(invalid="ignore"):  # whether the network ran away is looked at elsewhere
+            td_errors = np.abs(targets - q_online).sum(axis=1)
+        return UpdateResult(loss, float(td_errors.mean()), td_errors)
+
+    def fit(self, batch: Batch, targets: NDArray[np.float32]) -> float:
+        """Fit the online network to `targets` `[B, A]` by one step; return the loss. All samples weigh the same."""
+        # One minibatch, one step: the default batch size of 32 would make several.
+        history = self.online.fit(
+            batch.states, targets, batch_size=len(batch.states), epochs=1, shuffle=False, verbose=0
+        )
+        return float(history.history["loss"][0])
+
+    def move_target(self) -> None:
+        """Move the target network toward the online network, every `period` updates."""
+        share = self.config.target.polyak
+        if self.updates % self.config.target.period == 0:
+            pairs = zip(self.target.get_weights(), self.online.get_weights(), strict=True)
+            self.target.set_weights([new if share == 1 else old + share * (new - old) for old, new in pairs])

@@ -1,0 +1,1 @@
+"""The same rule and loop as one compiled program: table, replay buffer and update as arrays."""

@@ -1,0 +1,377 @@
+"""The compiled loop: one program of environment, exploration, replay, targets and update, and the host that runs it.
+
+Order of one update, as in the gymnasium loop: choose actions by ε-greedy, step all copies, store the transitions, draw
+a minibatch, update. A copy whose episode ended is set to a start state at its next step.
+
+**Blocks.** Updates are numbered from 0; block b is the updates b·L … (b+1)·L − 1. All random numbers of a block are
+drawn at once, keyed by the seed and b; learning rate and ε of an update depend on its number alone. So a program that
+runs updates i … j−1 gives the same result whether it is called once or in many pieces: how often the host looks is
+decided by the clock, what is learned is not.
+
+**Pieces.** The host runs the program piece by piece, and reads what it reports. A piece ends at the next evaluation, or
+earlier if the clock says so: pieces are made as long as fit into a quarter of a second. Where they end changes nothing
+in the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from deeptaxi import xla
+from deeptaxi.config import EnvironmentConfig, EvaluationConfig, TrainConfig
+from deeptaxi.learning.action_mask import MaskBook
+from deeptaxi.learning.compiled.mdp import Sizes, World, any_state, build_world, outcome, start_state
+from deeptaxi.learning.compiled.ring_buffer import Ring, RingReplay
+from deeptaxi.learning.compiled.update import Learnt, Updater
+from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
+from deeptaxi.learning.schedules import exploration, importance_exponent, learning_rate
+from deeptaxi.learning.state import Moment, UnfitError, check_range, count, filled, named, steps_in
+from deeptaxi.learning.step_metrics import REPORTS as RECORDS
+from deeptaxi.learning.step_metrics import Tick, report_every
+from deeptaxi.learning.targets import epsilon_greedy
+from deeptaxi.mdp.describe import encoded_factors
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.planning import reachable
+from deeptaxi.network import functional
+from deeptaxi.program import borrowed, shapes_of
+
+BLOCK = 100  # updates; fewer where they take more random numbers than NUMBERS
+NUMBERS = 2**20
+REPORTS = 64  # that the program can hold before the host must look
+WARM = 2**30  # numbers of the blocks before the first update start here
+AT_START, ANYWHERE = -1, -2  # times of a copy that begins an episode with its next step
+
+
+class Copies(NamedTuple):
+    """The copies of the environment."""
+
+    states: Any  # int32 [N]
+    times: Any  # int32 [N], steps since the episode started
+    totals: Any  # float32 [N], the sum of its rewards so far; NaN where it did not begin at a start state
+
+
+class State(NamedTuple):
+    """Everything that changes."""
+
+    learnt: Learnt
+    copies: Copies
+    ring: Ring
+    visits: Any  # int32 [S·A], how often each pair was tried
+    reports: Any  # float32 [REPORTS, 4]: sums of loss, |td_error|, episodes ended, their returns
+
+
+class Numbers(NamedTuple):
+    """The random numbers of one step of all copies; integers are from 0 on, the others in [0, 1)."""
+
+    explore: Any  # [N]
+    start: Any  # int32 [N]
+    start_share: Any  # [N]
+    outcome: Any  # int32 [N]
+    outcome_share: Any  # [N]
+    restart: Any  # [N]
+    anywhere: Any  # int32 [N]
+    order: Any  # [N, A]
+
+
+class CompiledLoop:
+    """The functions that are compiled.
+
+    Args:
+        config: the training.
+        updater: one update.
+        sizes: of the world.
+    """
+
+    def __init__(self, config: TrainConfig, updater: Updater, sizes: Sizes) -> None:
+        self.config = config
+        self.updater = updater
+        self.sizes = sizes
+        self.copies = config.interaction.environments
+        self.steps = config.interaction.steps_per_update
+        self.replay = RingReplay(config)
+        self.report = report_every(config)
+        self.block = min(BLOCK, max(1, NUMBERS // (self.steps * self.width + config.replay.batch_size)))
+
+    @property
+    def warm_steps(self) -> int:
+        """Steps of all copies before the first update, so that it finds something to draw."""
+        wanted = max(
+            1,
+            min(self.config.replay.start, self.replay.capacity),
+            self.copies * (self.config.target.n_step - self.steps),
+        )
+        return -(-wanted // self.copies)
+
+    def initial(self, learnt: Learnt) -> State:
+        """Return the state before the first step."""
+        zeros = np.zeros(self.copies, np.int32)
+        copies = Copies(zeros, np.full_like(zeros, AT_START), zeros.astype(np.float32))
+        visits = np.zeros(self.sizes.states * self.sizes.actions, np.int32)
+        return State(learnt, copies, self.replay.initial(), visits, np.zeros((REPORTS, 4), np.float32))
+
+    def warm(self, state: State, world: World, steps: Any) -> State:
+        """Play `steps` steps of all copies without an update."""
+
+        def step(i: Any, state: State) -> State:
+            bits = xla.random_bits(world.seed, WARM + i, (self.width,))
+            return self.play(state, world, bits, self.config.exploration.start)[0]
+
+        return xla.loop(0, steps, step, state)
+
+    def run(self, state: State, world: World, first: Any, last: Any) -> State:
+        """Run updates `first` … `last` − 1."""
+
+        def block(b: Any, state: State) -> State:
+            start = b * self.block
+            bits = xla.random_bits(world.seed, b, (self.block, self.steps * self.width + self.config.replay.batch_size))
+            progress = ops.cast(start + ops.arange(self.block, dtype="int32"), "float32") / self.config.schedule_length
+            chances = exploration(self.config, progress)
+            rates = learning_rate(self.config, self.sizes.actions, progress)
+            exponents = importance_exponent(self.config.replay.importance_exponent, progress)
+
+            def update(i: Any, state: State) -> State:
+                of_update = [xla.at(values, i) for values in (bits, chances, rates, exponents)]
+                return self.update(state, world, start + i, *of_update)
+
+            return xla.loop(ops.maximum(first - start, 0), ops.minimum(last - start, self.block), update, state)
+
+        return xla.loop(first // self.block, (last + self.block - 1) // self.block, block, state)
+
+    def update(
+        self, state: State, world: World, number: Any, bits: Any, chance: Any, rate: Any, exponent: Any
+    ) -> State:
+        """Make update `number`: steps of all copies, then one step of the optimizer."""
+        episodes = returns = 0.0
+        for step in range(self.steps):
+            of_step = bits[step * self.width : (step + 1) * self.width]
+            state, ended, total = self.play(state, world, of_step, chance)
+            episodes, returns = episodes + ended, returns + total
+        places, batch = self.replay.draw(state.ring, world, bits[self.steps * self.width :], exponent)
+        allowed = None if world.allowed is None else xla.gather(world.allowed, batch.next_states)
+        learnt, loss, errors = self.updater.update(state.learnt, batch, allowed, rate, number)
+        sums = ops.stack([loss, ops.mean(ops.abs(errors)), episodes, returns])
+        return state._replace(
+            learnt=learnt,
+            ring=self.replay.rated(state.ring, places, errors),
+            reports=self.reported(state.reports, number, sums),
+        )
+
+    def reported(self, reports: Any, number: Any, sums: Any) -> Any:
+        """Add to the report that update `number` belongs to; its first update clears it."""
+        row = number // self.report % REPORTS
+        going_on = ops.cast(number % self.report > 0, "float32")
+        return xla.put(reports, row, ops.expand_dims(xla.at(reports, row) * going_on + sums, 0))
+
+    @property
+    def width(self) -> int:
+        """How many random numbers one step of all copies takes."""
+        return self.copies * (len(Numbers._fields) - 1 + self.sizes.actions)
+
+    def numbers(self, bits: Any) -> Numbers:
+        """Make the random numbers of one step out of its bits."""
+        bits = ops.reshape(bits, (-1, self.copies))
+        kinds = zip(Numbers._fields[:-1], range(bits.shape[0]), strict=False)
+        whole = {"start", "outcome", "anywhere"}
+        rows = {name: (xla.naturals if name in whole else xla.fractions)(bits[row]) for name, row in kinds}
+        return Numbers(**rows, order=ops.transpose(xla.fractions(bits[len(rows) :])))
+
+    def play(self, state: State, world: World, bits: Any, chance: Any) -> tuple[State, Any, Any]:
+        """Step all copies once; also return how many episodes ended, and the sum of their returns."""
+        numbers = self.numbers(bits)
+        states, times, totals = self.begun(state.copies, world, numbers)
+        allowed = None if world.allowed is None else xla.gather(world.allowed, states)
+        q_values = self.updater.q_online(state.learnt, states)
+        actions = ops.cast(epsilon_greedy(q_values, chance, numbers.explore, numbers.order, allowed), "int32")
+        drawn = outcome(world, self.sizes, states, actions, numbers.outcome, numbers.outcome_share)
+
+        terminated = xla.gather(world.terminated, drawn)
+        times, totals = times + 1, totals + xla.gather(world.reward, drawn)
+        limit = self.sizes.time_limit
+        truncated = ops.zeros_like(terminated) if limit is None else times >= limit
+        over = ops.logical_or(terminated, truncated)
+        counted = ops.logical_and(over, totals == totals)
+        returns = ops.sum(ops.where(counted, totals, 0.0)) * self.config.target.reward_scale
+        times = ops.where(over, AT_START, times)
+        if self.config.exploration.exploring_starts > 0:
+            restart = numbers.restart < self.config.exploration.exploring_starts
+            times = ops.where(restart, ANYWHERE, times)
+            truncated = ops.logical_or(truncated, restart)
+        cut = ops.logical_and(truncated, ops.logical_not(terminated))
+        copies = Copies(xla.gather(world.next_state, drawn), times, totals)
+        ring = self.replay.stored(state.ring, drawn, cut)
+        visits = xla.scatter_add(state.visits, drawn // self.sizes.outcomes, ops.ones_like(drawn))
+        return state._replace(copies=copies, ring=ring, visits=visits), ops.sum(ops.cast(counted, "float32")), returns
+
+    def begun(self, copies: Copies, world: World, numbers: Numbers) -> Copies:
+        """Set the copies whose episode ended to where the next one begins."""
+        fresh = copies.times < 0
+        begin = start_state(world, numbers.start, numbers.start_share)
+        totals = ops.where(fresh, 0.0, copies.totals)
+        if self.config.exploration.exploring_starts > 0:
+            anywhere = copies.times == ANYWHERE
+            begin = ops.where(anywhere, any_state(world, numbers.anywhere), begin)
+            totals = ops.where(anywhere, float("nan"), totals)
+        return Copies(ops.where(fresh, begin, copies.states), ops.maximum(copies.times, 0), totals)
+
+
+PIECE_SECONDS = 0.25
+SMALL_KERNEL = 2**14  # entries
+
+
+def settings_of_program(config: TrainConfig) -> TrainConfig:
+    """Return the settings that a program is made from; the others, which it never sees, are as they are by default.
+
+    So trainings that differ only in their seed, environment, length or evaluations share a program. The table and the
+    seed are in its world; of the length it knows how long the schedules are and how often it reports.
+    """
+    return replace(
+        config,
+        environment=EnvironmentConfig(),
+        seed=0,
+        updates=report_every(config) * RECORDS,
+        schedule_updates=config.schedule_length,
+        evaluation=EvaluationConfig(),
+    )
+
+
+class CompiledLearner:
+    """A training in the compiled loop.
+
+    Args:
+        online: the network; it gets the weights that were learned by `synchronize`.
+        config: the training.
+        environment: with a transition table.
+        masks: the allowed actions, known of all states.
+        seed: of all random numbers of the loop.
+    """
+
+    def __init__(
+        self, online: keras.Model, config: TrainConfig, environment: Environment, masks: MaskBook, seed: int
+    ) -> None:
+        if environment.table is None:
+            raise ValueError("the compiled loop needs a transition table")
+        table = environment.table
+        factors = encoded_factors(environment, config.network)
+        sizes = Sizes(table.states, table.actions, table.probability.shape[2], environment.time_limit)
+        self.online = online
+        self._config = config
+        self._shape, self._outcomes = (table.states, table.actions), sizes.outcomes
+        weights = functional.weights_of(online, config.network)
+        # One pass over a small kernel is done sooner than rows are looked up; so is one that a minibatch would fill.
+        pays = weights.kernel.size >= SMALL_KERNEL and table.states > config.replay.batch_size
+        sparse = config.optimizer.row_sparse and factors is None and pays
+        compiled = settings_of_program(config)
+        self._updater = Updater(compiled, table.actions, factors, sparse)
+        self._loop = CompiledLoop(compiled, self._updater, sizes)
+        # Which states can be reached takes seconds to find out where there are a million.
+        anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
+        world = build_world(table, config.target.reward_scale, masks.allowed, anywhere, seed)
+        learnt = self._updater.initial(weights)
+        kind = (repr(compiled), factors, sparse, sizes, shapes_of(world))
+        functions = {"warm": self._loop.warm, "run": self._loop.run}
+        self._program = borrowed(kind, functions, self._loop.initial(learnt), self)
+        self._world = self._program.arguments(world)
+        self._told = np.zeros(4)  # what ticks have told of the report under way
+        self._next: int | None = None  # the next update; None before the steps that fill the memory
+        self.remarks: list[str] = []  # nothing here can keep a training from going on exactly
+
+    def warm_up(self, filling: bool = True) -> float:
+        """Compile everything, changing nothing; return the seconds that this took.
+
+        `filling` is whether the memory is still to be filled: a training that goes on has that behind it. What both
+        kinds of training compile comes first, as what was traced before is part of a program's name in the cache.
+        """
+        start = time.perf_counter()
+        self._call("run", 0, 0)
+        if filling:
+            self._call("warm", 0)
+        return time.perf_counter() - start
+
+    def synchronize(self) -> None:
+        """Give the network the weights learned so far."""
+        functional.assign(self.online, self._config.network, self._updater.online(self._program.state.learnt))
+
+    @property
+    def visits(self) -> Counts:
+        """How often each pair was tried so far, `[S, A]`."""
+        return np.array(self._program.state.visits, np.int64).reshape(self._shape)
+
+    def coverage(self) -> Coverage:
+        """Return what was tried, and what of it the memory still holds."""
+        ring = self._program.state.ring
+        entries = np.array(ring.entries)[: int(np.asarray(ring.size))]
+        outcomes = np.where(entries < 0, -1 - entries, entries)
+        return Coverage(self.visits, count_pairs(outcomes // self._outcomes, *self._shape))
+
+    def moment(self) -> Moment:
+        """Return the state of the program between two pieces."""
+        return Moment(named("program", self._program.state), {"next": self._next})
+
+    def restore(self, moment: Moment) -> None:
+        """Put the program into the state of a moment.
+
+        Raises:
+            UnfitError: it is of another program.
+        """
+        state = filled("program", self._program.state, moment)
+        outcomes, capacity = self._outcomes * int(np.prod(self._shape)), self._loop.replay.capacity
+        highest = {"copies.states": self._shape[0], "ring.position": capacity, "ring.size": capacity + 1}
+        for name, high in highest.items():
+            check_range(moment, f"program.{name}", 0, high)
+        check_range(moment, "program.ring.entries", -outcomes, outcomes)
+        check_range(moment, "program.copies.times", ANYWHERE, 2**31)
+        check_range(moment, "program.visits", 0, min(steps_in(self._config) + 1, 2**31))
+        self._next = count(moment, "next", self._config.updates)
+        if self._next != moment.facts.get("update", self._next):
+            raise UnfitError(f"'next' is {self._next}, and 'update' is not")
+        self._program.reset(state)
+        self._told = np.array(state.reports[self._next // self._loop.report % REPORTS], np.float64)
+
+    def ticks(self, last: int) -> Generator[Tick]:
+        """Run the updates that are left until `last`; yield a tick for every report, and where an evaluation is due."""
+        if self._next is None:
+            self._call("warm", self._loop.warm_steps)
+            self._next = 0
+        length = 1
+        while self._next < last:
+            first, end = self._next, min(self._next + length, self._end(self._next), last)
+            start = time.perf_counter()
+            self._call("run", first, end)
+            seconds = max(time.perf_counter() - start, 1e-6)
+            self._next = end
+            yield from self._reports(first, end)
+            length = max(1, int((end - first) * min(PIECE_SECONDS / seconds, 10)))
+
+    def _end(self, first: int) -> int:
+        """Return where a piece that begins at `first` must end: at an evaluation, before reports are overwritten."""
+        every, report = self._config.evaluation.every, self._loop.report
+        return min((first // every + 1) * every, (first // report + REPORTS) * report)
+
+    def _reports(self, first: int, last: int) -> Generator[Tick]:
+        """Yield what updates `first` … `last` − 1 added to each report: a tick for each, the last one at `last`."""
+        every = self._loop.report
+        rows = np.asarray(self._program.state.reports).astype(np.float64)
+        for number in range(first // every, (last - 1) // every + 1):
+            begin, end = max(first, number * every), min(last, (number + 1) * every)
+            told = self._told if begin % every else np.zeros(4)  # of a report that the piece before had begun
+            self._told = rows[number % REPORTS]
+            with np.errstate(invalid="ignore"):  # ∞ − ∞, where the training diverges: its loss is no number
+                fresh = (self._told - told).tolist()
+            yield self._tick(end, end == last, end - begin, *fresh)
+
+    def _tick(
+        self, update: int, settled: bool, count: int, loss: float, error: float, episodes: float, returns: float
+    ) -> Tick:
+        steps = self._loop.copies * (self._loop.warm_steps + update * self._loop.steps)
+        chance = exploration(self._config, (update - 1) / self._config.schedule_length)
+        return Tick(update, steps, chance, count, loss, error, round(episodes), returns, settled)
+
+    def _call(self, function: str, *numbers: int) -> None:
+        self._program(function, self._world, *(self._program.arguments(np.int32(number)) for number in numbers))

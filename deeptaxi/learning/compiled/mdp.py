@@ -1,0 +1,159 @@
+"""The environment as data: a transition table laid out so that a compiled program can step through it.
+
+An *outcome* (s, a, k) is one number, (s·A + a)·K + k; what follows is looked up under it. The replay memory holds
+nothing but such numbers, 4 bytes a transition. Outcomes and start states are drawn by the method of aliases.
+
+**The method of aliases** draws from a given distribution over n values in constant time, whatever n is.
+Walker, An efficient method for generating discrete random variables with general distributions (1977); the table is
+built by Vose's algorithm (1991). Draw a slot i uniformly from 0 … n−1 and u uniformly from [0, 1); the value is i if
+u < share[i], else alias[i].
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from deeptaxi import xla
+from deeptaxi.mdp.table import TransitionTable
+
+
+def alias_table(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return (share, alias), each `[D, n]`, for D distributions over n values, `[D, n]`, that sum to 1.
+
+    Values above the mean are gone through in order, all D distributions at a time: each gives what it has too much to
+    the values below the mean, until it is below itself and is filled up by the next one above.
+    """
+    rows, count = weights.shape
+    mass = weights * count
+    share, alias = np.ones((rows, count)), np.tile(np.arange(count, dtype=np.int32), (rows, 1))
+    order = np.argsort(mass > 1, axis=1, kind="stable")  # those below the mean first
+    lights = (mass <= 1).sum(axis=1)
+    light, heavy = np.zeros(rows, np.int64), lights.copy()
+    row = np.flatnonzero(heavy < count)
+    left = np.zeros(rows)
+    left[row] = mass[row, order[row, heavy[row]]]
+    while row.size:
+        giver = order[row, heavy[row]]
+        fill = (left[row] > 1) & (light[row] < lights[row])
+        filled = np.where(fill, order[row, np.minimum(light[row], count - 1)], giver)
+        after = order[row, np.minimum(heavy[row] + 1, count - 1)]
+        share[row, filled] = np.where(fill, mass[row, filled], np.minimum(left[row], 1))
+        alias[row, filled] = np.where(fill, giver, after)
+        left[row] += mass[row, np.where(fill, filled, after)] - 1
+        light[row] += fill
+        heavy[row] += ~fill
+        row = row[heavy[row] < count]
+    return share.astype(np.float32), alias
+
+
+def value_of(share: Any, alias: Any, slot: Any, uniform: Any, first: Any = 0) -> Any:
+    """Return the values `[N]` that slots and uniform numbers stand for; called while a program is traced.
+
+    Args:
+        share: float32, of one distribution or of several, end to end.
+        alias: int32, of the same shape.
+        slot: int32 `[N]`, each of its values equally likely.
+        uniform: float32 in [0, 1), `[N]`.
+        first: where the distribution to draw from begins, int32 `[N]`.
+    """
+    kept = uniform < xla.gather(share, first + slot)
+    return ops.where(kept, slot, xla.gather(alias, first + slot))
+
+
+class World(NamedTuple):
+    """The arrays of an environment. ``None`` where there is nothing to look up."""
+
+    state: Any  # int32 [S·A·K], s of the outcome
+    action: Any  # int32 [S·A·K], a of the outcome
+    next_state: Any  # int32 [S·A·K]
+    reward: Any  # float32 [S·A·K]
+    terminated: Any  # bool [S·A·K]
+    share: Any  # float32 [S·A·K]; None where K = 1
+    alias: Any  # int32 [S·A·K], values 0 … K−1; None where K = 1
+    starts: Any  # int32 [n], the start states
+    start_share: Any  # float32 [n]; None where all are equally likely
+    start_alias: Any  # int32 [n]
+    anywhere: Any  # int32 [m], the states of exploring starts
+    allowed: Any  # bool [S, A]; None where everything is allowed
+    seed: Any  # int32, of all random numbers: in here, one compiled program serves all seeds
+
+
+class Sizes(NamedTuple):
+    """What is known of the world when the program is compiled."""
+
+    states: int
+    actions: int
+    outcomes: int
+    time_limit: int | None
+
+
+def build_world(
+    table: TransitionTable,
+    reward_scale: float,
+    allowed: NDArray[np.bool_] | None,
+    anywhere: NDArray[np.bool_],
+    seed: int,
+) -> World:
+    """Lay the table out.
+
+    Args:
+        table: the problem.
+        reward_scale: rewards are divided by it.
+        allowed: bool `[S, A]`, or None.
+        anywhere: bool `[S]`, the states of exploring starts.
+        seed: of all random numbers, below 2³¹.
+    """
+    states, actions, outcomes = table.probability.shape
+    share = alias = None
+    if outcomes > 1:
+        share, alias = (part.reshape(-1) for part in alias_table(table.probability.reshape(-1, outcomes)))
+    pairs = np.arange(states * actions, dtype=np.int32).repeat(outcomes)
+    return World(
+        pairs // actions,
+        pairs % actions,
+        table.next_state.reshape(-1).astype(np.int32),
+        (table.reward.reshape(-1) / reward_scale).astype(np.float32),
+        table.terminated.reshape(-1),
+        share,
+        alias,
+        *start_arrays(table.start),
+        np.flatnonzero(anywhere).astype(np.int32),
+        allowed,
+        np.int32(seed),
+    )
+
+
+def start_arrays(start: NDArray[np.float64]) -> tuple[NDArray[np.int32], Any, Any]:
+    """Return (starts, start_share, start_alias) of a `World`, for the distribution `start` `[S]` of the first state."""
+    starts = np.flatnonzero(start).astype(np.int32)
+    chances = start[starts]
+    if np.allclose(chances, chances[0], rtol=1e-12):
+        return starts, None, None
+    share, alias = alias_table(chances[None])
+    return starts, share[0], alias[0]
+
+
+def outcome(world: World, sizes: Sizes, states: Any, actions: Any, pick: Any, uniform: Any) -> Any:
+    """Return outcomes of states and actions; `pick` are random integers from 0, `uniform` in [0, 1); all are `[N]`."""
+    pair = states * sizes.actions + actions
+    if sizes.outcomes == 1:
+        return pair
+    first = pair * sizes.outcomes
+    return first + value_of(world.share, world.alias, pick % sizes.outcomes, uniform, first)
+
+
+def start_state(world: World, pick: Any, uniform: Any) -> Any:
+    """Return start states `[N]`; `pick` `[N]` are random integers from 0, `uniform` `[N]` in [0, 1)."""
+    slot = pick % world.starts.shape[0]
+    if world.start_share is not None:
+        slot = value_of(world.start_share, world.start_alias, slot, uniform)
+    return xla.gather(world.starts, slot)
+
+
+def any_state(world: World, pick: Any) -> Any:
+    """Return states `[N]` for exploring starts, each equally likely; `pick` `[N]` are random integers from 0."""
+    return xla.gather(world.anywhere, pick % world.anywhere.shape[0])

@@ -1,0 +1,289 @@
+"""One update of both networks as arrays: the rule without a loop around it, dense and row-sparse.
+
+dE/dQ `[B, A]` is 0 but for the actions taken (`targets.overwrite` says why). From there the gradient goes back through
+the network's rest to z `[B, W]`, the kernel rows of the minibatch. Dense, dE/dW[r] is the sum of dE/dz over the places
+where row r occurs, scattered into a gradient of the kernel's full shape. Row-sparse, only the rows that occur
+are touched. There the sum is taken before the way back rather than after it: occurrences of one state have the same z,
+the way back is linear in dE/dQ, and a row of dE/dQ is much shorter than one of dE/dz.
+
+**Row-sparse** updates bring rows of the kernel up to date when they are touched, and need not pass over all of them.
+The kernel `[R, W]` has R rows, one a state; a minibatch touches few. Beside it lie the target
+network's kernel, the optimizer's slots, and `last` `[R]`: the number of updates that had been made when the row's
+target and slots were written.
+
+**Target.** Every P updates the target moves by the share τ toward the online weights. A row that has not been touched
+since update l has had the same online value w all the time, so after n updates, with c = ⌊n/P⌋ − ⌊l/P⌋ moves since,
+
+    t(n) = w + (1 − τ)ᶜ (t(l) − w),
+
+what c moves one by one would have made of it, up to rounding. With τ = 1, the hard copy, it is w as soon as there was
+a move.
+
+**Slots** shrink in the same way: see `optimizers`.
+
+**Repeated rows.** Where a minibatch holds a row twice, its gradients must be summed before the optimizer squares them.
+Each occurrence writes its own place in the minibatch to `place[row]`; one wins; all then read the winner's place, and
+the sum is made there: `[B]` integers of work, where sorting or comparing all pairs would cost more. The others are
+sent past the end of the kernel, where the compiled program writes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from deeptaxi import xla
+from deeptaxi.config import TrainConfig
+from deeptaxi.learning.optimizers import Arrays, Optimizer, power
+from deeptaxi.learning.replay_buffer import Batch
+from deeptaxi.learning.targets import clip_by_global_norm, loss_and_slope, td_targets
+from deeptaxi.network import functional
+from deeptaxi.network.encoding import encode
+
+
+class Rows(NamedTuple):
+    """The kernel and what goes with it."""
+
+    online: Any  # [R, W]
+    target: Any  # [R, W], as of `last`
+    slots: tuple[Any, ...]  # each [R, W], as of `last`
+    last: Any  # int32 [R]
+    place: Any  # int32 [R], scratch
+
+
+class Following(NamedTuple):
+    """How the target network follows the online network: every `period` updates it moves by the share `polyak`."""
+
+    polyak: float
+    period: int
+
+    def moves(self, earlier: Any, later: Any) -> Any:
+        """Return the number of moves after update `earlier` up to update `later`."""
+        return later // self.period - earlier // self.period
+
+    def after(self, moves: Any, target: Any, online: Any) -> Any:
+        """Return the target after that many moves toward an online value that stayed as it is."""
+        if self.polyak == 1:
+            return ops.where(moves > 0, online, target)
+        left = power(1 - self.polyak, ops.cast(moves, "float32"))
+        return online + left * (target - online)
+
+
+def read_target(rows: Rows, index: Any, updates: Any, following: Following) -> Any:
+    """Return the target's rows `index` `[B]` after `updates` updates, `[B, W]`."""
+    online = xla.gather(rows.online, index)
+    moves = following.moves(xla.gather(rows.last, index), updates)
+    return following.after(ops.expand_dims(moves, -1), xla.gather(rows.target, index), online)
+
+
+def sum_duplicates(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
+    """Sum what repeated rows have.
+
+    Args:
+        place: int32 `[R]`, scratch.
+        index: int32 `[B]`, the rows.
+        slopes: `[B, A]`, one an occurrence.
+
+    Returns:
+        the scratch; the rows `[B]`, each once: other occurrences are R, past the end; and the sums `[B, A]`, beside
+        the rows, 0 elsewhere.
+    """
+    number = ops.arange(index.shape[0], dtype="int32")
+    place = xla.scatter(place, index, number)
+    winner = xla.gather(place, index)
+    once = ops.where(winner == number, index, place.shape[0])
+    return place, once, xla.scatter_add(ops.zeros_like(slopes), winner, slopes)
+
+
+def touch(
+    rows: Rows, index: Any, gradient: Any, optimizer: Optimizer, following: Following, rate: Any, updates: Any
+) -> Rows:
+    """Make update number ``updates + 1`` on some rows.
+
+    Args:
+        rows: all rows, after `updates` updates.
+        index: int32 `[B]`, each row once; R stands for none.
+        gradient: `[B, W]`.
+        optimizer: what makes a step of a gradient.
+        following: moves the target.
+        rate: the learning rate.
+        updates: int32.
+    """
+    written, index = index, ops.minimum(index, rows.last.shape[0] - 1)
+    last = xla.gather(rows.last, index)
+    # What was written is gathered again rather than used twice: a gather with one use is merged into it, which is
+    # several times as fast as one that lays its rows out first.
+    slots = optimizer.decayed(tuple(xla.gather(slot, index) for slot in rows.slots), updates - last)
+    slots = optimizer.slots_after(slots, gradient, rate)
+    new_slots = tuple(xla.scatter(old, written, new) for old, new in zip(rows.slots, slots, strict=True))
+    slots = tuple(xla.gather(slot, index) for slot in new_slots)
+    step = optimizer.step(slots, gradient, rate, updates + 1)
+    new_online = xla.scatter_add(rows.online, written, step)
+    online = xla.gather(new_online, index)
+    missed = ops.expand_dims(following.moves(last, updates), -1)
+    target = following.after(missed, xla.gather(rows.target, index), online - step)
+    target = following.after(following.moves(updates, updates + 1), target, online)
+    new_target = xla.scatter(rows.target, written, target)
+    zero = xla.zero_after(sum(array[0, 0] for array in (new_target, *new_slots)))
+    return rows._replace(
+        online=new_online,
+        target=new_target,
+        slots=new_slots,
+        last=xla.scatter(rows.last, written, ops.broadcast_to(updates + 1 + zero, index.shape)),
+    )
+
+
+class Dense(NamedTuple):
+    """Weights that every update moves."""
+
+    online: Arrays
+    target: Arrays
+    slots: tuple[Arrays, ...]
+
+
+class Learnt(NamedTuple):
+    """All that an update changes. The kernel is in `rows`, or the first of `dense`; the last of `dense` is the rest."""
+
+    rows: Rows | None
+    dense: Dense
+    zeros: Any = None  # [R, W], where dense updates sum the kernel's gradient; 0 between updates
+
+
+class Updater:
+    """One update, as a pure function of arrays.
+
+    Args:
+        config: network, optimizer, target.
+        actions: A.
+        factors: sizes of the factors of a state; None for the joint encoding.
+        sparse: whether updates are row-sparse; only with the joint encoding.
+    """
+
+    def __init__(self, config: TrainConfig, actions: int, factors: tuple[int, ...] | None, sparse: bool) -> None:
+        self.config = config
+        self.factors = factors
+        self.sparse = sparse
+        self.shapes = functional.shapes(config.network, actions)
+        self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
+        self.following = Following(config.target.polyak, config.target.period)
+
+    def initial(self, weights: functional.Weights) -> Learnt:
+        """Return the state before the first update: the target equal to the online network, all slots 0."""
+        slots = len(self.optimizer.decays)
+        kernel, rest = weights
+
+        def zeros(array: Any) -> Arrays:
+            return tuple(np.zeros_like(array) for _ in range(slots))
+
+        every = (rest,) if self.sparse else (kernel, rest)
+        dense = Dense(every, tuple(array.copy() for array in every), tuple(zeros(array) for array in every))
+        if not self.sparse:
+            return Learnt(None, dense, np.zeros_like(kernel))
+        count = np.zeros(len(kernel), np.int32)
+        return Learnt(Rows(kernel, kernel.copy(), zeros(kernel), count, count.copy()), dense)
+
+    def online(self, learnt: Learnt) -> functional.Weights:
+        """Return the online network's weights."""
+        kernel = learnt.dense.online[0] if learnt.rows is None else learnt.rows.online
+        return functional.Weights(kernel, learnt.dense.online[-1])
+
+    def q_from(self, z: Any, rest: Any) -> Any:
+        """Return the Q values `[B, A]` of kernel rows `[B, W]` and the flat rest of the weights."""
+        return functional.q_values(z, functional.unravel(rest, self.shapes), self.config.network)
+
+    def q_online(self, learnt: Learnt, states: Any) -> Any:
+        """Return the online network's Q values of `states` `[B]`, `[B, A]`."""
+        kernel, rest = self.online(learnt)
+        return self.q_from(self.rows_of(kernel, states), rest)
+
+    def q_target(self, learnt: Learnt, states: Any, updates: Any) -> Any:
+        """Return the target network's Q values of `states` `[B]` after `updates` updates, `[B, A]`."""
+        if learnt.rows is None:
+            z = self.rows_of(learnt.dense.target[0], states)
+        else:
+            z = read_target(learnt.rows, states, updates, self.following)
+        return self.q_from(z, learnt.dense.target[-1])
+
+    def rows_of(self, kernel: Any, states: Any) -> Any:
+        """Return the kernel rows of `states` `[B]`, summed over the factors, `[B, W]`."""
+        return sum(xla.gather(kernel, index) for index in self.indices(states))
+
+    def update(self, learnt: Learnt, batch: Batch, allowed: Any, rate: Any, updates: Any) -> tuple[Learnt, Any, Any]:
+        """Make one update after `updates` updates.
+
+        Args:
+            learnt: the state before.
+            batch: B transitions.
+            allowed: the actions allowed in the next states, bool `[B, A]`; None for all.
+            rate: the learning rate.
+            updates: int32.
+
+        Returns:
+            the state after, the loss, and the td_errors `[B]`.
+        """
+        next_q = self.q_target(learnt, batch.next_states, updates)
+        choosing = self.q_online(learnt, batch.next_states) if self.config.target.double else None
+        targets = td_targets(batch.rewards, batch.discounts, next_q, allowed, choosing)
+
+        z = self.rows_of(self.online(learnt).kernel, batch.states)
+        parts = functional.unravel(learnt.dense.online[-1], self.shapes)
+        q, back = xla.pullback(lambda z, *rest: functional.q_values(z, rest, self.config.network), (z, *parts))
+        taken = ops.expand_dims(batch.actions, -1) == ops.arange(q.shape[-1], dtype="int32")
+        errors = targets - ops.sum(ops.where(taken, q, 0.0), axis=-1)
+        loss, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, q.shape[-1])
+        slope = ops.where(taken, ops.expand_dims(slope, -1), 0.0)  # dE/dQ
+        return self.apply(learnt, batch.states, slope, back, rate, updates), loss, errors
+
+    def apply(self, learnt: Learnt, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> Learnt:
+        """Make the optimizer's step and the target's move, `slope` being dE/dQ `[B, A]`."""
+        rows = learnt.rows
+        if rows is not None:
+            place, states, slope = sum_duplicates(rows.place, states, slope)
+        dz, *parts = back(slope)
+        rest = functional.ravel(parts)
+        if rows is None:
+            summed = self.scattered(learnt.zeros, states, dz)
+            dense = self.dense_after(learnt.dense, self.clipped([summed, rest]), rate, updates)
+            return Learnt(None, dense, self.cleared(summed, states, dense.online[0]))
+        dz, rest = self.clipped([dz, rest])
+        rows = rows._replace(place=place)
+        rows = touch(rows, states, dz, self.optimizer, self.following, rate, updates)
+        return Learnt(rows, self.dense_after(learnt.dense, [rest], rate, updates))
+
+    def indices(self, states: Any) -> list[Any]:
+        """Return the kernel rows `[B]` of `states` `[B]`, for each factor."""
+        return [states] if self.factors is None else ops.unstack(encode(states, self.factors), axis=1)
+
+    def scattered(self, zeros: Any, states: Any, dz: Any) -> Any:
+        """Return the gradient of the whole kernel, `[R, W]`, summed in place of `zeros`."""
+        for index in self.indices(states):
+            zeros = xla.scatter_add(zeros, index, dz)
+        return zeros
+
+    def cleared(self, summed: Any, states: Any, kernel: Any) -> Any:
+        """Return `summed` with the rows of the minibatch set to 0 again, which is less than all rows."""
+        zero = ops.cast(xla.zero_after(kernel[0, 0]), "float32")  # the sums are cleared once they have been used
+        for index in self.indices(states):
+            summed = xla.scatter(summed, index, ops.broadcast_to(zero, (states.shape[0], summed.shape[1])))
+        return summed
+
+    def clipped(self, gradients: list[Any]) -> list[Any]:
+        """Clip by the global norm, if that is asked for."""
+        norm = self.config.optimizer.clip_norm
+        return gradients if norm is None else clip_by_global_norm(gradients, norm)
+
+    def dense_after(self, dense: Dense, gradients: list[Any], rate: Any, updates: Any) -> Dense:
+        """Return the dense weights after update number ``updates + 1``; a gradient for each of them."""
+        moves = self.following.moves(updates, updates + 1)
+        slots = tuple(
+            self.optimizer.slots_after(old, gradient, rate)
+            for old, gradient in zip(dense.slots, gradients, strict=True)
+        )
+        online = tuple(
+            weight + self.optimizer.step(new, gradient, rate, updates + 1)
+            for weight, new, gradient in zip(dense.online, slots, gradients, strict=True)
+        )
+        target = tuple(self.following.after(moves, old, new) for old, new in zip(dense.target, online, strict=True))
+        return Dense(online, target, slots)

@@ -1,0 +1,365 @@
+"""The loop over real environments: several copies stepped together, then one update.
+
+Order of one update, as the tests record it: choose actions by ε-greedy, step all copies, store the transitions, reset
+the copies whose episode ended, draw a minibatch, update. The observation that follows a reset belongs to no transition.
+Rewards are stored in units of the reward scale; the returns that are reported are in full.
+
+**Going on from a moment.** An environment keeps its state to itself, so the episodes under way are played again: each
+began with a seed, or with the environment's random number generators (those among its attributes) in known states, and
+the actions since are known. Where this ends in the same states, with the same rewards and the generators in the same
+states, the copy is what it was. A copy where it does not (it keeps something over episodes, or draws from another
+source) begins a new episode, and the continuation is not exact to the bit.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array as numbers
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import SyncVectorEnv
+from numpy.typing import NDArray
+
+from deeptaxi.config import TrainConfig
+from deeptaxi.learning.action_mask import MaskBook
+from deeptaxi.learning.agent import Learner
+from deeptaxi.learning.replay_buffer import PrioritizedReplay, Replay, Transitions
+from deeptaxi.learning.schedules import exploration
+from deeptaxi.learning.state import Moment, UnfitError, array, check_range, fact, generator_state, merged, set_generator
+from deeptaxi.learning.step_metrics import Tick
+from deeptaxi.mdp.contract import ContractError
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.foreign import blaming, closing
+
+KINDS = (np.random.Generator, np.random.RandomState, random.Random)
+
+
+def generators_of(env: Any) -> dict[str, Any]:
+    """Return the states of an environment's generators by the attributes that hold them, as JSON has them.
+
+    To ask an environment of Gymnasium's for `np_random` would give it one by chance, if it has drawn nothing yet.
+    """
+    return {name: state_of(generator) for name, generator in held(env).items()}
+
+
+def set_generators_of(env: Any, states: Any) -> None:
+    """Put an environment's generators into these states.
+
+    Raises:
+        UnfitError: one is no state of its generator.
+    """
+    states = states if isinstance(states, Mapping) else {}
+    if "_np_random" in states:
+        getattr(env.unwrapped, "np_random", None)  # it is made when it is asked for
+    for name, generator in held(env).items():
+        if name in states:
+            set_state(generator, states[name])
+
+
+def held(env: Any) -> dict[str, Any]:
+    """Return the generators among an environment's attributes; that of the operating system has no state."""
+    attributes: Mapping[str, Any] = getattr(env.unwrapped, "__dict__", {})
+    found = {name: value for name, value in attributes.items() if isinstance(value, KINDS)}
+    return {name: value for name, value in found.items() if not isinstance(value, random.SystemRandom)}
+
+
+def state_of(generator: Any) -> Any:
+    """Return the state of a generator, of lists and whole numbers."""
+    if isinstance(generator, random.Random):
+        version, numbers, gauss = generator.getstate()
+        return [version, list(numbers), gauss]
+    return plain(generator.get_state(legacy=False) if is_old(generator) else generator.bit_generator.state)
+
+
+def set_state(generator: Any, state: Any) -> None:
+    """Put a generator into a state that `state_of` gave."""
+    try:
+        if isinstance(generator, random.Random):
+            generator.setstate((state[0], tuple(state[1]), state[2]))
+        elif is_old(generator):
+            generator.set_state(state)
+        else:
+            generator.bit_generator.state = state
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise UnfitError(f"no state of a {type(generator).__name__}: {error}") from None
+
+
+def is_old(generator: Any) -> bool:
+    """Whether it is NumPy's generator of before 2019."""
+    return isinstance(generator, np.random.RandomState)
+
+
+def plain(state: Any) -> Any:
+    """Return nested mappings with lists in place of arrays."""
+    if isinstance(state, Mapping):
+        return {name: plain(part) for name, part in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray) else state
+
+
+LONGEST = 1_000_000  # steps of an episode that are kept to be played again
+
+
+@dataclass
+class Episode:
+    """How an episode under way can be played again."""
+
+    begin: dict[str, Any] | None = None  # the states of the copy's generators before its reset; None after a seed
+    actions: numbers[int] = field(default_factory=lambda: numbers("i"))  # a list would take 8 bytes of each
+
+    def add(self, action: int) -> None:
+        """Note the next action."""
+        if len(self.actions) <= LONGEST:
+            self.actions.append(action)
+
+
+class Players:
+    """The copies of the environment and the episodes under way.
+
+    Args:
+        environment: what to play.
+        vector: its N copies, without automatic resets.
+        seeds: one per copy.
+        masks: the book of allowed actions, kept up to date from ``info["action_mask"]``.
+    """
+
+    def __init__(self, environment: Environment, vector: SyncVectorEnv, seeds: list[int], masks: MaskBook) -> None:
+        self._environment = environment
+        self._vector = vector
+        self._masks = masks
+        self._totals = np.zeros(vector.num_envs)
+        self._episodes = [Episode() for _ in seeds]
+        with blaming(environment.config.id):
+            self.states = self._read(*vector.reset(seed=seeds))
+
+    def step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
+        """Step every copy; return the N transitions, and the returns of the episodes that ended.
+
+        Raises:
+            EnvironmentFailedError: the environment failed, or broke its own promises.
+        """
+        with blaming(self._environment.config.id):
+            return self._step(actions)
+
+    def _step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
+        for episode, action in zip(self._episodes, actions.tolist(), strict=True):
+            episode.add(action)
+        observation, reward, terminated, truncated, info = self._vector.step(actions + self._environment.first_action)
+        reached = self._read(observation, info)
+        transitions = Transitions(
+            self.states,
+            actions.astype(np.int32),
+            reward.astype(np.float32),
+            reached,
+            terminated.copy(),
+            truncated.copy(),
+        )
+        self._totals += reward
+        over = terminated | truncated
+        returns: list[float] = self._totals[over].tolist()
+        if over.any():
+            self._totals[over] = 0.0
+            for copy in np.flatnonzero(over):
+                self._episodes[copy] = Episode(generators_of(self._vector.envs[copy]))
+            reached = self._read(*self._vector.reset(options={"reset_mask": over}))
+        self.states = reached
+        return transitions, returns
+
+    def _read(self, observation: NDArray[np.int64], info: dict[str, Any]) -> NDArray[np.int32]:
+        self._masks.note(observation, info)
+        return np.array(observation, np.int32)
+
+    def moment(self) -> Moment:
+        """Return the episodes under way: `states`, `totals` and `steps` `[N]`, and all `actions`, `[Σ steps]`."""
+        arrays = {
+            "players.states": self.states.copy(),
+            "players.totals": self._totals.copy(),
+            "players.actions": np.concatenate([np.array(episode.actions, np.int32) for episode in self._episodes]),
+            "players.steps": np.array([len(episode.actions) for episode in self._episodes], np.int64),
+        }
+        facts = {
+            "begins": [episode.begin for episode in self._episodes],
+            "generators": [generators_of(env) for env in self._vector.envs],
+        }
+        return Moment(arrays, facts)
+
+    def restore(self, moment: Moment) -> list[int]:
+        """Play the episodes again that were under way; return the copies that had to begin a new one.
+
+        Raises:
+            UnfitError: the moment is of other players.
+        """
+        count = len(self._episodes)
+        states = array(moment, "players.states", (count,), np.int32)
+        totals = array(moment, "players.totals", (count,), np.float64)
+        lengths = array(moment, "players.steps", (count,), np.int64)
+        actions = array(moment, "players.actions", (max(int(lengths.sum()), 0),), np.int32)
+        check_range(moment, "players.states", 0, self._environment.states)
+        check_range(moment, "players.actions", 0, self._environment.actions)
+        check_range(moment, "players.steps", 0, LONGEST + 2)
+        begins, generators = fact(moment, "begins", list), fact(moment, "generators", list)
+        if (len(begins), len(generators)) != (count, count):
+            raise UnfitError(f"'begins' has {len(begins)} episodes, expected {count}")
+        played = (numbers("i", own.tobytes()) for own in np.split(actions, np.cumsum(lengths)[:-1]))
+        self._episodes = [Episode(*pair) for pair in zip(begins, played, strict=True)]
+        seeded, self.states, self._totals = self.states, states.copy(), totals.copy()
+        with blaming(self._environment.config.id):
+            return [copy for copy in range(count) if not self._again(copy, int(seeded[copy]), generators[copy])]
+
+    def _again(self, copy: int, seeded: int, states: Any) -> bool:
+        """Play the episode of one copy again; whether that led to where it was. If not, a new one begins."""
+        env = self._vector.envs[copy]
+        try:
+            reached = self._replayed(env, self._episodes[copy], seeded)
+        except ContractError:
+            raise
+        except (Exception, SystemExit):  # its own code may refuse actions where it is elsewhere
+            reached = None
+        if reached == (self.states[copy], self._totals[copy], states):
+            return True
+        set_generators_of(env, states)
+        self.states[copy], info = env.reset()
+        self._totals[copy] = 0.0
+        self._masks.note(self.states[[copy]], {name: [info[name]] for name in ("action_mask",) if name in info})
+        self._episodes[copy] = Episode(states)
+        return False
+
+    def _replayed(self, env: Any, episode: Episode, seeded: int) -> tuple[int, float, Any] | None:
+        """Return where an episode leads, what it brings, and its generators then; None where it ends on the way.
+
+        `seeded` is the state that the copy is in, from its seed.
+        """
+        state, total, first = seeded, 0.0, self._environment.first_action
+        if len(episode.actions) > LONGEST:
+            return None
+        if episode.begin is not None:
+            set_generators_of(env, episode.begin)
+            state = env.reset()[0]
+        for action in episode.actions:
+            state, reward, terminated, truncated, _ = env.step(np.int64(action + first))
+            if terminated or truncated:
+                return None
+            total += float(reward)
+        return state, total, generators_of(env)
+
+
+@dataclass
+class Gatherer:
+    """Lets the players step by the learner's ε-greedy actions, and stores what they did."""
+
+    learner: Learner
+    players: Players
+    masks: MaskBook
+    replay: Replay
+    rng: np.random.Generator
+    reward_scale: float
+
+    def __call__(self, epsilon: float) -> list[float]:
+        """Step every copy once; return the returns of the episodes that ended."""
+        allowed = self.masks.of(self.players.states)
+        draws = self.rng.random(len(allowed), np.float32)
+        noise = self.rng.random(allowed.shape, np.float32)
+        actions = self.learner.act(self.players.states, epsilon, draws, noise, allowed)
+        transitions, returns = self.players.step(actions)
+        np.add.at(self.learner.visits, (transitions.states, actions), 1)
+        self.replay.add(transitions._replace(rewards=transitions.rewards / np.float32(self.reward_scale)))
+        return returns
+
+
+def build_replay(config: TrainConfig) -> Replay:
+    """Build the replay memory of the configured kind."""
+    common = (config.replay.capacity, config.interaction.environments, config.target.n_step, config.discount)
+    if config.replay.prioritized:
+        return PrioritizedReplay(*common, config.replay.priority_exponent, config.replay.importance_exponent)
+    return Replay(*common)
+
+
+class GymnasiumLoop:
+    """Plays and updates.
+
+    Args:
+        config: the training.
+        environment: what to play.
+        learner: what acts and is updated.
+        masks: the book of allowed actions.
+        seeds: of all that happens in the loop.
+
+    `remarks` are lines for the user, on what could not be done as it should be.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        environment: Environment,
+        learner: Learner,
+        masks: MaskBook,
+        seeds: np.random.SeedSequence,
+    ) -> None:
+        self.config = config
+        self.environment = environment
+        self.learner = learner
+        self.masks = masks
+        self.remarks: list[str] = []
+        for_environments, for_exploration, for_replay = seeds.spawn(3)
+        self._seeds = for_environments.generate_state(config.interaction.environments).tolist()
+        self._exploring, self._drawing = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
+        self._replay = learner.memory = build_replay(config)
+        self._players: Players | None = None
+        self._since: Moment | None = None
+
+    def ticks(self, last: int) -> Generator[Tick]:
+        """Run the updates that are left until `last`, one `Tick` an update."""
+        config, replay = self.config, self._replay
+        count, per_update = config.interaction.environments, config.interaction.steps_per_update
+        returns: list[float] = []
+        with closing(self.environment.make_vector(count, masks=self.masks.gathers)) as vector:
+            players = self._players = self._begin(Players(self.environment, vector, self._seeds, self.masks))
+            gather = Gatherer(self.learner, players, self.masks, replay, self._exploring, config.target.reward_scale)
+            complete = count * (config.target.n_step - per_update)  # so that the first update finds something to draw
+            while replay.added < max(complete, min(config.replay.start, replay.capacity)):
+                returns += gather(config.exploration.start)
+            for update in range(self.learner.updates, last):
+                progress = update / config.schedule_length
+                chance = exploration(config, progress)
+                for _ in range(per_update):
+                    returns += gather(chance)
+                batch = replay.sample(config.replay.batch_size, self._drawing, progress)
+                result = self.learner.update(batch, self.masks.of(batch.next_states))
+                replay.learnt(result.td_errors)
+                ended = (len(returns), sum(returns))
+                yield Tick(update + 1, replay.added, chance, 1, result.loss, result.td_error, *ended)
+                returns = []
+
+    def moment(self) -> Moment:
+        """Return what the loop is between two updates."""
+        draws = {"exploring": generator_state(self._exploring), "drawing": generator_state(self._drawing)}
+        players = self._players.moment() if self._players else Moment({}, {})
+        return merged(self.learner.moment(), self._replay.moment(), players, Moment({}, draws))
+
+    def restore(self, moment: Moment) -> None:
+        """Go on from a moment; the players do so with the first tick.
+
+        Raises:
+            UnfitError: it is of another training.
+        """
+        self.learner.restore(moment)
+        self._replay.restore(moment, self.environment.states, self.environment.actions)
+        set_generator(self._exploring, fact(moment, "exploring", dict))
+        set_generator(self._drawing, fact(moment, "drawing", dict))
+        self._since = moment
+
+    def _begin(self, players: Players) -> Players:
+        """Let the players go on with the episodes that were under way."""
+        if self._since is None:
+            return players
+        anew = players.restore(self._since)
+        if anew:
+            self._replay.cut(anew)
+            self.remarks.append(
+                f"{self.environment.config.id} keeps a state that seeds and actions do not bring back: "
+                f"{len(anew)} of {len(self._seeds)} episodes begin anew, and the result is not that of an undisturbed "
+                "training to the bit"
+            )
+        return players

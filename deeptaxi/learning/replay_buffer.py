@@ -1,0 +1,240 @@
+"""The replay buffer: a ring of transitions that overwrites its oldest entries, drawn uniformly or by priority.
+
+N copies of the environment are stepped together and their transitions stored together, so the ring is ordered by time:
+the steps that follow the entry at position p are at p + N, p + 2N, …, modulo its capacity, a multiple of N. An entry
+can be drawn once it has the n − 1 successors that an n-step target needs; the newest n − 1 rounds wait. An entry is
+overwritten before its successors are, so one that is still there has them still.
+
+`Replay` draws uniformly and with replacement, `prioritized.PrioritizedReplay` by td_error.
+
+**Prioritized** (Schaul et al. 2016; see `sum_tree`). A new transition gets the largest priority there has been, so that
+it is likely to be seen once; after an update, the entries drawn get that of their new td_error. What cannot be drawn
+has priority zero: a transition gets its priority as soon as it has the successors of an n-step target, and loses it
+when it is overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from deeptaxi import backend
+from deeptaxi.learning import sum_tree
+from deeptaxi.learning.schedules import importance_exponent
+from deeptaxi.learning.state import Moment, amount, array, check_range, count
+from deeptaxi.learning.targets import n_step
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+class Transitions(NamedTuple):
+    """Transitions as the environment made them, one a row; each array is `[N]`."""
+
+    states: Ints
+    actions: Ints
+    rewards: Floats
+    next_states: Ints
+    terminated: Bools
+    truncated: Bools
+
+
+class Batch(NamedTuple):
+    """A minibatch to learn from; each array is `[B]`."""
+
+    states: Ints
+    actions: Ints
+    rewards: Floats  # the discounted sum of up to n
+    next_states: Ints  # the state to bootstrap from
+    discounts: Floats  # the bootstrap's factor: γ^m · (1 − terminated) after m steps
+    weights: Floats  # of each sample in the loss
+
+
+class Replay:
+    """A ring of at most `capacity` transitions, drawn from uniformly.
+
+    Args:
+        capacity: entries; rounded down to a multiple of `copies`, and at least ``copies * steps``.
+        copies: N, the number of transitions that are added at a time.
+        steps: n of the n-step targets.
+        discount: γ of the n-step targets.
+    """
+
+    def __init__(self, capacity: int, copies: int, steps: int, discount: float) -> None:
+        self.capacity = capacity - capacity % copies
+        self._columns = Transitions(
+            np.zeros(self.capacity, np.int32),
+            np.zeros(self.capacity, np.int32),
+            np.zeros(self.capacity, np.float32),
+            np.zeros(self.capacity, np.int32),
+            np.zeros(self.capacity, np.bool_),
+            np.zeros(self.capacity, np.bool_),
+        )
+        self._copies = copies
+        self._waiting = (steps - 1) * copies
+        self._sequence = copies * np.arange(steps)
+        self._discount = discount
+        self.added = 0  # over the whole training, overwritten ones included
+
+    def __len__(self) -> int:
+        """Return the number of entries that can be drawn."""
+        return max(0, min(self.added, self.capacity) - self._waiting)
+
+    def add(self, new: Transitions) -> None:
+        """Add one transition of every copy, in the order of the copies."""
+        first = self.added % self.capacity
+        for column, values in zip(self._columns, new, strict=True):
+            column[first : first + self._copies] = values
+        self.added += self._copies
+
+    def sample(self, count: int, rng: np.random.Generator, progress: float = 0.0) -> Batch:
+        """Draw `count` entries, each equally likely at every draw; `progress` is that of the training."""
+        del progress  # of use where the entries have weights
+        oldest = max(0, self.added - self.capacity)
+        rows = (oldest + rng.integers(0, len(self), count)) % self.capacity
+        return self.at(rows, np.ones(count, np.float32))
+
+    def at(self, rows: NDArray[np.int64], weights: Floats) -> Batch:
+        """Return the minibatch of the entries at the positions `rows` `[B]`, with these weights."""
+        sequences = (rows[:, None] + self._sequence) % self.capacity
+        states, actions, rewards, next_states, terminated, truncated = self._columns
+        returns, last, discounts = n_step(
+            rewards[sequences], terminated[sequences], truncated[sequences], self._discount
+        )
+        reached = sequences[np.arange(len(rows)), last]
+        return Batch(states[rows], actions[rows], returns, next_states[reached], discounts, weights)
+
+    def pairs(self, actions: int) -> NDArray[np.int64]:
+        """Return the numbers s·A + a of all entries."""
+        count = min(self.added, self.capacity)
+        return self._columns.states[:count].astype(np.int64) * actions + self._columns.actions[:count]
+
+    def cut(self, copies: list[int]) -> None:
+        """Let the episodes of these copies end with the entries that were added last."""
+        for copy in copies:
+            self._columns.truncated[(self.added - self._copies + copy) % self.capacity] = True
+
+    def moment(self) -> Moment:
+        """Return all entries, each array `[n]` with n = min(added, capacity), and how many were added."""
+        return Moment({name: column.copy() for name, column in self._entries().items()}, {"added": self.added})
+
+    def restore(self, moment: Moment, states: int, actions: int) -> None:
+        """Fill the memory with the entries of a moment.
+
+        Raises:
+            UnfitError: they are of another memory, or of other than `states` states and `actions` actions.
+        """
+        self.added = count(moment, "added", 2**53)
+        for name, column in self._entries().items():
+            column[:] = array(moment, name, column.shape, column.dtype)
+        for name, high in (("states", states), ("actions", actions), ("next_states", states)):
+            check_range(moment, f"replay.{name}", 0, high)
+
+    def _entries(self) -> dict[str, NDArray[Any]]:
+        count = max(0, min(self.added, self.capacity))
+        return {f"replay.{name}": column[:count] for name, column in self._columns._asdict().items()}
+
+    def learnt(self, td_errors: Floats) -> None:
+        """Take note of the |td_error| of the minibatch that was drawn last, `[B]`; here it changes nothing."""
+
+
+class PrioritizedReplay(Replay):
+    """A ring of transitions, drawn by priority; the tree is kept by the backend, and its functions are compiled.
+
+    Args:
+        capacity: as of `Replay`, like the three that follow.
+        copies: N.
+        steps: n.
+        discount: γ.
+        priority_exponent: α.
+        importance_exponent: β at the start of the training; it rises to 1 by a line.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        copies: int,
+        steps: int,
+        discount: float,
+        priority_exponent: float,
+        importance_exponent: float,
+    ) -> None:
+        super().__init__(capacity, copies, steps, discount)
+        self._importance_exponent = importance_exponent
+        self._tree = [keras.Variable(level, trainable=False) for level in sum_tree.levels(self.capacity)]
+        tree, kind = self._tree, self.capacity
+        self._set = backend.compiled(partial(set_priorities, tree), tree, ("set", kind))
+        self._rate = backend.compiled(partial(rate, tree, priority_exponent), tree, ("rate", kind, priority_exponent))
+        self._draw = backend.compiled(partial(draw, tree), tree, ("draw", kind))
+        self._largest = np.float32(1)
+        self._drawn: Ints = np.zeros(0, np.int32)
+
+    def add(self, new: Transitions) -> None:
+        """Add one transition of every copy; those that are complete by now can be drawn from now on."""
+        first = self.added
+        super().add(new)
+        if self._waiting:
+            self._set(self._round(first), np.float32(0))
+        if first >= self._waiting:
+            self._set(self._round(first - self._waiting), self._largest)
+
+    def sample(self, count: int, rng: np.random.Generator, progress: float = 0.0) -> Batch:
+        """Draw `count` entries, one from each of as many strata of equal priority, with their importance weights."""
+        uniforms = ((np.arange(count) + rng.random(count)) / count).astype(np.float32)
+        exponent = importance_exponent(self._importance_exponent, progress)
+        rows, weights = self._draw(uniforms, np.float32(len(self)), np.float32(exponent))
+        self._drawn = np.asarray(ops.convert_to_numpy(rows), np.int32)
+        return self.at(self._drawn.astype(np.int64), np.asarray(ops.convert_to_numpy(weights)))
+
+    def learnt(self, td_errors: Floats) -> None:
+        """Give the entries drawn last the priority of their |td_error| `[B]`."""
+        self._largest = max(self._largest, np.float32(ops.convert_to_numpy(self._rate(self._drawn, td_errors))))
+
+    def moment(self) -> Moment:
+        """Return all entries with their priorities."""
+        arrays, facts = super().moment()
+        tree = {f"replay.tree.{i}": np.array(ops.convert_to_numpy(level)) for i, level in enumerate(self._tree)}
+        return Moment({**arrays, **tree}, {**facts, "largest": float(self._largest)})
+
+    def restore(self, moment: Moment, states: int, actions: int) -> None:
+        """Fill the memory with the entries of a moment, and their priorities."""
+        super().restore(moment, states, actions)
+        self._largest = np.float32(amount(moment, "largest"))
+        for i, level in enumerate(self._tree):
+            level.assign(array(moment, f"replay.tree.{i}", tuple(level.shape), np.float32))
+
+    def _round(self, first: int) -> Ints:
+        """Return the positions of the transitions added together, from number `first` on, `[N]`."""
+        return np.arange(first % self.capacity, first % self.capacity + self._copies, dtype=np.int32)
+
+
+def set_priorities(tree: Sequence[keras.Variable], rows: Any, priority: Any) -> None:
+    """Set the priority of the entries `rows`, `[N]`, to a scalar."""
+    assign(tree, rows, ops.broadcast_to(priority, rows.shape))
+
+
+def rate(tree: Sequence[keras.Variable], exponent: float, rows: Any, td_errors: Any) -> Any:
+    """Set the priorities of the entries `rows`, `[B]`, by their |td_error|, `[B]`; return the largest, a scalar."""
+    priorities = sum_tree.priorities(td_errors, exponent)
+    assign(tree, rows, priorities)
+    return ops.max(priorities)
+
+
+def draw(tree: Sequence[keras.Variable], uniforms: Any, size: Any, exponent: Any) -> tuple[Any, Any]:
+    """Draw entries by `uniforms` `[B]`; return their indices and importance weights, `[B]` each."""
+    rows, probability = sum_tree.draw([level.value for level in tree], uniforms)
+    return rows, sum_tree.importance_weights(probability, size, exponent)
+
+
+def assign(tree: Sequence[keras.Variable], rows: Any, priorities: Any) -> None:
+    """Set the priorities of the entries `rows`, `[N]`, and update the sums above them."""
+    new = sum_tree.assign([level.value for level in tree], rows, priorities)
+    for old, level in zip(tree, new, strict=True):
+        old.assign(level)

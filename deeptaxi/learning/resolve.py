@@ -1,0 +1,365 @@
+"""From what a user asks for and an open environment to the configuration of a training. Imports no Keras.
+
+The preset is the one that is named; else the one that was tuned for the environment and the network; else, where there
+is a true transition table, settings derived from its numbers; else none.
+
+**Settings from a table** that nobody tuned anything for. `docs/presets.md` says what each of them is for. With γ the
+table's discount, at most `LONGEST`:
+
+    value range     the largest |r|, times the rewards that an episode may gather: one where all rewards come with the
+                    end, else 1/(1 − γ) or the time limit
+    reward_scale    the power of two (scaling back is exact) that brings the value range to about `RANGE`
+    initial_value   where nothing ends, the mean reward forever: Q values then need not climb there
+    updates, copies, minibatch   by the number of pairs S·A, and by whether chance plays a part
+    evaluation      as often as it costs no more than the updates between two
+
+**Size.** What a training keeps grows with four settings. Each is counted as low as it can be, so that nothing that
+would work is refused: weights three times (online, target, best), the memory of transitions, the copies of the
+environment, and the largest layer over one minibatch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
+from deeptaxi.errors import UsageError
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.masks import known_mask
+from deeptaxi.mdp.table import MEMORY_SHARE, TransitionTable, physical_memory
+from deeptaxi.presets import NONE, TABLE, Preset, fitting, named
+
+FLOAT = 4
+ENTRY = {True: 4, False: 18}  # bytes of a transition, in the compiled loop and in the others
+COPY = {True: 12, False: 2_000}  # bytes of a copy of the environment; outside of the compiled loop it is an object
+
+
+def check_size(config: TrainConfig, states: int, actions: int) -> None:
+    """Refuse a training that takes more than most of the memory.
+
+    Raises:
+        UsageError: it does; the setting that takes most of it is named.
+    """
+    parts = parts_of(config, states, actions)
+    size, memory = sum(parts.values()), physical_memory()
+    if size > MEMORY_SHARE * memory:
+        most = max(parts, key=lambda name: parts[name])
+        raise UsageError(
+            f"this training takes {size / 2**30:,.1f} GiB or more, most of it for {most}, "
+            f"and this machine has {memory / 2**30:,.1f} GiB"
+        )
+
+
+def weights_of(config: TrainConfig, states: int, actions: int) -> int:
+    """Return how many weights the network has, counted as low as it can be where a state has several parts."""
+    hidden = config.network.hidden
+    inputs = 1 if config.network.encoding == "factored" else states
+    widths = (inputs, *hidden)
+    layers = sum((one + 1) * other for one, other in pairwise(widths))
+    head = (widths[-1] + bool(hidden)) * (actions + config.network.dueling)
+    return layers + head + (states * actions if config.exploration.action_mask else 0)
+
+
+def parts_of(config: TrainConfig, states: int, actions: int) -> dict[str, int]:
+    """Return the bytes that each setting asks for, by the name of its option."""
+    compiled = config.loop == "compiled"
+    hidden = config.network.hidden
+    inputs = 1 if config.network.encoding == "factored" else states
+    widths = (inputs, *hidden, actions)
+    weights = sum(one * other for one, other in pairwise(widths))
+    return {
+        "--hidden": 3 * FLOAT * weights,
+        "--replay-capacity": ENTRY[compiled] * config.replay.capacity,
+        "--environments": COPY[compiled] * config.interaction.environments,
+        "--batch-size": FLOAT * config.replay.batch_size * max(actions, *hidden, 1),
+    }
+
+
+RANGE = 16.0
+BATCH = 512
+LONGEST = 0.99  # learning at more takes hundreds of thousands of updates; see `docs/presets.md`
+PLAIN_DISCOUNT = 0.99
+
+
+def power_of_two(value: float) -> float:
+    """Return the power of two that is nearest to `value` > 0 in proportion."""
+    return 2.0 ** round(math.log2(value))
+
+
+def between(low: float, value: float, high: float) -> float:
+    """Return `value`, or the limit that it passes."""
+    return min(max(value, low), high)
+
+
+def learning_discount(table: TransitionTable) -> float:
+    """Return the discount to learn with."""
+    return min(PLAIN_DISCOUNT if table.discount is None else table.discount, LONGEST)
+
+
+def ends_only(table: TransitionTable) -> bool:
+    """Whether rewards come with the end of an episode alone, so that it gathers but one."""
+    return not (table.reward * table.continuation).any()
+
+
+def is_random(table: TransitionTable) -> bool:
+    """Whether some pair has several outcomes."""
+    return bool((table.probability > 0).sum(axis=-1).max() > 1)
+
+
+def never_ends(table: TransitionTable) -> bool:
+    """Whether nothing terminates."""
+    return bool((table.continuation == table.probability).all())
+
+
+def value_range(table: TransitionTable) -> float:
+    """Return a bound on |V|: what the largest reward comes to in an episode."""
+    largest = float(np.abs(table.reward * (table.probability > 0)).max())
+    if ends_only(table):
+        return largest
+    return largest * min(1 / (1 - learning_discount(table)), table.time_limit or math.inf)
+
+
+def mean_value(table: TransitionTable) -> float:
+    """Return the value of the mean reward forever; 0 where episodes end, for there it is no guide."""
+    if not never_ends(table):
+        return 0.0
+    allowed = np.ones(table.expected_reward.shape, bool) if table.action_mask is None else table.action_mask
+    return float(table.expected_reward[allowed].mean()) / (1 - learning_discount(table))
+
+
+def eval_every(table: TransitionTable, updates: int) -> int:
+    """Return the updates between two evaluations: as long as an evaluation takes, at 25 updates a millisecond."""
+    states, outcomes = table.states, table.probability.shape[2]
+    steps = table.time_limit or (5_000 if never_ends(table) else 1_000)
+    walk = steps * (5 + states * outcomes * 0.01) / 1_000 if states > 256 else 1.0  # milliseconds
+    return int(between(250, 250 * round((10 + walk + (states / 200) ** 3) * 25 / 250), updates // 8))
+
+
+def table_rate(table: TransitionTable) -> float:
+    """Return the learning rate of a Q table, whose weights move only when their pair is in the minibatch."""
+    return between(0.02, 0.02 * table.states * table.actions / BATCH, 0.2)
+
+
+def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[str, Any]:
+    """Return the settings of a training on `table`, nested as in a configuration.
+
+    Args:
+        table: the problem.
+        kind: of network, ``"q-table"`` or another.
+        compiled: whether the compiled loop runs; elsewhere an update takes a millisecond, and states cannot be set.
+    """
+    bound = value_range(table)
+    settings: dict[str, Any] = {
+        "discount": learning_discount(table),
+        "target": {
+            "reward_scale": power_of_two(bound / RANGE) if bound else 1.0,
+            "polyak": 0.05 if kind == "q-table" else 0.02,
+        },
+        "network": {"initial_value": mean_value(table), **({} if kind == "q-table" else {"hidden": [64]})},
+    }
+    if not compiled:
+        return settings
+    updates = 40_000 if is_random(table) else 20_000
+    return {
+        **settings,
+        "updates": updates,
+        "exploration": {"exploring_starts": 0.2},
+        "interaction": {"environments": int(between(32, power_of_two(2_048 / table.actions), 256))},
+        "replay": {"batch_size": BATCH, "capacity": 500_000},
+        "optimizer": {
+            "learning_rate": table_rate(table) if kind == "q-table" else 0.003,
+            "schedule": "exponential",
+            "final_fraction": 0.001,
+        },
+        "evaluation": {"every": eval_every(table, updates)},
+    }
+
+
+COMPILING = ("tensorflow", "jax")
+OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # that the compiled loop has, with Keras' defaults
+    "sgd": {"momentum": 0.0, "nesterov": False},
+    "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
+}
+LARGEST_INDEX = 2**31 - 1
+LARGEST_BYTES = 8 * 2**30  # of a table that is laid out
+LOOP_BYTES = 8 * 2**30  # of replay memory and random numbers
+BYTES = 25  # of a table's entry: five arrays of 4 bytes, one of 1, and what the largest of them takes in being made
+
+
+def not_compiled(config: TrainConfig, environment: Environment) -> str | None:
+    """Return why the compiled loop cannot run this training; None where it can."""
+    running = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if environment.table is None:
+        return f"it needs a transition table, and {environment.config.id} has none: {environment.table_missing}"
+    if running not in COMPILING:
+        return f"it runs on {' and '.join(COMPILING)}, not on KERAS_BACKEND={running}"
+    known = OPTIMIZER_OPTIONS.get(config.optimizer.name)
+    if known is None:
+        return f"it has the optimizers {' and '.join(OPTIMIZER_OPTIONS)}, not {config.optimizer.name}"
+    for option, value in config.optimizer.options.items():
+        if option not in known:
+            return f"its {config.optimizer.name} has no option {option}"
+        check_option(option, value)
+    if config.exploration.action_mask and known_mask(environment) is None:
+        return "it needs the action mask of all states in advance, and this environment shows it on the way"
+    return too_large(*environment.table.probability.shape) or too_many(config, environment.actions)
+
+
+def check_option(name: str, value: Any) -> None:
+    """Refuse an option of the optimizer that cannot be meant.
+
+    Raises:
+        UsageError: it is of another kind, or out of its range.
+    """
+    if name == "nesterov":
+        sound, expected = isinstance(value, bool), "true or false"
+    else:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        sound = number and (value > 0 if name == "epsilon" else 0 <= value < 1)
+        expected = "a number above 0" if name == "epsilon" else "a number from 0 to below 1"
+    if not sound:
+        raise UsageError(f"[optimizer.options] {name} = {value!r}: expected {expected}")
+
+
+def too_many(config: TrainConfig, actions: int) -> str | None:
+    """Return that replay memory, copies or minibatch are too large to be held; None where they are not."""
+    numbers = config.interaction.steps_per_update * config.interaction.environments * (actions + 7)
+    size = 4 * (3 * config.replay.capacity + 4 * (numbers + config.replay.batch_size * actions))
+    if size <= LOOP_BYTES and numbers < LARGEST_INDEX:
+        return None
+    return (
+        f"a replay memory of {config.replay.capacity:,}, {config.interaction.environments:,} environments and "
+        f"minibatches of {config.replay.batch_size:,} take {size / 2**30:,.1f} GiB, more than "
+        f"{LOOP_BYTES / 2**30:,.0f} GiB"
+    )
+
+
+def too_large(states: int, actions: int, outcomes: int) -> str | None:
+    """Return that a table has too many entries to be compiled; None where it has not."""
+    entries = states * actions * outcomes
+    if entries <= LARGEST_INDEX and entries * BYTES <= LARGEST_BYTES:
+        return None
+    return (
+        f"the table has {states:,} states × {actions:,} actions × {outcomes:,} outcomes, "
+        f"{entries * BYTES / 2**30:,.1f} GiB when laid out, more than {LARGEST_BYTES / 2**30:,.0f} GiB"
+    )
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A configuration, and the name of the preset that had a say in it: ``none`` where the user set everything."""
+
+    config: TrainConfig
+    preset: str
+
+    @property
+    def explanation(self) -> str:
+        """Say in a line what the settings rest on."""
+        objective = self.config.evaluation.objective_discount
+        slower = f"; it learns at discount {self.config.discount:g}, where values travel faster than at {objective:g}"
+        told = {
+            NONE: "none: plain defaults and what was given",
+            TABLE: "table: settings from the numbers of the transition table"
+            + (slower if self.config.discount < objective else ""),
+        }
+        return told.get(self.preset) or f"{self.preset} (`deeptaxi presets` lists them, --preset chooses)"
+
+
+def choose(values: Mapping[str, Any], name: str | None) -> Preset | None:
+    """Return the preset that `name` stands for; None where nothing is named.
+
+    Raises:
+        UsageError: it does not exist, or what it is made for and `values` exclude each other.
+    """
+    if name is None:
+        return None
+    network = values.get("network", {})
+    preset = named(name, kind_of(values))
+    clash = next((key for key in ("hidden", "dueling") if network.get(key)), None)
+    if preset.network == "q-table" and clash:
+        raise UsageError(
+            f"--preset {preset.name} is for the Q table, which has neither hidden layers nor a head: "
+            f"leave out --{clash}, or take --preset {preset.name.removesuffix('.q-table')}"
+        )
+    return preset
+
+
+def with_environment(values: Mapping[str, Any], preset: Preset | None) -> dict[str, Any]:
+    """Return `values` on the preset's own environment, where the user names none."""
+    asked = values.get("environment", {})
+    if preset is None or asked.get("id"):
+        return dict(values)
+    place = merge(preset.environment, asked)
+    if preset.environment:
+        place["kwargs"] = {**preset.environment["kwargs"], **asked.get("kwargs", {})}
+    return merge(values, {"environment": place})
+
+
+def preset_for(environment: Environment, values: Mapping[str, Any], preset: Preset | None) -> Preset:
+    """Return the preset that was named, else the one that was tuned for this, else what the table gives, else none.
+
+    Raises:
+        UsageError: ``table`` is asked for where there is none.
+    """
+    kind = kind_of(values)
+    if preset is None:
+        preset = fitting(environment.config.id, environment.config.kwargs, kind, encoding_of(values))
+    table = environment.table
+    if preset is None and table is not None:
+        preset = Preset(TABLE)
+    if preset is None or preset.name != TABLE:
+        return preset or Preset(NONE)
+    if table is None:
+        raise UsageError(f"--preset table: {environment.config.id} has no true table: {environment.table_missing}")
+    table = replace(table, time_limit=environment.time_limit)
+    return Preset(TABLE, settings=table_settings(table, kind, values["loop"] == "compiled"))
+
+
+def configure(environment: Environment, values: Mapping[str, Any], preset: Preset | None = None) -> Configured:
+    """Complete `values` for an open environment.
+
+    Args:
+        environment: what they name.
+        values: nested settings of the user.
+        preset: that was named, or None.
+
+    Raises:
+        UsageError: the settings contradict each other or the environment, or take more memory than there is.
+    """
+    # With the version that was chosen.
+    named_values = merge(values, {"environment": {"id": environment.config.id}})
+    asked = environment.asked_settings()
+    starts = values.get("exploration", {}).get("exploring_starts")
+    if starts or "loop" not in values:
+        unable = not_compiled(resolve({**named_values, "loop": "compiled"}, asked, preset), environment)
+        if starts and unable:
+            raise UsageError(
+                f"--exploring-starts needs the compiled loop, which cannot run here: {unable}; "
+                "leave out --exploring-starts"
+            )
+        named_values.setdefault("loop", "gymnasium" if unable else "compiled")
+    chosen = preset_for(environment, named_values, preset)
+    if chosen.name == TABLE:  # they come from the same table, and may ask for less than its discount to learn with
+        asked = merge(asked, chosen.settings)
+    config = resolve(named_values, asked, chosen)
+    check_size(config, environment.states, environment.actions)
+    masked = environment.table is not None and environment.table.action_mask is not None
+    if masked and not config.exploration.action_mask:
+        raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")
+    silent = config == without_preset(named_values, environment)
+    return Configured(config, NONE if silent else chosen.name)
+
+
+def without_preset(values: Mapping[str, Any], environment: Environment) -> TrainConfig | None:
+    """Return the configuration that no preset has a say in; None where `values` mean something only with one."""
+    try:
+        return resolve(values, environment.asked_settings(), Preset(NONE))
+    except UsageError:
+        return None

@@ -1,0 +1,93 @@
+"""What a loop tells while it runs: ticks, and their sums as progress records."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from deeptaxi.config import TrainConfig
+from deeptaxi.learning.schedules import learning_rate
+from deeptaxi.learning.state import brief
+from deeptaxi.metrics import Progress
+
+SUMS = ("loss", "td_error", "returns")  # which may be any number, and none where a training diverges
+LARGEST = 2**53
+REPORTS = 500  # progress records over the whole training
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Some updates: sums over those since the tick before."""
+
+    update: int  # the number of the last one, from 1
+    environment_steps: int  # in all
+    epsilon: float  # when it acted
+    count: int  # how many updates
+    loss: float  # sum
+    td_error: float  # sum of the minibatches' mean |td_error|
+    episodes: int  # that ended
+    returns: float  # sum
+    settled: bool = True  # whether the weights are those after this update, and not later ones
+
+
+def report_every(config: TrainConfig) -> int:
+    """Return the number of updates from one progress record to the next."""
+    return max(1, config.updates // REPORTS)
+
+
+class Report:
+    """Sums ticks up to one progress record every so many updates."""
+
+    def __init__(self, config: TrainConfig, actions: int) -> None:
+        self._config = config
+        self._actions = actions
+        self._every = report_every(config)
+        self._ticks: list[Tick] = []
+
+    def moment(self) -> list[dict[str, Any]]:
+        """Return the ticks that no record has told of, as JSON holds them."""
+        return [asdict(tick) for tick in self._ticks]
+
+    def restore(self, ticks: list[dict[str, Any]]) -> None:
+        """Take over ticks that no record has told of.
+
+        Raises:
+            TypeError: they are no ticks.
+            ValueError: a number of them cannot be.
+        """
+        self._ticks = [Tick(**tick) for tick in ticks]
+        most = {"update": self._config.updates, "count": self._config.updates, "epsilon": 1.0}
+        for tick in self._ticks:
+            for item in fields(Tick):
+                value, high = getattr(tick, item.name), most.get(item.name, LARGEST)
+                kind = {"int": int, "bool": bool}.get(str(item.type), int | float)
+                if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                    raise TypeError(f"'{item.name}' is {str(value)[:40]!r}")
+                if item.name not in SUMS and not 0 <= value <= high:
+                    raise ValueError(f"'{item.name}' is {brief(value)}, expected 0 … {high}")
+
+    def add(self, tick: Tick, seconds: float) -> Generator[Progress]:
+        """Take one tick; yield a record if one is due."""
+        self._ticks.append(tick)
+        if tick.update % self._every == 0:
+            yield from self.rest(seconds)
+
+    def rest(self, seconds: float) -> Generator[Progress]:
+        """Yield a record of the updates that none has told of, if there are such."""
+        ticks, self._ticks = self._ticks, []
+        count = sum(item.count for item in ticks)
+        if count == 0:
+            return
+        last, episodes = ticks[-1], sum(item.episodes for item in ticks)
+        yield Progress(
+            last.update,
+            last.environment_steps,
+            seconds,
+            sum(item.loss for item in ticks) / count,
+            sum(item.td_error for item in ticks) / count,
+            last.epsilon,
+            learning_rate(self._config, self._actions, (last.update - 1) / self._config.schedule_length),
+            episodes,
+            sum(item.returns for item in ticks) / episodes if episodes else None,
+        )

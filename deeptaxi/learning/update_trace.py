@@ -1,0 +1,438 @@
+"""One update taken apart, with every number on the way, and the masked gradient beside it.
+
+`trace_update` lets a `Learner` make one real update, and records what went into it and what came of it. It has no rule
+of its own: targets, overwrite, loss and gradient are the learner's, so are the weights afterwards. With the quantities
+of `targets` and `gradients`, E the loss, α the tabular step:
+
+    td_target → targets → E → dE/dQ → dE/dV, dE/dA → weights → predictions
+
+The sample is shown as one of a minibatch of B whose others have no error. It is computed alone, with weight 1/B: the
+same loss and the same gradients, as the loss is a mean over B. The optimizer is fresh, so that its first step is
+dense and row-sparse at once.
+
+**The masked gradient.** A loss on the taken action alone, at the scale of the recipe,
+
+    E = (1/(A·B)) · Σ_b ℓ(td_target_b − q_online(state_b)[action_b]),
+
+has the same gradient as the loss over all outputs of the overwritten targets, whose other errors are zero. Both are
+computed here by automatic differentiation, each followed by a step of a fresh optimizer, and compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from deeptaxi import backend
+from deeptaxi.config import TrainConfig
+from deeptaxi.learning.agent import Goal, Learner, build_optimizer
+from deeptaxi.learning.example import Transition
+from deeptaxi.learning.replay_buffer import Batch
+from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
+from deeptaxi.learning.targets import loss_of, n_step
+from deeptaxi.network import gradients
+from deeptaxi.network.build import streams
+from deeptaxi.network.tabulate import tabulate
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class TdTarget:
+    """How td_target came about, in units of the reward scale: Σ_k γ^k · r_k + discount · bootstrap."""
+
+    rewards: tuple[float, ...]  # r_k
+    factors: tuple[float, ...]  # γ^k
+    reward: float  # their sum
+    discount: float  # γ^m · (1 − terminated) after m steps
+    next_state: int
+    terminated: bool
+    allowed: tuple[bool, ...]  # in the next state, [A]
+    best_action: int | None  # a', by whose q_target is bootstrapped; None where the episode ended
+    bootstrap: float | None  # q_target(next_state)[a']
+    td_target: float
+    td_error: float
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of every output, [A], and the scale of their sum."""
+
+    name: str
+    errors: Floats
+    outputs: Floats
+    scale: float  # 1/(A·B)
+    loss: float
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient of the loss by the Q values, and by the streams of a dueling head where there is one; [A], V []."""
+
+    dE_dQ: Floats  # noqa: N815  # the derivative as it is written
+    aggregation: str | None = None
+    value: float | None = None
+    advantage: Floats | None = None
+    dE_dV: float | None = None  # noqa: N815
+    dE_dA_nested: Floats | None = None  # noqa: N815
+    dE_dA_shared: Floats | None = None  # noqa: N815  # None but for the mean, which alone has that form
+
+
+@dataclass(frozen=True)
+class WeightChange:
+    """What the step did to one weight: the rows (along the first axis) that changed, and their numbers."""
+
+    name: str
+    shape: tuple[int, ...]
+    rows: tuple[int, ...]
+    entries: int  # how many changed
+    largest: float  # change
+    gradient: Floats  # of the rows
+    before: Floats
+    after: Floats
+
+
+@dataclass(frozen=True)
+class TabularStep:
+    """The entry of a Q table as Q[s, a] += α · td_error has it, and as the step made it. None where there is no α."""
+
+    alpha: float | None
+    before: float
+    td_error: float
+    expected: float | None
+    after: float
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class After:
+    """The predictions after the step, and how many others moved with the one that was meant to."""
+
+    q_values: Floats  # [A]
+    td_error: float  # against the same td_target
+    other_actions: int  # of the same state, that changed
+    other_states: int  # that changed
+    largest_elsewhere: float  # change in another state
+    largest_state: int | None  # where that was
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The same for one weight."""
+
+    name: str
+    gradient_difference: float
+    weight_difference: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The overwrite recipe beside the masked gradient: largest values, and largest differences between the two."""
+
+    overwrite_loss: float
+    masked_loss: float
+    largest_gradient: float
+    gradient_difference: float
+    largest_step: float
+    weight_difference: float
+    weights: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """One update, in the order in which it is computed."""
+
+    state: int
+    action: int
+    transitions: tuple[Transition, ...]
+    batch_size: int
+    learning_rate: float
+    q_online: Floats  # of the state, [A]
+    q_target: Floats  # of the next state, [A]
+    choosing_q: Floats | None  # double DQN: q_online of the next state, [A]
+    td_target: TdTarget
+    targets: Floats  # [A]
+    loss: Loss
+    gradient: Gradient
+    gradient_norm: float
+    weights: tuple[WeightChange, ...]
+    tabular: TabularStep | None
+    after: After
+    comparison: Comparison | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, arrays as lists, in full precision."""
+        plain: dict[str, Any] = listed(dataclasses.asdict(self))
+        return plain
+
+
+def listed(value: Any) -> Any:
+    """Return `value` with arrays and tuples inside of it as lists."""
+    if isinstance(value, dict):
+        return {key: listed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [listed(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def array(x: Any) -> NDArray[Any]:
+    """Return a tensor as a NumPy array of its own."""
+    return np.array(ops.convert_to_numpy(x))
+
+
+def tensor(x: Any) -> Any:
+    """Return a NumPy array as a tensor: PyTorch takes no others beside one that has a gradient."""
+    return ops.convert_to_tensor(x)
+
+
+def masked_gradients(online: keras.Model, config: TrainConfig, batch: Batch, targets: Floats) -> tuple[Any, list[Any]]:
+    """Return the loss on the taken actions alone, at the scale of the recipe, and its gradients by the weights.
+
+    Args:
+        online: the network.
+        config: names the loss.
+        batch: B samples.
+        targets: `[B, A]`, of which only the entries of the taken actions are looked at.
+    """
+    actions, index = targets.shape[1], batch.actions[:, None].astype(np.int64)
+    states, weights, taken_index = tensor(batch.states), tensor(batch.weights), tensor(index)
+    td_targets = tensor(np.take_along_axis(targets, index, axis=1))
+
+    def loss() -> Any:
+        taken = ops.take_along_axis(online(states, training=True), taken_index, axis=1)
+        return loss_of(config.optimizer.loss, taken, td_targets, weights) / actions
+
+    return backend.gradients(loss, online.trainable_variables)
+
+
+def compare(
+    online: keras.Model,
+    config: TrainConfig,
+    batch: Batch,
+    targets: Floats,
+    recipe: tuple[float, Sequence[Floats]],
+    after: Sequence[Floats],
+) -> Comparison:
+    """Make the step of the masked gradient, and hold it against that of the recipe.
+
+    Args:
+        online: the network before the update; it is changed.
+        config: of the update.
+        batch: of the update.
+        targets: the overwritten ones, `[B, A]`.
+        recipe: loss and gradients of the recipe.
+        after: the weights that the recipe's step made.
+    """
+    variables = online.trainable_variables
+    before = [array(variable) for variable in variables]
+    loss, masked = masked_gradients(online, config, batch, targets)
+    rate = initial_learning_rate(config, targets.shape[1])
+    optimizer = build_optimizer(config.optimizer, rate, config.schedule_length)
+    optimizer.build(variables)
+    optimizer.apply(masked, variables)
+    apart = [
+        Difference(variable.path, largest(one, array(other)), largest(made, array(variable)))
+        for variable, made, one, other in zip(variables, after, recipe[1], masked, strict=True)
+    ]
+    return Comparison(
+        recipe[0],
+        float(loss),
+        max(largest(gradient, 0.0) for gradient in recipe[1]),
+        max(item.gradient_difference for item in apart),
+        max(largest(new, old) for new, old in zip(after, before, strict=True)),
+        max(item.weight_difference for item in apart),
+        tuple(apart),
+    )
+
+
+def largest(one: Floats, other: Floats | float) -> float:
+    """Return the largest absolute difference."""
+    return float(np.abs(one - other).max())
+
+
+Bools = NDArray[np.bool_]
+
+
+def batch_of(steps: Sequence[Transition], config: TrainConfig) -> Batch:
+    """Return the minibatch of one sample that a replay memory makes of n transitions in a row, with weight 1/B."""
+    scale = np.float32(config.target.reward_scale)
+    rewards = np.array([[step.reward for step in steps]], np.float32) / scale
+    ends = [np.array([[getattr(step, name) for step in steps]]) for name in ("terminated", "truncated")]
+    returns, last, discounts = n_step(rewards, *ends, config.discount)
+    first, reached = steps[0], steps[int(last[0])].next_state
+    return Batch(
+        np.array([first.state], np.int32),
+        np.array([first.action], np.int32),
+        returns.astype(np.float32),
+        np.array([reached], np.int32),
+        discounts.astype(np.float32),
+        np.array([1 / config.replay.batch_size], np.float32),
+    )
+
+
+def trace_update(learner: Learner, steps: Sequence[Transition], allowed: Bools, comparing: bool = False) -> Anatomy:
+    """Let the learner make one update on `steps`, and return all that there is to see.
+
+    Args:
+        learner: fresh from its constructor; it is changed. Its target network may differ from the online one.
+        steps: n transitions in a row, fewer where the episode ended.
+        allowed: the actions allowed in each state, bool `[S, A]`.
+        comparing: whether to set the masked gradient beside it.
+    """
+    config, online = learner.config, learner.online
+    batch = batch_of(steps, config)
+    next_allowed = allowed[batch.next_states]
+    inputs, weights = [tensor(x) for x in (*batch[:5], next_allowed)], tensor(batch.weights)
+    goal = Goal(*(x if x is None else array(x) for x in learner.rule.goal(*inputs)))
+    loss, found = learner.rule.loss_gradients(inputs[0], tensor(goal.targets), weights)
+    slopes, gradient = [array(slope) for slope in found], gradient_of(online, goal, batch, config)
+    copy, table_before, before = copied(online), tabulate(online), weights_of(online)
+    learner.update(batch, next_allowed)
+    made = weights_of(online)
+    state, action = steps[0].state, steps[0].action
+    td_target = td_target_of(steps, batch, goal, next_allowed[0], config)
+    after = after_of(state, action, table_before, tabulate(online), td_target.td_target)
+    return Anatomy(
+        state=state,
+        action=action,
+        transitions=tuple(steps),
+        batch_size=config.replay.batch_size,
+        learning_rate=initial_learning_rate(config, learner.actions),
+        q_online=goal.q_online[0],
+        q_target=goal.q_target[0],
+        choosing_q=None if goal.choosing_q is None else goal.choosing_q[0],
+        td_target=td_target,
+        targets=goal.targets[0],
+        loss=loss_parts(goal, config, float(loss)),
+        gradient=gradient,
+        gradient_norm=float(np.sqrt(sum(np.square(slope).sum() for slope in slopes))),
+        weights=tuple(changes(online, before, made, slopes)),
+        tabular=tabular_of(config, learner.actions, action, goal, td_target, after),
+        after=after,
+        comparison=compare(copy, config, batch, goal.targets, (float(loss), slopes), made) if comparing else None,
+    )
+
+
+def weights_of(network: keras.Model) -> list[Floats]:
+    """Return the trainable weights as arrays of their own, each in its shape."""
+    return [array(weight) for weight in network.trainable_variables]
+
+
+def td_target_of(
+    steps: Sequence[Transition], batch: Batch, goal: Goal, allowed: Bools, config: TrainConfig
+) -> TdTarget:
+    """Say how td_target came about."""
+    terminated = steps[-1].terminated
+    choosing = np.where(allowed, goal.q_target[0] if goal.choosing_q is None else goal.choosing_q[0], -np.inf)
+    best = None if terminated else int(choosing.argmax())
+    taken = int(batch.actions[0])
+    return TdTarget(
+        rewards=tuple(step.reward / config.target.reward_scale for step in steps),
+        factors=tuple(config.discount**k for k in range(len(steps))),
+        reward=float(batch.rewards[0]),
+        discount=float(batch.discounts[0]),
+        next_state=int(batch.next_states[0]),
+        terminated=terminated,
+        allowed=tuple(allowed.tolist()),
+        best_action=best,
+        bootstrap=None if best is None else float(goal.q_target[0, best]),
+        td_target=float(goal.td_targets[0]),
+        td_error=float(goal.td_targets[0] - goal.q_online[0, taken]),
+    )
+
+
+def loss_parts(goal: Goal, config: TrainConfig, loss: float) -> Loss:
+    """Return the loss of each output by itself, and how they add up."""
+    name, actions = config.optimizer.loss, goal.targets.shape[1]
+    pairs = zip(goal.q_online[0], goal.targets[0], strict=True)
+    outputs = np.array([float(loss_of(name, q[None, None], target[None, None], None)) for q, target in pairs])
+    return Loss(name, goal.targets[0] - goal.q_online[0], outputs, 1 / (actions * config.replay.batch_size), loss)
+
+
+def gradient_of(online: keras.Model, goal: Goal, batch: Batch, config: TrainConfig) -> Gradient:
+    """Return dE/dQ by automatic differentiation, and by the closed form what it becomes in the streams."""
+    q_values, targets, weights = keras.Variable(goal.q_online), tensor(goal.targets), tensor(batch.weights)
+    _, (slope,) = backend.gradients(
+        lambda: loss_of(config.optimizer.loss, q_values.value, targets, weights), [q_values]
+    )
+    g, below = array(slope).astype(np.float64) + 0.0, streams(online)  # + 0.0 makes zeros of negative ones
+    if below is None:
+        return Gradient(g[0])
+    value, advantage = (array(x).astype(np.float64) for x in below(batch.states, training=False))
+    aggregation, total = config.network.aggregation, gradients.value_gradient(g)
+    return Gradient(
+        g[0],
+        aggregation,
+        float(value[0, 0]),
+        advantage[0],
+        float(total[0, 0]),
+        gradients.advantage_gradient_nested(g, advantage, aggregation)[0],
+        gradients.advantage_gradient_shared(g, total)[0] if aggregation == "mean" else None,
+    )
+
+
+def copied(network: keras.Model) -> keras.Model:
+    """Return a network of the same weights, which are its own."""
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def changes(
+    network: keras.Model, before: Sequence[Floats], after: Sequence[Floats], slopes: Sequence[Floats]
+) -> list[WeightChange]:
+    """Return what a step did to each weight."""
+    found = []
+    for variable, old, new, slope in zip(network.trainable_variables, before, after, slopes, strict=True):
+        moved = new != old
+        rows = np.flatnonzero(moved.reshape(len(old), -1).any(axis=1))
+        found.append(
+            WeightChange(
+                variable.path,
+                old.shape,
+                tuple(rows.tolist()),
+                int(moved.sum()),
+                float(np.abs(new - old).max()),
+                slope[rows],
+                old[rows],
+                new[rows],
+            )
+        )
+    return found
+
+
+def after_of(state: int, action: int, before: Floats, after: Floats, td_target: float) -> After:
+    """Compare the Q values of all states before and after the step, `[S, A]` each."""
+    change = np.abs(after - before)
+    here = change[state] > 0
+    change[state] = 0
+    elsewhere = change.max(axis=1)
+    return After(
+        after[state],
+        td_target - float(after[state, action]),
+        int(here.sum() - here[action]),
+        int((elsewhere > 0).sum()),
+        float(elsewhere.max()),
+        int(elsewhere.argmax()) if elsewhere.any() else None,
+    )
+
+
+def tabular_of(
+    config: TrainConfig, actions: int, action: int, goal: Goal, found: TdTarget, after: After
+) -> TabularStep | None:
+    """Return the step in tabular terms; None where the network is no Q table."""
+    if config.network.kind != "q-table":
+        return None
+    alpha, before, reached = initial_tabular_step(config, actions), float(goal.q_online[0, action]), after.q_values
+    expected = None if alpha is None else before + alpha * found.td_error
+    moved = float(reached[action])
+    return TabularStep(
+        alpha, before, found.td_error, expected, moved, None if expected is None else abs(moved - expected)
+    )

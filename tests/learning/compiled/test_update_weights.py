@@ -1,0 +1,189 @@
+"""One update as compiled programs make it, against the literal recipe, which is one with Keras' own methods.
+
+The other backend is held to the same numbers, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from functools import cache
+
+import keras
+import numpy as np
+import pytest
+
+from deeptaxi.config import merge, resolve
+from deeptaxi.learning.agent import FitLearner, Learner
+from deeptaxi.network import functional
+from deeptaxi.network.tabulate import tabulate
+from tests.learning.helpers import Literal, Updates, build_network, random_batches
+
+STATES, ACTIONS, FACTORS, COUNT = 6, 3, (3, 2), 60
+SMALL = {
+    "updates": COUNT,
+    "network": {"hidden": [8], "dueling": True},
+    "optimizer": {"name": "adam", "learning_rate": 0.01, "schedule": "cosine"},
+    "replay": {"batch_size": 16},
+    "target": {"polyak": 0.1},
+}
+SGD = {"name": "sgd", "learning_rate": 0.2}
+ALL = {
+    "optimizer": {"loss": "huber", "clip_norm": 0.1, "schedule": "exponential"},
+    "target": {"double": True, "polyak": 0.5, "period": 3},
+}
+MASKED, WEIGHTED = "masked", "weighted"  # what else the minibatches have
+
+# Minibatches bootstrap after one step to three, and most hold some (state, action) twice: `random_batches`.
+VARIANTS = {
+    "plain": {},
+    "double": {"target": {"double": True}},
+    "clip": {"optimizer": {**SGD, "clip_norm": 0.05}},
+    "hard-target-every-7": {"target": {"polyak": 1.0, "period": 7}},
+    "polyak-every-3": {"target": {"polyak": 0.3, "period": 3}},
+    "q-table-sgd": {"network": {"hidden": [], "dueling": False}, "optimizer": SGD},
+    "dueling-table": {"network": {"hidden": []}, "optimizer": SGD},
+    "nesterov": {"optimizer": {**SGD, "options": {"momentum": 0.9, "nesterov": True}}},
+    "factored": {"network": {"encoding": "factored"}},
+    "deep": {"network": {"hidden": [16, 8]}},
+    "no-dueling": {"network": {"dueling": False}},
+    "max": {"network": {"aggregation": "max"}},
+    "none": {"network": {"aggregation": "none"}},
+    MASKED: {},
+    f"huber-{WEIGHTED}": {"optimizer": {"loss": "huber"}},
+    f"all-{MASKED}-{WEIGHTED}": ALL,
+}
+
+
+def settings_of(name):
+    return merge(SMALL, VARIANTS[name])
+
+
+def factors_of(name):
+    return FACTORS if resolve(settings_of(name)).network.encoding == "factored" else None
+
+
+def batches_of(name, count=COUNT):
+    for batch, allowed in random_batches(count, 16, STATES, ACTIONS, weighted=WEIGHTED in name):
+        yield batch, allowed if MASKED in name else np.ones_like(allowed)
+
+
+def start_of(name):
+    """Return a network with weights from a seed, the same on every backend."""
+    network = build_network(STATES, ACTIONS, resolve(settings_of(name)), factors=factors_of(name))
+    rng = np.random.default_rng(5)
+    network.set_weights([rng.normal(scale=0.5, size=weight.shape) for weight in network.get_weights()])
+    return network
+
+
+def flat(network):
+    return np.concatenate([weight.ravel() for weight in network.get_weights()])
+
+
+@cache
+def compiled(name, count=COUNT, sparse=False):
+    """Make the updates of a variant by the compiled function; return what it reports and what comes out."""
+    config, network = resolve(settings_of(name)), start_of(name)
+    updates = Updates(settings_of(name), STATES, ACTIONS, factors_of(name), sparse)
+    updates.start(functional.weights_of(network, config.network))
+    losses, errors = [], []
+    for batch, allowed in batches_of(name, count):
+        # Without masks and weights there are no arrays of them.
+        batch = batch if WEIGHTED in name else batch._replace(weights=None)
+        loss, td_errors = updates.update(batch, allowed if MASKED in name else None)
+        losses.append(loss)
+        errors.append(np.abs(td_errors))
+    functional.assign(network, config.network, updates.weights())
+    return {
+        "losses": np.array(losses),
+        "td_errors": np.array(errors),
+        "weights": flat(network),
+        "target": updates.q_values()[1],
+    }
+
+
+def learned_by(cls, name, count=COUNT):
+    """Make the updates of a variant by a learner; the same results as `compiled`."""
+    learner = cls(start_of(name), start_of(name), resolve(settings_of(name)), copies=2)
+    results = [learner.update(batch, allowed) for batch, allowed in batches_of(name, count)]
+    return {
+        "losses": np.array([result.loss for result in results]),
+        "td_errors": np.array([result.td_errors for result in results]),
+        "weights": flat(learner.online),
+        "target": tabulate(learner.target),
+    }
+
+
+def assert_alike(one, other, weights=1e-5):
+    """Compare what two ways to learn report and become."""
+    np.testing.assert_allclose(one["losses"], other["losses"], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(one["td_errors"], other["td_errors"], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(one["weights"], other["weights"], atol=weights)
+    np.testing.assert_allclose(one["target"], other["target"], rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_updates_are_those_of_the_literal_recipe(name):
+    expected = learned_by(Literal, name)
+    assert np.abs(expected["weights"] - flat(start_of(name))).max() > 0.05
+    assert_alike(compiled(name), expected)
+
+
+def test_a_few_updates_are_those_of_predict_and_fit_to_the_letter():
+    assert_alike(compiled("plain", 5), learned_by(FitLearner, "plain", 5))
+
+
+def test_updates_with_everything_at_once_are_those_of_the_other_compiled_learner():
+    name = f"all-{MASKED}-{WEIGHTED}"
+    assert_alike(compiled(name), learned_by(Learner, name))
+
+
+@pytest.mark.parametrize("name", ["q-table-sgd", "clip"])
+def test_row_sparse_and_dense_are_the_same_without_momentum(name):
+    # Of six states most minibatches of 16 leave none out, but some do.
+    assert any(len(set(batch.states.tolist())) < STATES for batch, _ in batches_of(name))
+    assert_alike(compiled(name, sparse=True), compiled(name))
+
+
+IN_ALL = {"double", "clip", "polyak-every-3", MASKED, f"huber-{WEIGHTED}"}  # parts of one of the other variants
+RESULTS = [(name, False) for name in VARIANTS if name not in IN_ALL]
+RESULTS += [("plain", True), ("clip", True), ("q-table-sgd", True)]
+
+
+def check_results(path):
+    """Compare the variants on this backend with what another one wrote."""
+    written = np.load(path)
+    for name, sparse in RESULTS:
+        found = compiled(name, sparse=sparse)
+        assert_alike(found, {key: written[f"{name}/{sparse}/{key}"] for key in found})
+
+
+CODE = """
+import sys
+from deeptaxi import backend
+backend.start()
+from tests.learning import test_weights
+test_weights.check_results(sys.argv[1])
+print(backend.name(), sys.modules.get("tensorflow"))
+"""
+
+
+@pytest.mark.slow
+def test_the_other_backend_learns_the_same(tmp_path):
+    if importlib.util.find_spec(name := "jax") is None:
+        pytest.skip(f"{name} is not installed")
+    assert keras.backend.backend() == "tensorflow"
+    path = tmp_path / "results.npz"
+    results = {(name, sparse): compiled(name, sparse=sparse) for name, sparse in RESULTS}
+    np.savez(path, **{f"{n}/{sparse}/{key}": x for (n, sparse), found in results.items() for key, x in found.items()})
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(path)],
+        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "jax None", done.stderr

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deeptaxi.learning.replay_buffer import Replay
+from tests.learning.helpers import rows_of, summed, transitions
+
+
+def numbered(*numbers):
+    """One transition a number, recognizable in each of its parts; every tenth ends its episode, by turns of both."""
+    return transitions(*((n, n + 1, n / 2, n + 2, n % 20 == 9, n % 20 == 19) for n in numbers))
+
+
+def filled(replay, count, copies=1):
+    """Add numbered transitions, in rounds of so many copies."""
+    for first in range(0, count, copies):
+        replay.add(numbered(*range(first, first + copies)))
+    return replay
+
+
+def kept(replay):
+    """Return the numbers of the transitions that can be drawn; 500 draws miss one of ten with a chance of 10⁻²²."""
+    return sorted({state for state, *_ in rows_of(replay.sample(500, np.random.default_rng(0)))})
+
+
+@pytest.mark.parametrize(
+    ("count", "copies", "steps", "expected"),
+    [
+        pytest.param(2, 1, 1, [0, 1], id="only-what-was-added"),
+        pytest.param(7, 1, 1, list(range(7)), id="just-full"),
+        pytest.param(8, 1, 1, list(range(1, 8)), id="the-oldest-goes-first"),
+        pytest.param(30, 1, 1, list(range(23, 30)), id="several-times-round"),
+        pytest.param(4, 2, 1, [0, 1, 2, 3], id="two-copies"),
+        pytest.param(8, 2, 1, [2, 3, 4, 5, 6, 7], id="two-copies-in-a-ring-of-six"),
+        pytest.param(3, 1, 3, [0], id="the-first-of-three-steps"),
+        pytest.param(9, 1, 3, [2, 3, 4, 5, 6], id="the-newest-two-wait"),
+        pytest.param(6, 2, 3, [0, 1], id="the-newest-two-rounds-wait"),
+        pytest.param(12, 2, 2, [6, 7, 8, 9], id="the-newest-round-waits-when-full"),
+    ],
+)
+def test_what_has_its_successors_is_drawn_as_long_as_it_is_kept(count, copies, steps, expected):
+    replay = filled(Replay(7, copies, steps, 0.5), count, copies)
+    assert kept(replay) == expected
+    assert len(replay) == len(expected)
+    assert replay.added == count
+
+
+def test_the_capacity_is_rounded_down_to_whole_rounds():
+    assert [Replay(capacity, 3, 1, 0.5).capacity for capacity in (9, 10, 11, 12)] == [9, 9, 9, 12]
+
+
+def test_before_there_is_a_sequence_nothing_can_be_drawn():
+    replay = Replay(10, 1, 3, 0.5)
+    lengths = []
+    for n in range(4):
+        replay.add(numbered(n))
+        lengths.append(len(replay))
+    assert lengths == [0, 0, 1, 2]
+
+
+@given(copies=st.integers(1, 4), rounds=st.integers(1, 8), added=st.integers(1, 30), steps=st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_a_minibatch_is_what_a_queue_of_rounds_gives(copies, rounds, added, steps):
+    rounds, added = max(rounds, steps), max(added, steps)
+    replay, queue = Replay(copies * rounds, copies, steps, 0.5), deque(maxlen=rounds)
+    for number in range(added):
+        first = copies * number
+        replay.add(numbered(*range(first, first + copies)))
+        queue.append(rows_of(numbered(*range(first, first + copies))))
+    expected = {}
+    for start in range(len(queue) - steps + 1):
+        for copy in range(copies):
+            state, action = queue[start][copy][:2]
+            sequence = [queue[start + k][copy] for k in range(steps)]
+            expected[state] = (state, action, *summed(sequence, 0.5), 1.0)
+    drawn = rows_of(replay.sample(400, np.random.default_rng(0)))
+    assert drawn == [expected[row[0]] for row in drawn]
+    assert len(replay) == len(expected)
+
+
+def test_a_minibatch_has_the_types_that_networks_take():
+    batch = filled(Replay(4, 1, 2, 0.5), 6).sample(5, np.random.default_rng(0))
+    kinds = [np.int32, np.int32, np.float32, np.int32, np.float32, np.float32]
+    assert [column.dtype for column in batch] == kinds
+    assert [column.shape for column in batch] == [(5,)] * 6
+
+
+def test_every_transition_is_drawn_equally_often():
+    # 10,000 draws from 10: 1,000 each with a standard deviation of √(10000·0.1·0.9) = 30; 120 is four of them.
+    replay = filled(Replay(10, 1, 1, 0.5), 13)
+    draws = replay.sample(10_000, np.random.default_rng(0)).states
+    np.testing.assert_allclose(np.bincount(draws, minlength=13)[3:], 1_000, atol=120)
+
+
+def test_a_minibatch_does_not_change_when_the_ring_moves_on():
+    replay = filled(Replay(2, 1, 1, 0.5), 2)
+    batch = replay.sample(3, np.random.default_rng(0))
+    before = rows_of(batch)
+    filled(replay, 2)
+    assert rows_of(batch) == before

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from deeptaxi.config import EnvironmentConfig, resolve
+from deeptaxi.errors import UsageError
+from deeptaxi.learning.resolve import check_size, configure, parts_of
+from deeptaxi.mdp.environment import open_environment
+from deeptaxi.mdp.table import physical_memory
+
+HUGE = 10**9
+KNOWS = pytest.mark.skipif(physical_memory() == math.inf, reason="the system does not tell how much memory it has")
+
+
+def config(**settings):
+    return resolve({"environment": {"id": "FrozenLake-v1"}, **settings})
+
+
+def test_what_a_training_takes_is_counted_by_hand():
+    taxi = config(
+        loop="gymnasium",
+        network={"hidden": [8, 4], "dueling": False},
+        replay={"capacity": 1_000, "batch_size": 32},
+        interaction={"environments": 2},
+    )
+    assert parts_of(taxi, 500, 6) == {
+        "--hidden": 12 * (500 * 8 + 8 * 4 + 4 * 6),
+        "--replay-capacity": 18_000,
+        "--environments": 4_000,
+        "--batch-size": 4 * 32 * 8,
+    }
+
+
+@KNOWS
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [
+        ({"network": {"hidden": [HUGE, 8]}}, "--hidden"),
+        ({"network": {"hidden": [128, 10**6, 10**6]}}, "--hidden"),
+        ({"interaction": {"environments": HUGE}, "replay": {"capacity": HUGE}, "loop": "gymnasium"}, "--environments"),
+        ({"replay": {"batch_size": HUGE}}, "--batch-size"),
+    ],
+)
+def test_a_training_that_no_machine_can_hold_is_refused_before_it_is_made(settings, option):
+    with pytest.raises(UsageError, match=rf"GiB or more, most of it for {option}, and this machine has [\d,.]+ GiB"):
+        check_size(config(**settings), 10_000, 1_000)
+
+
+@KNOWS
+def test_it_is_refused_while_the_settings_are_completed():
+    lake = open_environment(EnvironmentConfig("FrozenLake-v1"))
+    with pytest.raises(UsageError, match="most of it for --hidden"):
+        configure(lake, {"environment": {"id": "FrozenLake-v1"}, "network": {"hidden": [HUGE, HUGE]}})

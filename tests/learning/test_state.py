@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Discrete
+
+from deeptaxi.config import EnvironmentConfig, OptimizerConfig, merge
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.learning.agent import Learner, learning_rate_schedule
+from deeptaxi.learning.compiled.loop import CompiledLearner
+from deeptaxi.learning.state import Moment, UnfitError, array, fact, filled, merged, named
+from deeptaxi.learning.trainer import train
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.spaces import StateCodec
+from deeptaxi.metrics import Progress, Resumed, Warned
+from tests.learning.helpers import opened_problem, outcome
+from tests.problems import chain, random_table
+
+DEEP = {"network": {"hidden": [8], "dueling": True}, "optimizer": {"name": "adam", "learning_rate": 0.01}}
+GYMNASIUM = {"loop": "gymnasium", "updates": 60, "evaluation": {"every": 25}}
+PRIORITIES = {"replay": {"prioritized": True, "capacity": 40}, "target": {"n_step": 3}}
+LOOPS = {
+    "compiled": {"loop": "compiled", "exploration": {"exploring_starts": 0.1}},
+    "compiled, deep, by priority": merge({"loop": "compiled", **DEEP}, PRIORITIES),
+    "gymnasium": GYMNASIUM,
+    "gymnasium, deep, by priority": merge(merge(GYMNASIUM, DEEP), PRIORITIES),
+    "fit": {"loop": "fit", "updates": 6, "evaluation": {"every": 4}},
+}
+
+
+def driven(config, environment, **how):
+    """Train; return the records, the moment at the end, as a file would hold it, and what is left."""
+    held = []
+
+    def keep(hold):
+        if hold.last:
+            held.append(hold.moment())
+        return ()
+
+    records, trained = outcome(train(config, environment, keep=keep, **how))
+    (moment,) = held
+    return records, Moment(moment.arrays, json.loads(json.dumps(moment.facts))), trained
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_training_goes_on_from_a_moment_to_the_bit(name, tmp_path):
+    config, environment = opened_problem(
+        random_table(5, states=6, time_limit=5), tmp_path, **merge(LOOPS[name], {"evaluation": {"early_stop": False}})
+    )
+    records, whole, left = driven(config, environment)
+    # Twice, and neither at an evaluation nor at the end of a report.
+    first, moment, _ = driven(config, environment, stop_after=config.updates // 4)
+    assert (first[-1].stopped, first[-1].updates) == ("stop-after", config.updates // 4)
+    _, moment, _ = driven(config, environment, since=moment, stop_after=config.updates // 2 + 1)
+    rest, resumed, again = driven(config, environment, since=moment)
+
+    assert resumed.arrays.keys() == whole.arrays.keys()
+    for key, values in whole.arrays.items():
+        np.testing.assert_array_equal(resumed.arrays[key], values, err_msg=key)
+    times = ("train_seconds", "compile_seconds", "ticks")
+    assert {k: v for k, v in resumed.facts.items() if k not in times} == {
+        k: v for k, v in whole.facts.items() if k not in times
+    }
+    assert rest[-1].weights_digest == records[-1].weights_digest
+    assert (rest[-1].updates, rest[-1].stopped) == (config.updates, "updates")
+    assert rest[-1].best_update == records[-1].best_update
+    np.testing.assert_array_equal(again.coverage.visits, left.coverage.visits)
+    np.testing.assert_array_equal(again.coverage.replay, left.coverage.replay)
+    assert [record for record in rest if isinstance(record, Resumed)] == [Resumed(config.updates // 2 + 1)]
+
+
+def test_the_records_after_a_moment_are_those_of_an_undisturbed_training(tmp_path):
+    quick = {"loop": "compiled", "updates": 1_200, "evaluation": {"every": 400, "early_stop": False}}
+    config, environment = opened_problem(chain(time_limit=9), tmp_path, **quick)
+    records, _, _ = driven(config, environment)
+    _, moment, _ = driven(config, environment, stop_after=501)  # the second of two updates that share a record is next
+    rest, _, _ = driven(config, environment, since=moment)
+    told = {record.update: record for record in records if isinstance(record, Progress)}
+    later = [record for record in rest if isinstance(record, Progress)]
+    assert [record.update for record in later] == [update for update in told if update > 501]
+    for record in later:
+        assert record.loss == pytest.approx(told[record.update].loss, rel=1e-5)
+        for name in ("epsilon", "learning_rate", "episodes", "mean_return", "environment_steps"):
+            assert getattr(record, name) == getattr(told[record.update], name)
+
+
+class Counting(gymnasium.Env):
+    """Walks round by what it draws; its `hidden` way of drawing decides whether an episode can be played again."""
+
+    def __init__(self, hidden):
+        self.observation_space, self.action_space = Discrete(7), Discrete(2)
+        self.hidden, self.state, self.played = hidden, 0, 0
+        self.chance = random.SystemRandom()  # has no state that could be told
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time, self.played = 0, self.played + 1
+        self.state = int(self.np_random.integers(7))
+        return self.state, {}
+
+    def step(self, action):
+        self.time += 1
+        luck = self.played if self.hidden else int(self.np_random.integers(3))
+        self.state = (self.state + int(action) + luck) % 7
+        return self.state, float(self.state), False, self.time >= 11, {}
+
+
+def own(hidden):
+    codec = StateCodec(Discrete(7))
+    return Environment(
+        EnvironmentConfig("Counting"), codec, 2, 0, None, None, "nobody wrote it down", None,
+        lambda render_mode=None: Counting(hidden),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_episodes_under_way_are_played_again_and_a_state_that_is_hidden_is_found_out(tmp_path, hidden):
+    config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, PRIORITIES))
+    environment = own(hidden)
+    records, _, _ = driven(config, environment)
+    _, moment, _ = driven(config, environment, stop_after=31)
+    rest, _, _ = driven(config, environment, since=moment)
+    warnings = [record.text for record in rest if isinstance(record, Warned)]
+    assert (rest[-1].weights_digest == records[-1].weights_digest) is not hidden
+    if hidden:
+        (line,) = warnings
+        assert "Counting keeps a state that seeds and actions do not bring back: 4 of 4 episodes begin anew" in line
+    else:
+        assert warnings == []
+
+
+def test_where_an_episode_begins_anew_no_sum_of_rewards_runs_over_the_gap(tmp_path):
+    config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, PRIORITIES))
+    _, moment, _ = driven(config, own(True), stop_after=31)
+    _, after, _ = driven(config, own(True), since=moment, stop_after=32)
+    added, copies, capacity = moment.facts["added"], 4, 40
+    last = (added - copies + np.arange(copies)) % capacity
+    assert after.arrays["replay.truncated"][last].all()
+
+
+def test_schedules_stay_at_their_end_where_they_are_shorter_than_the_training(tmp_path):
+    for schedule in ("linear", "exponential", "cosine"):
+        rates = learning_rate_schedule(OptimizerConfig(schedule=schedule, final_fraction=0.1), 1.0, 10)
+        assert float(rates(10)) == pytest.approx(0.1)
+        assert float(rates(25)) == pytest.approx(0.1)
+    short = merge({"loop": "compiled"}, {"updates": 300, "schedule_updates": 100, "evaluation": {"early_stop": False}})
+    config, environment = opened_problem(chain(), tmp_path, **short)
+    records, _, _ = driven(config, environment)
+    late = [record for record in records if isinstance(record, Progress) and record.update > 101]
+    assert late
+    assert {round(record.learning_rate / late[-1].learning_rate, 6) for record in late} == {1.0}
+    assert {record.epsilon for record in late} == {config.exploration.end}
+
+
+class Private(Counting):
+    """Draws from a generator of its own."""
+
+    kind = random.Random
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.luck = self.kind(seed)
+        self.time, self.state = 0, 0
+        return self.state, {}
+
+    def step(self, action):
+        self.time += 1
+        self.state = (self.state + int(action) + (self.luck.normalvariate(0, 1) > 0)) % 7
+        return self.state, float(self.state), False, self.time >= 11, {}
+
+
+class Bits(np.random.RandomState):
+    normalvariate = np.random.RandomState.normal
+
+
+class Philox(np.random.Generator):
+    normalvariate = np.random.Generator.normal
+
+    def __init__(self, seed):
+        super().__init__(np.random.Philox(seed))
+
+
+@pytest.mark.parametrize("kind", [random.Random, Bits, Philox])
+def test_generators_of_an_environment_s_own_go_on_where_they_were(kind, tmp_path):
+    config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, {"updates": 40}))
+    environment = replace(own(False), make=lambda render_mode=None: type("P", (Private,), {"kind": kind})(False))
+    records, _, _ = driven(config, environment)
+    _, moment, _ = driven(config, environment, stop_after=20)
+    rest, _, _ = driven(config, environment, since=moment)
+    assert [record.text for record in rest if isinstance(record, Warned)] == []
+    assert rest[-1].weights_digest == records[-1].weights_digest
+
+
+class Own(Counting):
+    """Counts up by its own means: what Gymnasium seeds is never asked for."""
+
+    def reset(self, *, seed=None, options=None):
+        self.time, self.state = 0, 0
+        return self.state, {}
+
+    def step(self, action):
+        self.time, self.state = self.time + 1, (self.state + int(action) + 1) % 7
+        return self.state, float(self.state), False, self.time >= 11, {}
+
+
+def test_an_environment_that_draws_nothing_is_played_again_though_nobody_seeds_it(tmp_path):
+    config, _ = opened_problem(chain(), tmp_path, **GYMNASIUM)
+    environment = replace(own(False), make=lambda render_mode=None: Own(False))
+    records, _, _ = driven(config, environment)
+    _, moment, _ = driven(config, environment, stop_after=5)  # in the first episodes
+    rest, _, _ = driven(config, environment, since=moment)
+    assert [record.text for record in rest if isinstance(record, Warned)] == []
+    assert rest[-1].weights_digest == records[-1].weights_digest
+
+
+class Particular(Counting):
+    """Plays by what it has played before, allows one action in every other state, and bears no other there."""
+
+    def reset(self, *, seed=None, options=None):
+        state, _ = super().reset(seed=seed)
+        return state, self.info()
+
+    def info(self):
+        return {"action_mask": np.array([True, self.state % 2 == 0])}
+
+    def step(self, action):
+        if not self.info()["action_mask"][action]:
+            raise RuntimeError("not that action here")
+        state, reward, terminated, truncated, _ = super().step(action)
+        return state, reward, terminated, truncated, self.info()
+
+
+def test_an_environment_that_cannot_bear_to_be_played_again_begins_anew_by_its_mask(tmp_path):
+    config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, {"exploration": {"action_mask": True}}))
+    environment = replace(own(True), make=lambda render_mode=None: Particular(True))
+    _, moment, _ = driven(config, environment, stop_after=38)  # late in the fourth episodes
+    unknown = {"masks.seen": np.zeros(7, bool), "masks.allowed": np.ones((7, 2), bool)}
+    rest, _, _ = driven(config, environment, since=Moment({**moment.arrays, **unknown}, moment.facts))
+    assert "begin anew" in next(record.text for record in rest if isinstance(record, Warned))
+    assert (rest[-1].stopped, rest[-1].failure) == ("updates", None)
+
+
+def test_a_training_that_is_at_its_end_from_the_beginning_takes_no_moment(tmp_path):
+    config, environment = opened_problem(chain(time_limit=9), tmp_path, loop="gymnasium", updates=20)
+    _, moment, _ = driven(config, environment, stop_after=10)
+    enough = Moment(
+        moment.arrays, {**moment.facts, "evaluator": {**moment.facts["evaluator"], "in_a_row": 3, "last": 10}}
+    )
+    held = []
+    records, _ = outcome(train(config, environment, since=enough, keep=lambda hold: held.append(hold) or ()))
+    assert (records[-1].stopped, held) == ("optimal", [])
+
+
+MOMENT = Moment({"a.x": np.zeros(2, np.float32), "a.y.0": np.ones((), np.int32)}, {"n": 3, "yes": True})
+
+
+def test_a_moment_that_does_not_fit_is_refused_by_the_name_of_what_does_not():
+    like = {"x": np.ones(2, np.float32)}
+    assert fact(MOMENT, "n", int) == 3
+    for name, kind in (("m", int), ("n", list), ("yes", int)):
+        with pytest.raises(UnfitError, match=f"'{name}'"):
+            fact(MOMENT, name, kind)
+    for shape, kind in (((3,), np.float32), ((2,), np.int32)):
+        with pytest.raises(UnfitError, match=r"'a\.x' is float32 \[2\]"):
+            array(MOMENT, "a.x", shape, kind)
+    with pytest.raises(UnfitError, match=r"no 'b\.0'"):
+        filled("b", (like["x"],), MOMENT)
+
+
+def test_nested_tuples_come_back_from_their_names():
+    state = (np.arange(3), None, [np.zeros((), np.float32), (np.ones((2, 2)),)])
+    moment = merged(Moment(named("s", state), {}), MOMENT)
+    found = filled("s", state, moment)
+    assert found[1] is None
+    np.testing.assert_array_equal(found[0], state[0])
+    np.testing.assert_array_equal(found[2][1][0], state[2][1][0])
+    assert moment.facts == MOMENT.facts
+
+
+@pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
+def test_numbers_out_of_their_range_are_refused_before_compiled_code_reads_by_them(loop, tmp_path):
+    config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
+    _, moment, _ = driven(config, environment, stop_after=10)
+    name = "program.copies.states" if loop == "compiled" else "replay.next_states"
+    broken = {**moment.arrays, name: moment.arrays[name] + 3}
+    with pytest.raises(DeepTaxiError, match=f"'{name}' holds"):
+        driven(config, environment, since=Moment(broken, moment.facts))
+
+
+@pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
+def test_a_moment_that_is_refused_costs_no_compilation(loop, tmp_path, monkeypatch):
+    config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
+    learner = CompiledLearner if loop == "compiled" else Learner
+    monkeypatch.setattr(learner, "warm_up", lambda *_: pytest.fail("it compiles"))
+    with pytest.raises(UnfitError):
+        driven(config, environment, since=MOMENT)
