@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deeptaxi.api import explain, listing
-    from deeptaxi.api.diagnosing import diagnose
+    from deeptaxi.api.diagnose import diagnose
     from deeptaxi.api.evaluate import evaluate
-    from deeptaxi.api.exporting import export
-    from deeptaxi.api.models import load
-    from deeptaxi.api.solving import solve
-    from deeptaxi.api.training import train
+    from deeptaxi.api.export import export
+    from deeptaxi.api.load import load
+    from deeptaxi.api.solve import solve
+    from deeptaxi.api.train import train
     from deeptaxi.errors import DeepTaxiError
     from deeptaxi.mdp.table import TransitionTable
 
@@ -42,14 +42,14 @@ __all__ = (
 _MODULES = {
     "DeepTaxiError": "errors",
     "TransitionTable": "mdp.table",
-    "diagnose": "api.diagnosing",
+    "diagnose": "api.diagnose",
     "evaluate": "api.evaluate",
     "explain": "api.explain",
-    "export": "api.exporting",
+    "export": "api.export",
     "listing": "api.listing",
-    "load": "api.models",
-    "solve": "api.solving",
-    "train": "api.training",
+    "load": "api.load",
+    "solve": "api.solve",
+    "train": "api.train",
 }
 
 

@@ -60,7 +60,7 @@ def warm() -> None:
         "h5py",
         "tomli_w",
     ]
-    for name in (*names, "deeptaxi.api.resuming", "deeptaxi.network.inspect", "deeptaxi.network.plain"):
+    for name in (*names, "deeptaxi.api.resume", "deeptaxi.network.inspect", "deeptaxi.network.plain"):
         importlib.import_module(name)
 
 

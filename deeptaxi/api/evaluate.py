@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from deeptaxi import arguments
-from deeptaxi.api.models import Model, as_run
-from deeptaxi.api.places import Place
-from deeptaxi.api.runs import Run
-from deeptaxi.api.shown import Shown
-from deeptaxi.api.stages import stage
+from deeptaxi.api.environments import Place
+from deeptaxi.api.load import Model, as_run
+from deeptaxi.api.rich_repr import Shown
+from deeptaxi.api.run import Run
+from deeptaxi.api.status import stage
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.episodes import Episodes
 from deeptaxi.evaluation.episodes import play as play_episodes

@@ -14,7 +14,7 @@ from deeptaxi.io.locks import LOCK_FILE
 from deeptaxi.storage.run_folder import CHECKPOINTS
 
 if TYPE_CHECKING:
-    from deeptaxi.api.places import Place
+    from deeptaxi.api.environments import Place
     from deeptaxi.mdp.environment import Environment
     from deeptaxi.presets import Preset
 
@@ -41,8 +41,8 @@ def envs(*env: Place, env_args: Mapping[str, Any] | None = None, time_limit: int
     """
     if env_args and not env:
         raise UsageError("--env-arg needs the environment that takes it: deeptaxi envs ENV --env-arg KEY=VALUE")
-    from deeptaxi.api.places import open_place
-    from deeptaxi.api.stages import stage
+    from deeptaxi.api.environments import open_place
+    from deeptaxi.api.status import stage
     from deeptaxi.mdp.environment import known_ids
 
     asked: list[tuple[Place, Mapping[str, Any] | None]] = [(name, env_args) for name in env]

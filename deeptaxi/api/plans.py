@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from deeptaxi.api.keeping import about, beside, own_table, point_to_checkpoint, point_to_log
-from deeptaxi.api.places import open_requested
-from deeptaxi.api.resuming import Resumption, taken_up
+from deeptaxi.api.environments import open_requested
+from deeptaxi.api.resume import Resumption, taken_up
+from deeptaxi.api.save_run import about, beside, own_table, point_to_checkpoint, point_to_log
 from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping, merge, resolve, to_mapping
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.resolve import Configured, choose, configure, with_environment

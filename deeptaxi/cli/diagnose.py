@@ -38,7 +38,7 @@ def command(model: Path, as_json: bool, **asked: Any) -> int:
     warning   it is wrong, and the agent is none the worse for it, or that cannot be known
     note      worth knowing
     """
-    from deeptaxi.api.diagnosing import diagnose
+    from deeptaxi.api.diagnose import diagnose
     from deeptaxi.cli.logs import skipped_lines
     from deeptaxi.display import console
 

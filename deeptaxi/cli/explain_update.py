@@ -71,8 +71,7 @@ def command(
     After the first of n steps (--n-step) the network's greedy actions are taken. The other options of `deeptaxi train`
     are taken too, and have no say in one update.
     """
-    from deeptaxi.api.explain import explained
-    from deeptaxi.api.requests import Request, Wish
+    from deeptaxi.api.explain import Request, Wish, explained
 
     wish = Wish(state, action, transitions, given["seed"])
     wish.check(at_random)

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import click
 
 from deeptaxi import importing, search_path
-from deeptaxi.api.stages import shown_by
+from deeptaxi.api.status import shown_by
 from deeptaxi.cli import signals
 from deeptaxi.cli.groups import Group
 from deeptaxi.errors import DeepTaxiError, printable

@@ -27,12 +27,12 @@ def command(
     Of several runs it shows the median and the range, and looks closely at the one that is farthest from the optimum.
     """
     path = out or Path(f"{runs[0].resolve().name}.html" if len(runs) == 1 else "report.html")
-    from deeptaxi.api import reporting
+    from deeptaxi.api.report import check_places, open_runs, report
     from deeptaxi.display.console import err
     from deeptaxi.display.console import out as screen
 
-    reporting.check_places(path, figures, force)
-    made = reporting.report(reporting.open_runs(runs, trust_env), path, figures, force)
+    check_places(path, figures, force)
+    made = report(open_runs(runs, trust_env), path, figures, force)
     for remark in made.remarks:
         err().print(f"Note: {remark}", soft_wrap=True)
     if as_json:

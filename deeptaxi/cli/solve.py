@@ -29,8 +29,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Compute the exact optimum of ENV from its transition table: return, value and policy, without learning."""
-    from deeptaxi.api.places import open_place
-    from deeptaxi.api.solving import check_out, solve
+    from deeptaxi.api.environments import open_place
+    from deeptaxi.api.solve import check_out, solve
     from deeptaxi.arguments import title
     from deeptaxi.display import console, tables
 

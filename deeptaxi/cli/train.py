@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deeptaxi.api.conduct import EVERY, Conduct, refuse_with_resume
-from deeptaxi.api.stages import shown_by
+from deeptaxi.api.run_options import EVERY, Conduct, refuse_with_resume
+from deeptaxi.api.status import shown_by
 from deeptaxi.cli import options, signals
 from deeptaxi.metrics import Record, Started, Warned
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deeptaxi.api.plans import Plan
-    from deeptaxi.api.runs import Run
+    from deeptaxi.api.run import Run
 
 CONDUCTED = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard")  # options of `Conduct`
 PRESET_HELP = (
@@ -100,7 +100,7 @@ def command(
 def train(planned: Plan, conduct: Conduct, quiet: bool) -> tuple[Run, int]:
     """Train, showing the records; return the run and the signal that ended it, or 0."""
     from deeptaxi import backend
-    from deeptaxi.api import carrying
+    from deeptaxi.api.train import going_on, run_training
     from deeptaxi.display.console import err
     from deeptaxi.display.training import TrainingProgress
 
@@ -113,11 +113,11 @@ def train(planned: Plan, conduct: Conduct, quiet: bool) -> tuple[Run, int]:
         TrainingProgress(console) as progress,
     ):
         show = announcing(progress.show, console, planned.configured.explanation)
-        run = carrying.carry_out(planned, show, replace(conduct, stop=lambda: bool(received())))
+        run = run_training(planned, show, replace(conduct, stop=lambda: bool(received())))
     if received() and planned.place is not None and run.finished is not None:
         err().print(f"Interrupted after update {run.finished.updates:,}; the best weights are kept.", soft_wrap=True)
     if planned.place is not None and run.finished is not None and run.finished.stopped in ("interrupted", "stop-after"):
-        err().print(carrying.going_on(planned, conduct), soft_wrap=True)
+        err().print(going_on(planned, conduct), soft_wrap=True)
     return run, received()
 
 

@@ -14,7 +14,7 @@ from deeptaxi.cli import options
 from deeptaxi.cli.models import model_options
 
 if TYPE_CHECKING:
-    from deeptaxi.api.runs import Run
+    from deeptaxi.api.run import Run
     from deeptaxi.evaluation.watching import Moment
 
 
@@ -55,11 +55,11 @@ def command(
     """
     check_keys(by_key)
     if gif is not None:
-        from deeptaxi.api.playing import check_gif
+        from deeptaxi.api.play import check_gif
 
         check_gif(gif, force)
-    from deeptaxi.api.models import load
-    from deeptaxi.api.playing import draws_text
+    from deeptaxi.api.load import load
+    from deeptaxi.api.play import draws_text
 
     run = load(model, env, env_args=env_args, time_limit=time_limit, trust_env=trust_env)
     show |= {"state": show.pop("start"), "objective_discount": objective_discount}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import deeptaxi
-from deeptaxi.api.runs import Run
+from deeptaxi.api.run import Run
 from deeptaxi.mdp.table import TransitionTable
 from tests.cli.conftest import lake_run as lake_run
 from tests.problems import chain

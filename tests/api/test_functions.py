@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import deeptaxi
-from deeptaxi.api.runs import Run
+from deeptaxi.api.run import Run
 from deeptaxi.errors import UsageError
 from deeptaxi.export import exports
 from deeptaxi.mdp.table import TransitionTable

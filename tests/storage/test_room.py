@@ -13,7 +13,7 @@ import pytest
 
 import deeptaxi
 from deeptaxi import metrics
-from deeptaxi.api.runs import Run
+from deeptaxi.api.run import Run
 from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io import safe_archive, safe_load

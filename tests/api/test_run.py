@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import deeptaxi
-from deeptaxi.api.runs import Run
+from deeptaxi.api.run import Run
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.watching import Moment
 from deeptaxi.network.build import build_q_network, weights_digest
@@ -89,7 +89,7 @@ def test_it_acts(lake: Run) -> None:
 @pytest.fixture(scope="session")
 def blackjack() -> Run:
     """A network that nobody trained, on observations of three parts."""
-    from deeptaxi.api.models import as_run
+    from deeptaxi.api.load import as_run
 
     network = build_q_network(704, 2)
     network.set_weights([np.random.default_rng(0).normal(size=(704, 2))])
@@ -189,7 +189,7 @@ def test_a_network_that_gives_no_numbers_says_so_and_does_not_break_the_notebook
     run = deeptaxi.evaluate
     with pytest.raises(deeptaxi.DeepTaxiError, match="NaN"):
         run(network, "FrozenLake-v1")
-    from deeptaxi.api.models import as_run
+    from deeptaxi.api.load import as_run
 
     assert "NaN" in repr(as_run(network, "FrozenLake-v1"))
     assert "NaN" in str(as_run(network, "FrozenLake-v1"))
@@ -219,7 +219,7 @@ def test_a_table_goes_with_every_copy(kept: Run, empty: Path) -> None:
 
 
 def test_what_has_no_configuration_cannot_be_saved(empty: Path) -> None:
-    from deeptaxi.api.models import as_run
+    from deeptaxi.api.load import as_run
 
     with pytest.raises(UsageError, match="export"):
         as_run(build_q_network(16, 4), "FrozenLake-v1").save("run")

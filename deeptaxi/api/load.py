@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.places import Place, changed, open_place, place_of
-from deeptaxi.api.runs import Run
-from deeptaxi.api.stages import stage
+from deeptaxi.api.environments import Place, changed, open_place, place_of
+from deeptaxi.api.run import Run
+from deeptaxi.api.status import stage
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network

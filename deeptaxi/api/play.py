@@ -13,7 +13,7 @@ from deeptaxi.io.atomic import check_free
 from deeptaxi.mdp.planning import optimal_actions
 
 if TYPE_CHECKING:
-    from deeptaxi.api.runs import Run
+    from deeptaxi.api.run import Run
 
 SLOWEST, FASTEST = 0.1, 1000.0  # steps a second
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeptaxi.api.places import IN_MEMORY
+from deeptaxi.api.environments import IN_MEMORY
 from deeptaxi.config import TrainConfig, dump_toml, to_mapping
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.exactness import chosen_backend, flags, processor, versions
@@ -23,7 +23,7 @@ from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import MODEL_FILE, TABLE_FILE
 
 if TYPE_CHECKING:
-    from deeptaxi.api.runs import Run
+    from deeptaxi.api.run import Run
 
 
 def own_table(environment: Environment, facts: Mapping[str, str] | None = None) -> TransitionTable | None:

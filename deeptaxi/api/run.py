@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deeptaxi import arguments, backend
-from deeptaxi.api.logged import BARE, Logged, read_logged
-from deeptaxi.api.shown import Shown
-from deeptaxi.api.stages import stage
+from deeptaxi.api.rich_repr import Shown
+from deeptaxi.api.status import stage
+from deeptaxi.api.training_log import BARE, Logged, read_logged
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
@@ -27,7 +27,7 @@ from deeptaxi.metrics import Finished, History
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from deeptaxi.api.reporting import Report
+    from deeptaxi.api.report import Report
     from deeptaxi.evaluation.watching import Moment
 
 
@@ -248,7 +248,7 @@ class Run(Shown):
         Raises:
             UsageError: a number is out of range, the environment cannot be put into the state, or does not draw so.
         """
-        from deeptaxi.api.playing import play
+        from deeptaxi.api.play import play
 
         return play(self, objective_discount, episodes, seed, state, max_steps, render_mode)
 
@@ -267,7 +267,7 @@ class Run(Shown):
         Raises:
             UsageError: the file is there and `force` is not set, or the environment draws no pictures.
         """
-        from deeptaxi.api.playing import film
+        from deeptaxi.api.play import film
 
         return film(self, Path(path), speed, force, **show)
 
@@ -278,7 +278,7 @@ class Run(Shown):
             UsageError: there is a run of that name already and `force` is not set, or it is not known how it was
                 trained: `export` writes a network alone.
         """
-        from deeptaxi.api.keeping import save
+        from deeptaxi.api.save_run import save
 
         return save(self, Path(folder), Path(logs), force)
 
@@ -301,13 +301,13 @@ class Run(Shown):
         Raises:
             UsageError: a file is there, or the runs are of different problems.
         """
-        from deeptaxi.api.reporting import report
+        from deeptaxi.api.report import report
 
         return report([self, *beside], Path(path), None if figures is None else Path(figures), force)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `deeptaxi train --json` says; null where it is not known, or not kept."""
-        from deeptaxi.api.keeping import summary
+        from deeptaxi.api.save_run import summary
 
         return summary(self)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import deeptaxi
-from deeptaxi.api.runs import Run
+from deeptaxi.api.run import Run
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import Finished, Started

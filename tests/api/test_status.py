@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deeptaxi.api.stages import shown_by, stage
+from deeptaxi.api.status import shown_by, stage
 
 
 def test_a_stage_is_told_to_who_shows_it_and_what_is_within_it_is_not() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.places import Place, open_place
-from deeptaxi.api.stages import stage
+from deeptaxi.api.environments import Place, open_place
+from deeptaxi.api.status import stage
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation import solution
 from deeptaxi.evaluation.solution import Solution

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from deeptaxi import backend
-from deeptaxi.api.models import Model, as_run
-from deeptaxi.api.places import name_of
+from deeptaxi.api.environments import name_of
+from deeptaxi.api.explain import Request
+from deeptaxi.api.load import Model, as_run
 from deeptaxi.api.plans import plan
-from deeptaxi.api.requests import Request
-from deeptaxi.api.runs import Run
+from deeptaxi.api.run import Run
 from deeptaxi.api.settings import asked
-from deeptaxi.api.stages import stage
+from deeptaxi.api.status import stage
 from deeptaxi.config import TrainConfig, merge, resolve, to_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.action_mask import MaskBook

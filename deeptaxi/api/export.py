@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from deeptaxi.api.models import Model, network_in
-from deeptaxi.api.places import Place, open_place, place_of
-from deeptaxi.api.runs import Run
-from deeptaxi.api.stages import stage
+from deeptaxi.api.environments import Place, open_place, place_of
+from deeptaxi.api.load import Model, network_in
+from deeptaxi.api.run import Run
+from deeptaxi.api.status import stage
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.export.exports import check_place
 from deeptaxi.export.q_tables import labels_of

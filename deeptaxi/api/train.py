@@ -1,0 +1,333 @@
+"""Train: from what is asked for to a run, with its log, its checkpoints and its verdict.
+
+Its steps are those of the command line, which handles signals in between: plan, claim, carry out.
+
+**The sampled verdict** at the end, where there is no exact one. The run is kept before an episode is played: an
+environment that fails, a signal or a lack of time costs only them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Unpack
+
+import gymnasium
+
+from deeptaxi import backend
+from deeptaxi.api.environments import Place, name_of
+from deeptaxi.api.plans import Plan, about_of, claimed, plan, resumed, settled
+from deeptaxi.api.run import Run
+from deeptaxi.api.run_options import EVERY, PLAIN, Conduct, never, refuse_with_resume
+from deeptaxi.api.save_run import event_writers, finish_log, own_table
+from deeptaxi.api.settings import Config, Settings, asked, nested
+from deeptaxi.api.status import stage
+from deeptaxi.api.training_log import Logged
+from deeptaxi.config import TrainConfig
+from deeptaxi.diagnosis.monitor import Watch
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.evaluation.episodes import Episodes, play
+from deeptaxi.learning.state import Keep
+from deeptaxi.mdp.environment import Env, Environment
+from deeptaxi.mdp.masks import known_mask
+from deeptaxi.metrics import Finished, History, Record, Started, Warned
+from deeptaxi.storage import checkpoints as checkpoint_files
+from deeptaxi.storage import logs as log_files
+from deeptaxi.storage import runs
+from deeptaxi.storage.logs import LOGS, Log
+from deeptaxi.storage.model_card import resuming_command
+from deeptaxi.storage.run_folder import TABLE_FILE
+from deeptaxi.storage.runs import add_episodes
+
+COUNTS = (1_000, 100, 10)  # episodes: fewer where so many take too long
+STEPS, SECONDS = 200_000, 2.0  # that may be spent on each of these counts
+SEED = 0
+UNSAMPLED = "no-episodes"  # the finding that no episodes could be played
+
+
+class SpentError(DeepTaxiError):
+    """The steps or the seconds that were to be spent are spent."""
+
+
+class StoppedError(DeepTaxiError):
+    """The user does not want to wait."""
+
+
+class Budget:
+    """Steps and seconds to spend on episodes, over all copies of an environment."""
+
+    def __init__(self, steps: int, seconds: float, stop: Callable[[], bool]) -> None:
+        self._steps = steps
+        self._deadline = time.monotonic() + seconds
+        self._stop = stop
+
+    def spend(self) -> None:
+        """Spend a step.
+
+        Raises:
+            SpentError: none is left, or the time is over.
+            StoppedError: the user has had enough.
+        """
+        self._steps -= 1
+        if self._stop():
+            raise StoppedError("the training was stopped")
+        if self._steps < 0 or time.monotonic() > self._deadline:
+            raise SpentError(f"{COUNTS[-1]} episodes take too long here: `deeptaxi evaluate` plays them")
+
+
+class Limited(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """A copy of an environment whose steps come out of a budget."""
+
+    def __init__(self, env: Env, budget: Budget) -> None:
+        super().__init__(env)
+        self._budget = budget
+
+    def step(self, action: Any) -> Any:
+        """Spend a step, and make it."""
+        self._budget.spend()
+        return self.env.step(action)
+
+
+def with_episodes(run: Run, conduct: Conduct, remark: Callable[[Warned], object]) -> Run:
+    """Return the run of a training with the episodes that its policy plays, where there is no exact verdict.
+
+    Args:
+        run: which is kept already, if it is to be.
+        conduct: of the training; its `stop` ends the playing.
+        remark: called with a warning where episodes could not be played or kept.
+    """
+    if run.environment.table is not None or run.finished is None:
+        return run
+    try:
+        played = sampled(run, conduct.stop).to_dict()
+    except DeepTaxiError as error:
+        remark(Warned(run.finished.updates, UNSAMPLED, f"{UNSAMPLED}: {error}"))
+        return dataclasses.replace(run, episodes_unavailable=str(error))
+    try:
+        if run.folder is not None:
+            add_episodes(run.folder, played)
+    except DeepTaxiError as error:
+        remark(Warned(run.finished.updates, UNSAMPLED, f"{UNSAMPLED}: in the card: {error}"))
+    return dataclasses.replace(run, episodes=played)
+
+
+def sampled(run: Run, stop: Callable[[], bool]) -> Episodes:
+    """Play as many episodes as there is time for.
+
+    Raises:
+        DeepTaxiError: the environment or the network failed, the training was stopped, or episodes take too long.
+    """
+    if stop() or run.failure:
+        raise StoppedError("the training was stopped" if stop() else "the training broke off")
+    for count in COUNTS[:-1]:
+        try:
+            return play(limited(run.environment, stop), run.policy, count, SEED)
+        except SpentError:
+            continue
+    return play(limited(run.environment, stop), run.policy, COUNTS[-1], SEED)
+
+
+def limited(environment: Environment, stop: Callable[[], bool]) -> Environment:
+    """Return an environment whose copies share one budget."""
+    budget = Budget(STEPS, SECONDS, stop)
+
+    def make(*words: Any, **named: Any) -> Env:
+        return Limited(environment.make(*words, **named), budget)
+
+    return dataclasses.replace(environment, make=make)
+
+
+OnRecord = Callable[[Record], object]
+Watcher = Callable[[Record], object]  # shows or keeps a record
+
+
+def run_training(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct = PLAIN) -> Run:
+    """Train, or go on; where a place was claimed, keep the run there. See `train`."""
+    with stage("starting Keras …"):
+        backend.start()
+    backend.check_float32()
+    from deeptaxi.learning.trainer import train as training_of
+
+    table, said = own_table(planned.environment), about_of(planned)
+    planned = settled(planned)
+    environment, config, place, since = planned.environment, planned.config, planned.place, planned.since
+    records = list(since.kept.records) if since and since.kept else []
+    observer = observing(planned, records)
+    with log_of(planned, conduct) as log:
+        keep = keeping(planned, conduct, log, said)
+        moment = since.moment if since else None
+        training = training_of(config, environment, conduct.stop, moment, conduct.stop_after, keep)
+        watchers = [*([log.write] if log else []), records.append, *([on_record] if on_record else [])]
+        remarks = since.remarks if since else ()
+        trained = follow(training, watchers, observer, remarks, log.remarks if log else [])
+        history = History(place.log if place else None, tuple(records))
+        if place is not None and log is not None and history.finished is not None:
+            about, preset = environment.describe(), planned.configured.preset
+            finish_log(log, place.log.parent, trained.coverage)
+            runs.save_run(place, trained.network, about, config, history.finished, preset, table, history.disturbed)
+            if log.lost:  # the room that was kept for the run may do for its log
+                finish_log(log, place.log.parent, trained.coverage)
+            if not conduct.checkpoints and since is None:
+                checkpoint_files.give_up(place.folder)  # of the run that stood here
+    tell = on_record or (lambda _record: None)
+    for remark in log.remarks if log else ():  # those that came with the end
+        tell(remark)
+    run = run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
+    return with_episodes(replace(run, log_unavailable=log.lost if log else None), conduct, tell)
+
+
+def observing(planned: Plan, records: Sequence[Record]) -> Watch:
+    """Return what watches a training, and has seen the records that it had given before."""
+    config, environment = planned.config, planned.environment
+    watch = Watch(config, environment.table, agent_mask(config, environment))
+    for record in records:
+        if not isinstance(record, Started):  # what its settings promise takes time to find out, and comes again
+            watch.observe(record)
+    return watch
+
+
+def keeping(planned: Plan, conduct: Conduct, log: Log | None, said: Mapping[str, Any]) -> Keep:
+    """Return what keeps the moments of a training."""
+    if planned.place is None or log is None or not conduct.checkpoints:
+        return lambda _hold: ()
+    return checkpoint_files.Keeper(planned.place.folder, said, log, conduct.checkpoint_every)
+
+
+@contextmanager
+def log_of(planned: Plan, conduct: Conduct) -> Iterator[Log | None]:
+    """Open the log of a run that is to be kept."""
+    if planned.place is None:
+        yield None
+        return
+    writers = event_writers(planned.config) if conduct.tensorboard else {}
+    kept = planned.since.kept if planned.since else None
+    with log_files.Log(planned.place.log.parent, planned.place.folder, writers, kept) as log:
+        yield log
+
+
+def run_of(planned: Plan, network: Any, log: Logged, kept_table: bool) -> Run:
+    """Return what came out of a training."""
+    place, finished = planned.place, log.history.finished if log.history else None
+    facts = runs.facts_of(finished, planned.configured.preset) if finished else {}
+    if place is not None:
+        facts |= {"log": str(place.log), **({"table": TABLE_FILE} if kept_table else {})}
+    return Run(
+        name=str(place.folder) if place else runs.default_name(planned.config),
+        environment=planned.environment,
+        network=network,
+        config=planned.config,
+        folder=place.folder if place else None,
+        facts=facts,
+        kept_log=log,
+        verdict=finished.exact if finished else None,
+    )
+
+
+def going_on(planned: Plan, conduct: Conduct) -> str:
+    """Say how to go on with a training that was ended before its end."""
+    if planned.place is None:
+        return "It was not kept."
+    if conduct.checkpoints or checkpoint_files.files_in(planned.place.folder):
+        return f"It goes on by: {resuming_command(planned.place.folder, planned.config)}"
+    return f"The whole training again: {runs.train_again(planned.place, planned.config)}"
+
+
+def agent_mask(config: TrainConfig, environment: Environment) -> Any:
+    """Return the actions that the agent may take, `[S, A]`; None where all are open to it, or it is not known yet."""
+    return known_mask(environment) if config.exploration.action_mask else None
+
+
+def follow(
+    training: Generator[Record, None, Any],
+    watchers: Sequence[Watcher],
+    observer: Watch,
+    remarks: Sequence[Record],
+    lost: list[Warned],
+) -> Any:
+    """Show the watchers every record, and what the observer has to say of it; return what the training returns.
+
+    The `remarks` are on how the training begins, and come once it has said that it does; what is `lost` of the log
+    meanwhile is told after the record that it was lost with.
+    """
+    while True:
+        try:
+            record = next(training)
+        except StopIteration as end:
+            return end.value
+        told = [record, *observer.observe(record)]
+        if not isinstance(record, Started):
+            told, remarks = [*told[:1], *remarks, *told[1:]], ()
+        while told:
+            told_record = told.pop(0)
+            for watch in watchers:
+                watch(told_record)
+            if not isinstance(told_record, Finished):  # which is the last of a log
+                told += lost
+                lost.clear()
+
+
+def train(
+    env: Place | None = None,
+    *,
+    q_table: bool = False,
+    preset: str | None = None,
+    config: Config | None = None,
+    env_args: Mapping[str, Any] | None = None,
+    out: str | Path | Literal[True] | None = None,
+    logs: str | Path | None = None,
+    tensorboard: bool = True,
+    force: bool = False,
+    trust_env: bool = False,
+    on_record: OnRecord | None = None,
+    stop: Callable[[], bool] | None = None,
+    stop_after: int | None = None,
+    checkpoints: bool = True,
+    checkpoint_every: float = EVERY,
+    resume: str | Path | None = None,
+    **settings: Unpack[Settings],
+) -> Run:
+    """Train a Q-network, and return it with the exact verdict on it.
+
+    It prints nothing, and without `out` writes nothing. Settings come from the preset that fits, then `config`, then
+    `settings`: every option of `deeptaxi train` by its name, such as `hidden=(64,)` or `learning_rate=0.01`.
+
+    Args:
+        env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
+        q_table: no hidden layer, no bias: the weights are the Q table.
+        preset: settings of `listing.presets`; None for the one that fits.
+        config: a TOML file, a mapping of the same form, or the `config` of another run.
+        env_args: arguments of `gymnasium.make`.
+        out: the run folder to write; True for a free name in `models/`.
+        logs: the folder for the log of a run that is written; None for `logs`, or where the log of `resume` is.
+        tensorboard: whether that log is for TensorBoard as well.
+        force: whether a run that is there may be replaced.
+        trust_env: whether to import the environment module that only `config` or `resume` names; it is code.
+        on_record: called with every record (`deeptaxi.metrics`), warnings included, as it comes.
+        stop: asked between updates; once it answers True, the training ends with the best weights so far.
+        stop_after: the update to end after, to go on by `resume`; None for the last.
+        checkpoints: whether a run that is written keeps what it can be resumed from.
+        checkpoint_every: seconds from one checkpoint to the next.
+        resume: the run folder of a training to go on with, which says what it is; `updates` may be raised.
+        **settings: settings of the training; `deeptaxi.api.settings.Settings` lists them.
+
+    Raises:
+        UsageError: there is no such environment or setting, settings exclude each other, `out` is taken, or `resume`
+            is another training than what is asked for.
+        DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep.
+    """
+    name, table = name_of(env)
+    conduct = Conduct(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)
+    if resume is not None:
+        refuse_with_resume(preset=preset, config=config, out=out, force=force)
+        values = asked(name, env_args, None, q_table, nested(settings))
+        trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
+        with resumed(Path(resume), values, trust, log_folder, stop_after, table) as kept:
+            return run_training(kept, on_record, conduct)
+    values = asked(name, env_args, config, q_table, nested(settings))
+    planned = plan(values, preset, trust_env or env is not None, table)
+    with claimed(planned, out, logs or LOGS, force, checkpoints) as kept:
+        return run_training(kept, on_record, conduct)
