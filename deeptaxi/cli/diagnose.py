@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deeptaxi.cli import options
-from deeptaxi.cli.models import model_options
+from deeptaxi.cli.options import model_options
 
 SEVERE = 3  # exit code
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the options of a training, which are made from its configuration."""
+"""Options that several commands share, the argument MODEL, and the options of a training, made from its settings."""
 
 from __future__ import annotations
 
@@ -221,3 +221,20 @@ def given_settings(options: dict[str, Any]) -> dict[str, Any]:
                 place = place.setdefault(section, {})
             place[key] = value
     return nested
+
+
+def model_options(purpose: str) -> Any:
+    """Add the argument MODEL and the options that say which environment it is looked at on."""
+
+    def add(function: Function) -> Function:
+        for decorate in (
+            trust_option,
+            time_limit_option,
+            env_arg_option,
+            click.option("--env", help=f"Environment to {purpose}.  [default: the run's own]"),
+            click.argument("model", type=PATH),
+        ):
+            function = decorate(function)
+        return function
+
+    return add

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deeptaxi.cli import options
-from deeptaxi.cli.models import model_options
+from deeptaxi.cli.options import model_options
 
 if TYPE_CHECKING:
     from deeptaxi.api.run import Run
