@@ -122,7 +122,7 @@ def without_model(folder: Path) -> list[str]:
     places = [path for path in (folder, *inside) if model_bytes(path) is None and begun(path)]
     if not places:
         return []
-    from deeptaxi.storage.unfinished import unfinished
+    from deeptaxi.storage.models import unfinished
 
     return [str(found) for found in map(unfinished, places) if found is not None]
 

@@ -7,13 +7,47 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.watching import Moment, Show, render_modes, watch
-from deeptaxi.io.atomic import check_free
+from deeptaxi.io.atomic import check_free, written_aside
 from deeptaxi.mdp.planning import optimal_actions
 
 if TYPE_CHECKING:
     from deeptaxi.api.run import Run
+
+COLORS = 128
+LAST_MILLISECONDS = 1500  # the end of an episode stays for a while
+
+
+class Animation:
+    """Gathers frames, small from the start: a long episode has thousands.
+
+    Args:
+        speed: frames a second.
+    """
+
+    def __init__(self, speed: float) -> None:
+        self._milliseconds = round(1000 / speed)
+        self._pictures: list[Image.Image] = []
+        self._durations: list[int] = []
+
+    def add(self, frame: Any, last: bool) -> None:
+        """Add a picture, uint8 `[height, width, 3]`; `last` is that of an episode."""
+        self._pictures.append(Image.fromarray(frame).quantize(COLORS))
+        self._durations.append(LAST_MILLISECONDS if last else self._milliseconds)
+
+    def write(self, path: Path, force: bool = True) -> None:
+        """Write the frames, which then repeat forever; `force` replaces what is there.
+
+        Raises:
+            DeepTaxiError: the disk or the permissions do not allow it.
+        """
+        first, *others = self._pictures
+        with written_aside(path, force) as aside:
+            first.save(aside, save_all=True, append_images=others, duration=self._durations, loop=0)
+
 
 SLOWEST, FASTEST = 0.1, 1000.0  # steps a second
 
@@ -66,8 +100,6 @@ def check_gif(path: Path, force: bool) -> None:
 
 def filmed(moments: Iterator[Moment], path: Path, speed: float, force: bool = True) -> list[Moment]:
     """Write the pictures of moments; return the moments without them."""
-    from deeptaxi.storage.animation import Animation
-
     animation, passed = Animation(speed), []
     for moment in moments:
         animation.add(moment.frame, last=moment.ending is not None)

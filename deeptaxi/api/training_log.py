@@ -11,8 +11,8 @@ from deeptaxi.io.locks import in_use
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.metrics import History, read_history
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
+from deeptaxi.storage.models import unfinished
 from deeptaxi.storage.run_folder import MODEL_FILE
-from deeptaxi.storage.unfinished import unfinished
 
 
 class Logged(NamedTuple):

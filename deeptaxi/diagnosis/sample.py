@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.table import Bools, Floats, Ints
 
 COPIES = 16

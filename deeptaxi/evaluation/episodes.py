@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.simulate import inverse_table
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 

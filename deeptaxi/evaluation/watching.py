@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.exact import policy_of
+from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.describe import inside
 from deeptaxi.mdp.environment import Env, Environment
-from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import brief
 from deeptaxi.mdp.table import Bools, Ints, TransitionTable

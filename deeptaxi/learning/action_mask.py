@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.state import Moment, array
+from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.masks import is_mask, known_mask, usable
 
 

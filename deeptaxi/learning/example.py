@@ -16,8 +16,8 @@ import numpy as np
 
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp import planning
+from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Env, Environment
-from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.spaces import brief
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.network.tabulate import tabulate

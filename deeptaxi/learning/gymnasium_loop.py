@@ -30,9 +30,8 @@ from deeptaxi.learning.replay_buffer import PrioritizedReplay, Replay, Transitio
 from deeptaxi.learning.schedules import exploration
 from deeptaxi.learning.state import Moment, UnfitError, array, check_range, fact, generator_state, merged, set_generator
 from deeptaxi.learning.step_metrics import Tick
-from deeptaxi.mdp.contract import ContractError
+from deeptaxi.mdp.contract import ContractError, blaming, closing
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.foreign import blaming, closing
 
 KINDS = (np.random.Generator, np.random.RandomState, random.Random)
 

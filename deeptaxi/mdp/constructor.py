@@ -21,7 +21,7 @@ from deeptaxi.arguments import shortened, show
 from deeptaxi.bounds import all_finite
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.foreign import quiet
+from deeptaxi.mdp.contract import quiet
 
 WORDS = {
     "bool": "true or false", "number": "a number", "text": "a text", "list": "a list", "table": "a table",

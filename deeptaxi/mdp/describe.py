@@ -32,9 +32,8 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from deeptaxi.config import NetworkConfig
 from deeptaxi.errors import UsageError, printable
-from deeptaxi.mdp.contract import Answers, CheckedEnv
+from deeptaxi.mdp.contract import Answers, CheckedEnv, blaming, closing
 from deeptaxi.mdp.environment import Env, Environment
-from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.table import Ints
 
 # What lies around an environment and passes its observations on as they are.

@@ -19,8 +19,7 @@ from deeptaxi.arguments import parts_of, shortened
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.mdp.constructor import check_arguments, registered_id
-from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, rehearse, with_answers_checked
-from deeptaxi.mdp.foreign import blaming, closing, quiet
+from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, blaming, closing, quiet, rehearse, with_answers_checked
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
 from deeptaxi.mdp.table import TransitionTable, load_table

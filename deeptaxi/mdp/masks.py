@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.foreign import blaming, closing
 from deeptaxi.mdp.table import Bools
 
 

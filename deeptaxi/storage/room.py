@@ -1,11 +1,21 @@
-"""Whether what a training would leave can be read back: refused before it begins, not after it has ended.
+"""Room for what a training leaves: below the limits of what is read back, and on the disk.
 
-Every file that is read has a limit, as it may be somebody else's. What is written here must stay below: the weights of
-the network, the log, and the two texts that tell the arguments of an environment, `config.toml` and `card.json`.
+**Limits.** Every file that is read has a limit, as it may be somebody else's. What is written here must stay below: the
+weights of the network, the log, and the two texts that tell the arguments of an environment, `config.toml` and
+`card.json`. A training that would leave more is refused before it begins.
+
+**On the disk** a training keeps room free for its model, so that a disk that fills up meanwhile does not cost it:
+
+    <run>/.spare-<host>-<random>/    a file of the size of what is to come, and an empty one for each of its names
+
+It is a temporary folder (`io.temporary`): that of a killed process is swept by the next training. It is given back just
+before the run is written.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +24,80 @@ from deeptaxi import metrics
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import UsageError
 from deeptaxi.io import safe_load
+from deeptaxi.io.atomic import SPARE, cannot_write
 from deeptaxi.io.safe_archive import told
+from deeptaxi.io.temporary import Scratch
 from deeptaxi.learning.resolve import FLOAT, weights_of
+from deeptaxi.mdp.describe import encoded_factors
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.table import ARRAYS, TransitionTable
 from deeptaxi.metrics import Finished, to_json
 from deeptaxi.storage import keras_file, model_card
 from deeptaxi.storage.run_folder import CARD_JSON, CONFIG_FILE
+
+NAMES = 12  # files and folders that the writing of a run makes
+OTHERS = 2**18  # bytes of a run beside its weights and its table: configuration, cards, what Keras says of the layers
+LAYER = 2**13  # bytes that a layer takes beside its weights
+BLOCK = 2**20
+
+
+class Spare:
+    """Room in a run folder, until `release`.
+
+    Args:
+        run: the run folder.
+        size: bytes.
+
+    Raises:
+        DiskError: there is not so much.
+    """
+
+    def __init__(self, run: Path, size: int) -> None:
+        try:
+            self._scratch: Scratch | None = Scratch(run, SPARE)
+            try:
+                for number in range(NAMES):
+                    (self._scratch.path / str(number)).touch()
+                occupy(self._scratch.path / "0", size)
+            except BaseException:
+                self.release()
+                raise
+        except OSError as error:
+            raise cannot_write(run, error) from None
+
+    def release(self) -> None:
+        """Give the room back; a second time does nothing."""
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            scratch.close()
+
+
+def occupy(path: Path, size: int) -> None:
+    """Let a file take so many bytes of the disk; one that files may not have for their size is left smaller."""
+    with path.open("wb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+                return
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EFBIG):
+                raise
+            if error.errno == errno.EFBIG:
+                return
+        for start in range(0, size, BLOCK):
+            file.write(bytes(min(BLOCK, size - start)))
+
+
+def size_of(config: TrainConfig, environment: Environment, table: TransitionTable | None) -> int:
+    """Return how many bytes a run may take that keeps this table beside its model, or none."""
+    arrays = [getattr(table, name) for name in (*ARRAYS, "action_mask")] if table is not None else []
+    hidden, factors = config.network.hidden, encoded_factors(environment, config.network)
+    weights = weights_of(config, environment.states, environment.actions)
+    weights += sum(factors or ()) * (
+        hidden[0] if hidden else environment.actions
+    )  # which it counts as low as they can be
+    return FLOAT * weights + LAYER * (len(hidden) + 2) + OTHERS + sum(one.nbytes for one in arrays if one is not None)
+
 
 EVALUATION = 1_000  # bytes of a log that an evaluation takes, with its snapshot; some 600 do
 PROGRESS = 2**20  # bytes of a log beside them: a thousand records

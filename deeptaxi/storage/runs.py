@@ -30,8 +30,8 @@ from deeptaxi.mdp.table import TransitionTable, save_table
 from deeptaxi.metrics import Finished, read_history
 from deeptaxi.storage.logs import LOG_FILE, PREVIOUS
 from deeptaxi.storage.model_card import card, describe_versions, limits, read_card, training_command, write_card
+from deeptaxi.storage.room import Spare, size_of
 from deeptaxi.storage.run_folder import CARD_FILE, CARD_JSON, CHECKPOINTS, CONFIG_FILE, MODEL_FILE, TABLE_FILE
-from deeptaxi.storage.spare import Spare, size_of
 
 MODELS = Path("models")
 FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)

@@ -13,7 +13,7 @@ import pytest
 
 from deeptaxi.cli.main import COMMANDS, cli, fail
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.mdp.foreign import blaming
+from deeptaxi.mdp.contract import blaming
 from tests.cli.conftest import refused, run
 
 ROOT = Path(__file__).parents[2]

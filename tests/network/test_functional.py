@@ -8,7 +8,7 @@ from deeptaxi import backend, xla
 from deeptaxi.config import AGGREGATIONS, NetworkConfig
 from deeptaxi.network import functional
 from deeptaxi.network.build import build_q_network
-from deeptaxi.network.encoding import encode
+from deeptaxi.network.layers import encode
 from deeptaxi.network.tabulate import tabulate
 
 STATES, ACTIONS, FACTORS = 6, 3, (3, 2)

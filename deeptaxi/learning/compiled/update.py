@@ -40,7 +40,7 @@ from deeptaxi.learning.optimizers import Arrays, Optimizer, power
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.targets import clip_by_global_norm, loss_and_slope, td_targets
 from deeptaxi.network import functional
-from deeptaxi.network.encoding import encode
+from deeptaxi.network.layers import encode
 
 
 class Rows(NamedTuple):

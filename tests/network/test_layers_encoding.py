@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from deeptaxi import backend
-from deeptaxi.network.encoding import encode
-from deeptaxi.network.layers import OneHotDense
+from deeptaxi.network.layers import OneHotDense, encode
 
 NAN = float("nan")
 KERNEL = np.array([[1.0, 10.0], [2.0, 20.0], [100.0, 0.0], [200.0, 0.0], [300.0, 0.5]], np.float32)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.storage.versions import check_deeptaxi, newer_keras, release
+from deeptaxi.storage.models import check_deeptaxi, newer_keras, release
 
 
 def config(folder: Path, text: str) -> Path:
