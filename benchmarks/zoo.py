@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.presets import WITHOUT_TABLE
-from deeptaxi.io.atomic import written_together
+from deeptaxi.io.atomic import write_atomic_all
 from deeptaxi.presets import Preset, listed
 from deeptaxi.storage.model_card import describe_environment, read_card, write_card
 from deeptaxi.storage.run_folder import MODEL_FILE
@@ -91,7 +91,7 @@ def make(name: str, preset: Preset, models: Path) -> None:
         card = card_of(run)
         if not good_enough(card["exact"], preset.name):
             raise RuntimeError(f"{name}: {card['verdict']}")
-        with written_together(run) as aside:
+        with write_atomic_all(run) as aside:
             write_card(aside, {**card, "license": LICENSE})
         deflate(run / MODEL_FILE)
         shutil.rmtree(models / name, ignore_errors=True)

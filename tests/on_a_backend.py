@@ -124,24 +124,24 @@ def gradients_are_explained() -> None:
 
 @case("torch")
 def updates_are_those_of_the_recipe() -> None:
-    from deeptaxi.learning.agent import Learner
+    from deeptaxi.learning.agent import DQNAgent
     from tests.learning.compiled.test_update_weights import MASKED, WEIGHTED, assert_alike, learned_by
     from tests.learning.helpers import Literal
 
     for name in (f"all-{MASKED}-{WEIGHTED}", "q-table-sgd", "factored", "max"):
-        assert_alike(learned_by(Learner, name, 8), learned_by(Literal, name, 8))
+        assert_alike(learned_by(DQNAgent, name, 8), learned_by(Literal, name, 8))
 
 
 @case("torch")
 def every_optimizer_updates() -> None:
     from deeptaxi.config import merge, resolve
-    from deeptaxi.learning.agent import Learner
+    from deeptaxi.learning.agent import DQNAgent
     from tests.learning.compiled.test_update_weights import SMALL, batches_of, flat, start_of
 
     (batch, allowed), *_ = batches_of("plain", 1)
     for name in OPTIMIZERS:
         settings = merge(SMALL, {"optimizer": {"name": name}})
-        learner = Learner(start_of("plain"), start_of("plain"), resolve(settings), copies=2)
+        learner = DQNAgent(start_of("plain"), start_of("plain"), resolve(settings), copies=2)
         before = flat(learner.online)
         result = learner.update(batch, allowed)
         assert np.isfinite(result.loss)

@@ -71,14 +71,14 @@ def opened(values: dict[str, Any], sizes: Any = None) -> Iterator[tuple[TrainCon
 
 def rate(spec: common.Spec) -> dict[str, Any]:
     """Return the rate between two settled ticks."""
-    from deeptaxi.learning.action_mask import MaskBook
+    from deeptaxi.learning.action_mask import ActionMaskTable
     from deeptaxi.learning.trainer import build_loop
 
     never = {"updates": ENDLESS, "evaluation": {"every": ENDLESS, "early_stop": False}}
     clock = common.Clock()
     with opened(merge(settings(spec), never), spec.extra.get("random_table")) as (config, environment):
         opening = clock.cpu
-        masks = MaskBook(environment, active=False)
+        masks = ActionMaskTable(environment, active=False)
         learner, loop = build_loop(config, environment, masks, spec.seed, np.random.SeedSequence(spec.seed))
         learner.warm_up()
         warm_up = clock.cpu - opening

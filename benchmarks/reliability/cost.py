@@ -32,20 +32,20 @@ TRAINING = {"early_stop": False, "replay_capacity": CAPACITY}
 @contextmanager
 def timed() -> Iterator[list[float]]:
     """Yield a list of the seconds that each checkpoint takes meanwhile."""
-    from deeptaxi.storage.checkpoints import Keeper
+    from deeptaxi.storage.checkpoints import Checkpointer
 
-    save, seconds = Keeper.save, []
+    save, seconds = Checkpointer.save, []
 
     def timing(*arguments: Any) -> None:
         start = time.perf_counter()
         save(*arguments)
         seconds.append(time.perf_counter() - start)
 
-    Keeper.save = timing  # type: ignore[method-assign]
+    Checkpointer.save = timing  # type: ignore[method-assign]
     try:
         yield seconds
     finally:
-        Keeper.save = save  # type: ignore[method-assign]
+        Checkpointer.save = save  # type: ignore[method-assign]
 
 
 def pairs(send: Callable[[Any], None], count: int, updates: int, every: float) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.cache import Cache
-from deeptaxi.io.atomic import tidy, write_text, written_aside, written_together
+from deeptaxi.io.atomic import tidy, write_atomic, write_atomic_all, write_text
 from deeptaxi.io.locks import lock
 from deeptaxi.io.temporary import ASIDE
 
@@ -113,7 +113,7 @@ def entries(folder: Path) -> Write:
     new = {"folder/a": "new", "folder/sub/b": "new", "folder/sub/c": "new", "folder/more/d": "new", "beside": "mine"}
 
     def act(place: Path) -> None:
-        with written_aside(place / "folder") as aside:
+        with write_atomic(place / "folder") as aside:
             for path, text in new.items():
                 if path.startswith("folder/"):
                     (aside / path.removeprefix("folder/")).parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def together(folder: Path) -> Write:
     new = {"folder/a": "new", "folder/b": "new", "folder/c": "new", "folder/mine": "mine"}
 
     def act(place: Path) -> None:
-        with written_together(place / "folder") as aside:
+        with write_atomic_all(place / "folder") as aside:
             for name in "abc":
                 (aside / name).write_text("new", encoding="utf-8")
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.api.environments import Place
+from deeptaxi.api.environments import EnvLike
 from deeptaxi.api.load import Model, moved, of_keras, place
-from deeptaxi.api.rich_repr import Shown
+from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
-from deeptaxi.api.status import stage
-from deeptaxi.api.training_log import BARE, Logged, lone_log, read_logged, training_now
+from deeptaxi.api.status import status
+from deeptaxi.api.training_log import BARE, TrainingLog, find_log_file, read_logged, training_now
 from deeptaxi.arguments import title
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis import Case
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-class Asked(NamedTuple):
+class DiagnoseOptions(NamedTuple):
     """What is asked for beside the model."""
 
-    env: Place | None = None
+    env: EnvLike | None = None
     env_args: Mapping[str, Any] = {}
     time_limit: int | None = None
     trust_env: bool = False
@@ -49,19 +49,19 @@ class Asked(NamedTuple):
     seed: int = 0
 
 
-class Looked(NamedTuple):
+class OpenedModel(NamedTuple):
     """A model beside an environment that it may not fit."""
 
     name: str
     environment: Environment
     config: TrainConfig | None
-    log: Logged
+    log: TrainingLog
     network: Any  # None where its sizes do not fit
     q_values: NDArray[np.float32] | None  # [S, A], None likewise
     why: Mapping[str, str] = {}  # what is known not to be known
 
 
-def open_case(model: Model, asked: Asked) -> tuple[Case, str]:
+def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
     """Return the case of a model, and what it is called.
 
     Args:
@@ -73,35 +73,35 @@ def open_case(model: Model, asked: Asked) -> tuple[Case, str]:
         DeepTaxiError: the model, the run folder or the log is damaged.
     """
     if isinstance(model, str | Path):
-        log = lone_log(Path(model))
+        log = find_log_file(Path(model))
         if log is not None:
             return case_of_log(log, asked), str(model)
-        looked = look_at_file(Path(model), asked)
+        opened = look_at_file(Path(model), asked)
     else:
-        looked = look_at_run(model, asked)
-    return build_case(looked, asked), looked.name
+        opened = look_at_run(model, asked)
+    return build_case(opened, asked), opened.name
 
 
-def look_at_file(model: Path, asked: Asked) -> Looked:
+def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
     """Open a model and the environment that it is looked at on."""
     source = find_model(model)
     environment = place(source, asked.env, asked.env_args, asked.time_limit, asked.trust_env)
-    with stage("loading the model …"):
+    with status("loading the model …"):
         loaded = load_network(source.path, foreign=True, states=environment.states)
         network, q_values, why = tabulated(loaded, environment, source.name)
     log = read_logged(source.path.parent) if source.config else BARE
-    return Looked(source.name, environment, source.config, log, network, q_values, why)
+    return OpenedModel(source.name, environment, source.config, log, network, q_values, why)
 
 
-def look_at_run(model: Run | Any, asked: Asked) -> Looked:
+def look_at_run(model: Run | Any, asked: DiagnoseOptions) -> OpenedModel:
     """Return a run, or a Keras model, beside the environment that it is looked at on."""
     run = model if isinstance(model, Run) else of_keras(model, asked.env, asked.env_args, asked.time_limit)
     if run is model:
         environment = moved(run.environment, asked.env, asked.env_args, asked.time_limit)
         if environment is not run.environment:
             found = tabulated(run.network, environment, run.name)
-            return Looked(run.name, environment, run.config, run.log, *found)
-    return Looked(run.name, run.environment, run.config, run.log, run.network, run.q_values)
+            return OpenedModel(run.name, environment, run.config, run.log, *found)
+    return OpenedModel(run.name, run.environment, run.config, run.log, run.network, run.q_values)
 
 
 def tabulated(
@@ -124,9 +124,9 @@ def tabulated(
     return network, tabulate(network, environment.states), {}
 
 
-def build_case(looked: Looked, asked: Asked) -> Case:
+def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
     """Return the case of an opened model: what is known of it, its verdict, a sample, and its network's units."""
-    environment, config = looked.environment, looked.config
+    environment, config = opened.environment, opened.config
     table = environment.table
     objective = asked.objective_discount
     if objective is None and config is not None:
@@ -140,17 +140,17 @@ def build_case(looked: Looked, asked: Asked) -> Case:
         environment.horizon,
         objective,
         table=table,
-        q=looked.q_values,
+        q=opened.q_values,
         config=config,
         action_names=names_of(environment).actions,
         training_discount=asked.discount if asked.discount is not None else config.discount if config else None,
-        why={"table": environment.table_missing or "", **looked.log.missing, **looked.why},
-        **logged(looked.log, (environment.states, environment.actions)),
+        why={"table": environment.table_missing or "", **opened.log.missing, **opened.why},
+        **logged(opened.log, (environment.states, environment.actions)),
     )
-    return with_network(with_sample(with_verdict(case), environment, asked), looked)
+    return with_network(with_sample(with_verdict(case), environment, asked), opened)
 
 
-def logged(log: Logged, shape: tuple[int, int]) -> dict[str, Any]:
+def logged(log: TrainingLog, shape: tuple[int, int]) -> dict[str, Any]:
     """Return the part of a case that a log tells, of a problem of `shape` `[S, A]`."""
     known: dict[str, Any] = {"history": log.history, "running": training_now(log.history.path if log.history else None)}
     if log.coverage is not None and log.coverage.visits.shape == shape:
@@ -162,30 +162,30 @@ def with_verdict(case: Case) -> Case:
     """Add the exact verdict, where there are a table and Q values that are numbers."""
     if case.table is None:
         return case
-    with stage("computing the exact verdict …"):
+    with status("computing the exact verdict …"):
         mask = None if case.q is None or case.broken else case.allowed
         reference = exact.reference(case.table, case.horizon, case.discount, case.training_discount, mask)
         verdict = exact.evaluate_greedy(reference, case.q) if case.q is not None and mask is not None else None
         return dataclasses.replace(case, reference=reference, verdict=verdict)
 
 
-def with_sample(case: Case, environment: Environment, asked: Asked) -> Case:
+def with_sample(case: Case, environment: Environment, asked: DiagnoseOptions) -> Case:
     """Add what an environment without a table does in episodes, and for a bad policy the tables of related problems."""
     if case.harmful:
         return dataclasses.replace(case, siblings=related_tables(environment))
     if case.table is not None or asked.episodes == 0:
         return case
     sound = case.q is not None and not case.broken
-    with stage(f"playing {asked.episodes:,} episodes …"):
+    with status(f"playing {asked.episodes:,} episodes …"):
         sample = play_sample(
             environment, case.policy if sound else None, case.allowed if sound else None, asked.episodes, asked.seed
         )
     return dataclasses.replace(case, sample=sample)
 
 
-def with_network(case: Case, looked: Looked) -> Case:
+def with_network(case: Case, opened: OpenedModel) -> Case:
     """Add what the network's units do over the states that an agent can come to, as far as those are known."""
-    if looked.network is None:
+    if opened.network is None:
         return case
     from deeptaxi.network.inspect import look_into
 
@@ -195,10 +195,10 @@ def with_network(case: Case, looked: Looked) -> Case:
         states = np.flatnonzero(case.visits.sum(axis=1))
     else:
         states = np.arange(case.states)
-    return dataclasses.replace(case, network=look_into(looked.network, states, looked.environment.states))
+    return dataclasses.replace(case, network=look_into(opened.network, states, opened.environment.states))
 
 
-def case_of_log(path: Path, asked: Asked) -> Case:
+def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:
     """Return the case of a log without a model.
 
     Raises:
@@ -228,7 +228,7 @@ def case_of_log(path: Path, asked: Asked) -> Case:
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosed(Shown, Diagnosis):
+class Diagnosed(RichRepr, Diagnosis):
     """All findings about a model, the worst first, and what could not be checked.
 
     Attributes:
@@ -259,7 +259,7 @@ class Diagnosed(Shown, Diagnosis):
 
 def diagnose(
     model: Model,
-    env: Place | None = None,
+    env: EnvLike | None = None,
     *,
     env_args: Mapping[str, Any] | None = None,
     time_limit: int | None = None,
@@ -293,7 +293,7 @@ def diagnose(
     """
     if episodes < 0 or seed < 0:
         raise UsageError(f"episodes = {episodes}, seed = {seed}: expected 0 or more")
-    asked = Asked(env, env_args or {}, time_limit, trust_env, objective_discount, discount, episodes, seed)
+    asked = DiagnoseOptions(env, env_args or {}, time_limit, trust_env, objective_discount, discount, episodes, seed)
     case, name = open_case(model, asked)
     found, place = findings_of(case), case.environment
     return Diagnosed(

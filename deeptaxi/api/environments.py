@@ -12,7 +12,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment
 from deeptaxi.mdp.table import TransitionTable
 
-Place = str | Path | TransitionTable | Environment
+EnvLike = str | Path | TransitionTable | Environment
 IN_MEMORY = "transition-table"  # the name of a table that has no file
 
 
@@ -22,7 +22,7 @@ def named(env: str | Path, env_args: Mapping[str, Any] | None, time_limit: int |
 
 
 def open_place(
-    env: Place, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None, trust: bool = True
+    env: EnvLike, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None, trust: bool = True
 ) -> Environment:
     """Open an environment.
 
@@ -59,7 +59,7 @@ def known(env: Any) -> Environment:
     )
 
 
-def name_of(env: Place | None) -> tuple[str | None, TransitionTable | Environment | None]:
+def name_of(env: EnvLike | None) -> tuple[str | None, TransitionTable | Environment | None]:
     """Return the name of an environment, and what it names where that is open or in memory."""
     if env is None or isinstance(env, str | Path):
         return None if env is None else str(env), None

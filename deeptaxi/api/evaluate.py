@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from deeptaxi import arguments
-from deeptaxi.api.environments import Place
+from deeptaxi.api.environments import EnvLike
 from deeptaxi.api.load import Model, as_run
-from deeptaxi.api.rich_repr import Shown
+from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
-from deeptaxi.api.status import stage
+from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.episodes import Episodes
 from deeptaxi.evaluation.episodes import play as play_episodes
@@ -23,7 +23,7 @@ STEPS, STEPS_EACH = 500_000, 100  # of all episodes together: at least, and for 
 
 
 @dataclass(frozen=True, repr=False)
-class Evaluation(Shown):
+class Evaluation(RichRepr):
     """The verdict on a model.
 
     Attributes:
@@ -67,7 +67,7 @@ class Evaluation(Shown):
 
 def evaluate(
     model: Model,
-    env: Place | None = None,
+    env: EnvLike | None = None,
     episodes: int = 1000,
     seed: int = 0,
     objective_discount: float | None = None,
@@ -112,5 +112,5 @@ def sampled(run: Run, count: int, seed: int) -> Episodes | None:
     policy = run.policy
     if count == 0:
         return None
-    with stage(f"playing {count:,} episodes …"):
+    with status(f"playing {count:,} episodes …"):
         return play_episodes(run.environment, policy, count, seed, max(STEPS, STEPS_EACH * count))

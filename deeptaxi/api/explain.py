@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from deeptaxi import backend
-from deeptaxi.api.explained_network import Subject, fresh, kept
+from deeptaxi.api.explained_network import Subject, initial_network, trained_network
 from deeptaxi.api.load import Model
-from deeptaxi.api.rich_repr import Shown
+from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.settings import Config, Settings, nested
-from deeptaxi.api.status import stage
+from deeptaxi.api.status import status
 from deeptaxi.config import AGGREGATIONS, to_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.io.atomic import check_free, write_text
@@ -25,15 +25,15 @@ from deeptaxi.metrics import to_json
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from deeptaxi.api.environments import Place
+    from deeptaxi.api.environments import EnvLike
     from deeptaxi.api.load import Model
 
 
 @dataclass(frozen=True)
-class Request:
+class NetworkOptions:
     """Of which network: settings as `train` takes them, `given` those by themselves, nested."""
 
-    env: Place | None = None
+    env: EnvLike | None = None
     env_args: Mapping[str, Any] = field(default_factory=dict)
     config: Config | None = None
     preset: str | None = None
@@ -43,7 +43,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Wish:
+class UpdateOptions:
     """Which update is asked for; at most one of a pair, transitions, or a random one."""
 
     state: int | None
@@ -69,23 +69,27 @@ VECTOR_ACTIONS = (1, 2, 3, 4, 6, 16, 64)
 
 
 def explain_update(
-    model: Model | None, request: Request, wish: Wish, target_noise: float | None, comparing: bool
+    model: Model | None,
+    network_options: NetworkOptions,
+    update_options: UpdateOptions,
+    target_noise: float | None,
+    comparing: bool,
 ) -> dict[str, Any]:
     """Make the update; return all that there is to tell of it."""
-    subject = fresh(request) if model is None else kept(model, request)
+    subject = initial_network(network_options) if model is None else trained_network(model, network_options)
     from deeptaxi.learning.example import choose
     from deeptaxi.learning.update_trace import trace_update
 
     environment, config = subject.environment, subject.config
-    asked = (wish.state, wish.action, wish.transitions, wish.seed)
+    asked = (update_options.state, update_options.action, update_options.transitions, update_options.seed)
     choice = choose(environment, subject.network, subject.allowed, config.target.n_step, *asked)
-    learner = learner_of(subject, target_noise, wish.seed)
+    learner = learner_of(subject, target_noise, update_options.seed)
     names, anatomy = names_of(environment), trace_update(learner, choice.transitions, subject.allowed, comparing)
     return {
         "model": subject.model,
         "environment": environment.describe(),
         "preset": subject.preset,
-        "seed": wish.seed if subject.model else config.seed,
+        "seed": update_options.seed if subject.model else config.seed,
         "network": {"kind": config.network.kind, **to_mapping(config.network)},
         "optimizer": to_mapping(config.optimizer),
         "discount": config.discount,
@@ -105,10 +109,10 @@ def learner_of(subject: Subject, target_noise: float | None, seed: int | None) -
     """Return a fresh learner; its target network equals the online one up to the noise."""
     import keras
 
-    from deeptaxi.learning.agent import Learner
+    from deeptaxi.learning.agent import DQNAgent
 
     target = keras.models.clone_model(subject.network)
-    learner = Learner(subject.network, target, subject.config, copies=1)
+    learner = DQNAgent(subject.network, target, subject.config, copies=1)
     if target_noise is not None:
         rng = np.random.default_rng([seed or 0, 1])
         target.set_weights([w + rng.normal(0, target_noise, w.shape).astype(w.dtype) for w in target.get_weights()])
@@ -121,7 +125,7 @@ def explain_gradients(
     """Return all gradients at one random point, as plain numbers; write test vectors if a file is named."""
     if vectors is not None:
         check_free(vectors, force, replaceable=vectors.is_file(), option="--vectors")
-    with stage("starting Keras …"):
+    with status("starting Keras …"):
         backend.start()
         found = {"seed": seed, **gradients_at(actions, aggregation, seed, gradient)}
     if vectors is not None:
@@ -172,7 +176,7 @@ LARGEST = 1e300  # of dE/dQ: their sum and its differences must be finite too
 
 
 @dataclass(frozen=True, repr=False)
-class Explanation(Shown):
+class Explanation(RichRepr):
     """Every number of an update, or of a check of gradients; printed, it is the command line's explanation.
 
     Attributes:
@@ -205,7 +209,7 @@ class Explanation(Shown):
 
 def update(
     model: Model | None = None,
-    env: Place | None = None,
+    env: EnvLike | None = None,
     *,
     state: int | None = None,
     action: int | None = None,
@@ -246,17 +250,21 @@ def update(
     """
     if target_noise is not None and not (target_noise > 0 and math.isfinite(target_noise)):
         raise UsageError(f"target_noise = {target_noise}: expected a number above 0")
-    wish = Wish(state, action, tuple(map(transition, transitions)), settings.get("seed"))
-    wish.check()
-    request = Request(env, env_args or {}, config, preset, q_table, trust_env, nested(settings))
-    return explained(model, request, wish, target_noise, compare)
+    update_options = UpdateOptions(state, action, tuple(map(transition, transitions)), settings.get("seed"))
+    update_options.check()
+    network_options = NetworkOptions(env, env_args or {}, config, preset, q_table, trust_env, nested(settings))
+    return explained(model, network_options, update_options, target_noise, compare)
 
 
 def explained(
-    model: Model | None, request: Request, wish: Wish, target_noise: float | None, comparing: bool
+    model: Model | None,
+    network_options: NetworkOptions,
+    update_options: UpdateOptions,
+    target_noise: float | None,
+    comparing: bool,
 ) -> Explanation:
     """Return the explanation of a request."""
-    return Explanation("update", explain_update(model, request, wish, target_noise, comparing))
+    return Explanation("update", explain_update(model, network_options, update_options, target_noise, comparing))
 
 
 def transition(row: Sequence[Any]) -> tuple[Any, ...]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from deeptaxi.api.environments import Place, open_place, place_of
+from deeptaxi.api.environments import EnvLike, open_place, place_of
 from deeptaxi.api.load import Model, network_in
 from deeptaxi.api.run import Run
-from deeptaxi.api.status import stage
+from deeptaxi.api.status import status
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.export.exports import check_place
 from deeptaxi.export.q_tables import labels_of
@@ -33,7 +33,7 @@ def export(
     out: str | Path,
     force: bool = False,
     *,
-    env: Place | None = None,
+    env: EnvLike | None = None,
     env_args: Mapping[str, Any] | None = None,
     trust_env: bool = False,
 ) -> list[Export]: ...
@@ -46,7 +46,7 @@ def export(
     out: str | Path,
     force: bool = False,
     *,
-    env: Place | None = None,
+    env: EnvLike | None = None,
     env_args: Mapping[str, Any] | None = None,
     trust_env: bool = False,
 ) -> Export: ...
@@ -58,7 +58,7 @@ def export(
     out: str | Path,
     force: bool = False,
     *,
-    env: Place | None = None,
+    env: EnvLike | None = None,
     env_args: Mapping[str, Any] | None = None,
     trust_env: bool = False,
 ) -> Export | list[Export]:
@@ -116,7 +116,7 @@ class Prepared:
         network, labels = self.model, None
         card = read_card(self.folder) if self.folder and self.name is None else None
         if isinstance(self.model, ModelSource):
-            with stage("loading the model …"):
+            with status("loading the model …"):
                 network = load_network(self.model.path)
         if self.environment is not None:
             name = self.model.name if isinstance(self.model, ModelSource) else "the model"
@@ -125,7 +125,7 @@ class Prepared:
         from deeptaxi.export.exports import export as write
         from deeptaxi.export.exports import export_all
 
-        with stage("writing, and reading back …"):
+        with status("writing, and reading back …"):
             if self.name is None:
                 return export_all(network, self.path, labels, self.force, card)
             return [write(network, self.name, self.path, labels, self.force)]
@@ -136,7 +136,7 @@ def prepare(
     form: str,
     path: Path,
     force: bool,
-    env: Place | None = None,
+    env: EnvLike | None = None,
     env_args: Mapping[str, Any] | None = None,
     trust_env: bool = False,
 ) -> Prepared:
@@ -188,7 +188,7 @@ def known(form: str) -> str:
 
 
 def environment_of(
-    source: ModelSource, env: Place | None, env_args: Mapping[str, Any] | None, trust: bool
+    source: ModelSource, env: EnvLike | None, env_args: Mapping[str, Any] | None, trust: bool
 ) -> tuple[Environment | None, str | None]:
     """Open the environment that is named, else the run's own; None where none is known, or why it cannot be opened.
 

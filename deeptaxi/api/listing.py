@@ -14,7 +14,7 @@ from deeptaxi.io.locks import LOCK_FILE
 from deeptaxi.storage.run_folder import CHECKPOINTS
 
 if TYPE_CHECKING:
-    from deeptaxi.api.environments import Place
+    from deeptaxi.api.environments import EnvLike
     from deeptaxi.mdp.environment import Environment
     from deeptaxi.presets import Preset
 
@@ -28,7 +28,9 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def envs(*env: Place, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None) -> list[dict[str, Any]]:
+def envs(
+    *env: EnvLike, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None
+) -> list[dict[str, Any]]:
     """List what can be trained: sizes, time limit, whether a true table exists, the exact optimum.
 
     Args:
@@ -42,14 +44,14 @@ def envs(*env: Place, env_args: Mapping[str, Any] | None = None, time_limit: int
     if env_args and not env:
         raise UsageError("--env-arg needs the environment that takes it: deeptaxi envs ENV --env-arg KEY=VALUE")
     from deeptaxi.api.environments import open_place
-    from deeptaxi.api.status import stage
+    from deeptaxi.api.status import status
     from deeptaxi.mdp.environment import known_ids
 
-    asked: list[tuple[Place, Mapping[str, Any] | None]] = [(name, env_args) for name in env]
+    asked: list[tuple[EnvLike, Mapping[str, Any] | None]] = [(name, env_args) for name in env]
     if not env:
         asked = [(name, kwargs) for name in known_ids() for kwargs in ({}, *VARIANTS.get(name, []))]
     rows: list[dict[str, Any]] = []
-    with stage("computing the exact optima …"):
+    with status("computing the exact optima …"):
         for name, kwargs in asked:
             try:
                 rows.append(environment_row(open_place(name, kwargs, time_limit)))

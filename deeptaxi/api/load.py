@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import Place, changed, open_place, place_of
+from deeptaxi.api.environments import EnvLike, changed, open_place, place_of
 from deeptaxi.api.run import Run
-from deeptaxi.api.status import stage
+from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network
@@ -20,7 +20,7 @@ Model = str | Path | Run | Any  # any: a Keras model
 
 def load(
     model: str | Path,
-    env: Place | None = None,
+    env: EnvLike | None = None,
     *,
     env_args: Mapping[str, Any] | None = None,
     time_limit: int | None = None,
@@ -44,7 +44,7 @@ def load(
 
 
 def place(
-    source: ModelSource, env: Place | None, env_args: Mapping[str, Any] | None, time_limit: int | None, trust: bool
+    source: ModelSource, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None, trust: bool
 ) -> Environment:
     """Open the environment to look at a model on."""
     if env is not None and not isinstance(env, str | Path):
@@ -60,7 +60,7 @@ def load_source(source: ModelSource, environment: Environment) -> Run:
         UsageError: it does not fit the environment.
         DeepTaxiError: the model is damaged.
     """
-    with stage("loading the model …"):
+    with status("loading the model …"):
         network = load_network(source.path)
         check_fits(network, environment, source.name)
         run = Run(source.name, environment, network, source.config, **kept_in(source))
@@ -78,7 +78,7 @@ def kept_in(source: ModelSource) -> dict[str, Any]:
 
 def as_run(
     model: Model,
-    env: Place | None = None,
+    env: EnvLike | None = None,
     env_args: Mapping[str, Any] | None = None,
     time_limit: int | None = None,
     trust_env: bool = False,
@@ -101,13 +101,13 @@ def as_run(
 
 
 def moved(
-    environment: Environment, env: Place | None, env_args: Mapping[str, Any] | None, time_limit: int | None
+    environment: Environment, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None
 ) -> Environment:
     """Return the environment that is asked for, else the one that there is, with what is changed of it."""
     return changed(environment, env_args, time_limit) if env is None else open_place(env, env_args, time_limit)
 
 
-def of_keras(model: Any, env: Place | None, env_args: Mapping[str, Any] | None, time_limit: int | None) -> Run:
+def of_keras(model: Any, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None) -> Run:
     """Return a Keras model as a run.
 
     Raises:

@@ -1,7 +1,7 @@
 """Plans of trainings: what on, how, and the place that is taken for the run.
 
-`plan` opens the environment and completes the configuration, `claimed` takes the place of a new run folder, `resumed`
-that of one to go on with.
+`plan` opens the environment and completes the configuration, `reserve_run_folder` takes the place of a new run folder,
+`resumed` that of one to go on with.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deeptaxi.api.environments import open_requested
-from deeptaxi.api.resume import Resumption, taken_up
-from deeptaxi.api.save_run import about, beside, own_table, point_to_checkpoint, point_to_log
+from deeptaxi.api.resume import ResumePoint, open_for_resume
+from deeptaxi.api.save_run import checkpoint_metadata, own_table, point_to_checkpoint, point_to_log, pointing_to_table
 from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping, merge, resolve, to_mapping
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.resolve import Configured, choose, configure, with_environment
-from deeptaxi.learning.state import UnfitError
+from deeptaxi.learning.state import StateMismatchError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
@@ -35,7 +35,7 @@ class Plan:
     environment: Environment
     configured: Configured
     place: runs.Run | None = None
-    since: Resumption | None = None
+    since: ResumePoint | None = None
 
     @property
     def config(self) -> TrainConfig:
@@ -84,7 +84,7 @@ def check_objective(environment: Environment, config: TrainConfig) -> None:
 
 
 @contextmanager
-def claimed(
+def reserve_run_folder(
     planned: Plan,
     out: str | Path | Literal[True] | None,
     logs: str | Path = LOGS,
@@ -134,10 +134,10 @@ def resumed(
     table: TransitionTable | Environment | None = None,
 ) -> Iterator[Plan]:
     """Take a run folder to go on with its training, while the block runs; see `resuming.taken_up`."""
-    with taken_up(folder, values, trust, logs, stop_after, table) as (environment, configured, place, since):
+    with open_for_resume(folder, values, trust, logs, stop_after, table) as (environment, configured, place, since):
         try:
             yield with_spare(Plan(environment, configured, place, since))
-        except UnfitError as error:
+        except StateMismatchError as error:
             raise DeepTaxiError(
                 f"{since.checkpoint.path} does not fit its training: {error}; "
                 "without that file, --resume goes on from the one before"
@@ -160,14 +160,14 @@ def about_of(planned: Plan) -> dict[str, Any]:
     """Return what the checkpoints of a plan say of it; nothing where no place is claimed, so that there are none."""
     if planned.place is None:
         return {}
-    own, where = own_table(planned.environment) is not None, settled(planned)
-    return about(where.environment, where.config, planned.place, planned.configured.preset, own)
+    own, where = own_table(planned.environment) is not None, with_saved_table(planned)
+    return checkpoint_metadata(where.environment, where.config, planned.place, planned.configured.preset, own)
 
 
-def settled(planned: Plan) -> Plan:
+def with_saved_table(planned: Plan) -> Plan:
     """Let the plan of a run that is to be kept name its table where it will be."""
     if planned.place is None:
         return planned
     table = own_table(planned.environment)
-    environment, config = beside(planned.place.folder, table, planned.environment, planned.config)
+    environment, config = pointing_to_table(planned.place.folder, table, planned.environment, planned.config)
     return replace(planned, environment=environment, configured=replace(planned.configured, config=config))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.watching import Moment, Show, render_modes, watch
-from deeptaxi.io.atomic import check_free, written_aside
+from deeptaxi.io.atomic import check_free, write_atomic
 from deeptaxi.mdp.planning import optimal_actions
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Animation:
             DeepTaxiError: the disk or the permissions do not allow it.
         """
         first, *others = self._pictures
-        with written_aside(path, force) as aside:
+        with write_atomic(path, force) as aside:
             first.save(aside, save_all=True, append_images=others, duration=self._durations, loop=0)
 
 

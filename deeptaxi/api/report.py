@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.diagnose import Asked, Looked, build_case
+from deeptaxi.api.diagnose import DiagnoseOptions, OpenedModel, build_case
 from deeptaxi.api.evaluate import sampled
 from deeptaxi.api.load import load_source
 from deeptaxi.api.run import Run
-from deeptaxi.api.status import stage
+from deeptaxi.api.status import status
 from deeptaxi.arguments import short_words
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.diagnosis import diagnose
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.comparison import compare
-from deeptaxi.io.atomic import check_free, write_text, written_together
+from deeptaxi.io.atomic import check_free, write_atomic_all, write_text
 from deeptaxi.mdp.describe import grid_map, names_of
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import Ints
@@ -113,9 +113,9 @@ def commands(run: Run) -> tuple[str, str]:
 
 def diagnosed(run: Run, remarks: list[str]) -> Mapping[str, Any] | None:
     """Return what `diagnose` says of a run; None where its log keeps it from saying anything."""
-    looked = Looked(run.name, run.environment, run.config, run.log, run.network, run.q_values)
+    opened = OpenedModel(run.name, run.environment, run.config, run.log, run.network, run.q_values)
     try:
-        return diagnose(build_case(looked, Asked())).to_dict()
+        return diagnose(build_case(opened, DiagnoseOptions())).to_dict()
     except DeepTaxiError as error:
         remarks.append(f"{error}; the findings are missing here")
         return None
@@ -162,13 +162,13 @@ def report(runs: Sequence[Run], path: Path, figures: Path | None = None, force: 
     check_places(path, figures, force)
     check_comparable([run.name for run in runs], [run.config for run in runs])
     content = gather(runs)
-    with stage("drawing the report …"):
+    with status("drawing the report …"):
         from deeptaxi.report.page import page
 
         made = page(content)
         pictures: list[Path] = []
         if figures is not None:
-            with written_together(figures) as aside:
+            with write_atomic_all(figures) as aside:
                 pictures = [figures / file.name for chart in made.charts for file in chart.write(aside)]
         write_text(path, made.html, force)
     names = tuple(run.name for run in content.runs)

@@ -34,7 +34,7 @@ from deeptaxi.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.io.locks import remove_stale
 from deeptaxi.io.safe_load import parse_toml
 from deeptaxi.learning.resolve import Configured, check_size
-from deeptaxi.learning.state import Moment
+from deeptaxi.learning.state import TrainingState
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite
@@ -163,31 +163,31 @@ EARLY_STOP_OFF = "early-stop-off"
 
 
 @dataclass(frozen=True)
-class Resumption:
+class ResumePoint:
     """What a training goes on from.
 
     Attributes:
         checkpoint: its latest that is sound.
-        moment: of the training; None where it had made no update.
+        state: of the training; None where it had made no update.
         kept: its log up to there; None where it begins a new one.
         remarks: what the user should know.
     """
 
     checkpoint: Checkpoint
-    moment: Moment | None
+    state: TrainingState | None
     kept: Kept | None
     remarks: tuple[Warned, ...]
 
 
 @contextmanager
-def taken_up(
+def open_for_resume(
     folder: Path,
     values: Mapping[str, Any],
     trust: bool,
     logs: Path | None = None,
     stop_after: int | None = None,
     given: TransitionTable | Environment | None = None,
-) -> Iterator[tuple[Environment, Configured, runs.Run, Resumption]]:
+) -> Iterator[tuple[Environment, Configured, runs.Run, ResumePoint]]:
     """Take a run folder to go on with its training, while the block runs.
 
     Args:
@@ -210,7 +210,7 @@ def taken_up(
         before = config_of(found)
         check_same(folder, before, values)
         check_backend(folder, found)
-        config = changed(before, values, was_optimal(found.moment, before))
+        config = changed(before, values, was_optimal(found.state, before))
         try:
             check_unfinished(folder, found, before, config)
         except UsageError:
@@ -226,15 +226,15 @@ def taken_up(
         runs.hold_log(log, folder, undoing, "--logs")
         kept = kept_log(folder, log, found)
         place = runs.Run(folder, log / LOG_FILE, undoing)
-        moment = renewed(found.moment, before, config)
+        state = renewed(found.state, before, config)
         told = [
             *remarks_on(found, before, config),
             *lost_log(found, kept, log),
-            *stopping(before, config, found.moment, kept),
+            *stopping(before, config, found.state, kept),
         ]
         remarks = tuple(Warned(found.update, name, f"{name}: {text}") for name, text in told)
         configured = Configured(config, str(found.about.get("preset", "none")))
-        yield environment, configured, place, Resumption(found, moment, kept, remarks)
+        yield environment, configured, place, ResumePoint(found, state, kept, remarks)
 
 
 def config_of(found: Checkpoint) -> TrainConfig:
@@ -314,24 +314,24 @@ def kept_log(folder: Path, log: Path, found: Checkpoint) -> Kept | None:
     return kept
 
 
-def in_a_row(moment: Moment | None) -> int:
-    """Return how many evaluations in a row have found the policy optimal by a moment."""
-    evaluator = moment.facts.get("evaluator") if moment else None
+def in_a_row(state: TrainingState | None) -> int:
+    """Return how many evaluations in a row have found the policy optimal by a saved state."""
+    evaluator = state.facts.get("evaluator") if state else None
     count = evaluator.get("in_a_row") if isinstance(evaluator, dict) else None
     return count if isinstance(count, int) else 0
 
 
-def was_optimal(moment: Moment | None, config: TrainConfig) -> bool:
-    """Whether a training stopped at a moment because its policy was optimal."""
-    return config.evaluation.early_stop and in_a_row(moment) >= PATIENCE
+def was_optimal(state: TrainingState | None, config: TrainConfig) -> bool:
+    """Whether a training stopped at a saved state because its policy was optimal."""
+    return config.evaluation.early_stop and in_a_row(state) >= PATIENCE
 
 
-def renewed(moment: Moment | None, before: TrainConfig, config: TrainConfig) -> Moment | None:
-    """Return the moment to go on from: a policy that has shown itself optimal must do so again in more updates."""
+def renewed(state: TrainingState | None, before: TrainConfig, config: TrainConfig) -> TrainingState | None:
+    """Return the state to go on from: a policy that has shown itself optimal must do so again in more updates."""
     goes_on = config.updates > before.updates and config.evaluation.early_stop
-    if moment is None or not goes_on or in_a_row(moment) < PATIENCE:
-        return moment
-    return moment._replace(facts={**moment.facts, "evaluator": {**moment.facts["evaluator"], "in_a_row": 0}})
+    if state is None or not goes_on or in_a_row(state) < PATIENCE:
+        return state
+    return state._replace(facts={**state.facts, "evaluator": {**state.facts["evaluator"], "in_a_row": 0}})
 
 
 def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[str, str]]:
@@ -343,17 +343,17 @@ def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[
 
 
 def stopping(
-    before: TrainConfig, config: TrainConfig, moment: Moment | None, kept: Kept | None
+    before: TrainConfig, config: TrainConfig, state: TrainingState | None, kept: Kept | None
 ) -> Iterator[tuple[str, str]]:
     """Warn where training does not stop early any more, or continues past the point where a fresh run would have."""
-    if was_optimal(moment, before) and not config.evaluation.early_stop:
+    if was_optimal(state, before) and not config.evaluation.early_stop:
         yield (
             EARLY_STOP_OFF,
             f"the run had stopped because its policy was optimal; it now makes {config.updates:,} updates in all and "
             "still keeps the best weights (--early-stop lets it stop again)",
         )
     changed = config.updates > before.updates or not before.evaluation.early_stop
-    optimal = in_a_row(moment) >= PATIENCE or had_stopped(before, kept)
+    optimal = in_a_row(state) >= PATIENCE or had_stopped(before, kept)
     if config.evaluation.early_stop and changed and optimal:
         yield NOT_EXACT, "its policy was optimal, where the same settings from the beginning would have stopped"
 
@@ -385,7 +385,7 @@ def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> I
         *others(found.about.get("versions"), {**versions(on), "processor": processor()}),
         *others(found.about.get("flags", {}), flags(on)),
     ]
-    if other and found.moment is not None:
+    if other and found.state is not None:
         yield (
             NOT_EXACT,
             f"this is not what the training was begun with ({', '.join(other)}), so the last bits may differ",

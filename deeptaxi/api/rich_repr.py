@@ -13,7 +13,7 @@ WIDTH = 100  # letters a line
 HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 
 
-class Shown(ABC):
+class RichRepr(ABC):
     """Something with a picture for people, beside its data."""
 
     @abstractmethod

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deeptaxi import arguments, backend
-from deeptaxi.api.rich_repr import Shown
-from deeptaxi.api.status import stage
-from deeptaxi.api.training_log import BARE, Logged, read_logged
+from deeptaxi.api.rich_repr import RichRepr
+from deeptaxi.api.status import status
+from deeptaxi.api.training_log import BARE, TrainingLog, read_logged
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
@@ -64,7 +64,7 @@ def restored(_ready: None, kind: type[Run], state: Mapping[str, Any]) -> Run:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Run(Shown):
+class Run(RichRepr):
     """A Q-network beside the environment that it is looked at on.
 
     Attributes:
@@ -85,7 +85,7 @@ class Run(Shown):
     config: TrainConfig | None = None
     folder: Path | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
-    kept_log: Logged | None = None  # None: it is read from the folder where it is needed
+    kept_log: TrainingLog | None = None  # None: it is read from the folder where it is needed
     verdict: Mapping[str, Any] | None = None  # None: it is computed where it is needed
     episodes: Mapping[str, Any] | None = None
     episodes_unavailable: str | None = None
@@ -133,7 +133,7 @@ class Run(Shown):
         return weights_digest(self.network)
 
     @cached_property
-    def log(self) -> Logged:
+    def log(self) -> TrainingLog:
         """What its training left, and why something of it is missing."""
         if self.kept_log is not None:
             return self.kept_log
@@ -179,7 +179,7 @@ class Run(Shown):
 
     def exact_at(self, discount: float | None = None) -> Mapping[str, Any] | None:
         """Return the exact verdict at an objective's discount; None where there is no true table."""
-        with stage("computing the exact verdict …"):
+        with status("computing the exact verdict …"):
             reference = self.reference(discount)
             if reference is None:
                 return None

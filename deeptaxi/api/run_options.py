@@ -16,7 +16,7 @@ def never() -> bool:
 
 
 @dataclass(frozen=True)
-class Conduct:
+class RunOptions:
     """What changes nothing in the weights after a given update.
 
     Attributes:
@@ -40,7 +40,7 @@ class Conduct:
             raise UsageError(f"checkpoint_every = {self.checkpoint_every}: expected seconds above 0")
 
 
-PLAIN = Conduct()
+PLAIN = RunOptions()
 
 
 def refuse_with_resume(**given: object) -> None:

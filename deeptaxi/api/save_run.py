@@ -31,7 +31,7 @@ def own_table(environment: Environment, facts: Mapping[str, str] | None = None) 
     return environment.table if environment.config.id == IN_MEMORY or "table" in (facts or {}) else None
 
 
-def beside(
+def pointing_to_table(
     folder: Path, table: TransitionTable | None, environment: Environment, config: TrainConfig
 ) -> tuple[Environment, TrainConfig]:
     """Return an environment and a configuration that name the table where a run folder keeps it."""
@@ -50,7 +50,7 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
     if run.config is None or run.history is None or run.finished is None:
         raise UsageError(f"{run.name} has no configuration or no log to keep: `export` writes its network alone")
     table = own_table(run.environment, run.facts)
-    environment, config = beside(folder, table, run.environment, run.config)
+    environment, config = pointing_to_table(folder, table, run.environment, run.config)
     check_room(folder, environment.describe(), config)
     place = runs.claim(folder, logs_folder, force, table is not None)
     try:
@@ -78,7 +78,9 @@ def finish_log(log: logs.Log, folder: Path, coverage: Coverage | None) -> None:
             save_visits(folder, coverage)
 
 
-def about(environment: Environment, config: TrainConfig, place: runs.Run, preset: str, own: bool) -> dict[str, Any]:
+def checkpoint_metadata(
+    environment: Environment, config: TrainConfig, place: runs.Run, preset: str, own: bool
+) -> dict[str, Any]:
     """Return what the checkpoints of a training say of it; `own` is whether its table has no other file."""
     return {
         "config": dump_toml(config, {}),

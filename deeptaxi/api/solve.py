@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import Place, open_place
-from deeptaxi.api.status import stage
+from deeptaxi.api.environments import EnvLike, open_place
+from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation import solution
 from deeptaxi.evaluation.solution import Solution
 from deeptaxi.export.q_tables import WRITERS, labels_of
-from deeptaxi.io.atomic import check_free, written_aside
+from deeptaxi.io.atomic import check_free, write_atomic
 from deeptaxi.mdp.environment import objective_discount
 
 
 def solve(
-    env: Place,
+    env: EnvLike,
     discount: float | None = None,
     *,
     env_args: Mapping[str, Any] | None = None,
@@ -48,16 +48,16 @@ def solve(
     table = environment.table
     if table is None:
         raise UsageError(f"{environment.config.id} has no true table to solve: {environment.table_missing}")
-    with stage("solving …"):
+    with status("solving …"):
         chosen = objective_discount(table) if discount is None else discount
         found = solution.solve(table, environment.horizon, chosen, environment.start_resets)
     if path is not None:
-        with written_aside(path, force) as aside:
+        with write_atomic(path, force) as aside:
             WRITERS[path.suffix[1:]][0](aside, found.q_star, labels_of(environment))
     return found
 
 
-def check_out(out: Path, env: Place, force: bool) -> None:
+def check_out(out: Path, env: EnvLike, force: bool) -> None:
     """Refuse a file that cannot be written, before anything is computed.
 
     Raises:

@@ -12,7 +12,7 @@ _show: ContextVar[Show | None] = ContextVar("show", default=None)
 
 
 @contextmanager
-def stage(text: str) -> Iterator[None]:
+def status(text: str) -> Iterator[None]:
     """Tell that something is being done while the block runs; within it, nothing else is told."""
     show = _show.get()
     if show is None:

@@ -19,19 +19,19 @@ from typing import Any, Literal, Unpack
 import gymnasium
 
 from deeptaxi import backend
-from deeptaxi.api.environments import Place, name_of
-from deeptaxi.api.plans import Plan, about_of, claimed, plan, resumed, settled
+from deeptaxi.api.environments import EnvLike, name_of
+from deeptaxi.api.plans import Plan, about_of, plan, reserve_run_folder, resumed, with_saved_table
 from deeptaxi.api.run import Run
-from deeptaxi.api.run_options import EVERY, PLAIN, Conduct, never, refuse_with_resume
+from deeptaxi.api.run_options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.save_run import event_writers, finish_log, own_table
 from deeptaxi.api.settings import Config, Settings, asked, nested
-from deeptaxi.api.status import stage
-from deeptaxi.api.training_log import Logged
+from deeptaxi.api.status import status
+from deeptaxi.api.training_log import TrainingLog
 from deeptaxi.config import TrainConfig
 from deeptaxi.diagnosis.monitor import Watch
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.episodes import Episodes, play
-from deeptaxi.learning.state import Keep
+from deeptaxi.learning.state import OnCheckpoint
 from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.masks import known_mask
 from deeptaxi.metrics import Finished, History, Record, Started, Warned
@@ -92,18 +92,18 @@ class Limited(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self.env.step(action)
 
 
-def with_episodes(run: Run, conduct: Conduct, remark: Callable[[Warned], object]) -> Run:
+def with_episodes(run: Run, run_options: RunOptions, remark: Callable[[Warned], object]) -> Run:
     """Return the run of a training with the episodes that its policy plays, where there is no exact verdict.
 
     Args:
         run: which is kept already, if it is to be.
-        conduct: of the training; its `stop` ends the playing.
+        run_options: of the training; its `stop` ends the playing.
         remark: called with a warning where episodes could not be played or kept.
     """
     if run.environment.table is not None or run.finished is None:
         return run
     try:
-        played = sampled(run, conduct.stop).to_dict()
+        played = sampled(run, run_options.stop).to_dict()
     except DeepTaxiError as error:
         remark(Warned(run.finished.updates, UNSAMPLED, f"{UNSAMPLED}: {error}"))
         return dataclasses.replace(run, episodes_unavailable=str(error))
@@ -145,22 +145,22 @@ OnRecord = Callable[[Record], object]
 Watcher = Callable[[Record], object]  # shows or keeps a record
 
 
-def run_training(planned: Plan, on_record: OnRecord | None = None, conduct: Conduct = PLAIN) -> Run:
+def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: RunOptions = PLAIN) -> Run:
     """Train, or go on; where a place was claimed, keep the run there. See `train`."""
-    with stage("starting Keras …"):
+    with status("starting Keras …"):
         backend.start()
     backend.check_float32()
     from deeptaxi.learning.trainer import train as training_of
 
     table, said = own_table(planned.environment), about_of(planned)
-    planned = settled(planned)
+    planned = with_saved_table(planned)
     environment, config, place, since = planned.environment, planned.config, planned.place, planned.since
     records = list(since.kept.records) if since and since.kept else []
     observer = observing(planned, records)
-    with log_of(planned, conduct) as log:
-        keep = keeping(planned, conduct, log, said)
-        moment = since.moment if since else None
-        training = training_of(config, environment, conduct.stop, moment, conduct.stop_after, keep)
+    with log_of(planned, run_options) as log:
+        keep = keeping(planned, run_options, log, said)
+        state = since.state if since else None
+        training = training_of(config, environment, run_options.stop, state, run_options.stop_after, keep)
         watchers = [*([log.write] if log else []), records.append, *([on_record] if on_record else [])]
         remarks = since.remarks if since else ()
         trained = follow(training, watchers, observer, remarks, log.remarks if log else [])
@@ -171,13 +171,13 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, conduct: Cond
             runs.save_run(place, trained.network, about, config, history.finished, preset, table, history.disturbed)
             if log.lost:  # the room that was kept for the run may do for its log
                 finish_log(log, place.log.parent, trained.coverage)
-            if not conduct.checkpoints and since is None:
+            if not run_options.checkpoints and since is None:
                 checkpoint_files.give_up(place.folder)  # of the run that stood here
     tell = on_record or (lambda _record: None)
     for remark in log.remarks if log else ():  # those that came with the end
         tell(remark)
-    run = run_of(planned, trained.network, Logged(history, trained.coverage), kept_table=table is not None)
-    return with_episodes(replace(run, log_unavailable=log.lost if log else None), conduct, tell)
+    run = run_of(planned, trained.network, TrainingLog(history, trained.coverage), kept_table=table is not None)
+    return with_episodes(replace(run, log_unavailable=log.lost if log else None), run_options, tell)
 
 
 def observing(planned: Plan, records: Sequence[Record]) -> Watch:
@@ -190,26 +190,26 @@ def observing(planned: Plan, records: Sequence[Record]) -> Watch:
     return watch
 
 
-def keeping(planned: Plan, conduct: Conduct, log: Log | None, said: Mapping[str, Any]) -> Keep:
-    """Return what keeps the moments of a training."""
-    if planned.place is None or log is None or not conduct.checkpoints:
+def keeping(planned: Plan, run_options: RunOptions, log: Log | None, said: Mapping[str, Any]) -> OnCheckpoint:
+    """Return what keeps the states of a training."""
+    if planned.place is None or log is None or not run_options.checkpoints:
         return lambda _hold: ()
-    return checkpoint_files.Keeper(planned.place.folder, said, log, conduct.checkpoint_every)
+    return checkpoint_files.Checkpointer(planned.place.folder, said, log, run_options.checkpoint_every)
 
 
 @contextmanager
-def log_of(planned: Plan, conduct: Conduct) -> Iterator[Log | None]:
+def log_of(planned: Plan, run_options: RunOptions) -> Iterator[Log | None]:
     """Open the log of a run that is to be kept."""
     if planned.place is None:
         yield None
         return
-    writers = event_writers(planned.config) if conduct.tensorboard else {}
+    writers = event_writers(planned.config) if run_options.tensorboard else {}
     kept = planned.since.kept if planned.since else None
     with log_files.Log(planned.place.log.parent, planned.place.folder, writers, kept) as log:
         yield log
 
 
-def run_of(planned: Plan, network: Any, log: Logged, kept_table: bool) -> Run:
+def run_of(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -> Run:
     """Return what came out of a training."""
     place, finished = planned.place, log.history.finished if log.history else None
     facts = runs.facts_of(finished, planned.configured.preset) if finished else {}
@@ -227,11 +227,11 @@ def run_of(planned: Plan, network: Any, log: Logged, kept_table: bool) -> Run:
     )
 
 
-def going_on(planned: Plan, conduct: Conduct) -> str:
+def going_on(planned: Plan, run_options: RunOptions) -> str:
     """Say how to go on with a training that was ended before its end."""
     if planned.place is None:
         return "It was not kept."
-    if conduct.checkpoints or checkpoint_files.files_in(planned.place.folder):
+    if run_options.checkpoints or checkpoint_files.files_in(planned.place.folder):
         return f"It goes on by: {resuming_command(planned.place.folder, planned.config)}"
     return f"The whole training again: {runs.train_again(planned.place, planned.config)}"
 
@@ -271,7 +271,7 @@ def follow(
 
 
 def train(
-    env: Place | None = None,
+    env: EnvLike | None = None,
     *,
     q_table: bool = False,
     preset: str | None = None,
@@ -320,14 +320,14 @@ def train(
         DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep.
     """
     name, table = name_of(env)
-    conduct = Conduct(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)
+    run_options = RunOptions(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)
     if resume is not None:
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
         values = asked(name, env_args, None, q_table, nested(settings))
         trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
         with resumed(Path(resume), values, trust, log_folder, stop_after, table) as kept:
-            return run_training(kept, on_record, conduct)
+            return run_training(kept, on_record, run_options)
     values = asked(name, env_args, config, q_table, nested(settings))
     planned = plan(values, preset, trust_env or env is not None, table)
-    with claimed(planned, out, logs or LOGS, force, checkpoints) as kept:
-        return run_training(kept, on_record, conduct)
+    with reserve_run_folder(planned, out, logs or LOGS, force, checkpoints) as kept:
+        return run_training(kept, on_record, run_options)

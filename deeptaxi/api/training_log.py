@@ -15,7 +15,7 @@ from deeptaxi.storage.models import unfinished
 from deeptaxi.storage.run_folder import MODEL_FILE
 
 
-class Logged(NamedTuple):
+class TrainingLog(NamedTuple):
     """A log, as far as there is one; `missing` says why something is not known, by the names of a `Case`."""
 
     history: History | None
@@ -23,7 +23,7 @@ class Logged(NamedTuple):
     missing: Mapping[str, str] = {}
 
 
-BARE = Logged(
+BARE = TrainingLog(
     None,
     None,
     {
@@ -34,20 +34,20 @@ BARE = Logged(
 )
 
 
-def read_logged(run: Path) -> Logged:
+def read_logged(run: Path) -> TrainingLog:
     """Read the log of a run folder."""
     history = None
     try:
         folder = find_log(run)
         history = read_history(folder / LOG_FILE)
         began = history.started
-        return Logged(history, read_visits(folder, began.states * began.actions if began else None))
+        return TrainingLog(history, read_visits(folder, began.states * began.actions if began else None))
     except DeepTaxiError as error:
         names = [name for name in BARE.missing if name != "history" or history is None]
-        return Logged(history, None, dict.fromkeys(names, str(error)))
+        return TrainingLog(history, None, dict.fromkeys(names, str(error)))
 
 
-def lone_log(model: Path) -> Path | None:
+def find_log_file(model: Path) -> Path | None:
     """Return the log file that `model` is, or that is all that a folder holds; None where there is a model."""
     if model.suffix == ".jsonl":
         return model
@@ -65,7 +65,7 @@ def history_of(run: Path) -> History:
     """
     if run.is_file():
         return read_history(run)
-    lone = lone_log(run)
+    lone = find_log_file(run)
     if lone is not None:
         return read_history(lone)
     known = unfinished(run)

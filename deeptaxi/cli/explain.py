@@ -146,13 +146,13 @@ def update_command(
     After the first of n steps (--n-step) the network's greedy actions are taken. The other options of `deeptaxi train`
     are taken too, and have no say in one update.
     """
-    from deeptaxi.api.explain import Request, Wish, explained
+    from deeptaxi.api.explain import NetworkOptions, UpdateOptions, explained
 
-    wish = Wish(state, action, transitions, given["seed"])
-    wish.check(at_random)
+    update_options = UpdateOptions(state, action, transitions, given["seed"])
+    update_options.check(at_random)
     place = [given.pop(name) for name in ("env", "env_args", "config_file", "preset", "q_table", "trust_env")]
-    request = Request(*place, given=options.given_settings(given))
-    found = explained(model, request, wish, target_noise, comparing)
+    network_options = NetworkOptions(*place, given=options.given_settings(given))
+    found = explained(model, network_options, update_options, target_noise, comparing)
     if as_json:
         options.print_json(found.to_dict())
         return

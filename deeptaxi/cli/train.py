@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deeptaxi.api.run_options import EVERY, Conduct, refuse_with_resume
+from deeptaxi.api.run_options import EVERY, RunOptions, refuse_with_resume
 from deeptaxi.api.status import shown_by
 from deeptaxi.cli import options, signals
 from deeptaxi.metrics import Record, Started, Warned
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deeptaxi.api.plans import Plan
     from deeptaxi.api.run import Run
 
-CONDUCTED = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard")  # options of `Conduct`
+CONDUCTED = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard")  # options of `RunOptions`
 PRESET_HELP = (
     "Settings of `deeptaxi presets`; without ENV its environment too. `table` derives them from the transition table, "
     "`none` takes the plain defaults.  [default: the one that fits]"
@@ -78,26 +78,26 @@ def command(
 
     if resume is not None:
         refuse_with_resume(preset=preset, config=config_file, out=out, force=force)
-    conduct = Conduct(**{name: given.pop(name) for name in CONDUCTED})
+    run_options = RunOptions(**{name: given.pop(name) for name in CONDUCTED})
     values = settings.asked(env, env_args, config_file, q_table, options.given_settings(given))
     from deeptaxi.api import plans
     from deeptaxi.errors import DeepTaxiError
 
     trust = trust_env or env is not None
     if resume is not None:
-        taking = plans.resumed(resume, values, trust, logs, conduct.stop_after)
+        taking = plans.resumed(resume, values, trust, logs, run_options.stop_after)
     else:
         planned = plans.plan(values, preset, trust)
-        taking = plans.claimed(planned, out or True, logs or plans.LOGS, force, conduct.checkpoints)
+        taking = plans.reserve_run_folder(planned, out or True, logs or plans.LOGS, force, run_options.checkpoints)
     with taking as claimed:
-        run, signal_number = train(claimed, conduct, quiet)
+        run, signal_number = train(claimed, run_options, quiet)
     report(run, as_json)
     if run.failure:
         raise DeepTaxiError(f"{run.failure}; kept in {run.folder} is what was best before that")
     return 128 + signal_number if signal_number else 0
 
 
-def train(planned: Plan, conduct: Conduct, quiet: bool) -> tuple[Run, int]:
+def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int]:
     """Train, showing the records; return the run and the signal that ended it, or 0."""
     from deeptaxi import backend
     from deeptaxi.api.train import going_on, run_training
@@ -113,11 +113,11 @@ def train(planned: Plan, conduct: Conduct, quiet: bool) -> tuple[Run, int]:
         TrainingProgress(console) as progress,
     ):
         show = announcing(progress.show, console, planned.configured.explanation)
-        run = run_training(planned, show, replace(conduct, stop=lambda: bool(received())))
+        run = run_training(planned, show, replace(run_options, stop=lambda: bool(received())))
     if received() and planned.place is not None and run.finished is not None:
         err().print(f"Interrupted after update {run.finished.updates:,}; the best weights are kept.", soft_wrap=True)
     if planned.place is not None and run.finished is not None and run.finished.stopped in ("interrupted", "stop-after"):
-        err().print(going_on(planned, conduct), soft_wrap=True)
+        err().print(going_on(planned, run_options), soft_wrap=True)
     return run, received()
 
 

@@ -135,15 +135,15 @@ def perform(moments: Iterable[Moment], run: Run, plain: bool, speed: float | Non
 
     screen, names = console.out(), names_of(run.environment)
     if plain or not screen.is_terminal:
-        stage: Any = player.Page(screen, names)
+        status: Any = player.Page(screen, names)
     else:
-        stage = player.Stage(screen, names)
-    with stage:
+        status = player.Stage(screen, names)
+    with status:
         for number, moment in enumerate(moments):
             if number == 0:
                 screen.print(player.legend(moment.optimal is not None), soft_wrap=True)
-            stage.show(moment)
+            status.show(moment)
             if speed is not None:
-                time.sleep(1 / speed if stage.waits else 0)
+                time.sleep(1 / speed if status.waits else 0)
             elif moment.ending is None and click.getchar() == "q":
                 return

@@ -18,7 +18,7 @@ from deeptaxi.evaluation.exact import allowed_actions
 from deeptaxi.export.q_tables import Labels, check_size, numbered
 from deeptaxi.export.verify import Comparison, compare, readings
 from deeptaxi.export.writers import WRITERS, Source
-from deeptaxi.io.atomic import check_free, of_the_disk, tidy, written_aside
+from deeptaxi.io.atomic import check_free, of_the_disk, tidy, write_atomic
 from deeptaxi.network.tabulate import block_size, tabulate
 from deeptaxi.storage.formats import FORMATS, check_available
 from deeptaxi.storage.model_card import write_card
@@ -128,7 +128,7 @@ def export(network: keras.Model, name: str, path: Path, labels: Labels | None = 
     check_place(name, path, force)
     source = source_of(network, labels)
     check_size(*source.q_values.shape, name)
-    with written_aside(path, force) as aside:
+    with write_atomic(path, force) as aside:
         found = written(source, {name: aside})[name]
         if isinstance(found, DeepTaxiError):
             raise found
@@ -153,7 +153,7 @@ def export_all(
     check_place(None, folder, force)
     source = source_of(network, labels)
     skipped = {name: reason for name in FORMATS if (reason := unwritable(name, source)) is not None}
-    with written_aside(folder, force) as aside:
+    with write_atomic(folder, force) as aside:
         aside.mkdir()
         found = written(source, {name: aside / form.file for name, form in FORMATS.items() if name not in skipped})
         kept = {name: one for name, one in found.items() if not isinstance(one, DeepTaxiError)}

@@ -137,7 +137,7 @@ def of_the_disk(error: Exception) -> OSError | None:
 
 
 @contextlib.contextmanager
-def written_aside(path: Path, force: bool = True) -> Iterator[Path]:
+def write_atomic(path: Path, force: bool = True) -> Iterator[Path]:
     """Yield a path in a folder beside `path`, with the same name, to write to; it is synced and takes its place.
 
     What the block writes may be a file or a folder. A folder that stands in the place stays what it is (a link, a
@@ -168,7 +168,7 @@ def written_aside(path: Path, force: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def written_together(folder: Path, last: str = "") -> Iterator[Path]:
+def write_atomic_all(folder: Path, last: str = "") -> Iterator[Path]:
     """Yield a folder to write files to that belong together; all of them, or none, come into `folder`, which is made.
 
     The one that is called `last` comes last: who sees it sees all.
@@ -222,8 +222,8 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str, force: bool = True) -> None:
-    """Write a text file atomically; see `written_aside`."""
-    with written_aside(path, force) as aside:
+    """Write a text file atomically; see `write_atomic`."""
+    with write_atomic(path, force) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.learning.state import Moment, array
+from deeptaxi.learning.state import TrainingState, array
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.masks import is_mask, known_mask, usable
@@ -20,7 +20,7 @@ def shows_mask(environment: Environment) -> bool:
         return "action_mask" in env.reset(seed=0)[1]
 
 
-class MaskBook:
+class ActionMaskTable:
     """A mask `[S, A]`, True where an action is allowed. States that were never seen allow everything.
 
     Args:
@@ -58,16 +58,16 @@ class MaskBook:
         """The mask `[S, A]`, or None where it is not used."""
         return self._allowed if self._active else None
 
-    def moment(self) -> Moment:
+    def state_dict(self) -> TrainingState:
         """Return what was gathered on the way, `allowed` `[S, A]` and `seen` `[S]`; nothing where all is known."""
         gathered = {"masks.allowed": self._allowed.copy(), "masks.seen": self._seen.copy()} if self.gathers else {}
-        return Moment(gathered, {})
+        return TrainingState(gathered, {})
 
-    def restore(self, moment: Moment) -> None:
+    def load_state_dict(self, saved: TrainingState) -> None:
         """Know what had been gathered."""
         if self._active and self._known is None:
-            self._allowed = array(moment, "masks.allowed", self._allowed.shape, np.bool_).copy()
-            self._seen = array(moment, "masks.seen", self._seen.shape, np.bool_).copy()
+            self._allowed = array(saved, "masks.allowed", self._allowed.shape, np.bool_).copy()
+            self._seen = array(saved, "masks.seen", self._seen.shape, np.bool_).copy()
 
     def of(self, states: NDArray[Any]) -> NDArray[np.bool_]:
         """Return the allowed actions of `states` `[B]`, `[B, A]`."""

@@ -5,10 +5,10 @@ target network
 
     w_target ← w_target + τ · (w_online − w_target)        every `period` updates; τ = 1 is a hard copy.
 
-`Learner` runs it compiled. `FitLearner` does the same by `predict` and `fit`, and is the oracle that this one
+`DQNAgent` runs it compiled. `FitAgent` does the same by `predict` and `fit`, and is the oracle that this one
 is tested against.
 
-**The recipe to the letter** is `FitLearner`: predict, overwrite, fit, one minibatch at a time, with nothing but Keras'
+**The recipe to the letter** is `FitAgent`: predict, overwrite, fit, one minibatch at a time, with nothing but Keras'
 public methods. It is slow on purpose, and runs on every Keras backend.
 """
 
@@ -28,9 +28,9 @@ from deeptaxi import backend
 from deeptaxi.config import OptimizerConfig, TrainConfig
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.learning.coverage import Coverage, count_pairs
-from deeptaxi.learning.replay_buffer import Batch, Replay
+from deeptaxi.learning.replay_buffer import Batch, ReplayBuffer
 from deeptaxi.learning.schedules import initial_learning_rate
-from deeptaxi.learning.state import Moment, array, check_range, count, steps_in
+from deeptaxi.learning.state import TrainingState, array, check_range, count, steps_in
 from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
 from deeptaxi.network.build import sizes
 
@@ -48,7 +48,7 @@ class UpdateResult(NamedTuple):
     td_errors: NDArray[np.float32] = np.zeros(0, np.float32)  # |td_error| of every sample, `[B]`
 
 
-class Goal(NamedTuple):
+class TDTargets(NamedTuple):
     """What an update moves toward, and what that is made of. No gradient flows through any of it."""
 
     q_online: Any  # of the states, before the step, [B, A]
@@ -160,13 +160,13 @@ class UpdateRule:
 
     def goal(
         self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any
-    ) -> Goal:
+    ) -> TDTargets:
         """Return what an update on these samples moves toward; the arguments are those of `update`."""
         next_q = ops.stop_gradient(self.target(next_states, training=False))
         choosing_q = ops.stop_gradient(self.online(next_states, training=False)) if self._double else None
         targets = td_targets(rewards, discounts, next_q, next_allowed, choosing_q)
         q_before = ops.stop_gradient(self.online(states, training=False))
-        return Goal(q_before, next_q, choosing_q, targets, overwrite(q_before, actions, targets))
+        return TDTargets(q_before, next_q, choosing_q, targets, overwrite(q_before, actions, targets))
 
     def loss_gradients(self, states: Any, targets: Any, weights: Any) -> tuple[Any, list[Any]]:
         """Return the loss of all outputs against `targets` `[B, A]`, and its gradient by each trainable variable."""
@@ -188,7 +188,7 @@ def without_initializers(config: Any) -> Any:
     return [without_initializers(item) for item in config] if isinstance(config, list | tuple) else config
 
 
-class Learner:
+class DQNAgent:
     """Two networks and the optimizer, compiled.
 
     Args:
@@ -204,7 +204,7 @@ class Learner:
         self.config = config
         self.copies = copies
         self.actions = int(online.outputs[0].shape[-1])
-        self.memory: Replay | None = None  # what the loop draws from
+        self.memory: ReplayBuffer | None = None  # what the loop draws from
         self.visits = np.zeros(sizes(online), np.int64)  # how often each pair was tried so far
         self.updates = 0
         rate = initial_learning_rate(config, self.actions)
@@ -266,12 +266,12 @@ class Learner:
         kept = self.memory.pairs(actions) if self.memory else np.zeros(0, np.int64)
         return Coverage(self.visits, count_pairs(kept, states, actions))
 
-    def moment(self) -> Moment:
+    def state_dict(self) -> TrainingState:
         """Return all variables in the order of `rule.state`, and `visits` `[S, A]`."""
         arrays = {f"learner.{i}": np.array(ops.convert_to_numpy(item)) for i, item in enumerate(self.rule.state())}
-        return Moment({**arrays, "learner.visits": self.visits.copy()}, {"updates": self.updates})
+        return TrainingState({**arrays, "learner.visits": self.visits.copy()}, {"updates": self.updates})
 
-    def restore(self, moment: Moment) -> None:
+    def load_state_dict(self, saved: TrainingState) -> None:
         """Take over networks, optimizer and counters.
 
         Raises:
@@ -279,10 +279,10 @@ class Learner:
         """
         for i, item in enumerate(self.rule.state()):
             kind = keras.backend.standardize_dtype(item.dtype)
-            item.assign(array(moment, f"learner.{i}", tuple(item.shape), kind))
-        self.visits = array(moment, "learner.visits", self.visits.shape, np.int64).copy()
-        check_range(moment, "learner.visits", 0, steps_in(self.config) + 1)
-        self.updates = count(moment, "updates", self.config.updates)
+            item.assign(array(saved, f"learner.{i}", tuple(item.shape), kind))
+        self.visits = array(saved, "learner.visits", self.visits.shape, np.int64).copy()
+        check_range(saved, "learner.visits", 0, steps_in(self.config) + 1)
+        self.updates = count(saved, "updates", self.config.updates)
 
     def synchronize(self) -> None:
         """Bring `online` up to date; here it always is."""
@@ -317,7 +317,7 @@ def predict(network: keras.Model, states: NDArray[np.int32]) -> NDArray[np.float
     return np.asarray(network.predict(states, batch_size=len(states), verbose=0))
 
 
-class FitLearner(Learner):
+class FitAgent(DQNAgent):
     """A learner whose update is `predict`, overwrite, `fit`."""
 
     def prepare(self) -> None:

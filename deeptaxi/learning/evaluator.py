@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation import exact
-from deeptaxi.learning.action_mask import MaskBook
-from deeptaxi.learning.state import Moment, UnfitError, array, count, fact
+from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.state import StateMismatchError, TrainingState, array, count, fact
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.metrics import Evaluated
@@ -34,7 +34,9 @@ class Evaluator:
 
     q_values: NDArray[np.float32]
 
-    def __init__(self, config: TrainConfig, environment: Environment, online: keras.Model, masks: MaskBook) -> None:
+    def __init__(
+        self, config: TrainConfig, environment: Environment, online: keras.Model, masks: ActionMaskTable
+    ) -> None:
         self._config = config
         self._environment = environment
         self._online = online
@@ -64,28 +66,28 @@ class Evaluator:
             self.best_update = update
         yield record_of(update, verdict)
 
-    def moment(self) -> Moment:
+    def state_dict(self) -> TrainingState:
         """Return the weights that are best so far, and what was found of them."""
         weights, value = self._best or ([], None)
         facts = {"value": value, "best_update": self.best_update, "last": self.last, "in_a_row": self.in_a_row}
-        return Moment({f"best.{i}": weight.copy() for i, weight in enumerate(weights)}, {"evaluator": facts})
+        return TrainingState({f"best.{i}": weight.copy() for i, weight in enumerate(weights)}, {"evaluator": facts})
 
-    def restore(self, moment: Moment) -> None:
+    def load_state_dict(self, saved: TrainingState) -> None:
         """Take over the weights that were best.
 
         Raises:
             UnfitError: they are of another network.
         """
-        facts = Moment({}, fact(moment, "evaluator", dict))
+        facts = TrainingState({}, fact(saved, "evaluator", dict))
         most = self._config.updates
         self.best_update, self.in_a_row = (count(facts, name, most) for name in ("best_update", "in_a_row"))
         self.last = count(facts, "last", most, least=-1)  # before the first evaluation
         if facts.facts.get("value") is not None:
             like = self._online.get_weights()
-            weights = [array(moment, f"best.{i}", item.shape, item.dtype).copy() for i, item in enumerate(like)]
+            weights = [array(saved, f"best.{i}", item.shape, item.dtype).copy() for i, item in enumerate(like)]
             value = fact(facts, "value", float)
             if math.isnan(value):
-                raise UnfitError("'value' is no number")
+                raise StateMismatchError("'value' is no number")
             self._best = (weights, value)
 
     @property

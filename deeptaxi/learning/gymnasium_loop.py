@@ -4,10 +4,10 @@ Order of one update, as the tests record it: choose actions by ε-greedy, step a
 the copies whose episode ended, draw a minibatch, update. The observation that follows a reset belongs to no transition.
 Rewards are stored in units of the reward scale; the returns that are reported are in full.
 
-**Going on from a moment.** An environment keeps its state to itself, so the episodes under way are played again: each
-began with a seed, or with the environment's random number generators (those among its attributes) in known states, and
-the actions since are known. Where this ends in the same states, with the same rewards and the generators in the same
-states, the copy is what it was. A copy where it does not (it keeps something over episodes, or draws from another
+**Going on from a saved state.** An environment keeps its state to itself, so the episodes under way are played again:
+each began with a seed, or with the environment's random number generators (those among its attributes) in known states,
+and the actions since are known. Where this ends in the same states, with the same rewards and the generators in the
+same states, the copy is what it was. A copy where it does not (it keeps something over episodes, or draws from another
 source) begins a new episode, and the continuation is not exact to the bit.
 """
 
@@ -24,12 +24,21 @@ from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.learning.action_mask import MaskBook
-from deeptaxi.learning.agent import Learner
-from deeptaxi.learning.replay_buffer import PrioritizedReplay, Replay, Transitions
+from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.agent import DQNAgent
+from deeptaxi.learning.replay_buffer import PrioritizedReplayBuffer, ReplayBuffer, Transitions
 from deeptaxi.learning.schedules import exploration
-from deeptaxi.learning.state import Moment, UnfitError, array, check_range, fact, generator_state, merged, set_generator
-from deeptaxi.learning.step_metrics import Tick
+from deeptaxi.learning.state import (
+    StateMismatchError,
+    TrainingState,
+    array,
+    check_range,
+    fact,
+    generator_state,
+    merged,
+    set_generator,
+)
+from deeptaxi.learning.step_metrics import StepMetrics
 from deeptaxi.mdp.contract import ContractError, blaming, closing
 from deeptaxi.mdp.environment import Environment
 
@@ -83,7 +92,7 @@ def set_state(generator: Any, state: Any) -> None:
         else:
             generator.bit_generator.state = state
     except (TypeError, ValueError, LookupError, OverflowError) as error:
-        raise UnfitError(f"no state of a {type(generator).__name__}: {error}") from None
+        raise StateMismatchError(f"no state of a {type(generator).__name__}: {error}") from None
 
 
 def is_old(generator: Any) -> bool:
@@ -114,7 +123,7 @@ class Episode:
             self.actions.append(action)
 
 
-class Players:
+class VectorEnvRunner:
     """The copies of the environment and the episodes under way.
 
     Args:
@@ -124,7 +133,9 @@ class Players:
         masks: the book of allowed actions, kept up to date from ``info["action_mask"]``.
     """
 
-    def __init__(self, environment: Environment, vector: SyncVectorEnv, seeds: list[int], masks: MaskBook) -> None:
+    def __init__(
+        self, environment: Environment, vector: SyncVectorEnv, seeds: list[int], masks: ActionMaskTable
+    ) -> None:
         self._environment = environment
         self._vector = vector
         self._masks = masks
@@ -170,7 +181,7 @@ class Players:
         self._masks.note(observation, info)
         return np.array(observation, np.int32)
 
-    def moment(self) -> Moment:
+    def state_dict(self) -> TrainingState:
         """Return the episodes under way: `states`, `totals` and `steps` `[N]`, and all `actions`, `[Σ steps]`."""
         arrays = {
             "players.states": self.states.copy(),
@@ -182,25 +193,25 @@ class Players:
             "begins": [episode.begin for episode in self._episodes],
             "generators": [generators_of(env) for env in self._vector.envs],
         }
-        return Moment(arrays, facts)
+        return TrainingState(arrays, facts)
 
-    def restore(self, moment: Moment) -> list[int]:
+    def load_state_dict(self, saved: TrainingState) -> list[int]:
         """Play the episodes again that were under way; return the copies that had to begin a new one.
 
         Raises:
-            UnfitError: the moment is of other players.
+            UnfitError: the state is of other players.
         """
         count = len(self._episodes)
-        states = array(moment, "players.states", (count,), np.int32)
-        totals = array(moment, "players.totals", (count,), np.float64)
-        lengths = array(moment, "players.steps", (count,), np.int64)
-        actions = array(moment, "players.actions", (max(int(lengths.sum()), 0),), np.int32)
-        check_range(moment, "players.states", 0, self._environment.states)
-        check_range(moment, "players.actions", 0, self._environment.actions)
-        check_range(moment, "players.steps", 0, LONGEST + 2)
-        begins, generators = fact(moment, "begins", list), fact(moment, "generators", list)
+        states = array(saved, "players.states", (count,), np.int32)
+        totals = array(saved, "players.totals", (count,), np.float64)
+        lengths = array(saved, "players.steps", (count,), np.int64)
+        actions = array(saved, "players.actions", (max(int(lengths.sum()), 0),), np.int32)
+        check_range(saved, "players.states", 0, self._environment.states)
+        check_range(saved, "players.actions", 0, self._environment.actions)
+        check_range(saved, "players.steps", 0, LONGEST + 2)
+        begins, generators = fact(saved, "begins", list), fact(saved, "generators", list)
         if (len(begins), len(generators)) != (count, count):
-            raise UnfitError(f"'begins' has {len(begins)} episodes, expected {count}")
+            raise StateMismatchError(f"'begins' has {len(begins)} episodes, expected {count}")
         played = (numbers("i", own.tobytes()) for own in np.split(actions, np.cumsum(lengths)[:-1]))
         self._episodes = [Episode(*pair) for pair in zip(begins, played, strict=True)]
         seeded, self.states, self._totals = self.states, states.copy(), totals.copy()
@@ -245,13 +256,13 @@ class Players:
 
 
 @dataclass
-class Gatherer:
+class Collector:
     """Lets the players step by the learner's ε-greedy actions, and stores what they did."""
 
-    learner: Learner
-    players: Players
-    masks: MaskBook
-    replay: Replay
+    learner: DQNAgent
+    players: VectorEnvRunner
+    masks: ActionMaskTable
+    replay: ReplayBuffer
     rng: np.random.Generator
     reward_scale: float
 
@@ -267,12 +278,12 @@ class Gatherer:
         return returns
 
 
-def build_replay(config: TrainConfig) -> Replay:
+def build_replay(config: TrainConfig) -> ReplayBuffer:
     """Build the replay memory of the configured kind."""
     common = (config.replay.capacity, config.interaction.environments, config.target.n_step, config.discount)
     if config.replay.prioritized:
-        return PrioritizedReplay(*common, config.replay.priority_exponent, config.replay.importance_exponent)
-    return Replay(*common)
+        return PrioritizedReplayBuffer(*common, config.replay.priority_exponent, config.replay.importance_exponent)
+    return ReplayBuffer(*common)
 
 
 class GymnasiumLoop:
@@ -292,8 +303,8 @@ class GymnasiumLoop:
         self,
         config: TrainConfig,
         environment: Environment,
-        learner: Learner,
-        masks: MaskBook,
+        learner: DQNAgent,
+        masks: ActionMaskTable,
         seeds: np.random.SeedSequence,
     ) -> None:
         self.config = config
@@ -305,17 +316,17 @@ class GymnasiumLoop:
         self._seeds = for_environments.generate_state(config.interaction.environments).tolist()
         self._exploring, self._drawing = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
         self._replay = learner.memory = build_replay(config)
-        self._players: Players | None = None
-        self._since: Moment | None = None
+        self._players: VectorEnvRunner | None = None
+        self._since: TrainingState | None = None
 
-    def ticks(self, last: int) -> Generator[Tick]:
-        """Run the updates that are left until `last`, one `Tick` an update."""
+    def ticks(self, last: int) -> Generator[StepMetrics]:
+        """Run the updates that are left until `last`, one `StepMetrics` an update."""
         config, replay = self.config, self._replay
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         returns: list[float] = []
         with closing(self.environment.make_vector(count, masks=self.masks.gathers)) as vector:
-            players = self._players = self._begin(Players(self.environment, vector, self._seeds, self.masks))
-            gather = Gatherer(self.learner, players, self.masks, replay, self._exploring, config.target.reward_scale)
+            players = self._players = self._begin(VectorEnvRunner(self.environment, vector, self._seeds, self.masks))
+            gather = Collector(self.learner, players, self.masks, replay, self._exploring, config.target.reward_scale)
             complete = count * (config.target.n_step - per_update)  # so that the first update finds something to draw
             while replay.added < max(complete, min(config.replay.start, replay.capacity)):
                 returns += gather(config.exploration.start)
@@ -328,32 +339,32 @@ class GymnasiumLoop:
                 result = self.learner.update(batch, self.masks.of(batch.next_states))
                 replay.learnt(result.td_errors)
                 ended = (len(returns), sum(returns))
-                yield Tick(update + 1, replay.added, chance, 1, result.loss, result.td_error, *ended)
+                yield StepMetrics(update + 1, replay.added, chance, 1, result.loss, result.td_error, *ended)
                 returns = []
 
-    def moment(self) -> Moment:
+    def state_dict(self) -> TrainingState:
         """Return what the loop is between two updates."""
         draws = {"exploring": generator_state(self._exploring), "drawing": generator_state(self._drawing)}
-        players = self._players.moment() if self._players else Moment({}, {})
-        return merged(self.learner.moment(), self._replay.moment(), players, Moment({}, draws))
+        players = self._players.state_dict() if self._players else TrainingState({}, {})
+        return merged(self.learner.state_dict(), self._replay.state_dict(), players, TrainingState({}, draws))
 
-    def restore(self, moment: Moment) -> None:
-        """Go on from a moment; the players do so with the first tick.
+    def load_state_dict(self, saved: TrainingState) -> None:
+        """Load a saved state; the players do so with the first tick.
 
         Raises:
             UnfitError: it is of another training.
         """
-        self.learner.restore(moment)
-        self._replay.restore(moment, self.environment.states, self.environment.actions)
-        set_generator(self._exploring, fact(moment, "exploring", dict))
-        set_generator(self._drawing, fact(moment, "drawing", dict))
-        self._since = moment
+        self.learner.load_state_dict(saved)
+        self._replay.load_state_dict(saved, self.environment.states, self.environment.actions)
+        set_generator(self._exploring, fact(saved, "exploring", dict))
+        set_generator(self._drawing, fact(saved, "drawing", dict))
+        self._since = saved
 
-    def _begin(self, players: Players) -> Players:
+    def _begin(self, players: VectorEnvRunner) -> VectorEnvRunner:
         """Let the players go on with the episodes that were under way."""
         if self._since is None:
             return players
-        anew = players.restore(self._since)
+        anew = players.load_state_dict(self._since)
         if anew:
             self._replay.cut(anew)
             self.remarks.append(

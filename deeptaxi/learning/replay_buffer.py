@@ -5,7 +5,7 @@ the steps that follow the entry at position p are at p + N, p + 2N, …, modulo 
 can be drawn once it has the n − 1 successors that an n-step target needs; the newest n − 1 rounds wait. An entry is
 overwritten before its successors are, so one that is still there has them still.
 
-`Replay` draws uniformly and with replacement, `prioritized.PrioritizedReplay` by td_error.
+`ReplayBuffer` draws uniformly and with replacement, `prioritized.PrioritizedReplay` by td_error.
 
 **Prioritized** (Schaul et al. 2016; see `sum_tree`). A new transition gets the largest priority there has been, so that
 it is likely to be seen once; after an update, the entries drawn get that of their new td_error. What cannot be drawn
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from deeptaxi import backend
 from deeptaxi.learning import sum_tree
 from deeptaxi.learning.schedules import importance_exponent
-from deeptaxi.learning.state import Moment, amount, array, check_range, count
+from deeptaxi.learning.state import TrainingState, amount, array, check_range, count
 from deeptaxi.learning.targets import n_step
 
 Ints = NDArray[np.int32]
@@ -57,7 +57,7 @@ class Batch(NamedTuple):
     weights: Floats  # of each sample in the loss
 
 
-class Replay:
+class ReplayBuffer:
     """A ring of at most `capacity` transitions, drawn from uniformly.
 
     Args:
@@ -121,21 +121,21 @@ class Replay:
         for copy in copies:
             self._columns.truncated[(self.added - self._copies + copy) % self.capacity] = True
 
-    def moment(self) -> Moment:
+    def state_dict(self) -> TrainingState:
         """Return all entries, each array `[n]` with n = min(added, capacity), and how many were added."""
-        return Moment({name: column.copy() for name, column in self._entries().items()}, {"added": self.added})
+        return TrainingState({name: column.copy() for name, column in self._entries().items()}, {"added": self.added})
 
-    def restore(self, moment: Moment, states: int, actions: int) -> None:
-        """Fill the memory with the entries of a moment.
+    def load_state_dict(self, saved: TrainingState, states: int, actions: int) -> None:
+        """Fill the memory with the entries of a saved state.
 
         Raises:
             UnfitError: they are of another memory, or of other than `states` states and `actions` actions.
         """
-        self.added = count(moment, "added", 2**53)
+        self.added = count(saved, "added", 2**53)
         for name, column in self._entries().items():
-            column[:] = array(moment, name, column.shape, column.dtype)
+            column[:] = array(saved, name, column.shape, column.dtype)
         for name, high in (("states", states), ("actions", actions), ("next_states", states)):
-            check_range(moment, f"replay.{name}", 0, high)
+            check_range(saved, f"replay.{name}", 0, high)
 
     def _entries(self) -> dict[str, NDArray[Any]]:
         count = max(0, min(self.added, self.capacity))
@@ -145,11 +145,11 @@ class Replay:
         """Take note of the |td_error| of the minibatch that was drawn last, `[B]`; here it changes nothing."""
 
 
-class PrioritizedReplay(Replay):
+class PrioritizedReplayBuffer(ReplayBuffer):
     """A ring of transitions, drawn by priority; the tree is kept by the backend, and its functions are compiled.
 
     Args:
-        capacity: as of `Replay`, like the three that follow.
+        capacity: as of `ReplayBuffer`, like the three that follow.
         copies: N.
         steps: n.
         discount: γ.
@@ -197,18 +197,18 @@ class PrioritizedReplay(Replay):
         """Give the entries drawn last the priority of their |td_error| `[B]`."""
         self._largest = max(self._largest, np.float32(ops.convert_to_numpy(self._rate(self._drawn, td_errors))))
 
-    def moment(self) -> Moment:
+    def state_dict(self) -> TrainingState:
         """Return all entries with their priorities."""
-        arrays, facts = super().moment()
+        arrays, facts = super().state_dict()
         tree = {f"replay.tree.{i}": np.array(ops.convert_to_numpy(level)) for i, level in enumerate(self._tree)}
-        return Moment({**arrays, **tree}, {**facts, "largest": float(self._largest)})
+        return TrainingState({**arrays, **tree}, {**facts, "largest": float(self._largest)})
 
-    def restore(self, moment: Moment, states: int, actions: int) -> None:
-        """Fill the memory with the entries of a moment, and their priorities."""
-        super().restore(moment, states, actions)
-        self._largest = np.float32(amount(moment, "largest"))
+    def load_state_dict(self, saved: TrainingState, states: int, actions: int) -> None:
+        """Fill the memory with the entries of a saved state, and their priorities."""
+        super().load_state_dict(saved, states, actions)
+        self._largest = np.float32(amount(saved, "largest"))
         for i, level in enumerate(self._tree):
-            level.assign(array(moment, f"replay.tree.{i}", tuple(level.shape), np.float32))
+            level.assign(array(saved, f"replay.tree.{i}", tuple(level.shape), np.float32))
 
     def _round(self, first: int) -> Ints:
         """Return the positions of the transitions added together, from number `first` on, `[N]`."""

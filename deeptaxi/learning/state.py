@@ -1,6 +1,6 @@
-"""A training at one moment: all that its continuation needs, to the bit.
+"""The state of a training between two updates: all that resuming it needs, bit for bit.
 
-A moment is arrays by name, such as ``program.ring.entries``, and facts that JSON can hold: counters, running sums and
+It is arrays by name, such as ``program.ring.entries``, and facts that JSON can hold: counters, running sums and
 the states of random number generators. Whoever goes on from it makes the same updates, with the same random numbers, as
 the training that it was taken from: seed and configuration say the rest.
 """
@@ -19,26 +19,26 @@ from deeptaxi.errors import DeepTaxiError
 from deeptaxi.metrics import Record
 
 
-class Moment(NamedTuple):
+class TrainingState(NamedTuple):
     """What a training is, between two updates."""
 
     arrays: Mapping[str, NDArray[Any]]
     facts: Mapping[str, Any]
 
 
-class Hold(NamedTuple):
-    """A training between two updates, where a moment of it can be taken."""
+class CheckpointEvent(NamedTuple):
+    """A training between two updates, where a state of it can be taken."""
 
     update: int
     last: bool  # whether it ends here
-    moment: Callable[[], Moment]
+    state_dict: Callable[[], TrainingState]
 
 
-Keep = Callable[[Hold], Iterable[Record]]  # may keep a moment; what it has to say are records
+OnCheckpoint = Callable[[CheckpointEvent], Iterable[Record]]  # may keep a state; what it has to say are records
 
 
-class UnfitError(DeepTaxiError):
-    """A moment is not of this training: something is missing, or of another shape, or out of its range."""
+class StateMismatchError(DeepTaxiError):
+    """A saved state is not of this training: something is missing, or of another shape, or out of its range."""
 
 
 def named(name: str, state: Any) -> dict[str, NDArray[Any]]:
@@ -59,7 +59,7 @@ def paths(name: str, state: Any) -> Iterator[tuple[str, Any]]:
         yield name, state
 
 
-def filled(name: str, like: Any, moment: Moment) -> Any:
+def filled(name: str, like: Any, saved: TrainingState) -> Any:
     """Return nested tuples as `like`, with the arrays that `named` took from them.
 
     Raises:
@@ -67,64 +67,66 @@ def filled(name: str, like: Any, moment: Moment) -> Any:
     """
     if isinstance(like, tuple | list):
         fields = getattr(like, "_fields", range(len(like)))
-        parts = [filled(f"{name}.{field}", part, moment) for field, part in zip(fields, like, strict=True)]
+        parts = [filled(f"{name}.{field}", part, saved) for field, part in zip(fields, like, strict=True)]
         return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
-    return None if like is None else array(moment, name, tuple(like.shape), like.dtype.name)
+    return None if like is None else array(saved, name, tuple(like.shape), like.dtype.name)
 
 
-def merged(*parts: Moment) -> Moment:
-    """Return the moment of a whole from those of its parts."""
+def merged(*parts: TrainingState) -> TrainingState:
+    """Return the state of a whole from those of its parts."""
     arrays = {name: value for part in parts for name, value in part.arrays.items()}
-    return Moment(arrays, {name: value for part in parts for name, value in part.facts.items()})
+    return TrainingState(arrays, {name: value for part in parts for name, value in part.facts.items()})
 
 
-def array(moment: Moment, name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
-    """Return one array of a moment.
+def array(saved: TrainingState, name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    """Return one array of a saved state.
 
     Raises:
         UnfitError: it is missing, or of another shape or type.
     """
-    found = moment.arrays.get(name)
+    found = saved.arrays.get(name)
     if found is None:
-        raise UnfitError(f"it has no '{name}'")
+        raise StateMismatchError(f"it has no '{name}'")
     if (found.shape, found.dtype) != (shape, np.dtype(kind)):
-        raise UnfitError(f"'{name}' is {found.dtype} {list(found.shape)}, expected {np.dtype(kind)} {list(shape)}")
+        raise StateMismatchError(
+            f"'{name}' is {found.dtype} {list(found.shape)}, expected {np.dtype(kind)} {list(shape)}"
+        )
     return found
 
 
-def fact(moment: Moment, name: str, kind: Any) -> Any:
-    """Return one fact of a moment.
+def fact(saved: TrainingState, name: str, kind: Any) -> Any:
+    """Return one fact of a saved state.
 
     Raises:
         UnfitError: it is missing, or of another type.
     """
-    found = moment.facts.get(name)
+    found = saved.facts.get(name)
     if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
-        raise UnfitError(f"'{name}' is {str(found)[:40]!r}")
+        raise StateMismatchError(f"'{name}' is {str(found)[:40]!r}")
     return found
 
 
-def count(moment: Moment, name: str, most: int, least: int = 0) -> int:
-    """Return one fact of a moment that counts something, from `least` to `most`.
+def count(saved: TrainingState, name: str, most: int, least: int = 0) -> int:
+    """Return one fact of a saved state that counts something, from `least` to `most`.
 
     Raises:
         UnfitError: it is missing, or none.
     """
-    found = fact(moment, name, int)
+    found = fact(saved, name, int)
     if not least <= found <= most:
-        raise UnfitError(f"'{name}' is {brief(found)}, expected {least} … {most}")
+        raise StateMismatchError(f"'{name}' is {brief(found)}, expected {least} … {most}")
     return int(found)
 
 
-def amount(moment: Moment, name: str) -> float:
-    """Return one fact of a moment that is a finite number from 0 on.
+def amount(saved: TrainingState, name: str) -> float:
+    """Return one fact of a saved state that is a finite number from 0 on.
 
     Raises:
         UnfitError: it is missing, or none.
     """
-    found = fact(moment, name, float)
+    found = fact(saved, name, float)
     if not 0 <= found < math.inf:
-        raise UnfitError(f"'{name}' is {found}, expected a number from 0 on")
+        raise StateMismatchError(f"'{name}' is {found}, expected a number from 0 on")
     return float(found)
 
 
@@ -140,15 +142,15 @@ def steps_in(config: TrainConfig) -> int:
     return 2 * (prefill + copies * each * (config.updates + 1))
 
 
-def check_range(moment: Moment, name: str, low: int, high: int) -> None:
+def check_range(saved: TrainingState, name: str, low: int, high: int) -> None:
     """Refuse whole numbers outside of `low` … `high` − 1: compiled code would read other rows, and tell nobody.
 
     Raises:
         UnfitError: there are such.
     """
-    found = moment.arrays[name]
+    found = saved.arrays[name]
     if found.size and not (low <= found.min() and found.max() < high):
-        raise UnfitError(f"'{name}' holds {found.min()} … {found.max()}, expected {low} … {high - 1}")
+        raise StateMismatchError(f"'{name}' holds {found.min()} … {found.max()}, expected {low} … {high - 1}")
 
 
 def generator_state(generator: np.random.Generator) -> dict[str, Any]:
@@ -165,4 +167,4 @@ def set_generator(generator: np.random.Generator, state: Any) -> None:
     try:
         generator.bit_generator.state = state
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise UnfitError(f"no state of {type(generator.bit_generator).__name__}: {error}") from None
+        raise StateMismatchError(f"no state of {type(generator.bit_generator).__name__}: {error}") from None

@@ -17,7 +17,7 @@ REPORTS = 500  # progress records over the whole training
 
 
 @dataclass(frozen=True)
-class Tick:
+class StepMetrics:
     """Some updates: sums over those since the tick before."""
 
     update: int  # the number of the last one, from 1
@@ -43,23 +43,23 @@ class Report:
         self._config = config
         self._actions = actions
         self._every = report_every(config)
-        self._ticks: list[Tick] = []
+        self._ticks: list[StepMetrics] = []
 
-    def moment(self) -> list[dict[str, Any]]:
+    def state_dict(self) -> list[dict[str, Any]]:
         """Return the ticks that no record has told of, as JSON holds them."""
         return [asdict(tick) for tick in self._ticks]
 
-    def restore(self, ticks: list[dict[str, Any]]) -> None:
+    def load_state_dict(self, ticks: list[dict[str, Any]]) -> None:
         """Take over ticks that no record has told of.
 
         Raises:
             TypeError: they are no ticks.
             ValueError: a number of them cannot be.
         """
-        self._ticks = [Tick(**tick) for tick in ticks]
+        self._ticks = [StepMetrics(**tick) for tick in ticks]
         most = {"update": self._config.updates, "count": self._config.updates, "epsilon": 1.0}
         for tick in self._ticks:
-            for item in fields(Tick):
+            for item in fields(StepMetrics):
                 value, high = getattr(tick, item.name), most.get(item.name, LARGEST)
                 kind = {"int": int, "bool": bool}.get(str(item.type), int | float)
                 if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -67,7 +67,7 @@ class Report:
                 if item.name not in SUMS and not 0 <= value <= high:
                     raise ValueError(f"'{item.name}' is {brief(value)}, expected 0 … {high}")
 
-    def add(self, tick: Tick, seconds: float) -> Generator[Progress]:
+    def add(self, tick: StepMetrics, seconds: float) -> Generator[Progress]:
         """Take one tick; yield a record if one is due."""
         self._ticks.append(tick)
         if tick.update % self._every == 0:

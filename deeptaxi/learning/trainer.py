@@ -18,23 +18,33 @@ import numpy as np
 from deeptaxi.config import PATIENCE, TrainConfig
 from deeptaxi.errors import DeepTaxiError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.evaluation.exact import Verdict
-from deeptaxi.learning.action_mask import MaskBook
-from deeptaxi.learning.agent import FitLearner, Learner
-from deeptaxi.learning.compiled.loop import CompiledLearner
+from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.agent import DQNAgent, FitAgent
+from deeptaxi.learning.compiled.loop import CompiledAgent
 from deeptaxi.learning.coverage import Coverage, Snapshots
 from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
 from deeptaxi.learning.resolve import not_compiled
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
-from deeptaxi.learning.state import Hold, Keep, Moment, UnfitError, amount, count, fact, merged, steps_in
-from deeptaxi.learning.step_metrics import Report, Tick
+from deeptaxi.learning.state import (
+    CheckpointEvent,
+    OnCheckpoint,
+    StateMismatchError,
+    TrainingState,
+    amount,
+    count,
+    fact,
+    merged,
+    steps_in,
+)
+from deeptaxi.learning.step_metrics import Report, StepMetrics
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import NOT_EXACT, Finished, Progress, Record, Resumed, Started, Warned
 from deeptaxi.network.build import build_q_network, weights_digest
 
 
-class Course:
+class ProgressTracker:
     """Counts what a training does.
 
     Args:
@@ -65,7 +75,7 @@ class Course:
         """The seconds that the training has taken so far."""
         return self._seconds + time.perf_counter() - self._start
 
-    def add(self, tick: Tick) -> Generator[Progress]:
+    def add(self, tick: StepMetrics) -> Generator[Progress]:
         """Take one tick; yield a record if one is due."""
         self.update, self.steps = tick.update, tick.environment_steps
         yield from self._report.add(tick, self.seconds)
@@ -74,7 +84,7 @@ class Course:
         """Yield a record of the updates that none has told of, if there are such."""
         yield from self._report.rest(self.seconds)
 
-    def moment(self) -> Moment:
+    def state_dict(self) -> TrainingState:
         """Return the counters, and what the next records need: the Q values of the last snapshot, `[S, A]`."""
         before = self.snapshots.before
         facts = {
@@ -82,28 +92,28 @@ class Course:
             "environment_steps": self.steps,
             "train_seconds": self.seconds,
             "compile_seconds": self.compile_seconds,
-            "ticks": self._report.moment(),
+            "ticks": self._report.state_dict(),
         }
-        return Moment({} if before is None else {"snapshot": before}, facts)
+        return TrainingState({} if before is None else {"snapshot": before}, facts)
 
-    def restore(self, moment: Moment) -> None:
-        """Count on from a moment.
+    def load_state_dict(self, saved: TrainingState) -> None:
+        """Load the counters.
 
         Raises:
             UnfitError: its facts are not sound.
         """
-        self.update = count(moment, "update", self._config.updates)
-        self.steps = count(moment, "environment_steps", steps_in(self._config))
-        self._seconds = amount(moment, "train_seconds")
-        self.compile_seconds = amount(moment, "compile_seconds")
-        before: Any = moment.arrays.get("snapshot")
+        self.update = count(saved, "update", self._config.updates)
+        self.steps = count(saved, "environment_steps", steps_in(self._config))
+        self._seconds = amount(saved, "train_seconds")
+        self.compile_seconds = amount(saved, "compile_seconds")
+        before: Any = saved.arrays.get("snapshot")
         if before is not None and (before.ndim != 2 or before.dtype != np.float32):
-            raise UnfitError("'snapshot' is no table of Q values")
+            raise StateMismatchError("'snapshot' is no table of Q values")
         self.snapshots = Snapshots(before)
         try:
-            self._report.restore(fact(moment, "ticks", list))
+            self._report.load_state_dict(fact(saved, "ticks", list))
         except (TypeError, ValueError) as error:
-            raise UnfitError(f"'ticks': {error}") from None
+            raise StateMismatchError(f"'ticks': {error}") from None
 
     def finished(
         self, network: keras.Model, verdict: Verdict | None, best_update: int, seconds: float, environment: Environment
@@ -123,18 +133,18 @@ class Course:
         )
 
 
-LEARNERS: dict[str, type[Learner]] = {"gymnasium": Learner, "fit": FitLearner}
-AnyLearner = Learner | CompiledLearner
-AnyLoop = GymnasiumLoop | CompiledLearner
+LEARNERS: dict[str, type[DQNAgent]] = {"gymnasium": DQNAgent, "fit": FitAgent}
+AnyLearner = DQNAgent | CompiledAgent
+AnyLoop = GymnasiumLoop | CompiledAgent
 
 
 def train(
     config: TrainConfig,
     environment: Environment,
     stop: Callable[[], bool] = lambda: False,
-    since: Moment | None = None,
+    since: TrainingState | None = None,
     stop_after: int | None = None,
-    keep: Keep = lambda _: (),
+    keep: OnCheckpoint = lambda _: (),
 ) -> Generator[Record, None, Trained]:
     """Train, yielding records; the generator's return value is what came out.
 
@@ -142,27 +152,27 @@ def train(
         config: everything that determines the result.
         environment: what ``config.environment`` opens to.
         stop: asked between updates; once it answers True, the training ends with what it has.
-        since: a moment of this training to go on from, as `keep` was given it; None to begin.
+        since: a state of this training to go on from, as `keep` was given it; None to begin.
         stop_after: the update to end after, with what there is then; None for the last.
-        keep: called between updates, where a moment can be taken.
+        keep: called between updates, where a state can be taken.
 
     Raises:
         UsageError: the configuration cannot be applied to this environment.
-        UnfitError: `since` is a moment of another training.
+        UnfitError: `since` is a state of another training.
         DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep. Later, the
             training ends with what it has, and the last record says what failed.
     """
     training = Training(config, environment)
     course, evaluator = training.course, training.evaluator
     if since is not None:
-        training.restore(since)  # before seconds of compilation: a moment of another training is refused at once
+        training.load_state_dict(since)  # before seconds of compilation: a state of another training is refused at once
     yield started(config, environment, training.compile(filling=since is None))
     if since is not None:
         yield Resumed(course.update)
     course.begin()
     try:
         yield from training.updates(min(stop_after or config.updates, config.updates), stop, keep)
-    except UnfitError:
+    except StateMismatchError:
         raise
     except DeepTaxiError as error:
         if not evaluator.has_something_to_keep():
@@ -199,11 +209,11 @@ class Training:
     def __init__(self, config: TrainConfig, environment: Environment) -> None:
         for_network, for_loop = seeds(config)
         self.config = config
-        masks = MaskBook(environment, config.exploration.action_mask)
+        masks = ActionMaskTable(environment, config.exploration.action_mask)
         self.learner, self.loop = build_loop(
             config, environment, masks, int(for_network.generate_state(1)[0]), for_loop
         )
-        self.course = Course(config, environment.actions)
+        self.course = ProgressTracker(config, environment.actions)
         self.evaluator = Evaluator(config, environment, self.learner.online, masks)
         self._parts = (self.course, self.evaluator, masks, self.loop)
 
@@ -213,23 +223,23 @@ class Training:
         self.course.compile_seconds += seconds
         return seconds
 
-    def moment(self) -> Moment:
+    def state_dict(self) -> TrainingState:
         """Return what its continuation needs."""
-        return merged(*(part.moment() for part in self._parts))
+        return merged(*(part.state_dict() for part in self._parts))
 
-    def restore(self, moment: Moment) -> None:
-        """Go on from a moment.
+    def load_state_dict(self, saved: TrainingState) -> None:
+        """Load a saved state.
 
         Raises:
             UnfitError: it is of another training.
         """
         for part in self._parts:
-            part.restore(moment)
+            part.load_state_dict(saved)
         before = self.course.snapshots.before
         if before is not None and before.shape != self.learner.visits.shape:
-            raise UnfitError(f"'snapshot' is {list(before.shape)}, expected {list(self.learner.visits.shape)}")
+            raise StateMismatchError(f"'snapshot' is {list(before.shape)}, expected {list(self.learner.visits.shape)}")
 
-    def updates(self, last: int, stop: Callable[[], bool], keep: Keep) -> Generator[Record]:
+    def updates(self, last: int, stop: Callable[[], bool], keep: OnCheckpoint) -> Generator[Record]:
         """Make the updates that are left until `last`, and yield their records; `course` says why they ended."""
         course, evaluator, ticks = self.course, self.evaluator, self.loop.ticks(last)
         ending = "optimal" if self._enough() else None
@@ -242,11 +252,11 @@ class Training:
                 elif tick.settled and stop():
                     ending = "interrupted"
                 elif tick.settled:
-                    yield from keep(Hold(course.update, False, self.moment))
+                    yield from keep(CheckpointEvent(course.update, False, self.state_dict))
             course.stopped = ending or ("updates" if course.update >= self.config.updates else "stop-after")
-            if begun:  # else the loop has nothing to tell, and the moment is the one that it was to go on from
+            if begun:  # else the loop has nothing to tell, and the state is the one that it was to go on from
                 # Before an evaluation that the training would not come to here if it went on.
-                yield from keep(Hold(course.update, True, self.moment))
+                yield from keep(CheckpointEvent(course.update, True, self.state_dict))
         finally:
             ticks.close()
         yield from course.rest()
@@ -256,7 +266,7 @@ class Training:
     def _enough(self) -> bool:
         return self.config.evaluation.early_stop and self.evaluator.in_a_row >= PATIENCE
 
-    def _told(self, tick: Tick) -> Generator[Record]:
+    def _told(self, tick: StepMetrics) -> Generator[Record]:
         yield from self.course.add(tick)
         while self.loop.remarks:
             yield Warned(tick.update, NOT_EXACT, f"{NOT_EXACT}: {self.loop.remarks.pop()}")
@@ -271,7 +281,7 @@ class Training:
 
 
 def build_loop(
-    config: TrainConfig, environment: Environment, masks: MaskBook, seed: int, for_loop: np.random.SeedSequence
+    config: TrainConfig, environment: Environment, masks: ActionMaskTable, seed: int, for_loop: np.random.SeedSequence
 ) -> tuple[AnyLearner, AnyLoop]:
     """Build the learner of the configured loop, its networks from `seed`, and the loop.
 
@@ -282,7 +292,7 @@ def build_loop(
         reason = not_compiled(config, environment)
         if reason is not None:
             raise UsageError(f"--loop compiled: {reason}; use --loop gymnasium")
-        compiled = CompiledLearner(
+        compiled = CompiledAgent(
             build_network(config, environment, seed),
             config,
             environment,

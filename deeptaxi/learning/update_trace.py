@@ -1,6 +1,6 @@
 """One update taken apart, with every number on the way, and the masked gradient beside it.
 
-`trace_update` lets a `Learner` make one real update, and records what went into it and what came of it. It has no rule
+`trace_update` lets a `DQNAgent` make one real update, and records what went into it and what came of it. It has no rule
 of its own: targets, overwrite, loss and gradient are the learner's, so are the weights afterwards. With the quantities
 of `targets` and `gradients`, E the loss, α the tabular step:
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from deeptaxi import backend
 from deeptaxi.config import TrainConfig
-from deeptaxi.learning.agent import Goal, Learner, build_optimizer
+from deeptaxi.learning.agent import DQNAgent, TDTargets, build_optimizer
 from deeptaxi.learning.example import Transition
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
@@ -277,7 +277,7 @@ def batch_of(steps: Sequence[Transition], config: TrainConfig) -> Batch:
     )
 
 
-def trace_update(learner: Learner, steps: Sequence[Transition], allowed: Bools, comparing: bool = False) -> Anatomy:
+def trace_update(learner: DQNAgent, steps: Sequence[Transition], allowed: Bools, comparing: bool = False) -> Anatomy:
     """Let the learner make one update on `steps`, and return all that there is to see.
 
     Args:
@@ -290,7 +290,7 @@ def trace_update(learner: Learner, steps: Sequence[Transition], allowed: Bools, 
     batch = batch_of(steps, config)
     next_allowed = allowed[batch.next_states]
     inputs, weights = [tensor(x) for x in (*batch[:5], next_allowed)], tensor(batch.weights)
-    goal = Goal(*(x if x is None else array(x) for x in learner.rule.goal(*inputs)))
+    goal = TDTargets(*(x if x is None else array(x) for x in learner.rule.goal(*inputs)))
     loss, found = learner.rule.loss_gradients(inputs[0], tensor(goal.targets), weights)
     slopes, gradient = [array(slope) for slope in found], gradient_of(online, goal, batch, config)
     copy, table_before, before = copied(online), tabulate(online), weights_of(online)
@@ -326,7 +326,7 @@ def weights_of(network: keras.Model) -> list[Floats]:
 
 
 def td_target_of(
-    steps: Sequence[Transition], batch: Batch, goal: Goal, allowed: Bools, config: TrainConfig
+    steps: Sequence[Transition], batch: Batch, goal: TDTargets, allowed: Bools, config: TrainConfig
 ) -> TdTarget:
     """Say how td_target came about."""
     terminated = steps[-1].terminated
@@ -348,7 +348,7 @@ def td_target_of(
     )
 
 
-def loss_parts(goal: Goal, config: TrainConfig, loss: float) -> Loss:
+def loss_parts(goal: TDTargets, config: TrainConfig, loss: float) -> Loss:
     """Return the loss of each output by itself, and how they add up."""
     name, actions = config.optimizer.loss, goal.targets.shape[1]
     pairs = zip(goal.q_online[0], goal.targets[0], strict=True)
@@ -356,7 +356,7 @@ def loss_parts(goal: Goal, config: TrainConfig, loss: float) -> Loss:
     return Loss(name, goal.targets[0] - goal.q_online[0], outputs, 1 / (actions * config.replay.batch_size), loss)
 
 
-def gradient_of(online: keras.Model, goal: Goal, batch: Batch, config: TrainConfig) -> Gradient:
+def gradient_of(online: keras.Model, goal: TDTargets, batch: Batch, config: TrainConfig) -> Gradient:
     """Return dE/dQ by automatic differentiation, and by the closed form what it becomes in the streams."""
     q_values, targets, weights = keras.Variable(goal.q_online), tensor(goal.targets), tensor(batch.weights)
     _, (slope,) = backend.gradients(
@@ -425,7 +425,7 @@ def after_of(state: int, action: int, before: Floats, after: Floats, td_target: 
 
 
 def tabular_of(
-    config: TrainConfig, actions: int, action: int, goal: Goal, found: TdTarget, after: After
+    config: TrainConfig, actions: int, action: int, goal: TDTargets, found: TdTarget, after: After
 ) -> TabularStep | None:
     """Return the step in tabular terms; None where the network is no Q table."""
     if config.network.kind != "q-table":

@@ -3,7 +3,7 @@
     <run>/checkpoints/000007.npz    numbered on; the last two are kept
 
 A checkpoint is a `.npz` without pickle and without compression. Its member `about` is one JSON text: the settings, the
-backend and the versions, where the log stood, and the facts of the moment (`learning.state`); the others are its
+backend and the versions, where the log stood, and the facts of the state (`learning.state`); the others are its
 arrays. The first one of a training is written before anything is learned and has no arrays: from then on there is
 always something to go on from. A damaged one falls back to the one before, which leads to the same weights.
 """
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
-from deeptaxi.io.atomic import remove_if_empty, written_aside, written_together
+from deeptaxi.io.atomic import remove_if_empty, write_atomic, write_atomic_all
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
 from deeptaxi.io.safe_load import parse_json
-from deeptaxi.learning.state import Hold, Moment
+from deeptaxi.learning.state import CheckpointEvent, TrainingState
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
 from deeptaxi.metrics import Warned, dated
 from deeptaxi.storage.logs import Log, Position
@@ -47,14 +47,14 @@ class Checkpoint:
     Attributes:
         path: the file.
         about: settings, versions and where the log stood.
-        moment: of the training; None before its first update.
+        state: of the training; None before its first update.
         update: the last one that was made.
         passed_over: what is wrong with newer ones, a line each.
     """
 
     path: Path
     about: Mapping[str, Any]
-    moment: Moment | None
+    state: TrainingState | None
     update: int
     passed_over: tuple[str, ...] = ()
 
@@ -65,20 +65,20 @@ def files_in(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
 
-def write(path: Path, about: Mapping[str, Any], moment: Moment | None) -> None:
+def write(path: Path, about: Mapping[str, Any], state: TrainingState | None) -> None:
     """Write a checkpoint.
 
     Raises:
         DeepTaxiError: the disk or the permissions do not allow it.
     """
-    with written_aside(path) as aside:
-        save(aside, about, moment)
+    with write_atomic(path) as aside:
+        save(aside, about, state)
 
 
-def save(path: Path, about: Mapping[str, Any], moment: Moment | None) -> None:
+def save(path: Path, about: Mapping[str, Any], state: TrainingState | None) -> None:
     """Write the file of a checkpoint, which is aside still."""
-    arrays = moment.arrays if moment else {}
-    facts = dict(moment.facts) if moment else None
+    arrays = state.arrays if state else {}
+    facts = dict(state.facts) if state else None
     # A zip archive has checksums of its members, and none of its directory: the names are told apart.
     said = {"checkpoint": VERSION, **about, "arrays": sorted(arrays), "facts": facts}
     text = json.dumps(said, default=dated)
@@ -103,7 +103,7 @@ def read(path: Path) -> Checkpoint:
         raise DeepTaxiError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
     if version > VERSION:
         raise NewerCheckpointError(f"{path} is of a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi")
-    return Checkpoint(path, about, None if facts is None else Moment(arrays, facts), update)
+    return Checkpoint(path, about, None if facts is None else TrainingState(arrays, facts), update)
 
 
 def whole(found: object, name: str, least: int) -> int:
@@ -164,7 +164,7 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
         DeepTaxiError: the disk or the permissions do not allow it.
     """
     first = following(run)
-    with written_together(run / CHECKPOINTS) as aside:
+    with write_atomic_all(run / CHECKPOINTS) as aside:
         if table is not None:
             save_table(table, aside / TABLE_FILE)
         save(aside / numbered(run, first).name, {**about, "position": None}, None)
@@ -226,12 +226,12 @@ def is_ours(path: Path) -> bool:
     return not path.is_symlink() and start[:4] == START[:4] and start[FIRST:] == START[FIRST:]
 
 
-class Keeper:
+class Checkpointer:
     """Writes the checkpoints of one training into its run folder.
 
     Args:
         run: the run folder.
-        about: what they say beside the moment and the log.
+        about: what they say beside the state and the log.
         log: of the training.
         every: seconds from one to the next.
     """
@@ -245,12 +245,12 @@ class Keeper:
         self._written = time.monotonic()
         self._failing = False
 
-    def __call__(self, hold: Hold) -> Generator[Warned]:
-        """Keep a moment if it is time to, or the training ends; a disk that is full does not end it."""
+    def __call__(self, hold: CheckpointEvent) -> Generator[Warned]:
+        """Keep a state if it is time to, or the training ends; a disk that is full does not end it."""
         if not hold.last and time.monotonic() - self._written < self._every:
             return
         try:
-            self.save(self._log.position(), hold.moment(), self._log.lost)
+            self.save(self._log.position(), hold.state_dict(), self._log.lost)
             self._failing = False
         except DeepTaxiError as error:
             if not self._failing:
@@ -258,18 +258,18 @@ class Keeper:
             self._failing = True
         self._written = time.monotonic()
 
-    def save(self, position: Position | None, moment: Moment, lost: str | None = None) -> None:
+    def save(self, position: Position | None, state: TrainingState, lost: str | None = None) -> None:
         """Write the next checkpoint, and let go of those before the last two.
 
         Args:
             position: how far the log has come.
-            moment: of the training.
+            state: of the training.
             lost: what of the log could not be written, and why.
 
         Raises:
             DeepTaxiError: the disk or the permissions do not allow it.
         """
         about = {**self._about, "position": position._asdict() if position else None, "log_lost": lost}
-        write(numbered(self._run, self._number), about, moment)
+        write(numbered(self._run, self._number), about, state)
         self._number += 1
         drop_old(self._run)

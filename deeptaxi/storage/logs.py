@@ -32,7 +32,7 @@ import numpy as np
 
 from deeptaxi.config import read_toml as read_settings
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, EnvironmentFailedError, UsageError
-from deeptaxi.io.atomic import cannot_write, scratch_in, written_aside
+from deeptaxi.io.atomic import cannot_write, scratch_in, write_atomic
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
 from deeptaxi.io.safe_load import MAX_LINE, read_toml
 from deeptaxi.learning.coverage import Coverage
@@ -120,7 +120,7 @@ HEADERS = 2**12
 
 def save_visits(log: Path, coverage: Coverage) -> None:
     """Write `visits.npz` into the log folder."""
-    with written_aside(log / VISITS_FILE) as aside, aside.open("wb") as file:
+    with write_atomic(log / VISITS_FILE) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **coverage._asdict())
 
 
@@ -188,7 +188,7 @@ class Lines:
     def __init__(self, folder: Path, kept: Kept | None = None) -> None:
         self._path = folder / LOG_FILE
         if kept:
-            with written_aside(self._path) as aside:
+            with write_atomic(self._path) as aside:
                 aside.write_bytes(kept.text)
         self._file = self._path.open("ab" if kept else "xb")  # never through a link
         self._size = self._file.tell()

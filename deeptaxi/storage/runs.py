@@ -22,7 +22,7 @@ from typing import Any
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
 from deeptaxi.exactness import chosen_backend, versions
-from deeptaxi.io.atomic import check_free, check_no_link, make_folder, remove_if_empty, tidy, written_together
+from deeptaxi.io.atomic import check_free, check_no_link, make_folder, remove_if_empty, tidy, write_atomic_all
 from deeptaxi.io.locks import TRAINING, TRIES, lock
 from deeptaxi.io.safe_load import read_toml
 from deeptaxi.mdp.environment import Environment
@@ -194,7 +194,7 @@ def save_run(
         run.spare.release()
     facts = card(run.folder, environment, config, finished, preset, disturbed=disturbed)
     about = {"log": str(run.log), **facts_of(finished, preset)}
-    with written_together(run.folder, last=CARD_JSON) as aside:
+    with write_atomic_all(run.folder, last=CARD_JSON) as aside:
         network.save(aside / MODEL_FILE)
         if table is not None:
             about["table"] = TABLE_FILE
@@ -213,7 +213,7 @@ def add_episodes(folder: Path, episodes: Mapping[str, Any]) -> None:
     if facts is None:
         return
     facts = {**facts, "episodes": dict(episodes)}
-    with written_together(folder, last=CARD_JSON) as aside:
+    with write_atomic_all(folder, last=CARD_JSON) as aside:
         write_card(aside, {**facts, "limits": limits(facts)})
 
 

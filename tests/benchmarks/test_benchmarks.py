@@ -10,7 +10,7 @@ from benchmarks import goals, limits, plan, startup, table
 from benchmarks.peers import deeptaxi_loop
 from benchmarks.peers.common import Spec, read_spec, to_json
 from benchmarks.run import Job, in_turn
-from deeptaxi.learning.step_metrics import Tick
+from deeptaxi.learning.step_metrics import StepMetrics
 
 NEEDS = {"sb3": plan.TORCH, "rejax_dqn": plan.REJAX, "jax_table": ("jax",), "jax_scan": ("jax",)}
 TABULAR = Spec(peer="tabular", learning_rate=1.0, seconds=0.2, block=1_000, every=10_000, updates=500_000)
@@ -133,7 +133,7 @@ def test_reports_that_come_at_once_are_counted_with_the_time_they_took(monkeypat
             now[0] += 0.25  # a piece of 100 updates
             for update in (50, 100):
                 number = 100 * piece + update
-                yield Tick(number, 16 * number, 0.5, 50, 0.0, 0.0, 0, 0.0, settled=update == 100)
+                yield StepMetrics(number, 16 * number, 0.5, 50, 0.0, 0.0, 0, 0.0, settled=update == 100)
 
     found = deeptaxi_loop.steady(ticks(), Spec(seconds=1.0))
     assert found["updates_per_cpu_second"] == pytest.approx(400)

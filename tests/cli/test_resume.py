@@ -60,7 +60,7 @@ def here(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def edited(path: Path, **changes: object) -> None:
     """Change what a checkpoint says of its training."""
     found = read(path)
-    write(path, {**found.about, **changes}, found.moment)
+    write(path, {**found.about, **changes}, found.state)
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(here: Path, digest: str) -> None:
@@ -349,8 +349,8 @@ def test_a_checkpoint_that_does_not_fit_is_named_and_leaves_what_was_kept(here: 
     log = Path("logs/y/metrics.jsonl").read_bytes()
     newest = files_in(Path("models/y"))[0]
     found = read(newest)
-    assert found.moment is not None
-    write(newest, found.about, found.moment._replace(facts={**found.moment.facts, "next": "150"}))
+    assert found.state is not None
+    write(newest, found.about, found.state._replace(facts={**found.state.facts, "next": "150"}))
     card = Path("models/y/card.json").read_text()
     done = run("train", "--resume", "models/y", "--quiet")
     assert done.exit_code == 1
@@ -379,16 +379,16 @@ def test_every_number_of_a_checkpoint_has_its_bounds(here: Path) -> None:
     newest, first = files_in(Path("models/y"))
     first.unlink()  # else it falls back to that
     found = read(newest)
-    assert found.moment is not None
+    assert found.state is not None
     for name, value, told in BOUNDS:
-        arrays, facts = dict(found.moment.arrays), json.loads(json.dumps(found.moment.facts))
+        arrays, facts = dict(found.state.arrays), json.loads(json.dumps(found.state.facts))
         if name in arrays:
             arrays[name] = np.array(arrays[name])
             arrays[name].flat[0] = value
         else:
             part, _, key = name.rpartition(".")
             (facts[part] if part else facts)[key] = value
-        write(newest, found.about, found.moment._replace(arrays=arrays, facts=facts))
+        write(newest, found.about, found.state._replace(arrays=arrays, facts=facts))
         done = run("train", "--resume", "models/y", "--quiet")
         assert done.exit_code == 1, name
         assert told in done.stderr.splitlines()[-1], name
@@ -410,9 +410,9 @@ def test_a_checkpoint_of_a_number_that_cannot_be_is_damaged(
     newest, first = files_in(Path("models/y"))
     first.unlink()
     found = read(newest)
-    assert found.moment is not None
-    moment = found.moment._replace(facts={**found.moment.facts, **facts})
-    write(newest, {**found.about, **about}, moment)
+    assert found.state is not None
+    state = found.state._replace(facts={**found.state.facts, **facts})
+    write(newest, {**found.about, **about}, state)
     refused(run("train", "--resume", "models/y"), 1, f"{newest} is damaged: ", told)
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
 from deeptaxi.io import temporary
-from deeptaxi.io.atomic import cannot_write, check_free, make_folder, written_aside, written_together
+from deeptaxi.io.atomic import cannot_write, check_free, make_folder, write_atomic, write_atomic_all
 
 
 def write(path: Path, text: str, interrupted: bool = False) -> None:
-    with written_aside(path) as aside:
+    with write_atomic(path) as aside:
         if path.name == "full":
             aside.symlink_to("/dev/full")
         aside.write_text(text)
@@ -33,10 +33,10 @@ def test_a_failure_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_file_and_a_folder_take_the_place_of_their_like(tmp_path: Path) -> None:
-    with written_aside(tmp_path / "deep" / "file") as aside:
+    with write_atomic(tmp_path / "deep" / "file") as aside:
         aside.write_text("new")
     for text in ("first", "second"):
-        with written_aside(tmp_path / "folder") as aside:
+        with write_atomic(tmp_path / "folder") as aside:
             aside.mkdir()
             (aside / text).write_text(text)
     assert (tmp_path / "deep" / "file").read_text() == "new"
@@ -55,7 +55,7 @@ def test_a_folder_that_is_there_is_filled_and_stays_what_it_is(
     (real / "both").mkdir()
     monkeypatch.chdir(real if name == "." else tmp_path)
     number = real.stat().st_ino
-    with written_aside(Path(name)) as aside:
+    with write_atomic(Path(name)) as aside:
         aside.mkdir()
         (aside / "new").write_text("new")
         (aside / "both").write_text("both")
@@ -104,14 +104,14 @@ def test_files_that_belong_together_come_together_and_leave_others_alone(tmp_pat
         (tmp_path / name).write_text("old")
 
     def fail() -> None:
-        with written_together(tmp_path) as aside:
+        with write_atomic_all(tmp_path) as aside:
             (aside / "model").write_text("half")
             (aside / "no such folder" / "card").touch()
 
     with pytest.raises(DeepTaxiError, match="cannot write"):
         fail()
     assert texts(tmp_path) == {"model": "old", "card": "old", "notes": "old"}
-    with written_together(tmp_path) as aside:
+    with write_atomic_all(tmp_path) as aside:
         (aside / "model").write_text("new")
         (aside / "card").write_text("new")
         assert texts(tmp_path) == {"model": "old", "card": "old", "notes": "old"}
@@ -168,7 +168,7 @@ def test_what_a_killed_process_was_writing_is_swept_by_the_next(tmp_path: Path) 
 
 
 def late(path: Path, make: Callable[[Path], object]) -> None:
-    with written_aside(path, force=False) as aside:
+    with write_atomic(path, force=False) as aside:
         make(aside)
         make(path)
         theirs = path / "theirs" if path.is_dir() else path
@@ -201,6 +201,6 @@ def test_a_folder_that_came_meanwhile_is_not_overwritten(tmp_path):
 
 def test_a_new_file_or_folder_takes_its_place_without_force(tmp_path):
     for name in ("file", "folder"):
-        with written_aside(tmp_path / name, force=False) as aside:
+        with write_atomic(tmp_path / name, force=False) as aside:
             aside.write_text("ours") if name == "file" else aside.mkdir()
     assert sorted(item.name for item in tmp_path.iterdir()) == ["file", "folder"]

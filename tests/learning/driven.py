@@ -9,7 +9,7 @@ from deeptaxi import backend, xla
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.compiled.loop import CompiledLoop
 from deeptaxi.learning.compiled.mdp import Sizes, build_world
-from deeptaxi.learning.compiled.update import Updater
+from deeptaxi.learning.compiled.update import CompiledUpdate
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network.functional import Weights
 from deeptaxi.program import Program
@@ -35,7 +35,7 @@ class Loop:
     def __init__(self, table, q_values=None, **settings):
         self.table, self.config = table, resolve(merge(SETTINGS, settings))
         allowed = table.action_mask
-        updater = Updater(self.config, table.actions, None, sparse=False)
+        updater = CompiledUpdate(self.config, table.actions, None, sparse=False)
         self.loop = CompiledLoop(self.config, updater, Sizes(*table.probability.shape, table.time_limit))
         self.world = build_world(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11)
         q_values = np.zeros((table.states, table.actions)) if q_values is None else q_values

@@ -11,8 +11,8 @@ from keras import ops
 
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning import agent
-from deeptaxi.learning.agent import FitLearner, Learner
-from deeptaxi.learning.compiled.update import Updater
+from deeptaxi.learning.agent import DQNAgent, FitAgent
+from deeptaxi.learning.compiled.update import CompiledUpdate
 from deeptaxi.learning.replay_buffer import Batch, Transitions
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.mdp.environment import open_environment
@@ -75,7 +75,7 @@ def build_pair(states, actions, config, seed=0, factors=None):
     return [build_network(states, actions, config, seed, factors) for _ in range(2)]
 
 
-def new_learner(settings, states=5, actions=3, q_values=None, cls=Learner, factors=None):
+def new_learner(settings, states=5, actions=3, q_values=None, cls=DQNAgent, factors=None):
     """Return a learner on fresh networks; `q_values` `[S, A]` are the weights of a Q-table network."""
     config = resolve(settings)
     online, target = build_pair(states, actions, config, factors=factors)
@@ -132,7 +132,7 @@ def random_batches(count, size, states=5, actions=3, seed=0, weighted=False):
         yield batch, allowed | ~allowed.any(axis=1, keepdims=True)
 
 
-class Literal(FitLearner):
+class Literal(FitAgent):
     """Predict, overwrite, train: the recipe by the methods of Keras that take one minibatch, which are much faster."""
 
     def prepare(self):
@@ -162,7 +162,7 @@ class Updates:
 
     def __init__(self, settings, states=5, actions=3, factors=None, sparse=False):
         self.config, self.states, self.actions = resolve(settings), states, actions
-        self.updater = Updater(self.config, actions, factors, sparse)
+        self.updater = CompiledUpdate(self.config, actions, factors, sparse)
         size = self.config.replay.batch_size
         q_values = np.zeros((states, actions), np.float32)
         self._looks = (np.float32(0), np.zeros(size, np.float32), q_values, q_values.copy())

@@ -8,8 +8,8 @@ import pytest
 from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import evaluate_greedy, reference
-from deeptaxi.learning.action_mask import MaskBook
-from deeptaxi.learning.gymnasium_loop import Players
+from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.gymnasium_loop import VectorEnvRunner
 from deeptaxi.learning.trainer import train
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.simulate import TableEnv
@@ -37,7 +37,7 @@ def unknown(known):
 
 
 def test_a_mask_that_is_not_asked_for_allows_everything(known):
-    book = MaskBook(known, active=False)
+    book = ActionMaskTable(known, active=False)
     book.note(np.array([0]), {})
     assert book.allowed is None
     for states in ([0, 2], [1], [2, 2, 2]):
@@ -45,7 +45,7 @@ def test_a_mask_that_is_not_asked_for_allows_everything(known):
 
 
 def test_the_mask_of_a_table_is_known_from_the_start(known):
-    book = MaskBook(known, active=True)
+    book = ActionMaskTable(known, active=True)
     np.testing.assert_array_equal(book.allowed, MASK)
     np.testing.assert_array_equal(book.of(np.array([2, 0, 2])), MASK[[2, 0, 2]])
 
@@ -54,7 +54,7 @@ def test_the_mask_of_taxi_is_known_from_the_start():
     # State ((row·5 + column)·5 + passenger)·4 + destination; actions south, north, east, west, pick up, drop off.
     # 0: top left, the passenger waits there. 16: the same place, the passenger on board, who wants to get off there.
     # 4: the passenger waits elsewhere.
-    mask = MaskBook(opened("Taxi-v4"), active=True).allowed
+    mask = ActionMaskTable(opened("Taxi-v4"), active=True).allowed
     assert mask.shape == (500, 6)
     expected = {0: [1, 0, 1, 0, 1, 0], 16: [1, 0, 1, 0, 0, 1], 4: [1, 0, 1, 0, 0, 0]}
     for state, row in expected.items():
@@ -62,9 +62,9 @@ def test_the_mask_of_taxi_is_known_from_the_start():
 
 
 def test_a_mask_is_gathered_from_what_the_environment_says_on_the_way(unknown):
-    book = MaskBook(unknown, active=True)
+    book = ActionMaskTable(unknown, active=True)
     vector = unknown.make_vector(2)
-    players = Players(unknown, vector, [0, 1], book)
+    players = VectorEnvRunner(unknown, vector, [0, 1], book)
     np.testing.assert_array_equal(book.allowed, [[1, 0], [1, 1], [1, 1]])  # only state 0 was seen
     players.step(np.array([0, 0]))
     players.step(np.array([1, 0]))
@@ -75,20 +75,20 @@ def test_a_mask_is_gathered_from_what_the_environment_says_on_the_way(unknown):
 
 
 def test_only_copies_that_give_a_mask_are_noted(unknown):
-    book = MaskBook(unknown, active=True)
+    book = ActionMaskTable(unknown, active=True)
     info = {"action_mask": np.array([[0, 0], [0, 1]]), "_action_mask": np.array([False, True])}
     book.note(np.array([0, 1]), info)
     np.testing.assert_array_equal(book.allowed, [[1, 1], [0, 1], [1, 1]])
 
 
 def test_a_state_where_everything_is_excluded_counts_as_unrestricted(unknown):
-    book = MaskBook(unknown, active=True)
+    book = ActionMaskTable(unknown, active=True)
     book.note(np.array([2]), {"action_mask": np.array([[0, 0]])})
     np.testing.assert_array_equal(book.of(np.array([2])), [[1, 1]])
 
 
 def test_a_mask_that_is_no_function_of_the_state_is_refused(unknown):
-    book = MaskBook(unknown, active=True)
+    book = ActionMaskTable(unknown, active=True)
     book.note(np.array([0, 1]), {"action_mask": np.array([[1, 0], [0, 1]])})
     with pytest.raises(DeepTaxiError, match="masks state 1 in more than one way"):
         book.note(np.array([0, 1]), {"action_mask": np.array([[1, 0], [1, 1]])})
@@ -97,11 +97,11 @@ def test_a_mask_that_is_no_function_of_the_state_is_refused(unknown):
 def test_an_environment_without_a_mask_is_refused(tmp_path):
     environment = opened_problem(two_ways(), tmp_path)[1]
     with pytest.raises(UsageError, match=r"--action-mask: .*table\.npz has no array 'action_mask'"):
-        MaskBook(environment, active=True)
+        ActionMaskTable(environment, active=True)
 
 
 def test_an_environment_that_stops_giving_its_mask_is_refused(unknown):
-    book = MaskBook(unknown, active=True)
+    book = ActionMaskTable(unknown, active=True)
     with pytest.raises(DeepTaxiError, match="at times only"):
         book.note(np.array([0]), {})
 

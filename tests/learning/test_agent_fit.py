@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from deeptaxi.config import merge
-from deeptaxi.learning.action_mask import MaskBook
-from deeptaxi.learning.agent import FitLearner, Learner, predict
+from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.agent import DQNAgent, FitAgent, predict
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
 from deeptaxi.learning.trainer import train
 from deeptaxi.metrics import Finished
@@ -21,7 +21,7 @@ SGD = {"name": "sgd", "learning_rate": 0.1, "schedule": "constant"}
 ADAM = {"name": "adam", "learning_rate": 0.003}
 
 
-class Recording(Learner):
+class Recording(DQNAgent):
     """Keeps the minibatches that it learns from."""
 
     def prepare(self):
@@ -57,7 +57,7 @@ def assert_alike(compiled, fitted, batches):
 def test_the_compiled_learner_does_what_predict_and_fit_do(optimizer, target, updates):
     # The minibatches bootstrap after one step to three, and from the actions that a mask allows.
     settings = merge({**DUELING, "optimizer": optimizer, "updates": updates}, {"target": target})
-    compiled, fitted = (new_learner(settings, cls=cls) for cls in (Learner, FitLearner))
+    compiled, fitted = (new_learner(settings, cls=cls) for cls in (DQNAgent, FitAgent))
     assert_alike(compiled, fitted, random_batches(updates, SIZE))
 
 
@@ -74,7 +74,7 @@ def test_the_compiled_learner_does_what_predict_and_fit_do(optimizer, target, up
 )
 def test_the_compiled_learner_weighs_samples_as_train_on_batch_does(optimizer, target):
     settings = merge({**DUELING, "optimizer": optimizer, "updates": 50}, {"target": target})
-    compiled, fitted = (new_learner(settings, cls=cls) for cls in (Learner, Literal))
+    compiled, fitted = (new_learner(settings, cls=cls) for cls in (DQNAgent, Literal))
     assert_alike(compiled, fitted, random_batches(50, SIZE, weighted=True))
 
 
@@ -86,17 +86,17 @@ def test_the_compiled_learner_learns_from_n_steps_of_a_replay_memory_as_fit_does
     target = {"n_step": 3, "double": True}
     config, environment = opened_problem(table, tmp_path, discount=0.5, target=target, **settings)
     recorder = Recording(*build_pair(2, 2, config), config, copies=4)
-    loop = GymnasiumLoop(config, environment, recorder, MaskBook(environment, False), np.random.SeedSequence(0))
+    loop = GymnasiumLoop(config, environment, recorder, ActionMaskTable(environment, False), np.random.SeedSequence(0))
     list(loop.ticks(config.updates))
     assert {float(x) for batch, _ in recorder.recorded for x in batch.discounts} == {0.5, 0.25, 0.125}
-    compiled, fitted = (cls(*build_pair(2, 2, config), config, copies=4) for cls in (Learner, FitLearner))
+    compiled, fitted = (cls(*build_pair(2, 2, config), config, copies=4) for cls in (DQNAgent, FitAgent))
     assert_alike(compiled, fitted, recorder.recorded)
 
 
 @pytest.mark.parametrize(("polyak", "period"), [(1.0, 2), (0.25, 1)], ids=["hard", "polyak"])
 def test_the_target_network_moves_as_the_compiled_one_does(polyak, period):
     settings = {**DUELING, "optimizer": SGD, "target": {"polyak": polyak, "period": period}}
-    compiled, fitted = (new_learner(settings, cls=cls) for cls in (Learner, FitLearner))
+    compiled, fitted = (new_learner(settings, cls=cls) for cls in (DQNAgent, FitAgent))
     for batch, allowed in random_batches(3, SIZE):
         compiled.update(batch, allowed)
         fitted.update(batch, allowed)
@@ -105,7 +105,7 @@ def test_the_target_network_moves_as_the_compiled_one_does(polyak, period):
 
 
 def test_a_minibatch_is_one_step():
-    learner = new_learner(DUELING, cls=FitLearner)
+    learner = new_learner(DUELING, cls=FitAgent)
     learner.update(*next(random_batches(1, SIZE)))
     assert int(learner.optimizer.iterations) == 1
 

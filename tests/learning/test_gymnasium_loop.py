@@ -8,9 +8,9 @@ import pytest
 from gymnasium.spaces import Discrete
 
 from deeptaxi.config import EnvironmentConfig, resolve
-from deeptaxi.learning.action_mask import MaskBook
-from deeptaxi.learning.agent import Learner, UpdateResult
-from deeptaxi.learning.gymnasium_loop import GymnasiumLoop, Players
+from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.agent import DQNAgent, UpdateResult
+from deeptaxi.learning.gymnasium_loop import GymnasiumLoop, VectorEnvRunner
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
 from tests.learning.helpers import TABLE, build_pair, rows_of, summed
@@ -78,7 +78,7 @@ class Studio:
         return [step for tape in self.tapes for step in tape.steps]
 
 
-class Recorder(Learner):
+class Recorder(DQNAgent):
     """Acts by the noise, learns nothing, and keeps what it is given."""
 
     def prepare(self):
@@ -101,7 +101,7 @@ def recorded(studio, **settings):
     config = resolve({**TABLE, "interaction": {"environments": len(studio.lengths)}, **settings})
     recorder = Recorder(*build_pair(STATES, 2, config), config, len(studio.lengths))
     recorder.events = studio.events
-    masks = MaskBook(studio.environment, active=False)
+    masks = ActionMaskTable(studio.environment, active=False)
     loop = GymnasiumLoop(config, studio.environment, recorder, masks, np.random.SeedSequence(0))
     return list(loop.ticks(config.updates)), recorder
 
@@ -112,8 +112,8 @@ def test_every_stored_transition_is_what_the_environment_did(lengths):
     stored = [[] for _ in lengths]
     rng = np.random.default_rng(0)
     with closing(studio.environment.make_vector(len(lengths))) as vector:
-        masks = MaskBook(studio.environment, active=False)
-        players = Players(studio.environment, vector, [7 + i for i in range(len(lengths))], masks)
+        masks = ActionMaskTable(studio.environment, active=False)
+        players = VectorEnvRunner(studio.environment, vector, [7 + i for i in range(len(lengths))], masks)
         batches = [players.step(rng.integers(0, 2, len(lengths)))[0] for _ in range(20)]
         assert players.states.tolist() == [tape.state for tape in studio.tapes]
     for batch in batches:  # only now: later steps must not have changed earlier transitions
@@ -250,7 +250,7 @@ def test_ending_the_loop_early_closes_the_environments():
     studio = Studio(3, 3)
     config = resolve({**TABLE, "interaction": {"environments": 2}, "replay": {"start": 2, "batch_size": 2}})
     recorder = Recorder(*build_pair(STATES, 2, config), config, 2)
-    masks = MaskBook(studio.environment, False)
+    masks = ActionMaskTable(studio.environment, False)
     ticks = GymnasiumLoop(config, studio.environment, recorder, masks, np.random.SeedSequence(0)).ticks(config.updates)
     next(ticks)
     assert not any(tape.closed for tape in studio.tapes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeptaxi.learning.replay_buffer import Replay
+from deeptaxi.learning.replay_buffer import ReplayBuffer
 from tests.learning.helpers import rows_of, summed, transitions
 
 
@@ -44,18 +44,18 @@ def kept(replay):
     ],
 )
 def test_what_has_its_successors_is_drawn_as_long_as_it_is_kept(count, copies, steps, expected):
-    replay = filled(Replay(7, copies, steps, 0.5), count, copies)
+    replay = filled(ReplayBuffer(7, copies, steps, 0.5), count, copies)
     assert kept(replay) == expected
     assert len(replay) == len(expected)
     assert replay.added == count
 
 
 def test_the_capacity_is_rounded_down_to_whole_rounds():
-    assert [Replay(capacity, 3, 1, 0.5).capacity for capacity in (9, 10, 11, 12)] == [9, 9, 9, 12]
+    assert [ReplayBuffer(capacity, 3, 1, 0.5).capacity for capacity in (9, 10, 11, 12)] == [9, 9, 9, 12]
 
 
 def test_before_there_is_a_sequence_nothing_can_be_drawn():
-    replay = Replay(10, 1, 3, 0.5)
+    replay = ReplayBuffer(10, 1, 3, 0.5)
     lengths = []
     for n in range(4):
         replay.add(numbered(n))
@@ -67,7 +67,7 @@ def test_before_there_is_a_sequence_nothing_can_be_drawn():
 @settings(max_examples=60, deadline=None)
 def test_a_minibatch_is_what_a_queue_of_rounds_gives(copies, rounds, added, steps):
     rounds, added = max(rounds, steps), max(added, steps)
-    replay, queue = Replay(copies * rounds, copies, steps, 0.5), deque(maxlen=rounds)
+    replay, queue = ReplayBuffer(copies * rounds, copies, steps, 0.5), deque(maxlen=rounds)
     for number in range(added):
         first = copies * number
         replay.add(numbered(*range(first, first + copies)))
@@ -84,7 +84,7 @@ def test_a_minibatch_is_what_a_queue_of_rounds_gives(copies, rounds, added, step
 
 
 def test_a_minibatch_has_the_types_that_networks_take():
-    batch = filled(Replay(4, 1, 2, 0.5), 6).sample(5, np.random.default_rng(0))
+    batch = filled(ReplayBuffer(4, 1, 2, 0.5), 6).sample(5, np.random.default_rng(0))
     kinds = [np.int32, np.int32, np.float32, np.int32, np.float32, np.float32]
     assert [column.dtype for column in batch] == kinds
     assert [column.shape for column in batch] == [(5,)] * 6
@@ -92,13 +92,13 @@ def test_a_minibatch_has_the_types_that_networks_take():
 
 def test_every_transition_is_drawn_equally_often():
     # 10,000 draws from 10: 1,000 each with a standard deviation of √(10000·0.1·0.9) = 30; 120 is four of them.
-    replay = filled(Replay(10, 1, 1, 0.5), 13)
+    replay = filled(ReplayBuffer(10, 1, 1, 0.5), 13)
     draws = replay.sample(10_000, np.random.default_rng(0)).states
     np.testing.assert_allclose(np.bincount(draws, minlength=13)[3:], 1_000, atol=120)
 
 
 def test_a_minibatch_does_not_change_when_the_ring_moves_on():
-    replay = filled(Replay(2, 1, 1, 0.5), 2)
+    replay = filled(ReplayBuffer(2, 1, 1, 0.5), 2)
     batch = replay.sample(3, np.random.default_rng(0))
     before = rows_of(batch)
     filled(replay, 2)

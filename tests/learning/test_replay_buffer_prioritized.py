@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeptaxi.learning.replay_buffer import PrioritizedReplay, Replay
+from deeptaxi.learning.replay_buffer import PrioritizedReplayBuffer, ReplayBuffer
 from tests.learning.helpers import rows_of
 from tests.learning.test_replay_buffer import filled, numbered
 
 
 def memory(capacity, copies=1, steps=1, priority_exponent=1.0, importance_exponent=0.5):
-    return PrioritizedReplay(capacity, copies, steps, 0.5, priority_exponent, importance_exponent)
+    return PrioritizedReplayBuffer(capacity, copies, steps, 0.5, priority_exponent, importance_exponent)
 
 
 def drawn_states(replay, count=1_000, seed=0):
@@ -86,7 +86,7 @@ def test_the_importance_weights_rise_to_full_strength(progress, exponent):
 def test_a_minibatch_has_the_parts_of_a_uniform_one():
     replay = filled(memory(6, copies=2, steps=2), 10, 2)
     batch = replay.sample(50, np.random.default_rng(0))
-    uniform = filled(Replay(6, 2, 2, 0.5), 10, 2).sample(200, np.random.default_rng(0))
+    uniform = filled(ReplayBuffer(6, 2, 2, 0.5), 10, 2).sample(200, np.random.default_rng(0))
     assert {row[:5] for row in rows_of(batch)} == {row[:5] for row in rows_of(uniform)}
     assert [column.dtype for column in batch] == [column.dtype for column in uniform]
 

@@ -11,9 +11,9 @@ from gymnasium.spaces import Discrete
 
 from deeptaxi.config import EnvironmentConfig, OptimizerConfig, merge
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.learning.agent import Learner, learning_rate_schedule
-from deeptaxi.learning.compiled.loop import CompiledLearner
-from deeptaxi.learning.state import Moment, UnfitError, array, fact, filled, merged, named
+from deeptaxi.learning.agent import DQNAgent, learning_rate_schedule
+from deeptaxi.learning.compiled.loop import CompiledAgent
+from deeptaxi.learning.state import StateMismatchError, TrainingState, array, fact, filled, merged, named
 from deeptaxi.learning.trainer import train
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
@@ -34,17 +34,17 @@ LOOPS = {
 
 
 def driven(config, environment, **how):
-    """Train; return the records, the moment at the end, as a file would hold it, and what is left."""
+    """Train; return the records, the state at the end, as a file would hold it, and what is left."""
     held = []
 
     def keep(hold):
         if hold.last:
-            held.append(hold.moment())
+            held.append(hold.state_dict())
         return ()
 
     records, trained = outcome(train(config, environment, keep=keep, **how))
-    (moment,) = held
-    return records, Moment(moment.arrays, json.loads(json.dumps(moment.facts))), trained
+    (saved,) = held
+    return records, TrainingState(saved.arrays, json.loads(json.dumps(saved.facts))), trained
 
 
 @pytest.mark.parametrize("name", LOOPS)
@@ -54,10 +54,10 @@ def test_a_training_goes_on_from_a_moment_to_the_bit(name, tmp_path):
     )
     records, whole, left = driven(config, environment)
     # Twice, and neither at an evaluation nor at the end of a report.
-    first, moment, _ = driven(config, environment, stop_after=config.updates // 4)
+    first, saved, _ = driven(config, environment, stop_after=config.updates // 4)
     assert (first[-1].stopped, first[-1].updates) == ("stop-after", config.updates // 4)
-    _, moment, _ = driven(config, environment, since=moment, stop_after=config.updates // 2 + 1)
-    rest, resumed, again = driven(config, environment, since=moment)
+    _, saved, _ = driven(config, environment, since=saved, stop_after=config.updates // 2 + 1)
+    rest, resumed, again = driven(config, environment, since=saved)
 
     assert resumed.arrays.keys() == whole.arrays.keys()
     for key, values in whole.arrays.items():
@@ -78,8 +78,8 @@ def test_the_records_after_a_moment_are_those_of_an_undisturbed_training(tmp_pat
     quick = {"loop": "compiled", "updates": 1_200, "evaluation": {"every": 400, "early_stop": False}}
     config, environment = opened_problem(chain(time_limit=9), tmp_path, **quick)
     records, _, _ = driven(config, environment)
-    _, moment, _ = driven(config, environment, stop_after=501)  # the second of two updates that share a record is next
-    rest, _, _ = driven(config, environment, since=moment)
+    _, saved, _ = driven(config, environment, stop_after=501)  # the second of two updates that share a record is next
+    rest, _, _ = driven(config, environment, since=saved)
     told = {record.update: record for record in records if isinstance(record, Progress)}
     later = [record for record in rest if isinstance(record, Progress)]
     assert [record.update for record in later] == [update for update in told if update > 501]
@@ -123,8 +123,8 @@ def test_episodes_under_way_are_played_again_and_a_state_that_is_hidden_is_found
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, PRIORITIES))
     environment = own(hidden)
     records, _, _ = driven(config, environment)
-    _, moment, _ = driven(config, environment, stop_after=31)
-    rest, _, _ = driven(config, environment, since=moment)
+    _, saved, _ = driven(config, environment, stop_after=31)
+    rest, _, _ = driven(config, environment, since=saved)
     warnings = [record.text for record in rest if isinstance(record, Warned)]
     assert (rest[-1].weights_digest == records[-1].weights_digest) is not hidden
     if hidden:
@@ -136,9 +136,9 @@ def test_episodes_under_way_are_played_again_and_a_state_that_is_hidden_is_found
 
 def test_where_an_episode_begins_anew_no_sum_of_rewards_runs_over_the_gap(tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, PRIORITIES))
-    _, moment, _ = driven(config, own(True), stop_after=31)
-    _, after, _ = driven(config, own(True), since=moment, stop_after=32)
-    added, copies, capacity = moment.facts["added"], 4, 40
+    _, saved, _ = driven(config, own(True), stop_after=31)
+    _, after, _ = driven(config, own(True), since=saved, stop_after=32)
+    added, copies, capacity = saved.facts["added"], 4, 40
     last = (added - copies + np.arange(copies)) % capacity
     assert after.arrays["replay.truncated"][last].all()
 
@@ -190,8 +190,8 @@ def test_generators_of_an_environment_s_own_go_on_where_they_were(kind, tmp_path
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, {"updates": 40}))
     environment = replace(own(False), make=lambda render_mode=None: type("P", (Private,), {"kind": kind})(False))
     records, _, _ = driven(config, environment)
-    _, moment, _ = driven(config, environment, stop_after=20)
-    rest, _, _ = driven(config, environment, since=moment)
+    _, saved, _ = driven(config, environment, stop_after=20)
+    rest, _, _ = driven(config, environment, since=saved)
     assert [record.text for record in rest if isinstance(record, Warned)] == []
     assert rest[-1].weights_digest == records[-1].weights_digest
 
@@ -212,8 +212,8 @@ def test_an_environment_that_draws_nothing_is_played_again_though_nobody_seeds_i
     config, _ = opened_problem(chain(), tmp_path, **GYMNASIUM)
     environment = replace(own(False), make=lambda render_mode=None: Own(False))
     records, _, _ = driven(config, environment)
-    _, moment, _ = driven(config, environment, stop_after=5)  # in the first episodes
-    rest, _, _ = driven(config, environment, since=moment)
+    _, saved, _ = driven(config, environment, stop_after=5)  # in the first episodes
+    rest, _, _ = driven(config, environment, since=saved)
     assert [record.text for record in rest if isinstance(record, Warned)] == []
     assert rest[-1].weights_digest == records[-1].weights_digest
 
@@ -238,64 +238,64 @@ class Particular(Counting):
 def test_an_environment_that_cannot_bear_to_be_played_again_begins_anew_by_its_mask(tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, {"exploration": {"action_mask": True}}))
     environment = replace(own(True), make=lambda render_mode=None: Particular(True))
-    _, moment, _ = driven(config, environment, stop_after=38)  # late in the fourth episodes
+    _, saved, _ = driven(config, environment, stop_after=38)  # late in the fourth episodes
     unknown = {"masks.seen": np.zeros(7, bool), "masks.allowed": np.ones((7, 2), bool)}
-    rest, _, _ = driven(config, environment, since=Moment({**moment.arrays, **unknown}, moment.facts))
+    rest, _, _ = driven(config, environment, since=TrainingState({**saved.arrays, **unknown}, saved.facts))
     assert "begin anew" in next(record.text for record in rest if isinstance(record, Warned))
     assert (rest[-1].stopped, rest[-1].failure) == ("updates", None)
 
 
 def test_a_training_that_is_at_its_end_from_the_beginning_takes_no_moment(tmp_path):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop="gymnasium", updates=20)
-    _, moment, _ = driven(config, environment, stop_after=10)
-    enough = Moment(
-        moment.arrays, {**moment.facts, "evaluator": {**moment.facts["evaluator"], "in_a_row": 3, "last": 10}}
+    _, saved, _ = driven(config, environment, stop_after=10)
+    enough = TrainingState(
+        saved.arrays, {**saved.facts, "evaluator": {**saved.facts["evaluator"], "in_a_row": 3, "last": 10}}
     )
     held = []
     records, _ = outcome(train(config, environment, since=enough, keep=lambda hold: held.append(hold) or ()))
     assert (records[-1].stopped, held) == ("optimal", [])
 
 
-MOMENT = Moment({"a.x": np.zeros(2, np.float32), "a.y.0": np.ones((), np.int32)}, {"n": 3, "yes": True})
+MOMENT = TrainingState({"a.x": np.zeros(2, np.float32), "a.y.0": np.ones((), np.int32)}, {"n": 3, "yes": True})
 
 
 def test_a_moment_that_does_not_fit_is_refused_by_the_name_of_what_does_not():
     like = {"x": np.ones(2, np.float32)}
     assert fact(MOMENT, "n", int) == 3
     for name, kind in (("m", int), ("n", list), ("yes", int)):
-        with pytest.raises(UnfitError, match=f"'{name}'"):
+        with pytest.raises(StateMismatchError, match=f"'{name}'"):
             fact(MOMENT, name, kind)
     for shape, kind in (((3,), np.float32), ((2,), np.int32)):
-        with pytest.raises(UnfitError, match=r"'a\.x' is float32 \[2\]"):
+        with pytest.raises(StateMismatchError, match=r"'a\.x' is float32 \[2\]"):
             array(MOMENT, "a.x", shape, kind)
-    with pytest.raises(UnfitError, match=r"no 'b\.0'"):
+    with pytest.raises(StateMismatchError, match=r"no 'b\.0'"):
         filled("b", (like["x"],), MOMENT)
 
 
 def test_nested_tuples_come_back_from_their_names():
     state = (np.arange(3), None, [np.zeros((), np.float32), (np.ones((2, 2)),)])
-    moment = merged(Moment(named("s", state), {}), MOMENT)
-    found = filled("s", state, moment)
+    saved = merged(TrainingState(named("s", state), {}), MOMENT)
+    found = filled("s", state, saved)
     assert found[1] is None
     np.testing.assert_array_equal(found[0], state[0])
     np.testing.assert_array_equal(found[2][1][0], state[2][1][0])
-    assert moment.facts == MOMENT.facts
+    assert saved.facts == MOMENT.facts
 
 
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
 def test_numbers_out_of_their_range_are_refused_before_compiled_code_reads_by_them(loop, tmp_path):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
-    _, moment, _ = driven(config, environment, stop_after=10)
+    _, saved, _ = driven(config, environment, stop_after=10)
     name = "program.copies.states" if loop == "compiled" else "replay.next_states"
-    broken = {**moment.arrays, name: moment.arrays[name] + 3}
+    broken = {**saved.arrays, name: saved.arrays[name] + 3}
     with pytest.raises(DeepTaxiError, match=f"'{name}' holds"):
-        driven(config, environment, since=Moment(broken, moment.facts))
+        driven(config, environment, since=TrainingState(broken, saved.facts))
 
 
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
 def test_a_moment_that_is_refused_costs_no_compilation(loop, tmp_path, monkeypatch):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
-    learner = CompiledLearner if loop == "compiled" else Learner
+    learner = CompiledAgent if loop == "compiled" else DQNAgent
     monkeypatch.setattr(learner, "warm_up", lambda *_: pytest.fail("it compiles"))
-    with pytest.raises(UnfitError):
+    with pytest.raises(StateMismatchError):
         driven(config, environment, since=MOMENT)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deeptaxi.config import resolve
-from deeptaxi.learning.step_metrics import Report, Tick, report_every
+from deeptaxi.learning.step_metrics import Report, StepMetrics, report_every
 from deeptaxi.metrics import Progress
 
 # A record every 2 of 1,000 updates; the learning rate falls by a line from 0.4 to 0.2.
@@ -24,10 +24,10 @@ def reported(*ticks):
 
 def test_progress_takes_means_over_the_updates_since_the_record_before():
     records = reported(
-        Tick(1, 4, 0.9, 1, loss=1.0, td_error=0.5, episodes=2, returns=3.0),
-        Tick(2, 8, 0.8, 1, loss=3.0, td_error=1.0, episodes=1, returns=6.0),
-        Tick(3, 12, 0.7, 1, loss=5.0, td_error=2.0, episodes=0, returns=0.0),
-        Tick(4, 16, 0.6, 1, loss=7.0, td_error=4.0, episodes=0, returns=0.0),
+        StepMetrics(1, 4, 0.9, 1, loss=1.0, td_error=0.5, episodes=2, returns=3.0),
+        StepMetrics(2, 8, 0.8, 1, loss=3.0, td_error=1.0, episodes=1, returns=6.0),
+        StepMetrics(3, 12, 0.7, 1, loss=5.0, td_error=2.0, episodes=0, returns=0.0),
+        StepMetrics(4, 16, 0.6, 1, loss=7.0, td_error=4.0, episodes=0, returns=0.0),
     )
     assert records == [
         Progress(2, 8, 1.0, 2.0, 0.75, 0.8, pytest.approx(0.4 - 0.2 * 0.001), episodes=3, mean_return=3.0),
@@ -37,16 +37,16 @@ def test_progress_takes_means_over_the_updates_since_the_record_before():
 
 def test_what_is_left_at_the_end_is_told_once():
     report = Report(CONFIG, actions=3)
-    assert list(report.add(Tick(1, 4, 0.9, 1, loss=1.0, td_error=0.5, episodes=0, returns=0.0), 0.5)) == []
+    assert list(report.add(StepMetrics(1, 4, 0.9, 1, loss=1.0, td_error=0.5, episodes=0, returns=0.0), 0.5)) == []
     assert [(record.update, record.loss) for record in report.rest(0.5)] == [(1, 1.0)]
     assert list(report.rest(0.5)) == []
 
 
 def test_a_tick_may_stand_for_many_updates_or_for_none():
     records = reported(
-        Tick(2, 8, 0.9, 2, loss=4.0, td_error=3.0, episodes=2, returns=6.0),
-        Tick(3, 12, 0.8, 0, loss=0.0, td_error=0.0, episodes=0, returns=0.0),  # no more than where it stands
-        Tick(4, 16, 0.7, 2, loss=6.0, td_error=1.0, episodes=4, returns=-2.0),
+        StepMetrics(2, 8, 0.9, 2, loss=4.0, td_error=3.0, episodes=2, returns=6.0),
+        StepMetrics(3, 12, 0.8, 0, loss=0.0, td_error=0.0, episodes=0, returns=0.0),  # no more than where it stands
+        StepMetrics(4, 16, 0.7, 2, loss=6.0, td_error=1.0, episodes=4, returns=-2.0),
     )
     assert [record.update for record in records] == [2, 4]
     assert [(record.loss, record.td_error, record.mean_return) for record in records] == [(2, 1.5, 3), (3, 0.5, -0.5)]

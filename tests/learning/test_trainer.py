@@ -6,7 +6,7 @@ import pytest
 from deeptaxi.config import merge, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact
-from deeptaxi.learning.action_mask import MaskBook
+from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.trainer import train
 from deeptaxi.metrics import Evaluated, Finished, Progress, Snapshot, Started
@@ -86,7 +86,7 @@ def evaluated(tmp_path):
     """An evaluator of a Q table, where action 0 ends with 5 and action 1 with 1."""
     config, environment = opened_problem(build([[surely(0, 5, True), surely(0, 1, True)]]), tmp_path)
     online = build_q_network(1, 2)
-    evaluator = Evaluator(config, environment, online, MaskBook(environment, active=False))
+    evaluator = Evaluator(config, environment, online, ActionMaskTable(environment, active=False))
 
     def look(update, q_values):
         online.set_weights([np.array([q_values])])
@@ -147,7 +147,7 @@ def test_asking_for_the_best_twice_gives_the_same(tmp_path):
     )
     online = build_q_network(1, 2)
     online.set_weights([np.array([[3.0, 1.0]])])
-    evaluator = Evaluator(config, environment, online, MaskBook(environment, active=False))
+    evaluator = Evaluator(config, environment, online, ActionMaskTable(environment, active=False))
     assert [tabulate(evaluator.best()[0]).tolist() for _ in range(2)] == [[[6, 2]]] * 2
     assert tabulate(online).tolist() == [[3, 1]]
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import DeepTaxiError, DivergedError, UsageError
-from deeptaxi.learning.state import Hold, Moment
+from deeptaxi.learning.state import CheckpointEvent, TrainingState
 from deeptaxi.metrics import Resumed, Started, read_history
 from deeptaxi.storage import checkpoints
-from deeptaxi.storage.checkpoints import Keeper, files_in, newest, read, write
+from deeptaxi.storage.checkpoints import Checkpointer, files_in, newest, read, write
 from deeptaxi.storage.logs import Log, Position, take_up
 
 ABOUT = {"config": "seed = 1", "backend": "tensorflow"}
-MOMENT = Moment(
+MOMENT = TrainingState(
     {"program.ring.entries": np.arange(5, dtype=np.int32), "best.0": np.array([[0.1, -np.inf]], np.float32)},
     {"update": 7, "generator": {"state": 2**127 + 1}, "loss": 0.1, "none": None},
 )
@@ -25,12 +25,12 @@ STARTED = Started("Chain", 3, 2, "q-table", "compiled", 0, 100, 0.1, None, 0.5)
 def test_what_is_written_comes_back_to_the_bit(tmp_path: Path) -> None:
     write(tmp_path / "000003.npz", ABOUT, MOMENT)
     found = read(tmp_path / "000003.npz")
-    assert found.moment is not None
-    assert found.moment.facts == MOMENT.facts
-    assert found.moment.arrays.keys() == MOMENT.arrays.keys()
+    assert found.state is not None
+    assert found.state.facts == MOMENT.facts
+    assert found.state.arrays.keys() == MOMENT.arrays.keys()
     for name, values in MOMENT.arrays.items():
-        assert found.moment.arrays[name].dtype == values.dtype
-        np.testing.assert_array_equal(found.moment.arrays[name], values)
+        assert found.state.arrays[name].dtype == values.dtype
+        np.testing.assert_array_equal(found.state.arrays[name], values)
     assert (found.update, found.about, found.passed_over) == (7, ABOUT, ())
 
 
@@ -53,10 +53,10 @@ def test_every_flipped_byte_is_found_or_changes_nothing(tmp_path: Path) -> None:
         except DeepTaxiError as error:
             found += "damaged" in str(error) and "\n" not in str(error)
             continue
-        assert again.moment is not None
-        assert (again.about, again.moment.facts) == (ABOUT, MOMENT.facts)
+        assert again.state is not None
+        assert (again.about, again.state.facts) == (ABOUT, MOMENT.facts)
         for name, values in MOMENT.arrays.items():
-            np.testing.assert_array_equal(again.moment.arrays[name], values)
+            np.testing.assert_array_equal(again.state.arrays[name], values)
         harmless += 1
     assert found + harmless == len(range(0, len(sound), 7))
     assert found > harmless
@@ -107,22 +107,22 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
         read(tmp_path / "1.npz")
 
 
-def keeper(run: Path, every: float = 0.0) -> tuple[Keeper, Log]:
+def keeper(run: Path, every: float = 0.0) -> tuple[Checkpointer, Log]:
     log = Log(run / "log", run)
     (run / "log").mkdir(parents=True)
-    return Keeper(run, ABOUT, log, every), log
+    return Checkpointer(run, ABOUT, log, every), log
 
 
 def test_the_last_two_are_kept_and_the_numbers_go_on(tmp_path: Path) -> None:
     checkpoints.begin(tmp_path, ABOUT, None)
-    assert newest(tmp_path).moment is None
+    assert newest(tmp_path).state is None
     keep, log = keeper(tmp_path)
     with log:
         log.write(STARTED)
         for update in range(4):
-            assert list(keep(Hold(update, False, lambda: MOMENT))) == []
+            assert list(keep(CheckpointEvent(update, False, lambda: MOMENT))) == []
     assert [path.name for path in files_in(tmp_path)] == ["000005.npz", "000004.npz"]
-    again = Keeper(tmp_path, ABOUT, log, 0.0)
+    again = Checkpointer(tmp_path, ABOUT, log, 0.0)
     again.save(None, MOMENT)
     assert [path.name for path in files_in(tmp_path)] == ["000006.npz", "000005.npz"]
 
@@ -130,9 +130,9 @@ def test_the_last_two_are_kept_and_the_numbers_go_on(tmp_path: Path) -> None:
 def test_time_decides_but_at_the_end(tmp_path: Path) -> None:
     keep, log = keeper(tmp_path, every=1_000.0)
     with log:
-        list(keep(Hold(1, False, lambda: MOMENT)))
+        list(keep(CheckpointEvent(1, False, lambda: MOMENT)))
         assert files_in(tmp_path) == []
-        list(keep(Hold(2, True, lambda: MOMENT)))
+        list(keep(CheckpointEvent(2, True, lambda: MOMENT)))
     assert len(files_in(tmp_path)) == 1
 
 
@@ -140,11 +140,11 @@ def test_a_checkpoint_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_p
     keep, log = keeper(tmp_path)
     (tmp_path / checkpoints.CHECKPOINTS).write_text("a file stands in the way")
     with log:
-        (warned,) = keep(Hold(3, False, lambda: MOMENT))
+        (warned,) = keep(CheckpointEvent(3, False, lambda: MOMENT))
         assert "the training goes on without it" in warned.text
-        assert list(keep(Hold(4, False, lambda: MOMENT))) == []
+        assert list(keep(CheckpointEvent(4, False, lambda: MOMENT))) == []
         (tmp_path / checkpoints.CHECKPOINTS).unlink()
-        assert list(keep(Hold(5, False, lambda: MOMENT))) == []
+        assert list(keep(CheckpointEvent(5, False, lambda: MOMENT))) == []
     assert len(files_in(tmp_path)) == 1
 
 

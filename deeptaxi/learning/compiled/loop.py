@@ -26,15 +26,15 @@ from keras import ops
 
 from deeptaxi import xla
 from deeptaxi.config import EnvironmentConfig, EvaluationConfig, TrainConfig
-from deeptaxi.learning.action_mask import MaskBook
-from deeptaxi.learning.compiled.mdp import Sizes, World, any_state, build_world, outcome, start_state
-from deeptaxi.learning.compiled.ring_buffer import Ring, RingReplay
-from deeptaxi.learning.compiled.update import Learnt, Updater
+from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.compiled.mdp import CompiledMDP, Sizes, any_state, build_world, outcome, start_state
+from deeptaxi.learning.compiled.ring_buffer import CompiledReplayBuffer, Ring
+from deeptaxi.learning.compiled.update import CompiledUpdate, LearnerState
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
 from deeptaxi.learning.schedules import exploration, importance_exponent, learning_rate
-from deeptaxi.learning.state import Moment, UnfitError, check_range, count, filled, named, steps_in
+from deeptaxi.learning.state import StateMismatchError, TrainingState, check_range, count, filled, named, steps_in
 from deeptaxi.learning.step_metrics import REPORTS as RECORDS
-from deeptaxi.learning.step_metrics import Tick, report_every
+from deeptaxi.learning.step_metrics import StepMetrics, report_every
 from deeptaxi.learning.targets import epsilon_greedy
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
@@ -49,7 +49,7 @@ WARM = 2**30  # numbers of the blocks before the first update start here
 AT_START, ANYWHERE = -1, -2  # times of a copy that begins an episode with its next step
 
 
-class Copies(NamedTuple):
+class EnvState(NamedTuple):
     """The copies of the environment."""
 
     states: Any  # int32 [N]
@@ -60,14 +60,14 @@ class Copies(NamedTuple):
 class State(NamedTuple):
     """Everything that changes."""
 
-    learnt: Learnt
-    copies: Copies
+    learnt: LearnerState
+    copies: EnvState
     ring: Ring
     visits: Any  # int32 [S·A], how often each pair was tried
     reports: Any  # float32 [REPORTS, 4]: sums of loss, |td_error|, episodes ended, their returns
 
 
-class Numbers(NamedTuple):
+class RandomDraws(NamedTuple):
     """The random numbers of one step of all copies; integers are from 0 on, the others in [0, 1)."""
 
     explore: Any  # [N]
@@ -89,13 +89,13 @@ class CompiledLoop:
         sizes: of the world.
     """
 
-    def __init__(self, config: TrainConfig, updater: Updater, sizes: Sizes) -> None:
+    def __init__(self, config: TrainConfig, updater: CompiledUpdate, sizes: Sizes) -> None:
         self.config = config
         self.updater = updater
         self.sizes = sizes
         self.copies = config.interaction.environments
         self.steps = config.interaction.steps_per_update
-        self.replay = RingReplay(config)
+        self.replay = CompiledReplayBuffer(config)
         self.report = report_every(config)
         self.block = min(BLOCK, max(1, NUMBERS // (self.steps * self.width + config.replay.batch_size)))
 
@@ -109,14 +109,14 @@ class CompiledLoop:
         )
         return -(-wanted // self.copies)
 
-    def initial(self, learnt: Learnt) -> State:
+    def initial(self, learnt: LearnerState) -> State:
         """Return the state before the first step."""
         zeros = np.zeros(self.copies, np.int32)
-        copies = Copies(zeros, np.full_like(zeros, AT_START), zeros.astype(np.float32))
+        copies = EnvState(zeros, np.full_like(zeros, AT_START), zeros.astype(np.float32))
         visits = np.zeros(self.sizes.states * self.sizes.actions, np.int32)
         return State(learnt, copies, self.replay.initial(), visits, np.zeros((REPORTS, 4), np.float32))
 
-    def warm(self, state: State, world: World, steps: Any) -> State:
+    def warm(self, state: State, world: CompiledMDP, steps: Any) -> State:
         """Play `steps` steps of all copies without an update."""
 
         def step(i: Any, state: State) -> State:
@@ -125,7 +125,7 @@ class CompiledLoop:
 
         return xla.loop(0, steps, step, state)
 
-    def run(self, state: State, world: World, first: Any, last: Any) -> State:
+    def run(self, state: State, world: CompiledMDP, first: Any, last: Any) -> State:
         """Run updates `first` … `last` − 1."""
 
         def block(b: Any, state: State) -> State:
@@ -145,7 +145,7 @@ class CompiledLoop:
         return xla.loop(first // self.block, (last + self.block - 1) // self.block, block, state)
 
     def update(
-        self, state: State, world: World, number: Any, bits: Any, chance: Any, rate: Any, exponent: Any
+        self, state: State, world: CompiledMDP, number: Any, bits: Any, chance: Any, rate: Any, exponent: Any
     ) -> State:
         """Make update `number`: steps of all copies, then one step of the optimizer."""
         episodes = returns = 0.0
@@ -159,7 +159,7 @@ class CompiledLoop:
         sums = ops.stack([loss, ops.mean(ops.abs(errors)), episodes, returns])
         return state._replace(
             learnt=learnt,
-            ring=self.replay.rated(state.ring, places, errors),
+            ring=self.replay.update_priorities(state.ring, places, errors),
             reports=self.reported(state.reports, number, sums),
         )
 
@@ -172,17 +172,17 @@ class CompiledLoop:
     @property
     def width(self) -> int:
         """How many random numbers one step of all copies takes."""
-        return self.copies * (len(Numbers._fields) - 1 + self.sizes.actions)
+        return self.copies * (len(RandomDraws._fields) - 1 + self.sizes.actions)
 
-    def numbers(self, bits: Any) -> Numbers:
+    def numbers(self, bits: Any) -> RandomDraws:
         """Make the random numbers of one step out of its bits."""
         bits = ops.reshape(bits, (-1, self.copies))
-        kinds = zip(Numbers._fields[:-1], range(bits.shape[0]), strict=False)
+        kinds = zip(RandomDraws._fields[:-1], range(bits.shape[0]), strict=False)
         whole = {"start", "outcome", "anywhere"}
         rows = {name: (xla.naturals if name in whole else xla.fractions)(bits[row]) for name, row in kinds}
-        return Numbers(**rows, order=ops.transpose(xla.fractions(bits[len(rows) :])))
+        return RandomDraws(**rows, order=ops.transpose(xla.fractions(bits[len(rows) :])))
 
-    def play(self, state: State, world: World, bits: Any, chance: Any) -> tuple[State, Any, Any]:
+    def play(self, state: State, world: CompiledMDP, bits: Any, chance: Any) -> tuple[State, Any, Any]:
         """Step all copies once; also return how many episodes ended, and the sum of their returns."""
         numbers = self.numbers(bits)
         states, times, totals = self.begun(state.copies, world, numbers)
@@ -204,12 +204,12 @@ class CompiledLoop:
             times = ops.where(restart, ANYWHERE, times)
             truncated = ops.logical_or(truncated, restart)
         cut = ops.logical_and(truncated, ops.logical_not(terminated))
-        copies = Copies(xla.gather(world.next_state, drawn), times, totals)
+        copies = EnvState(xla.gather(world.next_state, drawn), times, totals)
         ring = self.replay.stored(state.ring, drawn, cut)
         visits = xla.scatter_add(state.visits, drawn // self.sizes.outcomes, ops.ones_like(drawn))
         return state._replace(copies=copies, ring=ring, visits=visits), ops.sum(ops.cast(counted, "float32")), returns
 
-    def begun(self, copies: Copies, world: World, numbers: Numbers) -> Copies:
+    def begun(self, copies: EnvState, world: CompiledMDP, numbers: RandomDraws) -> EnvState:
         """Set the copies whose episode ended to where the next one begins."""
         fresh = copies.times < 0
         begin = start_state(world, numbers.start, numbers.start_share)
@@ -218,7 +218,7 @@ class CompiledLoop:
             anywhere = copies.times == ANYWHERE
             begin = ops.where(anywhere, any_state(world, numbers.anywhere), begin)
             totals = ops.where(anywhere, float("nan"), totals)
-        return Copies(ops.where(fresh, begin, copies.states), ops.maximum(copies.times, 0), totals)
+        return EnvState(ops.where(fresh, begin, copies.states), ops.maximum(copies.times, 0), totals)
 
 
 PIECE_SECONDS = 0.25
@@ -241,7 +241,7 @@ def settings_of_program(config: TrainConfig) -> TrainConfig:
     )
 
 
-class CompiledLearner:
+class CompiledAgent:
     """A training in the compiled loop.
 
     Args:
@@ -253,7 +253,7 @@ class CompiledLearner:
     """
 
     def __init__(
-        self, online: keras.Model, config: TrainConfig, environment: Environment, masks: MaskBook, seed: int
+        self, online: keras.Model, config: TrainConfig, environment: Environment, masks: ActionMaskTable, seed: int
     ) -> None:
         if environment.table is None:
             raise ValueError("the compiled loop needs a transition table")
@@ -268,7 +268,7 @@ class CompiledLearner:
         pays = weights.kernel.size >= SMALL_KERNEL and table.states > config.replay.batch_size
         sparse = config.optimizer.row_sparse and factors is None and pays
         compiled = settings_of_program(config)
-        self._updater = Updater(compiled, table.actions, factors, sparse)
+        self._updater = CompiledUpdate(compiled, table.actions, factors, sparse)
         self._loop = CompiledLoop(compiled, self._updater, sizes)
         # Which states can be reached takes seconds to find out where there are a million.
         anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
@@ -310,31 +310,31 @@ class CompiledLearner:
         outcomes = np.where(entries < 0, -1 - entries, entries)
         return Coverage(self.visits, count_pairs(outcomes // self._outcomes, *self._shape))
 
-    def moment(self) -> Moment:
+    def state_dict(self) -> TrainingState:
         """Return the state of the program between two pieces."""
-        return Moment(named("program", self._program.state), {"next": self._next})
+        return TrainingState(named("program", self._program.state), {"next": self._next})
 
-    def restore(self, moment: Moment) -> None:
-        """Put the program into the state of a moment.
+    def load_state_dict(self, saved: TrainingState) -> None:
+        """Put the program into the state of a saved state.
 
         Raises:
             UnfitError: it is of another program.
         """
-        state = filled("program", self._program.state, moment)
+        state = filled("program", self._program.state, saved)
         outcomes, capacity = self._outcomes * int(np.prod(self._shape)), self._loop.replay.capacity
         highest = {"copies.states": self._shape[0], "ring.position": capacity, "ring.size": capacity + 1}
         for name, high in highest.items():
-            check_range(moment, f"program.{name}", 0, high)
-        check_range(moment, "program.ring.entries", -outcomes, outcomes)
-        check_range(moment, "program.copies.times", ANYWHERE, 2**31)
-        check_range(moment, "program.visits", 0, min(steps_in(self._config) + 1, 2**31))
-        self._next = count(moment, "next", self._config.updates)
-        if self._next != moment.facts.get("update", self._next):
-            raise UnfitError(f"'next' is {self._next}, and 'update' is not")
+            check_range(saved, f"program.{name}", 0, high)
+        check_range(saved, "program.ring.entries", -outcomes, outcomes)
+        check_range(saved, "program.copies.times", ANYWHERE, 2**31)
+        check_range(saved, "program.visits", 0, min(steps_in(self._config) + 1, 2**31))
+        self._next = count(saved, "next", self._config.updates)
+        if self._next != saved.facts.get("update", self._next):
+            raise StateMismatchError(f"'next' is {self._next}, and 'update' is not")
         self._program.reset(state)
         self._told = np.array(state.reports[self._next // self._loop.report % REPORTS], np.float64)
 
-    def ticks(self, last: int) -> Generator[Tick]:
+    def ticks(self, last: int) -> Generator[StepMetrics]:
         """Run the updates that are left until `last`; yield a tick for every report, and where an evaluation is due."""
         if self._next is None:
             self._call("warm", self._loop.warm_steps)
@@ -354,7 +354,7 @@ class CompiledLearner:
         every, report = self._config.evaluation.every, self._loop.report
         return min((first // every + 1) * every, (first // report + REPORTS) * report)
 
-    def _reports(self, first: int, last: int) -> Generator[Tick]:
+    def _reports(self, first: int, last: int) -> Generator[StepMetrics]:
         """Yield what updates `first` … `last` − 1 added to each report: a tick for each, the last one at `last`."""
         every = self._loop.report
         rows = np.asarray(self._program.state.reports).astype(np.float64)
@@ -368,10 +368,10 @@ class CompiledLearner:
 
     def _tick(
         self, update: int, settled: bool, count: int, loss: float, error: float, episodes: float, returns: float
-    ) -> Tick:
+    ) -> StepMetrics:
         steps = self._loop.copies * (self._loop.warm_steps + update * self._loop.steps)
         chance = exploration(self._config, (update - 1) / self._config.schedule_length)
-        return Tick(update, steps, chance, count, loss, error, round(episodes), returns, settled)
+        return StepMetrics(update, steps, chance, count, loss, error, round(episodes), returns, settled)
 
     def _call(self, function: str, *numbers: int) -> None:
         self._program(function, self._world, *(self._program.arguments(np.int32(number)) for number in numbers))

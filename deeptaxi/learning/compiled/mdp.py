@@ -64,7 +64,7 @@ def value_of(share: Any, alias: Any, slot: Any, uniform: Any, first: Any = 0) ->
     return ops.where(kept, slot, xla.gather(alias, first + slot))
 
 
-class World(NamedTuple):
+class CompiledMDP(NamedTuple):
     """The arrays of an environment. ``None`` where there is nothing to look up."""
 
     state: Any  # int32 [S·A·K], s of the outcome
@@ -97,7 +97,7 @@ def build_world(
     allowed: NDArray[np.bool_] | None,
     anywhere: NDArray[np.bool_],
     seed: int,
-) -> World:
+) -> CompiledMDP:
     """Lay the table out.
 
     Args:
@@ -112,7 +112,7 @@ def build_world(
     if outcomes > 1:
         share, alias = (part.reshape(-1) for part in alias_table(table.probability.reshape(-1, outcomes)))
     pairs = np.arange(states * actions, dtype=np.int32).repeat(outcomes)
-    return World(
+    return CompiledMDP(
         pairs // actions,
         pairs % actions,
         table.next_state.reshape(-1).astype(np.int32),
@@ -128,7 +128,7 @@ def build_world(
 
 
 def start_arrays(start: NDArray[np.float64]) -> tuple[NDArray[np.int32], Any, Any]:
-    """Return (starts, start_share, start_alias) of a `World`, for the distribution `start` `[S]` of the first state."""
+    """Return (starts, start_share, start_alias) of a `CompiledMDP` with the start distribution `start` `[S]`."""
     starts = np.flatnonzero(start).astype(np.int32)
     chances = start[starts]
     if np.allclose(chances, chances[0], rtol=1e-12):
@@ -137,7 +137,7 @@ def start_arrays(start: NDArray[np.float64]) -> tuple[NDArray[np.int32], Any, An
     return starts, share[0], alias[0]
 
 
-def outcome(world: World, sizes: Sizes, states: Any, actions: Any, pick: Any, uniform: Any) -> Any:
+def outcome(world: CompiledMDP, sizes: Sizes, states: Any, actions: Any, pick: Any, uniform: Any) -> Any:
     """Return outcomes of states and actions; `pick` are random integers from 0, `uniform` in [0, 1); all are `[N]`."""
     pair = states * sizes.actions + actions
     if sizes.outcomes == 1:
@@ -146,7 +146,7 @@ def outcome(world: World, sizes: Sizes, states: Any, actions: Any, pick: Any, un
     return first + value_of(world.share, world.alias, pick % sizes.outcomes, uniform, first)
 
 
-def start_state(world: World, pick: Any, uniform: Any) -> Any:
+def start_state(world: CompiledMDP, pick: Any, uniform: Any) -> Any:
     """Return start states `[N]`; `pick` `[N]` are random integers from 0, `uniform` `[N]` in [0, 1)."""
     slot = pick % world.starts.shape[0]
     if world.start_share is not None:
@@ -154,6 +154,6 @@ def start_state(world: World, pick: Any, uniform: Any) -> Any:
     return xla.gather(world.starts, slot)
 
 
-def any_state(world: World, pick: Any) -> Any:
+def any_state(world: CompiledMDP, pick: Any) -> Any:
     """Return states `[N]` for exploring starts, each equally likely; `pick` `[N]` are random integers from 0."""
     return xla.gather(world.anywhere, pick % world.anywhere.shape[0])

@@ -15,7 +15,7 @@ from keras import ops
 from deeptaxi import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning import sum_tree
-from deeptaxi.learning.compiled.mdp import World
+from deeptaxi.learning.compiled.mdp import CompiledMDP
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.targets import n_step
 
@@ -30,7 +30,7 @@ class Ring(NamedTuple):
     largest: Any  # float32, the largest priority so far, or None
 
 
-class RingReplay:
+class CompiledReplayBuffer:
     """What is stored in a ring and drawn from it, as pure functions.
 
     Args:
@@ -74,7 +74,7 @@ class RingReplay:
             place = (place - self.waiting + self.capacity) % self.capacity
         return tuple(sum_tree.assign(tree, place, ops.broadcast_to(priority, (self.copies,))))
 
-    def rated(self, ring: Ring, places: Any, errors: Any) -> Ring:
+    def update_priorities(self, ring: Ring, places: Any, errors: Any) -> Ring:
         """Give the entries at `places` `[B]`, which were drawn, the priority of their new td_errors `[B]`."""
         if ring.tree is None:
             return ring
@@ -82,7 +82,7 @@ class RingReplay:
         tree = tuple(sum_tree.assign(ring.tree, places, values))
         return ring._replace(tree=tree, largest=ops.maximum(ring.largest, ops.max(values)))
 
-    def draw(self, ring: Ring, world: World, bits: Any, exponent: Any) -> tuple[Any, Batch]:
+    def draw(self, ring: Ring, world: CompiledMDP, bits: Any, exponent: Any) -> tuple[Any, Batch]:
         """Draw a minibatch.
 
         Args:
@@ -115,7 +115,7 @@ class RingReplay:
             weights,
         )
 
-    def sequence(self, ring: Ring, world: World, places: Any, weights: Any) -> Batch:
+    def sequence(self, ring: Ring, world: CompiledMDP, places: Any, weights: Any) -> Batch:
         """Return the samples of n steps that begin at `places` `[B]`."""
         later = self.copies * ops.arange(self.steps, dtype="int32")
         entries = xla.gather(ring.entries, (ops.expand_dims(places, 1) + later) % self.capacity)  # [B, n]

@@ -53,7 +53,7 @@ class Rows(NamedTuple):
     place: Any  # int32 [R], scratch
 
 
-class Following(NamedTuple):
+class TargetUpdate(NamedTuple):
     """How the target network follows the online network: every `period` updates it moves by the share `polyak`."""
 
     polyak: float
@@ -71,7 +71,7 @@ class Following(NamedTuple):
         return online + left * (target - online)
 
 
-def read_target(rows: Rows, index: Any, updates: Any, following: Following) -> Any:
+def read_target(rows: Rows, index: Any, updates: Any, following: TargetUpdate) -> Any:
     """Return the target's rows `index` `[B]` after `updates` updates, `[B, W]`."""
     online = xla.gather(rows.online, index)
     moves = following.moves(xla.gather(rows.last, index), updates)
@@ -97,8 +97,8 @@ def sum_duplicates(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
     return place, once, xla.scatter_add(ops.zeros_like(slopes), winner, slopes)
 
 
-def touch(
-    rows: Rows, index: Any, gradient: Any, optimizer: Optimizer, following: Following, rate: Any, updates: Any
+def sparse_update(
+    rows: Rows, index: Any, gradient: Any, optimizer: Optimizer, following: TargetUpdate, rate: Any, updates: Any
 ) -> Rows:
     """Make update number ``updates + 1`` on some rows.
 
@@ -143,7 +143,7 @@ class Dense(NamedTuple):
     slots: tuple[Arrays, ...]
 
 
-class Learnt(NamedTuple):
+class LearnerState(NamedTuple):
     """All that an update changes. The kernel is in `rows`, or the first of `dense`; the last of `dense` is the rest."""
 
     rows: Rows | None
@@ -151,7 +151,7 @@ class Learnt(NamedTuple):
     zeros: Any = None  # [R, W], where dense updates sum the kernel's gradient; 0 between updates
 
 
-class Updater:
+class CompiledUpdate:
     """One update, as a pure function of arrays.
 
     Args:
@@ -167,9 +167,9 @@ class Updater:
         self.sparse = sparse
         self.shapes = functional.shapes(config.network, actions)
         self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
-        self.following = Following(config.target.polyak, config.target.period)
+        self.following = TargetUpdate(config.target.polyak, config.target.period)
 
-    def initial(self, weights: functional.Weights) -> Learnt:
+    def initial(self, weights: functional.Weights) -> LearnerState:
         """Return the state before the first update: the target equal to the online network, all slots 0."""
         slots = len(self.optimizer.decays)
         kernel, rest = weights
@@ -180,11 +180,11 @@ class Updater:
         every = (rest,) if self.sparse else (kernel, rest)
         dense = Dense(every, tuple(array.copy() for array in every), tuple(zeros(array) for array in every))
         if not self.sparse:
-            return Learnt(None, dense, np.zeros_like(kernel))
+            return LearnerState(None, dense, np.zeros_like(kernel))
         count = np.zeros(len(kernel), np.int32)
-        return Learnt(Rows(kernel, kernel.copy(), zeros(kernel), count, count.copy()), dense)
+        return LearnerState(Rows(kernel, kernel.copy(), zeros(kernel), count, count.copy()), dense)
 
-    def online(self, learnt: Learnt) -> functional.Weights:
+    def online(self, learnt: LearnerState) -> functional.Weights:
         """Return the online network's weights."""
         kernel = learnt.dense.online[0] if learnt.rows is None else learnt.rows.online
         return functional.Weights(kernel, learnt.dense.online[-1])
@@ -193,12 +193,12 @@ class Updater:
         """Return the Q values `[B, A]` of kernel rows `[B, W]` and the flat rest of the weights."""
         return functional.q_values(z, functional.unravel(rest, self.shapes), self.config.network)
 
-    def q_online(self, learnt: Learnt, states: Any) -> Any:
+    def q_online(self, learnt: LearnerState, states: Any) -> Any:
         """Return the online network's Q values of `states` `[B]`, `[B, A]`."""
         kernel, rest = self.online(learnt)
         return self.q_from(self.rows_of(kernel, states), rest)
 
-    def q_target(self, learnt: Learnt, states: Any, updates: Any) -> Any:
+    def q_target(self, learnt: LearnerState, states: Any, updates: Any) -> Any:
         """Return the target network's Q values of `states` `[B]` after `updates` updates, `[B, A]`."""
         if learnt.rows is None:
             z = self.rows_of(learnt.dense.target[0], states)
@@ -210,7 +210,9 @@ class Updater:
         """Return the kernel rows of `states` `[B]`, summed over the factors, `[B, W]`."""
         return sum(xla.gather(kernel, index) for index in self.indices(states))
 
-    def update(self, learnt: Learnt, batch: Batch, allowed: Any, rate: Any, updates: Any) -> tuple[Learnt, Any, Any]:
+    def update(
+        self, learnt: LearnerState, batch: Batch, allowed: Any, rate: Any, updates: Any
+    ) -> tuple[LearnerState, Any, Any]:
         """Make one update after `updates` updates.
 
         Args:
@@ -236,7 +238,7 @@ class Updater:
         slope = ops.where(taken, ops.expand_dims(slope, -1), 0.0)  # dE/dQ
         return self.apply(learnt, batch.states, slope, back, rate, updates), loss, errors
 
-    def apply(self, learnt: Learnt, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> Learnt:
+    def apply(self, learnt: LearnerState, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> LearnerState:
         """Make the optimizer's step and the target's move, `slope` being dE/dQ `[B, A]`."""
         rows = learnt.rows
         if rows is not None:
@@ -246,11 +248,11 @@ class Updater:
         if rows is None:
             summed = self.scattered(learnt.zeros, states, dz)
             dense = self.dense_after(learnt.dense, self.clipped([summed, rest]), rate, updates)
-            return Learnt(None, dense, self.cleared(summed, states, dense.online[0]))
+            return LearnerState(None, dense, self.cleared(summed, states, dense.online[0]))
         dz, rest = self.clipped([dz, rest])
         rows = rows._replace(place=place)
-        rows = touch(rows, states, dz, self.optimizer, self.following, rate, updates)
-        return Learnt(rows, self.dense_after(learnt.dense, [rest], rate, updates))
+        rows = sparse_update(rows, states, dz, self.optimizer, self.following, rate, updates)
+        return LearnerState(rows, self.dense_after(learnt.dense, [rest], rate, updates))
 
     def indices(self, states: Any) -> list[Any]:
         """Return the kernel rows `[B]` of `states` `[B]`, for each factor."""

@@ -11,7 +11,7 @@ import pytest
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.compiled.loop import ANYWHERE, AT_START, REPORTS, CompiledLoop
 from deeptaxi.learning.compiled.mdp import Sizes
-from deeptaxi.learning.compiled.update import Updater
+from deeptaxi.learning.compiled.update import CompiledUpdate
 from deeptaxi.mdp.planning import reachable
 from tests.learning.driven import SETTINGS, Loop
 from tests.learning.helpers import numbers, rows_of, summed
@@ -119,7 +119,7 @@ def assert_same(one, other):
 )
 def test_before_the_first_update_there_is_as_much_as_it_needs(settings, steps):
     config = resolve(merge(SETTINGS, settings))
-    loop = CompiledLoop(config, Updater(config, 2, None, False), Sizes(3, 2, 1, None))
+    loop = CompiledLoop(config, CompiledUpdate(config, 2, None, False), Sizes(3, 2, 1, None))
     assert loop.warm_steps == steps
 
 

@@ -10,9 +10,9 @@ import pytest
 from deeptaxi import program
 from deeptaxi.config import merge
 from deeptaxi.errors import UsageError
-from deeptaxi.learning.action_mask import MaskBook
+from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.compiled import loop
-from deeptaxi.learning.compiled.loop import CompiledLearner
+from deeptaxi.learning.compiled.loop import CompiledAgent
 from deeptaxi.learning.trainer import build_network, train
 from deeptaxi.metrics import Evaluated, Finished, Progress, Started
 from deeptaxi.network.build import weights_digest
@@ -55,14 +55,14 @@ def story(config, environment, monkeypatch=None, seconds=None):
 
 def pieces(monkeypatch):
     """Note which pieces of the training the host asks for."""
-    seen, call = [], CompiledLearner._call
+    seen, call = [], CompiledAgent._call
 
     def noting(self, function, *numbers):
         if function == "run":
             seen.append(numbers)
         call(self, function, *numbers)
 
-    monkeypatch.setattr(CompiledLearner, "_call", noting)
+    monkeypatch.setattr(CompiledAgent, "_call", noting)
     return seen
 
 
@@ -83,7 +83,9 @@ def test_a_training_is_the_same_however_it_is_cut_into_pieces(tmp_path, monkeypa
 
 def learner(config, environment, seed=5):
     network = build_network(config, environment, seed=1)
-    return CompiledLearner(network, config, environment, MaskBook(environment, config.exploration.action_mask), seed)
+    return CompiledAgent(
+        network, config, environment, ActionMaskTable(environment, config.exploration.action_mask), seed
+    )
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +240,7 @@ def test_it_needs_a_table(quick):
     config, *_ = quick
     without = opened("Blackjack-v1")
     with pytest.raises(ValueError, match="needs a transition table"):
-        CompiledLearner(None, config, without, MaskBook(without, False), 0)
+        CompiledAgent(None, config, without, ActionMaskTable(without, False), 0)
 
 
 def check_pieces(folder):

@@ -87,14 +87,14 @@ def test_priorities_are_those_of_the_errors_last_learned_from(prioritized):
     assert leaves[newest] == 0  # it waits for its successor
     assert not leaves[6:].any()
     assert float(numbers(ring.largest)) == pytest.approx(2.0**0.6, rel=1e-4)
-    rated = 0
+    update_priorities = 0
     for place in set(range(6)) - {newest}:
         state = prioritized.row(int(numbers(ring.entries)[place]))[0]
         expected = (ERRORS[state] + 1e-6) ** 0.6
-        rated += leaves[place] == pytest.approx(expected, rel=1e-3)
+        update_priorities += leaves[place] == pytest.approx(expected, rel=1e-3)
         # What was not drawn yet has the largest priority there has been.
         assert leaves[place] in (pytest.approx(expected, rel=1e-3), pytest.approx(2.0**0.6, rel=1e-4))
-    assert rated >= 3
+    assert update_priorities >= 3
     for level, above in zip(ring.tree, ring.tree[1:], strict=False):
         np.testing.assert_allclose(numbers(above).sum(), numbers(level).sum(), rtol=1e-6)
 

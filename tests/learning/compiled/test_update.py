@@ -10,7 +10,7 @@ from keras import ops
 
 from deeptaxi import backend
 from deeptaxi.config import merge
-from deeptaxi.learning.compiled.update import Following, Rows, read_target, sum_duplicates, touch
+from deeptaxi.learning.compiled.update import Rows, TargetUpdate, read_target, sparse_update, sum_duplicates
 from deeptaxi.learning.optimizers import Optimizer
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import learning_rate
@@ -154,7 +154,7 @@ class Touched:
         def step(index, gradients, updates, online, target, last, place, *slots):
             place, once, sums = sum_duplicates(place, index, gradients)
             rows = Rows(online, target, slots, last, place)
-            rows = touch(rows, once, sums, optimizer, following, rate, updates)
+            rows = sparse_update(rows, once, sums, optimizer, following, rate, updates)
             everywhere = ops.arange(online.shape[0], dtype="int32")
             up_to_date = optimizer.decayed(rows.slots, updates + 1 - rows.last)
             found = read_target(rows, everywhere, updates + 1, following)
@@ -168,7 +168,7 @@ class Touched:
         self.arrays = [kernel, kernel, count, count, *(np.zeros_like(kernel) for _ in range(self.slots))]
         return self
 
-    def touch(self, index, gradients, updates):
+    def sparse_update(self, index, gradients, updates):
         """Return the whole target, and the slots as they would be if all were up to date."""
         target, *arrays = (numbers(x) for x in self._step(index, gradients, np.int32(updates), *self.arrays))
         self.arrays = arrays[: 4 + self.slots]
@@ -182,12 +182,12 @@ def test_slots_that_are_brought_up_to_date_are_those_of_the_dense_optimizer(name
     rng = np.random.default_rng(4)
     optimizer = Optimizer(name, options)
     kernel = rng.normal(size=(STATES, 2)).astype(np.float32)
-    rows = Touched(optimizer, Following(0.1, 1), 0.1).start(kernel)
+    rows = Touched(optimizer, TargetUpdate(0.1, 1), 0.1).start(kernel)
     dense = tuple(np.zeros_like(kernel) for _ in optimizer.decays)
     for update in range(40):
         index = rng.integers(0, STATES, 3, np.int32)
         gradients = rng.normal(size=(3, 2)).astype(np.float32)
-        _, lazy = rows.touch(index, gradients, update)
+        _, lazy = rows.sparse_update(index, gradients, update)
         whole = np.zeros_like(kernel)
         np.add.at(whole, index, gradients)
         dense = optimizer.slots_after(dense, whole, 0.1)
@@ -203,7 +203,7 @@ def test_gradients_of_a_row_that_comes_twice_are_summed_once():
     assert {(int(row), float(total)) for row, (total,) in zip(once, sums, strict=True)} == {(0, 10), (2, 7), (3, 0)}
 
 
-FOLLOWING = [Following(1.0, 1), Following(1.0, 3), Following(0.25, 1), Following(0.25, 4)]
+FOLLOWING = [TargetUpdate(1.0, 1), TargetUpdate(1.0, 3), TargetUpdate(0.25, 1), TargetUpdate(0.25, 4)]
 TOUCHES = st.lists(st.lists(st.integers(0, 4), min_size=2, max_size=2), min_size=1, max_size=12)
 
 
@@ -220,7 +220,7 @@ def test_the_target_kept_by_rows_is_the_one_that_moves_at_every_period(following
         rows.start(online.copy())
         for update, index in enumerate(touches):
             gradients = rng.normal(size=(2, 2)).astype(np.float32)
-            found, _ = rows.touch(np.array(index, np.int32), gradients, update)
+            found, _ = rows.sparse_update(np.array(index, np.int32), gradients, update)
             np.add.at(online, index, -gradients)
             if (update + 1) % following.period == 0:
                 target += following.polyak * (online - target)
@@ -232,13 +232,13 @@ def test_the_target_kept_by_rows_is_the_one_that_moves_at_every_period(following
 
 def test_the_target_between_two_moves_can_be_counted_by_hand():
     # Moves after updates 3, 6, 9. From update 2 to 6 there are two, from 3 to 5 none.
-    following = Following(0.5, 3)
+    following = TargetUpdate(0.5, 3)
     counted = [following.moves(*span) for span in ((2, 6), (3, 5), (0, 3), (3, 3), (0, 100))]
     assert counted == [2, 0, 1, 0, 33]
     one = np.ones(1, np.float32)
     assert numbers(following.after(np.int32(2), 0 * one, one)) == pytest.approx(0.75)  # ½, then ¾
-    assert numbers(Following(1.0, 3).after(np.int32(2), 0 * one, one)) == 1.0
-    assert numbers(Following(1.0, 3).after(np.int32(0), 0 * one, one)) == 0.0
+    assert numbers(TargetUpdate(1.0, 3).after(np.int32(2), 0 * one, one)) == 1.0
+    assert numbers(TargetUpdate(1.0, 3).after(np.int32(0), 0 * one, one)) == 0.0
 
 
 def test_a_row_that_was_never_touched_keeps_its_weight_under_adam_too():

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.agent import FitLearner, Learner
+from deeptaxi.learning.agent import DQNAgent, FitAgent
 from deeptaxi.network import functional
 from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import Literal, Updates, build_network, random_batches
@@ -133,12 +133,12 @@ def test_updates_are_those_of_the_literal_recipe(name):
 
 
 def test_a_few_updates_are_those_of_predict_and_fit_to_the_letter():
-    assert_alike(compiled("plain", 5), learned_by(FitLearner, "plain", 5))
+    assert_alike(compiled("plain", 5), learned_by(FitAgent, "plain", 5))
 
 
 def test_updates_with_everything_at_once_are_those_of_the_other_compiled_learner():
     name = f"all-{MASKED}-{WEIGHTED}"
-    assert_alike(compiled(name), learned_by(Learner, name))
+    assert_alike(compiled(name), learned_by(DQNAgent, name))
 
 
 @pytest.mark.parametrize("name", ["q-table-sgd", "clip"])
