@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import faults
 from benchmarks.presets import WITHOUT_TABLE
-from deeptaxi.presets import listed
+from deeptaxi.presets import listed_presets
 
 Row = dict[str, Any]
 HERE = Path(__file__).parent
@@ -89,7 +89,7 @@ def measure(folder: Path, seeds: int, few: int) -> dict[str, list[Row]]:
     """Measure all faults and all presets; presets without a table have `few` seeds."""
     presets = [
         apart("preset", preset.name, str(folder / "healthy"), str(few if slow(preset.name) else seeds))
-        for preset in listed()
+        for preset in listed_presets()
     ]
     injected = [apart("fault", str(i), str(folder / "faults"), str(seeds)) for i in range(len(faults.FAULTS))]
     return {"faults": injected, "presets": presets}

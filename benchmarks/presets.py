@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import FAMILIES, HELD_OUT
-from deeptaxi.presets import listed
+from deeptaxi.presets import listed_presets
 
 NEAR = 0.002
 GOOD = 0.99
@@ -94,7 +94,7 @@ def summary(name: str, rows: list[Row]) -> Row:
 
 def known() -> list[str]:
     """Return the presets of problems that have a table."""
-    return [preset.name for preset in listed() if preset.name.split(".")[0] not in WITHOUT_TABLE]
+    return [preset.name for preset in listed_presets() if preset.name.split(".")[0] not in WITHOUT_TABLE]
 
 
 def run(seeds: int, names: Iterable[str] | None = None) -> list[Row]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.presets import WITHOUT_TABLE
 from deeptaxi.io.atomic import write_atomic_all
-from deeptaxi.presets import Preset, listed
+from deeptaxi.presets import Preset, listed_presets
 from deeptaxi.storage.model_card import describe_environment, read_card, write_card
 from deeptaxi.storage.run_folder import MODEL_FILE
 
@@ -63,7 +63,7 @@ def name_of(preset: Preset) -> str:
 def plan() -> dict[str, Preset]:
     """Return the presets that have an agent here, by the agent's name."""
     others = {*WITHOUT_TABLE, *(f"{name}.q-table" for name in WITHOUT_TABLE), *LEFT_OUT}
-    found = [preset for preset in listed() if preset.name not in others]
+    found = [preset for preset in listed_presets() if preset.name not in others]
     return dict(sorted((name_of(preset), preset) for preset in found))
 
 

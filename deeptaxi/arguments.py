@@ -103,10 +103,10 @@ def value_of(node: ast.AST, depth: int) -> Any:
             ]
             if len(dict(found)) == len(keys):
                 return dict(found)
-    return computed(node, depth)
+    return is_formula(node, depth)
 
 
-def computed(node: ast.AST, depth: int) -> Any:
+def is_formula(node: ast.AST, depth: int) -> Any:
     """Return the number that signs and divisions come to."""
     match node:
         case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -158,7 +158,7 @@ def show(value: Any, nested: bool = False) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return quoted(value) if nested or not is_bare(value) else value
+            return quote(value) if nested or not is_bare(value) else value
         case tuple():
             return f"({', '.join(show(part, True) for part in value)}{',' * (len(value) == 1)})"
         case list():
@@ -178,7 +178,7 @@ def is_bare(text: str) -> bool:
         return False
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Return a text in quotes, as TOML and Python read it; halves of letters are known to Python alone."""
     return repr(text) if SURROGATES.search(text) else json.dumps(text, ensure_ascii=False)
 
@@ -190,10 +190,10 @@ def words(kwargs: Mapping[str, Any]) -> str:
 
 def short_words(kwargs: Mapping[str, Any]) -> str:
     """Return arguments for a title: what `words` does, with the middle of a long value left out."""
-    return " ".join(f"{key}={shortened(show(value))}" for key, value in kwargs.items())
+    return " ".join(f"{key}={shorten(show(value))}" for key, value in kwargs.items())
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """Return a text without its middle, if it is long."""
     if len(text) <= SHOWN:
         return text
@@ -276,5 +276,5 @@ def from_toml(kwargs: Mapping[str, Any], literals: Any) -> dict[str, Any]:
         try:
             found[key] = parse(text)
         except ValueError as error:
-            raise UsageError(f"'environment.literals.{key}' = {shortened(text)!r}: {error}") from None
+            raise UsageError(f"'environment.literals.{key}' = {shorten(text)!r}: {error}") from None
     return found

@@ -22,8 +22,8 @@ from typing import Any
 from deeptaxi import exactness, importing
 from deeptaxi.cache import WORKING, Cache, default_root, open_cache
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.exactness import ONE_THREAD, chosen_backend, described, text_of
-from deeptaxi.importing import collector_paused, hidden, signals_held, standard_error_aside
+from deeptaxi.exactness import ONE_THREAD, chosen_backend, describe_flags, text_of
+from deeptaxi.importing import hide_modules, hold_signals, pause_collector, standard_error_aside
 
 BACKENDS = ("tensorflow", "jax", "torch")
 THREADS = 1  # more do not help networks of this size, and another number could change the last bits of a result
@@ -59,9 +59,9 @@ def start() -> None:
         # Keras imports TensorFlow where it can, which costs seconds and is of no use on another backend.
         sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
     unused = (*importing.unused, "jax") if wanted == "tensorflow" else importing.unused  # TensorFlow Lite imports JAX
-    with signals_held(), standard_error_aside(), collector_paused(), hidden(*unused):
+    with hold_signals(), standard_error_aside(), pause_collector(), hide_modules(*unused):
         _fix_threads(wanted)
-        refusal = refused(wanted) if steered else None
+        refusal = flag_error(wanted) if steered else None
         if refusal is None:
             _keep_programs(wanted)
             import keras  # noqa: F401  # the import is the start
@@ -91,7 +91,7 @@ def own_flags(text: str) -> str:
     return re.sub(inherited, "", text).strip()
 
 
-def refused(name: str) -> str | None:
+def flag_error(name: str) -> str | None:
     """Return what the backend has against the variables that steer it; None where it starts with them.
 
     It ends the process where it does not know a flag, so it compiles something in a fork.
@@ -152,7 +152,7 @@ def _tensorflow_cache() -> Cache | None:
     flags = own_flags(text_of("TF_XLA_FLAGS"))
     opened = None
     if CACHE_FLAG not in flags and "'" not in os.path.realpath(str(default_root())):  # which could not be quoted
-        opened = open_cache("tensorflow", tf.__version__, str(THREADS), described(exactness.flags("tensorflow")))
+        opened = open_cache("tensorflow", tf.__version__, str(THREADS), describe_flags(exactness.flags("tensorflow")))
     if opened is not None:
         flags = f"{flags} {CACHE_FLAG}='{opened.working}'"
     os.environ["TF_XLA_FLAGS"] = flags.strip()
@@ -165,7 +165,7 @@ def _jax_cache() -> Cache | None:
 
     if jax.config.jax_compilation_cache_dir is not None:
         return None
-    opened = open_cache("jax", jax.__version__, str(THREADS), described(exactness.flags("jax")))
+    opened = open_cache("jax", jax.__version__, str(THREADS), describe_flags(exactness.flags("jax")))
     if opened is not None:
         jax.config.update("jax_compilation_cache_dir", str(opened.working))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # dozens of small ones take a second

@@ -86,7 +86,7 @@ class Cache:
     def _fill(self) -> set[str]:
         """Copy all sound entries into the working folder, remove the others; return the names."""
         names: set[str] = set()
-        for entry in listed(self._store):
+        for entry in list_entries(self._store):
             name, _, digest = entry.name.rpartition(".")
             with contextlib.suppress(OSError):  # another process removed it, or made it
                 content = entry.read_bytes() if is_own(entry.lstat()) else b""
@@ -191,7 +191,7 @@ def require_room(folder: Path) -> None:
         probe.write(bytes(ROOM))
 
 
-def listed(folder: Path) -> list[Path]:
+def list_entries(folder: Path) -> list[Path]:
     """Return what is in a folder; nothing where it is gone, or is none."""
     try:
         return list(folder.iterdir())
@@ -220,7 +220,7 @@ def prune(root: Path, limit: int) -> None:
     """Remove the oldest entries until the others take at most `limit` bytes."""
     found = []
     for store in [folder for folder in root.iterdir() if STORE.fullmatch(folder.name) and not folder.is_symlink()]:
-        for path in [path for path in listed(store) if ENTRY.fullmatch(path.name)]:
+        for path in [path for path in list_entries(store) if ENTRY.fullmatch(path.name)]:
             with contextlib.suppress(OSError):  # another process removes it
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))

@@ -151,6 +151,6 @@ def normal(text: str) -> str:
     return " ".join(last[name] for name in sorted(last))
 
 
-def described(found: dict[str, str]) -> str:
+def describe_flags(found: dict[str, str]) -> str:
     """Return flags in a line."""
     return ", ".join(f"{name}={text}" for name, text in found.items())

@@ -16,7 +16,7 @@ unused: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
+def pause_collector() -> Iterator[None]:
     """Keep the garbage collector from what is imported, as it comes, later on, and when the process ends.
 
     A backend defines a million objects that stay; to look through them again and again takes a third of its import.
@@ -33,7 +33,7 @@ def collector_paused() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hidden(*packages: str) -> Iterator[None]:
+def hide_modules(*packages: str) -> Iterator[None]:
     """Let packages seem not to be installed, unless they are imported already: libraries import more than they need."""
     missing = [package for package in packages if package not in sys.modules]
     sys.modules.update(dict.fromkeys(missing))  # type: ignore[arg-type]  # None is how Python marks such a module
@@ -45,7 +45,7 @@ def hidden(*packages: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def signals_held() -> Iterator[None]:
+def hold_signals() -> Iterator[None]:
     """Hold Ctrl-C, SIGTERM and every other signal with a Python handler back until the block is over.
 
     An exception in the middle of the import of a compiled library can be lost, or crash the process as it ends.

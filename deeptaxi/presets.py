@@ -104,7 +104,7 @@ def read(name: str, text: str) -> Preset:
     return Preset(name, about.get("description", ""), problems, settings)
 
 
-def listed() -> list[Preset]:
+def listed_presets() -> list[Preset]:
     """Return the presets that users choose from."""
     return [item for item in presets().values() if item.problems]
 
@@ -120,12 +120,12 @@ def fitting(environment_id: str, kwargs: Mapping[str, Any], kind: str, encoding:
     One that was tuned for the encoding too goes first; else one for the joint encoding serves.
     """
     network = "q-table" if kind == "q-table" else "dueling"
-    found = [item for item in listed() if item.network == network and item.fits(environment_id, kwargs)]
+    found = [item for item in listed_presets() if item.network == network and item.fits(environment_id, kwargs)]
     ranked = [item for wanted in (encoding, "joint") for item in found if item.encoding == wanted]
     return next(iter(ranked), None)
 
 
-def named(name: str, kind: str | None) -> Preset:
+def preset_named(name: str, kind: str | None) -> Preset:
     """Return the preset that ``--preset`` names, or its sibling for the kind of network that is asked for.
 
     Args:
@@ -137,7 +137,7 @@ def named(name: str, kind: str | None) -> Preset:
     """
     if name in (NONE, TABLE):
         return Preset(name)
-    known = {item.name: item for item in listed()}
+    known = {item.name: item for item in listed_presets()}
     if name not in known:
         raise UsageError(f"unknown preset '{name}'{near(name, known)}")
     if kind == "q-table" and known[name].network != kind:

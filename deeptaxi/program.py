@@ -19,7 +19,7 @@ _idle: dict[Hashable, Program] = {}
 _lent: Counter[Hashable] = Counter()  # how many of each kind come back one day
 
 
-def borrowed(kind: Hashable, functions: Mapping[str, Callable[..., Any]], state: Any, owner: object) -> Program:
+def borrow_program(kind: Hashable, functions: Mapping[str, Callable[..., Any]], state: Any, owner: object) -> Program:
     """Return a program in `state`: one of its kind that is idle, or one that is still to be compiled.
 
     Compiling takes longer than many a training does. Once nothing refers to `owner` any more, the program is idle.
@@ -130,7 +130,7 @@ class _TensorFlow:
 
     @property
     def state(self) -> Any:
-        return packed(self._structure, [variable.value() for variable in self._variables])
+        return pack_as(self._structure, [variable.value() for variable in self._variables])
 
     def arguments(self, values: Any) -> Any:
         import tensorflow as tf
@@ -151,7 +151,7 @@ class _TensorFlow:
 
         @tf.function(jit_compile=True, autograph=False)
         def compiled(*arguments: Any) -> None:
-            before = packed(self._structure, [variable.read_value() for variable in self._variables])
+            before = pack_as(self._structure, [variable.read_value() for variable in self._variables])
             for variable, value in zip(self._variables, arrays_of(function(before, *arguments)), strict=True):
                 variable.assign(value)
 
@@ -165,7 +165,7 @@ def arrays_of(state: Any) -> list[Any]:
     return [] if state is None else [state]
 
 
-def packed(structure: Any, arrays: Sequence[Any]) -> Any:
+def pack_as(structure: Any, arrays: Sequence[Any]) -> Any:
     """Return the arrays in the places of those of `structure`."""
     import tensorflow as tf
 

@@ -20,7 +20,7 @@ def leave_current_folder() -> None:
 
 
 @contextmanager
-def current_folder_hidden() -> Iterator[None]:
+def hide_current_folder() -> Iterator[None]:
     """Import nothing from the current folder while the block runs; ``sys.path`` is then as it was."""
     hidden = [(at, entry) for at, entry in enumerate(sys.path) if entry in current_entries()]
     for _, entry in hidden:

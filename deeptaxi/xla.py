@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deeptaxi.backend import name
-from deeptaxi.program import arrays_of, packed
+from deeptaxi.program import arrays_of, pack_as
 
 
 def gather(array: Any, index: Any) -> Any:
@@ -70,7 +70,7 @@ def put(array: Any, start: Any, values: Any) -> Any:
     return jax.lax.dynamic_update_slice(array, values, (start, *(jax.numpy.zeros_like(start) for _ in rest)))
 
 
-def materialized(array: Any) -> Any:
+def materialize(array: Any) -> Any:
     """Return `array`, laid out in memory as it is: the compiler may not merge it into what uses it."""
     if name() == "tensorflow":
         from tensorflow.compiler.tf2xla.python import xla
@@ -98,10 +98,10 @@ def loop(first: Any, last: Any, body: Callable[[Any, Any], Any], state: Any) -> 
         import tensorflow as tf
 
         def step(i: Any, arrays: list[Any]) -> tuple[Any, list[Any]]:
-            return i + 1, arrays_of(body(i, packed(state, arrays)))
+            return i + 1, arrays_of(body(i, pack_as(state, arrays)))
 
         start = (tf.convert_to_tensor(first), arrays_of(state))
-        return packed(state, tf.while_loop(lambda i, _: i < last, step, start, parallel_iterations=1)[1])
+        return pack_as(state, tf.while_loop(lambda i, _: i < last, step, start, parallel_iterations=1)[1])
     import jax
 
     return jax.lax.fori_loop(first, last, body, state)

@@ -45,11 +45,11 @@ except KeyboardInterrupt:
 
 
 def test_a_hidden_package_is_there_again_afterwards():
-    with importing.hidden("tabnanny"), pytest.raises(ImportError):
+    with importing.hide_modules("tabnanny"), pytest.raises(ImportError):
         import tabnanny
     import tabnanny
 
-    with importing.hidden("tabnanny"):
+    with importing.hide_modules("tabnanny"):
         import tabnanny  # noqa: F401  # what is imported already stays
 
 
@@ -67,7 +67,7 @@ import matplotlib
 
 def test_the_collector_rests_and_comes_back():
     try:
-        with importing.collector_paused():
+        with importing.pause_collector():
             assert not gc.isenabled()
         assert gc.isenabled()
         assert gc.get_freeze_count() > 0

@@ -48,7 +48,7 @@ def idle(monkeypatch):
 
 
 def lent(owner, state=ROWS, kind="doubling"):
-    return program.borrowed(kind, {"double": lambda state: (state[0] * 2.0,)}, (state,), owner)
+    return program.borrow_program(kind, {"double": lambda state: (state[0] * 2.0,)}, (state,), owner)
 
 
 def test_a_program_is_lent_again_once_its_owner_is_gone(idle):

@@ -33,7 +33,7 @@ def check_arrays():
             xla.at(rows, number),
             xla.put(rows, number, values),
             xla.put(rows[:, 0], number, values[:, 1]),
-            xla.materialized(rows) * 2,
+            xla.materialize(rows) * 2,
         )
 
     found = compiled(step, ROWS, index, values, np.int32(1))

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.api.environments import EnvLike
-from deeptaxi.api.load import Model, moved, of_keras, place
+from deeptaxi.api.load import Model, of_keras, on_environment, place
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
-from deeptaxi.api.training_log import BARE, TrainingLog, find_log_file, read_logged, training_now
+from deeptaxi.api.training_log import BARE, TrainingLog, find_log_file, read_training_log, training_now
 from deeptaxi.arguments import title
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis import Case
@@ -88,8 +88,8 @@ def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
     environment = place(source, asked.env, asked.env_args, asked.time_limit, asked.trust_env)
     with status("loading the model …"):
         loaded = load_network(source.path, foreign=True, states=environment.states)
-        network, q_values, why = tabulated(loaded, environment, source.name)
-    log = read_logged(source.path.parent) if source.config else BARE
+        network, q_values, why = tabulate_fitting(loaded, environment, source.name)
+    log = read_training_log(source.path.parent) if source.config else BARE
     return OpenedModel(source.name, environment, source.config, log, network, q_values, why)
 
 
@@ -97,14 +97,14 @@ def look_at_run(model: Run | Any, asked: DiagnoseOptions) -> OpenedModel:
     """Return a run, or a Keras model, beside the environment that it is looked at on."""
     run = model if isinstance(model, Run) else of_keras(model, asked.env, asked.env_args, asked.time_limit)
     if run is model:
-        environment = moved(run.environment, asked.env, asked.env_args, asked.time_limit)
+        environment = on_environment(run.environment, asked.env, asked.env_args, asked.time_limit)
         if environment is not run.environment:
-            found = tabulated(run.network, environment, run.name)
+            found = tabulate_fitting(run.network, environment, run.name)
             return OpenedModel(run.name, environment, run.config, run.log, *found)
     return OpenedModel(run.name, run.environment, run.config, run.log, run.network, run.q_values)
 
 
-def tabulated(
+def tabulate_fitting(
     network: Any, environment: Environment, name: str
 ) -> tuple[Any, NDArray[np.float32] | None, dict[str, str]]:
     """Return a network, its Q values `[S, A]`, and why there are none where its sizes are not the environment's."""

@@ -40,7 +40,7 @@ def open_place(
         return open_environment(named(env, env_args, time_limit), trust)
     if isinstance(env, TransitionTable):
         return open_table(env, EnvironmentConfig(IN_MEMORY, dict(env_args or {}), time_limit))
-    return changed(known(env), env_args, time_limit)
+    return change_environment(known(env), env_args, time_limit)
 
 
 def known(env: Any) -> Environment:
@@ -79,22 +79,24 @@ def open_requested(
     if isinstance(opened, TransitionTable):
         return open_table(opened, requested)
     if isinstance(opened, Environment):
-        return changed(opened, requested.kwargs, requested.time_limit)
+        return change_environment(opened, requested.kwargs, requested.time_limit)
     if requested.id == IN_MEMORY:
         raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
     return open_environment(requested, trust_module=trust)
 
 
-def changed(environment: Environment, env_args: Mapping[str, Any] | None, time_limit: int | None) -> Environment:
+def change_environment(
+    environment: Environment, env_args: Mapping[str, Any] | None, time_limit: int | None
+) -> Environment:
     """Return an open environment with other arguments or another time limit."""
     changes: dict[str, Any] = {"kwargs": {**environment.config.kwargs, **env_args}} if env_args else {}
     if time_limit:
         changes["time_limit"] = time_limit
     config = dataclasses.replace(environment.config, **changes)
-    return environment if config == environment.config else reopened(environment, config)
+    return environment if config == environment.config else reopen_environment(environment, config)
 
 
-def reopened(environment: Environment, config: EnvironmentConfig) -> Environment:
+def reopen_environment(environment: Environment, config: EnvironmentConfig) -> Environment:
     """Open an environment that was open before by another configuration of it; a table needs no file for that."""
     if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
         return open_table(environment.table, config)
@@ -112,7 +114,7 @@ def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment
     return environment_over(table, config)
 
 
-def place_of(
+def environment_config(
     known: EnvironmentConfig | None,
     name: str,
     env: str | Path | None,

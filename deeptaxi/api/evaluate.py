@@ -97,7 +97,7 @@ def evaluate(
         raise UsageError(f"episodes = {episodes}, seed = {seed}: expected 0 or more")
     run = as_run(model, env, env_args, time_limit, trust_env)
     verdict = run.exact_at(objective_discount)
-    played = sampled(run, episodes, seed)
+    played = sample_episodes(run, episodes, seed)
     return Evaluation(
         run.name,
         run.environment.describe(),
@@ -107,7 +107,7 @@ def evaluate(
     )
 
 
-def sampled(run: Run, count: int, seed: int) -> Episodes | None:
+def sample_episodes(run: Run, count: int, seed: int) -> Episodes | None:
     """Play episodes by the greedy policy; None where none are asked for."""
     policy = run.policy
     if count == 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from deeptaxi.api.environments import EnvLike, open_place, place_of
+from deeptaxi.api.environments import EnvLike, environment_config, open_place
 from deeptaxi.api.load import Model, network_in
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
@@ -200,6 +200,6 @@ def environment_of(
     if source.environment is None:
         return None, None
     try:
-        return open_environment(place_of(source.environment, source.name, None, env_args, None), trust), None
+        return open_environment(environment_config(source.environment, source.name, None, env_args, None), trust), None
     except DeepTaxiError as error:
         return None, f"States and actions are named by their numbers: {error}"

@@ -81,9 +81,9 @@ def environment_row(environment: Environment) -> dict[str, Any]:
 
 def presets() -> list[dict[str, Any]]:
     """List the presets: settings tuned for known problems, which `train` picks by itself."""
-    from deeptaxi.presets import listed
+    from deeptaxi.presets import listed_presets
 
-    return [preset_row(item) for item in listed()]
+    return [preset_row(item) for item in listed_presets()]
 
 
 def preset_row(preset: Preset) -> dict[str, Any]:
@@ -124,9 +124,9 @@ def without_model(folder: Path) -> list[str]:
     places = [path for path in (folder, *inside) if model_bytes(path) is None and begun(path)]
     if not places:
         return []
-    from deeptaxi.storage.models import unfinished
+    from deeptaxi.storage.models import describe_unfinished
 
-    return [str(found) for found in map(unfinished, places) if found is not None]
+    return [str(found) for found in map(describe_unfinished, places) if found is not None]
 
 
 def begun(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, changed, open_place, place_of
+from deeptaxi.api.environments import EnvLike, change_environment, environment_config, open_place
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
@@ -49,7 +49,7 @@ def place(
     """Open the environment to look at a model on."""
     if env is not None and not isinstance(env, str | Path):
         return open_place(env, env_args, time_limit)
-    config = place_of(source.environment, source.name, env, env_args, time_limit)
+    config = environment_config(source.environment, source.name, env, env_args, time_limit)
     return open_environment(config, trust_module=trust or env is not None)
 
 
@@ -93,18 +93,20 @@ def as_run(
         return load(model, env, env_args=env_args, time_limit=time_limit, trust_env=trust_env)
     if not isinstance(model, Run):
         return of_keras(model, env, env_args, time_limit)
-    environment = moved(model.environment, env, env_args, time_limit)
+    environment = on_environment(model.environment, env, env_args, time_limit)
     if environment is model.environment:
         return model
     check_network(model.network, environment, model.name)
     return dataclasses.replace(model, environment=environment, verdict=None, episodes=None)
 
 
-def moved(
+def on_environment(
     environment: Environment, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None
 ) -> Environment:
     """Return the environment that is asked for, else the one that there is, with what is changed of it."""
-    return changed(environment, env_args, time_limit) if env is None else open_place(env, env_args, time_limit)
+    return (
+        change_environment(environment, env_args, time_limit) if env is None else open_place(env, env_args, time_limit)
+    )
 
 
 def of_keras(model: Any, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None) -> Run:

@@ -1,7 +1,7 @@
 """Plans of trainings: what on, how, and the place that is taken for the run.
 
 `plan` opens the environment and completes the configuration, `reserve_run_folder` takes the place of a new run folder,
-`resumed` that of one to go on with.
+`resume_plan` that of one to go on with.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def reserve_run_folder(
     try:
         kept = with_spare(kept)
         if checkpoints:
-            first = checkpoint_files.begin(place.folder, about_of(kept), own_table(planned.environment))
+            first = checkpoint_files.begin(place.folder, plan_metadata(kept), own_table(planned.environment))
         yield kept
     except BaseException as error:
         if first:
@@ -125,7 +125,7 @@ def reserve_run_folder(
 
 
 @contextmanager
-def resumed(
+def resume_plan(
     folder: Path,
     values: Mapping[str, Any],
     trust: bool,
@@ -156,7 +156,7 @@ def with_spare(planned: Plan) -> Plan:
     return replace(planned, place=planned.place.with_spare(planned.config, planned.environment, table))
 
 
-def about_of(planned: Plan) -> dict[str, Any]:
+def plan_metadata(planned: Plan) -> dict[str, Any]:
     """Return what the checkpoints of a plan say of it; nothing where no place is claimed, so that there are none."""
     if planned.place is None:
         return {}

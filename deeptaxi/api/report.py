@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.api.diagnose import DiagnoseOptions, OpenedModel, build_case
-from deeptaxi.api.evaluate import sampled
+from deeptaxi.api.evaluate import sample_episodes
 from deeptaxi.api.load import load_source
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
@@ -56,7 +56,7 @@ def config_of(run: Run) -> TrainConfig:
 
 def reported_run(run: Run, remarks: list[str]) -> ReportedRun:
     """Return a run with its verdict and its log; add to the remarks what is missing."""
-    episodes = None if run.exact else sampled(run, EPISODES, 0)
+    episodes = None if run.exact else sample_episodes(run, EPISODES, 0)
     return ReportedRun(
         name=run.name,
         network=model_card.describe_network(config_of(run)),
@@ -95,7 +95,7 @@ def look_closely(run: Run, reported: ReportedRun, remarks: list[str]) -> Subject
         policy=run.policy,
         comparison=None if reference is None else compare(reference, run.q_values),
         visits=visits_of(run, remarks),
-        diagnosis=diagnosed(run, remarks),
+        diagnosis=diagnose_run(run, remarks),
         again=again,
         evaluate=evaluate,
         settings=dump_toml(config_of(run), {}).partition("\n[run]")[0],
@@ -111,7 +111,7 @@ def commands(run: Run) -> tuple[str, str]:
     return model_card.training_command(run.folder, config), model_card.evaluate_command(run.folder, config)
 
 
-def diagnosed(run: Run, remarks: list[str]) -> Mapping[str, Any] | None:
+def diagnose_run(run: Run, remarks: list[str]) -> Mapping[str, Any] | None:
     """Return what `diagnose` says of a run; None where its log keeps it from saying anything."""
     opened = OpenedModel(run.name, run.environment, run.config, run.log, run.network, run.q_values)
     try:

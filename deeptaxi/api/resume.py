@@ -129,7 +129,7 @@ def is_of(card: Mapping[str, Any], config: TrainConfig) -> bool:
     return bool(card["configuration"] == now)
 
 
-def opened(
+def open_saved_environment(
     folder: Path,
     found: Checkpoint,
     config: TrainConfig,
@@ -205,7 +205,7 @@ def open_for_resume(
     """
     runs.check_resumable(folder)
     with ExitStack() as undoing:
-        runs.hold(folder, undoing, "--resume")
+        runs.lock_folder(folder, undoing, "--resume")
         found = checkpoints.newest(folder)
         before = config_of(found)
         check_same(folder, before, values)
@@ -219,18 +219,18 @@ def open_for_resume(
         if stop_after is not None and stop_after <= found.update:
             raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
         asked = values.get("environment", {}).get("id")
-        environment = opened(folder, found, config, trust, given, asked)
+        environment = open_saved_environment(folder, found, config, trust, given, asked)
         check_size(config, environment.states, environment.actions)
         check_room(folder, environment.describe(), config)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold_log(log, folder, undoing, "--logs")
         kept = kept_log(folder, log, found)
         place = runs.Run(folder, log / LOG_FILE, undoing)
-        state = renewed(found.state, before, config)
+        state = reset_early_stop(found.state, before, config)
         told = [
             *remarks_on(found, before, config),
             *lost_log(found, kept, log),
-            *stopping(before, config, found.state, kept),
+            *stop_warnings(before, config, found.state, kept),
         ]
         remarks = tuple(Warned(found.update, name, f"{name}: {text}") for name, text in told)
         configured = Configured(config, str(found.about.get("preset", "none")))
@@ -326,7 +326,7 @@ def was_optimal(state: TrainingState | None, config: TrainConfig) -> bool:
     return config.evaluation.early_stop and in_a_row(state) >= PATIENCE
 
 
-def renewed(state: TrainingState | None, before: TrainConfig, config: TrainConfig) -> TrainingState | None:
+def reset_early_stop(state: TrainingState | None, before: TrainConfig, config: TrainConfig) -> TrainingState | None:
     """Return the state to go on from: a policy that has shown itself optimal must do so again in more updates."""
     goes_on = config.updates > before.updates and config.evaluation.early_stop
     if state is None or not goes_on or in_a_row(state) < PATIENCE:
@@ -342,7 +342,7 @@ def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[
         yield "lost-log", f"the log of the training has a gap up to here: {printable(' '.join(lost.split())[:300])}"
 
 
-def stopping(
+def stop_warnings(
     before: TrainConfig, config: TrainConfig, state: TrainingState | None, kept: Kept | None
 ) -> Iterator[tuple[str, str]]:
     """Warn where training does not stop early any more, or continues past the point where a fresh run would have."""
@@ -353,12 +353,12 @@ def stopping(
             "still keeps the best weights (--early-stop lets it stop again)",
         )
     changed = config.updates > before.updates or not before.evaluation.early_stop
-    optimal = in_a_row(state) >= PATIENCE or had_stopped(before, kept)
+    optimal = in_a_row(state) >= PATIENCE or stopped_early(before, kept)
     if config.evaluation.early_stop and changed and optimal:
         yield NOT_EXACT, "its policy was optimal, where the same settings from the beginning would have stopped"
 
 
-def had_stopped(before: TrainConfig, kept: Kept | None) -> bool:
+def stopped_early(before: TrainConfig, kept: Kept | None) -> bool:
     """Whether a training that did not stop early would have, by the evaluations in its log."""
     found = [record.optimal for record in kept.records if isinstance(record, Evaluated)] if kept else []
     rows = [found[first : first + PATIENCE] for first in range(len(found) - PATIENCE + 1)]

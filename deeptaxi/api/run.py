@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from deeptaxi import arguments, backend
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.status import status
-from deeptaxi.api.training_log import BARE, TrainingLog, read_logged
+from deeptaxi.api.training_log import BARE, TrainingLog, read_training_log
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
@@ -137,7 +137,7 @@ class Run(RichRepr):
         """What its training left, and why something of it is missing."""
         if self.kept_log is not None:
             return self.kept_log
-        return BARE if self.folder is None else read_logged(self.folder)
+        return BARE if self.folder is None else read_training_log(self.folder)
 
     @property
     def history(self) -> History | None:

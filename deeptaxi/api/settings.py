@@ -105,11 +105,11 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
             place = found
             for section in sections:
                 place = place.setdefault(section, {})
-            place[key] = unboxed(value)
+            place[key] = plain_value(value)
     return found
 
 
-def unboxed(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return a number or a row of NumPy's as Python's."""
     return value.tolist() if type(value).__module__ == "numpy" else value
 
@@ -132,7 +132,7 @@ def values_of(config: Config | None) -> dict[str, Any]:
     return read_toml(Path(config))
 
 
-def asked(
+def merge_settings(
     env: str | None,
     env_args: Mapping[str, Any] | None,
     config: Config | None,

@@ -20,11 +20,11 @@ import gymnasium
 
 from deeptaxi import backend
 from deeptaxi.api.environments import EnvLike, name_of
-from deeptaxi.api.plans import Plan, about_of, plan, reserve_run_folder, resumed, with_saved_table
+from deeptaxi.api.plans import Plan, plan, plan_metadata, reserve_run_folder, resume_plan, with_saved_table
 from deeptaxi.api.run import Run
 from deeptaxi.api.run_options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.save_run import event_writers, finish_log, own_table
-from deeptaxi.api.settings import Config, Settings, asked, nested
+from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
 from deeptaxi.api.training_log import TrainingLog
 from deeptaxi.config import TrainConfig
@@ -103,7 +103,7 @@ def with_episodes(run: Run, run_options: RunOptions, remark: Callable[[Warned], 
     if run.environment.table is not None or run.finished is None:
         return run
     try:
-        played = sampled(run, run_options.stop).to_dict()
+        played = sample_within_budget(run, run_options.stop).to_dict()
     except DeepTaxiError as error:
         remark(Warned(run.finished.updates, UNSAMPLED, f"{UNSAMPLED}: {error}"))
         return dataclasses.replace(run, episodes_unavailable=str(error))
@@ -115,7 +115,7 @@ def with_episodes(run: Run, run_options: RunOptions, remark: Callable[[Warned], 
     return dataclasses.replace(run, episodes=played)
 
 
-def sampled(run: Run, stop: Callable[[], bool]) -> Episodes:
+def sample_within_budget(run: Run, stop: Callable[[], bool]) -> Episodes:
     """Play as many episodes as there is time for.
 
     Raises:
@@ -152,7 +152,7 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
     backend.check_float32()
     from deeptaxi.learning.trainer import train as training_of
 
-    table, said = own_table(planned.environment), about_of(planned)
+    table, said = own_table(planned.environment), plan_metadata(planned)
     planned = with_saved_table(planned)
     environment, config, place, since = planned.environment, planned.config, planned.place, planned.since
     records = list(since.kept.records) if since and since.kept else []
@@ -227,7 +227,7 @@ def run_of(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -> R
     )
 
 
-def going_on(planned: Plan, run_options: RunOptions) -> str:
+def resume_hint(planned: Plan, run_options: RunOptions) -> str:
     """Say how to go on with a training that was ended before its end."""
     if planned.place is None:
         return "It was not kept."
@@ -323,11 +323,11 @@ def train(
     run_options = RunOptions(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)
     if resume is not None:
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
-        values = asked(name, env_args, None, q_table, nested(settings))
+        values = merge_settings(name, env_args, None, q_table, nested(settings))
         trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
-        with resumed(Path(resume), values, trust, log_folder, stop_after, table) as kept:
+        with resume_plan(Path(resume), values, trust, log_folder, stop_after, table) as kept:
             return run_training(kept, on_record, run_options)
-    values = asked(name, env_args, config, q_table, nested(settings))
+    values = merge_settings(name, env_args, config, q_table, nested(settings))
     planned = plan(values, preset, trust_env or env is not None, table)
     with reserve_run_folder(planned, out, logs or LOGS, force, checkpoints) as kept:
         return run_training(kept, on_record, run_options)

@@ -11,7 +11,7 @@ from deeptaxi.io.locks import in_use
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.metrics import History, read_history
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
-from deeptaxi.storage.models import unfinished
+from deeptaxi.storage.models import describe_unfinished
 from deeptaxi.storage.run_folder import MODEL_FILE
 
 
@@ -34,7 +34,7 @@ BARE = TrainingLog(
 )
 
 
-def read_logged(run: Path) -> TrainingLog:
+def read_training_log(run: Path) -> TrainingLog:
     """Read the log of a run folder."""
     history = None
     try:
@@ -68,7 +68,7 @@ def history_of(run: Path) -> History:
     lone = find_log_file(run)
     if lone is not None:
         return read_history(lone)
-    known = unfinished(run)
+    known = describe_unfinished(run)
     if known is None:
         return read_history(find_log(run) / LOG_FILE)
     if known.log is None:

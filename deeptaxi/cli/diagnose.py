@@ -26,7 +26,7 @@ SEVERE = 3  # exit code
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the episodes.")
 @options.json_option
-@options.shared
+@options.shared_options
 def command(model: Path, as_json: bool, **asked: Any) -> int:
     """Say by name what is wrong with MODEL: a run folder, a .keras file or a log folder.
 

@@ -14,7 +14,7 @@ from deeptaxi.cli import options
 @options.env_arg_option
 @options.time_limit_option
 @options.json_option
-@options.shared
+@options.shared_options
 def command(env: tuple[str, ...], env_args: dict[str, Any], time_limit: int | None, as_json: bool) -> None:
     """List what can be trained: sizes, time limit, whether a true table exists, the exact optimum.
 

@@ -17,7 +17,7 @@ from deeptaxi.cli.options import model_options
 @click.option("--episodes", type=click.IntRange(0), default=1000, show_default=True, help="Episodes to play as well.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the episodes.")
 @options.json_option
-@options.shared
+@options.shared_options
 def command(
     model: Path,
     env: str | None,

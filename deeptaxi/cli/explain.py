@@ -46,7 +46,7 @@ class Numbers(click.ParamType):
 @click.option("--vectors", type=options.PATH, metavar="FILE", help="Write test vectors as JSON, of several N.")
 @options.force_option
 @options.json_option
-@options.shared
+@options.shared_options
 def gradients_command(
     actions: int | None,
     seed: int,
@@ -119,7 +119,7 @@ def shapes_an_update(path: tuple[str, ...]) -> bool:
 @click.option("--q-table", is_flag=True, help="No hidden layer, no bias: the weights are the Q table.")
 @options.trust_option
 @options.json_option
-@options.shared
+@options.shared_options
 @partial(options.training_options, shown=shapes_an_update)
 def update_command(
     model: Path | None,
@@ -146,13 +146,13 @@ def update_command(
     After the first of n steps (--n-step) the network's greedy actions are taken. The other options of `deeptaxi train`
     are taken too, and have no say in one update.
     """
-    from deeptaxi.api.explain import NetworkOptions, UpdateOptions, explained
+    from deeptaxi.api.explain import NetworkOptions, UpdateOptions, make_explanation
 
     update_options = UpdateOptions(state, action, transitions, given["seed"])
     update_options.check(at_random)
     place = [given.pop(name) for name in ("env", "env_args", "config_file", "preset", "q_table", "trust_env")]
     network_options = NetworkOptions(*place, given=options.given_settings(given))
-    found = explained(model, network_options, update_options, target_noise, comparing)
+    found = make_explanation(model, network_options, update_options, target_noise, comparing)
     if as_json:
         options.print_json(found.to_dict())
         return

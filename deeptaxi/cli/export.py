@@ -35,7 +35,7 @@ states before it is kept.
 @options.trust_option
 @options.force_option
 @options.json_option
-@options.shared
+@options.shared_options
 def command(
     model: Path,
     name: str | None,

@@ -14,7 +14,7 @@ from deeptaxi.cli import options
 @click.command("logs")
 @click.argument("run", type=options.PATH)
 @options.json_option
-@options.shared
+@options.shared_options
 def command(run: Path, as_json: bool) -> None:
     """Show how the training of RUN went: its curves, its warnings, its end.
 

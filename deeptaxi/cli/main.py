@@ -163,7 +163,7 @@ def readable_numbers(line: str) -> str:
     return ENDLESS.sub(lambda found: f"{found[0][:20]}…{found[0][-10:]} ({len(found[0]):,} digits)", line)
 
 
-def unforeseen(error: BaseException) -> str:
+def describe_unforeseen(error: BaseException) -> str:
     """Return what an error says that no part of the program has put in words."""
     kind = type(error).__name__
     if isinstance(error, OSError):
@@ -197,7 +197,7 @@ def fail(error: BaseException) -> NoReturn:
     elif short := shortage(error):
         line, code = short, 1
     else:
-        line, code = unforeseen(error), 1
+        line, code = describe_unforeseen(error), 1
     print("Error:", printable(" ".join(readable_numbers(line).split())), file=sys.stderr)  # noqa: T201  # rich is not needed for one plain line
     sys.exit(code)
 

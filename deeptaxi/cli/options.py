@@ -44,11 +44,11 @@ def environment_arguments(_ctx: click.Context, _parameter: click.Parameter, valu
         try:
             found[key] = arguments.parse(text)
         except ValueError as error:
-            raise click.BadParameter(f"{key}={arguments.shortened(text)}: {error}") from None
+            raise click.BadParameter(f"{key}={arguments.shorten(text)}: {error}") from None
     return found
 
 
-def shared(function: Function) -> Function:
+def shared_options(function: Function) -> Function:
     """Add ``--debug``, which the group reads off the command line."""
     return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(function)
 

@@ -9,7 +9,7 @@ from deeptaxi.cli import options
 
 @click.command("presets")
 @options.json_option
-@options.shared
+@options.shared_options
 def command(as_json: bool) -> None:
     """List the presets: settings tuned for known problems, which `deeptaxi train` picks by itself.
 

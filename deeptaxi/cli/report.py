@@ -16,7 +16,7 @@ from deeptaxi.cli import options
 @options.force_option
 @options.trust_option
 @options.json_option
-@options.shared
+@options.shared_options
 def command(
     runs: tuple[Path, ...], out: Path | None, figures: Path | None, force: bool, trust_env: bool, as_json: bool
 ) -> None:

@@ -18,7 +18,7 @@ from deeptaxi.cli import options
 @click.option("--out", type=options.PATH, metavar="FILE", help="Write Q* and the optimal policy: .csv, .npz or .json.")
 @options.force_option
 @options.json_option
-@options.shared
+@options.shared_options
 def command(
     env: str,
     env_args: dict[str, Any],

@@ -52,7 +52,7 @@ PRESET_HELP = (
 @options.force_option
 @options.trust_option
 @options.json_option
-@options.shared
+@options.shared_options
 @options.training_options
 def command(
     env: str | None,
@@ -79,13 +79,13 @@ def command(
     if resume is not None:
         refuse_with_resume(preset=preset, config=config_file, out=out, force=force)
     run_options = RunOptions(**{name: given.pop(name) for name in CONDUCTED})
-    values = settings.asked(env, env_args, config_file, q_table, options.given_settings(given))
+    values = settings.merge_settings(env, env_args, config_file, q_table, options.given_settings(given))
     from deeptaxi.api import plans
     from deeptaxi.errors import DeepTaxiError
 
     trust = trust_env or env is not None
     if resume is not None:
-        taking = plans.resumed(resume, values, trust, logs, run_options.stop_after)
+        taking = plans.resume_plan(resume, values, trust, logs, run_options.stop_after)
     else:
         planned = plans.plan(values, preset, trust)
         taking = plans.reserve_run_folder(planned, out or True, logs or plans.LOGS, force, run_options.checkpoints)
@@ -100,7 +100,7 @@ def command(
 def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int]:
     """Train, showing the records; return the run and the signal that ended it, or 0."""
     from deeptaxi import backend
-    from deeptaxi.api.train import going_on, run_training
+    from deeptaxi.api.train import resume_hint, run_training
     from deeptaxi.display.console import err
     from deeptaxi.display.training import TrainingProgress
 
@@ -117,7 +117,7 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
     if received() and planned.place is not None and run.finished is not None:
         err().print(f"Interrupted after update {run.finished.updates:,}; the best weights are kept.", soft_wrap=True)
     if planned.place is not None and run.finished is not None and run.finished.stopped in ("interrupted", "stop-after"):
-        err().print(going_on(planned, run_options), soft_wrap=True)
+        err().print(resume_hint(planned, run_options), soft_wrap=True)
     return run, received()
 
 

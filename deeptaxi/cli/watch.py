@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--gif", type=options.PATH, metavar="FILE", help="Write the environment's pictures to FILE instead.")
 @options.force_option
 @options.json_option
-@options.shared
+@options.shared_options
 def command(
     model: Path,
     env: str | None,

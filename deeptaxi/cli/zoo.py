@@ -12,7 +12,7 @@ from deeptaxi.cli import options
 @click.command("zoo")
 @click.argument("folder", type=options.PATH, default=Path("models"))
 @options.json_option
-@options.shared
+@options.shared_options
 def command(folder: Path, as_json: bool) -> None:
     """List the agents in FOLDER (models, if none is named) with the verdicts on their cards. No model is loaded.
 

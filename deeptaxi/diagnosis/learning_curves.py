@@ -156,12 +156,12 @@ def overshooting(case: Case, history: History) -> dict[str, float]:
     low, high = possible_range(case.table, discount, start)
     width = max(high - low, 1e-9)
     errors = scale * finite(item.td_error for item in history.progress)
-    values = [max(low - item.q_min, item.q_max - high) - noise for item in numbered(history)]
+    values = [max(low - item.q_min, item.q_max - high) - noise for item in numbered_snapshots(history)]
     overshoot = max([*values, float(np.nanmax(errors, initial=0.0)) - width - 2 * noise]) / width
     return {"overshoot": overshoot, "lowest": low, "highest": high} if overshoot > OVERSHOT else {}
 
 
-def numbered(history: History) -> list[Snapshot]:
+def numbered_snapshots(history: History) -> list[Snapshot]:
     """Return the snapshots whose Q values were numbers; a log holds null where a network had run away."""
     return [item for item in history.snapshots if None not in (item.q_min, item.q_max, item.q_mean)]
 
@@ -175,7 +175,7 @@ def restless(history: History) -> dict[str, float]:
     """Return the signs of a training that does not come to rest, by name."""
     signs: dict[str, float] = {}
     errors = finite(item.td_error for item in history.progress)
-    snapshots = numbered(history)
+    snapshots = numbered_snapshots(history)
     if len(errors) >= 10 and snapshots:
         blocks = [float(np.median(block)) for block in np.array_split(errors, 10)]
         scale = max(abs(snapshots[-1].q_max), abs(snapshots[-1].q_min), 1e-9)
@@ -194,7 +194,7 @@ def restless(history: History) -> dict[str, float]:
 
 def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
     """Name Q values that still move in one direction at the end, toward values that are far off."""
-    snapshots = numbered(the(case.history))
+    snapshots = numbered_snapshots(the(case.history))
     if len(snapshots) < 8 or case.harmful is False:
         return None if case.harmful is False else Unchecked("the log has fewer than eight snapshots of the Q values")
     means = finite(item.q_mean for item in snapshots[len(snapshots) // 2 :])

@@ -52,7 +52,7 @@ def promise(table: TransitionTable, objective: float, discount: float, mask: Boo
         planning.evaluate_policy(table, planning.uniform_policy(table, table.action_mask), objective).value,
     )
     best, blurred, optimum, random = (exact.mean(table, value) for value in values)
-    scores = [exact.normalized(value, optimum, random) for value in (best, blurred)]
+    scores = [exact.normalize_score(value, optimum, random) for value in (best, blurred)]
     return None if scores[0] is None or scores[1] is None else Promise(scores[0], scores[1])
 
 
@@ -162,14 +162,14 @@ def dead_relu_units(case: Case) -> Finding | None:
         "dead-relu-units",
         case.worst if severe else "note" if case.harmful is False else "warning",
         f"{worst.dead} of {worst.units} {worst.activation} units of layer {worst.name} give 0 in every state",
-        {"layers": [described(layer, layer.dead) for layer in layers], "states": the(case.network).states},
+        {"layers": [describe_layer(layer, layer.dead) for layer in layers], "states": the(case.network).states},
         "network",
         "steps that were too long have pushed the units below zero everywhere, where their gradient is zero for good",
         f"{lower_rate(case.config)}; --activation elu keeps a gradient below zero",
     )
 
 
-def described(layer: LayerFacts, count: int) -> dict[str, object]:
+def describe_layer(layer: LayerFacts, count: int) -> dict[str, object]:
     """Return one layer for the evidence."""
     return {"layer": layer.name, "activation": layer.activation, "units": layer.units, "count": count}
 
@@ -189,7 +189,7 @@ def saturated_output(case: Case) -> Finding | None:
         case.worst,
         f"{worst.saturated} of {worst.units} {worst.activation} units of layer {worst.name} stand at the end of their "
         "range in nearly every state",
-        {"layers": [described(layer, layer.saturated) for layer in layers], "states": facts.states},
+        {"layers": [describe_layer(layer, layer.saturated) for layer in layers], "states": facts.states},
         "network",
         "units at the end of their range give the same in all states and have no gradient: steps were too long, or Q "
         "values too large for the weights",

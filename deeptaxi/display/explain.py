@@ -25,10 +25,10 @@ Lines = list[RenderableType]
 
 def line(text: str, style: str = "") -> Padding:
     """Return a line of text, set in."""
-    return indented(Text(text, style=style))
+    return indent(Text(text, style=style))
 
 
-def indented(part: RenderableType) -> Padding:
+def indent(part: RenderableType) -> Padding:
     """Return it below a heading, set in."""
     return Padding(part, INDENT, expand=False)
 
@@ -40,10 +40,10 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) ->
         found.add_column(name, justify="left" if index < left else "right", header_style="dim", no_wrap=index == 0)
     for row in rows:
         found.add_row(*row)
-    return indented(found)
+    return indent(found)
 
 
-def changed(summary: Summary) -> Lines:
+def changed_weights(summary: Summary) -> Lines:
     """List the weights, how much of each changed, and by how much."""
     rows = [
         (
@@ -97,7 +97,7 @@ def tiny(value: float) -> str:
     return f"{value:.1e}" if value else "0"
 
 
-def compared(summary: Summary) -> Lines:
+def compare_gradients(summary: Summary) -> Lines:
     """Set the overwrite recipe beside the masked gradient."""
     found = summary["comparison"]
     rows = [
@@ -139,7 +139,7 @@ class Actions:
         for label, values in rows.items():
             if values is not None:
                 table.add_row(label, *(short(values[action]) for action in self.shown))
-        return indented(table)
+        return indent(table)
 
 
 def cut(name: str) -> str:
@@ -163,21 +163,21 @@ def of_update(summary: Summary) -> Group:
     """Return the whole explanation."""
     actions = actions_of(summary)
     steps: list[tuple[str, Callable[[Summary, Actions], Lines]]] = [
-        ("Predict the state, by the online network", predicted),
+        ("Predict the state, by the online network", step_predictions),
         ("Predict the next state, by the target network", predicted_next),
         ("Make the td_target", td_target),
-        ("Overwrite: the network's own predictions, and td_target for the action taken", overwritten),
+        ("Overwrite: the network's own predictions, and td_target for the action taken", step_targets),
         ("The loss: only one output has an error", loss),
         ("Back through the loss: dE/dQ", gradient),
     ]
     if summary["gradient"]["dE_dA_nested"] is not None:
         steps.append(("Back through the dueling head: dE/dV and dE/dA", streams))
-    steps.append(("The weights that change", lambda found, _: changed(found)))
+    steps.append(("The weights that change", lambda found, _: changed_weights(found)))
     if summary["tabular"] is not None:
         steps.append(("The same in a Q table", lambda found, _: tabular(found)))
     steps.append(("Predict again", after))
     if summary["comparison"] is not None:
-        steps.append(("Compare: the masked gradient", lambda found, _: compared(found)))
+        steps.append(("Compare: the masked gradient", lambda found, _: compare_gradients(found)))
     parts: Lines = [head(summary)]
     for number, (title, lines) in enumerate(steps, start=1):
         parts += [Text(), Text(f"{number}  {title}", style="bold"), *lines(summary, actions)]
@@ -228,7 +228,7 @@ def settings(summary: Summary) -> str:
     return ", ".join(parts)
 
 
-def predicted(summary: Summary, actions: Actions) -> Lines:
+def step_predictions(summary: Summary, actions: Actions) -> Lines:
     """Step 1."""
     return [actions.table({"q_online": summary["q_online"]})]
 
@@ -293,10 +293,10 @@ def rewards(summary: Summary) -> Padding:
         ends = " ended" if step["terminated"] else " cut" if step["truncated"] else ""
         numbers = (plain(reward), plain(gamma), plain(reward * gamma))
         table.add_row(str(k), str(step["state"]), str(step["action"]), *numbers, f"{step['next_state']}{ends}")
-    return indented(table)
+    return indent(table)
 
 
-def overwritten(summary: Summary, actions: Actions) -> Lines:
+def step_targets(summary: Summary, actions: Actions) -> Lines:
     """Step 4."""
     rows = {"q_online": summary["q_online"], "targets": summary["targets"]}
     return [line("targets = q_online(s);  targets[a] = td_target", "dim"), actions.table(rows)]

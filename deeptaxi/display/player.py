@@ -58,10 +58,10 @@ def frame_lines(frame: Any, name: str, width: int, plain: bool) -> list[Text]:
     lines = list(shown.split("\n"))
     if max((line.cell_len for line in lines), default=0) > width:
         return []
-    return [uncolored(line) if plain else line for line in lines]
+    return [without_colors(line) if plain else line for line in lines]
 
 
-def uncolored(line: Text) -> Text:
+def without_colors(line: Text) -> Text:
     """Return a line without colors; a blank on a colored ground, which would be lost, becomes ▒."""
     letters = list(line.plain)
     for span in line.spans:

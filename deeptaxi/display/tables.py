@@ -49,12 +49,12 @@ def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None
         parts += [Text(), Text("Not checked", style="dim")]
         parts += [
             Padding(Text(f"{item['name']}: {item['why']}", style="dim"), (0, 0, 0, 2), expand=False)
-            for item in merged(diagnosis)
+            for item in merge_findings(diagnosis)
         ]
     return Group(*parts)
 
 
-def merged(diagnosis: Mapping[str, Any]) -> list[dict[str, str]]:
+def merge_findings(diagnosis: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return what could not be checked, names that share a reason in one line."""
     by_reason: dict[str, list[str]] = {}
     for item in diagnosis["not_checked"]:
@@ -274,7 +274,7 @@ def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
     )
 
 
-def estimated(row: Mapping[str, Any]) -> str:
+def estimated_return(row: Mapping[str, Any]) -> str:
     """Return the optimal return of an environment whose starts are estimated."""
     spread = row["return_uncertainty"]
     return number(row["optimal_return"]) + (f" ± {spread:.2g}" if spread else "")
@@ -301,7 +301,7 @@ def environments_table(rows: list[Mapping[str, Any]]) -> Table:
                 row["states"],
                 row["actions"],
                 row["time_limit"],
-                estimated(row) if row["starts_estimated_from_resets"] else row["optimal_return"],
+                estimated_return(row) if row["starts_estimated_from_resets"] else row["optimal_return"],
                 told_table(row),
             )
             for row in rows

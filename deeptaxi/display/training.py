@@ -44,10 +44,10 @@ def buckets(places: Sequence[float], values: Values, count: int, last: float) ->
         if value is not None and math.isfinite(value):
             found[min(int(place / last * count) if last else 0, count - 1)].append(value)
     means = {index: sum(part) / len(part) for index, part in enumerate(found) if part}
-    return bridged(means, count)
+    return bridge_gaps(means, count)
 
 
-def bridged(known: dict[int, float], count: int) -> list[float | None]:
+def bridge_gaps(known: dict[int, float], count: int) -> list[float | None]:
     """Return `count` values: those that are known, and straight lines between them."""
     line: list[float | None] = [None] * count
     before: int | None = None

@@ -209,7 +209,7 @@ def evaluate_greedy(target: Reference, q: NDArray[np.floating], start_resets: in
         value=mean_value,
         optimal_value=optimal_value,
         value_gap=gap(mean_value, optimal_value),
-        normalized_score=normalized(mean_value, optimal_value, target.random_value),
+        normalized_score=normalize_score(mean_value, optimal_value, target.random_value),
         start_states=starts,
         optimal_start_states=good,
         worst_start=worst,
@@ -278,7 +278,7 @@ def snap(value: float, target: float) -> float:
     return target if abs(value - target) < ZERO else value
 
 
-def normalized(value: float, optimal: float, random: float) -> float | None:
+def normalize_score(value: float, optimal: float, random: float) -> float | None:
     """Return 0 for the random policy's value and 1 for the optimum; None where the two are the same, or one is ∞."""
     span = optimal - random
     if not math.isfinite(span) or not math.isfinite(value) or span < ZERO * (1 + abs(optimal)):

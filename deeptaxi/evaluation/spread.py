@@ -32,7 +32,7 @@ class Spread(NamedTuple):
     high: Floats
 
 
-def thinned(curve: Curve, limit: int = POINTS) -> Curve:
+def thin_out(curve: Curve, limit: int = POINTS) -> Curve:
     """Return the curve with at most `limit` points, the first and the last among them."""
     if len(curve.updates) <= limit:
         return curve
@@ -46,7 +46,7 @@ def spread(curves: Sequence[Curve]) -> Spread | None:
     if not known:
         return None
     if len(known) == 1:
-        curve = thinned(known[0])
+        curve = thin_out(known[0])
         return Spread(curve.updates, curve.values, curve.values, curve.values)
     updates = np.unique(np.concatenate([curve.updates for curve in known]))
     updates = updates[updates >= max(curve.updates[0] for curve in known)]
@@ -54,4 +54,4 @@ def spread(curves: Sequence[Curve]) -> Spread | None:
         [curve.values[np.searchsorted(curve.updates, updates, side="right") - 1] for curve in known]
     )  # [runs, N]
     columns = (np.median(held, axis=0), held.min(axis=0), held.max(axis=0))
-    return Spread(*(thinned(Curve(updates, column)).values for column in (updates, *columns)))
+    return Spread(*(thin_out(Curve(updates, column)).values for column in (updates, *columns)))

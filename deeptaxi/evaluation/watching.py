@@ -132,7 +132,7 @@ def check(environment: Environment, show: Show) -> None:
         known = f"expected one of {', '.join(modes)}" if modes else f"{environment.config.id} draws nothing"
         raise UsageError(f"render_mode = {brief(show.render_mode)}: {known}")
     if start is not None:
-        with opened(environment, None) as env:
+        with open_for_watching(environment, None) as env:
             env.reset(seed=show.seed)
             start_in(env, environment, start)
 
@@ -148,7 +148,7 @@ def moments(
     """Play as `watch` does what has been checked."""
     known = q_values[np.isfinite(q_values)]
     span = float(known.max()) - float(known.min())
-    with opened(environment, show.render_mode) as env:
+    with open_for_watching(environment, show.render_mode) as env:
         for episode in range(1, show.episodes + 1):
             start = begin(env, environment, show, show.seed if episode == 1 else None)
             for passed in play(env, environment, policy, start, show.max_steps or environment.horizon):
@@ -221,12 +221,12 @@ def begin(env: Env, environment: Environment, show: Show, seed: int | None) -> i
 
 def render_modes(environment: Environment) -> tuple[str, ...]:
     """Return Gymnasium's names for what the environment can show."""
-    with opened(environment, None) as env:
+    with open_for_watching(environment, None) as env:
         return tuple(str(mode) for mode in (env.metadata or {}).get("render_modes", ()))
 
 
 @contextmanager
-def opened(environment: Environment, render_mode: str | None) -> Iterator[Env]:
+def open_for_watching(environment: Environment, render_mode: str | None) -> Iterator[Env]:
     """Open a copy of the environment; say what to install where its frames need a package that is missing."""
     name = environment.config.id
     for key, value in SILENT.items():

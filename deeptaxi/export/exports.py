@@ -15,7 +15,7 @@ import numpy as np
 
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import allowed_actions
-from deeptaxi.export.q_tables import Labels, check_size, numbered
+from deeptaxi.export.q_tables import Labels, check_size, number_labels
 from deeptaxi.export.verify import Comparison, compare, readings
 from deeptaxi.export.writers import WRITERS, Source
 from deeptaxi.io.atomic import check_free, of_the_disk, tidy, write_atomic
@@ -129,10 +129,10 @@ def export(network: keras.Model, name: str, path: Path, labels: Labels | None = 
     source = source_of(network, labels)
     check_size(*source.q_values.shape, name)
     with write_atomic(path, force) as aside:
-        found = written(source, {name: aside})[name]
+        found = write_and_compare(source, {name: aside})[name]
         if isinstance(found, DeepTaxiError):
             raise found
-    return told(source, name, path, found)
+    return export_facts(source, name, path, found)
 
 
 def export_all(
@@ -155,14 +155,16 @@ def export_all(
     skipped = {name: reason for name in FORMATS if (reason := unwritable(name, source)) is not None}
     with write_atomic(folder, force) as aside:
         aside.mkdir()
-        found = written(source, {name: aside / form.file for name, form in FORMATS.items() if name not in skipped})
+        found = write_and_compare(
+            source, {name: aside / form.file for name, form in FORMATS.items() if name not in skipped}
+        )
         kept = {name: one for name, one in found.items() if not isinstance(one, DeepTaxiError)}
         failed = {name: one for name, one in found.items() if isinstance(one, DeepTaxiError)}
         if not kept:
             raise next(iter(failed.values()))
         for name in failed:
             remove(aside / FORMATS[name].file)
-        done = [told(source, name, folder / FORMATS[name].file, one) for name, one in kept.items()]
+        done = [export_facts(source, name, folder / FORMATS[name].file, one) for name, one in kept.items()]
         if card is not None:
             write_card(aside, {**card, "exports": [entry(one) for one in done]})
     done += [Export(name, None, source.states, skipped=reason) for name, reason in skipped.items()]
@@ -179,7 +181,7 @@ def source_of(network: keras.Model, labels: Labels | None) -> Source:
     check_weights(network)
     q_values = tabulate(network)
     allowed_actions(q_values, None)
-    return Source(network, q_values, labels or numbered(q_values.shape[1]))
+    return Source(network, q_values, labels or number_labels(q_values.shape[1]))
 
 
 def check_weights(network: keras.Model) -> None:
@@ -207,7 +209,7 @@ def unwritable(name: str, source: Source) -> str | None:
     return FORMATS[name].missing()
 
 
-def written(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison | DeepTaxiError]:
+def write_and_compare(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison | DeepTaxiError]:
     """Write each format to its place, and compare what a fresh process reads there; they read while we write.
 
     Returns how near each is, or what is wrong with it.
@@ -261,7 +263,7 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def told(source: Source, name: str, path: Path, found: Comparison) -> Export:
+def export_facts(source: Source, name: str, path: Path, found: Comparison) -> Export:
     """Return what is told of an export that was kept."""
     return Export(name, str(path), source.states, *found, FORMATS[name].outside)
 

@@ -62,7 +62,7 @@ def labels_of(environment: Environment) -> Labels:
     return Labels(names.actions, names.state, environment.describe())
 
 
-def numbered(actions: int) -> Labels:
+def number_labels(actions: int) -> Labels:
     """Return labels that are numbers, for a table whose environment is not known."""
     return Labels(tuple(f"action {action}" for action in range(actions)), lambda state: f"state {state}")
 

@@ -72,7 +72,7 @@ def write_plain(source: Source, path: Path) -> None:
 
 def write_savedmodel(source: Source, path: Path) -> None:
     """Write a SavedModel with the signature ``serving_default``."""
-    archive(source.network, served(source.network, source.states), path)
+    archive(source.network, serving_function(source.network, source.states), path)
 
 
 def write_onnx(source: Source, path: Path) -> None:
@@ -80,7 +80,7 @@ def write_onnx(source: Source, path: Path) -> None:
     with standard_error_aside():
         import tf2onnx
 
-        traced = function(served(source.plain, source.states))
+        traced = function(serving_function(source.plain, source.states))
         model, _ = tf2onnx.convert.from_function(
             traced, input_signature=signature(), opset=OPSET, custom_op_handlers={"Erfc": (convert_erfc, [])}
         )
@@ -106,7 +106,7 @@ def write_litert(source: Source, path: Path) -> None:
         return tf.where(q_values > tf.float32.min, q_values, 2 * q_values)
 
     with temporary() as scratch, standard_error_aside():
-        archive(source.plain, served(network, source.states), scratch.path / "savedmodel")
+        archive(source.plain, serving_function(network, source.states), scratch.path / "savedmodel")
         converter = tf.lite.TFLiteConverter.from_saved_model(str(scratch.path / "savedmodel"))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         path.write_bytes(converter.convert())
@@ -119,7 +119,7 @@ def signature() -> list[Any]:
     return [tf.TensorSpec([None], tf.int32, name="state")]
 
 
-def served(network: Callable[[Any], Any], states: int) -> Served:
+def serving_function(network: Callable[[Any], Any], states: int) -> Served:
     """Return what a served form computes of states `[B]`; `network` gives the Q values of those that exist."""
     import tensorflow as tf
 

@@ -59,12 +59,14 @@ class Archive(io.BufferedReader):
     def read(self, size: int | None = -1, /) -> bytes:
         """Read `size` bytes, or refuse."""
         if self.directory and size is not None and size > MAX_DIRECTORY:
-            raise ArchiveError(f"its directory takes {told(size)}, where {told(MAX_DIRECTORY)} are enough")
+            raise ArchiveError(
+                f"its directory takes {format_bytes(size)}, where {format_bytes(MAX_DIRECTORY)} are enough"
+            )
         return super().read(size)
 
 
 @contextmanager
-def opened(path: Path, limit: int | None) -> Iterator[zipfile.ZipFile]:
+def open_archive(path: Path, limit: int | None) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive that was judged sound, to read what is in it.
 
     Args:
@@ -118,7 +120,9 @@ def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
             raise ArchiveError(f"its member {shown} is encrypted or compressed in an unusual way")
     size = sum(member.file_size for member in members)
     if size > limit:
-        raise ArchiveError(f"it says that it unpacks to {told(size)}, where at most {told(limit)} are read")
+        raise ArchiveError(
+            f"it says that it unpacks to {format_bytes(size)}, where at most {format_bytes(limit)} are read"
+        )
 
 
 def read_npz(path: Path, limit: int | None) -> dict[str, NDArray[Any]]:
@@ -134,7 +138,7 @@ def read_npz(path: Path, limit: int | None) -> dict[str, NDArray[Any]]:
     Raises:
         ArchiveError: the file cannot be read, is damaged, too large, or holds something else.
     """
-    with opened(path, limit) as archive:
+    with open_archive(path, limit) as archive:
         found = arrays_in(archive)
         most = sum(member.file_size for _, member in found) if limit is None else limit
         return {name: read_array(archive, member, most) for name, member in found}
@@ -146,7 +150,7 @@ def read_shapes(path: Path, limit: int) -> dict[str, tuple[int, ...]]:
     The `limit` is on what the file says that it unpacks to; a shape may promise more than that.
     """
     shapes = {}
-    with opened(path, limit) as archive:
+    with open_archive(path, limit) as archive:
         for name, member in arrays_in(archive):
             with archive.open(member) as file:
                 shapes[name] = read_header(file, name)[0]
@@ -169,7 +173,8 @@ def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) ->
     """Read one array of an archive; what it says of itself is compared with its size before memory is taken.
 
     Raises:
-        ArchiveError: it is not what it says, or of a type that is not read. `opened` turns other errors into these.
+        ArchiveError: it is not what it says, or of a type that is not read. `open_archive` turns other
+            errors into these.
     """
     name = member.filename.removesuffix(".npy")
     with archive.open(member) as file:
@@ -178,7 +183,7 @@ def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) ->
         # An array of no entries can still have a side of billions, and whoever walks along it does not come back.
         sides = math.prod(max(1, side) for side in shape) * dtype.itemsize
         if min(shape, default=0) < 0 or sides > max(limit, 1) or math.prod(shape) * dtype.itemsize != size:
-            raise ArchiveError(f"{name!r} says that it is {dtype} {list(shape)[:8]}, and holds {told(size)}")
+            raise ArchiveError(f"{name!r} says that it is {dtype} {list(shape)[:8]}, and holds {format_bytes(size)}")
         raw = np.empty(size, np.uint8)
         for first in range(0, size, BLOCK):
             block = file.read(min(BLOCK, size - first))
@@ -222,7 +227,7 @@ def check_values(raw: NDArray[np.uint8], dtype: np.dtype[Any], name: str) -> Non
             raise ArchiveError(f"{name!r} holds letters that do not exist")
 
 
-def told(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Return a number of bytes as people read it, such as ``1.5 GiB``."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if size < 1024:

@@ -56,7 +56,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     if LONG_KEY.search(text):
         raise ValueError(f"it has a key of more than {WORDS} words")
     try:
-        with lengths_checked():
+        with digits_limited():
             found = tomllib.loads(text)
             check_lengths(found)
     except RecursionError:
@@ -67,7 +67,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 def parse_json(text: str) -> Any:
     """Return the value of a JSON text; one that is not JSON, or not text, is a `ValueError`."""
     try:
-        with lengths_checked():
+        with digits_limited():
             value = json.loads(text)
     except RecursionError:
         raise ValueError("its objects and lists are nested too deeply") from None
@@ -77,7 +77,7 @@ def parse_json(text: str) -> Any:
 
 
 @contextmanager
-def lengths_checked() -> Iterator[None]:
+def digits_limited() -> Iterator[None]:
     """Let Python's refusal of a number of thousands of digits be ours: it advises to change the interpreter."""
     try:
         yield

@@ -91,7 +91,7 @@ def choose(
         how = "the likeliest in the table" if seed is None else f"drawn from the table by seed {seed}"
         return Choice(looked_up(table, state, first, n, act, None if seed is None else rng), how)
     if table is None:
-        return Choice(played(environment, allowed, n, act, rng), f"played by seed {seed or 0}")
+        return Choice(play_transitions(environment, allowed, n, act, rng), f"played by seed {seed or 0}")
     pair = random_pair(table, allowed, rng)
     return Choice(looked_up(table, *pair, n, act, rng), f"drawn from the table by seed {seed or 0}")
 
@@ -195,30 +195,37 @@ def random_pair(table: TransitionTable, allowed: Bools, rng: np.random.Generator
     return state, int(rng.choice(np.flatnonzero(allowed[state])))
 
 
-def played(environment: Environment, allowed: Bools, n: int, act: Policy, rng: np.random.Generator) -> list[Transition]:
+def play_transitions(
+    environment: Environment, allowed: Bools, n: int, act: Policy, rng: np.random.Generator
+) -> list[Transition]:
     """Play n transitions, or up to the end of an episode, after some random steps; the first action is random too."""
     with blaming(environment.config.id), closing(environment.make()) as env:
-        state = encoded(environment, env.reset(seed=int(rng.integers(2**31))))
+        state = state_of(environment, env.reset(seed=int(rng.integers(2**31))))
         for _ in range(rng.integers(WARM_UP)):
-            step = stepped(environment, env, state, int(rng.choice(np.flatnonzero(allowed[state]))))
+            step = step_environment(environment, env, state, int(rng.choice(np.flatnonzero(allowed[state]))))
             over = step.terminated or step.truncated
-            state = encoded(environment, env.reset()) if over else step.next_state
-        steps = [stepped(environment, env, state, int(rng.choice(np.flatnonzero(allowed[state]))))]
+            state = state_of(environment, env.reset()) if over else step.next_state
+        steps = [step_environment(environment, env, state, int(rng.choice(np.flatnonzero(allowed[state]))))]
         while len(steps) < n and not (steps[-1].terminated or steps[-1].truncated):
             reached = steps[-1].next_state
-            steps.append(stepped(environment, env, reached, act(reached)))
+            steps.append(step_environment(environment, env, reached, act(reached)))
     return steps
 
 
-def encoded(environment: Environment, answer: tuple[Any, ...]) -> int:
+def state_of(environment: Environment, answer: tuple[Any, ...]) -> int:
     """Return the state number of what ``reset`` or ``step`` answered."""
     return int(environment.codec.encode(answer[0]))
 
 
-def stepped(environment: Environment, env: Env, state: int, action: int) -> Transition:
+def step_environment(environment: Environment, env: Env, state: int, action: int) -> Transition:
     """Step the environment by `action`."""
     answer = env.step(action + environment.first_action)
     _, reward, terminated, truncated, _ = answer
     return Transition(
-        state, action, float(reward), encoded(environment, answer), bool(terminated), bool(truncated) and not terminated
+        state,
+        action,
+        float(reward),
+        state_of(environment, answer),
+        bool(terminated),
+        bool(truncated) and not terminated,
     )

@@ -35,7 +35,7 @@ from deeptaxi.learning.state import (
     check_range,
     fact,
     generator_state,
-    merged,
+    merge_states,
     set_generator,
 )
 from deeptaxi.learning.step_metrics import StepMetrics
@@ -50,7 +50,7 @@ def generators_of(env: Any) -> dict[str, Any]:
 
     To ask an environment of Gymnasium's for `np_random` would give it one by chance, if it has drawn nothing yet.
     """
-    return {name: state_of(generator) for name, generator in held(env).items()}
+    return {name: state_of(generator) for name, generator in hold_generators(env).items()}
 
 
 def set_generators_of(env: Any, states: Any) -> None:
@@ -62,12 +62,12 @@ def set_generators_of(env: Any, states: Any) -> None:
     states = states if isinstance(states, Mapping) else {}
     if "_np_random" in states:
         getattr(env.unwrapped, "np_random", None)  # it is made when it is asked for
-    for name, generator in held(env).items():
+    for name, generator in hold_generators(env).items():
         if name in states:
             set_state(generator, states[name])
 
 
-def held(env: Any) -> dict[str, Any]:
+def hold_generators(env: Any) -> dict[str, Any]:
     """Return the generators among an environment's attributes; that of the operating system has no state."""
     attributes: Mapping[str, Any] = getattr(env.unwrapped, "__dict__", {})
     found = {name: value for name, value in attributes.items() if isinstance(value, KINDS)}
@@ -346,7 +346,7 @@ class GymnasiumLoop:
         """Return what the loop is between two updates."""
         draws = {"exploring": generator_state(self._exploring), "drawing": generator_state(self._drawing)}
         players = self._players.state_dict() if self._players else TrainingState({}, {})
-        return merged(self.learner.state_dict(), self._replay.state_dict(), players, TrainingState({}, draws))
+        return merge_states(self.learner.state_dict(), self._replay.state_dict(), players, TrainingState({}, draws))
 
     def load_state_dict(self, saved: TrainingState) -> None:
         """Load a saved state; the players do so with the first tick.

@@ -34,7 +34,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.masks import known_mask
 from deeptaxi.mdp.table import MEMORY_SHARE, TransitionTable, physical_memory
-from deeptaxi.presets import NONE, TABLE, Preset, fitting, named
+from deeptaxi.presets import NONE, TABLE, Preset, fitting, preset_named
 
 FLOAT = 4
 ENTRY = {True: 4, False: 18}  # bytes of a transition, in the compiled loop and in the others
@@ -93,7 +93,7 @@ def power_of_two(value: float) -> float:
     return 2.0 ** round(math.log2(value))
 
 
-def between(low: float, value: float, high: float) -> float:
+def clip(low: float, value: float, high: float) -> float:
     """Return `value`, or the limit that it passes."""
     return min(max(value, low), high)
 
@@ -139,12 +139,12 @@ def eval_every(table: TransitionTable, updates: int) -> int:
     states, outcomes = table.states, table.probability.shape[2]
     steps = table.time_limit or (5_000 if never_ends(table) else 1_000)
     walk = steps * (5 + states * outcomes * 0.01) / 1_000 if states > 256 else 1.0  # milliseconds
-    return int(between(250, 250 * round((10 + walk + (states / 200) ** 3) * 25 / 250), updates // 8))
+    return int(clip(250, 250 * round((10 + walk + (states / 200) ** 3) * 25 / 250), updates // 8))
 
 
 def table_rate(table: TransitionTable) -> float:
     """Return the learning rate of a Q table, whose weights move only when their pair is in the minibatch."""
-    return between(0.02, 0.02 * table.states * table.actions / BATCH, 0.2)
+    return clip(0.02, 0.02 * table.states * table.actions / BATCH, 0.2)
 
 
 def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[st
         **settings,
         "updates": updates,
         "exploration": {"exploring_starts": 0.2},
-        "interaction": {"environments": int(between(32, power_of_two(2_048 / table.actions), 256))},
+        "interaction": {"environments": int(clip(32, power_of_two(2_048 / table.actions), 256))},
         "replay": {"batch_size": BATCH, "capacity": 500_000},
         "optimizer": {
             "learning_rate": table_rate(table) if kind == "q-table" else 0.003,
@@ -193,7 +193,7 @@ LOOP_BYTES = 8 * 2**30  # of replay memory and random numbers
 BYTES = 25  # of a table's entry: five arrays of 4 bytes, one of 1, and what the largest of them takes in being made
 
 
-def not_compiled(config: TrainConfig, environment: Environment) -> str | None:
+def why_not_compiled(config: TrainConfig, environment: Environment) -> str | None:
     """Return why the compiled loop cannot run this training; None where it can."""
     running = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if environment.table is None:
@@ -281,7 +281,7 @@ def choose(values: Mapping[str, Any], name: str | None) -> Preset | None:
     if name is None:
         return None
     network = values.get("network", {})
-    preset = named(name, kind_of(values))
+    preset = preset_named(name, kind_of(values))
     clash = next((key for key in ("hidden", "dueling") if network.get(key)), None)
     if preset.network == "q-table" and clash:
         raise UsageError(
@@ -338,7 +338,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     asked = environment.asked_settings()
     starts = values.get("exploration", {}).get("exploring_starts")
     if starts or "loop" not in values:
-        unable = not_compiled(resolve({**named_values, "loop": "compiled"}, asked, preset), environment)
+        unable = why_not_compiled(resolve({**named_values, "loop": "compiled"}, asked, preset), environment)
         if starts and unable:
             raise UsageError(
                 f"--exploring-starts needs the compiled loop, which cannot run here: {unable}; "

@@ -41,7 +41,7 @@ class StateMismatchError(DeepTaxiError):
     """A saved state is not of this training: something is missing, or of another shape, or out of its range."""
 
 
-def named(name: str, state: Any) -> dict[str, NDArray[Any]]:
+def named_arrays(name: str, state: Any) -> dict[str, NDArray[Any]]:
     """Return the arrays of nested tuples by their paths, such as ``name.ring.entries``; None is passed over.
 
     They are copies: what the training does later changes nothing in them.
@@ -59,20 +59,20 @@ def paths(name: str, state: Any) -> Iterator[tuple[str, Any]]:
         yield name, state
 
 
-def filled(name: str, like: Any, saved: TrainingState) -> Any:
-    """Return nested tuples as `like`, with the arrays that `named` took from them.
+def fill_arrays(name: str, like: Any, saved: TrainingState) -> Any:
+    """Return nested tuples as `like`, with the arrays that `named_arrays` took from them.
 
     Raises:
         UnfitError: one is missing, or of another shape.
     """
     if isinstance(like, tuple | list):
         fields = getattr(like, "_fields", range(len(like)))
-        parts = [filled(f"{name}.{field}", part, saved) for field, part in zip(fields, like, strict=True)]
+        parts = [fill_arrays(f"{name}.{field}", part, saved) for field, part in zip(fields, like, strict=True)]
         return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
     return None if like is None else array(saved, name, tuple(like.shape), like.dtype.name)
 
 
-def merged(*parts: TrainingState) -> TrainingState:
+def merge_states(*parts: TrainingState) -> TrainingState:
     """Return the state of a whole from those of its parts."""
     arrays = {name: value for part in parts for name, value in part.arrays.items()}
     return TrainingState(arrays, {name: value for part in parts for name, value in part.facts.items()})

@@ -24,7 +24,7 @@ from deeptaxi.learning.compiled.loop import CompiledAgent
 from deeptaxi.learning.coverage import Coverage, Snapshots
 from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
-from deeptaxi.learning.resolve import not_compiled
+from deeptaxi.learning.resolve import why_not_compiled
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.state import (
     CheckpointEvent,
@@ -34,7 +34,7 @@ from deeptaxi.learning.state import (
     amount,
     count,
     fact,
-    merged,
+    merge_states,
     steps_in,
 )
 from deeptaxi.learning.step_metrics import Report, StepMetrics
@@ -166,7 +166,7 @@ def train(
     course, evaluator = training.course, training.evaluator
     if since is not None:
         training.load_state_dict(since)  # before seconds of compilation: a state of another training is refused at once
-    yield started(config, environment, training.compile(filling=since is None))
+    yield started_record(config, environment, training.compile(filling=since is None))
     if since is not None:
         yield Resumed(course.update)
     course.begin()
@@ -225,7 +225,7 @@ class Training:
 
     def state_dict(self) -> TrainingState:
         """Return what its continuation needs."""
-        return merged(*(part.state_dict() for part in self._parts))
+        return merge_states(*(part.state_dict() for part in self._parts))
 
     def load_state_dict(self, saved: TrainingState) -> None:
         """Load a saved state.
@@ -289,7 +289,7 @@ def build_loop(
         UsageError: the loop cannot run this training, or the factors of a factored encoding are not known.
     """
     if config.loop == "compiled":
-        reason = not_compiled(config, environment)
+        reason = why_not_compiled(config, environment)
         if reason is not None:
             raise UsageError(f"--loop compiled: {reason}; use --loop gymnasium")
         compiled = CompiledAgent(
@@ -330,7 +330,7 @@ def build_network(config: TrainConfig, environment: Environment, seed: int) -> k
     )
 
 
-def started(config: TrainConfig, environment: Environment, compile_seconds: float) -> Started:
+def started_record(config: TrainConfig, environment: Environment, compile_seconds: float) -> Started:
     """Return the first record."""
     return Started(
         environment=environment.config.id,

@@ -293,7 +293,7 @@ def trace_update(learner: DQNAgent, steps: Sequence[Transition], allowed: Bools,
     goal = TDTargets(*(x if x is None else array(x) for x in learner.rule.goal(*inputs)))
     loss, found = learner.rule.loss_gradients(inputs[0], tensor(goal.targets), weights)
     slopes, gradient = [array(slope) for slope in found], gradient_of(online, goal, batch, config)
-    copy, table_before, before = copied(online), tabulate(online), weights_of(online)
+    copy, table_before, before = copy_network_of(online), tabulate(online), weights_of(online)
     learner.update(batch, next_allowed)
     made = weights_of(online)
     state, action = steps[0].state, steps[0].action
@@ -378,7 +378,7 @@ def gradient_of(online: keras.Model, goal: TDTargets, batch: Batch, config: Trai
     )
 
 
-def copied(network: keras.Model) -> keras.Model:
+def copy_network_of(network: keras.Model) -> keras.Model:
     """Return a network of the same weights, which are its own."""
     copy = keras.models.clone_model(network)
     copy.set_weights(network.get_weights())

@@ -56,7 +56,7 @@ def chain(table: TransitionTable, policy: Ints | Floats) -> Chain:
     return Chain((table.expected_reward * policy).sum(1), weighted.reshape(flat), table.next_state.reshape(flat))
 
 
-def solved(fixed: Chain, discount: float) -> tuple[Floats, float]:
+def solve_values(fixed: Chain, discount: float) -> tuple[Floats, float]:
     """Return the values `[S]` of a chain by solving (1 − γP)·V = R, and a bound from what V leaves of the equation.
 
     For γ < 1 the matrix 1 − γP is strictly diagonally dominant, so the equations have exactly one solution.
@@ -69,7 +69,7 @@ def solved(fixed: Chain, discount: float) -> tuple[Floats, float]:
     return again, (discount * left + ROUNDING * scale) / (1 - discount)
 
 
-def repeated(matrix: Floats, gain: Floats, horizon: int) -> Floats:
+def iterate_values(matrix: Floats, gain: Floats, horizon: int) -> Floats:
     """Return the result of applying x ← gain + matrix · x `horizon` times to 0, in log₂(horizon) squarings.
 
     Args:

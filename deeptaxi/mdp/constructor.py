@@ -17,7 +17,7 @@ import gymnasium
 from gymnasium.envs.registration import find_highest_version, get_env_id, load_env_creator, parse_env_id
 from gymnasium.envs.toy_text.frozen_lake import MAPS, FrozenLakeEnv
 
-from deeptaxi.arguments import shortened, show
+from deeptaxi.arguments import shorten, show
 from deeptaxi.bounds import all_finite
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
@@ -51,9 +51,9 @@ def check_arguments(config: EnvironmentConfig) -> None:
         expected = expected_kinds(creator, key, registered)
         if expected is not None and not fits(value, expected):
             wanted = " or ".join(WORDS[kind] for kind in WORDS if kind in expected)
-            raise UsageError(f"{key}={shortened(show(value))}: {config.id} expects {wanted}{written(value, expected)}")
+            raise UsageError(f"{key}={shorten(show(value))}: {config.id} expects {wanted}{list_hint(value, expected)}")
         if not all_finite(value) and str(getattr(creator, "__module__", "")).startswith("gymnasium.envs.toy_text"):
-            raise UsageError(f"{key}={shortened(show(value))}: {config.id} expects finite numbers")
+            raise UsageError(f"{key}={shorten(show(value))}: {config.id} expects finite numbers")
     if isinstance(creator, type) and getattr(creator, "__init__") is FrozenLakeEnv.__init__:  # noqa: B009  # mypy
         check_lake(config)
 
@@ -170,7 +170,7 @@ def fits(value: Any, expected: set[str]) -> bool:
     return kind is None or kind in expected or ("bool" in expected and kind == "number" and value in (0, 1))
 
 
-def written(value: Any, expected: set[str]) -> str:
+def list_hint(value: Any, expected: set[str]) -> str:
     """Return how to write a list, where a text stands in its place."""
     return ', such as ["AB", "CD"]' if isinstance(value, str) and "list" in expected else ""
 
@@ -188,7 +188,7 @@ def check_lake(config: EnvironmentConfig) -> None:
                 f"map_name={show(name)}: {config.id} knows {' and '.join(MAPS)}; give a map of your own as desc"
             )
         return
-    given = f"desc={shortened(show(rows))}"
+    given = f"desc={shorten(show(rows))}"
     if not isinstance(rows, list | tuple):
         return
     if not rows or not all(isinstance(row, str | list | tuple) and row for row in rows):

@@ -116,7 +116,7 @@ class Answers(gymnasium.Wrapper[Any, Any, Any, Any]):
             found = re.search(r"reset\(\) got an unexpected keyword argument '(seed|options)'", str(error))
             if found is None:
                 raise
-            raise broken(self._name, not_taken(found[1])) from error
+            raise broken(self._name, reset_argument_error(found[1])) from error
         if type(answer) is tuple and len(answer) == 2 and isinstance(answer[1], Mapping):
             return answer
         raise_unlike_reset(self._name, self.env.observation_space, answer)
@@ -262,7 +262,7 @@ def stepped(action: Any) -> str:
     return f"step({action})"
 
 
-def not_taken(argument: str) -> str:
+def reset_argument_error(argument: str) -> str:
     """Say that `reset` does not take an argument; the old Gym's took no seed."""
     told = f"reset() does not take '{argument}'; "
     return f"{OLD} {told}{NEW}" if argument == "seed" else f"{told}define {RESET}"

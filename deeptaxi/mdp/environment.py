@@ -15,7 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
-from deeptaxi.arguments import parts_of, shortened
+from deeptaxi.arguments import parts_of, shorten
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.mdp.constructor import check_arguments, registered_id
@@ -24,7 +24,7 @@ from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
 from deeptaxi.mdp.table import TransitionTable, load_table
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
-from deeptaxi.search_path import current_folder_first, current_folder_hidden
+from deeptaxi.search_path import current_folder_first, hide_current_folder
 
 DEFAULT_HORIZON = 5_000
 DEFAULT_DISCOUNT = 0.99
@@ -134,10 +134,10 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
         config = without_code(config)
     local = ":" in config.id
     with searching(local):
-        return open_made(config, local)
+        return wrap_environment(config, local)
 
 
-def open_made(config: EnvironmentConfig, local: bool) -> Environment:
+def wrap_environment(config: EnvironmentConfig, local: bool) -> Environment:
     """Open and check an environment of Gymnasium's.
 
     Args:
@@ -222,7 +222,7 @@ def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Envir
 
 def searching(local: bool) -> AbstractContextManager[None]:
     """Search the current folder for modules while the block runs, or do not."""
-    return current_folder_first() if local else current_folder_hidden()
+    return current_folder_first() if local else hide_current_folder()
 
 
 class Frames(CheckedEnv):
@@ -259,7 +259,7 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
     """
     module, colon, name = config.id.rpartition(":")
     if colon and module != "gymnasium":
-        raise UsageError(f"the run names the environment module '{shortened(module)}', which is code: {TRUST}")
+        raise UsageError(f"the run names the environment module '{shorten(module)}', which is code: {TRUST}")
     spec = gymnasium.registry.get(registered_id(name))
     if spec is not None and spec.id not in known_ids():
         raise UsageError(f"the run names {name}, which is not one of the environments with state numbers: {TRUST}")

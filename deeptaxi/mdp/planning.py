@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp import total_reward
-from deeptaxi.mdp.chains import ROUNDING, chain, expectation, repeated, solved
+from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict calls 1e-9 zero
@@ -171,7 +171,7 @@ def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: flo
         return Evaluation(*total_reward.policy_values(table, policy), 1)
     fixed = chain(table, policy)
     if table.states <= DIRECT:
-        return Evaluation(*solved(fixed, discount), 1)
+        return Evaluation(*solve_values(fixed, discount), 1)
     return Evaluation(*fixed_point(lambda value: fixed.backup(value, discount), fixed.reward, discount))
 
 
@@ -184,7 +184,7 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
     total = np.zeros_like(gain)
     squared = table.states <= SQUARED and horizon > table.states
     if squared:
-        total = repeated(fixed.matrix(), gain, horizon)
+        total = iterate_values(fixed.matrix(), gain, horizon)
     for _ in range(0 if squared else horizon):
         longer = gain + np.einsum("sj,sjx->sx", fixed.continuation, total[fixed.next_state])
         if np.array_equal(longer, total):  # every episode is over: longer horizons add nothing

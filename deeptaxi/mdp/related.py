@@ -12,7 +12,7 @@ from deeptaxi.arguments import words
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.mdp.table import TransitionTable
-from deeptaxi.presets import Problem, listed
+from deeptaxi.presets import Problem, listed_presets
 
 
 def related_tables(environment: Environment) -> dict[str, TransitionTable]:
@@ -21,7 +21,7 @@ def related_tables(environment: Environment) -> dict[str, TransitionTable]:
         return {}
     found: dict[str, TransitionTable] = {}
     seen: list[Problem] = []
-    for problem in (problem for preset in listed() for problem in preset.problems):
+    for problem in (problem for preset in listed_presets() for problem in preset.problems):
         same_class = entry_point(problem.id) == entry_point(environment.config.id) is not None
         if problem in seen or not same_class or problem.is_meant(environment.config.id, environment.config.kwargs):
             continue

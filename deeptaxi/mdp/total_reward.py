@@ -369,11 +369,11 @@ def complete(model: Model, found: Improved, mask: Bools | None) -> tuple[Floats,
     table = model.table
     lost = np.where(reached_states(model), -np.inf, np.nan)
     value = np.where(np.isnan(found.value), lost, found.value)
-    q = table.expected_reward + expected(np.where(model.onward, table.continuation, 0.0), value[table.next_state])
+    q = table.expected_reward + weighted_sum(np.where(model.onward, table.continuation, 0.0), value[table.next_state])
     return value, q if mask is None else np.where(mask, q, -np.inf), found.bound, found.iterations
 
 
-def expected(weights: Floats, values: Floats) -> Floats:
+def weighted_sum(weights: Floats, values: Floats) -> Floats:
     """Return the sum over the last axis of weights × values, where infinite values of weight 0 count for nothing."""
     return expectation(weights, np.where(weights > 0, values, 0.0))
 
@@ -408,7 +408,7 @@ def policy_values(table: TransitionTable, policy: Ints | Floats) -> tuple[Floats
     place = np.zeros(table.states, np.int64)
     place[open_states] = np.arange(len(open_states))
     stays = onward & np.isin(np.arange(table.states), open_states)[fixed.next_state]
-    known = expected(np.where(stays, 0.0, fixed.continuation), np.where(stays, 0.0, value[fixed.next_state]))
+    known = weighted_sum(np.where(stays, 0.0, fixed.continuation), np.where(stays, 0.0, value[fixed.next_state]))
     inner = Chain(
         (fixed.reward + np.where(np.isfinite(value), known, 0.0))[open_states],
         np.where(stays, fixed.continuation, 0.0)[open_states],

@@ -65,14 +65,14 @@ def q_values(z: Any, rest: Sequence[Any], config: NetworkConfig) -> Any:
         for kernel, bias in zip(rest[1:-2:2], rest[2:-2:2], strict=True):
             x = activate(product(x, kernel) + bias)
         folds = config.dueling and config.aggregation != "max"
-        kernel, bias = folded(rest[-2], rest[-1], config.aggregation) if folds else rest[-2:]
+        kernel, bias = fold_dueling(rest[-2], rest[-1], config.aggregation) if folds else rest[-2:]
         x = product(x, kernel) + bias
         if folds:
             return x
     return join(x[:, :1], x[:, 1:], config.aggregation) if config.dueling else x
 
 
-def folded(kernel: Any, bias: Any, aggregation: str) -> tuple[Any, Any]:
+def fold_dueling(kernel: Any, bias: Any, aggregation: str) -> tuple[Any, Any]:
     """Return kernel `[A, I]` and bias `[A]` of Q, from those of the streams, `[1 + A, I]` and `[1 + A]`.
 
     V + A − mean(A) is linear in (V, A): what joins the streams may as well join their weights, once.
@@ -90,7 +90,7 @@ def product(x: Any, kernel: Any) -> Any:
 
     def backward(*args: Any, upstream: Any = None) -> tuple[Any, Any]:
         (gradient,) = args if upstream is None else (upstream,)
-        return ops.matmul(gradient, kernel), ops.matmul(xla.materialized(ops.transpose(gradient)), x)
+        return ops.matmul(gradient, kernel), ops.matmul(xla.materialize(ops.transpose(gradient)), x)
 
     return ops.matmul(x, ops.transpose(kernel)), backward
 

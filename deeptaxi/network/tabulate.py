@@ -54,11 +54,11 @@ def tabulate(network: keras.Model, states: int | None = None) -> NDArray[np.floa
         if found.table is not None:  # as a training evaluates again and again
             return np.array(keras.ops.convert_to_numpy(found.table))
         states, actions = sizes(network)
-        return called(network, np.arange(states), states, actions, block_of(8 * found.width))
+        return call_batch(network, np.arange(states), states, actions, block_of(8 * found.width))
     if states is None:
         states, _ = sizes(network)  # which says what it is not
     tensors = list(passed_on(network, states))
-    q_values = called(network, np.arange(states), states, None, block_of(bytes_of(tensors)))
+    q_values = call_batch(network, np.arange(states), states, None, block_of(bytes_of(tensors)))
     check_function(network, q_values, tensors)
     return q_values
 
@@ -109,7 +109,7 @@ def passed_on(network: keras.Model, states: int) -> Iterator[Any]:
     check_input(taken, states)
     state = keras.KerasTensor((ROWS, *taken.shape[1:]), dtype=taken.dtype)
     with refusals():
-        recorded(network, found)(state)
+        shape_recorder(network, found)(state)
     for name, tensor in [("input", state), *found]:
         if not tensor.shape or tensor.shape[0] != ROWS:
             raise DeepTaxiError(
@@ -121,13 +121,13 @@ def passed_on(network: keras.Model, states: int) -> Iterator[Any]:
         yield tensor
 
 
-def recorded(operation: Any, found: list[tuple[str, Any]]) -> Callable[..., Any]:
+def shape_recorder(operation: Any, found: list[tuple[str, Any]]) -> Callable[..., Any]:
     """Return what computes the shapes of an operation's output, and puts them on the list, with all within it."""
     inner = getattr(operation, "_functional", None) or operation
 
     def shapes(*args: Any, **kwargs: Any) -> Any:
         if type(inner) is Functional:
-            outputs = inner._run_through_graph(args[0], operation_fn=lambda one: recorded(one, found))
+            outputs = inner._run_through_graph(args[0], operation_fn=lambda one: shape_recorder(one, found))
         else:
             outputs = operation.compute_output_spec(*args, **kwargs)
         tensors = [x for x in keras.tree.flatten(outputs) if isinstance(x, keras.KerasTensor)]
@@ -176,7 +176,7 @@ def feed(network: keras.Model, states: NDArray[np.integer], count: int) -> Any:
     return keras.ops.cast(vectors, tensor.dtype)
 
 
-def called(
+def call_batch(
     network: keras.Model, states: NDArray[np.integer], count: int, actions: int | None, block: int
 ) -> NDArray[np.floating]:
     """Return the Q values `[n, A]` that a network gives when it is called on `states` `[n]` of `count`, block by block.
@@ -209,7 +209,7 @@ def check_function(network: keras.Model, q_values: NDArray[np.floating], tensors
     """
     count = len(q_values)
     block = min(block_of(bytes_of(tensors)), (count + 1) // 2)
-    again = called(network, np.arange(count)[::-1], count, None, block)[::-1]
+    again = call_batch(network, np.arange(count)[::-1], count, None, block)[::-1]
     finite = np.abs(q_values[np.isfinite(q_values)])
     coarse = {"float16": 2**-6, "bfloat16": 2**-3}
     rounding = max((coarse.get(str(tensor.dtype), ROUNDING) for tensor in tensors), default=ROUNDING)

@@ -60,7 +60,7 @@ SETTINGS = {
 
 
 @contextlib.contextmanager
-def applied() -> Iterator[None]:
+def apply_style() -> Iterator[None]:
     """Draw in this style. What matplotlib says about its caches is nothing that a reader of reports asked for."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with mpl.rc_context(SETTINGS):
@@ -142,7 +142,7 @@ class Chart:
     def write(self, folder: Path) -> list[Path]:
         """Write ``NAME.png`` and ``NAME.svg``, with the title in the picture; return their paths."""
         paths = [folder / f"{self.name}.png", folder / f"{self.name}.svg"]
-        with applied():
+        with apply_style():
             settle(self.figure)
         heading = self.figure.text(0.02, 1.02, self.title, fontsize=11, fontweight="bold", va="bottom")
         self.figure.savefig(paths[0], dpi=PNG_DPI, facecolor="white", bbox_inches="tight", metadata={"Software": None})
@@ -162,7 +162,7 @@ def settle(figure: Figure) -> None:
 def drawing(figure: Figure, **options: Any) -> str:
     """Return matplotlib's own SVG of a figure, without date and maker."""
     file = io.StringIO()
-    with applied():
+    with apply_style():
         settle(figure)
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, **options)
     return file.getvalue()
@@ -190,15 +190,15 @@ def attribute(key: str, value: str, used: set[str], prefix: str, definition: boo
     if key == "href" or "url(#" in value:
         return value.replace("#", f"#{prefix}-")
     if key == "style":
-        return styled(value)
+        return replace_styles(value)
     if key == "d":
-        return rounded(value, 2) if definition and len(value) < SMALL else path(value)
+        return round_numbers(value, 2) if definition and len(value) < SMALL else path(value)
     if key == "transform" and value.startswith("rotate(-0"):
         return None
-    return rounded(value, 1) if key in ("x", "y", "width", "height", "transform") else value
+    return round_numbers(value, 1) if key in ("x", "y", "width", "height", "transform") else value
 
 
-def styled(style: str) -> str:
+def replace_styles(style: str) -> str:
     """Return a style with variables for colors, and without the names of fonts."""
     parts = [part.strip() for part in style.split(";")]
     kept = [part for part in parts if part and not part.startswith(("font-family", "stroke-linejoin"))]
@@ -208,7 +208,7 @@ def styled(style: str) -> str:
     return text.replace("font:", "font-size:") if "font:" in text else text
 
 
-def rounded(text: str, digits: int) -> str:
+def round_numbers(text: str, digits: int) -> str:
     """Return a text with its numbers rounded."""
     return NUMBER.sub(lambda found: f"{float(found[0]):.{digits}f}".rstrip("0").rstrip(".") or "0", text.strip())
 
@@ -219,7 +219,7 @@ def path(data: str) -> str:
     Lines that go on in the same direction along an axis become one, lines of no length none but where they are all.
     """
     if re.search(r"[CQ]", data):
-        return rounded(data, 1)
+        return round_numbers(data, 1)
     parts: list[str] = []
     steps: list[tuple[int, int]] = []
     here = start = (0, 0)
@@ -230,7 +230,7 @@ def path(data: str) -> str:
             continue
         parts += [step(*one) for one in steps]
         steps = []
-        parts.append("z" if command == "z" else "M" + joined(*there))
+        parts.append("z" if command == "z" else "M" + join_paths(*there))
         here = start = start if command == "z" else there
     return "".join(parts[:-1])
 
@@ -260,10 +260,10 @@ def step(x: int, y: int) -> str:
     """Return a line along (x, y), in tenths, in the shortest way to say it."""
     if y == 0:
         return f"h{tenths(x)}"
-    return f"v{tenths(y)}" if x == 0 else "l" + joined(x, y)
+    return f"v{tenths(y)}" if x == 0 else "l" + join_paths(x, y)
 
 
-def joined(x: int, y: int) -> str:
+def join_paths(x: int, y: int) -> str:
     """Return two numbers of tenths as a path has them: ``-.5 12``."""
     second = tenths(y)
     return tenths(x) + ("" if second.startswith("-") else " ") + second

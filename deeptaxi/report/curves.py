@@ -70,7 +70,7 @@ def value_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -
             record.update, record.value, "o", color=BLUE, markerfacecolor="none", markersize=8, label="kept weights"
         )
     finish(ax, f"value at discount {exact['discount']} (reward)")
-    text = f"{told(found, 'Its value')}; the optimum is {number(exact['optimal_value'])}."
+    text = f"{describe_curve(found, 'Its value')}; the optimum is {number(exact['optimal_value'])}."
     text += "".join(f" The weights of update {record.update:,} are kept." for record in kept)
     return Chart("value", "Value of the greedy policy", text, figure)
 
@@ -94,7 +94,7 @@ def gap_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -> 
     ax.yaxis.set_major_formatter(FuncFormatter(plain))
     optimum_line(ax, 0.0)
     finish(ax, "gap to the optimum (reward)")
-    text = f"{told(value, 'The gap of the value')}. {told(returned, 'The gap of the return')}."
+    text = f"{describe_curve(value, 'The gap of the value')}. {describe_curve(returned, 'The gap of the return')}."
     return Chart("gap", "Gap to the optimum", text, figure)
 
 
@@ -115,8 +115,8 @@ def return_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) 
         line(ax, greedy, BLUE, "greedy policy")
         optimum_line(ax, exact["optimal_return"])
     finish(ax, "return of an episode (reward)")
-    sentences = [told(greedy, "The exact return of the greedy policy") if greedy else ""]
-    sentences += [told(explored, "The mean return of the training's own episodes") if explored else ""]
+    sentences = [describe_curve(greedy, "The exact return of the greedy policy") if greedy else ""]
+    sentences += [describe_curve(explored, "The mean return of the training's own episodes") if explored else ""]
     sentences += [f"The optimum is {number(exact['optimal_return'])}" if exact else ""]
     return Chart("return", "Return of an episode", " ".join(f"{text}." for text in sentences if text), figure)
 
@@ -131,7 +131,7 @@ def error_chart(histories: Sequence[History]) -> Chart | None:
     if (found.low > 0).all():
         logarithmic(ax)
     finish(ax, "mean |td_error| (reward)", legend=False)
-    return Chart("td-error", "TD error", told(found, "The mean absolute TD error") + ".", figure)
+    return Chart("td-error", "TD error", describe_curve(found, "The mean absolute TD error") + ".", figure)
 
 
 def rates_chart(histories: Sequence[History]) -> Chart | None:
@@ -147,7 +147,8 @@ def rates_chart(histories: Sequence[History]) -> Chart | None:
     lower.set_ylim(bottom=0)
     finish(upper, "ε (probability)", legend=False, label_updates=False)
     finish(lower, "learning rate", legend=False)
-    text = f"{told(epsilon, 'ε, the probability of a random action,')}. {told(rate, 'The learning rate', 6)}."
+    exploring = describe_curve(epsilon, "ε, the probability of a random action,")
+    text = f"{exploring}. {describe_curve(rate, 'The learning rate', 6)}."
     return Chart("rates", "Exploration and learning rate", text, figure)
 
 
@@ -209,7 +210,7 @@ def smallest(*found: Spread) -> float:
     return float(10 ** np.floor(np.log10(max(positive.min(), 1e-9)))) if positive.size else 1.0
 
 
-def told(found: Spread, what: str, digits: int = 4) -> str:
+def describe_curve(found: Spread, what: str, digits: int = 4) -> str:
     """Return in words where a curve starts and ends."""
     first, last = found.updates[0], found.updates[-1]
     start, end = number(found.median[0], digits), number(found.median[-1], digits)

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from deeptaxi.arguments import show
 from deeptaxi.display.console import number
-from deeptaxi.display.tables import SOURCES, merged, unknown
+from deeptaxi.display.tables import SOURCES, merge_findings, unknown
 from deeptaxi.evaluation.comparison import worst_states
 from deeptaxi.metrics import to_json
 from deeptaxi.report import chart
@@ -55,14 +55,14 @@ class Page:
 
 def page(content: Content, limit: int = LIMIT) -> Page:
     """Write the page; while it has `limit` bytes or more, the largest picture is left out."""
-    with chart.applied():
+    with chart.apply_style():
         charts = charts_of(content)
         pictures = {chart.name: chart.inline() for found in charts.values() for chart in found}
     facts = words(content)
     template = templates().get_template("page.html.jinja")
     dropped: set[str] = set()
     while True:
-        html = template.render(**facts, **placed(charts, pictures, dropped))
+        html = template.render(**facts, **place_charts(charts, pictures, dropped))
         left = pictures.keys() - dropped
         if len(html.encode()) < limit or not left:
             break
@@ -119,7 +119,7 @@ def argument(value: Any) -> str:
     return brief(show(value))
 
 
-def placed(charts: Mapping[str, list[Chart]], pictures: Mapping[str, str], dropped: set[str]) -> dict[str, Any]:
+def place_charts(charts: Mapping[str, list[Chart]], pictures: Mapping[str, str], dropped: set[str]) -> dict[str, Any]:
     """Return the charts of each section as the template takes them, and the titles of those that are left out."""
     shown = {
         section: [
@@ -172,7 +172,7 @@ def words(content: Content) -> dict[str, Any]:
         "any_wrong": subject.comparison is not None and bool(subject.comparison.wrong.any()),
         "states": state_rows(content),
         "diagnosis": subject.diagnosis,
-        "not_checked": merged(subject.diagnosis) if subject.diagnosis else [],
+        "not_checked": merge_findings(subject.diagnosis) if subject.diagnosis else [],
         "sources": SOURCES,
         "settings": subject.settings[:LONGEST_SETTINGS],
         "again": subject.again,

@@ -32,7 +32,7 @@ from typing import Any
 from zipfile import ZipFile
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.io.safe_archive import ArchiveError, opened, told
+from deeptaxi.io.safe_archive import ArchiveError, format_bytes, open_archive
 
 WEIGHTS, MAX_BYTES = "model.weights.h5", 2**32
 SPARE = 2**24  # bytes of a file beyond its weights: their names
@@ -64,7 +64,7 @@ def check_weights(content: bytes, limit: int | None = None) -> int:
         raise ArchiveError(f"its {WEIGHTS} is damaged ({' '.join(str(error).split())[:200]})") from None
     size = sum(count * width for count, width in items)
     if size > (limit or MAX_BYTES) or (size > BOMB_SIZE and size > BOMB_RATIO * len(content)):
-        raise ArchiveError(f"its {WEIGHTS} unpacks from {told(len(content))} to {told(size)}")
+        raise ArchiveError(f"its {WEIGHTS} unpacks from {format_bytes(len(content))} to {format_bytes(size)}")
     return sum(count for count, _ in items)
 
 
@@ -103,7 +103,7 @@ def check_item(group: Any, name: str) -> tuple[int, int]:
 
 
 @contextmanager
-def weights_limited(size: int) -> Iterator[None]:
+def limit_weights(size: int) -> Iterator[None]:
     """Let Keras' layers create no more than `size` bytes of weights, and some filling, as long as the block runs.
 
     Raises:
@@ -209,8 +209,8 @@ def read_config(archive: ZipFile) -> bytes:
     """
     check_three(archive)
     config, metadata = (archive.read(name) for name in (CONFIG, METADATA))
-    check_config(parsed(config, CONFIG))
-    parsed(metadata, METADATA)
+    check_config(parse_config(config, CONFIG))
+    parse_config(metadata, METADATA)
     return config
 
 
@@ -223,12 +223,16 @@ def check_three(archive: ZipFile) -> None:
     for name, limit in limits().items():
         member = archive.getinfo(name)
         if member.file_size > limit:
-            raise ArchiveError(f"its {name} takes {told(member.file_size)}, where at most {told(limit)} are read")
+            raise ArchiveError(
+                f"its {name} takes {format_bytes(member.file_size)}, where at most {format_bytes(limit)} are read"
+            )
         if member.file_size > BOMB_SIZE and member.file_size > BOMB_RATIO * member.compress_size:
-            raise ArchiveError(f"its {name} unpacks from {told(member.compress_size)} to {told(member.file_size)}")
+            raise ArchiveError(
+                f"its {name} unpacks from {format_bytes(member.compress_size)} to {format_bytes(member.file_size)}"
+            )
 
 
-def parsed(text: bytes, name: str) -> dict[str, Any]:
+def parse_config(text: bytes, name: str) -> dict[str, Any]:
     """Return the object that a JSON text holds."""
     try:
         value = json.loads(text)
@@ -338,13 +342,15 @@ def load_model(path: Path) -> Any:
         ArchiveError: the file is damaged, or holds something that is not loaded; the message is the reason alone.
         NotANetworkError: Keras cannot make a network of it.
     """
-    with opened(path, sum(limits().values())) as archive:
+    with open_archive(path, sum(limits().values())) as archive:
         config = read_config(archive)
         size = archive.getinfo(WEIGHTS).file_size
         model = build(config, size)
         most = OTHERS * size_of(model) + SPARE
         if size > most:
-            raise ArchiveError(f"its {WEIGHTS} takes {told(size)}, where its network has {told(size_of(model))}")
+            raise ArchiveError(
+                f"its {WEIGHTS} takes {format_bytes(size)}, where its network has {format_bytes(size_of(model))}"
+            )
         content = archive.read(WEIGHTS)
     check_weights(content, most)
     fill(model, content)
@@ -360,7 +366,7 @@ def build(config: bytes, size: int) -> Any:
     from keras.src.saving import saving_lib
 
     try:
-        with weights_limited(size):
+        with limit_weights(size):
             model = saving_lib._model_from_config(config, None, compile=False, safe_mode=True)
         check_widths(model)
     except Exception as error:  # Keras raises many kinds, by the part of the file that is wrong

@@ -50,13 +50,13 @@ def files_of(folder: Path) -> list[Path]:
     return [path for name in (LOG_FILE, VISITS_FILE, EVENTS) for path in folder.glob(name)]
 
 
-def set_aside(folder: Path) -> None:
+def back_up(folder: Path) -> None:
     """Set the log of the training before aside, unless one stands there already: that of the run that was kept.
 
     All of its files are aside at the same moment, so that none is lost if this breaks off.
     """
     if (folder / PREVIOUS).exists():
-        settle(folder, failed=end_of(folder / LOG_FILE) is None)
+        settle_logs(folder, failed=end_of(folder / LOG_FILE) is None)
     files = files_of(folder)
     if not files:
         return
@@ -78,7 +78,7 @@ def name_also(path: Path, other: Path) -> None:
         shutil.copyfile(path, other)
 
 
-def settle(folder: Path, failed: bool) -> None:
+def settle_logs(folder: Path, failed: bool) -> None:
     """Drop the log that stands aside, or put it back if the new training failed; again, if that was broken off."""
     previous = folder / PREVIOUS
     aside = files_of(previous)
@@ -320,7 +320,7 @@ class Log:
         if failed and self._kept is not None and not stands_aside:
             return  # it is that of the run that is there, and of the checkpoints
         if self._begun and (self._took_place or stands_aside):
-            settle(self._folder, failed)
+            settle_logs(self._folder, failed)
 
     def write(self, record: Record) -> None:
         """Take one record; it is on disk within half a second, or when the next one comes."""
@@ -349,7 +349,7 @@ class Log:
         self._begun = True
         with self.surviving(LOG_FILE):
             if not self._took_place:
-                set_aside(self._folder)
+                back_up(self._folder)
                 self._took_place = True
             self._writers[LOG_FILE] = Lines(self._folder, kept)
         if LOG_FILE in self._lost:
@@ -491,11 +491,11 @@ def brought_back(folder: Path, head: str) -> bool:
     if stands == head:
         return True
     if failed == head:
-        set_aside(folder)
+        back_up(folder)
         (folder / FAILED_FILE).replace(folder / LOG_FILE)
         return True
     if aside == head:
-        settle(folder, failed=True)
+        settle_logs(folder, failed=True)
         return True
     if stands is not None:
         raise UsageError(f"{folder / LOG_FILE} is the log of another training than the checkpoint's: move it away")

@@ -447,13 +447,13 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         raise DeepTaxiError(f"{path} is of a newer deeptaxi (card version {version}): upgrade deeptaxi to read it")
     if isinstance(facts, dict) and (old := renamed_in(facts, CARD)):
         raise DeepTaxiError(f"{path} is of an earlier deeptaxi: {old}; train it again")
-    fault = fault_of(facts) or misspelled(facts) if isinstance(facts, dict) else "it holds no object"
+    fault = fault_of(facts) or misspelled_key(facts) if isinstance(facts, dict) else "it holds no object"
     if version != CARD_VERSION or fault:
         raise DeepTaxiError(f"{path} is damaged: {fault or 'it has no version that is known'}")
     return dict(facts)
 
 
-def misspelled(facts: Mapping[str, Any]) -> str | None:
+def misspelled_key(facts: Mapping[str, Any]) -> str | None:
     """Return which key is nearly one of ours; None where there is none. Other keys may be a newer deeptaxi's."""
     known = [key.removesuffix(OPTIONAL) for key in KINDS]
     found = ((key, nearest(key, known)) for key in facts if key not in known)

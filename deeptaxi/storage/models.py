@@ -19,7 +19,7 @@ from deeptaxi import backend
 from deeptaxi.config import EnvironmentConfig, OptimizerConfig, TrainConfig, read_run, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.locks import in_use, log_in_use
-from deeptaxi.io.safe_archive import ArchiveError, opened
+from deeptaxi.io.safe_archive import ArchiveError, open_archive
 from deeptaxi.io.safe_load import read_toml
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import History, read_history
@@ -59,7 +59,7 @@ def newer_keras(model: Path) -> str:
     import keras
 
     try:
-        with opened(model, ANY_BYTES) as archive, archive.open("metadata.json") as file:
+        with open_archive(model, ANY_BYTES) as archive, archive.open("metadata.json") as file:
             saved = json.loads(file.read(METADATA_BYTES))["keras_version"]
     except ArchiveError:
         return ""
@@ -109,7 +109,7 @@ class Unfinished:
         return f"{self.folder}: its training was broken off; {resume} goes on with it"
 
 
-def unfinished(folder: Path) -> Unfinished | None:
+def describe_unfinished(folder: Path) -> Unfinished | None:
     """Return why a run folder holds no model; None where it holds one, or nothing is known of a training into it."""
     if (folder / MODEL_FILE).exists() or folder.is_file():
         return None
@@ -198,14 +198,14 @@ def find_model(model: Path) -> ModelSource:
     if model.is_dir():
         path = model / MODEL_FILE
         if not path.is_file():
-            known = unfinished(model)
+            known = describe_unfinished(model)
             raise UsageError(str(known) if known else f"{model} is not a run folder: it holds no {MODEL_FILE}")
         if not (model / CONFIG_FILE).is_file():
             raise DeepTaxiError(f"{model} is not complete: it holds no {CONFIG_FILE}; name {path} and --env instead")
         check_deeptaxi(model / CONFIG_FILE)
         return ModelSource(path, str(model), read_config(model))
     if not model.exists():
-        known = unfinished(model.parent if model.name == MODEL_FILE else model)
+        known = describe_unfinished(model.parent if model.name == MODEL_FILE else model)
         raise UsageError(str(known) if known else f"no model at {model}: expected a run folder or a .keras file")
     if model.suffix != ".keras":
         raise UsageError(f"{model} is neither a run folder nor a .keras file")

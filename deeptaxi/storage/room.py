@@ -25,7 +25,7 @@ from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import UsageError
 from deeptaxi.io import safe_load
 from deeptaxi.io.atomic import SPARE, cannot_write
-from deeptaxi.io.safe_archive import told
+from deeptaxi.io.safe_archive import format_bytes
 from deeptaxi.io.temporary import Scratch
 from deeptaxi.learning.resolve import FLOAT, weights_of
 from deeptaxi.mdp.describe import encoded_factors
@@ -126,8 +126,8 @@ def check_weights(config: TrainConfig, states: int, actions: int) -> None:
     size, most = FLOAT * weights_of(config, states, actions), keras_file.MAX_BYTES - keras_file.SPARE
     if size > most:
         raise UsageError(
-            f"the weights of this network take {told(size)}, and a model file of more than {told(most)} could not be "
-            "opened again: set a smaller --hidden"
+            f"the weights of this network take {format_bytes(size)}, and a model file of more than "
+            f"{format_bytes(most)} could not be opened again: set a smaller --hidden"
         )
 
 
@@ -137,8 +137,9 @@ def check_log(config: TrainConfig) -> None:
     if size > most:
         every = -(-config.updates * EVALUATION // most)
         raise UsageError(
-            f"--eval-every {config.evaluation.every} in {config.updates:,} updates makes a log of {told(size)}, and "
-            f"one of more than {told(metrics.MAX_BYTES)} could not be read again: set --eval-every {every} or more"
+            f"--eval-every {config.evaluation.every} in {config.updates:,} updates makes a log of "
+            f"{format_bytes(size)}, and one of more than {format_bytes(metrics.MAX_BYTES)} could not be read again: "
+            f"set --eval-every {every} or more"
         )
 
 
@@ -150,11 +151,8 @@ def check_texts(folder: Path, environment: Mapping[str, Any], config: TrainConfi
         safe_load.parse_toml(text)
     except ValueError as error:
         raise UsageError(f"config.toml could not be read again: {error}; simplify --env-arg") from None
-    check_text(
-        CARD_JSON,
-        to_json(model_card.card(folder, environment, config, UNKNOWN), indent=2),
-        model_card.CARD_BYTES,
-    )
+    card = to_json(model_card.card(folder, environment, config, UNKNOWN), indent=2)
+    check_text(CARD_JSON, card, model_card.CARD_BYTES)
 
 
 def check_text(name: str, text: str, limit: int) -> None:
@@ -162,5 +160,6 @@ def check_text(name: str, text: str, limit: int) -> None:
     size = len(text.encode(errors="surrogatepass")) + FACTS
     if size > limit:
         raise UsageError(
-            f"{name} would take {told(size)}, and more than {told(limit)} could not be read again: shorten --env-arg"
+            f"{name} would take {format_bytes(size)}, and more than {format_bytes(limit)} could not be read again: "
+            "shorten --env-arg"
         )

@@ -104,7 +104,7 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
     log = logs / folder.resolve().name / LOG_FILE
     files = (*FILES, TABLE_FILE) if table else FILES
     with ExitStack() as undoing:
-        hold(folder, undoing, log=log.parent)
+        lock_folder(folder, undoing, log=log.parent)
         hold_log(log.parent, folder, undoing, "--out or --logs")
         if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("[0-9]*.npz")):
             raise TakenError(
@@ -129,7 +129,7 @@ def check_resumable(folder: Path) -> None:
         raise UsageError(f"{folder} {fault}: --resume takes the folder of a run")
 
 
-def hold(folder: Path, undoing: ExitStack, option: str = "--out", log: Path | None = None) -> None:
+def lock_folder(folder: Path, undoing: ExitStack, option: str = "--out", log: Path | None = None) -> None:
     """Make a folder and lock it, and let `undoing` free it and remove it if it is new and nothing is in it.
 
     Args:
@@ -156,9 +156,9 @@ def hold(folder: Path, undoing: ExitStack, option: str = "--out", log: Path | No
 
 
 def hold_log(log: Path, folder: Path, undoing: ExitStack, option: str) -> None:
-    """Make and lock a log folder, as `hold` does; one that is the run folder itself is locked already."""
+    """Make and lock a log folder, as `lock_folder` does; one that is the run folder itself is locked already."""
     if log.resolve() != folder.resolve():
-        hold(log, undoing, option)
+        lock_folder(log, undoing, option)
 
 
 def check_ours(run: Path, log: Path) -> None:

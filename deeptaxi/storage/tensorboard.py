@@ -22,10 +22,10 @@ from typing import Any, BinaryIO
 import google_crc32c
 
 from deeptaxi.config import TrainConfig, dump_toml, leaf_settings
-from deeptaxi.importing import hidden
+from deeptaxi.importing import hide_modules
 from deeptaxi.metrics import Evaluated, Finished, Progress, Record, Snapshot, Warned
 
-with hidden("torch"):  # tensorboardX imports PyTorch if it can, which takes three seconds and serves nothing here
+with hide_modules("torch"):  # tensorboardX imports PyTorch if it can, which takes three seconds and serves nothing here
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.summary import hparams, text
@@ -106,7 +106,7 @@ class Events:
         return scalars(record) | speed
 
     def _add(self, **content: Any) -> None:
-        self._file.write(framed(Event(wall_time=time.time(), **content).SerializeToString()))
+        self._file.write(frame_event(Event(wall_time=time.time(), **content).SerializeToString()))
 
 
 def new_file(folder: Path) -> BinaryIO:
@@ -117,7 +117,7 @@ def new_file(folder: Path) -> BinaryIO:
     raise AssertionError  # numbers do not end
 
 
-def framed(data: bytes) -> bytes:
+def frame_event(data: bytes) -> bytes:
     """Return one entry of a TFRecord file."""
     length = struct.pack("<Q", len(data))
     return b"".join((length, checksum(length), data, checksum(data)))

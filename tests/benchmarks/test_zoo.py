@@ -20,7 +20,7 @@ from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.metrics import Finished
 from deeptaxi.network.build import weights_digest
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.presets import listed
+from deeptaxi.presets import listed_presets
 from deeptaxi.storage import runs
 from deeptaxi.storage.model_card import card, markdown, read_card
 from deeptaxi.storage.models import find_model, load_network
@@ -98,7 +98,7 @@ def test_a_card_belongs_to_the_agent_beside_it(name: str) -> None:
 def test_every_preset_of_a_problem_with_a_table_has_an_agent_or_is_known_to_have_none() -> None:
     shipped = {preset.name for preset in zoo.plan().values()}
     others = {"blackjack", "blackjack.q-table", "taxi-fickle", "taxi-fickle.q-table", "taxi-rainy"}
-    assert shipped | others == {preset.name for preset in listed()}
+    assert shipped | others == {preset.name for preset in listed_presets()}
     assert len(shipped) == len(NAMES)
 
 

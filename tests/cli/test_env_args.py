@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 
 import deeptaxi
-from deeptaxi.api.settings import asked
+from deeptaxi.api.settings import merge_settings
 from deeptaxi.errors import UsageError
 from tests.cli.conftest import QUICK, refused
 
@@ -58,9 +58,11 @@ def test_every_door_refuses_a_text_where_a_truth_value_belongs(
 
 def test_an_argument_goes_over_those_of_the_configuration() -> None:
     config = {"environment": {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}}}
-    values = asked(None, {"map_name": "8x8"}, config, False, {})
+    values = merge_settings(None, {"map_name": "8x8"}, config, False, {})
     assert values["environment"]["kwargs"] == {"is_slippery": False, "map_name": "8x8"}
-    assert asked("Taxi-v4", {"is_rainy": True}, config, False, {})["environment"]["kwargs"] == {"is_rainy": True}
+    assert merge_settings("Taxi-v4", {"is_rainy": True}, config, False, {})["environment"]["kwargs"] == {
+        "is_rainy": True
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deeptaxi.config import read_toml, resolve
-from deeptaxi.presets import fitting, listed
+from deeptaxi.presets import fitting, listed_presets
 from tests.cli.conftest import refused, run
 
 TINY = ["--updates", 2, "--replay-start", 8, "--environments", 2, "--batch-size", 4, "--replay-capacity", 64]
@@ -22,7 +22,7 @@ def trained(*words: object) -> dict[str, object]:
 
 def test_the_list_names_what_each_preset_is_for() -> None:
     rows = json.loads(run("presets", "--json").stdout)
-    assert [row["name"] for row in rows] == [preset.name for preset in listed()]
+    assert [row["name"] for row in rows] == [preset.name for preset in listed_presets()]
     rainy = next(row for row in rows if row["name"] == "taxi-rainy.q-table")
     assert (rainy["environment"], rainy["kwargs"], rainy["network"]) == ("Taxi-v4", {"is_rainy": True}, "q-table")
     text = run("presets").stdout

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeptaxi.evaluation.spread import Curve, spread, thinned
+from deeptaxi.evaluation.spread import Curve, spread, thin_out
 
 
 def curve(*points):
@@ -29,7 +29,7 @@ def test_no_points_no_curve():
 
 @pytest.mark.parametrize("count", [5, 401, 12_345])
 def test_a_long_curve_keeps_its_ends(count):
-    found = thinned(Curve(np.arange(count), np.arange(count) * 2.0), 400)
+    found = thin_out(Curve(np.arange(count), np.arange(count) * 2.0), 400)
     assert len(found.updates) == min(count, 400)
     assert (found.updates[0], found.updates[-1]) == (0, count - 1)
     assert np.array_equal(found.values, found.updates * 2)

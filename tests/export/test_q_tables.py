@@ -9,7 +9,7 @@ import pytest
 
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.export.q_tables import CSV_STATES, WRITERS, Labels, as_text, check_size, labels_of, numbered
+from deeptaxi.export.q_tables import CSV_STATES, WRITERS, Labels, as_text, check_size, labels_of, number_labels
 from deeptaxi.mdp.environment import open_environment
 
 LABELS = Labels(("left", "right, or so"), lambda state: f'the "{state}"', {"id": "Walk-v0"})
@@ -98,7 +98,7 @@ def test_the_names_are_the_environments_own() -> None:
     assert labels.actions == ("left", "down", "right", "up")
     assert labels.state(5) == "row 1, column 1"
     assert labels.environment["states"] == 16
-    assert numbered(2).actions == ("action 0", "action 1")
+    assert number_labels(2).actions == ("action 0", "action 1")
 
 
 def test_a_table_too_long_for_a_spreadsheet_says_how_long_it_is() -> None:

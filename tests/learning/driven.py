@@ -8,7 +8,7 @@ from keras import ops
 from deeptaxi import backend, xla
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.compiled.loop import CompiledLoop
-from deeptaxi.learning.compiled.mdp import Sizes, build_world
+from deeptaxi.learning.compiled.mdp import Sizes, compile_mdp
 from deeptaxi.learning.compiled.update import CompiledUpdate
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network.functional import Weights
@@ -37,7 +37,7 @@ class Loop:
         allowed = table.action_mask
         updater = CompiledUpdate(self.config, table.actions, None, sparse=False)
         self.loop = CompiledLoop(self.config, updater, Sizes(*table.probability.shape, table.time_limit))
-        self.world = build_world(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11)
+        self.world = compile_mdp(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11)
         q_values = np.zeros((table.states, table.actions)) if q_values is None else q_values
         self.start = (self.loop.initial(self.learnt(q_values)), *np.zeros(2, np.float32))
         functions = {"warm": self._warm, "run": self._run, "step": self._step, "reset": lambda _, state: state}

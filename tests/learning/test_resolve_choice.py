@@ -7,7 +7,7 @@ import pytest
 
 from deeptaxi.config import merge, resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.learning.resolve import LARGEST_INDEX, OPTIMIZER_OPTIONS, not_compiled, too_large
+from deeptaxi.learning.resolve import LARGEST_INDEX, OPTIMIZER_OPTIONS, too_large, why_not_compiled
 from tests.learning.helpers import opened_problem
 from tests.problems import chain, opened
 
@@ -28,19 +28,19 @@ def problem(tmp_path):
 )
 def test_a_table_is_compiled_on_both_compiling_backends(name, optimizer, problem, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", name)
-    assert not_compiled(*problem(optimizer=optimizer)) is None
+    assert why_not_compiled(*problem(optimizer=optimizer)) is None
 
 
 def test_without_a_table_nothing_is_compiled():
     config = resolve({"environment": {"id": "Blackjack-v1"}})
-    reason = not_compiled(config, opened("Blackjack-v1"))
+    reason = why_not_compiled(config, opened("Blackjack-v1"))
     assert reason.startswith("it needs a transition table, and Blackjack-v1 has none: ")
     assert opened("Blackjack-v1").table_missing in reason
 
 
 def test_a_backend_that_does_not_compile_is_named(problem, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
-    assert not_compiled(*problem()) == "it runs on tensorflow and jax, not on KERAS_BACKEND=torch"
+    assert why_not_compiled(*problem()) == "it runs on tensorflow and jax, not on KERAS_BACKEND=torch"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_backend_that_does_not_compile_is_named(problem, monkeypatch):
     ],
 )
 def test_an_optimizer_that_it_does_not_have_is_named(optimizer, reason, problem):
-    assert not_compiled(*problem(optimizer={"learning_rate": 0.1, **optimizer})) == reason
+    assert why_not_compiled(*problem(optimizer={"learning_rate": 0.1, **optimizer})) == reason
 
 
 def test_the_options_that_it_has_are_those_of_keras_with_their_defaults():
@@ -65,9 +65,9 @@ def test_the_options_that_it_has_are_those_of_keras_with_their_defaults():
 
 def test_a_mask_that_shows_on_the_way_only_is_a_reason(problem):
     config, environment = problem(exploration={"action_mask": True})
-    assert "in advance" in not_compiled(config, environment)
+    assert "in advance" in why_not_compiled(config, environment)
     taxi = resolve({"environment": {"id": "Taxi-v4"}, "exploration": {"action_mask": True}})
-    assert not_compiled(taxi, opened("Taxi-v4")) is None
+    assert why_not_compiled(taxi, opened("Taxi-v4")) is None
 
 
 @pytest.mark.parametrize(
@@ -94,17 +94,17 @@ def test_what_is_too_large_is_told_with_its_sizes():
 def test_the_size_of_the_table_counts_too(problem, monkeypatch):
     config, environment = problem()
     monkeypatch.setattr("deeptaxi.learning.resolve.LARGEST_BYTES", 3 * 2 * 25 - 1)
-    assert "3 states × 2 actions × 1 outcomes" in not_compiled(config, environment)
+    assert "3 states × 2 actions × 1 outcomes" in why_not_compiled(config, environment)
     monkeypatch.setattr("deeptaxi.learning.resolve.LARGEST_BYTES", 3 * 2 * 25)
-    assert not_compiled(config, environment) is None
+    assert why_not_compiled(config, environment) is None
 
 
 def test_the_table_comes_first_and_no_reason_hides_another(problem, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     config, environment = problem(optimizer={"name": "rmsprop", "learning_rate": 0.1})
     without = replace(environment, table=None, table_missing="for a reason")
-    assert "for a reason" in not_compiled(config, without)
-    assert "torch" in not_compiled(config, environment)
+    assert "for a reason" in why_not_compiled(config, without)
+    assert "torch" in why_not_compiled(config, environment)
     assert resolve(merge({"optimizer": {"name": "rmsprop"}}, {})).optimizer.name == "rmsprop"
 
 
@@ -119,11 +119,11 @@ def test_the_table_comes_first_and_no_reason_hides_another(problem, monkeypatch)
 )
 def test_an_option_that_cannot_be_meant_is_a_usage_error(options, told, problem):
     with pytest.raises(UsageError, match=re.escape(told)):
-        not_compiled(*problem(optimizer={"name": "adam", "learning_rate": 0.1, "options": options}))
+        why_not_compiled(*problem(optimizer={"name": "adam", "learning_rate": 0.1, "options": options}))
 
 
 def test_more_copies_than_memory_can_hold_are_told_before_anything_is_made(problem):
-    reason = not_compiled(*problem(interaction={"environments": 10**9}, replay={"capacity": 10**9}))
+    reason = why_not_compiled(*problem(interaction={"environments": 10**9}, replay={"capacity": 10**9}))
     assert "1,000,000,000 environments" in reason
     assert "more than 8 GiB" in reason
-    assert not_compiled(*problem(interaction={"environments": 10_000}, replay={"capacity": 10_000})) is None
+    assert why_not_compiled(*problem(interaction={"environments": 10_000}, replay={"capacity": 10_000})) is None

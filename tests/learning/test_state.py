@@ -13,7 +13,15 @@ from deeptaxi.config import EnvironmentConfig, OptimizerConfig, merge
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.agent import DQNAgent, learning_rate_schedule
 from deeptaxi.learning.compiled.loop import CompiledAgent
-from deeptaxi.learning.state import StateMismatchError, TrainingState, array, fact, filled, merged, named
+from deeptaxi.learning.state import (
+    StateMismatchError,
+    TrainingState,
+    array,
+    fact,
+    fill_arrays,
+    merge_states,
+    named_arrays,
+)
 from deeptaxi.learning.trainer import train
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
@@ -269,13 +277,13 @@ def test_a_moment_that_does_not_fit_is_refused_by_the_name_of_what_does_not():
         with pytest.raises(StateMismatchError, match=r"'a\.x' is float32 \[2\]"):
             array(MOMENT, "a.x", shape, kind)
     with pytest.raises(StateMismatchError, match=r"no 'b\.0'"):
-        filled("b", (like["x"],), MOMENT)
+        fill_arrays("b", (like["x"],), MOMENT)
 
 
 def test_nested_tuples_come_back_from_their_names():
     state = (np.arange(3), None, [np.zeros((), np.float32), (np.ones((2, 2)),)])
-    saved = merged(TrainingState(named("s", state), {}), MOMENT)
-    found = filled("s", state, saved)
+    saved = merge_states(TrainingState(named_arrays("s", state), {}), MOMENT)
+    found = fill_arrays("s", state, saved)
     assert found[1] is None
     np.testing.assert_array_equal(found[0], state[0])
     np.testing.assert_array_equal(found[2][1][0], state[2][1][0])

@@ -10,7 +10,7 @@ from deeptaxi.config import merge
 from deeptaxi.learning.agent import DQNAgent
 from deeptaxi.learning.example import Transition
 from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.learning.update_trace import batch_of, compare, copied, trace_update
+from deeptaxi.learning.update_trace import batch_of, compare, copy_network_of, trace_update
 from deeptaxi.metrics import to_json
 from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import TABLE, build_pair, new_learner, numbers, resolve
@@ -207,7 +207,7 @@ def test_without_the_copied_predictions_the_two_differ():
     learner = new_learner(DUELING, states=5, actions=3)
     batch = batch_of(STEP, learner.config)
     targets = np.array([[1.0, 0.0, 0.0]], np.float32)
-    copy = copied(learner.online)
+    copy = copy_network_of(learner.online)
     loss, slopes = learner.rule.loss_gradients(batch.states, targets, batch.weights)
     recipe = (float(loss), [numbers(slope) for slope in slopes])
     assert (

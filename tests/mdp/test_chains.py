@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.mdp import planning
-from deeptaxi.mdp.chains import repeated
+from deeptaxi.mdp.chains import iterate_values
 from deeptaxi.mdp.planning import evaluate_horizon, evaluate_policy, uniform_policy
 from tests.problems import geometric, loop, random_table, river_swim
 
@@ -34,6 +34,6 @@ def test_squaring_and_stepping_agree(table, horizon, monkeypatch):
 
 
 def test_steps_of_a_matrix_add_up():
-    assert repeated(np.array([[1.0]]), np.array([[2.0]]), 11) == 22
-    assert repeated(np.array([[0.5]]), np.array([[1.0]]), 3) == 1.75
-    assert repeated(np.array([[0.5]]), np.array([[1.0]]), 0) == 0
+    assert iterate_values(np.array([[1.0]]), np.array([[2.0]]), 11) == 22
+    assert iterate_values(np.array([[0.5]]), np.array([[1.0]]), 3) == 1.75
+    assert iterate_values(np.array([[0.5]]), np.array([[1.0]]), 0) == 0

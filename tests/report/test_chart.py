@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from deeptaxi.report.chart import BLUE, Chart, applied, axes, path, rounded, styled
+from deeptaxi.report.chart import BLUE, Chart, apply_style, axes, path, replace_styles, round_numbers
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,14 @@ def test_a_path_says_the_same_in_fewer_letters(long, short):
 
 
 def test_numbers_are_rounded_and_colors_become_variables():
-    assert rounded("translate(12.3456 -0.04)", 1) == "translate(12.3 -0)"
-    text = styled(f"fill: {BLUE}; font-family: 'DejaVu Sans', sans-serif; stroke-width: 1.5")
+    assert round_numbers("translate(12.3456 -0.04)", 1) == "translate(12.3 -0)"
+    text = replace_styles(f"fill: {BLUE}; font-family: 'DejaVu Sans', sans-serif; stroke-width: 1.5")
     assert text == "fill:var(--blue);stroke-width:1.5"
 
 
 @pytest.fixture
 def chart():
-    with applied():
+    with apply_style():
         figure, ax = axes()
         ax.plot([0, 1, 2], [1, 3, 2], color=BLUE, label="a < b & c")
         ax.legend()
@@ -61,6 +61,6 @@ def test_drawing_leaves_matplotlibs_own_settings_alone():
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    with applied():
+    with apply_style():
         assert mpl.rcParams["svg.fonttype"] == "none"
     assert dict(mpl.rcParams) == before

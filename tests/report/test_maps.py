@@ -11,7 +11,7 @@ from deeptaxi.report.maps import arrow, canvas, dots, draw, hatching, hint, lift
 
 
 def test_every_dot_is_seen_in_a_png_too():
-    with chart.applied():
+    with chart.apply_style():
         figure, ax = chart.axes(4, 4)
         ax.grid(False)
         dots(ax, np.array([[x, y] for x in range(8) for y in range(8)], float), "#ff0000", "dots")
@@ -24,7 +24,7 @@ def test_every_dot_is_seen_in_a_png_too():
 
 
 def test_large_dots_are_seen_on_a_line_too():
-    with chart.applied():
+    with chart.apply_style():
         figure, ax = chart.axes(4, 4)
         dots(ax, np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), "#ff0000", "dots", large=True)
         ax.plot([0, 2], [0, 2], color="black")

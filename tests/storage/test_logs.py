@@ -168,7 +168,7 @@ def test_a_training_that_fails_gives_the_old_log_back(tmp_path):
 
 def test_a_training_that_was_killed_does_not_cost_the_log_of_the_run_that_was_kept(tmp_path):
     train_into(tmp_path, 1)
-    logs.set_aside(tmp_path)
+    logs.back_up(tmp_path)
     (tmp_path / "metrics.jsonl").write_text(to_line(progress(2)))  # and no more: its end never came
     with pytest.raises(KeyboardInterrupt):
         train_into(tmp_path, 3, failing=True)

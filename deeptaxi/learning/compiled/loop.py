@@ -27,12 +27,20 @@ from keras import ops
 from deeptaxi import xla
 from deeptaxi.config import EnvironmentConfig, EvaluationConfig, TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
-from deeptaxi.learning.compiled.mdp import CompiledMDP, Sizes, any_state, build_world, outcome, start_state
+from deeptaxi.learning.compiled.mdp import CompiledMDP, Sizes, any_state, compile_mdp, outcome, start_state
 from deeptaxi.learning.compiled.ring_buffer import CompiledReplayBuffer, Ring
 from deeptaxi.learning.compiled.update import CompiledUpdate, LearnerState
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
 from deeptaxi.learning.schedules import exploration, importance_exponent, learning_rate
-from deeptaxi.learning.state import StateMismatchError, TrainingState, check_range, count, filled, named, steps_in
+from deeptaxi.learning.state import (
+    StateMismatchError,
+    TrainingState,
+    check_range,
+    count,
+    fill_arrays,
+    named_arrays,
+    steps_in,
+)
 from deeptaxi.learning.step_metrics import REPORTS as RECORDS
 from deeptaxi.learning.step_metrics import StepMetrics, report_every
 from deeptaxi.learning.targets import epsilon_greedy
@@ -40,7 +48,7 @@ from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
-from deeptaxi.program import borrowed, shapes_of
+from deeptaxi.program import borrow_program, shapes_of
 
 BLOCK = 100  # updates; fewer where they take more random numbers than NUMBERS
 NUMBERS = 2**20
@@ -272,11 +280,11 @@ class CompiledAgent:
         self._loop = CompiledLoop(compiled, self._updater, sizes)
         # Which states can be reached takes seconds to find out where there are a million.
         anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
-        world = build_world(table, config.target.reward_scale, masks.allowed, anywhere, seed)
+        world = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed)
         learnt = self._updater.initial(weights)
         kind = (repr(compiled), factors, sparse, sizes, shapes_of(world))
         functions = {"warm": self._loop.warm, "run": self._loop.run}
-        self._program = borrowed(kind, functions, self._loop.initial(learnt), self)
+        self._program = borrow_program(kind, functions, self._loop.initial(learnt), self)
         self._world = self._program.arguments(world)
         self._told = np.zeros(4)  # what ticks have told of the report under way
         self._next: int | None = None  # the next update; None before the steps that fill the memory
@@ -312,7 +320,7 @@ class CompiledAgent:
 
     def state_dict(self) -> TrainingState:
         """Return the state of the program between two pieces."""
-        return TrainingState(named("program", self._program.state), {"next": self._next})
+        return TrainingState(named_arrays("program", self._program.state), {"next": self._next})
 
     def load_state_dict(self, saved: TrainingState) -> None:
         """Put the program into the state of a saved state.
@@ -320,7 +328,7 @@ class CompiledAgent:
         Raises:
             UnfitError: it is of another program.
         """
-        state = filled("program", self._program.state, saved)
+        state = fill_arrays("program", self._program.state, saved)
         outcomes, capacity = self._outcomes * int(np.prod(self._shape)), self._loop.replay.capacity
         highest = {"copies.states": self._shape[0], "ring.position": capacity, "ring.size": capacity + 1}
         for name, high in highest.items():

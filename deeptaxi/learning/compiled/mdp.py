@@ -91,7 +91,7 @@ class Sizes(NamedTuple):
     time_limit: int | None
 
 
-def build_world(
+def compile_mdp(
     table: TransitionTable,
     reward_scale: float,
     allowed: NDArray[np.bool_] | None,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deeptaxi import backend, xla
-from deeptaxi.learning.compiled.mdp import Sizes, any_state, build_world, outcome, start_state
+from deeptaxi.learning.compiled.mdp import Sizes, any_state, compile_mdp, outcome, start_state
 from deeptaxi.mdp.table import from_arrays
 from tests.learning.helpers import alias_shares, numbers
 from tests.problems import SOUND, build, chain, random_table, surely
@@ -15,7 +15,7 @@ from tests.problems import river_swim as river
 
 def world_of(table, reward_scale=1.0, allowed=None, reachable=None):
     everywhere = np.ones(table.states, np.bool_) if reachable is None else np.array(reachable)
-    return build_world(table, reward_scale, allowed, everywhere, 0)
+    return compile_mdp(table, reward_scale, allowed, everywhere, 0)
 
 
 def test_a_world_is_the_table_under_the_numbers_of_outcomes():

@@ -165,8 +165,8 @@ CODE = """
 import sys
 from deeptaxi import backend
 backend.start()
-from tests.learning import test_weights
-test_weights.check_results(sys.argv[1])
+from tests.learning.compiled import test_update_weights
+test_update_weights.check_results(sys.argv[1])
 print(backend.name(), sys.modules.get("tensorflow"))
 """
 
