@@ -190,7 +190,7 @@ class NetworkConfig(Checked):
     encoding: str = setting(
         "joint", "one-hot over all states, or over each factor of a state", one_of(ENCODINGS), "--encoding"
     )
-    initial_value: float = setting(0.0, "what all Q values start near; high is optimistic", None, "--initial-value")
+    initial_value: float = setting(0.0, "initial Q value; high is optimistic", None, "--initial-value")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -215,22 +215,25 @@ class OptimizerConfig(Checked):
     """The optimizer step. Exactly one of `learning_rate` and `tabular_step` is set."""
 
     name: str = setting("adam", "Keras optimizer", one_of(OPTIMIZERS), "--optimizer")
-    learning_rate: float | None = setting(0.003, "learning rate at the start", POSITIVE, "--learning-rate")
+    learning_rate: float | None = setting(0.003, "initial learning rate", POSITIVE, "--learning-rate")
     tabular_step: float | None = setting(
-        None, "instead of a learning rate: the step of one sample of plain SGD, 2·lr/(A·B)", POSITIVE, "--tabular-step"
+        None,
+        "step size α of one sample with plain SGD, 2·lr/(A·B), instead of a learning rate",
+        POSITIVE,
+        "--tabular-step",
     )
-    schedule: str = setting(
-        "cosine", "course of the learning rate over the updates", one_of(SCHEDULES), "--learning-rate-schedule"
-    )
+    schedule: str = setting("cosine", "learning-rate schedule", one_of(SCHEDULES), "--learning-rate-schedule")
     final_fraction: float = setting(
-        0.01, "the schedule's last learning rate over its first", FRACTION, "--final-learning-rate-fraction"
+        0.01, "final learning rate as a fraction of the initial one", FRACTION, "--final-learning-rate-fraction"
     )
-    loss: str = setting("mse", "loss of the fit", one_of(LOSSES), "--loss")
-    clip_norm: float | None = setting(None, "largest norm of the whole gradient", POSITIVE, "--clip-norm")
+    loss: str = setting("mse", "loss function", one_of(LOSSES), "--loss")
+    clip_norm: float | None = setting(
+        None, "clip the global norm of the gradient to this value", POSITIVE, "--clip-norm"
+    )
     row_sparse: bool = setting(
-        True, "compiled loop: a step moves only the weights of the minibatch's states", None, "--row-sparse/--dense"
+        True, "compiled loop: update only the kernel rows of the states in the minibatch", None, "--row-sparse/--dense"
     )
-    options: Mapping[str, Any] = setting({}, "further arguments of the Keras optimizer")
+    options: Mapping[str, Any] = setting({}, "other arguments of the Keras optimizer")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -254,18 +257,18 @@ class OptimizerConfig(Checked):
 class ExplorationConfig(Checked):
     """ε-greedy: ε falls from `start` to `end` over the first `fraction` of the updates."""
 
-    start: float = setting(1.0, "chance of a random action (ε) at first", FRACTION, "--epsilon-start")
-    end: float = setting(0.5, "chance of a random action (ε) in the end", FRACTION, "--epsilon-end")
-    fraction: float = setting(0.5, "share of the updates over which ε falls", RATE, "--epsilon-fraction")
-    schedule: str = setting("linear", "course of ε over the updates", one_of(EPSILON_SCHEDULES), "--epsilon-schedule")
+    start: float = setting(1.0, "initial probability ε of a random action", FRACTION, "--epsilon-start")
+    end: float = setting(0.5, "final probability ε of a random action", FRACTION, "--epsilon-end")
+    fraction: float = setting(0.5, "fraction of the updates over which ε is annealed", RATE, "--epsilon-fraction")
+    schedule: str = setting("linear", "schedule of ε", one_of(EPSILON_SCHEDULES), "--epsilon-schedule")
     exploring_starts: float = setting(
         0.0,
-        "compiled loop: chance, at every step, that a copy starts anew in a random state",
+        "compiled loop: probability per step of restarting an environment in a random state",
         FRACTION,
         "--exploring-starts",
     )
     action_mask: bool = setting(
-        False, "never take an action that the environment's mask excludes", None, "--action-mask/--no-action-mask"
+        False, "never take an action that the environment masks", None, "--action-mask/--no-action-mask"
     )
 
     def __post_init__(self) -> None:
@@ -278,18 +281,18 @@ class ExplorationConfig(Checked):
 class ReplayConfig(Checked):
     """The memory of transitions that minibatches are drawn from."""
 
-    capacity: int = setting(500_000, "transitions kept", COUNT, "--replay-capacity")
+    capacity: int = setting(500_000, "capacity of the replay buffer, in transitions", COUNT, "--replay-capacity")
     batch_size: int = setting(256, "transitions in a minibatch, B", COUNT, "--batch-size")
-    start: int = setting(1_000, "transitions gathered before the first update", NOT_NEGATIVE, "--replay-start")
+    start: int = setting(1_000, "transitions to collect before the first update", NOT_NEGATIVE, "--replay-start")
     prioritized: bool = setting(
-        False, "draw transitions with a large td_error more often", None, "--prioritized/--uniform"
+        False, "sample transitions with a large td_error more often", None, "--prioritized/--uniform"
     )
     priority_exponent: float = setting(
-        0.6, "how much more often: 0 is uniform, 1 in proportion to |td_error|", FRACTION, "--priority-exponent"
+        0.6, "prioritization exponent α: 0 is uniform, 1 is proportional to |td_error|", FRACTION, "--priority-exponent"
     )
     importance_exponent: float = setting(
         0.4,
-        "at first, how much of that the importance weights take back; 1 in the end",
+        "initial importance-sampling exponent β, annealed to 1",
         FRACTION,
         "--importance-exponent",
     )
@@ -301,25 +304,28 @@ class TargetConfig(Checked):
 
     double: bool = setting(
         False,
-        "double DQN: the online network chooses the next action, the target network rates it",
+        "double DQN: the online network chooses the next action, the target network evaluates it",
         None,
         "--double/--no-double",
     )
     n_step: int = setting(1, "rewards summed before the bootstrap", COUNT, "--n-step")
     reward_scale: float = setting(
-        1.0, "rewards are divided by it while learning; the saved Q values are in full", POSITIVE, "--reward-scale"
+        1.0,
+        "divide rewards by this while learning; saved Q values are in the original scale",
+        POSITIVE,
+        "--reward-scale",
     )
 
-    polyak: float = setting(0.01, "share by which the target network moves; 1 is a hard copy", RATE, "--polyak")
-    period: int = setting(1, "updates between two moves of the target network", COUNT, "--target-period")
+    polyak: float = setting(0.01, "soft-update coefficient τ of the target network; 1 is a hard copy", RATE, "--polyak")
+    period: int = setting(1, "updates between two updates of the target network", COUNT, "--target-period")
 
 
 @dataclass(frozen=True)
 class InteractionConfig(Checked):
     """How many environment steps go with an update: ``environments × steps_per_update``."""
 
-    environments: int = setting(32, "copies of the environment, stepped together", COUNT, "--environments")
-    steps_per_update: int = setting(1, "steps of every copy per update", COUNT, "--steps-per-update")
+    environments: int = setting(32, "number of parallel environments", COUNT, "--environments")
+    steps_per_update: int = setting(1, "steps of each environment per update", COUNT, "--steps-per-update")
 
 
 PATIENCE = 3  # evaluations in a row that must find the policy optimal, for the training to stop early
@@ -334,7 +340,7 @@ class EvaluationConfig(Checked):
         True, "stop when three evaluations in a row find the policy optimal", None, "--early-stop/--no-early-stop"
     )
     objective_discount: float = setting(
-        0.99, "discount of the value that decides what is optimal", FRACTION, "--objective-discount"
+        0.99, "discount of the value by which policies are compared", FRACTION, "--objective-discount"
     )
 
 
@@ -348,11 +354,11 @@ class TrainConfig(Checked):
     """Everything that determines a training."""
 
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
-    seed: int = setting(0, "the seed that rules all randomness", NOT_NEGATIVE, "--seed")
-    loop: str = setting("gymnasium", "how environment, replay and updates are driven", one_of(LOOPS), "--loop")
-    updates: int = setting(20_000, "optimizer steps in all", COUNT, "--updates")
+    seed: int = setting(0, "random seed", NOT_NEGATIVE, "--seed")
+    loop: str = setting("gymnasium", "training loop", one_of(LOOPS), "--loop")
+    updates: int = setting(20_000, "total number of optimizer steps", COUNT, "--updates")
     schedule_updates: int | None = setting(
-        None, "updates over which learning rate and ε take their course", COUNT, "--schedule-updates"
+        None, "length of the learning-rate and ε schedules, in updates", COUNT, "--schedule-updates"
     )
     discount: float = setting(0.99, "discount of the td_target", FRACTION, "--discount")
     network: NetworkConfig = field(default_factory=NetworkConfig)

@@ -71,8 +71,8 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
         if wanted != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
             name = item.metadata["option"] or {"id": "ENV", "kwargs": "--env-arg"}.get(path[-1], ".".join(path))
             raise UsageError(
-                f"{folder} goes on with what it was begun with: {name.partition('/')[0]} is {show(has) or 'none'}, "
-                f"not {show(wanted)}; leave it out, or train anew into another --out"
+                f"cannot change {name.partition('/')[0]} on resume: {folder} uses {show(has) or 'none'}, not "
+                f"{show(wanted)}; omit it, or start a new run with --out"
             )
 
 

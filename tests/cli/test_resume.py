@@ -97,15 +97,15 @@ def test_a_training_that_was_killed_after_its_model_was_written_leaves_no_lock(h
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["Taxi-v4"], "ENV is FrozenLake-v1, not Taxi-v4"),
-        (["--seed", 1], "--seed is 0, not 1"),
-        (["--hidden", "8"], "--hidden is none, not 8"),
-        (["--dueling"], "--dueling is False, not True"),
-        (["--encoding", "factored", "--hidden", 8], "--hidden is"),
-        (["--encoding", "factored"], "--encoding is joint, not factored"),
-        (["--env-arg", "map_name=8x8"], "--env-arg is"),
-        (["--loop", "gymnasium"], "--loop is compiled, not gymnasium"),
-        (["--discount", 0.5], "--discount is"),
+        (["Taxi-v4"], "cannot change ENV on resume: models/y uses FrozenLake-v1, not Taxi-v4; omit it, or start a new"),
+        (["--seed", 1], "--seed on resume: models/y uses 0, not 1"),
+        (["--hidden", "8"], "--hidden on resume: models/y uses none, not 8"),
+        (["--dueling"], "--dueling on resume: models/y uses False, not True"),
+        (["--encoding", "factored", "--hidden", 8], "--hidden on resume"),
+        (["--encoding", "factored"], "--encoding on resume: models/y uses joint, not factored"),
+        (["--env-arg", "map_name=8x8"], "--env-arg on resume"),
+        (["--loop", "gymnasium"], "--loop on resume: models/y uses compiled, not gymnasium"),
+        (["--discount", 0.5], "--discount on resume"),
         (["--updates", 300], "--updates 300 is less than the 400"),
         (["--preset", "taxi"], "leave out --preset"),
         (["--config", "models/y/config.toml"], "leave out --config"),
@@ -424,7 +424,7 @@ def test_a_table_that_changed_is_refused(type_in: TypeIn) -> None:
     save_table(chain(time_limit=9), Path("there.npz"))
     assert type_in("train", Path("there.npz").absolute(), "--resume", "a", "--stop-after", 30).exit_code == 0
     assert 'id = "c.npz"' in Path("a", "config.toml").read_text()
-    refused(type_in("train", "Taxi-v4", "--resume", "a"), 2, "ENV is c.npz, not Taxi-v4")
+    refused(type_in("train", "Taxi-v4", "--resume", "a"), 2, "cannot change ENV on resume: a uses c.npz, not Taxi-v4")
     Path("c.npz").unlink()
     refused(type_in("train", "--resume", "a"), 2, "no transition table at c.npz")
 
