@@ -9,7 +9,7 @@ discount, at most `LONGEST`:
     value range     the largest |r|, times the number of rewards in an episode: one if all rewards come at the end,
                     else 1/(1 − γ) or the time limit
     reward_scale    the power of two (scaling back is exact) that brings the value range to about `RANGE`
-    initial_value   if no episode terminates, the value of the mean reward forever, so that Q values need not climb there
+    initial_value   if no episode terminates, the value of the mean reward forever: Q values need not climb there
     updates, environments, minibatch   by the number of pairs S·A, and by whether transitions are random
     evaluation      as often as it costs no more than the updates in between
 

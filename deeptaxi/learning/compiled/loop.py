@@ -1,4 +1,4 @@
-"""The compiled loop: one program of environment, exploration, replay, targets and update, and the host that runs it.
+"""The compiled loop: environment, exploration, replay and update as one program, and the host that runs it.
 
 Order of one update, as in the gymnasium loop: choose ε-greedy actions, step all environments, store the transitions,
 sample a minibatch, update. An environment whose episode ended is set to a start state at its next step.
