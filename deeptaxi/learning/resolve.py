@@ -135,7 +135,7 @@ def mean_value(table: TransitionTable) -> float:
 
 
 def eval_every(table: TransitionTable, updates: int) -> int:
-    """Return the updates between evaluations: as many as take the time of one, at 25 updates per millisecond."""
+    """Return the evaluation interval: the updates that take as long as one evaluation, at 25 per millisecond."""
     states, outcomes = table.states, table.probability.shape[2]
     steps = table.time_limit or (5_000 if never_ends(table) else 1_000)
     walk = steps * (5 + states * outcomes * 0.01) / 1_000 if states > 256 else 1.0  # milliseconds

@@ -291,8 +291,8 @@ class CompiledAgent:
     def warm_up(self, filling: bool = True) -> float:
         """Compile everything without changing the state; return the seconds taken.
 
-        `filling` is whether the prefill is still to come; a resumed training has it done. The function that both
-        compile comes first, because earlier tracing affects a program's cache key.
+        `filling` is whether the prefill is still to come; when resuming, it is not. The function both cases need is
+        compiled first, because earlier tracing affects a program's cache key.
         """
         start = time.perf_counter()
         self._call("run", 0, 0)
