@@ -1,1 +1,1 @@
-"""The verdict: how good a policy is, exactly where a transition table exists, by samples everywhere."""
+"""Evaluate policies: exactly if there is a transition table, by sampling otherwise."""

@@ -1,11 +1,11 @@
-"""A Q array beside the optimum, state by state: where it errs, where its policy is wrong, and what that costs.
+"""Compare a Q array with the optimum, state by state: its errors, its wrong actions, and what they cost.
 
-A greedy action is *wrong* in a state s where it is none of the optimal actions of the objective's discount,
+A greedy action in state s is *wrong* if it is not among the optimal actions at the objective's discount,
 
     argmax_a Q[s, a]  ∉  {a : Q*[s, a] ≥ max_b Q*[s, b] − 1e-6 · (1 + |max_b Q*[s, b]|)},
 
-and it *matters* where the policy itself comes from a start: elsewhere the start states' values do not feel it.
-Only states that some policy reaches before the end count. Errors of Q are against Q* of the training discount.
+and it *matters* if the policy itself reaches s from a start: otherwise it does not affect the values of start states.
+Only non-terminal states that some policy reaches count. Errors of Q are relative to Q* of the training discount.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from deeptaxi.mdp.table import Bools, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What a Q array and its greedy policy are, state by state.
+    """A Q array and its greedy policy compared with the optimum, state by state.
 
     Attributes:
         policy: the greedy action, `[S]`.
         optimal: the optimal actions of the objective, `[S, A]`.
-        reachable: the non-terminal states that can be reached from the starts, `[S]`.
-        met: those of them that the greedy policy itself comes to, `[S]`.
+        reachable: the non-terminal states reachable from the starts, `[S]`.
+        met: those of them that the greedy policy itself reaches, `[S]`.
         loss: V* − V^π at the objective's discount, `[S]`.
-        pairs: which (state, action) pairs have an error: reachable, allowed, and with a Q*, `[S, A]`.
+        pairs: the (state, action) pairs with an error: reachable, allowed, and with a Q*, `[S, A]`.
         q: the Q values, `[S, A]`.
-        q_star: Q* of the training discount, `[S, A]`; None where there is none.
+        q_star: Q* of the training discount, `[S, A]`, or None.
     """
 
     policy: Ints
@@ -51,7 +51,7 @@ class Comparison:
 
     @property
     def error(self) -> Floats | None:
-        """The largest |Q − Q*| of each state, `[S]`, NaN where there is nothing to compare; None without a Q*."""
+        """The largest |Q − Q*| in each state, `[S]`, NaN where there is nothing to compare; None without Q*."""
         if self.q_star is None:
             return None
         size = np.abs(np.where(self.pairs, self.q, 0.0) - np.where(self.pairs, self.q_star, 0.0)).max(axis=1)
@@ -59,10 +59,10 @@ class Comparison:
 
 
 def compare(target: Reference, q: NDArray[np.floating]) -> Comparison:
-    """Compare `q` `[S, A]`, −inf where the agent may not act, with the optima of its table.
+    """Compare `q` `[S, A]`, −inf for disallowed actions, with the optima of its table.
 
     Raises:
-        DeepTaxiError: the Q values are not numbers, or leave a state without action.
+        DeepTaxiError: the Q values are NaN or +∞, or leave a state without an action.
     """
     table = target.table
     allowed = allowed_actions(q, table.action_mask)
@@ -85,7 +85,7 @@ def compare(target: Reference, q: NDArray[np.floating]) -> Comparison:
 
 
 def worst_states(comparison: Comparison, count: int) -> Ints:
-    """Return up to `count` reachable states: wrong ones that matter first, then by what they lose, then by error."""
+    """Return up to `count` reachable states: wrong ones that matter, other wrong ones, then by loss and error."""
     candidates = np.flatnonzero(comparison.reachable)
     error = comparison.error
     size = np.zeros(len(comparison.policy)) if error is None else np.nan_to_num(error)
@@ -95,9 +95,9 @@ def worst_states(comparison: Comparison, count: int) -> Ints:
 
 
 def spread_out(x: Floats, y: Floats, limit: int) -> Ints:
-    """Return the indices of at most `limit` of the points (x, y) that cover the same ground, always the same ones.
+    """Return the indices of at most `limit` points (x, y) that cover the same area; deterministic.
 
-    Of the points in one cell of a grid over all of them the first is taken; the grid is as fine as the limit allows.
+    It takes the first point in each cell of a grid over all points; the grid is as fine as the limit allows.
     """
     if len(x) <= limit:
         return np.arange(len(x))
@@ -112,11 +112,11 @@ def spread_out(x: Floats, y: Floats, limit: int) -> Ints:
 
 
 def largest_of_each(values: Floats, bins: int) -> tuple[Ints, Floats]:
-    """Return up to `bins` ranges of neighboring states, by their first one, and the largest value in each.
+    """Return the first states of up to `bins` ranges of neighboring states, and the largest value in each range.
 
     Args:
-        values: `[S]`, NaN where there is none; a range without any is left out.
-        bins: how many ranges at most.
+        values: `[S]`, NaN where there is none; ranges without values are omitted.
+        bins: maximum number of ranges.
     """
     edges = np.unique(np.linspace(0, len(values), min(bins, len(values)) + 1).astype(np.int64))[:-1]
     largest = np.maximum.reduceat(np.where(np.isnan(values), -np.inf, values), edges)

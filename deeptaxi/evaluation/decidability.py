@@ -1,17 +1,18 @@
-"""Whether it can be told, from a start state, that a policy is optimal.
+"""Decide whether the optimality of a policy can be determined from a start state.
 
-A policy counts as optimal from s where V*(s) − V^π(s) ≤ 1e-6 · (1 + |V*(s)|). If the worst policy passes that test as
-well, passing it means nothing. There are two such cases, told apart by what follows from s:
+A policy counts as optimal from s if V*(s) − V^π(s) ≤ 1e-6 · (1 + |V*(s)|). If even the worst policy passes that test,
+passing it means nothing. There are two such cases, distinguished by the states that s leads to:
 
-- **Every policy has the same value** in all states that the starts lead to, as where nothing can be earned. Any policy
-  is optimal, which is true and useless.
-- **It cannot be told at this discount**: s leads to states where the choice matters, but so late or so rarely that at
-  s it is worth less than the tolerance. 3,000 steps from the goal, 0.99^3000 = 8e-14 is left of any difference. A
-  larger discount may tell.
+- **Every policy has the same value** in all states that the starts lead to, for example because no reward can be
+  earned. Any policy is optimal, which is true and useless.
+- **Undecidable at this discount**: s leads to states where the choice matters, but so late or so rarely that at s it is
+  worth less than the tolerance. 3,000 steps from the goal, only 0.99^3000 = 8e-14 of any difference remains. A larger
+  discount may decide it.
 
-With V_worst from value iteration by min, the choice matters in a state where V* − V_worst is more than the tolerance.
-The uniform random policy, whose values are known already, is at least as good as the worst one: where it fails the
-test, nothing else needs to be computed. At γ = 1 the worst policy's value need not exist: that at 0.99 stands in.
+With V_worst from value iteration with min instead of max, the choice matters in a state if V* − V_worst exceeds the
+tolerance. The uniform random policy, whose values are already known, is at least as good as the worst one: if it fails
+the test, nothing else needs to be computed. At γ = 1 the worst policy's value may not exist: that at 0.99 is used
+instead.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 from deeptaxi.mdp.total_reward import UndefinedError, steps_to
 
 OPTIMAL_TOLERANCE = 1e-6
-STAND_IN = 0.99  # for a discount of 1
-TELLING = (0.999, 1.0, 0.9999)  # discounts that are tried, in this order: the first is the quickest
+STAND_IN = 0.99  # replaces a discount of 1
+TELLING = (0.999, 1.0, 0.9999)  # discounts to try, in this order: the first is the fastest
 NEARLY_EQUAL = (
     f"every policy has the same value within the tolerance of {OPTIMAL_TOLERANCE:g} · (1 + |value|): "
     "scale the rewards up"
 )
-WORK = 2 * 10**9  # outcomes backed up, beyond which a discount is not tried: some ten seconds
+WORK = 2 * 10**9  # most outcomes to back up when trying a discount: about ten seconds
 
 
 @dataclass(frozen=True)
 class Decidability:
-    """From which starts it can be told whether a policy is optimal.
+    """The start states from which optimality can be determined.
 
     Attributes:
         unknown: the start states from which it cannot, `[S]`.
-        explanation: why, for the JSON; None where there are none.
-        all_policies_equal: that every policy has the same value, and why; else None.
+        explanation: why, for the JSON; None if there are none.
+        all_policies_equal: message that every policy has the same value, and why; else None.
     """
 
     unknown: Bools
@@ -53,18 +54,18 @@ class Decidability:
 def decidability(
     table: TransitionTable, discount: float, optimum: planning.Optimum, random: Floats, advise: bool = True
 ) -> Decidability:
-    """Find the starts from which nothing can be told.
+    """Find the start states from which optimality cannot be determined.
 
     Args:
         table: the decision process.
         discount: of the objective.
         optimum: V* at that discount.
         random: the values of the uniform random policy at that discount, `[S]`.
-        advise: whether to look for a discount that tells.
+        advise: whether to search for a discount at which it can be determined.
     """
     starts = table.start > 0
     tolerance = OPTIMAL_TOLERANCE * (1 + np.abs(optimum.value))
-    with np.errstate(invalid="ignore"):  # ∞ − ∞, in states that nobody comes to
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ in unreachable states
         undecided = starts & (optimum.value - random <= tolerance)
     if not undecided.any():
         return Decidability(undecided)
@@ -84,7 +85,7 @@ def decidability(
 
 
 def spread_of(table: TransitionTable, discount: float, optimum: planning.Optimum) -> tuple[Floats, Floats, float]:
-    """Return V* − V_worst `[S]`, what of it is within the tolerance `[S]`, and what may be rounding."""
+    """Return V* − V_worst `[S]`, its tolerance `[S]`, and a bound on its rounding error."""
     if discount == 1:
         discount, optimum = STAND_IN, planning.value_iteration(table, STAND_IN, table.action_mask)
     worst = planning.worst_values(table, discount, table.action_mask)
@@ -93,7 +94,7 @@ def spread_of(table: TransitionTable, discount: float, optimum: planning.Optimum
 
 
 def explanation(table: TransitionTable, discount: float, unknown: Bools, advise: bool) -> dict[str, Any]:
-    """Return why it cannot be told, and the discount at which it could; null where none of those tried does."""
+    """Return why optimality cannot be determined, and a discount at which it can, or None if none was found."""
     better = telling_discount(table, discount) if advise else None
     count, all_starts = int(unknown.sum()), int((table.start > 0).sum())
     reason = (
@@ -104,7 +105,7 @@ def explanation(table: TransitionTable, discount: float, unknown: Bools, advise:
 
 
 def telling_discount(table: TransitionTable, discount: float) -> float | None:
-    """Return a discount at which it can be told from every start; None where none of those tried does."""
+    """Return a discount at which optimality can be determined from every start; None if none was found."""
     for larger in TELLING:
         sweeps = 30 / (1 - larger) if larger < 1 else 0
         if larger <= discount or sweeps * table.probability.size > WORK:
@@ -119,7 +120,7 @@ def telling_discount(table: TransitionTable, discount: float) -> float | None:
 
 
 def why_equal(table: TransitionTable, value: Floats) -> str:
-    """Say that every policy has the same value, `[S]`, and why."""
+    """Return a message that every policy has the same value, and why; `value` is V* `[S]`."""
     starts = table.start > 0
     if value[starts].any():
         return "every policy has the same value: what is earned does not depend on the actions"
@@ -127,7 +128,7 @@ def why_equal(table: TransitionTable, value: Floats) -> str:
 
 
 def why_nothing(table: TransitionTable) -> str:
-    """Return why every policy earns nothing."""
+    """Return the reason why no policy earns anything."""
     paid = ((table.reward != 0) & (table.probability > 0)).any(axis=2)  # [S, A]
     if not paid.any():
         return "all rewards are 0"
@@ -144,14 +145,14 @@ def why_nothing(table: TransitionTable) -> str:
 
 
 def choosable(table: TransitionTable, mask: Bools | None) -> Bools:
-    """Mark the pairs that some policy comes to choose, `[S, A]`."""
+    """Mark the (state, action) pairs that some policy can choose, `[S, A]`."""
     pairs = np.broadcast_to(planning.reachable(table, mask)[:, None], (table.states, table.actions))
     return np.asarray(pairs if mask is None else pairs & mask)
 
 
 def random_values(table: TransitionTable, discount: float) -> Floats:
-    """Return the values of the uniform random policy, `[S]`; NaN where they cannot be computed."""
+    """Return the values of the uniform random policy, `[S]`; NaN if they cannot be computed."""
     try:
         return planning.evaluate_policy(table, planning.uniform_policy(table, table.action_mask), discount).value
-    except UndefinedError:  # it may wander for longer than anyone can wait
+    except UndefinedError:  # its episodes may be too long to compute
         return np.full(table.states, np.nan)

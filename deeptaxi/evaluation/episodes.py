@@ -1,8 +1,8 @@
-"""The sampled verdict: episodes played by the greedy policy, their mean return and its uncertainty.
+"""Sampled evaluation: episodes of the greedy policy, their mean return and its uncertainty.
 
-Each copy of the environment plays a fixed share of the episodes. Counting instead the first N episodes to end over all
-copies would favor short ones. The interval is the percentile bootstrap (Efron & Tibshirani, An Introduction to the
-Bootstrap, 1993, chapter 13).
+Each of the vectorized environments plays a fixed share of the episodes; counting the first N episodes to end would
+favor short ones. The interval is the percentile bootstrap (Efron & Tibshirani, An Introduction to the Bootstrap, 1993,
+chapter 13).
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 COPIES = 64
 RESAMPLES = 2_000
 BLOCK = 4_000_000  # numbers drawn at a time
-STEPS = 200_000  # of all copies together; a few seconds
-LONG = 1_000  # steps; where episodes can be longer, it is looked whether they end at all
-LOOK_EVERY = 100  # steps of an episode
+STEPS = 200_000  # of all environments together; a few seconds
+LONG = 1_000  # steps; if episodes can be longer, check whether they end at all
+LOOK_EVERY = 100  # steps of an episode between such checks
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """What was seen in `count` episodes.
+    """Statistics of `count` episodes.
 
     Attributes:
-        count: how many were played.
-        mean_return, ci95: of the undiscounted return, and its 95 % interval.
-        mean_length: steps.
-        terminated_fraction: of those played.
+        count: number of episodes played.
+        mean_return, ci95: mean undiscounted return, and its 95 % interval.
+        mean_length: in steps.
+        terminated_fraction: fraction of episodes that terminated.
         standard_error: of the mean return.
-        asked: how many were asked for; fewer are played where they take too many steps.
-        endless: how many came to a state from which the policy never ends an episode. They were cut there, and the
-            rest of their return was drawn from the transition table.
+        asked: number of episodes requested; fewer are played if they take too many steps.
+        endless: number of episodes that reached a state from which the policy never ends an episode. They were cut
+            there, and the rest of their return was sampled from the transition table.
         endless_state: one of those states, or None.
-        cut: how many were cut before the horizon, so that the rest of their return is missing.
-        cut_steps: the number of steps after which, or None.
+        cut: number of episodes cut before the horizon, so that the rest of their return is missing.
+        cut_steps: the number of steps after which they were cut, or None.
     """
 
     count: int
@@ -57,14 +57,14 @@ class Episodes:
     cut_steps: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the JSON says."""
+        """Return the fields for the JSON."""
         values = dataclasses.asdict(self)
         del values["standard_error"]
         return {**values, "ci95": list(self.ci95)}
 
 
 class Ended(NamedTuple):
-    """An episode that is over; `endless` is the state in which it was cut, as it would never have ended."""
+    """A finished episode; `endless` is the state in which it was cut because it would never end."""
 
     total: float
     length: int
@@ -73,10 +73,10 @@ class Ended(NamedTuple):
 
 
 def play(environment: Environment, policy: Ints, count: int, seed: int, steps: int = STEPS) -> Episodes:
-    """Play `count` episodes with the actions `policy` `[S]`.
+    """Play `count` episodes of `policy` `[S]`.
 
-    An episode without a time limit is cut at the horizon. After `steps` steps of all episodes together, those under way
-    are played to their end and no more are begun; an episode alone is cut after so many. So this always ends.
+    An episode without a time limit is cut at the horizon. After `steps` steps in total, unfinished episodes are played
+    to their end and no more are started; a single episode is cut after `steps` steps. So this always returns.
     """
     sequence, resampling = np.random.SeedSequence(seed).spawn(2)
     limit = min(environment.horizon, steps)
@@ -112,7 +112,7 @@ def play(environment: Environment, policy: Ints, count: int, seed: int, steps: i
 def run_copies(
     environment: Environment, policy: Ints, share: Ints, seeds: list[int | None], steps: int = STEPS
 ) -> list[Ended]:
-    """Play ``share[i]`` episodes in copy i, fewer where `steps` steps do not suffice; return each that ended."""
+    """Play ``share[i]`` episodes in environment i, fewer if `steps` steps do not suffice; return the episodes."""
     ended: list[Ended] = []
     left, made, limit = share.copy(), 0, min(environment.horizon, steps)
     total, length = np.zeros(len(share)), np.zeros(len(share), np.int64)
@@ -135,7 +135,7 @@ def run_copies(
                 ended.append(Ended(float(total[i]), int(length[i]), bool(terminated[i]), at))
             left[over & (left > 0)] -= 1
             if made >= steps:
-                left[over] = 0  # an episode under way is played to its end: leaving it out would favor short ones
+                left[over] = 0  # unfinished episodes are played to their end: dropping them would favor short ones
             total[over], length[over] = 0.0, 0
             if over.any():
                 state, _ = vector.reset(options={"reset_mask": over})
@@ -143,7 +143,7 @@ def run_copies(
 
 
 class Endless:
-    """The states from which a policy `[S]` never ends an episode, by the transition table; asked by ``state in …``."""
+    """The set, queried by ``in``, of states from which a policy `[S]` never ends an episode, by the table."""
 
     def __init__(self, table: TransitionTable, policy: Ints) -> None:
         self._table = table
@@ -158,7 +158,7 @@ class Endless:
         return self._known[first]
 
     def _followed(self, first: int) -> set[int] | None:
-        """Return all states that follow `first`; None where the episode ends in one of them."""
+        """Return all states reachable from `first`; None if an episode can end in one of them."""
         seen, waiting = {first}, [first]
         while waiting:
             row = waiting.pop()
@@ -175,7 +175,7 @@ class Endless:
 def rest_of_returns(
     table: TransitionTable, policy: Ints, states: Ints, steps: Ints, rng: np.random.Generator
 ) -> Floats:
-    """Return what `steps` `[n]` more steps bring from `states` `[n]`, drawn from the table of an endless policy."""
+    """Sample the rewards of `steps` `[n]` more steps of an endless policy from `states` `[n]`; return their sums."""
     every = np.arange(table.states)
     cumulative = inverse_table(table.probability[every, policy])
     reward, following = table.reward[every, policy], table.next_state[every, policy]

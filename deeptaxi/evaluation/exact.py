@@ -1,17 +1,17 @@
-"""The exact verdict on a Q array.
+"""Exact evaluation of a Q array.
 
-Q `[S, A]` stands for its greedy policy π(s) = argmax_a Q[s, a] (the first on ties; −∞ marks an action that the agent
-may not take). With the start distribution d, the horizon H and the objective's discount γ,
+Q `[S, A]` is evaluated by its greedy policy π(s) = argmax_a Q[s, a] (the first on ties; −∞ marks disallowed actions).
+With the start distribution d, the horizon H and the objective's discount γ,
 
-    return  = Σ_s d(s) · E[r_1 + … + r_H]                 beside the best that H steps allow (backward induction),
-    value   = Σ_s d(s) · E[r_1 + γ r_2 + γ² r_3 + …]      beside the optimum V* (value iteration).
+    return  = Σ_s d(s) · E[r_1 + … + r_H]                 compared with the best in H steps (backward induction),
+    value   = Σ_s d(s) · E[r_1 + γ r_2 + γ² r_3 + …]      compared with the optimum V* (value iteration).
 
-A start state is played optimally where V*(s) − V^π(s) ≤ 1e-6 · (1 + |V*(s)|), so ties between actions are no fault;
-the policy is *optimal* where all start states are. The gap of the return can stay positive for an optimal policy: the
-best return may need a policy that watches the clock, or another discount. At γ = 1 the value is the sum of rewards to
-the end (`mdp.total_reward`), −∞ for a policy that loses without end.
+A start state is played optimally if V*(s) − V^π(s) ≤ 1e-6 · (1 + |V*(s)|), so ties between actions are no fault; the
+policy is *optimal* if all start states are. The gap of the return can be positive even for an optimal policy: the best
+return may require a time-dependent policy, or another discount. At γ = 1 the value is the sum of rewards to the end
+(`mdp.total_reward`), −∞ for a policy that loses forever.
 
-Where the best policy and the worst differ by less than that tolerance, the question has no answer (`decidability`).
+If the best and the worst policy differ by less than that tolerance, optimality cannot be determined (`decidability`).
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from deeptaxi.mdp import planning, total_reward
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 ZERO = 1e-9
-NORMAL_95 = 1.96  # standard errors from the middle of a 95 % interval to its ends
+NORMAL_95 = 1.96  # standard errors from the center of a 95 % interval to its ends
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What policies on a table are measured by; computed once, used for every evaluation.
+    """The optima that policies on a table are compared with; computed once, used in every evaluation.
 
     Attributes:
         table: the decision process.
-        horizon: steps that returns are summed over.
+        horizon: number of steps that returns are summed over.
         discount: γ of the objective.
         optimum: V* and Q* at that discount.
         optimal_return: the best mean return of `horizon` steps.
         random_value: mean discounted value of the uniform random policy.
-        training_discount: the discount of the Q values to be evaluated, or None where it is not known.
+        training_discount: the discount of the Q values to evaluate, or None if unknown.
         q_star: Q* at the training discount, `[S, A]`, or None.
-        visited: the non-terminal states that can be reached from the starts, `[S]`.
-        decidability: from which starts it can be told whether a policy is optimal.
+        visited: the non-terminal states reachable from the starts, `[S]`.
+        decidability: the start states from which optimality can be determined.
     """
 
     table: TransitionTable
@@ -74,7 +74,7 @@ class QError:
 
 @dataclass(frozen=True)
 class WorstStart:
-    """The start state that loses most."""
+    """The start state with the largest value gap."""
 
     state: int
     value_gap: float
@@ -84,7 +84,7 @@ class WorstStart:
 class Verdict:
     """The exact verdict, in the order of the JSON.
 
-    `optimal` is None where that cannot be told at this discount; `optimal_unknown` says why.
+    `optimal` is None if it cannot be determined at this discount; `optimal_unknown` says why.
     """
 
     optimal: bool | None
@@ -106,11 +106,11 @@ class Verdict:
     starts_estimated_from_resets: int | None = None
     optimal_unknown: dict[str, Any] | None = None
     all_policies_equal: str | None = None
-    return_uncertainty: float | None = None  # half of the 95 % interval of the means over estimated starts
+    return_uncertainty: float | None = None  # half the 95 % interval of the means over estimated starts
     value_uncertainty: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the verdict under the names that the JSON uses."""
+        """Return the verdict under its JSON names."""
         values = dataclasses.asdict(self)
         return {("return" if key == "expected_return" else key): value for key, value in values.items()}
 
@@ -122,10 +122,10 @@ def reference(
     training_discount: float | None = None,
     agent_mask: Bools | None = None,
 ) -> Reference:
-    """Compute the optima that policies on `table` are measured by.
+    """Compute the optima that policies on `table` are compared with.
 
-    The table's own mask belongs to the problem and limits the optimum too; the agent's mask limits only the Q* that
-    the agent's Q values are compared with. Where no Q* exists, at a training discount of 1, it is left out.
+    The table's own mask is part of the problem and also restricts the optimum; the agent's mask restricts only the Q*
+    that the agent's Q values are compared with. If no Q* exists, at a training discount of 1, it is None.
 
     Raises:
         UsageError: the objective's discount is 1, and values do not exist there.
@@ -151,7 +151,7 @@ def reference(
 
 
 def comparable_q(table: TransitionTable, discount: float | None, mask: Bools | None) -> Floats | None:
-    """Return Q* `[S, A]` at the discount of a training; None where that is not known, or is 1 and there is none."""
+    """Return Q* `[S, A]` at the training discount; None if that is unknown, or is 1 and no Q* exists."""
     try:
         return None if discount is None else planning.value_iteration(table, discount, mask).q
     except total_reward.UndefinedError:
@@ -159,10 +159,10 @@ def comparable_q(table: TransitionTable, discount: float | None, mask: Bools | N
 
 
 def allowed_actions(q: NDArray[np.floating], table_mask: Bools | None) -> Bools:
-    """Return which actions the greedy policy may take, `[S, A]`: those not −∞ in Q and not excluded by the table.
+    """Return the actions that the greedy policy may take, `[S, A]`: not −∞ in Q and not excluded by the table.
 
     Raises:
-        DeepTaxiError: Q holds NaN or +∞, or leaves a state without action.
+        DeepTaxiError: Q contains NaN or +∞, or leaves a state without an action.
     """
     broken = np.isnan(q) | np.isposinf(q)
     if broken.any():
@@ -183,11 +183,11 @@ def evaluate_greedy(target: Reference, q: NDArray[np.floating], start_resets: in
 
     Args:
         target: the optima of the table.
-        q: action values, −inf where the agent may not act.
-        start_resets: how many resets the start distribution was estimated from, to be said in the verdict.
+        q: action values, −inf for disallowed actions.
+        start_resets: number of resets that the start distribution was estimated from, to report in the verdict.
 
     Raises:
-        DeepTaxiError: the Q values are not numbers, or their shape is not the table's.
+        DeepTaxiError: the Q values are NaN or +∞, or their shape is not the table's.
     """
     table = target.table
     if q.shape != (table.states, table.actions):
@@ -225,18 +225,18 @@ def evaluate_greedy(target: Reference, q: NDArray[np.floating], start_resets: in
 
 
 def uncertainty(start: Floats, values: Floats, resets: int | None) -> float | None:
-    """Return half of the 95 % interval of a mean over start states that were estimated from resets.
+    """Return half the 95 % interval of a mean over start states that were estimated from resets.
 
-    It is 1.96 standard errors, √(Σ_s d(s)·(v(s) − v̄)²/n) each. Where all starts that were seen have one value, their
-    spread says nothing of the starts that were not.
+    It is 1.96 standard errors of √(Σ_s d(s)·(v(s) − v̄)²/n). If all observed starts have the same value, their spread
+    says nothing about unobserved ones.
 
     Args:
         start: the estimated distribution d, `[S]`.
         values: v, `[S]`.
-        resets: n; None where the distribution is known.
+        resets: n; None if the distribution is known.
 
     Returns:
-        It; None where the distribution is known, or the values do not differ or are not all finite.
+        The half-width; None if the distribution is known, or the values do not differ or are not all finite.
     """
     seen = start > 0
     share, value = start[seen], values[seen]
@@ -248,9 +248,9 @@ def uncertainty(start: Floats, values: Floats, resets: int | None) -> float | No
 
 
 def evaluate_starts(target: Reference, value: Floats) -> tuple[int, int, int, WorstStart]:
-    """Return the start states: how many, how many are played optimally, how many are not, and the worst.
+    """Count the start states: all, those played optimally and those not; also return the worst.
 
-    From the others it cannot be told. `value` `[S]` is the policy's.
+    For the others it cannot be determined. `value` `[S]` is the policy's.
     """
     starts = np.flatnonzero(target.table.start > 0)
     value, optimum = value[starts], target.optimum.value[starts]
@@ -263,23 +263,23 @@ def evaluate_starts(target: Reference, value: Floats) -> tuple[int, int, int, Wo
 
 
 def mean(table: TransitionTable, values: Floats) -> float:
-    """Return the mean of `values` `[S]` over the starts; elsewhere they may be infinite or NaN."""
+    """Return the mean of `values` `[S]` over the start distribution; elsewhere they may be infinite or NaN."""
     return float(table.start @ np.where(table.start > 0, values, 0.0))
 
 
 def gap(reached: float, optimum: float) -> float:
-    """Return optimum − reached, zero where it is rounding: below 1e-9 · (1 + |optimum|)."""
+    """Return optimum − reached, or zero if within rounding error: below 1e-9 · (1 + |optimum|)."""
     difference = float(optimum - reached)
     return 0.0 if abs(difference) < ZERO * (1 + abs(float(optimum))) else difference
 
 
 def snap(value: float, target: float) -> float:
-    """Return `target` where `value` differs from it by rounding alone."""
+    """Return `target` if `value` differs from it only by rounding, else `value`."""
     return target if abs(value - target) < ZERO else value
 
 
 def normalize_score(value: float, optimal: float, random: float) -> float | None:
-    """Return 0 for the random policy's value and 1 for the optimum; None where the two are the same, or one is ∞."""
+    """Scale a value to 0 for the random policy and 1 for the optimum; None if these are equal, or any is ∞."""
     span = optimal - random
     if not math.isfinite(span) or not math.isfinite(value) or span < ZERO * (1 + abs(optimal)):
         return None
@@ -287,7 +287,7 @@ def normalize_score(value: float, optimal: float, random: float) -> float | None
 
 
 def q_error(target: Reference, q: NDArray[np.floating], allowed: Bools) -> QError | None:
-    """Compare Q with Q* of the training discount where both are defined and an agent can come."""
+    """Compare Q with Q* of the training discount in reachable states, where both are defined."""
     if target.q_star is None or target.training_discount is None:
         return None
     pairs = allowed & np.isfinite(target.q_star) & target.visited[:, None]
@@ -297,5 +297,5 @@ def q_error(target: Reference, q: NDArray[np.floating], allowed: Bools) -> QErro
 
 
 def policy_of(q: NDArray[np.floating], table_mask: Bools | None = None) -> Ints:
-    """Return the greedy policy of a Q array, `[S]`, once the array is known to be sound."""
+    """Return the greedy policy of a Q array, `[S]`, after validating the array."""
     return planning.greedy_policy(q, allowed_actions(q, table_mask))

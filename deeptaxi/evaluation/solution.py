@@ -1,4 +1,4 @@
-"""The exact solution of a transition table: the optimum and a policy that reaches it, without learning."""
+"""The exact solution of a transition table: the optimum and a policy that attains it, without learning."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from deeptaxi.metrics import decimals
 class Solution:
     """Optima under the names of the JSON; means are over the start distribution.
 
-    `value`, `policy` and `optimal_actions` are of the discounted problem; `q_star` `[S, A]` belongs to them. Whoever
-    may watch the clock can reach `optimal_return`; `policy_return` is what the stationary `policy` returns.
+    `value`, `policy`, `optimal_actions` and `q_star` `[S, A]` solve the discounted problem. A time-dependent policy can
+    attain `optimal_return`; `policy_return` is the return of the stationary `policy`.
 
-    The bounds are on the arithmetic. Where the start distribution was estimated from resets, the means have none:
-    `return_uncertainty` and `value_uncertainty` are half of their 95 % intervals, None where the starts that were seen
+    The bounds are on the arithmetic. If the start distribution was estimated from resets, they are None:
+    `return_uncertainty` and `value_uncertainty` are half the 95 % intervals of the means, None if the observed starts
     do not differ in value.
     """
 
@@ -41,7 +41,7 @@ class Solution:
     policy: Ints  # [S]
     optimal_actions: list[list[int]]
     q_star: Floats  # [S, A]
-    all_policies_equal: str | None = None  # that every policy has the same value, and why
+    all_policies_equal: str | None = None  # message that every policy has the same value, and why
     starts_estimated_from_resets: int | None = None
     return_uncertainty: float | None = None
     value_uncertainty: float | None = None
@@ -55,7 +55,7 @@ class Solution:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the JSON says; Q* is left to the tables."""
+        """Return the fields for the JSON, without Q*, which is exported as a table."""
         names = [item.name for item in dataclasses.fields(self) if item.name != "q_star"]
         return {
             **{name: getattr(self, name) for name in names},
@@ -76,13 +76,13 @@ def estimated_return(table: TransitionTable, horizon: int, start_resets: int | N
 
 
 def solve(table: TransitionTable, horizon: int, discount: float, start_resets: int | None = None) -> Solution:
-    """Compute the optima of `table`, its mask included.
+    """Compute the optima of `table`, respecting its mask.
 
     Args:
         table: the decision process.
-        horizon: steps that returns are summed over.
+        horizon: number of steps that returns are summed over.
         discount: γ of the value.
-        start_resets: how many resets the start distribution was estimated from; None where it is known.
+        start_resets: number of resets that the start distribution was estimated from; None if it is known.
 
     Raises:
         UsageError: the discount is not from 0 to 1, or is 1 and values do not exist there.

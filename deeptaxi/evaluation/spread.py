@@ -1,7 +1,7 @@
-"""Curves of several trainings laid over each other: their median, and the smallest and largest of them.
+"""Aggregate the curves of several trainings: their median, minimum and maximum.
 
-A curve is known where its training was looked at; in between, and after the training has ended, it keeps the value that
-it had last. It starts where the last of the trainings was first looked at.
+A curve is known at its recorded updates; in between, and after its training has ended, its last value is carried
+forward. The aggregate starts when every curve has a value.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 
 from deeptaxi.mdp.table import Floats
 
-POINTS = 400  # of a curve: more than can be told apart
+POINTS = 400  # per curve: more than can be distinguished in a plot
 
 
 class Curve(NamedTuple):
-    """Numbers over updates, `[N]` each, the updates ascending."""
+    """Values over updates, `[N]` each, the updates ascending."""
 
     updates: Floats
     values: Floats
 
 
 class Spread(NamedTuple):
-    """The median of several curves, and the range that they are in, `[N]` each."""
+    """The median and range of several curves, `[N]` each."""
 
     updates: Floats
     median: Floats
@@ -33,7 +33,7 @@ class Spread(NamedTuple):
 
 
 def thin_out(curve: Curve, limit: int = POINTS) -> Curve:
-    """Return the curve with at most `limit` points, the first and the last among them."""
+    """Reduce a curve to at most `limit` points, including the first and the last."""
     if len(curve.updates) <= limit:
         return curve
     kept = np.unique(np.linspace(0, len(curve.updates) - 1, limit).astype(np.int64))
@@ -41,7 +41,7 @@ def thin_out(curve: Curve, limit: int = POINTS) -> Curve:
 
 
 def spread(curves: Sequence[Curve]) -> Spread | None:
-    """Return the median and the range of the curves; None where not one has a point."""
+    """Return the median and range of the curves; None if none has any points."""
     known = [curve for curve in curves if len(curve.updates)]
     if not known:
         return None

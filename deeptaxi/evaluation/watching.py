@@ -1,7 +1,7 @@
-"""Episodes of the greedy policy, moment by moment, for someone who watches.
+"""Episodes of the greedy policy, step by step, for viewing.
 
-A greedy policy does the same in the same state, so it loops forever once it is in a state where it was before, and
-no step in between could have had another outcome. The transition table tells which steps those are.
+A greedy policy always takes the same action in the same state, so it loops forever once it returns to a state and no
+step in between could have had another outcome, according to the transition table.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import brief
 from deeptaxi.mdp.table import Bools, Ints, TransitionTable
 
-# pygame greets on standard output, and looks for a screen and loudspeakers where frames need neither.
+# pygame prints a greeting to standard output, and looks for a display and audio device that frames do not need.
 SILENT = {"PYGAME_HIDE_SUPPORT_PROMPT": "1", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
 
 
 class Passed(NamedTuple):
-    """What an episode has come to; `Moment` has the meanings."""
+    """The progress of an episode; see `Moment` for the fields."""
 
     step: int
     state: int
@@ -42,21 +42,21 @@ class Passed(NamedTuple):
 
 @dataclass(frozen=True)
 class Moment:
-    """Where the agent stands, and what it is about to do.
+    """The agent's state and its next action.
 
     Attributes:
-        episode: from 1.
-        step: how many steps of the episode were made.
+        episode: number of the episode, from 1.
+        step: number of steps taken in the episode.
         state: s.
         reward: of the step that led here; None at the start.
-        total: the sum of the rewards of the episode so far.
-        loop: the step at which the agent was here before, if it will come back forever.
+        total: the sum of rewards in the episode so far.
+        loop: the step of the previous visit to this state, if the policy will return forever; else None.
         ending: ``"terminated"``, ``"truncated"``, ``"loop"`` or ``"steps"`` once the episode is over.
-        q_values: `[A]`, −∞ where the agent may not act.
-        action: the greedy one.
-        optimal: which actions are optimal, `[A]`, or None without a table.
-        q_span: how far the Q values of all states lie apart, the allowed ones.
-        frame: what the environment renders: a text, a picture `[height, width, 3]`, or None.
+        q_values: `[A]`, −∞ for disallowed actions.
+        action: the greedy action.
+        optimal: the optimal actions, `[A]`, or None without a table.
+        q_span: range of the allowed Q values over all states.
+        frame: the rendered frame: text, an image `[height, width, 3]`, or None.
     """
 
     episode: int
@@ -75,13 +75,13 @@ class Moment:
 
 @dataclass(frozen=True)
 class Show:
-    """What is to be played.
+    """The episodes to play.
 
     Attributes:
-        episodes: how many.
+        episodes: number of episodes.
         seed: of the environment.
-        start: the state that each begins in; None for the environment's own starts.
-        max_steps: steps after which an episode is over in any case; None for the horizon.
+        start: the initial state of each episode; None for the environment's own starts.
+        max_steps: maximum number of steps per episode; None for the horizon.
         render_mode: Gymnasium's ``"ansi"`` or ``"rgb_array"``; None for no frames.
     """
 
@@ -95,16 +95,16 @@ class Show:
 def watch(
     environment: Environment, q_values: NDArray[np.floating], show: Show, optimal: Bools | None = None
 ) -> Generator[Moment]:
-    """Play by the greedy policy of `q_values` `[S, A]`; yield every moment, one with an `ending` last in each episode.
+    """Play the greedy policy of `q_values` `[S, A]`, yielding a `Moment` per step.
 
-    A time limit of the environment ends an episode. Without one a policy that loops is stopped where that is certain,
-    else at the horizon.
+    The last one of each episode has an `ending`. The environment's time limit ends an episode. Without one, a looping
+    policy is stopped as soon as the loop is certain, else at the horizon.
 
-    What is asked for is checked at once, and played as the moments are asked for.
+    Arguments are validated immediately; episodes are played lazily.
 
     Raises:
-        UsageError: the start state does not exist, or cannot be chosen; the environment does not draw so; frames need
-            a package that is missing, which is known once the first is asked for.
+        UsageError: the start state does not exist or cannot be set; the render mode is not supported; or, on the first
+            iteration, rendering needs a package that is not installed.
         DeepTaxiError: the environment failed.
     """
     check(environment, show)
@@ -113,10 +113,10 @@ def watch(
 
 
 def check(environment: Environment, show: Show) -> None:
-    """Refuse what cannot be played.
+    """Validate what to play.
 
     Raises:
-        UsageError: a number is out of range, the environment cannot be put into the state, or does not draw so.
+        UsageError: a number is out of range, the start state cannot be set, or the render mode is not supported.
     """
     for name, value, least in (
         ("episodes", show.episodes, 1),
@@ -138,14 +138,14 @@ def check(environment: Environment, show: Show) -> None:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, and no truth value."""
+    """Return whether a value is an integer, but not a Boolean."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def moments(
     environment: Environment, q_values: NDArray[np.floating], policy: Ints, show: Show, optimal: Bools | None
 ) -> Generator[Moment]:
-    """Play as `watch` does what has been checked."""
+    """Play as `watch` does, without validation."""
     known = q_values[np.isfinite(q_values)]
     span = float(known.max()) - float(known.min())
     with open_for_watching(environment, show.render_mode) as env:
@@ -164,8 +164,8 @@ def moments(
 
 
 def play(env: Env, environment: Environment, policy: Ints, state: int, limit: int) -> Generator[Passed]:
-    """Play one episode of `policy` `[S]` from `state`, in a copy of the environment that is there already."""
-    met: dict[int, int] = {}  # states to the steps at which they were met since the last step that was uncertain
+    """Play one episode of `policy` `[S]` in `env`, which is in `state`."""
+    met: dict[int, int] = {}  # maps states to the steps of their first visit since the last random transition
     step, total = 0, 0.0
     reward: float | None = None
     ending: str | None = None
@@ -193,10 +193,10 @@ def certain(table: TransitionTable | None, state: int, action: int) -> bool:
 
 
 def start_in(env: Env, environment: Environment, state: int) -> None:
-    """Put a copy of the environment, just reset, into a state.
+    """Set the state of a newly reset environment.
 
     Raises:
-        UsageError: it has no place for that which we know.
+        UsageError: its state cannot be set.
     """
     inner = inside(env)
     if isinstance(inner, TableEnv):
@@ -211,7 +211,7 @@ def start_in(env: Env, environment: Environment, state: int) -> None:
 
 
 def begin(env: Env, environment: Environment, show: Show, seed: int | None) -> int:
-    """Reset a copy of the environment, and put it into the state that is asked for; return its state."""
+    """Reset an environment, set the requested start state if any, and return its state."""
     observation, _ = env.reset(seed=seed)
     if show.start is None:
         return int(environment.codec.encode(observation))
@@ -220,14 +220,14 @@ def begin(env: Env, environment: Environment, show: Show, seed: int | None) -> i
 
 
 def render_modes(environment: Environment) -> tuple[str, ...]:
-    """Return Gymnasium's names for what the environment can show."""
+    """Return the render modes that the environment supports."""
     with open_for_watching(environment, None) as env:
         return tuple(str(mode) for mode in (env.metadata or {}).get("render_modes", ()))
 
 
 @contextmanager
 def open_for_watching(environment: Environment, render_mode: str | None) -> Iterator[Env]:
-    """Open a copy of the environment; say what to install where its frames need a package that is missing."""
+    """Open an environment; raise a `UsageError` that says what to install if rendering needs a missing package."""
     name = environment.config.id
     for key, value in SILENT.items():
         os.environ.setdefault(key, value)

@@ -1,1 +1,1 @@
-"""The rule and the loops: targets, replay, learner, and the drivers that train."""
+"""Learning: targets, replay buffer, agent, and the loops that train it."""

@@ -1,4 +1,4 @@
-"""The allowed actions of every state, known from the start or gathered from ``info["action_mask"]`` on the way."""
+"""The allowed actions of each state, known in advance or collected from ``info["action_mask"]``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from deeptaxi.mdp.masks import is_mask, known_mask, usable
 
 
 def shows_mask(environment: Environment) -> bool:
-    """Whether the environment gives ``info["action_mask"]`` when it is reset."""
+    """Return whether the environment provides ``info["action_mask"]`` on reset."""
     with blaming(environment.config.id), closing(environment.make()) as env:
         return "action_mask" in env.reset(seed=0)[1]
 
 
 class ActionMaskTable:
-    """A mask `[S, A]`, True where an action is allowed. States that were never seen allow everything.
+    """A mask `[S, A]`, True where an action is allowed. Unseen states allow everything.
 
     Args:
-        environment: whose mask it is.
-        active: whether the mask is used at all; if not, everything is allowed.
+        environment: the environment.
+        active: whether to use the mask; if not, everything is allowed.
 
     Raises:
-        UsageError: the mask is asked for, and the environment has none.
+        UsageError: the mask is requested, but the environment has none.
     """
 
     def __init__(self, environment: Environment, active: bool) -> None:
@@ -45,32 +45,32 @@ class ActionMaskTable:
 
     @property
     def gathers(self) -> bool:
-        """Whether the mask is taken from ``info["action_mask"]`` on the way."""
+        """Whether the mask is collected from ``info["action_mask"]`` during training."""
         return self._active and self._known is None
 
     @property
     def known(self) -> int:
-        """The number of states whose mask is known by now: it changes when the mask does."""
+        """The number of states whose mask is known so far; it changes whenever the mask does."""
         return int(self._seen.sum())
 
     @property
     def allowed(self) -> NDArray[np.bool_] | None:
-        """The mask `[S, A]`, or None where it is not used."""
+        """The mask `[S, A]`, or None if it is not used."""
         return self._allowed if self._active else None
 
     def state_dict(self) -> TrainingState:
-        """Return what was gathered on the way, `allowed` `[S, A]` and `seen` `[S]`; nothing where all is known."""
+        """Return the collected mask, `allowed` `[S, A]` and `seen` `[S]`; empty if it was known in advance."""
         gathered = {"masks.allowed": self._allowed.copy(), "masks.seen": self._seen.copy()} if self.gathers else {}
         return TrainingState(gathered, {})
 
     def load_state_dict(self, saved: TrainingState) -> None:
-        """Know what had been gathered."""
+        """Restore the collected mask."""
         if self._active and self._known is None:
             self._allowed = array(saved, "masks.allowed", self._allowed.shape, np.bool_).copy()
             self._seen = array(saved, "masks.seen", self._seen.shape, np.bool_).copy()
 
     def of(self, states: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return the allowed actions of `states` `[B]`, `[B, A]`."""
+        """Return the allowed actions `[B, A]` of `states` `[B]`."""
         if self._active:
             return self._allowed[states]
         if len(self._all) != len(states):
@@ -78,11 +78,10 @@ class ActionMaskTable:
         return self._all
 
     def note(self, states: NDArray[Any], info: dict[str, Any]) -> None:
-        """Enter what a vector environment's `info` says of `states` `[N]`.
+        """Record the masks of `states` `[N]` from a vector environment's `info`.
 
         Raises:
-            DeepTaxiError: it has no mask, or one that contradicts what was seen before, so the mask is no function of
-                the state.
+            DeepTaxiError: there is no mask, or it contradicts an earlier one, so it is not a function of the state.
         """
         if not self._active or self._known is not None:
             return

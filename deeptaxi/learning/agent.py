@@ -1,15 +1,15 @@
 """The agent: an online and a target network, an optimizer, and one update.
 
-`UpdateRule` is what an update computes: targets, overwrite, loss, gradient and optimizer step, then the move of the
-target network
+`UpdateRule` is the computation of an update: targets, overwrite, loss, gradient and optimizer step, then the target
+network update
 
     w_target ← w_target + τ · (w_online − w_target)        every `period` updates; τ = 1 is a hard copy.
 
-`DQNAgent` runs it compiled. `FitAgent` does the same by `predict` and `fit`, and is the oracle that this one
-is tested against.
+`DQNAgent` runs it compiled. `FitAgent` does the same with `predict` and `fit`, and is the oracle that `DQNAgent` is
+tested against.
 
-**The recipe to the letter** is `FitAgent`: predict, overwrite, fit, one minibatch at a time, with nothing but Keras'
-public methods. It is slow on purpose, and runs on every Keras backend.
+`FitAgent` is **the literal algorithm**: predict, overwrite, fit, one minibatch at a time, using only Keras' public
+methods. It is slow on purpose, and runs on every Keras backend.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ REFUSED_OPTIONS_WHY = (
 
 
 class UpdateResult(NamedTuple):
-    """What one update reports."""
+    """The result of one update."""
 
     loss: float
     td_error: float  # mean |td_error| over the minibatch
-    td_errors: NDArray[np.float32] = np.zeros(0, np.float32)  # |td_error| of every sample, `[B]`
+    td_errors: NDArray[np.float32] = np.zeros(0, np.float32)  # |td_error| per sample, `[B]`
 
 
 class TDTargets(NamedTuple):
-    """What an update moves toward, and what that is made of. No gradient flows through any of it."""
+    """The targets of an update and the Q values they are computed from, without gradients."""
 
     q_online: Any  # of the states, before the step, [B, A]
     q_target: Any  # of the next states, [B, A]
-    choosing_q: Any  # of the next states by the online network, which chooses for double DQN, [B, A]; else None
+    choosing_q: Any  # double DQN: the online network's Q values of the next states, [B, A]; else None
     td_targets: Any  # [B]
-    targets: Any  # `q_online` with the entries of the taken actions overwritten, [B, A]
+    targets: Any  # `q_online` with the entries of the actions taken overwritten, [B, A]
 
 
 def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int) -> Any:
-    """Return the Keras optimizer with its learning-rate schedule over `updates` steps.
+    """Build the Keras optimizer with its learning rate schedule over `updates` steps.
 
     Raises:
-        UsageError: the optimizer does not take the options.
+        UsageError: the optimizer does not accept the options.
     """
     classes = {name.lower(): item for name, item in vars(keras.optimizers).items() if isinstance(item, type)}
     for name in REFUSED_OPTIONS & config.options.keys():
@@ -81,10 +81,10 @@ def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int)
 
 
 def check_truths(optimizer: type, config: OptimizerConfig) -> None:
-    """Refuse a number where the optimizer takes true or false, and the other way round.
+    """Reject numbers for Boolean optimizer options, and vice versa.
 
     Raises:
-        UsageError: one is.
+        UsageError: an option has the wrong type.
     """
     parameters = inspect.signature(optimizer.__init__).parameters
     for name, value in config.options.items():
@@ -95,7 +95,7 @@ def check_truths(optimizer: type, config: OptimizerConfig) -> None:
 
 
 def learning_rate_schedule(config: OptimizerConfig, start: float, updates: int) -> Any:
-    """Return `schedules.course` over `updates` steps, from `start` to its final fraction, as Keras has it."""
+    """Return `schedules.course` over `updates` steps, from `start` to its final fraction, as a Keras schedule."""
     schedules = keras.optimizers.schedules
     if config.schedule == "linear":
         return schedules.PolynomialDecay(start, updates, start * config.final_fraction)
@@ -107,7 +107,7 @@ def learning_rate_schedule(config: OptimizerConfig, start: float, updates: int) 
 
 
 class Exponential(keras.optimizers.schedules.ExponentialDecay):
-    """Keras' schedule, which stays at its end as the others do."""
+    """Keras' exponential decay, held at its final value after `decay_steps` like the other schedules."""
 
     def __call__(self, step: Any) -> Any:
         """Return the learning rate at `step`."""
@@ -117,15 +117,15 @@ class Exponential(keras.optimizers.schedules.ExponentialDecay):
 class UpdateRule:
     """The computation of an update, on two networks and an optimizer.
 
-    Everything it depends on, besides the values of their variables, is an argument here and part of `kind`.
+    Everything it depends on, except the values of the variables, is an argument here and part of `kind`.
 
     Args:
-        online: the network that acts and is fitted; states `[B]` to Q values `[B, A]`.
+        online: the network that acts and is trained; states `[B]` to Q values `[B, A]`.
         target: a network of the same shape.
         optimizer: built on the trainable variables of `online`.
         loss: its name, as for `loss_of`.
         double: whether the online network chooses the next action (double DQN).
-        polyak: τ, the share of the online network in a move of the target network.
+        polyak: τ, the weight of the online network in an update of the target network.
     """
 
     def __init__(
@@ -136,13 +136,13 @@ class UpdateRule:
 
     @property
     def kind(self) -> Hashable:
-        """Identify the rules that compute the same on variables of their own."""
+        """A key shared by all rules with the same computation, whatever their variables."""
         networks = [without_initializers(network.get_config()) for network in (self.online, self.target)]
-        steps = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # Keras numbers the names
+        steps = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # Keras numbers instance names
         return repr((networks, steps)), self._loss, self._double, self._polyak
 
     def state(self) -> list[Any]:
-        """Return all variables that an update may change or read."""
+        """Return all variables that an update may read or write."""
         return [*self.online.variables, *self.target.variables, *self.optimizer.variables]
 
     def act(self, states: Any, epsilon: Any, draws: Any, noise: Any, allowed: Any) -> Any:
@@ -152,7 +152,7 @@ class UpdateRule:
     def update(
         self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, weights: Any, next_allowed: Any
     ) -> tuple[Any, Any]:
-        """Make one optimizer step; return the loss, a scalar, and |td_error| of every sample, `[B]`."""
+        """Take one optimizer step; return the loss, a scalar, and the |td_error| of each sample, `[B]`."""
         goal = self.goal(states, actions, rewards, next_states, discounts, next_allowed)
         loss, gradients = self.loss_gradients(states, goal.targets, weights)
         self.optimizer.apply(gradients, self.online.trainable_variables)
@@ -161,7 +161,7 @@ class UpdateRule:
     def goal(
         self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any
     ) -> TDTargets:
-        """Return what an update on these samples moves toward; the arguments are those of `update`."""
+        """Return the targets of an update on these samples; the arguments are those of `update`."""
         next_q = ops.stop_gradient(self.target(next_states, training=False))
         choosing_q = ops.stop_gradient(self.online(next_states, training=False)) if self._double else None
         targets = td_targets(rewards, discounts, next_q, next_allowed, choosing_q)
@@ -169,20 +169,20 @@ class UpdateRule:
         return TDTargets(q_before, next_q, choosing_q, targets, overwrite(q_before, actions, targets))
 
     def loss_gradients(self, states: Any, targets: Any, weights: Any) -> tuple[Any, list[Any]]:
-        """Return the loss of all outputs against `targets` `[B, A]`, and its gradient by each trainable variable."""
+        """Return the loss of all outputs against `targets` `[B, A]`, and its gradients by trainable variable."""
         return backend.gradients(
             lambda: loss_of(self._loss, self.online(states, training=True), targets, weights),
             self.online.trainable_variables,
         )
 
     def move(self) -> None:
-        """Move the target network toward the online network."""
+        """Move the target network toward the online network by τ."""
         for old, new in zip(self.target.variables, self.online.variables, strict=True):
             old.assign(old + self._polyak * (new - old))
 
 
 def without_initializers(config: Any) -> Any:
-    """Return a Keras configuration without the initializers, which decide nothing once the variables are there."""
+    """Remove the initializers from a Keras configuration: they are irrelevant once the variables exist."""
     if isinstance(config, Mapping):
         return {key: without_initializers(value) for key, value in config.items() if not key.endswith("_initializer")}
     return [without_initializers(item) for item in config] if isinstance(config, list | tuple) else config
@@ -192,10 +192,10 @@ class DQNAgent:
     """Two networks and the optimizer, compiled.
 
     Args:
-        online: the network that acts and is fitted; states `[B]` to Q values `[B, A]`.
-        target: a network of the same shape; its weights are overwritten by those of `online`.
+        online: the network that acts and is trained; states `[B]` to Q values `[B, A]`.
+        target: a network of the same shape; its weights are overwritten with those of `online`.
         config: loss, optimizer, choice of the next action (double DQN) and target updates.
-        copies: N, the number of states that `act` gets at a time.
+        copies: N, the number of states per call of `act`.
     """
 
     def __init__(self, online: keras.Model, target: keras.Model, config: TrainConfig, copies: int) -> None:
@@ -204,8 +204,8 @@ class DQNAgent:
         self.config = config
         self.copies = copies
         self.actions = int(online.outputs[0].shape[-1])
-        self.memory: ReplayBuffer | None = None  # what the loop draws from
-        self.visits = np.zeros(sizes(online), np.int64)  # how often each pair was tried so far
+        self.memory: ReplayBuffer | None = None  # set by the loop
+        self.visits = np.zeros(sizes(online), np.int64)  # visits of each pair so far
         self.updates = 0
         rate = initial_learning_rate(config, self.actions)
         self.optimizer = build_optimizer(config.optimizer, rate, config.schedule_length)
@@ -216,7 +216,7 @@ class DQNAgent:
         self.prepare()
 
     def prepare(self) -> None:
-        """Make the functions that compute, compiled once for all learners of a kind."""
+        """Compile the functions, once for all agents of the same kind."""
         rule, kind = self.rule, self.rule.kind
         self._act = backend.compiled(rule.act, rule.online.variables, ("act", kind))
         self._update = backend.compiled(rule.update, rule.state(), ("update", kind))
@@ -235,7 +235,7 @@ class DQNAgent:
         return np.asarray(ops.convert_to_numpy(chosen), np.int64)
 
     def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
-        """Make one optimizer step on the minibatch, then move the target network if it is due.
+        """Take one optimizer step on the minibatch, then update the target network if due.
 
         Args:
             batch: B samples.
@@ -248,7 +248,7 @@ class DQNAgent:
         return UpdateResult(float(loss), float(td_errors.mean()), td_errors)
 
     def move_target(self) -> None:
-        """Move the target network toward the online network, every `period` updates."""
+        """Update the target network every `period` updates."""
         if self.updates % self.config.target.period == 0:
             if self.config.target.polyak == 1:
                 self.copy_weights()
@@ -256,26 +256,26 @@ class DQNAgent:
                 self._move()
 
     def copy_weights(self) -> None:
-        """Make the target network equal to the online network."""
+        """Copy the online network's weights to the target network."""
         for old, new in zip(self.target.variables, self.online.variables, strict=True):
-            old.assign(ops.copy(new))  # a JAX array shared with `online` would be deleted by `fit`, which reuses it
+            old.assign(ops.copy(new))  # `fit` donates the online arrays: a shared JAX array would be deleted
 
     def coverage(self) -> Coverage:
-        """Return what was tried, and what of it the memory still holds."""
+        """Return the visit counts of the training and of the replay buffer."""
         states, actions = self.visits.shape
         kept = self.memory.pairs(actions) if self.memory else np.zeros(0, np.int64)
         return Coverage(self.visits, count_pairs(kept, states, actions))
 
     def state_dict(self) -> TrainingState:
-        """Return all variables in the order of `rule.state`, and `visits` `[S, A]`."""
+        """Return all variables, in the order of `rule.state`, and `visits` `[S, A]`."""
         arrays = {f"learner.{i}": np.array(ops.convert_to_numpy(item)) for i, item in enumerate(self.rule.state())}
         return TrainingState({**arrays, "learner.visits": self.visits.copy()}, {"updates": self.updates})
 
     def load_state_dict(self, saved: TrainingState) -> None:
-        """Take over networks, optimizer and counters.
+        """Restore networks, optimizer and counters.
 
         Raises:
-            UnfitError: they are of other networks, or of another optimizer.
+            StateMismatchError: they belong to other networks or another optimizer.
         """
         for i, item in enumerate(self.rule.state()):
             kind = keras.backend.standardize_dtype(item.dtype)
@@ -285,18 +285,18 @@ class DQNAgent:
         self.updates = count(saved, "updates", self.config.updates)
 
     def synchronize(self) -> None:
-        """Bring `online` up to date; here it always is."""
+        """Bring `online` up to date; a no-op here."""
 
     def warm_up(self, filling: bool = True) -> float:
-        """Run everything once, so that it is compiled, and undo it; return the seconds that this took.
+        """Compile everything by running it once, then undo the changes; return the seconds taken.
 
-        Here it is the same whether the memory is still to be filled or not.
+        `filling` is ignored: the prefill needs no other functions.
         """
         del filling
         start = time.perf_counter()
         before = [ops.convert_to_numpy(variable).copy() for variable in self.rule.state()]
         updates = self.updates
-        self.updates = self.config.target.period - 1  # so that the move of the target network is compiled as well
+        self.updates = self.config.target.period - 1  # so that the target update is compiled as well
         whole, real, matrix = zeros(self.copies, self.actions)
         self.act(whole, 1.0, real, matrix, matrix == 0)
         whole, real, matrix = zeros(self.config.replay.batch_size, self.actions)
@@ -308,17 +308,17 @@ class DQNAgent:
 
 
 def zeros(rows: int, actions: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """Return zeros of the kinds that a learner computes on: int32 `[rows]`, float32 `[rows]` and `[rows, actions]`."""
+    """Return zeros of the types an agent takes: int32 `[rows]`, float32 `[rows]` and `[rows, actions]`."""
     return np.zeros(rows, np.int32), np.zeros(rows, np.float32), np.zeros((rows, actions), np.float32)
 
 
 def predict(network: keras.Model, states: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Return the Q values of `states` `[B]`, `[B, A]`."""
+    """Return the Q values `[B, A]` of `states` `[B]`."""
     return np.asarray(network.predict(states, batch_size=len(states), verbose=0))
 
 
 class FitAgent(DQNAgent):
-    """A learner whose update is `predict`, overwrite, `fit`."""
+    """An agent whose update is `predict`, overwrite, `fit`."""
 
     def prepare(self) -> None:
         """Leave compilation to Keras."""
@@ -327,7 +327,7 @@ class FitAgent(DQNAgent):
         self._act = lambda states, *rest: epsilon_greedy(predict(self.online, states), *rest)
 
     def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
-        """Make one optimizer step: copy the predictions, overwrite the entries of the taken actions, fit."""
+        """Take one optimizer step: copy the predictions, overwrite the entries of the actions taken, fit."""
         q_online = predict(self.online, batch.states)
         q_target = predict(self.target, batch.next_states)
         choosing = predict(self.online, batch.next_states) if self.config.target.double else None
@@ -338,20 +338,20 @@ class FitAgent(DQNAgent):
         loss = self.fit(batch, targets)
         self.updates += 1
         self.move_target()
-        with np.errstate(invalid="ignore"):  # whether the network ran away is looked at elsewhere
+        with np.errstate(invalid="ignore"):  # divergence is detected elsewhere
             td_errors = np.abs(targets - q_online).sum(axis=1)
         return UpdateResult(loss, float(td_errors.mean()), td_errors)
 
     def fit(self, batch: Batch, targets: NDArray[np.float32]) -> float:
-        """Fit the online network to `targets` `[B, A]` by one step; return the loss. All samples weigh the same."""
-        # One minibatch, one step: the default batch size of 32 would make several.
+        """Fit the online network to `targets` `[B, A]` in one step; return the loss. Sample weights are ignored."""
+        # One minibatch, one step: the default batch size of 32 would take several.
         history = self.online.fit(
             batch.states, targets, batch_size=len(batch.states), epochs=1, shuffle=False, verbose=0
         )
         return float(history.history["loss"][0])
 
     def move_target(self) -> None:
-        """Move the target network toward the online network, every `period` updates."""
+        """Update the target network every `period` updates."""
         share = self.config.target.polyak
         if self.updates % self.config.target.period == 0:
             pairs = zip(self.target.get_weights(), self.online.get_weights(), strict=True)

@@ -1,4 +1,4 @@
-"""What a training has tried, and what its Q values were on the way."""
+"""Visit counts and Q-value snapshots of a training."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ class Coverage(NamedTuple):
     """How often each (state, action) occurred."""
 
     visits: Counts  # [S, A], in the whole training
-    replay: Counts  # [S, A], in the memory at its end
+    replay: Counts  # [S, A], in the replay buffer at the end
 
 
 def count_pairs(pairs: NDArray[Any], states: int, actions: int) -> Counts:
-    """Return how often each pair occurs in `pairs` `[n]`, the numbers s·A + a, as `[S, A]`."""
+    """Count each pair in `pairs` `[n]`, given as indices s·A + a; return the counts `[S, A]`."""
     return np.bincount(pairs, minlength=states * actions).reshape(states, actions)
 
 
 class Snapshots:
-    """Makes snapshots, each compared with the one before."""
+    """Takes snapshots, comparing each with the previous one."""
 
     def __init__(self, before: NDArray[np.float32] | None = None) -> None:
         self._before = before
 
     @property
     def before(self) -> NDArray[np.float32] | None:
-        """The Q values of the snapshot before, `[S, A]`."""
+        """The Q values of the previous snapshot, `[S, A]`."""
         return self._before
 
     def __call__(
         self, update: int, q_values: NDArray[np.float32], visits: Counts, reachable: Bools | None = None
     ) -> Snapshot:
-        """Return the snapshot of `q_values` `[S, A]`, −∞ where the agent may not act, after these `visits` `[S, A]`.
+        """Return a snapshot of `q_values` `[S, A]`, −∞ for disallowed actions, after the given `visits` `[S, A]`.
 
-        `reachable` `[S]` marks the states that an episode can come to act in, where that is known.
+        `reachable` `[S]` marks the non-terminal states that an episode can reach; None if unknown.
         """
         can_be_tried = None if reachable is None else int(np.isfinite(q_values[reachable]).sum())
         before, self._before = self._before, q_values

@@ -1,7 +1,7 @@
-"""Evaluate the online network during a training, and keep the best weights.
+"""Evaluate the online network during training and keep the best weights.
 
-The weights that are kept are those of the highest exact value, the later on ties; where there is no table, the last.
-The network learns Q values in units of the reward scale; what is evaluated and what is kept are Q values in full.
+The best weights are those with the highest exact value, the later ones on ties; without a table, the last weights.
+The network learns Q values in units of the reward scale; evaluated and saved Q values are unscaled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from deeptaxi.network.tabulate import tabulate
 class Evaluator:
     """Evaluates the online network and keeps the best weights.
 
-    `q_values` are those that were evaluated last, `[S, A]`, in full; −∞ where the agent may not act.
+    `q_values` are the most recently evaluated ones, `[S, A]`, unscaled; −∞ for disallowed actions.
     """
 
     q_values: NDArray[np.float32]
@@ -49,7 +49,7 @@ class Evaluator:
         self.in_a_row = 0
 
     def __call__(self, update: int) -> Generator[Evaluated]:
-        """Evaluate the weights after `update`; yield the evaluation where there is a table."""
+        """Evaluate the weights after `update`; yield the evaluation if there is a table."""
         self.last = update
         learned = tabulate(self._online)
         self.q_values = self._masked(learned * np.float32(self._config.target.reward_scale))
@@ -67,16 +67,16 @@ class Evaluator:
         yield record_of(update, verdict)
 
     def state_dict(self) -> TrainingState:
-        """Return the weights that are best so far, and what was found of them."""
+        """Return the best weights so far and their evaluation."""
         weights, value = self._best or ([], None)
         facts = {"value": value, "best_update": self.best_update, "last": self.last, "in_a_row": self.in_a_row}
         return TrainingState({f"best.{i}": weight.copy() for i, weight in enumerate(weights)}, {"evaluator": facts})
 
     def load_state_dict(self, saved: TrainingState) -> None:
-        """Take over the weights that were best.
+        """Restore the best weights.
 
         Raises:
-            UnfitError: they are of another network.
+            StateMismatchError: the weights belong to another network.
         """
         facts = TrainingState({}, fact(saved, "evaluator", dict))
         most = self._config.updates
@@ -92,18 +92,18 @@ class Evaluator:
 
     @property
     def reachable(self) -> Bools | None:
-        """The states that an episode can come to act in, `[S]`; None where no table tells, or before an evaluation."""
+        """The non-terminal states that an episode can reach, `[S]`; None without a table or before an evaluation."""
         return self._reference[1].visited if self._reference else None
 
     def has_something_to_keep(self) -> bool:
-        """Whether a training that fails now leaves weights worth keeping: evaluated ones, or sound last ones."""
+        """Return whether a failure now would leave weights worth saving: evaluated ones, or finite last ones."""
         if self._environment.table is not None:
             return self._best is not None
         return self.last > 0 and bool(np.isfinite(tabulate(self._online)).all())
 
     def best(self) -> tuple[keras.Model, exact.Verdict | None]:
-        """Return a network of its own with the weights to keep, its mask included, and the verdict on it."""
-        network = type(self._online).from_config(self._online.get_config())  # a clone would have the optimizer
+        """Return a new network with the best weights, including its mask, and the verdict on it."""
+        network = type(self._online).from_config(self._online.get_config())  # a clone would include the optimizer
         network.set_weights(self._online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
         verdict, allowed = self._verdict(self._masked(tabulate(network))), self._masks.allowed
@@ -119,7 +119,7 @@ class Evaluator:
         return exact.evaluate_greedy(self._target(self._environment.table), q_values, self._environment.start_resets)
 
     def _target(self, table: TransitionTable) -> exact.Reference:
-        """Return the optima, computed anew when more of the mask has become known."""
+        """Return the optima, recomputed whenever more of the mask is known."""
         if self._reference is None or self._reference[0] != self._masks.known:
             discounts = (self._config.evaluation.objective_discount, self._config.discount)
             found = exact.reference(table, self._environment.horizon, *discounts, self._masks.allowed)
@@ -128,7 +128,7 @@ class Evaluator:
 
 
 def record_of(update: int, verdict: exact.Verdict) -> Evaluated:
-    """Return the part of a verdict that the log keeps."""
+    """Return the part of a verdict that is logged."""
     known = math.isfinite(verdict.value)
     return Evaluated(
         update,

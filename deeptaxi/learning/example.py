@@ -1,7 +1,7 @@
-"""Which transitions an explanation is about: written down, looked up in a table, drawn from it, or played.
+"""Choose the transitions to explain: given, looked up in a table, sampled from it, or played.
 
-n-step targets need n of them in a row, or fewer where the episode ends. The first action is given; those after it are
-the greedy ones of the online network. A training also takes random ones on the way.
+An n-step target needs n consecutive transitions, or fewer if the episode ends. The first action is given; later ones
+are greedy with respect to the online network. (During training, some would be random.)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Policy = Callable[[int], int]  # state to action
 
 @dataclass(frozen=True)
 class Transition:
-    """One step of an episode; `probability` is that of its outcome, None where it is not known."""
+    """One step of an episode; `probability` is that of its outcome, None if unknown."""
 
     state: int
     action: int
@@ -42,7 +42,7 @@ class Transition:
 
 @dataclass(frozen=True)
 class Choice:
-    """Transitions in a row, and in a few words where they come from."""
+    """Consecutive transitions, and a short description of their source."""
 
     transitions: list[Transition]
     how: str
@@ -58,20 +58,20 @@ def choose(
     given: Sequence[tuple[Any, ...]] = (),
     seed: int | None = None,
 ) -> Choice:
-    """Return up to n transitions: those that are `given`, else from `state`, else random ones.
+    """Return up to n transitions: those in `given`, else from `state`, else random ones.
 
     Args:
-        environment: where they happen.
-        network: the online network, whose greedy actions are taken where no action is named.
+        environment: the environment.
+        network: the online network, whose greedy actions are taken unless an action is given.
         allowed: bool `[S, A]`.
         n: of the n-step target.
         state: of the first transition, or None.
         action: of the first transition; None for the greedy one.
-        given: transitions written down, ``(state, action, reward, next state, terminated)``.
-        seed: of what is drawn; None for the likeliest outcomes of `state`, and for 0 where all is drawn.
+        given: explicit transitions, ``(state, action, reward, next state, terminated)``.
+        seed: random seed; None for the likeliest outcomes if `state` is given, else for 0.
 
     Raises:
-        UsageError: what is asked for does not exist.
+        UsageError: the requested state, action or transitions do not exist.
     """
     if given:
         steps = [Transition(*row) for row in given]
@@ -97,7 +97,7 @@ def choose(
 
 
 def table_to_look_in(environment: Environment) -> TransitionTable:
-    """Return the transition table, or raise a `UsageError` where there is none."""
+    """Return the transition table, or raise a `UsageError` if there is none."""
     if environment.table is None:
         raise UsageError(
             f"{environment.config.id} has no transition table to look the outcome up in "
@@ -107,7 +107,7 @@ def table_to_look_in(environment: Environment) -> TransitionTable:
 
 
 def check_pair(environment: Environment, allowed: Bools, state: int, action: int | None) -> None:
-    """Raise a `UsageError` where a state or action does not exist, or the mask excludes the action there."""
+    """Raise a `UsageError` if the state or action does not exist, or the mask excludes the action."""
     check_range("state", state, environment.states, environment.config.id)
     if action is None:
         return
@@ -118,7 +118,7 @@ def check_pair(environment: Environment, allowed: Bools, state: int, action: int
 
 
 def check_range(name: str, value: int, count: int, where: str) -> None:
-    """Raise a `UsageError` where a state or action does not exist; `name` is one of the two words."""
+    """Raise a `UsageError` if a state or action does not exist; `name` is one of these two words."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         raise UsageError(f"{name} {brief(value)}: expected a whole number; an observation of several parts is none")
     if not 0 <= value < count:
@@ -126,10 +126,10 @@ def check_range(name: str, value: int, count: int, where: str) -> None:
 
 
 def check_sequence(given: Sequence[Transition], environment: Environment, allowed: Bools, n: int) -> None:
-    """Refuse transitions that cannot have happened in a row, or are not as many as an n-step target needs.
+    """Reject transitions that are not consecutive, or not as many as an n-step target needs.
 
     Raises:
-        UsageError: what is wrong with them.
+        UsageError: the transitions are invalid.
     """
     for item in given:
         check_pair(environment, allowed, item.state, item.action)
@@ -148,14 +148,14 @@ def check_sequence(given: Sequence[Transition], environment: Environment, allowe
 
 
 def terminal_states(table: TransitionTable) -> Bools:
-    """Mark the states in which episodes end, bool `[S]`: termination leads there, and nothing goes on from them."""
+    """Mark the terminal states, bool `[S]`: termination leads there, and no episode continues from them."""
     ends = np.zeros(table.states, np.bool_)
     ends[table.next_state[table.terminated & (table.probability > 0)]] = True
     return ends & ~planning.reachable(table)
 
 
 def check_goes_on(table: TransitionTable, state: int) -> None:
-    """Raise a `UsageError` where episodes end in `state`: no update starts there."""
+    """Raise a `UsageError` if `state` is terminal: no update starts there."""
     if terminal_states(table)[state]:
         raise UsageError(
             f"state {state} is terminal: episodes end there, so it is only ever a next state; "
@@ -164,7 +164,7 @@ def check_goes_on(table: TransitionTable, state: int) -> None:
 
 
 def outcome(table: TransitionTable, state: int, action: int, rng: np.random.Generator | None) -> Transition:
-    """Return one outcome of (state, action): drawn where `rng` is given, else the likeliest, of equals the first."""
+    """Return one outcome of (state, action): sampled if `rng` is given, else the likeliest, the first on ties."""
     chances = table.probability[state, action]
     k = int(np.argmax(chances)) if rng is None else int(rng.choice(len(chances), p=chances))
     entry = (state, action, k)
@@ -181,7 +181,7 @@ def outcome(table: TransitionTable, state: int, action: int, rng: np.random.Gene
 def looked_up(
     table: TransitionTable, state: int, action: int, n: int, act: Policy, rng: np.random.Generator | None
 ) -> list[Transition]:
-    """Return n transitions from (state, action), or up to the one that terminates; `rng` as for `outcome`."""
+    """Return n transitions from (state, action), or up to termination; `rng` as for `outcome`."""
     steps = [outcome(table, state, action, rng)]
     while len(steps) < n and not steps[-1].terminated:
         reached = steps[-1].next_state
@@ -190,7 +190,7 @@ def looked_up(
 
 
 def random_pair(table: TransitionTable, allowed: Bools, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw a state that an episode may visit, and an action that is `allowed` `[S, A]` there."""
+    """Sample a state that an episode may visit, and an action that is `allowed` `[S, A]` there."""
     state = int(rng.choice(np.flatnonzero(planning.reachable(table))))
     return state, int(rng.choice(np.flatnonzero(allowed[state])))
 
@@ -213,12 +213,12 @@ def play_transitions(
 
 
 def state_of(environment: Environment, answer: tuple[Any, ...]) -> int:
-    """Return the state number of what ``reset`` or ``step`` answered."""
+    """Return the state of an answer of ``reset`` or ``step``."""
     return int(environment.codec.encode(answer[0]))
 
 
 def step_environment(environment: Environment, env: Env, state: int, action: int) -> Transition:
-    """Step the environment by `action`."""
+    """Step the environment with `action`."""
     answer = env.step(action + environment.first_action)
     _, reward, terminated, truncated, _ = answer
     return Transition(

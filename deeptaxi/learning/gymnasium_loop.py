@@ -1,14 +1,14 @@
-"""The loop over real environments: several copies stepped together, then one update.
+"""The loop over Gymnasium environments: step a vector of environments, then make one update.
 
-Order of one update, as the tests record it: choose actions by ε-greedy, step all copies, store the transitions, reset
-the copies whose episode ended, draw a minibatch, update. The observation that follows a reset belongs to no transition.
-Rewards are stored in units of the reward scale; the returns that are reported are in full.
+Order of one update, as the tests record it: choose ε-greedy actions, step all environments, store the transitions,
+reset the environments whose episode ended, sample a minibatch, update. The observation after a reset belongs to no
+transition. Rewards are stored in units of the reward scale; reported returns are unscaled.
 
-**Going on from a saved state.** An environment keeps its state to itself, so the episodes under way are played again:
-each began with a seed, or with the environment's random number generators (those among its attributes) in known states,
-and the actions since are known. Where this ends in the same states, with the same rewards and the generators in the
-same states, the copy is what it was. A copy where it does not (it keeps something over episodes, or draws from another
-source) begins a new episode, and the continuation is not exact to the bit.
+**Resuming.** An environment does not expose its state, so unfinished episodes are replayed: each began from a seed, or
+from known states of the environment's random number generators (those among its attributes), and the actions since then
+are recorded. If the replay ends in the same state, with the same rewards and the same generator states, the environment
+is restored exactly. If not (it carries something across episodes, or draws from another source), it starts a new
+episode, and the resumed run is not bit-for-bit identical.
 """
 
 from __future__ import annotations
@@ -46,36 +46,36 @@ KINDS = (np.random.Generator, np.random.RandomState, random.Random)
 
 
 def generators_of(env: Any) -> dict[str, Any]:
-    """Return the states of an environment's generators by the attributes that hold them, as JSON has them.
+    """Return the JSON-serializable states of an environment's generators, keyed by attribute name.
 
-    To ask an environment of Gymnasium's for `np_random` would give it one by chance, if it has drawn nothing yet.
+    Reading `np_random` of a Gymnasium environment that has drawn nothing yet would create a randomly seeded generator.
     """
     return {name: state_of(generator) for name, generator in hold_generators(env).items()}
 
 
 def set_generators_of(env: Any, states: Any) -> None:
-    """Put an environment's generators into these states.
+    """Set the states of an environment's generators.
 
     Raises:
-        UnfitError: one is no state of its generator.
+        StateMismatchError: a state does not fit its generator.
     """
     states = states if isinstance(states, Mapping) else {}
     if "_np_random" in states:
-        getattr(env.unwrapped, "np_random", None)  # it is made when it is asked for
+        getattr(env.unwrapped, "np_random", None)  # reading the property creates the generator
     for name, generator in hold_generators(env).items():
         if name in states:
             set_state(generator, states[name])
 
 
 def hold_generators(env: Any) -> dict[str, Any]:
-    """Return the generators among an environment's attributes; that of the operating system has no state."""
+    """Return the generators among an environment's attributes, except `SystemRandom`, which has no state."""
     attributes: Mapping[str, Any] = getattr(env.unwrapped, "__dict__", {})
     found = {name: value for name, value in attributes.items() if isinstance(value, KINDS)}
     return {name: value for name, value in found.items() if not isinstance(value, random.SystemRandom)}
 
 
 def state_of(generator: Any) -> Any:
-    """Return the state of a generator, of lists and whole numbers."""
+    """Return the state of a generator as lists and integers."""
     if isinstance(generator, random.Random):
         version, numbers, gauss = generator.getstate()
         return [version, list(numbers), gauss]
@@ -83,7 +83,7 @@ def state_of(generator: Any) -> Any:
 
 
 def set_state(generator: Any, state: Any) -> None:
-    """Put a generator into a state that `state_of` gave."""
+    """Set a generator to a state returned by `state_of`."""
     try:
         if isinstance(generator, random.Random):
             generator.setstate((state[0], tuple(state[1]), state[2]))
@@ -96,41 +96,41 @@ def set_state(generator: Any, state: Any) -> None:
 
 
 def is_old(generator: Any) -> bool:
-    """Whether it is NumPy's generator of before 2019."""
+    """Return whether the generator is NumPy's legacy `RandomState`."""
     return isinstance(generator, np.random.RandomState)
 
 
 def plain(state: Any) -> Any:
-    """Return nested mappings with lists in place of arrays."""
+    """Convert the arrays in nested mappings to lists."""
     if isinstance(state, Mapping):
         return {name: plain(part) for name, part in state.items()}
     return state.tolist() if isinstance(state, np.ndarray) else state
 
 
-LONGEST = 1_000_000  # steps of an episode that are kept to be played again
+LONGEST = 1_000_000  # recorded steps per episode; longer episodes cannot be replayed
 
 
 @dataclass
 class Episode:
-    """How an episode under way can be played again."""
+    """What is needed to replay an unfinished episode."""
 
-    begin: dict[str, Any] | None = None  # the states of the copy's generators before its reset; None after a seed
-    actions: numbers[int] = field(default_factory=lambda: numbers("i"))  # a list would take 8 bytes of each
+    begin: dict[str, Any] | None = None  # generator states before the reset; None if it was seeded
+    actions: numbers[int] = field(default_factory=lambda: numbers("i"))  # a list takes 8 bytes each
 
     def add(self, action: int) -> None:
-        """Note the next action."""
+        """Record the next action."""
         if len(self.actions) <= LONGEST:
             self.actions.append(action)
 
 
 class VectorEnvRunner:
-    """The copies of the environment and the episodes under way.
+    """Steps a vector environment and tracks the unfinished episodes.
 
     Args:
-        environment: what to play.
-        vector: its N copies, without automatic resets.
-        seeds: one per copy.
-        masks: the book of allowed actions, kept up to date from ``info["action_mask"]``.
+        environment: the environment.
+        vector: N instances of it, without automatic resets.
+        seeds: one per instance.
+        masks: table of allowed actions, updated from ``info["action_mask"]``.
     """
 
     def __init__(
@@ -145,10 +145,10 @@ class VectorEnvRunner:
             self.states = self._read(*vector.reset(seed=seeds))
 
     def step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
-        """Step every copy; return the N transitions, and the returns of the episodes that ended.
+        """Step all environments; return the N transitions and the returns of the episodes that ended.
 
         Raises:
-            EnvironmentFailedError: the environment failed, or broke its own promises.
+            EnvironmentFailedError: the environment failed or violated its contract.
         """
         with blaming(self._environment.config.id):
             return self._step(actions)
@@ -182,7 +182,7 @@ class VectorEnvRunner:
         return np.array(observation, np.int32)
 
     def state_dict(self) -> TrainingState:
-        """Return the episodes under way: `states`, `totals` and `steps` `[N]`, and all `actions`, `[Σ steps]`."""
+        """Return the unfinished episodes: `states`, `totals` and `steps` `[N]`, and all `actions` `[Σ steps]`."""
         arrays = {
             "players.states": self.states.copy(),
             "players.totals": self._totals.copy(),
@@ -196,10 +196,10 @@ class VectorEnvRunner:
         return TrainingState(arrays, facts)
 
     def load_state_dict(self, saved: TrainingState) -> list[int]:
-        """Play the episodes again that were under way; return the copies that had to begin a new one.
+        """Replay the unfinished episodes; return the indices of environments that had to start a new one.
 
         Raises:
-            UnfitError: the state is of other players.
+            StateMismatchError: the state belongs to other environments.
         """
         count = len(self._episodes)
         states = array(saved, "players.states", (count,), np.int32)
@@ -219,13 +219,13 @@ class VectorEnvRunner:
             return [copy for copy in range(count) if not self._again(copy, int(seeded[copy]), generators[copy])]
 
     def _again(self, copy: int, seeded: int, states: Any) -> bool:
-        """Play the episode of one copy again; whether that led to where it was. If not, a new one begins."""
+        """Replay the episode of one environment; start a new one and return False if the outcome differs."""
         env = self._vector.envs[copy]
         try:
             reached = self._replayed(env, self._episodes[copy], seeded)
         except ContractError:
             raise
-        except (Exception, SystemExit):  # its own code may refuse actions where it is elsewhere
+        except (Exception, SystemExit):  # in another state, its code may reject the actions
             reached = None
         if reached == (self.states[copy], self._totals[copy], states):
             return True
@@ -237,9 +237,9 @@ class VectorEnvRunner:
         return False
 
     def _replayed(self, env: Any, episode: Episode, seeded: int) -> tuple[int, float, Any] | None:
-        """Return where an episode leads, what it brings, and its generators then; None where it ends on the way.
+        """Return the final state, total reward and generator states of a replay; None if the episode ends early.
 
-        `seeded` is the state that the copy is in, from its seed.
+        `seeded` is the state that the environment was reset to by its seed.
         """
         state, total, first = seeded, 0.0, self._environment.first_action
         if len(episode.actions) > LONGEST:
@@ -257,7 +257,7 @@ class VectorEnvRunner:
 
 @dataclass
 class Collector:
-    """Lets the players step by the learner's ε-greedy actions, and stores what they did."""
+    """Steps the environments with the agent's ε-greedy actions and stores the transitions."""
 
     learner: DQNAgent
     players: VectorEnvRunner
@@ -267,7 +267,7 @@ class Collector:
     reward_scale: float
 
     def __call__(self, epsilon: float) -> list[float]:
-        """Step every copy once; return the returns of the episodes that ended."""
+        """Step all environments once; return the returns of the episodes that ended."""
         allowed = self.masks.of(self.players.states)
         draws = self.rng.random(len(allowed), np.float32)
         noise = self.rng.random(allowed.shape, np.float32)
@@ -279,7 +279,7 @@ class Collector:
 
 
 def build_replay(config: TrainConfig) -> ReplayBuffer:
-    """Build the replay memory of the configured kind."""
+    """Build the configured replay buffer."""
     common = (config.replay.capacity, config.interaction.environments, config.target.n_step, config.discount)
     if config.replay.prioritized:
         return PrioritizedReplayBuffer(*common, config.replay.priority_exponent, config.replay.importance_exponent)
@@ -287,16 +287,16 @@ def build_replay(config: TrainConfig) -> ReplayBuffer:
 
 
 class GymnasiumLoop:
-    """Plays and updates.
+    """Alternates environment steps and updates.
 
     Args:
         config: the training.
-        environment: what to play.
-        learner: what acts and is updated.
-        masks: the book of allowed actions.
-        seeds: of all that happens in the loop.
+        environment: the environment.
+        learner: the agent, which acts and is updated.
+        masks: table of allowed actions.
+        seeds: seed sequence of all random numbers in the loop.
 
-    `remarks` are lines for the user, on what could not be done as it should be.
+    `remarks` are warnings for the user.
     """
 
     def __init__(
@@ -320,14 +320,14 @@ class GymnasiumLoop:
         self._since: TrainingState | None = None
 
     def ticks(self, last: int) -> Generator[StepMetrics]:
-        """Run the updates that are left until `last`, one `StepMetrics` an update."""
+        """Run the remaining updates up to `last`; yield one `StepMetrics` per update."""
         config, replay = self.config, self._replay
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         returns: list[float] = []
         with closing(self.environment.make_vector(count, masks=self.masks.gathers)) as vector:
             players = self._players = self._begin(VectorEnvRunner(self.environment, vector, self._seeds, self.masks))
             gather = Collector(self.learner, players, self.masks, replay, self._exploring, config.target.reward_scale)
-            complete = count * (config.target.n_step - per_update)  # so that the first update finds something to draw
+            complete = count * (config.target.n_step - per_update)  # so that the first update has something to sample
             while replay.added < max(complete, min(config.replay.start, replay.capacity)):
                 returns += gather(config.exploration.start)
             for update in range(self.learner.updates, last):
@@ -343,16 +343,16 @@ class GymnasiumLoop:
                 returns = []
 
     def state_dict(self) -> TrainingState:
-        """Return what the loop is between two updates."""
+        """Return the state of the loop between two updates."""
         draws = {"exploring": generator_state(self._exploring), "drawing": generator_state(self._drawing)}
         players = self._players.state_dict() if self._players else TrainingState({}, {})
         return merge_states(self.learner.state_dict(), self._replay.state_dict(), players, TrainingState({}, draws))
 
     def load_state_dict(self, saved: TrainingState) -> None:
-        """Load a saved state; the players do so with the first tick.
+        """Load a saved state; the environments are restored on the first iteration of `ticks`.
 
         Raises:
-            UnfitError: it is of another training.
+            StateMismatchError: the state belongs to another training.
         """
         self.learner.load_state_dict(saved)
         self._replay.load_state_dict(saved, self.environment.states, self.environment.actions)
@@ -361,7 +361,7 @@ class GymnasiumLoop:
         self._since = saved
 
     def _begin(self, players: VectorEnvRunner) -> VectorEnvRunner:
-        """Let the players go on with the episodes that were under way."""
+        """Restore the unfinished episodes of a saved state, if there is one."""
         if self._since is None:
             return players
         anew = players.load_state_dict(self._since)

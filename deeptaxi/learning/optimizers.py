@@ -9,12 +9,12 @@ With g the gradient at update n (from 1) and η the learning rate:
 
 as Keras computes them. u, m and v are the *slots* of a weight.
 
-**Row-sparse.** An update changes the kernel rows of the states in its minibatch only, and its cost does not depend on
-the number of states. A row that was last touched after update l is brought up to date when it is touched again: with
-no gradient for k = n − 1 − l updates, its slots have shrunk by μᵏ, β₁ᵏ or β₂ᵏ. So the slots are those of the dense
-optimizer, at every moment. What is left out is the dense optimizer's leftover motion: with momentum it goes on moving
-rows whose gradient is zero. Without momentum (plain SGD) nothing is left out, and where every row is touched by every
-update row-sparse and dense are the same.
+**Row-sparse.** An update changes only the kernel rows of the states in its minibatch, and its cost does not depend on
+the number of states. A row last touched after update l is brought up to date when it is touched again: after
+k = n − 1 − l updates without gradient, its slots have shrunk by μᵏ, β₁ᵏ or β₂ᵏ. So whenever a row is read, its slots
+are those of the dense optimizer. What is omitted is the dense optimizer's residual motion: with momentum, it keeps
+moving rows whose gradient is zero. Without momentum (plain SGD) nothing is omitted, and if every update touches every
+row, row-sparse and dense are the same.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Arrays = tuple[Any, ...]
 
 
 class Optimizer:
-    """One of the two, with its options.
+    """SGD or Adam, with its options.
 
     Args:
         name: ``"sgd"`` or ``"adam"``.
-        options: the arguments of the Keras optimizer of that name, those of `OPTIMIZER_OPTIONS`.
+        options: arguments of the Keras optimizer of that name, among `OPTIMIZER_OPTIONS`.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
@@ -46,14 +46,14 @@ class Optimizer:
         self.decays: tuple[float, ...] = momentum + adam  # one per slot
 
     def slots_after(self, slots: Arrays, gradient: Any, rate: Any) -> Arrays:
-        """Return the slots after an update with this gradient."""
+        """Return the slots after an update with the given gradient."""
         if self.name == "adam":
             parts = ((gradient, self.options["beta_1"]), (ops.square(gradient), self.options["beta_2"]))
             return tuple(slot + (new - slot) * (1 - beta) for slot, (new, beta) in zip(slots, parts, strict=True))
         return tuple(self.options["momentum"] * slot - rate * gradient for slot in slots)
 
     def step(self, slots: Arrays, gradient: Any, rate: Any, update: Any) -> Any:
-        """Return what update number `update` (from 1) adds to the weights; `slots` are those after it."""
+        """Return the weight change of update number `update` (from 1); `slots` are those after it."""
         if self.name == "adam":
             n = ops.cast(update, "float32")
             bias = ops.sqrt(1 - power(self.options["beta_2"], n)) / (1 - power(self.options["beta_1"], n))
@@ -63,13 +63,13 @@ class Optimizer:
         return self.options["momentum"] * slots[0] - rate * gradient if self.options["nesterov"] else slots[0]
 
     def decayed(self, slots: Arrays, idle: Any) -> Arrays:
-        """Return the slots `[B, W]` of rows that have had no gradient for `idle` `[B]` updates."""
+        """Decay the slots `[B, W]` of rows that have had no gradient for `idle` `[B]` updates."""
         k = ops.expand_dims(ops.cast(idle, "float32"), -1)
         return tuple(slot * power(decay, k) for slot, decay in zip(slots, self.decays, strict=True))
 
 
 def power(base: float, exponent: Any) -> Any:
-    """Return ``base ** exponent`` for a constant base from 0 to 1, as an exponential: a tenth of the time."""
+    """Return ``base ** exponent`` for a constant base from 0 to 1, computed by `exp`, in a tenth of the time."""
     if base == 0:
         return ops.cast(exponent == 0, "float32")
     return ops.exp(exponent * math.log(base))

@@ -1,16 +1,16 @@
-"""The replay buffer: a ring of transitions that overwrites its oldest entries, drawn uniformly or by priority.
+"""The replay buffer: a ring buffer of transitions, sampled uniformly or by priority.
 
-N copies of the environment are stepped together and their transitions stored together, so the ring is ordered by time:
-the steps that follow the entry at position p are at p + N, p + 2N, …, modulo its capacity, a multiple of N. An entry
-can be drawn once it has the n − 1 successors that an n-step target needs; the newest n − 1 rounds wait. An entry is
-overwritten before its successors are, so one that is still there has them still.
+N environments are stepped together and their transitions stored together, so the buffer is ordered by time: the steps
+that follow the entry at position p are at p + N, p + 2N, …, modulo the capacity, a multiple of N. An entry can be
+sampled once it has the n − 1 successors that an n-step target needs, so the newest n − 1 rounds cannot. An entry is
+overwritten before its successors are, so every entry in the buffer still has them.
 
-`ReplayBuffer` draws uniformly and with replacement, `prioritized.PrioritizedReplay` by td_error.
+`ReplayBuffer` samples uniformly with replacement, `PrioritizedReplayBuffer` by td_error.
 
-**Prioritized** (Schaul et al. 2016; see `sum_tree`). A new transition gets the largest priority there has been, so that
-it is likely to be seen once; after an update, the entries drawn get that of their new td_error. What cannot be drawn
-has priority zero: a transition gets its priority as soon as it has the successors of an n-step target, and loses it
-when it is overwritten.
+**Prioritized** (Schaul et al. 2016; see `sum_tree`). A new transition gets the largest priority so far, so that it is
+likely to be sampled at least once; after an update, the sampled entries get the priority of their new td_error. Entries
+that cannot be sampled have priority zero: a transition gets its priority once it has the successors of an n-step
+target, and loses it when it is overwritten.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Bools = NDArray[np.bool_]
 
 
 class Transitions(NamedTuple):
-    """Transitions as the environment made them, one a row; each array is `[N]`."""
+    """Transitions as returned by the environment, one per row; each array is `[N]`."""
 
     states: Ints
     actions: Ints
@@ -47,22 +47,22 @@ class Transitions(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A minibatch to learn from; each array is `[B]`."""
+    """A minibatch; each array is `[B]`."""
 
     states: Ints
     actions: Ints
-    rewards: Floats  # the discounted sum of up to n
-    next_states: Ints  # the state to bootstrap from
-    discounts: Floats  # the bootstrap's factor: γ^m · (1 − terminated) after m steps
-    weights: Floats  # of each sample in the loss
+    rewards: Floats  # discounted sums of up to n rewards
+    next_states: Ints  # states to bootstrap from
+    discounts: Floats  # bootstrap factors: γ^m · (1 − terminated) after m steps
+    weights: Floats  # sample weights in the loss
 
 
 class ReplayBuffer:
-    """A ring of at most `capacity` transitions, drawn from uniformly.
+    """A ring buffer of at most `capacity` transitions, sampled uniformly.
 
     Args:
         capacity: entries; rounded down to a multiple of `copies`, and at least ``copies * steps``.
-        copies: N, the number of transitions that are added at a time.
+        copies: N, the number of transitions added at a time.
         steps: n of the n-step targets.
         discount: γ of the n-step targets.
     """
@@ -81,28 +81,28 @@ class ReplayBuffer:
         self._waiting = (steps - 1) * copies
         self._sequence = copies * np.arange(steps)
         self._discount = discount
-        self.added = 0  # over the whole training, overwritten ones included
+        self.added = 0  # over the whole training, including overwritten ones
 
     def __len__(self) -> int:
-        """Return the number of entries that can be drawn."""
+        """Return the number of entries that can be sampled."""
         return max(0, min(self.added, self.capacity) - self._waiting)
 
     def add(self, new: Transitions) -> None:
-        """Add one transition of every copy, in the order of the copies."""
+        """Add one transition per environment, in order."""
         first = self.added % self.capacity
         for column, values in zip(self._columns, new, strict=True):
             column[first : first + self._copies] = values
         self.added += self._copies
 
     def sample(self, count: int, rng: np.random.Generator, progress: float = 0.0) -> Batch:
-        """Draw `count` entries, each equally likely at every draw; `progress` is that of the training."""
-        del progress  # of use where the entries have weights
+        """Sample `count` entries uniformly with replacement; `progress` is that of the training."""
+        del progress  # used only by prioritized replay
         oldest = max(0, self.added - self.capacity)
         rows = (oldest + rng.integers(0, len(self), count)) % self.capacity
         return self.at(rows, np.ones(count, np.float32))
 
     def at(self, rows: NDArray[np.int64], weights: Floats) -> Batch:
-        """Return the minibatch of the entries at the positions `rows` `[B]`, with these weights."""
+        """Return the minibatch of the entries at positions `rows` `[B]`, with the given weights."""
         sequences = (rows[:, None] + self._sequence) % self.capacity
         states, actions, rewards, next_states, terminated, truncated = self._columns
         returns, last, discounts = n_step(
@@ -112,24 +112,24 @@ class ReplayBuffer:
         return Batch(states[rows], actions[rows], returns, next_states[reached], discounts, weights)
 
     def pairs(self, actions: int) -> NDArray[np.int64]:
-        """Return the numbers s·A + a of all entries."""
+        """Return the pair indices s·A + a of all entries."""
         count = min(self.added, self.capacity)
         return self._columns.states[:count].astype(np.int64) * actions + self._columns.actions[:count]
 
     def cut(self, copies: list[int]) -> None:
-        """Let the episodes of these copies end with the entries that were added last."""
+        """Mark the newest entry of each of these environments as truncated."""
         for copy in copies:
             self._columns.truncated[(self.added - self._copies + copy) % self.capacity] = True
 
     def state_dict(self) -> TrainingState:
-        """Return all entries, each array `[n]` with n = min(added, capacity), and how many were added."""
+        """Return all entries, each array `[n]` with n = min(added, capacity), and the number added."""
         return TrainingState({name: column.copy() for name, column in self._entries().items()}, {"added": self.added})
 
     def load_state_dict(self, saved: TrainingState, states: int, actions: int) -> None:
-        """Fill the memory with the entries of a saved state.
+        """Restore the entries from a saved state.
 
         Raises:
-            UnfitError: they are of another memory, or of other than `states` states and `actions` actions.
+            StateMismatchError: they belong to another buffer, or exceed `states` states or `actions` actions.
         """
         self.added = count(saved, "added", 2**53)
         for name, column in self._entries().items():
@@ -142,19 +142,19 @@ class ReplayBuffer:
         return {f"replay.{name}": column[:count] for name, column in self._columns._asdict().items()}
 
     def learnt(self, td_errors: Floats) -> None:
-        """Take note of the |td_error| of the minibatch that was drawn last, `[B]`; here it changes nothing."""
+        """Report the |td_error| `[B]` of the last minibatch; a no-op for uniform sampling."""
 
 
 class PrioritizedReplayBuffer(ReplayBuffer):
-    """A ring of transitions, drawn by priority; the tree is kept by the backend, and its functions are compiled.
+    """A ring buffer sampled by priority; the sum tree lives in backend variables and its functions are compiled.
 
     Args:
-        capacity: as of `ReplayBuffer`, like the three that follow.
+        capacity: as in `ReplayBuffer`, like the next three.
         copies: N.
         steps: n.
         discount: γ.
         priority_exponent: α.
-        importance_exponent: β at the start of the training; it rises to 1 by a line.
+        importance_exponent: β at the start of the training, annealed linearly to 1.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self._drawn: Ints = np.zeros(0, np.int32)
 
     def add(self, new: Transitions) -> None:
-        """Add one transition of every copy; those that are complete by now can be drawn from now on."""
+        """Add one transition per environment and make those with enough successors available for sampling."""
         first = self.added
         super().add(new)
         if self._waiting:
@@ -186,7 +186,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             self._set(self._round(first - self._waiting), self._largest)
 
     def sample(self, count: int, rng: np.random.Generator, progress: float = 0.0) -> Batch:
-        """Draw `count` entries, one from each of as many strata of equal priority, with their importance weights."""
+        """Sample `count` entries, one from each of `count` strata of equal priority, with importance weights."""
         uniforms = ((np.arange(count) + rng.random(count)) / count).astype(np.float32)
         exponent = importance_exponent(self._importance_exponent, progress)
         rows, weights = self._draw(uniforms, np.float32(len(self)), np.float32(exponent))
@@ -194,47 +194,47 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         return self.at(self._drawn.astype(np.int64), np.asarray(ops.convert_to_numpy(weights)))
 
     def learnt(self, td_errors: Floats) -> None:
-        """Give the entries drawn last the priority of their |td_error| `[B]`."""
+        """Update the priorities of the last minibatch from its |td_error| `[B]`."""
         self._largest = max(self._largest, np.float32(ops.convert_to_numpy(self._rate(self._drawn, td_errors))))
 
     def state_dict(self) -> TrainingState:
-        """Return all entries with their priorities."""
+        """Return all entries and their priorities."""
         arrays, facts = super().state_dict()
         tree = {f"replay.tree.{i}": np.array(ops.convert_to_numpy(level)) for i, level in enumerate(self._tree)}
         return TrainingState({**arrays, **tree}, {**facts, "largest": float(self._largest)})
 
     def load_state_dict(self, saved: TrainingState, states: int, actions: int) -> None:
-        """Fill the memory with the entries of a saved state, and their priorities."""
+        """Restore the entries and their priorities from a saved state."""
         super().load_state_dict(saved, states, actions)
         self._largest = np.float32(amount(saved, "largest"))
         for i, level in enumerate(self._tree):
             level.assign(array(saved, f"replay.tree.{i}", tuple(level.shape), np.float32))
 
     def _round(self, first: int) -> Ints:
-        """Return the positions of the transitions added together, from number `first` on, `[N]`."""
+        """Return the positions `[N]` of the round of transitions that begins with number `first`."""
         return np.arange(first % self.capacity, first % self.capacity + self._copies, dtype=np.int32)
 
 
 def set_priorities(tree: Sequence[keras.Variable], rows: Any, priority: Any) -> None:
-    """Set the priority of the entries `rows`, `[N]`, to a scalar."""
+    """Set the priorities of the entries `rows` `[N]` to a scalar."""
     assign(tree, rows, ops.broadcast_to(priority, rows.shape))
 
 
 def rate(tree: Sequence[keras.Variable], exponent: float, rows: Any, td_errors: Any) -> Any:
-    """Set the priorities of the entries `rows`, `[B]`, by their |td_error|, `[B]`; return the largest, a scalar."""
+    """Set the priorities of the entries `rows` `[B]` from their |td_error| `[B]`; return the largest, a scalar."""
     priorities = sum_tree.priorities(td_errors, exponent)
     assign(tree, rows, priorities)
     return ops.max(priorities)
 
 
 def draw(tree: Sequence[keras.Variable], uniforms: Any, size: Any, exponent: Any) -> tuple[Any, Any]:
-    """Draw entries by `uniforms` `[B]`; return their indices and importance weights, `[B]` each."""
+    """Sample entries using `uniforms` `[B]`; return their indices and importance weights, `[B]` each."""
     rows, probability = sum_tree.draw([level.value for level in tree], uniforms)
     return rows, sum_tree.importance_weights(probability, size, exponent)
 
 
 def assign(tree: Sequence[keras.Variable], rows: Any, priorities: Any) -> None:
-    """Set the priorities of the entries `rows`, `[N]`, and update the sums above them."""
+    """Set the priorities of the entries `rows` `[N]` and update the sums above them."""
     new = sum_tree.assign([level.value for level in tree], rows, priorities)
     for old, level in zip(tree, new, strict=True):
         old.assign(level)

@@ -1,21 +1,21 @@
-"""From what a user asks for and an open environment to the configuration of a training. Imports no Keras.
+"""Resolve user settings and an open environment to the configuration of a training. Does not import Keras.
 
-The preset is the one that is named; else the one that was tuned for the environment and the network; else, where there
-is a true transition table, settings derived from its numbers; else none.
+The preset is the one named; else the one tuned for the environment and network; else, if there is a transition table,
+settings derived from it; else none.
 
-**Settings from a table** that nobody tuned anything for. `docs/presets.md` says what each of them is for. With γ the
-table's discount, at most `LONGEST`:
+**Settings from a table** for which no preset was tuned. `docs/presets.md` explains each of them. With γ the table's
+discount, at most `LONGEST`:
 
-    value range     the largest |r|, times the rewards that an episode may gather: one where all rewards come with the
-                    end, else 1/(1 − γ) or the time limit
+    value range     the largest |r|, times the number of rewards in an episode: one if all rewards come at the end,
+                    else 1/(1 − γ) or the time limit
     reward_scale    the power of two (scaling back is exact) that brings the value range to about `RANGE`
-    initial_value   where nothing ends, the mean reward forever: Q values then need not climb there
-    updates, copies, minibatch   by the number of pairs S·A, and by whether chance plays a part
-    evaluation      as often as it costs no more than the updates between two
+    initial_value   if no episode terminates, the value of the mean reward forever: Q values need not climb there
+    updates, environments, minibatch   by the number of pairs S·A, and by whether transitions are random
+    evaluation      as often as it costs no more than the updates in between
 
-**Size.** What a training keeps grows with four settings. Each is counted as low as it can be, so that nothing that
-would work is refused: weights three times (online, target, best), the memory of transitions, the copies of the
-environment, and the largest layer over one minibatch.
+**Size.** Memory use grows with four settings. Each is estimated as a lower bound, so that no feasible training is
+rejected: weights three times (online, target, best), the replay buffer, the environments, and the largest layer over
+one minibatch.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from deeptaxi.mdp.table import MEMORY_SHARE, TransitionTable, physical_memory
 from deeptaxi.presets import NONE, TABLE, Preset, fitting, preset_named
 
 FLOAT = 4
-ENTRY = {True: 4, False: 18}  # bytes of a transition, in the compiled loop and in the others
-COPY = {True: 12, False: 2_000}  # bytes of a copy of the environment; outside of the compiled loop it is an object
+ENTRY = {True: 4, False: 18}  # bytes per transition, in the compiled loop and in the others
+COPY = {True: 12, False: 2_000}  # bytes per environment; outside the compiled loop it is a Python object
 
 
 def check_size(config: TrainConfig, states: int, actions: int) -> None:
-    """Refuse a training that takes more than most of the memory.
+    """Reject a training that needs more than `MEMORY_SHARE` of physical memory.
 
     Raises:
-        UsageError: it does; the setting that takes most of it is named.
+        UsageError: it does; the message names the setting that needs most.
     """
     parts = parts_of(config, states, actions)
     size, memory = sum(parts.values()), physical_memory()
@@ -58,7 +58,7 @@ def check_size(config: TrainConfig, states: int, actions: int) -> None:
 
 
 def weights_of(config: TrainConfig, states: int, actions: int) -> int:
-    """Return how many weights the network has, counted as low as it can be where a state has several parts."""
+    """Return the number of weights of the network; a lower bound under the factored encoding."""
     hidden = config.network.hidden
     inputs = 1 if config.network.encoding == "factored" else states
     widths = (inputs, *hidden)
@@ -68,7 +68,7 @@ def weights_of(config: TrainConfig, states: int, actions: int) -> int:
 
 
 def parts_of(config: TrainConfig, states: int, actions: int) -> dict[str, int]:
-    """Return the bytes that each setting asks for, by the name of its option."""
+    """Return the bytes that each setting requires, keyed by option name."""
     compiled = config.loop == "compiled"
     hidden = config.network.hidden
     inputs = 1 if config.network.encoding == "factored" else states
@@ -84,17 +84,17 @@ def parts_of(config: TrainConfig, states: int, actions: int) -> dict[str, int]:
 
 RANGE = 16.0
 BATCH = 512
-LONGEST = 0.99  # learning at more takes hundreds of thousands of updates; see `docs/presets.md`
+LONGEST = 0.99  # a larger discount takes hundreds of thousands of updates; see `docs/presets.md`
 PLAIN_DISCOUNT = 0.99
 
 
 def power_of_two(value: float) -> float:
-    """Return the power of two that is nearest to `value` > 0 in proportion."""
+    """Return the power of two nearest to `value` > 0 on a logarithmic scale."""
     return 2.0 ** round(math.log2(value))
 
 
 def clip(low: float, value: float, high: float) -> float:
-    """Return `value`, or the limit that it passes."""
+    """Clip `value` to the range from `low` to `high`."""
     return min(max(value, low), high)
 
 
@@ -104,22 +104,22 @@ def learning_discount(table: TransitionTable) -> float:
 
 
 def ends_only(table: TransitionTable) -> bool:
-    """Whether rewards come with the end of an episode alone, so that it gathers but one."""
+    """Return whether only the last step of an episode is rewarded."""
     return not (table.reward * table.continuation).any()
 
 
 def is_random(table: TransitionTable) -> bool:
-    """Whether some pair has several outcomes."""
+    """Return whether some (state, action) has several outcomes."""
     return bool((table.probability > 0).sum(axis=-1).max() > 1)
 
 
 def never_ends(table: TransitionTable) -> bool:
-    """Whether nothing terminates."""
+    """Return whether no transition terminates."""
     return bool((table.continuation == table.probability).all())
 
 
 def value_range(table: TransitionTable) -> float:
-    """Return a bound on |V|: what the largest reward comes to in an episode."""
+    """Return a bound on |V|: the largest reward, summed over an episode."""
     largest = float(np.abs(table.reward * (table.probability > 0)).max())
     if ends_only(table):
         return largest
@@ -127,7 +127,7 @@ def value_range(table: TransitionTable) -> float:
 
 
 def mean_value(table: TransitionTable) -> float:
-    """Return the value of the mean reward forever; 0 where episodes end, for there it is no guide."""
+    """Return the value of receiving the mean reward forever; 0 if episodes terminate, where it is no guide."""
     if not never_ends(table):
         return 0.0
     allowed = np.ones(table.expected_reward.shape, bool) if table.action_mask is None else table.action_mask
@@ -135,7 +135,7 @@ def mean_value(table: TransitionTable) -> float:
 
 
 def eval_every(table: TransitionTable, updates: int) -> int:
-    """Return the updates between two evaluations: as long as an evaluation takes, at 25 updates a millisecond."""
+    """Return the evaluation interval: the updates that take as long as one evaluation, at 25 per millisecond."""
     states, outcomes = table.states, table.probability.shape[2]
     steps = table.time_limit or (5_000 if never_ends(table) else 1_000)
     walk = steps * (5 + states * outcomes * 0.01) / 1_000 if states > 256 else 1.0  # milliseconds
@@ -143,17 +143,17 @@ def eval_every(table: TransitionTable, updates: int) -> int:
 
 
 def table_rate(table: TransitionTable) -> float:
-    """Return the learning rate of a Q table, whose weights move only when their pair is in the minibatch."""
+    """Return the learning rate of a Q table, whose entries move only when their pair is in the minibatch."""
     return clip(0.02, 0.02 * table.states * table.actions / BATCH, 0.2)
 
 
 def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[str, Any]:
-    """Return the settings of a training on `table`, nested as in a configuration.
+    """Return training settings derived from `table`, nested as in a configuration.
 
     Args:
-        table: the problem.
-        kind: of network, ``"q-table"`` or another.
-        compiled: whether the compiled loop runs; elsewhere an update takes a millisecond, and states cannot be set.
+        table: the transition table.
+        kind: network kind, ``"q-table"`` or another.
+        compiled: whether the compiled loop is used; otherwise an update takes a millisecond and states cannot be set.
     """
     bound = value_range(table)
     settings: dict[str, Any] = {
@@ -183,18 +183,18 @@ def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[st
 
 
 COMPILING = ("tensorflow", "jax")
-OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # that the compiled loop has, with Keras' defaults
+OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # supported by the compiled loop, with Keras' defaults
     "sgd": {"momentum": 0.0, "nesterov": False},
     "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
 }
 LARGEST_INDEX = 2**31 - 1
-LARGEST_BYTES = 8 * 2**30  # of a table that is laid out
-LOOP_BYTES = 8 * 2**30  # of replay memory and random numbers
-BYTES = 25  # of a table's entry: five arrays of 4 bytes, one of 1, and what the largest of them takes in being made
+LARGEST_BYTES = 8 * 2**30  # of the compiled table
+LOOP_BYTES = 8 * 2**30  # of replay buffer and random numbers
+BYTES = 25  # per table entry: five arrays of 4 bytes, one of 1, and a temporary as large as the largest of them
 
 
 def why_not_compiled(config: TrainConfig, environment: Environment) -> str | None:
-    """Return why the compiled loop cannot run this training; None where it can."""
+    """Return why the compiled loop cannot run this training; None if it can."""
     running = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if environment.table is None:
         return f"it needs a transition table, and {environment.config.id} has none: {environment.table_missing}"
@@ -213,10 +213,10 @@ def why_not_compiled(config: TrainConfig, environment: Environment) -> str | Non
 
 
 def check_option(name: str, value: Any) -> None:
-    """Refuse an option of the optimizer that cannot be meant.
+    """Validate an optimizer option.
 
     Raises:
-        UsageError: it is of another kind, or out of its range.
+        UsageError: it has the wrong type or is out of range.
     """
     if name == "nesterov":
         sound, expected = isinstance(value, bool), "true or false"
@@ -229,7 +229,7 @@ def check_option(name: str, value: Any) -> None:
 
 
 def too_many(config: TrainConfig, actions: int) -> str | None:
-    """Return that replay memory, copies or minibatch are too large to be held; None where they are not."""
+    """Return why replay buffer, environments or minibatch are too large; None if they are not."""
     numbers = config.interaction.steps_per_update * config.interaction.environments * (actions + 7)
     size = 4 * (3 * config.replay.capacity + 4 * (numbers + config.replay.batch_size * actions))
     if size <= LOOP_BYTES and numbers < LARGEST_INDEX:
@@ -242,7 +242,7 @@ def too_many(config: TrainConfig, actions: int) -> str | None:
 
 
 def too_large(states: int, actions: int, outcomes: int) -> str | None:
-    """Return that a table has too many entries to be compiled; None where it has not."""
+    """Return why the table is too large to compile; None if it is not."""
     entries = states * actions * outcomes
     if entries <= LARGEST_INDEX and entries * BYTES <= LARGEST_BYTES:
         return None
@@ -254,14 +254,14 @@ def too_large(states: int, actions: int, outcomes: int) -> str | None:
 
 @dataclass(frozen=True)
 class Configured:
-    """A configuration, and the name of the preset that had a say in it: ``none`` where the user set everything."""
+    """A configuration, and the name of the preset that affected it; ``none`` if the user set everything."""
 
     config: TrainConfig
     preset: str
 
     @property
     def explanation(self) -> str:
-        """Say in a line what the settings rest on."""
+        """One line on where the settings come from."""
         objective = self.config.evaluation.objective_discount
         slower = f"; it learns at discount {self.config.discount:g}, where values travel faster than at {objective:g}"
         told = {
@@ -273,10 +273,10 @@ class Configured:
 
 
 def choose(values: Mapping[str, Any], name: str | None) -> Preset | None:
-    """Return the preset that `name` stands for; None where nothing is named.
+    """Return the preset called `name`; None if `name` is None.
 
     Raises:
-        UsageError: it does not exist, or what it is made for and `values` exclude each other.
+        UsageError: it does not exist, or conflicts with `values`.
     """
     if name is None:
         return None
@@ -292,7 +292,7 @@ def choose(values: Mapping[str, Any], name: str | None) -> Preset | None:
 
 
 def with_environment(values: Mapping[str, Any], preset: Preset | None) -> dict[str, Any]:
-    """Return `values` on the preset's own environment, where the user names none."""
+    """Add the preset's own environment to `values` if the user names none."""
     asked = values.get("environment", {})
     if preset is None or asked.get("id"):
         return dict(values)
@@ -303,10 +303,10 @@ def with_environment(values: Mapping[str, Any], preset: Preset | None) -> dict[s
 
 
 def preset_for(environment: Environment, values: Mapping[str, Any], preset: Preset | None) -> Preset:
-    """Return the preset that was named, else the one that was tuned for this, else what the table gives, else none.
+    """Return the named preset, else the one tuned for this, else one derived from the table, else none.
 
     Raises:
-        UsageError: ``table`` is asked for where there is none.
+        UsageError: ``table`` is requested without a transition table.
     """
     kind = kind_of(values)
     if preset is None:
@@ -323,17 +323,17 @@ def preset_for(environment: Environment, values: Mapping[str, Any], preset: Pres
 
 
 def configure(environment: Environment, values: Mapping[str, Any], preset: Preset | None = None) -> Configured:
-    """Complete `values` for an open environment.
+    """Complete the user's settings for an open environment.
 
     Args:
-        environment: what they name.
+        environment: the environment that `values` name.
         values: nested settings of the user.
-        preset: that was named, or None.
+        preset: the named preset, or None.
 
     Raises:
-        UsageError: the settings contradict each other or the environment, or take more memory than there is.
+        UsageError: the settings conflict with each other or the environment, or need too much memory.
     """
-    # With the version that was chosen.
+    # The ID with its resolved version.
     named_values = merge(values, {"environment": {"id": environment.config.id}})
     asked = environment.asked_settings()
     starts = values.get("exploration", {}).get("exploring_starts")
@@ -346,7 +346,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
             )
         named_values.setdefault("loop", "gymnasium" if unable else "compiled")
     chosen = preset_for(environment, named_values, preset)
-    if chosen.name == TABLE:  # they come from the same table, and may ask for less than its discount to learn with
+    if chosen.name == TABLE:  # derived from the same table, and may learn with a discount below the table's
         asked = merge(asked, chosen.settings)
     config = resolve(named_values, asked, chosen)
     check_size(config, environment.states, environment.actions)
@@ -358,7 +358,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
 
 
 def without_preset(values: Mapping[str, Any], environment: Environment) -> TrainConfig | None:
-    """Return the configuration that no preset has a say in; None where `values` mean something only with one."""
+    """Return the configuration without any preset; None if `values` are valid only with one."""
     try:
         return resolve(values, environment.asked_settings(), Preset(NONE))
     except UsageError:

@@ -1,6 +1,6 @@
-"""The courses that ε, the learning rate and the importance exponent take over a training, as one pure function.
+"""Schedules of ε, the learning rate and the importance exponent, as one pure function.
 
-With the progress p ≥ 0 of the training (1 at its end) and the share x = min(1, p / fraction) of the way that is done:
+With the progress p ≥ 0 of the training (1 at its end) and x = min(1, p / fraction):
 
     constant      start
     linear        start + (end − start) · x
@@ -23,7 +23,7 @@ from deeptaxi.learning.targets import learning_rate_of, tabular_step
 
 
 def course(kind: str, start: float, end: float, fraction: float, progress: Any) -> Any:
-    """Return the value at `progress`, a Python float of a Python number, else a float array of the same shape.
+    """Return the value at `progress`: a float for a number, else a float array of the same shape.
 
     Args:
         kind: ``"constant"``, ``"linear"``, ``"exponential"`` or ``"cosine"``.
@@ -35,7 +35,7 @@ def course(kind: str, start: float, end: float, fraction: float, progress: Any) 
     plain = isinstance(progress, int | float)
     share = min(1.0, progress / fraction) if plain else ops.minimum(progress / fraction, 1.0)
     if kind == "constant":
-        return start + 0.0 * share  # of the shape of `progress`, like the others
+        return start + 0.0 * share  # with the shape of `progress`, like the others
     if kind == "linear":
         return start + (end - start) * share
     if kind == "exponential":
@@ -51,21 +51,21 @@ def exploration(config: TrainConfig, progress: Any) -> Any:
 
 
 def importance_exponent(start: float, progress: Any) -> Any:
-    """Return β of prioritized replay at `progress`: a line from `start` that ends at 1."""
+    """Return β of prioritized replay at `progress`, annealed linearly from `start` to 1."""
     return course("linear", start, 1.0, 1.0, progress)
 
 
 def initial_learning_rate(config: TrainConfig, actions: int) -> float:
-    """Return the learning rate at the first update, from the tabular step if that is what was set."""
+    """Return the learning rate of the first update, derived from the tabular step if that is set."""
     if config.optimizer.tabular_step is not None:
         return learning_rate_of(config.optimizer.tabular_step, actions, config.replay.batch_size)
     return float(config.optimizer.learning_rate or 0.0)
 
 
 def initial_tabular_step(config: TrainConfig, actions: int) -> float | None:
-    """Return α, the tabular step of one sample at the first update; None where the update is not a tabular one.
+    """Return α, the tabular step per sample at the first update; None if the update is not tabular.
 
-    It is one on a Q-table network, by plain SGD on the mse loss.
+    An update is tabular if it is plain SGD on the mse loss of a Q-table network.
     """
     step = config.optimizer
     plain_sgd = (step.name, step.loss, step.clip_norm) == ("sgd", "mse", None) and not step.options

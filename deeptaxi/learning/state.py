@@ -1,8 +1,8 @@
-"""The state of a training between two updates: all that resuming it needs, bit for bit.
+"""The state of a training between two updates: everything needed to resume it bit for bit.
 
-It is arrays by name, such as ``program.ring.entries``, and facts that JSON can hold: counters, running sums and
-the states of random number generators. Whoever goes on from it makes the same updates, with the same random numbers, as
-the training that it was taken from: seed and configuration say the rest.
+It consists of named arrays, such as ``program.ring.entries``, and JSON-serializable facts: counters, running sums and
+states of random number generators. Together with the seed and configuration, it reproduces the same updates, with the
+same random numbers, as the training it was taken from.
 """
 
 from __future__ import annotations
@@ -20,32 +20,29 @@ from deeptaxi.metrics import Record
 
 
 class TrainingState(NamedTuple):
-    """What a training is, between two updates."""
+    """The state of a training between two updates."""
 
     arrays: Mapping[str, NDArray[Any]]
     facts: Mapping[str, Any]
 
 
 class CheckpointEvent(NamedTuple):
-    """A training between two updates, where a state of it can be taken."""
+    """A point between two updates at which a checkpoint can be taken."""
 
     update: int
-    last: bool  # whether it ends here
+    last: bool  # whether the training ends here
     state_dict: Callable[[], TrainingState]
 
 
-OnCheckpoint = Callable[[CheckpointEvent], Iterable[Record]]  # may keep a state; what it has to say are records
+OnCheckpoint = Callable[[CheckpointEvent], Iterable[Record]]  # may save the state; yields records
 
 
 class StateMismatchError(DeepTaxiError):
-    """A saved state is not of this training: something is missing, or of another shape, or out of its range."""
+    """A saved state does not belong to this training: a part is missing, misshapen or out of range."""
 
 
 def named_arrays(name: str, state: Any) -> dict[str, NDArray[Any]]:
-    """Return the arrays of nested tuples by their paths, such as ``name.ring.entries``; None is passed over.
-
-    They are copies: what the training does later changes nothing in them.
-    """
+    """Copy the arrays of nested tuples, keyed by path, such as ``name.ring.entries``; None is skipped."""
     return {path: np.array(array) for path, array in paths(name, state)}
 
 
@@ -60,10 +57,10 @@ def paths(name: str, state: Any) -> Iterator[tuple[str, Any]]:
 
 
 def fill_arrays(name: str, like: Any, saved: TrainingState) -> Any:
-    """Return nested tuples as `like`, with the arrays that `named_arrays` took from them.
+    """Undo `named_arrays`: return nested tuples structured like `like`, filled with the saved arrays.
 
     Raises:
-        UnfitError: one is missing, or of another shape.
+        StateMismatchError: an array is missing or has another shape.
     """
     if isinstance(like, tuple | list):
         fields = getattr(like, "_fields", range(len(like)))
@@ -73,7 +70,7 @@ def fill_arrays(name: str, like: Any, saved: TrainingState) -> Any:
 
 
 def merge_states(*parts: TrainingState) -> TrainingState:
-    """Return the state of a whole from those of its parts."""
+    """Merge the states of several parts into one."""
     arrays = {name: value for part in parts for name, value in part.arrays.items()}
     return TrainingState(arrays, {name: value for part in parts for name, value in part.facts.items()})
 
@@ -82,7 +79,7 @@ def array(saved: TrainingState, name: str, shape: tuple[int, ...], kind: Any) ->
     """Return one array of a saved state.
 
     Raises:
-        UnfitError: it is missing, or of another shape or type.
+        StateMismatchError: it is missing, or has another shape or type.
     """
     found = saved.arrays.get(name)
     if found is None:
@@ -98,7 +95,7 @@ def fact(saved: TrainingState, name: str, kind: Any) -> Any:
     """Return one fact of a saved state.
 
     Raises:
-        UnfitError: it is missing, or of another type.
+        StateMismatchError: it is missing or has another type.
     """
     found = saved.facts.get(name)
     if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
@@ -107,10 +104,10 @@ def fact(saved: TrainingState, name: str, kind: Any) -> Any:
 
 
 def count(saved: TrainingState, name: str, most: int, least: int = 0) -> int:
-    """Return one fact of a saved state that counts something, from `least` to `most`.
+    """Return one fact of a saved state, a count from `least` to `most`.
 
     Raises:
-        UnfitError: it is missing, or none.
+        StateMismatchError: it is missing or not such a count.
     """
     found = fact(saved, name, int)
     if not least <= found <= most:
@@ -119,10 +116,10 @@ def count(saved: TrainingState, name: str, most: int, least: int = 0) -> int:
 
 
 def amount(saved: TrainingState, name: str) -> float:
-    """Return one fact of a saved state that is a finite number from 0 on.
+    """Return one fact of a saved state, a finite number of at least 0.
 
     Raises:
-        UnfitError: it is missing, or none.
+        StateMismatchError: it is missing or not such a number.
     """
     found = fact(saved, name, float)
     if not 0 <= found < math.inf:
@@ -131,22 +128,22 @@ def amount(saved: TrainingState, name: str) -> float:
 
 
 def brief(number: float) -> str:
-    """Return a number in words that fit in a line; Python refuses to write very long ones."""
+    """Format a number to fit on one line; Python refuses to format very long integers."""
     return str(number) if abs(number) < 10**20 else "a number of more than 20 digits"
 
 
 def steps_in(config: TrainConfig) -> int:
-    """Return more steps than a training makes, its prefill included."""
+    """Return an upper bound on the steps of a training, including its prefill."""
     copies, each = config.interaction.environments, config.interaction.steps_per_update
     prefill = config.replay.start + copies * (config.target.n_step + 1)
     return 2 * (prefill + copies * each * (config.updates + 1))
 
 
 def check_range(saved: TrainingState, name: str, low: int, high: int) -> None:
-    """Refuse whole numbers outside of `low` … `high` − 1: compiled code would read other rows, and tell nobody.
+    """Reject integers outside `low` … `high` − 1: compiled code would silently read other rows.
 
     Raises:
-        UnfitError: there are such.
+        StateMismatchError: an integer is out of range.
     """
     found = saved.arrays[name]
     if found.size and not (low <= found.min() and found.max() < high):
@@ -154,15 +151,15 @@ def check_range(saved: TrainingState, name: str, low: int, high: int) -> None:
 
 
 def generator_state(generator: np.random.Generator) -> dict[str, Any]:
-    """Return the state of a generator, as JSON holds it."""
+    """Return the JSON-serializable state of a generator."""
     return dict(generator.bit_generator.state)
 
 
 def set_generator(generator: np.random.Generator, state: Any) -> None:
-    """Put a generator into a state.
+    """Set the state of a generator.
 
     Raises:
-        UnfitError: it is none of this kind of generator.
+        StateMismatchError: the state does not fit this kind of generator.
     """
     try:
         generator.bit_generator.state = state

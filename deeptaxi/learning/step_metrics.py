@@ -1,4 +1,4 @@
-"""What a loop tells while it runs: ticks, and their sums as progress records."""
+"""Step metrics that a loop yields, and their aggregation into progress records."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.learning.state import brief
 from deeptaxi.metrics import Progress
 
-SUMS = ("loss", "td_error", "returns")  # which may be any number, and none where a training diverges
+SUMS = ("loss", "td_error", "returns")  # may be any number, and NaN if training diverges
 LARGEST = 2**53
 REPORTS = 500  # progress records over the whole training
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """Some updates: sums over those since the tick before."""
+    """Metrics of one or more updates, summed since the previous ones."""
 
-    update: int  # the number of the last one, from 1
-    environment_steps: int  # in all
-    epsilon: float  # when it acted
-    count: int  # how many updates
+    update: int  # the last update, from 1
+    environment_steps: int  # in total
+    epsilon: float  # at the last step
+    count: int  # number of updates
     loss: float  # sum
     td_error: float  # sum of the minibatches' mean |td_error|
-    episodes: int  # that ended
+    episodes: int  # episodes that ended
     returns: float  # sum
-    settled: bool = True  # whether the weights are those after this update, and not later ones
+    settled: bool = True  # whether the weights are those right after this update, not later ones
 
 
 def report_every(config: TrainConfig) -> int:
-    """Return the number of updates from one progress record to the next."""
+    """Return the number of updates per progress record."""
     return max(1, config.updates // REPORTS)
 
 
 class Report:
-    """Sums ticks up to one progress record every so many updates."""
+    """Aggregates step metrics into progress records."""
 
     def __init__(self, config: TrainConfig, actions: int) -> None:
         self._config = config
@@ -46,15 +46,15 @@ class Report:
         self._ticks: list[StepMetrics] = []
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Return the ticks that no record has told of, as JSON holds them."""
+        """Return the unreported step metrics, JSON-serializable."""
         return [asdict(tick) for tick in self._ticks]
 
     def load_state_dict(self, ticks: list[dict[str, Any]]) -> None:
-        """Take over ticks that no record has told of.
+        """Restore unreported step metrics.
 
         Raises:
-            TypeError: they are no ticks.
-            ValueError: a number of them cannot be.
+            TypeError: a field is missing, unknown or of the wrong type.
+            ValueError: a number is out of range.
         """
         self._ticks = [StepMetrics(**tick) for tick in ticks]
         most = {"update": self._config.updates, "count": self._config.updates, "epsilon": 1.0}
@@ -68,13 +68,13 @@ class Report:
                     raise ValueError(f"'{item.name}' is {brief(value)}, expected 0 … {high}")
 
     def add(self, tick: StepMetrics, seconds: float) -> Generator[Progress]:
-        """Take one tick; yield a record if one is due."""
+        """Add step metrics; yield a progress record if one is due."""
         self._ticks.append(tick)
         if tick.update % self._every == 0:
             yield from self.rest(seconds)
 
     def rest(self, seconds: float) -> Generator[Progress]:
-        """Yield a record of the updates that none has told of, if there are such."""
+        """Yield a progress record of the unreported updates, if any."""
         ticks, self._ticks = self._ticks, []
         count = sum(item.count for item in ticks)
         if count == 0:

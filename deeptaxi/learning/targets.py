@@ -1,28 +1,28 @@
-"""The rule, as pure functions on arrays of any Keras backend, or of NumPy, in any mixture.
+"""The update rule, as pure functions on arrays of any Keras backend or NumPy, in any mixture.
 
-A transition (s, a, r, s', terminated) asks for
+For a transition (s, a, r, s', terminated),
 
     td_target = r + γ · (1 − terminated) · max_a' q_target(s')[a']
     td_error  = td_target − q_online(s)[a].
 
-A time limit cuts the episode, never the bootstrap: only `terminated` does. The overwrite rule makes of it a regression
-target for all actions: the network's own predictions q_online(s), with entry a replaced by td_target. All other errors
-are zero, so dE/dQ is zero for every other action: fitting these targets is the masked gradient, to the letter.
+A time limit cuts the episode, never the bootstrap: only `terminated` does. The overwrite rule turns this into a
+regression target for all actions: the network's own predictions q_online(s), with entry a replaced by td_target. All
+other errors are zero, so dE/dQ is zero for every other action: fitting these targets is exactly the masked gradient.
 
 **Double DQN** (van Hasselt, Guez & Silver 2016, "Deep Reinforcement Learning with Double Q-learning", eq. 4): the
-online network chooses a', the target network rates it: q_target(s')[argmax_a' q_online(s')[a']].
+online network chooses a', the target network evaluates it: q_target(s')[argmax_a' q_online(s')[a']].
 
-**n steps** (Sutton & Barto 2018, "Reinforcement Learning", eq. 7.1; without a correction for off-policy actions, as in
-Hessel et al. 2018, "Rainbow"): r is replaced by r_1 + γ·r_2 + … + γ^(m−1)·r_m, s' by the state after step m, and γ by
-γ^m. The sum ends, at m ≤ n, with the step that ends the episode; if that was a time limit, it bootstraps from there.
+**n steps** (Sutton & Barto 2018, "Reinforcement Learning", eq. 7.1; without off-policy correction, as in Hessel et al.
+2018, "Rainbow"): r is replaced by r_1 + γ·r_2 + … + γ^(m−1)·r_m, s' by the state after step m, and γ by γ^m. The sum
+stops, at m ≤ n, with the step that ends the episode; if that was a time limit, it bootstraps from there.
 
-**Scale of the loss.** Keras averages the squared errors over the A outputs and the B samples, though all but one of
-the A are zero. For plain SGD with learning rate lr on the Q-table network, one sample therefore moves its entry by
+**Scale of the loss.** Keras averages the squared errors over the A outputs and the B samples, although all but one of
+the A are zero. With plain SGD at learning rate lr on the Q-table network, one sample therefore moves its entry by
 α · td_error with
 
     α = 2 · lr / (A · B),
 
-and a (state, action) that a minibatch holds twice moves twice, from the same old value.
+and a (state, action) pair that occurs twice in a minibatch moves twice, from the same old value.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-HUBER_DELTA = 1.0  # where the loss turns from a parabola into a line; Keras' default
+HUBER_DELTA = 1.0  # where the loss changes from quadratic to linear; Keras' default
 
 
 def td_targets(rewards: Any, discounts: Any, next_q: Any, next_allowed: Any = None, choosing_q: Any = None) -> Any:
-    """Return the targets of the taken actions, `[B]`.
+    """Return the td_targets of the actions taken, `[B]`.
 
     Args:
         rewards: float `[B]`, of one step or the discounted sum of several.
-        discounts: float `[B]`, the factor of the bootstrap: γ^m · (1 − terminated) after m steps.
-        next_q: Q values of the next states by the target network, `[B, A]`.
-        next_allowed: bool `[B, A]`, the actions that may be taken in the next states; None for all.
-        choosing_q: `[B, A]`, by which the next action is chosen: for double DQN the Q values of the online network;
-            None for `next_q` itself.
+        discounts: float `[B]`, bootstrap factors: γ^m · (1 − terminated) after m steps.
+        next_q: the target network's Q values of the next states, `[B, A]`.
+        next_allowed: bool `[B, A]`, the actions allowed in the next states; None for all.
+        choosing_q: `[B, A]`, Q values that choose the next action: the online network's for double DQN; None for
+            `next_q` itself.
     """
     choosing = next_q if choosing_q is None else choosing_q
     if next_allowed is not None:
@@ -54,22 +54,22 @@ def td_targets(rewards: Any, discounts: Any, next_q: Any, next_allowed: Any = No
     else:
         action = ops.expand_dims(ops.cast(ops.argmax(choosing, axis=-1), "int32"), -1)
         best = ops.sum(ops.where(action == ops.arange(next_q.shape[-1], dtype="int32"), next_q, 0.0), axis=-1)
-    # The end of an episode counts 0 by itself, not by a product: where no action is allowed, 0 · −∞ would be NaN.
+    # Terminal states select 0 rather than multiply by it: if no action is allowed, 0 · −∞ would be NaN.
     return ops.add(rewards, ops.where(ops.equal(discounts, 0.0), 0.0, ops.multiply(discounts, best)))
 
 
 def n_step(rewards: Any, terminated: Any, truncated: Any, discount: float) -> tuple[Any, Any, Any]:
-    """Sum the rewards of n steps in a row, or of fewer where the episode ends.
+    """Sum the discounted rewards of n consecutive steps, or fewer if the episode ends.
 
     Args:
-        rewards: float `[B, n]`, the steps in their order.
+        rewards: float `[B, n]`, the steps in order.
         terminated: bool `[B, n]`.
         truncated: bool `[B, n]`.
         discount: γ.
 
     Returns:
         The discounted sums up to and including the last step used, `[B]`; the index of that step, int32 `[B]`, whose
-        next state is the one to bootstrap from; and the factor of the bootstrap, `[B]`. NumPy arrays give NumPy arrays.
+        next state is the one to bootstrap from; and the bootstrap factors, `[B]`. NumPy in, NumPy out.
     """
     if not all(isinstance(x, np.ndarray) for x in (rewards, terminated, truncated)):
         rewards, terminated, truncated = (ops.convert_to_tensor(x) for x in (rewards, terminated, truncated))
@@ -80,14 +80,14 @@ def n_step(rewards: Any, terminated: Any, truncated: Any, discount: float) -> tu
     for k in range(rewards.shape[1]):
         returns = returns + discount**k * used * rewards[:, k]
         steps = steps + used
-        # This step takes the place of the one before it, where it was reached.
+        # If this step was reached, it replaces the one before.
         discounts = (1.0 - used) * discounts + discount ** (k + 1) * used * (1.0 - ends[:, k])
         used = used * goes_on[:, k]
     return returns, _cast(steps, "int32") - 1, discounts
 
 
 def _cast(x: Any, dtype: str) -> Any:
-    """Return `x` as `dtype`; a NumPy array stays one, as a call of Keras would take longer than all of the rest."""
+    """Cast `x` to `dtype`; NumPy arrays stay NumPy, because a Keras call would dominate the runtime."""
     return x.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(x, dtype)
 
 
@@ -103,7 +103,7 @@ def loss_of(name: str, q_values: Any, goal: Any, weights: Any) -> Any:
     Args:
         name: ``"mse"`` or ``"huber"``.
         q_values: `[B, A]`.
-        goal: `[B, A]`, what they should be.
+        goal: target values, `[B, A]`.
         weights: `[B]`; the loss is the mean over B of the weighted means over A. None for all 1.
     """
     errors = ops.subtract(goal, q_values)
@@ -117,13 +117,13 @@ def loss_of(name: str, q_values: Any, goal: Any, weights: Any) -> Any:
 
 
 def loss_and_slope(name: str, errors: Any, weights: Any, actions: int) -> tuple[Any, Any]:
-    """Return `loss_of` where all outputs but one are right, and its derivative by that output.
+    """Return `loss_of` with only one nonzero error per row, and its derivative with respect to that output.
 
     Args:
         name: ``"mse"`` or ``"huber"``.
         errors: td_error of the actions taken, `[B]`; all other errors are 0, by `overwrite`.
         weights: `[B]`, or None for all 1.
-        actions: A, over which the loss is averaged too.
+        actions: A, over which the loss is also averaged.
 
     Returns:
         the loss, a scalar, and dE/dQ of the actions taken, `[B]`.
@@ -138,7 +138,7 @@ def loss_and_slope(name: str, errors: Any, weights: Any, actions: int) -> tuple[
 
 
 def clip_by_global_norm(gradients: list[Any], norm: float) -> list[Any]:
-    """Return the gradients, all scaled by one factor so that the norm of the whole is at most `norm`.
+    """Scale all gradients by one factor so that their global norm is at most `norm`.
 
     Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
     """
@@ -147,19 +147,19 @@ def clip_by_global_norm(gradients: list[Any], norm: float) -> list[Any]:
 
 
 def clip_factor(gradients: list[Any], norm: float) -> Any:
-    """Return the factor that brings the norm of the whole down to `norm`; 1 where it is not above."""
+    """Return the factor that reduces the global norm to `norm`; 1 if it is not larger."""
     total = ops.sqrt(sum(ops.sum(ops.square(gradient)) for gradient in gradients))
     return norm / ops.maximum(total, norm)
 
 
 def epsilon_greedy(q_values: Any, epsilon: Any, draws: Any, noise: Any, allowed: Any) -> Any:
-    """Return actions `[N]`: with probability ε a random one, else a best one; ties are broken at random.
+    """Return ε-greedy actions `[N]`: random with probability ε, else greedy with random tie-breaking.
 
     Args:
         q_values: `[N, A]`.
         epsilon: ε, a scalar.
-        draws: uniform in [0, 1), `[N]`: which rows explore.
-        noise: uniform in [0, 1), `[N, A]`: the order in which equals are preferred.
+        draws: uniform in [0, 1), `[N]`; rows below ε explore.
+        noise: uniform in [0, 1), `[N, A]`; breaks ties.
         allowed: bool `[N, A]`; None for all.
     """
     if allowed is not None:
@@ -172,10 +172,10 @@ def epsilon_greedy(q_values: Any, epsilon: Any, draws: Any, noise: Any, allowed:
 
 
 def tabular_step(learning_rate: float, actions: int, batch_size: int) -> float:
-    """Return α = 2·lr/(A·B), the step of one sample of plain SGD on the mse loss of a Q-table network."""
+    """Return α = 2·lr/(A·B), the step size per sample of plain SGD on the mse loss of a Q-table network."""
     return 2 * learning_rate / (actions * batch_size)
 
 
 def learning_rate_of(step: float, actions: int, batch_size: int) -> float:
-    """Return the learning rate lr = α·A·B/2 that gives one sample the tabular step α."""
+    """Return the learning rate lr = α·A·B/2 that yields the tabular step α per sample."""
     return step * actions * batch_size / 2

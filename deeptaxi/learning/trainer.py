@@ -1,9 +1,9 @@
 """One training, from configuration to the best network, as a generator of records.
 
-It prints nothing and writes nothing: whoever iterates decides what to show and what to keep. Where the environment has
-a true table, the greedy policy is evaluated exactly every `evaluation.every` updates; the training ends early when
-three evaluations in a row find it optimal, and the weights that are kept are those of the highest value, the later on
-ties. Elsewhere the last weights are kept.
+It prints and writes nothing: the caller decides what to show and what to save. If the environment has a transition
+table, the greedy policy is evaluated exactly every `evaluation.every` updates; training stops early after three
+consecutive optimal evaluations, and the weights with the highest value are kept, the later ones on ties. Otherwise the
+last weights are kept.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from deeptaxi.network.build import build_q_network, weights_digest
 
 
 class ProgressTracker:
-    """Counts what a training does.
+    """Tracks counters, elapsed time and the stop reason.
 
     Args:
         config: the training.
         actions: A.
 
-    `stopped` says why it goes no further, `failure` what broke it off, if anything did.
+    `stopped` is the reason why training stopped; `failure` is the error message if it failed, else None.
     """
 
     def __init__(self, config: TrainConfig, actions: int) -> None:
@@ -63,29 +63,29 @@ class ProgressTracker:
         self._config = config
         self.snapshots = Snapshots()
         self._report = Report(config, actions)
-        self._seconds = 0.0  # before this process took over
+        self._seconds = 0.0  # in earlier processes
         self._start = time.perf_counter()
 
     def begin(self) -> None:
-        """Let the time count from now on."""
+        """Start the clock."""
         self._start = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """The seconds that the training has taken so far."""
+        """Training time so far, in seconds."""
         return self._seconds + time.perf_counter() - self._start
 
     def add(self, tick: StepMetrics) -> Generator[Progress]:
-        """Take one tick; yield a record if one is due."""
+        """Add step metrics; yield a progress record if one is due."""
         self.update, self.steps = tick.update, tick.environment_steps
         yield from self._report.add(tick, self.seconds)
 
     def rest(self) -> Generator[Progress]:
-        """Yield a record of the updates that none has told of, if there are such."""
+        """Yield a progress record of the unreported updates, if any."""
         yield from self._report.rest(self.seconds)
 
     def state_dict(self) -> TrainingState:
-        """Return the counters, and what the next records need: the Q values of the last snapshot, `[S, A]`."""
+        """Return the counters, unreported step metrics and the Q values of the last snapshot, `[S, A]`."""
         before = self.snapshots.before
         facts = {
             "update": self.update,
@@ -97,10 +97,10 @@ class ProgressTracker:
         return TrainingState({} if before is None else {"snapshot": before}, facts)
 
     def load_state_dict(self, saved: TrainingState) -> None:
-        """Load the counters.
+        """Restore the counters, step metrics and last snapshot.
 
         Raises:
-            UnfitError: its facts are not sound.
+            StateMismatchError: a fact is invalid.
         """
         self.update = count(saved, "update", self._config.updates)
         self.steps = count(saved, "environment_steps", steps_in(self._config))
@@ -118,7 +118,7 @@ class ProgressTracker:
     def finished(
         self, network: keras.Model, verdict: Verdict | None, best_update: int, seconds: float, environment: Environment
     ) -> Finished:
-        """Return the last record; `seconds` are those of the training."""
+        """Return the final record; `seconds` is the training time."""
         return Finished(
             stopped=self.stopped,
             updates=self.update,
@@ -146,26 +146,26 @@ def train(
     stop_after: int | None = None,
     keep: OnCheckpoint = lambda _: (),
 ) -> Generator[Record, None, Trained]:
-    """Train, yielding records; the generator's return value is what came out.
+    """Train, yielding records; the generator returns a `Trained`.
 
     Args:
         config: everything that determines the result.
-        environment: what ``config.environment`` opens to.
-        stop: asked between updates; once it answers True, the training ends with what it has.
-        since: a state of this training to go on from, as `keep` was given it; None to begin.
-        stop_after: the update to end after, with what there is then; None for the last.
-        keep: called between updates, where a state can be taken.
+        environment: the environment of ``config.environment``.
+        stop: called between updates; training stops, keeping its result so far, once it returns True.
+        since: a saved state of this training to resume from, as passed to `keep`; None to start from scratch.
+        stop_after: the update to stop after, keeping the result so far; None for the last.
+        keep: called between updates, whenever a checkpoint can be taken.
 
     Raises:
         UsageError: the configuration cannot be applied to this environment.
-        UnfitError: `since` is a state of another training.
-        DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep. Later, the
-            training ends with what it has, and the last record says what failed.
+        StateMismatchError: `since` is a state of another training.
+        DeepTaxiError: training diverged, or the environment failed, before there was anything to save. After that,
+            training ends with its result so far, and the final record names the failure.
     """
     training = Training(config, environment)
     course, evaluator = training.course, training.evaluator
     if since is not None:
-        training.load_state_dict(since)  # before seconds of compilation: a state of another training is refused at once
+        training.load_state_dict(since)  # before compiling, to reject another training's state at once
     yield started_record(config, environment, training.compile(filling=since is None))
     if since is not None:
         yield Resumed(course.update)
@@ -186,24 +186,24 @@ def train(
 
 
 def as_failure(error: DeepTaxiError) -> DeepTaxiError:
-    """Return what broke off the updates of a training: it diverged, else all that can fail is the environment."""
+    """Attribute an error during the updates: to divergence, wrong usage, or otherwise the environment."""
     told = isinstance(error, DivergedError | EnvironmentFailedError | UsageError)
     return error if told else EnvironmentFailedError(str(error))
 
 
 class Trained(NamedTuple):
-    """What a training leaves."""
+    """The result of a training."""
 
-    network: keras.Model  # with the weights to keep
-    coverage: Coverage  # what was tried, and what of it the memory held at the end
+    network: keras.Model  # with the best weights
+    coverage: Coverage  # visit counts, and those of the replay buffer at the end
 
 
 class Training:
-    """What a training is made of: the loop and its learner, the evaluator, the masks and the course.
+    """The parts of a training: the loop and its agent, evaluator, action masks and progress tracker.
 
     Args:
         config: everything that determines the result.
-        environment: what ``config.environment`` opens to.
+        environment: the environment of ``config.environment``.
     """
 
     def __init__(self, config: TrainConfig, environment: Environment) -> None:
@@ -218,20 +218,20 @@ class Training:
         self._parts = (self.course, self.evaluator, masks, self.loop)
 
     def compile(self, filling: bool) -> float:
-        """Compile the updates, and with `filling` what fills the replay memory; return the seconds that this took."""
+        """Compile the updates, and the prefill if `filling`; return the seconds taken."""
         seconds = self.learner.warm_up(filling)
         self.course.compile_seconds += seconds
         return seconds
 
     def state_dict(self) -> TrainingState:
-        """Return what its continuation needs."""
+        """Return everything needed to resume."""
         return merge_states(*(part.state_dict() for part in self._parts))
 
     def load_state_dict(self, saved: TrainingState) -> None:
         """Load a saved state.
 
         Raises:
-            UnfitError: it is of another training.
+            StateMismatchError: the state belongs to another training.
         """
         for part in self._parts:
             part.load_state_dict(saved)
@@ -240,7 +240,7 @@ class Training:
             raise StateMismatchError(f"'snapshot' is {list(before.shape)}, expected {list(self.learner.visits.shape)}")
 
     def updates(self, last: int, stop: Callable[[], bool], keep: OnCheckpoint) -> Generator[Record]:
-        """Make the updates that are left until `last`, and yield their records; `course` says why they ended."""
+        """Run the remaining updates up to `last` and yield their records; `course` has the stop reason."""
         course, evaluator, ticks = self.course, self.evaluator, self.loop.ticks(last)
         ending = "optimal" if self._enough() else None
         begun = ending is None
@@ -254,8 +254,8 @@ class Training:
                 elif tick.settled:
                     yield from keep(CheckpointEvent(course.update, False, self.state_dict))
             course.stopped = ending or ("updates" if course.update >= self.config.updates else "stop-after")
-            if begun:  # else the loop has nothing to tell, and the state is the one that it was to go on from
-                # Before an evaluation that the training would not come to here if it went on.
+            if begun:  # otherwise nothing has changed since the state resumed from
+                # Before the final evaluation, which an uninterrupted training would not make here.
                 yield from keep(CheckpointEvent(course.update, True, self.state_dict))
         finally:
             ticks.close()
@@ -283,10 +283,10 @@ class Training:
 def build_loop(
     config: TrainConfig, environment: Environment, masks: ActionMaskTable, seed: int, for_loop: np.random.SeedSequence
 ) -> tuple[AnyLearner, AnyLoop]:
-    """Build the learner of the configured loop, its networks from `seed`, and the loop.
+    """Build the configured loop and its agent, with networks initialized from `seed`.
 
     Raises:
-        UsageError: the loop cannot run this training, or the factors of a factored encoding are not known.
+        UsageError: the loop cannot run this training, or the factors of a factored encoding are unknown.
     """
     if config.loop == "compiled":
         reason = why_not_compiled(config, environment)
@@ -306,17 +306,17 @@ def build_loop(
 
 
 def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:
-    """Return what the weights are drawn from, and what all that happens in the loop is."""
+    """Return the seed sequences of the initial weights and of the loop."""
     return np.random.SeedSequence(config.seed).spawn(2)
 
 
 def initial_network(config: TrainConfig, environment: Environment) -> keras.Model:
-    """Build the network as a training starts with it."""
+    """Build the network with its initial weights."""
     return build_network(config, environment, int(seeds(config)[0].generate_state(1)[0]))
 
 
 def build_network(config: TrainConfig, environment: Environment, seed: int) -> keras.Model:
-    """Build the network; it sees rewards divided by `reward_scale`, so its Q values are smaller by that too."""
+    """Build the network; it learns from rewards, and so predicts Q values, divided by `reward_scale`."""
     return build_q_network(
         environment.states,
         environment.actions,

@@ -1,16 +1,16 @@
-"""One update taken apart, with every number on the way, and the masked gradient beside it.
+"""Trace one update with every intermediate value, and compare it with the masked gradient.
 
-`trace_update` lets a `DQNAgent` make one real update, and records what went into it and what came of it. It has no rule
-of its own: targets, overwrite, loss and gradient are the learner's, so are the weights afterwards. With the quantities
-of `targets` and `gradients`, E the loss, α the tabular step:
+`trace_update` runs one real update of a `DQNAgent` and records its inputs and results. It has no rule of its own:
+targets, overwrite, loss, gradient and updated weights are the agent's. With the quantities of `targets` and
+`gradients`, E the loss, α the tabular step:
 
     td_target → targets → E → dE/dQ → dE/dV, dE/dA → weights → predictions
 
-The sample is shown as one of a minibatch of B whose others have no error. It is computed alone, with weight 1/B: the
-same loss and the same gradients, as the loss is a mean over B. The optimizer is fresh, so that its first step is
-dense and row-sparse at once.
+The sample stands for one of a minibatch of B in which the others have no error. It is computed alone, with weight 1/B:
+the loss and the gradients are the same, because the loss is a mean over B. The optimizer is fresh, so its first step is
+the same whether dense or row-sparse.
 
-**The masked gradient.** A loss on the taken action alone, at the scale of the recipe,
+**The masked gradient.** A loss on the action taken alone, at the same scale,
 
     E = (1/(A·B)) · Σ_b ℓ(td_target_b − q_online(state_b)[action_b]),
 
@@ -46,16 +46,16 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class TdTarget:
-    """How td_target came about, in units of the reward scale: Σ_k γ^k · r_k + discount · bootstrap."""
+    """The terms of td_target, in units of the reward scale: Σ_k γ^k · r_k + discount · bootstrap."""
 
     rewards: tuple[float, ...]  # r_k
     factors: tuple[float, ...]  # γ^k
-    reward: float  # their sum
+    reward: float  # the discounted sum
     discount: float  # γ^m · (1 − terminated) after m steps
     next_state: int
     terminated: bool
     allowed: tuple[bool, ...]  # in the next state, [A]
-    best_action: int | None  # a', by whose q_target is bootstrapped; None where the episode ended
+    best_action: int | None  # a', whose q_target is bootstrapped; None if the episode ended
     bootstrap: float | None  # q_target(next_state)[a']
     td_target: float
     td_error: float
@@ -63,7 +63,7 @@ class TdTarget:
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of every output, [A], and the scale of their sum."""
+    """The loss of each output, [A], and the scale of their sum."""
 
     name: str
     errors: Floats
@@ -74,26 +74,26 @@ class Loss:
 
 @dataclass(frozen=True)
 class Gradient:
-    """The gradient of the loss by the Q values, and by the streams of a dueling head where there is one; [A], V []."""
+    """The gradient of the loss with respect to the Q values and, if dueling, the streams; [A], V []."""
 
-    dE_dQ: Floats  # noqa: N815  # the derivative as it is written
+    dE_dQ: Floats  # noqa: N815  # in mathematical notation
     aggregation: str | None = None
     value: float | None = None
     advantage: Floats | None = None
     dE_dV: float | None = None  # noqa: N815
     dE_dA_nested: Floats | None = None  # noqa: N815
-    dE_dA_shared: Floats | None = None  # noqa: N815  # None but for the mean, which alone has that form
+    dE_dA_shared: Floats | None = None  # noqa: N815  # None unless the aggregation is the mean, the only one with that form
 
 
 @dataclass(frozen=True)
 class WeightChange:
-    """What the step did to one weight: the rows (along the first axis) that changed, and their numbers."""
+    """The change of one weight array in the step: the rows (along the first axis) that changed, and their values."""
 
     name: str
     shape: tuple[int, ...]
     rows: tuple[int, ...]
-    entries: int  # how many changed
-    largest: float  # change
+    entries: int  # number of entries that changed
+    largest: float  # largest change
     gradient: Floats  # of the rows
     before: Floats
     after: Floats
@@ -101,7 +101,7 @@ class WeightChange:
 
 @dataclass(frozen=True)
 class TabularStep:
-    """The entry of a Q table as Q[s, a] += α · td_error has it, and as the step made it. None where there is no α."""
+    """A Q-table entry as predicted by Q[s, a] += α · td_error, and after the actual step; None if there is no α."""
 
     alpha: float | None
     before: float
@@ -113,19 +113,19 @@ class TabularStep:
 
 @dataclass(frozen=True)
 class After:
-    """The predictions after the step, and how many others moved with the one that was meant to."""
+    """The predictions after the step, and how many others changed along with the one updated."""
 
     q_values: Floats  # [A]
     td_error: float  # against the same td_target
-    other_actions: int  # of the same state, that changed
-    other_states: int  # that changed
-    largest_elsewhere: float  # change in another state
-    largest_state: int | None  # where that was
+    other_actions: int  # changed actions of the same state
+    other_states: int  # changed states
+    largest_elsewhere: float  # largest change in another state
+    largest_state: int | None  # that state
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The same for one weight."""
+    """The largest differences in one weight array."""
 
     name: str
     gradient_difference: float
@@ -134,7 +134,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The overwrite recipe beside the masked gradient: largest values, and largest differences between the two."""
+    """The overwrite rule compared with the masked gradient: largest values, and largest differences."""
 
     overwrite_loss: float
     masked_loss: float
@@ -147,7 +147,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One update, in the order in which it is computed."""
+    """One update, in order of computation."""
 
     state: int
     action: int
@@ -168,13 +168,13 @@ class Anatomy:
     comparison: Comparison | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, arrays as lists, in full precision."""
+        """Return the fields as plain values, arrays as lists, in full precision."""
         plain: dict[str, Any] = listed(dataclasses.asdict(self))
         return plain
 
 
 def listed(value: Any) -> Any:
-    """Return `value` with arrays and tuples inside of it as lists."""
+    """Convert nested arrays and tuples to lists."""
     if isinstance(value, dict):
         return {key: listed(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -183,23 +183,23 @@ def listed(value: Any) -> Any:
 
 
 def array(x: Any) -> NDArray[Any]:
-    """Return a tensor as a NumPy array of its own."""
+    """Copy a tensor to a NumPy array."""
     return np.array(ops.convert_to_numpy(x))
 
 
 def tensor(x: Any) -> Any:
-    """Return a NumPy array as a tensor: PyTorch takes no others beside one that has a gradient."""
+    """Convert a NumPy array to a tensor: PyTorch does not mix arrays with tensors that require gradients."""
     return ops.convert_to_tensor(x)
 
 
 def masked_gradients(online: keras.Model, config: TrainConfig, batch: Batch, targets: Floats) -> tuple[Any, list[Any]]:
-    """Return the loss on the taken actions alone, at the scale of the recipe, and its gradients by the weights.
+    """Return the loss on the actions taken alone, scaled like the overwrite rule's, and its weight gradients.
 
     Args:
         online: the network.
-        config: names the loss.
+        config: selects the loss.
         batch: B samples.
-        targets: `[B, A]`, of which only the entries of the taken actions are looked at.
+        targets: `[B, A]`; only the entries of the actions taken are used.
     """
     actions, index = targets.shape[1], batch.actions[:, None].astype(np.int64)
     states, weights, taken_index = tensor(batch.states), tensor(batch.weights), tensor(index)
@@ -220,15 +220,15 @@ def compare(
     recipe: tuple[float, Sequence[Floats]],
     after: Sequence[Floats],
 ) -> Comparison:
-    """Make the step of the masked gradient, and hold it against that of the recipe.
+    """Take a step along the masked gradient and compare it with that of the overwrite rule.
 
     Args:
-        online: the network before the update; it is changed.
+        online: the network before the update; modified in place.
         config: of the update.
         batch: of the update.
-        targets: the overwritten ones, `[B, A]`.
-        recipe: loss and gradients of the recipe.
-        after: the weights that the recipe's step made.
+        targets: the overwritten targets, `[B, A]`.
+        recipe: loss and gradients of the overwrite rule.
+        after: the weights after the step of the overwrite rule.
     """
     variables = online.trainable_variables
     before = [array(variable) for variable in variables]
@@ -261,7 +261,7 @@ Bools = NDArray[np.bool_]
 
 
 def batch_of(steps: Sequence[Transition], config: TrainConfig) -> Batch:
-    """Return the minibatch of one sample that a replay memory makes of n transitions in a row, with weight 1/B."""
+    """Build the one-sample minibatch, with weight 1/B, that a replay buffer makes from n consecutive transitions."""
     scale = np.float32(config.target.reward_scale)
     rewards = np.array([[step.reward for step in steps]], np.float32) / scale
     ends = [np.array([[getattr(step, name) for step in steps]]) for name in ("terminated", "truncated")]
@@ -278,13 +278,13 @@ def batch_of(steps: Sequence[Transition], config: TrainConfig) -> Batch:
 
 
 def trace_update(learner: DQNAgent, steps: Sequence[Transition], allowed: Bools, comparing: bool = False) -> Anatomy:
-    """Let the learner make one update on `steps`, and return all that there is to see.
+    """Run one update of the agent on `steps` and return every intermediate value.
 
     Args:
-        learner: fresh from its constructor; it is changed. Its target network may differ from the online one.
-        steps: n transitions in a row, fewer where the episode ended.
+        learner: a newly constructed agent; modified in place. Its target network may differ from the online one.
+        steps: n consecutive transitions, fewer if the episode ended.
         allowed: the actions allowed in each state, bool `[S, A]`.
-        comparing: whether to set the masked gradient beside it.
+        comparing: whether to compare with the masked gradient.
     """
     config, online = learner.config, learner.online
     batch = batch_of(steps, config)
@@ -321,14 +321,14 @@ def trace_update(learner: DQNAgent, steps: Sequence[Transition], allowed: Bools,
 
 
 def weights_of(network: keras.Model) -> list[Floats]:
-    """Return the trainable weights as arrays of their own, each in its shape."""
+    """Copy the trainable weights to NumPy arrays."""
     return [array(weight) for weight in network.trainable_variables]
 
 
 def td_target_of(
     steps: Sequence[Transition], batch: Batch, goal: TDTargets, allowed: Bools, config: TrainConfig
 ) -> TdTarget:
-    """Say how td_target came about."""
+    """Return the terms of td_target."""
     terminated = steps[-1].terminated
     choosing = np.where(allowed, goal.q_target[0] if goal.choosing_q is None else goal.choosing_q[0], -np.inf)
     best = None if terminated else int(choosing.argmax())
@@ -349,7 +349,7 @@ def td_target_of(
 
 
 def loss_parts(goal: TDTargets, config: TrainConfig, loss: float) -> Loss:
-    """Return the loss of each output by itself, and how they add up."""
+    """Return the loss of each output and their sum."""
     name, actions = config.optimizer.loss, goal.targets.shape[1]
     pairs = zip(goal.q_online[0], goal.targets[0], strict=True)
     outputs = np.array([float(loss_of(name, q[None, None], target[None, None], None)) for q, target in pairs])
@@ -357,12 +357,12 @@ def loss_parts(goal: TDTargets, config: TrainConfig, loss: float) -> Loss:
 
 
 def gradient_of(online: keras.Model, goal: TDTargets, batch: Batch, config: TrainConfig) -> Gradient:
-    """Return dE/dQ by automatic differentiation, and by the closed form what it becomes in the streams."""
+    """Return dE/dQ by automatic differentiation, and the gradients of the streams in closed form."""
     q_values, targets, weights = keras.Variable(goal.q_online), tensor(goal.targets), tensor(batch.weights)
     _, (slope,) = backend.gradients(
         lambda: loss_of(config.optimizer.loss, q_values.value, targets, weights), [q_values]
     )
-    g, below = array(slope).astype(np.float64) + 0.0, streams(online)  # + 0.0 makes zeros of negative ones
+    g, below = array(slope).astype(np.float64) + 0.0, streams(online)  # + 0.0 turns −0 into 0
     if below is None:
         return Gradient(g[0])
     value, advantage = (array(x).astype(np.float64) for x in below(batch.states, training=False))
@@ -379,7 +379,7 @@ def gradient_of(online: keras.Model, goal: TDTargets, batch: Batch, config: Trai
 
 
 def copy_network_of(network: keras.Model) -> keras.Model:
-    """Return a network of the same weights, which are its own."""
+    """Clone a network with its weights."""
     copy = keras.models.clone_model(network)
     copy.set_weights(network.get_weights())
     return copy
@@ -388,7 +388,7 @@ def copy_network_of(network: keras.Model) -> keras.Model:
 def changes(
     network: keras.Model, before: Sequence[Floats], after: Sequence[Floats], slopes: Sequence[Floats]
 ) -> list[WeightChange]:
-    """Return what a step did to each weight."""
+    """Return the change of each weight array in a step."""
     found = []
     for variable, old, new, slope in zip(network.trainable_variables, before, after, slopes, strict=True):
         moved = new != old
@@ -427,7 +427,7 @@ def after_of(state: int, action: int, before: Floats, after: Floats, td_target: 
 def tabular_of(
     config: TrainConfig, actions: int, action: int, goal: TDTargets, found: TdTarget, after: After
 ) -> TabularStep | None:
-    """Return the step in tabular terms; None where the network is no Q table."""
+    """Return the step in tabular terms; None if the network is not a Q table."""
     if config.network.kind != "q-table":
         return None
     alpha, before, reached = initial_tabular_step(config, actions), float(goal.q_online[0, action]), after.q_values

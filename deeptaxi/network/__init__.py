@@ -1,1 +1,1 @@
-"""The function: layers and networks. Keras and keras.ops only, so a saved model loads on any Keras backend."""
+"""Layers and networks. Uses only Keras and keras.ops, so a saved model loads on any Keras backend."""

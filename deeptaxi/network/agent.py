@@ -1,11 +1,11 @@
-"""The network as others are served it: states in, Q values and the greedy action out, no answer where there is none.
+"""The network for serving: states in, Q values and greedy actions out, with defined results for invalid states.
 
     inside   = 0 ≤ s < S
-    q_values = Q(s) if inside else NaN               [B, A]; −∞ for actions that may not be taken
+    q_values = Q(s) if inside else NaN               [B, A]; −∞ for disallowed actions
     action   = argmax_a Q(s, a) if inside else −1    [B]
 
-A state outside is looked up as state 0 and the answer thrown away: left to themselves, backends clamp, wrap around or
-raise, each in its own way.
+An invalid state is looked up as state 0 and the result discarded: by default, backends clamp, wrap around or raise,
+each in its own way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def agent(network: keras.Model, states: int) -> keras.Model:
         network: states `[B]` to Q values `[B, A]`; its weights are shared.
         states: S.
 
-    Beyond `network` it holds operations of Keras alone, so it loads wherever the network does.
+    Apart from `network`, it consists of Keras operations only, so it loads wherever the network does.
     """
     state = keras.Input(shape=(), dtype="int32", name="state")
     inside = ops.logical_and(state >= 0, state < states)
@@ -43,23 +43,23 @@ def agent(network: keras.Model, states: int) -> keras.Model:
 
 
 def q_network_of(model: keras.Model) -> keras.Model:
-    """Undo `agent`: return the network within, with the same weights; any other model as it is.
+    """Undo `agent`: return the inner network, which shares its weights; return any other model unchanged.
 
-    That the two answer alike is not known before `check_agent`.
+    Whether the two give the same results is checked only by `check_agent`.
     """
-    output = getattr(model, "output", None)  # a Sequential that was never called has none
+    output = getattr(model, "output", None)  # a Sequential never called has none
     if not isinstance(output, dict) or set(output) != set(OUTPUTS):
         return model
     return next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
 
 
 def check_agent(model: keras.Model, network: keras.Model, states: int) -> None:
-    """Refuse a model of the outputs of `agent` that answers otherwise than `agent(network, states)` would.
+    """Verify that a model with the outputs of `agent` gives the same results as `agent(network, states)`.
 
-    It is asked for every state and for some that do not exist: its graph may hold anything beside the network.
+    It is called on every state and on some invalid ones: its graph may contain anything besides the network.
 
     Raises:
-        ValueError: it does, or was made for another number of states.
+        ValueError: the results differ, or it was made for another number of states.
         DeepTaxiError: it cannot be run.
     """
     edges = np.array([-1, 0, states - 1, states, states + 1])
@@ -82,6 +82,6 @@ def check_agent(model: keras.Model, network: keras.Model, states: int) -> None:
 
 
 def answers(model: keras.Model, states: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
-    """Return what an agent answers to `states` `[B]`."""
+    """Return the outputs of an agent for `states` `[B]`."""
     found = model(states.astype("int32"), training=False)
     return {name: ops.convert_to_numpy(found[name]) for name in OUTPUTS}

@@ -1,10 +1,10 @@
 """Q-networks on state numbers, from the Q table to the dueling network.
 
-The Q-table network is the case without hidden layers and without bias: one `OneHotDense` from S states to A actions,
-whose kernel `[S, A]` *is* the Q table.
+The Q-table network is the case without hidden layers and bias: one `OneHotDense` from S states to A actions, whose
+kernel `[S, A]` *is* the Q table.
 
-With factors, what is next to the input is encoded part by part (`layers.OneHotDense`). Without hidden layers a dueling
-network is then linear in the one-hot vectors of the parts.
+With factors, the layers on the input encode the state part by part (`layers.OneHotDense`). A dueling network without
+hidden layers is then linear in the one-hot vectors of the parts.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ def build_q_network(
         states: S.
         actions: A.
         hidden: sizes of the hidden layers.
-        dueling: whether Q is joined from a value and an advantage stream.
+        dueling: whether to combine Q from a value and an advantage stream.
         aggregation: of the dueling head, see `Dueling`.
         activation: of the hidden layers.
         seed: of the initial weights.
-        factors: sizes of the parts of a state, to encode each by itself; None for one-hot over all states.
-        initial_value: what all Q values start near. Without hidden layers they start at it.
+        factors: sizes of the parts of a state, to encode each separately; None for one-hot over all states.
+        initial_value: approximate initial Q value; exact without hidden layers.
 
     Without hidden layers, dueling or not, there is no bias: the weights are tables.
 
     Raises:
-        ValueError: the Q-table network is asked to be factored; it would be no table.
+        ValueError: factors are given for the Q-table network, which would then not be a table.
     """
     if factors is not None and not hidden and not dueling:
         raise ValueError("a Q table has one weight a state: factors need hidden layers or a dueling head")
@@ -68,7 +68,7 @@ def build_q_network(
 
 
 class StateInput(NamedTuple):
-    """What a layer on the state number has to know of states; without factors they are encoded as a whole."""
+    """The encoding of the state input; without factors, states are encoded as a whole."""
 
     states: int
     factors: Sequence[int] | None
@@ -76,8 +76,8 @@ class StateInput(NamedTuple):
     def kernel_initializer(self, units: int, seed: int) -> keras.initializers.Initializer:
         """Return Glorot's uniform initializer, ± √(6 / (fan_in + units)).
 
-        Glorot counts all inputs, which for one-hot vectors are mostly 0. Of the parts of a state exactly F are 1, so
-        F is the fan-in that keeps the variance. Over all states it is S, for the sake of the weights of old seeds.
+        Glorot counts all inputs, but those of one-hot vectors are mostly 0. With factors, exactly F inputs are 1, so F
+        is the fan-in that preserves the variance. Without, it stays S, to reproduce the weights of old seeds.
         """
         if self.factors is None:
             return keras.initializers.GlorotUniform(seed=seed)
@@ -95,9 +95,9 @@ def _dense(
     bias: bool = True,
     start: float = 0.0,
 ) -> Any:
-    """Apply a dense layer: on the state number if `x` is the input, else on features. Its outputs start near `start`.
+    """Apply a dense layer to the state number if `x` is the input, else to features; outputs start near `start`.
 
-    The bias starts at it, or where there is none, the table: each of the rows that are summed has its share.
+    The bias is initialized to `start`, or without bias, the table: each of the summed rows gets an equal share.
     """
     at_start = keras.initializers.Constant(start) if start else "zeros"
     if len(x.shape) > 1:
@@ -113,7 +113,7 @@ def _dense(
 
 
 def with_mask(network: keras.Model, mask: NDArray[np.bool_]) -> keras.Model:
-    """Return the network followed by an `ActionMask` with the allowed actions `mask` `[S, A]`; weights are shared."""
+    """Append an `ActionMask` with the allowed actions `mask` `[S, A]` to the network; weights are shared."""
     layer = ActionMask(*mask.shape, name="action_mask")
     masked = keras.Model(network.input, layer([network.input, network.output]), name=network.name)
     layer.mask.assign(mask.astype("float32"))
@@ -121,7 +121,7 @@ def with_mask(network: keras.Model, mask: NDArray[np.bool_]) -> keras.Model:
 
 
 def without_mask(network: keras.Model) -> tuple[keras.Model, NDArray[np.bool_] | None]:
-    """Undo `with_mask`: return the network below, which shares its weights, and the mask; None where there is none."""
+    """Undo `with_mask`: return the network without its mask, sharing its weights, and the mask or None."""
     found = structure_of(network)
     if found is None or found.mask is None:
         return network, None
@@ -130,7 +130,7 @@ def without_mask(network: keras.Model) -> tuple[keras.Model, NDArray[np.bool_] |
 
 
 def streams(network: keras.Model) -> keras.Model | None:
-    """Return a network of the same weights, from states `[B]` to [V, A] of the dueling head; None where it has none."""
+    """Return a network, sharing the weights, from states `[B]` to the streams [V, A]; None if not dueling."""
     found = structure_of(network)
     if found is None or found.dueling is None:
         return None
@@ -138,10 +138,10 @@ def streams(network: keras.Model) -> keras.Model | None:
 
 
 def settings_of(network: keras.Model) -> dict[str, Any]:
-    """Return the settings of a network of `build_q_network`, read off its graph.
+    """Return the settings of a network from `build_q_network`, derived from its graph.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a network.
     """
     found = known(network)
     return {
@@ -154,12 +154,12 @@ def settings_of(network: keras.Model) -> dict[str, Any]:
 
 
 def scale_outputs(network: keras.Model, factor: float) -> None:
-    """Multiply all Q values by `factor` > 0, in place, by way of the weights of the layers that they come from.
+    """Multiply all Q values by `factor` > 0, in place, by scaling the weights of the output layers.
 
-    The dueling head has no weights, and with each of its aggregations it passes a positive factor on.
+    The dueling head has no weights, and every aggregation commutes with a positive factor.
 
     Raises:
-        ValueError: it is no network of `build_q_network`, so that they come from elsewhere.
+        ValueError: it is not a network from `build_q_network`.
     """
     for layer in known(network).heads:
         layer.set_weights([np.float32(factor) * weight for weight in layer.get_weights()])
@@ -169,17 +169,17 @@ def sizes(network: keras.Model) -> tuple[int, int]:
     """Return (S, A) of a network on state numbers.
 
     Raises:
-        ValueError: it is none of `build_q_network`, with or without a mask.
+        ValueError: it is not a network from `build_q_network`, with or without a mask.
     """
     found = known(network)
     return found.first.states, found.actions
 
 
 def known(network: keras.Model) -> Structure:
-    """Return what a network of `build_q_network` is made of.
+    """Return the structure of a network from `build_q_network`.
 
     Raises:
-        ValueError: it is none, or there is something else in its graph.
+        ValueError: it is not such a network, or its graph contains anything else.
     """
     found = structure_of(network)
     if found is None:
@@ -191,7 +191,7 @@ def known(network: keras.Model) -> Structure:
 
 
 def weights_digest(network: keras.Model) -> str:
-    """Return the sha256 of the float32 little-endian bytes of the weights, in the order of ``model.weights``."""
+    """Return the SHA-256 of the weights as little-endian float32, in the order of ``model.weights``."""
     digest = hashlib.sha256()
     for weight in network.weights:
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight), dtype="<f4").tobytes())

@@ -1,4 +1,4 @@
-"""Plain numbers about a network, for those who may not know Keras; `network.inspect` collects them."""
+"""Plain facts about a network, for code that does not import Keras; `network.inspect` collects them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """What the units of a hidden layer do over a set of states.
+    """The behavior of a hidden layer's units over a set of states.
 
     Attributes:
-        name: of the layer.
-        activation: its name, such as ``"relu"``.
-        units: how many there are.
-        dead: how many give 0 in every one of the states; 0 where the activation is not cut at 0.
-        saturated: how many are within 1 % of the end of a bounded activation in 95 % of the states.
+        name: name of the layer.
+        activation: its activation, such as ``"relu"``.
+        units: number of units.
+        dead: number of units that output 0 in every state; 0 unless the activation is cut off at 0.
+        saturated: number of units within 1 % of either end of a bounded activation in 95 % of the states.
     """
 
     name: str
@@ -26,14 +26,14 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """What a network is made of and what its hidden units do.
+    """The structure of a network and the behavior of its hidden units.
 
     Attributes:
-        state_input: how the state comes in: ``"one-hot"``, ``"embedding"``, ``"number"``, or ``"unknown"``.
-        output_activation: of the Q values, ``"linear"`` where nothing bounds them.
-        output_range: the lowest and the highest value that this activation can give, None where it has no end there.
-        hidden: the hidden layers that have units with an activation, from the input on.
-        states: the number of states that they were looked at over.
+        state_input: how the state is encoded: ``"one-hot"``, ``"embedding"``, ``"number"``, or ``"unknown"``.
+        output_activation: of the Q values; ``"linear"`` if unbounded.
+        output_range: lowest and highest output of this activation, None if unbounded.
+        hidden: the hidden layers with a nonlinear activation, from input to output.
+        states: number of states that the units were observed in.
     """
 
     state_input: str

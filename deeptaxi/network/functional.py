@@ -1,15 +1,15 @@
 """The network as a pure function of its weights, for compiled programs that carry the weights themselves.
 
-A network of `build_q_network` is a first layer on the one-hot state, whose product is the row z = W[s] of its kernel,
-and a rest that knows nothing of states:
+A network from `build_q_network` consists of a first layer on the one-hot state, whose product is the row z = W[s] of
+its kernel, and a rest that does not depend on the encoding of states:
 
-    z = Σ_f W[index_f(s)]                        one row a factor; one row in all under the joint encoding
+    z = Σ_f W[index_f(s)]                        one row per factor; a single row under the joint encoding
     x = σ(z + b_0);  x ← σ(x K_iᵀ + b_i)         the hidden layers
     Q = join(x Kᵀ + b)                           the head; dueling: row 0 of K gives V, the others A
 
-Without hidden layers z is the output itself, and there is no rest. The streams V and A of a dueling head stand side
-by side in one matrix, so that one product computes both. All of the rest lies in one flat array, so that one pass of
-the optimizer moves it; kernels lie in it transposed, `[O, I]`, which is how their gradient comes out fastest.
+Without hidden layers, z is the output itself and there is no rest. The streams V and A of a dueling head are stacked in
+one matrix, so that one product computes both. The whole rest is one flat array, so that one pass of the optimizer
+updates it; its kernels are stored transposed, `[O, I]`, the layout in which their gradient is computed fastest.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ def shapes(config: NetworkConfig, actions: int) -> list[tuple[int, ...]]:
 
 
 def unravel(flat: Any, parts: Sequence[tuple[int, ...]]) -> list[Any]:
-    """Cut a flat array into arrays of the given shapes."""
+    """Split a flat array into arrays of the given shapes."""
     ends = np.cumsum([0, *(int(np.prod(shape)) for shape in parts)]).tolist()
     return [ops.reshape(flat[i:j], shape) for (i, j), shape in zip(pairwise(ends), parts, strict=True)]
 
 
 def ravel(parts: Sequence[Any]) -> Any:
-    """Lay arrays end to end in a flat one, which is empty where there are none."""
+    """Flatten and concatenate arrays; an empty array if there are none."""
     return ops.concatenate([ops.reshape(part, (-1,)) for part in parts]) if parts else ops.zeros((0,))
 
 
 def q_values(z: Any, rest: Sequence[Any], config: NetworkConfig) -> Any:
-    """Return the Q values `[B, A]` of states whose kernel rows sum up to `z` `[B, W]`; `rest` is cut into its parts."""
+    """Return the Q values `[B, A]` from summed kernel rows `z` `[B, W]` and the unraveled `rest`."""
     x = z
     if config.hidden:
         activate = keras.activations.get(config.activation)
@@ -75,7 +75,7 @@ def q_values(z: Any, rest: Sequence[Any], config: NetworkConfig) -> Any:
 def fold_dueling(kernel: Any, bias: Any, aggregation: str) -> tuple[Any, Any]:
     """Return kernel `[A, I]` and bias `[A]` of Q, from those of the streams, `[1 + A, I]` and `[1 + A]`.
 
-    V + A − mean(A) is linear in (V, A): what joins the streams may as well join their weights, once.
+    V + A − mean(A) is linear in (V, A), so the weights of the streams can be combined instead of their outputs.
     """
     return join(kernel[:1], kernel[1:], aggregation, axis=0), join(bias[:1], bias[1:], aggregation)
 
@@ -84,8 +84,8 @@ def fold_dueling(kernel: Any, bias: Any, aggregation: str) -> tuple[Any, Any]:
 def product(x: Any, kernel: Any) -> Any:
     """Return x Kᵀ, `[B, O]`, for x `[B, I]` and a kernel K `[O, I]`.
 
-    The gradient of K is Gᵀ x, `[O, I]`. Left to itself the compiler takes the two transposed into the product, and
-    falls back to a loop that is ten times as slow; so Gᵀ, the smaller one, is laid out first.
+    The gradient of K is Gᵀ x, `[O, I]`. By default, the compiler fuses the transpose into the product and falls back to
+    a loop that is ten times as slow; so Gᵀ, the smaller operand, is materialized first.
     """
 
     def backward(*args: Any, upstream: Any = None) -> tuple[Any, Any]:
@@ -106,7 +106,7 @@ def weights_of(network: keras.Model, config: NetworkConfig) -> Weights:
 
 
 def assign(network: keras.Model, config: NetworkConfig, weights: Weights) -> None:
-    """Give `network` the weights."""
+    """Assign the weights to `network`."""
     actions = int(network.outputs[0].shape[-1])
     flat, parts = np.asarray(weights.rest), shapes(config, actions)
     cuts = np.cumsum([int(np.prod(shape)) for shape in parts])[:-1]

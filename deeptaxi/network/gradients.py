@@ -4,14 +4,14 @@ With Q_j = V + A_j − (1/N) Σ_k A_k and an error E(Q), let g_j = dE/dQ_j. The 
 
     dE/dA_i = Σ_j g_j · dQ_j/dA_i = Σ_j g_j · (δ_ij − 1/N)         the nested sum: N products for each of N actions
             = g_i − (1/N) Σ_j g_j                                  R + scalar: one sum, shared by all actions
-    dE/dV   = Σ_j g_j                                              the same sum again; V is one neuron
+    dE/dV   = Σ_j g_j                                              the same sum; V is one neuron
 
-By the overwrite rule g is zero for all actions but the one taken. The advantage stream still gets a gradient for
-every action: −g/N for the others. With ``max`` in place of the mean, dQ_j/dA_i = δ_ij − [i is the best action];
+By the overwrite rule, g is zero for all actions except the one taken. The advantage stream still gets a gradient for
+every action: −g/N for the others. With ``max`` instead of the mean, dQ_j/dA_i = δ_ij − [i is the best action];
 without aggregation, dE/dA = g. Shapes: g, A `[B, N]`; V `[B, 1]`.
 
 `head_gradients` checks the closed form against automatic differentiation and against central differences,
-(E(x + h) − E(x − h)) / 2h in each entry x of V and A.
+(E(x + h) − E(x − h)) / 2h for each entry x of V and A.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def advantage_gradient_shared(g: Floats, total: Floats) -> Floats:
 
 
 def value_gradient(g: Floats) -> Floats:
-    """Return dE/dV = Σ_j g_j, `[B, 1]`: also the sum that `advantage_gradient_shared` takes."""
+    """Return dE/dV = Σ_j g_j, `[B, 1]`, also the `total` of `advantage_gradient_shared`."""
     return g.sum(axis=1, keepdims=True)
 
 
 def central_difference(function: Callable[[Floats], float], x: Floats, step: float = 1e-5) -> Floats:
-    """Return the gradient of a scalar function by central differences, in the shape of `x`; the error is O(step²)."""
+    """Return the gradient of a scalar function at `x` by central differences; the error is O(step²)."""
     gradient = np.empty_like(x)
     for index in np.ndindex(x.shape):
         up, down = x.copy(), x.copy()
@@ -66,22 +66,22 @@ def central_difference(function: Callable[[Floats], float], x: Floats, step: flo
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """The largest absolute discrepancy from the closed form (the nested sum), over all entries of dE/dA and dE/dV."""
+    """The largest absolute differences from the closed form (the nested sum), over all entries of dE/dA and dE/dV."""
 
     actions: int
-    shared_sum: float | None  # None but for the mean, which alone has that form
+    shared_sum: float | None  # None unless the aggregation is the mean, the only one with that form
     autodiff: float
     finite_differences: float
 
     @property
     def largest(self) -> float:
-        """The largest of them."""
+        """The largest of the three."""
         return max(self.shared_sum or 0.0, self.autodiff, self.finite_differences)
 
 
 @dataclass(frozen=True)
 class HeadGradients:
-    """The gradients of a dueling head at one point, found in four ways.
+    """The gradients of a dueling head at one point, computed in four ways.
 
     Attributes:
         value: V `[B, 1]`.
@@ -89,7 +89,7 @@ class HeadGradients:
         q_values: Q `[B, N]`.
         g: dE/dQ `[B, N]`.
         nested: (dE/dV, dE/dA), dE/dA by the nested sum.
-        shared: dE/dA by the shared sum; None but for the mean.
+        shared: dE/dA by the shared sum; None unless the aggregation is the mean.
         autodiff: (dE/dV, dE/dA) by automatic differentiation.
         differences: (dE/dV, dE/dA) by central differences.
     """
@@ -105,7 +105,7 @@ class HeadGradients:
 
     @property
     def check(self) -> GradientCheck:
-        """How far they are apart, in units of the largest dE/dQ where that is above 1: rounding grows with it."""
+        """Their largest differences, relative to the largest dE/dQ if above 1, because rounding grows with it."""
         scale = max(1.0, float(np.abs(self.g).max()))
         return GradientCheck(
             self.g.shape[1],
@@ -118,7 +118,7 @@ class HeadGradients:
 def head_gradients(g: Floats, value: Floats, advantage: Floats, aggregation: str = "mean") -> HeadGradients:
     """Return the gradients of a dueling head at V `[B, 1]` and A `[B, N]`, in float64.
 
-    The error is E = Σ_j g_j · Q_j, the simplest one with dE/dQ = g: to the streams, every other one looks like it.
+    The error is E = Σ_j g_j · Q_j, the simplest one with dE/dQ = g; the streams' gradients depend on E only through g.
     """
     from keras import ops
 
@@ -154,7 +154,7 @@ def head_gradients(g: Floats, value: Floats, advantage: Floats, aggregation: str
 def random_gradients(
     actions: int, aggregation: str = "mean", batch: int = 4, seed: int = 0, g: Floats | None = None
 ) -> HeadGradients:
-    """Return the gradients at V and A, and for dE/dQ where `g` `[B, N]` is not given, drawn from normal distributions.
+    """Return the gradients at normally distributed V and A, and for such a dE/dQ unless `g` `[B, N]` is given.
 
     V and A do not depend on whether `g` is given.
     """

@@ -1,6 +1,6 @@
-"""Looking into a network: plain numbers about what it is made of and what its hidden units do (`facts`).
+"""Inspect a network: collect plain facts about its structure and hidden units (`facts`).
 
-Networks made elsewhere, of Keras' own layers, are looked at too. Their input is a state number, `[B]` or `[B, 1]`, or
+Networks built elsewhere from Keras' own layers are supported too. Their input is a state number, `[B]` or `[B, 1]`, or
 its one-hot vector `[B, S]`, and their output is the Q values `[B, A]`.
 """
 
@@ -19,17 +19,17 @@ from deeptaxi.network.tabulate import block_size, feed, refusals
 
 ONE_HOT = ("CategoryEncoding", "OneHot", "OneHotDense", "StringLookup", "IntegerLookup", "Hashing")
 CUT_AT_ZERO = ("relu", "relu6")
-ENDS = {  # of activations, the lowest and the highest value
+ENDS = {  # lowest and highest value of activations
     "relu": (0.0, None), "relu6": (0.0, 6.0), "softplus": (0.0, None), "exponential": (0.0, None),
     "sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "log_softmax": (None, 0.0),
     "tanh": (-1.0, 1.0), "hard_tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0), "log_sigmoid": (None, 0.0),
 }  # fmt: skip
-NEAR_END = 0.01  # of the way from the lowest to the highest value
-MOST = 0.95  # of the states
+NEAR_END = 0.01  # fraction of the range from lowest to highest value
+MOST = 0.95  # fraction of the states
 
 
 def is_ours(network: keras.Model) -> bool:
-    """Whether it is a network of `build_q_network`, which knows its number of states itself."""
+    """Return whether it is a network from `build_q_network`, which determines its own number of states."""
     try:
         sizes(network)
     except ValueError:
@@ -38,7 +38,7 @@ def is_ours(network: keras.Model) -> bool:
 
 
 def check_foreign(network: keras.Model, states: int, actions: int) -> None:
-    """Refuse a network from elsewhere that does not map state numbers to Q values.
+    """Verify that a network built elsewhere maps state numbers to Q values.
 
     Raises:
         ValueError: its input or output has another shape.
@@ -54,7 +54,7 @@ def check_foreign(network: keras.Model, states: int, actions: int) -> None:
 
 
 def activation_of(layer: keras.Layer) -> str:
-    """Return the name of a layer's activation; ``"linear"`` where it has none."""
+    """Return the name of a layer's activation; ``"linear"`` if it has none."""
     if isinstance(layer, keras.layers.ReLU):
         return "relu"
     function = getattr(layer, "activation", None)
@@ -63,7 +63,7 @@ def activation_of(layer: keras.Layer) -> str:
 
 
 def state_input(network: keras.Model, states: int) -> str:
-    """Return how the state comes in: ``"one-hot"``, ``"embedding"``, ``"number"`` or ``"unknown"``."""
+    """Return the encoding of the state input: ``"one-hot"``, ``"embedding"``, ``"number"`` or ``"unknown"``."""
     if len(network.inputs[0].shape) == 2 and network.inputs[0].shape[1] == states > 1:
         return "one-hot"
     for operation in getattr(network, "operations", network.layers):
@@ -72,13 +72,13 @@ def state_input(network: keras.Model, states: int) -> str:
             return "one-hot"
         if kind == "Embedding":
             return "embedding"
-        if kind == "Dense":  # on more numbers than one, it was encoded by some computation
+        if kind == "Dense":  # with several inputs, some computation encoded the state
             return "number" if operation.kernel.shape[0] == 1 else "unknown"
     return "unknown"
 
 
 class Units:
-    """What the units of a layer do, gathered block by block."""
+    """Statistics of a layer's units, accumulated block by block."""
 
     def __init__(self, layer: keras.Layer) -> None:
         self.name, self.activation = layer.name, activation_of(layer)
@@ -87,7 +87,7 @@ class Units:
         self.states = 0
 
     def add(self, values: NDArray[np.floating]) -> None:
-        """Look at the values `[B, U]` of more states."""
+        """Add the outputs `[B, U]` for more states."""
         self.states += len(values)
         self.dead &= (values == 0).all(axis=0)
         low, high = ENDS.get(self.activation, (None, None))
@@ -97,18 +97,18 @@ class Units:
 
     @property
     def facts(self) -> LayerFacts:
-        """What was found."""
+        """The accumulated statistics."""
         dead = int(self.dead.sum()) if self.activation in CUT_AT_ZERO else 0
         saturated = int((self.ending >= MOST * max(1, self.states)).sum())
         return LayerFacts(self.name, self.activation, len(self.dead), dead, saturated)
 
 
 def look_into(network: keras.Model, states: NDArray[np.int64], count: int) -> NetworkFacts:
-    """Return plain numbers about a network.
+    """Collect plain facts about a network.
 
     Args:
-        network: it.
-        states: those that its hidden units are looked at over, `[n]`.
+        network: the network.
+        states: the states to observe its hidden units in, `[n]`.
         count: S.
 
     Raises:
@@ -124,14 +124,14 @@ def look_into(network: keras.Model, states: NDArray[np.int64], count: int) -> Ne
 
 
 def is_hidden(layer: keras.Layer) -> bool:
-    """Whether a layer gives one vector `[B, U]` of numbers a state, and is called once."""
+    """Return whether a layer outputs one vector per state, `[B, U]`, and is called once."""
     if len(layer._inbound_nodes) != 1 or not isinstance(layer.output, keras.KerasTensor):
         return False
     return len(layer.output.shape) == 2 and layer.output.shape[1] is not None and "float" in str(layer.output.dtype)
 
 
 def is_last(layer: keras.Layer, network: keras.Model) -> bool:
-    """Whether the Q values are what a layer gives, so that its activation is theirs; a mask changes no range."""
+    """Return whether the Q values, before any mask, are the output of `layer`."""
     tensor = network.outputs[0]
     if isinstance(tensor._keras_history.operation, ActionMask):
         found = structure_of(network)
@@ -144,8 +144,8 @@ def is_last(layer: keras.Layer, network: keras.Model) -> bool:
 def units_of(
     network: keras.Model, hidden: list[keras.Layer], states: NDArray[np.int64], count: int
 ) -> tuple[LayerFacts, ...]:
-    """Return what the units of hidden layers do over `states`."""
-    if not hidden or type(network) not in (Functional, keras.Sequential):  # else its graph may not be what it computes
+    """Return the facts about the units of hidden layers over `states`."""
+    if not hidden or type(network) not in (Functional, keras.Sequential):  # a custom `call` may differ from the graph
         return ()
     found = [Units(layer) for layer in hidden]
     with refusals():

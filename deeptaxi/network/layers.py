@@ -1,26 +1,25 @@
 """The layers of a Q-network on state numbers.
 
-`OneHotDense` is a dense layer whose input is the one-hot vector e_s of a state. The product e_s W picks row s
-of W, so it is computed as a gather: the same function, at a cost that does not grow with the number of states.
+`OneHotDense` is a dense layer whose input is the one-hot vector e_s of a state. The product e_s W selects row s of W,
+so it is computed as a gather: the same function, at a cost independent of the number of states.
 
-**Factored.** Where a state is made
-of parts p_1, …, p_F of sizes n_1, …, n_F (row-major, S = Π n_f; `mdp.describe` says where they come from), the input
-may be the one-hot vectors of the parts, one after the other. W has Σ n_f rows then, and the product is a sum of F of
+**Factored.** If a state consists of parts p_1, …, p_F of sizes n_1, …, n_F (row-major, S = Π n_f; see `mdp.describe`),
+the input can be the concatenated one-hot vectors of the parts. W then has Σ n_f rows, and the product is a sum of F of
 them:
 
     x W = Σ_f W[n_1 + … + n_{f−1} + p_f]
 
-What is learned of a part in one state so holds in all states that share it, those that were never visited included.
-Taxi's 500 states are 5 · 5 · 5 · 4, and 19 rows.
+So what is learned about a part in one state applies to all states that share it, including those never visited.
+Taxi's 500 states are 5 · 5 · 5 · 4, and need 19 rows.
 
-`Dueling` joins a state value V `[B, 1]` and advantages A `[B, N]` (Wang et al., Dueling Network Architectures for Deep
-Reinforcement Learning, 2016, equations 7 to 9):
+`Dueling` combines a state value V `[B, 1]` and advantages A `[B, N]` (Wang et al., Dueling Network Architectures for
+Deep Reinforcement Learning, 2016, equations 7 to 9):
 
     none:  Q = V + A                  V and A are not determined by Q
     max:   Q = V + A − max_a A        V is the value of the best action
     mean:  Q = V + A − (1/N) Σ_a A    the usual choice: smoother
 
-`ActionMask` sets the Q values of actions that may not be taken to −∞, so that every argmax downstream honors the mask.
+`ActionMask` sets the Q values of disallowed actions to −∞, so that every argmax downstream honors the mask.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ from deeptaxi.config import AGGREGATIONS
 
 
 def check_sizes(**sizes: Any) -> None:
-    """Refuse sizes that are not whole numbers above 0."""
+    """Raise a `ValueError` unless all sizes are positive integers."""
     for name, value in sizes.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}: expected a whole number above 0, received {value!r}")
 
 
 def check_factors(factors: Any, states: int) -> None:
-    """Refuse factors that are not whole numbers above 0 whose product is S."""
+    """Raise a `ValueError` unless the factors are positive integers whose product is S."""
     if factors is not None:
         check_sizes(**{f"factor {number}": size for number, size in enumerate(factors, start=1)})
         if math.prod(factors) != states:
@@ -51,10 +50,10 @@ def check_factors(factors: Any, states: int) -> None:
 
 
 def encode(states: Any, factors: Sequence[int] | None = None) -> Any:
-    """Return which rows of a first kernel the states pick, int32 `[B, F]`; their sum is the kernel's output.
+    """Return the kernel rows selected by the states, int32 `[B, F]`; the sum of these rows is the product x W.
 
     Args:
-        states: state numbers 0 … S−1, `[B]`; others are the caller's to keep out.
+        states: state numbers 0 … S−1, `[B]`; the caller must exclude others.
         factors: sizes n_1, …, n_F of the parts of a state, row-major; None for one-hot over all states, where F = 1.
     """
     states = ops.cast(states, "int32")
@@ -69,10 +68,10 @@ def encode(states: Any, factors: Sequence[int] | None = None) -> Any:
 
 
 def gather_rows(table: Any, states: Any, factors: Sequence[int] | None = None) -> Any:
-    """Return the sum of the rows that `encode` names, `[B, N]`: without factors, ``table[states]``.
+    """Sum the rows selected by `encode`, `[B, N]`; without factors, ``table[states]``.
 
-    A state outside 0 … S−1 gives a row of NaN, on every backend. Left to themselves the backends clamp, wrap around or
-    raise. A wrong answer must not look like an answer.
+    A state outside 0 … S−1 gives a row of NaN on every backend. By default, backends clamp, wrap around or raise; an
+    invalid result must not look like a valid one.
     """
     count = table.shape[0] if factors is None else math.prod(factors)
     inside = ops.logical_and(states >= 0, states < count)
@@ -88,13 +87,13 @@ PACKAGE = "deeptaxi"
 
 
 def join(value: Any, advantage: Any, aggregation: str, axis: int = -1) -> Any:
-    """Return the Q values of a dueling head, V + A − aggregate(A), `[B, N]`, of V `[B, 1]` and A `[B, N]`.
+    """Return the Q values V + A − aggregate(A), `[B, N]`, of a dueling head, for V `[B, 1]` and A `[B, N]`.
 
-    N lies along `axis`.
+    `axis` is the axis of the N actions.
     """
     if aggregation == "mean":
         # Not ops.mean, which computes float64 in float32 on some backends; and not a division, which graph
-        # compilers turn into this product, so that an export would differ from the model in the last bit.
+        # compilers turn into this product: an export would differ from the model in the last bit.
         return value + advantage - ops.sum(advantage, axis=axis, keepdims=True) * (1.0 / advantage.shape[axis])
     if aggregation == "max":
         return value + advantage - ops.max(advantage, axis=axis, keepdims=True)
@@ -112,9 +111,9 @@ class OneHotDense(keras.layers.Layer):
         use_bias: whether to add a bias.
         kernel_initializer: initializer of the kernel `[S, units]`.
         bias_initializer: initializer of the bias `[units]`.
-        factors: sizes of the parts of a state, row-major, to encode each by itself; the kernel is `[Σ n_f, units]`
-            then. None encodes the state as a whole.
-        **kwargs: the arguments of every Keras layer.
+        factors: sizes of the parts of a state, row-major, to encode each separately; the kernel is then
+            `[Σ n_f, units]`. None encodes the state as a whole.
+        **kwargs: standard Keras layer arguments.
 
     Call arguments:
         inputs: integer state numbers, `[B]`.
@@ -146,7 +145,7 @@ class OneHotDense(keras.layers.Layer):
         self.factors = None if factors is None else tuple(factors)
 
     def build(self, input_shape: Any) -> None:
-        """Create the kernel `[S, units]`, with factors `[Σ n_f, units]`, and the bias `[units]`."""
+        """Create the kernel, `[S, units]` or with factors `[Σ n_f, units]`, and the bias `[units]`."""
         del input_shape
         rows = self.states if self.factors is None else sum(self.factors)
         self.kernel = self.add_weight(name="kernel", shape=(rows, self.units), initializer=self.kernel_initializer)
@@ -157,29 +156,29 @@ class OneHotDense(keras.layers.Layer):
 
     @property
     def is_table(self) -> bool:
-        """Whether what it returns of all states is its kernel."""
+        """Whether its outputs for all states are its kernel."""
         linear = self.activation is keras.activations.linear
         return linear and self.bias is None and self.factors is None
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the activated row of the kernel, or sum of its rows, `[B, units]`."""
-        # The product by 1 makes TensorFlow's gradient dense. As a list of rows, a state that a minibatch holds twice
-        # would be squared or clipped twice by Keras' optimizers, instead of once as a sum. XLA removes the product.
+        """Return the activated kernel row, or sum of rows, `[B, units]`."""
+        # Multiplying by 1 makes TensorFlow's gradient dense. In a sparse gradient, Keras' optimizers would square or
+        # clip the rows of a repeated state separately, instead of their sum. XLA removes the multiplication.
         x = gather_rows(self.kernel * 1.0 if training else self.kernel, inputs, self.factors)
         if self.bias is not None:
             x = x + self.bias
         return self.activation(x)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        """Append `units` to the shape."""
+        """Return the input shape with `units` appended."""
         return (*input_shape, self.units)
 
     def compute_output_spec(self, inputs: Any) -> Any:
-        """Return floats although the inputs are integers."""
+        """Return a floating-point spec, although the inputs are integers."""
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the constructor arguments."""
         return {
             **super().get_config(),
             "units": self.units,
@@ -194,11 +193,11 @@ class OneHotDense(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Dueling(keras.layers.Layer):
-    """Join a value stream and an advantage stream to Q values.
+    """Combine a value stream and an advantage stream into Q values.
 
     Args:
-        aggregation: what is subtracted from the advantages: their ``"mean"``, their ``"max"``, or ``"none"``.
-        **kwargs: the arguments of every Keras layer.
+        aggregation: what to subtract from the advantages: their ``"mean"``, their ``"max"``, or ``"none"``.
+        **kwargs: standard Keras layer arguments.
 
     Call arguments:
         inputs: the list ``[value, advantage]`` of shapes `[B, 1]` and `[B, N]`.
@@ -214,7 +213,7 @@ class Dueling(keras.layers.Layer):
         self.aggregation = aggregation
 
     def build(self, input_shape: Any) -> None:
-        """Check the shapes of the two streams; there are no weights."""
+        """Validate the shapes of the two streams; there are no weights."""
         if (
             not isinstance(input_shape, list | tuple)
             or len(input_shape) != 2
@@ -235,20 +234,20 @@ class Dueling(keras.layers.Layer):
         return tuple(input_shape[1])
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the constructor arguments."""
         return {**super().get_config(), "aggregation": self.aggregation}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ActionMask(keras.layers.Layer):
-    """Set the Q values of actions that may not be taken to −∞.
+    """Set the Q values of disallowed actions to −∞.
 
-    The mask is a weight that is not trained: it is saved with the model and stays a part of the policy.
+    The mask is a non-trainable weight, so it is saved with the model and remains part of the policy.
 
     Args:
         states: S, the number of states.
         actions: N, the number of actions.
-        **kwargs: the arguments of every Keras layer.
+        **kwargs: standard Keras layer arguments.
 
     Call arguments:
         inputs: the list ``[states, q_values]`` of shapes `[B]` and `[B, N]`.
@@ -264,7 +263,7 @@ class ActionMask(keras.layers.Layer):
         self.actions = actions
 
     def build(self, input_shape: Any) -> None:
-        """Create the mask `[S, N]`, 1 where an action is allowed; at first everything is."""
+        """Create the mask `[S, N]`, 1 where an action is allowed; initially all are."""
         del input_shape
         self.mask = self.add_weight(name="mask", shape=(self.states, self.actions), initializer="ones", trainable=False)
         self.built = True
@@ -279,9 +278,9 @@ class ActionMask(keras.layers.Layer):
         return tuple(input_shape[1])
 
     def compute_output_spec(self, inputs: Any) -> Any:
-        """Return floats although the first input is integers."""
+        """Return a floating-point spec, although the first input is integers."""
         return keras.KerasTensor(inputs[1].shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the constructor arguments."""
         return {**super().get_config(), "states": self.states, "actions": self.actions}

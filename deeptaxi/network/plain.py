@@ -1,18 +1,18 @@
-"""The same function without a layer of ours, so that a saved network loads wherever Keras does.
+"""The same network without custom layers, so that it loads wherever Keras does.
 
-**One-hot layer.** The product of a one-hot vector and a kernel W is a row of W, which is what Keras' `Embedding` looks
-up; a bias b is the same for every row, so it goes into the rows: e_s W + b = (W + 1 bᵀ)[s]. Over the parts of a state
-(`encoding`) the product is a sum of one row a part, and the bias goes into the rows of the first part.
+**One-hot layer.** The product of a one-hot vector and a kernel W is a row of W, as looked up by Keras' `Embedding`; a
+bias b is the same for every row, so it is added to the rows: e_s W + b = (W + 1 bᵀ)[s]. With factors (`layers`), the
+product is a sum of one row per part, and the bias is added to the rows of the first part.
 
-**Dueling head.** Where V = x k + c and A = x K + b are linear in the same x, so is what is joined from them. With the
-columns [V, A] side by side, joining by the mean (`layers`) is a product with a matrix M `[1 + N, N]`:
+**Dueling head.** If V = x k + c and A = x K + b are linear in the same x, so is Q. With the columns [V, A] side by
+side, combining them by the mean (`layers`) is a product with a matrix M `[1 + N, N]`:
 
     Q_j = V + A_j − (1/N) Σ_a A_a    ⇒    Q = [V, A] M,    M = [1ᵀ ; I − (1/N) 1 1ᵀ]
     Q = x K' + b',    K' = [k, K] M,    b' = [c, b] M
 
-so the head is one `Dense` with kernel K' and bias b'. Without hidden layers x is one-hot, and K' holds the rows of one
-table. The products are taken in float64 and rounded once. Joining without the mean is linear too (M = [1ᵀ ; I]);
-joining by the maximum is not, nor are streams with an activation: `keras.ops` writes these out.
+so the head is one `Dense` with kernel K' and bias b'. Without hidden layers, x is one-hot and K' holds the rows of one
+table. The products are computed in float64 and rounded once. Without aggregation, the head is linear too
+(M = [1ᵀ ; I]); with the maximum, or with an activation on the streams, it is not, and is written out in `keras.ops`.
 
 **Action mask.** A table of 0 and −∞, looked up and added.
 """
@@ -35,14 +35,14 @@ Floats = NDArray[np.float64]
 
 
 def plain_network(network: keras.Model) -> keras.Model:
-    """Return a network of Keras' own layers alone, from states `[B]` to Q values `[B, A]`; weights are copied.
+    """Rebuild a network from Keras' own layers only, from states `[B]` to Q values `[B, A]`; weights are copied.
 
-    Its Q values differ from those of `network` by the rounding of the fold: less than 1e-6 · max(1, max |Q|). It does
-    not look whether a state is in 0 … S−1; see `agent`.
+    Its Q values differ from those of `network` by rounding in the fold: less than 1e-6 · max(1, max |Q|). It does not
+    check that states are in 0 … S−1; see `agent`.
 
     Raises:
-        UsageError: the network holds layers that are neither deeptaxi's nor Keras' own, or computes something else
-            beside its layers.
+        UsageError: the network contains layers that are neither deeptaxi's nor Keras' own, or operations other than
+            layers.
     """
     check_layers(network)
     state = keras.Input(shape=(), dtype="int32", name="state")
@@ -54,10 +54,10 @@ def plain_network(network: keras.Model) -> keras.Model:
 
 
 def check_layers(network: keras.Model) -> None:
-    """Refuse a graph that is not one of layers alone, each of them called once.
+    """Verify that the graph consists only of layers, each called once.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it does not.
     """
     for operation in getattr(network, "operations", network.layers):
         if not isinstance(operation, keras.Layer):
@@ -70,7 +70,7 @@ def check_layers(network: keras.Model) -> None:
 
 
 def _plain(layer: keras.layers.Layer, made: dict[int, Any]) -> Any:
-    """Return what stands for the output of `layer`; `made` says what stands for its inputs."""
+    """Return the replacement of the output of `layer`; `made` holds the replacements of its inputs."""
     inputs = [made[id(tensor)] for tensor in (layer.input if isinstance(layer.input, list) else [layer.input])]
     if isinstance(layer, OneHotDense):
         kernel, bias = affine(layer)
@@ -89,7 +89,7 @@ def _plain(layer: keras.layers.Layer, made: dict[int, Any]) -> Any:
 
 
 def _head(layer: Dueling, inputs: Sequence[Any], made: dict[int, Any]) -> Any:
-    """Join value and advantage: by one product where that is possible, else by their formula."""
+    """Combine value and advantage, by one product if possible, else by the formula."""
     value, advantage = (tensor._keras_history.operation for tensor in layer.input)
     if not foldable(value, advantage, layer.aggregation):
         return join(*inputs, layer.aggregation)
@@ -106,13 +106,13 @@ def _head(layer: Dueling, inputs: Sequence[Any], made: dict[int, Any]) -> Any:
 
 
 def joining_matrix(actions: int, aggregation: str) -> Floats:
-    """Return M `[1 + N, N]` of a dueling head that is linear in its streams: Q = [V, A] M."""
+    """Return the matrix M `[1 + N, N]` of a dueling head that is linear in its streams: Q = [V, A] M."""
     mean = 1 / actions if aggregation == "mean" else 0.0
     return np.vstack([np.ones(actions), np.eye(actions) - mean])
 
 
 def foldable(value: Any, advantage: Any, aggregation: str) -> bool:
-    """Whether a dueling head and the layers of its streams are together linear in one input."""
+    """Return whether a dueling head, with the layers of its streams, is linear in a single input."""
     return (
         aggregation in ("mean", "none")
         and type(value) is type(advantage)
@@ -124,7 +124,7 @@ def foldable(value: Any, advantage: Any, aggregation: str) -> bool:
 
 
 def affine(layer: Any) -> tuple[Floats, Floats]:
-    """Return kernel `[I, O]` and bias `[O]`, 0 where there is none, of a dense layer in float64."""
+    """Return the kernel `[I, O]` and bias `[O]` of a dense layer in float64; the bias is 0 if there is none."""
     kernel, *bias = (weight.astype(np.float64) for weight in layer.get_weights())
     return kernel, bias[0] if bias else np.zeros(kernel.shape[1])
 
@@ -137,15 +137,15 @@ def look_up(
     name: str,
     activation: Any = keras.activations.linear,
 ) -> Any:
-    """Look up the rows of a one-hot layer, `[B, O]`: the bias is in the rows, those of several parts are summed.
+    """Look up the rows of a one-hot layer with the bias added, summed over the parts, `[B, O]`.
 
     Args:
         state: state numbers, `[B]`.
-        kernel: `[S, O]`; with factors, the rows of one part after those of the other, `[Σ n_f, O]`.
+        kernel: `[S, O]`; with factors, the rows of all parts in order, `[Σ n_f, O]`.
         bias: `[O]`.
         factors: sizes n_1, …, n_F of the parts of a state, row-major; None for one-hot over all states.
-        name: of the layer that it stands for.
-        activation: what is applied to the sum.
+        name: of the replaced layer.
+        activation: applied to the sum.
     """
     if factors is None:
         x = _embedding(state, kernel + bias, name)

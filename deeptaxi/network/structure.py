@@ -1,12 +1,12 @@
-"""What a network of `build_q_network` is made of, proven from its graph.
+"""The structure of a network from `build_q_network`, proven from its graph.
 
     state ─ OneHotDense ─ Dense ─ … ─ q_values                       [─ ActionMask with the state]
                                    └─ [value, advantage] ─ Dueling    [─ ActionMask with the state]
 
-A graph that holds the same layers and any other operation, before, after or between them, is another function of the
-same weights. So is a layer that is called twice, or a class of model with a `call` of its own. Whoever takes weights
-for Q values, or a layer for the head, has to ask here first: `structure_of` follows the graph from the output to the
-input, and finds nothing where it meets anything else.
+A graph with the same layers and any other operation before, after or between them is a different function of the same
+weights. So is a layer called twice, or a model class with its own `call`. Code that treats weights as Q values, or a
+layer as the head, must check here first: `structure_of` follows the graph from output to input, and returns None if it
+finds anything else.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ FLOATS = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class Structure:
-    """The layers of a network of `build_q_network`.
+    """The layers of a network from `build_q_network`.
 
     Attributes:
-        hidden: the hidden layers, from the input on; the first is a `OneHotDense`.
+        hidden: the hidden layers, from input to output; the first is a `OneHotDense`.
         heads: (q_values,), or (value, advantage) of a dueling network.
-        dueling: what joins the two; None where Q comes from one layer.
-        mask: the action mask on top; None where there is none.
-        below: the Q values without the mask, a symbolic tensor.
+        dueling: the layer that combines the two; None if not dueling.
+        mask: the action mask on top, or None.
+        below: the Q values before the mask, a symbolic tensor.
     """
 
     hidden: tuple[Any, ...]
@@ -53,7 +53,7 @@ class Structure:
 
     @property
     def table(self) -> Any:
-        """The kernel `[S, A]` that is the Q values of all states, to the last bit; None where there is none."""
+        """The kernel `[S, A]`, if it equals the Q values of all states bit for bit; else None."""
         layer = self.heads[0]
         alone = not self.hidden and self.dueling is None and self.mask is None
         plain = layer.compute_dtype == layer.variable_dtype == "float32"
@@ -61,14 +61,14 @@ class Structure:
 
     @property
     def width(self) -> int:
-        """The numbers that are computed for one state, of all layers together."""
+        """The number of values computed per state, over all layers."""
         rows = len(self.first.factors or (1,))
         passes = 3  # product, bias, activation
         return int(passes * (rows * self.first.units + sum(layer.units for layer in (*self.hidden, *self.heads))))
 
 
 def structure_of(network: Any) -> Structure | None:
-    """Return what a network is made of; None where it is none of `build_q_network`, with or without a mask."""
+    """Return the structure of a network; None if it is not from `build_q_network`, with or without a mask."""
     if type(network) is not Functional:
         return None
     state, output = network.input, network.output
@@ -107,7 +107,7 @@ def follow(state: Any, below: Any, mask: ActionMask | None) -> Structure | None:
 
 
 def is_sound(found: Structure) -> bool:
-    """Whether layers in the right order are those that `build_q_network` makes."""
+    """Return whether layers in the right order are as built by `build_q_network`."""
     layers, bias = (*found.hidden, *found.heads), bool(found.hidden)
     on_state = found.hidden[:1] or found.heads
     if len({id(layer) for layer in layers}) < len(layers):
@@ -128,14 +128,14 @@ def is_sound(found: Structure) -> bool:
 
 
 def of_keras(layer: Any) -> bool:
-    """Whether the activation of a layer is a function of Keras', which looks at one row at a time."""
+    """Return whether the activation of a layer is one of Keras', which act on each row separately."""
     return getattr(keras.activations, getattr(layer.activation, "__name__", ""), None) is layer.activation
 
 
 def made_by(tensor: Any, *kinds: type) -> tuple[Any, list[Any]] | None:
-    """Return the layer that a symbolic tensor comes from, and its inputs; None where it is of none of the `kinds`.
+    """Return the layer that produced a symbolic tensor, and its inputs; None unless it is one of the `kinds`.
 
-    A class derived from one of them is none of them, nor is a layer that was called with anything beside its inputs.
+    Subclasses do not count, nor do layers called with anything besides their inputs.
     """
     operation, node_index, _ = tensor._keras_history
     if type(operation) not in kinds:

@@ -1,14 +1,13 @@
-"""The Q values of all states: a network called on every one of them, as many at a time as memory has room for.
+"""Tabulate the Q values of all states, calling the network on as many at a time as fit in memory.
 
-Of the networks of `build_q_network` it is known what they compute (`structure`). Any other one may compute anything: so
-before it is called, its graph is followed with the shapes of `ROWS` states, which runs nothing and tells
+The computation of networks from `build_q_network` is known (`structure`). Any other network may compute anything, so
+before it is called, shapes are propagated through its graph for `ROWS` states, without running it. This gives
 
-    bytes = Σ over all tensors of the graph, which Keras keeps until the end     of one state
-    rows  = the first axis of each, which has to be one row a state
+    bytes = Σ over all tensors of the graph, which Keras keeps until the end     per state
+    rows  = the first axis of each tensor, which must be one row per state
 
-and after it was called, it is called once more, on other states together in another order. What then answers otherwise
-is no function of the state, and has no policy: it looks at the other states, as `ops.flip(x, axis=0)` does, or draws
-random numbers.
+Afterwards it is called once more, on other blocks of states in another order. If the results differ, it is not a
+function of the state and has no policy: it mixes states, as `ops.flip(x, axis=0)` does, or draws random numbers.
 """
 
 from __future__ import annotations
@@ -28,35 +27,35 @@ from deeptaxi.errors import DeepTaxiError
 from deeptaxi.network.build import sizes
 from deeptaxi.network.structure import structure_of
 
-BLOCK = 65_536  # states at a time, at most
-BUDGET = 2**29  # bytes that they may take together
-ROWS = 251  # a prime, which no layer is as wide as by chance
-WITHIN = 3  # times the widest tensor, that a layer takes for itself
-ROUNDING = 1e-4  # of the largest Q value, by which answers may differ from block to block
-EXACT = {"float16": 2**11, "bfloat16": 2**8, "float32": 2**24, "float64": 2**53}  # the whole numbers that a type holds
-NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{[^}]*\}\} ?|\[Op:\w+\]")  # in the messages of TensorFlow
+BLOCK = 65_536  # most states at a time
+BUDGET = 2**29  # bytes for all of them together
+ROWS = 251  # a prime, unlikely to be the width of a layer
+WITHIN = 3  # temporaries of a layer, in multiples of the widest tensor
+ROUNDING = 1e-4  # allowed difference between blocks, relative to the largest Q value
+EXACT = {"float16": 2**11, "bfloat16": 2**8, "float32": 2**24, "float64": 2**53}  # integers are exact up to here
+NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{[^}]*\}\} ?|\[Op:\w+\]")  # in TensorFlow's messages
 WIDE = ("float64", "int32", "int64", "uint32", "uint64")  # would lose bits as float32
 NARROW = ("float32", "float16", "bfloat16", "int8", "int16", "uint8", "uint16")
 
 
 def tabulate(network: keras.Model, states: int | None = None) -> NDArray[np.floating]:
-    """Return the Q values of all states, `[S, A]`: float32, or float64 where float32 would make two of them equal.
+    """Return the Q values of all states, `[S, A]`: float32, or float64 if float32 would lose bits.
 
     Args:
-        network: one of ours, or a Keras model of one input and one output as `inspect.check_foreign` wants it.
-        states: S; of ours, its own.
+        network: a network from `build_q_network`, or a Keras model accepted by `inspect.check_foreign`.
+        states: S; ignored for networks from `build_q_network`.
 
     Raises:
-        DeepTaxiError: it cannot be called, takes too much memory, or is no function of the state.
+        DeepTaxiError: it cannot be called, needs too much memory, or is not a function of the state.
     """
     found = structure_of(network)
     if found is not None:
-        if found.table is not None:  # as a training evaluates again and again
+        if found.table is not None:  # the fast path of evaluations during training
             return np.array(keras.ops.convert_to_numpy(found.table))
         states, actions = sizes(network)
         return call_batch(network, np.arange(states), states, actions, block_of(8 * found.width))
     if states is None:
-        states, _ = sizes(network)  # which says what it is not
+        states, _ = sizes(network)  # raises with an explanation
     tensors = list(passed_on(network, states))
     q_values = call_batch(network, np.arange(states), states, None, block_of(bytes_of(tensors)))
     check_function(network, q_values, tensors)
@@ -64,20 +63,20 @@ def tabulate(network: keras.Model, states: int | None = None) -> NDArray[np.floa
 
 
 def block_size(network: keras.Model, states: int) -> int:
-    """Return how many states are asked at a time.
+    """Return the number of states to call a network on at a time.
 
     Raises:
-        DeepTaxiError: even one takes too much memory.
+        DeepTaxiError: even a single state needs too much memory.
     """
     found = structure_of(network)
     return block_of(8 * found.width if found is not None else bytes_of(list(passed_on(network, states))))
 
 
 def block_of(size: int) -> int:
-    """Return how many states of `size` bytes each are asked at a time.
+    """Return the number of states to process at a time, at `size` bytes each.
 
     Raises:
-        DeepTaxiError: even one takes too much memory.
+        DeepTaxiError: even a single state needs too much memory.
     """
     if size > BUDGET:
         raise DeepTaxiError(
@@ -88,21 +87,21 @@ def block_of(size: int) -> int:
 
 
 def bytes_of(tensors: list[Any]) -> int:
-    """Return the bytes that symbolic tensors of `ROWS` states take for one state."""
+    """Return the bytes per state of symbolic tensors with `ROWS` states."""
     each = [math.prod(tensor.shape[1:]) * itemsize(str(tensor.dtype)) for tensor in tensors]
     return sum(each) + WITHIN * max(each, default=0)
 
 
 def itemsize(dtype: str) -> int:
-    """Return the bytes of a number of one of Keras' types, 4 of those that are computed with as float32."""
+    """Return the bytes per number of a Keras dtype; 4 for those computed in float32."""
     return 16 if "128" in dtype else 8 if "64" in dtype else 4
 
 
 def passed_on(network: keras.Model, states: int) -> Iterator[Any]:
-    """Yield the tensors that a network passes on for `ROWS` states, its input included, as shapes; nothing is run.
+    """Yield the symbolic tensors of a network for `ROWS` states, including its input, without running it.
 
     Raises:
-        DeepTaxiError: one has no row a state, or a size that depends on more than the graph; or a layer refuses.
+        DeepTaxiError: a tensor does not have one row per state or has an unknown size, or a layer fails.
     """
     found: list[tuple[str, Any]] = []
     taken = network.inputs[0]
@@ -122,7 +121,7 @@ def passed_on(network: keras.Model, states: int) -> Iterator[Any]:
 
 
 def shape_recorder(operation: Any, found: list[tuple[str, Any]]) -> Callable[..., Any]:
-    """Return what computes the shapes of an operation's output, and puts them on the list, with all within it."""
+    """Return a function that computes an operation's output shapes and appends them, and inner ones, to `found`."""
     inner = getattr(operation, "_functional", None) or operation
 
     def shapes(*args: Any, **kwargs: Any) -> Any:
@@ -139,7 +138,7 @@ def shape_recorder(operation: Any, found: list[tuple[str, Any]]) -> Callable[...
 
 
 def scores(operation: Any, args: Any, kwargs: Any) -> Iterator[Any]:
-    """Yield what attention computes of every pair of places, which is no output."""
+    """Yield the attention scores of all pairs of positions, which are not outputs."""
     if "Attention" not in type(operation).__name__:
         return
     shapes = [x.shape for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
@@ -149,10 +148,10 @@ def scores(operation: Any, args: Any, kwargs: Any) -> Iterator[Any]:
 
 
 def check_input(tensor: Any, states: int) -> None:
-    """Refuse an input whose type does not tell all state numbers apart.
+    """Verify that the input's dtype can represent all state numbers exactly.
 
     Raises:
-        DeepTaxiError: it does not.
+        DeepTaxiError: it cannot.
     """
     dtype = str(tensor.dtype)
     if len(tensor.shape) == 2 and tensor.shape[1] == states > 1:
@@ -165,7 +164,7 @@ def check_input(tensor: Any, states: int) -> None:
 
 
 def feed(network: keras.Model, states: NDArray[np.integer], count: int) -> Any:
-    """Return what the network takes in for `states` `[B]` of `count` states."""
+    """Return the network's input for `states` `[B]` out of `count`."""
     tensor = network.inputs[0]
     if len(tensor.shape) == 1:
         return keras.ops.cast(states.astype("int32"), tensor.dtype)
@@ -179,10 +178,10 @@ def feed(network: keras.Model, states: NDArray[np.integer], count: int) -> Any:
 def call_batch(
     network: keras.Model, states: NDArray[np.integer], count: int, actions: int | None, block: int
 ) -> NDArray[np.floating]:
-    """Return the Q values `[n, A]` that a network gives when it is called on `states` `[n]` of `count`, block by block.
+    """Call a network block by block on `states` `[n]` out of `count`; return the Q values `[n, A]`.
 
     Raises:
-        DeepTaxiError: it cannot be called, or gives something else.
+        DeepTaxiError: it cannot be called, or returns anything else.
     """
     width = int(network.outputs[0].shape[-1]) if actions is None else actions
     blocks = []
@@ -202,10 +201,10 @@ def call_batch(
 
 
 def check_function(network: keras.Model, q_values: NDArray[np.floating], tensors: list[Any]) -> None:
-    """Call a network once more, on the states from the last to the first and at most half of them together.
+    """Call a network again, on the states in reverse order and at most half of them at a time.
 
     Raises:
-        DeepTaxiError: it answers otherwise.
+        DeepTaxiError: the results differ.
     """
     count = len(q_values)
     block = min(block_of(bytes_of(tensors)), (count + 1) // 2)
@@ -224,17 +223,17 @@ def check_function(network: keras.Model, q_values: NDArray[np.floating], tensors
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn what Keras and the backend raise in the block into one line of ours."""
+    """Convert exceptions of Keras and the backend to a one-line `DeepTaxiError`."""
     try:
         yield
     except (DeepTaxiError, MemoryError):
         raise
-    except Exception as error:  # Keras and the backends have many kinds
+    except Exception as error:  # Keras and the backends raise many types
         raise DeepTaxiError(f"the network cannot be run: {reason_of(error)}") from error
 
 
 def reason_of(error: Exception) -> str:
-    """Return the first sentence of an error of Keras or a backend, without the arguments of the call."""
+    """Return the first line of a Keras or backend error, without call arguments."""
     lines = [line.strip() for line in NOISE.sub("", str(error)).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("Exception encountered", "Arguments received", "•"))]
     first = next(iter(told or lines), "")

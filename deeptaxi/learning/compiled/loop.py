@@ -1,16 +1,14 @@
-"""The compiled loop: one program of environment, exploration, replay, targets and update, and the host that runs it.
+"""The compiled loop: environment, exploration, replay and update as one program, and the host that runs it.
 
-Order of one update, as in the gymnasium loop: choose actions by ε-greedy, step all copies, store the transitions, draw
-a minibatch, update. A copy whose episode ended is set to a start state at its next step.
+Order of one update, as in the gymnasium loop: choose ε-greedy actions, step all environments, store the transitions,
+sample a minibatch, update. An environment whose episode ended is set to a start state at its next step.
 
 **Blocks.** Updates are numbered from 0; block b is the updates b·L … (b+1)·L − 1. All random numbers of a block are
-drawn at once, keyed by the seed and b; learning rate and ε of an update depend on its number alone. So a program that
-runs updates i … j−1 gives the same result whether it is called once or in many pieces: how often the host looks is
-decided by the clock, what is learned is not.
+drawn at once, keyed by the seed and b; learning rate and ε of an update depend on its number alone. So running updates
+i … j−1 gives the same result in one call or in many: timing decides how often the host looks, but not what is learned.
 
-**Pieces.** The host runs the program piece by piece, and reads what it reports. A piece ends at the next evaluation, or
-earlier if the clock says so: pieces are made as long as fit into a quarter of a second. Where they end changes nothing
-in the result.
+**Pieces.** The host runs the program piece by piece and reads its reports. A piece ends at the next evaluation, or
+earlier: pieces are sized to take a quarter of a second. Where they end does not affect the result.
 """
 
 from __future__ import annotations
@@ -50,33 +48,33 @@ from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
 from deeptaxi.program import borrow_program, shapes_of
 
-BLOCK = 100  # updates; fewer where they take more random numbers than NUMBERS
+BLOCK = 100  # updates; fewer if they take more random numbers than NUMBERS
 NUMBERS = 2**20
-REPORTS = 64  # that the program can hold before the host must look
-WARM = 2**30  # numbers of the blocks before the first update start here
-AT_START, ANYWHERE = -1, -2  # times of a copy that begins an episode with its next step
+REPORTS = 64  # that the program can hold before the host must read them
+WARM = 2**30  # block numbers of the prefill start here
+AT_START, ANYWHERE = -1, -2  # times of an environment that begins an episode with its next step
 
 
 class EnvState(NamedTuple):
-    """The copies of the environment."""
+    """The vectorized environments."""
 
     states: Any  # int32 [N]
     times: Any  # int32 [N], steps since the episode started
-    totals: Any  # float32 [N], the sum of its rewards so far; NaN where it did not begin at a start state
+    totals: Any  # float32 [N], return so far; NaN if the episode did not begin at a start state
 
 
 class State(NamedTuple):
-    """Everything that changes."""
+    """The state of the program."""
 
     learnt: LearnerState
     copies: EnvState
     ring: Ring
-    visits: Any  # int32 [S·A], how often each pair was tried
+    visits: Any  # int32 [S·A], visits of each pair
     reports: Any  # float32 [REPORTS, 4]: sums of loss, |td_error|, episodes ended, their returns
 
 
 class RandomDraws(NamedTuple):
-    """The random numbers of one step of all copies; integers are from 0 on, the others in [0, 1)."""
+    """The random numbers of one step of all environments; integers are nonnegative, the others in [0, 1)."""
 
     explore: Any  # [N]
     start: Any  # int32 [N]
@@ -89,12 +87,12 @@ class RandomDraws(NamedTuple):
 
 
 class CompiledLoop:
-    """The functions that are compiled.
+    """The functions to compile.
 
     Args:
         config: the training.
         updater: one update.
-        sizes: of the world.
+        sizes: of the environment.
     """
 
     def __init__(self, config: TrainConfig, updater: CompiledUpdate, sizes: Sizes) -> None:
@@ -109,7 +107,7 @@ class CompiledLoop:
 
     @property
     def warm_steps(self) -> int:
-        """Steps of all copies before the first update, so that it finds something to draw."""
+        """Steps of all environments before the first update, so that it has something to sample."""
         wanted = max(
             1,
             min(self.config.replay.start, self.replay.capacity),
@@ -125,7 +123,7 @@ class CompiledLoop:
         return State(learnt, copies, self.replay.initial(), visits, np.zeros((REPORTS, 4), np.float32))
 
     def warm(self, state: State, world: CompiledMDP, steps: Any) -> State:
-        """Play `steps` steps of all copies without an update."""
+        """Step all environments `steps` times without updates."""
 
         def step(i: Any, state: State) -> State:
             bits = xla.random_bits(world.seed, WARM + i, (self.width,))
@@ -155,7 +153,7 @@ class CompiledLoop:
     def update(
         self, state: State, world: CompiledMDP, number: Any, bits: Any, chance: Any, rate: Any, exponent: Any
     ) -> State:
-        """Make update `number`: steps of all copies, then one step of the optimizer."""
+        """Run update `number`: step all environments, then take one optimizer step."""
         episodes = returns = 0.0
         for step in range(self.steps):
             of_step = bits[step * self.width : (step + 1) * self.width]
@@ -172,18 +170,18 @@ class CompiledLoop:
         )
 
     def reported(self, reports: Any, number: Any, sums: Any) -> Any:
-        """Add to the report that update `number` belongs to; its first update clears it."""
+        """Add `sums` to the report of update `number`; the first update of a report clears it."""
         row = number // self.report % REPORTS
         going_on = ops.cast(number % self.report > 0, "float32")
         return xla.put(reports, row, ops.expand_dims(xla.at(reports, row) * going_on + sums, 0))
 
     @property
     def width(self) -> int:
-        """How many random numbers one step of all copies takes."""
+        """The number of random numbers per step of all environments."""
         return self.copies * (len(RandomDraws._fields) - 1 + self.sizes.actions)
 
     def numbers(self, bits: Any) -> RandomDraws:
-        """Make the random numbers of one step out of its bits."""
+        """Convert bits to the random numbers of one step."""
         bits = ops.reshape(bits, (-1, self.copies))
         kinds = zip(RandomDraws._fields[:-1], range(bits.shape[0]), strict=False)
         whole = {"start", "outcome", "anywhere"}
@@ -191,7 +189,7 @@ class CompiledLoop:
         return RandomDraws(**rows, order=ops.transpose(xla.fractions(bits[len(rows) :])))
 
     def play(self, state: State, world: CompiledMDP, bits: Any, chance: Any) -> tuple[State, Any, Any]:
-        """Step all copies once; also return how many episodes ended, and the sum of their returns."""
+        """Step all environments once; also return the number of episodes that ended and the sum of their returns."""
         numbers = self.numbers(bits)
         states, times, totals = self.begun(state.copies, world, numbers)
         allowed = None if world.allowed is None else xla.gather(world.allowed, states)
@@ -218,7 +216,7 @@ class CompiledLoop:
         return state._replace(copies=copies, ring=ring, visits=visits), ops.sum(ops.cast(counted, "float32")), returns
 
     def begun(self, copies: EnvState, world: CompiledMDP, numbers: RandomDraws) -> EnvState:
-        """Set the copies whose episode ended to where the next one begins."""
+        """Set environments whose episode ended to the first state of their next one."""
         fresh = copies.times < 0
         begin = start_state(world, numbers.start, numbers.start_share)
         totals = ops.where(fresh, 0.0, copies.totals)
@@ -234,10 +232,10 @@ SMALL_KERNEL = 2**14  # entries
 
 
 def settings_of_program(config: TrainConfig) -> TrainConfig:
-    """Return the settings that a program is made from; the others, which it never sees, are as they are by default.
+    """Return the settings that determine a program, all others reset to their defaults.
 
-    So trainings that differ only in their seed, environment, length or evaluations share a program. The table and the
-    seed are in its world; of the length it knows how long the schedules are and how often it reports.
+    So trainings that differ only in seed, environment, length or evaluations share a program. The table and the seed
+    are among its arguments; of the length, it depends only on the schedules and the report interval.
     """
     return replace(
         config,
@@ -253,11 +251,11 @@ class CompiledAgent:
     """A training in the compiled loop.
 
     Args:
-        online: the network; it gets the weights that were learned by `synchronize`.
+        online: the network; `synchronize` copies the learned weights to it.
         config: the training.
-        environment: with a transition table.
-        masks: the allowed actions, known of all states.
-        seed: of all random numbers of the loop.
+        environment: an environment with a transition table.
+        masks: the allowed actions, known for all states.
+        seed: of all random numbers in the loop.
     """
 
     def __init__(
@@ -272,13 +270,13 @@ class CompiledAgent:
         self._config = config
         self._shape, self._outcomes = (table.states, table.actions), sizes.outcomes
         weights = functional.weights_of(online, config.network)
-        # One pass over a small kernel is done sooner than rows are looked up; so is one that a minibatch would fill.
+        # If the kernel is small, or a minibatch touches most rows, a pass over all of it beats looking rows up.
         pays = weights.kernel.size >= SMALL_KERNEL and table.states > config.replay.batch_size
         sparse = config.optimizer.row_sparse and factors is None and pays
         compiled = settings_of_program(config)
         self._updater = CompiledUpdate(compiled, table.actions, factors, sparse)
         self._loop = CompiledLoop(compiled, self._updater, sizes)
-        # Which states can be reached takes seconds to find out where there are a million.
+        # With a million states, finding the reachable ones takes seconds.
         anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
         world = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed)
         learnt = self._updater.initial(weights)
@@ -286,15 +284,15 @@ class CompiledAgent:
         functions = {"warm": self._loop.warm, "run": self._loop.run}
         self._program = borrow_program(kind, functions, self._loop.initial(learnt), self)
         self._world = self._program.arguments(world)
-        self._told = np.zeros(4)  # what ticks have told of the report under way
-        self._next: int | None = None  # the next update; None before the steps that fill the memory
-        self.remarks: list[str] = []  # nothing here can keep a training from going on exactly
+        self._told = np.zeros(4)  # the part of the current report already yielded
+        self._next: int | None = None  # the next update; None before the prefill
+        self.remarks: list[str] = []  # always empty: resuming is exact
 
     def warm_up(self, filling: bool = True) -> float:
-        """Compile everything, changing nothing; return the seconds that this took.
+        """Compile everything without changing the state; return the seconds taken.
 
-        `filling` is whether the memory is still to be filled: a training that goes on has that behind it. What both
-        kinds of training compile comes first, as what was traced before is part of a program's name in the cache.
+        `filling` is whether the prefill is still to come; when resuming, it is not. The function both cases need is
+        compiled first, because earlier tracing affects a program's cache key.
         """
         start = time.perf_counter()
         self._call("run", 0, 0)
@@ -303,16 +301,16 @@ class CompiledAgent:
         return time.perf_counter() - start
 
     def synchronize(self) -> None:
-        """Give the network the weights learned so far."""
+        """Copy the weights learned so far to the network."""
         functional.assign(self.online, self._config.network, self._updater.online(self._program.state.learnt))
 
     @property
     def visits(self) -> Counts:
-        """How often each pair was tried so far, `[S, A]`."""
+        """Visits of each pair so far, `[S, A]`."""
         return np.array(self._program.state.visits, np.int64).reshape(self._shape)
 
     def coverage(self) -> Coverage:
-        """Return what was tried, and what of it the memory still holds."""
+        """Return the visit counts of the training and of the replay buffer."""
         ring = self._program.state.ring
         entries = np.array(ring.entries)[: int(np.asarray(ring.size))]
         outcomes = np.where(entries < 0, -1 - entries, entries)
@@ -323,10 +321,10 @@ class CompiledAgent:
         return TrainingState(named_arrays("program", self._program.state), {"next": self._next})
 
     def load_state_dict(self, saved: TrainingState) -> None:
-        """Put the program into the state of a saved state.
+        """Load a saved state into the program.
 
         Raises:
-            UnfitError: it is of another program.
+            StateMismatchError: the state belongs to another program.
         """
         state = fill_arrays("program", self._program.state, saved)
         outcomes, capacity = self._outcomes * int(np.prod(self._shape)), self._loop.replay.capacity
@@ -343,7 +341,7 @@ class CompiledAgent:
         self._told = np.array(state.reports[self._next // self._loop.report % REPORTS], np.float64)
 
     def ticks(self, last: int) -> Generator[StepMetrics]:
-        """Run the updates that are left until `last`; yield a tick for every report, and where an evaluation is due."""
+        """Run the remaining updates up to `last`; yield step metrics for every report and due evaluation."""
         if self._next is None:
             self._call("warm", self._loop.warm_steps)
             self._next = 0
@@ -358,19 +356,19 @@ class CompiledAgent:
             length = max(1, int((end - first) * min(PIECE_SECONDS / seconds, 10)))
 
     def _end(self, first: int) -> int:
-        """Return where a piece that begins at `first` must end: at an evaluation, before reports are overwritten."""
+        """Return where a piece from `first` must end: at an evaluation, and before reports are overwritten."""
         every, report = self._config.evaluation.every, self._loop.report
         return min((first // every + 1) * every, (first // report + REPORTS) * report)
 
     def _reports(self, first: int, last: int) -> Generator[StepMetrics]:
-        """Yield what updates `first` … `last` − 1 added to each report: a tick for each, the last one at `last`."""
+        """Yield what updates `first` … `last` − 1 added, one `StepMetrics` per report, the final one at `last`."""
         every = self._loop.report
         rows = np.asarray(self._program.state.reports).astype(np.float64)
         for number in range(first // every, (last - 1) // every + 1):
             begin, end = max(first, number * every), min(last, (number + 1) * every)
-            told = self._told if begin % every else np.zeros(4)  # of a report that the piece before had begun
+            told = self._told if begin % every else np.zeros(4)  # if the previous piece began this report
             self._told = rows[number % REPORTS]
-            with np.errstate(invalid="ignore"):  # ∞ − ∞, where the training diverges: its loss is no number
+            with np.errstate(invalid="ignore"):  # ∞ − ∞ if training diverges: the loss is NaN
                 fresh = (self._told - told).tolist()
             yield self._tick(end, end == last, end - begin, *fresh)
 

@@ -1,11 +1,11 @@
 """The environment as data: a transition table laid out so that a compiled program can step through it.
 
-An *outcome* (s, a, k) is one number, (s·A + a)·K + k; what follows is looked up under it. The replay memory holds
-nothing but such numbers, 4 bytes a transition. Outcomes and start states are drawn by the method of aliases.
+An *outcome* (s, a, k) is one number, (s·A + a)·K + k, which indexes its next state, reward and termination. The replay
+buffer stores only such numbers, 4 bytes per transition. Outcomes and start states are sampled by the alias method.
 
-**The method of aliases** draws from a given distribution over n values in constant time, whatever n is.
-Walker, An efficient method for generating discrete random variables with general distributions (1977); the table is
-built by Vose's algorithm (1991). Draw a slot i uniformly from 0 … n−1 and u uniformly from [0, 1); the value is i if
+**The alias method** samples from a given distribution over n values in constant time, whatever n is. Walker, An
+efficient method for generating discrete random variables with general distributions (1977); the table is built by
+Vose's algorithm (1991). Draw a slot i uniformly from 0 … n−1 and u uniformly from [0, 1); the value is i if
 u < share[i], else alias[i].
 """
 
@@ -24,8 +24,8 @@ from deeptaxi.mdp.table import TransitionTable
 def alias_table(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Return (share, alias), each `[D, n]`, for D distributions over n values, `[D, n]`, that sum to 1.
 
-    Values above the mean are gone through in order, all D distributions at a time: each gives what it has too much to
-    the values below the mean, until it is below itself and is filled up by the next one above.
+    Values above the mean are processed in order, all D distributions at once: each gives its excess to the values below
+    the mean, until it falls below the mean itself and is filled up by the next one above.
     """
     rows, count = weights.shape
     mass = weights * count
@@ -51,39 +51,39 @@ def alias_table(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDAr
 
 
 def value_of(share: Any, alias: Any, slot: Any, uniform: Any, first: Any = 0) -> Any:
-    """Return the values `[N]` that slots and uniform numbers stand for; called while a program is traced.
+    """Return the values `[N]` for the given slots and uniform numbers; called while a program is traced.
 
     Args:
-        share: float32, of one distribution or of several, end to end.
+        share: float32, of one distribution or several, end to end.
         alias: int32, of the same shape.
-        slot: int32 `[N]`, each of its values equally likely.
+        slot: int32 `[N]`, uniformly random.
         uniform: float32 in [0, 1), `[N]`.
-        first: where the distribution to draw from begins, int32 `[N]`.
+        first: where the distribution to sample from begins, int32 `[N]`.
     """
     kept = uniform < xla.gather(share, first + slot)
     return ops.where(kept, slot, xla.gather(alias, first + slot))
 
 
 class CompiledMDP(NamedTuple):
-    """The arrays of an environment. ``None`` where there is nothing to look up."""
+    """The arrays of an environment; ``None`` if there is nothing to look up."""
 
-    state: Any  # int32 [S·A·K], s of the outcome
-    action: Any  # int32 [S·A·K], a of the outcome
+    state: Any  # int32 [S·A·K], s of each outcome
+    action: Any  # int32 [S·A·K], a of each outcome
     next_state: Any  # int32 [S·A·K]
     reward: Any  # float32 [S·A·K]
     terminated: Any  # bool [S·A·K]
-    share: Any  # float32 [S·A·K]; None where K = 1
-    alias: Any  # int32 [S·A·K], values 0 … K−1; None where K = 1
+    share: Any  # float32 [S·A·K]; None if K = 1
+    alias: Any  # int32 [S·A·K], values 0 … K−1; None if K = 1
     starts: Any  # int32 [n], the start states
-    start_share: Any  # float32 [n]; None where all are equally likely
+    start_share: Any  # float32 [n]; None if all are equally likely
     start_alias: Any  # int32 [n]
     anywhere: Any  # int32 [m], the states of exploring starts
-    allowed: Any  # bool [S, A]; None where everything is allowed
-    seed: Any  # int32, of all random numbers: in here, one compiled program serves all seeds
+    allowed: Any  # bool [S, A]; None if everything is allowed
+    seed: Any  # int32, of all random numbers; an argument, so that one compiled program serves all seeds
 
 
 class Sizes(NamedTuple):
-    """What is known of the world when the program is compiled."""
+    """The sizes of the environment that are static in the compiled program."""
 
     states: int
     actions: int
@@ -98,11 +98,11 @@ def compile_mdp(
     anywhere: NDArray[np.bool_],
     seed: int,
 ) -> CompiledMDP:
-    """Lay the table out.
+    """Lay out the table as arrays.
 
     Args:
-        table: the problem.
-        reward_scale: rewards are divided by it.
+        table: the transition table.
+        reward_scale: divisor of the rewards.
         allowed: bool `[S, A]`, or None.
         anywhere: bool `[S]`, the states of exploring starts.
         seed: of all random numbers, below 2³¹.
@@ -128,7 +128,7 @@ def compile_mdp(
 
 
 def start_arrays(start: NDArray[np.float64]) -> tuple[NDArray[np.int32], Any, Any]:
-    """Return (starts, start_share, start_alias) of a `CompiledMDP` with the start distribution `start` `[S]`."""
+    """Return (starts, start_share, start_alias) of a `CompiledMDP` for the start distribution `start` `[S]`."""
     starts = np.flatnonzero(start).astype(np.int32)
     chances = start[starts]
     if np.allclose(chances, chances[0], rtol=1e-12):
@@ -138,7 +138,7 @@ def start_arrays(start: NDArray[np.float64]) -> tuple[NDArray[np.int32], Any, An
 
 
 def outcome(world: CompiledMDP, sizes: Sizes, states: Any, actions: Any, pick: Any, uniform: Any) -> Any:
-    """Return outcomes of states and actions; `pick` are random integers from 0, `uniform` in [0, 1); all are `[N]`."""
+    """Sample outcomes of (state, action) pairs; `pick` is nonnegative integers, `uniform` in [0, 1); all `[N]`."""
     pair = states * sizes.actions + actions
     if sizes.outcomes == 1:
         return pair
@@ -147,7 +147,7 @@ def outcome(world: CompiledMDP, sizes: Sizes, states: Any, actions: Any, pick: A
 
 
 def start_state(world: CompiledMDP, pick: Any, uniform: Any) -> Any:
-    """Return start states `[N]`; `pick` `[N]` are random integers from 0, `uniform` `[N]` in [0, 1)."""
+    """Sample start states `[N]`; `pick` `[N]` is random nonnegative integers, `uniform` `[N]` in [0, 1)."""
     slot = pick % world.starts.shape[0]
     if world.start_share is not None:
         slot = value_of(world.start_share, world.start_alias, slot, uniform)
@@ -155,5 +155,5 @@ def start_state(world: CompiledMDP, pick: Any, uniform: Any) -> Any:
 
 
 def any_state(world: CompiledMDP, pick: Any) -> Any:
-    """Return states `[N]` for exploring starts, each equally likely; `pick` `[N]` are random integers from 0."""
+    """Sample states `[N]` for exploring starts uniformly; `pick` `[N]` is random nonnegative integers."""
     return xla.gather(world.anywhere, pick % world.anywhere.shape[0])

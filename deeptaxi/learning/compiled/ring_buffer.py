@@ -1,8 +1,8 @@
-"""The replay memory of the compiled loop: a ring of outcome numbers, and minibatches drawn from it.
+"""The replay buffer of the compiled loop: a ring buffer of outcome numbers, and minibatches sampled from it.
 
-It is ordered as the other loops' memory is (`replay`): C entries, a multiple of the N copies, so that the entry that
-follows p in the same copy is p + N; and an entry can be drawn once it has the n − 1 successors of an n-step target. An
-entry is the number of an outcome, o (`world`), or −1 − o where a time limit cut the episode after it.
+It is ordered like the other loops' buffer (`replay_buffer`): C entries, a multiple of the N environments, so that the
+entry that follows p in the same environment is p + N; and an entry can be sampled once it has the n − 1 successors of
+an n-step target. An entry is an outcome number o (`mdp`), or −1 − o if a time limit cut the episode after it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from deeptaxi.learning.targets import n_step
 
 
 class Ring(NamedTuple):
-    """All that changes; `tree` and `largest` are of prioritized replay."""
+    """The state of the buffer; `tree` and `largest` are for prioritized replay."""
 
     entries: Any  # int32 [C]
     position: Any  # int32, where the next entry goes
-    size: Any  # int32, how many there are
+    size: Any  # int32, number of entries
     tree: Any  # levels of a sum tree, or None
     largest: Any  # float32, the largest priority so far, or None
 
 
 class CompiledReplayBuffer:
-    """What is stored in a ring and drawn from it, as pure functions.
+    """Stores and samples outcomes, as pure functions of a `Ring`.
 
     Args:
-        config: copies, capacity, n, γ and priorities.
+        config: environments, capacity, n, γ and priorities.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -47,15 +47,15 @@ class CompiledReplayBuffer:
         self.priority_exponent = config.replay.priority_exponent
 
     def initial(self) -> Ring:
-        """Return the empty ring."""
+        """Return an empty ring."""
         tree = largest = None
         if self.prioritized:
             tree, largest = tuple(sum_tree.levels(self.capacity)), np.float32(1)
         return Ring(np.zeros(self.capacity, np.int32), np.int32(0), np.int32(0), tree, largest)
 
     def stored(self, ring: Ring, drawn: Any, cut: Any) -> Ring:
-        """Put the outcomes `drawn` `[N]` of one step into the ring; `cut` `[N]` marks those that a limit cut after."""
-        # Only sums of several steps must know where an episode was cut.
+        """Store the outcomes `drawn` `[N]` of one step; `cut` `[N]` marks those followed by truncation."""
+        # Only n-step sums need to know where an episode was cut.
         entries = ops.where(cut, -1 - drawn, drawn) if self.steps > 1 else drawn
         ring = ring._replace(tree=self.entered(ring), entries=xla.put(ring.entries, ring.position, entries))
         return ring._replace(
@@ -64,7 +64,7 @@ class CompiledReplayBuffer:
         )
 
     def entered(self, ring: Ring) -> Any:
-        """Return the tree once a step is stored: what has its n − 1 successors now can be drawn, what is new cannot."""
+        """Return the tree after storing a step: entries that now have n − 1 successors can be sampled, new ones not."""
         if ring.tree is None:
             return None
         tree, place = ring.tree, ring.position + ops.arange(self.copies, dtype="int32")
@@ -75,7 +75,7 @@ class CompiledReplayBuffer:
         return tuple(sum_tree.assign(tree, place, ops.broadcast_to(priority, (self.copies,))))
 
     def update_priorities(self, ring: Ring, places: Any, errors: Any) -> Ring:
-        """Give the entries at `places` `[B]`, which were drawn, the priority of their new td_errors `[B]`."""
+        """Set the priorities of the sampled entries at `places` `[B]` from their new td_errors `[B]`."""
         if ring.tree is None:
             return ring
         values = sum_tree.priorities(errors, self.priority_exponent)
@@ -83,16 +83,16 @@ class CompiledReplayBuffer:
         return ring._replace(tree=tree, largest=ops.maximum(ring.largest, ops.max(values)))
 
     def draw(self, ring: Ring, world: CompiledMDP, bits: Any, exponent: Any) -> tuple[Any, Batch]:
-        """Draw a minibatch.
+        """Sample a minibatch.
 
         Args:
-            ring: with something to draw.
-            world: where the outcomes are looked up.
-            bits: random, int32 `[B]`.
+            ring: a ring with entries that can be sampled.
+            world: the arrays to look outcomes up in.
+            bits: random bits, int32 `[B]`.
             exponent: β of the importance weights.
 
         Returns:
-            The places of its entries, int32 `[B]`, and the minibatch; its weights are None where all weigh the same.
+            The positions of the entries, int32 `[B]`, and the minibatch; its weights are None if all are equal.
         """
         drawable, weights = ring.size - self.waiting, None
         if ring.tree is None:
@@ -116,7 +116,7 @@ class CompiledReplayBuffer:
         )
 
     def sequence(self, ring: Ring, world: CompiledMDP, places: Any, weights: Any) -> Batch:
-        """Return the samples of n steps that begin at `places` `[B]`."""
+        """Return the n-step samples that begin at `places` `[B]`."""
         later = self.copies * ops.arange(self.steps, dtype="int32")
         entries = xla.gather(ring.entries, (ops.expand_dims(places, 1) + later) % self.capacity)  # [B, n]
         cut = entries < 0

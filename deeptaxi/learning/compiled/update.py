@@ -1,30 +1,28 @@
-"""One update of both networks as arrays: the rule without a loop around it, dense and row-sparse.
+"""One update of both networks as arrays: the update rule without a loop around it, dense and row-sparse.
 
-dE/dQ `[B, A]` is 0 but for the actions taken (`targets.overwrite` says why). From there the gradient goes back through
-the network's rest to z `[B, W]`, the kernel rows of the minibatch. Dense, dE/dW[r] is the sum of dE/dz over the places
-where row r occurs, scattered into a gradient of the kernel's full shape. Row-sparse, only the rows that occur
-are touched. There the sum is taken before the way back rather than after it: occurrences of one state have the same z,
-the way back is linear in dE/dQ, and a row of dE/dQ is much shorter than one of dE/dz.
+dE/dQ `[B, A]` is 0 except for the actions taken (see `targets.overwrite`). From there, backpropagation leads through
+the rest of the network to z `[B, W]`, the kernel rows of the minibatch. Dense, dE/dW[r] is the sum of dE/dz over the
+occurrences of row r, scattered into a gradient of the kernel's full shape. Row-sparse, only the rows that occur are
+touched. There the sum is taken before backpropagation rather than after: occurrences of one state have the same z,
+backpropagation is linear in dE/dQ, and a row of dE/dQ is much shorter than one of dE/dz.
 
-**Row-sparse** updates bring rows of the kernel up to date when they are touched, and need not pass over all of them.
-The kernel `[R, W]` has R rows, one a state; a minibatch touches few. Beside it lie the target
-network's kernel, the optimizer's slots, and `last` `[R]`: the number of updates that had been made when the row's
-target and slots were written.
+**Row-sparse** updates bring rows of the kernel up to date when they are touched, without a pass over all of them. The
+kernel `[R, W]` has R rows, one per state; a minibatch touches few. It is stored with the target network's kernel, the
+optimizer's slots, and `last` `[R]`: the number of updates made when the row's target and slots were written.
 
-**Target.** Every P updates the target moves by the share τ toward the online weights. A row that has not been touched
-since update l has had the same online value w all the time, so after n updates, with c = ⌊n/P⌋ − ⌊l/P⌋ moves since,
+**Target.** Every P updates the target moves by the share τ toward the online weights. A row not touched since update l
+has had the same online value w ever since, so after n updates, with c = ⌊n/P⌋ − ⌊l/P⌋ moves since,
 
     t(n) = w + (1 − τ)ᶜ (t(l) − w),
 
-what c moves one by one would have made of it, up to rounding. With τ = 1, the hard copy, it is w as soon as there was
-a move.
+the same as c single moves, up to rounding. With τ = 1, the hard copy, it is w after the first move.
 
 **Slots** shrink in the same way: see `optimizers`.
 
-**Repeated rows.** Where a minibatch holds a row twice, its gradients must be summed before the optimizer squares them.
-Each occurrence writes its own place in the minibatch to `place[row]`; one wins; all then read the winner's place, and
-the sum is made there: `[B]` integers of work, where sorting or comparing all pairs would cost more. The others are
-sent past the end of the kernel, where the compiled program writes nothing.
+**Repeated rows.** If a row occurs twice in a minibatch, its gradients must be summed before the optimizer squares them.
+Each occurrence writes its own position in the minibatch to `place[row]`; one wins; all then read the winner's position,
+and the sum is accumulated there. This takes `[B]` integer operations; sorting or comparing all pairs would cost more.
+The other occurrences are sent past the end of the kernel, where the compiled program writes nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ from deeptaxi.network.layers import encode
 
 
 class Rows(NamedTuple):
-    """The kernel and what goes with it."""
+    """The kernel and its per-row state."""
 
     online: Any  # [R, W]
     target: Any  # [R, W], as of `last`
@@ -54,17 +52,17 @@ class Rows(NamedTuple):
 
 
 class TargetUpdate(NamedTuple):
-    """How the target network follows the online network: every `period` updates it moves by the share `polyak`."""
+    """The target network update: every `period` updates, move by the share `polyak` toward the online network."""
 
     polyak: float
     period: int
 
     def moves(self, earlier: Any, later: Any) -> Any:
-        """Return the number of moves after update `earlier` up to update `later`."""
+        """Return the number of moves after update `earlier`, up to update `later`."""
         return later // self.period - earlier // self.period
 
     def after(self, moves: Any, target: Any, online: Any) -> Any:
-        """Return the target after that many moves toward an online value that stayed as it is."""
+        """Return the target after `moves` moves toward a constant online value."""
         if self.polyak == 1:
             return ops.where(moves > 0, online, target)
         left = power(1 - self.polyak, ops.cast(moves, "float32"))
@@ -72,23 +70,23 @@ class TargetUpdate(NamedTuple):
 
 
 def read_target(rows: Rows, index: Any, updates: Any, following: TargetUpdate) -> Any:
-    """Return the target's rows `index` `[B]` after `updates` updates, `[B, W]`."""
+    """Return the target's rows `[B, W]` at `index` `[B]` after `updates` updates."""
     online = xla.gather(rows.online, index)
     moves = following.moves(xla.gather(rows.last, index), updates)
     return following.after(ops.expand_dims(moves, -1), xla.gather(rows.target, index), online)
 
 
 def sum_duplicates(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
-    """Sum what repeated rows have.
+    """Sum the gradients of duplicate rows.
 
     Args:
         place: int32 `[R]`, scratch.
         index: int32 `[B]`, the rows.
-        slopes: `[B, A]`, one an occurrence.
+        slopes: `[B, A]`, one per occurrence.
 
     Returns:
-        the scratch; the rows `[B]`, each once: other occurrences are R, past the end; and the sums `[B, A]`, beside
-        the rows, 0 elsewhere.
+        the scratch; the rows `[B]`, each once, with other occurrences replaced by R, past the end; and the sums
+        `[B, A]`, aligned with the rows, 0 elsewhere.
     """
     number = ops.arange(index.shape[0], dtype="int32")
     place = xla.scatter(place, index, number)
@@ -100,21 +98,21 @@ def sum_duplicates(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
 def sparse_update(
     rows: Rows, index: Any, gradient: Any, optimizer: Optimizer, following: TargetUpdate, rate: Any, updates: Any
 ) -> Rows:
-    """Make update number ``updates + 1`` on some rows.
+    """Apply update number ``updates + 1`` to some rows.
 
     Args:
         rows: all rows, after `updates` updates.
-        index: int32 `[B]`, each row once; R stands for none.
+        index: int32 `[B]`, each row once; R for none.
         gradient: `[B, W]`.
-        optimizer: what makes a step of a gradient.
-        following: moves the target.
+        optimizer: the optimizer.
+        following: the target network update.
         rate: the learning rate.
         updates: int32.
     """
     written, index = index, ops.minimum(index, rows.last.shape[0] - 1)
     last = xla.gather(rows.last, index)
-    # What was written is gathered again rather than used twice: a gather with one use is merged into it, which is
-    # several times as fast as one that lays its rows out first.
+    # Gather written values again rather than use them twice: a gather with a single use is fused, which is several
+    # times as fast as one that materializes its rows.
     slots = optimizer.decayed(tuple(xla.gather(slot, index) for slot in rows.slots), updates - last)
     slots = optimizer.slots_after(slots, gradient, rate)
     new_slots = tuple(xla.scatter(old, written, new) for old, new in zip(rows.slots, slots, strict=True))
@@ -136,7 +134,7 @@ def sparse_update(
 
 
 class Dense(NamedTuple):
-    """Weights that every update moves."""
+    """Weights that every update changes."""
 
     online: Arrays
     target: Arrays
@@ -144,11 +142,11 @@ class Dense(NamedTuple):
 
 
 class LearnerState(NamedTuple):
-    """All that an update changes. The kernel is in `rows`, or the first of `dense`; the last of `dense` is the rest."""
+    """The state that an update changes; the kernel is `rows` or the first of `dense`, the rest the last of `dense`."""
 
     rows: Rows | None
     dense: Dense
-    zeros: Any = None  # [R, W], where dense updates sum the kernel's gradient; 0 between updates
+    zeros: Any = None  # [R, W], accumulator of the kernel's gradient in dense updates; 0 between updates
 
 
 class CompiledUpdate:
@@ -170,7 +168,7 @@ class CompiledUpdate:
         self.following = TargetUpdate(config.target.polyak, config.target.period)
 
     def initial(self, weights: functional.Weights) -> LearnerState:
-        """Return the state before the first update: the target equal to the online network, all slots 0."""
+        """Return the state before the first update: target equal to online network, all slots 0."""
         slots = len(self.optimizer.decays)
         kernel, rest = weights
 
@@ -190,16 +188,16 @@ class CompiledUpdate:
         return functional.Weights(kernel, learnt.dense.online[-1])
 
     def q_from(self, z: Any, rest: Any) -> Any:
-        """Return the Q values `[B, A]` of kernel rows `[B, W]` and the flat rest of the weights."""
+        """Return the Q values `[B, A]` from kernel rows `[B, W]` and the flat rest of the weights."""
         return functional.q_values(z, functional.unravel(rest, self.shapes), self.config.network)
 
     def q_online(self, learnt: LearnerState, states: Any) -> Any:
-        """Return the online network's Q values of `states` `[B]`, `[B, A]`."""
+        """Return the online network's Q values `[B, A]` of `states` `[B]`."""
         kernel, rest = self.online(learnt)
         return self.q_from(self.rows_of(kernel, states), rest)
 
     def q_target(self, learnt: LearnerState, states: Any, updates: Any) -> Any:
-        """Return the target network's Q values of `states` `[B]` after `updates` updates, `[B, A]`."""
+        """Return the target network's Q values `[B, A]` of `states` `[B]` after `updates` updates."""
         if learnt.rows is None:
             z = self.rows_of(learnt.dense.target[0], states)
         else:
@@ -207,13 +205,13 @@ class CompiledUpdate:
         return self.q_from(z, learnt.dense.target[-1])
 
     def rows_of(self, kernel: Any, states: Any) -> Any:
-        """Return the kernel rows of `states` `[B]`, summed over the factors, `[B, W]`."""
+        """Return the kernel rows `[B, W]` of `states` `[B]`, summed over the factors."""
         return sum(xla.gather(kernel, index) for index in self.indices(states))
 
     def update(
         self, learnt: LearnerState, batch: Batch, allowed: Any, rate: Any, updates: Any
     ) -> tuple[LearnerState, Any, Any]:
-        """Make one update after `updates` updates.
+        """Run update number ``updates + 1``.
 
         Args:
             learnt: the state before.
@@ -239,7 +237,7 @@ class CompiledUpdate:
         return self.apply(learnt, batch.states, slope, back, rate, updates), loss, errors
 
     def apply(self, learnt: LearnerState, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> LearnerState:
-        """Make the optimizer's step and the target's move, `slope` being dE/dQ `[B, A]`."""
+        """Take the optimizer step and update the target, given `slope`, dE/dQ `[B, A]`."""
         rows = learnt.rows
         if rows is not None:
             place, states, slope = sum_duplicates(rows.place, states, slope)
@@ -255,29 +253,29 @@ class CompiledUpdate:
         return LearnerState(rows, self.dense_after(learnt.dense, [rest], rate, updates))
 
     def indices(self, states: Any) -> list[Any]:
-        """Return the kernel rows `[B]` of `states` `[B]`, for each factor."""
+        """Return the kernel row indices `[B]` of `states` `[B]`, for each factor."""
         return [states] if self.factors is None else ops.unstack(encode(states, self.factors), axis=1)
 
     def scattered(self, zeros: Any, states: Any, dz: Any) -> Any:
-        """Return the gradient of the whole kernel, `[R, W]`, summed in place of `zeros`."""
+        """Return the gradient of the whole kernel `[R, W]`, accumulated into `zeros`."""
         for index in self.indices(states):
             zeros = xla.scatter_add(zeros, index, dz)
         return zeros
 
     def cleared(self, summed: Any, states: Any, kernel: Any) -> Any:
-        """Return `summed` with the rows of the minibatch set to 0 again, which is less than all rows."""
-        zero = ops.cast(xla.zero_after(kernel[0, 0]), "float32")  # the sums are cleared once they have been used
+        """Reset only the minibatch's rows of `summed` to 0."""
+        zero = ops.cast(xla.zero_after(kernel[0, 0]), "float32")  # clear the sums only after they are used
         for index in self.indices(states):
             summed = xla.scatter(summed, index, ops.broadcast_to(zero, (states.shape[0], summed.shape[1])))
         return summed
 
     def clipped(self, gradients: list[Any]) -> list[Any]:
-        """Clip by the global norm, if that is asked for."""
+        """Clip by the global norm, if configured."""
         norm = self.config.optimizer.clip_norm
         return gradients if norm is None else clip_by_global_norm(gradients, norm)
 
     def dense_after(self, dense: Dense, gradients: list[Any], rate: Any, updates: Any) -> Dense:
-        """Return the dense weights after update number ``updates + 1``; a gradient for each of them."""
+        """Return the dense weights after update number ``updates + 1``, given a gradient for each."""
         moves = self.following.moves(updates, updates + 1)
         slots = tuple(
             self.optimizer.slots_after(old, gradient, rate)
