@@ -24,7 +24,7 @@ STEPS, STEPS_EACH = 500_000, 100  # step budget of all episodes: minimum, and pe
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(RichRepr):
-    """The verdict on a model.
+    """The result of evaluating a model.
 
     Attributes:
         model: name of the model.

@@ -289,9 +289,9 @@ def write_vectors(path: Path, seed: int, force: bool) -> None:
 
 __all__ = ("Explanation", "gradients", "update")
 
-LIMIT = 1e-6  # of the discrepancy between the four gradients
+LIMIT = 1e-6  # largest discrepancy allowed between the four gradients
 DEFAULT_ACTIONS, MOST_ACTIONS = 4, 1024
-LARGEST = 1e300  # of dE/dQ: their sum and its differences must be finite too
+LARGEST = 1e300  # limit of |dE/dQ|, so that sums and differences stay finite
 
 
 @dataclass(frozen=True, repr=False)

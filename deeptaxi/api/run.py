@@ -102,7 +102,7 @@ class Run(RichRepr):
 
     @cached_property
     def policy(self) -> Ints:
-        """The greedy policy, int64 `[S]`.
+        """The greedy policy: the action of each state, int64 `[S]`.
 
         Raises:
             DeepTaxiError: the Q values are NaN or +∞, or a state has no allowed action.

@@ -20,7 +20,7 @@ class Numbers(click.ParamType):
     name = "g1,g2,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
-        """Split at commas."""
+        """Parse comma-separated numbers."""
         if isinstance(value, list):
             return value
         try:

@@ -59,7 +59,7 @@ def status(text: str) -> AbstractContextManager[Any]:
 
 
 class InterruptedByUserError(Exception):
-    """Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 class Cli(Group):

@@ -117,7 +117,7 @@ class Sizes(click.ParamType):
     name = "N,N,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """Split at commas."""
+        """Parse comma-separated sizes."""
         if isinstance(value, list):
             return value
         try:

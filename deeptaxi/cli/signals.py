@@ -35,7 +35,7 @@ def end(number: int, _frame: FrameType | None = None) -> None:
     received.append(number)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    signal.signal(number, signal.SIG_IGN)  # the kernel and the shell each send SIGHUP: the second must not interrupt the cleanup
+    signal.signal(number, signal.SIG_IGN)  # kernel and shell each send SIGHUP: the second must not interrupt cleanup
     sys.exit(128 + number)
 
 
@@ -114,8 +114,8 @@ def flush_output() -> None:
 def lasting_streams() -> Iterator[None]:
     """Make the standard streams exist, outlive the terminal, and escape unencodable characters.
 
-    If a stream is closed at the start (``2>&-``), the next file opened gets its descriptor, and compiled libraries would
-    write their standard error into that file.
+    If a stream is closed at the start (``2>&-``), the next file opened gets its descriptor, and compiled libraries
+    would write their standard error into that file.
     """
     open_missing()
     for stream in (sys.stdout, sys.stderr):
