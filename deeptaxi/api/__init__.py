@@ -1,5 +1,5 @@
-"""The floor of Python functions: what `import deeptaxi` offers, and what the command line stands on.
+"""The Python API behind `import deeptaxi`; the command line is built on it.
 
-It is quiet: it prints nothing, handles no signals, and writes only where it is told to. `stages` tells whoever wants
-to show it what takes a while.
+It prints nothing, handles no signals, and writes only where the caller says. `status` reports long-running steps to
+callers that want to display them.
 """

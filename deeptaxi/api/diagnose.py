@@ -1,4 +1,4 @@
-"""Say by name what is wrong with a model: from the model to a case, with all that can be computed of it."""
+"""Diagnose a model: build a case from it, with everything that can be computed, and name what is wrong."""
 
 from __future__ import annotations
 
@@ -37,39 +37,39 @@ if TYPE_CHECKING:
 
 
 class DiagnoseOptions(NamedTuple):
-    """What is asked for beside the model."""
+    """Options of a diagnosis."""
 
     env: EnvLike | None = None
     env_args: Mapping[str, Any] = {}
     time_limit: int | None = None
     trust_env: bool = False
     objective_discount: float | None = None
-    discount: float | None = None  # of the training, where no configuration tells it
+    discount: float | None = None  # the training's, if no configuration gives it
     episodes: int = 100
     seed: int = 0
 
 
 class OpenedModel(NamedTuple):
-    """A model beside an environment that it may not fit."""
+    """A model paired with an environment that it may not fit."""
 
     name: str
     environment: Environment
     config: TrainConfig | None
     log: TrainingLog
-    network: Any  # None where its sizes do not fit
-    q_values: NDArray[np.float32] | None  # [S, A], None likewise
-    why: Mapping[str, str] = {}  # what is known not to be known
+    network: Any  # None if its sizes do not fit
+    q_values: NDArray[np.float32] | None  # [S, A]; None if its sizes do not fit
+    why: Mapping[str, str] = {}  # why something is unknown, by name
 
 
 def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
-    """Return the case of a model, and what it is called.
+    """Build the case of a model and return it with the model's name.
 
     Args:
-        model: a run folder, a `.keras` file, a log folder or the file of a log, a `Run`, or a Keras model.
+        model: a run folder, a `.keras` file, a log folder, a log file, a `Run`, or a Keras model.
         asked: environment, discounts, episodes and seed.
 
     Raises:
-        UsageError: there is no such model, its environment is not known, or the model cannot be tabulated.
+        UsageError: the model does not exist, its environment is unknown, or it cannot be tabulated.
         DeepTaxiError: the model, the run folder or the log is damaged.
     """
     if isinstance(model, str | Path):
@@ -83,7 +83,7 @@ def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
 
 
 def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
-    """Open a model and the environment that it is looked at on."""
+    """Open a model file and the environment to diagnose it on."""
     source = find_model(model)
     environment = place(source, asked.env, asked.env_args, asked.time_limit, asked.trust_env)
     with status("loading the model …"):
@@ -94,7 +94,7 @@ def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
 
 
 def look_at_run(model: Run | Any, asked: DiagnoseOptions) -> OpenedModel:
-    """Return a run, or a Keras model, beside the environment that it is looked at on."""
+    """Pair a run or a Keras model with the environment to diagnose it on."""
     run = model if isinstance(model, Run) else of_keras(model, asked.env, asked.env_args, asked.time_limit)
     if run is model:
         environment = on_environment(run.environment, asked.env, asked.env_args, asked.time_limit)
@@ -107,7 +107,7 @@ def look_at_run(model: Run | Any, asked: DiagnoseOptions) -> OpenedModel:
 def tabulate_fitting(
     network: Any, environment: Environment, name: str
 ) -> tuple[Any, NDArray[np.float32] | None, dict[str, str]]:
-    """Return a network, its Q values `[S, A]`, and why there are none where its sizes are not the environment's."""
+    """Return the network and its Q values `[S, A]`, or the reason why its sizes do not fit the environment."""
     from deeptaxi.network.build import sizes
     from deeptaxi.network.inspect import check_foreign, is_ours
     from deeptaxi.network.tabulate import tabulate
@@ -125,7 +125,7 @@ def tabulate_fitting(
 
 
 def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
-    """Return the case of an opened model: what is known of it, its verdict, a sample, and its network's units."""
+    """Build the case of an opened model: known facts, verdict, sampled episodes and network units."""
     environment, config = opened.environment, opened.config
     table = environment.table
     objective = asked.objective_discount
@@ -151,7 +151,7 @@ def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
 
 
 def logged(log: TrainingLog, shape: tuple[int, int]) -> dict[str, Any]:
-    """Return the part of a case that a log tells, of a problem of `shape` `[S, A]`."""
+    """Return the fields of a case that come from its log; `shape` is `[S, A]`."""
     known: dict[str, Any] = {"history": log.history, "running": training_now(log.history.path if log.history else None)}
     if log.coverage is not None and log.coverage.visits.shape == shape:
         known |= {"visits": log.coverage.visits, "replay": log.coverage.replay}
@@ -159,7 +159,7 @@ def logged(log: TrainingLog, shape: tuple[int, int]) -> dict[str, Any]:
 
 
 def with_verdict(case: Case) -> Case:
-    """Add the exact verdict, where there are a table and Q values that are numbers."""
+    """Add the reference if there is a transition table, and the exact verdict if the Q values are valid."""
     if case.table is None:
         return case
     with status("computing the exact verdict …"):
@@ -170,7 +170,7 @@ def with_verdict(case: Case) -> Case:
 
 
 def with_sample(case: Case, environment: Environment, asked: DiagnoseOptions) -> Case:
-    """Add what an environment without a table does in episodes, and for a bad policy the tables of related problems."""
+    """Add sampled episodes if there is no table, and the tables of related problems for a harmful policy."""
     if case.harmful:
         return dataclasses.replace(case, siblings=related_tables(environment))
     if case.table is not None or asked.episodes == 0:
@@ -184,7 +184,7 @@ def with_sample(case: Case, environment: Environment, asked: DiagnoseOptions) ->
 
 
 def with_network(case: Case, opened: OpenedModel) -> Case:
-    """Add what the network's units do over the states that an agent can come to, as far as those are known."""
+    """Add the activity of the network's units over the reachable states, as far as those are known."""
     if opened.network is None:
         return case
     from deeptaxi.network.inspect import look_into
@@ -199,11 +199,11 @@ def with_network(case: Case, opened: OpenedModel) -> Case:
 
 
 def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:
-    """Return the case of a log without a model.
+    """Build the case of a log without a model.
 
     Raises:
-        UsageError: the log cannot be read, or an environment is named, of which a log can say nothing.
-        DeepTaxiError: it holds no record.
+        UsageError: the log cannot be read, or an environment is given, which a log cannot be diagnosed on.
+        DeepTaxiError: the log is empty.
     """
     if asked.env is not None:
         raise UsageError(f"{path} is a log without a model, which cannot be looked at on {asked.env}: leave out --env")
@@ -229,13 +229,13 @@ def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:
 
 @dataclass(frozen=True, repr=False)
 class Diagnosed(RichRepr, Diagnosis):
-    """All findings about a model, the worst first, and what could not be checked.
+    """All findings about a model, worst first, and the checks that could not be made.
 
     Attributes:
-        model: what it is called.
-        environment: its id, arguments and sizes.
-        optimal: what the exact verdict says; None where there is none.
-        history: the log that was looked at, or None.
+        model: name of the model.
+        environment: id, arguments and sizes of the environment.
+        optimal: whether the exact verdict is optimal; None if there is no verdict.
+        history: the log that was examined, or None.
     """
 
     model: str = ""
@@ -244,7 +244,7 @@ class Diagnosed(RichRepr, Diagnosis):
     history: History | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `deeptaxi diagnose --json` says."""
+        """Return the document that `deeptaxi diagnose --json` prints."""
         return {"model": self.model, "environment": dict(self.environment), **super().to_dict()}
 
     def __repr__(self) -> str:
@@ -269,26 +269,25 @@ def diagnose(
     episodes: int = 100,
     seed: int = 0,
 ) -> Diagnosed:
-    """Say by name what is wrong with a model, with evidence, the likely cause and the cure.
+    """Name what is wrong with a model, with evidence, likely cause and cure.
 
     Args:
-        model: a run folder, a `.keras` file, a log folder or the file of a log, a `Run`, or a Keras model, from state
+        model: a run folder, a `.keras` file, a log folder, a log file, a `Run`, or a Keras model that maps state
             numbers to Q values.
-        env: the environment to look at it on, instead of its own.
-        env_args: arguments of `gymnasium.make`, over those of its own.
-        time_limit: steps before an episode is cut, instead of its own.
-        trust_env: whether to import the environment module that the run names; it is code.
-        objective_discount: of the value that decides what is optimal; None for the run's own, else the
-            table's, else 0.99.
-        discount: that the model was trained with, where no configuration tells.
-        episodes: played where no table exists.
-        seed: of the episodes.
+        env: environment to diagnose on, instead of the model's own.
+        env_args: arguments for `gymnasium.make`; they override the model's own.
+        time_limit: steps after which an episode is truncated, instead of the environment's own limit.
+        trust_env: whether to import the environment module that the run names, which executes its code.
+        objective_discount: discount that defines optimality; None for the run's own, else the table's, else 0.99.
+        discount: discount of the training, if no configuration gives it.
+        episodes: number of episodes to play if there is no table.
+        seed: seed of the episodes.
 
     Returns:
         `findings`, each with `name`, `severity`, `summary`, `evidence`, `cause` and `cure`; `not_checked`; `severe`.
 
     Raises:
-        UsageError: there is no such model, its environment is not known, or the model cannot be tabulated.
+        UsageError: the model does not exist, its environment is unknown, or it cannot be tabulated.
         DeepTaxiError: the model, the run folder or the log is damaged.
     """
     if episodes < 0 or seed < 0:

@@ -1,4 +1,4 @@
-"""Environments as scripts and commands name them: by id, by path, as a table, or opened before."""
+"""Open environments given as an id, a path, a transition table, or an open environment."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from deeptaxi.mdp.environment import Environment, environment_over, open_environ
 from deeptaxi.mdp.table import TransitionTable
 
 EnvLike = str | Path | TransitionTable | Environment
-IN_MEMORY = "transition-table"  # the name of a table that has no file
+IN_MEMORY = "transition-table"  # the id of a table that has no file
 
 
 def named(env: str | Path, env_args: Mapping[str, Any] | None, time_limit: int | None) -> EnvironmentConfig:
-    """Return the environment of an id or a path."""
+    """Return the configuration of an environment given as an id or a path."""
     return EnvironmentConfig(str(env), dict(env_args or {}), time_limit)
 
 
@@ -27,14 +27,14 @@ def open_place(
     """Open an environment.
 
     Args:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, a table, or an environment that is open.
-        env_args: arguments of `gymnasium.make`.
-        time_limit: steps before an episode is cut, instead of the environment's own.
+        env: a Gymnasium id, `module:Id`, the path of a `.npz`, a table, or an open environment.
+        env_args: arguments for `gymnasium.make`.
+        time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust: whether the module of a `module:Id` may be imported.
 
     Raises:
-        UsageError: there is no such environment, or it does not take these arguments.
-        DeepTaxiError: its table is damaged.
+        UsageError: the environment does not exist, or does not take these arguments.
+        DeepTaxiError: the table is damaged.
     """
     if isinstance(env, str | Path):
         return open_environment(named(env, env_args, time_limit), trust)
@@ -44,10 +44,10 @@ def open_place(
 
 
 def known(env: Any) -> Environment:
-    """Return an open environment; refuse any other object.
+    """Return `env` if it is an open environment; reject any other object.
 
     Raises:
-        UsageError: it is none of ours; one of Gymnasium's has an id to take instead.
+        UsageError: it is not an `Environment`; for one of Gymnasium's, the message gives the id to use instead.
     """
     if isinstance(env, Environment):
         return env
@@ -60,7 +60,7 @@ def known(env: Any) -> Environment:
 
 
 def name_of(env: EnvLike | None) -> tuple[str | None, TransitionTable | Environment | None]:
-    """Return the name of an environment, and what it names where that is open or in memory."""
+    """Return the name of an environment, and the object itself if it is open or in memory."""
     if env is None or isinstance(env, str | Path):
         return None if env is None else str(env), None
     if isinstance(env, TransitionTable):
@@ -71,10 +71,10 @@ def name_of(env: EnvLike | None) -> tuple[str | None, TransitionTable | Environm
 def open_requested(
     requested: EnvironmentConfig, trust: bool, opened: TransitionTable | Environment | None
 ) -> Environment:
-    """Open the environment of a configuration; `opened` is what its id stands for, if that is a table or open already.
+    """Open the environment of a configuration; `opened` is its table or open environment, if there is one.
 
     Raises:
-        UsageError: there is no such environment, or it is a table that is not there.
+        UsageError: the environment does not exist, or its in-memory table was not given.
     """
     if isinstance(opened, TransitionTable):
         return open_table(opened, requested)
@@ -88,7 +88,7 @@ def open_requested(
 def change_environment(
     environment: Environment, env_args: Mapping[str, Any] | None, time_limit: int | None
 ) -> Environment:
-    """Return an open environment with other arguments or another time limit."""
+    """Return an open environment with its arguments or time limit changed."""
     changes: dict[str, Any] = {"kwargs": {**environment.config.kwargs, **env_args}} if env_args else {}
     if time_limit:
         changes["time_limit"] = time_limit
@@ -97,17 +97,17 @@ def change_environment(
 
 
 def reopen_environment(environment: Environment, config: EnvironmentConfig) -> Environment:
-    """Open an environment that was open before by another configuration of it; a table needs no file for that."""
+    """Reopen an environment with another configuration; a table needs no file for that."""
     if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
         return open_table(environment.table, config)
     return open_environment(config)
 
 
 def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment:
-    """Open a table as an environment, by the name and the time limit of `config`.
+    """Open a table as an environment with the name and time limit of `config`.
 
     Raises:
-        UsageError: there are arguments, which a table does not take.
+        UsageError: arguments are given, which a table does not take.
     """
     if config.kwargs:
         raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
@@ -121,17 +121,17 @@ def environment_config(
     env_args: Mapping[str, Any] | None,
     time_limit: int | None,
 ) -> EnvironmentConfig:
-    """Return the environment to look at a model on: the one that is named, else its own with what is changed of it.
+    """Return the configuration of the given environment, else the model's own with the changes applied.
 
     Args:
-        known: what the model was trained on, or None.
-        name: of the model.
-        env: the environment that is asked for, or None for its own.
-        env_args: arguments of `gymnasium.make`, over those of its own.
-        time_limit: instead of its own.
+        known: environment that the model was trained on, or None.
+        name: name of the model.
+        env: requested environment, or None for the model's own.
+        env_args: arguments for `gymnasium.make`; they override the model's own.
+        time_limit: time limit, instead of the environment's own.
 
     Raises:
-        UsageError: neither is known.
+        UsageError: no environment is given, and the model's own is unknown.
     """
     if env is not None:
         return named(env, env_args, time_limit)

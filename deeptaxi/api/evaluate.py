@@ -1,4 +1,4 @@
-"""Evaluate a model, exactly and by episodes."""
+"""Evaluate a model exactly and by sampled episodes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from deeptaxi.evaluation.episodes import play as play_episodes
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-STEPS, STEPS_EACH = 500_000, 100  # of all episodes together: at least, and for each one that is asked for
+STEPS, STEPS_EACH = 500_000, 100  # step budget of all episodes: minimum, and per episode
 
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(RichRepr):
-    """The verdict on a model.
+    """The result of evaluating a model.
 
     Attributes:
-        model: what it is called.
-        environment: its id, arguments, sizes and time limit.
-        exact: the exact verdict under the names of the JSON; None without a true table.
-        exact_unavailable: why there is none, or None.
-        episodes: what episodes came to: count, mean_return, ci95, mean_length, terminated_fraction, and what was cut of
-            them; None without any.
+        model: name of the model.
+        environment: id, arguments, sizes and time limit of the environment.
+        exact: the exact verdict, keyed as in the JSON; None without a transition table.
+        exact_unavailable: why there is no exact verdict, or None.
+        episodes: results of the sampled episodes: count, mean_return, ci95, mean_length, terminated_fraction, and the
+            numbers of truncated ones; None if none were played.
     """
 
     model: str
@@ -43,11 +43,11 @@ class Evaluation(RichRepr):
 
     @property
     def optimal(self) -> bool | None:
-        """Whether every start state is played optimally; None where that cannot be known."""
+        """Whether the policy is optimal from every start state; None if unknown."""
         return None if self.exact is None else self.exact["optimal"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `deeptaxi evaluate --json` says."""
+        """Return the document that `deeptaxi evaluate --json` prints."""
         return asdict(self)
 
     def __repr__(self) -> str:
@@ -76,22 +76,21 @@ def evaluate(
     time_limit: int | None = None,
     trust_env: bool = False,
 ) -> Evaluation:
-    """Evaluate a model: exactly where a transition table exists, and by episodes.
+    """Evaluate a model exactly, if there is a transition table, and by sampled episodes.
 
     Args:
-        model: a run folder, a `.keras` file, a `Run`, or a Keras model, from state numbers to Q values.
-        env: the environment to evaluate it on, instead of its own.
-        episodes: how many to play as well; 0 for none.
-        seed: of the episodes.
-        objective_discount: of the value that decides what is optimal; None for the run's own, else the
-            table's, else 0.99.
-        env_args: arguments of `gymnasium.make`, over those of its own.
-        time_limit: steps before an episode is cut, instead of its own.
-        trust_env: whether to import the environment module that the run names; it is code.
+        model: a run folder, a `.keras` file, a `Run`, or a Keras model that maps state numbers to Q values.
+        env: environment to evaluate on, instead of the model's own.
+        episodes: number of episodes to play as well; 0 for none.
+        seed: seed of the episodes.
+        objective_discount: discount that defines optimality; None for the run's own, else the table's, else 0.99.
+        env_args: arguments for `gymnasium.make`; they override the model's own.
+        time_limit: steps after which an episode is truncated, instead of the environment's own limit.
+        trust_env: whether to import the environment module that the run names, which executes its code.
 
     Raises:
-        UsageError: there is no such model, its environment is not known, or it does not fit.
-        DeepTaxiError: it is damaged, or gives Q values that are no numbers.
+        UsageError: the model does not exist, its environment is unknown, or it does not fit.
+        DeepTaxiError: the model is damaged, or its Q values are NaN or +∞.
     """
     if episodes < 0 or seed < 0:
         raise UsageError(f"episodes = {episodes}, seed = {seed}: expected 0 or more")
@@ -108,7 +107,7 @@ def evaluate(
 
 
 def sample_episodes(run: Run, count: int, seed: int) -> Episodes | None:
-    """Play episodes by the greedy policy; None where none are asked for."""
+    """Play episodes with the greedy policy; return None if `count` is 0."""
     policy = run.policy
     if count == 0:
         return None

@@ -1,4 +1,4 @@
-"""How a network learns, with every number: `explain.update` and `explain.gradients`."""
+"""Show how a network learns, with every number: `explain.update` and `explain.gradients`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is updated: a network of its own, on an environment, by a configuration."""
+    """The network to update, with its environment and configuration."""
 
     environment: Environment
     config: TrainConfig
@@ -49,7 +49,7 @@ class Subject:
 
 
 def initial_network(network_options: NetworkOptions) -> Subject:
-    """Return the network and settings that a training would start with."""
+    """Return the initial network and settings of a training run."""
     name, opened = name_of(network_options.env)
     values = merge_settings(
         name, network_options.env_args, network_options.config, network_options.q_table, network_options.given
@@ -67,10 +67,10 @@ def initial_network(network_options: NetworkOptions) -> Subject:
 
 
 def trained_network(model: Model, network_options: NetworkOptions) -> Subject:
-    """Return a trained network, with the settings of its run and what is given over them.
+    """Return a trained network and the settings of its run, with overrides applied.
 
     Raises:
-        UsageError: settings are given that only a fresh network has.
+        UsageError: settings are given that apply only to a fresh network.
     """
     check_trained_options(model, network_options)
     limit = network_options.given.get("environment", {}).get("time_limit")
@@ -84,13 +84,13 @@ def trained_network(model: Model, network_options: NetworkOptions) -> Subject:
     config, preset = settings_of(run, network, network_options.given)
     if run is model:
         network = copy_network(network)
-    scale_outputs(network, 1 / config.target.reward_scale)  # what is kept is in full
+    scale_outputs(network, 1 / config.target.reward_scale)  # saved networks are in unscaled units
     allowed = allowed_in(run.environment, config) if mask is None else mask
     return Subject(run.environment, with_batch_size_one(config, network_options), preset, network, allowed, run.name)
 
 
 def check_trained_options(model: Model, network_options: NetworkOptions) -> None:
-    """Refuse settings that only a fresh network has."""
+    """Reject settings that apply only to a fresh network."""
     others = {"config": network_options.config, "preset": network_options.preset, "q-table": network_options.q_table}
     refused = [f"--{name}" for name, value in others.items() if value]
     refused += [f"--{name.replace('_', '-')}" for name in network_options.given.get("network", {})]
@@ -100,7 +100,7 @@ def check_trained_options(model: Model, network_options: NetworkOptions) -> None
 
 
 def copy_network(network: Any) -> Any:
-    """Return a network of its own with the same weights: an explained update changes it."""
+    """Copy a network, because an explained update changes its weights."""
     import keras
 
     copy = keras.models.clone_model(network)
@@ -109,7 +109,7 @@ def copy_network(network: Any) -> Any:
 
 
 def settings_of(run: Run, network: Any, given: Mapping[str, Any]) -> tuple[TrainConfig, str]:
-    """Return the configuration of a run, else what a training of such a network would take, and the preset."""
+    """Return the run's configuration, else the one that training such a network would use, and the preset."""
     from deeptaxi.network import build
 
     place = {"environment": to_mapping(run.environment.config)}
@@ -122,10 +122,10 @@ def settings_of(run: Run, network: Any, given: Mapping[str, Any]) -> tuple[Train
 
 
 def check_named_options(run: Run, found: Mapping[str, Any]) -> None:
-    """Refuse a run whose model is of another kind than its configuration tells: its update would be told wrongly.
+    """Reject a run whose model does not match its configuration: its update would be explained wrongly.
 
     Raises:
-        UsageError: it is; it says what differs.
+        UsageError: they differ; the message says in what.
     """
     told = to_mapping(run.config).get("network", {})
     for name, value in found.items():
@@ -137,20 +137,20 @@ def check_named_options(run: Run, found: Mapping[str, Any]) -> None:
 
 
 def with_batch_size_one(config: TrainConfig, network_options: NetworkOptions) -> TrainConfig:
-    """Return the configuration with a minibatch of one, unless another size is given."""
+    """Set the minibatch size to 1, unless another size is given."""
     size = network_options.given.get("replay", {}).get("batch_size") or 1
     return replace(config, replay=replace(config.replay, batch_size=size))
 
 
 def allowed_in(environment: Environment, config: TrainConfig) -> Bools:
-    """Return the actions that may be taken in each state, bool `[S, A]`."""
+    """Return the allowed actions of each state, bool `[S, A]`."""
     masks = ActionMaskTable(environment, config.exploration.action_mask)
     return masks.of(np.arange(environment.states)).copy()
 
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Of which network: settings as `train` takes them, `given` those by themselves, nested."""
+    """Options that select the network, as `train` takes them; `given` holds individual settings, nested."""
 
     env: EnvLike | None = None
     env_args: Mapping[str, Any] = field(default_factory=dict)
@@ -163,7 +163,7 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class UpdateOptions:
-    """Which update is asked for; at most one of a pair, transitions, or a random one."""
+    """Options that select the update: a state-action pair, transitions, or a random transition."""
 
     state: int | None
     action: int | None
@@ -171,10 +171,10 @@ class UpdateOptions:
     seed: int | None
 
     def check(self, at_random: bool = False) -> None:
-        """Refuse wishes that exclude each other.
+        """Reject mutually exclusive options.
 
         Raises:
-            UsageError: two of them are given.
+            UsageError: two of them are given, or an action without its state.
         """
         if self.action is not None and self.state is None:
             raise UsageError("--action needs the state that it is taken in: add --state S")
@@ -194,7 +194,7 @@ def explain_update(
     target_noise: float | None,
     comparing: bool,
 ) -> dict[str, Any]:
-    """Make the update; return all that there is to tell of it."""
+    """Make the update and return every number of it."""
     subject = initial_network(network_options) if model is None else trained_network(model, network_options)
     from deeptaxi.learning.example import choose
     from deeptaxi.learning.update_trace import trace_update
@@ -225,7 +225,7 @@ def explain_update(
 
 
 def learner_of(subject: Subject, target_noise: float | None, seed: int | None) -> Any:
-    """Return a fresh learner; its target network equals the online one up to the noise."""
+    """Build a fresh agent whose target network equals the online network, plus noise if given."""
     import keras
 
     from deeptaxi.learning.agent import DQNAgent
@@ -241,7 +241,7 @@ def learner_of(subject: Subject, target_noise: float | None, seed: int | None) -
 def explain_gradients(
     actions: int, aggregation: str, seed: int, gradient: Sequence[float] | None, vectors: Path | None, force: bool
 ) -> dict[str, Any]:
-    """Return all gradients at one random point, as plain numbers; write test vectors if a file is named."""
+    """Return all gradients at one random point, as plain numbers; write test vectors if a file is given."""
     if vectors is not None:
         check_free(vectors, force, replaceable=vectors.is_file(), option="--vectors")
     with status("starting Keras …"):
@@ -281,7 +281,7 @@ def gradients_at(actions: int, aggregation: str, seed: int, gradient: Sequence[f
 
 
 def write_vectors(path: Path, seed: int, force: bool) -> None:
-    """Write test vectors of several N and every aggregation."""
+    """Write test vectors for several N and every aggregation."""
     vectors = [gradients_at(count, name, seed) for name in AGGREGATIONS for count in VECTOR_ACTIONS]
     about = "gradients of a dueling head, float64; docs/dueling-gradient.md of deeptaxi describes the keys"
     write_text(path, to_json({"format": 1, "about": about, "seed": seed, "vectors": vectors}, indent=1) + "\n", force)
@@ -289,25 +289,25 @@ def write_vectors(path: Path, seed: int, force: bool) -> None:
 
 __all__ = ("Explanation", "gradients", "update")
 
-LIMIT = 1e-6  # of the discrepancy between the ways to a gradient
+LIMIT = 1e-6  # largest discrepancy allowed between the four gradients
 DEFAULT_ACTIONS, MOST_ACTIONS = 4, 1024
-LARGEST = 1e300  # of dE/dQ: their sum and its differences must be finite too
+LARGEST = 1e300  # limit of |dE/dQ|, so that sums and differences stay finite
 
 
 @dataclass(frozen=True, repr=False)
 class Explanation(RichRepr):
-    """Every number of an update, or of a check of gradients; printed, it is the command line's explanation.
+    """Every number of an update or of a gradient check; printed, it is the command line's explanation.
 
     Attributes:
         what: `"update"` or `"gradients"`.
-        numbers: under the names of the JSON.
+        numbers: the numbers, keyed as in the JSON.
     """
 
     what: str
     numbers: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `deeptaxi explain --json` says."""
+        """Return the document that `deeptaxi explain --json` prints."""
         return dict(self.numbers)
 
     def __getitem__(self, key: str) -> Any:
@@ -342,29 +342,29 @@ def update(
     trust_env: bool = False,
     **settings: Unpack[Settings],
 ) -> Explanation:
-    """Take one update apart: every number from the predictions to the weights that change.
+    """Explain one update: every number from the predictions to the changed weights.
 
-    Without `model`, the network is the one that `train` with the same settings would start with. The model itself is
-    left as it is. B is 1 unless `batch_size` says that the sample is one of more.
+    Without `model`, the network is the one that `train` would start with, given the same settings. The model itself is
+    not changed. B is 1 unless `batch_size` says that the transition is part of a larger minibatch.
 
     Args:
         model: a run folder, a `.keras` file or a `Run`; None for a fresh network.
-        env: the environment, as `train` takes it; of a model instead of its own.
-        state: of the transition; its outcome is the likeliest in the table, with `seed` it is drawn.
-        action: that is taken there; None for the greedy one.
-        transitions: the transition written down, (state, action, reward, next state[, terminated]); n in a row for
-            n-step targets. Without it and without `state` one is drawn by `seed`.
-        compare: whether to set the masked gradient beside the overwrite recipe.
-        target_noise: the spread of noise that is added to the target network's weights, as if it lagged behind.
-        q_table: no hidden layer, no bias: the weights are the Q table.
-        preset: settings of `listing.presets`; None for the one that fits.
+        env: environment, as `train` takes it; overrides the model's own.
+        state: state of the transition; the outcome is the likeliest in the table, or sampled if `seed` is given.
+        action: action taken in `state`; None for the greedy one.
+        transitions: explicit transition, (state, action, reward, next state[, terminated]); n in a row for n-step
+            targets. Without it and without `state`, a transition is sampled with `seed`.
+        compare: whether to compare the overwrite rule with the masked gradient.
+        target_noise: standard deviation of the noise added to the target network's weights, as if it lagged behind.
+        q_table: whether to use a network without hidden layers or biases, whose weights are the Q table.
+        preset: name of a preset, see `listing.presets`; None for the one that fits.
         config: a TOML file, a mapping of the same form, or the `config` of a run.
-        env_args: arguments of `gymnasium.make`.
-        trust_env: whether to import the environment module that a file names; it is code.
-        **settings: settings of the training, as `train` takes them.
+        env_args: arguments for `gymnasium.make`.
+        trust_env: whether to import the environment module that a file names, which executes its code.
+        **settings: training settings, as `train` takes them.
 
     Raises:
-        UsageError: what is asked for does not exist, or excludes each other.
+        UsageError: something requested does not exist, or options exclude each other.
         DeepTaxiError: the model is damaged.
     """
     if target_noise is not None and not (target_noise > 0 and math.isfinite(target_noise)):
@@ -382,15 +382,15 @@ def make_explanation(
     target_noise: float | None,
     comparing: bool,
 ) -> Explanation:
-    """Return the explanation of a request."""
+    """Explain the requested update."""
     return Explanation("update", explain_update(model, network_options, update_options, target_noise, comparing))
 
 
 def transition(row: Sequence[Any]) -> tuple[Any, ...]:
-    """Return a transition of five parts.
+    """Return a transition as a tuple of five.
 
     Raises:
-        UsageError: it has another number of parts, its reward is not finite, or `terminated` is no truth value.
+        UsageError: it has the wrong length, its reward is not finite, or `terminated` is not 0 or 1.
     """
     row = tuple(row)
     if len(row) not in (4, 5) or not math.isfinite(row[2]) or row[4:] not in ((), (0,), (1,)):
@@ -410,18 +410,18 @@ def gradients(
     """Compute the gradients of a dueling head, Q = V + A − mean(A), in four ways, in float64.
 
     Args:
-        actions: N; 4 unless `gradient` says how many.
-        seed: of V, A and dE/dQ.
+        actions: N; None for the length of `gradient`, else 4.
+        seed: seed of V, A and dE/dQ.
         aggregation: what the head subtracts from A: `"mean"`, `"max"` or `"none"`.
-        gradient: dE/dQ, one number an action; None for random ones.
-        vectors: a file for test vectors, as JSON, of several N.
-        force: whether to replace that file.
+        gradient: dE/dQ, one number per action; None for random numbers.
+        vectors: JSON file to write test vectors for several N to.
+        force: whether to overwrite that file.
 
     Returns:
-        The gradients; `["discrepancy"]["largest"]` is how far the ways are apart, `["limit"]` how far they may be.
+        The gradients; `["discrepancy"]["largest"]` is the largest difference between the four, `["limit"]` its limit.
 
     Raises:
-        UsageError: the number of actions is given twice and not alike, or the file is there.
+        UsageError: `actions` contradicts `gradient`, or the file exists.
     """
     if aggregation not in AGGREGATIONS:
         raise UsageError(f"aggregation = {aggregation}: expected one of {', '.join(AGGREGATIONS)}")
@@ -433,10 +433,10 @@ def gradients(
 
 
 def check_count(actions: int | None, gradient: Sequence[float] | None) -> int:
-    """Return N.
+    """Return N, the number of actions.
 
     Raises:
-        UsageError: it is given twice, and not alike, it is out of range, or the gradient is not finite or too large.
+        UsageError: `actions` contradicts `gradient` or is out of range, or the gradient is not finite or too large.
     """
     if gradient is not None and not all(abs(number) <= LARGEST for number in gradient):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Writing a model in forms that others use: `export`."""
+"""Export a model to other formats: `export`."""
 
 from __future__ import annotations
 
@@ -62,28 +62,29 @@ def export(
     env_args: Mapping[str, Any] | None = None,
     trust_env: bool = False,
 ) -> Export | list[Export]:
-    """Write a model in a form that others use, or in all of them.
+    """Export a model to one format, or to all of them.
 
-    What is written is read back in a process of its own, without deeptaxi, and compared with the model on all states
-    before it is kept.
+    Each export is read back in a separate process, without deeptaxi, and compared with the model on all states before
+    it is put in place.
 
     Args:
         model: a run folder, a `.keras` file, a `Run`, or a Keras model of deeptaxi.
         format: `"keras"`, `"plain"`, `"savedmodel"`, `"onnx"`, `"litert"`, `"csv"`, `"npz"` or `"json"`; `"all"` for
-            every one that can be written here.
+            every format that is available.
         out: a file, or for `"savedmodel"` and `"all"` a folder.
-        force: whether to replace what is there, if it is of the same kind.
-        env: the environment whose names tables have, instead of the model's own.
-        env_args: arguments of `gymnasium.make`.
-        trust_env: whether to import the environment module that the run names; it is code.
+        force: whether to overwrite an existing export of the same kind.
+        env: environment that names the states and actions in tables, instead of the model's own.
+        env_args: arguments for `gymnasium.make`.
+        trust_env: whether to import the environment module that the run names, which executes its code.
 
     Returns:
-        `format`, `path`, `states`, `max_difference` (the largest difference of a Q value from the model's), and what a
-        state outside gives; for `"all"` a list, in which what could not be written says why.
+        An `Export` with `format`, `path`, `states`, `max_difference` (the largest difference of a Q value from the
+        model's) and `outside`, the answer to a state out of range; for `"all"` a list, including why formats were not
+        written.
 
     Raises:
-        UsageError: there is no such model or format, it cannot be written here, or `out` is taken.
-        DeepTaxiError: the model gives NaN, the disk refuses, or what is read back differs; nothing is left then.
+        UsageError: the model or format does not exist, the format is unavailable, or `out` exists.
+        DeepTaxiError: the model returns NaN, writing fails, or the export read back differs; no file is left then.
     """
     done = prepare(model, format, Path(out), force, env, env_args, trust_env).write()
     return done if format == ALL else done[0]
@@ -91,16 +92,16 @@ def export(
 
 @dataclass(frozen=True)
 class Prepared:
-    """An export before it is written.
+    """An export that is ready to be written.
 
     Attributes:
-        model: what is to be written: where it is, or the network.
-        folder: the run folder that it is of, whose card is put beside all formats; None where there is none.
-        name: a key of `FORMATS`; None for all of them.
-        path: where.
-        force: whether to replace what is there.
-        environment: whose names tables have; None where states and actions are named by their numbers.
-        note: why that is so, where the model has an environment.
+        model: source of the model, or the network itself.
+        folder: run folder of the model, whose card is written beside all formats; None if there is none.
+        name: a key of `FORMATS`; None for all formats.
+        path: file or folder to write.
+        force: whether to overwrite an existing export.
+        environment: environment that names states and actions in tables; None to number them.
+        note: why they are numbered although the model has an environment, or None.
     """
 
     model: ModelSource | Any
@@ -112,7 +113,7 @@ class Prepared:
     note: str | None
 
     def write(self) -> list[Export]:
-        """Load the model, write it, and read it back."""
+        """Load the model, write it, and verify it by reading it back."""
         network, labels = self.model, None
         card = read_card(self.folder) if self.folder and self.name is None else None
         if isinstance(self.model, ModelSource):
@@ -140,7 +141,7 @@ def prepare(
     env_args: Mapping[str, Any] | None = None,
     trust_env: bool = False,
 ) -> Prepared:
-    """Find the model and its environment; refuse, before Keras is imported, what cannot be written, or not there."""
+    """Find the model and its environment; reject unavailable formats and unusable paths before importing Keras."""
     name = None if form == ALL else known(form)
     source = find_model(Path(model)) if isinstance(model, str | Path) else model
     if isinstance(source, ModelSource) and path.resolve() == source.path.resolve():
@@ -160,10 +161,10 @@ def prepare(
 
 
 def of_deeptaxi(model: Any) -> Any:
-    """Return the network of a Keras model.
+    """Return the Q-network of a Keras model made by deeptaxi.
 
     Raises:
-        UsageError: it is none of deeptaxi.
+        UsageError: the model was not made by deeptaxi.
     """
     network = network_in(model)
     from deeptaxi.network.build import sizes
@@ -176,10 +177,10 @@ def of_deeptaxi(model: Any) -> Any:
 
 
 def known(form: str) -> str:
-    """Return the name of a format.
+    """Return the name of a format if it exists.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no such format.
     """
     if form not in FORMATS:
         names = (*FORMATS, ALL)
@@ -190,10 +191,10 @@ def known(form: str) -> str:
 def environment_of(
     source: ModelSource, env: EnvLike | None, env_args: Mapping[str, Any] | None, trust: bool
 ) -> tuple[Environment | None, str | None]:
-    """Open the environment that is named, else the run's own; None where none is known, or why it cannot be opened.
+    """Open the given environment, else the run's own; return it, or None and the reason if it cannot be opened.
 
     Raises:
-        UsageError: the one that is named cannot be opened.
+        UsageError: the given environment cannot be opened.
     """
     if env is not None:
         return open_place(env, env_args), None

@@ -1,6 +1,6 @@
-"""What there is to work with: `listing.envs`, `listing.presets` and `listing.zoo`, rows of plain values.
+"""List environments, presets and trained agents as rows of plain values.
 
-The module's top imports neither NumPy nor Gymnasium.
+At module level, this imports neither NumPy nor Gymnasium.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ("envs", "presets", "zoo")
 
-# Arguments that make another problem of a known environment.
+# Arguments that turn a known environment into a different problem.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Taxi-v4": [{"is_rainy": True}, {"fickle_passenger": True}],
     "FrozenLake-v1": [{"is_slippery": False}],
@@ -31,15 +31,15 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 def envs(
     *env: EnvLike, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """List what can be trained: sizes, time limit, whether a true table exists, the exact optimum.
+    """List environments with their sizes, time limit, table availability and exact optimum.
 
     Args:
-        *env: environments, as `train` takes them; none for all that are registered, and their best-known variants.
-        env_args: arguments of `gymnasium.make`, for the environments that are named.
-        time_limit: steps before an episode is cut, instead of their own.
+        *env: environments, as `train` takes them; if none, all registered ones and their best-known variants.
+        env_args: arguments for `gymnasium.make`, for the given environments.
+        time_limit: steps after which an episode is truncated, instead of the environments' own limits.
 
     Raises:
-        UsageError: an environment that is named does not exist, or arguments have none to go to.
+        UsageError: a given environment does not exist, or there are arguments but no environment.
     """
     if env_args and not env:
         raise UsageError("--env-arg needs the environment that takes it: deeptaxi envs ENV --env-arg KEY=VALUE")
@@ -56,13 +56,13 @@ def envs(
             try:
                 rows.append(environment_row(open_place(name, kwargs, time_limit)))
             except DeepTaxiError:
-                if env:  # asked for by name; otherwise the list just leaves out what cannot be trained
+                if env:  # requested by name; otherwise environments that cannot be trained are omitted
                     raise
     return rows
 
 
 def environment_row(environment: Environment) -> dict[str, Any]:
-    """Return one row of the list of environments."""
+    """Build one row of the environment list."""
     from deeptaxi.evaluation.solution import estimated_return
 
     table, resets = environment.table, environment.start_resets
@@ -80,14 +80,14 @@ def environment_row(environment: Environment) -> dict[str, Any]:
 
 
 def presets() -> list[dict[str, Any]]:
-    """List the presets: settings tuned for known problems, which `train` picks by itself."""
+    """List the presets: settings tuned for known problems, which `train` selects automatically."""
     from deeptaxi.presets import listed_presets
 
     return [preset_row(item) for item in listed_presets()]
 
 
 def preset_row(preset: Preset) -> dict[str, Any]:
-    """Return one row of the list of presets."""
+    """Build one row of the preset list."""
     from deeptaxi.config import TrainConfig
 
     return {
@@ -103,13 +103,13 @@ def preset_row(preset: Preset) -> dict[str, Any]:
 
 
 def zoo(folder: str | Path = "models") -> list[dict[str, Any]]:
-    """List the agents in a folder with the verdicts on their cards; no model is loaded.
+    """List the agents in a folder with the verdicts from their model cards, without loading a model.
 
     Args:
-        folder: of run folders; a checkout of deeptaxi comes with proven agents in `models`.
+        folder: folder of run folders; a checkout of deeptaxi comes with proven agents in `models`.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: the folder does not exist.
     """
     from deeptaxi.storage.zoo import agents
 
@@ -117,7 +117,7 @@ def zoo(folder: str | Path = "models") -> list[dict[str, Any]]:
 
 
 def without_model(folder: Path) -> list[str]:
-    """Say of each run folder in `folder`, and of itself, why it holds no agent."""
+    """Explain why `folder` or run folders in it hold no agent."""
     from deeptaxi.storage.zoo import folders_in, model_bytes
 
     inside = [path for path, _ in folders_in(folder)]
@@ -130,5 +130,5 @@ def without_model(folder: Path) -> list[str]:
 
 
 def begun(folder: Path) -> bool:
-    """Whether a training has left something in a folder."""
+    """Return whether a training run has left files in a folder."""
     return (folder / LOCK_FILE).exists() or (folder / CHECKPOINTS).exists()

@@ -1,4 +1,4 @@
-"""Models as scripts and commands name them: a run folder, a `.keras` file, a run, or a Keras model."""
+"""Load models given as a run folder, a `.keras` file, a run, or a Keras model."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def load(
 
     Args:
         model: a run folder, or a `.keras` file, which needs `env`.
-        env: the environment to look at it on, instead of its own: an id, a path, or a `TransitionTable`.
-        env_args: arguments of `gymnasium.make`, over those of its own.
-        time_limit: steps before an episode is cut, instead of its own.
-        trust_env: whether to import the environment module that the run names; it is code.
+        env: environment to use instead of the model's own: an id, a path, or a `TransitionTable`.
+        env_args: arguments for `gymnasium.make`; they override the model's own.
+        time_limit: steps after which an episode is truncated, instead of the environment's own limit.
+        trust_env: whether to import the environment module that the run names, which executes its code.
 
     Raises:
-        UsageError: there is no such model, its environment is not known, or it does not fit.
+        UsageError: the model does not exist, its environment is unknown, or it does not fit.
         DeepTaxiError: the model or the run folder is damaged.
     """
     source = find_model(Path(model))
@@ -46,7 +46,7 @@ def load(
 def place(
     source: ModelSource, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None, trust: bool
 ) -> Environment:
-    """Open the environment to look at a model on."""
+    """Open the given environment, else the model's own."""
     if env is not None and not isinstance(env, str | Path):
         return open_place(env, env_args, time_limit)
     config = environment_config(source.environment, source.name, env, env_args, time_limit)
@@ -54,22 +54,22 @@ def place(
 
 
 def load_source(source: ModelSource, environment: Environment) -> Run:
-    """Load a model that was found, beside an environment that is open.
+    """Load a model that was found and pair it with an open environment.
 
     Raises:
-        UsageError: it does not fit the environment.
+        UsageError: the model does not fit the environment.
         DeepTaxiError: the model is damaged.
     """
     with status("loading the model …"):
         network = load_network(source.path)
         check_fits(network, environment, source.name)
         run = Run(source.name, environment, network, source.config, **kept_in(source))
-        _ = run.q_values  # they are what a model is loaded for
+        _ = run.q_values  # computed now, so that failures surface here
     return run
 
 
 def kept_in(source: ModelSource) -> dict[str, Any]:
-    """Return what a run folder adds to a model."""
+    """Return the run folder of a model and the facts in it; empty for a bare file."""
     if source.config is None:
         return {}
     folder = source.path.parent
@@ -83,11 +83,11 @@ def as_run(
     time_limit: int | None = None,
     trust_env: bool = False,
 ) -> Run:
-    """Return a model as a run, on its own environment or on another.
+    """Return a model as a run, on its own environment or another one.
 
     Raises:
-        UsageError: there is no such model, its environment is not known, or it does not fit.
-        DeepTaxiError: it is damaged.
+        UsageError: the model does not exist, its environment is unknown, or it does not fit.
+        DeepTaxiError: the model is damaged.
     """
     if isinstance(model, str | Path):
         return load(model, env, env_args=env_args, time_limit=time_limit, trust_env=trust_env)
@@ -103,7 +103,7 @@ def as_run(
 def on_environment(
     environment: Environment, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None
 ) -> Environment:
-    """Return the environment that is asked for, else the one that there is, with what is changed of it."""
+    """Open the requested environment, else return the current one with the changes applied."""
     return (
         change_environment(environment, env_args, time_limit) if env is None else open_place(env, env_args, time_limit)
     )
@@ -113,7 +113,7 @@ def of_keras(model: Any, env: EnvLike | None, env_args: Mapping[str, Any] | None
     """Return a Keras model as a run.
 
     Raises:
-        UsageError: it is no Keras model, its environment is not named, or it does not fit.
+        UsageError: it is not a Keras model, no environment is given, or it does not fit.
     """
     network = network_in(model)
     if env is None:
@@ -131,10 +131,10 @@ def of_keras(model: Any, env: EnvLike | None, env_args: Mapping[str, Any] | None
 
 
 def network_in(model: Any) -> Any:
-    """Return the Q-network of a Keras model; of an exported agent, that within it.
+    """Return the Q-network of a Keras model; for an exported agent, the one inside it.
 
     Raises:
-        UsageError: it is no Keras model.
+        UsageError: it is not a Keras model.
     """
     if not (hasattr(model, "inputs") and hasattr(model, "outputs") and callable(model)):
         what = "a run folder, a .keras file, a Run or a Keras model"
@@ -145,10 +145,10 @@ def network_in(model: Any) -> Any:
 
 
 def check_network(network: Any, environment: Environment, name: str) -> None:
-    """Refuse a network, ours or of Keras' own layers, that was made for another environment.
+    """Reject a network, deeptaxi's or of Keras' own layers, that does not fit the environment.
 
     Raises:
-        UsageError: its states or actions are not the environment's.
+        UsageError: its numbers of states or actions differ from the environment's.
     """
     from deeptaxi.network.inspect import check_foreign, is_ours
 

@@ -1,7 +1,7 @@
-"""Plans of trainings: what on, how, and the place that is taken for the run.
+"""Plan training runs: environment, configuration, and run folder.
 
-`plan` opens the environment and completes the configuration, `reserve_run_folder` takes the place of a new run folder,
-`resume_plan` that of one to go on with.
+`plan` opens the environment and completes the configuration, `reserve_run_folder` reserves a new run folder, and
+`resume_plan` reopens an existing one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from deeptaxi.storage.room import check_room
 
 @dataclass(frozen=True)
 class Plan:
-    """A training before it begins: what on, how, where it is to be kept, and what it goes on from."""
+    """A training run before it starts: environment, configuration, run folder, and resume point."""
 
     environment: Environment
     configured: Configured
@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def config(self) -> TrainConfig:
-        """The configuration, complete."""
+        """The complete configuration."""
         return self.configured.config
 
 
@@ -49,23 +49,23 @@ def plan(
     trust: bool = False,
     opened: TransitionTable | Environment | None = None,
 ) -> Plan:
-    """Open the environment that is asked for, and complete the settings for it.
+    """Open the requested environment and complete the settings for it.
 
     Args:
         values: nested settings of the user.
-        preset: its name, or None for the one that fits.
+        preset: name of the preset, or None for the one that fits.
         trust: whether the module of a `module:Id` may be imported.
-        opened: what the environment's id in `values` stands for, if it is a table or is open already.
+        opened: the table or open environment that the id in `values` refers to, if any.
 
     Raises:
         UsageError: the settings contradict each other or the environment.
     """
     named = choose(values, preset)
     values = with_environment(values, named)
-    resolve({"loop": "compiled", **values}, preset=named)  # wrong settings are told before the environment is opened
+    resolve({"loop": "compiled", **values}, preset=named)  # report wrong settings before opening the environment
     requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
     environment = open_requested(requested, trust, opened)
-    if isinstance(opened, Environment):  # its id alone does not say what it was opened with
+    if isinstance(opened, Environment):  # its id alone does not determine its arguments
         values = merge(values, {"environment": to_mapping(environment.config)})
     configured = configure(environment, values, named)
     check_objective(environment, configured.config)
@@ -73,10 +73,10 @@ def plan(
 
 
 def check_objective(environment: Environment, config: TrainConfig) -> None:
-    """Refuse an objective discount of 1 where values do not exist.
+    """Reject an objective discount of 1 if undiscounted values do not exist.
 
     Raises:
-        UsageError: they do not.
+        UsageError: the values do not exist.
     """
     table = environment.table
     if table is not None and config.evaluation.objective_discount == 1:
@@ -91,11 +91,11 @@ def reserve_run_folder(
     force: bool = False,
     checkpoints: bool = True,
 ) -> Iterator[Plan]:
-    """Take the place of the run folder while the block runs; with `checkpoints`, there is one from now on.
+    """Reserve the run folder for the duration of the block; with `checkpoints`, write the first checkpoint.
 
     Raises:
-        UsageError: it is taken.
-        DeepTaxiError: it cannot be written to.
+        UsageError: the folder is taken.
+        DeepTaxiError: the folder cannot be written to.
     """
     if out is None:
         yield planned
@@ -133,7 +133,7 @@ def resume_plan(
     stop_after: int | None = None,
     table: TransitionTable | Environment | None = None,
 ) -> Iterator[Plan]:
-    """Take a run folder to go on with its training, while the block runs; see `resuming.taken_up`."""
+    """Reopen a run folder to resume its training for the duration of the block; see `resume.open_for_resume`."""
     with open_for_resume(folder, values, trust, logs, stop_after, table) as (environment, configured, place, since):
         try:
             yield with_spare(Plan(environment, configured, place, since))
@@ -149,7 +149,7 @@ def resume_plan(
 
 
 def with_spare(planned: Plan) -> Plan:
-    """Let a plan keep room free for its model."""
+    """Reserve disk space for the model of a plan."""
     if planned.place is None:
         return planned
     table = own_table(planned.environment)
@@ -157,7 +157,7 @@ def with_spare(planned: Plan) -> Plan:
 
 
 def plan_metadata(planned: Plan) -> dict[str, Any]:
-    """Return what the checkpoints of a plan say of it; nothing where no place is claimed, so that there are none."""
+    """Return the checkpoint metadata of a plan; empty if it has no run folder, and so no checkpoints."""
     if planned.place is None:
         return {}
     own, where = own_table(planned.environment) is not None, with_saved_table(planned)
@@ -165,7 +165,7 @@ def plan_metadata(planned: Plan) -> dict[str, Any]:
 
 
 def with_saved_table(planned: Plan) -> Plan:
-    """Let the plan of a run that is to be kept name its table where it will be."""
+    """Point the config at the table saved in the run folder."""
     if planned.place is None:
         return planned
     table = own_table(planned.environment)

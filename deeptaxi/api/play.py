@@ -1,4 +1,4 @@
-"""Episodes of a run, moment by moment, and their pictures."""
+"""Play episodes of a run step by step, and write them as animations."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from deeptaxi.api.run import Run
 
 COLORS = 128
-LAST_MILLISECONDS = 1500  # the end of an episode stays for a while
+LAST_MILLISECONDS = 1500  # how long the last frame of an episode is shown
 
 
 class Animation:
-    """Gathers frames, small from the start: a long episode has thousands.
+    """An animation; frames are quantized when added, because a long episode has thousands.
 
     Args:
-        speed: frames a second.
+        speed: frames per second.
     """
 
     def __init__(self, speed: float) -> None:
@@ -34,22 +34,22 @@ class Animation:
         self._durations: list[int] = []
 
     def add(self, frame: Any, last: bool) -> None:
-        """Add a picture, uint8 `[height, width, 3]`; `last` is that of an episode."""
+        """Add a frame, uint8 `[height, width, 3]`; `last` marks the final frame of an episode."""
         self._pictures.append(Image.fromarray(frame).quantize(COLORS))
         self._durations.append(LAST_MILLISECONDS if last else self._milliseconds)
 
     def write(self, path: Path, force: bool = True) -> None:
-        """Write the frames, which then repeat forever; `force` replaces what is there.
+        """Write the frames as an endless loop; `force` overwrites an existing file.
 
         Raises:
-            DeepTaxiError: the disk or the permissions do not allow it.
+            DeepTaxiError: the file cannot be written.
         """
         first, *others = self._pictures
         with write_atomic(path, force) as aside:
             first.save(aside, save_all=True, append_images=others, duration=self._durations, loop=0)
 
 
-SLOWEST, FASTEST = 0.1, 1000.0  # steps a second
+SLOWEST, FASTEST = 0.1, 1000.0  # steps per second
 
 
 def play(
@@ -61,22 +61,22 @@ def play(
     max_steps: int | None = None,
     render_mode: str | None = None,
 ) -> Iterator[Moment]:
-    """Play by the greedy policy; which actions are optimal is told at the objective's `discount`."""
+    """Play with the greedy policy; actions are marked as optimal at the objective's `discount`."""
     reference = run.reference(discount)
     optimal = None if reference is None else optimal_actions(reference.optimum.q)
     return watch(run.environment, run.q_values, Show(episodes, seed, state, max_steps, render_mode), optimal)
 
 
 def draws_text(run: Run) -> bool:
-    """Whether the environment renders itself as text."""
+    """Return whether the environment renders itself as text."""
     return "ansi" in render_modes(run.environment)
 
 
 def film(run: Run, path: Path, speed: float = 4.0, force: bool = False, **show: Any) -> list[Moment]:
-    """Play, write the environment's pictures, and return the moments without them.
+    """Play, write the environment's frames as a GIF, and return the steps without their frames.
 
     Raises:
-        UsageError: the file cannot be written as a GIF, or the environment draws no pictures.
+        UsageError: the file cannot be written as a GIF, or the environment renders no images.
     """
     check_gif(path, force)
     if not SLOWEST <= speed <= FASTEST:
@@ -88,10 +88,10 @@ def film(run: Run, path: Path, speed: float = 4.0, force: bool = False, **show: 
 
 
 def check_gif(path: Path, force: bool) -> None:
-    """Refuse a file that cannot be written as a GIF, before anything is played.
+    """Reject a file that cannot be written as a GIF, before anything is played.
 
     Raises:
-        UsageError: its name has another ending, or it is there already.
+        UsageError: its name does not end in .gif, or it exists.
     """
     if path.suffix.lower() != ".gif":
         raise UsageError(f"--gif {path}: expected a name that ends with .gif")
@@ -99,7 +99,7 @@ def check_gif(path: Path, force: bool) -> None:
 
 
 def filmed(moments: Iterator[Moment], path: Path, speed: float, force: bool = True) -> list[Moment]:
-    """Write the pictures of moments; return the moments without them."""
+    """Write the frames of the steps as a GIF; return the steps without their frames."""
     animation, passed = Animation(speed), []
     for moment in moments:
         animation.add(moment.frame, last=moment.ending is not None)

@@ -1,4 +1,4 @@
-"""Write a page about runs: their verdicts, and one of them beside the optimum, state by state."""
+"""Write an HTML report on runs: their verdicts, and a state-by-state comparison of one with the optimum."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from deeptaxi.storage import model_card
 from deeptaxi.storage.models import find_model
 from deeptaxi.storage.run_folder import CONFIG_FILE
 
-EPISODES = 1000  # as many as `evaluate` plays, by the same seed
+EPISODES = 1000  # as many as `evaluate` plays, with the same seed
 
 
 def gather(runs: Sequence[Run]) -> Content:
-    """Compute all that the page shows."""
+    """Compute the content of the report."""
     remarks: list[str] = []
     reported = [reported_run(run, remarks) for run in runs]
     place = farthest(reported)
@@ -49,13 +49,13 @@ def gather(runs: Sequence[Run]) -> Content:
 
 
 def config_of(run: Run) -> TrainConfig:
-    """Return the configuration of a run that has one."""
-    assert run.config is not None  # noqa: S101  # `check_comparable` has seen to it
+    """Return the configuration of a run that is known to have one."""
+    assert run.config is not None  # noqa: S101  # checked by `check_comparable`
     return run.config
 
 
 def reported_run(run: Run, remarks: list[str]) -> ReportedRun:
-    """Return a run with its verdict and its log; add to the remarks what is missing."""
+    """Return a run with its verdict and log; append what is missing to `remarks`."""
     episodes = None if run.exact else sample_episodes(run, EPISODES, 0)
     return ReportedRun(
         name=run.name,
@@ -69,7 +69,7 @@ def reported_run(run: Run, remarks: list[str]) -> ReportedRun:
 
 
 def history_of(run: Run, remarks: list[str]) -> History | None:
-    """Return the log of a run; None, with a remark, where there is none."""
+    """Return the log of a run; if there is none, append a remark and return None."""
     history = run.history
     if history is None:
         remarks.append(f"{run.log.missing.get('history')}; its learning curves and visits are missing here")
@@ -81,13 +81,13 @@ def history_of(run: Run, remarks: list[str]) -> History | None:
 
 
 def farthest(runs: Sequence[ReportedRun]) -> int:
-    """Return which run is farthest from the optimum, or without one has the lowest return; the first of equals."""
+    """Return the index of the first run with the lowest value, or mean return if there is no exact verdict."""
     values = [run.exact["value"] if run.exact else (run.episodes or {})["mean_return"] for run in runs]
     return values.index(min(values))
 
 
 def look_closely(run: Run, reported: ReportedRun, remarks: list[str]) -> Subject:
-    """Compare one run with the optimum state by state."""
+    """Compare one run with the optimum, state by state."""
     reference = run.reference()
     again, evaluate = commands(run)
     return Subject(
@@ -103,7 +103,7 @@ def look_closely(run: Run, reported: ReportedRun, remarks: list[str]) -> Subject
 
 
 def commands(run: Run) -> tuple[str, str]:
-    """Return the commands that train a run again and that evaluate it; of one that is not kept, as if it were."""
+    """Return the commands that retrain and evaluate a run; an unsaved run is treated as if saved under its name."""
     config = config_of(run)
     if run.folder is None:
         evaluate = f"deeptaxi evaluate {shlex.quote(run.name)}   # once it is kept there: run.save('{run.name}')"
@@ -112,7 +112,7 @@ def commands(run: Run) -> tuple[str, str]:
 
 
 def diagnose_run(run: Run, remarks: list[str]) -> Mapping[str, Any] | None:
-    """Return what `diagnose` says of a run; None where its log keeps it from saying anything."""
+    """Return the diagnosis of a run; None, with a remark, if it fails."""
     opened = OpenedModel(run.name, run.environment, run.config, run.log, run.network, run.q_values)
     try:
         return diagnose(build_case(opened, DiagnoseOptions())).to_dict()
@@ -122,7 +122,7 @@ def diagnose_run(run: Run, remarks: list[str]) -> Mapping[str, Any] | None:
 
 
 def visits_of(run: Run, remarks: list[str]) -> Ints | None:
-    """Return what the training tried, `[S, A]`; None where its log does not say."""
+    """Return the visit counts of the training, `[S, A]`; None if unknown."""
     if run.history is not None and "visits" in run.log.missing:
         remarks.append(f"{run.log.missing['visits']}; the visits are missing here")
     return run.coverage.visits if run.coverage else None
@@ -130,15 +130,15 @@ def visits_of(run: Run, remarks: list[str]) -> Ints | None:
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """Summary of a written report.
 
     Attributes:
-        report: the page.
-        bytes: its size.
-        sections: the names of those that have something to show.
-        runs: the names of the runs.
-        figures: the pictures that were written beside it.
-        remarks: what the reader should know about what is missing.
+        report: path of the page.
+        bytes: size of the page.
+        sections: names of the sections that have content.
+        runs: names of the runs.
+        figures: paths of the figures written separately.
+        remarks: notes on missing content.
     """
 
     report: str
@@ -149,15 +149,15 @@ class Report:
     remarks: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `deeptaxi report --json` says."""
+        """Return the document that `deeptaxi report --json` prints."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 def report(runs: Sequence[Run], path: Path, figures: Path | None = None, force: bool = False) -> Report:
-    """Write a page about one run, or about several of one problem.
+    """Write a report on one run, or on several runs of the same problem.
 
     Raises:
-        UsageError: a file is there and not to be replaced, or the runs are not of one problem.
+        UsageError: a file exists and `force` is not set, or the runs are of different problems.
     """
     check_places(path, figures, force)
     check_comparable([run.name for run in runs], [run.config for run in runs])
@@ -177,10 +177,10 @@ def report(runs: Sequence[Run], path: Path, figures: Path | None = None, force: 
 
 
 def open_runs(folders: Sequence[Path], trust: bool) -> list[Run]:
-    """Load runs of one problem, on one environment that is opened once.
+    """Load runs of the same problem, sharing one environment.
 
     Raises:
-        UsageError: one is no run folder or is named twice, or they are of different environments or objectives.
+        UsageError: one is not a run folder or is given twice, or their environments or objectives differ.
         DeepTaxiError: a model is damaged.
     """
     sources = [find_model(folder) for folder in folders]
@@ -193,10 +193,10 @@ def open_runs(folders: Sequence[Path], trust: bool) -> list[Run]:
 
 
 def check_places(path: Path, figures: Path | None, force: bool) -> None:
-    """Refuse, before anything is computed, to write to a place that is taken.
+    """Reject existing output files before anything is computed.
 
     Raises:
-        UsageError: the page or a picture exists and is not to be overwritten, or `figures` is a file.
+        UsageError: the page or a figure exists and `force` is not set, or `figures` is a file.
     """
     check_free(path, force, replaceable=path.is_file())
     if figures is None:
@@ -209,10 +209,10 @@ def check_places(path: Path, figures: Path | None, force: bool) -> None:
 
 
 def check_comparable(names: Sequence[str], configs: Sequence[TrainConfig | None]) -> TrainConfig:
-    """Return the configuration of the first of several runs, which must be of one problem.
+    """Check that all runs are of the same problem, and return the configuration of the first.
 
     Raises:
-        UsageError: one is no run, or they are of different environments or objectives.
+        UsageError: one is not a run, or their environments or objectives differ.
     """
     known: list[TrainConfig] = []
     for name, config in zip(names, configs, strict=True):
@@ -229,7 +229,7 @@ def check_comparable(names: Sequence[str], configs: Sequence[TrainConfig | None]
 
 
 def problem(config: TrainConfig) -> tuple[str, str]:
-    """Return what runs must share to be compared, in words: the environment and the discount of the objective."""
+    """Describe what comparable runs share: the environment and the objective discount."""
     place = config.environment
     arguments = short_words(dict(sorted(place.kwargs.items())))
     limit = f" time_limit={place.time_limit}" if place.time_limit else ""

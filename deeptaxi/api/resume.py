@@ -1,7 +1,7 @@
-"""Resume a training that was broken off, or one that came to its end.
+"""Resume an interrupted or finished training run.
 
-What it is is said by its checkpoint. What may be said anew is how many updates it makes in all, and whether it stops
-when its policy is optimal; what else is asked for must be what it is already.
+The checkpoint determines the settings. Only the total number of updates and early stopping may be changed; all other
+settings, if given, must equal those of the run.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}
 
 
 def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> None:
-    """Refuse settings that are not those of the training.
+    """Reject settings that differ from those of the run.
 
     Raises:
-        UsageError: one is another; it is named.
+        UsageError: a setting differs; the message names it.
     """
     for path, item, hint in leaf_settings(TrainConfig):
         asked: Any = values
@@ -66,7 +66,7 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
         for key in path:
             has = getattr(has, key)
         wanted = coerce(asked, hint, ".".join(path))
-        if path[-1] == "kwargs":  # what is not given again stays
+        if path[-1] == "kwargs":  # arguments that are not given again stay as they are
             wanted, has = words({**has, **wanted}), words(has)
         if wanted != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
             name = item.metadata["option"] or {"id": "ENV", "kwargs": "--env-arg"}.get(path[-1], ".".join(path))
@@ -77,9 +77,9 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
 
 
 def is_named(environment: str, asked: str) -> bool:
-    """Whether what is asked for may be this environment: an id has its version; the file of a table may be anywhere.
+    """Return whether `asked` may name this environment, which adds its version; a table file may have moved.
 
-    A version is a number: what else may follow in the file of a stranger, such as the name of a module, nobody typed.
+    A version must be a number: an untrusted file could append anything else, such as the name of a module.
     """
     version = environment.removeprefix(f"{asked}-v")
     is_version = version != environment and version.isdecimal()
@@ -87,10 +87,10 @@ def is_named(environment: str, asked: str) -> bool:
 
 
 def check_backend(folder: Path, found: Checkpoint) -> None:
-    """Refuse another backend than the training's.
+    """Reject a backend other than the run's.
 
     Raises:
-        UsageError: it is another.
+        UsageError: the backend differs.
     """
     was = str(found.about.get("backend"))
     if was != chosen_backend():
@@ -98,10 +98,10 @@ def check_backend(folder: Path, found: Checkpoint) -> None:
 
 
 def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, config: TrainConfig) -> None:
-    """Refuse a training that has come to its end and is kept, where nothing more is asked of it.
+    """Raise if the run is finished and no further updates are requested.
 
     Raises:
-        UsageError: it has.
+        UsageError: the run is finished.
     """
     try:
         card = read_card(folder)
@@ -122,7 +122,7 @@ def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, confi
 
 
 def is_of(card: Mapping[str, Any], config: TrainConfig) -> bool:
-    """Whether a card is of a training; a table that was in memory has its place in the run folder since."""
+    """Return whether a card has this configuration; a table that was in memory is now in the run folder."""
     now = json.loads(json.dumps(finite(to_toml(config)), default=str))
     if config.environment.id == IN_MEMORY:
         now["environment"] = card["configuration"].get("environment")
@@ -137,10 +137,10 @@ def open_saved_environment(
     given: TransitionTable | Environment | None = None,
     asked: str | None = None,
 ) -> Environment:
-    """Open the environment of the training; `asked` is where the file of its table is by now.
+    """Open the environment of the run; `asked` is the current path of its table file.
 
     Raises:
-        UsageError: it is not what it was.
+        UsageError: the environment has changed.
     """
     place = config.environment
     if place.id == IN_MEMORY and given is None:
@@ -164,13 +164,13 @@ EARLY_STOP_OFF = "early-stop-off"
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """What a training goes on from.
+    """The point that a run resumes from.
 
     Attributes:
-        checkpoint: its latest that is sound.
-        state: of the training; None where it had made no update.
-        kept: its log up to there; None where it begins a new one.
-        remarks: what the user should know.
+        checkpoint: the newest valid checkpoint.
+        state: training state; None before the first update.
+        kept: the log up to this point; None to start a new one.
+        remarks: warnings for the user.
     """
 
     checkpoint: Checkpoint
@@ -188,20 +188,19 @@ def open_for_resume(
     stop_after: int | None = None,
     given: TransitionTable | Environment | None = None,
 ) -> Iterator[tuple[Environment, Configured, runs.Run, ResumePoint]]:
-    """Take a run folder to go on with its training, while the block runs.
+    """Reopen a run folder to resume its training for the duration of the block.
 
     Args:
         folder: the run folder.
         values: nested settings of the user.
         trust: whether the environment module that the run names may be imported.
-        logs: the folder of logs; None for where the run's log is.
-        stop_after: the update to end after, if it is not the last.
-        given: the environment, where a script has it as a table or open.
+        logs: folder of logs; None for the location of the run's log.
+        stop_after: update to stop after, if it is not the last.
+        given: the environment, as a table or opened by the caller.
 
     Raises:
-        UsageError: there is nothing to go on from, the training is at its end, or something else is asked for than it
-            is.
-        DeepTaxiError: its checkpoints are damaged, or of a newer deeptaxi.
+        UsageError: there is no checkpoint, the run is finished, or a setting differs from the run's.
+        DeepTaxiError: the checkpoints are damaged, or written by a newer deeptaxi.
     """
     runs.check_resumable(folder)
     with ExitStack() as undoing:
@@ -214,7 +213,7 @@ def open_for_resume(
         try:
             check_unfinished(folder, found, before, config)
         except UsageError:
-            remove_stale(log_folder(folder, found))  # of a process that was killed when its model was written already
+            remove_stale(log_folder(folder, found))  # left by a process that was killed after it wrote the model
             raise
         if stop_after is not None and stop_after <= found.update:
             raise UsageError(f"--stop-after {stop_after}: {folder} has made {found.update:,} updates already")
@@ -238,10 +237,10 @@ def open_for_resume(
 
 
 def config_of(found: Checkpoint) -> TrainConfig:
-    """Return the configuration of a checkpoint's training.
+    """Return the configuration stored in a checkpoint.
 
     Raises:
-        DeepTaxiError: it is not sound.
+        DeepTaxiError: the configuration is invalid.
     """
     try:
         said = parse_toml(str(found.about.get("config")))
@@ -260,7 +259,7 @@ def config_of(found: Checkpoint) -> TrainConfig:
 
 
 def position_of(found: Checkpoint) -> Position | None:
-    """Return how far the log had come; None where it had not begun."""
+    """Return the log position stored in a checkpoint; None if the log had not been started."""
     said = found.about.get("position")
     try:
         return None if said is None else Position(str(said["head"]), checkpoints.whole(said["lines"], "lines", 0))
@@ -270,13 +269,13 @@ def position_of(found: Checkpoint) -> Position | None:
 
 
 def changed(config: TrainConfig, values: Mapping[str, Any], optimal: bool) -> TrainConfig:
-    """Return the configuration with what is asked for anew; schedules keep the length that they had.
+    """Apply the requested changes to the configuration; schedules keep their length.
 
-    Where an `optimal` policy has stopped the training, more updates are made without stopping early again, unless that
-    is asked for.
+    If the run was stopped because its policy was `optimal`, further updates are made without early stopping, unless it
+    is requested.
 
     Raises:
-        UsageError: the updates are fewer than before.
+        UsageError: fewer updates are requested than before.
     """
     updates = values.get("updates", config.updates)
     early_stop = values.get("evaluation", {}).get("early_stop")
@@ -295,17 +294,17 @@ def changed(config: TrainConfig, values: Mapping[str, Any], optimal: bool) -> Tr
 
 
 def log_folder(folder: Path, found: Checkpoint) -> Path:
-    """Return where the log of a run is: where it says, if that is a log folder of this name, else in `logs/`."""
+    """Return the recorded log folder if it exists and has the name of the run, else the one in `logs/`."""
     said = place_of(folder, str(found.about.get("log")))
     name = folder.resolve().name
     return said if said.name == name and said.is_dir() else LOGS / name
 
 
 def kept_log(folder: Path, log: Path, found: Checkpoint) -> Kept | None:
-    """Return what the log held at the checkpoint; None where it had not begun, is gone, or has lost lines.
+    """Return the log up to the checkpoint; None if it was not started, is missing, or has lost lines.
 
     Raises:
-        UsageError: the log of another run stands in its place.
+        UsageError: the log of another run is in its place.
     """
     position = position_of(found)
     kept = take_up(log, position) if position else None
@@ -315,19 +314,19 @@ def kept_log(folder: Path, log: Path, found: Checkpoint) -> Kept | None:
 
 
 def in_a_row(state: TrainingState | None) -> int:
-    """Return how many evaluations in a row have found the policy optimal by a saved state."""
+    """Return how many consecutive evaluations had found the policy optimal in a saved state."""
     evaluator = state.facts.get("evaluator") if state else None
     count = evaluator.get("in_a_row") if isinstance(evaluator, dict) else None
     return count if isinstance(count, int) else 0
 
 
 def was_optimal(state: TrainingState | None, config: TrainConfig) -> bool:
-    """Whether a training stopped at a saved state because its policy was optimal."""
+    """Return whether training stopped at a saved state because the policy was optimal."""
     return config.evaluation.early_stop and in_a_row(state) >= PATIENCE
 
 
 def reset_early_stop(state: TrainingState | None, before: TrainConfig, config: TrainConfig) -> TrainingState | None:
-    """Return the state to go on from: a policy that has shown itself optimal must do so again in more updates."""
+    """Reset the count of consecutive optimal evaluations if more updates are to be made with early stopping."""
     goes_on = config.updates > before.updates and config.evaluation.early_stop
     if state is None or not goes_on or in_a_row(state) < PATIENCE:
         return state
@@ -335,7 +334,7 @@ def reset_early_stop(state: TrainingState | None, before: TrainConfig, config: T
 
 
 def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[str, str]]:
-    """Yield a remark where there should have been a log."""
+    """Warn if the log is missing or has a gap."""
     if kept is None and found.about.get("position") is not None:
         yield "lost-log", f"the log of the training is not in {log}, or has lost lines: a new one begins there"
     elif isinstance(lost := found.about.get("log_lost"), str):
@@ -345,7 +344,7 @@ def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[
 def stop_warnings(
     before: TrainConfig, config: TrainConfig, state: TrainingState | None, kept: Kept | None
 ) -> Iterator[tuple[str, str]]:
-    """Warn where training does not stop early any more, or continues past the point where a fresh run would have."""
+    """Warn if early stopping is now off, or training continues past the point where a fresh run would have stopped."""
     if was_optimal(state, before) and not config.evaluation.early_stop:
         yield (
             EARLY_STOP_OFF,
@@ -359,14 +358,14 @@ def stop_warnings(
 
 
 def stopped_early(before: TrainConfig, kept: Kept | None) -> bool:
-    """Whether a training that did not stop early would have, by the evaluations in its log."""
+    """Return whether early stopping, had it been on, would have stopped the run, by the evaluations in its log."""
     found = [record.optimal for record in kept.records if isinstance(record, Evaluated)] if kept else []
     rows = [found[first : first + PATIENCE] for first in range(len(found) - PATIENCE + 1)]
     return not before.evaluation.early_stop and any(all(row) for row in rows)
 
 
 def others(was: Any, now: Mapping[str, str]) -> list[str]:
-    """Return what is said otherwise in a checkpoint than it is now; nothing where it says nothing of it."""
+    """List the entries of a checkpoint that differ from the current ones; empty if it has none."""
     if not isinstance(was, dict):
         return []
     return [
@@ -377,7 +376,7 @@ def others(was: Any, now: Mapping[str, str]) -> list[str]:
 
 
 def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> Iterator[tuple[str, str]]:
-    """Yield what the user should know, by name."""
+    """Yield warnings for the user as (name, text)."""
     for fault in found.passed_over:
         yield "older-checkpoint", f"{fault}; the training goes on from {found.path.name}, after update {found.update:,}"
     on = chosen_backend()

@@ -1,4 +1,4 @@
-"""How results look: the picture of the command line, as text where they are printed and as HTML in a notebook."""
+"""Display results as the command line does: as text when printed, as HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-WIDTH = 100  # letters a line
+WIDTH = 100  # characters per line
 HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 
 
 class RichRepr(ABC):
-    """Something with a picture for people, beside its data."""
+    """A result with a rich display besides its data."""
 
     @abstractmethod
     def __rich__(self) -> RenderableType:
-        """Return the picture that the command line shows, for `rich.print`."""
+        """Return the display of the command line, for `rich.print`."""
 
     def __str__(self) -> str:
         screen = canvas()
@@ -32,7 +32,7 @@ class RichRepr(ABC):
 
 
 def canvas() -> Console:
-    """Return a console that keeps what is printed, and shows it nowhere."""
+    """Return a console that records its output without displaying it."""
     from deeptaxi.display.console import PLAIN, Screen
 
     return Screen(**PLAIN, record=True, file=io.StringIO(), width=WIDTH, force_terminal=True, force_jupyter=False)

@@ -1,4 +1,4 @@
-"""A trained agent beside its environment: what `train` and `load` return."""
+"""A trained agent with its environment, as returned by `train` and `load`."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 def observed(codec: StateCodec, observation: Any) -> int:
-    """Return the state number of an observation.
+    """Encode an observation as a state number.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not an observation of this environment.
     """
     try:
         return codec.encode(observation)
@@ -44,20 +44,20 @@ def observed(codec: StateCodec, observation: Any) -> int:
 
 
 def ready() -> None:
-    """Start Keras as always, and let it know our layers."""
+    """Start Keras and register deeptaxi's layers."""
     backend.start()
-    import deeptaxi.network.layers  # noqa: F401  # which registers them
+    import deeptaxi.network.layers  # noqa: F401  # registers them
 
 
 class Ready:
-    """What is pickled before a network, as a process that reads it may not have started Keras: a call of `ready`."""
+    """Placeholder pickled before a network: unpickling it calls `ready`, so that Keras is started first."""
 
     def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
         return ready, ()
 
 
 def restored(_ready: None, kind: type[Run], state: Mapping[str, Any]) -> Run:
-    """Return the run that was pickled or copied."""
+    """Rebuild a run that was pickled or copied."""
     run = object.__new__(kind)
     vars(run).update(state)
     return run
@@ -65,18 +65,18 @@ def restored(_ready: None, kind: type[Run], state: Mapping[str, Any]) -> Run:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run(RichRepr):
-    """A Q-network beside the environment that it is looked at on.
+    """A Q-network with its environment.
 
     Attributes:
-        name: what it is called: the run folder, or the name that one would have.
-        environment: with `states` S, `actions` A, `time_limit`, `table` (or None) and `describe()`.
-        network: a Keras model from state numbers `[B]` to Q values `[B, A]`.
-        config: how it was trained; None for a bare `.keras` file.
-        folder: the run folder; None where it is not kept in one.
-        facts: what is known beside the configuration: preset, versions, log.
-        episodes: what `train` sampled at its end, under the names of `evaluate`; None where the verdict is exact.
+        name: the run folder, or the default name of an unsaved run.
+        environment: has `states` S, `actions` A, `time_limit`, `table` (or None) and `describe()`.
+        network: a Keras model that maps state numbers `[B]` to Q values `[B, A]`.
+        config: the training configuration; None for a bare `.keras` file.
+        folder: the run folder; None if the run is not saved.
+        facts: further facts: preset, versions, log.
+        episodes: episodes that `train` sampled at its end, keyed as in `evaluate`; None if the verdict is exact.
         episodes_unavailable: why `train` could not sample them, or None.
-        log_unavailable: what of the log `train` could not write, and why, or None.
+        log_unavailable: which part of the log `train` could not write, and why, or None.
     """
 
     name: str
@@ -85,15 +85,15 @@ class Run(RichRepr):
     config: TrainConfig | None = None
     folder: Path | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
-    kept_log: TrainingLog | None = None  # None: it is read from the folder where it is needed
-    verdict: Mapping[str, Any] | None = None  # None: it is computed where it is needed
+    kept_log: TrainingLog | None = None  # None: read from the folder on demand
+    verdict: Mapping[str, Any] | None = None  # None: computed on demand
     episodes: Mapping[str, Any] | None = None
     episodes_unavailable: str | None = None
     log_unavailable: str | None = None
 
     @cached_property
     def q_values(self) -> NDArray[np.float32]:
-        """The Q values of all states, float32 `[S, A]`; −∞ where the agent may not act."""
+        """The Q values of all states, float32 `[S, A]`; −∞ for actions that are not allowed."""
         from deeptaxi.network.tabulate import tabulate
 
         values = np.asarray(tabulate(self.network, self.environment.states))
@@ -102,66 +102,66 @@ class Run(RichRepr):
 
     @cached_property
     def policy(self) -> Ints:
-        """The greedy policy, int64 `[S]`.
+        """The greedy policy: the action of each state, int64 `[S]`.
 
         Raises:
-            DeepTaxiError: the network gives Q values that are no numbers.
+            DeepTaxiError: the Q values are NaN or +∞, or a state has no allowed action.
         """
         table = self.environment.table
         return verdicts.policy_of(self.q_values, table.action_mask if table else None)
 
     @cached_property
     def exact(self) -> Mapping[str, Any] | None:
-        """The exact verdict under the names of the JSON of `evaluate`; None where there is no true table."""
+        """The exact verdict, keyed as in the JSON of `evaluate`; None without a transition table."""
         return self.exact_at() if self.verdict is None else self.verdict
 
     @property
     def exact_unavailable(self) -> str | None:
-        """Why there is no exact verdict; None where there is one."""
+        """Why there is no exact verdict; None if there is one."""
         return self.environment.table_missing
 
     @property
     def optimal(self) -> bool | None:
-        """Whether every start state is played optimally; None where that cannot be known."""
+        """Whether the policy is optimal from every start state; None if unknown."""
         return None if self.exact is None else self.exact["optimal"]
 
     @cached_property
     def weights_digest(self) -> str:
-        """The sha256 of the weights: equal for the same settings, seed, machine and versions."""
+        """The SHA-256 of the weights: equal for the same settings, seed, machine and versions."""
         from deeptaxi.network.build import weights_digest
 
         return weights_digest(self.network)
 
     @cached_property
     def log(self) -> TrainingLog:
-        """What its training left, and why something of it is missing."""
+        """The records and visit counts of the training, and why any are missing."""
         if self.kept_log is not None:
             return self.kept_log
         return BARE if self.folder is None else read_training_log(self.folder)
 
     @property
     def history(self) -> History | None:
-        """The records of its training (`progress`, `evaluations`, `snapshots`, `warnings`, …); None without a log."""
+        """The training records (`progress`, `evaluations`, `snapshots`, `warnings`, …); None without a log."""
         return self.log.history
 
     @property
     def coverage(self) -> Coverage | None:
-        """What its training tried, `visits` and `replay` `[S, A]`; None where that is not known."""
+        """The training's counts of each (state, action), `visits` and `replay` `[S, A]`; None if unknown."""
         coverage = self.log.coverage
         return coverage if coverage and coverage.visits.shape == self.q_values.shape else None
 
     @property
     def finished(self) -> Finished | None:
-        """The end of its training; None where that is not known."""
+        """The final training record; None if unknown."""
         return self.history.finished if self.history else None
 
     @property
     def failure(self) -> str | None:
-        """What broke its training off, if anything did; the network is then what was best before that."""
+        """The error that ended the training, if any; the network then has the best weights before it."""
         return self.finished.failure if self.finished else None
 
     def discount(self, asked: float | None = None) -> float:
-        """Return the discount that decides what is optimal: `asked`, else the run's, else the table's, else 0.99."""
+        """Return the discount that defines optimality: `asked`, else the run's, else the table's, else 0.99."""
         if asked is not None:
             return asked
         if self.config is not None:
@@ -169,7 +169,7 @@ class Run(RichRepr):
         return objective_discount(self.environment.table) if self.environment.table else DEFAULT_DISCOUNT
 
     def reference(self, discount: float | None = None) -> verdicts.Reference | None:
-        """Return the optima that it is measured by at an objective's discount; None without a true table."""
+        """Return the reference optima at an objective discount; None without a transition table."""
         table = self.environment.table
         if table is None:
             return None
@@ -178,7 +178,7 @@ class Run(RichRepr):
         return verdicts.reference(table, self.environment.horizon, self.discount(discount), training_discount, mask)
 
     def exact_at(self, discount: float | None = None) -> Mapping[str, Any] | None:
-        """Return the exact verdict at an objective's discount; None where there is no true table."""
+        """Compute the exact verdict at an objective discount; None without a transition table."""
         with status("computing the exact verdict …"):
             reference = self.reference(discount)
             if reference is None:
@@ -186,23 +186,23 @@ class Run(RichRepr):
             return verdicts.evaluate_greedy(reference, self.q_values, self.environment.start_resets).to_dict()
 
     def act(self, state: ArrayLike) -> Any:
-        """Return the greedy action of a state number, or of several `[…]` those of each.
+        """Return the greedy action of a state, or of each state in an array `[…]`.
 
-        Where observations have parts (Tuple, MultiDiscrete), a Python tuple is one observation, and its action is
-        returned; `tuple(observation)` makes one of a list or an array. A list or array of integers is state numbers; it
-        is refused where it could be an observation as well.
+        If observations have parts (Tuple, MultiDiscrete), a Python tuple is one observation, and its action is
+        returned; convert a list or array with `tuple(observation)`. A list or array of integers holds state numbers; it
+        is rejected if it could also be an observation.
 
-        Actions are numbered from 0: add `environment.first_action` for an environment that counts from elsewhere.
-        Where it counts its observations from elsewhere, `environment.codec.encode(observation)` is the state number.
+        Actions are numbered from 0: add `environment.first_action` for an environment that does not start at 0.
+        If its observations do not start at 0, `environment.codec.encode(observation)` is the state number.
 
         Args:
-            state: a state number, integers `[…]`, or a tuple that is an observation.
+            state: a state number, integers `[…]`, or an observation as a tuple.
 
         Returns:
             An int, or an int64 array `[…]`.
 
         Raises:
-            UsageError: there is no such state or observation, or it could be meant in two ways.
+            UsageError: the state or observation does not exist, or the argument is ambiguous.
         """
         codec = self.environment.codec
         if codec.composite and isinstance(state, tuple):
@@ -233,50 +233,51 @@ class Run(RichRepr):
         render_mode: str | None = None,
         objective_discount: float | None = None,
     ) -> Iterator[Moment]:
-        """Play by the greedy policy; yield every moment, the last of an episode with its `ending`.
+        """Play with the greedy policy; yield a `Moment` per step, the last of an episode with its `ending`.
 
-        The arguments are checked at once; episodes are played as the moments are asked for.
+        Arguments are checked immediately; episodes are played lazily.
 
         Args:
-            episodes: how many.
-            seed: of the environment.
-            state: the state that each begins in; None for the environment's own starts.
-            max_steps: steps after which an episode is over in any case; None for the horizon.
-            render_mode: Gymnasium's `"ansi"` or `"rgb_array"`, for a `frame` in every moment.
-            objective_discount: of the values that say which actions are optimal.
+            episodes: number of episodes.
+            seed: seed of the environment.
+            state: start state of each episode; None for the environment's own starts.
+            max_steps: steps after which an episode is stopped; None for the horizon.
+            render_mode: Gymnasium's `"ansi"` or `"rgb_array"`, to add a `frame` to every step.
+            objective_discount: discount that defines which actions are optimal.
 
         Raises:
-            UsageError: a number is out of range, the environment cannot be put into the state, or does not draw so.
+            UsageError: a number is out of range, or the environment cannot start in `state` or does not support
+                `render_mode`.
         """
         from deeptaxi.api.play import play
 
         return play(self, objective_discount, episodes, seed, state, max_steps, render_mode)
 
     def film(self, path: str | Path, *, speed: float = 4.0, force: bool = False, **show: Any) -> list[Moment]:
-        """Play as `play` does, and write the environment's pictures as a GIF.
+        """Play as `play` does, and write the environment's frames as a GIF.
 
         Args:
-            path: the file, whose name ends in `.gif`.
-            speed: steps a second.
-            force: whether to replace what is there.
-            **show: arguments of `play`.
+            path: the file to write; its name must end in `.gif`.
+            speed: steps per second.
+            force: whether to overwrite an existing file.
+            **show: arguments for `play`.
 
         Returns:
-            The moments, without their frames.
+            The steps, without their frames.
 
         Raises:
-            UsageError: the file is there and `force` is not set, or the environment draws no pictures.
+            UsageError: the file exists and `force` is not set, or the environment renders no images.
         """
         from deeptaxi.api.play import film
 
         return film(self, Path(path), speed, force, **show)
 
     def save(self, folder: str | Path, *, logs: str | Path = "logs", force: bool = False) -> Path:
-        """Keep it as a run folder, with its log under `logs`, as `train(…, out=folder)` does; return the folder.
+        """Save as a run folder, with the log under `logs`, as `train(…, out=folder)` does; return the folder.
 
         Raises:
-            UsageError: there is a run of that name already and `force` is not set, or it is not known how it was
-                trained: `export` writes a network alone.
+            UsageError: a run of that name exists and `force` is not set, or it is unknown how this one was trained:
+                use `export` to write the network alone.
         """
         from deeptaxi.api.save_run import save
 
@@ -290,29 +291,29 @@ class Run(RichRepr):
         figures: str | Path | None = None,
         force: bool = False,
     ) -> Report:
-        """Write a page about it: verdict, curves, policy map, findings.
+        """Write an HTML report: verdict, curves, policy map, findings.
 
         Args:
             path: the HTML file.
-            beside: other runs on the same environment, to be shown with it.
-            figures: a folder for its pictures as PNG and SVG files too.
-            force: whether to replace what is there.
+            beside: other runs on the same environment to include.
+            figures: folder to also write the figures to, as PNG and SVG files.
+            force: whether to overwrite existing files.
 
         Raises:
-            UsageError: a file is there, or the runs are of different problems.
+            UsageError: a file exists and `force` is not set, or the runs are of different problems.
         """
         from deeptaxi.api.report import report
 
         return report([self, *beside], Path(path), None if figures is None else Path(figures), force)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `deeptaxi train --json` says; null where it is not known, or not kept."""
+        """Return the document that `deeptaxi train --json` prints; unknown or unsaved values are None."""
         from deeptaxi.api.save_run import summary
 
         return summary(self)
 
     def headline(self) -> str:
-        """Return the verdict in a few words."""
+        """Return a one-line verdict."""
         from deeptaxi.storage.model_card import describe_verdict
 
         try:
@@ -321,7 +322,7 @@ class Run(RichRepr):
             return str(error)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {item.name: getattr(self, item.name) for item in fields(self)}  # what is computed from it is not kept
+        state = {item.name: getattr(self, item.name) for item in fields(self)}  # cached properties are not pickled
         return restored, (Ready(), type(self), state)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""How a training is conducted, beside what determines its result. Imports neither NumPy nor Gymnasium."""
+"""Options of a training run that do not affect its result. Imports neither NumPy nor Gymnasium."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 from deeptaxi.errors import UsageError
 
-EVERY = 60.0  # seconds between two checkpoints
+EVERY = 60.0  # seconds between checkpoints
 
 
 def never() -> bool:
-    """Go on."""
+    """Never stop."""
     return False
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What changes nothing in the weights after a given update.
+    """Options that do not affect the weights after a given update.
 
     Attributes:
-        stop: asked between updates; once it answers True, the training ends with what it has.
-        stop_after: the update to end after.
-        checkpoints: whether a run that is kept keeps what it can be resumed from.
-        checkpoint_every: seconds from one checkpoint to the next.
-        tensorboard: whether the log is for TensorBoard as well.
+        stop: called between updates; training ends once it returns True.
+        stop_after: update to stop after.
+        checkpoints: whether a saved run writes checkpoints to resume from.
+        checkpoint_every: seconds between checkpoints.
+        tensorboard: whether to also log for TensorBoard.
     """
 
     stop: Callable[[], bool] = never
@@ -44,10 +44,10 @@ PLAIN = RunOptions()
 
 
 def refuse_with_resume(**given: object) -> None:
-    """Refuse what a training that is resumed has said already.
+    """Reject options that are fixed when a run is resumed.
 
     Raises:
-        UsageError: one of these was given; it is named.
+        UsageError: an option is given; the message names it.
     """
     for name, value in given.items():
         if value:

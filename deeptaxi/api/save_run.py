@@ -1,4 +1,4 @@
-"""Keeping a run: its folder, its log, and what the JSON of a training says of it."""
+"""Save a run: its folder, its log, and the JSON summary of its training."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 def own_table(environment: Environment, facts: Mapping[str, str] | None = None) -> TransitionTable | None:
-    """Return the table that is to be kept beside the model: one that has no file, or is kept so by its run already."""
+    """Return the table to save in the run folder: one without a file of its own, or saved there before."""
     return environment.table if environment.config.id == IN_MEMORY or "table" in (facts or {}) else None
 
 
 def pointing_to_table(
     folder: Path, table: TransitionTable | None, environment: Environment, config: TrainConfig
 ) -> tuple[Environment, TrainConfig]:
-    """Return an environment and a configuration that name the table where a run folder keeps it."""
+    """Point the environment and configuration at the table saved in the run folder."""
     if table is None:
         return environment, config
     place = dataclasses.replace(environment.config, id=str(folder / TABLE_FILE))
@@ -45,7 +45,7 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
     """Write the run folder and the log of a run.
 
     Raises:
-        UsageError: the place is taken, or it is not known how the run was trained.
+        UsageError: the folder is taken, or it is unknown how the run was trained.
     """
     if run.config is None or run.history is None or run.finished is None:
         raise UsageError(f"{run.name} has no configuration or no log to keep: `export` writes its network alone")
@@ -62,7 +62,7 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
             runs.save_run(place, run.network, about, config, run.finished, preset, table, run.history.disturbed)
         if run.episodes is not None:
             runs.add_episodes(folder, run.episodes)
-        checkpoints.give_up(folder)  # of the run that stood here
+        checkpoints.give_up(folder)  # of the run that was here before
     finally:
         place.release()
     if log.lost:
@@ -71,7 +71,7 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
 
 
 def finish_log(log: logs.Log, folder: Path, coverage: Coverage | None) -> None:
-    """Bring a log to the disk, with what its training tried, as far as the disk takes it (`Log.lost`)."""
+    """Flush a log and its visit counts to disk; failures are recorded in `Log.lost`."""
     log.position()
     if coverage is not None:
         with log.surviving(VISITS_FILE):
@@ -81,7 +81,7 @@ def finish_log(log: logs.Log, folder: Path, coverage: Coverage | None) -> None:
 def checkpoint_metadata(
     environment: Environment, config: TrainConfig, place: runs.Run, preset: str, own: bool
 ) -> dict[str, Any]:
-    """Return what the checkpoints of a training say of it; `own` is whether its table has no other file."""
+    """Return checkpoint metadata. `own`: the table exists only in this run folder."""
     return {
         "config": dump_toml(config, {}),
         "preset": preset,
@@ -95,9 +95,9 @@ def checkpoint_metadata(
 
 
 def point_to_checkpoint(error: BaseException, config: TrainConfig, folder: Path, first: int = 0) -> None:
-    """Add to an error of ours how the training that failed can be resumed, if it can: its `first` checkpoint is known.
+    """Add the resume command to a `DeepTaxiError` if the run has a checkpoint, numbered `first` or later.
 
-    One that diverged would diverge again.
+    A run that diverged would diverge again, so its error is left alone.
     """
     own = [path for path in checkpoints.files_in(folder) if int(path.stem) >= first]
     if isinstance(error, DeepTaxiError) and not isinstance(error, DivergedError) and own:
@@ -105,20 +105,20 @@ def point_to_checkpoint(error: BaseException, config: TrainConfig, folder: Path,
 
 
 def event_writers(config: TrainConfig) -> dict[str, Callable[[Path], Any]]:
-    """Return what writes a training's events for TensorBoard into a log folder, by the name of its file."""
+    """Return the factory of the TensorBoard writer, keyed by its file name."""
     from deeptaxi.storage.tensorboard import Events
 
     return {EVENTS: lambda folder: Events(folder, config)}
 
 
 def point_to_log(error: BaseException, log: Path) -> None:
-    """Add to an error of ours where the log of the training that failed was left, if it came so far."""
+    """Add the location of the failed run's log to a `DeepTaxiError`, if there is one."""
     if isinstance(error, DeepTaxiError) and (log / FAILED_FILE).exists():
         error.args = (f"{error}; `deeptaxi diagnose {shlex.quote(str(log))}` looks at its log",)
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Return what the JSON says of a training."""
+    """Return the JSON summary of a training run."""
     config, finished = run.config, run.finished
     return {
         "run": None if run.folder is None else str(run.folder),

@@ -1,4 +1,4 @@
-"""Settings of a training as scripts give them: every one by the name of its option, `--learning-rate` as learning_rate.
+"""Training settings as keyword arguments, named after their options: `--learning-rate` is learning_rate.
 
 Imports neither NumPy nor Gymnasium.
 """
@@ -26,7 +26,7 @@ from deeptaxi.renamed import OPTIONS
 
 
 class Settings(TypedDict, total=False):
-    """The settings of a training; the reference of the commands says what each is, and its default."""
+    """The training settings; the command reference describes each one and its default."""
 
     time_limit: int
     seed: int
@@ -73,12 +73,12 @@ class Settings(TypedDict, total=False):
 
 
 Config = str | Path | Mapping[str, Any] | TrainConfig
-NO_TABLE = ("hidden", "dueling", "aggregation", "activation")  # of the network, and not of a Q table
+NO_TABLE = ("hidden", "dueling", "aggregation", "activation")  # network settings that a Q table does not have
 
 
 @cache
 def paths() -> Mapping[str, tuple[str, ...]]:
-    """Return where each setting stands in a configuration, by its name."""
+    """Return the path of each setting in a configuration, by name."""
     options = {path: item.metadata["option"] for path, item, _ in leaf_settings(TrainConfig)}
     return {
         option.partition("/")[0].removeprefix("--").replace("-", "_"): path
@@ -88,10 +88,10 @@ def paths() -> Mapping[str, tuple[str, ...]]:
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by name as a configuration nests them; those that are None are left out.
+    """Nest named settings as in a configuration, omitting those that are None.
 
     Raises:
-        UsageError: there is no setting of that name.
+        UsageError: a setting does not exist.
     """
     found: dict[str, Any] = {}
     for name, value in settings.items():
@@ -110,15 +110,15 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a number or a row of NumPy's as Python's."""
+    """Convert a NumPy scalar or array to plain Python."""
     return value.tolist() if type(value).__module__ == "numpy" else value
 
 
 def values_of(config: Config | None) -> dict[str, Any]:
-    """Return a configuration, or the file of one, as nested settings.
+    """Return a configuration or configuration file as nested settings.
 
     Raises:
-        UsageError: it cannot be read, or holds a key that does not exist.
+        UsageError: it cannot be read, or has an unknown key.
     """
     if config is None:
         return {}
@@ -139,7 +139,7 @@ def merge_settings(
     q_table: bool,
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return all that is asked for, nested: the configuration, and over it what is given by itself.
+    """Merge the configuration with explicit overrides, nested.
 
     Raises:
         UsageError: settings exclude each other, or the configuration cannot be read.
@@ -156,7 +156,7 @@ def merge_settings(
     if q_table:
         over["network"] = {**network, "hidden": [], "dueling": False}
     kwargs = plain(dict(env_args or {}))
-    if kwargs:  # over those of the configuration, which is of the same environment here
+    if kwargs:  # override those of the configuration, which is for the same environment here
         kwargs = {**values.get("environment", {}).get("kwargs", {}), **kwargs}
     place = {key: value for key, value in (("id", env), ("kwargs", kwargs)) if value}
     return merge(values, merge(over, {"environment": {**over.get("environment", {}), **place}}))

@@ -1,4 +1,4 @@
-"""The exact optimum of an environment: `solve`."""
+"""Compute the exact optimum of an environment: `solve`."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def solve(
 
     Args:
         env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
-        discount: of the value; None for the table's own, else 0.99.
-        env_args: arguments of `gymnasium.make`.
-        time_limit: steps that returns are summed over, instead of the environment's own.
-        out: a file for Q* and the optimal policy, `.csv`, `.npz` or `.json`.
-        force: whether to replace that file.
+        discount: discount of the value; None for the table's own, else 0.99.
+        env_args: arguments for `gymnasium.make`.
+        time_limit: steps that returns are summed over, instead of the environment's own limit.
+        out: file to write Q* and the optimal policy to: `.csv`, `.npz` or `.json`.
+        force: whether to overwrite that file.
 
     Returns:
         The optimum: `optimal_return`, `optimal_value`, `value` `[S]`, `policy` `[S]`, `q_star` `[S, A]`, …
 
     Raises:
-        UsageError: there is no such environment, it has no true table, or `out` cannot be written.
+        UsageError: the environment does not exist or has no transition table, or `out` cannot be written.
     """
     path = None if out is None else Path(out)
     if path is not None:
@@ -58,10 +58,10 @@ def solve(
 
 
 def check_out(out: Path, env: EnvLike, force: bool) -> None:
-    """Refuse a file that cannot be written, before anything is computed.
+    """Reject an output file that cannot be written, before anything is computed.
 
     Raises:
-        UsageError: its ending is unknown, it is there already, or it is the table itself.
+        UsageError: its extension is unknown, it exists, or it is the table itself.
     """
     if out.suffix[1:] not in WRITERS:
         raise UsageError(f"--out {out}: expected a name that ends in .csv, .npz or .json")

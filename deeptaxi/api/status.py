@@ -1,4 +1,4 @@
-"""What takes a while, in a few words, for whoever shows it. By itself nothing is shown."""
+"""Report long-running steps to a display, if one is set with `shown_by`. By default, nothing is shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _show: ContextVar[Show | None] = ContextVar("show", default=None)
 
 @contextmanager
 def status(text: str) -> Iterator[None]:
-    """Tell that something is being done while the block runs; within it, nothing else is told."""
+    """Show `text` while the block runs; nested calls show nothing."""
     show = _show.get()
     if show is None:
         yield
@@ -24,7 +24,7 @@ def status(text: str) -> Iterator[None]:
 
 @contextmanager
 def shown_by(show: Show | None) -> Iterator[None]:
-    """Let `show` open a context for every stage of the block; None shows nothing."""
+    """Display the status of every step in the block with `show`; None shows nothing."""
     token = _show.set(show)
     try:
         yield

@@ -1,9 +1,9 @@
-"""Train: from what is asked for to a run, with its log, its checkpoints and its verdict.
+"""Train a run, with its log, checkpoints and verdict.
 
-Its steps are those of the command line, which handles signals in between: plan, claim, carry out.
+The steps are those of the command line, which handles signals in between: plan, reserve the run folder, train.
 
-**The sampled verdict** at the end, where there is no exact one. The run is kept before an episode is played: an
-environment that fails, a signal or a lack of time costs only them.
+**The sampled verdict.** If there is no exact verdict, episodes are played at the end. The run is saved first, so a
+failing environment, a signal or a lack of time costs only the episodes.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ from deeptaxi.storage.model_card import resuming_command
 from deeptaxi.storage.run_folder import TABLE_FILE
 from deeptaxi.storage.runs import add_episodes
 
-COUNTS = (1_000, 100, 10)  # episodes: fewer where so many take too long
-STEPS, SECONDS = 200_000, 2.0  # that may be spent on each of these counts
+COUNTS = (1_000, 100, 10)  # episodes to try, fewer if more would take too long
+STEPS, SECONDS = 200_000, 2.0  # budget for each of these counts
 SEED = 0
-UNSAMPLED = "no-episodes"  # the finding that no episodes could be played
+UNSAMPLED = "no-episodes"  # name of the finding
 
 
 class SpentError(DeepTaxiError):
-    """The steps or the seconds that were to be spent are spent."""
+    """The budget of steps or seconds is exhausted."""
 
 
 class StoppedError(DeepTaxiError):
-    """The user does not want to wait."""
+    """The user asked to stop."""
 
 
 class Budget:
-    """Steps and seconds to spend on episodes, over all copies of an environment."""
+    """A budget of steps and seconds for episodes, shared by vectorized environments."""
 
     def __init__(self, steps: int, seconds: float, stop: Callable[[], bool]) -> None:
         self._steps = steps
@@ -69,8 +69,8 @@ class Budget:
         """Spend a step.
 
         Raises:
-            SpentError: none is left, or the time is over.
-            StoppedError: the user has had enough.
+            SpentError: no step or no time is left.
+            StoppedError: the user asked to stop.
         """
         self._steps -= 1
         if self._stop():
@@ -80,25 +80,25 @@ class Budget:
 
 
 class Limited(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """A copy of an environment whose steps come out of a budget."""
+    """An environment that takes its steps from a shared budget."""
 
     def __init__(self, env: Env, budget: Budget) -> None:
         super().__init__(env)
         self._budget = budget
 
     def step(self, action: Any) -> Any:
-        """Spend a step, and make it."""
+        """Spend a step of the budget and take it."""
         self._budget.spend()
         return self.env.step(action)
 
 
 def with_episodes(run: Run, run_options: RunOptions, remark: Callable[[Warned], object]) -> Run:
-    """Return the run of a training with the episodes that its policy plays, where there is no exact verdict.
+    """Add sampled episodes to a run that has no exact verdict.
 
     Args:
-        run: which is kept already, if it is to be.
-        run_options: of the training; its `stop` ends the playing.
-        remark: called with a warning where episodes could not be played or kept.
+        run: the run, already saved if it is to be.
+        run_options: options of the training; `stop` also ends the episodes.
+        remark: called with a warning if episodes could not be played or saved.
     """
     if run.environment.table is not None or run.finished is None:
         return run
@@ -116,10 +116,10 @@ def with_episodes(run: Run, run_options: RunOptions, remark: Callable[[Warned], 
 
 
 def sample_within_budget(run: Run, stop: Callable[[], bool]) -> Episodes:
-    """Play as many episodes as there is time for.
+    """Play as many episodes as the budget allows.
 
     Raises:
-        DeepTaxiError: the environment or the network failed, the training was stopped, or episodes take too long.
+        DeepTaxiError: the environment or network failed, training was stopped, or episodes take too long.
     """
     if stop() or run.failure:
         raise StoppedError("the training was stopped" if stop() else "the training broke off")
@@ -132,7 +132,7 @@ def sample_within_budget(run: Run, stop: Callable[[], bool]) -> Episodes:
 
 
 def limited(environment: Environment, stop: Callable[[], bool]) -> Environment:
-    """Return an environment whose copies share one budget."""
+    """Return an environment whose instances share one budget."""
     budget = Budget(STEPS, SECONDS, stop)
 
     def make(*words: Any, **named: Any) -> Env:
@@ -142,11 +142,11 @@ def limited(environment: Environment, stop: Callable[[], bool]) -> Environment:
 
 
 OnRecord = Callable[[Record], object]
-Watcher = Callable[[Record], object]  # shows or keeps a record
+Watcher = Callable[[Record], object]  # displays or stores a record
 
 
 def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: RunOptions = PLAIN) -> Run:
-    """Train, or go on; where a place was claimed, keep the run there. See `train`."""
+    """Train or resume; if a run folder is reserved, save the run there. See `train`."""
     with status("starting Keras …"):
         backend.start()
     backend.check_float32()
@@ -169,29 +169,29 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
             about, preset = environment.describe(), planned.configured.preset
             finish_log(log, place.log.parent, trained.coverage)
             runs.save_run(place, trained.network, about, config, history.finished, preset, table, history.disturbed)
-            if log.lost:  # the room that was kept for the run may do for its log
+            if log.lost:  # the space reserved for the run may suffice for its log
                 finish_log(log, place.log.parent, trained.coverage)
             if not run_options.checkpoints and since is None:
-                checkpoint_files.give_up(place.folder)  # of the run that stood here
+                checkpoint_files.give_up(place.folder)  # of the run that was here before
     tell = on_record or (lambda _record: None)
-    for remark in log.remarks if log else ():  # those that came with the end
+    for remark in log.remarks if log else ():  # remarks added at the end
         tell(remark)
     run = run_of(planned, trained.network, TrainingLog(history, trained.coverage), kept_table=table is not None)
     return with_episodes(replace(run, log_unavailable=log.lost if log else None), run_options, tell)
 
 
 def observing(planned: Plan, records: Sequence[Record]) -> Watch:
-    """Return what watches a training, and has seen the records that it had given before."""
+    """Return the monitor of a training run, having replayed its earlier records."""
     config, environment = planned.config, planned.environment
     watch = Watch(config, environment.table, agent_mask(config, environment))
     for record in records:
-        if not isinstance(record, Started):  # what its settings promise takes time to find out, and comes again
+        if not isinstance(record, Started):  # checking the settings takes time, and is repeated anyway
             watch.observe(record)
     return watch
 
 
 def keeping(planned: Plan, run_options: RunOptions, log: Log | None, said: Mapping[str, Any]) -> OnCheckpoint:
-    """Return what keeps the states of a training."""
+    """Return the callback that writes checkpoints."""
     if planned.place is None or log is None or not run_options.checkpoints:
         return lambda _hold: ()
     return checkpoint_files.Checkpointer(planned.place.folder, said, log, run_options.checkpoint_every)
@@ -199,7 +199,7 @@ def keeping(planned: Plan, run_options: RunOptions, log: Log | None, said: Mappi
 
 @contextmanager
 def log_of(planned: Plan, run_options: RunOptions) -> Iterator[Log | None]:
-    """Open the log of a run that is to be kept."""
+    """Open the log of a run that is to be saved."""
     if planned.place is None:
         yield None
         return
@@ -210,7 +210,7 @@ def log_of(planned: Plan, run_options: RunOptions) -> Iterator[Log | None]:
 
 
 def run_of(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -> Run:
-    """Return what came out of a training."""
+    """Build the run that results from training."""
     place, finished = planned.place, log.history.finished if log.history else None
     facts = runs.facts_of(finished, planned.configured.preset) if finished else {}
     if place is not None:
@@ -228,7 +228,7 @@ def run_of(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -> R
 
 
 def resume_hint(planned: Plan, run_options: RunOptions) -> str:
-    """Say how to go on with a training that was ended before its end."""
+    """Explain how to continue a run that was stopped early."""
     if planned.place is None:
         return "It was not kept."
     if run_options.checkpoints or checkpoint_files.files_in(planned.place.folder):
@@ -237,7 +237,7 @@ def resume_hint(planned: Plan, run_options: RunOptions) -> str:
 
 
 def agent_mask(config: TrainConfig, environment: Environment) -> Any:
-    """Return the actions that the agent may take, `[S, A]`; None where all are open to it, or it is not known yet."""
+    """Return the allowed actions, `[S, A]`; None if all are allowed, or they are not known yet."""
     return known_mask(environment) if config.exploration.action_mask else None
 
 
@@ -248,10 +248,10 @@ def follow(
     remarks: Sequence[Record],
     lost: list[Warned],
 ) -> Any:
-    """Show the watchers every record, and what the observer has to say of it; return what the training returns.
+    """Pass every record, and the observer's findings on it, to the watchers; return the result of training.
 
-    The `remarks` are on how the training begins, and come once it has said that it does; what is `lost` of the log
-    meanwhile is told after the record that it was lost with.
+    The `remarks` follow the first record after `Started`; warnings in `lost`, on failed log writes, follow the record
+    that caused them.
     """
     while True:
         try:
@@ -265,7 +265,7 @@ def follow(
             told_record = told.pop(0)
             for watch in watchers:
                 watch(told_record)
-            if not isinstance(told_record, Finished):  # which is the last of a log
+            if not isinstance(told_record, Finished):  # always the last record of a log
                 told += lost
                 lost.clear()
 
@@ -290,34 +290,35 @@ def train(
     resume: str | Path | None = None,
     **settings: Unpack[Settings],
 ) -> Run:
-    """Train a Q-network, and return it with the exact verdict on it.
+    """Train a Q-network and return it with its exact verdict.
 
-    It prints nothing, and without `out` writes nothing. Settings come from the preset that fits, then `config`, then
-    `settings`: every option of `deeptaxi train` by its name, such as `hidden=(64,)` or `learning_rate=0.01`.
+    Prints nothing and, without `out`, writes nothing. Settings come from the preset that fits, then `config`, then
+    `settings`, which takes every option of `deeptaxi train` by name, such as `hidden=(64,)` or `learning_rate=0.01`.
 
     Args:
         env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
-        q_table: no hidden layer, no bias: the weights are the Q table.
-        preset: settings of `listing.presets`; None for the one that fits.
+        q_table: whether to use a network without hidden layers or biases, whose weights are the Q table.
+        preset: name of a preset, see `listing.presets`; None for the one that fits.
         config: a TOML file, a mapping of the same form, or the `config` of another run.
-        env_args: arguments of `gymnasium.make`.
+        env_args: arguments for `gymnasium.make`.
         out: the run folder to write; True for a free name in `models/`.
-        logs: the folder for the log of a run that is written; None for `logs`, or where the log of `resume` is.
-        tensorboard: whether that log is for TensorBoard as well.
-        force: whether a run that is there may be replaced.
-        trust_env: whether to import the environment module that only `config` or `resume` names; it is code.
-        on_record: called with every record (`deeptaxi.metrics`), warnings included, as it comes.
-        stop: asked between updates; once it answers True, the training ends with the best weights so far.
-        stop_after: the update to end after, to go on by `resume`; None for the last.
-        checkpoints: whether a run that is written keeps what it can be resumed from.
-        checkpoint_every: seconds from one checkpoint to the next.
-        resume: the run folder of a training to go on with, which says what it is; `updates` may be raised.
-        **settings: settings of the training; `deeptaxi.api.settings.Settings` lists them.
+        logs: folder for the log of a saved run; None for `logs`, or for the log's current location with `resume`.
+        tensorboard: whether to also log for TensorBoard.
+        force: whether to overwrite an existing run.
+        trust_env: whether to import the environment module that only `config` or `resume` names, which executes its
+            code.
+        on_record: called with every record (`deeptaxi.metrics`), including warnings, as it is produced.
+        stop: called between updates; once it returns True, training ends with the best weights so far.
+        stop_after: update to stop after, to continue with `resume` later; None for the last.
+        checkpoints: whether a saved run writes checkpoints to resume from.
+        checkpoint_every: seconds between checkpoints.
+        resume: run folder to resume; its settings apply, but `updates` may be raised.
+        **settings: training settings; see `deeptaxi.api.settings.Settings`.
 
     Raises:
-        UsageError: there is no such environment or setting, settings exclude each other, `out` is taken, or `resume`
-            is another training than what is asked for.
-        DeepTaxiError: the training diverged, or the environment failed, before there was anything to keep.
+        UsageError: the environment or a setting does not exist, settings exclude each other, `out` is taken, or the
+            run in `resume` has other settings.
+        DeepTaxiError: training diverged or the environment failed before there was anything to save.
     """
     name, table = name_of(env)
     run_options = RunOptions(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)

@@ -1,4 +1,4 @@
-"""What a training left beside its model: its records, and what it tried."""
+"""Read the log of a training run: its records and visit counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deeptaxi.storage.run_folder import MODEL_FILE
 
 
 class TrainingLog(NamedTuple):
-    """A log, as far as there is one; `missing` says why something is not known, by the names of a `Case`."""
+    """The log of a run, as far as it exists; `missing` gives the reason for each missing field of a `Case`."""
 
     history: History | None
     coverage: Coverage | None
@@ -48,7 +48,7 @@ def read_training_log(run: Path) -> TrainingLog:
 
 
 def find_log_file(model: Path) -> Path | None:
-    """Return the log file that `model` is, or that is all that a folder holds; None where there is a model."""
+    """Return the log file that `model` is, or that a folder without a model holds; None otherwise."""
     if model.suffix == ".jsonl":
         return model
     if (model / MODEL_FILE).exists():
@@ -57,11 +57,11 @@ def find_log_file(model: Path) -> Path | None:
 
 
 def history_of(run: Path) -> History:
-    """Return the records of a run folder, of a log folder, or of the file of a log; also of one without an end.
+    """Return the records of a run folder, a log folder or a log file, finished or not.
 
     Raises:
-        UsageError: there is no such run, or no log of it.
-        DeepTaxiError: it holds no record.
+        UsageError: the run does not exist, or has no log.
+        DeepTaxiError: the log is empty.
     """
     if run.is_file():
         return read_history(run)
@@ -77,5 +77,5 @@ def history_of(run: Path) -> History:
 
 
 def training_now(log: Path | None) -> str | None:
-    """Return who writes to a log now: its training still runs; None where nobody does, or it cannot be told."""
+    """Return the process that is still writing to a log; None if there is none, or it is unknown."""
     return None if log is None or log.name != LOG_FILE else in_use(log.parent)

@@ -15,12 +15,12 @@ from deeptaxi.config import AGGREGATIONS
 
 
 class Numbers(click.ParamType):
-    """Numbers, such as ``0,8,0,0``."""
+    """Comma-separated numbers, such as ``0,8,0,0``."""
 
     name = "g1,g2,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
-        """Split at commas."""
+        """Parse comma-separated numbers."""
         if isinstance(value, list):
             return value
         try:
@@ -90,7 +90,7 @@ NOT_SHAPING = {"row_sparse", "schedule", "final_fraction"}
 
 
 def shapes_an_update(path: tuple[str, ...]) -> bool:
-    """Whether a setting has a say in one update."""
+    """Return whether a setting affects a single update."""
     return path[-1] not in NOT_SHAPING and (path[-1] in SHAPING or path[0] in SHAPING)
 
 

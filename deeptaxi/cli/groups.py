@@ -1,4 +1,4 @@
-"""A group of commands that names the nearest where it does not know one."""
+"""A command group that suggests the nearest command for an unknown one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from deeptaxi.errors import nearest
 
 
 class Group(click.Group):
-    """A click group; an unknown command is a usage error of one line that helps."""
+    """A click group that reports an unknown command in one line, with a suggestion."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands in the order in which they were added."""
+        """List the commands in the order in which they were added."""
         del ctx
         return list(self.commands)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Name the nearest command where there is none of that name."""
+        """Resolve a command; suggest the nearest one if it does not exist."""
         known = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in known:
             near = nearest(args[0], known) or f"; commands: {', '.join(known)}"

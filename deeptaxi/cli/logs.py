@@ -38,14 +38,14 @@ def command(run: Path, as_json: bool) -> None:
 
 
 def skipped_lines(history: Any) -> str:
-    """Say which lines of the log were passed over."""
+    """Report which lines of the log were skipped."""
     numbers, more = history.skipped[:5], len(history.skipped) - 5
     which = ", ".join(map(str, numbers)) + (f" and {more} more" if more > 0 else "")
     return f"Skipped in {history.path}: line {which}, which {'is' if len(history.skipped) == 1 else 'are'} no record"
 
 
 def series(history: Any) -> dict[str, Any]:
-    """Return the log as the JSON has it: every kind of record by its columns."""
+    """Return the log as in the JSON, each kind of record by columns."""
     kinds = {name: getattr(history, name) for name in ("progress", "evaluations", "snapshots", "warnings")}
     ends = {name: getattr(history, name) for name in ("started", "finished", "failed")}
     return {
@@ -59,6 +59,6 @@ def series(history: Any) -> dict[str, Any]:
 
 
 def by_columns(records: Any) -> dict[str, list[Any]]:
-    """Return records of one kind as lists, one for each of their fields."""
+    """Return records of one kind as one list per field."""
     names = [item.name for item in dataclasses.fields(records[0])] if records else []
     return {name: [getattr(record, name) for record in records] for name in names}

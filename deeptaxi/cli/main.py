@@ -1,7 +1,7 @@
-"""The command group: finds commands when asked for, and turns every failure into one line and an exit code.
+"""The command group: loads commands lazily, and turns every failure into one line and an exit code.
 
-Nothing here or at the top of a command's file imports Gymnasium, Keras or TensorFlow: help and usage errors answer
-at once.
+Neither this module nor the top level of a command's module imports Gymnasium, Keras or TensorFlow, so that help and
+usage errors appear at once.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from deeptaxi.cli.groups import Group
 from deeptaxi.errors import DeepTaxiError, printable
 from deeptaxi.renamed import OPTIONS
 
-# NumPy's threads wait for each other by spinning: beside another process, to solve the equations of a policy of 500
-# states takes fifty times as long by two threads as by one. NumPy reads this when it is imported.
+# NumPy's threads wait for each other by spinning: with another process running, solving the equations of a policy of
+# 500 states takes fifty times as long with two threads as with one. NumPy reads this when it is imported.
 for library in ("OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 importing.unused = ("matplotlib", "IPython")
@@ -52,21 +52,21 @@ COMMANDS = {
 
 
 def status(text: str) -> AbstractContextManager[Any]:
-    """Show on a terminal what takes a while."""
+    """Show a long-running step on the terminal."""
     from deeptaxi.display.console import err
 
     return err().status(text)
 
 
 class InterruptedByUserError(Exception):
-    """Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 class Cli(Group):
-    """A group whose commands live in modules of the same name."""
+    """A command group that imports each command from the module of the same name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands in the order in which they are met."""
+        """List the commands in the order in which users need them."""
         del ctx
         return list(COMMANDS)
 
@@ -80,7 +80,7 @@ class Cli(Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C ends it in one line of ours."""
+        """Run the command; report Ctrl-C as `InterruptedByUserError`."""
         try:
             with shown_by(status):
                 return super().invoke(ctx)
@@ -88,7 +88,7 @@ class Cli(Group):
             raise InterruptedByUserError from None
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:  # type: ignore[override]
-        """Run a command line and exit; what goes wrong is one line on standard error."""
+        """Run a command line and exit; report errors as one line on standard error."""
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         with signals.lasting_streams():
@@ -98,7 +98,7 @@ class Cli(Group):
                 signals.flush_output()
 
     def _carry_out(self, arguments: list[str], *rest: Any, **extra: Any) -> NoReturn:
-        """Run a command line and exit, on streams that last."""
+        """Run a command line and exit, once the standard streams are protected."""
         try:
             if arguments and not {"-h", "--help", "--version"}.intersection(arguments):
                 check_current_folder()
@@ -110,10 +110,10 @@ class Cli(Group):
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.ctx.get_help() if error.ctx else "")
             sys.exit(0)
-        except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
+        except BrokenPipeError:  # the reader of the pipe is gone, so there is no one to report to
             signals.stop_printing()
             sys.exit(128 + signals.received[0] if signals.received else 1)
-        except BaseException as error:  # the last door: whatever it is becomes one line
+        except BaseException as error:  # last resort: every error becomes one line
             if "--debug" in arguments and not isinstance(error, SystemExit):
                 traceback.print_exc()
             fail(error)
@@ -121,10 +121,10 @@ class Cli(Group):
 
 
 def check_current_folder() -> None:
-    """Refuse to work in a folder that is not there any more: whatever failed in it would seem to be at fault.
+    """Reject a current folder that no longer exists, which would cause misleading errors later.
 
     Raises:
-        DeepTaxiError: it was removed.
+        DeepTaxiError: the folder was removed.
     """
     try:
         os.getcwd()  # noqa: PTH109  # pathlib is not imported yet
@@ -136,9 +136,9 @@ def check_current_folder() -> None:
 
 
 def shortage(error: BaseException) -> str | None:
-    """Return what there was too little of, and what to do; None where that is not it.
+    """Describe a shortage of memory, files or threads, with its cure; None for other errors.
 
-    The linker, which loads libraries, tells it as it likes, and NumPy wraps that in pages of advice.
+    The linker, which loads libraries, words it in many ways, and NumPy wraps that in pages of advice.
     """
     while isinstance(error, ImportError) and isinstance(error.__cause__, ImportError):
         error = error.__cause__
@@ -158,13 +158,13 @@ def shortage(error: BaseException) -> str | None:
 
 
 def readable_numbers(line: str) -> str:
-    """Return an error with the middle of endless numbers left out; click takes one of that length for none at all."""
+    """Shorten very long numbers in an error; click does not even recognize them as numbers."""
     line = NO_INTEGER.sub(" is too long a number", line)
     return ENDLESS.sub(lambda found: f"{found[0][:20]}…{found[0][-10:]} ({len(found[0]):,} digits)", line)
 
 
 def describe_unforeseen(error: BaseException) -> str:
-    """Return what an error says that no part of the program has put in words."""
+    """Describe an error that the program did not anticipate."""
     kind = type(error).__name__
     if isinstance(error, OSError):
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
@@ -174,16 +174,16 @@ def describe_unforeseen(error: BaseException) -> str:
 
 
 def refused_words(error: click.UsageError) -> str:
-    """Return what click says of a command line; of an option of before, what it is called today."""
+    """Return click's message on a command line; for a renamed option, its new name."""
     known = isinstance(error, click.NoSuchOption) and error.option_name in OPTIONS
     return f"{error.option_name} is now {OPTIONS[error.option_name]}" if known else error.format_message()
 
 
 def fail(error: BaseException) -> NoReturn:
-    """Say in one line what went wrong, and exit with the code that goes with it."""
+    """Print the error in one line and exit with its code."""
     if isinstance(error, SystemExit):
         raise error
-    if signals.received:  # whatever it led to: an import that breaks off raises anything
+    if signals.received:  # whatever it caused: an interrupted import may raise anything
         line, code = "interrupted", 128 + signals.received[0]
     elif isinstance(error, click.UsageError):
         where = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
@@ -215,6 +215,6 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line in a process of its own."""
+    """Run the command line as a program."""
     search_path.leave_current_folder()
     cli.main(prog_name="deeptaxi")

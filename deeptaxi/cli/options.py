@@ -1,4 +1,4 @@
-"""Options that several commands share, the argument MODEL, and the options of a training, made from its settings."""
+"""Options shared by several commands, the argument MODEL, and the training options made from the settings."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Function = Callable[..., Any]
 
 
 class NonEmptyPath(click.Path):
-    """A path; an empty text, such as an unset variable of the shell gives, is not the current folder."""
+    """A path that must not be empty: an unset shell variable does not mean the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse an empty text."""
+        """Reject an empty string."""
         if value == "":
             self.fail("expected a path, received nothing", param, ctx)
         return super().convert(value, param, ctx)
@@ -33,7 +33,7 @@ PATH = NonEmptyPath(path_type=Path)
 
 
 def environment_arguments(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Turn KEY=VALUE texts into keyword arguments."""
+    """Parse KEY=VALUE strings into keyword arguments."""
     found: dict[str, Any] = {}
     for given in values:
         key, equals, text = given.partition("=")
@@ -49,12 +49,12 @@ def environment_arguments(_ctx: click.Context, _parameter: click.Parameter, valu
 
 
 def shared_options(function: Function) -> Function:
-    """Add ``--debug``, which the group reads off the command line."""
+    """Add ``--debug``, which the group reads from the command line."""
     return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(function)
 
 
 def json_option(function: Function) -> Function:
-    """Add ``--json``, which keeps standard output for the document alone: what an environment prints goes aside."""
+    """Add ``--json``, which reserves standard output for the document and redirects all else to standard error."""
     help_text = "Print one JSON document on standard output, and nothing else."
 
     def keep_output(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> bool:
@@ -67,7 +67,7 @@ def json_option(function: Function) -> Function:
 
 
 def print_json(document: Any) -> None:
-    """Print the one document that ``--json`` promises, in UTF-8, whatever the terminal's encoding is."""
+    """Print the document of ``--json`` in UTF-8, whatever the terminal's encoding."""
     stream = click.get_current_context().obj
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(encoding="utf-8")
@@ -92,7 +92,7 @@ def time_limit_option(function: Function) -> Function:
 
 
 def objective_discount_option(default: str) -> Callable[[Function], Function]:
-    """Add ``--objective-discount``; `default` says whose it is."""
+    """Add ``--objective-discount``; `default` describes the default in the help text."""
     return click.option(
         "--objective-discount",
         type=click.FloatRange(0, 1),
@@ -112,12 +112,12 @@ def force_option(function: Function) -> Function:
 
 
 class Sizes(click.ParamType):
-    """Sizes of layers, such as ``128,64``."""
+    """Comma-separated layer sizes, such as ``128,64``."""
 
     name = "N,N,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """Split at commas."""
+        """Parse comma-separated sizes."""
         if isinstance(value, list):
             return value
         try:
@@ -136,9 +136,9 @@ def option_type(hint: Any, choices: tuple[str, ...]) -> Any:
 
 
 def training_options(function: Function, shown: Callable[[tuple[str, ...]], bool] = lambda _: True) -> Function:
-    """Add an option for every setting of `TrainConfig` that has one; its name is the setting's path.
+    """Add an option for every setting of `TrainConfig` that has one, named after the setting's path.
 
-    Those whose path is not to be `shown` are taken all the same.
+    Options whose path is not `shown` are hidden from help but still accepted.
     """
     for path, item, hint in reversed(list(leaf_settings(TrainConfig))):
         name = item.metadata["option"]
@@ -161,7 +161,7 @@ def training_options(function: Function, shown: Callable[[tuple[str, ...]], bool
 
 
 def sentence(text: str) -> str:
-    """Return a help text as the other options write theirs."""
+    """Format a help text like those of the other options."""
     return text[0].upper() + text[1:] + "."
 
 
@@ -172,7 +172,7 @@ class TransitionType(click.ParamType):
     words = {"terminated": True, "true": True, "1": True, "false": False, "0": False}  # noqa: RUF012  # never changed
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """Return state, action, reward, next state and whether it terminated."""
+        """Parse state, action, reward, next state and `terminated`."""
         if isinstance(value, tuple):
             return value
         try:
@@ -187,7 +187,7 @@ class TransitionType(click.ParamType):
 
 
 class SectionOption(click.Option):
-    """An option that help lists under the heading of its section."""
+    """An option listed under its section in help."""
 
     def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -195,10 +195,10 @@ class SectionOption(click.Option):
 
 
 class SectionedCommand(click.Command):
-    """A command whose help groups its options by section."""
+    """A command whose help groups options by section."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, those without section first."""
+        """Write the options, those without a section first."""
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -211,7 +211,7 @@ class SectionedCommand(click.Command):
 
 
 def given_settings(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that were given on the command line, nested as in the TOML."""
+    """Return the settings given on the command line, nested as in the TOML file."""
     nested: dict[str, Any] = {}
     for name, value in options.items():
         if value is not None:
@@ -224,7 +224,7 @@ def given_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def model_options(purpose: str) -> Any:
-    """Add the argument MODEL and the options that say which environment it is looked at on."""
+    """Add the argument MODEL and the options that select its environment."""
 
     def add(function: Function) -> Function:
         for decorate in (

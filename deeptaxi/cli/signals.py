@@ -1,10 +1,10 @@
-"""Ctrl-C, SIGTERM, a terminal that closes: they end a command at once, or a training between two updates.
+"""Handle Ctrl-C, SIGTERM and a closing terminal: end a command at once, or training between two updates.
 
-The handlers remember what came, because an exception raised from a handler can be lost: Python drops it where it
-happens to land in a callback of compiled code, as the import of TensorFlow has many.
+The handlers record signals, because an exception raised in a handler can be lost: Python drops it inside a callback of
+compiled code, of which the import of TensorFlow has many.
 
-A terminal that has closed takes standard output and standard error with it: every write fails from then on (EIO, or
-EPIPE at the other end of a pipe). What goes to standard error is for whoever watches, so it never fails a command.
+A closed terminal takes standard output and standard error with it: every later write fails (EIO, or EPIPE at the other
+end of a pipe). Standard error only informs the user, so a failing write to it never fails a command.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from types import FrameType
 from typing import Any, TextIO, cast
 
 # Not every system has all of them. SIGHUP: the terminal closed. SIGXCPU: the soft limit on CPU time, before the kill.
-# SIGBREAK: Ctrl-Break, and the console closing, on Windows. SIGQUIT (Ctrl-\) stays the way to kill a process at once.
+# SIGBREAK: Ctrl-Break, and a closing console, on Windows. SIGQUIT (Ctrl-\) remains the way to kill a process at once.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGBREAK")
 ENDING: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
-GONE = (errno.EPIPE, errno.EIO)  # what a write fails with once its reader has gone
+GONE = (errno.EPIPE, errno.EIO)  # errors of a write whose reader is gone
 received: list[int] = []
 
 
 def end(number: int, _frame: FrameType | None = None) -> None:
-    """Remember the signal and leave by an exception, so that what was begun is cleared away."""
+    """Record the signal and raise an exception, so that cleanup runs."""
     received.append(number)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    signal.signal(number, signal.SIG_IGN)  # the kernel and the shell each send SIGHUP: the second must not break it off
+    signal.signal(number, signal.SIG_IGN)  # kernel and shell each send SIGHUP: the second must not interrupt cleanup
     sys.exit(128 + number)
 
 
 def listened_to() -> list[signal.Signals]:
-    """Return the signals to handle: not those that whoever started the command has it ignore, as `nohup` does.
+    """Return the signals to handle: not those that the parent process set to be ignored, as `nohup` does.
 
-    A shell ignores SIGINT for its background jobs, which `kill -INT` is to end all the same.
+    SIGINT is always handled: shells ignore it for background jobs, but `kill -INT` should still end them.
     """
     return [number for number in ENDING if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
 
 
 class LastingStream:
-    """A text stream that may lose its reader: what nobody can read any more is dropped and raises nothing."""
+    """A text stream that silently drops its output once its reader is gone."""
 
     def __init__(self, stream: TextIO, descriptor: int) -> None:
         self._stream = stream
         self._descriptor = descriptor
 
     def write(self, text: str) -> int:
-        """Write a text, as far as there is anybody to read it."""
+        """Write text, or drop it if the reader is gone."""
         try:
             return self._stream.write(text)
         except OSError:
@@ -63,7 +63,7 @@ class LastingStream:
             return len(text)
 
     def flush(self) -> None:
-        """Hand what was written to the operating system."""
+        """Flush to the operating system, or drop the text if the reader is gone."""
         try:
             self._stream.flush()
         except OSError:
@@ -74,10 +74,10 @@ class LastingStream:
 
 
 def lead_nowhere(stream: TextIO, descriptor: int) -> None:
-    """Let a standard stream lead nowhere, so that Python finds no fault with what it holds at the end."""
+    """Redirect a standard stream to the null device, so that Python's final flush does not fail."""
     try:
         own = stream.fileno() == descriptor
-    except (OSError, ValueError):  # a stream of a script or a test
+    except (OSError, ValueError):  # a stream set by a script or a test
         return
     if own:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -88,7 +88,7 @@ def lead_nowhere(stream: TextIO, descriptor: int) -> None:
 
 
 def reader_gone(error: OSError) -> bool:
-    """Whether a write to standard output failed because nobody is left to read it; a disk that fails is no reader."""
+    """Return whether a write to standard output failed because its reader is gone, not because of the disk."""
     if error.errno not in GONE:
         return False
     try:
@@ -98,12 +98,12 @@ def reader_gone(error: OSError) -> bool:
 
 
 def stop_printing() -> None:
-    """Let standard output lead nowhere once its reader has gone."""
+    """Redirect standard output to the null device."""
     lead_nowhere(sys.__stdout__ or sys.stdout, 1)
 
 
 def flush_output() -> None:
-    """Flush standard output at the end of a command that has nothing more to say; let it lead nowhere if that fails."""
+    """Flush standard output at the end of a command; if that fails, redirect it to the null device."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -112,15 +112,15 @@ def flush_output() -> None:
 
 @contextmanager
 def lasting_streams() -> Iterator[None]:
-    """Let the standard streams be there and outlive the terminal, and print what an encoding has no sign for.
+    """Make the standard streams exist, outlive the terminal, and escape unencodable characters.
 
-    A stream that was closed at the start (``2>&-``) leaves its number to the next file that is opened, which would then
-    hold what compiled libraries write to standard error.
+    If a stream is closed at the start (``2>&-``), the next file opened gets its descriptor, and compiled libraries
+    would write their standard error into that file.
     """
     open_missing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # signs of ours, names in other bytes: by their numbers
+            stream.reconfigure(errors="backslashreplace")  # our symbols and undecodable names are escaped
     before = sys.stderr
     lasting = cast("TextIO", LastingStream(before, 2))
     sys.stderr = lasting
@@ -132,7 +132,7 @@ def lasting_streams() -> Iterator[None]:
 
 
 def open_missing() -> None:
-    """Open the null device in the place of standard streams that are closed."""
+    """Open the null device in place of closed standard streams."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is not None:
             continue
@@ -144,16 +144,16 @@ def open_missing() -> None:
             if nowhere != descriptor:
                 os.dup2(nowhere, descriptor)
                 os.close(nowhere)
-        else:  # a file of somebody else was opened since and has the number: it must not be written to
+        else:  # another file has taken the descriptor since: it must not be written to
             where = os.devnull
-        stream = open(where, mode, encoding="utf-8", closefd=where != descriptor)  # noqa: SIM115  # as long as Python runs
+        stream = open(where, mode, encoding="utf-8", closefd=where != descriptor)  # noqa: SIM115  # open for the life of the process
         setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)  # which libraries fall back to
+        setattr(sys, f"__{name}__", stream)  # libraries fall back to it
 
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Let the signals end the command by an exception."""
+    """End the command with an exception when a signal arrives in the block."""
     received.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -163,17 +163,17 @@ def ending_at_once() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if signal.getsignal(number) is end:  # else it is to be ignored from now on
+            if signal.getsignal(number) is end:  # else `end` has set it to be ignored
                 signal.signal(number, handler)
 
 
 @contextmanager
 def stopping_gently() -> Generator[Callable[[], int]]:
-    """Note the signals instead of dying of them; a third Ctrl-C interrupts at once.
+    """Record signals instead of ending; a third Ctrl-C interrupts at once.
 
-    Yields a function that answers with the first signal noted, or 0.
+    Yields a function that returns the first signal recorded, or 0.
     """
-    if received:  # the exception of a signal in the meantime was lost
+    if received:  # the exception raised for an earlier signal was lost
         end(received[0])
     noted: list[int] = []
 
@@ -182,8 +182,8 @@ def stopping_gently() -> Generator[Callable[[], int]]:
         if noted.count(signal.SIGINT) > 2:
             raise KeyboardInterrupt
         if len(noted) == 1:
-            # click.echo would go past the live view, which has put itself in the place of standard error. The signal
-            # may have come in the middle of a write to it, which Python takes for a fault.
+            # click.echo would bypass the live view, which has replaced standard error. If the signal arrives during a
+            # write to it, Python raises an error.
             with contextlib.suppress(OSError, RuntimeError):
                 sys.stderr.write("Stopping, and keeping the best weights (Ctrl-C twice more gives them up) …\n")
                 sys.stderr.flush()
@@ -193,5 +193,5 @@ def stopping_gently() -> Generator[Callable[[], int]]:
         yield lambda: noted[0] if noted else 0
     finally:
         for number, handler in before.items():
-            # After the first signal the program only ends; a second one must not break that off.
+            # After the first signal the program is only shutting down, which a second one must not interrupt.
             signal.signal(number, signal.SIG_IGN if noted else handler)

@@ -35,7 +35,7 @@ def command(
     from deeptaxi.display import console, tables
 
     if out is not None:
-        check_out(out, env, force)  # again, with the file, by `solve`; here before the environment is opened
+        check_out(out, env, force)  # `solve` checks again; here, before the environment is opened
     environment = open_place(env, env_args, time_limit)
     solution = solve(environment, objective_discount, out=out, force=force)
     if as_json:

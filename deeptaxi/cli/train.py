@@ -98,7 +98,7 @@ def command(
 
 
 def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int]:
-    """Train, showing the records; return the run and the signal that ended it, or 0."""
+    """Train with a progress display; return the run and the signal that ended it, or 0."""
     from deeptaxi import backend
     from deeptaxi.api.train import resume_hint, run_training
     from deeptaxi.display.console import err
@@ -122,7 +122,7 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
 
 
 def announcing(show: Callable[[Record], object], console: Console, preset: str) -> Callable[[Record], None]:
-    """Return what shows a record, and says which preset the training rests on once it has made its first updates."""
+    """Wrap `show` so that it also prints the preset once the first updates are made."""
     waiting = [f"Preset: {preset}"]
 
     def watch(record: Record) -> None:
@@ -134,7 +134,7 @@ def announcing(show: Callable[[Record], object], console: Console, preset: str) 
 
 
 def report(run: Run, as_json: bool) -> None:
-    """Print what came out. The run is kept: a reader who has gone is no failure."""
+    """Print the result. The run is already saved, so a closed output pipe is not a failure."""
     from deeptaxi.arguments import title
     from deeptaxi.display import console, tables
 

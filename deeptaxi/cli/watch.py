@@ -77,7 +77,7 @@ def command(
 
 
 def check_keys(by_key: bool) -> None:
-    """Refuse to wait for keys where nobody can press one."""
+    """Reject ``--step`` without a terminal to read keys from."""
     from deeptaxi.errors import UsageError
 
     if by_key and not sys.stdin.isatty():
@@ -85,7 +85,7 @@ def check_keys(by_key: bool) -> None:
 
 
 def described(run: Run, seed: int) -> dict[str, Any]:
-    """Return what the JSON says besides the episodes."""
+    """Return the part of the JSON besides the episodes."""
     from deeptaxi.mdp.describe import names_of
 
     return {
@@ -96,7 +96,7 @@ def described(run: Run, seed: int) -> dict[str, Any]:
 
 
 def told(moments: Iterable[Moment]) -> list[dict[str, Any]]:
-    """Return the episodes as data: what was seen and done in each step, and how each ended."""
+    """Return the episodes as data: state, action and values of each step, and how each episode ended."""
     episodes: list[dict[str, Any]] = []
     for moment in moments:
         if moment.reward is None:
@@ -118,7 +118,7 @@ def told(moments: Iterable[Moment]) -> list[dict[str, Any]]:
 
 
 def show_endings(moments: Iterable[Moment], gif: Path) -> None:
-    """Print how the episodes ended, and where their pictures are."""
+    """Print how the episodes ended and where the GIF is."""
     from deeptaxi.display import console, player
 
     screen = console.out()
@@ -129,7 +129,7 @@ def show_endings(moments: Iterable[Moment], gif: Path) -> None:
 
 
 def perform(moments: Iterable[Moment], run: Run, plain: bool, speed: float | None) -> None:
-    """Show the episodes: one moment after the other in one place, or below each other where there is no terminal."""
+    """Show the episodes: each step in place on a terminal, else one below the other."""
     from deeptaxi.display import console, player
     from deeptaxi.mdp.describe import names_of
 

@@ -1,5 +1,5 @@
-"""Exports: a trained network in the form that others use, each read back elsewhere and compared before it is kept.
+"""Export trained networks to other formats, verifying each export before it is put in place.
 
-`storage.formats` says what there is, `writers` writes it, `readers` reads it in a process of its own that has no
-deeptaxi, `verify` compares the answers with the network's, and `exports` puts it together.
+`storage.formats` lists the formats, `writers` writes them, `readers` reads them in a separate process without deeptaxi,
+`verify` compares the answers with the network's, and `exports` combines these steps.
 """

@@ -1,4 +1,4 @@
-"""Write exports: each is read back in a fresh process and compared with the network before it is put in its place."""
+"""Write exports; each is read back in a new process and compared with the network before it is put in place."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ IN_FOLDER = {*(form.file for form in FORMATS.values()), CARD_FILE, CARD_JSON}
 
 
 def check_place(name: str | None, path: Path, force: bool) -> None:
-    """Refuse a place that an export cannot have.
+    """Reject a path that an export cannot be written to.
 
     Args:
-        name: of the format; None for a folder of all formats.
-        path: the place.
-        force: whether the user asked to overwrite.
+        name: name of the format; None for a folder of all formats.
+        path: file or folder to write.
+        force: whether to overwrite an existing export.
 
     Raises:
-        UsageError: it lies in a run or below a file, is taken, or has a name that the format cannot have.
+        UsageError: the path is in a run folder or below a file, exists, or has the wrong extension.
     """
     if name in ("keras", "plain") and path.suffix != ".keras":
         raise UsageError(f"--out {path}: Keras reads and writes only names that end in .keras")
@@ -53,24 +53,24 @@ def check_place(name: str | None, path: Path, force: bool) -> None:
 
 
 def run_around(path: Path) -> Path | None:
-    """Return the run folder that `path` is or lies in, if it does."""
+    """Return the run folder that `path` is or lies in, or None."""
     place = path.resolve()
     around = (folder for folder in (place, *place.parents) if is_run(folder))
     return next(around, None)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run."""
+    """Return whether a folder is a run folder."""
     return (folder / MODEL_FILE).is_file() and (folder / CONFIG_FILE).is_file()
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a place is a folder with nothing in it."""
+    """Return whether a path is an empty folder."""
     return path.is_dir() and not any(path.iterdir())
 
 
 def replaceable(name: str | None, path: Path) -> bool:
-    """Whether what stands in a place is an export of the same kind, as far as names tell, and holds nothing else."""
+    """Return whether a path holds nothing but an export of the same kind, judging by file names."""
     if name is None:
         items = list(path.iterdir()) if path.is_dir() else []
         return bool(items) and all(item.name in IN_FOLDER and (item.is_file() or is_savedmodel(item)) for item in items)
@@ -80,24 +80,24 @@ def replaceable(name: str | None, path: Path) -> bool:
 
 
 def is_savedmodel(folder: Path) -> bool:
-    """Whether a folder is a SavedModel as TensorFlow writes it, and holds nothing else."""
+    """Return whether a folder holds nothing but a SavedModel as written by TensorFlow."""
     found = {str(item.relative_to(folder)) for item in folder.rglob("*")}
     return "saved_model.pb" in found and all(SAVEDMODEL.fullmatch(name) for name in found)
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, or why it was not.
+    """The result of an export: what was written, or why it was not.
 
     Attributes:
-        format: its name.
-        path: where it is; None where it was not written.
-        states: S.
-        max_difference: the largest difference of its Q values from the network's, over all states.
-        differing_actions: the number of states in which it takes the other of two actions that are equally good.
-        outside: what a state outside 0 … S−1 gives.
-        skipped: why it was passed over, and what to do.
-        failed: why it was not kept, beside others that were.
+        format: name of the format.
+        path: path of the export; None if it was not written.
+        states: number of states, S.
+        max_difference: largest difference of its Q values from the network's, over all states.
+        differing_actions: number of states in which it breaks a tie between actions differently.
+        outside: answer to a state outside 0 … S−1.
+        skipped: why the format was skipped, and what to do.
+        failed: why it failed, if other formats succeeded.
     """
 
     format: str
@@ -114,15 +114,15 @@ def export(network: keras.Model, name: str, path: Path, labels: Labels | None = 
     """Write `network` to `path` in the format `name`.
 
     Args:
-        network: states `[B]` to Q values `[B, A]`.
+        network: maps states `[B]` to Q values `[B, A]`.
         name: a key of `FORMATS`.
         path: a file, or for ``savedmodel`` a folder.
-        labels: the environment's own names, for the formats that have a place for them.
-        force: whether to replace what is there, if it is of the same kind.
+        labels: names of states and actions, for formats that store them.
+        force: whether to overwrite an existing export of the same kind.
 
     Raises:
-        UsageError: the place is taken, or this format cannot be written here, or not at this size.
-        DeepTaxiError: the network gives NaN, the disk refuses, or what is read back differs; nothing is left then.
+        UsageError: the path is taken, or the format is unavailable or cannot hold that many states.
+        DeepTaxiError: the network returns NaN, writing fails, or the export read back differs; no file is left then.
     """
     check_available(name)
     check_place(name, path, force)
@@ -142,13 +142,13 @@ def export_all(
     force: bool = False,
     card: Mapping[str, Any] | None = None,
 ) -> list[Export]:
-    """Write `network` to `folder` in every format that can be written here; tell of the others why not.
+    """Write `network` to `folder` in every available format; report why others are skipped.
 
-    `card` is that of the model's run (`storage.cards`); it is put beside the exports, and tells of them.
+    `card` is the card of the model's run (`storage.model_card`); it is written beside the exports and lists them.
 
     Raises:
-        UsageError: the place is taken.
-        DeepTaxiError: as `export`, if nothing can be kept.
+        UsageError: the path is taken.
+        DeepTaxiError: as in `export`, if every format fails.
     """
     check_place(None, folder, force)
     source = source_of(network, labels)
@@ -173,10 +173,10 @@ def export_all(
 
 
 def source_of(network: keras.Model, labels: Labels | None) -> Source:
-    """Return what is to be written, once it is known to be sound.
+    """Validate the network and return the source of an export.
 
     Raises:
-        DeepTaxiError: weights or Q values are no numbers.
+        DeepTaxiError: a weight is NaN or infinite, or a Q value is NaN or +∞.
     """
     check_weights(network)
     q_values = tabulate(network)
@@ -185,10 +185,10 @@ def source_of(network: keras.Model, labels: Labels | None) -> Source:
 
 
 def check_weights(network: keras.Model) -> None:
-    """Refuse weights that are no numbers.
+    """Reject NaN or infinite weights.
 
     Raises:
-        DeepTaxiError: there are such; it says where.
+        DeepTaxiError: there are such weights; the message says where.
     """
     for layer in network.layers:
         for weight, values in zip(layer.weights, layer.get_weights(), strict=True):
@@ -201,7 +201,7 @@ def check_weights(network: keras.Model) -> None:
 
 
 def unwritable(name: str, source: Source) -> str | None:
-    """Return why a network cannot be written in a format here; None if it can."""
+    """Return why a network cannot be written in a format; None if it can."""
     try:
         check_size(*source.q_values.shape, name)
     except UsageError as error:
@@ -210,9 +210,9 @@ def unwritable(name: str, source: Source) -> str | None:
 
 
 def write_and_compare(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison | DeepTaxiError]:
-    """Write each format to its place, and compare what a fresh process reads there; they read while we write.
+    """Write each format, read it back in a new process meanwhile, and compare.
 
-    Returns how near each is, or what is wrong with it.
+    Returns the comparison of each format, or its error.
     """
     found: dict[str, Any] = {}
     block = block_size(source.network, source.states)
@@ -230,7 +230,7 @@ def write_and_compare(source: Source, places: Mapping[str, Path]) -> dict[str, C
 
 @contextmanager
 def failures(name: str, found: dict[str, Any]) -> Iterator[None]:
-    """Put an error of ours where the result should be."""
+    """Store a `DeepTaxiError` of the block as the result of the format."""
     try:
         yield
     except DeepTaxiError as error:
@@ -238,11 +238,11 @@ def failures(name: str, found: dict[str, Any]) -> Iterator[None]:
 
 
 def write(source: Source, name: str, path: Path) -> None:
-    """Write one format.
+    """Write the network in one format.
 
     Raises:
-        DeepTaxiError: the packages that write it fail, each in its own way.
-        OSError: the disk refuses.
+        DeepTaxiError: a package that writes the format fails.
+        OSError: the disk cannot be written to.
     """
     try:
         WRITERS[name](source, path)
@@ -257,19 +257,19 @@ def write(source: Source, name: str, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
 
 
 def export_facts(source: Source, name: str, path: Path, found: Comparison) -> Export:
-    """Return what is told of an export that was kept."""
+    """Return the result of a successful export."""
     return Export(name, str(path), source.states, *found, FORMATS[name].outside)
 
 
 def entry(one: Export) -> dict[str, Any]:
-    """Return what a card tells of an export."""
+    """Return the entry of an export in a card."""
     facts = asdict(one)
     return {
         "file": Path(one.path or "").name,

@@ -1,16 +1,16 @@
-"""Q tables as files: `csv`, `npz` and `json`, with the greedy policy and the environment's own names; and back.
+"""Write and read Q tables as `csv`, `npz` and `json`, with the greedy policy and the environment's names.
 
-Numbers are written with as many digits as it takes to read the same number back, and no more. −∞, the value of an
-action that the agent may not take, is ``-inf`` in CSV and null in JSON.
+Numbers are written with as many digits as are needed to read the same number back. −∞, the value of an action that is
+not allowed, is ``-inf`` in CSV and null in JSON.
 
-A table cannot look at the number it is asked for, so what lies outside 0 … S−1 must not be in it:
+A table cannot check the state it is asked for, so states outside 0 … S−1 must not be found in it:
 
-- `csv`, `json`: a state is looked up by its number, as text; −1 and S are not there.
-- `npz`: NumPy counts −1 from the end. The last row, S, is no state: its Q values are NaN, its action is −1. Both −1 and
-  S read it; beyond S NumPy raises IndexError. Other negative numbers count from the end: keep them out.
+- `csv`, `json`: states are looked up by their number, as text; −1 and S do not exist.
+- `npz`: NumPy counts −1 from the end. The last row, S, is not a state: its Q values are NaN, its action is −1. Both −1
+  and S read it; beyond S, NumPy raises IndexError. Other negative numbers count from the end, so avoid them.
 
-A spreadsheet computes a cell of CSV that looks like a formula, and names come from the files of other people: there an
-apostrophe stands before one (https://owasp.org/www-community/attacks/CSV_Injection). Numbers stay as they are.
+Spreadsheets evaluate CSV cells that look like formulas, and names come from untrusted files, so such names are prefixed
+with an apostrophe (https://owasp.org/www-community/attacks/CSV_Injection). Numbers stay as they are.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from deeptaxi.metrics import to_json
 Q = NDArray[np.floating]
 CSV_STATES = 1_048_575  # a spreadsheet's rows, less the header
 JSON_STATES = 1_000_000  # most readers hold the whole document in memory, several times
-# Where a cell begins, for spreadsheets that part cells at semicolons or tabs too, before what begins a formula.
-FORMULA = re.compile(r"(^|[;\t])(?=\s*[=+\-@＝＋－＠\t\r\n])")  # some know the wide signs
+# The start of a cell, also for spreadsheets that split at semicolons or tabs, before a character that starts a formula.
+FORMULA = re.compile(r"(^|[;\t])(?=\s*[=+\-@＝＋－＠\t\r\n])")  # some spreadsheets accept full-width signs
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of the environment of a table.
+    """Names of the states and actions in a table, and its environment.
 
     Attributes:
-        actions: the names of the actions, `[A]`.
-        state: the name of a state.
-        environment: id, arguments and sizes, as the JSON of every command has them; empty where it is not known.
+        actions: names of the actions, `[A]`.
+        state: function that returns the name of a state.
+        environment: id, arguments and sizes, as in the JSON of every command; empty if unknown.
     """
 
     actions: tuple[str, ...]
@@ -55,7 +55,7 @@ class Labels:
 
 
 def labels_of(environment: Environment) -> Labels:
-    """Return the environment's own names."""
+    """Return the names that an environment gives its states and actions."""
     from deeptaxi.mdp.describe import names_of
 
     names = names_of(environment)
@@ -63,15 +63,15 @@ def labels_of(environment: Environment) -> Labels:
 
 
 def number_labels(actions: int) -> Labels:
-    """Return labels that are numbers, for a table whose environment is not known."""
+    """Return numbered labels, for a table whose environment is unknown."""
     return Labels(tuple(f"action {action}" for action in range(actions)), lambda state: f"state {state}")
 
 
 def check_size(states: int, actions: int, form: str) -> None:
-    """Refuse a text file that nothing would open.
+    """Reject a text file that would be too large to open.
 
     Raises:
-        UsageError: there are too many states for it.
+        UsageError: there are too many states for the format.
     """
     most = {"csv": CSV_STATES, "json": JSON_STATES}.get(form, states)
     if states > most:
@@ -83,18 +83,18 @@ def check_size(states: int, actions: int, form: str) -> None:
 
 
 def rows(q: Q, labels: Labels) -> Iterator[tuple[int, str, list[str], int, str]]:
-    """Yield each state with its name, its Q values as text, the greedy action and that action's name."""
+    """Yield each state with its name, Q values as text, greedy action and that action's name."""
     for state, (values, action) in enumerate(zip(q, policy_of(q).tolist(), strict=True)):
         yield state, labels.state(state), [str(value) for value in values], action, labels.actions[action]
 
 
 def as_text(name: str) -> str:
-    """Return a name as a cell that no spreadsheet takes for a formula; one that is a plain number stays one."""
+    """Escape a name that a spreadsheet would take for a formula; plain numbers stay as they are."""
     return name if NUMBER.fullmatch(name) else FORMULA.sub(r"\1'", name)
 
 
 def write_csv(path: Path, q: Q, labels: Labels) -> None:
-    """Write one row a state: number, name, Q values by the names of the actions, the greedy action and its name."""
+    """Write one row per state: number, name, one Q value per action, greedy action and its name."""
     check_size(*q.shape, "csv")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -111,7 +111,7 @@ def read_csv(path: Path) -> Q:
 
 
 def write_json(path: Path, q: Q, labels: Labels) -> None:
-    """Write ``policy``, in which each state has its Q values and its greedy action, a line a state."""
+    """Write ``policy``, which maps each state to its Q values and greedy action, one line per state."""
     check_size(*q.shape, "json")
     about = {"environment": labels.environment or None, "states": len(q), "actions": labels.actions}
     with path.open("w", encoding="utf-8") as file:
@@ -137,7 +137,7 @@ def read_json(path: Path) -> Q:
 def write_npz(path: Path, q: Q, labels: Labels) -> None:
     """Write ``q_values`` `[S + 1, A]`, ``policy`` `[S + 1]`, ``state_names``, ``action_names``, ``environment``.
 
-    Row S is the end: NaN, and action −1.
+    Row S is a sentinel: NaN, and action −1.
     """
     with path.open("wb") as file:
         np.savez_compressed(

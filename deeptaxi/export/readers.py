@@ -1,10 +1,10 @@
-"""Read an export back in a process of its own, by its runtime alone: a script, never imported by deeptaxi.
+"""Read an export back in a separate process with its own runtime; a script, never imported by deeptaxi.
 
     python -P readers.py FORMAT PATH STATES BLOCK ANSWERS.npz
 
-It asks for the Q values `[S, A]` and actions `[S]` of all states 0 … S−1, BLOCK at a time, and then for those of the
-states −1 and S, which do not exist. Nothing of deeptaxi can be imported meanwhile, but for the format ``keras``, whose
-file holds layers of `deeptaxi.network.layers`. It ends when its standard input does.
+It computes the Q values `[S, A]` and actions `[S]` of all states 0 … S−1, BLOCK at a time, and then those of the states
+−1 and S, which do not exist. deeptaxi cannot be imported meanwhile, except for the format ``keras``, whose file holds
+layers of `deeptaxi.network.layers`. The process exits when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def by_deeptaxi_layers(path: str) -> Ask:
 
 
 def by_tensorflow(path: str) -> Ask:
-    """Load a SavedModel by TensorFlow alone."""
+    """Load a SavedModel with TensorFlow alone."""
     tf = importlib.import_module("tensorflow")
     serve = tf.saved_model.load(path).signatures["serving_default"]
 
@@ -58,14 +58,14 @@ def by_tensorflow(path: str) -> Ask:
 
 
 def by_onnxruntime(path: str) -> Ask:
-    """Load an ONNX file by ONNX Runtime, on the processor."""
+    """Load an ONNX file with ONNX Runtime, on the CPU."""
     onnxruntime = importlib.import_module("onnxruntime")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda states: tuple(session.run(["q_values", "action"], {"state": states}))  # type: ignore[return-value]
 
 
 def by_litert(path: str) -> Ask:
-    """Load a LiteRT file by its interpreter."""
+    """Load a LiteRT file with its interpreter."""
     interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(path)
     serve = interpreter.get_signature_runner("serving_default")
 
@@ -77,14 +77,14 @@ def by_litert(path: str) -> Ask:
 
 
 def by_npz(path: str) -> Ask:
-    """Load NumPy arrays: the last row stands for every state outside, and −1 is the last row."""
+    """Load NumPy arrays; the last row, which −1 also reads, stands for states out of range."""
     with np.load(path, allow_pickle=False) as archive:
         q_values, policy = archive["q_values"], archive["policy"]
     return lambda states: (q_values[states], policy[states])
 
 
 def by_rows(rows: dict[str, tuple[list[float], int]]) -> Ask:
-    """Look states up by their numbers; one that is not there raises a KeyError."""
+    """Look up states by their numbers; a missing one raises KeyError."""
 
     def ask(states: States) -> Reply:
         found = [rows[str(state)] for state in states]
@@ -95,7 +95,7 @@ def by_rows(rows: dict[str, tuple[list[float], int]]) -> Ask:
 
 def by_csv(path: str) -> Ask:
     """Read a CSV file with the standard library."""
-    with open(path, newline="", encoding="utf-8") as file:  # noqa: PTH123  # as its users do
+    with open(path, newline="", encoding="utf-8") as file:  # noqa: PTH123  # as users do
         header, *lines = csv.reader(file)
     columns = [index for index, name in enumerate(header) if name.startswith("q_")]
     number, action = header.index("state"), header.index("action")
@@ -104,7 +104,7 @@ def by_csv(path: str) -> Ask:
 
 def by_json(path: str) -> Ask:
     """Read a JSON file with the standard library; null stands for −∞."""
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123  # as its users do
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123  # as users do
         policy = json.load(file)["policy"]
     return by_rows(
         {
@@ -127,16 +127,16 @@ READERS = {
 
 
 def outside(ask: Ask, state: int, actions: int) -> tuple[NDArray[Any], int, bool]:
-    """Return what a state that does not exist gives: Q values `[A]`, an action, and whether it was an error instead."""
+    """Return the answer to a state that does not exist: Q values `[A]`, action, and whether it was an error."""
     try:
         q_values, action = ask(np.array([state], np.int32))
-    except Exception:  # each runtime has its own
+    except Exception:  # each runtime has its own exceptions
         return np.full(actions, np.nan, np.float32), -1, True
     return q_values[0], int(action[0]), False
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its standard input does: whoever started it has ended, however that was."""
+    """Exit as soon as standard input is closed, which means that the parent process has ended."""
 
     def watch() -> None:
         while os.read(0, 1):
@@ -147,11 +147,11 @@ def end_with_parent() -> None:
 
 
 def main(form: str, path: str, states: int, block: int, out: str) -> None:
-    """Read one export, and write what it answers."""
+    """Read one export and write its answers."""
     end_with_parent()
-    gc.disable()  # to look through the objects of TensorFlow again and again takes a third of its import
+    gc.disable()  # scanning TensorFlow's objects again and again takes a third of its import time
     unwanted = "jax" if os.environ["KERAS_BACKEND"] == "tensorflow" else "tensorflow"
-    sys.modules[unwanted] = None  # type: ignore[assignment]  # Keras and TensorFlow would import it, for nothing
+    sys.modules[unwanted] = None  # type: ignore[assignment]  # Keras and TensorFlow would import it needlessly
     if form != "keras":
         sys.modules["deeptaxi"] = None  # type: ignore[assignment]  # from here on, importing it fails
     ask = READERS[form](path)

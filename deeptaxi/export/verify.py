@@ -1,11 +1,11 @@
-"""Read exports back, each in a fresh process that knows nothing of deeptaxi (`readers`), and compare all states.
+"""Read exports back, each in a new process without deeptaxi (`readers`), and compare all states.
 
 With q the network's Q values and q' the export's, both float32 `[S, A]`, and a' its actions:
 
     max_s,a |q' − q| ≤ tolerance          over the pairs where q is finite; −∞ in the same places
     q'[s, a'[s]] = max_a q'[s, a]         its actions are greedy in its own Q values
 
-so where a' is another action than the network's, the network holds the two equal within twice the tolerance: a tie.
+so if a' differs from the network's action, the network's Q values of both are equal within twice the tolerance: a tie.
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ SCRIPT = Path(__file__).with_name("readers.py")
 
 
 class Answers(NamedTuple):
-    """What an export answers."""
+    """The answers of an export."""
 
     q_values: NDArray[np.float32]  # [S, A]
     actions: NDArray[np.int32]  # [S]
-    outside_q_values: NDArray[np.float32]  # [2, A], of the states −1 and S
+    outside_q_values: NDArray[np.float32]  # [2, A], for the states −1 and S
     outside_actions: NDArray[np.int32]  # [2]
-    outside_errors: NDArray[np.bool_]  # [2], whether they were an error instead
+    outside_errors: NDArray[np.bool_]  # [2], whether the answer was an error
 
 
 class Readings:
-    """Processes that read exports, one a format, all at once."""
+    """Processes that read exports in parallel, one per format."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, form: str, path: Path, states: int, block: int) -> None:
-        """Begin to read an export of S `states`, `block` at a time.
+        """Start reading an export of S `states`, `block` at a time.
 
-        As many as the network itself is asked: another number could change the last bits.
+        `block` must be the network's own batch size: another one could change the last bits.
         """
         words = [sys.executable, "-P", SCRIPT, form, path, states, block, self.folder / f"{form}.npz"]
         with (self.folder / f"{form}.err").open("wb") as aside:
             self.processes[form] = subprocess.Popen(  # noqa: S603  # our own script
                 [str(word) for word in words],
                 env=surroundings(),
-                stdin=subprocess.PIPE,  # which ends with this process, and the reader with it
+                stdin=subprocess.PIPE,  # closes when this process ends, which ends the reader
                 stdout=aside,
                 stderr=aside,
             )
 
     def answers(self, form: str) -> Answers:
-        """Wait for what the export answers.
+        """Wait for the answers of an export.
 
         Raises:
-            DeepTaxiError: it cannot be read, or not within `LIMIT`.
+            DeepTaxiError: the export cannot be read, or not within `LIMIT`.
         """
         try:
             code = self.processes[form].wait(LIMIT)
@@ -83,7 +83,7 @@ class Readings:
             return Answers(*(found[name] for name in Answers._fields))
 
     def stop(self) -> None:
-        """End the processes that still run."""
+        """End the processes that are still running."""
         for process in self.processes.values():
             process.kill()
             process.wait()
@@ -93,10 +93,10 @@ class Readings:
 
 @contextmanager
 def readings() -> Iterator[Readings]:
-    """Yield a place to read exports in; no process of it outlives the block, or this process.
+    """Yield `Readings` whose processes end with the block, or with this process.
 
     Raises:
-        DiskError: there is no room for it among the temporary files.
+        DiskError: a temporary folder cannot be created.
     """
     try:
         scratch = temporary()
@@ -111,9 +111,9 @@ def readings() -> Iterator[Readings]:
 
 
 def surroundings() -> dict[str, str]:
-    """Return the environment of a reader: the packages of this process, its backend and its number of threads.
+    """Return the environment variables of a reader: the packages and backend of this process, and one thread.
 
-    No package comes from the current folder.
+    No package is imported from the current folder.
     """
     import keras
 
@@ -130,23 +130,23 @@ def surroundings() -> dict[str, str]:
 
 
 def last_line(file: Path) -> str:
-    """Return the last line that a process wrote, which names its exception."""
+    """Return the last line of a process's output, which names its exception."""
     lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""
 
 
 class Comparison(NamedTuple):
-    """How near an export is to the network."""
+    """The differences between an export and the network."""
 
     max_difference: float
-    differing_actions: int  # states in which it takes the other of two tied actions
+    differing_actions: int  # states in which it breaks a tie differently
 
 
 def compare(form: Format, answers: Answers, q_values: NDArray[np.float32]) -> Comparison:
     """Compare an export's answers with the network's Q values `[S, A]`.
 
     Raises:
-        DeepTaxiError: they differ by more than rounding, or a state that does not exist is answered.
+        DeepTaxiError: they differ by more than rounding, or a state that does not exist gets the wrong answer.
     """
     difference = max_difference(answers.q_values, q_values)
     if difference > tolerance(form, q_values):
@@ -167,19 +167,19 @@ def compare(form: Format, answers: Answers, q_values: NDArray[np.float32]) -> Co
 
 
 def greedy(q_values: NDArray[np.float32], actions: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return in which states `[S]` the action is one of the best."""
+    """Return whether the action is greedy in each state, `[S]`."""
     chosen = np.take_along_axis(q_values, np.clip(actions, 0, q_values.shape[1] - 1)[:, None], axis=1)[:, 0]
     return np.asarray((chosen == q_values.max(axis=1)) & (actions >= 0) & (actions < q_values.shape[1]))
 
 
 def tolerance(form: Format, q_values: NDArray[np.float32]) -> float:
-    """Return the difference that is rounding; where the same operations are done, there is none."""
+    """Return the allowed rounding difference; 0 if the format performs the same operations."""
     finite = np.abs(q_values[np.isfinite(q_values)])
     return 1e-6 * max(1.0, float(finite.max(initial=0.0))) if form.rounds else 0.0
 
 
 def max_difference(found: NDArray[Any], expected: NDArray[np.float32]) -> float:
-    """Return the largest absolute difference in float32; infinite where shapes or masked actions disagree."""
+    """Return the largest absolute difference in float32; infinite if shapes or masked actions differ."""
     if found.shape != expected.shape or not np.array_equal(np.isneginf(found), np.isneginf(expected)):
         return float("inf")
     finite = np.isfinite(expected)

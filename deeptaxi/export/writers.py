@@ -1,15 +1,15 @@
-"""Writing a network in the formats that `formats` lists.
+"""Write a network in the formats listed in `storage.formats`.
 
-`keras` and `savedmodel` hold the network itself: the one answers to the last bit as it does, and so does the other with
-relu; TensorFlow joins other activations with their layer when it runs a graph. `plain`, `onnx` and `litert` hold what
-stands for the network in Keras' own layers (`network.plain`). TensorFlow's formats are traced by
-``keras.export.ExportArchive``, which keeps the weights; each is a function of the states,
+`keras` and `savedmodel` hold the network itself. `keras` gives the same answers, bit for bit, and so does `savedmodel`
+with relu; TensorFlow fuses other activations with their layer when it runs a graph. `plain`, `onnx` and `litert` hold
+an equivalent network of Keras' own layers (`network.plain`). TensorFlow's formats are traced by
+``keras.export.ExportArchive``, which stores the weights; each is a function of the states,
 
     inside   = 0 ≤ s < S
     q_values = Q(s) if inside else NaN               [B, A]
     action   = argmax_a Q(s, a) if inside else −1    [B]
 
-written with TensorFlow's own operations, as LiteRT has none for what `keras.ops.argmax` makes of them.
+written with TensorFlow's own operations, because LiteRT does not support those that `keras.ops.argmax` produces.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from deeptaxi.io.temporary import temporary
 from deeptaxi.network.agent import agent
 from deeptaxi.network.plain import plain_network
 
-OPSET = 17  # of ONNX: every runtime since 2022 has it
+OPSET = 17  # ONNX opset; supported by every runtime since 2022
 Served = Callable[[Any], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is written.
+    """A network to export, with its Q values and labels.
 
     Attributes:
-        network: states `[B]` to Q values `[B, A]`.
-        q_values: those of all states, `[S, A]`.
-        labels: the names of states and actions.
+        network: maps states `[B]` to Q values `[B, A]`.
+        q_values: Q values of all states, `[S, A]`.
+        labels: names of states and actions.
     """
 
     network: keras.Model
@@ -51,22 +51,22 @@ class Source:
 
     @property
     def states(self) -> int:
-        """S."""
+        """The number of states, S."""
         return len(self.q_values)
 
     @cached_property
     def plain(self) -> keras.Model:
-        """The network in Keras' own layers."""
+        """The equivalent network of Keras' own layers."""
         return plain_network(self.network)
 
 
 def write_keras(source: Source, path: Path) -> None:
-    """Write the network as it is, with its layers."""
+    """Write the network itself, with deeptaxi's layers."""
     agent(source.network, source.states).save(path)
 
 
 def write_plain(source: Source, path: Path) -> None:
-    """Write what stands for it in Keras' own layers."""
+    """Write the equivalent network of Keras' own layers."""
     agent(source.plain, source.states).save(path)
 
 
@@ -88,7 +88,7 @@ def write_onnx(source: Source, path: Path) -> None:
 
 
 def convert_erfc(graph: Any, node: Any, _name: str, _arguments: Any) -> None:
-    """Write TensorFlow's ``Erfc``, which gelu is made of and ONNX has not, as 1 − erf."""
+    """Convert TensorFlow's ``Erfc``, which gelu uses and ONNX lacks, to 1 − erf."""
     shape, kind = graph.get_shape(node.output[0]), graph.get_dtype(node.output[0])
     graph.remove_node(node.name)
     one = graph.make_const(f"{node.name}_one", np.float32(1))
@@ -97,11 +97,11 @@ def convert_erfc(graph: Any, node: Any, _name: str, _arguments: Any) -> None:
 
 
 def write_litert(source: Source, path: Path) -> None:
-    """Write a LiteRT file with the signature ``serving_default``, of the operations that every interpreter has."""
+    """Write a LiteRT file with the signature ``serving_default``, using only built-in operations."""
     import tensorflow as tf
 
     def network(state: Any) -> Any:
-        # The converter writes −∞, which stands for actions that may not be taken, as the lowest number there is.
+        # The converter turns −∞, which marks actions that are not allowed, into the lowest finite number.
         q_values = source.plain(state)
         return tf.where(q_values > tf.float32.min, q_values, 2 * q_values)
 
@@ -113,14 +113,14 @@ def write_litert(source: Source, path: Path) -> None:
 
 
 def signature() -> list[Any]:
-    """Return the one input of every served form."""
+    """Return the input signature of every served format."""
     import tensorflow as tf
 
     return [tf.TensorSpec([None], tf.int32, name="state")]
 
 
 def serving_function(network: Callable[[Any], Any], states: int) -> Served:
-    """Return what a served form computes of states `[B]`; `network` gives the Q values of those that exist."""
+    """Return the function of states `[B]` that a served format computes; `network` maps valid states to Q values."""
     import tensorflow as tf
 
     def answer(state: Any) -> dict[str, Any]:
@@ -133,14 +133,14 @@ def serving_function(network: Callable[[Any], Any], states: int) -> Served:
 
 
 def function(answer: Served) -> Any:
-    """Return `answer` as a TensorFlow function."""
+    """Wrap `answer` as a TensorFlow function."""
     import tensorflow as tf
 
     return tf.function(answer, input_signature=signature(), autograph=False)
 
 
 def archive(network: keras.Model, answer: Served, path: Path) -> None:
-    """Write a SavedModel of `answer`, which computes with the weights of `network`."""
+    """Write a SavedModel of `answer`, which uses the weights of `network`."""
     made = keras.export.ExportArchive()
     made.track(network)
     made.add_endpoint(name="serving_default", fn=answer, input_signature=signature())
@@ -148,7 +148,7 @@ def archive(network: keras.Model, answer: Served, path: Path) -> None:
 
 
 def table_writer(name: str) -> Callable[[Source, Path], None]:
-    """Return the writer of a table."""
+    """Return the writer of a table format."""
     write, _ = q_tables.WRITERS[name]
     return lambda source, path: write(path, source.q_values, source.labels)
 

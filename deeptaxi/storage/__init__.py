@@ -1,1 +1,1 @@
-"""What is kept: run folders, model cards, logs and checkpoints."""
+"""Store run folders, model cards, logs and checkpoints."""

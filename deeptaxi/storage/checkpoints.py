@@ -1,11 +1,11 @@
-"""Checkpoints: what a training that was broken off goes on from, to the bit.
+"""Checkpoints, from which an interrupted run resumes, bit for bit.
 
-    <run>/checkpoints/000007.npz    numbered on; the last two are kept
+    <run>/checkpoints/000007.npz    numbered consecutively; the last two are kept
 
-A checkpoint is a `.npz` without pickle and without compression. Its member `about` is one JSON text: the settings, the
-backend and the versions, where the log stood, and the facts of the state (`learning.state`); the others are its
-arrays. The first one of a training is written before anything is learned and has no arrays: from then on there is
-always something to go on from. A damaged one falls back to the one before, which leads to the same weights.
+A checkpoint is a `.npz` without pickle or compression. Its member `about` is a JSON document: the settings, backend and
+versions, the log position, and the facts of the training state (`learning.state`); the other members are the state's
+arrays. The first checkpoint of a run is written before the first update and has no arrays, so that a run can always be
+resumed. If a checkpoint is damaged, the previous one is used, which leads to the same weights.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ ABOUT = "about"
 VERSION = 1
 KEPT = 2
 NAME = re.compile(r"[0-9]{6,18}\.npz")
-FIRST = 30  # where a zip archive has the name of its first member
+FIRST = 30  # offset of the first member's name in a zip archive
 START = b"PK\x03\x04".ljust(FIRST, b"\0") + f"{ABOUT}.npy".encode()
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file says.
+    """The content of a checkpoint file.
 
     Attributes:
         path: the file.
-        about: settings, versions and where the log stood.
-        state: of the training; None before its first update.
-        update: the last one that was made.
-        passed_over: what is wrong with newer ones, a line each.
+        about: settings, versions and log position.
+        state: training state; None before the first update.
+        update: number of the last update.
+        passed_over: errors of newer checkpoints, one line each.
     """
 
     path: Path
@@ -60,26 +60,26 @@ class Checkpoint:
 
 
 def files_in(run: Path) -> list[Path]:
-    """Return the checkpoints of a run folder, the newest first."""
+    """Return the checkpoints of a run folder, newest first."""
     found = [path for path in (run / CHECKPOINTS).glob("*.npz") if NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
 
 def write(path: Path, about: Mapping[str, Any], state: TrainingState | None) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint atomically.
 
     Raises:
-        DeepTaxiError: the disk or the permissions do not allow it.
+        DeepTaxiError: the file cannot be written.
     """
     with write_atomic(path) as aside:
         save(aside, about, state)
 
 
 def save(path: Path, about: Mapping[str, Any], state: TrainingState | None) -> None:
-    """Write the file of a checkpoint, which is aside still."""
+    """Write a checkpoint to a temporary file."""
     arrays = state.arrays if state else {}
     facts = dict(state.facts) if state else None
-    # A zip archive has checksums of its members, and none of its directory: the names are told apart.
+    # A zip archive has checksums for its members but not for its directory, so the names are stored separately.
     said = {"checkpoint": VERSION, **about, "arrays": sorted(arrays), "facts": facts}
     text = json.dumps(said, default=dated)
     with path.open("wb") as file:
@@ -90,7 +90,7 @@ def read(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        DeepTaxiError: it is damaged, or of a newer deeptaxi.
+        DeepTaxiError: it is damaged, or was written by a newer deeptaxi.
     """
     try:
         arrays = read_npz(path, None)  # nothing in it is compressed
@@ -98,7 +98,7 @@ def read(path: Path) -> Checkpoint:
         facts, version = about.pop("facts"), whole(about.pop("checkpoint"), "checkpoint", 1)
         update = 0 if facts is None else whole(facts["update"], "update", 0)
         if about.pop("arrays") != sorted(arrays):
-            raise ArchiveError("it has lost arrays")  # noqa: TRY301  # like what the lines before raise
+            raise ArchiveError("it has lost arrays")  # noqa: TRY301  # handled like the errors above
     except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DeepTaxiError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
     if version > VERSION:
@@ -107,10 +107,10 @@ def read(path: Path) -> Checkpoint:
 
 
 def whole(found: object, name: str, least: int) -> int:
-    """Return a whole number of a checkpoint that is `least` or more.
+    """Return `found` if it is an integer of at least `least`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     if not isinstance(found, int) or isinstance(found, bool) or found < least:
         raise ValueError(f"'{name}' is {str(found)[:40]}, expected {least} or more")
@@ -118,15 +118,15 @@ def whole(found: object, name: str, least: int) -> int:
 
 
 class NewerCheckpointError(DeepTaxiError):
-    """A checkpoint that only a newer deeptaxi can read: the one before would be of no use."""
+    """A checkpoint that only a newer deeptaxi can read; an older checkpoint would not help."""
 
 
 def newest(run: Path) -> Checkpoint:
-    """Return the newest checkpoint of a run folder that is sound.
+    """Return the newest valid checkpoint of a run folder.
 
     Raises:
-        UsageError: there is none.
-        DeepTaxiError: all are damaged, or the newest is of a newer deeptaxi.
+        UsageError: there is no checkpoint.
+        DeepTaxiError: all are damaged, or the newest was written by a newer deeptaxi.
     """
     faults: list[str] = []
     for path in files_in(run):
@@ -144,7 +144,7 @@ def newest(run: Path) -> Checkpoint:
 
 
 def table_digest(table: TransitionTable | None) -> str | None:
-    """Return the sha256 of a transition table: the problem that a training is on; None where there is none."""
+    """Return the SHA-256 of a transition table, which identifies the problem; None without a table."""
     if table is None:
         return None
     digest = hashlib.sha256()
@@ -156,12 +156,12 @@ def table_digest(table: TransitionTable | None) -> str | None:
 
 
 def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) -> int:
-    """Write the first checkpoint of a training, from which it begins; return its number.
+    """Write the initial checkpoint of a run and return its number.
 
-    A `table` that has no file is kept beside it.
+    A `table` without a file of its own is saved with it.
 
     Raises:
-        DeepTaxiError: the disk or the permissions do not allow it.
+        DeepTaxiError: the file cannot be written.
     """
     first = following(run)
     with write_atomic_all(run / CHECKPOINTS) as aside:
@@ -173,19 +173,19 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
 
 
 def take_back(run: Path, first: int, error: BaseException) -> None:
-    """Remove what a training that failed has no use for: all, where it diverged, else a lone first checkpoint.
+    """Remove useless checkpoints of a failed run: all if it diverged, else only a lone initial one.
 
-    A disk that failed is no reason to remove anything, but where another run stands, which that hides.
+    After a disk error, checkpoints are kept, unless the folder holds the model of another run, which they would hide.
 
     Args:
         run: the run folder.
-        first: the number of its first checkpoint.
-        error: what it failed of.
+        first: number of the run's first checkpoint.
+        error: the error that ended the run.
     """
     own, diverged = [path for path in files_in(run) if int(path.stem) >= first], isinstance(error, DivergedError)
     if isinstance(error, DiskError) and not (run / MODEL_FILE).exists():
         return
-    with contextlib.suppress(OSError):  # what the training failed of is what the user needs to know
+    with contextlib.suppress(OSError):  # must not hide the error that ended the run
         if diverged or len(own) < KEPT:
             for path in filter(is_ours, own):
                 path.unlink(missing_ok=True)
@@ -195,12 +195,12 @@ def take_back(run: Path, first: int, error: BaseException) -> None:
 
 
 def give_up(run: Path) -> None:
-    """Remove all checkpoints of a run folder: they are of a training that is there no more."""
+    """Remove all checkpoints of a run folder, because the run they belong to is gone."""
     take_back(run, 0, DivergedError())
 
 
 def numbered(run: Path, number: int) -> Path:
-    """Return the path of a checkpoint."""
+    """Return the path of a numbered checkpoint."""
     return run / CHECKPOINTS / f"{number:06}.npz"
 
 
@@ -210,14 +210,14 @@ def following(run: Path) -> int:
 
 
 def drop_old(run: Path) -> None:
-    """Let go of the checkpoints before the last two."""
+    """Remove all but the last two checkpoints."""
     for old in filter(is_ours, files_in(run)[KEPT:]):
         with contextlib.suppress(OSError):
             old.unlink()
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is a checkpoint by what it begins with: the name is one that others may give to theirs, too."""
+    """Return whether a file starts like a checkpoint: other programs may use the same file names."""
     try:
         with path.open("rb") as file:
             start = file.read(len(START))
@@ -227,13 +227,13 @@ def is_ours(path: Path) -> bool:
 
 
 class Checkpointer:
-    """Writes the checkpoints of one training into its run folder.
+    """Callback that writes the checkpoints of a run into its folder.
 
     Args:
         run: the run folder.
-        about: what they say beside the state and the log.
-        log: of the training.
-        every: seconds from one to the next.
+        about: metadata to store besides the state and the log position.
+        log: log of the run.
+        every: seconds between checkpoints.
     """
 
     def __init__(self, run: Path, about: Mapping[str, Any], log: Log, every: float) -> None:
@@ -246,7 +246,7 @@ class Checkpointer:
         self._failing = False
 
     def __call__(self, hold: CheckpointEvent) -> Generator[Warned]:
-        """Keep a state if it is time to, or the training ends; a disk that is full does not end it."""
+        """Write a checkpoint if one is due or training ends; warn if the disk is full."""
         if not hold.last and time.monotonic() - self._written < self._every:
             return
         try:
@@ -259,15 +259,15 @@ class Checkpointer:
         self._written = time.monotonic()
 
     def save(self, position: Position | None, state: TrainingState, lost: str | None = None) -> None:
-        """Write the next checkpoint, and let go of those before the last two.
+        """Write the next checkpoint and remove all but the last two.
 
         Args:
-            position: how far the log has come.
-            state: of the training.
-            lost: what of the log could not be written, and why.
+            position: position of the log.
+            state: training state.
+            lost: which part of the log could not be written, and why.
 
         Raises:
-            DeepTaxiError: the disk or the permissions do not allow it.
+            DeepTaxiError: the file cannot be written.
         """
         about = {**self._about, "position": position._asdict() if position else None, "log_lost": lost}
         write(numbered(self._run, self._number), about, state)

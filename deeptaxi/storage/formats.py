@@ -1,7 +1,7 @@
-"""The formats of exports, and which of them can be written here.
+"""Export formats and their availability.
 
-All have one signature: integer states `[B]` in, ``q_values`` `[B, A]` and ``action`` `[B]` out; a table is looked up.
-Nothing here imports Keras, so a runtime that is missing is known at once.
+All have the same signature: integer states `[B]` in, ``q_values`` `[B, A]` and ``action`` `[B]` out; tables are looked
+up. This module does not import Keras, so a missing runtime is reported at once.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from deeptaxi.errors import UsageError
 from deeptaxi.exactness import chosen_backend
 
-NAN, ERROR = "NaN and action −1", "error"  # what a state outside 0 … S−1 may give
+NAN, ERROR = "NaN and action −1", "error"  # possible answers to a state outside 0 … S−1
 
 
 @dataclass(frozen=True)
 class Format:
-    """A form in which others use an agent.
+    """An export format.
 
     Attributes:
-        name: what the user calls it.
-        file: its name in a folder of all formats.
-        ending: of the names of other places.
-        summary: what it is, in one line.
-        outside: what a state outside 0 … S−1 gives.
-        packages: the modules that write it and read it back, beyond deeptaxi's own requirements.
-        extra: the extra of deeptaxi that brings them.
+        name: name of the format for users.
+        file: file name in a folder of all formats.
+        ending: suffix of other paths.
+        summary: one-line description.
+        outside: answer to a state outside 0 … S−1.
+        packages: modules that write it and read it back, beyond deeptaxi's own requirements.
+        extra: the extra of deeptaxi that installs them.
         by_tensorflow: whether only Keras' TensorFlow backend can write it.
         rounds: whether its Q values may differ from the network's by rounding.
     """
@@ -42,7 +42,7 @@ class Format:
     rounds: bool = False
 
     def missing(self) -> str | None:
-        """Return why it cannot be written here, and what to do; None if it can."""
+        """Return why the format is unavailable, and what to do; None if it is available."""
         absent = [package for package in self.packages if importlib.util.find_spec(package) is None]
         if absent:
             return f"it needs {', '.join(absent)}: pip install 'deeptaxi[{self.extra}]'"
@@ -76,10 +76,10 @@ FORMATS = {
 
 
 def check_available(name: str) -> None:
-    """Refuse a format that cannot be written here.
+    """Reject an unavailable format.
 
     Raises:
-        UsageError: it is unknown, its runtime is not installed, or another backend writes it.
+        UsageError: the format is unknown, its runtime is not installed, or it needs another backend.
     """
     if name not in FORMATS:
         raise UsageError(f"unknown format '{name}': expected one of {', '.join(FORMATS)}")

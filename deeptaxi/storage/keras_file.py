@@ -1,20 +1,20 @@
-"""Load a `.keras` file that others may have made, or may be changing meanwhile.
+"""Load an untrusted `.keras` file, which may even change while it is read.
 
-A `.keras` file is a zip archive of three members: `config.json` names the classes and functions to be made and how they
-are joined, `model.weights.h5` holds the weights, `metadata.json` the version of Keras. Keras' safe mode refuses
-lambdas. Beyond that it makes what the file names, as large as the file says, and opens files that the file names
-(vocabularies, SavedModels). So everything is refused that a network on state numbers has no use for:
+A `.keras` file is a zip archive of three members: `config.json` names the classes and functions to build and how they
+are connected, `model.weights.h5` holds the weights, `metadata.json` the version of Keras. Keras' safe mode rejects
+lambdas. Beyond that, it builds whatever the file names, as large as the file says, and opens files that the file names
+(vocabularies, SavedModels). So everything is rejected that a network on state numbers does not need:
 
-- members other than the three, and more or larger ones than such a network has;
+- members other than these three, and larger ones than such a network has;
 - classes and functions that are neither deeptaxi's, nor on the list of Keras' own below, nor registered with Keras by
   the process itself; among Keras' own, those that run code or read files;
-- models within models that multiply: ten that each call the one below twice are a thousand;
-- weights that are not in the file, layers that are larger than those, and tensors that are larger than any of use.
-  HDF5 can name other files for what it holds, and say that it holds more than it does. Keras takes memory for a layer
-  as soon as it knows its sizes, which `config.json` tells, long before it looks whether there are such weights.
+- nested models that multiply: ten models that each call the next one twice make a thousand;
+- weights that are not in the file, layers that are larger than those, and tensors that are larger than any useful one.
+  HDF5 can refer to other files for its content, and declare more content than it has. Keras allocates a layer as soon
+  as it knows the sizes from `config.json`, long before it checks whether there are such weights.
 
-The file is opened once. What is looked through is what is loaded: its configuration and its weights are read once, and
-Keras is given those very bytes, not the name of the file.
+The file is opened once, and what is checked is what is loaded: its configuration and weights are read once, and Keras
+receives those very bytes, not the file name.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from deeptaxi.errors import DeepTaxiError
 from deeptaxi.io.safe_archive import ArchiveError, format_bytes, open_archive
 
 WEIGHTS, MAX_BYTES = "model.weights.h5", 2**32
-SPARE = 2**24  # bytes of a file beyond its weights: their names
-OTHERS = 6  # times its weights that a file may hold: what an optimizer keeps of each as well
+SPARE = 2**24  # bytes of a file beyond its weights, for their names
+OTHERS = 6  # maximum ratio of the file's content to the weights: optimizers store several values per weight
 MAX_GROUPS = 10_000  # a layer has two
-BOMB_SIZE, BOMB_RATIO = 2**28, 100  # what is larger, and packed more tightly, is no network that has learned anything
-MAX_WIDTH = 2**24  # numbers that a layer may pass on for one state
-FILLING = 2**20  # bytes of weights beyond those in the file, of layers that keep some from it
+BOMB_SIZE, BOMB_RATIO = 2**28, 100  # a larger, more compressed file is not a trained network
+MAX_WIDTH = 2**24  # maximum output size of a layer per state
+FILLING = 2**20  # bytes of weights that layers may have without saving them
 
 
 def check_weights(content: bytes, limit: int | None = None) -> int:
-    """Check that HDF5 finds all weights in the file itself, as plain numbers; return how many there are.
+    """Check that all weights are in the HDF5 file itself, as plain numbers; return their count.
 
     Args:
-        content: the file.
-        limit: bytes that they may take; None for the most that is ever read.
+        content: content of the file.
+        limit: maximum size of the weights in bytes; None for the global limit.
 
     Raises:
-        ArchiveError: it does not, or the file is damaged.
+        ArchiveError: they are not, or the file is damaged.
     """
     import h5py
 
@@ -60,7 +60,7 @@ def check_weights(content: bytes, limit: int | None = None) -> int:
             items = [check_item(group, name) for group in groups(file, h5py) for name in group]
     except ArchiveError:
         raise
-    except Exception as error:  # h5py has many kinds, by the part of the file that is wrong
+    except Exception as error:  # h5py raises many types, depending on what is wrong
         raise ArchiveError(f"its {WEIGHTS} is damaged ({' '.join(str(error).split())[:200]})") from None
     size = sum(count * width for count, width in items)
     if size > (limit or MAX_BYTES) or (size > BOMB_SIZE and size > BOMB_RATIO * len(content)):
@@ -69,7 +69,7 @@ def check_weights(content: bytes, limit: int | None = None) -> int:
 
 
 def groups(file: Any, h5py: Any) -> Iterator[Any]:
-    """Yield all groups of an HDF5 file, each once: a damaged one may hold itself."""
+    """Yield each group of an HDF5 file once; a damaged one may contain itself."""
     waiting, seen = [file], set()
     while waiting:
         group = waiting.pop()
@@ -84,7 +84,7 @@ def groups(file: Any, h5py: Any) -> Iterator[Any]:
 
 
 def check_item(group: Any, name: str) -> tuple[int, int]:
-    """Check one entry of a group; return how many numbers it holds, and of how many bytes."""
+    """Check one entry of a group; return its number of elements and their size in bytes."""
     import h5py
 
     where = f"{group.name}/{name}".replace("//", "/")
@@ -104,10 +104,10 @@ def check_item(group: Any, name: str) -> tuple[int, int]:
 
 @contextmanager
 def limit_weights(size: int) -> Iterator[None]:
-    """Let Keras' layers create no more than `size` bytes of weights, and some filling, as long as the block runs.
+    """Limit the weights that Keras' layers create in the block to `size` bytes, plus some slack.
 
     Raises:
-        ValueError: in the block, by the layer that goes beyond it.
+        ValueError: in the block, when a layer exceeds the limit.
     """
     import keras
 
@@ -129,21 +129,21 @@ def limit_weights(size: int) -> Iterator[None]:
 
 
 def itemsize(dtype: Any) -> int:
-    """Return the bytes of a number of one of Keras' types, such as 4 of ``float32``."""
+    """Return the size in bytes of a Keras dtype, such as 4 for ``float32``."""
     bits = re.search(r"\d+", str(dtype))
     return max(1, int(bits[0]) // 8) if bits else 1
 
 
 def size_of(model: Any) -> int:
-    """Return the bytes that the weights of a model take."""
+    """Return the size of a model's weights in bytes."""
     return sum(math.prod(variable.shape) * itemsize(variable.dtype) for variable in model.variables)
 
 
 def check_widths(model: Any) -> None:
-    """Refuse a model that passes on more than `MAX_WIDTH` numbers for one state, which need no weights.
+    """Reject a model with a tensor of more than `MAX_WIDTH` numbers per state, which may need no weights.
 
     Raises:
-        ValueError: it does.
+        ValueError: a tensor is too large.
     """
     for tensor in tensors(model):
         if math.prod(side for side in tensor.shape[1:] if side is not None) > MAX_WIDTH:
@@ -151,7 +151,7 @@ def check_widths(model: Any) -> None:
 
 
 def tensors(model: Any) -> Iterator[Any]:
-    """Yield what the layers and computations of a model return, those of models within it included."""
+    """Yield the outputs of all layers and operations of a model, including nested models."""
     import keras
 
     for operation in getattr(model, "operations", model.layers):
@@ -162,8 +162,8 @@ def tensors(model: Any) -> Iterator[Any]:
 
 
 CONFIG, METADATA = "config.json", "metadata.json"
-MAX_CONFIG, MAX_METADATA = 2**20, 2**16  # bytes; a layer takes some 600 in config.json
-MAX_OBJECTS, MAX_DEPTH, MAX_MODELS = 10_000, 64, 4  # a layer is some 7 objects; an exported agent is 2 models deep
+MAX_CONFIG, MAX_METADATA = 2**20, 2**16  # bytes; a layer takes about 600 in config.json
+MAX_OBJECTS, MAX_DEPTH, MAX_MODELS = 10_000, 64, 4  # a layer is about 7 objects; an exported agent is 2 models deep
 
 LAYERS = {
     "Activation", "ActivityRegularization", "Add", "AlphaDropout", "Attention", "Average", "AveragePooling1D",
@@ -190,22 +190,22 @@ CONTROL = {
     "Switch",
     "VectorizedMap",
     "WhileLoop",
-}  # run functions
+}  # operations that run functions
 FUNCTIONS = ("activations", "losses", "metrics")
-MAKERS = ("deserialize", "get", "serialize")  # in the same modules; they take no tensors
-VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"}  # no classes
+MAKERS = ("deserialize", "get", "serialize")  # in the same modules, but not functions of tensors
+VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"}  # not classes
 
 
 def limits() -> dict[str, int]:
-    """Return the members of a `.keras` file, and the bytes that each may take."""
+    """Return the members of a `.keras` file and their maximum sizes in bytes."""
     return {CONFIG: MAX_CONFIG, METADATA: MAX_METADATA, WEIGHTS: MAX_BYTES}
 
 
 def read_config(archive: ZipFile) -> bytes:
-    """Look through a `.keras` file but for its weights; return its `config.json`. Keras must have been imported.
+    """Check a `.keras` file except for its weights; return its `config.json`. Keras must have been imported.
 
     Raises:
-        ArchiveError: it is damaged, or holds something that is not loaded; the message is the reason alone.
+        ArchiveError: it is damaged, or holds something that is rejected; the message is only the reason.
     """
     check_three(archive)
     config, metadata = (archive.read(name) for name in (CONFIG, METADATA))
@@ -215,7 +215,7 @@ def read_config(archive: ZipFile) -> bytes:
 
 
 def check_three(archive: ZipFile) -> None:
-    """Check that the members are the three that Keras writes, none of them too large."""
+    """Check that the members are the three that Keras writes, and not too large."""
     for name in set(archive.namelist()) - set(limits()):
         raise ArchiveError(f"it holds {name!r}, which is not a part of a network")
     for name in sorted(set(limits()) - set(archive.namelist())):
@@ -233,7 +233,7 @@ def check_three(archive: ZipFile) -> None:
 
 
 def parse_config(text: bytes, name: str) -> dict[str, Any]:
-    """Return the object that a JSON text holds."""
+    """Parse a JSON object."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -244,10 +244,10 @@ def parse_config(text: bytes, name: str) -> dict[str, Any]:
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Check everything that `config.json` asks for; how the model was compiled is passed over, as Keras is told to.
+    """Check every object in `config.json`, except the compile configuration, which is not loaded.
 
     Raises:
-        ArchiveError: it asks for something that is not loaded.
+        ArchiveError: an object is rejected.
     """
     if name_of(config) not in MODELS:
         raise ArchiveError(f"it holds {'.'.join(name_of(config))}, which is not a model of Keras' own layers")
@@ -260,7 +260,7 @@ def check_config(config: Mapping[str, Any]) -> None:
 
 
 def objects(value: Any, depth: int = 0, models: int = 0) -> Iterator[tuple[dict[str, Any], int, int]]:
-    """Yield all objects of a JSON text, with how deep they are, and in how many models."""
+    """Yield all objects of a JSON value with their depth and model nesting depth."""
     if isinstance(value, dict):
         models += name_of(value) in MODELS
         yield value, depth, models
@@ -270,13 +270,13 @@ def objects(value: Any, depth: int = 0, models: int = 0) -> Iterator[tuple[dict[
 
 
 def name_of(found: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the module and the name that an object asks for; of a function, the function's."""
+    """Return the module and name that an object refers to; for a function, the function's name."""
     inner = found.get("config") if found.get("class_name") == "function" else found.get("class_name")
     return str(found.get("module")), str(inner)
 
 
 def check_class(found: Mapping[str, Any]) -> None:
-    """Refuse an object of a class, or a function, that is not loaded."""
+    """Reject an object whose class or function is not allowed."""
     import keras
 
     module, name = name_of(found)
@@ -286,7 +286,7 @@ def check_class(found: Mapping[str, Any]) -> None:
     if registered.startswith("deeptaxi>"):
         if (module, name) in OURS and registered == f"deeptaxi>{name}":
             return
-    elif registered in keras.saving.get_custom_objects():  # by whoever runs this, who has its code
+    elif registered in keras.saving.get_custom_objects():  # registered by the user's own code
         return
     elif found["class_name"] == "function":
         if is_function(module, name):
@@ -300,7 +300,7 @@ def check_class(found: Mapping[str, Any]) -> None:
 
 
 def is_function(module: str, name: str) -> bool:
-    """Whether it is a function by which a layer is activated, or was trained."""
+    """Return whether it is an activation, loss or metric function of Keras."""
     import keras
 
     if name in MAKERS:
@@ -310,7 +310,7 @@ def is_function(module: str, name: str) -> bool:
 
 
 def is_class(module: str, name: str) -> bool:
-    """Whether it is a class of one of Keras' modules that are loaded as a whole, or a computation on tensors."""
+    """Return whether it is a class of an allowed Keras module, or a tensor operation."""
     import keras
 
     if module in OPERATIONS:
@@ -323,7 +323,7 @@ def is_class(module: str, name: str) -> bool:
 
 
 def check_model(found: Mapping[str, Any], models: int) -> None:
-    """Refuse models within models that are called more than once, or stand too deep."""
+    """Reject nested models that are called more than once or nested too deeply."""
     if name_of(found) not in MODELS:
         return
     calls = found.get("inbound_nodes", ())
@@ -332,15 +332,15 @@ def check_model(found: Mapping[str, Any], models: int) -> None:
 
 
 class NotANetworkError(DeepTaxiError):
-    """Keras cannot make a network of a file."""
+    """A file from which Keras cannot build a network."""
 
 
 def load_model(path: Path) -> Any:
-    """Load a model in Keras' safe mode; how it was compiled is passed over. Keras must have been imported.
+    """Load a model in Keras' safe mode, without its compile state. Keras must have been imported.
 
     Raises:
-        ArchiveError: the file is damaged, or holds something that is not loaded; the message is the reason alone.
-        NotANetworkError: Keras cannot make a network of it.
+        ArchiveError: the file is damaged, or holds something that is rejected; the message is only the reason.
+        NotANetworkError: Keras cannot build a network from it.
     """
     with open_archive(path, sum(limits().values())) as archive:
         config = read_config(archive)
@@ -358,10 +358,10 @@ def load_model(path: Path) -> Any:
 
 
 def build(config: bytes, size: int) -> Any:
-    """Build the model that a `config.json` asks for, which was looked through; its weights take `size` bytes or less.
+    """Build the model of a checked `config.json`, with at most `size` bytes of weights.
 
     Raises:
-        NotANetworkError: Keras cannot, or it is larger.
+        NotANetworkError: Keras cannot build it, or it is larger.
     """
     from keras.src.saving import saving_lib
 
@@ -369,15 +369,15 @@ def build(config: bytes, size: int) -> Any:
         with limit_weights(size):
             model = saving_lib._model_from_config(config, None, compile=False, safe_mode=True)
         check_widths(model)
-    except Exception as error:  # Keras raises many kinds, by the part of the file that is wrong
+    except Exception as error:  # Keras raises many types, depending on what is wrong
         raise NotANetworkError(str(error)) from error
     return model
 
 
 def fill(model: Any, content: bytes) -> None:
-    """Load the weights of a model from the bytes of its `model.weights.h5`, which were looked through.
+    """Load the weights of a model from the checked bytes of its `model.weights.h5`.
 
-    As `keras.saving.load_model` does, which takes nothing but the name of a file.
+    This is what `keras.saving.load_model` does, which only accepts a file name.
     """
     from keras.src.saving import saving_lib
 

@@ -1,17 +1,17 @@
-"""The log folder of a run, and what happens to it when a training begins, fails, or goes on.
+"""The log folder of a run: writing it, replacing it, and resuming it.
 
-metrics.jsonl              a record a line, the first of which says whose log this is
+metrics.jsonl              one record per line; the first identifies the run
 events.out.tfevents.*      the same for TensorBoard (`tensorboard`)
-visits.npz                 int64 `[S, A]`: `visits`, how often each (state, action) was tried in the whole training, and
-                           `replay`, how many entries of it the replay buffer held at the end
+visits.npz                 int64 `[S, A]`: `visits`, how often each (state, action) was tried during training, and
+                           `replay`, how many entries the replay buffer held of it at the end
 
-**One log after the other.** The files of a log belong to one training. Those of the training before stand aside, in
-`.previous`, until the new one has ended well; if it fails they come back, and its own `metrics.jsonl` is left as
-`metrics.failed.jsonl`, where it occupies no name. Whatever breaks that off, the next training finds it out: `.previous`
-appears with all of its files at once, and its records are the last to come back.
+**Replacing a log.** The files of a log belong to one run. Those of the previous run are set aside in `.previous` until
+the new run succeeds; if it fails, they are restored, and its own `metrics.jsonl` is left as `metrics.failed.jsonl`,
+where it blocks no name. If this is interrupted, the next run completes it: `.previous` appears with all of its files at
+once, and its records are restored last.
 
-**Resuming.** A checkpoint says how far the log had come. What was written since, whole lines and half ones, is cut off
-when the training writes its first record, and is written again.
+**Resuming.** A checkpoint stores the position of the log. Lines written since, complete or partial, are cut off when
+the resumed run writes its first record, and are written again.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ PREVIOUS, FAILED_FILE = ".previous", "metrics.failed.jsonl"
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return the files of the log in a folder; there may be others."""
+    """Return the log files in a folder, ignoring other files."""
     return [path for name in (LOG_FILE, VISITS_FILE, EVENTS) for path in folder.glob(name)]
 
 
 def back_up(folder: Path) -> None:
-    """Set the log of the training before aside, unless one stands there already: that of the run that was kept.
+    """Set the previous log aside, unless the log of the saved run already is.
 
-    All of its files are aside at the same moment, so that none is lost if this breaks off.
+    All of its files are moved at once, so that none is lost if this is interrupted.
     """
     if (folder / PREVIOUS).exists():
         settle_logs(folder, failed=end_of(folder / LOG_FILE) is None)
@@ -71,7 +71,7 @@ def back_up(folder: Path) -> None:
 
 
 def name_also(path: Path, other: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no such thing."""
+    """Hard-link a file, or copy it if the file system has no hard links."""
     try:
         other.hardlink_to(path)
     except (OSError, NotImplementedError):
@@ -79,30 +79,30 @@ def name_also(path: Path, other: Path) -> None:
 
 
 def settle_logs(folder: Path, failed: bool) -> None:
-    """Drop the log that stands aside, or put it back if the new training failed; again, if that was broken off."""
+    """Remove the log that was set aside, or restore it if the new run failed; safe to repeat if interrupted."""
     previous = folder / PREVIOUS
     aside = files_of(previous)
-    if failed and (aside or not previous.exists()):  # else all is back
+    if failed and (aside or not previous.exists()):  # else everything is restored
         give_up(folder)
-        for path in reversed(aside):  # the records last: while they are aside, the log is
+        for path in reversed(aside):  # the records last: until then, the log counts as set aside
             path.replace(folder / path.name)
     shutil.rmtree(previous, ignore_errors=True)
 
 
 def give_up(folder: Path) -> None:
-    """Let the log in a folder be that of a training that failed: its records keep another name, the rest goes."""
+    """Turn the log in a folder into that of a failed run: rename its records and remove the rest."""
     log, old = folder / LOG_FILE, folder / PREVIOUS / LOG_FILE
     if not log.exists():
         return
     for path in files_of(folder):
         if path != log:
             path.unlink()
-    if not (old.exists() and log.samefile(old)):  # else it is the old one, which was about to go
+    if not (old.exists() and log.samefile(old)):  # else it is the old log, which was about to be removed
         log.replace(folder / FAILED_FILE)
 
 
 def end_of(log: Path) -> Finished | None:
-    """Return what a log says of the end of its training; None where it has none."""
+    """Return the final record of a log; None if it has none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LINE))
@@ -113,8 +113,8 @@ def end_of(log: Path) -> Finished | None:
     return record if isinstance(record, Finished) else None
 
 
-VISITS_BYTES = 2**30  # of two counts of eight bytes, where nothing says of how many (state, action)
-COUNTS = 2 * 8  # bytes of a (state, action)
+VISITS_BYTES = 2**30  # limit for two counts of eight bytes if the number of (state, action) is unknown
+COUNTS = 2 * 8  # bytes per (state, action)
 HEADERS = 2**12
 
 
@@ -125,11 +125,11 @@ def save_visits(log: Path, coverage: Coverage) -> None:
 
 
 def read_visits(log: Path, pairs: int | None = None) -> Coverage | None:
-    """Read `visits.npz` of a log folder; None where there is none, as of a training that was broken off.
+    """Read `visits.npz` of a log folder; None if there is none, as for an interrupted run.
 
     Args:
-        log: the folder.
-        pairs: of states and actions, S·A, as its records say; None where they do not.
+        log: the log folder.
+        pairs: number of states times actions, S·A, from the records; None if unknown.
 
     Raises:
         DeepTaxiError: the file is damaged.
@@ -156,33 +156,33 @@ def read_visits(log: Path, pairs: int | None = None) -> Coverage | None:
 
 
 LOGS = Path("logs")
-NO_LOG = "no-log"  # the finding that a file of the log cannot be written
-WRITE_SECONDS = 0.5  # between two writes: they cost more than the records
+NO_LOG = "no-log"  # the finding that a log file cannot be written
+WRITE_SECONDS = 0.5  # minimum time between writes, which cost more than the records
 
 
 class Writer(Protocol):
-    """A file of the log, open."""
+    """An open log file."""
 
     def write(self, records: Sequence[Record]) -> None:
-        """Add records and hand them to the operating system."""
+        """Append records and flush them to the operating system."""
 
     def close(self) -> None:
         """Close the file."""
 
 
 class Position(NamedTuple):
-    """How far a log has come: what a checkpoint says of it."""
+    """The position of a log, as stored in a checkpoint."""
 
-    head: str  # the sha256 of its first line, which tells it from every other log
+    head: str  # SHA-256 of its first line, which identifies the log
     lines: int
 
 
 class Lines:
-    """`metrics.jsonl`, a record a line.
+    """Writer of `metrics.jsonl`, one record per line.
 
     Args:
         folder: the log folder.
-        kept: the log that is there, to go on with; None to begin one.
+        kept: existing log to continue; None to start a new one.
     """
 
     def __init__(self, folder: Path, kept: Kept | None = None) -> None:
@@ -190,15 +190,15 @@ class Lines:
         if kept:
             with write_atomic(self._path) as aside:
                 aside.write_bytes(kept.text)
-        self._file = self._path.open("ab" if kept else "xb")  # never through a link
+        self._file = self._path.open("ab" if kept else "xb")  # "x" never follows a link
         self._size = self._file.tell()
         self.position = kept.position if kept else None
 
     def write(self, records: Sequence[Record]) -> None:
-        """Append the records, and hand them to the operating system, so that a crash loses none of them.
+        """Append records and flush them to the operating system, so that a crash loses none.
 
         Raises:
-            OSError: the disk does not take them, or the file was removed; there is no half of a line then.
+            OSError: writing fails, or the file was removed; no partial line is left then.
         """
         lines = [f"{to_line(record)}\n".encode() for record in records]
         try:
@@ -214,7 +214,7 @@ class Lines:
             self.position = known._replace(lines=known.lines + len(lines))
 
     def _check_place(self) -> None:
-        """Notice that the file has no name any more: what is written to it would be lost in silence."""
+        """Raise if the file was removed or replaced, so that its lines would be lost silently."""
         try:
             there = os.path.samestat(os.fstat(self._file.fileno()), self._path.lstat())
         except FileNotFoundError:
@@ -223,16 +223,16 @@ class Lines:
             raise FileNotFoundError(errno.ENOENT, "it was removed or replaced meanwhile")
 
     def _cut(self) -> None:
-        """Close the file, and take the half of a line from its end that a full disk has left."""
+        """Close the file and remove a partial line at its end, as left by a full disk."""
         number = os.dup(self._file.fileno())
         with suppress(OSError):
-            self._file.close()  # which tries to write the rest once more
+            self._file.close()  # tries to write the rest once more
         with suppress(OSError):
             os.ftruncate(number, self._size)
         os.close(number)
 
     def sync(self) -> None:
-        """Wait until the disk has what was written."""
+        """Wait until everything is on disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -241,16 +241,16 @@ class Lines:
 
 
 class Log:
-    """Writes the records of a training into its log folder as they come, but not more often than twice a second.
+    """Writes the records of a run into its log folder as they come, at most twice a second.
 
-    A training is worth more than its log. Where a file of it cannot be written, the training goes on: `remarks` has a
-    warning of it, once. What is lost is in memory still, and is written again at the next `position`, if it can be.
+    A run is worth more than its log. If a log file cannot be written, training continues, and `remarks` gets one
+    warning. Lost records are still in memory, and the next call of `position` tries to write them again.
 
     Args:
         folder: the log folder.
         run: the run folder that it belongs to.
-        writers: what else than `Lines` to open in the folder, at the first record, by the name of its file.
-        kept: the log that is there, where the training goes on with it.
+        writers: factories of writers besides `Lines`, by file name, called at the first record.
+        kept: existing log to continue, if any.
     """
 
     def __init__(
@@ -265,40 +265,40 @@ class Log:
         self._kinds = writers
         self._kept = kept
         self._begun = False
-        self._took_place = kept is not None  # whether the log before is out of the way
+        self._took_place = kept is not None  # whether the previous log is out of the way
         self._writers: dict[str, Writer] = {}
         self._waiting: list[Record] = []
-        self._written: list[Record] = []  # all that were handed to the writers, whatever they came to
-        self._position = kept.position if kept else None  # of what is surely in the file
-        self._update = 0  # of the latest record
-        self._seconds = 0.0  # when it was written last
+        self._written: list[Record] = []  # all records passed to the writers, even if writing failed
+        self._position = kept.position if kept else None  # position that is known to be in the file
+        self._update = 0  # update of the latest record
+        self._seconds = 0.0  # time of the last write
         self._lost: dict[str, DiskError] = {}
         self._told: set[str] = set()
         self.remarks: list[Warned] = []
 
     def __enter__(self) -> Log:
-        """Open nothing yet: a training that never starts leaves no log."""
+        """Return the log without opening a file: a run that never starts leaves no log."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Write what waits and close the log; after a failure, say which, and put things back."""
-        if isinstance(error, Exception) and (self._waiting or self._begun):  # else the user ended it, or nothing began
+        """Write pending records and close the log; after a failure, record it and restore the previous log."""
+        if isinstance(error, Exception) and (self._waiting or self._begun):  # else stopped by the user or never begun
             self._waiting.append(failed(error, self._update))
         self._write()
         self._close()
-        with suppress(OSError):  # what stands aside is found by the next training
+        with suppress(OSError):  # the next run finds what was set aside
             self._settle(failed=error is not None)
 
     @property
     def lost(self) -> str | None:
-        """Which file of the log could not be written, and why, its records first; None where all are there."""
+        """Which log file could not be written and why, `metrics.jsonl` first; None if all were written."""
         return next((str(self._lost[name]) for name in (LOG_FILE, *self._lost) if name in self._lost), None)
 
     @contextmanager
     def surviving(self, name: str) -> Iterator[None]:
-        """Take it as a loss of the log, and no more, if the file `name` of it cannot be written in the block."""
+        """Record a failure to write the log file `name` in the block, instead of raising."""
         try:
             yield
             self._lost.pop(name, None)
@@ -315,15 +315,15 @@ class Log:
                 self.remarks.append(Warned(self._update, NO_LOG, text))
 
     def _settle(self, failed: bool) -> None:
-        """Say what becomes of the log that stands aside, if this one has begun to take its place."""
+        """Remove or restore the log that was set aside, if this one has started to replace it."""
         stands_aside = (self._folder / PREVIOUS).exists()
         if failed and self._kept is not None and not stands_aside:
-            return  # it is that of the run that is there, and of the checkpoints
+            return  # the log belongs to the existing run and its checkpoints
         if self._begun and (self._took_place or stands_aside):
             settle_logs(self._folder, failed)
 
     def write(self, record: Record) -> None:
-        """Take one record; it is on disk within half a second, or when the next one comes."""
+        """Add a record; it is written at once, or with a later record if the last write was under half a second ago."""
         if isinstance(record, Started):
             record = dataclasses.replace(record, run=self._run)
         self._update = getattr(record, "update", self._update)
@@ -345,7 +345,7 @@ class Log:
         self._seconds = time.monotonic()
 
     def _open(self, kept: Kept | None) -> None:
-        """Begin a log, or go on with what is kept of it: other files than its lines are written anew."""
+        """Start a log, or continue an existing one; files other than `metrics.jsonl` are rewritten."""
         self._begun = True
         with self.surviving(LOG_FILE):
             if not self._took_place:
@@ -370,7 +370,7 @@ class Log:
         self._writers.clear()
 
     def _write_again(self) -> None:
-        """Write the whole log anew from what is in memory; nothing happens where another training has its place."""
+        """Rewrite the whole log from memory, unless another run's log is in its place."""
         head, text = begins_with(self._folder / LOG_FILE), self._kept.text if self._kept else b""
         lines = [f"{to_line(record)}\n".encode() for record in self._written]
         text += b"".join(lines)
@@ -383,9 +383,9 @@ class Log:
         self._open(Kept(Position(own, before + len(lines)), records, text))
 
     def position(self) -> Position | None:
-        """Bring all records to the disk, and return how far the log has come then; None where it has not begun.
+        """Flush all records to disk and return the position of the log; None if it was not started.
 
-        What could not be written before is tried again. A log that is lost stays where it was.
+        Failed writes are retried. If the log is lost, its last known position is returned.
         """
         self._write()
         if self._lost.keys() & {LOG_FILE, *self._kinds}:
@@ -399,7 +399,7 @@ class Log:
 
 
 def failed(error: Exception, update: int) -> Failed:
-    """Return the record of a training that failed after an update."""
+    """Build the record of a run that failed after an update."""
     told = str(error) if isinstance(error, DeepTaxiError) else f"{type(error).__name__}: {error}"
     causes = {DivergedError: "diverged", EnvironmentFailedError: "environment"}
     cause = next((name for cls, name in causes.items() if isinstance(error, cls)), "other")
@@ -407,7 +407,7 @@ def failed(error: Exception, update: int) -> Failed:
 
 
 class Kept(NamedTuple):
-    """What a log holds up to a position."""
+    """The content of a log up to a position."""
 
     position: Position
     records: tuple[Record, ...]
@@ -415,12 +415,12 @@ class Kept(NamedTuple):
 
 
 def head_of(line: bytes) -> str:
-    """Return the sha256 of a log's first line."""
+    """Return the SHA-256 of a log's first line."""
     return hashlib.sha256(line).hexdigest()
 
 
 def begins_with(log: Path) -> str | None:
-    """Return what tells a log from others; None where there is none."""
+    """Return the hash that identifies a log; None if there is no log."""
     try:
         with log.open("rb") as file:
             return head_of(file.readline(MAX_LINE))
@@ -431,12 +431,12 @@ def begins_with(log: Path) -> str | None:
 def find_log(run: Path) -> Path:
     """Return the log folder of a run.
 
-    It is where the run says it is, as seen from here, from beside the run's own folder of runs or from beside the run,
-    else the folder of the run's name in `logs/`. A log folder is its own log. The log of a training that ended with
-    other weights is no log of this run: an agent that came without its log has a name that others may use.
+    This is the recorded path, relative to the current folder, to the parent of the run's folder of runs, or to that
+    folder itself, else the folder of the run's name in `logs/`. A log folder is its own log. A log whose training ended
+    with other weights is ignored: the name of a run that was copied without its log may be in use for another one.
 
     Raises:
-        UsageError: there is no such run, or no log of it.
+        UsageError: the run does not exist, or has no log.
     """
     if (run / LOG_FILE).is_file():
         return run
@@ -447,7 +447,7 @@ def find_log(run: Path) -> Path:
         about = read_toml(config).get("run", {})
     except (OSError, ValueError) as error:
         raise DeepTaxiError(f"cannot read {config}: {error}") from None
-    read_settings(config)  # for its checks: what nobody reads is told
+    read_settings(config)  # only to validate the settings
     about = about if isinstance(about, dict) else {}
     said, digest = Path(str(about.get("log", ""))), about.get("weights_digest")
     absolute = run.resolve()
@@ -463,11 +463,11 @@ def find_log(run: Path) -> Path:
 
 
 def take_up(folder: Path, position: Position) -> Kept | None:
-    """Put a log back where it was, and return what it holds up to a position; None where it is gone, or has lost lines.
+    """Restore a log and return its content up to a position; None if it is missing or has lost lines.
 
     Raises:
-        UsageError: the log of another training stands in its place.
-        DeepTaxiError: the disk or the permissions do not allow it.
+        UsageError: the log of another run is in its place.
+        DeepTaxiError: the log cannot be read or restored.
     """
     try:
         if not brought_back(folder, position.head):
@@ -486,7 +486,7 @@ def take_up(folder: Path, position: Position) -> Kept | None:
 
 
 def brought_back(folder: Path, head: str) -> bool:
-    """Put the log that begins with this line where it belongs; whether there is one."""
+    """Restore the log with this first-line hash to its place; return whether there is one."""
     stands, failed, aside = (begins_with(folder / name) for name in (LOG_FILE, FAILED_FILE, f"{PREVIOUS}/{LOG_FILE}"))
     if stands == head:
         return True
@@ -503,5 +503,5 @@ def brought_back(folder: Path, head: str) -> bool:
 
 
 def place_of(run: Path, said: str) -> Path:
-    """Return the log folder of a run: where its checkpoint says it is, as seen from the run folder."""
+    """Return the log folder of a run; `said` is the path in its checkpoint, relative to the run folder."""
     return Path(os.path.normpath(os.path.relpath(run.resolve() / said)))

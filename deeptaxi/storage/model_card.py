@@ -1,7 +1,7 @@
-"""Model cards: what a model is, how good it is exactly, how it was made, and what the verdict does not say.
+"""Model cards: what a model is, its exact verdict, how it was trained, and its limitations.
 
-`card.json` holds the facts, `card.md` the same as a page under the front matter that model hubs read. The page is made
-of the facts alone, so that a card can be read, completed and written again without the model.
+`card.json` holds the facts; `card.md` is the same as a page, with the front matter that model hubs read. The page is
+made from the facts alone, so that a card can be read, completed and rewritten without the model.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from deeptaxi.storage.run_folder import CARD_FILE, CARD_JSON, CONFIG_FILE
 
 
 def training_command(folder: Path, config: TrainConfig, stop_after: int | None = None) -> str:
-    """Return the command that trains what a run folder configures, to its end or to an update."""
+    """Return the command that trains the configuration of a run folder, to its end or to `stop_after`."""
     end = f" --stop-after {stop_after}" if stop_after else ""
     return f"deeptaxi train --config {shlex.quote(str(folder / CONFIG_FILE))}{trusting(config)}{end}"
 
 
 def resuming_command(folder: Path, config: TrainConfig) -> str:
-    """Return the command that goes on with a training."""
+    """Return the command that resumes a run."""
     return f"deeptaxi train --resume {shlex.quote(str(folder))}{trusting(config)}"
 
 
@@ -45,29 +45,29 @@ def evaluate_command(folder: Path, config: TrainConfig) -> str:
 
 
 def trusting(config: TrainConfig) -> str:
-    """Return the option without which files may not name an environment module."""
+    """Return the ``--trust-env`` option if the environment is in a module, else an empty string."""
     return " --trust-env" if ":" in config.environment.id else ""
 
 
 def describe_network(config: TrainConfig) -> str:
-    """Return the network in a few words, such as ``dueling, hidden 128, joint encoding``."""
+    """Describe the network in a few words, such as ``dueling, hidden 128, joint encoding``."""
     hidden = ", hidden " + " × ".join(map(str, config.network.hidden)) if config.network.hidden else ""
     return f"{config.network.kind}{hidden}, {config.network.encoding} encoding"
 
 
 def describe_environment(environment: Mapping[str, Any]) -> str:
-    """Return an environment with its arguments, as ``--env-arg`` takes them: ``Taxi-v4 is_rainy=true``."""
-    known = environment.get("arguments")  # JSON has no tuples; a card of an early deeptaxi has nothing else
+    """Describe an environment with its arguments in ``--env-arg`` syntax: ``Taxi-v4 is_rainy=true``."""
+    known = environment.get("arguments")  # JSON has no tuples; cards of early versions have no such text
     return f"{environment['id']} {known}".strip() if isinstance(known, str) else title(environment)
 
 
 def describe_versions(versions: Mapping[str, str]) -> str:
-    """Return versions in a line."""
+    """Format versions in one line."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -> str:
-    """Return the exact verdict in one sentence."""
+    """Describe the exact verdict in one sentence."""
     if exact is None:
         return f"no exact verdict: {unavailable}"
     words = {True: "optimal", False: "not optimal", None: f"not known to be optimal ({reason(exact)})"}
@@ -83,18 +83,18 @@ def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -
 
 
 def figure(value: float | None) -> str:
-    """Return a value; at a discount of 1, that of a policy which loses without end is −∞, and null in JSON."""
+    """Format a value; at a discount of 1, it is −∞ for a policy that loses forever, which is null in JSON."""
     return "−∞" if value is None or value == float("-inf") else decimals(value)
 
 
 def reason(exact: Mapping[str, Any]) -> str:
-    """Return why it cannot be told whether a policy is optimal; nothing where it can."""
+    """Return why it is unknown whether a policy is optimal; an empty string if it is known."""
     why = exact.get("optimal_unknown")
     return str(why["reason"]) if why else ""
 
 
 def describe_episodes(episodes: Mapping[str, Any]) -> str:
-    """Return the sampled verdict in one sentence."""
+    """Describe the sampled verdict in one sentence."""
     low, high = episodes["ci95"]
     if low == high:
         return f"each of {episodes['count']:,} episodes returned {episodes['mean_return']:.4f}"
@@ -105,7 +105,7 @@ def describe_episodes(episodes: Mapping[str, Any]) -> str:
 
 
 def limits(facts: Mapping[str, Any]) -> list[str]:
-    """Return what the verdict does not say, a sentence each."""
+    """List the limitations of the verdict, one sentence each."""
     place, exact = facts["environment"], facts["exact"]
     where = f"`{describe_environment(place)}`"
     last = place["states"] - 1
@@ -155,9 +155,9 @@ READ_AS_SOMETHING_ELSE = {"true", "false", "yes", "no", "on", "off", "y", "n", "
 
 
 def front_matter(card: Mapping[str, Any]) -> str:
-    """Return the front matter of a card, from one ``---`` to the other.
+    """Return the front matter of a card, including both ``---`` lines.
 
-    Without an exact verdict there is no ``model-index``: it would claim a result that nobody has.
+    Without an exact verdict, ``model-index`` is omitted, because there is no result to report.
     """
     known = {"license": card["license"]} if card.get("license") else {}
     results = {"model-index": [index_entry(card)]} if card["exact"] else {}
@@ -166,15 +166,15 @@ def front_matter(card: Mapping[str, Any]) -> str:
 
 
 def tags(card: Mapping[str, Any]) -> list[str]:
-    """Return what a card is found by."""
+    """Return the search tags of a card."""
     place = card["environment"]["id"]
     return [TASK, "deeptaxi", "q-learning", card["network"]["kind"], *([] if place.endswith(".npz") else [place])]
 
 
 def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entry of ``model-index``: the exact figures, on the environment that they hold for.
+    """Return the ``model-index`` entry: the exact figures and the environment they hold for.
 
-    ``verified`` is the hub's own word, for results that it has computed itself.
+    The hub sets ``verified`` only for results that it computed itself.
     """
     place, exact = card["environment"], card["exact"]
     metrics = {
@@ -198,7 +198,7 @@ def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def yaml(value: Any, indent: int = 0) -> str:
-    """Return nested mappings, lists and scalars as a YAML block; empty ones and scalars end the line they stand in."""
+    """Format nested mappings, lists and scalars as a YAML block; scalars and empty ones stay on the line."""
     space = " " * indent
     if isinstance(value, Mapping) and value:
         return "".join(f"{space}{scalar(key)}:{below(item, indent)}" for key, item in value.items())
@@ -208,14 +208,14 @@ def yaml(value: Any, indent: int = 0) -> str:
 
 
 def below(value: Any, indent: int) -> str:
-    """Return what follows the colon of a key: in the same line, or as a block of its own."""
+    """Format the value after a key's colon, on the same line or as a block."""
     if isinstance(value, Mapping | list) and value:
         return "\n" + yaml(value, indent if isinstance(value, list) else indent + 2)
     return f" {scalar(value)}\n"
 
 
 def scalar(value: Any) -> str:
-    """Return one value. JSON is YAML, but for numbers such as 1e-07, which YAML 1.1 takes for text."""
+    """Format a scalar as JSON, which is YAML except for numbers such as 1e-07, which YAML 1.1 reads as text."""
     if isinstance(value, str) and WORD.match(value) and value.lower() not in READ_AS_SOMETHING_ELSE:
         return value
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -225,7 +225,7 @@ def scalar(value: Any) -> str:
 
 
 def markdown(facts: Mapping[str, Any]) -> str:
-    """Return a card as a page: front matter, then the text."""
+    """Render a card as a page: front matter, then text."""
     place, training, machine = facts["environment"], facts["training"], facts["machine"]
     limit = f"time limit {place['time_limit']}" if place["time_limit"] else "no time limit"
     sizes = f"{place['states']:,} states, {place['actions']} actions, {limit}"
@@ -275,17 +275,17 @@ To evaluate it:
 
 
 def cell(text: str) -> str:
-    """Return a text as it can stand in a table."""
+    """Escape a text for a Markdown table cell."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def block(text: str) -> str:
-    """Return a text as a block of code."""
+    """Format a text as a Markdown code block."""
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def usage(facts: Mapping[str, Any]) -> str:
-    """Return the part of the page that says how to use the model."""
+    """Return the section on how to use the model."""
     takes, *gives = (f"`{name}` {shape}" for name, shape in facts["signature"].items())
     rows = "\n".join(f"| `{form}` | {answer} |" for form, answer in facts["outside"].items())
     return f"""
@@ -310,7 +310,7 @@ keep them out.
 
 
 def exports(facts: Mapping[str, Any]) -> str:
-    """Return the part of the page of a folder of exports that says how to use each."""
+    """Return the section on how to use the exports in a folder."""
     takes, *gives = (f"`{name}` {shape}" for name, shape in facts["signature"].items())
     rows = "\n".join(
         f"| `{one['file']}` | {one['format']} | {one['max_difference']:g} | {one['outside']} |"
@@ -330,18 +330,18 @@ Each was read back by itself and compared with the trained network on all states
 
 
 def without_none(value: Any) -> Any:
-    """Return nested mappings and lists without what is not set, for which TOML has no word."""
+    """Remove None from nested mappings and lists, because TOML has no null."""
     if isinstance(value, Mapping):
         return {key: without_none(item) for key, item in value.items() if item is not None}
     return [without_none(item) for item in value if item is not None] if isinstance(value, list) else value
 
 
 CARD_VERSION = 1
-CARD_BYTES = 16 * TOML_BYTES  # a card takes 4 KB, and tells the arguments of an environment several times
+CARD_BYTES = 16 * TOML_BYTES  # a card takes 4 KB, and repeats the arguments of an environment several times
 NUMBER, NOTHING = (int, float), type(None)
-ANY_TEXT = (str,)  # it may hold anything; `str` is one line that a terminal can be given
-EACH, OPTIONAL = "*", "?"  # stands for every key; ends a key that a card may lack, or have as null
-Kinds = Mapping[str, Any]  # what the page and the list of agents rely on: a type, several, or kinds of a mapping
+ANY_TEXT = (str,)  # any text; `str` means one line that is safe to print on a terminal
+EACH, OPTIONAL = "*", "?"  # matches every key; marks a key that may be missing or null
+Kinds = Mapping[str, Any]  # types that the page and the agent list rely on: one, several, or those of a mapping
 KINDS: Kinds = {
     "name": str, "verdict": str, "exact": (dict, NOTHING), "preset": str, "seed": int, "weights_digest": str,
     "made": str, "configuration": dict, "signature": {EACH: str}, "outside": {EACH: str}, "limits": [str],
@@ -376,16 +376,16 @@ def card(
     made: datetime | None = None,
     disturbed: bool = False,
 ) -> dict[str, Any]:
-    """Return the card of a run.
+    """Build the card of a run.
 
     Args:
-        folder: the run folder, as it is to stand in the commands.
-        environment: what `Environment.describe` says.
-        config: the whole configuration.
-        finished: the last record of the training, which has the verdict.
-        preset: what had a say in the configuration.
-        made: when; None for now.
-        disturbed: whether the training was resumed where it could not go on to the bit.
+        folder: the run folder, as written in the commands.
+        environment: result of `Environment.describe`.
+        config: the complete configuration.
+        finished: final training record, which has the verdict.
+        preset: name of the preset used.
+        made: time of creation; None for now.
+        disturbed: whether the run was resumed in a way that is not bit-for-bit exact.
     """
     backend = chosen_backend()
     ended = ("updates", "best_update", "environment_steps", "train_seconds", "stopped")
@@ -416,22 +416,22 @@ def card(
         "outside": {form.name: form.outside for form in FORMATS.values()},
         "configuration": to_toml(config),
     }
-    # An argument of an environment may be anything that TOML can say, such as a date.
+    # An argument of an environment may be any TOML value, such as a date.
     plain = json.loads(json.dumps(finite(facts), default=str))
     return {**plain, "limits": limits(plain)}
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `card.md` and `card.json` into a folder that is being written aside."""
+    """Write `card.md` and `card.json` into a temporary folder."""
     (folder / CARD_FILE).write_text(markdown(facts), encoding="utf-8")
     (folder / CARD_JSON).write_text(to_json(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
-    """Read the `card.json` of a run folder; None where there is none, as of a run of an early deeptaxi.
+    """Read the `card.json` of a run folder; None if there is none, as in runs of early versions.
 
     Raises:
-        DeepTaxiError: it is damaged, or of a newer or an earlier deeptaxi.
+        DeepTaxiError: it is damaged, or was written by a newer or an incompatible earlier deeptaxi.
     """
     path = folder / CARD_JSON
     try:
@@ -454,14 +454,14 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
 
 def misspelled_key(facts: Mapping[str, Any]) -> str | None:
-    """Return which key is nearly one of ours; None where there is none. Other keys may be a newer deeptaxi's."""
+    """Report a key that resembles a known one, or None. Other unknown keys may be a newer deeptaxi's."""
     known = [key.removesuffix(OPTIONAL) for key in KINDS]
     found = ((key, nearest(key, known)) for key in facts if key not in known)
     return next((f"unknown key '{printable(key)}'{near}" for key, near in found if near), None)
 
 
 def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = "") -> str | None:
-    """Return what a card lacks of what its readers rely on, or None."""
+    """Return the first key that is missing or has the wrong type, as a message; None if there is none."""
     if kinds is None:
         kinds = KINDS if facts.get("exact") is None else {**KINDS, **EXACT_KINDS}
     if EACH in kinds:
@@ -480,7 +480,7 @@ def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = 
 
 
 def is_of(value: Any, kind: Any) -> bool:
-    """Whether a value is of a kind: a list of one kind is of any length. A text holds nothing that a terminal obeys."""
+    """Return whether a value has a type. A list of one type has any length; `str` has no control characters."""
     if kind is str:
         return isinstance(value, str) and printable(value) == value
     if isinstance(kind, list):
@@ -496,6 +496,6 @@ def is_of(value: Any, kind: Any) -> bool:
 
 
 def signature(environment: Mapping[str, Any]) -> dict[str, str]:
-    """Return what every served form of the model takes and gives."""
+    """Return the inputs and outputs that all exports of the model share."""
     actions = environment["actions"]
     return {"state": "int32 [B]", "q_values": f"float32 [B, {actions}]", "action": "int32 [B]"}

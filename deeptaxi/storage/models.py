@@ -1,7 +1,7 @@
-"""Loading models: a run folder or a `.keras` file, in Keras' safe mode, and nothing that is not a Q-network.
+"""Load Q-networks from run folders or `.keras` files, in Keras' safe mode.
 
-A run folder without a model is told apart: the training still runs, has failed, or was broken off. Where what runs here
-is older than what made a file, the answer is to update, and not to look further.
+For a run folder without a model, the error says whether training is still running, has failed, or was interrupted. For
+a file written by a newer version, the error says to upgrade.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, LOGS, place_of
 from deeptaxi.storage.run_folder import CONFIG_FILE, MODEL_FILE, TABLE_FILE
 
 METADATA_BYTES = 2**16
-ANY_BYTES = 2**62  # nothing else of the file is unpacked
+ANY_BYTES = 2**62  # no limit: no other member is unpacked
 
 
 def check_deeptaxi(config: Path) -> None:
-    """Refuse the run of a newer deeptaxi.
+    """Reject a run made by a newer deeptaxi.
 
     Args:
         config: the run's `config.toml`.
 
     Raises:
-        DeepTaxiError: its table ``[run]`` names a newer version.
+        DeepTaxiError: the table ``[run]`` names a newer version.
     """
     try:
         made = read_toml(config).get("run", {}).get("deeptaxi", "")
-    except (OSError, ValueError, AttributeError):  # whoever reads the settings says what is wrong with the file
+    except (OSError, ValueError, AttributeError):  # reported later, when the settings are read
         return
     ours = metadata.version("deeptaxi")
     if release(made) > release(ours):
@@ -55,7 +55,7 @@ def check_deeptaxi(config: Path) -> None:
 
 
 def newer_keras(model: Path) -> str:
-    """Return a remark where a `.keras` file was saved by a newer Keras than this one; else an empty text."""
+    """Return a remark if a `.keras` file was saved by a newer Keras, else an empty string."""
     import keras
 
     try:
@@ -69,22 +69,22 @@ def newer_keras(model: Path) -> str:
 
 
 def release(version: object) -> tuple[int, ...]:
-    """Return the numbers that a version begins with, such as (1, 20, 0); none where it is no version."""
+    """Return the leading numbers of a version, such as (1, 20, 0); empty if it is not a version."""
     found = re.match(r"\d{1,9}(\.\d{1,9})*", str(version)[:50])
     return tuple(int(number) for number in found[0].split(".")) if found else ()
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """Why a run folder holds no model, and what to do; as a text, in one line.
+    """Why a run folder holds no model; `str` gives one line that also says what to do.
 
     Attributes:
-        folder: the run folder, which a training that failed early has removed.
-        holder: who trains it now; None where nobody does.
-        log: the file of its log; None where it has none.
-        failure: the error that ended it; None where none is known.
-        resumable: whether it has a checkpoint to go on from.
-        trusted: what `--resume` needs for an environment module: `` --trust-env`` or nothing.
+        folder: the run folder; a run that failed early has removed it.
+        holder: process that is training it; None if there is none.
+        log: the log file; None if there is none.
+        failure: error that ended the run; None if unknown.
+        resumable: whether there is a checkpoint to resume from.
+        trusted: option that `--resume` needs for an environment module: `` --trust-env`` or empty.
     """
 
     folder: Path
@@ -110,7 +110,7 @@ class Unfinished:
 
 
 def describe_unfinished(folder: Path) -> Unfinished | None:
-    """Return why a run folder holds no model; None where it holds one, or nothing is known of a training into it."""
+    """Return why a run folder holds no model; None if it holds one, or shows no trace of a run."""
     if (folder / MODEL_FILE).exists() or folder.is_file():
         return None
     holder, kept = in_use(folder), oldest(folder)
@@ -131,7 +131,7 @@ def describe_unfinished(folder: Path) -> Unfinished | None:
 
 
 def oldest(folder: Path) -> Checkpoint | None:
-    """Return the oldest checkpoint of a run folder, which has no arrays as a rule; None where none can be read."""
+    """Return the oldest checkpoint of a run folder, usually without arrays; None if it cannot be read."""
     files = checkpoints.files_in(folder)
     try:
         return checkpoints.read(files[-1]) if files else None
@@ -140,7 +140,7 @@ def oldest(folder: Path) -> Checkpoint | None:
 
 
 def log_folders(folder: Path, kept: Checkpoint | None) -> list[Path]:
-    """Return where the log of a run folder may be, the likeliest first."""
+    """Return possible log folders of a run folder, likeliest first."""
     absolute = folder.resolve()
     near = [LOGS, absolute.parent / LOGS, absolute.parent.parent / LOGS]
     said = [log_in_use(folder), place_of(folder, str(kept.about.get("log"))) if kept else None]
@@ -148,7 +148,7 @@ def log_folders(folder: Path, kept: Checkpoint | None) -> list[Path]:
 
 
 def of_this_run(log: Path, folder: Path) -> History | None:
-    """Return a log that says that it is of this run folder; None where it does not."""
+    """Return a log if it says that it belongs to this run folder, else None."""
     if not log.is_file():
         return None
     try:
@@ -161,7 +161,7 @@ def of_this_run(log: Path, folder: Path) -> History | None:
 
 
 def environment_of(history: History | None, kept: Checkpoint | None) -> str:
-    """Return the id of the environment that is trained on, as far as it is known."""
+    """Return the id of the training environment; an empty string if unknown."""
     if history is not None and history.started is not None:
         return history.started.environment
     said = kept.about.get("environment") if kept else None
@@ -170,12 +170,12 @@ def environment_of(history: History | None, kept: Checkpoint | None) -> str:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model is, and what its run folder says of it; a bare `.keras` file says nothing.
+    """The location of a model and its configuration, which a bare `.keras` file lacks.
 
     Attributes:
         path: the `.keras` file.
-        name: what the user called it.
-        config: the configuration it was trained with, or None.
+        name: the name given by the user.
+        config: the training configuration, or None.
     """
 
     path: Path
@@ -184,16 +184,16 @@ class ModelSource:
 
     @property
     def environment(self) -> EnvironmentConfig | None:
-        """The environment that it was trained on, if that is known."""
+        """The environment that it was trained on, or None."""
         return self.config.environment if self.config else None
 
 
 def find_model(model: Path) -> ModelSource:
-    """Find the files of MODEL without loading anything.
+    """Find the files of a model without loading it.
 
     Raises:
-        UsageError: there is no such run folder or file.
-        DeepTaxiError: the run folder is not complete, or of a newer deeptaxi.
+        UsageError: the run folder or file does not exist.
+        DeepTaxiError: the run folder is incomplete, or was made by a newer deeptaxi.
     """
     if model.is_dir():
         path = model / MODEL_FILE
@@ -213,10 +213,10 @@ def find_model(model: Path) -> ModelSource:
 
 
 def read_config(folder: Path) -> TrainConfig:
-    """Read the configuration of a run; a table that it keeps is found where the folder is now.
+    """Read the configuration of a run; the path of a saved table is updated to the folder's location.
 
     Raises:
-        UsageError: the file is not sound.
+        UsageError: the file is invalid.
     """
     values, kept = read_run(folder / CONFIG_FILE)
     config = resolve(values)
@@ -228,10 +228,10 @@ def read_config(folder: Path) -> TrainConfig:
 
 
 def check_options(path: Path, optimizer: OptimizerConfig) -> None:
-    """Refuse options that the Keras optimizer of a run does not have; only Keras knows them.
+    """Reject options that the Keras optimizer of a run does not have; only Keras knows them.
 
     Raises:
-        UsageError: there is one.
+        UsageError: an option does not exist.
     """
     backend.start()
     from deeptaxi.learning.agent import build_optimizer
@@ -243,24 +243,25 @@ def check_options(path: Path, optimizer: OptimizerConfig) -> None:
 
 
 def load_network(path: Path, foreign: bool = False, states: int | None = None) -> Any:
-    """Load a Q-network in Keras' safe mode; unknown code is never run.
+    """Load a Q-network in Keras' safe mode; unknown code is never executed.
 
     Args:
-        path: the `.keras` file; of an exported agent, the network within it is loaded.
-        foreign: whether a model of Keras' own layers, made elsewhere, will do; what it maps is left to the caller.
-        states: S of the environment; a foreign agent that answers for another number is refused.
+        path: the `.keras` file; for an exported agent, the network inside it is loaded.
+        foreign: whether to accept a model of Keras' own layers, made elsewhere; the caller checks its inputs and
+            outputs.
+        states: S of the environment; a foreign agent for another number of states is rejected.
 
     Raises:
-        DeepTaxiError: the file is damaged, or is a model of another kind.
+        DeepTaxiError: the file is damaged, or holds another kind of model.
     """
     backend.start()
     from deeptaxi.network.agent import check_agent, q_network_of
-    from deeptaxi.network.build import sizes  # importing it registers the layers
+    from deeptaxi.network.build import sizes  # the import registers the layers
 
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", "Skipping nested container")  # its weights would be left to chance
-            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # nothing is trained
+            warnings.filterwarnings("error", "Skipping nested container")  # its weights would be left random
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # the optimizer is not needed
             model = load_model(path)
         network = q_network_of(model)
         if not foreign:
@@ -269,7 +270,7 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
             check_agent(model, network, sizes(network)[0] if states is None else states)
     except ArchiveError as error:
         raise DeepTaxiError(f"{path}: {error}{newer_keras(path)}") from None
-    except Exception as error:  # Keras raises many kinds, by the part of the file that is wrong
+    except Exception as error:  # Keras raises many types, depending on what is wrong
         reason = " ".join(str(error).split())[:200]
         raise DeepTaxiError(
             f"{path} cannot be loaded as a Q-network of deeptaxi: {reason}{newer_keras(path)}"
@@ -278,10 +279,10 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
 
 
 def check_fits(network: Any, environment: Environment, name: str) -> None:
-    """Refuse a network that was made for another environment.
+    """Reject a network that does not fit the environment.
 
     Raises:
-        UsageError: its states or actions are not the environment's.
+        UsageError: its numbers of states or actions differ from the environment's.
     """
     from deeptaxi.network.build import sizes
 

@@ -1,15 +1,15 @@
-"""Room for what a training leaves: below the limits of what is read back, and on the disk.
+"""Check that the files of a run will be readable, and reserve disk space for them.
 
-**Limits.** Every file that is read has a limit, as it may be somebody else's. What is written here must stay below: the
-weights of the network, the log, and the two texts that tell the arguments of an environment, `config.toml` and
-`card.json`. A training that would leave more is refused before it begins.
+**Limits.** Reading has a size limit for every file, because files may be untrusted. Files written here must stay below
+it: the weights of the network, the log, and the two files with the arguments of the environment, `config.toml` and
+`card.json`. A run that would exceed a limit is rejected before it starts.
 
-**On the disk** a training keeps room free for its model, so that a disk that fills up meanwhile does not cost it:
+**Disk space.** A run reserves space for its model, so that it is not lost if the disk fills up in the meantime:
 
-    <run>/.spare-<host>-<random>/    a file of the size of what is to come, and an empty one for each of its names
+    <run>/.spare-<host>-<random>/    one file of the expected size, and an empty file for each further name
 
-It is a temporary folder (`io.temporary`): that of a killed process is swept by the next training. It is given back just
-before the run is written.
+This is a temporary folder (`io.temporary`): the next run removes that of a killed process. It is released just before
+the run is written.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from deeptaxi.metrics import Finished, to_json
 from deeptaxi.storage import keras_file, model_card
 from deeptaxi.storage.run_folder import CARD_JSON, CONFIG_FILE
 
-NAMES = 12  # files and folders that the writing of a run makes
-OTHERS = 2**18  # bytes of a run beside its weights and its table: configuration, cards, what Keras says of the layers
-LAYER = 2**13  # bytes that a layer takes beside its weights
+NAMES = 12  # files and folders created when a run is written
+OTHERS = 2**18  # bytes of a run besides weights and table: configuration, cards, Keras' description of the layers
+LAYER = 2**13  # bytes per layer besides its weights
 BLOCK = 2**20
 
 
 class Spare:
-    """Room in a run folder, until `release`.
+    """Disk space reserved in a run folder until `release`.
 
     Args:
         run: the run folder.
-        size: bytes.
+        size: bytes to reserve.
 
     Raises:
-        DiskError: there is not so much.
+        DiskError: there is not enough space.
     """
 
     def __init__(self, run: Path, size: int) -> None:
@@ -66,14 +66,14 @@ class Spare:
             raise cannot_write(run, error) from None
 
     def release(self) -> None:
-        """Give the room back; a second time does nothing."""
+        """Release the space; further calls do nothing."""
         scratch, self._scratch = self._scratch, None
         if scratch is not None:
             scratch.close()
 
 
 def occupy(path: Path, size: int) -> None:
-    """Let a file take so many bytes of the disk; one that files may not have for their size is left smaller."""
+    """Allocate a file of `size` bytes on disk, or a smaller one if the file system limits file sizes."""
     with path.open("wb") as file:
         try:
             if hasattr(os, "posix_fallocate"):
@@ -89,32 +89,32 @@ def occupy(path: Path, size: int) -> None:
 
 
 def size_of(config: TrainConfig, environment: Environment, table: TransitionTable | None) -> int:
-    """Return how many bytes a run may take that keeps this table beside its model, or none."""
+    """Return the maximum size of a run in bytes, including `table` if it is saved with the model."""
     arrays = [getattr(table, name) for name in (*ARRAYS, "action_mask")] if table is not None else []
     hidden, factors = config.network.hidden, encoded_factors(environment, config.network)
     weights = weights_of(config, environment.states, environment.actions)
     weights += sum(factors or ()) * (
         hidden[0] if hidden else environment.actions
-    )  # which it counts as low as they can be
+    )  # `weights_of` counts these at their minimum
     return FLOAT * weights + LAYER * (len(hidden) + 2) + OTHERS + sum(one.nbytes for one in arrays if one is not None)
 
 
-EVALUATION = 1_000  # bytes of a log that an evaluation takes, with its snapshot; some 600 do
-PROGRESS = 2**20  # bytes of a log beside them: a thousand records
-FACTS = 2**13  # bytes of a file about a run that nobody knows before it has ended: versions, verdict
+EVALUATION = 1_000  # bytes of a log per evaluation with its snapshot; about 600 in practice
+PROGRESS = 2**20  # bytes of a log besides evaluations: a thousand records
+FACTS = 2**13  # bytes of facts that are unknown before a run ends: versions, verdict
 UNKNOWN = Finished("updates", 0, 0, 0, 0.0, 0.0, "0" * 64, None, None)
 
 
 def check_room(folder: Path, environment: Mapping[str, Any], config: TrainConfig) -> None:
-    """Refuse a training whose files could not be read back.
+    """Reject a run whose files could not be read back.
 
     Args:
         folder: the run folder.
-        environment: what `Environment.describe` says.
-        config: the whole configuration.
+        environment: result of `Environment.describe`.
+        config: the complete configuration.
 
     Raises:
-        UsageError: a file would be larger than what is read; it says which, and what to change.
+        UsageError: a file would exceed its limit; the message says which, and what to change.
     """
     check_weights(config, environment["states"], environment["actions"])
     check_log(config)
@@ -122,7 +122,7 @@ def check_room(folder: Path, environment: Mapping[str, Any], config: TrainConfig
 
 
 def check_weights(config: TrainConfig, states: int, actions: int) -> None:
-    """Refuse a network whose weights are more than what is read of a `.keras` file."""
+    """Reject a network whose weights exceed the limit of a `.keras` file."""
     size, most = FLOAT * weights_of(config, states, actions), keras_file.MAX_BYTES - keras_file.SPARE
     if size > most:
         raise UsageError(
@@ -132,7 +132,7 @@ def check_weights(config: TrainConfig, states: int, actions: int) -> None:
 
 
 def check_log(config: TrainConfig) -> None:
-    """Refuse more evaluations than what is read of a log."""
+    """Reject more evaluations than fit within the limit of a log."""
     size, most = config.updates // config.evaluation.every * EVALUATION, metrics.MAX_BYTES - PROGRESS
     if size > most:
         every = -(-config.updates * EVALUATION // most)
@@ -144,7 +144,7 @@ def check_log(config: TrainConfig) -> None:
 
 
 def check_texts(folder: Path, environment: Mapping[str, Any], config: TrainConfig) -> None:
-    """Refuse arguments of an environment that take more than what is read of `config.toml` and `card.json`."""
+    """Reject environment arguments that exceed the limits of `config.toml` and `card.json`."""
     text = dump_toml(config, {})
     check_text(CONFIG_FILE, text, safe_load.TOML_BYTES)
     try:
@@ -156,7 +156,7 @@ def check_texts(folder: Path, environment: Mapping[str, Any], config: TrainConfi
 
 
 def check_text(name: str, text: str, limit: int) -> None:
-    """Refuse a text that takes more than its limit."""
+    """Reject a text that exceeds its limit."""
     size = len(text.encode(errors="surrogatepass")) + FACTS
     if size > limit:
         raise UsageError(

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # of a run folder
-TABLE_FILE = "table.npz"  # of a run on a transition table that had no file
-CHECKPOINTS = "checkpoints"  # folder of a run folder
+MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # in a run folder
+TABLE_FILE = "table.npz"  # in the folder of a run on a transition table that had no file
+CHECKPOINTS = "checkpoints"  # folder in a run folder

@@ -1,8 +1,8 @@
-"""The run folder and its log.
+"""Claim, write and read the folder of a run and its log.
 
 A run is `<out>/model.keras`, `config.toml`, `card.md` and `card.json`; its log is `<logs>/<name of out>/metrics.jsonl`.
-The place is claimed before any work is done, so that nothing is lost to a name that is taken or a disk that cannot be
-written, and both folders are locked until it is released: they have one writer at a time.
+Both folders are claimed before any work is done, so that no work is lost because a name is taken or the disk is not
+writable, and locked until they are released: they have one writer at a time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
 
 @dataclass(frozen=True)
 class Run:
-    """A claimed place: the run folder, its log, what is to be undone in the end, and the room that is kept free."""
+    """A claimed run folder with its log, cleanup actions, and reserved disk space."""
 
     folder: Path
     log: Path
@@ -47,14 +47,14 @@ class Run:
     spare: Spare | None = None
 
     def release(self) -> None:
-        """Free the place for others, and remove the folders that were made for nothing."""
+        """Release the locks and remove folders that were created but not used."""
         self.undoing.close()
 
     def with_spare(self, config: TrainConfig, environment: Environment, table: TransitionTable | None) -> Run:
-        """Keep room free for the model until it is written.
+        """Reserve disk space for the model until it is written.
 
         Raises:
-            DiskError: there is not so much, so that a training would be in vain.
+            DiskError: there is not enough space to save the run.
         """
         spare = Spare(self.folder, size_of(config, environment, table))
         self.undoing.callback(spare.release)
@@ -62,25 +62,25 @@ class Run:
 
 
 def default_name(config: TrainConfig) -> str:
-    """Return what a run is called: environment, network and seed."""
+    """Return the default name of a run: environment, network and seed."""
     environment = re.sub(r"[^a-z0-9]+", "-", Path(config.environment.id).stem.lower()).strip("-")
     return f"{environment}-{config.network.kind}-{config.seed}"
 
 
 def default_folder(config: TrainConfig, logs: Path, models: Path = MODELS) -> Path:
-    """Return the first free name for a run."""
+    """Return the first free default folder for a run."""
     return next(free_folders(config, logs, models))
 
 
 def free_folders(config: TrainConfig, logs: Path, models: Path = MODELS) -> Iterator[Path]:
-    """Yield the free names for a run, such as ``models/taxi-v4-dueling-0``, then ``…-0-2``."""
+    """Yield free folders for a run, such as ``models/taxi-v4-dueling-0``, then ``…-0-2``."""
     name = default_name(config)
     numbered = (models / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return (path for path in numbered if not any(map(os.path.lexists, (path, logs / path.name / LOG_FILE))))
 
 
 def claim_free(config: TrainConfig, logs: Path, table: bool = False, models: Path = MODELS) -> Run:
-    """Claim the first free name: one that another process takes at this moment is not. See `claim`."""
+    """Claim the first free default folder, even if other processes claim folders concurrently. See `claim`."""
     folders = free_folders(config, logs, models)
     while True:
         with contextlib.suppress(TakenError):
@@ -88,17 +88,17 @@ def claim_free(config: TrainConfig, logs: Path, table: bool = False, models: Pat
 
 
 def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
-    """Make sure that a run can be written to `folder` and its log under `logs`; create both, and lock them.
+    """Check that a run can be written to `folder` and its log under `logs`; create and lock both.
 
     Args:
         folder: the run folder.
         logs: the folder of logs.
-        force: whether a run that is there may be replaced.
-        table: whether a transition table is to be kept beside the model.
+        force: whether to overwrite an existing run.
+        table: whether to save a transition table with the model.
 
     Raises:
-        UsageError: a run or a log of that name exists, and `force` is not set or the log is another run's; or another
-            training writes there (`InUseError`).
+        UsageError: a run or log of that name exists and `force` is not set, the log belongs to another run, or another
+            process is writing there (`InUseError`).
         DeepTaxiError: a folder cannot be written to.
     """
     log = logs / folder.resolve().name / LOG_FILE
@@ -119,10 +119,10 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
 
 
 def check_resumable(folder: Path) -> None:
-    """Refuse what cannot be a run folder to go on with, before anything is made there.
+    """Reject a path that is not a folder, before anything is created there.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a folder.
     """
     if not folder.is_dir():
         fault = "is a file" if folder.exists() else "does not exist"
@@ -130,22 +130,22 @@ def check_resumable(folder: Path) -> None:
 
 
 def lock_folder(folder: Path, undoing: ExitStack, option: str = "--out", log: Path | None = None) -> None:
-    """Make a folder and lock it, and let `undoing` free it and remove it if it is new and nothing is in it.
+    """Create and lock a folder; `undoing` unlocks it, and removes it if it is new and empty.
 
     Args:
-        folder: which may be there.
-        undoing: what is done in the end.
-        option: by which the user chooses it.
-        log: the log folder of the run that is written there.
+        folder: the folder, which may exist.
+        undoing: stack of cleanup actions.
+        option: option by which the user chooses the folder.
+        log: log folder of the run that is written there.
 
     Raises:
-        UsageError: a folder in it, from which something may be removed, is a link; or another training writes there.
-        DeepTaxiError: it cannot be written to.
+        UsageError: a subfolder from which files may be removed is a link, or another process is writing there.
+        DeepTaxiError: the folder cannot be written to.
     """
     for name in (CHECKPOINTS, PREVIOUS):
         check_no_link(folder / name)
     for _ in range(TRIES):
-        with contextlib.suppress(FileNotFoundError):  # the process that gives the place back has just removed it
+        with contextlib.suppress(FileNotFoundError):  # another process has just released and removed it
             for new in reversed(make_folder(folder)):
                 undoing.callback(remove_if_empty, new)
             undoing.callback(lock(folder, TRAINING, option, log).release)
@@ -156,20 +156,20 @@ def lock_folder(folder: Path, undoing: ExitStack, option: str = "--out", log: Pa
 
 
 def hold_log(log: Path, folder: Path, undoing: ExitStack, option: str) -> None:
-    """Make and lock a log folder, as `lock_folder` does; one that is the run folder itself is locked already."""
+    """Create and lock a log folder like `lock_folder`, unless it is the run folder, which is already locked."""
     if log.resolve() != folder.resolve():
         lock_folder(log, undoing, option)
 
 
 def check_ours(run: Path, log: Path) -> None:
-    """Refuse the log of another run, which --force does not take: each run keeps its own.
+    """Reject the log of another run, which not even --force may overwrite.
 
     Raises:
-        UsageError: the log says that it belongs to a run folder that exists, and is not `run`.
+        UsageError: the log belongs to an existing run folder other than `run`.
     """
     try:
         started = read_history(log, earlier=True).started
-    except DeepTaxiError:  # nothing in it says whose it is
+    except DeepTaxiError:  # its owner is unknown
         return
     owner = log.parent / started.run if started and started.run else run
     if owner.exists() and owner.resolve() != run.resolve():
@@ -186,9 +186,10 @@ def save_run(
     table: TransitionTable | None = None,
     disturbed: bool = False,
 ) -> None:
-    """Write model, configuration and card: all of them, or none if something fails.
+    """Write model, configuration and card atomically: all or none.
 
-    `environment` is what `Environment.describe` says. A `table` that has no file of its own is kept in the run folder.
+    `environment` is the result of `Environment.describe`. A `table` without a file of its own is saved in the run
+    folder.
     """
     if run.spare is not None:
         run.spare.release()
@@ -204,10 +205,10 @@ def save_run(
 
 
 def add_episodes(folder: Path, episodes: Mapping[str, Any]) -> None:
-    """Write what sampled episodes came to into the card of a run that is kept.
+    """Add the results of sampled episodes to the card of a saved run.
 
     Raises:
-        DeepTaxiError: the disk or the permissions do not allow it; the card is as it was.
+        DeepTaxiError: the card cannot be written; it is left unchanged.
     """
     facts = read_card(folder)
     if facts is None:
@@ -218,7 +219,7 @@ def add_episodes(folder: Path, episodes: Mapping[str, Any]) -> None:
 
 
 def facts_of(finished: Finished, preset: str) -> dict[str, str]:
-    """Return what a run is known by beside its configuration: the table ``[run]`` of its file."""
+    """Return the facts for the table ``[run]`` of the configuration file."""
     found = versions(chosen_backend())
     return {
         "preset": preset,
@@ -229,12 +230,12 @@ def facts_of(finished: Finished, preset: str) -> dict[str, str]:
 
 
 def train_again(run: Run, config: TrainConfig) -> str:
-    """Return the command that makes the run again, elsewhere."""
+    """Return the command that trains the run again."""
     return training_command(run.folder, config)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what a run folder's files say of it: the table ``[run]`` of its configuration; empty if it says nothing.
+    """Read the table ``[run]`` of a run's configuration file; empty if it is missing.
 
     Raises:
         UsageError: the file cannot be read.

@@ -1,11 +1,11 @@
-"""Events for TensorBoard: what a training reports, as scalars over its updates, and its settings as hyperparameters.
+"""Write TensorBoard events: training records as scalars over updates, and settings as hyperparameters.
 
-A record becomes one event, its numbers in groups: `train` (means since the record before), `schedule`, `speed`,
-`exact`, `q`, `policy`, `coverage`, and `final` at the end. `tensorboard --logdir logs` then shows a run by the name of
-its folder.
+Each record becomes one event, with its numbers in groups: `train` (means since the previous record), `schedule`,
+`speed`, `exact`, `q`, `policy`, `coverage`, and `final` at the end. `tensorboard --logdir logs` shows each run under
+the name of its folder.
 
-The file is a sequence of events, each framed as its length and its bytes, both with a checksum. We frame them here:
-tensorboardX's own writer computes checksums in Python, waits for the disk at every flush, and starts a thread.
+The file is a sequence of events, each framed as its length and its bytes, both with a checksum. They are framed here,
+because tensorboardX's own writer computes checksums in Python, waits for the disk at every flush, and starts a thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deeptaxi.config import TrainConfig, dump_toml, leaf_settings
 from deeptaxi.importing import hide_modules
 from deeptaxi.metrics import Evaluated, Finished, Progress, Record, Snapshot, Warned
 
-with hide_modules("torch"):  # tensorboardX imports PyTorch if it can, which takes three seconds and serves nothing here
+with hide_modules("torch"):  # tensorboardX imports PyTorch if it can, which takes three seconds and is of no use here
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.summary import hparams, text
@@ -62,18 +62,18 @@ FINAL = (
 
 
 class Events:
-    """A file of events in a log folder.
+    """Writer of an event file in a log folder.
 
     Args:
         folder: the log folder.
-        config: the training.
+        config: the training configuration.
     """
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
         self._file = new_file(folder)
         self._before = (0, 0, 0.0)
         settings = hyperparameters(config)
-        # All of TensorBoard's runs share the columns of one of them, so each names all that a run can have.
+        # TensorBoard takes the columns of all runs from one of them, so every run lists all possible columns.
         every = {name: 0.0 if value is None else value for name, value in settings.items()}
         experiment, _, self._end = hparams(every, dict.fromkeys(f"final/{name}" for name in FINAL))
         _, start, _ = hparams(settings, {})
@@ -82,7 +82,7 @@ class Events:
             self._add(summary=summary)
 
     def write(self, records: Sequence[Record]) -> None:
-        """Add the records, and hand them to the operating system."""
+        """Append records and flush them to the operating system."""
         for record in records:
             values = [Summary.Value(tag=tag, simple_value=value) for tag, value in self._scalars(record).items()]
             if values:
@@ -110,32 +110,32 @@ class Events:
 
 
 def new_file(folder: Path) -> BinaryIO:
-    """Open a file of events that was not there."""
+    """Create a new event file."""
     for number in itertools.count(int(time.time())):
         with contextlib.suppress(FileExistsError):
             return (folder / f"events.out.tfevents.{number}.deeptaxi").open("xb")
-    raise AssertionError  # numbers do not end
+    raise AssertionError  # unreachable: the counter is infinite
 
 
 def frame_event(data: bytes) -> bytes:
-    """Return one entry of a TFRecord file."""
+    """Frame `data` as one entry of a TFRecord file."""
     length = struct.pack("<Q", len(data))
     return b"".join((length, checksum(length), data, checksum(data)))
 
 
 def checksum(data: bytes) -> bytes:
-    """Return the CRC-32C of `data`, masked as TFRecord files ask: a checksum of checksums would tell little."""
+    """Return the CRC-32C of `data`, masked as TFRecord requires, because a CRC of data with CRCs is weak."""
     crc = google_crc32c.value(data)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def update_of(record: Record) -> int:
-    """Return the update that a record tells of."""
+    """Return the update of a record."""
     return record.updates if isinstance(record, Finished) else getattr(record, "update", 0)
 
 
 def scalars(record: Record) -> dict[str, float]:
-    """Return the numbers of a record by their tags; those that are not known are left out."""
+    """Return the numbers of a record by tag, omitting unknown ones."""
     found = {tag: getattr(record, name) for tag, name in TAGS.get(type(record), {}).items()}
     if isinstance(record, Finished):
         exact = dict(record.exact or {})
@@ -145,7 +145,7 @@ def scalars(record: Record) -> dict[str, float]:
 
 
 def hyperparameters(config: TrainConfig) -> dict[str, Any]:
-    """Return every setting by its TOML key, as a number, a truth value or a text; None where it is not set."""
+    """Return every setting by its TOML key, as a number, boolean or string; None if not set."""
     found = {}
     for path, _, _ in leaf_settings(TrainConfig):
         value: Any = config
@@ -158,5 +158,5 @@ def hyperparameters(config: TrainConfig) -> dict[str, Any]:
 
 
 def as_code(toml: str) -> str:
-    """Return a text as Markdown that is shown as it is."""
+    """Format a text as a Markdown code block."""
     return "\n".join(f"    {line}" for line in toml.splitlines())

@@ -1,4 +1,4 @@
-"""A folder of runs as a list of agents, read from their cards alone: no model is loaded."""
+"""List the agents in a folder of runs from their cards, without loading a model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from deeptaxi.io.safe_load import TOML_BYTES, parse_toml, read_text
 from deeptaxi.storage.model_card import CARD_BYTES, read_card
 from deeptaxi.storage.run_folder import CARD_FILE, CONFIG_FILE, MODEL_FILE
 
-VERDICT_ROW = "| Verdict | "  # of a card.md
+VERDICT_ROW = "| Verdict | "  # in a card.md
 NO_CARD = "it has no card.json, as a run of an early deeptaxi; `deeptaxi evaluate {}` computes its verdict"
 
 
 def agents(folder: Path) -> list[dict[str, Any]]:
-    """Return what is known of the agents in `folder`, by name; a run folder is its own list.
+    """Return one row per agent in `folder`, sorted by name; a run folder gives a single row.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: the folder does not exist.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "is not there"
@@ -29,9 +29,9 @@ def agents(folder: Path) -> list[dict[str, Any]]:
     if model_bytes(folder) is not None:
         return [agent(folder, folder.resolve().name)]
     collecting = gc.isenabled()
-    gc.disable()  # it would look through all cards again and again, which takes half of the time
+    gc.disable()  # it would scan all cards again and again, which takes half of the time
     try:
-        # To resolve all names takes as long as to read the cards.
+        # Resolving all names would take as long as reading the cards.
         return [
             agent(run, run.resolve().name if link else run.name)
             for run, link in folders_in(folder)
@@ -43,7 +43,7 @@ def agents(folder: Path) -> list[dict[str, Any]]:
 
 
 def folders_in(folder: Path) -> list[tuple[Path, bool]]:
-    """Return what is in a folder by name, but for what is hidden; and of each whether it is a link.
+    """Return the entries of a folder that are not hidden, sorted, each with whether it is a link.
 
     Raises:
         UsageError: the folder cannot be read.
@@ -57,16 +57,16 @@ def folders_in(folder: Path) -> list[tuple[Path, bool]]:
 
 
 def model_bytes(run: Path) -> int | None:
-    """Return the size of a run's model; None where there is none."""
+    """Return the size of a run's model in bytes; None if there is none."""
     try:
-        found = os.stat(f"{run}/{MODEL_FILE}")  # noqa: PTH116  # of tens of thousands of runs
+        found = os.stat(f"{run}/{MODEL_FILE}")  # noqa: PTH116  # there may be tens of thousands of runs
     except OSError:
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def agent(run: Path, name: str) -> dict[str, Any]:
-    """Return what is known of one run; `note` says what is wrong with its files, if anything is."""
+    """Return the row of one run; `note` describes problems with its files, if any."""
     known: dict[str, Any] = {"name": name, "path": str(run), "note": None, "bytes": model_bytes(run)}
     try:
         card = read_card(run)
@@ -89,7 +89,7 @@ def agent(run: Path, name: str) -> dict[str, Any]:
 
 
 def without_card(run: Path) -> dict[str, Any]:
-    """Return what `config.toml` and `card.md` of a run say; None for what they do not."""
+    """Return the facts in a run's `config.toml` and `card.md`; None for missing ones."""
     config = settings(run / CONFIG_FILE)
     place, network, about = (section(config, name) for name in ("environment", "network", "run"))
     known = {"id": str(place.get("id") or "?"), "kwargs": section(place, "kwargs")}
@@ -108,7 +108,7 @@ def without_card(run: Path) -> dict[str, Any]:
 
 
 def settings(path: Path) -> dict[str, Any]:
-    """Return what a TOML file says; nothing where it cannot be read."""
+    """Read a TOML file; return an empty mapping if it cannot be read."""
     try:
         return parse_toml(read_text(path, TOML_BYTES, plain=True))
     except (OSError, ValueError):
@@ -116,19 +116,19 @@ def settings(path: Path) -> dict[str, Any]:
 
 
 def section(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a table of a TOML file; an empty one where it is missing or something else."""
+    """Return a table of a TOML file; empty if it is missing or not a table."""
     found = values.get(name, {})
     return found if isinstance(found, dict) else {}
 
 
 def known_text(values: dict[str, Any], name: str) -> str | None:
-    """Return a text of a TOML file; None where it is missing or something else."""
+    """Return a string of a TOML file; None if it is missing or not a string."""
     found = values.get(name)
     return found if isinstance(found, str) else None
 
 
 def told_verdict(path: Path) -> str | None:
-    """Return the verdict that a `card.md` tells; None where it tells none."""
+    """Return the verdict in a `card.md`; None if there is none."""
     try:
         lines = read_text(path, CARD_BYTES, plain=True).splitlines()
     except (OSError, ValueError):
