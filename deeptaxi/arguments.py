@@ -1,4 +1,4 @@
-"""Environment arguments as text: parse ``--env-arg KEY=VALUE`` and format values so that they parse back unchanged.
+"""Environment arguments as text: parse ``--env-arg KEY=VALUE``, and format values so that they parse back.
 
 A value is TOML, else a Python literal as in Gymnasium's documentation (``False``, ``None``, ``(1, 0, 0)``, ``.8``,
 ``1/3``, ``{"a": 1}``), else plain text. Text that looks like a literal but does not parse is refused: the environment

@@ -396,7 +396,7 @@ def example(summary: Mapping[str, Any], total: float) -> str:
 
 
 def gradient_table(summary: Mapping[str, Any]) -> Table:
-    """Create a table with a row for each dE/dA and for dE/dV, and a column per method."""
+    """Create a table with a row for each dE/dA and one for dE/dV, and a column per method."""
     shown = Table(box=None, padding=(0, 2, 0, 0))
     shown.add_column("", style="dim", no_wrap=True)
     for name in ("dE/dQ", *WAYS.values()):

@@ -1,4 +1,4 @@
-"""Tables printed by commands: verdicts, findings, exports and agents. The numbers of the JSON, with their meaning."""
+"""Tables printed by commands: verdicts, findings, exports and agents. The JSON's numbers, with their meaning."""
 
 from __future__ import annotations
 

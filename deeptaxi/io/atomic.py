@@ -21,7 +21,7 @@ ENTRIES, UNDO, REDO = "entries", "undo", "redo"
 
 
 def move_in(scratch: Scratch, stood: Iterable[str] = (), last: str = "") -> None:
-    """Move the `entries` of a scratch folder to its parent, `last` last, and remove the entries in `stood`.
+    """Move the `entries` of a scratch folder to its parent, `last` last; remove the others in `stood`.
 
     Raises:
         OSError: something failed; the folder is unchanged, or `rescue` will repair it.
@@ -169,7 +169,7 @@ def write_atomic(path: Path, force: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def write_atomic_all(folder: Path, last: str = "") -> Iterator[Path]:
-    """Yield a folder for files that belong together; all of them, or none, are moved to `folder`, created if missing.
+    """Yield a folder for files that belong together; all or none are moved to `folder`, created if missing.
 
     The file named `last` is moved last: whoever sees it sees all.
 

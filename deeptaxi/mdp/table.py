@@ -329,7 +329,7 @@ def form_of(p: Any) -> str:
 
 
 def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional: Any) -> TransitionTable:
-    """Build a table from a Gymnasium-style ``P[state][action] = [(probability, next_state, reward, terminated), …]``.
+    """Build a table from Gymnasium's ``P[state][action] = [(probability, next_state, reward, terminated), …]``.
 
     Args:
         p: the rows, keyed 0 … S−1 and 0 … A−1.

@@ -1,4 +1,4 @@
-"""Read the transition table of an environment and check that it is true.
+"""Read the transition table of an environment and check it against the environment.
 
 An environment may have a table `P` that does not describe what `step` does: Taxi with ``fickle_passenger`` changes the
 destination by a flag that no state number shows. A verdict computed from such a table would be exact and wrong. So a
