@@ -1,11 +1,11 @@
-"""Train Keras Q-networks on small environments, and prove how good they are.
+"""Train Keras Q-networks on small environments and measure exactly how good they are.
 
     import deeptaxi
 
     run = deeptaxi.train("Taxi-v4", q_table=True)
     print(run.exact)
 
-Every name is imported when it is first used: `import deeptaxi` alone takes no time, and starts neither Keras nor NumPy.
+Every name is imported on first use: `import deeptaxi` alone takes no time and loads neither Keras nor NumPy.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name == "__version__":
         from importlib import metadata
 
@@ -64,11 +64,11 @@ def __getattr__(name: str) -> Any:
 
         raise AttributeError(f"module 'deeptaxi' has no attribute '{name}'{nearest(name, __all__)}")
     module = importlib.import_module(f"deeptaxi.{_MODULES[name]}")
-    value = getattr(module, name, module)  # a module is its own value
+    value = getattr(module, name, module)  # a module stands for itself
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    """Name what there is, imported or not."""
+    """List all public names, imported or not."""
     return sorted({*globals(), *__all__, "__version__"})

@@ -1,4 +1,4 @@
-"""``python -m deeptaxi``, and the command ``deeptaxi``."""
+"""Entry point of ``python -m deeptaxi`` and of the ``deeptaxi`` command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deeptaxi import search_path
 
 
 def main() -> NoReturn:
-    """Run the command line; what it is made of does not come from the current folder."""
+    """Run the command line without importing modules from the current folder."""
     search_path.leave_current_folder()
     from deeptaxi.cli.main import main
 

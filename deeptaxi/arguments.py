@@ -1,11 +1,11 @@
-"""Arguments of an environment as text: what ``--env-arg KEY=VALUE`` means, and how a value is written to mean the same.
+"""Environment arguments as text: parse ``--env-arg KEY=VALUE``, and format values so that they parse back.
 
-A value is TOML, else a Python literal, as Gymnasium's pages have it (``False``, ``None``, ``(1, 0, 0)``, ``.8``,
-``1/3``, ``{"a": 1}``), else plain text. What looks like a literal and is none is refused: it would reach the
-environment as a text, and every text is true.
+A value is TOML, else a Python literal as in Gymnasium's documentation (``False``, ``None``, ``(1, 0, 0)``, ``.8``,
+``1/3``, ``{"a": 1}``), else plain text. Text that looks like a literal but does not parse is refused: the environment
+would receive a string, and every non-empty string is true.
 
-TOML has neither tuples nor null. `config.toml` keeps the arguments that it cannot write as texts in a table of their
-own, ``[environment.literals]``, so that a run is evaluated and resumed with the very value that it was trained with.
+TOML has neither tuples nor null. `config.toml` stores arguments that TOML cannot express as text in a table of their
+own, ``[environment.literals]``, so that a run is evaluated and resumed with exactly the values it was trained with.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from typing import Any
 from deeptaxi.bounds import TOO_LONG, check_lengths, is_of_python
 from deeptaxi.errors import UsageError
 
-LONGEST = 2**18  # letters of a value: a map of 500 × 500 cells
-DEEPEST = 32  # lists within lists
-SHOWN = 120  # letters of a value that a title has room for
+LONGEST = 2**18  # characters per value: a map of 500 × 500 cells
+DEEPEST = 32  # nesting levels
+SHOWN = 120  # characters of a value shown in a title
 BRACKETS = "[]{}()"
 NUMBER_LIKE = re.compile(r"[-+.\s]*\d[\d\s.,:_+*/%eE-]*", re.ASCII)
 EXPECTED = (
     'it is neither TOML nor Python; expected a value such as false, 0.8, (1, 0), ["AB", "CD"], or a text in quotes'
 )
 BY_SHELL = "; the shell takes quotes away, unless all of it is in single ones"
-WORDS = {"true": True, "false": False, "inf": math.inf, "nan": math.nan}  # of TOML, within brackets of Python's
+WORDS = {"true": True, "false": False, "inf": math.inf, "nan": math.nan}  # TOML's words, inside Python brackets
 SURROGATES = re.compile("[\ud800-\udfff]")
-PLAIN = re.compile(r"[^\s\"'\\#]+")  # texts that are shown without quotes, if they are read back as themselves
+PLAIN = re.compile(r"[^\s\"'\\#]+")  # text shown without quotes if it parses back as itself
 
 
 def parse(text: str) -> Any:
-    """Return the value of a text.
+    """Parse the text of a value.
 
     Raises:
-        ValueError: it looks like a literal and is none, or is not finite, too long, or nested too deeply.
+        ValueError: the text looks like a literal but is not one, or is not finite, too long, or nested too deeply.
     """
     if len(text) > LONGEST:
         raise ValueError(f"it is longer than {LONGEST:,} letters")
@@ -62,7 +62,7 @@ def parse(text: str) -> Any:
 
 
 def read_toml(text: str) -> Any:
-    """Return the value of a TOML literal; a comment, or a second value behind it, makes it none."""
+    """Parse a TOML literal; reject text with a comment or a second value."""
     if text.rstrip().endswith(","):
         raise ValueError("TOML has no tuples")
     found = tomllib.loads(f"value = [ {text} ]")
@@ -73,16 +73,16 @@ def read_toml(text: str) -> Any:
 
 
 def read_python(text: str) -> Any:
-    """Return the value of a Python literal. Of all operators, only signs and the division of numbers are known."""
+    """Parse a Python literal; the only operators supported are signs and the division of numbers."""
     text = text.strip()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python's advice on texts that are no Python
-        ast.parse(f"({text})", mode="eval")  # within brackets, a comment is an error
+        warnings.simplefilter("ignore")  # syntax warnings about text that is not Python
+        ast.parse(f"({text})", mode="eval")  # a comment is an error inside parentheses
         return value_of(ast.parse(text, mode="eval").body, 0)
 
 
 def value_of(node: ast.AST, depth: int) -> Any:
-    """Return the value of a node; raises a `ValueError` for whatever is no literal."""
+    """Evaluate a literal node; raise a `ValueError` for anything else."""
     if depth > DEEPEST:
         raise ValueError("it is nested too deeply")
     match node:
@@ -99,7 +99,7 @@ def value_of(node: ast.AST, depth: int) -> Any:
             found = [
                 (value_of(key, depth + 1), value_of(part, depth + 1))
                 for key, part in zip(keys, values, strict=True)
-                if key is not None  # as in {**other}, which the check above has excluded
+                if key is not None  # as in {**other}, which the check above rules out
             ]
             if len(dict(found)) == len(keys):
                 return dict(found)
@@ -107,7 +107,7 @@ def value_of(node: ast.AST, depth: int) -> Any:
 
 
 def is_formula(node: ast.AST, depth: int) -> Any:
-    """Return the number that signs and divisions come to."""
+    """Evaluate signs and divisions of numbers."""
     match node:
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -number_of(operand, depth + 1)
@@ -119,7 +119,7 @@ def is_formula(node: ast.AST, depth: int) -> Any:
 
 
 def number_of(node: ast.AST, depth: int) -> Any:
-    """Return the number of a node."""
+    """Evaluate a node that must be a number."""
     value = value_of(node, depth)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("it is no number")  # noqa: TRY004  # of a text
@@ -127,7 +127,7 @@ def number_of(node: ast.AST, depth: int) -> Any:
 
 
 def check_plain(value: Any, infinite: bool, depth: int = 0) -> None:
-    """Refuse what is nested too deeply, and numbers that are too large where none is meant to be `infinite`."""
+    """Reject values nested too deeply, and non-finite numbers unless `infinite`."""
     if depth > DEEPEST:
         raise ValueError("it is nested too deeply")
     if isinstance(value, float) and not (infinite or math.isfinite(value)):
@@ -137,14 +137,14 @@ def check_plain(value: Any, infinite: bool, depth: int = 0) -> None:
 
 
 def parts_of(value: Any) -> list[Any]:
-    """Return what a list, a tuple or a mapping holds."""
+    """Return the elements of a list, a tuple or a mapping."""
     if isinstance(value, Mapping):
         return list(value.values())
     return list(value) if isinstance(value, list | tuple) else []
 
 
 def looks_like_literal(text: str) -> bool:
-    """Whether somebody may have meant a literal: it has brackets, quotes, or digits and signs alone."""
+    """Whether the text was probably meant as a literal: it has brackets or quotes, or only digits and signs."""
     if not text:
         return False
     ends = BRACKETS + "\"'"
@@ -153,7 +153,7 @@ def looks_like_literal(text: str) -> bool:
 
 
 def show(value: Any, nested: bool = False) -> str:
-    """Return a value in the form that `parse` reads."""
+    """Format a value so that `parse` reads it back."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -171,7 +171,7 @@ def show(value: Any, nested: bool = False) -> str:
 
 
 def is_bare(text: str) -> bool:
-    """Whether a text without quotes is read as itself."""
+    """Whether the text parses as itself without quotes."""
     try:
         return PLAIN.fullmatch(text) is not None and text.isprintable() and parse(text) == text
     except ValueError:
@@ -179,34 +179,34 @@ def is_bare(text: str) -> bool:
 
 
 def quote(text: str) -> str:
-    """Return a text in quotes, as TOML and Python read it; halves of letters are known to Python alone."""
+    """Quote a text for TOML and Python; text with surrogates is valid in Python only."""
     return repr(text) if SURROGATES.search(text) else json.dumps(text, ensure_ascii=False)
 
 
 def words(kwargs: Mapping[str, Any]) -> str:
-    """Return arguments as ``--env-arg`` takes them: ``is_rainy=true rainy_probability=0.5``."""
+    """Format arguments for ``--env-arg``: ``is_rainy=true rainy_probability=0.5``."""
     return " ".join(f"{key}={show(value)}" for key, value in kwargs.items())
 
 
 def short_words(kwargs: Mapping[str, Any]) -> str:
-    """Return arguments for a title: what `words` does, with the middle of a long value left out."""
+    """Format arguments for a title: like `words`, but long values are shortened."""
     return " ".join(f"{key}={shorten(show(value))}" for key, value in kwargs.items())
 
 
 def shorten(text: str) -> str:
-    """Return a text without its middle, if it is long."""
+    """Cut the middle out of a long text."""
     if len(text) <= SHOWN:
         return text
     return f"{text[: SHOWN // 2]} … {text[-SHOWN // 4 :]} ({len(text):,} letters)"
 
 
 def title(environment: Mapping[str, Any]) -> str:
-    """Return the id and the arguments of an environment, as its `describe` has them, for a title."""
+    """Format the id and arguments of an environment, given its `describe` mapping, as a title."""
     return f"{environment['id']} {short_words(environment['kwargs'])}".strip()
 
 
 def plain(value: Any) -> Any:
-    """Return a value with NumPy's scalars as Python's numbers, texts and truth values; arrays are left as they are."""
+    """Convert NumPy scalars to Python numbers, strings and booleans; leave arrays unchanged."""
     if type(value) is dict:
         return {key: plain(part) for key, part in value.items()}
     if type(value) in (list, tuple):
@@ -216,10 +216,10 @@ def plain(value: Any) -> Any:
 
 
 def to_toml(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the arguments that TOML can write, and the others as texts.
+    """Split arguments into those that TOML can express and the others, as text.
 
     Raises:
-        UsageError: one has no form as text, so that no file can keep it.
+        UsageError: an argument has no text form, so it cannot be stored in a file.
     """
     literals = {key: show(value) for key, value in kwargs.items() if not is_toml(value)}
     for key, text in literals.items():
@@ -232,7 +232,7 @@ def to_toml(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def is_kept(value: Any, text: str) -> bool:
-    """Whether a text is read back as this value, of the same types."""
+    """Whether the text parses back to this value, including its types."""
     try:
         return bool(repr(parse(text)) == repr(value))
     except ValueError:
@@ -240,13 +240,13 @@ def is_kept(value: Any, text: str) -> bool:
 
 
 def described(value: Any) -> str:
-    """Return the kind of a value that cannot be kept."""
+    """Describe a value that cannot be stored."""
     return f"of type {type(value).__name__}" if not parts_of(value) else show(value)[:SHOWN]
 
 
 def is_toml(value: Any) -> bool:
-    """Whether TOML can write a value so that it is read back as itself."""
-    if type(value) is dict:  # a table within it would be written behind all else, and the order may have a meaning
+    """Whether TOML can write the value and read it back unchanged."""
+    if type(value) is dict:  # TOML would move a nested table to the end, and the order may matter
         return all(
             type(key) is str and not SURROGATES.search(key) and is_toml(part) and not holds_table(part)
             for key, part in value.items()
@@ -259,15 +259,15 @@ def is_toml(value: Any) -> bool:
 
 
 def holds_table(value: Any) -> bool:
-    """Whether a value is a mapping, or a list with one."""
+    """Whether the value is a mapping or a list that contains one."""
     return type(value) is dict or (type(value) is list and any(map(holds_table, value)))
 
 
 def from_toml(kwargs: Mapping[str, Any], literals: Any) -> dict[str, Any]:
-    """Return the arguments that `to_toml` has written.
+    """Restore the arguments written by `to_toml`.
 
     Raises:
-        UsageError: the texts are no literals.
+        UsageError: the texts are not literals.
     """
     if not isinstance(literals, Mapping) or not all(isinstance(text, str) for text in literals.values()):
         raise UsageError("'environment.literals' holds Python literals as texts, such as goal = \"(1, 0)\"")

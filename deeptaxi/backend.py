@@ -1,8 +1,7 @@
-"""Which Keras backend runs, and all that differs between backends: start-up, threads, gradients, compilation.
+"""The Keras backend, and everything that differs between backends: start-up, threads, gradients, compilation.
 
-Of the few files that know TensorFlow from JAX and PyTorch (`xla`, `program` and `storage.export` are the others).
-Importing this module imports none of them: `start()` does, once, quietly, and only when a command has something to
-compute.
+One of the few modules that distinguish TensorFlow, JAX and PyTorch (the others: `xla`, `program`, `storage.export`).
+Importing it imports none of them: `start()` does, once, silently, and only when a command has something to compute.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ from deeptaxi.exactness import ONE_THREAD, chosen_backend, describe_flags, text_
 from deeptaxi.importing import hide_modules, hold_signals, pause_collector, standard_error_aside
 
 BACKENDS = ("tensorflow", "jax", "torch")
-THREADS = 1  # more do not help networks of this size, and another number could change the last bits of a result
-STEERING = {"tensorflow": "(TF_)?XLA_FLAGS", "jax": "XLA_FLAGS|JAX_.+", "torch": "(?!)"}  # variables that may end it
-FATAL = re.compile(r"^F.*?\] (?:Check failed: .*\) )?(.*(?:\nusage: .*)?)", re.MULTILINE)  # its last words
+THREADS = 1  # more threads do not help networks this small, and could change the last bits of a result
+STEERING = {"tensorflow": "(TF_)?XLA_FLAGS", "jax": "XLA_FLAGS|JAX_.+", "torch": "(?!)"}  # variables that may crash it
+FATAL = re.compile(r"^F.*?\] (?:Check failed: .*\) )?(.*(?:\nusage: .*)?)", re.MULTILINE)  # the process's last message
 CACHE_FLAG = "--tf_xla_persistent_cache_directory"
-SHARED = 8  # compiled functions that are kept for those of their kind
-LARGEST = 2**25  # bytes of variables, with which the first of a kind is kept
+SHARED = 8  # compiled functions kept for reuse, one per kind
+LARGEST = 2**25  # bytes of variables: a function with more is not kept for reuse
 _cache: Cache | None = None
 _shared: dict[Hashable, Any] = {}
 
 
 def start() -> None:
-    """Import Keras with its backend, with a fixed number of threads and nothing on standard error.
+    """Import Keras and its backend with a fixed number of threads and nothing on standard error.
 
     Raises:
-        UsageError: ``KERAS_BACKEND`` names an unknown backend or one that is not installed, or the backend refuses a
-            variable that steers it.
+        UsageError: ``KERAS_BACKEND`` names a backend that is unknown or not installed, or the backend rejects one of
+            its environment variables.
     """
     if "keras" in sys.modules:
         return
@@ -56,7 +55,7 @@ def start() -> None:
     steered = [name for name, text in os.environ.items() if re.fullmatch(STEERING[wanted], name) and own_flags(text)]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if wanted != "tensorflow":
-        # Keras imports TensorFlow where it can, which costs seconds and is of no use on another backend.
+        # Keras imports TensorFlow if it can, which takes seconds and is useless on another backend.
         sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
     unused = (*importing.unused, "jax") if wanted == "tensorflow" else importing.unused  # TensorFlow Lite imports JAX
     with hold_signals(), standard_error_aside(), pause_collector(), hide_modules(*unused):
@@ -70,7 +69,7 @@ def start() -> None:
 
 
 def _fix_threads(name: str) -> None:
-    """Set the number of threads, before the first computation."""
+    """Set the number of threads before the first computation."""
     if name == "tensorflow":
         import tensorflow as tf
 
@@ -86,15 +85,15 @@ def _fix_threads(name: str) -> None:
 
 
 def own_flags(text: str) -> str:
-    """Return the text of a variable without the flags that a process of ours has put in which started this one."""
-    inherited = rf"\s*{CACHE_FLAG}='[^']*{WORKING}[^']*'"  # its folder may be gone
+    """Return the flags of a variable without those added by a parent deeptaxi process."""
+    inherited = rf"\s*{CACHE_FLAG}='[^']*{WORKING}[^']*'"  # the parent's folder may be gone
     return re.sub(inherited, "", text).strip()
 
 
 def flag_error(name: str) -> str | None:
-    """Return what the backend has against the variables that steer it; None where it starts with them.
+    """Return the backend's error about its environment variables, or None if it starts with them.
 
-    It ends the process where it does not know a flag, so it compiles something in a fork.
+    An unknown flag ends the process, so the test compilation runs in a fork.
     """
     if name == "jax":
         try:
@@ -105,7 +104,7 @@ def flag_error(name: str) -> str | None:
         return None
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of threads in a process that forks: the backend has none yet
+        warnings.simplefilter("ignore")  # about forking with threads: the backend has none yet
         child = os.fork()
     if not child:
         try:
@@ -123,7 +122,7 @@ def flag_error(name: str) -> str | None:
 
 
 def _compile_something(name: str) -> None:
-    """Let the backend read its variables."""
+    """Make the backend read its environment variables."""
     if name == "tensorflow":
         import tensorflow as tf
 
@@ -135,7 +134,7 @@ def _compile_something(name: str) -> None:
 
 
 def _keep_programs(name: str) -> None:
-    """Give the compiler a folder to keep programs in, before it first compiles, unless the user has given it one."""
+    """Set the compiler's cache folder before the first compilation, unless the user has set one."""
     global _cache
     if name == "tensorflow":
         _cache = _tensorflow_cache()
@@ -146,12 +145,12 @@ def _keep_programs(name: str) -> None:
 
 
 def _tensorflow_cache() -> Cache | None:
-    """Open the cache and name its folder in the flags, which TensorFlow reads as it first compiles."""
+    """Open the cache and add its folder to the flags, which TensorFlow reads on its first compilation."""
     import tensorflow as tf
 
     flags = own_flags(text_of("TF_XLA_FLAGS"))
     opened = None
-    if CACHE_FLAG not in flags and "'" not in os.path.realpath(str(default_root())):  # which could not be quoted
+    if CACHE_FLAG not in flags and "'" not in os.path.realpath(str(default_root())):  # flags cannot escape it
         opened = open_cache("tensorflow", tf.__version__, str(THREADS), describe_flags(exactness.flags("tensorflow")))
     if opened is not None:
         flags = f"{flags} {CACHE_FLAG}='{opened.working}'"
@@ -160,7 +159,7 @@ def _tensorflow_cache() -> Cache | None:
 
 
 def _jax_cache() -> Cache | None:
-    """Open the cache and name its folder to JAX."""
+    """Open the cache and point JAX at its folder."""
     import jax
 
     if jax.config.jax_compilation_cache_dir is not None:
@@ -170,23 +169,23 @@ def _jax_cache() -> Cache | None:
         jax.config.update("jax_compilation_cache_dir", str(opened.working))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # dozens of small ones take a second
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # else the folder is part of the key
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # otherwise the folder is part of the key
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     return opened
 
 
 def name() -> str:
-    """Return the backend that Keras runs on."""
+    """Return the name of Keras' backend."""
     import keras
 
     return str(keras.backend.backend())
 
 
 def check_float32() -> None:
-    """Refuse to train where Keras is told to compute in another type: networks and updates are of float32.
+    """Refuse to train in any dtype but float32.
 
     Raises:
-        UsageError: it is, by its settings file or by the process that uses us.
+        UsageError: the Keras settings file, or the calling process, sets another dtype.
     """
     import keras
 
@@ -204,7 +203,7 @@ def check_float32() -> None:
 
 
 def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """Return ``loss()`` and its dense gradients with respect to Keras `variables`, in their order."""
+    """Return ``loss()`` and its dense gradients with respect to the Keras `variables`, in their order."""
     if name() == "tensorflow":
         import tensorflow as tf
 
@@ -231,14 +230,14 @@ def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> tuple[Any, l
 def compiled(function: Callable[..., Any], state: Sequence[Any], kind: Hashable = None) -> Callable[..., Any]:
     """Compile `function`, which may read and assign the Keras variables `state` and no others.
 
-    Arguments and results are arrays; each new combination of shapes is compiled anew. On PyTorch the function runs
-    as it is.
+    Arguments and results are arrays; each new combination of shapes is compiled separately. On PyTorch the function
+    runs uncompiled.
 
     Args:
-        function: what to compile.
+        function: the function to compile.
         state: its variables.
-        kind: identifies functions that compute the same on variables of their own. Those of one kind are compiled
-            once, as that takes longer than many trainings do. None shares nothing.
+        kind: identifies functions that do the same computation on different variables. Each kind is compiled only
+            once, since compiling takes longer than many trainings. None: not shared.
     """
     if name() == "torch":
         import keras
@@ -248,7 +247,7 @@ def compiled(function: Callable[..., Any], state: Sequence[Any], kind: Hashable 
     found = _shared.pop(kind, None) or making(function, state)
     if kind is not None and sum(_bytes(variable) for variable in state) <= LARGEST:
         _shared[kind] = found
-        while len(_shared) > SHARED:  # let go of the one that was not asked for the longest
+        while len(_shared) > SHARED:  # drop the least recently used
             del _shared[next(iter(_shared))]
     return found.on(state)
 
@@ -258,9 +257,9 @@ def _bytes(variable: Any) -> int:
 
 
 class _TensorFlowFunction:
-    """A function compiled by XLA, called on the variables of any owner.
+    """A function compiled by XLA that can be called on any owner's variables.
 
-    A concrete function captures the handles of variables; before a call, those of the caller take their places.
+    A concrete function captures variable handles; before each call they are replaced by the caller's.
     """
 
     def __init__(self, function: Callable[..., Any], state: Sequence[Any]) -> None:
@@ -269,10 +268,10 @@ class _TensorFlowFunction:
         self._traced = tf.function(function, jit_compile=True, autograph=False)
         self._first = handles(state)
         self._concrete: dict[tuple[Any, ...], tuple[Any, list[tuple[int | None, Any]]]] = {}
-        self._holding: dict[tuple[Any, ...], Sequence[Any]] = {}  # whose handles each concrete function has
+        self._holding: dict[tuple[Any, ...], Sequence[Any]] = {}  # whose handles each concrete function holds
 
     def on(self, state: Sequence[Any]) -> Callable[..., Any]:
-        """Return the function on the variables `state`."""
+        """Bind the function to the variables `state`."""
         import tensorflow as tf
 
         own = handles(state)
@@ -280,7 +279,7 @@ class _TensorFlowFunction:
         def call(*arguments: Any) -> Any:
             tensors = [tf.convert_to_tensor(argument) for argument in arguments]
             shapes = tuple(tensor.shape for tensor in tensors)
-            # Calling the concrete function skips the tracer's look-up, which takes longer than an update itself.
+            # Calling the concrete function skips the tracer's lookup, which takes longer than an update itself.
             known = shapes in self._concrete
             if not known:
                 self._trace(shapes, tensors)
@@ -300,12 +299,12 @@ class _TensorFlowFunction:
 
 
 def handles(state: Sequence[Any]) -> list[Any]:
-    """Return the resource handles of Keras variables on TensorFlow."""
+    """Return the TensorFlow resource handles of Keras variables."""
     return [variable.value.handle for variable in state]
 
 
 class _JaxFunction:
-    """A function compiled by JAX, pure in its variables, called on the variables of any owner."""
+    """A function compiled by JAX, pure in its variables, that can be called on any owner's variables."""
 
     def __init__(self, function: Callable[..., Any], state: Sequence[Any]) -> None:
         import jax
@@ -321,7 +320,7 @@ class _JaxFunction:
         self._pure = pure
 
     def on(self, state: Sequence[Any]) -> Callable[..., Any]:
-        """Return the function on the variables `state`."""
+        """Bind the function to the variables `state`."""
 
         def call(*arguments: Any) -> Any:
             result, values = self._pure([variable.value for variable in state], arguments)
@@ -333,9 +332,9 @@ class _JaxFunction:
 
 
 def first_call(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
-    """Call a TensorFlow function, which compiles it; if that fails with the cache, once more without.
+    """Call a TensorFlow function for the first time, which compiles it; on failure, retry without the cache.
 
-    TensorFlow takes any trouble with its cache for a failure of the function. It has computed nothing by then.
+    TensorFlow reports any cache problem as a failure of the function, before it has computed anything.
     """
     import tensorflow as tf
 
@@ -351,7 +350,7 @@ def first_call(function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
 
 
 def float64() -> AbstractContextManager[Any]:
-    """Let the backend compute in float64 inside of a ``with`` block; all but JAX do so anyway."""
+    """Enable float64 within a ``with`` block; only JAX needs this."""
     if name() != "jax":
         return contextlib.nullcontext()
     import jax

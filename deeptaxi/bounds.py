@@ -1,7 +1,7 @@
-"""How long a number may be that somebody has written: none has a meaning here beyond what a float can hold.
+"""Limits on the length of numbers in user input: no setting needs more than a float can hold.
 
-Python reads a hexadecimal number of any length, and then can neither print it nor turn it into a float; a decimal one
-of more than 4,300 digits it does not read at all. So both are refused where they are read, in the same words.
+Python parses hexadecimal numbers of any length, but can then neither print them nor convert them to float; decimal
+numbers of more than 4,300 digits it does not parse at all. Both are rejected on input, with the same message.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-LONGEST = 1023  # bits of a whole number: each of so many is a float too
+LONGEST = 1023  # bits of an integer: any integer this short fits in a float
 TOO_LONG = "a number is too long: expected at most 307 digits"
-LIMIT_OF_PYTHON = "Exceeds the limit"  # how its refusal of a decimal number begins
+LIMIT_OF_PYTHON = "Exceeds the limit"  # start of Python's error message for long decimal numbers
 
 
 def is_too_long(value: Any) -> bool:
-    """Whether a value is a whole number that no float may hold."""
+    """Whether the value is an integer too large for a float."""
     return isinstance(value, int) and value.bit_length() > LONGEST
 
 
 def check_lengths(value: Any) -> None:
-    """Look through nested lists and mappings for numbers that are too long.
+    """Check nested lists and mappings for numbers that are too long.
 
     Raises:
-        ValueError: there is one.
+        ValueError: a number is too long.
     """
     if any(map(is_too_long, leaves(value))):
         raise ValueError(TOO_LONG)
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Yield all that is no list, tuple or mapping within a value, the keys of mappings too."""
+    """Yield every scalar in nested lists, tuples and mappings, including mapping keys."""
     waiting = [value]
     while waiting:
         found = waiting.pop()
@@ -44,10 +44,10 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def all_finite(value: Any) -> bool:
-    """Whether no number within a value is NaN or infinite."""
+    """Whether no number in the value is NaN or infinite."""
     return all(math.isfinite(leaf) for leaf in leaves(value) if isinstance(leaf, float))
 
 
 def is_of_python(error: Exception) -> bool:
-    """Whether an error is Python's refusal to read or to write a number of so many digits."""
+    """Whether the error is Python's limit on the number of digits."""
     return LIMIT_OF_PYTHON in str(error)

@@ -1,25 +1,24 @@
-"""Compiled programs, kept from one process to the next.
+"""A persistent cache of compiled programs.
 
-XLA's own caches trust every file in their folder: TensorFlow ends the training on a truncated entry and runs one with
-a flipped bit. So the compiler never sees the folder that is kept. Each process gets a folder of its own with copies of
-the entries whose sha256 is right, and when it ends, what was compiled is copied, with its sha256, to the entries that
-are kept:
+XLA's own caches trust every file in their folder: TensorFlow aborts the training on a truncated entry and executes one
+with a flipped bit. So the compiler never sees the persistent folder. Each process gets its own working folder with
+copies of the entries whose sha256 matches; on exit, newly compiled programs are copied, with their sha256, to the
+persistent entries:
 
-    <root>/<backend>-<version>-<machine>/<name of the compiler>.<sha256 of the content>
-    <root>/working-…/<name of the compiler>
+    <root>/<backend>-<version>-<machine>/<compiler's file name>.<sha256 of the content>
+    <root>/working-…/<compiler's file name>
 
-An entry is read once, and the bytes that were hashed are the bytes that are written: no name is looked up twice, and
-no file is shared with another process, which could replace or change it in between. Nothing that another process does
-to the root, and no process that is killed, can then be seen by one that computes.
-What a killed process leaves, the next one that ends removes (`io.temporary`). Whatever fails here only means that
-there is no cache.
+An entry is read once, and the bytes that were hashed are the bytes that are written: no name is resolved twice, and no
+file is shared with another process, which could replace or change it in between. So a computing process is unaffected
+by whatever another process does to the root, and by processes that are killed. The working folder of a killed process
+is removed by the next process that exits (`io.temporary`). Any failure here only means running without a cache.
 
-Entries are machine code that is run. Whoever can write an entry names it too, so its sha256 tells damage, and not who
-made it; no secret in the folder could tell that to whoever can read it. What is trusted is the system's permissions:
-the root and its folders must belong to the user and be written to by nobody else, nor may anyone but the user and the
-system's administrator be able to put another folder in the place of the root or of one above it; an entry that is not
-the user's own, or that others may write to, is removed. What runs as the user can change the cache, as it can change
-deeptaxi itself. Windows, whose permissions Python does not tell, protects the user's own cache folder by default.
+Entries are executable machine code. Anyone who can write an entry can also name it, so the sha256 detects damage but
+does not authenticate; a secret in the folder would not either, as anyone who can read it could use it. What is trusted
+is file permissions: the root and its folders must belong to the user and be writable by nobody else, and only the user
+and the administrator may be able to replace the root or a folder above it; an entry that is not the user's own, or
+that others may write to, is removed. Any process running as the user can change the cache, just as it can change
+deeptaxi itself. On Windows, whose permissions Python does not expose, the user's cache folder is protected by default.
 """
 
 from __future__ import annotations
@@ -39,26 +38,26 @@ from deeptaxi.exactness import machine
 from deeptaxi.io.temporary import Scratch, sweep, temporary
 
 VARIABLE = "DEEPTAXI_CACHE"
-LIMIT = 100 * 2**20  # bytes; the content of all entries is copied at each start, which takes 0.2 s at this size
+LIMIT = 100 * 2**20  # bytes; all entries are copied at each start, which takes 0.2 s at this size
 ROOM = 4 * 2**20  # bytes that must be free; a training needs less than one
 WORKING = "working-"
-STORE, ENTRY = re.compile(r"\w+-.+-[0-9a-f]{16}"), re.compile(r".+\.[0-9a-f]{64}")  # what is ours to remove
+STORE, ENTRY = re.compile(r"\w+-.+-[0-9a-f]{16}"), re.compile(r".+\.[0-9a-f]{64}")  # files that we may remove
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Cache:
-    """The entries of one backend on one machine, and the folder of this process.
+    """The entries for one backend on one machine, and the working folder of this process.
 
     Attributes:
-        working: where the compiler is to read and write.
+        working: the folder that the compiler reads and writes.
     """
 
     def __init__(self, root: Path, *traits: str) -> None:
         """Open the cache.
 
         Args:
-            root: the folder of all entries; it is made if it is missing.
-            traits: what the entries depend on beside the program, readable first: backend, version, flags.
+            root: the folder of all entries; created if missing.
+            traits: what the entries depend on besides the program, most readable first: backend, version, flags.
 
         Raises:
             OSError: the folder cannot be used.
@@ -66,7 +65,7 @@ class Cache:
         digest = hashlib.sha256("\n".join((*traits, *machine())).encode()).hexdigest()
         for folder in (*reversed(root.parents), root):
             folder.mkdir(mode=0o700, exist_ok=True)
-        self._root = root = root.resolve()  # the links on the way to it are followed once, here
+        self._root = root = root.resolve()  # resolve symbolic links once, here
         self._store = root / "-".join((*traits[:2], digest[:16]))
         self._owner = os.getpid()
         check_way(root)
@@ -84,11 +83,11 @@ class Cache:
             raise
 
     def _fill(self) -> set[str]:
-        """Copy all sound entries into the working folder, remove the others; return the names."""
+        """Copy all valid entries into the working folder and remove the others; return the names."""
         names: set[str] = set()
         for entry in list_entries(self._store):
             name, _, digest = entry.name.rpartition(".")
-            with contextlib.suppress(OSError):  # another process removed it, or made it
+            with contextlib.suppress(OSError):  # another process removed or created it
                 content = entry.read_bytes() if is_own(entry.lstat()) else b""
                 if not content or hashlib.sha256(content).hexdigest() != digest:
                     entry.unlink()
@@ -98,7 +97,7 @@ class Cache:
         return names
 
     def abandon(self) -> None:
-        """Give the compiler an empty folder elsewhere: it failed with this one. Nothing is kept of this process."""
+        """Move the compiler, which failed with this folder, to an empty one; save nothing from this process."""
         self._given = set()
         self._elsewhere = temporary()
         with contextlib.suppress(OSError):
@@ -106,16 +105,16 @@ class Cache:
                 shutil.rmtree(self.working)
             else:
                 self.working.unlink(missing_ok=True)
-        with contextlib.suppress(OSError, NotImplementedError):  # the compiler cannot be told of another path any more
+        with contextlib.suppress(OSError, NotImplementedError):  # the compiler's path can no longer be changed
             self.working.symlink_to(self._elsewhere.path, target_is_directory=True)
 
     def forget(self) -> None:
-        """Remove the entries, as the compiler fails with them and does not without."""
+        """Remove the entries: the compiler fails with them and works without."""
         shutil.rmtree(self._store, ignore_errors=True)
 
     def close(self) -> None:
-        """Keep what was compiled, and remove the working folder."""
-        if os.getpid() != self._owner:  # a fork of the process that computes
+        """Save newly compiled programs and remove the working folder."""
+        if os.getpid() != self._owner:  # a fork of the computing process
             return
         if self._elsewhere is not None:
             self._elsewhere.close()
@@ -129,12 +128,12 @@ class Cache:
         sweep(self._root, WORKING)
 
     def _keep(self) -> None:
-        """Copy what is new to the entries that are kept."""
+        """Copy new programs to the persistent entries."""
         new = [path for path in self.working.iterdir() if path.name not in self._given and path.suffix != ".tmp"]
         if not new:
             return
-        require_room(self.working)  # else the compiler may have run out of it in the middle of an entry
-        self._store.mkdir(mode=0o700, exist_ok=True)  # another process may have forgotten all entries
+        require_room(self.working)  # otherwise the compiler may have run out of space in the middle of an entry
+        self._store.mkdir(mode=0o700, exist_ok=True)  # another process may have removed all entries
         with Scratch(self._root, WORKING) as scratch:
             for path in new:
                 content = path.read_bytes()
@@ -145,9 +144,9 @@ class Cache:
 
 
 def default_root() -> Path | None:
-    """Return the folder of the cache, or None where there is to be none: what `DEEPTAXI_CACHE` says, else the user's.
+    """Return the cache folder: `DEEPTAXI_CACHE`, else the user's; None if disabled.
 
-    Beneath a home folder that is not known there is none either.
+    Without a known home folder there is no cache either.
     """
     named = os.environ.get(VARIABLE)
     if named is None:
@@ -157,7 +156,7 @@ def default_root() -> Path | None:
 
 
 def open_cache(*traits: str) -> Cache | None:
-    """Return the user's cache, or None where there is none or it cannot be used; the arguments are those of `Cache`."""
+    """Open the user's cache; return None if it is disabled or unusable. Takes the arguments of `Cache`."""
     root = default_root()
     if root is None:
         return None
@@ -168,31 +167,31 @@ def open_cache(*traits: str) -> Cache | None:
 
 
 def check_way(root: Path) -> None:
-    """Raise OSError if anyone but the user and the system's administrator can put code into a folder, or replace it."""
+    """Raise OSError if anyone but the user and the administrator can write to the folder or replace it."""
     if not is_own(root.lstat()):
         raise PermissionError(f"{root} is not the user's alone")
     for folder in root.parents:
         found = folder.lstat()
-        sticky = found.st_mode & stat.S_ISVTX  # as of /tmp: only the owner of what is in it, or its own, may rename it
+        sticky = found.st_mode & stat.S_ISVTX  # as for /tmp: entries can be renamed only by their owner or the folder's
         if hasattr(os, "getuid") and (found.st_uid not in (0, os.getuid()) or (found.st_mode & OTHERS and not sticky)):
             raise PermissionError(f"others may replace what is in {folder}")
 
 
 def is_own(found: os.stat_result) -> bool:
-    """Whether a file or folder, and no link, belongs to the user and may be written to by nobody else."""
+    """Whether a file or folder (not a link) belongs to the user and is writable by nobody else."""
     if not hasattr(os, "getuid"):
         return True
     return found.st_uid == os.getuid() and not found.st_mode & OTHERS and not stat.S_ISLNK(found.st_mode)
 
 
 def require_room(folder: Path) -> None:
-    """Raise OSError if hardly anything more can be written there."""
+    """Raise OSError if the disk is almost full."""
     with tempfile.TemporaryFile(dir=folder) as probe:
         probe.write(bytes(ROOM))
 
 
 def list_entries(folder: Path) -> list[Path]:
-    """Return what is in a folder; nothing where it is gone, or is none."""
+    """Return the contents of a folder, or nothing if it is missing or not a folder."""
     try:
         return list(folder.iterdir())
     except OSError:
@@ -200,14 +199,14 @@ def list_entries(folder: Path) -> list[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a new file, or leave none: half a program would be run.
+    """Write a new file completely or not at all: half a program would be executed.
 
     Raises:
-        OSError: the disk is full, or a file is there.
+        OSError: the disk is full, or the file exists.
     """
     try:
         with path.open("xb") as file:
-            path.chmod(0o600)  # whatever the user lets others do elsewhere
+            path.chmod(0o600)  # regardless of the user's umask
             file.write(content)
     except FileExistsError:
         raise
@@ -221,7 +220,7 @@ def prune(root: Path, limit: int) -> None:
     found = []
     for store in [folder for folder in root.iterdir() if STORE.fullmatch(folder.name) and not folder.is_symlink()]:
         for path in [path for path in list_entries(store) if ENTRY.fullmatch(path.name)]:
-            with contextlib.suppress(OSError):  # another process removes it
+            with contextlib.suppress(OSError):  # another process is removing it
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))
     total = 0

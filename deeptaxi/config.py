@@ -1,12 +1,12 @@
-"""Every setting of a training: its default, its help, its check, and its form in TOML and on the command line.
+"""Every setting of a training: its default, help text, check, and form in TOML and on the command line.
 
-`TrainConfig` and its sections are frozen dataclasses, validated on construction. Each field carries its help text, its
-check and the name of its option, so that the command line, the TOML reader and the reference in the docs cannot drift
-apart. Unknown keys, wrong types and failed checks are usage errors that name the key as the user wrote it.
+`TrainConfig` and its sections are frozen dataclasses, validated on construction. Each field carries its help text,
+check and option name, so that the command line, the TOML reader and the reference docs cannot drift apart. Unknown
+keys, wrong types and failed checks are usage errors that name the key as the user wrote it.
 
-The layers of a configuration, the later over the earlier: the defaults of the dataclasses, the preset (`presets`), what
-the environment's table asks for, the user's ``--config`` file, the options of the command line. What comes out is
-complete: written to `config.toml` in the run folder, it reproduces the run.
+Configuration layers, later ones taking precedence: dataclass defaults, the preset (`presets`), settings requested by
+the environment's table, the user's ``--config`` file, command-line options. The result is complete: saved as
+`config.toml` in the run folder, it reproduces the run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from deeptaxi.renamed import SETTINGS, renamed_in
 
 @dataclass(frozen=True)
 class Check:
-    """What a value must be: in words, as a test, and as names to choose from where there are such."""
+    """A constraint on a value: in words, as a predicate, and as a list of names if it is a choice."""
 
     description: str
     passes: Callable[[Any], bool]
@@ -47,12 +47,12 @@ SIZES = Check("of whole numbers above 0, such as 128,64", lambda sizes: all(x > 
 
 
 def one_of(names: tuple[str, ...]) -> Check:
-    """Check that a value is among `names`."""
+    """Check that the value is one of `names`."""
     return Check("one of " + ", ".join(names), lambda x: x in names, names)
 
 
 def setting(default: Any, help_text: str, check: Check | None = None, option: str | None = None) -> Any:
-    """Declare a field with its help text, its check and its command-line option (``None``: TOML only)."""
+    """Declare a field with its help text, check and command-line option (``None``: TOML only)."""
     metadata = {"help": help_text, "check": check, "option": option}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
@@ -60,12 +60,12 @@ def setting(default: Any, help_text: str, check: Check | None = None, option: st
 
 
 def show(value: Any) -> str:
-    """Return a value as the user may have typed it."""
+    """Format a value as the user may have typed it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 class Checked:
-    """Runs each field's check on construction."""
+    """Base class that runs each field's check on construction."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):  # type: ignore[arg-type]  # only dataclasses inherit
@@ -112,7 +112,7 @@ def from_mapping(cls: type, values: Mapping[str, Any], where: str = "") -> Any:
 
 
 def coerce(value: Any, hint: Any, name: str) -> Any:
-    """Return `value` as the type `hint`: whole numbers pass as floats and lists as tuples, nothing else bends."""
+    """Convert `value` to the type `hint`: integers become floats and lists become tuples; nothing else converts."""
     if isinstance(hint, UnionType):
         if value is None:
             return None
@@ -138,7 +138,7 @@ TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", s
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
-    """Return the configuration as nested plain values; what is ``None`` is left out, as TOML has no null."""
+    """Convert the configuration to nested plain values; ``None`` is omitted, as TOML has no null."""
     plain: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
@@ -149,7 +149,7 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return plain
 
 
-MAX_HIDDEN = 256  # layers; a checkpoint has some twelve arrays of each, and 4,096 are read
+MAX_HIDDEN = 256  # layers; a checkpoint has some twelve arrays per layer, and at most 4,096 are read
 ENCODINGS = ("joint", "factored")
 AGGREGATIONS = ("mean", "max", "none")
 ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "linear")
@@ -164,7 +164,7 @@ OPTIMIZERS = (
 
 @dataclass(frozen=True)
 class EnvironmentConfig(Checked):
-    """Which environment: a Gymnasium id, ``module:Id``, or the path of a ``.npz`` transition table."""
+    """The environment: a Gymnasium id, ``module:Id``, or the path of a ``.npz`` transition table."""
 
     id: str = setting("", "Gymnasium id, module:Id or .npz transition table")
     kwargs: Mapping[str, Any] = setting({}, "keyword arguments for gymnasium.make")
@@ -181,7 +181,7 @@ class EnvironmentConfig(Checked):
 
 @dataclass(frozen=True)
 class NetworkConfig(Checked):
-    """The function that is fitted. Without hidden layers and head it is the Q-table network."""
+    """The network that is fitted. Without hidden layers or head it is the Q-table network."""
 
     hidden: tuple[int, ...] = setting((128,), "sizes of the hidden layers, e.g. 128,64", SIZES, "--hidden")
     dueling: bool = setting(True, "dueling head: Q = V + A - mean(A)", None, "--dueling/--no-dueling")
@@ -255,7 +255,7 @@ class OptimizerConfig(Checked):
 
 @dataclass(frozen=True)
 class ExplorationConfig(Checked):
-    """ε-greedy: ε falls from `start` to `end` over the first `fraction` of the updates."""
+    """ε-greedy exploration: ε falls from `start` to `end` over the first `fraction` of the updates."""
 
     start: float = setting(1.0, "initial probability ε of a random action", FRACTION, "--epsilon-start")
     end: float = setting(0.5, "final probability ε of a random action", FRACTION, "--epsilon-end")
@@ -279,7 +279,7 @@ class ExplorationConfig(Checked):
 
 @dataclass(frozen=True)
 class ReplayConfig(Checked):
-    """The memory of transitions that minibatches are drawn from."""
+    """The replay buffer that minibatches are sampled from."""
 
     capacity: int = setting(500_000, "capacity of the replay buffer, in transitions", COUNT, "--replay-capacity")
     batch_size: int = setting(256, "transitions in a minibatch, B", COUNT, "--batch-size")
@@ -300,7 +300,7 @@ class ReplayConfig(Checked):
 
 @dataclass(frozen=True)
 class TargetConfig(Checked):
-    """What td_target is made of; every `period` updates the target network moves by `polyak` toward the online one."""
+    """The td_target; every `period` updates the target network moves by `polyak` toward the online network."""
 
     double: bool = setting(
         False,
@@ -322,18 +322,18 @@ class TargetConfig(Checked):
 
 @dataclass(frozen=True)
 class InteractionConfig(Checked):
-    """How many environment steps go with an update: ``environments × steps_per_update``."""
+    """Environment steps per update: ``environments × steps_per_update``."""
 
     environments: int = setting(32, "number of parallel environments", COUNT, "--environments")
     steps_per_update: int = setting(1, "steps of each environment per update", COUNT, "--steps-per-update")
 
 
-PATIENCE = 3  # evaluations in a row that must find the policy optimal, for the training to stop early
+PATIENCE = 3  # consecutive evaluations that must find the policy optimal before the training stops early
 
 
 @dataclass(frozen=True)
 class EvaluationConfig(Checked):
-    """When the policy is compared with the exact optimum, and whether that may end the training."""
+    """When to compare the policy with the exact optimum, and whether to stop once it is optimal."""
 
     every: int = setting(500, "updates between two evaluations", POSITIVE, "--eval-every")
     early_stop: bool = setting(
@@ -345,8 +345,8 @@ class EvaluationConfig(Checked):
 
 
 LOOPS = ("compiled", "gymnasium", "fit")
-FACTS = ("log", "preset", "weights_digest", "deeptaxi", "versions", "table")  # of a run: the table [run]
-LITERALS = "literals"  # of the environment: arguments that TOML cannot write
+FACTS = ("log", "preset", "weights_digest", "deeptaxi", "versions", "table")  # facts about the run, in the table [run]
+LITERALS = "literals"  # environment arguments that TOML cannot express
 
 
 @dataclass(frozen=True)
@@ -371,12 +371,12 @@ class TrainConfig(Checked):
 
     @property
     def schedule_length(self) -> int:
-        """Updates after which the schedules are at their end: all of them, where nothing else was set."""
+        """Updates after which the schedules end; defaults to all updates."""
         return self.schedule_updates or self.updates
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the nested mapping `over` on `base`. Of two ways to set the step, the later one wins."""
+    """Merge the nested mapping `over` into `base`. Of the two ways to set the step, the later wins."""
     merged = dict(base)
     for key, value in over.items():
         nested = (
@@ -390,16 +390,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file of settings. The table ``[run]``, which a run folder's file carries, is checked and left out.
+    """Read a TOML file of settings. The table ``[run]`` of a run folder's file is checked and dropped.
 
     Raises:
-        UsageError: the file is missing, is not TOML, or holds a key that does not exist.
+        UsageError: the file is missing, is not TOML, or has an unknown key.
     """
     return read_run(path)[0]
 
 
 def read_run(path: Path) -> tuple[dict[str, Any], Any]:
-    """Read a file of settings, and what its table ``[run]`` says, at once; None where it has none."""
+    """Read a file of settings and its table ``[run]``, or None if it has none."""
     try:
         values = safe_load.read_toml(path)
     except OSError as error:
@@ -417,10 +417,10 @@ def read_run(path: Path) -> tuple[dict[str, Any], Any]:
 
 
 def known_keys(values: Mapping[str, Any]) -> None:
-    """Check names and types of the given keys alone; what they add up to is checked once all layers are merged."""
+    """Check only the names and types of the given keys; combinations are checked after all layers are merged."""
     if old := renamed_in(values, SETTINGS):
         raise UsageError(old)
-    plain_sgd = {"optimizer": {"name": "sgd", "loss": "mse"}}  # with these both ways to set the step are open
+    plain_sgd = {"optimizer": {"name": "sgd", "loss": "mse"}}  # both ways to set the step are valid with these
     from_mapping(TrainConfig, merge(merge(to_mapping(TrainConfig()), plain_sgd), values))
 
 
@@ -428,7 +428,7 @@ def known_facts(about: Any) -> None:
     """Check the keys of the table ``[run]``.
 
     Raises:
-        UsageError: one does not exist.
+        UsageError: a key is unknown.
     """
     for key in about if isinstance(about, Mapping) else ():
         if key not in FACTS:
@@ -436,10 +436,10 @@ def known_facts(about: Any) -> None:
 
 
 def to_toml(config: TrainConfig) -> dict[str, Any]:
-    """Return the configuration as a TOML file has it; arguments that TOML cannot write stand in a table of their own.
+    """Convert the configuration to its TOML form; arguments TOML cannot express go to a separate table.
 
     Raises:
-        UsageError: an argument of the environment has no form as text.
+        UsageError: an environment argument has no text form.
     """
     values = to_mapping(config)
     kwargs, literals = arguments.to_toml(config.environment.kwargs)
@@ -448,10 +448,10 @@ def to_toml(config: TrainConfig) -> dict[str, Any]:
 
 
 def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a TOML file says, with the arguments that `to_toml` has written as texts in their place.
+    """Return the contents of a TOML file with arguments that `to_toml` wrote as text restored.
 
     Raises:
-        UsageError: the texts are no literals.
+        UsageError: the texts are not literals.
     """
     place = values.get("environment")
     if not isinstance(place, Mapping) or LITERALS not in place or not isinstance(place.get("kwargs", {}), Mapping):
@@ -462,32 +462,32 @@ def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dump_toml(config: TrainConfig, run: Mapping[str, Any]) -> str:
-    """Return the resolved configuration as TOML, with the facts about the run in a table ``[run]``."""
+    """Format the resolved configuration as TOML, with the facts about the run in a table ``[run]``."""
     return tomli_w.dumps({**to_toml(config), "run": dict(run)})
 
 
 def kind_of(values: Mapping[str, Any]) -> str:
-    """Return the kind of network that `values` ask for."""
+    """Return the kind of network requested by `values`."""
     return str(from_mapping(NetworkConfig, values.get("network", {}), "network.").kind)
 
 
 def encoding_of(values: Mapping[str, Any]) -> str:
-    """Return the encoding of states that `values` ask for."""
+    """Return the state encoding requested by `values`."""
     return str(values.get("network", {}).get("encoding", NetworkConfig.encoding))
 
 
 def resolve(
     values: Mapping[str, Any], problem: Mapping[str, Any] | None = None, preset: Preset | None = None
 ) -> TrainConfig:
-    """Complete the user's `values`.
+    """Complete the user's `values` from the other layers.
 
     Args:
-        values: nested settings of the user.
-        problem: settings that the environment itself asks for; they lie over the preset and under `values`.
-        preset: None for the packaged one that fits environment and network.
+        values: the user's nested settings.
+        problem: settings requested by the environment; they override the preset, and `values` override them.
+        preset: None for the packaged one that matches the environment and network.
 
     Raises:
-        UsageError: a key, a type or a value is wrong, or two settings exclude each other.
+        UsageError: a key, type or value is wrong, or two settings exclude each other.
     """
     known_keys(values)
     environment, kind = values.get("environment", {}), kind_of(values)
@@ -504,18 +504,18 @@ def resolve(
 
 
 def for_other_loops(base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what to take instead of settings of a preset that only the compiled loop has, or can afford.
+    """Return replacements for preset settings that only the compiled loop supports or can afford.
 
-    There a copy of the environment costs next to nothing; elsewhere each one is stepped by Python.
+    In the compiled loop an additional environment costs almost nothing; elsewhere Python steps each one.
     """
     copies = min(base["interaction"]["environments"], InteractionConfig().environments)
     return {"exploration": {"exploring_starts": 0.0}, "interaction": {"environments": copies}}
 
 
 def check_together(config: TrainConfig) -> None:
-    """Raise a `UsageError` where settings of different tables exclude each other.
+    """Raise a `UsageError` if settings from different tables exclude each other.
 
-    Not a check of `TrainConfig` on construction: a file may hold one of two settings, and an option the other.
+    This is not checked when a `TrainConfig` is constructed: a file may hold one setting, and an option the other.
     """
     if config.replay.prioritized and config.loop == "fit":
         raise UsageError("prioritized replay needs importance weights in the loss: use --loop gymnasium")

@@ -1,6 +1,6 @@
-"""Errors that a user can act on: one line each, and the exit code that goes with it.
+"""Errors that the user can act on: one line each, with an exit code.
 
-Every message says what was wrong and what to do. The command line prints it without a traceback.
+Every message says what is wrong and what to do. The command line prints it without a traceback.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import difflib
 import re
 from collections.abc import Iterable
 
-# What a terminal or a reader obeys and does not see, by the categories of Unicode: controls but tab and newline (Cc);
-# separators of lines and paragraphs (Zl, Zp); formats (Cf), such as marks that turn the order of letters round, and
-# letters that stand for nothing; and halves of letters, which cannot be written (Cs). Two formats stay, without which
-# Persian, the languages of India and many an emoji are misspelled, and which move nothing: U+200C and U+200D, which
-# part and join letters. So do signs that are seen, such as the Arabic one that stands before a year.
+# Characters that a terminal or reader interprets but does not display, by Unicode category: controls except tab and
+# newline (Cc); line and paragraph separators (Zl, Zp); format characters (Cf), such as bidirectional controls and
+# zero-width characters; and surrogates, which cannot be encoded (Cs). Two format characters are allowed: U+200C and
+# U+200D, the zero-width non-joiner and joiner. Persian, the languages of India and many emoji need them, and they
+# reorder nothing. Visible signs are allowed too, such as the Arabic year sign.
 CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
     "\ufff9-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
@@ -21,37 +21,37 @@ CONTROLS = re.compile(
 
 
 class DeepTaxiError(Exception):
-    """Something failed that was not the user's command: a damaged file, a full disk, a diverged training."""
+    """A failure that is not the fault of the user's command: a damaged file, a full disk, a diverged training."""
 
     exit_code = 1
 
 
 class UsageError(DeepTaxiError):
-    """What was asked for cannot be done as asked: a wrong option, an unknown name, an unsupported space."""
+    """A request that cannot be fulfilled as given: a wrong option, an unknown name, an unsupported space."""
 
     exit_code = 2
 
 
 class DivergedError(DeepTaxiError):
-    """A training ran away: there is nothing of it to keep or to go on from."""
+    """The training diverged: there is nothing to save or to resume from."""
 
 
 class EnvironmentFailedError(DeepTaxiError):
-    """The code of an environment raised an error, or gave what no environment may give."""
+    """The environment's code raised an error or returned an invalid value."""
 
 
 class DiskError(DeepTaxiError):
-    """A disk, its permissions or a quota refuse to take what is written, or a folder is gone."""
+    """Writing failed because of the disk, its permissions or a quota, or because the folder is gone."""
 
 
 class TakenError(UsageError):
-    """Something stands in the place that is to be written to, or another process writes there."""
+    """The destination exists already, or another process is writing to it."""
 
 
 def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
     """Return ``"; did you mean 'x'?"`` for the names nearest to `word`, or an empty string.
 
-    Case is ignored: most typing errors in environment ids are errors of case.
+    Case is ignored: most typos in environment ids are errors of case.
     """
     names = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), names, n=count, cutoff=0.6)
@@ -61,10 +61,10 @@ def nearest(word: str, known: Iterable[str], count: int = 1) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without what a terminal would obey, and what nobody sees. Names come from other people's files."""
-    return text if text.isprintable() else CONTROLS.sub("", text)  # most are: to find that out costs next to nothing
+    """Remove characters that a terminal interprets or does not display; names may come from untrusted files."""
+    return text if text.isprintable() else CONTROLS.sub("", text)  # usually true, and almost free to check
 
 
 def encodable(text: str) -> bool:
-    """Whether a text can be written to a file; names of files and words of the command line can be other bytes."""
+    """Whether the text can be encoded; file names and command-line words can contain other bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

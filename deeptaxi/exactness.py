@@ -1,9 +1,9 @@
-"""What decides the last bits of a result beside its configuration and its seed: versions, processor, flags.
+"""What determines the last bits of a result besides the configuration and the seed: versions, processor, flags.
 
-Checkpoints and cards keep it, so that a training that goes on elsewhere can say that it is not exact; compiled programs
-are cached by it. Flags are the environment variables that steer a compiler or a library of kernels: which instructions
-it may use, how far it may rearrange sums, on which device it computes. A compiler's flag that is not known to leave the
-bits alone is taken to decide them. What a program sets by calls of a backend is not looked at, but for the number of
+Checkpoints and model cards record it, so that resuming elsewhere can report that the result is not exact; compiled
+programs are cached by it. Flags are the environment variables that control a compiler or kernel library: which
+instructions it may use, how far it may reorder sums, on which device it computes. A compiler flag is assumed to change
+the bits unless it is known not to. Settings made through a backend's API are not inspected, except the number of
 threads, which is always one.
 """
 
@@ -22,13 +22,13 @@ from deeptaxi.io.safe_load import read_text
 PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
 CPU_TRAITS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa", "cpu\t")
 
-ONE_THREAD = {"jax": {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}}  # what a backend is started with by itself
-COMPILERS = ("XLA_FLAGS", "TF_XLA_FLAGS")  # variables that hold flags, or name a file of them
+ONE_THREAD = {"jax": {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}}  # flags set when deeptaxi starts a backend
+COMPILERS = ("XLA_FLAGS", "TF_XLA_FLAGS")  # variables that hold flags or name a file of flags
 FLAG = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
-CACHE_FLAGS = "--tf_xla_persistent_cache"  # where programs are kept, not what they are
+CACHE_FLAGS = "--tf_xla_persistent_cache"  # where programs are cached, not what they are
 FLAG_BYTES = 2**16
 
-# Where these are empty, it is not as where they are not set.
+# For these variables, empty differs from unset.
 DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")
 ONEDNN = tuple(
     f"{library}_{name}"
@@ -74,27 +74,27 @@ VARIABLES = {
 
 
 def chosen_backend() -> str:
-    """Return the backend that Keras runs on, or would run on if it were started, without starting it."""
+    """Return the backend that Keras runs on, or would run on, without starting it."""
     if "keras" in sys.modules:
         return str(sys.modules["keras"].backend.backend())
     return os.environ.get("KERAS_BACKEND") or "tensorflow"  # as Keras reads it
 
 
 def versions(backend: str) -> dict[str, str]:
-    """Return the versions that decide the weights beside the configuration: packages, Keras' backend, Python."""
+    """Return the versions that determine the weights besides the configuration: packages, Keras' backend, Python."""
     found = {"python": platform.python_version()}
     for name in (*PACKAGES, backend):
         try:
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # a checkout that is run as it stands
+        except metadata.PackageNotFoundError:  # an uninstalled checkout
             found[name] = "unknown"
     return found
 
 
 def processor() -> str:
-    """Return which CPU this is, as far as the system tells it: name, model, and a digest of its instruction sets.
+    """Identify the CPU as far as the system reports it: name, model, and a digest of its instruction sets.
 
-    The name alone is shared by generations that add up in different orders.
+    The name alone does not distinguish generations that add in different orders.
     """
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
@@ -108,7 +108,7 @@ def processor() -> str:
 
 
 def machine() -> list[str]:
-    """Return what compiled code depends on: the processor, and how many there are to share the work."""
+    """Return what compiled code depends on: the processor and the number of processors."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     named = [platform.system(), platform.machine(), str(cores)]
     try:
@@ -120,9 +120,9 @@ def machine() -> list[str]:
 
 
 def flags(backend: str) -> dict[str, str]:
-    """Return the environment variables that decide the bits on a backend, but for those that are as usual.
+    """Return the environment variables that affect the bits on a backend, except those with their usual values.
 
-    They are the same before and after the backend is started.
+    The result is the same before and after the backend is started.
     """
     found = {}
     for name in (*VARIABLES.get(backend, ()), *COMMON):
@@ -135,22 +135,22 @@ def flags(backend: str) -> dict[str, str]:
 
 
 def text_of(name: str) -> str:
-    """Return the flags that a compiler reads of a variable: what does not begin with a dash names a file of them."""
+    """Return the flags that a compiler reads from a variable; a value without a leading dash names a file of flags."""
     text = os.environ.get(name, "").strip()
     if not text or text.startswith("-"):
         return text
     try:
         return read_text(Path(text), FLAG_BYTES, plain=True).strip()
-    except (OSError, ValueError):  # `backend.start` says so, where the compiler does not go on without it
+    except (OSError, ValueError):  # `backend.start` reports this if the compiler cannot continue
         return ""
 
 
 def normal(text: str) -> str:
-    """Return flags in one order: of those of one name the last counts."""
+    """Sort flags by name; of duplicates, the last counts."""
     last = {flag.partition("=")[0]: flag for flag in FLAG.findall(text) if not flag.startswith(CACHE_FLAGS)}
     return " ".join(last[name] for name in sorted(last))
 
 
 def describe_flags(found: dict[str, str]) -> str:
-    """Return flags in a line."""
+    """Format flags as one line."""
     return ", ".join(f"{name}={text}" for name, text in found.items())

@@ -1,4 +1,4 @@
-"""How a large compiled library is imported quickly and unnoticed."""
+"""Import large compiled libraries quickly and silently."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# What Keras imports if it can, and a process never asks it for. The command line names the packages of
-# `keras.visualization`, which take a sixth of a start; to whoever imports Keras by way of us, nothing may be missing.
+# Optional imports of Keras that a command never uses. The command line adds the packages of `keras.visualization`,
+# which take a sixth of the start-up time; programs that import Keras through deeptaxi must find everything.
 unused: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
 def pause_collector() -> Iterator[None]:
-    """Keep the garbage collector from what is imported, as it comes, later on, and when the process ends.
+    """Disable GC during the import and freeze the imported objects.
 
-    A backend defines a million objects that stay; to look through them again and again takes a third of its import.
+    A backend creates a million permanent objects; scanning them repeatedly takes a third of its import time.
     """
-    gc.collect()  # what is garbage before that shall not stay
+    gc.collect()  # do not freeze existing garbage
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -34,7 +34,7 @@ def pause_collector() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hide_modules(*packages: str) -> Iterator[None]:
-    """Let packages seem not to be installed, unless they are imported already: libraries import more than they need."""
+    """Make packages seem uninstalled unless they are imported already: libraries import more than they need."""
     missing = [package for package in packages if package not in sys.modules]
     sys.modules.update(dict.fromkeys(missing))  # type: ignore[arg-type]  # None is how Python marks such a module
     try:
@@ -46,9 +46,9 @@ def hide_modules(*packages: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold_signals() -> Iterator[None]:
-    """Hold Ctrl-C, SIGTERM and every other signal with a Python handler back until the block is over.
+    """Defer Ctrl-C, SIGTERM and every other signal with a Python handler until the block ends.
 
-    An exception in the middle of the import of a compiled library can be lost, or crash the process as it ends.
+    An exception during the import of a compiled library can be lost, or crash the process at exit.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -63,13 +63,13 @@ def hold_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def standard_error_aside() -> Iterator[None]:
-    """Turn file descriptor 2 aside: start-up lines of compiled libraries ignore ``sys.stderr``.
+    """Redirect file descriptor 2: start-up messages of compiled libraries ignore ``sys.stderr``.
 
-    If the block raises, what was written comes out after all.
+    If the block raises, the captured output is printed after all.
     """
     try:
         kept = os.dup(2)
-    except OSError:  # it is closed: there is nothing to turn aside
+    except OSError:  # closed: there is nothing to redirect
         yield
         return
     if sys.stderr is not None:

@@ -1,6 +1,6 @@
-"""What a training reports, one record an event and one line of JSON a record; and the log of a training read back.
+"""The records a training reports, one per event and line of JSON, and reading the log back.
 
-A record holds numbers and short texts only. Numbers that are not finite become null in JSON.
+A record holds only numbers and short texts. Non-finite numbers become null in JSON.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ class Started:
     seed: int
     updates: int
     learning_rate: float  # at the first update
-    tabular_step: float | None  # α = 2·lr/(A·B), where that is what one sample moves its Q value by
+    tabular_step: float | None  # α = 2·lr/(A·B) if one sample moves its Q value by that fraction
     compile_seconds: float
-    run: str | None = None  # whose log this is: the run folder, as seen from the log folder
+    run: str | None = None  # the run folder this log belongs to, relative to the log folder
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """The training goes on from a checkpoint, of which another `Started` has told just before."""
+    """The training resumed from a checkpoint; a `Started` record precedes this one."""
 
     kind: ClassVar[str] = "resumed"
-    update: int  # the last one that was made before
+    update: int  # the last update before resuming
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the training stands. Means are taken over the updates since the record before."""
+    """Training progress. Means are over the updates since the previous record."""
 
     kind: ClassVar[str] = "progress"
     update: int
@@ -59,20 +59,20 @@ class Progress:
     seconds: float
     loss: float
     td_error: float  # mean |td_error| of the minibatches
-    epsilon: float  # of the last of them,
-    learning_rate: float  # and its learning rate
-    episodes: int  # episodes ended since the record before
-    mean_return: float | None  # their mean return; None where none ended
+    epsilon: float  # at the last update
+    learning_rate: float  # at the last update
+    episodes: int  # episodes ended since the previous record
+    mean_return: float | None  # their mean return; None if none ended
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The greedy policy against the exact optimum."""
+    """Evaluation of the greedy policy against the exact optimum."""
 
     kind: ClassVar[str] = "evaluation"
     update: int
-    optimal: bool | None  # None where it cannot be told at this discount
-    value: float | None  # None where, at a discount of 1, the policy loses without end
+    optimal: bool | None  # None if it cannot be determined at this discount
+    value: float | None  # None if, at a discount of 1, the policy loses reward forever
     value_gap: float | None
     gap: float  # of the return over the horizon
     start_states: int
@@ -82,9 +82,9 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The Q values at an evaluation, with a table or without one, and what was tried until then.
+    """The Q values at an evaluation, with or without a table, and the coverage so far.
 
-    Q is taken over the states where an action was tried, and their allowed actions, in full units of the reward.
+    Q covers the states in which an action was tried, and their allowed actions, in unscaled rewards.
     """
 
     kind: ClassVar[str] = "snapshot"
@@ -92,19 +92,19 @@ class Snapshot:
     q_min: float
     q_max: float
     q_mean: float
-    q_change: float | None  # mean |Q − Q of the snapshot before|; None at the first
-    policy_change: float | None  # share of the states whose greedy action is another one than at the snapshot before
-    greedy_action: int  # the action that is greedy in most of the states,
-    greedy_share: float  # and in what share of them
+    q_change: float | None  # mean |Q − Q of the previous snapshot|; None at the first
+    policy_change: float | None  # fraction of states whose greedy action changed since the previous snapshot
+    greedy_action: int  # the greedy action in the most states
+    greedy_share: float  # the fraction of states where it is greedy
     states_covered: int  # states where an action was tried
     pairs_covered: int  # (state, action) pairs that were tried
-    states_reachable: int | None = None  # states that an episode can come to act in; None where no table tells
+    states_reachable: int | None = None  # reachable states where the agent acts; None without a table
     pairs_reachable: int | None = None  # and their allowed actions
 
 
 @dataclass(frozen=True)
 class Warned:
-    """A finding that became certain while the training ran."""
+    """A finding that became certain during the training."""
 
     kind: ClassVar[str] = "warning"
     update: int
@@ -112,12 +112,12 @@ class Warned:
     text: str
 
 
-NOT_EXACT = "not-exact"  # the finding that a training was resumed, and could not go on to the bit
+NOT_EXACT = "not-exact"  # the finding that a resumed training could not continue bit for bit
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The end. `exact` is the verdict of the weights that are kept, `exact_unavailable` why there is none."""
+    """The end. `exact` is the verdict on the saved weights; `exact_unavailable` says why it is missing."""
 
     kind: ClassVar[str] = "finished"
     stopped: str  # "optimal", "updates", "stop-after" or "interrupted"
@@ -129,15 +129,15 @@ class Finished:
     weights_digest: str
     exact: Mapping[str, Any] | None
     exact_unavailable: str | None
-    failure: str | None = None  # what broke the training off, if anything did
+    failure: str | None = None  # the error that ended the training, if any
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The training failed, and there is nothing of it to keep: the last record of its log."""
+    """The training failed and left nothing to save: the last record of its log."""
 
     kind: ClassVar[str] = "failed"
-    update: int  # of the record before
+    update: int  # of the previous record
     failure: str  # the error, in one line
     cause: str  # "environment", "diverged" or "other"
 
@@ -148,15 +148,15 @@ KINDS: dict[str, type[Record]] = {
 }
 
 
-MAX_TEXT = MAX_LINE // 16  # letters of a text: what an environment says of its failure may be of any length
-SURROGATE = re.compile("[\ud800-\udfff]")  # bytes of file names that are no text
+MAX_TEXT = MAX_LINE // 16  # characters per text: an environment's error message may be of any length
+SURROGATE = re.compile("[\ud800-\udfff]")  # file name bytes that are not text
 
-# Numbers that a training knows, whatever becomes of its weights; others are null where they are not finite.
+# Numbers that remain known whatever becomes of the weights; others are null if they are not finite.
 CERTAIN = {"tabular_step", "seconds", "compile_seconds", "train_seconds", "epsilon", "learning_rate"}
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinities by None, in nested mappings and lists too, so that the JSON is standard."""
+    """Replace NaN and infinities by None, also in nested mappings and lists, so that the JSON is standard."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -167,41 +167,41 @@ def finite(value: Any) -> Any:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Return standard JSON: never NaN or Infinity; what no file can hold, or a terminal obeys, of a text is escaped."""
+    """Format as standard JSON, without NaN or Infinity; escape unencodable and control characters in text."""
     found = json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False, default=dated)
     return CONTROLS.sub(lambda match: json.dumps(match[0])[1:-1], found)
 
 
 def decimals(value: float, digits: int = 4, separator: str = "") -> str:
-    """Return a number with that many decimals; one that they would round to zero with two digits: ``1.2e-12``."""
+    """Format a number with `digits` decimals, or two significant digits if it would round to zero: ``1.2e-12``."""
     rounded = f"{value:.{digits}f}"
     return f"{value:.2g}" if value and not float(rounded) else f"{value:{separator}.{digits}f}"
 
 
 def dated(value: Any) -> str:
-    """Return a date or a time as text: TOML has them, so an argument of an environment may be one."""
+    """Format a date or time as text: TOML has them, so an environment argument may be one."""
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def to_line(record: Record) -> str:
-    """Return the record as one line of JSON that `from_line` reads, its kind first; long texts are cut."""
+    """Format the record as one line of JSON for `from_line`, its kind first; long texts are truncated."""
     values = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
     known = {name: readable(value) if isinstance(value, str) else value for name, value in values.items()}
     return to_json({"kind": record.kind, **known})
 
 
 def readable(text: str) -> str:
-    """Return a text as a log can hold it: of limited length, and without bytes that are no text."""
+    """Make a text fit for a log: limit its length and replace bytes that are not text."""
     return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_TEXT])
 
 
 def from_line(line: bytes) -> Record | None:
-    """Read one line back; None for a kind of a newer version. Unknown keys are passed over.
+    """Parse one line; return None for a kind from a newer version. Unknown keys are ignored.
 
     Raises:
-        ValueError: the line is not JSON, or lacks a key of its kind.
+        ValueError: the line is not JSON, or lacks a required key.
     """
     values = parse_json(line.decode("utf-8"))
     if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
@@ -215,7 +215,7 @@ def from_line(line: bytes) -> Record | None:
         if name in known and not is_of(known[name], str(item.type), name in CERTAIN):
             raise ValueError(f"its {name} is none")
         if isinstance(known.get(name), int) and str(item.type).startswith("float"):
-            known[name] = float(known[name])  # NumPy takes no whole number of more than 64 bits
+            known[name] = float(known[name])  # NumPy does not accept integers of more than 64 bits
     try:
         return cls(**known)
     except TypeError as error:
@@ -224,7 +224,7 @@ def from_line(line: bytes) -> Record | None:
 
 Kind = TypeVar("Kind", bound=Record)
 
-MAX_BYTES = 2**27  # of a log: some 400,000 records, where a training leaves some hundred
+MAX_BYTES = 2**27  # size limit of a log: some 400,000 records; a training writes a few hundred
 
 
 @dataclass(frozen=True, repr=False)
@@ -232,9 +232,9 @@ class History:
     """The log of a training.
 
     Attributes:
-        path: the file; None where it was kept in memory.
-        records: in their order.
-        skipped: the numbers of the lines that are no records, from 1.
+        path: the file; None if the log exists only in memory.
+        records: in order.
+        skipped: the numbers, from 1, of the lines that are not records.
     """
 
     path: Path | None
@@ -251,67 +251,67 @@ class History:
 
     @cached_property
     def started(self) -> Started | None:
-        """The first record, if it was written; of a training that was resumed, the first since."""
+        """The first record, if it was written; for a resumed training, the first after resuming."""
         return next(reversed(self.of_kind(Started)), None)
 
     @cached_property
     def finished(self) -> Finished | None:
-        """The last record, if the training came to its end."""
+        """The last record, if the training finished."""
         return next(iter(self.of_kind(Finished)), None)
 
     @cached_property
     def failed(self) -> Failed | None:
-        """The last record, if the training failed and left nothing to keep."""
+        """The last record, if the training failed and left nothing to save."""
         return next(reversed(self.of_kind(Failed)), None)
 
     @property
     def failure(self) -> str | None:
-        """The error that broke the training off, whether or not there was something to keep."""
+        """The error that ended the training, whether or not anything was saved."""
         if self.finished is not None:
             return self.finished.failure
         return self.failed.failure if self.failed else None
 
     @cached_property
     def resumed(self) -> Resumed | None:
-        """Where the training was resumed last, if it was."""
+        """The latest resumption, if any."""
         return next(reversed(self.of_kind(Resumed)), None)
 
     @property
     def disturbed(self) -> bool:
-        """Whether it was resumed in a way that its settings do not tell, so that they may lead to other weights."""
+        """Whether it was resumed in a way its settings do not record, so that they may lead to other weights."""
         return any(warned.finding == NOT_EXACT for warned in self.warnings)
 
     @cached_property
     def progress(self) -> tuple[Progress, ...]:
-        """Where the training stood, time after time."""
+        """The progress records."""
         return self.of_kind(Progress)
 
     @cached_property
     def evaluations(self) -> tuple[Evaluated, ...]:
-        """The exact verdicts on the way."""
+        """The exact evaluations during the training."""
         return self.of_kind(Evaluated)
 
     @cached_property
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """The Q values on the way."""
+        """The snapshots of the Q values during the training."""
         return self.of_kind(Snapshot)
 
     @cached_property
     def warnings(self) -> tuple[Warned, ...]:
-        """The findings that became certain on the way."""
+        """The findings that became certain during the training."""
         return self.of_kind(Warned)
 
 
 def read_history(path: Path, earlier: bool = False) -> History:
-    """Read a `metrics.jsonl` back; lines that are no records are skipped, and their numbers kept.
+    """Read a `metrics.jsonl`; lines that are not records are skipped, and their numbers recorded.
 
     Args:
         path: the file.
-        earlier: whether one of an earlier deeptaxi will do, whose records of kinds of then are passed over.
+        earlier: accept a log from an earlier deeptaxi, ignoring kinds of records that no longer exist.
 
     Raises:
-        UsageError: there is no such file.
-        DeepTaxiError: not one line is a record, or it is of an earlier deeptaxi.
+        UsageError: the file does not exist.
+        DeepTaxiError: no line is a record, or the log is from an earlier deeptaxi.
     """
     try:
         file = open_plain(path)
@@ -338,10 +338,10 @@ def read_history(path: Path, earlier: bool = False) -> History:
 
 
 def check_kind(path: Path, line: bytes) -> None:
-    """Refuse a log by a record of a kind that has another name today; one of a newer version is passed over.
+    """Reject a log whose record kinds have been renamed; kinds from a newer version are ignored.
 
     Raises:
-        DeepTaxiError: it has.
+        DeepTaxiError: the kind has been renamed.
     """
     kind = parse_json(line.decode("utf-8"))["kind"]
     if kind in RECORDS:

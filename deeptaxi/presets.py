@@ -1,12 +1,12 @@
-"""The packaged presets: settings that were tuned on known problems, one file `presets/*.toml` a problem and network.
+"""The packaged presets: settings tuned on known problems, one file `presets/*.toml` per problem and network.
 
-A file holds settings as `config.toml` does, and what it is for in a table ``[preset]``:
+A file holds settings in the format of `config.toml`, and its purpose in a table ``[preset]``:
 
     description    one line for the list
-    problems       the problem under all its names: ``{id, kwargs, usual}``. It is meant where each of `kwargs` is given
-                   as written, and nothing else is but `usual`, which lists what goes without saying.
+    problems       the problem under all its names: ``{id, kwargs, usual}``. An environment matches if each of `kwargs`
+                   is given as written, and every other argument given equals its default in `usual`.
 
-A name that ends in ``.q-table`` is for the Q-table network; the others are for networks with a hidden layer or a head.
+Names that end in ``.q-table`` are for the Q-table network; the others for networks with a hidden layer or a head.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 from deeptaxi.errors import UsageError, nearest
 
 Q_TABLE = ".q-table"
-NONE, TABLE = "none", "table"  # names of what is no packaged preset: plain defaults, settings from the table's numbers
-PLAIN = "default"  # a file of this name holds what the network itself asks for; it is no preset
+NONE, TABLE = "none", "table"  # not packaged presets: plain defaults, and settings derived from the table
+PLAIN = "default"  # the file with the network's own defaults; not a preset
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Problem:
     usual: Mapping[str, Any] = field(default_factory=dict)
 
     def is_meant(self, environment_id: str, kwargs: Mapping[str, Any]) -> bool:
-        """Whether an id, with or without its module, and the arguments given with it name this problem."""
+        """Whether an id, with or without its module, and its arguments refer to this problem."""
         known = {**self.usual, **self.kwargs}
         return (
             environment_id.rpartition(":")[2] == self.id
@@ -45,12 +45,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings with a name.
+    """A named set of settings.
 
     Attributes:
-        name: what ``--preset`` takes.
+        name: the argument of ``--preset``.
         description: one line.
-        problems: what it was tuned for; the first one is opened where only the preset is named.
+        problems: the problems it was tuned for; the first is used if only the preset is given.
         settings: nested, as in a configuration.
     """
 
@@ -66,12 +66,12 @@ class Preset:
 
     @property
     def encoding(self) -> str:
-        """How its network sees a state."""
+        """The state encoding of its network."""
         return str(self.settings.get("network", {}).get("encoding", "joint"))
 
     @property
     def environment(self) -> dict[str, Any]:
-        """The settings of the environment that it names."""
+        """Its environment settings."""
         if not self.problems:
             return {}
         return {"id": self.problems[0].id, "kwargs": dict(self.problems[0].kwargs)}
@@ -82,7 +82,7 @@ class Preset:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two arguments are equal and of one kind: 1 is not true."""
+    """Whether two arguments are equal and of one type: 1 is not true."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -95,7 +95,7 @@ def presets() -> Mapping[str, Preset]:
 
 
 def read(name: str, text: str) -> Preset:
-    """Read the text of one file."""
+    """Parse the text of one file."""
     settings = tomllib.loads(text)
     about = settings.pop("preset", {})
     for key in about.keys() - {"description", "problems"}:
@@ -105,19 +105,19 @@ def read(name: str, text: str) -> Preset:
 
 
 def listed_presets() -> list[Preset]:
-    """Return the presets that users choose from."""
+    """Return the presets that users can choose from."""
     return [item for item in presets().values() if item.problems]
 
 
 def plain(kind: str) -> Preset:
-    """Return what a network of this kind asks for by itself, with no preset."""
+    """Return the defaults of this kind of network, without a preset."""
     return presets().get(PLAIN + (Q_TABLE if kind == "q-table" else ""), Preset(PLAIN))
 
 
 def fitting(environment_id: str, kwargs: Mapping[str, Any], kind: str, encoding: str = "joint") -> Preset | None:
-    """Return the preset that was tuned for an environment and a kind of network; None where none was.
+    """Return the preset tuned for an environment and kind of network, or None.
 
-    One that was tuned for the encoding too goes first; else one for the joint encoding serves.
+    A preset tuned for the given encoding is preferred; otherwise one for the joint encoding is used.
     """
     network = "q-table" if kind == "q-table" else "dueling"
     found = [item for item in listed_presets() if item.network == network and item.fits(environment_id, kwargs)]
@@ -126,14 +126,14 @@ def fitting(environment_id: str, kwargs: Mapping[str, Any], kind: str, encoding:
 
 
 def preset_named(name: str, kind: str | None) -> Preset:
-    """Return the preset that ``--preset`` names, or its sibling for the kind of network that is asked for.
+    """Return the preset given by ``--preset``, or its sibling for the requested kind of network.
 
     Args:
-        name: of a packaged preset, ``none`` or ``table``.
-        kind: the network, where the user asks for one; None where not.
+        name: a packaged preset, ``none`` or ``table``.
+        kind: the requested kind of network; None if unspecified.
 
     Raises:
-        UsageError: there is no such preset, or it is of another network than is asked for.
+        UsageError: the preset does not exist, or is for another network than requested.
     """
     if name in (NONE, TABLE):
         return Preset(name)
@@ -148,5 +148,5 @@ def preset_named(name: str, kind: str | None) -> Preset:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Return names that resemble an unknown one, else where the list is."""
+    """Return names similar to an unknown one, or else where to find the list."""
     return nearest(name, [*known, NONE, TABLE], count=3) or "; `deeptaxi presets` lists them"

@@ -1,6 +1,6 @@
-"""A compiled program with a state that stays on the device, on TensorFlow and JAX.
+"""A compiled program whose state stays on the device, on TensorFlow and JAX.
 
-What its functions may be made of where `keras.ops` ends is in `xla`.
+Operations that `keras.ops` lacks are in `xla`.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Any
 
 from deeptaxi.backend import first_call, name
 
-IDLE = 4  # programs that are kept for trainings to come
-LARGEST = 2**25  # bytes of a state whose program is kept
+IDLE = 4  # idle programs kept for later trainings
+LARGEST = 2**25  # bytes: programs with a larger state are not kept
 _idle: dict[Hashable, Program] = {}
-_lent: Counter[Hashable] = Counter()  # how many of each kind come back one day
+_lent: Counter[Hashable] = Counter()  # programs of each kind in use
 
 
 def borrow_program(kind: Hashable, functions: Mapping[str, Callable[..., Any]], state: Any, owner: object) -> Program:
-    """Return a program in `state`: one of its kind that is idle, or one that is still to be compiled.
+    """Return a program with the given state: an idle one of its kind, or a new one to be compiled.
 
-    Compiling takes longer than many a training does. Once nothing refers to `owner` any more, the program is idle.
+    Compiling takes longer than many trainings. The program becomes idle once `owner` is garbage.
 
     Args:
-        kind: all that the functions depend on, and the shapes of their arguments.
+        kind: everything that the functions and the shapes of their arguments depend on.
         functions: as for `Program`.
         state: as for `Program`.
         owner: what uses the program.
     """
     kind = (kind, shapes_of(state))
     if kind not in _idle and _lent[kind]:
-        gc.collect()  # a training that failed may be garbage that refers to itself, and hold its program
+        gc.collect()  # a failed training may be cyclic garbage that still holds its program
     program = _idle.pop(kind, None)
     if program is None:
         program = Program(functions, state)
@@ -45,7 +45,7 @@ def borrow_program(kind: Hashable, functions: Mapping[str, Callable[..., Any]], 
 
 
 def _put_back(kind: Hashable, program: Program) -> None:
-    """Keep a program; of too many, let the one go that has been idle longest."""
+    """Return a program to the pool; drop the one that has been idle longest if there are too many."""
     _lent[kind] -= 1
     _idle[kind] = program
     while len(_idle) > IDLE:
@@ -53,34 +53,34 @@ def _put_back(kind: Hashable, program: Program) -> None:
 
 
 def shapes_of(arrays: Any) -> Any:
-    """Return nested arrays with the type and the shape of each in its place."""
+    """Return nested arrays with each array replaced by its dtype and shape."""
     if isinstance(arrays, tuple | list):
         return tuple(shapes_of(part) for part in arrays)
     return None if arrays is None else (str(arrays.dtype), arrays.shape)
 
 
 class Program:
-    """Compiled functions of one state, which stays on the device between calls and is changed in place.
+    """Compiled functions of one state, which stays on the device between calls and is updated in place.
 
     Args:
-        functions: by name, each a function of (state, *arguments) that returns the state after.
-        state: nested tuples of arrays, or of None.
+        functions: by name; each takes (state, *arguments) and returns the new state.
+        state: nested tuples of arrays or None.
     """
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]], state: Any) -> None:
         self._inner = (_TensorFlow if name() == "tensorflow" else _Jax)(functions, state)
 
     def __call__(self, function: str, *arguments: Any) -> None:
-        """Run one of the functions, and wait for it; arguments come from `arguments`."""
+        """Run a function and wait for it; prepare its arguments with `arguments`."""
         self._inner.call(function, *arguments)
 
     @property
     def state(self) -> Any:
-        """The state, as arrays of the backend; not to be kept over a call."""
+        """The state, as arrays of the backend; invalid after the next call."""
         return self._inner.state
 
     def reset(self, state: Any) -> None:
-        """Put the program into another state of the same shapes."""
+        """Replace the state by another of the same shapes."""
         self._inner.reset(state)
 
     def arguments(self, values: Any) -> Any:
@@ -89,7 +89,7 @@ class Program:
 
 
 class _Jax:
-    """The state is donated to each call, which gives its memory back with the new state in it."""
+    """The state is donated to each call, which reuses its memory for the new state."""
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]], state: Any) -> None:
         import jax
@@ -114,7 +114,7 @@ class _Jax:
 
 
 class _TensorFlow:
-    """The state is in variables, which XLA changes in place; tensors would be copied at every call."""
+    """The state is held in variables, which XLA updates in place; tensors would be copied on every call."""
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]], state: Any) -> None:
         import tensorflow as tf
@@ -139,7 +139,7 @@ class _TensorFlow:
 
     def call(self, function: str, *arguments: Any) -> None:
         if function not in self._compiled:
-            # Calling the concrete function skips the tracer's look-up.
+            # Calling the concrete function skips the tracer's lookup.
             concrete = self._compile(self._functions[function]).get_concrete_function(*arguments)
             self._compiled[function] = concrete
             first_call(concrete, arguments)
@@ -159,14 +159,14 @@ class _TensorFlow:
 
 
 def arrays_of(state: Any) -> list[Any]:
-    """Return the arrays of a state in order; TensorFlow's loops and variables take no None."""
+    """Flatten a state into a list of arrays; TensorFlow's loops and variables do not accept None."""
     if isinstance(state, tuple | list):
         return [array for part in state for array in arrays_of(part)]
     return [] if state is None else [state]
 
 
 def pack_as(structure: Any, arrays: Sequence[Any]) -> Any:
-    """Return the arrays in the places of those of `structure`."""
+    """Pack the arrays into the structure of `structure`."""
     import tensorflow as tf
 
     left = iter(arrays)

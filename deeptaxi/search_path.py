@@ -1,8 +1,8 @@
-"""The current folder as a place that modules are imported from: it is one for code that the user names, and else not.
+"""Keep the current folder off the import path, except for code that the user names.
 
-Whoever looks at the run of a stranger often stands in the stranger's folder. Python puts that folder first on
-``sys.path`` for ``python -m``, in a notebook, and for an empty entry in ``PYTHONPATH``; then whatever a library imports
-only when it needs it, and does not find, is taken from there: `mujoco.py`, `pygame.py`, `jax.py`.
+Users often inspect a stranger's run from within the stranger's folder. Python puts that folder first on ``sys.path``
+for ``python -m``, in a notebook, and for an empty entry in ``PYTHONPATH``; any optional module that a library imports
+lazily and that is not installed would then be loaded from there: `mujoco.py`, `pygame.py`, `jax.py`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from contextlib import contextmanager
 
 
 def leave_current_folder() -> None:
-    """Import nothing from the current folder any more in this process, which is a command's."""
+    """Stop importing from the current folder in this process, which runs a command."""
     for entry in current_entries():
         sys.path.remove(entry)
 
 
 @contextmanager
 def hide_current_folder() -> Iterator[None]:
-    """Import nothing from the current folder while the block runs; ``sys.path`` is then as it was."""
+    """Do not import from the current folder within the block; restore ``sys.path`` afterwards."""
     hidden = [(at, entry) for at, entry in enumerate(sys.path) if entry in current_entries()]
     for _, entry in hidden:
         sys.path.remove(entry)
@@ -34,7 +34,7 @@ def hide_current_folder() -> Iterator[None]:
 
 @contextmanager
 def current_folder_first() -> Iterator[None]:
-    """Let modules of the current folder be imported while the block runs, as ``python -m`` does."""
+    """Allow imports from the current folder within the block, as ``python -m`` does."""
     try:
         folder = os.getcwd()  # noqa: PTH109  # with pathlib, more of Python would be imported before it is left
     except FileNotFoundError:  # it was removed: there is nothing to import from
@@ -50,9 +50,9 @@ def current_folder_first() -> Iterator[None]:
 
 
 def current_entries() -> list[str]:
-    """Return the entries of ``sys.path`` that are the current folder, as often as they occur.
+    """Return the entries of ``sys.path`` that are the current folder, with duplicates.
 
-    A folder that Python's library, the installed packages or this very package stand in is code that runs already.
+    Folders of the standard library, installed packages or this package itself are excluded: their code runs already.
     """
     here = identity(".")
     entries = [entry for entry in sys.path if not entry or (here is not None and identity(entry) == here)]
@@ -69,7 +69,7 @@ def installed() -> list[str]:
 
 
 def identity(folder: str) -> tuple[int, int] | None:
-    """Return what tells a folder from all others, by whatever name; None where there is none."""
+    """Return the identity of a folder regardless of its name, or None if it does not exist."""
     try:
         found = os.stat(folder)  # noqa: PTH116  # likewise
     except (OSError, ValueError):

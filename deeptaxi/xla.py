@@ -1,7 +1,7 @@
-"""What a compiled program is made of where `keras.ops` ends, on TensorFlow and JAX: the backends that compile by XLA.
+"""Operations that `keras.ops` lacks, for compiled programs on TensorFlow and JAX, the backends that use XLA.
 
-Of the few files that know the two apart (`backend`, `program`, `storage.export`). All of it is to be called while a
-program is traced: inside a function that `program.Program` compiles.
+One of the few modules that distinguish the two (the others: `backend`, `program`, `storage.export`). Call these only
+while a program is traced: inside a function compiled by `program.Program`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from deeptaxi.program import arrays_of, pack_as
 
 
 def gather(array: Any, index: Any) -> Any:
-    """Return ``array[index]`` along the first axis; every index must be from 0 on and inside.
+    """Return ``array[index]`` along the first axis; every index must be nonnegative and in range.
 
-    The result is laid out in memory, and not computed again in each place that uses it, as most results are.
+    The result is materialized in memory, instead of being recomputed wherever it is used, as most results are.
     """
     if name() == "tensorflow":
         import tensorflow as tf
@@ -28,7 +28,7 @@ def gather(array: Any, index: Any) -> Any:
 def scatter(array: Any, index: Any, values: Any) -> Any:
     """Return `array` with ``array[index] = values``; an index past the end writes nothing.
 
-    Of a repeated index one value stays, the same one in every run.
+    For a repeated index one value wins, the same one in every run.
     """
     if name() == "tensorflow":
         import tensorflow as tf
@@ -38,7 +38,7 @@ def scatter(array: Any, index: Any, values: Any) -> Any:
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> Any:
-    """Return `array` with `values` added at `index`; a repeated index sums, one past the end adds nothing."""
+    """Return `array` with `values` added at `index`; repeated indices sum, an index past the end adds nothing."""
     if name() == "tensorflow":
         import tensorflow as tf
 
@@ -47,18 +47,18 @@ def scatter_add(array: Any, index: Any, values: Any) -> Any:
 
 
 def at(array: Any, index: Any) -> Any:
-    """Return ``array[index]`` for a scalar index that is known only when the program runs."""
+    """Return ``array[index]`` for a scalar index known only at run time."""
     if name() == "tensorflow":
         import tensorflow as tf
 
-        return tf.gather(array, index)  # array[index] would make XLA compile anew at every call
+        return tf.gather(array, index)  # array[index] would make XLA recompile at every call
     import jax
 
     return jax.lax.dynamic_index_in_dim(array, index, keepdims=False)
 
 
 def put(array: Any, start: Any, values: Any) -> Any:
-    """Return `array` with `values` in place of its rows from `start` on; all of them must fit."""
+    """Return `array` with its rows from `start` on replaced by `values`, which must fit."""
     rest = [0] * (len(array.shape) - 1)
     if name() == "tensorflow":
         import tensorflow as tf
@@ -71,7 +71,7 @@ def put(array: Any, start: Any, values: Any) -> Any:
 
 
 def materialize(array: Any) -> Any:
-    """Return `array`, laid out in memory as it is: the compiler may not merge it into what uses it."""
+    """Return `array` materialized in memory: the compiler may not fuse it into its consumers."""
     if name() == "tensorflow":
         from tensorflow.compiler.tf2xla.python import xla
 
@@ -82,14 +82,14 @@ def materialize(array: Any) -> Any:
 
 
 def zero_after(array: Any) -> Any:
-    """Return int32 zeros of the shape of `array`, which the compiler cannot know before it has `array`.
+    """Return int32 zeros of the shape of `array` that the compiler cannot know before it has computed `array`.
 
-    An array that a step both reads and writes is changed in place only if the write depends on the reads; else the
+    An array that a step both reads and writes is updated in place only if the write depends on the reads; otherwise the
     compiler copies all of it, at every step.
     """
     from keras import ops
 
-    return ops.cast(ops.abs(array) < -1.0, "int32")  # of NaN too
+    return ops.cast(ops.abs(array) < -1.0, "int32")  # also for NaN
 
 
 def loop(first: Any, last: Any, body: Callable[[Any, Any], Any], state: Any) -> Any:
@@ -108,7 +108,7 @@ def loop(first: Any, last: Any, body: Callable[[Any, Any], Any], state: Any) -> 
 
 
 def random_bits(seed: Any, index: Any, shape: tuple[int, ...]) -> Any:
-    """Return random int32 of `shape` by the counter-based generator Threefry, keyed by `seed` and `index`.
+    """Return random int32 of `shape` from the counter-based generator Threefry, keyed by `seed` and `index`.
 
     Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (2011).
     """
@@ -123,21 +123,21 @@ def random_bits(seed: Any, index: Any, shape: tuple[int, ...]) -> Any:
 
 
 def naturals(bits: Any) -> Any:
-    """Return random bits as int32 from 0 to 2³¹ − 1."""
+    """Convert random bits to int32 from 0 to 2³¹ − 1."""
     from keras import ops
 
     return ops.bitwise_and(bits, 0x7FFFFFFF)
 
 
 def fractions(bits: Any) -> Any:
-    """Return random bits as float32 in [0, 1), multiples of 2⁻²⁴."""
+    """Convert random bits to float32 in [0, 1), multiples of 2⁻²⁴."""
     from keras import ops
 
     return ops.cast(ops.bitwise_and(ops.right_shift(bits, 8), 0xFFFFFF), "float32") * 2.0**-24
 
 
 def pullback(function: Callable[..., Any], values: Sequence[Any]) -> tuple[Any, Callable[[Any], list[Any]]]:
-    """Return ``function(*values)``, and what turns dE/d(result) into dE/d(each of the arrays `values`)."""
+    """Return ``function(*values)`` and the map from dE/d(result) to dE/d(each of the arrays `values`)."""
     if name() == "tensorflow":
         import tensorflow as tf
 

@@ -1,7 +1,7 @@
-"""What is wrong with a trained agent, by name, with evidence and cure.
+"""Diagnose a trained agent: name each problem, with evidence and a cure.
 
-`diagnose` takes a `Case`, everything that is known of a model, and makes every check that the case allows. Each check
-is a pure function in the module of the evidence that it rests on.
+`diagnose` takes a `Case`, everything known about a model, and runs every check that the case allows. Each check is a
+pure function in the module for its kind of evidence.
 """
 
 from deeptaxi.diagnosis.case import Case, Diagnosis, Finding, NotChecked

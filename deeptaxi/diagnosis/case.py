@@ -1,8 +1,7 @@
-"""What is known of a model, and what a check of it is.
+"""The facts about a model, and the interface of its checks.
 
-A `Case` holds everything that is known of a model, and the quantities that several checks share. A `Check` has a name,
-what it needs to know of the case, and a pure function of the case. What that says is a `Finding`: a name, evidence, a
-cause and a cure.
+A `Case` holds everything known about a model, and quantities shared by several checks. A `Check` has a name, the facts
+it needs, and a pure function of the case. Its result is a `Finding`: a name, evidence, a cause and a cure.
 """
 
 from __future__ import annotations
@@ -26,21 +25,21 @@ from deeptaxi.network.facts import NetworkFacts
 
 Severity = Literal["severe", "warning", "note"]
 Source = Literal["exact", "log", "episodes", "network"]
-SEVERITIES: tuple[Severity, ...] = ("severe", "warning", "note")  # the worst first
+SEVERITIES: tuple[Severity, ...] = ("severe", "warning", "note")  # most severe first
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong, by name.
+    """A named problem.
 
     Attributes:
-        name: such as ``"one-action-collapse"``; `docs/diagnosis.md` has them all.
+        name: e.g. ``"one-action-collapse"``; `docs/diagnosis.md` lists them all.
         severity: ``"severe"``, ``"warning"`` or ``"note"``.
         summary: one sentence with the numbers that matter.
-        evidence: numbers and short texts under names.
+        evidence: numbers and short texts by name.
         source: what the evidence was computed from: the transition table, the log, sampled episodes, the network.
         cause: the likely cause, one sentence.
-        cure: the option to type, or what to change.
+        cure: the option to use, or what to change.
     """
 
     name: str
@@ -52,7 +51,7 @@ class Finding:
     cure: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the JSON says."""
+        """Return the JSON form."""
         return {
             "name": self.name,
             "severity": self.severity,
@@ -66,34 +65,34 @@ class Finding:
 
 @dataclass(frozen=True)
 class NotChecked:
-    """A check that could not be made, and why."""
+    """A check that could not be run, and why."""
 
     name: str
     why: str
 
     def to_dict(self) -> dict[str, str]:
-        """Return what the JSON says."""
+        """Return the JSON form."""
         return {"name": self.name, "why": self.why}
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings, the worst first, and what could not be checked."""
+    """All findings, most severe first, and what could not be checked."""
 
     findings: tuple[Finding, ...] = ()
     not_checked: tuple[NotChecked, ...] = field(default=())
 
     @property
     def severe(self) -> bool:
-        """Whether something severe was found."""
+        """Whether any finding is severe."""
         return any(finding.severity == "severe" for finding in self.findings)
 
     def named(self, name: str) -> Finding | None:
-        """Return the finding of that name, if there is one."""
+        """Return the finding with that name, or None."""
         return next((finding for finding in self.findings if finding.name == name), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the part of the JSON that is about findings."""
+        """Return the findings for the JSON."""
         return {
             "severe": self.severe,
             "findings": [finding.to_dict() for finding in self.findings],
@@ -102,12 +101,12 @@ class Diagnosis:
 
 
 def only(policy: Ints, actions: int) -> Bools:
-    """Return the choices of a policy `[S]`, `[S, A]` with one True a row."""
+    """Convert a policy `[S]` to choices `[S, A]` with one True per row."""
     return np.asarray(policy[:, None] == np.arange(actions))
 
 
 def can_end(table: TransitionTable, choices: Bools) -> Bools:
-    """Mark the states from which some of the `choices` end an episode at last, `[S]`."""
+    """Mark the states from which some of the `choices` eventually end an episode, `[S]`."""
     taken = choices[:, :, None] & (table.probability > 0)
     ends: Bools = np.asarray((taken & table.terminated).any(axis=(1, 2)))
     going_on = taken & ~table.terminated
@@ -137,26 +136,26 @@ WHY = {
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What is known of a model beside its environment.
+    """Everything known about a model and the environment it is examined on.
 
     Attributes:
-        environment: what it is looked at on.
-        states, actions: S and A of that.
-        horizon: steps that a return is summed over.
-        discount: of the objective.
+        environment: the environment that the model is examined on.
+        states, actions: its S and A.
+        horizon: the number of steps that a return is summed over.
+        discount: the objective's discount.
         table: the transition table, or None.
-        q: its Q values `[S, A]`, −inf where the agent may not act; None where they are not known.
-        reference, verdict: the exact verdict, where there are both, and the Q values are numbers.
-        config: how it was trained.
-        training_discount: the discount of its td_target, where that is known.
-        history: the log of the training.
-        visits, replay: how often each pair was tried, and how often the memory held it in the end, `[S, A]`.
-        network: what the network is made of.
+        q: its Q values `[S, A]`, −inf for masked actions; None if unknown.
+        reference, verdict: the exact evaluation, if there is a table and the Q values are finite.
+        config: the configuration it was trained with.
+        training_discount: the discount of its td_target, if known.
+        history: the training log.
+        visits, replay: how often each pair was tried, and its final count in the replay buffer, `[S, A]`.
+        network: facts about the network.
         sample: transitions of sampled episodes.
-        action_names: what the actions are called, or nothing.
+        action_names: the names of the actions, or empty.
         siblings: tables of related problems of the same size, by name.
-        running: who trains it at this moment; None where nobody does.
-        why: why something is None, by its name.
+        running: the process that is training it now, or None.
+        why: why an attribute is None, by attribute name.
     """
 
     environment: EnvironmentConfig
@@ -181,14 +180,14 @@ class Case:
     why: Mapping[str, str] = field(default_factory=dict)
 
     def missing(self, name: str) -> str:
-        """Return why something is not known."""
+        """Return why an attribute is unknown."""
         if name == "discount" and self.reference is None:
             name = "table"
         return self.why.get(name, WHY[name])
 
     @cached_property
     def harmful(self) -> bool | None:
-        """Whether the policy is measurably bad; None where that cannot be known."""
+        """Whether the policy is measurably bad; None if unknown."""
         if self.verdict is None:
             return None
         if self.verdict.optimal or self.verdict.optimal is None:
@@ -197,23 +196,23 @@ class Case:
         return (score is not None and score < GOOD) or bool(self.stuck_starts.any())
 
     def action(self, number: int) -> str:
-        """Return what an action is called: its number, and its name where it has another one."""
+        """Return an action's number, with its name if it has one."""
         name = self.action_names[number] if self.action_names else ""
         return f"action {number} ({name})" if name and name != f"action {number}" else f"action {number}"
 
     @property
     def broken(self) -> int:
-        """The number of states whose Q values are not numbers."""
+        """The number of states with non-finite Q values."""
         return 0 if self.q is None else int((np.isnan(self.q) | np.isposinf(self.q)).any(axis=1).sum())
 
     @property
     def worst(self) -> Severity:
-        """How severe a cause of what goes wrong is: as far as it is known that something does."""
+        """The highest severity for the cause of a failure, given what is known about the policy."""
         return "severe" if self.harmful else "warning"
 
     @cached_property
     def allowed(self) -> Bools:
-        """The actions that the agent may take, `[S, A]`; all where broken Q values leave none."""
+        """The allowed actions, `[S, A]`; all of them if broken Q values leave none."""
         allowed = np.ones((self.states, self.actions), np.bool_)
         if self.table is not None and self.table.action_mask is not None:
             allowed &= self.table.action_mask
@@ -222,7 +221,7 @@ class Case:
 
     @cached_property
     def reached(self) -> Bools:
-        """The non-terminal states that an agent can come to, `[S]`; needs the table."""
+        """The non-terminal states that an agent can reach, `[S]`; needs the table."""
         return planning.reachable(the(self.table), self.allowed)
 
     @cached_property
@@ -232,9 +231,9 @@ class Case:
 
     @cached_property
     def learned_pairs(self) -> Bools:
-        """The pairs that Q values may be held to: those that were tried, or all where that is not known, `[S, A]`."""
+        """The pairs whose Q values can be held to account: those tried, or all if unknown, `[S, A]`."""
         tried = self.pairs if self.visits is None else self.pairs & (self.visits > 0)
-        return tried if tried.any() else self.pairs  # else the counts are of something else
+        return tried if tried.any() else self.pairs  # else the counts belong to another problem
 
     @cached_property
     def policy(self) -> Ints:
@@ -243,7 +242,7 @@ class Case:
 
     @cached_property
     def passed(self) -> Bools:
-        """The states that the greedy policy passes, `[S]`; needs the table and Q."""
+        """The states that the greedy policy visits, `[S]`; needs the table and Q."""
         return planning.reachable(the(self.table), only(self.policy, self.actions))
 
     @cached_property
@@ -253,12 +252,12 @@ class Case:
 
     @cached_property
     def losing(self) -> Bools:
-        """The states that the agent can come to where its greedy action is not optimal, `[S]`."""
+        """The reachable states where the greedy action is not optimal, `[S]`."""
         return self.reached & ~self.optimal[np.arange(self.states), self.policy]
 
     @cached_property
     def stuck(self) -> Bools:
-        """The states from which the greedy policy never ends an episode, and an optimal one can, `[S]`."""
+        """The states from which the greedy policy never ends an episode but an optimal one can, `[S]`."""
         table = the(self.table)
         return ~can_end(table, only(self.policy, self.actions)) & can_end(table, self.optimal)
 
@@ -272,18 +271,18 @@ class Case:
 
     @cached_property
     def q_star(self) -> Floats:
-        """Q* at the discount of the training, `[S, A]`; needs the table and that discount."""
+        """Q* at the training discount, `[S, A]`; needs the table and that discount."""
         return the(the(self.reference).q_star)
 
     @cached_property
     def span(self) -> float:
-        """How far apart Q* lies over the pairs that an agent can try; 0 where all are the same."""
+        """The range of Q* over the pairs that an agent can try; 0 if all are equal."""
         values = self.q_star[self.pairs]
         return float(values.max() - values.min())
 
 
 def the(value: T | None) -> T:
-    """Return what a check has declared to need."""
+    """Return a value that the check declared as needed."""
     if value is None:
         raise LookupError("a check looked at something that it did not declare to need")
     return value
@@ -291,19 +290,19 @@ def the(value: T | None) -> T:
 
 @dataclass(frozen=True)
 class Unchecked:
-    """What a check returns that could not be made: why."""
+    """The result of a check that could not be run: the reason."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check.
+    """A single check.
 
     Attributes:
-        name: of its finding.
-        needs: names of what must be known: attributes of `Case`, ``"discount"`` for a Q* to compare with.
-        look: returns the finding, None where there is none, or why it could not be checked.
+        name: the name of its finding.
+        needs: names of the facts it needs: attributes of `Case`, or ``"discount"`` for a Q* to compare with.
+        look: returns the finding, None if there is none, or why the check could not be run.
     """
 
     name: str
@@ -311,7 +310,7 @@ class Check:
     look: Callable[[Case], Finding | Unchecked | None]
 
     def __call__(self, case: Case) -> Finding | Unchecked | None:
-        """Check the case, if what is needed is known."""
+        """Run the check if everything it needs is known."""
         for need in self.needs:
             if not known(case, need):
                 return Unchecked(case.missing(need))
@@ -319,7 +318,7 @@ class Check:
 
 
 def known(case: Case, need: str) -> bool:
-    """Whether the case has what a check needs; broken Q values are none."""
+    """Whether the case has what a check needs; broken Q values do not count."""
     if need == "q":
         return case.q is not None and not case.broken
     if need == "discount":

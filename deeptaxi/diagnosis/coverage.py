@@ -1,7 +1,7 @@
-"""What the training tried, from its counts `[S, A]`, beside what it could have tried, from the table.
+"""Coverage: what the training tried, from its counts `[S, A]`, compared with what it could have tried.
 
-A pair is *critical* where it is optimal, was not tried (or is forgotten), and the agent, in a state that its own
-policy passes, does something that is not optimal: there the lack has cost something. Only then is it severe.
+A pair is *critical* if it is optimal, was not tried (or was forgotten), and the agent takes a suboptimal action in that
+state, which its own policy visits: there the gap was costly. Only then is it severe.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from deeptaxi.mdp.table import Bools
 
 UNVISITED_CAUSE = "exploration was too little to come there, or the training too short"
 EXPLORE = "--epsilon-start 1 --epsilon-end 0.5 --epsilon-fraction 0.5"
-STARTS = 0.1  # exploring starts, of the compiled loop
-FEW = 0.01  # share of pairs below which a lack is only noted
+STARTS = 0.1  # of exploring starts, in the compiled loop
+FEW = 0.01  # fraction of pairs below which a gap is only a note
 FORGOTTEN = 0.05
 LITTLE_EPSILON = 0.3
-NEAR_END = 0.05  # of the way that ε falls
+NEAR_END = 0.05  # fraction of the decay of ε
 
 
 def exploration_cure(config: TrainConfig | None) -> str:
-    """Return the options that make a training try more: a longer one, where it explores as much as they say."""
+    """Return options for more exploration, or for a longer training if it already explores that much."""
     starts = STARTS if config is not None and config.loop == "compiled" else 0.0
     if config is not None:
         now = config.exploration
@@ -35,9 +35,9 @@ def exploration_cure(config: TrainConfig | None) -> str:
 
 
 def critical(case: Case, lacking: Bools) -> int:
-    """Return how many of the `lacking` pairs `[S, A]` are optimal ones, in states that are played wrongly.
+    """Count the `lacking` pairs `[S, A]` that are optimal in states where the agent acts suboptimally.
 
-    States that an optimal policy passes count too: where nobody went, there is nothing to be seen of the agent.
+    States on an optimal policy's path count too: nothing is known about the agent in states it never visited.
     """
     if case.verdict is None:
         return 0
@@ -46,14 +46,14 @@ def critical(case: Case, lacking: Bools) -> int:
 
 
 def severity(case: Case, share: float, costly: int) -> Severity:
-    """Return how severe a lack is: severe where it cost something, a note where it is small."""
+    """Return the severity of a gap: severe if it was costly, a note if it is small."""
     if case.harmful and costly:
         return "severe"
     return "warning" if share >= FEW else "note"
 
 
 def states_never_visited(case: Case) -> Finding | Unchecked | None:
-    """Name states that the training could have come to and never did."""
+    """Find reachable states that the training never visited."""
     if case.table is None:
         return sampled_unvisited(case)
     never = case.reached & (the(case.visits).sum(axis=1) == 0)
@@ -74,7 +74,7 @@ def states_never_visited(case: Case) -> Finding | Unchecked | None:
 
 
 def sampled_unvisited(case: Case) -> Finding | Unchecked | None:
-    """Look for states that sampled episodes come to and the training did not."""
+    """Find states that sampled episodes visit and the training did not."""
     if case.sample is None:
         return Unchecked(case.missing("sample"))
     seen = np.bincount(case.sample.state, minlength=case.states) > 0
@@ -95,7 +95,7 @@ def sampled_unvisited(case: Case) -> Finding | Unchecked | None:
 
 
 def pairs_never_tried(case: Case) -> Finding | Unchecked | None:
-    """Name actions that were never tried in states that were visited."""
+    """Find actions that were never tried in visited states."""
     visits = the(case.visits)
     visited = visits.sum(axis=1) > 0
     possible = case.allowed & visited[:, None]
@@ -119,7 +119,7 @@ def pairs_never_tried(case: Case) -> Finding | Unchecked | None:
 
 
 def epsilon_fell_too_early(case: Case) -> Finding | Unchecked | None:
-    """Name an ε that was near its end while much was untried, so that coverage stopped growing."""
+    """Detect an ε that was near its end while much was untried, so that coverage stopped growing."""
     exploration, visits = the(case.config).exploration, the(case.visits)
     tried = int((visits > 0).sum())
     possible = (
@@ -147,7 +147,7 @@ def epsilon_fell_too_early(case: Case) -> Finding | Unchecked | None:
 
 
 def epsilon_at_end(exploration: Any) -> float:
-    """Return the ε that counts as near the end of its fall."""
+    """Return the ε that counts as near the end of its decay."""
     return float(exploration.end + NEAR_END * max(0.0, exploration.start - exploration.end))
 
 
@@ -158,7 +158,7 @@ def near_end(case: Case) -> int:
 
 
 def replay_forgot_pairs(case: Case) -> Finding | Unchecked | None:
-    """Name pairs that were tried and that the memory held no more in the end."""
+    """Find pairs that were tried but are no longer in the replay buffer at the end."""
     visits, replay = the(case.visits), the(case.replay)
     tried = case.allowed & (visits > 0)
     if case.table is not None:

@@ -1,8 +1,8 @@
-"""Make all checks of a case, and put what they say in order.
+"""Run all checks of a case and rank their findings.
 
-Symptoms, such as an agent that takes just one action, are told with the cause and the cure of the worst finding that
-can explain them. Where the policy does no harm, nothing is severe. A model that is asked about elsewhere is told so;
-its log and its configuration say nothing about this problem.
+Symptoms, such as an agent that takes only one action, are reported with the cause and cure of the worst finding that
+can explain them. If the policy does no harm, nothing is severe. A model examined on another problem than its own is
+reported as such; its log and configuration say nothing about this problem.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from deeptaxi.diagnosis import coverage, learning_curves, policy, q_values, setup
 from deeptaxi.diagnosis.case import SEVERITIES, Case, Check, Diagnosis, Finding, NotChecked, Unchecked
 
-# In this order a symptom looks for its cause: what makes others follow comes first.
+# A symptom looks for its cause in this order, root causes first.
 CAUSES: tuple[Check, ...] = (
     *q_values.HYPOTHESIS_CHECKS,
     *setup.NETWORK_CHECKS,
@@ -30,11 +30,11 @@ UNEXPLAINED = (
 
 
 ELSEWHERE = "the model is for another problem"
-OF_ANY_PROBLEM = {  # what is true of a model wherever it is looked at
+OF_ANY_PROBLEM = {  # findings that hold wherever the model is examined
     check.name for check in (*policy.CHECKS, *setup.NETWORK_CHECKS)
 } | {"wrong-environment", "diverged"}
-MISFIT = {"state-as-number", "saturated-output"}  # a network that cannot give the values tells nothing by them
-WEAKER = {  # findings whose evidence looks the same where one of the others is true
+MISFIT = {"state-as-number", "saturated-output"}  # a network that cannot represent the values says nothing by them
+WEAKER = {  # findings whose evidence looks the same if one of the others is true
     "learning-rate-too-low": {
         "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained",
     },
@@ -46,7 +46,7 @@ WEAKER = {  # findings whose evidence looks the same where one of the others is 
 
 
 def diagnose(case: Case) -> Diagnosis:
-    """Return what is wrong with a model, the worst first, and what could not be checked."""
+    """Return what is wrong with a model, most severe first, and what could not be checked."""
     findings: list[Finding] = []
     not_checked: list[NotChecked] = []
     elsewhere = q_values.wrong_environment(case) is not None
@@ -65,7 +65,7 @@ def diagnose(case: Case) -> Diagnosis:
 
 
 def explained(finding: Finding, findings: list[Finding]) -> Finding:
-    """Give a symptom the cause and the cure of the worst finding that can explain it."""
+    """Give a symptom the cause and cure of the worst finding that can explain it."""
     if finding.cause:
         return finding
     reason = next((other for other in findings if other.cause and other.severity != "note"), None)

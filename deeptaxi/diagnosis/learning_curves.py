@@ -1,11 +1,11 @@
-"""What the curves of the log tell: the size of the steps, the length of the training, and how far values were carried.
+"""Read the log's curves: step size, length of the training, and how far values propagated.
 
-**Possible values.** A td_target is an outcome's reward and the discounted value of where it led. So as long as updates
-do not overshoot, that is, move Q values at most to their targets, all of them stay in the range of what the best and
-the worst luck can bring, which is computed exactly; 0 and the value that the network starts at belong to it, with the
-noise about that value that a network of random weights is born with (a Q table has none).
+**Possible values.** A td_target is an outcome's reward plus the discounted value of the next state. So as long as
+updates do not overshoot, that is, move Q values at most to their targets, all of them stay within the range of the
+best and worst luck, which is computed exactly and extended by 0 and the network's initial value, with the noise about
+that value of randomly initialized weights (a Q table has none).
 
-**Staleness.** A value travels one step back at each refresh of the target network (n steps with n-step targets). After
+**Staleness.** A value propagates one step back per refresh of the target network (n steps with n-step targets). After
 m hard copies Q is at best the m + 1-th sweep of value iteration, so a policy that needs more sweeps cannot be found.
 """
 
@@ -26,30 +26,30 @@ from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, TransitionTable
 from deeptaxi.metrics import History, Snapshot, Started
 
-NOISE = 0.25  # of a fresh network's Q values about the value that it starts at, before --reward-scale
+NOISE = 0.25  # of a fresh network's Q values about its initial value, before --reward-scale
 OVERSHOT = 0.1  # of the possible range
-FAR_OUT = 1.0  # of the possible range: no noise does that
-RESTLESS_POLICY = 0.1  # share of the states whose greedy action changes between two snapshots
-NO_REST = 0.3  # the same, where there can be no doubt
-RESTLESS_VALUES = 0.02  # mean change of Q between two snapshots, over the range of Q
-GROWN = 3.0  # times the smallest td_error on the way
+FAR_OUT = 1.0  # of the possible range: more than noise can explain
+RESTLESS_POLICY = 0.1  # fraction of states whose greedy action changes between two snapshots
+NO_REST = 0.3  # the same, beyond doubt
+RESTLESS_VALUES = 0.02  # mean change of Q between two snapshots, relative to the range of Q
+GROWN = 3.0  # relative to the smallest td_error so far
 DRIFT = 0.1  # of the range of Q*, still to go
 
 
 def possible_range(table: TransitionTable, discount: float, start_value: float) -> tuple[float, float]:
-    """Return the lowest and the highest value that luck can bring, with 0 and the value at the start."""
+    """Return the lowest and highest value that luck allows, extended by 0 and the initial value."""
     best = planning.value_iteration(with_luck(table), discount).value.max()
     worst = -planning.value_iteration(with_luck(replace(table, reward=-table.reward)), discount).value.max()
     return min(0.0, start_value, float(worst)), max(0.0, start_value, float(best))
 
 
 def with_luck(table: TransitionTable) -> TransitionTable:
-    """Return the problem in which the outcome is chosen as well: an action for each (action, outcome)."""
+    """Return the problem in which the agent also chooses the outcome: one action per (action, outcome)."""
     shape = (table.states, -1, 1)
     possible = table.probability > 0
     if table.action_mask is not None:
         possible &= table.action_mask[:, :, None]
-    first = np.argmax(possible.reshape(table.states, -1), axis=1)  # stands for the impossible ones
+    first = np.argmax(possible.reshape(table.states, -1), axis=1)  # stands in for the impossible ones
 
     def chosen(values: NDArray[Any]) -> NDArray[Any]:
         flat = values.reshape(table.states, -1)
@@ -66,18 +66,18 @@ def with_luck(table: TransitionTable) -> TransitionTable:
 
 
 def finite(values: Iterable[float | None]) -> Floats:
-    """Return a curve of the log as numbers; what was no number is NaN."""
+    """Convert a curve of the log to numbers, with NaN for missing ones."""
     return np.array([math.nan if value is None else value for value in values], np.float64)
 
 
 def part(values: Floats, first: float, last: float) -> Floats:
-    """Return the part of a curve between two shares of its length, at least one point of it."""
+    """Return the part of a curve between two fractions of its length, at least one point."""
     start = min(int(first * len(values)), max(0, len(values) - 1))
     return values[start : max(start + 1, math.ceil(last * len(values)))]
 
 
 def diverged(case: Case) -> Finding | None:
-    """Name Q values or losses that are no numbers any more."""
+    """Detect Q values or losses that are no longer finite."""
     history = case.history
     losses = finite(item.loss for item in history.progress) if history else np.zeros(0)
     failure = history.failure if history else None
@@ -101,7 +101,7 @@ def diverged(case: Case) -> Finding | None:
 
 
 def lower_rate(config: TrainConfig | None, begun: Started | None = None) -> str:
-    """Return the option of a tenth of the learning rate; `begun` tells it where there is no configuration."""
+    """Return the option for a tenth of the learning rate; `begun` supplies it without a configuration."""
     if config is None and begun is not None and begun.tabular_step is not None:
         return f"--tabular-step {min(begun.tabular_step / 10, 0.1):.2g}"
     if config is None:
@@ -113,14 +113,14 @@ def lower_rate(config: TrainConfig | None, begun: Started | None = None) -> str:
 
 
 def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
-    """Name updates that overshoot: Q out of its possible range, or Q, policy and td_error that do not come to rest."""
+    """Detect updates that overshoot: Q outside its possible range, or Q, policy and td_error that do not settle."""
     history = the(case.history)
     snapshots = history.snapshots
     if len(snapshots) < 2:
         return Unchecked("the log has fewer than two snapshots of the Q values")
     signs = {**overshooting(case, history), **restless(history)}
     if case.harmful is False:
-        return None  # it came to rest all the same, or was stopped as soon as it was good
+        return None  # it settled anyway, or was stopped as soon as it was good
     if not signs:
         return None
     told = {
@@ -143,9 +143,9 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
 
 
 def overshooting(case: Case, history: History) -> dict[str, float]:
-    """Return by how much Q left its possible range on the way, in widths of it; nothing where it did not.
+    """Return how far Q left its possible range during training, relative to its width; empty if it did not.
 
-    A td_error, the distance of two values of that range, is at most its width.
+    A td_error, the distance between two values in that range, is at most its width.
     """
     discount = case.training_discount
     if case.table is None or discount is None or discount >= 1:
@@ -162,17 +162,17 @@ def overshooting(case: Case, history: History) -> dict[str, float]:
 
 
 def numbered_snapshots(history: History) -> list[Snapshot]:
-    """Return the snapshots whose Q values were numbers; a log holds null where a network had run away."""
+    """Return the snapshots with finite Q values; the log holds null if the network diverged."""
     return [item for item in history.snapshots if None not in (item.q_min, item.q_max, item.q_mean)]
 
 
 def born(config: TrainConfig) -> float:
-    """Return how far a fresh network's Q values may lie from the value that it starts at."""
+    """Return how far a fresh network's Q values may lie from its initial value."""
     return 0.0 if config.network.kind == "q-table" else NOISE * config.target.reward_scale
 
 
 def restless(history: History) -> dict[str, float]:
-    """Return the signs of a training that does not come to rest, by name."""
+    """Return the signs of a training that does not settle, by name."""
     signs: dict[str, float] = {}
     errors = finite(item.td_error for item in history.progress)
     snapshots = numbered_snapshots(history)
@@ -193,7 +193,7 @@ def restless(history: History) -> dict[str, float]:
 
 
 def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
-    """Name Q values that still move in one direction at the end, toward values that are far off."""
+    """Detect Q values that still drift in one direction at the end, toward values that are far off."""
     snapshots = numbered_snapshots(the(case.history))
     if len(snapshots) < 8 or case.harmful is False:
         return None if case.harmful is False else Unchecked("the log has fewer than eight snapshots of the Q values")
@@ -216,7 +216,7 @@ def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
 
 
 def higher_rate(config: TrainConfig | None) -> str:
-    """Return the option of ten times the learning rate."""
+    """Return the option for ten times the learning rate."""
     if config is None:
         return "--learning-rate 0.005"
     if config.optimizer.tabular_step is not None:
@@ -233,16 +233,16 @@ STEP_SIZE_CHECKS = (
 
 SAMPLES = 10  # of a pair, below which nothing can be learned
 TOO_DEEP = 2_000  # sweeps
-MANY = 1_000  # steps that refreshes carry values back, which is enough for anything
+MANY = 1_000  # steps of propagation that suffice for any problem
 PLACE = re.compile(r"\(([^()]+:\d+, in [^()]+)\)$")  # at the end of an environment's error
-DIVERGED = "the training diverged"  # in the words of the errors that say so
-FRESH = 0.2  # share by which the target network moves at each update
+DIVERGED = "the training diverged"  # the wording of divergence errors
+FRESH = 0.2  # fraction by which the target network moves per update
 
 
 def depth(case: Case, discount: float, start_value: float) -> int | None:
-    """Return after how many sweeps of value iteration the greedy policy is optimal wherever it comes from the starts.
+    """Return how many sweeps of value iteration make the greedy policy optimal on its path from the starts.
 
-    Sweeps begin at Q = `start_value`. None where `TOO_DEEP` are not enough.
+    Sweeps begin at Q = `start_value`. None if `TOO_DEEP` sweeps do not suffice.
     """
     table, mask = the(case.table), the(case.table).action_mask
     q = np.full((case.states, case.actions), start_value)
@@ -260,7 +260,7 @@ def depth(case: Case, discount: float, start_value: float) -> int | None:
 
 
 def target_too_stale(case: Case) -> Finding | Unchecked | None:
-    """Name a target network that is refreshed less often than values have to travel."""
+    """Detect a target network refreshed less often than values have to propagate."""
     config = the(case.config)
     target, finished = config.target, the(case.history).finished
     updates = finished.updates if finished else config.updates
@@ -285,7 +285,7 @@ def target_too_stale(case: Case) -> Finding | Unchecked | None:
 
 
 def target_too_fresh(case: Case) -> Finding | None:
-    """Name a target network that follows at once, in a network that shares weights and does not come to rest."""
+    """Detect a target network that follows immediately, with shared weights that do not settle."""
     config = the(case.config)
     speed, signs = config.target.polyak / config.target.period, restless(the(case.history))
     if speed < FRESH or config.network.kind == "q-table" or not signs:
@@ -303,14 +303,14 @@ def target_too_fresh(case: Case) -> Finding | None:
 
 
 def interrupted(case: Case) -> Finding | Unchecked | None:
-    """Name a training that did not come to its end, and that no error of its own ended."""
+    """Detect a training that did not finish, without an error of its own."""
     history = the(case.history)
     done = history.finished
     if case.running is not None:
         return Unchecked(f"the training still runs, by {case.running}")
     if history.failure is not None or (done is not None and done.stopped != "interrupted"):
         return None
-    if done is None and case.config is not None and case.q is not None:  # a run is kept at the end of its training
+    if done is None and case.config is not None and case.q is not None:  # a run is saved at the end of its training
         cause = "the run was kept, so its log could not be written to the end, or was cut off since"
         return unfinished(case, "interrupted", "its log stops there", cause, "train it again for a whole log")
     return unfinished(
@@ -323,17 +323,17 @@ def interrupted(case: Case) -> Finding | Unchecked | None:
 
 
 def cause_of_failure(case: Case) -> str | None:
-    """Return what kind of error ended the training: "environment", "diverged" or "other"; None where none did."""
+    """Return the kind of error that ended the training: "environment", "diverged" or "other"; None if none did."""
     history = the(case.history)
     if case.running is not None or history.failure is None:
         return None
-    if history.finished is not None:  # of a training that left something, all that can fail is the environment
+    if history.finished is not None:  # a run was saved: these are the only causes
         return "diverged" if DIVERGED in history.failure else "environment"
     return history.failed.cause if history.failed else None
 
 
 def environment_failed(case: Case) -> Finding | None:
-    """Name a training that an error of the environment ended."""
+    """Detect a training ended by an error of the environment."""
     if cause_of_failure(case) != "environment":
         return None
     failure = the(the(case.history).failure)
@@ -343,7 +343,7 @@ def environment_failed(case: Case) -> Finding | None:
 
 
 def training_failed(case: Case) -> Finding | None:
-    """Name a training that another error ended, such as a disk that is full."""
+    """Detect a training ended by another error, such as a full disk."""
     if cause_of_failure(case) != "other":
         return None
     failure = the(the(case.history).failure)
@@ -351,7 +351,7 @@ def training_failed(case: Case) -> Finding | None:
 
 
 def unfinished(case: Case, name: str, why: str, cause: str, cure: str) -> Finding:
-    """Return the finding of a training that ended before its last update."""
+    """Create the finding for a training that ended before its last update."""
     history = the(case.history)
     done = history.finished
     planned = history.started.updates if history.started else None
@@ -368,7 +368,7 @@ def unfinished(case: Case, name: str, why: str, cause: str, cure: str) -> Findin
 
 
 def untrained(case: Case) -> Finding | Unchecked | None:
-    """Name a training in which a pair was drawn a handful of times at most."""
+    """Detect a training in which each pair was sampled only a handful of times."""
     config, history = the(case.config), the(case.history)
     updates = history.finished.updates if history.finished else max((i.update for i in history.progress), default=0)
     if case.table is not None:

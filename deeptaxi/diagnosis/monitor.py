@@ -1,15 +1,15 @@
-"""What becomes certain while a training runs: a few cheap checks of its records, each told once.
+"""Monitor a running training: a few cheap checks of its records, each reported once.
 
-Planning is done only where a record raises a suspicion, but for the discount, which is looked at once at the start on
-tables of at most `SMALL` states. Nothing is told while the last evaluation finds the policy optimal.
+Planning runs only if a record raises a suspicion, except for the discount, which is checked once at the start on
+tables of at most `SMALL` states. Nothing is reported while the last evaluation finds the policy optimal.
 
 - ``discount-too-small``: at the start, exactly.
-- ``diverged``: a loss that is no number. ``learning-rate-too-high``: Q left the range r_min/(1 − γ) … r_max/(1 − γ),
+- ``diverged``: a non-finite loss. ``learning-rate-too-high``: Q left the range r_min/(1 − γ) … r_max/(1 − γ),
   which updates that do not overshoot cannot leave, by a tenth of its width and a fresh network's noise, at two
-  snapshots in a row.
-- ``one-action-collapse``: in the second half of the updates, at `LASTING` snapshots in a row, one action is greedy
+  consecutive snapshots.
+- ``one-action-collapse``: in the second half of the updates, at `LASTING` consecutive snapshots, one action is greedy
   nearly everywhere, and an optimal policy differs.
-- ``epsilon-fell-too-early``: ε is at its end, pairs are untried, and `LASTING` snapshots in a row brought next to none.
+- ``epsilon-fell-too-early``: ε is at its end, pairs are untried, and `LASTING` consecutive snapshots added almost none.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.metrics import Evaluated, Progress, Record, Snapshot, Started, Warned
 
 SMALL = 1_000  # states
-LASTING = 3  # snapshots in a row
-EVERYWHERE = 0.95  # share of the states
-COVERED = 0.95  # share of the pairs
-GROWTH = 0.005  # share of the pairs that a snapshot must add
+LASTING = 3  # consecutive snapshots
+EVERYWHERE = 0.95  # fraction of states
+COVERED = 0.95  # fraction of pairs
+GROWTH = 0.005  # fraction of pairs that a snapshot must add
 
 
 class Watch:
-    """Watches the records of one training.
+    """Monitors the records of one training.
 
     Args:
-        config: of the training.
-        table: its transition table, or None.
-        allowed: the actions that the agent may take, `[S, A]`, or None for the table's own.
+        config: the training configuration.
+        table: the transition table, or None.
+        allowed: the allowed actions, `[S, A]`, or None for the table's own.
     """
 
     def __init__(self, config: TrainConfig, table: TransitionTable | None, allowed: Bools | None = None) -> None:
@@ -56,8 +56,8 @@ class Watch:
         self._told: set[str] = set()
 
     def observe(self, record: Record) -> list[Warned]:
-        """Take the next record; return what has become certain by it."""
-        if isinstance(record, Warned):  # by the training that this one goes on with
+        """Process the next record; return the findings that it makes certain."""
+        if isinstance(record, Warned):  # by the training that this one resumes
             self._told.add(record.finding)
         if isinstance(record, Evaluated):
             self._optimal = bool(record.optimal)
@@ -91,7 +91,7 @@ class Watch:
         return f"{cost(found, discount, objective)}; --discount {objective:g}"
 
     def _diverged(self, record: Record) -> str | None:
-        # A log has null for what is no number.
+        # A log has null for non-finite numbers.
         if not isinstance(record, Progress) or math.isfinite(math.nan if record.loss is None else record.loss):
             return None
         return f"the loss is no number any more; {lower_rate(self._config)}"
@@ -111,7 +111,7 @@ class Watch:
 
     @cached_property
     def _possible(self) -> tuple[float, float]:
-        """The lowest and the highest sum of rewards, with 0 and the value at the start."""
+        """The lowest and highest possible sum of rewards, extended by 0 and the initial value."""
         if self._table is None or self._config.discount >= 1:
             return -math.inf, math.inf
         rewards = self._table.reward[self._table.probability > 0] / (1 - self._config.discount)
@@ -135,7 +135,7 @@ class Watch:
 
     @cached_property
     def _optimal_shares(self) -> list[float]:
-        """For each action, the share of the states that an agent can come to where it is optimal."""
+        """For each action, the fraction of the reachable states where it is optimal."""
         if self._table is None:
             return []
         q = planning.value_iteration(self._table, self._config.evaluation.objective_discount, self._mask).q

@@ -1,9 +1,9 @@
-"""What the greedy policy does: symptoms, whose cause another finding may name.
+"""Check the greedy policy for symptoms, whose cause another finding may name.
 
-**One action.** Of the reachable non-terminal states, the share in which the most common greedy action is taken, beside
-the share in which that action is optimal: an optimal policy whose ties are all broken in favor of it takes it no
-more often. **Loops.** The greedy policy is a graph; a start state is stuck where no path of it leads to termination,
-though one of optimal actions does.
+**One action.** The fraction of reachable non-terminal states in which the most common greedy action is taken, compared
+with the fraction in which that action is optimal: an optimal policy that breaks all ties in its favor takes it no more
+often. **Loops.** The greedy policy is a graph; a start state is stuck if no path from it leads to termination, although
+a path of optimal actions does.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 from deeptaxi.diagnosis.case import Case, Check, Finding, Source, Unchecked, the
 from deeptaxi.mdp.table import Bools
 
-COLLAPSED = 0.75  # share of the states
-EXCESS = 0.2  # above what an optimal policy may do
-COLLAPSED_UNSEEN = 0.95  # where it is not known what an optimal policy does
-EXPLAINED_ELSEWHERE = ""  # cause and cure of a symptom are those of another finding, see `run`
+COLLAPSED = 0.75  # fraction of states
+EXCESS = 0.2  # above the fraction of an optimal policy
+COLLAPSED_UNSEEN = 0.95  # if the optimal policy is unknown
+EXPLAINED_ELSEWHERE = ""  # the symptom takes its cause and cure from another finding, see `run`
 
 
 def favorite(case: Case, states: Bools) -> tuple[int, float]:
-    """Return the action that is greedy in most of `states` `[S]`, and in what share of them."""
+    """Return the action that is greedy in the most of `states` `[S]`, and the fraction where it is."""
     counts = np.bincount(case.policy[states], minlength=case.actions)
     return int(counts.argmax()), float(counts.max() / states.sum())
 
 
 def one_action_collapse(case: Case) -> Finding | Unchecked | None:
-    """Name an agent that takes the same action nearly everywhere."""
+    """Detect an agent that takes the same action nearly everywhere."""
     if case.verdict is not None:
         return exact_collapse(case)
     if case.q is None or case.broken:
@@ -41,7 +41,7 @@ def one_action_collapse(case: Case) -> Finding | Unchecked | None:
 
 
 def exact_collapse(case: Case) -> Finding | None:
-    """Compare the most common action with what an optimal policy does."""
+    """Compare the most common action with an optimal policy."""
     states = case.reached
     action, share = favorite(case, states)
     best = float(case.optimal[states, action].mean())
@@ -65,7 +65,7 @@ def exact_collapse(case: Case) -> Finding | None:
 
 
 def unseen_collapse(case: Case, action: int, share: float, source: Source) -> Finding | None:
-    """Go by the states that were seen; what an optimal policy does there is not known."""
+    """Check the visited states; what an optimal policy does there is unknown."""
     if share < COLLAPSED_UNSEEN:
         return None
     return Finding(
@@ -81,7 +81,7 @@ def unseen_collapse(case: Case, action: int, share: float, source: Source) -> Fi
 
 
 def logged_collapse(case: Case) -> Finding | Unchecked | None:
-    """Go by the last snapshot of the log."""
+    """Check the last snapshot of the log."""
     snapshots = the(case.history).snapshots
     if not snapshots:
         return Unchecked("the log has no snapshot of the Q values")
@@ -89,7 +89,7 @@ def logged_collapse(case: Case) -> Finding | Unchecked | None:
 
 
 def policy_loops(case: Case) -> Finding | Unchecked | None:
-    """Name starts from which the greedy policy goes round forever."""
+    """Find starts from which the greedy policy loops forever."""
     if case.verdict is None:
         return sampled_loops(case)
     table = the(case.table)
@@ -113,7 +113,7 @@ def policy_loops(case: Case) -> Finding | Unchecked | None:
 
 
 def sampled_loops(case: Case) -> Finding | Unchecked | None:
-    """Compare how often greedy and random episodes end by themselves."""
+    """Compare how often greedy and random episodes terminate."""
     if case.sample is None or not case.sample.episodes[0]:
         return Unchecked(case.missing("sample") if case.sample is None else case.missing("q"))
     sample = case.sample

@@ -1,19 +1,19 @@
-"""Q values beside Q*: too high, at another scale, or right for another problem.
+"""Compare Q with Q*: too high, at another scale, or right for another problem.
 
-**Overestimation.** With d = Q − Q*, the mean of d at the greedy actions is what the agent believes too much of itself.
-Part of it is an error that all actions share, the mean of d over all pairs; the rest comes from maximizing over noise
+**Overestimation.** With d = Q − Q*, the mean of d at the greedy actions is how much the agent overestimates itself.
+Part of it is an error shared by all actions, the mean of d over all pairs; the rest comes from maximizing over noise
 (Thrun & Schwartz, Issues in Using Function Approximation for Reinforcement Learning, 1993), and is what double DQN
-(van Hasselt et al., 2016) takes away.
+(van Hasselt et al., 2016) removes.
 
-**Alternative hypotheses.** A training with a fault in it converges too, to the Q* of another problem: the one in which
-terminal states go on, in which a time limit ends things, with other ground, at another discount. Each alternative's Q*
-is computed exactly, and the one that Q is nearest to, over the pairs that were tried, names the fault. It explains Q
-better only where Q is far from the right Q* (`FAR` of its scatter), `NEARER` to the alternative's, and `CLOSE` to that.
+**Alternative hypotheses.** A faulty training converges too, to the Q* of another problem: one in which terminal states
+continue, a time limit terminates, the ground differs, or the discount does. Each alternative's Q* is computed exactly,
+and the one nearest to Q, over the pairs that were tried, identifies the fault. It explains Q better only if Q is far
+from the right Q* (`FAR` of its scatter), `NEARER` to the alternative's, and `CLOSE` to that.
 
-Terminals are told by one backup as well, wherever a network's fixed point lies: with T the Bellman operator of the
-problem and T' that of the one whose terminal states go on, Q is held against T Q and T' Q over the pairs that may end.
-A time limit taken for an end cuts 1/L of the transitions, where L is the mean length of an episode, at most the limit:
-V is passed on with γ·(1 − 1/L).
+Bootstrapped terminals are also detected by one backup, wherever a network's fixed point lies: with T the Bellman
+operator of the problem and T' that of the one whose terminal states continue, Q is compared with T Q and T' Q over the
+pairs that may end. A time limit treated as termination cuts 1/L of the transitions, where L is the mean episode
+length, at most the limit: V is bootstrapped with γ·(1 − 1/L).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 
 BELIEVED = 0.05  # of the range of Q*
-BY_MAXIMIZING = 0.3  # share of the bias
-LARGE, SMALL = 300.0, 0.003  # in units of what the network sees
+BY_MAXIMIZING = 0.3  # fraction of the bias
+LARGE, SMALL = 300.0, 0.003  # in the network's units
 OFF = 0.2  # of the largest |Q*|
 
 
 def overestimation(case: Case) -> Finding | None:
-    """Name an agent that thinks too well of its own choice, and say what double DQN would do."""
-    with np.errstate(invalid="ignore"):  # −∞ − (−∞), where the agent may not act: no pair that was learned
+    """Detect an agent that overestimates its own choices, and estimate the effect of double DQN."""
+    with np.errstate(invalid="ignore"):  # −∞ − (−∞) for masked actions: not learned pairs
         difference = np.asarray(the(case.q) - case.q_star, float)
     states = np.flatnonzero(case.reached & case.learned_pairs.any(axis=1))
     greedy = float(difference[states, case.policy[states]].mean())
@@ -61,7 +61,7 @@ def overestimation(case: Case) -> Finding | None:
 
 
 def reward_scale_off(case: Case) -> Finding | None:
-    """Name Q values that are far from 1 in units of the network, which did not get there."""
+    """Detect Q values far from 1 in the network's units that the network did not reach."""
     scale = case.config.target.reward_scale if case.config else 1.0
     truth = case.q_star[case.pairs]
     size = float(np.abs(truth).max())
@@ -90,12 +90,12 @@ VALUE_CHECKS = (
 
 
 FAR, CLOSE = 0.03, 0.25  # mean |Q − Q*| over the standard deviation of Q*
-NEARER = 0.5  # distance to the rival's Q* over that to the right one
-DISCOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # tried where that of the training is not known
+NEARER = 0.5  # distance to the alternative's Q* over that to the right one
+DISCOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # tried if the training discount is unknown
 
 
 def distance(case: Case, other: Floats, pairs: Bools | None = None) -> float:
-    """Return the mean |Q − other| over `pairs`, or over those that were tried; 0 where there are none."""
+    """Return the mean |Q − other| over `pairs`, by default those that were tried; 0 if there are none."""
     where = case.learned_pairs if pairs is None else pairs
     if not where.any():
         return 0.0
@@ -103,18 +103,18 @@ def distance(case: Case, other: Floats, pairs: Bools | None = None) -> float:
 
 
 def optimum(case: Case, table: TransitionTable, discount: float) -> Floats:
-    """Return Q* of a rival, `[S, A]`."""
+    """Return Q* of an alternative, `[S, A]`."""
     return planning.value_iteration(table, discount, case.allowed).q
 
 
 def discounts(case: Case) -> tuple[float, ...]:
-    """Return the discount of the training, or those to try."""
+    """Return the training discount, or those to try."""
     known = case.training_discount
     return DISCOUNTS if known is None else (min(known, 0.999),)
 
 
 def nearest(case: Case, table: TransitionTable) -> tuple[float, float, Floats]:
-    """Return the distance to the nearest Q* of `table`, its discount and itself."""
+    """Return the distance to the nearest Q* of `table`, its discount and that Q*."""
     found = [(optimum(case, table, discount), discount) for discount in discounts(case)]
     return min(((distance(case, q), discount, q) for q, discount in found), key=lambda item: item[0])
 
@@ -125,13 +125,13 @@ def scatter(case: Case, q: Floats) -> float:
 
 
 def explains_better(case: Case, right: tuple[float, float, Floats], rival: tuple[float, float, Floats]) -> bool:
-    """Whether a rival explains Q, and the right problem does not."""
+    """Whether an alternative explains Q and the right problem does not."""
     far = right[0] > FAR * scatter(case, right[2])
     return far and rival[0] < NEARER * right[0] and rival[0] < CLOSE * scatter(case, rival[2])
 
 
 def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
-    """Name a training that went on where the episode had ended."""
+    """Detect a training that bootstrapped from terminal states."""
     table = the(case.table)
     if ours(case) or not (table.terminated & (table.probability > 0)).any():
         return None
@@ -157,9 +157,9 @@ def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
 
 
 def one_backup(case: Case, endless: TransitionTable, discount: float, scale: float) -> dict[str, float]:
-    """Return how far Q is from its backup and from the bootstrapped one, where that tells the two apart.
+    """Return the distance of Q from its backup and from the bootstrapped one, if that distinguishes them.
 
-    Where Q does not agree with its backup elsewhere either, within `scale`, nothing can be told.
+    If Q does not agree with its backup elsewhere either, within `scale`, the test is inconclusive.
     """
     q = np.where(case.allowed, np.asarray(the(case.q), float), -np.inf)
     value = q.max(axis=1)
@@ -177,7 +177,7 @@ def one_backup(case: Case, endless: TransitionTable, discount: float, scale: flo
 
 
 def truncation_as_terminal(case: Case) -> Finding | Unchecked | None:
-    """Name a training that took the time limit for the end."""
+    """Detect a training that treated the time limit as termination."""
     if case.table is None:
         return seen_truncation(case)
     if case.training_discount is None or case.q is None or case.broken:
@@ -207,7 +207,7 @@ def truncation_as_terminal(case: Case) -> Finding | Unchecked | None:
 
 
 def seen_truncation(case: Case) -> Finding | Unchecked | None:
-    """Look for transitions that end episodes only ever at the same step, and go on at others."""
+    """Detect transitions that end episodes only at one particular step and continue at others."""
     sample = case.sample
     if sample is None:
         return Unchecked(case.missing("sample"))
@@ -234,12 +234,12 @@ def seen_truncation(case: Case) -> Finding | Unchecked | None:
 
 
 def ours(case: Case) -> bool:
-    """Whether deeptaxi trained the model on this very table: then its td_target is right, and Q at most unfinished."""
+    """Whether deeptaxi trained the model on this very table, so that td_target is right and Q at most unfinished."""
     return case.config is not None and moved(case) is None
 
 
 def moved(case: Case) -> EnvironmentConfig | None:
-    """Return what the model was trained on, where that is known to be something else."""
+    """Return the environment the model was trained on if it is known to be a different one."""
     trained = case.config.environment if case.config else None
     if trained is None or (trained.id, dict(trained.kwargs)) == (case.environment.id, dict(case.environment.kwargs)):
         return None
@@ -247,7 +247,7 @@ def moved(case: Case) -> EnvironmentConfig | None:
 
 
 def wrong_environment(case: Case) -> Finding | None:
-    """Name a model that was trained for another environment, by its configuration or by its Q values."""
+    """Detect a model trained for another environment, from its configuration or its Q values."""
     trained = moved(case)
     if case.q is None and "q" in case.why:
         return other(
@@ -278,7 +278,7 @@ def wrong_environment(case: Case) -> Finding | None:
 
 
 def other(case: Case, severity: str, summary: str, evidence: dict[str, object], source: str) -> Finding:
-    """Return the finding."""
+    """Create the finding."""
     place = case.config.environment.id if case.config else str(evidence.get("sibling", "ENV"))
     return Finding(
         "wrong-environment",

@@ -1,6 +1,6 @@
-"""Transitions of sampled episodes, for environments without a table: what can be seen, step by step.
+"""Sample transitions step by step, for environments without a table.
 
-Half of the episodes are played by the greedy policy where there is one, the other half at random.
+Half of the episodes follow the greedy policy, if there is one; the other half are random.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, Floats, Ints
 
 COPIES = 16
-STEPS = 20_000  # of all copies together, at most, by each of the two
+STEPS = 20_000  # at most, for all environments together, for each of the two policies
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,9 @@ class Sample:
 
     Attributes:
         state, action, reward, next_state, terminated, truncated: of each transition.
-        time: which step of its episode it was, from 1.
-        greedy: whether the greedy policy played it.
-        episodes: how many episodes ended in all, by the greedy policy and at random.
+        time: the step within its episode, from 1.
+        greedy: whether the greedy policy chose the action.
+        episodes: the number of episodes ended, by the greedy policy and at random.
     """
 
     state: Ints
@@ -43,7 +43,7 @@ Row = tuple[Ints, Ints, Floats, Ints, Bools, Bools, Ints]
 
 
 def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | None, count: int, seed: int) -> Sample:
-    """Play `count` episodes by `policy` `[S]`, if there is one, and `count` with random `allowed` actions `[S, A]`."""
+    """Run `count` episodes with `policy` `[S]`, if given, and `count` with random `allowed` actions `[S, A]`."""
     greedy, random = np.random.SeedSequence(seed).spawn(2)
     shape = (environment.states, environment.actions)
     everything = np.ones(shape, np.bool_) if allowed is None else allowed
@@ -63,7 +63,7 @@ def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | 
 def play_rows(
     environment: Environment, choices: Bools, count: int, seeds: np.random.SeedSequence
 ) -> tuple[list[Row], int]:
-    """Play until `count` episodes have ended or `STEPS` are made; actions are drawn from `choices` `[S, A]`."""
+    """Run until `count` episodes have ended or `STEPS` steps are made; actions are sampled from `choices` `[S, A]`."""
     rng = np.random.default_rng(seeds)
     copies = min(count, COPIES)
     rows: list[Row] = []

@@ -1,9 +1,9 @@
-"""What was asked for before any update: is it the right problem, and can its network give the values?
+"""Check the setup, independent of any update: is it the right problem, and can the network represent the values?
 
-**Discount.** Of the policies that are optimal at the discount of the training, the one that is best by the objective
-is computed exactly: value iteration over the actions that are optimal for the training. If even that policy is bad, no
-training at this discount can be good. A network cannot tell actions apart that differ by less than `RESOLUTION` of the
-largest Q value, so the policy that draws among these is looked at as well.
+**Discount.** Of the policies that are optimal at the training discount, the one that is best by the objective is
+computed exactly: value iteration over the actions that are optimal for the training. If even that policy is bad, no
+training at this discount can be good. A network cannot distinguish actions that differ by less than `RESOLUTION` of the
+largest Q value, so the policy that chooses at random among these is checked as well.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ TIES = 1e-9
 
 @dataclass(frozen=True)
 class Promise:
-    """The best that a training can come to: normalized scores of policies that its discount calls optimal."""
+    """The best that a training can achieve: normalized scores of policies that are optimal at its discount."""
 
-    score: float  # of the best policy that is optimal at the training's discount
-    blurred: float  # of the one that draws among the actions that a network cannot tell apart
+    score: float  # of the best policy that is optimal at the training discount
+    blurred: float  # of the one that chooses at random among actions that a network cannot distinguish
 
 
 def promise(table: TransitionTable, objective: float, discount: float, mask: Bools | None = None) -> Promise | None:
-    """Return what the policies that are optimal at `discount` are worth at the `objective`'s.
+    """Evaluate the policies that are optimal at `discount` at the discount of the `objective`.
 
-    None where there is no score: the random policy is as good as the optimum, or one of the values is infinite.
+    None if there is no score: the random policy is as good as the optimum, or a value is infinite.
     """
     mask = table.action_mask if mask is None else mask
     q = planning.value_iteration(table, discount, mask).q
@@ -57,7 +57,7 @@ def promise(table: TransitionTable, objective: float, discount: float, mask: Boo
 
 
 def values_within(table: TransitionTable, discount: float, choices: Bools) -> Floats | None:
-    """Return the best values that `choices` `[S, A]` allow, `[S]`; None where, at a discount of 1, there are none."""
+    """Return the best values that `choices` `[S, A]` allow, `[S]`; None if undefined at a discount of 1."""
     try:
         return planning.value_iteration(table, discount, choices).value
     except UndefinedError:
@@ -65,7 +65,7 @@ def values_within(table: TransitionTable, discount: float, choices: Bools) -> Fl
 
 
 def all_policies_equal(case: Case) -> Finding | None:
-    """Name a problem in which every policy has the same value."""
+    """Detect a problem in which every policy has the same value."""
     why = the(case.verdict).all_policies_equal
     if why is None:
         return None
@@ -81,7 +81,7 @@ def all_policies_equal(case: Case) -> Finding | None:
 
 
 def optimality_unknown(case: Case) -> Finding | None:
-    """Name a discount at which good and bad policies have the same value as far as numbers tell."""
+    """Detect a discount at which good and bad policies have numerically equal values."""
     why = the(case.verdict).optimal_unknown
     if why is None:
         return None
@@ -103,7 +103,7 @@ def optimality_unknown(case: Case) -> Finding | None:
 
 
 def discount_too_small(case: Case) -> Finding | None:
-    """Name a discount at which no training can come to a good policy."""
+    """Detect a discount at which no training can find a good policy."""
     discount = the(case.training_discount)
     if discount >= case.discount:
         return None
@@ -114,7 +114,7 @@ def discount_too_small(case: Case) -> Finding | None:
 
 
 def cost(found: Promise, discount: float, objective: float) -> str:
-    """Say what the discount costs."""
+    """Describe the cost of the discount."""
     if found.score < GOOD:
         return f"the policy that is optimal at discount {discount:g} scores {found.score:.3g} at {objective:g}"
     return (
@@ -124,7 +124,7 @@ def cost(found: Promise, discount: float, objective: float) -> str:
 
 
 def finding(found: Promise, discount: float, case: Case) -> Finding:
-    """Return the finding, with what the discount costs."""
+    """Create the finding, with the cost of the discount."""
     ahead = round(1 / max(1 - discount, 1e-9))
     return Finding(
         "discount-too-small",
@@ -146,13 +146,13 @@ PROBLEM_CHECKS = (
 )
 
 
-DEAD = 0.25  # share of a layer's units
+DEAD = 0.25  # fraction of a layer's units
 MOSTLY_DEAD = 0.5
 SATURATED = 0.5
 
 
 def dead_relu_units(case: Case) -> Finding | None:
-    """Name hidden layers whose units are off in every state."""
+    """Find hidden layers with units that are off in every state."""
     layers = [layer for layer in the(case.network).hidden if layer.dead >= DEAD * layer.units]
     if not layers:
         return None
@@ -170,12 +170,12 @@ def dead_relu_units(case: Case) -> Finding | None:
 
 
 def describe_layer(layer: LayerFacts, count: int) -> dict[str, object]:
-    """Return one layer for the evidence."""
+    """Describe a layer for the evidence."""
     return {"layer": layer.name, "activation": layer.activation, "units": layer.units, "count": count}
 
 
 def saturated_output(case: Case) -> Finding | None:
-    """Name an output that cannot give the Q values it should, and hidden units that stand at their end."""
+    """Detect an output that cannot represent the required Q values, and saturated hidden units."""
     facts = the(case.network)
     low, high = facts.output_range
     if low is not None or high is not None:
@@ -198,7 +198,7 @@ def saturated_output(case: Case) -> Finding | None:
 
 
 def bounded_output(case: Case, activation: str, low: float | None, high: float | None) -> Finding | None:
-    """Name an activation of the output that bounds Q; with a table, how much of Q* lies outside."""
+    """Detect an output activation that bounds Q; with a table, compute how much of Q* lies outside."""
     bounds = (-np.inf if low is None else low, np.inf if high is None else high)
     evidence: dict[str, object] = {"activation": activation, "lowest": low, "highest": high}
     summary, source, severity = f"the output goes through {activation}, which bounds the Q values", "network", "warning"
@@ -222,7 +222,7 @@ def bounded_output(case: Case, activation: str, low: float | None, high: float |
 
 
 def state_as_number(case: Case) -> Finding | None:
-    """Name a network that takes the state number as a quantity."""
+    """Detect a network that takes the state number as a quantity."""
     if the(case.network).state_input != "number":
         return None
     return Finding(

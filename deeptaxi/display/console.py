@@ -1,4 +1,4 @@
-"""Where things are shown, and how numbers look: results on standard output, all else on standard error."""
+"""Consoles and number formats: results go to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIGITS = 4
 
 
 def short(value: float | None) -> str:
-    """Return a number in at most nine characters; a dash where there is none."""
+    """Format a number in at most nine characters; None as a dash."""
     if value is None:
         return "–"
     if value == 0:
@@ -35,44 +35,44 @@ def short(value: float | None) -> str:
 
 
 def plain(value: float | None) -> str:
-    """Return a number without the zeros at its end, as a formula has it: ``-10``, ``0.95``."""
+    """Format a number without trailing zeros, as in a formula: ``-10``, ``0.95``."""
     text = short(value)
     return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
 
 
 def factor(value: float | None) -> str:
-    """Return a number that something stands before: in brackets if it has a sign of its own."""
+    """Format a number to follow a factor: in parentheses if it is negative."""
     text = plain(value)
     return f"({text})" if text.startswith("-") else text
 
 
-# Names of files and environments may hold square brackets and colons: they are text, not markup.
+# Names of files and environments may contain square brackets and colons: they are text, not markup.
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 
 
-FACTS = 40  # letters a line that a table of facts needs at least
-SIZE = re.compile("[1-9][0-9]{0,3}")  # of a terminal, in letters or lines
+FACTS = 40  # minimum characters per line of a table of facts
+SIZE = re.compile("[1-9][0-9]{0,3}")  # of a terminal, in characters or lines
 
 
 class Screen(Console):
-    """A console that obeys no text, and leaves it to its caller what a closed pipe means."""
+    """A console that strips control characters and lets its caller handle a closed pipe."""
 
     def __init__(self, **options: Any) -> None:
-        """Make a console; `options` are rich's."""
+        """Create a console; `options` are rich's."""
         super().__init__(**{**sensible_size(), **colors_alone(options), **options})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the parts of what is shown, their texts without control characters."""
+        """Yield the rendered segments, with control characters removed from their text."""
         for part in super().render(renderable, options):
             yield part if part.control else Segment(printable(part.text), part.style)
 
     def on_broken_pipe(self) -> None:
-        """Raise what was raised."""
+        """Reraise the current error."""
         raise  # rich calls this while it handles the BrokenPipeError
 
 
 def sensible_size() -> dict[str, int]:
-    """Return the size of the terminal, where the variables that name it mean none: rich shows nothing in 0 columns."""
+    """Return the terminal size if the environment's values for it are invalid: rich shows nothing in 0 columns."""
     named = [os.environ.get(name, "") for name in ("COLUMNS", "LINES")]
     if not any(text.isdigit() and not SIZE.fullmatch(text) for text in named):
         return {}
@@ -81,7 +81,7 @@ def sensible_size() -> dict[str, int]:
 
 
 def colors_alone(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what gives a file or a pipe the colors that FORCE_COLOR asks for: rich would draw moving pictures too."""
+    """Return options that give files and pipes the colors of FORCE_COLOR, but not rich's animations."""
     stream = options.get("file") or (sys.stderr if options.get("stderr") else sys.stdout)
     if not os.environ.get("FORCE_COLOR") or os.environ.get("TTY_COMPATIBLE") or stream.isatty():
         return {}
@@ -89,7 +89,7 @@ def colors_alone(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def out() -> Console:
-    """Return the console for results. In a pipe, nothing is cut for a screen that is not there."""
+    """Return the console for results. In a pipe, nothing is cut to a screen width."""
     console = Screen(**PLAIN)
     return console if console.is_terminal else Screen(**PLAIN, width=200)
 
@@ -100,26 +100,26 @@ def err(quiet: bool = False) -> Console:
 
 
 def print_wide(part: RenderableType, least: int = 80) -> None:
-    """Print a result whose numbers are of no use when cut: a narrower terminal breaks its lines instead."""
+    """Print a result whose numbers must not be cut: a narrower terminal wraps its lines instead."""
     console = out()
     console.width = max(console.width, least)
     console.print(part)
 
 
 def facts(title: str, rows: Mapping[str, str | Text]) -> Table:
-    """Return a table of two columns: what, and how much."""
+    """Create a table with two columns: name and value."""
     table = Table(
         title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0)
     )
     table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")  # a digest that is cut is of no use
+    table.add_column(overflow="fold")  # a truncated digest is useless
     for name, value in rows.items():
         table.add_row(name, value)
     return table
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number for people; a dash where there is none. What is not zero is not shown as zero."""
+    """Format a number for people; None as a dash. A nonzero number never shows as zero."""
     if value is None:
         return "–"
     if math.isinf(value):
@@ -130,7 +130,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def columns(title: str | None, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Table:
-    """Return a table with a header; numbers are set to the right."""
+    """Create a table with a header and right-aligned numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for index, name in enumerate(names):
         numeric = all(isinstance(row[index], int | float) or row[index] is None for row in rows)

@@ -1,7 +1,7 @@
-"""One update on paper: what `explain update` prints, step by step, and the gradient check of `explain gradients`.
+"""One update on paper: print `explain update` step by step, and the gradient check of `explain gradients`.
 
-The numbers are those of the JSON. Every step is a heading, its formula, and its numbers, with a column an action; the
-action taken is marked with ▸.
+The numbers are those of the JSON. Every step has a heading, its formula, and its numbers, with one column per action;
+the action taken is marked with ▸.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Lines = list[RenderableType]
 
 
 def line(text: str, style: str = "") -> Padding:
-    """Return a line of text, set in."""
+    """Return an indented line of text."""
     return indent(Text(text, style=style))
 
 
 def indent(part: RenderableType) -> Padding:
-    """Return it below a heading, set in."""
+    """Indent it below a heading."""
     return Padding(part, INDENT, expand=False)
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Padding:
-    """Return a table; the first `left` columns are set to the left."""
+    """Create a table; the first `left` columns are left-aligned."""
     found = Table(box=None, padding=(0, 2, 0, 0))
     for index, name in enumerate(names):
         found.add_column(name, justify="left" if index < left else "right", header_style="dim", no_wrap=index == 0)
@@ -67,13 +67,13 @@ def changed_weights(summary: Summary) -> Lines:
 
 
 def which(rows: Sequence[int], count: int) -> str:
-    """Say how many rows they are, and name them where they are few of many."""
+    """Count the rows, and list them if they are few of many."""
     named = f": {', '.join(map(str, rows))}" if 0 < len(rows) <= NAMED_ROWS and len(rows) < count else ""
     return f"{len(rows)} of {count}{named}" if rows else "none"
 
 
 def tabular(summary: Summary) -> Lines:
-    """Set the tabular rule beside the step that was made."""
+    """Compare the tabular rule with the actual step."""
     found, count, batch = summary["tabular"], len(summary["q_online"]), summary["batch_size"]
     entry, rate = f"Q[{summary['state']}, {summary['action']}]", summary["learning_rate"]
     before, error, made = plain(found["before"]), factor(found["td_error"]), plain(found["after"])
@@ -93,12 +93,12 @@ def tabular(summary: Summary) -> Lines:
 
 
 def tiny(value: float) -> str:
-    """Return what should be zero, as zero where it is."""
+    """Format a number that should be zero, as zero if it is."""
     return f"{value:.1e}" if value else "0"
 
 
 def compare_gradients(summary: Summary) -> Lines:
-    """Set the overwrite recipe beside the masked gradient."""
+    """Compare the overwrite recipe with the masked gradient."""
     found = summary["comparison"]
     rows = [
         (weight["name"], tiny(weight["gradient_difference"]), tiny(weight["weight_difference"]))
@@ -120,14 +120,14 @@ SHOWN = 6  # actions that fit in 80 columns
 
 @dataclass(frozen=True)
 class Actions:
-    """Which actions have a column: the one taken, those that matter for the target, and the first of the others."""
+    """The actions with a column: the one taken, those that matter for the target, and the first of the others."""
 
     names: Sequence[str]
     taken: int
     shown: list[int]
 
     def table(self, rows: Mapping[str, Sequence[float] | None], next_action: int | None = None) -> Padding:
-        """Return the rows that are not None, a column an action; those of a next state mark `next_action`."""
+        """Format the rows that are not None, one column per action; rows of a next state mark `next_action`."""
         marked = self.taken if next_action is None else next_action
         table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False)
         table.add_column("action", style="dim", header_style="dim", no_wrap=True, width=12)
@@ -143,7 +143,7 @@ class Actions:
 
 
 def cut(name: str) -> str:
-    """Return a name in at most nine characters."""
+    """Truncate a name to nine characters."""
     return name if len(name) <= 9 else name[:8] + "…"
 
 
@@ -160,7 +160,7 @@ AGGREGATES = {"mean": " − mean(A)", "max": " − max(A)", "none": ""}
 
 
 def of_update(summary: Summary) -> Group:
-    """Return the whole explanation."""
+    """Format the whole explanation."""
     actions = actions_of(summary)
     steps: list[tuple[str, Callable[[Summary, Actions], Lines]]] = [
         ("Predict the state, by the online network", step_predictions),
@@ -188,7 +188,7 @@ def of_update(summary: Summary) -> Group:
 
 
 def head(summary: Summary) -> Table:
-    """Return what is updated, and by what."""
+    """Describe the transition, the network and the settings of the update."""
     network, action = summary["network"], summary["action"]
     hidden = ", hidden " + " × ".join(map(str, network["hidden"])) if network["hidden"] else ""
     origin = f"of {summary['model']}" if summary["model"] else f"fresh, seed {summary['seed']}"
@@ -206,7 +206,7 @@ def head(summary: Summary) -> Table:
 
 
 def outcome(summary: Summary) -> str:
-    """Say what the first step led to."""
+    """Describe the outcome of the first step."""
     first = summary["transitions"][0]
     chance = "" if first["probability"] is None else f", probability {plain(first['probability'])}"
     ends = ", terminated" if first["terminated"] else ", truncated" if first["truncated"] else ""
@@ -214,7 +214,7 @@ def outcome(summary: Summary) -> str:
 
 
 def settings(summary: Summary) -> str:
-    """Return the settings that shape the update."""
+    """List the settings that shape the update."""
     optimizer = summary["optimizer"]
     parts = [
         f"discount {summary['discount']:g}",
@@ -229,12 +229,12 @@ def settings(summary: Summary) -> str:
 
 
 def step_predictions(summary: Summary, actions: Actions) -> Lines:
-    """Step 1."""
+    """Step 1: the predictions for the state."""
     return [actions.table({"q_online": summary["q_online"]})]
 
 
 def predicted_next(summary: Summary, actions: Actions) -> Lines:
-    """Step 2."""
+    """Step 2: the predictions for the next state."""
     target = summary["td_target"]
     where = line(f"state {target['next_state']}: {summary['next_state_name']}", "dim")
     best = target["best_action"]
@@ -254,7 +254,7 @@ def predicted_next(summary: Summary, actions: Actions) -> Lines:
 
 
 def td_target(summary: Summary, _actions: Actions) -> Lines:
-    """Step 3: formula and numbers."""
+    """Step 3: the td_target, as formula and numbers."""
     found, taken = summary["td_target"], summary["q_online"][summary["action"]]
     lines: Lines = []
     if summary["reward_scale"] != 1:
@@ -282,7 +282,7 @@ def td_target(summary: Summary, _actions: Actions) -> Lines:
 
 
 def rewards(summary: Summary) -> Padding:
-    """Return the steps of an n-step target, each reward with its factor."""
+    """List the steps of an n-step target, each reward with its factor."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("k", "state", "action", "reward", "discount^k", "product", "next state"):
         table.add_column(name, justify="right", header_style="dim", no_wrap=True)
@@ -297,13 +297,13 @@ def rewards(summary: Summary) -> Padding:
 
 
 def step_targets(summary: Summary, actions: Actions) -> Lines:
-    """Step 4."""
+    """Step 4: the targets of the fit."""
     rows = {"q_online": summary["q_online"], "targets": summary["targets"]}
     return [line("targets = q_online(s);  targets[a] = td_target", "dim"), actions.table(rows)]
 
 
 def loss(summary: Summary, actions: Actions) -> Lines:
-    """Step 5."""
+    """Step 5: the loss."""
     found, count, batch = summary["loss"], len(summary["q_online"]), summary["batch_size"]
     function = LOSSES[found["name"]][0]
     one = found["outputs"][summary["action"]]
@@ -315,7 +315,7 @@ def loss(summary: Summary, actions: Actions) -> Lines:
 
 
 def gradient(summary: Summary, actions: Actions) -> Lines:
-    """Step 6."""
+    """Step 6: the gradient."""
     g, form = summary["gradient"]["dE_dQ"], LOSSES[summary["loss"]["name"]][1]
     return [
         line(f"dE/dQ[a] = {form} / (A·B) = {plain(g[summary['action']])};  every other action: 0", "dim"),
@@ -324,7 +324,7 @@ def gradient(summary: Summary, actions: Actions) -> Lines:
 
 
 def streams(summary: Summary, actions: Actions) -> Lines:
-    """Step 7, of a dueling head."""
+    """Step 7: the streams of a dueling head."""
     found, aggregate = summary["gradient"], AGGREGATES[summary["gradient"]["aggregation"]]
     total, count = found["dE_dV"], len(summary["q_online"])
     value = f"V = {plain(found['value'])};  dE/dV = Σ_j g_j = {plain(total)}      V is one neuron: one number"
@@ -343,7 +343,7 @@ def streams(summary: Summary, actions: Actions) -> Lines:
 
 
 def after(summary: Summary, actions: Actions) -> Lines:
-    """Last step: what the network predicts now."""
+    """Last step: the network's new predictions."""
     found, before = summary["after"], summary["q_online"]
     change = [new - old for new, old in zip(found["q_values"], before, strict=True)]
     error = f"td_error {plain(summary['td_target']['td_error'])} → {plain(found['td_error'])}, against the same target."
@@ -372,7 +372,7 @@ SHOWN_GRADIENTS = 12
 
 
 def gradient_check(summary: Mapping[str, Any]) -> RenderableType:
-    """Return the table of all ways, how far they are apart, and what to read off it."""
+    """Format the results of all methods, their differences, and what they show."""
     count, (taken_off, form) = summary["actions"], FORMS[summary["aggregation"]]
     total = summary["dE_dV"]["nested"]
     lines: list[RenderableType] = [
@@ -388,7 +388,7 @@ def gradient_check(summary: Mapping[str, Any]) -> RenderableType:
 
 
 def example(summary: Mapping[str, Any], total: float) -> str:
-    """Return the shared sum with the numbers of the first action; nothing for another aggregation than the mean."""
+    """Format the shared sum with the numbers of the first action; empty unless the aggregation is the mean."""
     if summary["aggregation"] != "mean":
         return ""
     first, count = summary["dE_dQ"][0], summary["actions"]
@@ -396,7 +396,7 @@ def example(summary: Mapping[str, Any], total: float) -> str:
 
 
 def gradient_table(summary: Mapping[str, Any]) -> Table:
-    """Return a row a number of dE/dA, and one for dE/dV, with a column a way."""
+    """Create a table with a row for each dE/dA and one for dE/dV, and a column per method."""
     shown = Table(box=None, padding=(0, 2, 0, 0))
     shown.add_column("", style="dim", no_wrap=True)
     for name in ("dE/dQ", *WAYS.values()):
@@ -405,13 +405,13 @@ def gradient_table(summary: Mapping[str, Any]) -> Table:
         ways = (summary["dE_dA"][way] for way in WAYS)
         shown.add_row(f"dE/dA_{index}", short(g), *(short(values and values[index]) for values in ways))
     total = summary["dE_dV"]
-    shared = total["nested"] if summary["aggregation"] == "mean" else None  # the sum that is shared
+    shared = total["nested"] if summary["aggregation"] == "mean" else None  # the shared sum
     shown.add_row("dE/dV", "", *(short({**total, "shared": shared}[way]) for way in WAYS))
     return shown
 
 
 def gradient_verdict(summary: Mapping[str, Any]) -> Text:
-    """Say how far the ways are apart."""
+    """Describe how far the methods differ."""
     found = summary["discrepancy"]
     parts = [f"{WAYS[way]} {tiny(found[way])}" for way in WAYS if found.get(way) is not None]
     style = "green" if found["largest"] <= summary["limit"] else "red"

@@ -1,4 +1,4 @@
-"""An episode on the screen: the environment, the Q values of its state as bars, what is greedy and what is optimal."""
+"""An episode on the screen: the environment, and the Q values as bars, with greedy and optimal actions marked."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from deeptaxi.evaluation.watching import Moment
 from deeptaxi.mdp.describe import Names
 
 BAR, PAGE = 24, 100
-LEAST_SPAN = 0.05  # of the range of Q over all states: a bar of full length shows no less
+LEAST_SPAN = 0.05  # of the range of Q over all states: the smallest span that a full bar represents
 GREEDY, TIED, OPTIMAL, HIDDEN = "▶", "=", "✓", "▒"
 
 
 def moment_view(moment: Moment, names: Names, width: int, plain: bool = False) -> Text:
-    """Return one moment; parts that the width has no room for are left out.
+    """Format one step of an episode; parts that do not fit the width are omitted.
 
     Args:
-        moment: what to show.
-        names: of the environment's states and actions.
-        width: of the screen, in letters.
+        moment: the step to show.
+        names: names of the environment's states and actions.
+        width: width of the screen, in characters.
         plain: without the colors of the environment's frame: a blank that they mark becomes ▒.
     """
     name = names.state(moment.state)
@@ -36,7 +36,7 @@ def moment_view(moment: Moment, names: Names, width: int, plain: bool = False) -
         Text(f"State {moment.state}{'' if name.startswith('state') else ': ' + name}"),
     ]
     lines += frame_lines(moment.frame, name, width, plain)
-    lines += [] if moment.ending == "terminated" else bars(moment, names, width)  # nothing is done there any more
+    lines += [] if moment.ending == "terminated" else bars(moment, names, width)  # no action follows
     if moment.ending is None:
         lines.append(Text(f"Takes {names.actions[moment.action]}."))
     for line in lines:
@@ -45,13 +45,13 @@ def moment_view(moment: Moment, names: Names, width: int, plain: bool = False) -
 
 
 def standing(moment: Moment) -> str:
-    """Return which step of which episode it is, and what it has brought so far."""
+    """Describe the episode and step number, and the return so far."""
     text = f"Episode {moment.episode}, step {moment.step}: return {number(moment.total)}"
     return text if moment.reward is None else f"{text}, reward {number(moment.reward)}"
 
 
 def frame_lines(frame: Any, name: str, width: int, plain: bool) -> list[Text]:
-    """Return the environment's own text, unless it says no more than the name, or has no room."""
+    """Return the environment's text frame, unless it only repeats the name or does not fit."""
     if not isinstance(frame, str) or frame.strip() == name:
         return []
     shown = Text.from_ansi(frame.strip("\n"))
@@ -62,7 +62,7 @@ def frame_lines(frame: Any, name: str, width: int, plain: bool) -> list[Text]:
 
 
 def without_colors(line: Text) -> Text:
-    """Return a line without colors; a blank on a colored ground, which would be lost, becomes ▒."""
+    """Return a line without colors; a blank on a colored background, which would vanish, becomes ▒."""
     letters = list(line.plain)
     for span in line.spans:
         ground = getattr(span.style, "bgcolor", None)
@@ -73,10 +73,10 @@ def without_colors(line: Text) -> Text:
 
 
 def bars(moment: Moment, names: Names, width: int) -> list[Text]:
-    """Return a line for each action: its Q value, as a bar too where there is room; ▶ is greedy, = tied, ✓ optimal.
+    """Return a line per action: its Q value, with a bar if there is room; ▶ is greedy, = tied, ✓ optimal.
 
-    The best action has the longest bar. Another one's is shorter by how much less it is worth: in shares of what the
-    state's actions differ by, or of `LEAST_SPAN`, so that next to nothing is shown as next to nothing.
+    The best action has the longest bar. The others' bars are shorter by their deficit, relative to the span of the
+    state's actions or to `LEAST_SPAN`, so that negligible differences look negligible.
     """
     allowed = moment.q_values[np.isfinite(moment.q_values)]
     best = float(allowed.max())
@@ -99,7 +99,7 @@ def bars(moment: Moment, names: Names, width: int) -> list[Text]:
 
 
 def ending(moment: Moment) -> str:
-    """Return how an episode ended, in a sentence, and whether the policy was going round in circles."""
+    """Describe how an episode ended, and whether the policy was looping."""
     steps = f"{moment.step:,} step{'' if moment.step == 1 else 's'}"
     text = f"Episode {moment.episode} {ENDINGS[moment.ending or '']} after {steps}, return {number(moment.total)}."
     if moment.loop is None:
@@ -117,14 +117,14 @@ ENDINGS = {
 
 
 def legend(optimal: bool) -> str:
-    """Return what the marks mean."""
+    """Explain the marks."""
     return f"{GREEDY} greedy, {TIED} tied with it" + (
         f", {OPTIMAL} optimal" if optimal else "; no transition table, so what is optimal is not known"
     )
 
 
 class Page:
-    """Shows moments below each other, without colors: for files, pipes and screens that do not redraw."""
+    """Prints steps one below the other, without colors: for files, pipes and screens that do not redraw."""
 
     waits = False
 
@@ -136,10 +136,10 @@ class Page:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave nothing behind."""
+        """Do nothing."""
 
     def show(self, moment: Moment) -> None:
-        """Print one moment."""
+        """Print one step."""
         width = self._console.width if self._console.is_terminal else PAGE
         view = moment_view(moment, self._names, width, plain=True)
         lines = [line.rstrip() for line in view.plain.split("\n")]
@@ -149,7 +149,7 @@ class Page:
 
 
 class Stage:
-    """Shows moments in one place of a terminal, one after the other."""
+    """Draws each step over the previous one in a terminal."""
 
     waits = True
 
@@ -162,11 +162,11 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the last moment on the screen."""
+        """Leave the last step on the screen."""
         self._live.stop()
 
     def show(self, moment: Moment) -> None:
-        """Draw one moment over the one before."""
+        """Draw a step over the previous one."""
         if moment.reward is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()

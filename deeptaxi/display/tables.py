@@ -1,4 +1,4 @@
-"""What commands print: verdicts, findings, exports and agents. The same numbers as the JSON, and what they mean."""
+"""Tables printed by commands: verdicts, findings, exports and agents. The JSON's numbers, with their meaning."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ SOURCES = {
 
 
 def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None = None) -> Group:
-    """Return all findings, then what could not be checked.
+    """Format all findings, then what could not be checked.
 
     Args:
-        title: what was looked at.
+        title: what was examined.
         diagnosis: `Diagnosis.to_dict`.
-        optimal: what the exact verdict says, None where there is none.
+        optimal: the exact verdict, or None.
     """
     verdict = {True: ": its policy is optimal", False: ": its policy is not optimal", None: ""}[optimal]
     parts: list[Any] = [Text(f"{title}{verdict}", style="bold")]
@@ -55,7 +55,7 @@ def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None
 
 
 def merge_findings(diagnosis: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return what could not be checked, names that share a reason in one line."""
+    """Return what could not be checked, merging names with the same reason."""
     by_reason: dict[str, list[str]] = {}
     for item in diagnosis["not_checked"]:
         by_reason.setdefault(item["why"], []).append(item["name"])
@@ -63,7 +63,7 @@ def merge_findings(diagnosis: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def finding_lines(finding: Mapping[str, Any]) -> list[Any]:
-    """Return one finding: its name, what was seen, the likely cause, and what to type."""
+    """Format a finding: its name, the evidence, the likely cause, and what to type."""
     head = Text.assemble((f"{finding['severity']:<8}", STYLES[finding["severity"]]), (finding["name"], "bold"))
     rows = {
         "seen": f"{finding['summary']} ({SOURCES[finding['source']]})",
@@ -75,11 +75,11 @@ def finding_lines(finding: Mapping[str, Any]) -> list[Any]:
 
 
 def show(exports: Sequence[Any], folder: Path | None) -> None:
-    """Print what was written, `export.exporting.Export`: several in a table, one in a sentence.
+    """Print the `export.exporting.Export` results: several as a table, one as a sentence.
 
     Args:
-        exports: what was written and what was passed over.
-        folder: that holds them all; None for a single one.
+        exports: what was written and what was skipped.
+        folder: the folder that holds them all; None for a single one.
     """
     screen = console.out()
     if folder is None:
@@ -106,7 +106,7 @@ def show(exports: Sequence[Any], folder: Path | None) -> None:
 
 
 def actions(one: Any) -> str:
-    """Return whether the actions are the model's."""
+    """Describe whether the actions match the model's."""
     if not one.differing_actions:
         return "the same actions"
     return f"other actions in {one.differing_actions:,} states, in ties"
@@ -115,17 +115,17 @@ def actions(one: Any) -> str:
 def verdict_table(
     title: str, exact: Mapping[str, Any] | None, unavailable: str | None, episodes: Mapping[str, Any] | None = None
 ) -> Table:
-    """Return the exact verdict, or why there is none, and the sampled one."""
+    """Create a table of the exact verdict, or why there is none, and the sampled one."""
     return facts(title, {**exact_rows(exact, unavailable), **(episode_rows(episodes) if episodes else {})})
 
 
 def exact_rows(exact: Mapping[str, Any] | None, unavailable: str | None) -> dict[str, str | Text]:
-    """Return the exact verdict, or why there is none."""
+    """Return the rows of the exact verdict, or why there is none."""
     return verdict_rows(exact) if exact else {"Exact verdict": Text(f"none: {unavailable}", style="yellow")}
 
 
 def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
-    """Return the exact verdict, row by row."""
+    """Return the rows of the exact verdict."""
     played, all_starts, worst = exact["optimal_start_states"], exact["start_states"], exact["worst_start"]
     resets = exact.get("starts_estimated_from_resets")
     seen = f" that came in {resets:,} resets" if resets else ""
@@ -166,20 +166,20 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
 
 
 def unknown(exact: Mapping[str, Any]) -> str:
-    """Return why it cannot be told whether a policy is optimal, and what would tell."""
+    """Explain why optimality is unknown, and how to determine it."""
     why = exact["optimal_unknown"]
     cure = f"; --objective-discount {why['telling_discount']:g} tells" if why["telling_discount"] else ""
     return f"cannot be told at discount {exact['discount']:g}: {why['reason']}{cure}"
 
 
 def probability(value: float) -> str:
-    """Return a probability; one that is not 1 is not shown as 1."""
+    """Format a probability; one below 1 never shows as 1."""
     text = number(value)
     return f"1 − {1 - value:.1g}" if text == "1" and value < 1 else text
 
 
 def mean(value: float, solution: Mapping[str, Any], name: str) -> tuple[str, str]:
-    """Return a mean over the starts, and how far it may be off: by rounding, or because the starts are estimated."""
+    """Format a mean over the starts and its error, from rounding or from estimated starts."""
     bound, spread = solution[f"{name}_bound"], solution[f"{name}_uncertainty"]
     if bound is not None:
         return number(0.0 if abs(value) <= bound else value), f"± {bound:.1e}"
@@ -188,9 +188,9 @@ def mean(value: float, solution: Mapping[str, Any], name: str) -> tuple[str, str
 
 
 def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
-    """Return the sampled verdict, row by row."""
+    """Return the rows of the sampled verdict."""
     low, high = episodes["ci95"]
-    # Samples that are all alike say nothing of how far others may be off: an interval without width would.
+    # Identical samples say nothing about the error; a zero-width interval would claim that there is none.
     interval = "all the same" if low == high else f"95 % interval {number(low)} to {number(high)}"
     count, asked = episodes["count"], episodes["asked"]
     title = f"Episodes: {count:,}" if count == asked else f"Episodes: {count:,} of {asked:,}"
@@ -214,7 +214,7 @@ def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def sampled_rows(summary: Mapping[str, Any]) -> dict[str, str | Text]:
-    """Return what a training sampled at its end, or why it did not; nothing where its verdict is exact."""
+    """Return the final sampled results, or why there are none; empty if the verdict is exact."""
     if summary["episodes"]:
         return {**episode_rows(summary["episodes"])}
     why = summary["episodes_unavailable"]
@@ -222,7 +222,7 @@ def sampled_rows(summary: Mapping[str, Any]) -> dict[str, str | Text]:
 
 
 def training_table(title: str, summary: Mapping[str, Any]) -> Table:
-    """Return what a training ends with: the verdict, then how it came about and where it is kept."""
+    """Create the final table of a training: the verdict, then how it was obtained and where it is saved."""
     return facts(
         title,
         {
@@ -244,13 +244,13 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
 
 
 def discount_row(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return the discounts of the training and of the verdict, where they differ."""
+    """Return the discounts of the training and of the verdict if they differ."""
     learned, objective = summary["discount"], summary["objective_discount"]
     return {} if learned == objective else {"Discount": f"learned at {learned:g}, evaluated at {objective:g}"}
 
 
 def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
-    """Return the exact optimum of an environment."""
+    """Create the table of an environment's exact optimum."""
     nothing = solution["all_policies_equal"]
     (best, how_far), (value, how_far_value) = (
         mean(solution["optimal_return"], solution, "return"),
@@ -275,13 +275,13 @@ def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
 
 
 def estimated_return(row: Mapping[str, Any]) -> str:
-    """Return the optimal return of an environment whose starts are estimated."""
+    """Format the optimal return of an environment with estimated starts."""
     spread = row["return_uncertainty"]
     return number(row["optimal_return"]) + (f" ± {spread:.2g}" if spread else "")
 
 
 def told_table(row: Mapping[str, Any]) -> str:
-    """Return whether there is an exact verdict, and what it rests on."""
+    """Describe whether there is an exact verdict, and its basis."""
     if not row["table"]:
         return f"no: {row['table_missing']}"
     resets = row["starts_estimated_from_resets"]
@@ -289,7 +289,7 @@ def told_table(row: Mapping[str, Any]) -> str:
 
 
 def environments_table(rows: list[Mapping[str, Any]]) -> Table:
-    """Return the list of environments that can be trained."""
+    """Create the table of environments that can be trained on."""
     names = ("Environment", "Arguments", "States", "Actions", "Time limit", "Optimal return", "Exact verdict")
     return columns(
         None,
@@ -310,7 +310,7 @@ def environments_table(rows: list[Mapping[str, Any]]) -> Table:
 
 
 def presets_table(rows: list[Mapping[str, Any]]) -> Table:
-    """Return the list of presets."""
+    """Create the table of presets."""
     return columns(
         None,
         ("Preset", "Environment", "Network", "Updates", "Description"),
@@ -329,15 +329,15 @@ def presets_table(rows: list[Mapping[str, Any]]) -> Table:
 
 NAMES = ("Agent", "Environment", "Network", "Optimal", "Return", "Best", "States", "Preset", "Made", "Size")
 FIRST = ("Agent", "Optimal", "Return", "Best", "Environment", "Network", "States", "Size", "Preset", "Made")
-RIGHT = ("Return", "Best", "Size")  # set to the right
+RIGHT = ("Return", "Best", "Size")  # right-aligned
 SPACE = 2  # between two columns
-VERDICT = 41  # letters that the columns from Optimal to Best take at most, so long as numbers are of usual size
-SHORTEST = 20  # letters of a name before it is broken for their sake
+VERDICT = 41  # maximum characters of the columns from Optimal to Best, for numbers of usual size
+SHORTEST = 20  # characters of a name before it is wrapped to make room for them
 WATCHES = "Best may take a policy that watches the clock; an agent is optimal by its discounted value."
 
 
 def agents_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableType:
-    """Return the list of `storage.zoo.agents` for a screen of `width` letters."""
+    """Create the table of `storage.zoo.agents` for a screen of `width` characters."""
     cells = [agent_cells(row) for row in rows]
     table = Columns(cells, fitting(cells, width), width)
     if any(row["optimal"] and row["exact"]["gap"] > 0 for row in rows):
@@ -347,14 +347,14 @@ def agents_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableTyp
 
 @dataclass(frozen=True)
 class Columns:
-    """Lines of cells under their names; the first column breaks where it is too wide.
+    """Rows of cells under column names; the first column wraps if it is too wide.
 
-    Rich's own table lays every cell out by itself: of 20,000 agents, that takes four times as long as to read them.
+    Rich's own table lays out every cell separately: for 20,000 agents, that takes four times as long as reading them.
 
     Attributes:
-        cells: of each line, by the names of the columns.
-        names: the columns that are shown.
-        width: letters of the screen.
+        cells: the cells of each row, by column name.
+        names: the columns shown.
+        width: width of the screen, in characters.
     """
 
     cells: Sequence[Mapping[str, str]]
@@ -362,7 +362,7 @@ class Columns:
     width: int
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        """Yield the lines."""
+        """Yield the rows."""
         first, *others = self.names
         sizes = {name: max(cell_len(text) for text in (name, *(row[name] for row in self.cells))) for name in others}
         room = max(self.width - sum(size + SPACE for size in sizes.values()) - SPACE, 1)
@@ -374,7 +374,7 @@ class Columns:
             yield from self.lines(row, sizes)
 
     def lines(self, row: Mapping[str, str], sizes: Mapping[str, int], style: Style | None = None) -> Iterator[Segment]:
-        """Yield one line, and what is left of its first cell."""
+        """Yield one row, including the wrapped lines of its first cell."""
         first, *others = self.names
         begin, *rest = chop_cells(row[first], sizes[first]) or [""]
         aligned = [set_cell_size(begin, sizes[first])]
@@ -387,7 +387,7 @@ class Columns:
 
 
 def fitting(cells: Sequence[Mapping[str, str]], width: int) -> list[str]:
-    """Return the columns that fit a screen, in the order in which they stand; the most telling have the first say."""
+    """Return the columns that fit the screen, in display order; the most informative ones have priority."""
     shown: set[str] = set()
     room = width
     for name in FIRST:
@@ -401,7 +401,7 @@ def fitting(cells: Sequence[Mapping[str, str]], width: int) -> list[str]:
 
 
 def agent_cells(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return one line of the list; a dash for what is not known."""
+    """Return the cells of an agent's row; a dash for what is unknown."""
     place, exact = row["environment"], row["exact"] or {}
     states, actions = place["states"], place["actions"]
     cells = {
@@ -420,7 +420,7 @@ def agent_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def optimal(row: Mapping[str, Any]) -> str:
-    """Return whether an agent is optimal, and in how many of its start states."""
+    """Describe whether an agent is optimal, and in how many of its start states."""
     if row["exact"] is None:
         return "–"
     exact = row["exact"]

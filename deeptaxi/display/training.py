@@ -1,11 +1,11 @@
-"""A training on the terminal: a small picture or a line a second while it runs, its curves out of letters afterwards.
+"""A training on the terminal: a live display or one line per second while it runs, text charts afterwards.
 
-The picture is drawn when a record comes, and not more often than the eye needs: a thread that draws by itself would
-take its time from the training, which shares the processor with it.
+The display is redrawn when a record arrives, but no more often than the eye needs: a drawing thread would take time
+from the training, which shares its processor.
 
-A curve of several lines is made of Braille letters, grids of 2 × 4 dots; the code of a letter is U+2800 plus one bit
-for each dot. The bits are in the order of the dots in the Braille alphabet, which had 2 × 3 of them before a row was
-added below: Unicode Standard, chapter 21.1.
+A chart of several lines is made of Braille characters, grids of 2 × 4 dots; a character's code is U+2800 plus one bit
+per dot. The bits follow the order of dots in the Braille alphabet, which had 2 × 3 of them before a row was added
+below: Unicode Standard, chapter 21.1.
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ from deeptaxi.metrics import History
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 BRAILLE = 0x2800
-DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column] of a letter
-NOISE = 1e-6  # of the numbers themselves: what differs by no more is drawn as one
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column] of a character
+NOISE = 1e-6  # relative: values that differ by no more are drawn as equal
 Values = Sequence[float | None]
 
 
 def buckets(places: Sequence[float], values: Values, count: int, last: float) -> list[float | None]:
-    """Return the means of the values whose places, from 0 to `last`, fall into each of `count` equal parts.
+    """Average the values whose positions, from 0 to `last`, fall into each of `count` equal bins.
 
-    A part that nothing falls into, between two others, gets what lies on the line between them; one before the first
-    or after the last gets None.
+    Empty bins between two others are interpolated linearly; those before the first or after the last are None.
     """
     found: list[list[float]] = [[] for _ in range(count)]
     for place, value in zip(places, values, strict=True):
@@ -48,7 +47,7 @@ def buckets(places: Sequence[float], values: Values, count: int, last: float) ->
 
 
 def bridge_gaps(known: dict[int, float], count: int) -> list[float | None]:
-    """Return `count` values: those that are known, and straight lines between them."""
+    """Return `count` values: the known ones, with linear interpolation between them."""
     line: list[float | None] = [None] * count
     before: int | None = None
     for index, value in sorted(known.items()):
@@ -61,7 +60,7 @@ def bridge_gaps(known: dict[int, float], count: int) -> list[float | None]:
 
 
 def sparkline(values: Values, width: int, high: float | None = None) -> str:
-    """Return a curve one line high, at most `width` letters wide; `high` is the value of a full block, if given."""
+    """Draw a curve one line high, at most `width` characters wide; `high`, if given, is the value of a full block."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known or width < 1:
         return ""
@@ -73,19 +72,19 @@ def sparkline(values: Values, width: int, high: float | None = None) -> str:
 
 
 def is_noise(low: float, high: float) -> bool:
-    """Whether numbers from `low` to `high` are the same but for rounding; a chart must not stretch that."""
+    """Whether `low` and `high` are equal up to rounding; a chart must not stretch that."""
     return high - low <= NOISE * max(abs(low), abs(high))
 
 
 def braille(line: Values, height: int, low: float, high: float, reference: float | None = None) -> list[str]:
-    """Return a curve as `height` lines of Braille letters.
+    """Draw a curve as `height` lines of Braille characters.
 
     Args:
-        line: a value for each column of dots, two to a letter; None leaves a gap.
-        height: in letters, of four dots each.
+        line: a value per column of dots, two per character; None leaves a gap.
+        height: in characters, of four dots each.
         low: the value of the lowest row of dots.
         high: the value of the highest.
-        reference: a value that is dotted across.
+        reference: a value to draw as a dotted line.
     """
     rows, width = 4 * height, -(-len(line) // 2)
     letters = [[0] * width for _ in range(height)]
@@ -113,13 +112,13 @@ def braille(line: Values, height: int, low: float, high: float, reference: float
 
 DRAW_SECONDS = 0.5
 LINE_SECONDS = 1.0
-SPEED_SECONDS = 4.0  # speed is that of so long ago until now
+SPEED_SECONDS = 4.0  # window over which the speed is measured
 BAR, CURVE = 60, 24  # widths
-NARROW = 80  # a terminal that is narrower than this shows no curves
+NARROW = 80  # narrower terminals show no curves
 
 
 class Speed:
-    """How fast a training is of late: updates a second, by the clock of whoever watches."""
+    """The recent speed of a training: updates per second, by the viewer's clock."""
 
     def __init__(self, second: float = 0.0, update: int = 0) -> None:
         self.began = update
@@ -127,7 +126,7 @@ class Speed:
         self.updates = 0.0
 
     def add(self, second: float, update: int) -> None:
-        """Take how far it is; records that come at once, as those of a compiled piece, are one mark."""
+        """Add a measurement; records that arrive together, as from one compiled chunk, count as one."""
         marks = self._marks
         if len(marks) > 1 and second - marks[-1][0] < DRAW_SECONDS / 2:
             marks.pop()
@@ -138,7 +137,7 @@ class Speed:
 
 
 class Standing:
-    """What is known of a training so far: the latest record of each kind, and the curves."""
+    """The state of a training so far: the latest record of each kind, and the curves."""
 
     def __init__(self) -> None:
         self.started: metrics.Started | None = None
@@ -154,7 +153,7 @@ class Standing:
         self.values: list[float | None] = []
 
     def take(self, record: metrics.Record, second: float) -> None:
-        """Take one record, which came so many seconds after the first."""
+        """Process a record that arrived `second` seconds after the first."""
         if isinstance(record, metrics.Progress | metrics.Evaluated | metrics.Snapshot):
             self.update = record.update
             self.speed.add(second, record.update)
@@ -180,18 +179,18 @@ class Standing:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the updates that are left take at the speed of late; None where that is not known."""
+        """The time left at the recent speed; None if unknown."""
         if not (self.started and self.speed.updates):
             return None
         return (self.started.updates - self.update) / self.speed.updates
 
 
 class TrainingProgress:
-    """Shows the records of a training as they come.
+    """Shows the records of a training as they arrive.
 
     Args:
-        console: where to show them; a quiet one shows nothing.
-        clock: seconds, for the speed and for how often to draw.
+        console: the console to use; a quiet one shows nothing.
+        clock: returns seconds, for the speed and the redraw rate.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -236,12 +235,12 @@ class TrainingProgress:
 
 
 def line(standing: Standing) -> str:
-    """Return where a training stands, in one line."""
+    """Format the progress of a training in one line."""
     return ", ".join([how_far(standing), *(f"{name} {text}".strip() for name, text, _ in parts(standing))])
 
 
 def how_far(standing: Standing) -> str:
-    """Return the updates that are made, of how many, and the time that is left."""
+    """Format the number of updates done, of how many, and the time left."""
     started, left = standing.started, standing.seconds_left
     text = f"{standing.update:,}"
     text += f" of {started.updates:,} updates" if started else " updates"
@@ -249,9 +248,9 @@ def how_far(standing: Standing) -> str:
 
 
 def picture(standing: Standing, width: int) -> Text:
-    """Return where a training stands: a bar, and a line for each of its parts; curves where there is room.
+    """Draw the progress of a training: a bar, and a line for each quantity, with curves if there is room.
 
-    The columns are set here: a table of rich takes ten times as long, several times a second.
+    The columns are laid out here: a rich table takes ten times as long, several times a second.
     """
     rows = parts(standing)
     first = max((len(name) for name, _, _ in rows), default=0)
@@ -268,13 +267,13 @@ def picture(standing: Standing, width: int) -> Text:
 
 
 def bar(standing: Standing, width: int) -> Text:
-    """Return how far the training has come, as a line that fills up."""
+    """Draw the progress bar."""
     done = round(width * standing.update / standing.started.updates) if standing.started else 0
     return Text("━" * done, style="green") + Text("─" * (width - done), style="dim")
 
 
 def parts(standing: Standing) -> list[tuple[str, str, str]]:
-    """Return the parts of the picture: what it is, how much, and a curve."""
+    """Return the lines of the display: name, value and curve."""
     progress, snapshot, found = standing.progress, standing.snapshot, []
     if standing.update:
         speed, steps = standing.speed.updates, standing.steps_per_update
@@ -293,7 +292,7 @@ def parts(standing: Standing) -> list[tuple[str, str, str]]:
 
 
 def outcome(standing: Standing) -> list[tuple[str, str, str]]:
-    """Return how good the policy is: the exact value beside the optimum, and the returns while exploring."""
+    """Return the policy's quality: the exact value against the optimum, and the returns during exploration."""
     last, found = standing.evaluation, []
     if standing.returns:
         curve = sparkline(standing.returns, CURVE)
@@ -307,19 +306,19 @@ def outcome(standing: Standing) -> list[tuple[str, str, str]]:
 
 
 def share(part: int, whole: int | None) -> str:
-    """Return a number of things, and of how many where that is known."""
+    """Format a count, and the total if it is known."""
     return f"{part:,}" if whole is None else f"{part:,} of {whole:,}"
 
 
 def significant(value: Any) -> str:
-    """Return three digits of a number, or all those before the point; a dash where there is none."""
+    """Format a number with three significant digits, or all those before the point; None as a dash."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: ``8 s``, ``2:05 min``, ``1:02:05 h``."""
+    """Format a time for people: ``8 s``, ``2:05 min``, ``1:02:05 h``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -329,21 +328,21 @@ def duration(seconds: float) -> str:
 
 
 HEIGHT, LOW_HEIGHT, WIDEST = 5, 3, 100
-SMALL = 1e-3  # below which four decimals tell too little
-NARROWEST = 40  # letters; on less the curves are a table
+SMALL = 1e-3  # below this, four decimals show too little
+NARROWEST = 40  # characters; on narrower screens the curves become a table
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One number over the updates.
+    """A quantity over the updates.
 
     Attributes:
-        name: what it is.
-        updates: where it is known, `[n]`.
+        name: its name.
+        updates: the updates at which it is known, `[n]`.
         values: `[n]`.
-        reference: what it is to be compared with, such as the optimum.
-        reference_name: what that is.
-        floor: a value that the chart begins at, or at less.
+        reference: a value to compare it with, such as the optimum.
+        reference_name: the name of that value.
+        floor: the upper limit for the start of the value axis.
         height: of the chart, in lines.
     """
 
@@ -357,7 +356,7 @@ class Curve:
 
 
 def curves_of(history: History) -> list[Curve]:
-    """Return the curves that the log has numbers for."""
+    """Return the curves for which the log has numbers."""
     progress, evaluations, snapshots = history.progress, history.evaluations, history.snapshots
     last = evaluations[-1] if evaluations else None
     known = last is not None and last.value is not None and last.value_gap is not None
@@ -378,13 +377,13 @@ def curves_of(history: History) -> list[Curve]:
 
 
 def curve(name: str, records: Iterable[Any], field: str, **how: Any) -> Curve:
-    """Return the course of one field, without the records in which it is not known."""
+    """Return the curve of a field, without the records in which it is unknown."""
     known = [record for record in records if getattr(record, field) is not None]
     return Curve(name, [record.update for record in known], [float(getattr(record, field)) for record in known], **how)
 
 
 def chart(curve: Curve, width: int, last: int) -> Text:
-    """Return a curve as a chart over the updates 0 … `last`, at most `width` letters wide."""
+    """Draw a curve over the updates 0 … `last`, at most `width` characters wide."""
     low, high = min(*curve.values, curve.floor), max(curve.values)
     if curve.reference is not None:
         low, high = min(low, curve.reference), max(high, curve.reference)
@@ -405,18 +404,18 @@ def chart(curve: Curve, width: int, last: int) -> Text:
 
 
 def shown(value: float) -> str:
-    """Return a number for people; a small one, such as a learning rate at its end, is not rounded to 0."""
+    """Format a number for people; small ones, such as a final learning rate, are not rounded to 0."""
     return plain(value) if 0 < abs(value) < SMALL else number(value)
 
 
 def summary(curve: Curve) -> str:
-    """Return a curve in words, for a screen that is too narrow for it."""
+    """Summarize a curve in words, for a screen too narrow for a chart."""
     numbers = (significant(value) for value in (min(curve.values), max(curve.values), curve.values[-1]))
     return f"{curve.name}: from {{}} to {{}}, in the end {{}}".format(*numbers)
 
 
 def log_view(history: History, console: Console, running: str | None = None) -> RenderableType:
-    """Return all of a log, as wide as the console allows; `running` is who still writes to it."""
+    """Format a whole log to the width of the console; `running` is the process still writing it."""
     curves, width = curves_of(history), min(console.width, WIDEST)
     last = max((update for found in curves for update in found.updates), default=0)
     parts: list[RenderableType] = [Text(headline(history), style="bold"), Text()]
@@ -429,7 +428,7 @@ def log_view(history: History, console: Console, running: str | None = None) -> 
 
 
 def headline(history: History) -> str:
-    """Return what was trained."""
+    """Describe what was trained."""
     started = history.started
     if started is None:
         return str(history.path or "a training")
@@ -437,7 +436,7 @@ def headline(history: History) -> str:
 
 
 def without_end(history: History, running: str | None) -> str:
-    """Return how far a training came that has not ended well: it still runs, has failed, or was killed."""
+    """Describe how far an unfinished training came: it is still running, has failed, or was killed."""
     last = history.progress[-1].update if history.progress else 0
     planned = f" of {history.started.updates:,}" if history.started else ""
     if running is not None:
@@ -451,7 +450,7 @@ def without_end(history: History, running: str | None) -> str:
 
 
 def ending(history: History, running: str | None = None) -> str:
-    """Return how the training ended, and how good the weights are that were kept."""
+    """Describe how the training ended, and how good the saved weights are."""
     finished = history.finished
     if finished is None or running is not None:
         return without_end(history, running)
@@ -476,11 +475,11 @@ TOLD = ("value", "optimal_value", "optimal_start_states", "start_states")
 
 
 def kept(exact: Mapping[str, Any]) -> str:
-    """Return the verdict in a sentence."""
+    """Format the verdict as a sentence."""
     value = f"value {number(exact['value'])} of {number(exact['optimal_value'])}"
     return f"{exact['optimal_start_states']:,} of {exact['start_states']:,} starts are played optimally, {value}."
 
 
 def length(seconds: float) -> str:
-    """Return how long a training took; of a short one the tenths are of interest."""
+    """Format the duration of a training; a short one with tenths."""
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)

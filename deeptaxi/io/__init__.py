@@ -1,1 +1,1 @@
-"""Files that survive crashes and strangers: atomic writes, locks, temporary folders, bounded reading."""
+"""Crash-safe and untrusted files: atomic writes, locks, temporary folders, bounded reading."""

@@ -1,8 +1,8 @@
 """Write files so that a crash leaves either the old one or the new one, never half of one.
 
-They are written in a temporary folder (`io.temporary`) beside their place, synced and renamed; then the folder that
-they came into is synced, for their names to last as well. Files that belong together are moved into a folder all or
-none, whatever fails and whenever the process is killed.
+Files are written in a temporary folder (`io.temporary`) beside their destination, synced and renamed; then the
+destination folder is synced, so that their names last as well. Files that belong together are moved into a folder all
+or none, whatever fails and whenever the process is killed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ ENTRIES, UNDO, REDO = "entries", "undo", "redo"
 
 
 def move_in(scratch: Scratch, stood: Iterable[str] = (), last: str = "") -> None:
-    """Move the `entries` of a scratch folder into the folder around it, `last` last; what else `stood` there goes.
+    """Move the `entries` of a scratch folder to its parent, `last` last; remove the others in `stood`.
 
     Raises:
-        OSError: something failed; the folder is as it was, or `rescue` will mend it.
+        OSError: something failed; the folder is unchanged, or `rescue` will repair it.
     """
     aside, folder = scratch.path, scratch.path.parent
     names = sorted((path.name for path in (aside / ENTRIES).iterdir()), key=last.__eq__)
@@ -43,14 +43,14 @@ def move_in(scratch: Scratch, stood: Iterable[str] = (), last: str = "") -> None
             done.append(name)
         sync_folder(folder)
     except BaseException:
-        scratch.needed = True  # should the next lines fail too
+        scratch.needed = True  # in case the next lines fail too
         go_back(aside, done)
         scratch.needed = False
         raise
 
 
 def put_aside(path: Path, aside: Path) -> None:
-    """Give what stands in a place a second name, so that it is replaced at once; a folder only has the other name."""
+    """Give an existing entry a second name, so that it is replaced atomically; a folder is renamed."""
     if path.is_symlink() or path.is_file():
         try:
             os.link(path, aside, follow_symlinks=False)
@@ -61,7 +61,7 @@ def put_aside(path: Path, aside: Path) -> None:
 
 
 def go_back(aside: Path, done: Iterable[str]) -> None:
-    """Put the folder around `aside` into the state before: the entries `done` go, what stood there comes back."""
+    """Roll back the folder around `aside`: remove the entries `done` and restore the previous ones."""
     folder = aside.parent
     if (aside / REDO).exists():
         for name in done:
@@ -71,7 +71,7 @@ def go_back(aside: Path, done: Iterable[str]) -> None:
 
 
 def put_back(aside: Path) -> None:
-    """Put back what was put aside, for once and for all."""
+    """Restore the entries put aside, and mark that as done."""
     if (aside / UNDO).exists():
         for old in (aside / UNDO).iterdir():
             if not os.path.lexists(aside.parent / old.name):
@@ -80,12 +80,12 @@ def put_back(aside: Path) -> None:
 
 
 def rescue(aside: Path) -> None:
-    """Finish what a process was at when it was killed; `aside` is the scratch folder that it left.
+    """Complete what a killed process was doing; `aside` is the scratch folder it left.
 
     Raises:
-        OSError: that cannot be done now.
+        OSError: it cannot be completed now.
     """
-    if any((aside / name).is_symlink() for name in (ENTRIES, UNDO, REDO)):  # none of ours
+    if any((aside / name).is_symlink() for name in (ENTRIES, UNDO, REDO)):  # not ours
         return
     if (aside / REDO).exists():
         for new in (aside / ENTRIES).iterdir() if (aside / ENTRIES).exists() else ():
@@ -95,7 +95,7 @@ def rescue(aside: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make sure that the names in a folder have reached the disk, where it knows that of folders."""
+    """Flush the names in a folder to disk, on systems that can sync folders."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -108,7 +108,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-SPARE = ".spare-"  # the prefix of what keeps room in it (`spare`)
+SPARE = ".spare-"  # the prefix of the file that reserves space (`spare`)
 
 
 CURES = {
@@ -125,28 +125,28 @@ CURES = {
 
 
 def cannot_write(path: Path, error: OSError) -> DiskError:
-    """Return the error for a place that cannot be written to: what is wrong, and what to do."""
+    """Create the error for a path that cannot be written: what is wrong, and what to do."""
     cure = CURES.get(error.errno or 0)
     return DiskError(f"cannot write {path}: {error.strerror or error}{f'; {cure}' if cure else ''}")
 
 
 def of_the_disk(error: Exception) -> OSError | None:
-    """Return what an error of a library that does not raise OSError says of the disk; None if it says nothing of it."""
+    """Convert a library's error that is not an OSError to one if it is about the disk; else return None."""
     numbers = (number for number in CURES if os.strerror(number) in str(error))
     return next((OSError(number, os.strerror(number)) for number in numbers), None)
 
 
 @contextlib.contextmanager
 def write_atomic(path: Path, force: bool = True) -> Iterator[Path]:
-    """Yield a path in a folder beside `path`, with the same name, to write to; it is synced and takes its place.
+    """Yield a path of the same name in a folder beside `path`; what is written there is synced and replaces it.
 
-    What the block writes may be a file or a folder. A folder that stands in the place stays what it is (a link, a
-    mount, the current folder): its entries are replaced, and those that are not written again are removed, so check
-    first. What others put there meanwhile is left alone; without `force`, so is a file.
+    The block may write a file or a folder. An existing folder keeps its identity (a link, a mount, the current
+    folder): its entries are replaced, and those that are not written again are removed, so check first. Entries that
+    others add meanwhile are left alone; without `force`, so is a file.
 
     Raises:
-        TakenError: a file came there meanwhile.
-        DiskError: the disk or the permissions do not allow it. What stood there before still does.
+        TakenError: a file appeared there meanwhile.
+        DiskError: the disk or its permissions prevent it. What was there before is intact.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,13 +169,13 @@ def write_atomic(path: Path, force: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def write_atomic_all(folder: Path, last: str = "") -> Iterator[Path]:
-    """Yield a folder to write files to that belong together; all of them, or none, come into `folder`, which is made.
+    """Yield a folder for files that belong together; all or none are moved to `folder`, created if missing.
 
-    The one that is called `last` comes last: who sees it sees all.
+    The file named `last` is moved last: whoever sees it sees all.
 
     Raises:
-        DiskError: the disk or the permissions do not allow it. What stood there before still does.
-        UsageError: a file stands in the place of the folder.
+        DiskError: the disk or its permissions prevent it. What was there before is intact.
+        UsageError: the folder's path is an existing file.
     """
     new: list[Path] = []
     try:
@@ -195,24 +195,24 @@ def write_atomic_all(folder: Path, last: str = "") -> Iterator[Path]:
 
 
 def scratch_in(folder: Path) -> Scratch:
-    """Make a scratch folder, after those of killed processes have been seen to."""
+    """Create a scratch folder, after cleaning up those of killed processes."""
     tidy(folder)
     return Scratch(folder, ASIDE)
 
 
 def tidy(folder: Path) -> None:
-    """Finish, or remove, what processes that were killed had begun to write in a folder."""
+    """Complete or remove what killed processes had begun to write in a folder."""
     sweep(folder, ASIDE, rescue)
     sweep(folder, SPARE)
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return what is in a folder, without what processes are writing there."""
+    """Return the contents of a folder, without what other processes are writing there."""
     return [path for path in folder.iterdir() if not path.name.startswith(ASIDE)]
 
 
 def sync(path: Path) -> None:
-    """Make sure that what was written, a file or a folder, has reached the disk."""
+    """Flush a file or folder to disk."""
     for item in [*path.rglob("*"), path] if path.is_dir() else [path]:
         if item.is_dir():
             sync_folder(item)
@@ -228,19 +228,19 @@ def write_text(path: Path, text: str, force: bool = True) -> None:
 
 
 def check_free(path: Path, force: bool, replaceable: bool = True, option: str = "--out") -> None:
-    """Refuse to write to a place that is taken.
+    """Refuse to write to an existing path.
 
     Args:
         path: where a file or folder is about to be written.
         force: whether the user asked to overwrite.
-        replaceable: whether what stands there is of the kind that would replace it.
-        option: by which the user chooses the place.
+        replaceable: whether the existing entry is of the kind that would replace it.
+        option: the option by which the user chooses the path.
 
     Raises:
-        TakenError: it is taken, and may be overwritten with `force`.
-        UsageError: it is taken by something else.
+        TakenError: it exists, and may be overwritten with `force`.
+        UsageError: it exists and is of another kind.
     """
-    if not os.path.lexists(path):  # a link that leads nowhere stands there, too
+    if not os.path.lexists(path):  # true for a dangling link, too
         return
     if not replaceable:
         raise UsageError(
@@ -251,22 +251,22 @@ def check_free(path: Path, force: bool, replaceable: bool = True, option: str = 
 
 
 def check_no_link(path: Path) -> None:
-    """Refuse a folder of ours that is a link: what is removed in it would be somebody else's.
+    """Reject one of our folders if it is a link: files removed through it would not be ours.
 
     Raises:
-        UsageError: it is one.
+        UsageError: it is a link.
     """
     if path.is_symlink():
         raise UsageError(f"{path} is a link, which is not followed: remove it, or put what it leads to in its place")
 
 
 def make_folder(path: Path) -> list[Path]:
-    """Create a folder that can be written to; return the folders that are new, the innermost first.
+    """Create a writable folder; return the newly created folders, innermost first.
 
     Raises:
         DeepTaxiError: it cannot be created or written to.
-        UsageError: a file stands in its place, or its name is no text, so that no file could tell it.
-        FileNotFoundError: another process removes it at this moment.
+        UsageError: a file of that name exists, or the name cannot be encoded as text.
+        FileNotFoundError: another process is removing it.
     """
     if not encodable(str(path)):
         raise UsageError(f"{path}: a name that is no Unicode text; choose another")
@@ -284,6 +284,6 @@ def make_folder(path: Path) -> list[Path]:
 
 
 def remove_if_empty(path: Path) -> None:
-    """Remove a folder if nothing is in it."""
+    """Remove a folder if it is empty."""
     with contextlib.suppress(OSError):
         path.rmdir()

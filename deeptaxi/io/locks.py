@@ -1,12 +1,12 @@
 """One writer at a time: a folder that a training writes to is locked by its file `.lock`.
 
-The lock is the kernel's (`flock`, by the library filelock), held on the open file and not by the file being there. So
-it ends with the process that holds it, however that ends: a file that a killed process left is taken without a word.
-What is written in the file only tells whoever is refused by whom.
+The lock is the kernel's (`flock`, through the library filelock): it is held on the open file, not by the file's
+existence. So it ends with the process that holds it, however that ends, and a file left by a killed process does not
+block anyone. The file's content only tells others who holds the lock.
 
-The file is removed while it is locked. A process that had opened it just before gets the lock of a file without a
-name; filelock sees that (`st_nlink` is 0) and tries again with the file that has the name now. Two processes thus
-never hold what each takes for the lock of one folder.
+The file is removed while it is locked. A process that opened it just before locks a file without a name; filelock
+detects that (`st_nlink` is 0) and retries with the file that now has the name. So two processes never both hold what
+each takes for the lock of one folder.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from deeptaxi.errors import DeepTaxiError, TakenError, printable
 from deeptaxi.io.atomic import CURES
 
 LOCK_FILE = ".lock"
-TRAINING = "deeptaxi train"  # what the folders of a run are held for
-TRIES, PAUSE = 5, 0.02  # s; a file that is being removed as we come is no holder
-LONGEST = 6_000  # characters of a file that says who holds it
+TRAINING = "deeptaxi train"  # what the folders of a run are locked for
+TRIES, PAUSE = 5, 0.02  # s; a file being removed just then does not count as held
+LONGEST = 6_000  # characters of the file that names the holder
 
 
 class InUseError(TakenError):
@@ -37,7 +37,7 @@ class InUseError(TakenError):
 
 
 class Lock:
-    """A folder that is ours until `release`, also as a context manager."""
+    """A folder locked until `release`; also a context manager."""
 
     def __init__(self, held: Any, path: Path) -> None:
         self._held: Any = held
@@ -45,45 +45,45 @@ class Lock:
         self._number = number_of(path)
 
     def release(self) -> None:
-        """Remove the file and free the folder; a second time does nothing."""
+        """Remove the file and unlock the folder; calling it again does nothing."""
         held, self._held = self._held, None
         if held is None:
             return
         with contextlib.suppress(OSError):
-            if number_of(self._path) == self._number:  # else the folder was removed, and another holds the new one
+            if number_of(self._path) == self._number:  # else another process holds a new file
                 self._path.unlink()
         with contextlib.suppress(OSError):  # the kernel's lock ends at the latest with this process
             held.release()
 
     def __enter__(self) -> Lock:
-        """Hold it."""
+        """Return the lock."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Release it."""
+        """Release the lock."""
         self.release()
 
 
 def lock(folder: Path, what: str, option: str = "--out", log: Path | None = None) -> Lock:
-    """Take the lock of a folder at once, or refuse at once.
+    """Lock a folder, or fail immediately.
 
     Args:
-        folder: which exists.
-        what: what it is held for, for those who are refused.
-        option: by which the user chooses the folder; `--resume` leaves no choice.
-        log: the log folder of what is written there, for those who want to watch it.
+        folder: an existing folder.
+        what: the purpose, shown to other processes.
+        option: the option by which the user chooses the folder; `--resume` leaves no choice.
+        log: the log folder of the run, for those who want to watch it.
 
     Raises:
-        InUseError: another process holds it, or this one does already.
+        InUseError: another process, or this one, holds the lock already.
         DeepTaxiError: the folder cannot be written to, or its file system has no locks.
-        FileNotFoundError: the folder is not there: another process that found it empty has just removed it.
+        FileNotFoundError: the folder is missing: another process that found it empty has just removed it.
     """
-    from filelock import FileLock, Timeout  # 0.1 s that only a training need wait for
+    from filelock import FileLock, Timeout  # 0.1 s that only a training needs to wait for
 
     path = folder.absolute() / LOCK_FILE
-    # filelock's own way without `flock` is a file that outlives a killed process.
+    # Without `flock`, filelock falls back to a file that outlives a killed process.
     held = FileLock(
         path,
         thread_local=False,
@@ -110,11 +110,11 @@ def lock(folder: Path, what: str, option: str = "--out", log: Path | None = None
 
 
 def in_use(folder: Path) -> str | None:
-    """Return who holds the lock of a folder now; None where nobody does, or that cannot be told.
+    """Return the current holder of a folder's lock; None if there is none or it is unknown.
 
-    Nothing is made or changed, and nobody is kept from the lock for longer than it tries (`TRIES`): the file is only
-    read, and a shared lock of it, which the holder's excludes, is asked for and given back at once. The file of a
-    process that was killed is not locked, whatever it says.
+    Nothing is created or changed, and nobody is kept from the lock for longer than they retry (`TRIES`): the file is
+    only read, and a shared lock, which the holder's lock excludes, is requested and released at once. The file of a
+    killed process is not locked, whatever it says.
     """
     path = folder / LOCK_FILE
     try:
@@ -132,34 +132,34 @@ def in_use(folder: Path) -> str | None:
     except OSError:
         return None
     finally:
-        os.close(descriptor)  # and with it the lock
+        os.close(descriptor)  # also releases the lock
     return None
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove the lock file of a training that was killed: one that says so, and that nobody holds now."""
+    """Remove the lock file of a killed training: one that says so, and that nobody holds now."""
     if about_holder(folder / LOCK_FILE).get("what") == TRAINING:
         with contextlib.suppress(DeepTaxiError, FileNotFoundError):
             lock(folder, TRAINING).release()
 
 
 def log_in_use(folder: Path) -> Path | None:
-    """Return the log folder that the lock of a folder names; None where it names none."""
+    """Return the log folder recorded in a folder's lock, or None."""
     said = about_holder(folder / LOCK_FILE).get("log")
     return folder / said if isinstance(said, str) else None
 
 
 def number_of(path: Path) -> tuple[int, int]:
-    """Return what tells a file from another one of its name."""
+    """Return the identity of a file, regardless of its name."""
     status = path.lstat()
     return status.st_dev, status.st_ino
 
 
 def write_holder(path: Path, descriptor: int, what: str, log: Path | None = None) -> None:
-    """Write into a lock that is held who holds it.
+    """Record the holder in a lock that is held.
 
     Raises:
-        OSError: the disk is full, and the file is gone then; or it has other names, so that it is no lock of ours.
+        OSError: the disk is full, and the file has been removed; or it has other links, so it is not our lock.
     """
     since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     if os.fstat(descriptor).st_nlink > 1:
@@ -177,7 +177,7 @@ def write_holder(path: Path, descriptor: int, what: str, log: Path | None = None
 
 
 def holder(path: Path) -> str:
-    """Return who holds a lock, as far as its file tells."""
+    """Return who holds a lock, according to its file."""
     about = about_holder(path)
     try:
         since = datetime.datetime.fromisoformat(about["since"]).astimezone()
@@ -191,7 +191,7 @@ def holder(path: Path) -> str:
 
 
 def about_holder(path: Path) -> dict[str, Any]:
-    """Return what the file of a lock says of its holder; nothing where it cannot be read."""
+    """Return what a lock file says about its holder; empty if it cannot be read."""
     try:
         with path.open(encoding="utf-8") as file:
             about = json.loads(file.read(LONGEST))

@@ -1,11 +1,11 @@
-"""Zip archives of other people, such as `.npz` and `.keras`: judged by their directory, before anything is unpacked.
+"""Untrusted zip archives, such as `.npz` and `.keras`: validated by their directory before anything is unpacked.
 
-A few hundred bytes can say that they are petabytes, a name can lead out of the folder, and NumPy allocates what an
-array *says* it holds before it reads it. So sizes are taken from the directory (what is read never exceeds them) and
-compared with a limit; and what an array says must be what its member holds.
+A few hundred bytes can claim to be petabytes, a name can point outside the folder, and NumPy allocates what an array
+*claims* to hold before it reads it. So sizes are taken from the directory (no more than that is read) and compared
+with a limit, and an array's header must match the size of its member.
 
-A zip archive ends with its directory, which is read as a whole, so that its size is limited too; its members have
-limits of their own.
+A zip archive ends with its directory, which is read as a whole, so its size is limited too; its members have limits of
+their own.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from numpy.typing import NDArray
 from deeptaxi.errors import DeepTaxiError, printable
 from deeptaxi.io.safe_load import open_plain
 
-MAX_MEMBERS = 4_096  # a network has two arrays a layer, a checkpoint some times that
-MAX_NAME = 255  # letters; what file systems take
-MAX_DIRECTORY = 2**22  # bytes: members of the longest names, and more
-MAX_HEADER = 1_000  # letters that say type and shape of an array; some 100 do
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory by what the file says
+MAX_MEMBERS = 4_096  # a network has two arrays per layer, a checkpoint several times that
+MAX_NAME = 255  # characters; the limit of file systems
+MAX_DIRECTORY = 2**22  # bytes: more than members with the longest names need
+MAX_HEADER = 1_000  # characters of an array's header; some 100 are enough
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others allocate memory as the file says
 ENCRYPTED = 0x1
-KINDS = "biufcSU"  # of NumPy's types: numbers and texts, nothing that would have to be unpickled
+KINDS = "biufcSU"  # NumPy's types for numbers and text, nothing that needs unpickling
 BLOCK = 2**20
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
-DAMAGE = (  # what zipfile, zlib and NumPy raise, by the part of the file that is wrong
+DAMAGE = (  # what zipfile, zlib and NumPy raise, depending on the damaged part
     zipfile.BadZipFile, zlib.error, struct.error, ArithmeticError, EOFError, LookupError, NotImplementedError,
     RuntimeError, SyntaxError, TypeError, ValueError, Warning, tokenize.TokenError,
 )  # fmt: skip
 
 
 class ArchiveError(DeepTaxiError):
-    """An archive is damaged or not what it should be. The message is the reason alone: say which file beside it."""
+    """An archive is damaged or not what it should be. The message is only the reason: add the file's name."""
 
 
 class Archive(io.BufferedReader):
-    """The file of an archive. While its directory is read, no more is read at once than a directory may take."""
+    """An archive's file. While its directory is read, a single read is limited to a directory's maximum size."""
 
     directory = True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read `size` bytes, or refuse."""
+        """Read `size` bytes, or raise if that is too many."""
         if self.directory and size is not None and size > MAX_DIRECTORY:
             raise ArchiveError(
                 f"its directory takes {format_bytes(size)}, where {format_bytes(MAX_DIRECTORY)} are enough"
@@ -67,16 +67,16 @@ class Archive(io.BufferedReader):
 
 @contextmanager
 def open_archive(path: Path, limit: int | None) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive that was judged sound, to read what is in it.
+    """Open a zip archive for reading after validating it.
 
     Args:
         path: the file.
-        limit: bytes that all its members together may take when they are unpacked; None for those of the file, where
+        limit: bytes that all its members together may take when unpacked; None for the size of the file, if
             nothing is compressed.
 
     Raises:
-        ArchiveError: the file cannot be read, is damaged, or is none that should be unpacked; also where reading a
-            member in the block finds that.
+        ArchiveError: the file cannot be read, is damaged, or should not be unpacked; also if reading a member in
+            the block fails.
     """
     try:
         with Archive(open_plain(path).detach()) as file, zipfile.ZipFile(file) as archive:
@@ -85,7 +85,7 @@ def open_archive(path: Path, limit: int | None) -> Iterator[zipfile.ZipFile]:
             yield archive
     except OSError as error:
         raise ArchiveError(error.strerror or str(error)) from None
-    except MemoryError:  # of this file or of all else that runs: nobody can tell
+    except MemoryError:  # because of this file or of everything else that runs: unknown
         raise ArchiveError("there is not enough memory to read it") from None
     except RecursionError:
         raise ArchiveError("it is not sound (it is nested too deeply)") from None
@@ -94,10 +94,10 @@ def open_archive(path: Path, limit: int | None) -> Iterator[zipfile.ZipFile]:
 
 
 def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
-    """Judge an archive by its directory.
+    """Validate an archive by its directory.
 
     Raises:
-        ArchiveError: too many members, too large ones, two of a name, or one that is no plain file of a plain name.
+        ArchiveError: too many members, too large ones, duplicate names, or one that is not a plain file.
     """
     if len(members) > MAX_MEMBERS:
         raise ArchiveError(f"it holds {len(members):,} members, where at most {MAX_MEMBERS:,} are read")
@@ -130,13 +130,13 @@ def read_npz(path: Path, limit: int | None) -> dict[str, NDArray[Any]]:
 
     Args:
         path: the file.
-        limit: bytes that all of it may take in memory; None for those of the file, where nothing is compressed.
+        limit: bytes that it may take in memory; None for the size of the file, if nothing is compressed.
 
     Returns:
-        The arrays by name, each in memory of its own: of numbers, truth values or texts.
+        The arrays by name, each with its own memory: of numbers, booleans or text.
 
     Raises:
-        ArchiveError: the file cannot be read, is damaged, too large, or holds something else.
+        ArchiveError: the file cannot be read, is damaged or too large, or holds something else.
     """
     with open_archive(path, limit) as archive:
         found = arrays_in(archive)
@@ -145,9 +145,9 @@ def read_npz(path: Path, limit: int | None) -> dict[str, NDArray[Any]]:
 
 
 def read_shapes(path: Path, limit: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that the arrays of an `.npz` say they have, without reading them; raises what `read_npz` does.
+    """Read only the shapes in the array headers of an `.npz`; raises the errors of `read_npz`.
 
-    The `limit` is on what the file says that it unpacks to; a shape may promise more than that.
+    The `limit` applies to the unpacked size that the file claims; a shape may claim more than that.
     """
     shapes = {}
     with open_archive(path, limit) as archive:
@@ -158,10 +158,10 @@ def read_shapes(path: Path, limit: int) -> dict[str, tuple[int, ...]]:
 
 
 def arrays_in(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
-    """Return the members of an `.npz` under the names of their arrays.
+    """Return the members of an `.npz`, with the names of their arrays.
 
     Raises:
-        ArchiveError: one is no array.
+        ArchiveError: a member is not an array.
     """
     for member in archive.infolist():
         if not member.filename.endswith(".npy"):
@@ -170,17 +170,17 @@ def arrays_in(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
 
 
 def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> NDArray[Any]:
-    """Read one array of an archive; what it says of itself is compared with its size before memory is taken.
+    """Read one array of an archive after comparing its header with its size.
 
     Raises:
-        ArchiveError: it is not what it says, or of a type that is not read. `open_archive` turns other
-            errors into these.
+        ArchiveError: it does not match its header, or has an unsupported type. `open_archive` converts other
+            errors to this one.
     """
     name = member.filename.removesuffix(".npy")
     with archive.open(member) as file:
         shape, fortran, dtype = read_header(file, name)
         size = member.file_size - file.tell()
-        # An array of no entries can still have a side of billions, and whoever walks along it does not come back.
+        # An array without entries can still have a dimension of billions, and a loop over it would never end.
         sides = math.prod(max(1, side) for side in shape) * dtype.itemsize
         if min(shape, default=0) < 0 or sides > max(limit, 1) or math.prod(shape) * dtype.itemsize != size:
             raise ArchiveError(f"{name!r} says that it is {dtype} {list(shape)[:8]}, and holds {format_bytes(size)}")
@@ -195,16 +195,16 @@ def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) ->
 
 
 def read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, whether the order is Fortran's, and type of an array, as its header says.
+    """Read the shape, Fortran order and dtype of an array from its header.
 
     Raises:
-        ArchiveError: it is an array of objects or of something else that is not read.
+        ArchiveError: it is an array of objects or of another unsupported type.
     """
     read = HEADERS.get(npy.read_magic(file))
     if read is None:
         raise ArchiveError(f"{name!r} is an array of a version that is not read")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a header of other days is none of ours
+        warnings.simplefilter("error")  # an outdated header is not ours
         shape, fortran, dtype = read(file, max_header_size=MAX_HEADER)
     if dtype.hasobject:
         raise ArchiveError(f"{name!r} holds pickled objects, which are never loaded")
@@ -214,7 +214,7 @@ def read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[A
 
 
 def check_values(raw: NDArray[np.uint8], dtype: np.dtype[Any], name: str) -> None:
-    """Refuse bytes that are no values of their type: truth values above 1, letters that do not exist.
+    """Reject booleans other than 0/1 and invalid code points.
 
     Raises:
         ArchiveError: there are some.
@@ -228,7 +228,7 @@ def check_values(raw: NDArray[np.uint8], dtype: np.dtype[Any], name: str) -> Non
 
 
 def format_bytes(size: float) -> str:
-    """Return a number of bytes as people read it, such as ``1.5 GiB``."""
+    """Format a number of bytes for people, e.g. ``1.5 GiB``."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"

@@ -1,8 +1,8 @@
-"""Small text files of other people: settings in TOML, facts in JSON.
+"""Untrusted small text files: settings in TOML, facts in JSON.
 
-Both parsers take time and memory by what they are given: the keys of a table that is named by ten thousand words cost
-them the square of that. So texts are limited in size, and keys in length, before they are parsed. Whatever is wrong
-with a text is a `ValueError` of one line, and with its file an `OSError`.
+Both parsers take time and memory that depend on their input: a TOML table named by ten thousand words takes time
+quadratic in that number. So texts are limited in size, and keys in length, before parsing. Any fault in a text is a
+one-line `ValueError`, and any fault of its file an `OSError`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from typing import Any, BinaryIO
 
 from deeptaxi.bounds import TOO_LONG, check_lengths, is_of_python
 
-TOML_BYTES = 2**18  # a map of 500 × 500 cells, as an argument of an environment; settings take 2 KB
-JSON_BYTES = 2**20  # a card takes 4 KB
-MAX_LINE = 2**16  # bytes of a line of a log; a record takes less than 2,000
-FIRST = 2**14  # bytes that are read of a file at first, which most are shorter than
-LARGEST, LARGEST_COUNT = 1e300, 2**53  # of numbers: there is room for sums, and a count is exact as a float
-WORDS = 32  # of a key in TOML; settings have 3
+TOML_BYTES = 2**18  # a map of 500 × 500 cells, as an environment argument; settings take 2 KB
+JSON_BYTES = 2**20  # a model card takes 4 KB
+MAX_LINE = 2**16  # bytes per line of a log; a record takes less than 2,000
+FIRST = 2**14  # bytes of a file read at first; most files are shorter
+LARGEST, LARGEST_COUNT = 1e300, 2**53  # of numbers: leaves room for sums, and a count is exact as a float
+WORDS = 32  # of a TOML key; settings have 3
 LONG_KEY = re.compile(
     r"""(?<![\w-]) (?: (?: [\w-]+ | "[^"\n]*" | '[^'\n]*' ) [ \t]* \. [ \t]* ){%d}""" % WORDS,  # noqa: UP031  # the braces
     re.VERBOSE | re.ASCII,
 )
-HALF_LETTERS = re.compile(r"\\u[dD][89a-fA-F]")  # in JSON, two make one; one alone can be neither shown nor written
+HALF_LETTERS = re.compile(r"\\u[dD][89a-fA-F]")  # JSON surrogates; a lone one cannot be shown or written
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; a pipe will do.
+    """Read a TOML file; pipes are allowed.
 
     Raises:
         OSError: the file cannot be read.
@@ -45,12 +45,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
-    """Read a JSON file of at most `limit` bytes, no pipe; raises what `read_toml` does."""
+    """Read a JSON file of at most `limit` bytes, but no pipe; raises the errors of `read_toml`."""
     return parse_json(read_text(path, limit, plain=True))
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return what a TOML text says; one that is not TOML is a `ValueError`."""
+    """Parse a TOML text; raise a `ValueError` if it is invalid."""
     if len(text) > TOML_BYTES:
         raise ValueError(f"it is longer than the {TOML_BYTES:,} letters that are read")
     if LONG_KEY.search(text):
@@ -65,7 +65,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a JSON text; one that is not JSON, or not text, is a `ValueError`."""
+    """Parse a JSON text; raise a `ValueError` if it is not JSON or not text."""
     try:
         with digits_limited():
             value = json.loads(text)
@@ -78,7 +78,7 @@ def parse_json(text: str) -> Any:
 
 @contextmanager
 def digits_limited() -> Iterator[None]:
-    """Let Python's refusal of a number of thousands of digits be ours: it advises to change the interpreter."""
+    """Replace Python's error for a number with thousands of digits, which advises changing the interpreter."""
     try:
         yield
     except ValueError as error:
@@ -88,9 +88,9 @@ def digits_limited() -> Iterator[None]:
 
 
 def read_text(path: Path, limit: int, plain: bool = False) -> str:
-    """Return the text of a file of at most `limit` bytes, of no pipe if `plain`; raises what `read_toml` does."""
+    """Read a text file of at most `limit` bytes, but no pipe if `plain`; raises the errors of `read_toml`."""
     with open_plain(path) if plain else path.open("rb") as file:
-        content = file.read(min(FIRST, limit + 1))  # to get room for all that may be there takes longer than to read
+        content = file.read(min(FIRST, limit + 1))  # allocating the maximum takes longer than reading
         if len(content) == FIRST:
             content += file.read(limit + 1 - FIRST)
     if len(content) > limit:
@@ -99,29 +99,29 @@ def read_text(path: Path, limit: int, plain: bool = False) -> str:
 
 
 def open_plain(path: Path) -> io.BufferedReader:
-    """Open a file to read; refuse, with an `OSError`, what is none: a pipe that nobody writes to would never end.
+    """Open a file for reading; raise an `OSError` for anything else: a pipe without a writer would block forever.
 
-    What is opened is what was looked at, whatever has the name by then.
+    The file that is checked is the file that is opened, even if another gets its name meanwhile.
     """
     return path.open("rb") if os.name == "nt" else io.BufferedReader(io.FileIO(path, opener=plain_descriptor))
 
 
 def plain_descriptor(name: str, flags: int) -> int:
-    """Open a file, as `os.open` does, without waiting for what is none.
+    """Open a file like `os.open`, without blocking on anything that is not a file.
 
     Raises:
-        OSError: it is no file, or cannot be opened.
+        OSError: it is not a file, or cannot be opened.
     """
-    descriptor = os.open(name, flags | os.O_NONBLOCK)  # which a file knows nothing of
+    descriptor = os.open(name, flags | os.O_NONBLOCK)  # no effect on files
     kind = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):  # the latter is refused by who opens it
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):  # the caller rejects folders
         return descriptor
     os.close(descriptor)
     raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
 
 
 def lines_of(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a log, as bytes: one may end inside of a letter. Of one that is too long, nothing is left."""
+    """Yield the lines of a log as bytes, since one may end inside a character; overlong lines become empty."""
     while line := file.readline(MAX_LINE):
         whole = line.endswith(b"\n") or len(line) < MAX_LINE
         yield line if whole else b""
@@ -131,12 +131,12 @@ def lines_of(file: BinaryIO) -> Iterator[bytes]:
 
 
 def is_of(value: Any, kind: str, certain: bool = False) -> bool:
-    """Whether a value of JSON is of the kind that a field is declared with.
+    """Whether a JSON value is of a field's declared kind.
 
     Args:
-        value: it.
-        kind: ``int`` (0 or more), ``float``, ``bool``, ``str`` or a mapping, with ``| None`` or without.
-        certain: of a ``float``, whether it is always known; else null stands for what is not finite.
+        value: the JSON value.
+        kind: ``int`` (0 or more), ``float``, ``bool``, ``str`` or a mapping, with or without ``| None``.
+        certain: whether a ``float`` is always known; else null stands for a non-finite number.
     """
     if value is None:
         return kind.endswith("| None") or (kind == "float" and not certain)

@@ -1,11 +1,11 @@
-"""Scratch folders: private to a process, and swept by the next one if that process was killed.
+"""Scratch folders: private to a process, and removed by the next one if that process was killed.
 
     <where>/<prefix><host>-<random>/
 
-A scratch folder is locked (`flock` on the folder itself) as long as its process lives, so nobody needs to guess from
-its age whether it is still in use. Only a process of the same host goes by the lock: there are network file systems on
-which a lock holds among the processes of one host alone. There, and where folders cannot be locked, a folder is swept
-once nothing in it has been made or removed for a week.
+A scratch folder is locked (`flock` on the folder itself) while its process lives, so its age is not needed to tell
+whether it is in use. The lock is trusted only by processes on the same host: on some network file systems a lock holds
+only among the processes of one host. There, and where folders cannot be locked, a folder is removed once nothing in it
+has been created or removed for a week.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-ASIDE = ".deeptaxi-"  # the prefix of what is being written beside its place
-TEMPORARY = "deeptaxi-temporary-"  # the prefix among the temporary files of all
+ASIDE = ".deeptaxi-"  # the prefix of folders beside the destination
+TEMPORARY = "deeptaxi-temporary-"  # the prefix of folders in the system's temporary folder
 STALE = 7 * 24 * 3600  # seconds
 MADE = re.compile("[0-9a-f]{8}-[a-z0-9_]{8}")  # <host>-<random>
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 class Scratch:
-    """A folder of this process, until `close`; also as a context manager.
+    """A folder owned by this process until `close`; also a context manager.
 
     Attributes:
-        path: where it is.
-        needed: whether it is to stay when it is closed, for `sweep` to rescue what is in it.
+        path: its path.
+        needed: whether to leave it on closing, for `sweep` to rescue its contents.
     """
 
     def __init__(self, where: Path, prefix: str) -> None:
-        """Make it.
+        """Create the folder.
 
         Args:
-            where: the folder that it is made in.
-            prefix: by which `sweep` knows its like.
+            where: the folder to create it in.
+            prefix: the prefix by which `sweep` recognizes it.
 
         Raises:
-            OSError: that cannot be written to.
+            OSError: `where` cannot be written to.
         """
         self._descriptor: int | None = None
         self.needed = False
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=f"{prefix}{HOST}-", dir=where))
-            with contextlib.suppress(BlockingIOError):  # who sweeps came before the lock, and removes it now
+            with contextlib.suppress(BlockingIOError):  # a sweeping process came before the lock, and is removing it
                 self._descriptor = locked(self.path)
                 if self.path.is_dir():
                     return
             self.let_go()
 
     def let_go(self) -> None:
-        """Unlock the folder: what is left of it is for others to sweep."""
+        """Unlock the folder and leave it for others to sweep."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
@@ -71,21 +71,21 @@ class Scratch:
         self.let_go()
 
     def __enter__(self) -> Scratch:
-        """Use it."""
+        """Return the scratch folder."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Remove it."""
+        """Close the scratch folder."""
         self.close()
 
 
 def temporary() -> Scratch:
-    """Make a scratch folder among the temporary files, after those of killed processes there were removed.
+    """Create a scratch folder in the system's temporary folder, after removing those of killed processes.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: there is no space for it.
     """
     where = Path(tempfile.gettempdir())
     sweep(where, TEMPORARY)
@@ -93,11 +93,11 @@ def temporary() -> Scratch:
 
 
 def put_new(aside: Path, path: Path) -> None:
-    """Move what was written aside to its place, if nothing stands there: what came since it was looked at is kept.
+    """Move a new file or folder to its destination if nothing exists there; what appeared meanwhile is left alone.
 
     Raises:
-        FileExistsError: something stands there.
-        OSError: the disk or the permissions do not allow it.
+        FileExistsError: the destination exists.
+        OSError: the disk or its permissions prevent it.
     """
     try:
         if not aside.is_dir():
@@ -110,7 +110,7 @@ def put_new(aside: Path, path: Path) -> None:
     if os.path.lexists(path) and not aside.is_dir():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     try:
-        aside.rename(path)  # a folder takes the place of an empty one alone
+        aside.rename(path)  # a folder can replace only an empty folder
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.ENOTDIR):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
@@ -118,7 +118,7 @@ def put_new(aside: Path, path: Path) -> None:
 
 
 def locked(folder: Path) -> int | None:
-    """Lock a folder; return the open file that holds the lock, None where folders cannot be locked or it is gone.
+    """Lock a folder; return the descriptor that holds the lock, or None if it cannot be locked or is gone.
 
     Raises:
         BlockingIOError: it is locked already.
@@ -141,12 +141,12 @@ def locked(folder: Path) -> int | None:
 
 
 def sweep(where: Path, prefix: str, rescue: Callable[[Path], None] | None = None) -> None:
-    """Remove the scratch folders in `where` whose processes have ended without doing so.
+    """Remove the scratch folders in `where` left by processes that have ended.
 
     Args:
-        where: a folder; it may be gone.
-        prefix: of the scratch folders.
-        rescue: called with each before it is removed; one for which it raises OSError is left there.
+        where: a folder; it may be missing.
+        prefix: the prefix of the scratch folders.
+        rescue: called with each folder before it is removed; if it raises OSError, the folder is left.
     """
     with contextlib.suppress(OSError):
         for folder in where.glob(f"{prefix}*"):
@@ -157,17 +157,17 @@ def sweep(where: Path, prefix: str, rescue: Callable[[Path], None] | None = None
 
 
 def sweep_one(folder: Path, here: bool, rescue: Callable[[Path], None] | None = None) -> None:
-    """Remove a scratch folder unless its process lives; `here` says whether that is one of this host.
+    """Remove a scratch folder unless its process is alive; `here` says whether it ran on this host.
 
     Raises:
-        BlockingIOError: it lives.
-        OSError: it is gone, or `rescue` failed.
+        BlockingIOError: it is alive.
+        OSError: the folder is gone, or `rescue` failed.
     """
     descriptor = locked(folder)
     try:
         known = here and descriptor is not None
         if known or time.time() - folder.lstat().st_mtime > STALE:
-            if folder.is_symlink():  # the cache leaves one where the compiler was sent elsewhere
+            if folder.is_symlink():  # the cache leaves one when it moves the compiler elsewhere
                 folder.unlink()
                 return
             if rescue is not None:

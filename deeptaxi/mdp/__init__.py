@@ -1,1 +1,1 @@
-"""The problem: environments, their transition tables, and planning on them. NumPy and Gymnasium only."""
+"""Environments, their transition tables, and planning on them. Uses NumPy and Gymnasium only."""

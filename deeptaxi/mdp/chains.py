@@ -1,7 +1,7 @@
-"""The Markov chain with rewards that a policy makes of a table, and what comes of it in the long run.
+"""The Markov reward chain that a policy induces on a table, and its values.
 
-Values are V = R + γP·V, with the rewards R `[S]` and the probabilities P `[S, S]` to go on from each state to each.
-Small chains are solved directly, with such matrices: a training evaluates its policy every few hundred updates, and
+Values satisfy V = R + γP·V, with rewards R `[S]` and continuation probabilities P `[S, S]` between states.
+Small chains are solved directly with such matrices: a training evaluates its policy every few hundred updates, and
 iterating takes thousands of steps at discounts near 1.
 """
 
@@ -30,7 +30,7 @@ class Chain:
     next_state: Ints  # [S, J]
 
     def backup(self, values: Floats, discount: float) -> Floats:
-        """Return R + γP·V of the values V `[S]`, `[S]`."""
+        """Return R + γP·V, `[S]`, for the values V `[S]`."""
         return self.reward + discount * expectation(self.continuation, values[self.next_state])
 
     def matrix(self) -> Floats:
@@ -42,7 +42,7 @@ class Chain:
 
 
 def chain(table: TransitionTable, policy: Ints | Floats) -> Chain:
-    """Fix a policy: actions `[S]`, or probabilities `[S, A]`."""
+    """Fix a policy, given as actions `[S]` or probabilities `[S, A]`."""
     states = np.arange(table.states)
     if policy.ndim == 1:
         actions = policy.astype(np.int64)
@@ -57,9 +57,9 @@ def chain(table: TransitionTable, policy: Ints | Floats) -> Chain:
 
 
 def solve_values(fixed: Chain, discount: float) -> tuple[Floats, float]:
-    """Return the values `[S]` of a chain by solving (1 − γP)·V = R, and a bound from what V leaves of the equation.
+    """Solve (1 − γP)·V = R for the values `[S]` of a chain; also return an error bound from the residual.
 
-    For γ < 1 the matrix 1 − γP is strictly diagonally dominant, so the equations have exactly one solution.
+    For γ < 1 the matrix 1 − γP is strictly diagonally dominant, so the solution is unique.
     """
     equations = np.eye(len(fixed.reward)) - discount * fixed.matrix()
     value: Floats = np.linalg.solve(equations, fixed.reward).astype(np.float64)
@@ -70,11 +70,11 @@ def solve_values(fixed: Chain, discount: float) -> tuple[Floats, float]:
 
 
 def iterate_values(matrix: Floats, gain: Floats, horizon: int) -> Floats:
-    """Return the result of applying x ← gain + matrix · x `horizon` times to 0, in log₂(horizon) squarings.
+    """Apply x ← gain + matrix · x to 0 `horizon` times, in log₂(horizon) squarings.
 
     Args:
         matrix: `[S, S]`.
-        gain: `[S, …]`, as the result.
+        gain: `[S, …]`, the shape of the result.
         horizon: 0 or more.
     """
     total = np.zeros_like(gain)
@@ -83,5 +83,5 @@ def iterate_values(matrix: Floats, gain: Floats, horizon: int) -> Floats:
             total = gain + matrix @ total
         horizon >>= 1
         if horizon:
-            gain, matrix = gain + matrix @ gain, matrix @ matrix  # of twice as many steps
+            gain, matrix = gain + matrix @ gain, matrix @ matrix  # covers twice as many steps
     return total

@@ -1,7 +1,7 @@
-"""What the arguments of an environment must be, as far as its constructor says.
+"""Check the arguments of an environment against its constructor.
 
-A text is true in Python: ``is_slippery="False"`` makes a lake that slips. So an argument is held against the annotation
-of the constructor's parameter, and against the kind of its default, before the environment is made.
+Every non-empty string is true in Python: ``is_slippery="False"`` makes the lake slippery. So each argument is checked
+against the annotation and the type of the default of the constructor's parameter before the environment is made.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ KINDS: Mapping[Any, tuple[str, ...]] = {
 
 
 def check_arguments(config: EnvironmentConfig) -> None:
-    """Refuse arguments that the environment's constructor was not made for.
+    """Reject arguments that do not fit the environment's constructor.
 
-    An environment that cannot be found or imported is passed over: making it tells why.
+    An environment that cannot be found or imported is skipped: making it reports the reason.
 
     Raises:
-        UsageError: an argument is of another kind than the constructor's, or a map is none.
+        UsageError: an argument has the wrong type, or a map is invalid.
     """
     if not config.kwargs:
         return
@@ -59,7 +59,7 @@ def check_arguments(config: EnvironmentConfig) -> None:
 
 
 def constructor_of(name: str) -> tuple[Callable[..., Any] | None, Mapping[str, Any]]:
-    """Return what makes an environment, and the arguments that it is registered with; None where it is not found."""
+    """Return the constructor of an environment and its registered arguments; None if it is not found."""
     module, colon, known = name.rpartition(":")
     try:
         with quiet():
@@ -73,25 +73,25 @@ def constructor_of(name: str) -> tuple[Callable[..., Any] | None, Mapping[str, A
 
 
 def registered_id(name: str) -> str:
-    """Return the id that Gymnasium takes for a name: itself, or that with the highest version where it has none.
+    """Return the id that Gymnasium resolves a name to: itself, or its highest version if it has none.
 
-    It may not be registered: ``Taxi-v04`` is not ``Taxi-v4``.
+    The id need not be registered: ``Taxi-v04`` is not ``Taxi-v4``.
     """
     try:
         space, word, version = parse_env_id(name)
         highest = find_highest_version(space, word) if version is None else None
-    except gymnasium.error.Error:  # it has no form of an id
+    except gymnasium.error.Error:  # not a valid id
         return name
     return name if highest is None or name in gymnasium.registry else get_env_id(space, word, highest)
 
 
 def expected_kinds(creator: Callable[..., Any], name: str, registered: Mapping[str, Any]) -> set[str] | None:
-    """Return the kinds of value that a parameter takes; None where that is not known.
+    """Return the kinds of value that a parameter accepts, or None if unknown.
 
     Args:
         creator: a class or a function.
-        name: of the parameter.
-        registered: arguments that go before its defaults.
+        name: the parameter.
+        registered: arguments that take precedence over its defaults.
     """
     parameter = parameter_of(creator, name)
     default = registered.get(name, parameter.default if parameter else inspect.Parameter.empty)
@@ -103,7 +103,7 @@ def expected_kinds(creator: Callable[..., Any], name: str, registered: Mapping[s
 
 
 def parameter_of(creator: Callable[..., Any], name: str) -> inspect.Parameter | None:
-    """Return a parameter; of a class that passes on what it does not know, that of the class it passes it to."""
+    """Return a parameter; for a class that forwards ``**kwargs``, also search the class that receives them."""
     for function in functions_of(creator):
         parameters = signature(function)
         if name in parameters:
@@ -115,7 +115,7 @@ def parameter_of(creator: Callable[..., Any], name: str) -> inspect.Parameter | 
 
 
 def functions_of(creator: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """Yield the functions that arguments go to."""
+    """Yield the functions that receive the arguments."""
     if not isinstance(creator, type):
         yield creator
         return
@@ -125,7 +125,7 @@ def functions_of(creator: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 
 
 def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a function; none where it does not tell."""
+    """Return the parameters of a function; empty if it has no signature."""
     try:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):
@@ -133,7 +133,7 @@ def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def annotation_of(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """Return the annotation of a parameter as an object; the text of one that cannot be evaluated."""
+    """Return the annotation of a parameter as an object, or as text if it cannot be evaluated."""
     hint = parameter.annotation
     if not isinstance(hint, str):
         return hint
@@ -144,19 +144,19 @@ def annotation_of(function: Callable[..., Any], parameter: inspect.Parameter) ->
 
 
 def kinds_of(hint: Any) -> set[str] | None:
-    """Return the kinds of value that an annotation stands for; None where it has a part that is not known."""
+    """Return the kinds of value that an annotation allows; None if any part of it is unknown."""
     if get_origin(hint) in (Union, UnionType):
         parts = [kinds_of(part) for part in get_args(hint)]
         return None if None in parts else set().union(*(part for part in parts if part))
     try:
         found = KINDS.get(get_origin(hint) or hint)
-    except TypeError:  # it has no hash
+    except TypeError:  # unhashable
         return None
     return set(found) if found else None
 
 
 def kind_of(value: Any) -> str | None:
-    """Return the kind of a value; None for what is no plain one."""
+    """Return the kind of a value, or None if it is not a plain one."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int | float):
@@ -165,21 +165,21 @@ def kind_of(value: Any) -> str | None:
 
 
 def fits(value: Any, expected: set[str]) -> bool:
-    """Whether a value is of one of the kinds; 0 and 1 are truth values too."""
+    """Whether a value is of one of the kinds; 0 and 1 also count as booleans."""
     kind = kind_of(value)
     return kind is None or kind in expected or ("bool" in expected and kind == "number" and value in (0, 1))
 
 
 def list_hint(value: Any, expected: set[str]) -> str:
-    """Return how to write a list, where a text stands in its place."""
+    """Explain how to write a list if text was given instead."""
     return ', such as ["AB", "CD"]' if isinstance(value, str) and "list" in expected else ""
 
 
 def check_lake(config: EnvironmentConfig) -> None:
-    """Refuse a map that FrozenLake cannot be made of.
+    """Reject maps that FrozenLake cannot use.
 
     Raises:
-        UsageError: its name is not known, its rows are not of one length, or it has no start.
+        UsageError: the map's name is unknown, its rows differ in length, or it has no start.
     """
     rows, name = config.kwargs.get("desc"), config.kwargs.get("map_name")
     if rows is None:

@@ -1,11 +1,11 @@
-"""What an environment promises Gymnasium, held against what it does.
+"""Check that an environment follows Gymnasium's API.
 
-Environments are other people's code. What one returns is checked here, once, for everything that steps one: `reset`
-returns ``(observation, info)``, `step` ``(observation, reward, terminated, truncated, info)``; an observation is in its
-space, a reward is a finite number. What breaks this is told in one line: the method, the value, what is expected.
+Environments are third-party code. Everything they return is checked here, once, for every caller: `reset` returns
+``(observation, info)``, `step` ``(observation, reward, terminated, truncated, info)``; an observation is in its space,
+a reward is a finite number. A violation is reported in one line: the method, the value, and what was expected.
 
-While an environment is imported, made, run and closed, whatever it prints and raises is told in one line that blames it
-(`quiet`, `blaming`, `closing`).
+Anything that an environment prints or raises while it is imported, made, run or closed is reported in one line that
+blames the environment (`quiet`, `blaming`, `closing`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LIBRARIES = ("numpy", "gymnasium/core", "gymnasium/vector", "gymnasium/wrappers"
 
 @contextmanager
 def blaming(name: str) -> Iterator[None]:
-    """Turn whatever an environment's own code raises into one line that names the environment and the place."""
+    """Convert any exception of an environment's own code to a one-line error with its name and location."""
     try:
         yield
     except DeepTaxiError:
@@ -50,21 +50,21 @@ def blaming(name: str) -> Iterator[None]:
 
 
 def place_of(error: BaseException) -> str:
-    """Return where an environment's own code failed, such as ``pond.py:17, in step``; an empty text if nowhere."""
+    """Return where an environment's own code failed, e.g. ``pond.py:17, in step``; empty if nowhere."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(PACKAGE) and not of_a_library(frame.filename)]
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}" if own else ""
 
 
 def of_a_library(file: str) -> bool:
-    """Whether a file belongs to what environments are made with."""
+    """Whether a file belongs to a library that environments are built with."""
     _, installed, within = Path(file).as_posix().rpartition("/site-packages/")
     return bool(installed) and within.startswith(LIBRARIES)
 
 
 @contextmanager
 def closing(env: Any) -> Iterator[Any]:
-    """Close an environment at the end; one that fails at that has done its work all the same."""
+    """Close an environment at the end; ignore errors from closing, as the work is done."""
     try:
         yield env
     finally:
@@ -74,7 +74,7 @@ def closing(env: Any) -> Iterator[Any]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Gymnasium's advice on the choice of environments off standard error."""
+    """Suppress Gymnasium's warnings about the choice of environments."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="gymnasium")
         yield
@@ -85,15 +85,15 @@ RESULT = "(observation, info)"
 STEPPED = "(observation, reward, terminated, truncated, info)"
 NEW = f"return {RESULT} from {RESET}, and {STEPPED} from step(action)"
 OLD = "this is the old Gym API:"
-GYMNASIUMS = (OrderEnforcing, PassiveEnvChecker, TimeLimit)  # what `gymnasium.make` puts around an environment
+GYMNASIUMS = (OrderEnforcing, PassiveEnvChecker, TimeLimit)  # the wrappers that `gymnasium.make` adds
 
 
 class ContractError(EnvironmentFailedError):
-    """An environment returned what Gymnasium's API does not allow."""
+    """An environment returned something that Gymnasium's API does not allow."""
 
 
 class Answers(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Checks how many values `reset` and `step` return, before Gymnasium's own wrappers unpack them."""
+    """Checks how many values `reset` and `step` return before Gymnasium's own wrappers unpack them."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], name: str) -> None:
         super().__init__(env)
@@ -101,14 +101,14 @@ class Answers(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def spec(self) -> Any:  # type: ignore[override]  # Gymnasium's own wrappers override it so as well
-        """The environment's own: this wrapper is no part of what it is made by."""
+        """The environment's own spec: this wrapper is not part of it."""
         return self.env.spec
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset the environment.
 
         Raises:
-            ContractError: it takes no seed or no options, or returns something else than two values.
+            ContractError: it does not accept a seed or options, or does not return two values.
         """
         try:
             answer: Any = self.env.reset(seed=seed, options=options)
@@ -126,7 +126,7 @@ class Answers(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Step the environment.
 
         Raises:
-            ContractError: it returns something else than five values.
+            ContractError: it does not return five values.
         """
         answer: Any = self.env.step(action)
         if type(answer) is tuple and len(answer) == 5:
@@ -136,15 +136,15 @@ class Answers(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Passes on what an environment returns, once it is known to be sound.
+    """Checks everything that an environment returns before passing it on.
 
     Args:
-        env: the environment, with all that is around it.
+        env: the environment with all its wrappers.
         codec: maps its observations.
-        name: what it is called.
-        numbers: whether to observe state numbers, and to leave `info` empty, as the copies of a vector environment do:
-            batching casts what it is given (3.5 to 3).
-        masks: whether the action mask stays in `info` even so.
+        name: its display name.
+        numbers: whether to return state numbers and an empty `info`, as needed by vectorized environments, whose
+            batching casts values (3.5 to 3).
+        masks: whether to leave the action mask in `info` even then.
     """
 
     def __init__(
@@ -160,14 +160,14 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def spec(self) -> Any:  # type: ignore[override]  # Gymnasium's own wrappers override it so as well
-        """The environment's own: this wrapper is no part of what it is made by."""
+        """The environment's own spec: this wrapper is not part of it."""
         return self.env.spec
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset the environment.
 
         Raises:
-            ContractError: it does not return an observation of its space and a dict.
+            ContractError: it does not return an observation in its space and a dict.
         """
         answer: Any = self.env.reset(seed=seed, options=options or None)  # a reset mask leaves an empty dict behind
         if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], Mapping)):
@@ -180,7 +180,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Step the environment.
 
         Raises:
-            ContractError: it does not return an observation of its space, a finite reward, two truth values and a dict.
+            ContractError: it does not return an observation in its space, a finite reward, two booleans and a dict.
         """
         answer: Any = self.env.step(action)
         if type(answer) is not tuple or len(answer) != 5:
@@ -199,11 +199,11 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
     def _told(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a vector environment is told of `info`."""
+        """Return the part of `info` that a vectorized environment receives."""
         return mask_of(info) if self._masks else {}
 
     def _state(self, method: Any, observation: Any) -> int:
-        """Return a state number; `method` is what returned the observation, or the action of a step."""
+        """Return a state number; `method` is the method that returned the observation, or the action of a step."""
         try:
             return self._codec.encode(observation)
         except ObservationError as error:
@@ -212,7 +212,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def mask_of(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the action mask of an `info` alone; numbers as float64, so that batching casts none to another's type."""
+    """Return only the action mask of an `info`, with numbers as float64 so that batching does not cast them."""
     if "action_mask" not in info:
         return {}
     mask = info["action_mask"]
@@ -221,10 +221,10 @@ def mask_of(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def finite(reward: Any) -> Any:
-    """Return a reward that is a finite number; one of no type of Python's or NumPy's numbers as a float.
+    """Return a reward if it is finite; types other than Python's and NumPy's numbers are converted to float.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a finite number.
     """
     if type(reward) is float and -MAX_REWARD <= reward <= MAX_REWARD:
         return reward  # the common case
@@ -239,10 +239,10 @@ def finite(reward: Any) -> Any:
 
 
 def truth(name: str, value: Any) -> bool:
-    """Return a truth value; 0 and 1 stand for one.
+    """Return a boolean; 0 and 1 are accepted.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a boolean.
     """
     if value is True or value is False:
         return value
@@ -253,23 +253,23 @@ def truth(name: str, value: Any) -> bool:
 
 
 def broken(name: str, what: str) -> ContractError:
-    """Return the error that names an environment, and what it did."""
+    """Create the error that names the environment and its fault."""
     return ContractError(f"the environment {name} failed: {what}")
 
 
 def stepped(action: Any) -> str:
-    """Return the call of a step."""
+    """Format the call of a step."""
     return f"step({action})"
 
 
 def reset_argument_error(argument: str) -> str:
-    """Say that `reset` does not take an argument; the old Gym's took no seed."""
+    """Format the error that `reset` does not accept an argument; in the old Gym it took no seed."""
     told = f"reset() does not take '{argument}'; "
     return f"{OLD} {told}{NEW}" if argument == "seed" else f"{told}define {RESET}"
 
 
 def raise_unlike_reset(name: str, space: gymnasium.Space[Any], answer: Any) -> None:
-    """Raise a `ContractError` where `answer` is not what `reset` returns; a list of two values will do."""
+    """Raise a `ContractError` if `answer` is not a valid result of `reset`; a list of two values is accepted."""
     pair = isinstance(answer, tuple | list) and len(answer) == 2
     if pair and isinstance(answer[1], Mapping):
         return
@@ -284,7 +284,7 @@ def raise_unlike_reset(name: str, space: gymnasium.Space[Any], answer: Any) -> N
 
 
 def raise_unlike_step(name: str, action: Any, answer: Any) -> None:
-    """Raise a `ContractError` where `answer` is not what `step` returns; a list of five values will do."""
+    """Raise a `ContractError` if `answer` is not a valid result of `step`; a list of five values is accepted."""
     several = isinstance(answer, tuple | list)
     if several and len(answer) == 5:
         return
@@ -296,7 +296,7 @@ def raise_unlike_step(name: str, action: Any, answer: Any) -> None:
 
 
 def with_answers_checked(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
-    """Put `Answers` beneath what `gymnasium.make` has put around an environment, and above all that is its own."""
+    """Insert `Answers` between the environment with its own wrappers and those added by `gymnasium.make`."""
     layer: Any = env
     while isinstance(layer, gymnasium.Wrapper) and type(layer) not in GYMNASIUMS:
         layer = layer.env
@@ -309,16 +309,16 @@ def with_answers_checked(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.E
 
 
 def rehearse(env: gymnasium.Env[Any, Any], codec: StateCodec, name: str, seed: int) -> None:
-    """Reset an environment and step it once, so that what it breaks at once is told before anything else begins.
+    """Reset an environment and step it once, to report immediate faults before anything else starts.
 
     Args:
         env: an open environment with discrete actions.
         codec: maps its observations.
-        name: what it is called.
-        seed: of the reset.
+        name: its display name.
+        seed: the seed of the reset.
 
     Raises:
-        ContractError: it breaks what Gymnasium's API promises.
+        ContractError: it violates Gymnasium's API.
     """
     actions: Any = env.action_space
     checked = CheckedEnv(env, codec, name)

@@ -1,18 +1,18 @@
-"""What states and actions are: the factors that a state number is made of, names, and the map of a grid.
+"""Describe states and actions: the factors of a state number, names, and the map of a grid.
 
 **Factors.** A state number is the row-major index of its parts: with sizes n_1, …, n_F (the *factors*) and parts
 p_1, …, p_F,
 
     s = (… (p_1 · n_2 + p_2) · n_3 + …) · n_F + p_F,    S = n_1 · … · n_F.
 
-**Names** come from a transition table's `state_names` and `action_names`, or from what Gymnasium's own toy-text
-environments document. Anything else is called by its numbers.
+**Names** come from a transition table's `state_names` and `action_names`, or from the documentation of Gymnasium's
+toy-text environments. States and actions of other environments are numbered.
 
-**Maps.** A state of a grid environment is a cell (row, column), and in Taxi also where the passenger is and where it
-wants to go: the map is there once for each of these, as a *layer*. Row 0 is at the top, column 0 at the left.
+**Maps.** A state of a grid environment is a cell (row, column), and in Taxi also the passenger's location and
+destination: the map is drawn once for each of these, as a *layer*. Row 0 is at the top, column 0 at the left.
 
-All of it is taken from where it is written down (a table, an observation's parts, an environment's own attributes), and
-never guessed from S.
+All of it is read from an explicit source (a table, an observation's parts, an environment's own attributes), and never
+guessed from S.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from deeptaxi.mdp.contract import Answers, CheckedEnv, blaming, closing
 from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.table import Ints
 
-# What lies around an environment and passes its observations on as they are.
+# Wrappers that leave observations unchanged.
 TRANSPARENT = (
     *(Answers, CheckedEnv, TimeLimit, OrderEnforcing, PassiveEnvChecker),
     *(gymnasium.ActionWrapper, gymnasium.RewardWrapper),
@@ -44,9 +44,9 @@ TRANSPARENT = (
 
 
 def factors(environment: Environment) -> tuple[int, ...] | None:
-    """Return the sizes of the parts that a state number is made of, row-major; None where they are not known.
+    """Return the sizes of the parts of a state number, row-major, or None if unknown.
 
-    A state of one part alone has no factors: one-hot over the part is one-hot over the state.
+    A state with a single part has no factors: one-hot over the part is one-hot over the state.
     """
     layout = environment.codec.layout
     if environment.table is not None and environment.table.factors is not None:
@@ -61,16 +61,16 @@ def factors(environment: Environment) -> tuple[int, ...] | None:
 
 
 def inside(env: Env) -> Any:
-    """Return what makes the observations: the environment without the wrappers that pass them on."""
+    """Return the environment that makes the observations, without the wrappers that pass them on."""
     while isinstance(env, TRANSPARENT):
         env = env.env
     return env
 
 
 def toy_text_factors(env: Env) -> tuple[int, ...] | None:
-    """Return the factors of Taxi, FrozenLake or CliffWalking, read off the environment; None for any other."""
+    """Return the factors of Taxi, FrozenLake or CliffWalking, read from the environment; None for any other."""
     inner = inside(env)
-    if isinstance(inner, TaxiEnv):  # row, column, where the passenger is (the last: aboard), destination
+    if isinstance(inner, TaxiEnv):  # row, column, passenger's location (the last: aboard), destination
         return inner.max_row + 1, inner.max_col + 1, len(inner.locs) + 1, len(inner.locs)
     if isinstance(inner, FrozenLakeEnv):
         return int(inner.nrow), int(inner.ncol)
@@ -80,10 +80,10 @@ def toy_text_factors(env: Env) -> tuple[int, ...] | None:
 
 
 def encoded_factors(environment: Environment, network: NetworkConfig) -> tuple[int, ...] | None:
-    """Return the factors that the first layer's input is encoded by; None for one-hot over all states.
+    """Return the factors that encode the first layer's input; None for one-hot over all states.
 
     Raises:
-        UsageError: a factored encoding is asked for where the factors are not known.
+        UsageError: a factored encoding is requested, but the factors are unknown.
     """
     if network.encoding == "joint":
         return None
@@ -102,7 +102,7 @@ ACTIONS = {
     CliffWalkingEnv: ("up", "right", "down", "left"),
     BlackjackEnv: ("stick", "hit"),
 }
-STOPS = ("red", "green", "yellow", "blue")  # of Taxi
+STOPS = ("red", "green", "yellow", "blue")  # in Taxi
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class Names:
     """The names of an environment's states and actions.
 
     Attributes:
-        actions: `[A]` texts, each different from the others.
-        state: the name of a state, in a few words; `f"state {s}"` where it has none.
+        actions: `[A]` distinct texts.
+        state: returns the name of a state, in a few words; `f"state {s}"` if it has none.
     """
 
     actions: tuple[str, ...]
@@ -132,12 +132,12 @@ def names_of(environment: Environment) -> Names:
 
 
 def one_line(name: str) -> str:
-    """Return a name from a file in one line, without what a terminal would obey."""
+    """Return a name from a file on one line, without control characters."""
     return " ".join(printable(name).split())
 
 
 def state_namer(environment: Environment, inner: Any, sizes: tuple[int, ...] | None) -> Callable[[int], str]:
-    """Return what names a state of the environment, whose innermost part is `inner`."""
+    """Return a function that names the states of the environment, whose innermost part is `inner`."""
     table = environment.table
     if table is not None and table.state_names is not None:
         given = table.state_names
@@ -164,7 +164,7 @@ def taxi_state(row: int, column: int, passenger: int, destination: int) -> str:
 
 
 def cell(row: int, column: int) -> str:
-    """Name a state that is a place on a map."""
+    """Name a cell of a map."""
     return f"row {row}, column {column}"
 
 
@@ -184,7 +184,7 @@ STATES: dict[type[Any], Callable[..., str]] = {
 Cell = tuple[int, int]  # row, column
 SOUTH, NORTH, EAST, WEST = (1, 0), (-1, 0), (0, 1), (0, -1)
 LAKE = {"S": "start", "F": "floor", "H": "hole", "G": "goal"}
-ENDS = ("hole", "goal", "cliff")  # kinds of cells where nobody ever chooses an action
+ENDS = ("hole", "goal", "cliff")  # kinds of cells where no action is ever chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,8 +193,8 @@ class Layer:
 
     Attributes:
         states: the state number of each cell, `[rows, columns]`.
-        name: the condition in words; empty where there is only one layer.
-        marks: what stands on a cell under this condition: "passenger" or "destination".
+        name: the condition in words; empty if there is only one layer.
+        marks: cells marked under this condition: "passenger" or "destination".
     """
 
     states: Ints
@@ -204,16 +204,16 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class GridMap:
-    """A map, and the layers that a state number tells apart.
+    """A map and its layers.
 
     Attributes:
-        kinds: of each cell, `[rows][columns]`: "floor", "start", "goal", "hole" or "cliff".
-        letters: what is written on cells.
-        walls: pairs of neighboring cells that nobody gets from one to the other of.
-        moves: where each action leads, as (rows, columns); its name where it leads nowhere. `[A]`
-        layers: side by side and one below the other, `[down][across]`.
-        across: what the layers beside each other differ in, with the value of each.
-        down: the same of the layers below each other.
+        kinds: the kind of each cell, `[rows][columns]`: "floor", "start", "goal", "hole" or "cliff".
+        letters: the letters written on cells.
+        walls: pairs of adjacent cells separated by a wall.
+        moves: the displacement of each action as (rows, columns), or its name if it does not move. `[A]`
+        layers: the arrangement of the layers, `[down][across]`.
+        across: what differs between layers side by side, with the value of each.
+        down: the same for layers one below the other.
     """
 
     kinds: tuple[tuple[str, ...], ...]
@@ -241,7 +241,7 @@ class GridMap:
 
 
 def grid_map(environment: Environment) -> GridMap | None:
-    """Return the map of Taxi, FrozenLake or CliffWalking, with whatever arguments; None for any other environment."""
+    """Return the map of Taxi, FrozenLake or CliffWalking, for any arguments; None for any other environment."""
     with blaming(environment.config.id), closing(environment.make()) as env:
         found = None if renames_actions(env) else drawn(inside(env))
     if found is None or found.cells != environment.states or len(found.moves) != environment.actions:
@@ -250,7 +250,7 @@ def grid_map(environment: Environment) -> GridMap | None:
 
 
 def renames_actions(env: Env) -> bool:
-    """Tell whether a wrapper stands between the agent's actions and the environment's."""
+    """Whether a wrapper changes the agent's actions before they reach the environment."""
     while isinstance(env, gymnasium.Wrapper):
         if isinstance(env, gymnasium.ActionWrapper):
             return True
@@ -270,7 +270,7 @@ def drawn(inner: Any) -> GridMap | None:
 
 
 def taxi(env: Any) -> GridMap:
-    """Return Taxi's map: a layer for every place of the passenger (across) and every destination (down)."""
+    """Return Taxi's map: one layer per passenger location (across) and destination (down)."""
     rows, columns, stops = env.max_row + 1, env.max_col + 1, [(int(row), int(column)) for row, column in env.locs]
     places = (*(f"at {stop}" for stop in STOPS), "aboard")
     numbers = np.arange(rows * columns * len(places) * len(stops)).reshape(rows, columns, len(places), len(stops))
@@ -300,7 +300,7 @@ def taxi(env: Any) -> GridMap:
 
 
 def frozen_lake(env: Any) -> GridMap:
-    """Return FrozenLake's map: start, holes and goal as its `desc` has them."""
+    """Return FrozenLake's map, with start, holes and goal from its `desc`."""
     kinds = tuple(tuple(LAKE.get(letter.decode(), "floor") for letter in row) for row in env.desc)
     return GridMap(kinds, (WEST, SOUTH, EAST, NORTH), single(len(kinds), len(kinds[0])))
 
@@ -316,5 +316,5 @@ def cliff_walking(env: Any) -> GridMap:
 
 
 def single(rows: int, columns: int) -> tuple[tuple[Layer, ...], ...]:
-    """Return the one layer of a map whose states are its cells, row by row."""
+    """Return the single layer of a map whose states are its cells, row by row."""
     return ((Layer(np.arange(rows * columns).reshape(rows, columns)),),)

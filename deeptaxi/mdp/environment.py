@@ -38,15 +38,15 @@ class Environment:
     """An environment that can be trained on.
 
     Attributes:
-        config: what it was opened from, its id with the version that was chosen.
-        codec: its observations to state numbers.
+        config: the configuration it was opened from, with the resolved version in its id.
+        codec: maps its observations to state numbers.
         actions: A.
-        first_action: the environment's own number of action 0.
-        time_limit: steps after which its episodes are cut, or None.
+        first_action: the environment's own number for action 0.
+        time_limit: steps after which its episodes are truncated, or None.
         table: its transition table, or None.
         table_missing: why there is no table, or None.
-        start_resets: the number of resets that `table.start` was estimated from; None where it is known.
-        make: opens a fresh copy, which is checked as it is played; takes Gymnasium's ``render_mode``.
+        start_resets: the number of resets that `table.start` was estimated from; None if it is known.
+        make: creates a new instance, checked as it runs; takes Gymnasium's ``render_mode``.
     """
 
     config: EnvironmentConfig
@@ -74,12 +74,12 @@ class Environment:
         return self.time_limit or DEFAULT_HORIZON
 
     def make_vector(self, count: int, masks: bool = True) -> SyncVectorEnv:
-        """Open `count` copies stepped together, which observe state numbers; the caller resets those that ended.
+        """Create `count` environments stepped together that return state numbers; the caller resets finished ones.
 
-        Pass ``options={"reset_mask": …}`` for that. Of `info` they have the action mask alone, if
-        `masks`, else nothing.
+        To do so, pass ``options={"reset_mask": …}``. `info` holds only the action mask if `masks` is set, else
+        nothing.
 
-        By default Gymnasium resets a copy on the step *after* its last: that step ignores its action, and must
+        By default Gymnasium resets an environment on the step *after* its last: that step ignores its action and must
         not become a transition. Without automatic resets there is no such step.
         """
 
@@ -91,7 +91,7 @@ class Environment:
         return SyncVectorEnv([make_numbered] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
     def asked_settings(self) -> dict[str, Any]:
-        """Return the settings of a training that the problem itself asks for: its discount and its action mask."""
+        """Return the settings that the problem itself requests: its discount and its action mask."""
         asked: dict[str, Any] = {}
         if self.table is not None and self.table.discount is not None:
             asked["discount"] = self.table.discount
@@ -101,7 +101,7 @@ class Environment:
         return asked
 
     def describe(self) -> dict[str, Any]:
-        """Return what the JSON of every command says of the environment."""
+        """Describe the environment for the JSON of every command."""
         return {
             "id": self.config.id,
             "kwargs": dict(self.config.kwargs),
@@ -112,7 +112,7 @@ class Environment:
 
 
 def objective_discount(table: TransitionTable) -> float:
-    """Return the discount that decides what is optimal on `table`, if nobody asks for another one."""
+    """Return the default discount that defines what is optimal on `table`."""
     return DEFAULT_DISCOUNT if table.discount is None else table.discount
 
 
@@ -120,7 +120,7 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
     """Open and check an environment.
 
     Args:
-        config: its id or path, arguments and time limit.
+        config: the id or path, arguments and time limit.
         trust_module: whether the module of a ``module:Id`` may be imported.
 
     Raises:
@@ -138,11 +138,11 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
 
 
 def wrap_environment(config: EnvironmentConfig, local: bool) -> Environment:
-    """Open and check an environment of Gymnasium's.
+    """Open and check a Gymnasium environment.
 
     Args:
         config: its id, arguments and time limit.
-        local: whether modules of the current folder may be imported for it.
+        local: whether its modules may be imported from the current folder.
 
     Raises:
         UsageError: it is unknown, cannot be made, or has unsupported spaces.
@@ -171,8 +171,8 @@ def wrap_environment(config: EnvironmentConfig, local: bool) -> Environment:
 
 
 def unchecked_copy(config: EnvironmentConfig, local: bool, render_mode: str | None = None) -> Env:
-    """Open an environment of Gymnasium's. What opens one is no function of its own, for a run to be pickled."""
-    # Not every environment takes a render_mode, and Gymnasium passes on what it is given.
+    """Open a Gymnasium environment. A module-level function, so that a run can be pickled."""
+    # Not every environment takes a render_mode, and Gymnasium passes on whatever it is given.
     frames = {} if render_mode is None else {"render_mode": render_mode}
     with quiet(), searching(local):
         env = gymnasium.make(
@@ -182,7 +182,7 @@ def unchecked_copy(config: EnvironmentConfig, local: bool, render_mode: str | No
 
 
 def checked_copy(config: EnvironmentConfig, local: bool, codec: StateCodec, render_mode: str | None = None) -> Env:
-    """Open an environment of Gymnasium's that is checked as it is played."""
+    """Open a Gymnasium environment that is checked as it runs."""
     if render_mode is None:
         return CheckedEnv(unchecked_copy(config, local), codec, config.id)
     env = Frames(unchecked_copy(config, local, render_mode), codec, config.id)
@@ -191,7 +191,7 @@ def checked_copy(config: EnvironmentConfig, local: bool, codec: StateCodec, rend
 
 
 def copy_over(table: TransitionTable, limit: int | None, render_mode: str | None = None) -> Env:
-    """Open an environment over a table."""
+    """Open an environment based on a table."""
     env = TableEnv(table, render_mode)
     return TimeLimit(env, limit) if limit else env
 
@@ -204,7 +204,7 @@ def open_table(config: EnvironmentConfig) -> Environment:
 
 
 def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Environment:
-    """Return an environment over a table; of `config` its name and its time limit, which goes before the table's."""
+    """Create an environment from a table; the time limit in `config` overrides the table's."""
     limit = config.time_limit or table.time_limit
     codec = state_codec(TableEnv(table).observation_space, config.id)
     return Environment(
@@ -221,23 +221,23 @@ def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Envir
 
 
 def searching(local: bool) -> AbstractContextManager[None]:
-    """Search the current folder for modules while the block runs, or do not."""
+    """Import modules from the current folder while the block runs if `local`, else do not."""
     return current_folder_first() if local else hide_current_folder()
 
 
 class Frames(CheckedEnv):
-    """Draws frames too: what draws them is imported at the first of them, from where the environment was made of."""
+    """Also renders frames; the rendering code is imported on the first frame, with the environment's import path."""
 
-    local = False  # whether modules of the current folder may be imported for it
+    local = False  # whether its modules may be imported from the current folder
 
     def render(self) -> Any:
-        """Return a frame."""
+        """Render a frame."""
         with searching(self.local):
             return self.env.render()
 
 
 def check_request(config: EnvironmentConfig) -> None:
-    """Refuse what need not be tried."""
+    """Reject requests that cannot succeed."""
     if not config.id.strip():
         raise UsageError("name an environment: a Gymnasium id, module:Id, or the path of a .npz transition table")
     for name in RESERVED.keys() & config.kwargs.keys():
@@ -247,12 +247,12 @@ def check_request(config: EnvironmentConfig) -> None:
 
 
 def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
-    """Return the environment that only a file names, as one that runs no code but what is installed or runs already.
+    """Restrict an environment named only by a file to code that is installed or already loaded.
 
-    No module is imported for it: ``gymnasium:Taxi-v4`` is Taxi-v4, and all else that has a module is refused. Of
-    Gymnasium's own environments only those of toy text are made: others import packages that need not be there, read
-    files that their arguments name, or make what other libraries have. What this process has registered itself takes
-    numbers and truth values alone: a text may name a file or a class to it.
+    No module is imported for it: ``gymnasium:Taxi-v4`` becomes Taxi-v4, and any other module is rejected. Of
+    Gymnasium's own environments only toy text is allowed: others import optional packages, read files named by their
+    arguments, or come from other libraries. Environments registered by this process accept only numbers and booleans
+    as arguments, since a string might name a file or a class.
 
     Raises:
         UsageError: it could run code.
@@ -270,12 +270,12 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
 
 
 def holds_text(value: Any) -> bool:
-    """Whether an argument is a text, or a list or a mapping of such."""
+    """Whether an argument is a string, or a list or mapping that contains one."""
     return isinstance(value, str) or any(map(holds_text, parts_of(value)))
 
 
 def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
-    """Make the environment once, turning whatever can go wrong into one line."""
+    """Make the environment once and convert any failure to a one-line error."""
     try:
         return make()
     except gymnasium.error.DeprecatedEnv as error:
@@ -297,7 +297,7 @@ def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
 
 
 def type_fault(message: str, config: EnvironmentConfig) -> str:
-    """Say what a `TypeError` means that came as an environment was made."""
+    """Explain a `TypeError` raised while the environment was made."""
     reason = message.partition(" was raised from ")[0]
     if "Gym is incompatible with Gymnasium" in message:
         return f"could not be made: {OLD} its class is one of 'gym'; derive it from gymnasium.Env, and {NEW}"
@@ -307,18 +307,18 @@ def type_fault(message: str, config: EnvironmentConfig) -> str:
 
 
 def unknown(name: str) -> str:
-    """Say that an id is not registered, and which ids are near."""
+    """Format the error for an unregistered id, with similar ids."""
     suggestion = nearest(name, known_ids(), count=3) or "; `deeptaxi envs` lists what can be trained"
     return f"unknown environment '{name}'{suggestion}"
 
 
 def is_toy_text(spec: EnvSpec) -> bool:
-    """Whether an environment is one of Gymnasium's with state numbers."""
+    """Whether an environment is one of Gymnasium's toy-text environments, which have state numbers."""
     return str(spec.entry_point).startswith("gymnasium.envs.toy_text")
 
 
 def known_ids() -> list[str]:
-    """Return the registered ids that may have discrete spaces: toy-text's and all that is not Gymnasium's own."""
+    """Return the registered ids that may have discrete spaces: toy text, and everything not from Gymnasium itself."""
     return [
         name
         for name, spec in gymnasium.registry.items()
@@ -328,6 +328,6 @@ def known_ids() -> list[str]:
 
 
 def full_id(name: str, env: Env) -> str:
-    """Return the id with the version that Gymnasium chose where none was given, and with its module."""
+    """Return the id with its module, and with the version that Gymnasium chose if none was given."""
     module, colon, _ = name.rpartition(":")
     return f"{module}{colon}{env.spec.id}" if env.spec else name

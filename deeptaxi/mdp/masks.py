@@ -1,4 +1,4 @@
-"""Which actions may be taken in each state, where that can be known before an episode."""
+"""Allowed actions per state, where they are known before an episode."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from deeptaxi.mdp.table import Bools
 
 
 def known_mask(environment: Environment) -> Bools | None:
-    """Return the allowed actions of all states, bool `[S, A]`, where they can be known before an episode.
+    """Return the allowed actions of all states, bool `[S, A]`, or None if they are not known before an episode.
 
-    They come from the table, or from an environment with a method ``action_mask(state)`` such as Taxi.
+    They come from the table, or from an environment with a method ``action_mask(state)``, such as Taxi.
     """
     if environment.table is not None and environment.table.action_mask is not None:
         return environment.table.action_mask
@@ -35,10 +35,10 @@ def known_mask(environment: Environment) -> Bools | None:
 
 
 def is_mask(given: NDArray[Any], shape: tuple[int, ...]) -> bool:
-    """Return whether an array is a mask of `shape`: of truth values, or of numbers 0 and 1."""
+    """Whether an array is a mask of `shape`: booleans, or numbers 0 and 1."""
     return given.shape == shape and given.dtype.kind in "biuf" and bool(((given == 0) | (given == 1)).all())
 
 
 def usable(mask: Bools) -> Bools:
-    """Lift the mask `[…, A]` of states for which it excludes everything: ones where no episode goes on."""
+    """Allow every action in states whose mask `[…, A]` excludes all of them; no episode continues there."""
     return mask | ~mask.any(axis=-1, keepdims=True)

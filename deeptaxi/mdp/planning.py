@@ -5,15 +5,15 @@ Bellman operator at discount γ maps a value function to action values,
 
     (T V)[s, a] = R[s, a] + γ · Σ_k c[s, a, k] · V[s'_k],
 
-and V ← max_a (T V)[·, a] is a contraction by γ in the maximum norm. From that follow the two bounds used here
+and V ← max_a (T V)[·, a] is a contraction by γ in the maximum norm. This gives the two bounds used here
 (Puterman, Markov Decision Processes, 1994, theorem 6.3.1 and corollary 6.2.3):
 
     ‖V_{n+1} − V*‖ ≤ γ/(1−γ) · ‖V_{n+1} − V_n‖          for iterates,
     ‖V − V^π‖     ≤ 1/(1−γ) · ‖V − T_π V‖              for any V.
 
 Rounding adds at most about ε·‖V‖/(1−γ) with ε a few units in the last place; every bound below includes it.
-At γ = 1 nothing contracts: `total_reward` has the values there, and says where there are none.
-Over a finite horizon the recursion V_{h+1} = max_a T V_h (with γ = 1) is exact but for rounding, also for policies that
+At γ = 1 nothing contracts; `total_reward` computes the values there, or reports that they do not exist.
+Over a finite horizon the recursion V_{h+1} = max_a T V_h (with γ = 1) is exact up to rounding, even for policies that
 never terminate. Masked actions count as −∞.
 """
 
@@ -31,14 +31,14 @@ from deeptaxi.mdp import total_reward
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
-TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict calls 1e-9 zero
-DIRECT = 1_024  # states up to which a policy is evaluated by solving S equations rather than by iterating
-SQUARED = 256  # states up to which a long horizon is covered by squaring an S × S matrix
+TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict treats 1e-9 as zero
+DIRECT = 1_024  # up to this many states, a policy is evaluated by solving S equations instead of iterating
+SQUARED = 256  # up to this many states, long horizons are evaluated by squaring an S × S matrix
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """Optimal discounted values, each within `bound` of the truth."""
+    """Optimal discounted values, each within `bound` of the true value."""
 
     value: Floats  # [S]
     q: Floats  # [S, A]; −inf where the mask excludes the action
@@ -48,7 +48,7 @@ class Optimum:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Discounted values of one policy, within `bound` of the truth."""
+    """Discounted values of one policy, within `bound` of the true values."""
 
     value: Floats  # [S]
     bound: float
@@ -57,17 +57,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class HorizonEvaluation:
-    """What a policy does in `horizon` steps from each state; `bound` limits the rounding of the returns."""
+    """Results of a policy over `horizon` steps from each state; `bound` limits the rounding error of the returns."""
 
     returns: Floats  # [S], undiscounted
-    termination: Floats  # [S], probability to have terminated
+    termination: Floats  # [S], probability of having terminated
     length: Floats  # [S], mean number of steps
     bound: float
 
 
 @dataclass(frozen=True)
 class HorizonOptimum:
-    """The best undiscounted returns of `horizon` steps, by a policy that may watch the clock."""
+    """The best undiscounted returns over `horizon` steps, by a time-dependent policy."""
 
     returns: Floats  # [S]
     bound: float
@@ -80,7 +80,7 @@ def bellman(table: TransitionTable, value: Floats, discount: float, mask: Bools 
 
 
 def greedy_policy(q: NDArray[np.floating], mask: Bools | None = None) -> Ints:
-    """Return the first best allowed action of every state, `[S]`."""
+    """Return the first of the best allowed actions of every state, `[S]`."""
     return np.asarray(np.argmax(q if mask is None else np.where(mask, q, -np.inf), axis=1), np.int64)
 
 
@@ -91,22 +91,22 @@ def optimal_actions(q: Floats, tolerance: float = 1e-6) -> Bools:
 
 
 def uniform_policy(table: TransitionTable, mask: Bools | None = None) -> Floats:
-    """Return the policy that takes every allowed action equally often, `[S, A]`."""
+    """Return the uniform policy over the allowed actions, `[S, A]`."""
     allowed = np.ones((table.states, table.actions)) if mask is None else mask.astype(np.float64)
     return np.asarray(allowed / allowed.sum(axis=1, keepdims=True))
 
 
 def check_discount(discount: float) -> None:
-    """Refuse what is no discount."""
+    """Reject an invalid discount."""
     if not 0 <= discount <= 1:
         raise UsageError(f"expected a discount between 0 and 1, received {discount}")
 
 
 def fixed_point(step: Callable[[Floats], Floats], value: Floats, discount: float) -> tuple[Floats, float, int]:
-    """Iterate a contraction by `discount` from 0, whose first iterate is `value`, until nothing is left to gain.
+    """Iterate a contraction by `discount` from 0, whose first iterate is `value`, to the limit of precision.
 
     Returns:
-        The last iterate, a bound on its distance to the fixed point (rounding included), and the iterations made.
+        The last iterate, a bound on its distance to the fixed point (rounding included), and the number of iterations.
     """
     change, scale, count = float(np.abs(value).max()), 1 + float(np.abs(value).max()), 1
     for count in range(2, iterations_needed(change, discount) + 1):  # noqa: B007  # returned below
@@ -119,14 +119,14 @@ def fixed_point(step: Callable[[Floats], Floats], value: Floats, discount: float
 
 
 def iterations_needed(change: float, discount: float) -> int:
-    """Return a number of iterations after which any contraction by `discount` has settled."""
+    """Return a number of iterations after which any contraction by `discount` has converged."""
     if discount == 0 or change == 0:
         return 2
     return max(2, math.ceil(math.log(TOLERANCE * (1 - discount) / max(change, TOLERANCE)) / math.log(discount)) + 2)
 
 
 def value_iteration(table: TransitionTable, discount: float, mask: Bools | None = None) -> Optimum:
-    """Iterate the Bellman operator until the stopping bound is met; at a discount of 1, iterate policies.
+    """Run value iteration until the stopping bound is met; at a discount of 1, policy iteration.
 
     Args:
         table: the decision process.
@@ -134,7 +134,7 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
         mask: allowed actions, bool `[S, A]`.
 
     Raises:
-        UsageError: the discount is out of range, or is 1 and values do not exist there.
+        UsageError: the discount is out of range, or is 1 and the values do not exist.
     """
     check_discount(discount)
     if discount == 1:
@@ -149,7 +149,7 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
 
 
 def worst_values(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
-    """Return the values of the worst policy, by value iteration; `discount` is below 1, `mask` bool `[S, A]`."""
+    """Compute the values of the worst policy by value iteration; `discount` is below 1, `mask` bool `[S, A]`."""
 
     def step(value: Floats) -> Floats:
         q = bellman(table, value, discount)
@@ -159,9 +159,9 @@ def worst_values(table: TransitionTable, discount: float, mask: Bools | None = N
 
 
 def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: float) -> Evaluation:
-    """Return the discounted value of a policy, actions `[S]` or probabilities `[S, A]`; improper ones included.
+    """Evaluate any policy, proper or not, given as actions `[S]` or probabilities `[S, A]`.
 
-    At a discount of 1 the value of a policy that loses without end is −∞.
+    At a discount of 1 the value of a policy that loses reward forever is −∞.
 
     Raises:
         UsageError: the discount is out of range.
@@ -176,7 +176,7 @@ def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: flo
 
 
 def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int) -> HorizonEvaluation:
-    """Return what a policy gains in `horizon` steps, how surely it terminates and how long it takes."""
+    """Compute the return, termination probability and length of a policy's episodes over `horizon` steps."""
     fixed = chain(table, policy)
     ones = np.ones(table.states)
     ends = ones - fixed.continuation.sum(axis=1)
@@ -187,7 +187,7 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
         total = iterate_values(fixed.matrix(), gain, horizon)
     for _ in range(0 if squared else horizon):
         longer = gain + np.einsum("sj,sjx->sx", fixed.continuation, total[fixed.next_state])
-        if np.array_equal(longer, total):  # every episode is over: longer horizons add nothing
+        if np.array_equal(longer, total):  # every episode has ended: longer horizons add nothing
             break
         total = longer
     bound = horizon * ROUNDING * float(np.abs(total[:, 0]).max())
@@ -195,7 +195,7 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
 
 
 def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:
-    """Backward induction: the best return of `horizon` steps from each state, `[S]`."""
+    """Compute the best return over `horizon` steps from each state, `[S]`, by backward induction."""
     returns = np.zeros(table.states)
     for _ in range(horizon):
         longer = bellman(table, returns, 1.0, mask).max(axis=1)
@@ -206,7 +206,7 @@ def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = N
 
 
 def reachable(table: TransitionTable, mask: Bools | None = None) -> Bools:
-    """Mark the states that some policy visits before termination, `[S]`: the start states and what follows them."""
+    """Mark the states that some policy visits before termination, `[S]`, including the start states."""
     found = table.start > 0
     frontier = np.flatnonzero(found)
     allowed = table.continuation > 0

@@ -1,7 +1,7 @@
-"""Environments that are easily taken for one another: same size, other dynamics.
+"""Environments that are easily confused: same size, different dynamics.
 
-Taxi with rain and without, FrozenLake and CliffWalking slippery or not. They are read off the packaged presets: the
-problems whose class is that of the environment, and whose arguments are others.
+Taxi with and without rain, FrozenLake and CliffWalking slippery or not. They come from the packaged presets: the
+problems of the environment's class with other arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from deeptaxi.presets import Problem, listed_presets
 
 
 def related_tables(environment: Environment) -> dict[str, TransitionTable]:
-    """Return the tables of the other problems of the environment's class that have as many states and actions."""
+    """Return the tables of the other problems of the environment's class with as many states and actions."""
     if environment.config.id.endswith(".npz"):
         return {}
     found: dict[str, TransitionTable] = {}
@@ -33,6 +33,6 @@ def related_tables(environment: Environment) -> dict[str, TransitionTable]:
 
 
 def entry_point(name: str) -> str | None:
-    """Return the class of a registered environment, as text; None where there is none."""
+    """Return the class of a registered environment as text, or None."""
     spec = gymnasium.registry.get(name.rpartition(":")[2])
     return str(spec.entry_point) if spec is not None else None

@@ -1,4 +1,4 @@
-"""A Gymnasium environment over a transition table: what is only data can be played, watched and trained on."""
+"""A Gymnasium environment based on a transition table, to run, render and train on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from deeptaxi.mdp.table import TransitionTable
 
 
 class TableEnv(gymnasium.Env[np.int64, np.int64]):
-    """Draws each outcome from the table by inverting its cumulative probabilities.
+    """Samples each outcome from the table by inverting its cumulative probabilities.
 
-    It has no time limit of its own: wrap it in `gymnasium.wrappers.TimeLimit`. Where the table has an action
-    mask, ``info["action_mask"]`` is its row; a masked action, if taken all the same, has the table's outcomes.
+    It has no time limit of its own: wrap it in `gymnasium.wrappers.TimeLimit`. If the table has an action mask,
+    ``info["action_mask"]`` is its row; a masked action that is taken anyway has the table's outcomes.
     """
 
     metadata = {"render_modes": ["ansi"]}  # noqa: RUF012  # Gymnasium declares it an instance variable
@@ -31,13 +31,13 @@ class TableEnv(gymnasium.Env[np.int64, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.int64, dict[str, Any]]:
-        """Draw a start state."""
+        """Sample a start state."""
         super().reset(seed=seed, options=options)
         self.state = int(np.searchsorted(self._start, self.np_random.random(), side="right"))
         return np.int64(self.state), self._info()
 
     def step(self, action: np.int64) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
-        """Draw one outcome of (state, action)."""
+        """Sample an outcome of (state, action)."""
         row = (self.state, int(action))
         k = int(np.searchsorted(self._cumulative[row], self.np_random.random(), side="right"))
         outcome = (*row, k)
@@ -63,9 +63,9 @@ class TableEnv(gymnasium.Env[np.int64, np.int64]):
 
 
 def inverse_table(probability: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return cumulative probabilities along the last axis such that a draw in [0, 1) finds no impossible outcome.
+    """Return cumulative probabilities along the last axis such that a sample in [0, 1) finds no impossible outcome.
 
-    From the last possible outcome on they are 1 exactly, so that rounding cannot push a draw past it.
+    From the last possible outcome on they are exactly 1, so that rounding cannot push a sample past it.
     """
     cumulative = np.cumsum(probability, axis=-1)
     possible_later = np.flip(np.cumsum(np.flip(probability, -1), axis=-1), -1) - probability > 0

@@ -1,8 +1,8 @@
-"""Observations to state numbers.
+"""Map observations to state numbers.
 
 An observation from `Discrete`, `MultiDiscrete` or a `Tuple` of those has parts o_1, …, o_d with sizes n_1, …, n_d and
-first values b_1, …, b_d; its state number is the row-major index of (o_1 − b_1, …, o_d − b_d). Everything above
-this floor knows only state numbers.
+first values b_1, …, b_d; its state number is the row-major index of (o_1 − b_1, …, o_d − b_d). All other code
+uses state numbers only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def leaves(space: Space[Any]) -> Iterator[tuple[int, int]]:
 
 
 def integers(space: Space[Any], observation: Any) -> Iterator[int]:
-    """Yield the parts of an observation that `space` contains."""
+    """Yield the parts of an observation in `space`."""
     if isinstance(space, Tuple):
         for inner, part in zip(space.spaces, observation, strict=True):
             yield from integers(inner, part)
@@ -52,15 +52,15 @@ def integers(space: Space[Any], observation: Any) -> Iterator[int]:
 
 
 def contains(space: Space[Any], value: Any) -> bool:
-    """Return what ``space.contains(value)`` says; False where it raises, as it does for ragged lists."""
+    """Return ``space.contains(value)``, or False if it raises, as it does for ragged lists."""
     try:
         return bool(space.contains(value))
-    except Exception:  # the value and the space may be other people's code
+    except Exception:  # the value and the space may be third-party code
         return False
 
 
 class ObservationError(DeepTaxiError):
-    """An observation that its space does not contain."""
+    """An observation outside its space."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ class StateCodec:
 
     @property
     def composite(self) -> bool:
-        """Whether an observation has parts, rather than being one number."""
+        """Whether an observation has parts instead of being a single number."""
         return not isinstance(self.space, Discrete)
 
     @cached_property
     def _plain(self) -> frozenset[type]:
-        """The types of values that Gymnasium's own Discrete spaces contain wherever they are in range."""
+        """The types that Gymnasium's own Discrete spaces accept whenever the value is in range."""
         spaces = self.space.spaces if type(self.space) is Tuple else (self.space,)
         if any(type(space) is not Discrete for space in spaces):
             return frozenset()
@@ -94,7 +94,7 @@ class StateCodec:
         return frozenset({int, bool, np.int64} if wide else {int, bool})
 
     def encode(self, observation: Any) -> int:
-        """Return the state number of one observation: of whatever ``space.contains`` accepts, and of nothing else.
+        """Return the state number of an observation; accepts exactly what ``space.contains`` accepts.
 
         Raises:
             ObservationError: the space does not contain it.
@@ -115,7 +115,7 @@ class StateCodec:
         return state
 
     def _encode_any(self, observation: Any) -> int:
-        """Encode as `encode` does, ten times as slowly, what is of no plain type."""
+        """Like `encode`, but ten times slower, for values that are not of a plain type."""
         if not contains(self.space, observation):
             raise ObservationError(unlike(self.space, observation))
         state = 0
@@ -125,7 +125,7 @@ class StateCodec:
 
 
 def unlike(space: Space[Any], observation: Any) -> str:
-    """Say which value keeps an observation out of its space, and what is expected in its place."""
+    """Describe which value puts an observation outside its space, and what was expected."""
     place, value, expected = offender(space, observation, ())
     where = "".join(f"[{index}]" for index in place)
     part = f", whose part {where} is {brief(value)}" if place else ""
@@ -133,7 +133,7 @@ def unlike(space: Space[Any], observation: Any) -> str:
 
 
 def offender(space: Space[Any], value: Any, place: tuple[int, ...]) -> tuple[tuple[int, ...], Any, str]:
-    """Return the place of the first part that is not in its space, the part, and what is expected there."""
+    """Return the position of the first part outside its space, the part, and what was expected."""
     if isinstance(space, Tuple):
         if not isinstance(value, tuple | list | np.ndarray) or len(value) != len(space.spaces):
             return place, value, f"a tuple of {len(space.spaces)} values, of {one_line(space)}"
@@ -152,7 +152,7 @@ def offender(space: Space[Any], value: Any, place: tuple[int, ...]) -> tuple[tup
 
 
 def multi_offender(space: MultiDiscrete, value: Any, place: tuple[int, ...]) -> tuple[tuple[int, ...], Any, str]:
-    """Return what `offender` does, of an array."""
+    """Like `offender`, for an array."""
     whole = f"an array of integers of shape {space.shape}, of {one_line(space)}"
     try:
         array = np.asarray(value)
@@ -168,12 +168,12 @@ def multi_offender(space: MultiDiscrete, value: Any, place: tuple[int, ...]) -> 
 
 
 def one_line(space: Space[Any]) -> str:
-    """Return how Gymnasium writes a space, in one line."""
+    """Format a space on one line, as Gymnasium does."""
     return " ".join(str(space).split())
 
 
 def brief(value: Any, longest: int = 80) -> str:
-    """Return how Python writes a value, in one line of at most `longest` letters."""
+    """Format a value on one line of at most `longest` characters, as Python does."""
     try:
         text = " ".join(repr(value).split())
     except Exception as error:
@@ -201,7 +201,7 @@ def state_codec(space: Space[Any], name: str) -> StateCodec:
 
 
 def check_actions(space: Space[Any], name: str) -> Discrete:
-    """Return the action space if it is one discrete choice.
+    """Return the action space if it is a single discrete choice.
 
     Raises:
         UsageError: it is not.

@@ -1,19 +1,19 @@
-"""The transition table: a finite Markov decision process written out.
+"""The transition table: a finite Markov decision process in explicit form.
 
 For every state s and action a there are up to K outcomes k, each with
 
     probability[s, a, k]   p_k, summing to 1 over k,
     next_state[s, a, k]    s'_k,
     reward[s, a, k]        r_k,
-    terminated[s, a, k]    whether the episode ends there for good: nothing follows, whatever s' has in its own row,
+    terminated[s, a, k]    whether the episode ends there for good: nothing follows, whatever the row of s' says,
 
 and `start[s]` is the distribution of the first state. Unused outcomes have probability 0.
-Two quantities derived from it are all that planning needs:
+Planning needs only two quantities derived from it:
 
     expected_reward[s, a]     = Σ_k p_k · r_k
     continuation[s, a, k]     = p_k · (1 − terminated_k)
 
-A table is made of its arrays (`from_arrays`), of the rows of a ``P`` as Gymnasium's toy-text environments have it
+A table is built from its arrays (`from_arrays`), from the rows of a ``P`` as in Gymnasium's toy-text environments
 (`from_rows`), or read from a `.npz` file without pickle (`load_table`); `save_table` writes one.
 """
 
@@ -44,7 +44,7 @@ ARRAYS: dict[str, tuple[type, int]] = {  # types and dimensions
     "start": (np.float64, 1),
 }  # fmt: skip
 SUM_TOLERANCE = 1e-6
-MAX_REWARD = 1e30  # networks learn in float32, which ends at 3e38
+MAX_REWARD = 1e30  # networks learn in float32, which overflows at 3e38
 
 
 class TableError(DeepTaxiError):
@@ -55,21 +55,21 @@ class TableError(DeepTaxiError):
 class TransitionTable:
     """All outcomes of every (state, action), and where episodes start.
 
-    Nested lists and arrays of other types do as well where nothing is lost by the conversion.
+    Nested lists and arrays of other types are accepted if the conversion is lossless.
 
     Attributes:
         probability, reward: float64 `[S, A, K]`.
         next_state: int64 `[S, A, K]`.
         terminated: bool `[S, A, K]`.
         start: float64 `[S]`.
-        time_limit: steps before an episode is cut, or None.
-        discount: the discount that the problem is meant with, or None.
+        time_limit: steps after which an episode is truncated, or None.
+        discount: the discount intended for the problem, or None.
         action_mask: bool `[S, A]`, True where the action may be taken, or None.
-        factors: sizes of the parts that a state number is made of, row-major, or None.
+        factors: sizes of the parts of a state number, row-major, or None.
         state_names, action_names: `[S]` and `[A]` texts, or None.
 
     Raises:
-        TableError: shapes, probabilities, indices or rewards are not those of a decision process.
+        TableError: shapes, probabilities, indices or rewards do not form a decision process.
     """
 
     probability: Floats
@@ -95,7 +95,7 @@ class TransitionTable:
         check_shapes(self)
         check_numbers(self)
         check_optional(self)
-        # Sums that are off by rounding alone would add up over thousands of planning steps.
+        # Sums that are off only by rounding would accumulate over thousands of planning steps.
         object.__setattr__(self, "probability", self.probability / self.probability.sum(-1, keepdims=True))
         object.__setattr__(self, "start", self.start / self.start.sum())
 
@@ -111,7 +111,7 @@ class TransitionTable:
 
     @classmethod
     def load(cls, path: str | Path) -> TransitionTable:
-        """Read a table from `.npz`, without pickle; raises what `load_table` does."""
+        """Read a table from `.npz`, without pickle; raises the errors of `load_table`."""
         return load_table(Path(path))
 
     @classmethod
@@ -119,16 +119,16 @@ class TransitionTable:
         """Build a table from ``p[state][action] = [(probability, next_state, reward, terminated), …]``.
 
         This is the `P` of Gymnasium's toy-text environments. `start` `[S]` is the distribution of the first state,
-        `optional` any further fields. Raises `TableError` where rows are missing, or are not a decision process.
+        `optional` any other fields. Raises `TableError` if rows are missing or do not form a decision process.
         """
         return from_rows(p, start, **optional)
 
     def save(self, path: str | Path, force: bool = False) -> None:
-        """Write the table as `.npz`, which the environment of every command may be.
+        """Write the table as `.npz`, for use as the environment of any command.
 
         Raises:
-            UsageError: there is something already, and `force` is not set.
-            OSError: the disk or the permissions do not allow it; what was there still is.
+            UsageError: the file exists, and `force` is not set.
+            OSError: the disk or its permissions prevent it; an existing file is left intact.
         """
         if os.path.lexists(path) and not force:
             raise UsageError(f"{path} exists; choose another name, or overwrite it with force=True")
@@ -164,7 +164,7 @@ class TransitionTable:
 
 
 def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray[Any]:
-    """Return `values` as an array of `dtype` with that many dimensions; nothing is rounded on the way."""
+    """Convert `values` losslessly to an array of `dtype` with that many dimensions."""
     try:
         raw = np.asarray(values)
     except ValueError:
@@ -175,7 +175,7 @@ def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray
         raise TableError(f"{name}: expected numbers in {dimensions} dimensions, received {raw.dtype} {list(raw.shape)}")
     if raw.dtype.kind == "f" and not np.isfinite(raw).all():
         raise TableError(f"{name} holds {describe_first(~np.isfinite(raw), raw)}: all numbers must be finite")
-    with np.errstate(invalid="ignore"):  # what does not fit is refused below
+    with np.errstate(invalid="ignore"):  # values that do not fit are rejected below
         cast: NDArray[Any] = raw.astype(dtype, copy=False)
     if dtype is not np.float64 and not (cast == raw).all():
         raise TableError(f"{name} holds {describe_first(cast != raw, raw)}: expected {np.dtype(dtype).name} values")
@@ -183,7 +183,7 @@ def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray
 
 
 def describe_first(where: Bools, values: NDArray[Any]) -> str:
-    """Name the first entry that `where` marks, as ``nan at [3, 0, 1]``."""
+    """Describe the first entry marked by `where`, as ``nan at [3, 0, 1]``."""
     index = tuple(int(i) for i in np.argwhere(where)[0])
     return f"{values[index]} at {list(index)}"
 
@@ -196,7 +196,7 @@ def from_arrays(
     start: ArrayLike,
     **optional: Any,
 ) -> TransitionTable:
-    """Build a table from array-likes `[S, A, K]` and `start [S]`, casting where nothing is lost."""
+    """Build a table from array-likes `[S, A, K]` and `start [S]`, with lossless conversions only."""
     arrays: Any = (probability, next_state, reward, terminated, start)
     return TransitionTable(*arrays, **optional)
 
@@ -240,7 +240,7 @@ def check_numbers(table: TransitionTable) -> None:
 
 
 def check_optional(table: TransitionTable) -> None:
-    """Check what a table may carry besides its arrays."""
+    """Check the table's optional fields."""
     states, actions = table.states, table.actions
     if table.time_limit is not None and table.time_limit < 1:
         raise TableError(f"time_limit: expected 1 or more, received {table.time_limit}")
@@ -267,10 +267,10 @@ MEMORY_SHARE = 0.8
 
 
 def check_memory(shape: tuple[int, ...]) -> None:
-    """Refuse, before anything is allocated, a table that this machine cannot hold.
+    """Reject, before anything is allocated, a table too large for this machine.
 
     Raises:
-        TableError: arrays of `shape` `[S, A, K]` would take more than most of the memory.
+        TableError: arrays of shape `[S, A, K]` would take more than most of the memory.
     """
     size, memory = math.prod(shape) * BYTES_PER_ENTRY, physical_memory()
     if size > MEMORY_SHARE * memory:
@@ -281,7 +281,7 @@ def check_memory(shape: tuple[int, ...]) -> None:
 
 
 def physical_memory() -> float:
-    """Return the bytes of memory of this machine; infinity where the system does not tell."""
+    """Return this machine's memory in bytes, or infinity if unknown."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, OSError, ValueError):  # Windows
@@ -307,7 +307,7 @@ def merge_rows(rows: Sequence[Row]) -> dict[tuple[int, float, bool], float]:
 
 
 def form_of(p: Any) -> str:
-    """Say what stands in the place of P, down to its first part that is not of its form."""
+    """Describe what was given instead of P, down to the first malformed part."""
     if isinstance(p, np.ndarray):
         return f"an array of shape {list(p.shape)}"
     place = ""
@@ -329,15 +329,15 @@ def form_of(p: Any) -> str:
 
 
 def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional: Any) -> TransitionTable:
-    """Build a table from a Gymnasium-style ``P[state][action] = [(probability, next_state, reward, terminated), …]``.
+    """Build a table from Gymnasium's ``P[state][action] = [(probability, next_state, reward, terminated), …]``.
 
     Args:
         p: the rows, keyed 0 … S−1 and 0 … A−1.
         start: distribution of the first state, `[S]`.
-        **optional: further fields of the table.
+        **optional: other fields of the table.
 
     Raises:
-        TableError: rows are missing or are not of that form, or the numbers are not a decision process.
+        TableError: rows are missing or malformed, or the numbers do not form a decision process.
     """
     try:
         states = len(p)
@@ -364,25 +364,25 @@ def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional
 
 
 OPTIONAL = ("time_limit", "discount", "action_mask", "factors", "state_names", "action_names")
-MAX_BYTES = 2**50  # that a file may say it has, as long as only its shapes are read
-TABLE_BYTES = 32  # of S·A·K, that the arrays take at most
-REST = 2**26  # bytes for names, and for what else does not grow with the outcomes
+MAX_BYTES = 2**50  # size that a file may claim while only its shapes are read
+TABLE_BYTES = 32  # maximum size of the arrays, per entry of S·A·K
+REST = 2**26  # bytes for names and everything else that does not grow with the outcomes
 
 
 def save_table(table: TransitionTable, path: Path) -> None:
     """Write the table as a compressed ``.npz`` that `load_table` reads.
 
     Raises:
-        TableError: names are so long that `load_table` would not read them.
+        TableError: the names are too long for `load_table` to read.
     """
     check_names(table)
     optional = {name: getattr(table, name) for name in OPTIONAL if getattr(table, name) is not None}
-    with path.open("wb") as file:  # np.savez would add an ending to a name without one
+    with path.open("wb") as file:  # np.savez would add an extension to a name without one
         np.savez_compressed(file, **{name: getattr(table, name) for name in ARRAYS}, **optional)
 
 
 def check_names(table: TransitionTable) -> None:
-    """Refuse names that take more than `load_table` reads: each takes as much room in the file as the longest does."""
+    """Reject names too long for `load_table`: each takes as much space in the file as the longest."""
     room = table.probability.size * (BYTES_PER_ENTRY - TABLE_BYTES) + REST
     for kind, names in (("state", table.state_names), ("action", table.action_names)):
         longest = max(map(len, names or ()), default=0)
@@ -397,7 +397,7 @@ def load_table(path: Path) -> TransitionTable:
     """Read a table from ``.npz``, without pickle.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file does not exist.
         TableError: the file is damaged, lacks an array, has an unknown one, or is not a decision process.
     """
     if not path.is_file():
@@ -425,7 +425,7 @@ def load_table(path: Path) -> TransitionTable:
 
 
 def is_single_array(path: Path) -> bool:
-    """Return whether a file is what `numpy.save` writes."""
+    """Whether a file was written by `numpy.save`."""
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
@@ -434,7 +434,7 @@ def is_single_array(path: Path) -> bool:
 
 
 def read_optional(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Turn the optional arrays of an ``.npz`` into the fields of a table."""
+    """Convert the optional arrays of an ``.npz`` to the fields of a table."""
     fields: dict[str, Any] = {}
     for name, value in values.items():
         if name in ("state_names", "action_names"):

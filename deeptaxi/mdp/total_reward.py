@@ -4,15 +4,15 @@ V*(s) = max_π E[r_1 + r_2 + …] is a stochastic shortest path (Bertsekas & Tsi
 Path Problems, 1991; Puterman, Markov Decision Processes, 1994, chapter 7). It is defined here where
 
 1. from every start, some policy ends the episode with probability 1, and
-2. no policy gains by never ending: from no start does the best policy of all earn more than the best that ends.
+2. no policy gains by never ending: from no start does the best policy overall earn more than the best that ends.
 
-A state that no action leaves, and where nothing is earned, counts as an end. Policy iteration starts at a policy that
-ends. Where it keeps the old action on ties, an improved policy can only fail to end by earning on a cycle, forever:
-then there is no optimum (2. fails). Cycles that earn nothing are not visible to the Bellman equation, which any large
-value on them solves; so each gets the choice to stay there for good, worth 0.
+A state that no action leaves and that earns nothing counts as an end. Policy iteration starts from a policy that ends.
+If it keeps the old action on ties, an improved policy can only fail to end by earning on a cycle, forever; then there
+is no optimum (2. fails). Cycles that earn nothing are invisible to the Bellman equation, which any large value on them
+solves; so each gets the option to stay there for good, worth 0.
 
-An error ε of the Bellman equation costs at most ε times the steps that the episode takes, which is how the bounds are
-computed; for the optimum this takes the best policy's episodes to be no longer than those of the policy found.
+An error ε in the Bellman equation costs at most ε times the length of the episode, which gives the bounds; for the
+optimum this assumes that the best policy's episodes are no longer than those of the policy found.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from deeptaxi.errors import UsageError
 from deeptaxi.mdp.chains import ROUNDING, Chain, chain, expectation
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
-DENSE, SPARSE = 1_024, 5_000  # states up to which equations are solved, with full and with sparse matrices
-WORK = 2 * 10**9  # outcomes backed up before an iteration on larger problems gives up; about ten seconds
-SETTLED = 1e-13  # change of an iterate, relative to the values
-BETTER = 1e-11  # improvement of an action, relative to the values, that is more than rounding
+DENSE, SPARSE = 1_024, 5_000  # up to this many states, equations are solved with dense and with sparse matrices
+WORK = 2 * 10**9  # outcomes backed up before iterating on a larger problem is given up; about ten seconds
+SETTLED = 1e-13  # change of a converged iterate, relative to the values
+BETTER = 1e-11  # improvement of an action that is not rounding, relative to the values
 ADVICE = "take --objective-discount 0.99"
 
 
 class UndefinedError(UsageError):
-    """At discount 1, the values of a problem do not exist, or cannot be computed. The message says why, and a cure."""
+    """At discount 1, the values do not exist or cannot be computed. The message says why, and what to do."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"discount 1 is not defined here: {reason}; {ADVICE}")
 
 
 def edges(onward: Bools, next_state: Ints) -> tuple[Ints, Ints]:
-    """Return the transitions that `onward` `[S, …]` marks, as states and the states that they lead to, `[E]` each."""
+    """Return the transitions marked by `onward` `[S, …]`, as states and their successors, `[E]` each."""
     source = np.broadcast_to(np.arange(len(onward)).reshape(-1, *[1] * (onward.ndim - 1)), onward.shape)
     return source[onward], next_state[onward]
 
 
 def fewest_steps(source: Ints, target: Ints, roots: Bools) -> Floats:
-    """Return the fewest edges `source` → `target`, `[E]` each, that lead from the `roots` `[S]` to each state, `[S]`.
+    """Return the fewest edges `source` → `target`, `[E]` each, from the `roots` `[S]` to each state, `[S]`.
 
-    ∞ where none leads there.
+    ∞ for unreachable states.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import dijkstra
 
-    found, count = np.flatnonzero(roots), len(roots)  # state S stands before all roots, so that one search will do
+    found, count = np.flatnonzero(roots), len(roots)  # a state S precedes all roots, so that one search suffices
     both = np.concatenate([source, np.full(len(found), count)]), np.concatenate([target, found])
     graph = csr_array((np.ones(len(both[0])), both), shape=(count + 1, count + 1))
     distance = dijkstra(graph, indices=count, unweighted=True)[:count]
@@ -61,7 +61,7 @@ def fewest_steps(source: Ints, target: Ints, roots: Bools) -> Floats:
 
 
 def steps_to(targets: Bools, onward: Bools, next_state: Ints) -> Floats:
-    """Return the fewest transitions from each state to one of the `targets` `[S]`, `[S]`; ∞ where none leads there."""
+    """Return the fewest transitions from each state to one of the `targets` `[S]`, `[S]`; ∞ if none is reachable."""
     source, reached = edges(onward, next_state)
     return fewest_steps(reached, source, targets)
 
@@ -82,8 +82,8 @@ class Model:
 
     Attributes:
         table: the decision process.
-        absorbing: the states that no action leaves, and where nothing is earned, `[S]`.
-        onward: the outcomes after which the episode goes on, `[S, A, K]`.
+        absorbing: the states that no action leaves and that earn nothing, `[S]`.
+        onward: the outcomes after which the episode continues, `[S, A, K]`.
         ends: the pairs that may end the episode, `[S, A]`.
         pairs: the pairs that can be chosen before it has ended, `[S, A]`.
     """
@@ -109,7 +109,7 @@ class Model:
         object.__setattr__(self, "pairs", possible.any(axis=-1) & ~absorbing[:, None])
 
     def within(self, states: Bools, pairs: Bools) -> Bools:
-        """Return which of the `pairs` `[S, A]` go on in the `states` `[S]` alone, or end."""
+        """Return which of the `pairs` `[S, A]` lead only to the `states` `[S]` or to the end."""
         inside = (states[self.table.next_state] | ~self.onward).all(axis=-1)
         return np.asarray(pairs & states[:, None] & inside)
 
@@ -120,7 +120,7 @@ class Model:
             resting: the states where a policy may stop for good, `[S]`.
 
         Returns:
-            The pairs `[S, A]`, and the fewest steps to the end by them, `[S]`; ∞ where there is no such policy.
+            The pairs `[S, A]`, and the fewest steps to the end by them, `[S]`; ∞ if there is no such policy.
         """
         states = ~self.absorbing
         while True:
@@ -135,8 +135,8 @@ class Model:
     def end_components(self, pairs: Bools) -> tuple[Bools, Ints]:
         """Return the `pairs` `[S, A]` by which a policy can stay in a set of states forever, and these sets.
 
-        These are the maximal end components (de Alfaro, Formal Verification of Probabilistic Systems, 1997, §3.3), as
-        a number of each state, `[S]`.
+        These are the maximal end components (de Alfaro, Formal Verification of Probabilistic Systems, 1997, §3.3); the
+        sets are given as a number for each state, `[S]`.
         """
         kept = pairs & ~self.ends
         while True:
@@ -151,13 +151,13 @@ class Model:
 
 
 def optimal_values(table: TransitionTable, mask: Bools | None = None) -> tuple[Floats, Floats, float, int]:
-    """Return V* `[S]` and Q* `[S, A]` at discount 1, a bound on the error of V*, and the policies that it took.
+    """Compute V* `[S]` and Q* `[S, A]` at discount 1, an error bound for V*, and the number of policies evaluated.
 
-    Values are −∞ where every policy loses without end, and NaN in states that no start leads to and that have none.
+    Values are −∞ where every policy loses reward forever, and NaN in unreachable states that have none.
     Q* is −∞ where `mask` is False.
 
     Raises:
-        UndefinedError: they do not exist, or do not settle.
+        UndefinedError: they do not exist or do not converge.
     """
     model = Model(table, mask)
     nowhere = np.zeros(table.states, np.bool_)
@@ -182,12 +182,12 @@ def optimal_values(table: TransitionTable, mask: Bools | None = None) -> tuple[F
 
 @dataclass(frozen=True)
 class Improved:
-    """Where policy iteration ended.
+    """The result of policy iteration.
 
     Attributes:
         value: `[S]`; 0 in absorbing states, NaN where no policy ends or rests.
-        bound: on its error.
-        iterations: the policies that were evaluated.
+        bound: on the error of `value`.
+        iterations: the number of policies evaluated.
     """
 
     value: Floats
@@ -196,21 +196,21 @@ class Improved:
 
 
 def policy_iteration(model: Model, pairs: Bools, distance: Floats, idle: Bools) -> Improved:
-    """Improve a policy that ends until nothing is left to gain; `idle` states `[S]` may be rested in, for 0.
+    """Improve a policy that ends until nothing is gained; in `idle` states `[S]` it may rest, for 0.
 
     Args:
         model: the decision process.
-        pairs: the pairs to choose from, `[S, A]`, as `surely_ending` gives them.
+        pairs: the pairs to choose from, `[S, A]`, as returned by `surely_ending`.
         distance: the fewest steps to the end by them, `[S]`.
         idle: where a policy may rest.
 
     Raises:
-        UndefinedError: a policy earns without end, or the values do not settle.
+        UndefinedError: a policy earns reward forever, or the values do not converge.
     """
     table, states = model.table, np.isfinite(distance)
     nearer = model.onward & (distance[table.next_state] < distance[:, None, None])
     policy = np.argmax(pairs & (model.ends | nearer.any(axis=-1)), axis=1)
-    policy[idle & (distance == 0) & ~(pairs & model.ends).any(axis=1)] = table.actions  # to rest
+    policy[idle & (distance == 0) & ~(pairs & model.ends).any(axis=1)] = table.actions  # rest
     value, count = np.where(states | model.absorbing, 0.0, np.nan), 0
     while True:
         count += 1
@@ -228,13 +228,13 @@ def policy_iteration(model: Model, pairs: Bools, distance: Floats, idle: Bools) 
 
 
 def follow(model: Model, policy: Ints, states: Bools, before: Floats) -> tuple[Floats, float]:
-    """Return the value of a policy that ends, `[S]`, and a bound on its error; action A is to rest.
+    """Evaluate a policy that ends: return its value `[S]` and an error bound; action A means to rest.
 
     Args:
         model: the decision process.
         policy: `[S]`.
         states: where it has a value, `[S]`.
-        before: values to begin an iteration with, `[S]`.
+        before: initial values for the iteration, `[S]`.
     """
     table = model.table
     here, number = np.flatnonzero(states), np.zeros(table.states, np.int64)
@@ -254,15 +254,15 @@ def follow(model: Model, policy: Ints, states: Bools, before: Floats) -> tuple[F
 
 
 def solve(fixed: Chain, before: Floats | None = None) -> tuple[Floats, float]:
-    """Return the total reward `[S]` of a chain that surely ends, and a bound on its error.
+    """Return the total reward `[S]` of a chain that ends with probability 1, and an error bound.
 
     Raises:
-        UndefinedError: it is large, and does not settle.
+        UndefinedError: it is large and does not converge.
     """
     count = len(fixed.reward)
     if count == 0:
         return np.zeros(0), 0.0
-    right = np.stack([fixed.reward, np.ones(count)], axis=1)  # of the steps to the end, for the bound
+    right = np.stack([fixed.reward, np.ones(count)], axis=1)  # steps to the end, for the bound
     both: Floats
     if count <= DENSE:
         both = np.linalg.solve(np.eye(count) - fixed.matrix(), right).astype(np.float64)
@@ -289,10 +289,10 @@ def solve_sparse(fixed: Chain, right: Floats) -> Floats:
 
 
 def iterate(fixed: Chain, right: Floats, before: Floats | None) -> Floats:
-    """Iterate X ← `right` + P·X, `[S, 2]`, until it is settled.
+    """Iterate X ← `right` + P·X, `[S, 2]`, to convergence.
 
     Raises:
-        UndefinedError: it does not settle.
+        UndefinedError: it does not converge.
     """
     found = np.zeros_like(right)
     if before is not None:
@@ -308,7 +308,7 @@ def iterate(fixed: Chain, right: Floats, before: Floats | None) -> Floats:
 
 
 def check_ending(model: Model, policy: Ints, states: Bools) -> None:
-    """Refuse an improved policy that does not end: it was improved because it earns on a cycle, forever.
+    """Reject an improved policy that does not end: it improved by earning on a cycle, forever.
 
     Raises:
         UndefinedError: it does not end.
@@ -323,7 +323,7 @@ def check_ending(model: Model, policy: Ints, states: Bools) -> None:
 
 
 def check_outside(model: Model, known: Bools) -> None:
-    """Refuse a problem whose starts lead to states that no policy leaves, and where something may be earned forever.
+    """Reject a problem whose starts lead to states that no policy leaves, where reward may be earned forever.
 
     Args:
         model: the decision process.
@@ -340,18 +340,18 @@ def check_outside(model: Model, known: Bools) -> None:
 
 
 def reached_states(model: Model) -> Bools:
-    """Return the states that some policy comes to from the starts, `[S]`."""
+    """Return the states that some policy reaches from the starts, `[S]`."""
     source, reached = edges(model.onward, model.table.next_state)
     return np.isfinite(fewest_steps(source, reached, model.table.start > 0))
 
 
 def check_cycles(model: Model, pairs: Bools, found: Improved) -> None:
-    """Refuse a problem whose best policies may go round forever where that is worth more than to end.
+    """Reject a problem whose best policies may cycle forever if that is worth more than ending.
 
-    On a cycle of optimal actions that earns and loses the same, the sum of rewards swings about V − (mean of V).
+    On a cycle of optimal actions with zero net reward, the sum of rewards oscillates about V − (mean of V).
 
     Raises:
-        UndefinedError: there is one.
+        UndefinedError: there is such a cycle.
     """
     value = np.nan_to_num(found.value)
     onward = expectation(np.where(model.onward, model.table.continuation, 0.0), value[model.table.next_state])
@@ -365,7 +365,7 @@ def check_cycles(model: Model, pairs: Bools, found: Improved) -> None:
 
 
 def complete(model: Model, found: Improved, mask: Bools | None) -> tuple[Floats, Floats, float, int]:
-    """Return V*, Q*, bound and count, with the states where no policy ends."""
+    """Return V*, Q*, bound and count, including the states where no policy ends."""
     table = model.table
     lost = np.where(reached_states(model), -np.inf, np.nan)
     value = np.where(np.isnan(found.value), lost, found.value)
@@ -374,22 +374,22 @@ def complete(model: Model, found: Improved, mask: Bools | None) -> tuple[Floats,
 
 
 def weighted_sum(weights: Floats, values: Floats) -> Floats:
-    """Return the sum over the last axis of weights × values, where infinite values of weight 0 count for nothing."""
+    """Return the sum over the last axis of weights × values, ignoring infinite values of weight 0."""
     return expectation(weights, np.where(weights > 0, values, 0.0))
 
 
 def policy_values(table: TransitionTable, policy: Ints | Floats) -> tuple[Floats, float]:
-    """Return the value `[S]` of any policy at discount 1, and a bound on the error of what is finite.
+    """Return the value `[S]` of any policy at discount 1, and an error bound for the finite values.
 
-    It is −∞ where the policy may go on forever and loses on the way, ∞ where it earns; where it goes round without
-    either, it is what the discounted value tends to.
+    It is −∞ if the policy may continue forever and loses on the way, ∞ if it earns; if it cycles without either, it is
+    the limit of the discounted value.
 
     Args:
         table: the decision process.
         policy: actions `[S]`, or probabilities `[S, A]`.
 
     Raises:
-        UndefinedError: the values do not settle.
+        UndefinedError: the values do not converge.
     """
     fixed = chain(table, policy)
     onward = fixed.continuation > 0
@@ -402,7 +402,7 @@ def policy_values(table: TransitionTable, policy: Ints | Floats) -> tuple[Floats
     for index in np.unique(number[closed]):
         members = np.flatnonzero(number == index)
         value[members] = recurrent(fixed, members)
-    for end in (np.inf, -np.inf):  # what loses on one way and earns on another counts as lost
+    for end in (np.inf, -np.inf):  # losing on one path and earning on another counts as losing
         value[np.isfinite(steps_to(closed & (value == end), onward, fixed.next_state))] = end
     open_states = np.flatnonzero(~closed & np.isfinite(value))
     place = np.zeros(table.states, np.int64)
@@ -419,9 +419,9 @@ def policy_values(table: TransitionTable, policy: Ints | Floats) -> tuple[Floats
 
 
 def recurrent(fixed: Chain, members: Ints) -> Floats:
-    """Return the value of the states of a recurrent class, which are never left, `[M]`.
+    """Return the value of the states of a recurrent class, which is never left, `[M]`.
 
-    With the mean reward g of a step, it is ±∞ where g is not 0, else the bias: what discounted values tend to.
+    With mean reward g per step, it is ±∞ if g is not 0, else the bias: the limit of the discounted values.
     """
     reward = fixed.reward[members]
     if not reward.any():

@@ -1,14 +1,14 @@
-"""The transition table of an environment, and whether it tells the truth.
+"""Read the transition table of an environment and check it against the environment.
 
-An environment may carry a table `P` that does not describe what `step` does: Taxi with ``fickle_passenger`` changes the
+An environment may have a table `P` that does not describe what `step` does: Taxi with ``fickle_passenger`` changes the
 destination by a flag that no state number shows. A verdict computed from such a table would be exact and wrong. So a
-table is taken as a basis only after the real environment has been stepped at random against it. Two things refute it:
+table is used only after stepping the real environment at random and comparing. Two things refute it:
 
-- an outcome that it calls impossible;
-- outcomes far from as frequent as it says. Of n draws from p, frequencies f with n · KL(f ‖ p) ≥ x have a probability
-  of at most (n+1)^K · e^−x (the method of types: Cover & Thomas, Elements of Information Theory, theorem 11.4.1). A
-  table is refused where that bound, over all pairs and all n, is below one in a billion: an honest one practically
-  never is.
+- an outcome that the table calls impossible;
+- outcome frequencies far from its probabilities. Of n samples from p, frequencies f with n · KL(f ‖ p) ≥ x have a
+  probability of at most (n+1)^K · e^−x (the method of types: Cover & Thomas, Elements of Information Theory, theorem
+  11.4.1). A table is rejected if that bound, over all pairs and all n, is below one in a billion: a correct table
+  practically never is.
 
 Finding neither is evidence, not proof.
 """
@@ -26,7 +26,7 @@ from deeptaxi.mdp.spaces import StateCodec
 from deeptaxi.mdp.table import Bools, Floats, Ints, TableError, TransitionTable, from_rows
 
 CHECK_STEPS = 20_000  # 5,000 missed a fickle passenger in one seed of twenty
-LONGEST_EPISODE = 1_000  # while checking: an episode that never ends must not hide the other starts
+LONGEST_EPISODE = 1_000  # while checking: an endless episode must not hide the other starts
 START_RESETS = 10_000
 CHECK_SEED = 20_240_229
 FALSE_ALARM = 1e-9
@@ -35,15 +35,15 @@ _found: dict[Any, str | None] = {}
 
 @dataclass(frozen=True)
 class TableFinding:
-    """A table that may be used, or the reason why there is none."""
+    """A usable table, or the reason why there is none."""
 
     table: TransitionTable | None
     reason: str | None = None
-    resets: int | None = None  # resets that the start distribution was estimated from; None where it is given
+    resets: int | None = None  # resets that the start distribution was estimated from; None if it is given
 
 
 def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
-    """Read the table of `env` and hold it against the environment itself.
+    """Read the table of `env` and check it against the environment itself.
 
     Args:
         env: an open environment with discrete actions.
@@ -53,7 +53,7 @@ def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
     actions: Any = env.action_space
     try:
         fickle, p, start = (getattr(raw, name, None) for name in ("fickle_passenger", "P", "initial_state_distrib"))
-    except Exception as error:  # what looks like an attribute may be code of the environment's own
+    except Exception as error:  # what looks like an attribute may be the environment's own code
         return TableFinding(None, f"its transition table cannot be read: {type(error).__name__}: {error}")
     if fickle:
         return TableFinding(
@@ -75,7 +75,7 @@ def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
 def contradiction_once(
     env: gymnasium.Env[Any, Any], codec: StateCodec, table: TransitionTable, starts_known: bool
 ) -> str | None:
-    """Return what `contradiction` finds. An environment that was made again in this process is not stepped again."""
+    """Return the result of `contradiction`, without stepping again an environment already checked in this process."""
     if env.spec is None:  # nothing says how it was made
         return contradiction(env, codec, table, starts_known)
     arrays = (table.probability, table.next_state, table.reward, table.terminated, table.start)
@@ -87,7 +87,7 @@ def contradiction_once(
 
 
 def renumber(p: Any, codec: StateCodec, first_action: int) -> Any:
-    """Return P keyed from 0, where its keys are the observations and actions of spaces that start elsewhere."""
+    """Return P keyed from 0 if its keys are observations and actions of spaces that start elsewhere."""
     first = codec.layout[0][1] if len(codec.layout) == 1 else 0
     try:
         if first and set(p) == set(range(first, first + len(p))):
@@ -98,12 +98,12 @@ def renumber(p: Any, codec: StateCodec, first_action: int) -> Any:
         if first_action and all(set(row) == set(range(first_action, first_action + len(row))) for row in p.values()):
             p = {state: {a - first_action: rows for a, rows in actions.items()} for state, actions in p.items()}
     except (AttributeError, TypeError, ValueError):
-        pass  # P is of another form, as `from_rows` will say
+        pass  # P has another form, as `from_rows` will report
     return p
 
 
 def estimate_start(env: gymnasium.Env[Any, Any], codec: StateCodec) -> Floats:
-    """Return the share of each state among the first observations of many resets, `[S]`. See `exact.uncertainty`."""
+    """Estimate the start distribution, `[S]`, from the first observations of many resets. See `exact.uncertainty`."""
     states = [codec.encode(env.reset(seed=CHECK_SEED)[0])]
     states += [codec.encode(env.reset()[0]) for _ in range(START_RESETS - 1)]
     return np.bincount(states, minlength=codec.states) / START_RESETS
@@ -112,9 +112,9 @@ def estimate_start(env: gymnasium.Env[Any, Any], codec: StateCodec) -> Floats:
 def contradiction(
     env: gymnasium.Env[Any, Any], codec: StateCodec, table: TransitionTable, starts_known: bool = True
 ) -> str | None:
-    """Step the environment at random; return what refutes `table`, or None.
+    """Step the environment at random; return evidence against `table`, or None.
 
-    An estimated start distribution need not know every start, so it is not held against the environment.
+    An estimated start distribution may miss starts, so it is not checked.
     """
     actions: Any = env.action_space
     if (table.states, table.actions) != (codec.states, int(actions.n)):
@@ -139,7 +139,7 @@ def contradiction(
 
 
 def improbable(table: TransitionTable, state: Ints, action: Ints, outcome: Ints) -> str | None:
-    """Return where the outcomes seen, each `[CHECK_STEPS]`, are far from as frequent as the table says, or None."""
+    """Return where the observed outcomes, each `[CHECK_STEPS]`, are far from the table's probabilities, or None."""
     seen = np.zeros(table.probability.shape)
     np.add.at(seen, (state, action, outcome), 1)
     visits = seen.sum(axis=-1)  # [S, A]
@@ -180,7 +180,7 @@ def experience(env: gymnasium.Env[Any, Any], codec: StateCodec) -> tuple[Ints, E
 
 
 def matching_outcome(table: TransitionTable, seen: Experience) -> Ints:
-    """Return which outcome k of the table each transition is, −1 where the table calls it impossible."""
+    """Return the index k of the table's outcome for each transition, −1 if the table calls it impossible."""
     state, action, reward, reached, terminated = seen
     row = (state, action)
     same = (table.next_state[row] == reached[:, None]) & (table.terminated[row] == terminated[:, None])

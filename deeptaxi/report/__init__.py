@@ -1,1 +1,1 @@
-"""The report: one page about one or several runs, that needs nothing but itself."""
+"""The report: one self-contained page about one or several runs."""

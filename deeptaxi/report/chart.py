@@ -1,11 +1,11 @@
-"""A chart: a picture with a title, what it shows in words, and its three forms: inline SVG, SVG file, PNG file.
+"""A chart: a figure with a title and a text alternative, in three forms: inline SVG, SVG file, PNG file.
 
-matplotlib's SVG is made for files. For a page it is cut down to what is seen: numbers to a tenth of a point, paths in
-relative coordinates, colors as variables of the page, and ids that no other chart on it has.
+matplotlib's SVG is made for files. For a page it is reduced to what is visible: numbers to a tenth of a point, paths in
+relative coordinates, colors as variables of the page, and ids that no other chart on it uses.
 
-The colors are those of Okabe and Ito (Color Universal Design, 2008), which color-blind people can tell apart, darkened
-where they are text on white. In a page each stands for a CSS variable of its name, so that the page chooses them anew
-for a dark screen.
+The colors are those of Okabe and Ito (Color Universal Design, 2008), which color-blind people can distinguish, darkened
+where they are text on white. In a page each becomes a CSS variable of its name, so that the page can replace them for
+dark mode.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ VARIABLES = {
     BLUE: "blue", ORANGE: "orange", VERMILLION: "vermillion", GREEN: "green", PURPLE: "purple",
 }  # fmt: skip
 
-HALF, FULL = 4.5, 9.2  # inches: charts that stand side by side, and those that have the page for themselves
+HALF, FULL = 4.5, 9.2  # inches: charts side by side, and charts with the full page width
 SETTINGS = {
     "svg.fonttype": "none",  # text stays text: small, and in the reader's own font
-    "svg.hashsalt": "deeptaxi",  # the same figure is the same file
+    "svg.hashsalt": "deeptaxi",  # the same figure gives the same file
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.titleweight": "bold",
@@ -61,20 +61,20 @@ SETTINGS = {
 
 @contextlib.contextmanager
 def apply_style() -> Iterator[None]:
-    """Draw in this style. What matplotlib says about its caches is nothing that a reader of reports asked for."""
+    """Draw in this style, without matplotlib's messages about its caches."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with mpl.rc_context(SETTINGS):
         yield
 
 
 def axes(width: float = HALF, height: float = 2.7, **subplots: Any) -> tuple[Figure, Any]:
-    """Return a figure of that many inches, and its axes."""
+    """Create a figure of that size in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(**subplots)
 
 
 def over_updates(ax: Axes, label: bool = True) -> None:
-    """Let the horizontal axis count updates."""
+    """Use the horizontal axis for updates."""
     if label:
         ax.set_xlabel("updates")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -82,7 +82,7 @@ def over_updates(ax: Axes, label: bool = True) -> None:
 
 
 def logarithmic(ax: Axes) -> None:
-    """Let the vertical axis be logarithmic, with plain numbers beside it."""
+    """Make the vertical axis logarithmic, with plain numbers."""
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
     ax.yaxis.set_major_formatter(FuncFormatter(plain))
@@ -90,26 +90,26 @@ def logarithmic(ax: Axes) -> None:
 
 
 def plain(value: float, _: object = None) -> str:
-    """Return a number beside an axis."""
+    """Format a number for an axis."""
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:g}".replace("-", "−")
 
 
 SVG, LINKS = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 PNG_DPI = 160
-SMALL = 400  # letters of a path: a marker or a tick, which a tenth of a point would deform
+SMALL = 400  # characters of a path: a marker or tick, which rounding to a tenth of a point would deform
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture and its words.
+    """A figure and its text.
 
     Attributes:
         name: short and unique, for ids and files.
-        title: what is shown.
-        text: what is to be seen, in a sentence or two with the numbers; the text alternative.
-        figure: the picture, without its title.
-        wide: whether it takes the whole width of the page.
+        title: the title.
+        text: what it shows, in a sentence or two with the numbers; the text alternative.
+        figure: the figure, without its title.
+        wide: whether it takes the full width of the page.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Chart:
     wide: bool = False
 
     def inline(self) -> str:
-        """Return the picture as an SVG element for a page."""
+        """Return the figure as an SVG element for a page."""
         root = Xml.fromstring(drawing(self.figure, transparent=True))  # noqa: S314  # it is our own
         for tag in ("metadata", "defs"):
             for child in root.findall(SVG + tag):
@@ -140,7 +140,7 @@ class Chart:
         return Xml.tostring(root, encoding="unicode", short_empty_elements=True)
 
     def write(self, folder: Path) -> list[Path]:
-        """Write ``NAME.png`` and ``NAME.svg``, with the title in the picture; return their paths."""
+        """Write ``NAME.png`` and ``NAME.svg``, including the title; return their paths."""
         paths = [folder / f"{self.name}.png", folder / f"{self.name}.svg"]
         with apply_style():
             settle(self.figure)
@@ -152,7 +152,7 @@ class Chart:
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out once and for all: doing it again would move it a little, and takes longer than to draw it."""
+    """Lay out the figure once and for all: a second layout would shift it, and takes longer than drawing."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -160,7 +160,7 @@ def settle(figure: Figure) -> None:
 
 
 def drawing(figure: Figure, **options: Any) -> str:
-    """Return matplotlib's own SVG of a figure, without date and maker."""
+    """Return matplotlib's SVG of a figure, without date and creator."""
     file = io.StringIO()
     with apply_style():
         settle(figure)
@@ -169,7 +169,7 @@ def drawing(figure: Figure, **options: Any) -> str:
 
 
 def shorten(root: Xml.Element, prefix: str) -> None:
-    """Cut down attributes: ids that are referred to get the prefix, the others go; numbers and paths are rounded."""
+    """Shorten attributes: prefix ids that are referenced, drop the others; round numbers and paths."""
     used = set(re.findall(r"#([\w.-]+)", " ".join(value for item in root.iter() for value in item.attrib.values())))
     in_definitions = {item for definition in root.iter(SVG + "defs") for item in definition.iter()}
     for item in root.iter():
@@ -184,7 +184,7 @@ def shorten(root: Xml.Element, prefix: str) -> None:
 
 
 def attribute(key: str, value: str, used: set[str], prefix: str, definition: bool) -> str | None:
-    """Return the short form of an attribute; None where it says nothing."""
+    """Return the short form of an attribute, or None if it is redundant."""
     if key == "id":
         return f"{prefix}-{value}" if value in used else None
     if key == "href" or "url(#" in value:
@@ -199,7 +199,7 @@ def attribute(key: str, value: str, used: set[str], prefix: str, definition: boo
 
 
 def replace_styles(style: str) -> str:
-    """Return a style with variables for colors, and without the names of fonts."""
+    """Replace colors in a style by variables, and drop font names."""
     parts = [part.strip() for part in style.split(";")]
     kept = [part for part in parts if part and not part.startswith(("font-family", "stroke-linejoin"))]
     text = ";".join(part.replace(": ", ":", 1) for part in kept)
@@ -209,14 +209,14 @@ def replace_styles(style: str) -> str:
 
 
 def round_numbers(text: str, digits: int) -> str:
-    """Return a text with its numbers rounded."""
+    """Round the numbers in a text."""
     return NUMBER.sub(lambda found: f"{float(found[0]):.{digits}f}".rstrip("0").rstrip(".") or "0", text.strip())
 
 
 def path(data: str) -> str:
-    """Return a path of lines in relative coordinates, in tenths of a point; a path with curves is only rounded.
+    """Convert a path of lines to relative coordinates, in tenths of a point; only round a path with curves.
 
-    Lines that go on in the same direction along an axis become one, lines of no length none but where they are all.
+    Consecutive lines in the same direction along an axis are merged; lines of zero length are dropped unless all are.
     """
     if re.search(r"[CQ]", data):
         return round_numbers(data, 1)
@@ -236,7 +236,7 @@ def path(data: str) -> str:
 
 
 def add(steps: list[tuple[int, int]], x: int, y: int) -> None:
-    """Add a line along (x, y); one that goes on like the last, along an axis, makes that longer."""
+    """Append a line along (x, y), or extend the last one if both have the same direction along an axis."""
     if steps and ((x, y) == (0, 0) or steps[-1] == (0, 0)):
         steps[-1] = (x + steps[-1][0], y + steps[-1][1])
         return
@@ -257,26 +257,26 @@ def corners(data: str) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def step(x: int, y: int) -> str:
-    """Return a line along (x, y), in tenths, in the shortest way to say it."""
+    """Format a line along (x, y), in tenths, as short as possible."""
     if y == 0:
         return f"h{tenths(x)}"
     return f"v{tenths(y)}" if x == 0 else "l" + join_paths(x, y)
 
 
 def join_paths(x: int, y: int) -> str:
-    """Return two numbers of tenths as a path has them: ``-.5 12``."""
+    """Format two numbers of tenths for a path: ``-.5 12``."""
     second = tenths(y)
     return tenths(x) + ("" if second.startswith("-") else " ") + second
 
 
 def tenths(value: int) -> str:
-    """Return a number of tenths, as short as can be: ``-.5``."""
+    """Format a number of tenths as short as possible: ``-.5``."""
     sign, size = "-" if value < 0 else "", f"{abs(value) / 10:.1f}"
     return sign + (size.removesuffix(".0") if size.endswith(".0") else size.removeprefix("0"))
 
 
 def unwrap(item: Xml.Element) -> None:
-    """Replace groups that have no attributes by what is in them."""
+    """Replace groups without attributes by their contents."""
     for child in list(item):
         unwrap(child)
     for place in range(len(item) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""What a report is about, and which charts it has. Verdicts, logs, comparisons and findings are computed elsewhere."""
+"""The contents of a report and its charts. Verdicts, logs, comparisons and findings are computed elsewhere."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class ReportedRun:
     """One run.
 
     Attributes:
-        name: what the user called it.
+        name: the name given by the user.
         network: the network in a few words.
-        config: how it was trained.
-        facts: what its files say of it: "weights_digest", "deeptaxi", "versions", "preset", as far as they do.
+        config: its configuration.
+        facts: facts from its files, if present: "weights_digest", "deeptaxi", "versions", "preset".
         exact: the exact verdict, or None.
-        episodes: the sampled one, or None.
+        episodes: the sampled verdict, or None.
         history: its log, or None.
     """
 
@@ -43,16 +43,16 @@ class ReportedRun:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """The run that is looked at closely, state by state.
+    """The run that is examined in detail, state by state.
 
     Attributes:
-        run: which one.
+        run: the run.
         policy: its greedy actions, `[S]`.
         comparison: of its Q values with the optimum; None without a table.
         visits: how often its training tried each pair, `[S, A]`, or None.
-        diagnosis: what `diagnose --json` says of it: "findings" and "not_checked"; None where nobody looked.
-        again: the command that trains it again.
-        evaluate: the command that evaluates it.
+        diagnosis: the "findings" and "not_checked" of `diagnose --json`; None if it was not diagnosed.
+        again: the command to train it again.
+        evaluate: the command to evaluate it.
         settings: its configuration as TOML.
     """
 
@@ -67,7 +67,7 @@ class Subject:
 
     @property
     def states(self) -> Bools:
-        """Where an action is chosen, as far as that is known, `[S]`."""
+        """The states where an action is chosen, as far as known, `[S]`."""
         if self.comparison is not None:
             return self.comparison.reachable
         if self.visits is not None and self.visits.any():
@@ -77,16 +77,16 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """All that a report shows.
+    """Everything that a report shows.
 
     Attributes:
-        environment: what every command's JSON says of it.
+        environment: its description in the JSON of every command.
         unavailable: why there is no exact verdict, or None.
-        names: of states and actions.
+        names: names of states and actions.
         grid: the map, or None.
-        runs: the runs, in the order in which the user named them.
-        subject: the one of them that is looked at closely.
-        remarks: what the reader should know about what is missing.
+        runs: the runs, in the user's order.
+        subject: the run that is examined in detail.
+        remarks: explanations of what is missing.
     """
 
     environment: Mapping[str, Any]
@@ -99,18 +99,18 @@ class Content:
 
     @property
     def histories(self) -> list[History]:
-        """The logs that there are."""
+        """The available logs."""
         return [run.history for run in self.runs if run.history is not None]
 
 
-# The names of all charts, as the files of --figures are called.
+# The names of all charts, which are the file names of --figures.
 NAMES = (
     "value", "gap", "return", "td-error", "rates", "q-range", "policy", "q-scatter", "q-error", "visits", "coverage",
 )  # fmt: skip
 
 
 def charts_of(content: Content) -> dict[str, list[Chart]]:
-    """Return the charts of each section; a section without any is there, empty."""
+    """Return the charts of each section; a section without charts is empty."""
     subject = content.subject
     comparison, discount = subject.comparison, subject.run.config.discount
     q_range = None
@@ -128,7 +128,7 @@ def charts_of(content: Content) -> dict[str, list[Chart]]:
 
 
 def visits_charts(content: Content, comparison: Comparison | None) -> list[Chart | None]:
-    """Return what the training tried, in which states and by when."""
+    """Create the charts of what the training tried: by state, and over time."""
     subject = content.subject
     counted = (None, None) if comparison is None else (int(subject.states.sum()), int(comparison.pairs.sum()))
     seen = None if subject.visits is None else visits_by_state(subject.visits, subject.states, content.grid)
@@ -136,7 +136,7 @@ def visits_charts(content: Content, comparison: Comparison | None) -> list[Chart
 
 
 def policy_chart(content: Content) -> Chart | None:
-    """Return the policy map, where the environment is a grid that fits on a page."""
+    """Create the policy map if the environment is a grid that fits on a page."""
     grid, subject = content.grid, content.subject
     if grid is None or grid.cells > MOST_CELLS:
         return None
@@ -145,7 +145,7 @@ def policy_chart(content: Content) -> Chart | None:
 
 
 def told_policy(content: Content) -> str:
-    """Return in words how right a policy is, and where it is not."""
+    """Describe in words how good a policy is, and where it is wrong."""
     comparison = content.subject.comparison
     if comparison is None:
         return "The greedy action of every state that the training came to; which are optimal is not known."

@@ -1,4 +1,4 @@
-"""Learning curves, of one run or the median and range of several; and what was learned and seen, state by state."""
+"""Learning curves, of one run or as median and range of several; and charts of Q values and visits by state."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from deeptaxi.metrics import Evaluated, History, Progress, Record, Snapshot
 from deeptaxi.report.chart import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, Chart, axes, logarithmic, over_updates, plain
 from deeptaxi.report.maps import MOST_CELLS, dots, draw, heat_map
 
-LEAST_SPAN = 1e-4  # of an axis, of the numbers beside it: they have six digits
+LEAST_SPAN = 1e-4  # of an axis, relative to its numbers, which have six digits
 
 Read = Callable[[Any], float | None]
 
 
 def curves_of(histories: Sequence[History], kind: type[Record], read: Read) -> Spread | None:
-    """Return what `read` finds in the records of a kind, over updates, for all runs together."""
+    """Collect the values of `read` from the records of a kind, over updates, for all runs together."""
     curves = []
     for history in histories:
         points = [(record.update, read(record)) for record in history.of_kind(kind)]
@@ -38,12 +38,12 @@ def curves_of(histories: Sequence[History], kind: type[Record], read: Read) -> S
 def learning_curves(
     histories: Sequence[History], exact: Mapping[str, Any] | None, q_range: Floats | None
 ) -> list[Chart]:
-    """Return the charts of what happened while training.
+    """Create the charts of the training.
 
     Args:
         histories: the logs of the runs.
-        exact: the exact verdict on one of them, for the optimum, which is the same for all.
-        q_range: the smallest and largest Q* that can be met, `[2]`, or None.
+        exact: the exact verdict on one of them, for the optimum, which they share.
+        q_range: the smallest and largest reachable Q*, `[2]`, or None.
     """
     drawn = (
         value_chart(histories, exact),
@@ -57,7 +57,7 @@ def learning_curves(
 
 
 def value_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -> Chart | None:
-    """Return the exact value of the greedy policy on the way, beside the optimum."""
+    """Plot the exact value of the greedy policy during training, with the optimum."""
     found = curves_of(histories, Evaluated, lambda record: record.value)
     if found is None or exact is None:
         return None
@@ -76,13 +76,13 @@ def value_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -
 
 
 def kept_ones(history: History) -> list[Evaluated]:
-    """Return the last evaluation of the weights that were kept, if there was one."""
+    """Return the last evaluation of the saved weights, if any."""
     best = history.finished.best_update if history.finished else None
     return [record for record in history.evaluations if record.update == best][-1:]
 
 
 def gap_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -> Chart | None:
-    """Return how far value and return are below the optimum, on a scale that shows small gaps, and zero."""
+    """Plot how far value and return are below the optimum, on a scale that shows small gaps, and zero."""
     value = curves_of(histories, Evaluated, lambda record: record.value_gap)
     returned = curves_of(histories, Evaluated, lambda record: record.gap)
     if value is None or returned is None or exact is None:
@@ -99,7 +99,7 @@ def gap_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -> 
 
 
 def return_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) -> Chart | None:
-    """Return the mean return of the training's episodes, and the exact one of the greedy policy."""
+    """Plot the mean return of the training's episodes, and the exact return of the greedy policy."""
     explored = curves_of(histories, Progress, lambda record: record.mean_return)
     greedy = None
     if exact is not None:
@@ -122,7 +122,7 @@ def return_chart(histories: Sequence[History], exact: Mapping[str, Any] | None) 
 
 
 def error_chart(histories: Sequence[History]) -> Chart | None:
-    """Return the mean |td_error|."""
+    """Plot the mean |td_error|."""
     found = curves_of(histories, Progress, lambda record: record.td_error)
     if found is None:
         return None
@@ -135,7 +135,7 @@ def error_chart(histories: Sequence[History]) -> Chart | None:
 
 
 def rates_chart(histories: Sequence[History]) -> Chart | None:
-    """Return ε and the learning rate, one above the other."""
+    """Plot ε and the learning rate, one above the other."""
     epsilon = curves_of(histories, Progress, lambda record: record.epsilon)
     rate = curves_of(histories, Progress, lambda record: record.learning_rate)
     if epsilon is None or rate is None:
@@ -153,7 +153,7 @@ def rates_chart(histories: Sequence[History]) -> Chart | None:
 
 
 def q_range_chart(histories: Sequence[History], q_range: Floats | None) -> Chart | None:
-    """Return the range that the Q values are in, beside the range of Q*."""
+    """Plot the range of the Q values, with the range of Q*."""
     low, mean, high = (curves_of(histories, Snapshot, attrgetter(name)) for name in ("q_min", "q_mean", "q_max"))
     if low is None or mean is None or high is None:
         return None
@@ -176,7 +176,7 @@ def q_range_chart(histories: Sequence[History], q_range: Floats | None) -> Chart
 
 
 def line(ax: Axes, found: Spread, color: str, label: str, style: str = "-", width: float = 1.8) -> None:
-    """Draw the median, and the range of several runs behind it."""
+    """Draw the median, with the range of several runs behind it."""
     if (found.low < found.high).any():
         ax.fill_between(found.updates, found.low, found.high, color=color, alpha=0.18, linewidth=0)
     marker = "o" if len(found.updates) == 1 else None
@@ -189,7 +189,7 @@ def optimum_line(ax: Axes, value: float) -> None:
 
 
 def finish(ax: Axes, label: str, legend: bool = True, label_updates: bool = True) -> None:
-    """Say what the axes are, and what the lines; numbers that hardly differ are not drawn as if they did."""
+    """Label the axes and lines; do not magnify numbers that hardly differ."""
     low, high = ax.get_ylim()
     least = LEAST_SPAN * max(abs(low), abs(high))
     if ax.get_yscale() == "linear" and high - low < least:
@@ -204,14 +204,14 @@ def finish(ax: Axes, label: str, legend: bool = True, label_updates: bool = True
 
 
 def smallest(*found: Spread) -> float:
-    """Return the power of ten at or below the smallest gap that is not zero, for the linear part of a scale."""
+    """Return the power of ten at or below the smallest nonzero gap, for the linear part of a scale."""
     sizes = np.concatenate([np.abs(curve.median) for curve in found])
     positive = sizes[sizes > 0]
     return float(10 ** np.floor(np.log10(max(positive.min(), 1e-9)))) if positive.size else 1.0
 
 
 def describe_curve(found: Spread, what: str, digits: int = 4) -> str:
-    """Return in words where a curve starts and ends."""
+    """Describe in words where a curve starts and ends."""
     first, last = found.updates[0], found.updates[-1]
     start, end = number(found.median[0], digits), number(found.median[-1], digits)
     low, high = number(found.low[-1], digits), number(found.high[-1], digits)
@@ -221,20 +221,20 @@ def describe_curve(found: Spread, what: str, digits: int = 4) -> str:
     return f"{what} goes from {start} at update {first:,.0f} to {end}{spans} at update {last:,.0f}"
 
 
-POINTS = 2_000  # of a scatter plot
-FEW_POINTS = 200  # that have room to be large
-BINS = 500  # of states beside each other
+POINTS = 2_000  # in a scatter plot
+FEW_POINTS = 200  # few enough to be drawn large
+BINS = 500  # of states side by side
 STEPS = 150  # of a curve that only falls
 SHADES = 6
 
 
 def one_layer(grid: GridMap | None) -> bool:
-    """Tell whether a number of every state can be shown as a shade on the map."""
+    """Whether a number per state can be shown as a shade on the map."""
     return grid is not None and grid.cells <= MOST_CELLS and len(grid.layers) == 1
 
 
 def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
-    """Return Q against Q*, a point for each (state, action) pair, those of greedy actions in another color."""
+    """Plot Q against Q*, one point per (state, action) pair, with greedy actions in another color."""
     if comparison.q_star is None or not comparison.pairs.any():
         return None
     chosen = np.zeros(comparison.pairs.shape, np.bool_)
@@ -263,7 +263,7 @@ def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
 
 
 def error_by_state(comparison: Comparison, grid: GridMap | None) -> Chart | None:
-    """Return the largest |Q − Q*| of each state: on the map where there is one, else over the state numbers."""
+    """Plot the largest |Q − Q*| of each state: on the map if there is one, else over the state numbers."""
     error, star = comparison.error, comparison.q_star
     if error is None or star is None or np.isnan(error).all():
         return None
@@ -289,7 +289,7 @@ def error_by_state(comparison: Comparison, grid: GridMap | None) -> Chart | None
 
 
 def visits_by_state(visits: Ints, states: Bools, grid: GridMap | None) -> Chart:
-    """Return how often an action was tried in each state: on the map where there is one, else in order of size.
+    """Plot how often an action was tried in each state: on the map if there is one, else sorted by count.
 
     Args:
         visits: `[S, A]`.
@@ -320,12 +320,12 @@ def visits_by_state(visits: Ints, states: Bools, grid: GridMap | None) -> Chart:
 
 
 def coverage_chart(histories: Sequence[History], states: int | None, pairs: int | None) -> Chart | None:
-    """Return how many states, and pairs of state and action, were tried until when.
+    """Plot how many states, and (state, action) pairs, were tried over time.
 
     Args:
         histories: the logs of the runs.
-        states: how many states there are to try an action in, or None; then it is numbers, not shares.
-        pairs: how many pairs there are to try, or None.
+        states: the number of states to try an action in; None to plot counts instead of fractions.
+        pairs: the number of pairs to try, or None.
     """
     shares = states is not None and pairs is not None
     each, all_pairs = (100 / states, 100 / pairs) if states and pairs else (1.0, 1.0)
@@ -349,12 +349,12 @@ def coverage_chart(histories: Sequence[History], states: int | None, pairs: int 
 
 
 def share(where: Bools) -> str:
-    """Return which share is True, as people say it."""
+    """Format the fraction that is True for people."""
     return f"{100 * float(where.mean()):.0f} %"
 
 
 def decades(counts: Ints) -> tuple[Floats, list[str]]:
-    """Return levels for counts over their range, in steps of 1, 2, 5, 10, …, and what they mean; zero lies below."""
+    """Return levels for counts over their range, in steps of 1, 2, 5, 10, …, and their labels; zero lies below."""
     positive = counts[counts > 0]
     low, high = (float(positive.min()), float(positive.max())) if positive.size else (1.0, 1.0)
     series = np.array([base * 10.0**power for power in range(19) for base in (1, 2, 5)])
@@ -366,7 +366,7 @@ def decades(counts: Ints) -> tuple[Floats, list[str]]:
 
 
 def steps(values: Floats, least: float = 0.0) -> tuple[Floats, list[str]]:
-    """Return equal steps from 0 to the largest of the values, `least` or more, and what they mean."""
+    """Return equal steps from 0 to the largest of the values, at least to `least`, and their labels."""
     size = max(float(values.max()), least, 1e-12)
     levels = np.linspace(0, size, SHADES)[:-1]
     bounds = [*levels[1:], size]

@@ -1,8 +1,8 @@
-"""Maps of grid environments: the greedy policy in arrows, and numbers of states as shades.
+"""Maps of grid environments: the greedy policy as arrows, and a number per state as shades.
 
-A map has its layers beside and below each other, and a legend. It is drawn by strokes on a grid whose cells are squares
-of side 1, y pointing down. A stroke is a list of points; all strokes of one look become one path, so that twenty small
-maps stay a few kilobytes.
+A map has its layers side by side and one below the other, and a legend. It is drawn as strokes on a grid of unit
+squares, with y pointing down. A stroke is a list of points; all strokes of one style become one path, so that twenty
+small maps take only a few kilobytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Stroke = list[Point]
 
 
 def canvas(width: float, height: float, cell: float) -> tuple[Figure, Axes]:
-    """Return a figure of width × height cells, each so many inches wide, and its axes in units of cells."""
+    """Create a figure of width × height cells, each `cell` inches wide, and its axes in units of cells."""
     figure = Figure(figsize=(width * cell, height * cell))
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
@@ -51,16 +51,16 @@ def draw(ax: Axes, strokes: Iterable[Stroke], **look: Any) -> None:
 
 
 def exact(points: np.ndarray[Any, Any], codes: Any) -> Path:
-    """Return a path that keeps all its points: matplotlib leaves out what is short beside what is near."""
+    """Create a path that keeps all its points: matplotlib drops short segments near others."""
     path = Path(points, codes)
     path.should_simplify = False
     return path
 
 
 def dots(ax: Axes, points: np.ndarray[Any, Any], color: str, label: str, large: bool = False) -> None:
-    """Draw points `[N, 2]` as one path of very short lines with round ends; a marker for each is four times as long.
+    """Draw points `[N, 2]` as one path of very short lines with round caps; markers would take four times the space.
 
-    Large ones are seen on a line too.
+    Large points are also visible on top of a line.
     """
     ax.plot([], [], "o", color=color, markersize=3.5, label=label)  # the legend's sample
     length = 1e-4 * (float(np.ptp(points[:, 0])) or 1.0) if len(points) else 0.0
@@ -75,7 +75,7 @@ def dots(ax: Axes, points: np.ndarray[Any, Any], color: str, label: str, large: 
             "alpha": 0.75,
         }
         look |= {"linewidth": 5.0, "zorder": 2.5} if large else {}
-        look["snap"] = False  # to whole pixels: it would leave most of them without any length
+        look["snap"] = False  # rounding to whole pixels would reduce most lines to zero length
         ax.add_patch(PathPatch(exact(ends, codes), **look))
         ax.update_datalim(points)
         ax.autoscale_view()
@@ -87,13 +87,13 @@ def fill(ax: Axes, strokes: Iterable[Stroke], color: str, alpha: float = 1.0) ->
 
 
 def box(x: float, y: float, width: float = 1.0, height: float = 1.0, inset: float = 0.0) -> Stroke:
-    """Return a rectangle, by its upper left corner."""
+    """Return a rectangle, given its upper left corner."""
     left, top, right, bottom = x + inset, y + inset, x + width - inset, y + height - inset
     return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
 
 
 def disc(x: float, y: float, radius: float, corners: int = 16) -> Stroke:
-    """Return a circle around the middle (x, y)."""
+    """Return a circle around the center (x, y)."""
     angles = 2 * np.pi * np.arange(corners) / corners
     points = [(float(x + radius * np.cos(angle)), float(y + radius * np.sin(angle))) for angle in angles]
     return [*points, points[0]]
@@ -120,19 +120,19 @@ def arrow(x: float, y: float, move: tuple[int, int]) -> list[Stroke]:
 
 
 def lift(x: float, y: float, up: bool) -> list[Stroke]:
-    """Return the sign for picking up, a triangle that points up over a bar, or for dropping off, pointing down."""
+    """Return the sign for picking up, a triangle pointing up over a bar, or for dropping off, pointing down."""
     base, tip = (y + 0.56, y + 0.22) if up else (y + 0.28, y + 0.62)
     triangle = [(x + 0.26, base), (x + 0.5, tip), (x + 0.74, base), (x + 0.26, base)]
     return [triangle, [(x + 0.26, y + 0.76), (x + 0.74, y + 0.76)]]
 
 
 def sign(x: float, y: float, move: tuple[int, int] | str) -> list[Stroke]:
-    """Return what stands for an action: an arrow, or the sign of one that leads nowhere."""
+    """Return the sign of an action: an arrow, or a sign of its own if it does not move."""
     return arrow(x, y, move) if isinstance(move, tuple) else lift(x, y, move == "pick up")
 
 
 def hint(x: float, y: float, move: tuple[int, int]) -> Stroke:
-    """Return a small triangle at the edge of a cell, pointing where a move leads."""
+    """Return a small triangle at the edge of a cell, pointing in the direction of a move."""
     down, right = move
     tip = (x + 0.5 + 0.48 * right, y + 0.5 + 0.48 * down)
     back = (tip[0] - 0.13 * right, tip[1] - 0.13 * down)
@@ -147,20 +147,20 @@ def hint(x: float, y: float, move: tuple[int, int]) -> Stroke:
 GAP_ACROSS, GAP_DOWN, HEAD, MARGIN = 0.9, 1.0, 1.0, 0.25  # in cells
 LEGEND_ROW = 0.22  # inches
 LEGEND_COLUMN = 3.0
-Entry = tuple[Callable[[Axes, float, float], None], str]  # draws a sample into a cell, and what it means
+Entry = tuple[Callable[[Axes, float, float], None], str]  # draws a sample into a cell; its meaning
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """A map in all its layers, laid out on a canvas.
+    """A map with all its layers, laid out on a canvas.
 
     Attributes:
         grid: the map.
         states: `[S]` True where an action is chosen; the other states are gray.
-        figure, ax: what is drawn on, in units of cells.
+        figure, ax: the figure and its axes, in units of cells.
         cell: the size of a cell in inches.
         bottom: where the legend begins.
-        absent: what it means that a cell is gray.
+        absent: what a gray cell means.
     """
 
     grid: GridMap
@@ -188,12 +188,12 @@ class Sheet:
 
 
 def top(grid: GridMap) -> float:
-    """Return how far from the upper edge the first layers are."""
+    """Return the distance of the first layers from the upper edge."""
     return MARGIN + (HEAD if len(grid.layers) > 1 else 0)
 
 
 def sheet(grid: GridMap, states: Bools, width: float, largest: float, legend: int, absent: str) -> Sheet:
-    """Lay a map out, its cells at most `largest` inches, on a canvas of at most `width`, with room for a legend."""
+    """Lay out a map with cells of at most `largest` inches on a canvas of at most `width`, including the legend."""
     down, across = len(grid.layers), len(grid.layers[0])
     wide = 2 * MARGIN + across * grid.columns + (across - 1) * GAP_ACROSS + (HEAD + 0.4 if down > 1 else 0)
     high = top(grid) + down * grid.rows + (down - 1) * GAP_DOWN + MARGIN
@@ -207,7 +207,7 @@ def sheet(grid: GridMap, states: Bools, width: float, largest: float, legend: in
 
 
 def ground(on: Sheet) -> None:
-    """Draw what is there before anybody acts: cells, walls, stops, and the names of the layers."""
+    """Draw the background: cells, walls, stops, and the names of the layers."""
     grid, ax = on.grid, on.ax
     fill(ax, [box(x, y, grid.columns, grid.rows) for _, x, y in on.layers()], FLOOR)
     empty = {id(layer) for layer, _, _ in on.layers() if not on.states[layer.states].any()}
@@ -231,7 +231,7 @@ def ground(on: Sheet) -> None:
 
 
 def places(on: Sheet, layer: Layer, x: float, y: float) -> None:
-    """Draw what kinds of cells there are, and what stands on them."""
+    """Draw the kinds of cells, and what is on them."""
     grid, ax, size = on.grid, on.ax, 72 * on.cell
     kinds = [(kind, x + c, y + r) for r, row in enumerate(grid.kinds) for c, kind in enumerate(row)]
     fill(ax, [disc(cx + 0.5, cy + 0.5, 0.34) for kind, cx, cy in kinds if kind == "hole"], MUTED)
@@ -250,7 +250,7 @@ def places(on: Sheet, layer: Layer, x: float, y: float) -> None:
 
 
 def mark_cell(ax: Axes, mark: str, x: float, y: float) -> None:
-    """Mark the cell of the passenger, or of the destination."""
+    """Mark the cell of the passenger or of the destination."""
     if mark == "destination":
         draw(ax, [box(x, y, inset=0.06)], edgecolor=GREEN, linewidth=1.8)
     else:
@@ -267,7 +267,7 @@ def walls(grid: GridMap, x: float, y: float) -> Iterator[Stroke]:
 
 
 def titles(on: Sheet) -> None:
-    """Say what the layers beside and below each other stand for."""
+    """Label the layers side by side and one below the other."""
     grid, size = on.grid, 72 * on.cell
     corners = [(x, y) for _, x, y in on.layers()]
     across, down = len(grid.layers[0]), len(grid.layers)
@@ -281,12 +281,12 @@ def titles(on: Sheet) -> None:
 
 
 def legend_columns(inches: float) -> int:
-    """Return how many entries of a legend fit beside each other."""
+    """Return how many legend entries fit side by side."""
     return max(1, int(inches / LEGEND_COLUMN))
 
 
 def legend(on: Sheet, entries: list[Entry]) -> None:
-    """Say below the map what its signs mean."""
+    """Draw the legend below the map."""
     columns, unit = legend_columns(on.ax.get_xlim()[1] * on.cell), 0.15 / on.cell
     for index, (sample, text) in enumerate(entries):
         x = MARGIN + index % columns * LEGEND_COLUMN / on.cell
@@ -296,7 +296,7 @@ def legend(on: Sheet, entries: list[Entry]) -> None:
 
 
 def sample_of(on: Sheet, *strokes: Stroke, **look: object) -> Callable[[Axes, float, float], None]:
-    """Return what draws strokes, made for a cell at the origin, as a sample of a legend."""
+    """Return a function that draws strokes, made for a cell at the origin, as a legend sample."""
     unit = 0.15 / on.cell
 
     def sample(ax: Axes, x: float, y: float) -> None:
@@ -309,13 +309,13 @@ MOST_CELLS = 1_600  # of all layers together; more would be too small to read an
 
 
 def policy_map(grid: GridMap, policy: Ints, states: Bools, comparison: Comparison | None) -> Figure:
-    """Draw the greedy action of every state, and mark those that are wrong.
+    """Draw the greedy action of every state, and mark the wrong ones.
 
     Args:
         grid: the map.
         policy: the greedy action, `[S]`.
-        states: where an action is chosen at all, `[S]`.
-        comparison: with the optimum; None where there is none.
+        states: where an action is chosen, `[S]`.
+        comparison: the comparison with the optimum, or None.
     """
     wide = len(grid.layers) > 1 or grid.columns > 8
     absent = "cannot happen" if comparison is not None else "never seen"
@@ -337,7 +337,7 @@ def policy_map(grid: GridMap, policy: Ints, states: Bools, comparison: Compariso
 
 
 def hints(on: Sheet, comparison: Comparison, wrong: Bools) -> list[Stroke]:
-    """Return the small triangles that say, in the cells of wrong actions, where an optimal one leads."""
+    """Return small triangles in the cells of wrong actions that point where an optimal action leads."""
     moves = on.grid.moves
     return [
         hint(x, y, move)
@@ -348,7 +348,7 @@ def hints(on: Sheet, comparison: Comparison, wrong: Bools) -> list[Stroke]:
 
 
 def entries(on: Sheet, wrong: bool, off: bool, color: str) -> list[Entry]:
-    """Return the legend of a policy map: only the signs that are on it."""
+    """Return the legend of a policy map, with only the signs that occur on it."""
     east = arrow(0, 0, (0, 1))
     found: list[Entry] = [
         (sample_of(on, *east, edgecolor=color, linewidth=1.3), "optimal action" if color == BLUE else "greedy action")
@@ -366,7 +366,7 @@ def entries(on: Sheet, wrong: bool, off: bool, color: str) -> list[Entry]:
 
 
 def place_entries(on: Sheet, color: str) -> list[Entry]:
-    """Return the legend of the places of a map, and of what is done there."""
+    """Return the legend entries for a map's cells, and for the signs of actions there."""
     grid, found = on.grid, list[Entry]()
     if "pick up" in grid.moves:
         found.append((sample_of(on, *lift(0, 0, True), edgecolor=color), "pick up (pointing down: drop off)"))
@@ -384,19 +384,19 @@ def place_entries(on: Sheet, color: str) -> list[Entry]:
 
 
 def is_floor(grid: GridMap) -> Bools:
-    """Return where on the map somebody may choose an action, `[rows, columns]`."""
+    """Return the cells where an action can be chosen, `[rows, columns]`."""
     return ~np.isin(np.array(grid.kinds), ENDS)
 
 
 def heat_map(grid: GridMap, values: Floats, states: Bools, levels: Floats, labels: list[str]) -> Figure:
-    """Draw a number of every state as a shade.
+    """Draw a number per state as a shade.
 
     Args:
         grid: the map.
-        values: `[S]`; where it is not above the first level the cell stays empty, and is hatched.
+        values: `[S]`; a cell whose value is not above the first level stays empty, and is hatched.
         states: `[S]` True where there is a number.
-        levels: where shades begin, ascending, `[N]`.
-        labels: what each shade means, and first what an empty cell means, `[N + 1]`.
+        levels: the lower ends of the shades, ascending, `[N]`.
+        labels: the meaning of an empty cell, then of each shade, `[N + 1]`.
     """
     on = sheet(grid, states, HALF, 0.5, len(labels), "")
     level = np.digitize(values, levels)

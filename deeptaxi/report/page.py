@@ -1,6 +1,6 @@
-"""The page: one HTML file with its styles and pictures inside, that asks nothing of any network.
+"""The page: one HTML file with its styles and figures inside, which makes no network requests.
 
-Names of runs, environments, states and findings come from files of other people: all of them are escaped.
+Names of runs, environments, states and findings come from untrusted files: all of them are escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from deeptaxi.report.chart import Chart
 from deeptaxi.report.content import Content, ReportedRun, charts_of, told_policy
 
 LIMIT = 300_000  # bytes
-LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # letters
+LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # characters
 MOST_RUNS, MOST_STATES, FEW_STATES = 100, 25, 10
 TITLES = {
     "verdict": "Verdict",
@@ -44,8 +44,8 @@ class Page:
 
     Attributes:
         html: the file.
-        charts: all pictures, those too that were left out to keep the page small.
-        sections: the names of the sections that have something to show.
+        charts: all charts, including those omitted to keep the page small.
+        sections: the names of the nonempty sections.
     """
 
     html: str
@@ -54,7 +54,7 @@ class Page:
 
 
 def page(content: Content, limit: int = LIMIT) -> Page:
-    """Write the page; while it has `limit` bytes or more, the largest picture is left out."""
+    """Render the page; while it has `limit` bytes or more, drop the largest chart."""
     with chart.apply_style():
         charts = charts_of(content)
         pictures = {chart.name: chart.inline() for found in charts.values() for chart in found}
@@ -71,7 +71,7 @@ def page(content: Content, limit: int = LIMIT) -> Page:
 
 
 def templates() -> jinja2.Environment:
-    """Return what fills in the template."""
+    """Create the template environment."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("deeptaxi.report"),
         autoescape=True,
@@ -91,23 +91,23 @@ def templates() -> jinja2.Environment:
 
 
 def typeset(value: float | None, digits: int = 4) -> str:
-    """Return a number for people, with a minus sign that is one."""
+    """Format a number for people, with a true minus sign."""
     return number(value, digits).replace("-", "−")
 
 
 def signs(text: str) -> str:
-    """Return a sentence with minus signs before its numbers."""
+    """Put true minus signs before the numbers in a sentence."""
     return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
 def sentence(text: str) -> str:
-    """Return a text with a capital letter and a full stop."""
+    """Format a text as a sentence, with a capital letter and a period."""
     text = brief(text, 2 * LONGEST_TEXT)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
 
 
 def brief(value: Any, longest: int = LONGEST_TEXT) -> str:
-    """Return a text, or a value as JSON, that is not too long."""
+    """Format a text, or a value as JSON, at limited length."""
     if isinstance(value, float):
         return number(value)
     text = value if isinstance(value, str) else to_json(value)
@@ -115,12 +115,12 @@ def brief(value: Any, longest: int = LONGEST_TEXT) -> str:
 
 
 def argument(value: Any) -> str:
-    """Return an argument of the environment as ``--env-arg`` takes it, if it is not too long."""
+    """Format an environment argument for ``--env-arg``, at limited length."""
     return brief(show(value))
 
 
 def place_charts(charts: Mapping[str, list[Chart]], pictures: Mapping[str, str], dropped: set[str]) -> dict[str, Any]:
-    """Return the charts of each section as the template takes them, and the titles of those that are left out."""
+    """Return the charts of each section for the template, and the titles of those omitted."""
     shown = {
         section: [
             {
@@ -140,7 +140,7 @@ def place_charts(charts: Mapping[str, list[Chart]], pictures: Mapping[str, str],
 
 
 def sections(content: Content, charts: Mapping[str, list[Chart]]) -> list[str]:
-    """Return the sections that have something to show."""
+    """Return the nonempty sections."""
     empty = {section for section, found in charts.items() if not found}
     if content.subject.comparison is not None:
         empty -= {"policy"}
@@ -150,7 +150,7 @@ def sections(content: Content, charts: Mapping[str, list[Chart]]) -> list[str]:
 
 
 def words(content: Content) -> dict[str, Any]:
-    """Return all that the template says, but for the pictures."""
+    """Return all text of the template, without the charts."""
     subject, run = content.subject, content.subject.run
     return {
         "title": brief(content.environment["id"]),
@@ -182,7 +182,7 @@ def words(content: Content) -> dict[str, Any]:
 
 
 def headline(content: Content) -> dict[str, str]:
-    """Return the verdict in a few words, and in a sentence."""
+    """Return the verdict in a few words, and as a sentence."""
     exact = content.subject.run.exact
     if exact is None:
         why = f"There is no exact optimum: {content.unavailable}"
@@ -208,7 +208,7 @@ def headline(content: Content) -> dict[str, str]:
 
 
 def run_words(run: ReportedRun) -> dict[str, Any]:
-    """Return what the template says of a run."""
+    """Return the template's text about a run."""
     return {
         "name": brief(run.name),
         "description": run.network,
@@ -221,7 +221,7 @@ def run_words(run: ReportedRun) -> dict[str, Any]:
 
 
 def state_rows(content: Content) -> list[dict[str, Any]]:
-    """Return the states that have most wrong with them; few where a map shows all, none where nothing is known."""
+    """Return the worst states: few if a map shows all, none if nothing is known."""
     comparison, visits, names = content.subject.comparison, content.subject.visits, content.names
     if comparison is None:
         return []
@@ -244,7 +244,7 @@ def state_rows(content: Content) -> list[dict[str, Any]]:
 
 
 def provenance(run: ReportedRun) -> list[tuple[str, str]]:
-    """Return what a run is known by."""
+    """Return what identifies a run."""
     known = {
         "Run": run.name,
         "Weights digest": run.facts.get("weights_digest"),
