@@ -196,11 +196,13 @@ def check_places(path: Path, figures: Path | None, force: bool) -> None:
     """Reject existing output files before anything is computed.
 
     Raises:
-        UsageError: the page or a figure exists and `force` is not set, or `figures` is a file.
+        UsageError: the page or a figure exists and `force` is not set, or `figures` is a file or lies below the page.
     """
     check_free(path, force, replaceable=path.is_file())
     if figures is None:
         return
+    if path.resolve() in (figures.resolve(), *figures.resolve().parents):
+        raise UsageError(f"{path} cannot be the page and a folder of --figures {figures} at once: name another")
     if figures.exists() and not figures.is_dir():
         raise UsageError(f"{figures} is a file: --figures names a folder")
     taken = [file for ending in ("png", "svg") for file in figures.glob(f"*.{ending}")]

@@ -69,6 +69,8 @@ class Scratch:
         if not self.needed:
             shutil.rmtree(self.path, ignore_errors=True)
         self.let_go()
+        if not self.needed:  # the lock may have been the last open file that `ulimit -n` allows
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def __enter__(self) -> Scratch:
         """Return the scratch folder."""

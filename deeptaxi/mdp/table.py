@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -264,6 +265,7 @@ def check_optional(table: TransitionTable) -> None:
 
 BYTES_PER_ENTRY = 100  # of S·A·K; the arrays take 25, planning and the compiled loop at their peak the rest
 MEMORY_SHARE = 0.8
+SCIPY_BYTES = 2**28  # of address space: its libraries, and the buffers of each of its threads
 
 
 def check_memory(shape: tuple[int, ...]) -> None:
@@ -278,6 +280,21 @@ def check_memory(shape: tuple[int, ...]) -> None:
         raise TableError(
             f"a table of {told} outcomes takes {size / 2**30:,.1f} GiB, and this machine has {memory / 2**30:,.1f} GiB"
         )
+
+
+def check_address_space() -> None:
+    """Raise MemoryError if `ulimit -v` leaves SciPy no room: its linear algebra waits forever for a buffer."""
+    if "scipy.linalg" in sys.modules:
+        return
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (ImportError, OSError, ValueError):  # other systems
+        return
+    if limit != resource.RLIM_INFINITY and limit - taken < SCIPY_BYTES:
+        raise MemoryError
 
 
 def physical_memory() -> float:

@@ -23,7 +23,7 @@ import numpy as np
 
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.chains import ROUNDING, Chain, chain, expectation
-from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable, check_address_space
 
 DENSE, SPARSE = 1_024, 5_000  # up to this many states, equations are solved with dense and with sparse matrices
 WORK = 2 * 10**9  # outcomes backed up before iterating on a larger problem is given up; about ten seconds
@@ -50,6 +50,7 @@ def fewest_steps(source: Ints, target: Ints, roots: Bools) -> Floats:
 
     ∞ for unreachable states.
     """
+    check_address_space()
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import dijkstra
 
@@ -68,6 +69,7 @@ def steps_to(targets: Bools, onward: Bools, next_state: Ints) -> Floats:
 
 def components(onward: Bools, next_state: Ints) -> Ints:
     """Return the strongly connected component of each state, by number, `[S]`."""
+    check_address_space()
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
@@ -278,6 +280,7 @@ def solve(fixed: Chain, before: Floats | None = None) -> tuple[Floats, float]:
 
 def solve_sparse(fixed: Chain, right: Floats) -> Floats:
     """Solve (1 − P)·X = `right` `[S, …]` with sparse matrices."""
+    check_address_space()
     from scipy.sparse import csc_array, eye_array
     from scipy.sparse.linalg import splu
 

@@ -240,3 +240,18 @@ sys.exit(number)
     done = subprocess.run(line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 2
     assert (tmp_path / "kept").read_text() == ""
+
+
+def test_too_little_address_space_is_told_and_does_not_hang(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    code = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28))
+from deeptaxi.__main__ import main
+sys.argv = ["deeptaxi", "solve", "CliffWalking-v1", "--objective-discount", "1"]
+main()
+"""
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: not enough memory")

@@ -150,7 +150,7 @@ class Literal(FitAgent):
 
 
 class Updates:
-    """`weights.Updater`, compiled: a state that its updates change, and looks at it.
+    """`compiled.update.CompiledUpdate`, compiled: a state that its updates change, and looks at it.
 
     Args:
         settings: of the training.
