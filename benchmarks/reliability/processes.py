@@ -38,7 +38,7 @@ def warm() -> None:
 
     from deeptaxi.cli.main import COMMANDS
 
-    for name in (*(f"cli.{command}" for command in COMMANDS), "api.training", "learning.training"):
+    for name in (*(f"cli.{command}" for command in COMMANDS), "api.train", "learning.trainer"):
         importlib.import_module(f"deeptaxi.{name}")
     import gymnasium.envs.toy_text  # noqa: F401
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -13,6 +13,7 @@ import numpy as np
 from deeptaxi import backend
 from deeptaxi.api.environments import name_of
 from deeptaxi.api.load import Model, as_run
+from deeptaxi.api.options import NetworkOptions, UpdateOptions
 from deeptaxi.api.plans import plan
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
@@ -48,7 +49,7 @@ class Subject:
     model: str | None
 
 
-def initial_network(network_options: NetworkOptions) -> Subject:
+def untrained_subject(network_options: NetworkOptions) -> Subject:
     """Return the initial network and settings of a training run."""
     name, opened = name_of(network_options.env)
     values = merge_settings(
@@ -66,7 +67,7 @@ def initial_network(network_options: NetworkOptions) -> Subject:
     return Subject(environment, config, planned.configured.preset, network, allowed_in(environment, config), None)
 
 
-def trained_network(model: Model, network_options: NetworkOptions) -> Subject:
+def trained_subject(model: Model, network_options: NetworkOptions) -> Subject:
     """Return a trained network and the settings of its run, with overrides applied.
 
     Raises:
@@ -148,42 +149,6 @@ def allowed_in(environment: Environment, config: TrainConfig) -> Bools:
     return masks.of(np.arange(environment.states)).copy()
 
 
-@dataclass(frozen=True)
-class NetworkOptions:
-    """Options that select the network, as `train` takes them; `given` holds individual settings, nested."""
-
-    env: EnvLike | None = None
-    env_args: Mapping[str, Any] = field(default_factory=dict)
-    config: Config | None = None
-    preset: str | None = None
-    q_table: bool = False
-    trust_env: bool = False
-    given: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class UpdateOptions:
-    """Options that select the update: a state-action pair, transitions, or a random transition."""
-
-    state: int | None
-    action: int | None
-    transitions: tuple[tuple[Any, ...], ...]
-    seed: int | None
-
-    def check(self, at_random: bool = False) -> None:
-        """Reject mutually exclusive options.
-
-        Raises:
-            UsageError: two of them are given, or an action without its state.
-        """
-        if self.action is not None and self.state is None:
-            raise UsageError("--action needs the state that it is taken in: add --state S")
-        given = {"--state": self.state is not None, "--transition": bool(self.transitions), "--random": at_random}
-        names = [name for name, is_given in given.items() if is_given]
-        if len(names) > 1:
-            raise UsageError(f"{' and '.join(names)} each say which transition it is: give one of them")
-
-
 VECTOR_ACTIONS = (1, 2, 3, 4, 6, 16, 64)
 
 
@@ -195,7 +160,7 @@ def explain_update(
     comparing: bool,
 ) -> dict[str, Any]:
     """Make the update and return every number of it."""
-    subject = initial_network(network_options) if model is None else trained_network(model, network_options)
+    subject = untrained_subject(network_options) if model is None else trained_subject(model, network_options)
     from deeptaxi.learning.example import choose
     from deeptaxi.learning.update_trace import trace_update
 

@@ -12,15 +12,15 @@ from deeptaxi.api.load import Model, network_in
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.export.exports import check_place
-from deeptaxi.export.q_tables import labels_of
+from deeptaxi.exports.exporter import check_place
+from deeptaxi.exports.q_tables import labels_of
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.storage.formats import FORMATS, check_available
 from deeptaxi.storage.model_card import read_card
 from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network
 
 if TYPE_CHECKING:
-    from deeptaxi.export.exports import Export
+    from deeptaxi.exports.exporter import Export
 
 ALL = "all"
 Format = Literal["keras", "plain", "savedmodel", "onnx", "litert", "csv", "npz", "json"]
@@ -123,8 +123,8 @@ class Prepared:
             name = self.model.name if isinstance(self.model, ModelSource) else "the model"
             check_fits(network, self.environment, name)
             labels = labels_of(self.environment)
-        from deeptaxi.export.exports import export as write
-        from deeptaxi.export.exports import export_all
+        from deeptaxi.exports.exporter import export as write
+        from deeptaxi.exports.exporter import export_all
 
         with status("writing, and reading back …"):
             if self.name is None:

@@ -11,7 +11,7 @@ from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation import solution
 from deeptaxi.evaluation.solution import Solution
-from deeptaxi.export.q_tables import WRITERS, labels_of
+from deeptaxi.exports.q_tables import WRITERS, labels_of
 from deeptaxi.io.atomic import check_free, write_atomic
 from deeptaxi.mdp.environment import objective_discount
 

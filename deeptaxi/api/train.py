@@ -20,9 +20,9 @@ import gymnasium
 
 from deeptaxi import backend
 from deeptaxi.api.environments import EnvLike, name_of
+from deeptaxi.api.options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.plans import Plan, plan, plan_metadata, reserve_run_folder, resume_plan, with_saved_table
 from deeptaxi.api.run import Run
-from deeptaxi.api.run_options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.save_run import event_writers, finish_log, own_table
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status

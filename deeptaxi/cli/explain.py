@@ -146,12 +146,14 @@ def update_command(
     After the first of n steps (--n-step) the network's greedy actions are taken. The other options of `deeptaxi train`
     are taken too, and have no say in one update.
     """
-    from deeptaxi.api.explain import NetworkOptions, UpdateOptions, make_explanation
+    from deeptaxi.api.options import NetworkOptions, UpdateOptions
 
     update_options = UpdateOptions(state, action, transitions, given["seed"])
     update_options.check(at_random)
     place = [given.pop(name) for name in ("env", "env_args", "config_file", "preset", "q_table", "trust_env")]
     network_options = NetworkOptions(*place, given=options.given_settings(given))
+    from deeptaxi.api.explain import make_explanation  # not before: it imports NumPy
+
     found = make_explanation(model, network_options, update_options, target_noise, comparing)
     if as_json:
         options.print_json(found.to_dict())

@@ -75,7 +75,7 @@ def finding_lines(finding: Mapping[str, Any]) -> list[Any]:
 
 
 def show(exports: Sequence[Any], folder: Path | None) -> None:
-    """Print the `export.exports.Export` results: several as a table, one as a sentence.
+    """Print the `exports.exports.Export` results: several as a table, one as a sentence.
 
     Args:
         exports: what was written and what was skipped.

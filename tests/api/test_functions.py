@@ -13,7 +13,7 @@ import pytest
 import deeptaxi
 from deeptaxi.api.run import Run
 from deeptaxi.errors import UsageError
-from deeptaxi.export import exports
+from deeptaxi.exports import exporter
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.storage.formats import FORMATS
 from tests.cli.conftest import run
@@ -166,7 +166,7 @@ def test_what_is_no_model_of_ours_is_not_exported(empty: Path) -> None:
 def test_the_exports_of_a_run_that_is_kept_have_its_card(
     lake_run: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exports, "FORMATS", {name: FORMATS[name] for name in ("npz", "json")})
+    monkeypatch.setattr(exporter, "FORMATS", {name: FORMATS[name] for name in ("npz", "json")})
     deeptaxi.export(deeptaxi.load(lake_run), "all", "exports")
     assert {path.name for path in (empty / "exports").iterdir()} == {
         "q_table.npz", "q_table.json", "card.md", "card.json",

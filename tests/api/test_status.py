@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deeptaxi.api.status import shown_by, stage
+from deeptaxi.api.status import shown_by, status
 
 
 def test_a_stage_is_told_to_who_shows_it_and_what_is_within_it_is_not() -> None:
@@ -15,10 +15,10 @@ def test_a_stage_is_told_to_who_shows_it_and_what_is_within_it_is_not() -> None:
         yield
         told.append(f"end of {text}")
 
-    with stage("unseen"):
+    with status("unseen"):
         pass
-    with shown_by(show), stage("outer"), stage("inner"):
+    with shown_by(show), status("outer"), status("inner"):
         pass
-    with shown_by(show), shown_by(None), stage("hidden"):
+    with shown_by(show), shown_by(None), status("hidden"):
         pass
     assert told == ["outer", "end of outer"]

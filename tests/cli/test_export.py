@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from deeptaxi.export import exports
-from deeptaxi.export.writers import WRITERS
+from deeptaxi.exports import exporter
+from deeptaxi.exports.writers import WRITERS
 from deeptaxi.network.build import build_q_network
 from deeptaxi.network.tabulate import tabulate
 from deeptaxi.storage.formats import FORMATS
@@ -82,7 +82,7 @@ def test_a_format_that_fails_ends_with_1_and_leaves_the_others(
     lake_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = {name: FORMATS[name] for name in ("npz", "json")}
-    monkeypatch.setattr(exports, "FORMATS", quick)
+    monkeypatch.setattr(exporter, "FORMATS", quick)
     monkeypatch.setitem(WRITERS, "json", lambda source, path: path.write_text("{}"))
     result = run("export", lake_run, "--all", "--out", tmp_path / "all")
     assert result.exit_code == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import deeptaxi
-from deeptaxi.export.readers import by_csv
+from deeptaxi.exports.readers import by_csv
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import refused, run

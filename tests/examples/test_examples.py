@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 import deeptaxi
-from deeptaxi.export.exports import source_of, write
-from deeptaxi.export.q_tables import labels_of
+from deeptaxi.exports.exporter import source_of, write
+from deeptaxi.exports.q_tables import labels_of
 from deeptaxi.network.tabulate import tabulate
 from deeptaxi.storage.formats import FORMATS
 from deeptaxi.storage.models import load_network

@@ -151,8 +151,8 @@ def test_a_file_that_grows_too_large_is_one_line(tmp_path: Path) -> None:
 
 # Begins to write a file as deeptaxi does, and never ends.
 KILLED = """
-import os, signal; from pathlib import Path; from deeptaxi.io.atomic import written_aside
-with written_aside(Path("file")) as aside:
+import os, signal; from pathlib import Path; from deeptaxi.io.atomic import write_atomic
+with write_atomic(Path("file")) as aside:
     aside.write_text("half"); os.kill(os.getpid(), signal.SIGKILL)
 """
 

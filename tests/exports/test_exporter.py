@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deeptaxi.errors import UsageError
-from deeptaxi.export.exports import check_place
+from deeptaxi.exports.exporter import check_place
 from deeptaxi.storage.formats import FORMATS
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeptaxi.export.readers import READERS, Ask, outside
-from deeptaxi.export.verify import Answers, Comparison, compare
-from deeptaxi.export.writers import WRITERS
+from deeptaxi.exports.readers import READERS, Ask, outside
+from deeptaxi.exports.verify import Answers, Comparison, compare
+from deeptaxi.exports.writers import WRITERS
 from deeptaxi.storage.formats import FORMATS
-from tests.export.networks import KINDS, MASK, A, S, source
+from tests.exports.networks import KINDS, MASK, A, S, source
 
 COMPUTING = ("keras", "plain", "savedmodel", "onnx", "litert")
 STATES = np.arange(S, dtype=np.int32)
@@ -60,7 +60,7 @@ def test_one_state_that_does_not_exist_leaves_the_rest_of_the_batch_alone(
 
 @pytest.mark.parametrize("aggregation", ["mean", "max", "none"])
 def test_the_savedmodel_of_a_dueling_network_is_exact_to_the_last_bit(aggregation: str, tmp_path: Path) -> None:
-    from deeptaxi.export.exports import source_of
+    from deeptaxi.exports.exporter import source_of
     from deeptaxi.network.build import build_q_network
 
     network = build_q_network(400, 6, (64,), dueling=True, aggregation=aggregation, seed=1)

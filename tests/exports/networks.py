@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from deeptaxi.export.exports import source_of
-from deeptaxi.export.writers import Source
+from deeptaxi.exports.exporter import source_of
+from deeptaxi.exports.writers import Source
 from deeptaxi.network.build import build_q_network, with_mask
 
 S, A = 24, 3

@@ -24,8 +24,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.export import q_tables
-from deeptaxi.export.q_tables import Labels
+from deeptaxi.exports import q_tables
+from deeptaxi.exports.q_tables import Labels
 from deeptaxi.importing import standard_error_aside
 from deeptaxi.io.temporary import temporary
 from deeptaxi.network.agent import agent

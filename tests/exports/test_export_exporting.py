@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.export import exports, q_tables
-from deeptaxi.export.exports import Export, export, export_all
-from deeptaxi.export.writers import WRITERS, Source
+from deeptaxi.exports import exporter, q_tables
+from deeptaxi.exports.exporter import Export, export, export_all
+from deeptaxi.exports.writers import WRITERS, Source
 from deeptaxi.storage.formats import FORMATS
-from tests.export.networks import S, shaken
+from tests.exports.networks import S, shaken
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the formats that are read back at once."""
     quick = {name: FORMATS[name] for name in ("onnx", "csv", "npz", "json")}
-    monkeypatch.setattr(exports, "FORMATS", quick)
+    monkeypatch.setattr(exporter, "FORMATS", quick)
 
 
 def wrong(source: Source, path: Path) -> None:

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.export import verify
-from deeptaxi.export.verify import readings
-from deeptaxi.export.writers import WRITERS
+from deeptaxi.exports import verify
+from deeptaxi.exports.verify import readings
+from deeptaxi.exports.writers import WRITERS
 from deeptaxi.io.temporary import TEMPORARY
 from deeptaxi.storage.formats import FORMATS
-from tests.export.networks import A, S, source
+from tests.exports.networks import A, S, source
 
 WITHOUT_DEEPTAXI = """
 import sys

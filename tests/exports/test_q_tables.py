@@ -9,7 +9,7 @@ import pytest
 
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.export.q_tables import CSV_STATES, WRITERS, Labels, as_text, check_size, labels_of, number_labels
+from deeptaxi.exports.q_tables import CSV_STATES, WRITERS, Labels, as_text, check_size, labels_of, number_labels
 from deeptaxi.mdp.environment import open_environment
 
 LABELS = Labels(("left", "right, or so"), lambda state: f'the "{state}"', {"id": "Walk-v0"})

@@ -1,0 +1,95 @@
+"""Options of functions, as dataclasses. Imports neither NumPy nor Gymnasium, so usage errors come at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from deeptaxi.api.settings import Config
+from deeptaxi.errors import UsageError
+
+if TYPE_CHECKING:
+    from deeptaxi.api.environments import EnvLike
+
+EVERY = 60.0  # seconds between checkpoints
+
+
+def never() -> bool:
+    """Never stop."""
+    return False
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options that do not affect the weights after a given update.
+
+    Attributes:
+        stop: called between updates; training ends once it returns True.
+        stop_after: update to stop after.
+        checkpoints: whether a saved run writes checkpoints to resume from.
+        checkpoint_every: seconds between checkpoints.
+        tensorboard: whether to also log for TensorBoard.
+    """
+
+    stop: Callable[[], bool] = never
+    stop_after: int | None = None
+    checkpoints: bool = True
+    checkpoint_every: float = EVERY
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        if self.stop_after is not None and self.stop_after < 1:
+            raise UsageError(f"stop_after = {self.stop_after}: expected an update, from 1 on")
+        if not self.checkpoint_every > 0:
+            raise UsageError(f"checkpoint_every = {self.checkpoint_every}: expected seconds above 0")
+
+
+PLAIN = RunOptions()
+
+
+def refuse_with_resume(**given: object) -> None:
+    """Reject options that are fixed when a run is resumed.
+
+    Raises:
+        UsageError: an option is given; the message names it.
+    """
+    for name, value in given.items():
+        if value:
+            raise UsageError(f"--resume goes on with the run as it is: leave out --{name}")
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Options that select the network, as `train` takes them; `given` holds individual settings, nested."""
+
+    env: EnvLike | None = None
+    env_args: Mapping[str, Any] = field(default_factory=dict)
+    config: Config | None = None
+    preset: str | None = None
+    q_table: bool = False
+    trust_env: bool = False
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UpdateOptions:
+    """Options that select the update: a state-action pair, transitions, or a random transition."""
+
+    state: int | None
+    action: int | None
+    transitions: tuple[tuple[Any, ...], ...]
+    seed: int | None
+
+    def check(self, at_random: bool = False) -> None:
+        """Reject mutually exclusive options.
+
+        Raises:
+            UsageError: two of them are given, or an action without its state.
+        """
+        if self.action is not None and self.state is None:
+            raise UsageError("--action needs the state that it is taken in: add --state S")
+        given = {"--state": self.state is not None, "--transition": bool(self.transitions), "--random": at_random}
+        names = [name for name, is_given in given.items() if is_given]
+        if len(names) > 1:
+            raise UsageError(f"{' and '.join(names)} each say which transition it is: give one of them")
