@@ -18,7 +18,7 @@ from deeptaxi.storage.run_folder import CHECKPOINTS
 SETTINGS: dict[str, Any] = {
     "q_table": True, "updates": 60, "eval_every": 20, "environments": 8, "batch_size": 32, "early_stop": False,
 }  # fmt: skip
-RUNS, SLOW = 60, 8  # points: a run takes half a second, an export that is read back five
+RUNS, SLOW = 90, 8  # points: a run takes half a second, an export that is read back five
 OFTEN = 1e-9  # s: a checkpoint at every occasion
 RUN_FILES = {"model.keras", "config.toml", "card.md", "card.json", "table.npz"}
 LOG_FILES = {LOG_FILE, "visits.npz", FAILED_FILE}
