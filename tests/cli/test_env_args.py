@@ -33,7 +33,7 @@ def test_tuples_and_none_are_kept_from_training_to_verdict(type_in: Callable[...
     assert json.loads(again.stdout)["environment"]["kwargs"] == {
         "is_slippery": False, "reward_schedule": [1, 0, 0], "desc": None  # JSON has no tuples
     }  # fmt: skip
-    fault = f"--env-arg is {WORDS}, not is_slippery=false reward_schedule=[1, 0, 0] desc=None"
+    fault = f"uses {WORDS}, not is_slippery=false reward_schedule=[1, 0, 0] desc=None"
     refused(type_in("train", "--resume", "r", "--env-arg", "reward_schedule=[1, 0, 0]"), 2, fault)
     config = deeptaxi.load("r").config
     assert config is not None
