@@ -162,7 +162,7 @@ def _jax_cache() -> Cache | None:
     """Open the cache and point JAX at its folder."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]  # made at run time
         return None
     opened = open_cache("jax", jax.__version__, str(THREADS), describe_flags(exactness.flags("jax")))
     if opened is not None:
@@ -253,7 +253,7 @@ def compiled(function: Callable[..., Any], state: Sequence[Any], kind: Hashable 
 
 
 def _bytes(variable: Any) -> int:
-    return 4 * math.prod(variable.shape)
+    return 4 * int(math.prod(variable.shape))
 
 
 class _TensorFlowFunction:
@@ -357,7 +357,7 @@ def float64() -> AbstractContextManager[Any]:
 
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)  # type: ignore[no-any-return]
-    from jax.experimental import enable_x64  # before JAX 0.8
+    from jax.experimental import enable_x64  # type: ignore[attr-defined]  # before JAX 0.8
 
     return enable_x64()  # type: ignore[no-any-return]
 

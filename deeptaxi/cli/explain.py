@@ -14,7 +14,7 @@ from deeptaxi.cli.groups import Group
 from deeptaxi.config import AGGREGATIONS
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """Comma-separated numbers, such as ``0,8,0,0``."""
 
     name = "g1,g2,…"
@@ -151,7 +151,8 @@ def update_command(
     update_options = UpdateOptions(state, action, transitions, given["seed"])
     update_options.check(at_random)
     place = [given.pop(name) for name in ("env", "env_args", "config_file", "preset", "q_table", "trust_env")]
-    network_options = NetworkOptions(*place, given=options.given_settings(given))
+    env, env_args, config, preset, q_table, trust = place
+    network_options = NetworkOptions(env, env_args, config, preset, q_table, trust, given=options.given_settings(given))
     from deeptaxi.api.explain import make_explanation  # not before: it imports NumPy
 
     found = make_explanation(model, network_options, update_options, target_noise, comparing)

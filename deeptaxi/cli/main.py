@@ -87,7 +87,7 @@ class Cli(Group):
         except KeyboardInterrupt:
             raise InterruptedByUserError from None
 
-    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:  # type: ignore[override]
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
         """Run a command line and exit; report errors as one line on standard error."""
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
@@ -175,8 +175,9 @@ def describe_unforeseen(error: BaseException) -> str:
 
 def refused_words(error: click.UsageError) -> str:
     """Return click's message on a command line; for a renamed option, its new name."""
-    known = isinstance(error, click.NoSuchOption) and error.option_name in OPTIONS
-    return f"{error.option_name} is now {OPTIONS[error.option_name]}" if known else error.format_message()
+    if isinstance(error, click.NoSuchOption) and error.option_name in OPTIONS:
+        return f"{error.option_name} is now {OPTIONS[error.option_name]}"
+    return error.format_message()
 
 
 def fail(error: BaseException) -> NoReturn:

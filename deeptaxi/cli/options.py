@@ -111,7 +111,7 @@ def force_option(function: Function) -> Function:
     return click.option("--force", is_flag=True, help="Overwrite what is there.")(function)
 
 
-class Sizes(click.ParamType):
+class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """Comma-separated layer sizes, such as ``128,64``."""
 
     name = "N,N,…"
@@ -165,7 +165,7 @@ def sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-class TransitionType(click.ParamType):
+class TransitionType(click.ParamType):  # type: ignore[type-arg]
     """A transition, such as ``0,1,-1,4`` or ``62,2,1,63,terminated``."""
 
     name = "S,A,R,S2[,terminated]"
@@ -223,7 +223,7 @@ def given_settings(options: dict[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def model_options(purpose: str) -> Any:
+def model_options(purpose: str) -> Callable[[Function], Function]:
     """Add the argument MODEL and the options that select its environment."""
 
     def add(function: Function) -> Function:

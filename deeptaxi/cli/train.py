@@ -82,13 +82,14 @@ def command(
     values = settings.merge_settings(env, env_args, config_file, q_table, options.given_settings(given))
     from deeptaxi.api import plans
     from deeptaxi.errors import DeepTaxiError
+    from deeptaxi.storage.logs import LOGS
 
     trust = trust_env or env is not None
     if resume is not None:
         taking = plans.resume_plan(resume, values, trust, logs, run_options.stop_after)
     else:
         planned = plans.plan(values, preset, trust)
-        taking = plans.reserve_run_folder(planned, out or True, logs or plans.LOGS, force, run_options.checkpoints)
+        taking = plans.reserve_run_folder(planned, out or True, logs or LOGS, force, run_options.checkpoints)
     with taking as claimed:
         run, signal_number = train(claimed, run_options, quiet)
     report(run, as_json)

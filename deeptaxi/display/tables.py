@@ -288,7 +288,7 @@ def told_table(row: Mapping[str, Any]) -> str:
     return f"yes; starts estimated from {resets:,} resets (± at 95 %)" if resets else "yes"
 
 
-def environments_table(rows: list[Mapping[str, Any]]) -> Table:
+def environments_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Create the table of environments that can be trained on."""
     names = ("Environment", "Arguments", "States", "Actions", "Time limit", "Optimal return", "Exact verdict")
     return columns(
@@ -309,7 +309,7 @@ def environments_table(rows: list[Mapping[str, Any]]) -> Table:
     )
 
 
-def presets_table(rows: list[Mapping[str, Any]]) -> Table:
+def presets_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Create the table of presets."""
     return columns(
         None,

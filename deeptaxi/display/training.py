@@ -359,8 +359,9 @@ def curves_of(history: History) -> list[Curve]:
     """Return the curves for which the log has numbers."""
     progress, evaluations, snapshots = history.progress, history.evaluations, history.snapshots
     last = evaluations[-1] if evaluations else None
-    known = last is not None and last.value is not None and last.value_gap is not None
-    optimum = last.value + last.value_gap if known else None
+    optimum = None
+    if last is not None and last.value is not None and last.value_gap is not None:
+        optimum = last.value + last.value_gap
     states = snapshots[-1].states_reachable if snapshots else None
     pairs = snapshots[-1].pairs_reachable if snapshots else None
     found = [

@@ -127,7 +127,8 @@ def export(network: keras.Model, name: str, path: Path, labels: Labels | None = 
     check_available(name)
     check_place(name, path, force)
     source = source_of(network, labels)
-    check_size(*source.q_values.shape, name)
+    states, actions = source.q_values.shape
+    check_size(states, actions, name)
     with write_atomic(path, force) as aside:
         found = write_and_compare(source, {name: aside})[name]
         if isinstance(found, DeepTaxiError):
@@ -203,7 +204,8 @@ def check_weights(network: keras.Model) -> None:
 def unwritable(name: str, source: Source) -> str | None:
     """Return why a network cannot be written in a format; None if it can."""
     try:
-        check_size(*source.q_values.shape, name)
+        states, actions = source.q_values.shape
+        check_size(states, actions, name)
     except UsageError as error:
         return str(error)
     return FORMATS[name].missing()

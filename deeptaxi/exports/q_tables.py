@@ -95,7 +95,8 @@ def as_text(name: str) -> str:
 
 def write_csv(path: Path, q: Q, labels: Labels) -> None:
     """Write one row per state: number, name, one Q value per action, greedy action and its name."""
-    check_size(*q.shape, "csv")
+    states, actions = q.shape
+    check_size(states, actions, "csv")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         q_names = [as_text(f"q_{name}") for name in labels.actions]
@@ -112,7 +113,8 @@ def read_csv(path: Path) -> Q:
 
 def write_json(path: Path, q: Q, labels: Labels) -> None:
     """Write ``policy``, which maps each state to its Q values and greedy action, one line per state."""
-    check_size(*q.shape, "json")
+    states, actions = q.shape
+    check_size(states, actions, "json")
     about = {"environment": labels.environment or None, "states": len(q), "actions": labels.actions}
     with path.open("w", encoding="utf-8") as file:
         file.write(f'{to_json(about)[:-1]}, "policy": {{')

@@ -34,7 +34,7 @@ def by_keras(path: str) -> Ask:
 
     def ask(states: States) -> Reply:
         reply = model(states, training=False)
-        return tuple(keras.ops.convert_to_numpy(reply[name]) for name in ("q_values", "action"))  # type: ignore[return-value]
+        return tuple(keras.ops.convert_to_numpy(reply[name]) for name in ("q_values", "action"))
 
     return ask
 
@@ -61,7 +61,7 @@ def by_onnxruntime(path: str) -> Ask:
     """Load an ONNX file with ONNX Runtime, on the CPU."""
     onnxruntime = importlib.import_module("onnxruntime")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda states: tuple(session.run(["q_values", "action"], {"state": states}))  # type: ignore[return-value]
+    return lambda states: tuple(session.run(["q_values", "action"], {"state": states}))
 
 
 def by_litert(path: str) -> Ask:

@@ -72,7 +72,7 @@ class ActionMaskTable:
     def of(self, states: NDArray[Any]) -> NDArray[np.bool_]:
         """Return the allowed actions `[B, A]` of `states` `[B]`."""
         if self._active:
-            return self._allowed[states]
+            return np.asarray(self._allowed[states])
         if len(self._all) != len(states):
             self._all = np.ones((len(states), self._all.shape[1]), np.bool_)
         return self._all

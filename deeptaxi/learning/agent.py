@@ -73,7 +73,7 @@ def build_optimizer(config: OptimizerConfig, learning_rate: float, updates: int)
     try:
         return classes[config.name](learning_rate=rate, **clipping, **config.options)
     except (TypeError, ValueError) as error:
-        known = inspect.signature(classes[config.name].__init__).parameters
+        known = inspect.signature(classes[config.name].__init__).parameters  # type: ignore[misc]
         near = next((nearest(key, known) for key in config.options if key not in known), "")
         raise UsageError(
             f"optimizer {config.name} does not take options {dict(config.options)}: {error}{near}"
@@ -86,7 +86,7 @@ def check_truths(optimizer: type, config: OptimizerConfig) -> None:
     Raises:
         UsageError: an option has the wrong type.
     """
-    parameters = inspect.signature(optimizer.__init__).parameters
+    parameters = inspect.signature(optimizer.__init__).parameters  # type: ignore[misc]
     for name, value in config.options.items():
         default = parameters[name].default if name in parameters else value
         if name != "name" and isinstance(value, bool) != isinstance(default, bool):

@@ -142,7 +142,7 @@ class VectorEnvRunner:
         self._totals = np.zeros(vector.num_envs)
         self._episodes = [Episode() for _ in seeds]
         with blaming(environment.config.id):
-            self.states = self._read(*vector.reset(seed=seeds))
+            self.states = self._read(*vector.reset(seed=list(seeds)))
 
     def step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
         """Step all environments; return the N transitions and the returns of the episodes that ended.
@@ -183,7 +183,7 @@ class VectorEnvRunner:
 
     def state_dict(self) -> TrainingState:
         """Return the unfinished episodes: `states`, `totals` and `steps` `[N]`, and all `actions` `[Σ steps]`."""
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "players.states": self.states.copy(),
             "players.totals": self._totals.copy(),
             "players.actions": np.concatenate([np.array(episode.actions, np.int32) for episode in self._episodes]),

@@ -61,7 +61,7 @@ class Report:
         for tick in self._ticks:
             for item in fields(StepMetrics):
                 value, high = getattr(tick, item.name), most.get(item.name, LARGEST)
-                kind = {"int": int, "bool": bool}.get(str(item.type), int | float)
+                kind: Any = {"int": int, "bool": bool}.get(str(item.type), int | float)
                 if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
                     raise TypeError(f"'{item.name}' is {str(value)[:40]!r}")
                 if item.name not in SUMS and not 0 <= value <= high:

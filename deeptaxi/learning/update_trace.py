@@ -264,8 +264,10 @@ def batch_of(steps: Sequence[Transition], config: TrainConfig) -> Batch:
     """Build the one-sample minibatch, with weight 1/B, that a replay buffer makes from n consecutive transitions."""
     scale = np.float32(config.target.reward_scale)
     rewards = np.array([[step.reward for step in steps]], np.float32) / scale
-    ends = [np.array([[getattr(step, name) for step in steps]]) for name in ("terminated", "truncated")]
-    returns, last, discounts = n_step(rewards, *ends, config.discount)
+    terminated, truncated = (
+        np.array([[getattr(step, name) for step in steps]]) for name in ("terminated", "truncated")
+    )
+    returns, last, discounts = n_step(rewards, terminated, truncated, config.discount)
     first, reached = steps[0], steps[int(last[0])].next_state
     return Batch(
         np.array([first.state], np.int32),

@@ -29,28 +29,28 @@ Floats = NDArray[np.float64]
 def jacobian(advantage: Floats, aggregation: str = "mean") -> Floats:
     """Return dQ_j/dA_i, `[B, N, N]` with j before i."""
     batch, count = advantage.shape
-    identity = np.broadcast_to(np.eye(count), (batch, count, count))
+    identity: Floats = np.broadcast_to(np.eye(count), (batch, count, count))
     if aggregation == "mean":
-        return identity - 1.0 / count
+        return np.asarray(identity - 1.0 / count)
     if aggregation == "max":
         best = advantage == advantage.max(axis=1, keepdims=True)
-        return identity - (best / best.sum(axis=1, keepdims=True))[:, None, :]
+        return np.asarray(identity - (best / best.sum(axis=1, keepdims=True))[:, None, :])
     return identity
 
 
 def advantage_gradient_nested(g: Floats, advantage: Floats, aggregation: str = "mean") -> Floats:
     """Return dE/dA by the nested sum Σ_j g_j · dQ_j/dA_i, `[B, N]`. Ties of ``max`` share the gradient."""
-    return np.einsum("bj,bji->bi", g, jacobian(advantage, aggregation))
+    return np.asarray(np.einsum("bj,bji->bi", g, jacobian(advantage, aggregation)))
 
 
 def advantage_gradient_shared(g: Floats, total: Floats) -> Floats:
     """Return dE/dA = g + scalar with the shared sum ``total = Σ_j g_j`` `[B, 1]`, for the mean; `[B, N]`."""
-    return g + (-1.0 / g.shape[1]) * total
+    return np.asarray(g + (-1.0 / g.shape[1]) * total)
 
 
 def value_gradient(g: Floats) -> Floats:
     """Return dE/dV = Σ_j g_j, `[B, 1]`, also the `total` of `advantage_gradient_shared`."""
-    return g.sum(axis=1, keepdims=True)
+    return np.asarray(g.sum(axis=1, keepdims=True))
 
 
 def central_difference(function: Callable[[Floats], float], x: Floats, step: float = 1e-5) -> Floats:

@@ -92,7 +92,8 @@ def _head(layer: Dueling, inputs: Sequence[Any], made: dict[int, Any]) -> Any:
     """Combine value and advantage, by one product if possible, else by the formula."""
     value, advantage = (tensor._keras_history.operation for tensor in layer.input)
     if not foldable(value, advantage, layer.aggregation):
-        return join(*inputs, layer.aggregation)
+        value, advantage = inputs
+        return join(value, advantage, layer.aggregation)
     (k, c), (kernel, bias) = affine(value), affine(advantage)
     joined = joining_matrix(bias.size, layer.aggregation)
     folded, shift = np.hstack([k, kernel]) @ joined, np.append(c, bias) @ joined

@@ -83,12 +83,12 @@ def block_of(size: int) -> int:
             f"the network computes {size / 2**20:,.0f} MiB of numbers for a single state, where {BUDGET // 2**20} are "
             "enough: it is not run; remove the layer that widens it so"
         )
-    return min(BLOCK, BUDGET // max(1, size))
+    return int(min(BLOCK, BUDGET // max(1, size)))
 
 
 def bytes_of(tensors: list[Any]) -> int:
     """Return the bytes per state of symbolic tensors with `ROWS` states."""
-    each = [math.prod(tensor.shape[1:]) * itemsize(str(tensor.dtype)) for tensor in tensors]
+    each = [int(math.prod(tensor.shape[1:])) * itemsize(str(tensor.dtype)) for tensor in tensors]
     return sum(each) + WITHIN * max(each, default=0)
 
 

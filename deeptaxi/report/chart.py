@@ -63,7 +63,7 @@ SETTINGS = {
 def apply_style() -> Iterator[None]:
     """Draw in this style, without matplotlib's messages about its caches."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    with mpl.rc_context(SETTINGS):
+    with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]  # its keys are literals
         yield
 
 

@@ -16,7 +16,7 @@ from deeptaxi.evaluation.comparison import Comparison, largest_of_each, spread_o
 from deeptaxi.evaluation.spread import Curve, Spread, spread
 from deeptaxi.mdp.describe import GridMap
 from deeptaxi.mdp.table import Bools, Floats, Ints
-from deeptaxi.metrics import Evaluated, History, Progress, Record, Snapshot
+from deeptaxi.metrics import Evaluated, History, Progress, Snapshot
 from deeptaxi.report.chart import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, Chart, axes, logarithmic, over_updates, plain
 from deeptaxi.report.maps import MOST_CELLS, dots, draw, heat_map
 
@@ -25,7 +25,7 @@ LEAST_SPAN = 1e-4  # of an axis, relative to its numbers, which have six digits
 Read = Callable[[Any], float | None]
 
 
-def curves_of(histories: Sequence[History], kind: type[Record], read: Read) -> Spread | None:
+def curves_of(histories: Sequence[History], kind: type[Evaluated | Progress | Snapshot], read: Read) -> Spread | None:
     """Collect the values of `read` from the records of a kind, over updates, for all runs together."""
     curves = []
     for history in histories:

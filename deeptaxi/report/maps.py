@@ -44,7 +44,8 @@ def draw(ax: Axes, strokes: Iterable[Stroke], **look: Any) -> None:
     for stroke in strokes:
         closed = stroke[0] == stroke[-1]
         points += stroke
-        codes += [Path.MOVETO, *[Path.LINETO] * (len(stroke) - 2), Path.CLOSEPOLY if closed else Path.LINETO]
+        last = Path.CLOSEPOLY if closed else Path.LINETO
+        codes += [int(code) for code in (Path.MOVETO, *[Path.LINETO] * (len(stroke) - 2), last)]
     if points:
         look = {"fill": False, "linewidth": 1.0, "capstyle": "round", "joinstyle": "round", **look}
         ax.add_patch(PathPatch(exact(np.array(points), codes), **look))

@@ -473,7 +473,7 @@ def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = 
             continue
         if key not in facts or not is_of(value, kind):
             return f"'{name}' is missing or of the wrong kind"
-        fault = fault_of(value, kind, f"{name}.") if isinstance(kind, Mapping) else None
+        fault = fault_of(facts[key], kind, f"{name}.") if isinstance(kind, Mapping) else None
         if fault:
             return fault
     return None

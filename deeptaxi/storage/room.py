@@ -96,7 +96,8 @@ def size_of(config: TrainConfig, environment: Environment, table: TransitionTabl
     weights += sum(factors or ()) * (
         hidden[0] if hidden else environment.actions
     )  # `weights_of` counts these at their minimum
-    return FLOAT * weights + LAYER * (len(hidden) + 2) + OTHERS + sum(one.nbytes for one in arrays if one is not None)
+    tables = sum(int(one.nbytes) for one in arrays if one is not None)
+    return FLOAT * weights + LAYER * (len(hidden) + 2) + OTHERS + tables
 
 
 EVALUATION = 1_000  # bytes of a log per evaluation with its snapshot; about 600 in practice

@@ -14,7 +14,7 @@ earlier: pieces are sized to take a quarter of a second. Where they end does not
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -129,7 +129,8 @@ class CompiledLoop:
             bits = xla.random_bits(world.seed, WARM + i, (self.width,))
             return self.play(state, world, bits, self.config.exploration.start)[0]
 
-        return xla.loop(0, steps, step, state)
+        after: State = xla.loop(0, steps, step, state)
+        return after
 
     def run(self, state: State, world: CompiledMDP, first: Any, last: Any) -> State:
         """Run updates `first` … `last` − 1."""
@@ -146,9 +147,12 @@ class CompiledLoop:
                 of_update = [xla.at(values, i) for values in (bits, chances, rates, exponents)]
                 return self.update(state, world, start + i, *of_update)
 
-            return xla.loop(ops.maximum(first - start, 0), ops.minimum(last - start, self.block), update, state)
+            begin, end = ops.maximum(first - start, 0), ops.minimum(last - start, self.block)
+            inner: State = xla.loop(begin, end, update, state)
+            return inner
 
-        return xla.loop(first // self.block, (last + self.block - 1) // self.block, block, state)
+        after: State = xla.loop(first // self.block, (last + self.block - 1) // self.block, block, state)
+        return after
 
     def update(
         self, state: State, world: CompiledMDP, number: Any, bits: Any, chance: Any, rate: Any, exponent: Any
@@ -281,7 +285,7 @@ class CompiledAgent:
         world = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed)
         learnt = self._updater.initial(weights)
         kind = (repr(compiled), factors, sparse, sizes, shapes_of(world))
-        functions = {"warm": self._loop.warm, "run": self._loop.run}
+        functions: dict[str, Callable[..., Any]] = {"warm": self._loop.warm, "run": self._loop.run}
         self._program = borrow_program(kind, functions, self._loop.initial(learnt), self)
         self._world = self._program.arguments(world)
         self._told = np.zeros(4)  # the part of the current report already yielded

@@ -112,7 +112,7 @@ class CompiledReplayBuffer:
             xla.gather(world.reward, drawn),
             xla.gather(world.next_state, drawn),
             self.discount * going_on,
-            weights,
+            weights,  # type: ignore[arg-type]  # None: all samples weigh the same
         )
 
     def sequence(self, ring: Ring, world: CompiledMDP, places: Any, weights: Any) -> Batch:
