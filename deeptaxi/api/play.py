@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from deeptaxi.errors import UsageError
-from deeptaxi.evaluation.watching import Moment, Show, render_modes, watch
+from deeptaxi.evaluation.watching import EpisodeStep, Show, render_modes, watch
 from deeptaxi.io.atomic import check_free, write_atomic
 from deeptaxi.mdp.planning import optimal_actions
 
@@ -60,7 +60,7 @@ def play(
     state: int | None = None,
     max_steps: int | None = None,
     render_mode: str | None = None,
-) -> Iterator[Moment]:
+) -> Iterator[EpisodeStep]:
     """Play with the greedy policy; actions are marked as optimal at the objective's `discount`."""
     reference = run.reference(discount)
     optimal = None if reference is None else optimal_actions(reference.optimum.q)
@@ -72,7 +72,7 @@ def draws_text(run: Run) -> bool:
     return "ansi" in render_modes(run.environment)
 
 
-def film(run: Run, path: Path, speed: float = 4.0, force: bool = False, **show: Any) -> list[Moment]:
+def film(run: Run, path: Path, speed: float = 4.0, force: bool = False, **show: Any) -> list[EpisodeStep]:
     """Play, write the environment's frames as a GIF, and return the steps without their frames.
 
     Raises:
@@ -98,10 +98,10 @@ def check_gif(path: Path, force: bool) -> None:
     check_free(path, force, replaceable=path.is_file(), option="--gif")
 
 
-def filmed(moments: Iterator[Moment], path: Path, speed: float, force: bool = True) -> list[Moment]:
+def filmed(episode_steps: Iterator[EpisodeStep], path: Path, speed: float, force: bool = True) -> list[EpisodeStep]:
     """Write the frames of the steps as a GIF; return the steps without their frames."""
     animation, passed = Animation(speed), []
-    for moment in moments:
+    for moment in episode_steps:
         animation.add(moment.frame, last=moment.ending is not None)
         passed.append(dataclasses.replace(moment, frame=None))
     animation.write(path, force)

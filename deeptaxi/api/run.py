@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from deeptaxi.api.report import Report
-    from deeptaxi.evaluation.watching import Moment
+    from deeptaxi.evaluation.watching import EpisodeStep
 
 
 def observed(codec: StateCodec, observation: Any) -> int:
@@ -232,8 +232,8 @@ class Run(RichRepr):
         max_steps: int | None = None,
         render_mode: str | None = None,
         objective_discount: float | None = None,
-    ) -> Iterator[Moment]:
-        """Play with the greedy policy; yield a `Moment` per step, the last of an episode with its `ending`.
+    ) -> Iterator[EpisodeStep]:
+        """Play with the greedy policy; yield a `EpisodeStep` per step, the last of an episode with its `ending`.
 
         Arguments are checked immediately; episodes are played lazily.
 
@@ -253,7 +253,7 @@ class Run(RichRepr):
 
         return play(self, objective_discount, episodes, seed, state, max_steps, render_mode)
 
-    def film(self, path: str | Path, *, speed: float = 4.0, force: bool = False, **show: Any) -> list[Moment]:
+    def film(self, path: str | Path, *, speed: float = 4.0, force: bool = False, **show: Any) -> list[EpisodeStep]:
         """Play as `play` does, and write the environment's frames as a GIF.
 
         Args:

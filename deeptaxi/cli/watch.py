@@ -15,7 +15,7 @@ from deeptaxi.cli.options import model_options
 
 if TYPE_CHECKING:
     from deeptaxi.api.run import Run
-    from deeptaxi.evaluation.watching import Moment
+    from deeptaxi.evaluation.watching import EpisodeStep
 
 
 @click.command("watch")
@@ -63,17 +63,17 @@ def command(
 
     run = load(model, env, env_args=env_args, time_limit=time_limit, trust_env=trust_env)
     show |= {"state": show.pop("start"), "objective_discount": objective_discount}
-    moments: Iterable[Moment]
+    episode_steps: Iterable[EpisodeStep]
     if gif is not None:
-        moments = run.film(gif, speed=speed, force=force, **show)
+        episode_steps = run.film(gif, speed=speed, force=force, **show)
     else:
-        moments = run.play(**show, render_mode="ansi" if draws_text(run) else None)
+        episode_steps = run.play(**show, render_mode="ansi" if draws_text(run) else None)
     if as_json:
-        options.print_json({"model": run.name, **described(run, show["seed"]), "episodes": told(moments)})
+        options.print_json({"model": run.name, **described(run, show["seed"]), "episodes": told(episode_steps)})
     elif gif is not None:
-        show_endings(moments, gif)
+        show_endings(episode_steps, gif)
     else:
-        perform(moments, run, plain, None if by_key else speed)
+        perform(episode_steps, run, plain, None if by_key else speed)
 
 
 def check_keys(by_key: bool) -> None:
@@ -95,10 +95,10 @@ def described(run: Run, seed: int) -> dict[str, Any]:
     }
 
 
-def told(moments: Iterable[Moment]) -> list[dict[str, Any]]:
+def told(episode_steps: Iterable[EpisodeStep]) -> list[dict[str, Any]]:
     """Return the episodes as data: state, action and values of each step, and how each episode ended."""
     episodes: list[dict[str, Any]] = []
-    for moment in moments:
+    for moment in episode_steps:
         if moment.reward is None:
             episodes.append({"return": 0.0, "length": 0, "ending": None, "loop": None, "steps": []})
         episode = episodes[-1]
@@ -117,18 +117,18 @@ def told(moments: Iterable[Moment]) -> list[dict[str, Any]]:
     return episodes
 
 
-def show_endings(moments: Iterable[Moment], gif: Path) -> None:
+def show_endings(episode_steps: Iterable[EpisodeStep], gif: Path) -> None:
     """Print how the episodes ended and where the GIF is."""
     from deeptaxi.display import console, player
 
     screen = console.out()
-    for moment in moments:
+    for moment in episode_steps:
         if moment.ending is not None:
             screen.print(player.ending(moment), soft_wrap=True)
     screen.print(f"Written to {gif}.", soft_wrap=True)
 
 
-def perform(moments: Iterable[Moment], run: Run, plain: bool, speed: float | None) -> None:
+def perform(episode_steps: Iterable[EpisodeStep], run: Run, plain: bool, speed: float | None) -> None:
     """Show the episodes: each step in place on a terminal, else one below the other."""
     from deeptaxi.display import console, player
     from deeptaxi.mdp.describe import names_of
@@ -139,7 +139,7 @@ def perform(moments: Iterable[Moment], run: Run, plain: bool, speed: float | Non
     else:
         status = player.Stage(screen, names)
     with status:
-        for number, moment in enumerate(moments):
+        for number, moment in enumerate(episode_steps):
             if number == 0:
                 screen.print(player.legend(moment.optimal is not None), soft_wrap=True)
             status.show(moment)

@@ -13,7 +13,7 @@ from rich.text import Text
 from deeptaxi.display.console import number
 from deeptaxi.errors import printable
 from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE
-from deeptaxi.evaluation.watching import Moment
+from deeptaxi.evaluation.watching import EpisodeStep
 from deeptaxi.mdp.describe import Names
 
 BAR, PAGE = 24, 100
@@ -21,7 +21,7 @@ LEAST_SPAN = 0.05  # of the range of Q over all states: the smallest span that a
 GREEDY, TIED, OPTIMAL, HIDDEN = "▶", "=", "✓", "▒"
 
 
-def moment_view(moment: Moment, names: Names, width: int, plain: bool = False) -> Text:
+def moment_view(moment: EpisodeStep, names: Names, width: int, plain: bool = False) -> Text:
     """Format one step of an episode; parts that do not fit the width are omitted.
 
     Args:
@@ -44,7 +44,7 @@ def moment_view(moment: Moment, names: Names, width: int, plain: bool = False) -
     return Text("\n").join(lines)
 
 
-def standing(moment: Moment) -> str:
+def standing(moment: EpisodeStep) -> str:
     """Describe the episode and step number, and the return so far."""
     text = f"Episode {moment.episode}, step {moment.step}: return {number(moment.total)}"
     return text if moment.reward is None else f"{text}, reward {number(moment.reward)}"
@@ -72,7 +72,7 @@ def without_colors(line: Text) -> Text:
     return Text("".join(letters))
 
 
-def bars(moment: Moment, names: Names, width: int) -> list[Text]:
+def bars(moment: EpisodeStep, names: Names, width: int) -> list[Text]:
     """Return a line per action: its Q value, with a bar if there is room; ▶ is greedy, = tied, ✓ optimal.
 
     The best action has the longest bar. The others' bars are shorter by their deficit, relative to the span of the
@@ -98,7 +98,7 @@ def bars(moment: Moment, names: Names, width: int) -> list[Text]:
     return lines
 
 
-def ending(moment: Moment) -> str:
+def ending(moment: EpisodeStep) -> str:
     """Describe how an episode ended, and whether the policy was looping."""
     steps = f"{moment.step:,} step{'' if moment.step == 1 else 's'}"
     text = f"Episode {moment.episode} {ENDINGS[moment.ending or '']} after {steps}, return {number(moment.total)}."
@@ -138,7 +138,7 @@ class Page:
     def __exit__(self, *_: object) -> None:
         """Do nothing."""
 
-    def show(self, moment: Moment) -> None:
+    def show(self, moment: EpisodeStep) -> None:
         """Print one step."""
         width = self._console.width if self._console.is_terminal else PAGE
         view = moment_view(moment, self._names, width, plain=True)
@@ -165,7 +165,7 @@ class Stage:
         """Leave the last step on the screen."""
         self._live.stop()
 
-    def show(self, moment: Moment) -> None:
+    def show(self, moment: EpisodeStep) -> None:
         """Draw a step over the previous one."""
         if moment.reward is None:
             self._live = Live(console=self._console, auto_refresh=False)

@@ -30,7 +30,7 @@ SILENT = {"PYGAME_HIDE_SUPPORT_PROMPT": "1", "SDL_VIDEODRIVER": "dummy", "SDL_AU
 
 
 class Passed(NamedTuple):
-    """The progress of an episode; see `Moment` for the fields."""
+    """The progress of an episode; see `EpisodeStep` for the fields."""
 
     step: int
     state: int
@@ -41,7 +41,7 @@ class Passed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Moment:
+class EpisodeStep:
     """The agent's state and its next action.
 
     Attributes:
@@ -94,8 +94,8 @@ class Show:
 
 def watch(
     environment: Environment, q_values: NDArray[np.floating], show: Show, optimal: Bools | None = None
-) -> Generator[Moment]:
-    """Play the greedy policy of `q_values` `[S, A]`, yielding a `Moment` per step.
+) -> Generator[EpisodeStep]:
+    """Play the greedy policy of `q_values` `[S, A]`, yielding a `EpisodeStep` per step.
 
     The last one of each episode has an `ending`. The environment's time limit ends an episode. Without one, a looping
     policy is stopped as soon as the loop is certain, else at the horizon.
@@ -109,7 +109,7 @@ def watch(
     """
     check(environment, show)
     policy = policy_of(q_values, environment.table.action_mask if environment.table else None)
-    return moments(environment, q_values, policy, show, optimal)
+    return episode_steps(environment, q_values, policy, show, optimal)
 
 
 def check(environment: Environment, show: Show) -> None:
@@ -142,9 +142,9 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def moments(
+def episode_steps(
     environment: Environment, q_values: NDArray[np.floating], policy: Ints, show: Show, optimal: Bools | None
-) -> Generator[Moment]:
+) -> Generator[EpisodeStep]:
     """Play as `watch` does, without validation."""
     known = q_values[np.isfinite(q_values)]
     span = float(known.max()) - float(known.min())
@@ -152,7 +152,7 @@ def moments(
         for episode in range(1, show.episodes + 1):
             start = begin(env, environment, show, show.seed if episode == 1 else None)
             for passed in play(env, environment, policy, start, show.max_steps or environment.horizon):
-                yield Moment(
+                yield EpisodeStep(
                     episode,
                     *passed,
                     q_values=q_values[passed.state],

@@ -15,7 +15,7 @@ import pytest
 import deeptaxi
 from deeptaxi.api.run import Run
 from deeptaxi.errors import UsageError
-from deeptaxi.evaluation.watching import Moment
+from deeptaxi.evaluation.watching import EpisodeStep
 from deeptaxi.network.build import build_q_network, weights_digest
 from tests.cli.conftest import run as command
 
@@ -227,11 +227,11 @@ def test_what_has_no_configuration_cannot_be_saved(empty: Path) -> None:
 
 
 def test_it_plays_and_films(lake: Run, empty: Path) -> None:
-    moments = list(lake.play(episodes=2, seed=1, render_mode="ansi"))
-    assert all(isinstance(moment, Moment) for moment in moments)
-    assert [moment.ending for moment in moments if moment.ending] == ["terminated"] * 2
-    assert moments[0].optimal is not None
-    assert "FFF" in moments[0].frame
+    episode_steps = list(lake.play(episodes=2, seed=1, render_mode="ansi"))
+    assert all(isinstance(moment, EpisodeStep) for moment in episode_steps)
+    assert [moment.ending for moment in episode_steps if moment.ending] == ["terminated"] * 2
+    assert episode_steps[0].optimal is not None
+    assert "FFF" in episode_steps[0].frame
     assert len(list(lake.play(state=14))) == 2
     lake.film("lake.gif", speed=10)
     assert Path("lake.gif").read_bytes().startswith(b"GIF")

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from deeptaxi.display.player import BAR, bars
-from deeptaxi.evaluation.watching import Moment
+from deeptaxi.evaluation.watching import EpisodeStep
 from deeptaxi.mdp.describe import Names
 
 
 def drawn(q_values, q_span, action=0, optimal=None):
     """Return the marks and the length of the bar of each action, in a state whose Q values are these."""
     values = np.array(q_values, np.float32)
-    moment = Moment(1, 0, 0, None, 0.0, None, None, values, action, optimal, q_span, None)
+    moment = EpisodeStep(1, 0, 0, None, 0.0, None, None, values, action, optimal, q_span, None)
     names = Names(tuple(f"action {number}" for number in range(len(values))), lambda state: f"state {state}")
     lines = [line.plain for line in bars(moment, names, 80)]
     return [line[:3] for line in lines], [line.count("█") for line in lines]

@@ -30,46 +30,46 @@ def played(tmp_path):
     return play
 
 
-def facts(moments):
-    return [(moment.step, moment.state, moment.reward, moment.total, moment.ending) for moment in moments]
+def facts(episode_steps):
+    return [(moment.step, moment.state, moment.reward, moment.total, moment.ending) for moment in episode_steps]
 
 
 def test_an_episode_is_told_from_its_start_to_its_end(played):
-    moments = played(chain(), ON)
-    assert facts(moments) == [
+    episode_steps = played(chain(), ON)
+    assert facts(episode_steps) == [
         (0, 0, None, 0.0, None),
         (1, 1, 0.0, 0.0, None),
         (2, 2, 0.0, 0.0, None),
         (3, 2, 1.0, 1.0, "terminated"),
     ]
-    assert [moment.loop for moment in moments] == [None] * 4  # the end is not a state where it goes on
-    assert [moment.action for moment in moments] == [0] * 4
-    assert moments[0].q_values.tolist() == [1, 0]
+    assert [moment.loop for moment in episode_steps] == [None] * 4  # the end is not a state where it goes on
+    assert [moment.action for moment in episode_steps] == [0] * 4
+    assert episode_steps[0].q_values.tolist() == [1, 0]
 
 
 def test_without_a_time_limit_a_loop_ends_the_episode_as_soon_as_it_is_certain(played):
-    moments = played(chain(), STAY)
-    assert facts(moments) == [(0, 0, None, 0.0, None), (1, 0, 0.0, 0.0, "loop")]
-    assert moments[-1].loop == 0
+    episode_steps = played(chain(), STAY)
+    assert facts(episode_steps) == [(0, 0, None, 0.0, None), (1, 0, 0.0, 0.0, "loop")]
+    assert episode_steps[-1].loop == 0
 
 
 def test_a_time_limit_is_what_ends_a_loop_and_the_loop_is_told(played):
-    moments = played(chain(time_limit=5), STAY)
-    assert (moments[-1].step, moments[-1].ending, moments[-1].loop) == (5, "truncated", 0)
+    episode_steps = played(chain(time_limit=5), STAY)
+    assert (episode_steps[-1].step, episode_steps[-1].ending, episode_steps[-1].loop) == (5, "truncated", 0)
 
 
 def test_where_chance_rules_nothing_is_a_loop_and_the_horizon_ends_it(played):
     # It comes back to where it was again and again, but may leave at any time.
     trap = build([[[(1 - 1e-12, 0, 0, False), (1e-12, 0, 1, True)]]])
-    moments = played(trap, np.zeros((1, 1), np.float32), max_steps=30)
-    assert (moments[-1].step, moments[-1].ending, moments[-1].loop) == (30, "steps", None)
+    episode_steps = played(trap, np.zeros((1, 1), np.float32), max_steps=30)
+    assert (episode_steps[-1].step, episode_steps[-1].ending, episode_steps[-1].loop) == (30, "steps", None)
 
 
 def test_a_loop_that_is_entered_by_chance_is_one_from_there_on(played):
     table = build([[[(0.5, 1, 0, False), (0.5, 1, 1, False)]], [surely(2, 0)], [surely(1, 0)]])
-    moments = played(table, np.zeros((3, 1), np.float32))
-    assert [moment.state for moment in moments] == [0, 1, 2, 1]
-    assert (moments[-1].ending, moments[-1].loop) == ("loop", 1)
+    episode_steps = played(table, np.zeros((3, 1), np.float32))
+    assert [moment.state for moment in episode_steps] == [0, 1, 2, 1]
+    assert (episode_steps[-1].ending, episode_steps[-1].loop) == ("loop", 1)
 
 
 def test_which_outcomes_are_certain():
@@ -79,9 +79,9 @@ def test_which_outcomes_are_certain():
 
 
 def test_every_episode_begins_in_the_state_that_is_asked_for(played):
-    moments = played(chain(), ON, start=1, episodes=3)
-    assert [moment.state for moment in moments if moment.reward is None] == [1, 1, 1]
-    assert [moment.episode for moment in moments] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    episode_steps = played(chain(), ON, start=1, episodes=3)
+    assert [moment.state for moment in episode_steps if moment.reward is None] == [1, 1, 1]
+    assert [moment.episode for moment in episode_steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 @pytest.mark.parametrize("state", [-1, 3])
@@ -143,7 +143,7 @@ def test_broken_q_values_are_refused(played):
 def test_optimal_play_of_taxi_from_a_known_state():
     environment = opened("Taxi-v4")
     q_star = value_iteration(environment.table, 0.99).q
-    moments = list(watch(environment, q_star.astype(np.float32), Show(start=328), optimal_actions(q_star)))
-    assert moments[-1].ending == "terminated"
-    assert all(moment.optimal[moment.action] for moment in moments[:-1])
-    assert moments[-1].total == 20 - (moments[-1].step - 1)
+    episode_steps = list(watch(environment, q_star.astype(np.float32), Show(start=328), optimal_actions(q_star)))
+    assert episode_steps[-1].ending == "terminated"
+    assert all(moment.optimal[moment.action] for moment in episode_steps[:-1])
+    assert episode_steps[-1].total == 20 - (episode_steps[-1].step - 1)
