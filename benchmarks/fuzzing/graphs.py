@@ -88,8 +88,8 @@ def graph(rng: random.Random, network: Any) -> Any:
     import keras
     from keras import ops
 
-    from deeptaxi.network.agent import agent
     from deeptaxi.network.build import with_mask
+    from deeptaxi.network.policy_model import agent
 
     if rng.random() < 0.2:  # what `export` writes, with something after its Q values
         made = agent(with_mask(network, np.ones((S, A), bool)) if rng.random() < 0.3 else network, S)

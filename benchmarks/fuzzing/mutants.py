@@ -138,9 +138,8 @@ def as_json(rng: random.Random, content: bytes, strange: Callable[[random.Random
         return raw(rng, content)
     if how < 0.2:
         return rng.choice([b"", b"null", b"[]", b"3", b"[" * NESTED, b'{"a":' * NESTED, b"\xff\xfe", b"\xef\xbb\xbf{}"])
-    found, ascii_only = tree(rng, json.loads(content), strange), rng.random() < 0.5
     try:
-        broken = json.dumps(found, ensure_ascii=ascii_only)
+        broken = json.dumps(tree(rng, json.loads(content), strange), ensure_ascii=rng.random() < 0.5)
     except RecursionError:  # it was deepened several times: Python writes less deep than a stranger may
         return b'{"a":' * NESTED
     if rng.random() < 0.1:  # a key twice

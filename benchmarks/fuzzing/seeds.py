@@ -72,9 +72,9 @@ def make_models(folder: Path) -> None:
     import keras
     import numpy as np
 
-    from deeptaxi.network.agent import agent
     from deeptaxi.network.build import build_q_network, with_mask
     from deeptaxi.network.plain import plain_network
+    from deeptaxi.network.policy_model import agent
 
     network = build_q_network(16, 4)
     network.set_weights([optimal_q_values()])

@@ -118,7 +118,7 @@ def of_keras(model: Any, env: EnvLike | None, env_args: Mapping[str, Any] | None
     network = network_in(model)
     if env is None:
         raise UsageError("a Keras model does not say what it was trained on: name its environment, env=…")
-    from deeptaxi.network.agent import check_agent
+    from deeptaxi.network.policy_model import check_agent
 
     environment = open_place(env, env_args, time_limit)
     try:
@@ -139,7 +139,7 @@ def network_in(model: Any) -> Any:
     if not (hasattr(model, "inputs") and hasattr(model, "outputs") and callable(model)):
         what = "a run folder, a .keras file, a Run or a Keras model"
         raise UsageError(f"expected a model as {what}, received an object of {type(model).__name__}")
-    from deeptaxi.network.agent import q_network_of
+    from deeptaxi.network.policy_model import q_network_of
 
     return q_network_of(model)
 

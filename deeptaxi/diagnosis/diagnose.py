@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deeptaxi.diagnosis import coverage, learning_curves, policy, q_values, setup
+from deeptaxi.diagnosis import exploration, learning_curves, policy, q_values, setup
 from deeptaxi.diagnosis.case import SEVERITIES, Case, Check, Diagnosis, Finding, NotChecked, Unchecked
 
 # A symptom looks for its cause in this order, root causes first.
@@ -19,7 +19,7 @@ CAUSES: tuple[Check, ...] = (
     *setup.PROBLEM_CHECKS,
     *learning_curves.PROGRESS_CHECKS,
     *learning_curves.STEP_SIZE_CHECKS,
-    *coverage.CHECKS,
+    *exploration.CHECKS,
     *q_values.VALUE_CHECKS,
 )
 CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)

@@ -22,7 +22,7 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.diagnosis.case import GOOD
-from deeptaxi.diagnosis.coverage import LITTLE_EPSILON, epsilon_at_end, exploration_cure
+from deeptaxi.diagnosis.exploration import LITTLE_EPSILON, epsilon_at_end, exploration_cure
 from deeptaxi.diagnosis.learning_curves import OVERSHOT, born, lower_rate
 from deeptaxi.diagnosis.policy import EXCESS
 from deeptaxi.diagnosis.setup import cost, promise

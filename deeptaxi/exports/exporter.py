@@ -16,7 +16,7 @@ import numpy as np
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import allowed_actions
 from deeptaxi.exports.q_tables import Labels, check_size, number_labels
-from deeptaxi.exports.verify import Comparison, compare, readings
+from deeptaxi.exports.read_back import Comparison, compare, readings
 from deeptaxi.exports.writers import WRITERS, Source
 from deeptaxi.io.atomic import check_free, of_the_disk, tidy, write_atomic
 from deeptaxi.network.tabulate import block_size, tabulate

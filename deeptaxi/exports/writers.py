@@ -28,8 +28,8 @@ from deeptaxi.exports import q_tables
 from deeptaxi.exports.q_tables import Labels
 from deeptaxi.importing import standard_error_aside
 from deeptaxi.io.temporary import temporary
-from deeptaxi.network.agent import agent
 from deeptaxi.network.plain import plain_network
+from deeptaxi.network.policy_model import agent
 
 OPSET = 17  # ONNX opset; supported by every runtime since 2022
 Served = Callable[[Any], dict[str, Any]]

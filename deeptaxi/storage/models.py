@@ -255,8 +255,8 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
         DeepTaxiError: the file is damaged, or holds another kind of model.
     """
     backend.start()
-    from deeptaxi.network.agent import check_agent, q_network_of
     from deeptaxi.network.build import sizes  # the import registers the layers
+    from deeptaxi.network.policy_model import check_agent, q_network_of
 
     try:
         with warnings.catch_warnings():

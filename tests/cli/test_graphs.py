@@ -11,9 +11,9 @@ from keras import ops
 
 import deeptaxi
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.network.agent import agent
 from deeptaxi.network.build import build_q_network
 from deeptaxi.network.layers import OneHotDense
+from deeptaxi.network.policy_model import agent
 from deeptaxi.storage.models import load_network
 from tests.cli.conftest import LAKE, refused, run
 

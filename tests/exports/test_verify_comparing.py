@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.exports.verify import Answers, Comparison, compare, tolerance
+from deeptaxi.exports.read_back import Answers, Comparison, compare, tolerance
 from deeptaxi.storage.formats import FORMATS
 
 INF, NAN = np.inf, np.nan

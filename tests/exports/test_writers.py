@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deeptaxi.exports.read_back import Answers, Comparison, compare
 from deeptaxi.exports.readers import READERS, Ask, outside
-from deeptaxi.exports.verify import Answers, Comparison, compare
 from deeptaxi.exports.writers import WRITERS
 from deeptaxi.storage.formats import FORMATS
 from tests.exports.networks import KINDS, MASK, A, S, source

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi.errors import UsageError
-from deeptaxi.network.agent import agent, check_agent, q_network_of
 from deeptaxi.network.build import build_q_network, with_mask
 from deeptaxi.network.plain import joining_matrix, plain_network
+from deeptaxi.network.policy_model import agent, check_agent, q_network_of
 from deeptaxi.network.tabulate import tabulate
 
 S, A = 24, 3

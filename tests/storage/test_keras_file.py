@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.network.agent import agent
 from deeptaxi.network.build import build_q_network, with_mask
 from deeptaxi.network.plain import plain_network
+from deeptaxi.network.policy_model import agent
 from deeptaxi.network.tabulate import tabulate
 from deeptaxi.storage.keras_file import check_weights
 from deeptaxi.storage.models import load_network

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from deeptaxi.diagnosis import coverage
+from deeptaxi.diagnosis import exploration
 from deeptaxi.diagnosis.case import Unchecked
-from deeptaxi.diagnosis.coverage import exploration_cure
+from deeptaxi.diagnosis.exploration import exploration_cure
 from tests.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
 from tests.problems import chain
 
@@ -47,7 +47,7 @@ def test_what_cost_nothing_is_not_severe():
 
 def test_what_was_all_tried_is_fine():
     case = case_on(chain(), [STAY] * 3, visits=np.ones((3, 2), int), config=EARLY, history=LOG, replay=np.ones((3, 2)))
-    for check in coverage.CHECKS:
+    for check in exploration.CHECKS:
         assert check(case) is None, check.name
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.exports import verify
-from deeptaxi.exports.verify import readings
+from deeptaxi.exports import read_back
+from deeptaxi.exports.read_back import readings
 from deeptaxi.exports.writers import WRITERS
 from deeptaxi.io.temporary import TEMPORARY
 from deeptaxi.storage.formats import FORMATS
@@ -68,7 +68,7 @@ def test_a_file_that_is_none_is_told_by_its_reader_in_one_line(tmp_path: Path) -
 
 
 def test_a_reader_that_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "LIMIT", 0.01)
+    monkeypatch.setattr(read_back, "LIMIT", 0.01)
     WRITERS["npz"](source("dueling"), tmp_path / "q.npz")
     with readings() as reader:
         reader.start("npz", tmp_path / "q.npz", S, S)
