@@ -23,7 +23,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.reliability.disk_writes import Write, writes
+from benchmarks.reliability.disk_runs import run_writes, slow_writes
+from benchmarks.reliability.disk_writes import Write, quick_writes
 from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DeepTaxiError
 
@@ -57,6 +58,12 @@ class Outcome:
     stands: str
     line: str | None
     fault: str | None
+
+
+def writes(folder: Path, short: bool) -> list[Write]:
+    """Return all writes; `short` leaves out those that take long."""
+    found = [*quick_writes(folder), *run_writes(folder)]
+    return found if short else [*found, *slow_writes(folder)]
 
 
 def run(points: int | None = None, short: bool = False, names: Sequence[str] | None = None) -> list[Outcome]:

@@ -178,7 +178,7 @@ def resumed(folder: Path) -> Write:
     return Write("resuming a run", folder / "runs", prepare, resume, what_stands, again, most=RUNS)
 
 
-def writes(folder: Path) -> list[Write]:
+def run_writes(folder: Path) -> list[Write]:
     """Return the writes of runs."""
     found = [kept(folder, over) for over in (False, True)] + [training(folder, over) for over in (False, True)]
     return [*found, resumed(folder)]

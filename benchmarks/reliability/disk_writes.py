@@ -45,13 +45,9 @@ class Write:
     most: int | None = None
 
 
-def writes(folder: Path, short: bool) -> list[Write]:
-    """Return all writes; `short` leaves out those that take long."""
-    from benchmarks.reliability import disk_runs
-
-    found = [files(folder), entries(folder), together(folder), locks(folder), cache(folder), solution(folder)]
-    found += disk_runs.writes(folder)
-    return found if short else [*found, *disk_runs.slow_writes(folder)]
+def quick_writes(folder: Path) -> list[Write]:
+    """Return the writes that make no run."""
+    return [files(folder), entries(folder), together(folder), locks(folder), cache(folder), solution(folder)]
 
 
 def contents(folder: Path) -> dict[str, str]:

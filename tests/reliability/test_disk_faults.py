@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability.disk_faults import KINDS, in_memory, outcomes
-from benchmarks.reliability.disk_writes import Write, check, writes
+from benchmarks.reliability.disk_faults import KINDS, in_memory, outcomes, writes
+from benchmarks.reliability.disk_writes import Write, check
 from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DeepTaxiError
 
