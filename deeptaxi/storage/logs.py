@@ -361,7 +361,8 @@ class Log:
                 self._writers[name].write(kept.records if kept else ())
         new = set(self._folder.glob(EVENTS)) - before
         for events in new if EVENTS in self._lost else before:
-            events.unlink(missing_ok=True)
+            with suppress(OSError):  # two files of events are better than no training
+                events.unlink(missing_ok=True)
 
     def _close(self) -> None:
         for name, writer in list(self._writers.items()):

@@ -191,6 +191,16 @@ def test_a_log_that_cannot_be_written_is_named_once_and_written_again_once_it_ca
     assert updates(folder) == [1, 2]
 
 
+def test_old_events_that_cannot_be_removed_cost_no_training(tmp_path):
+    (tmp_path / "events.out.tfevents.1.deeptaxi").mkdir()  # which `unlink` refuses, as a disk that is full may
+    line = f"{to_line(STARTED)}\n".encode()
+    (tmp_path / "metrics.jsonl").write_bytes(line)
+    kept = logs.Kept(logs.Position(logs.head_of(line), 1), (STARTED,), line)
+    with Log(tmp_path, tmp_path / "models" / "a", kept=kept) as log:
+        log.write(progress(1))
+    assert updates(tmp_path) == [1]
+
+
 def test_a_log_that_is_removed_meanwhile_is_written_again(tmp_path, monkeypatch):
     monkeypatch.setattr(logs, "WRITE_SECONDS", 0.0)
     folder = tmp_path / "a"
