@@ -13,14 +13,14 @@ from typing import Any
 from deeptaxi.exactness import chosen_backend, versions
 
 HEAD = """Measured on {date}: {machine}, {cores} cores, Linux, Python {python}, TensorFlow {tensorflow}, Keras {keras}.
-All of it again: `python -m benchmarks.reliability` (an hour and a half on two cores); `--short` takes three minutes,
+All of it again: `python -m benchmarks.reliability` (two and a half hours on two cores); `--short` takes five minutes,
 and `tests/reliability` has a still shorter form of each part."""
 GOALS = {
     "kill": (
         "`kill -9` at random moments, then `train --resume`",
         "200 of 200 end with the digest of the undisturbed run",
     ),
-    "faults": ("a full disk, I/O errors and broken renames inside of writes", "50 of 50 lose nothing"),
+    "faults": ("a full disk, I/O errors and broken renames inside of writes", "1,500 of 1,500 lose nothing"),
     "full-disk": (
         "small file systems, filled at random moments of a training",
         "500 of 500 lose no weights, and go on once there is room",
@@ -93,9 +93,9 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
         keras=known.get("keras", "none"),
     )
     parts = [part for part in GOALS if part in found]
-    rows = [(part, *GOALS[part], result(found[part]), minutes(found[part])) for part in parts]
+    rows = [(part, *GOALS[part], result(found[part]), minutes(found[part]), found[part]["date"]) for part in parts]
     blocks = ["# What a run survives", "<!-- Written by `python -m benchmarks.reliability`. -->", wrapped(head)]
-    blocks.append(table(("part", "what", "goal", "found", "time"), rows))
+    blocks.append(table(("part", "what", "goal", "found", "time", "measured"), rows))
     for part in parts:
         blocks += section(part, found[part])
     return "\n\n".join(blocks) + "\n"

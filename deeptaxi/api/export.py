@@ -12,7 +12,7 @@ from deeptaxi.api.load import Model, network_in
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.exports.exporter import check_place
+from deeptaxi.exports.destination import check_place
 from deeptaxi.exports.q_tables import labels_of
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.storage.formats import FORMATS, check_available

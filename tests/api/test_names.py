@@ -51,6 +51,16 @@ def test_importing_takes_no_time_and_brings_nothing_along() -> None:
     assert sorted(times)[0] <= 0.1, times
 
 
+def test_no_module_of_functions_imports_keras_before_it_is_started() -> None:
+    """Keras imported by itself would print, take several threads, and compute other last bits."""
+    done = fresh(
+        "import importlib, pkgutil, sys, deeptaxi.api\n"
+        "for module in pkgutil.iter_modules(deeptaxi.api.__path__, 'deeptaxi.api.'): importlib.import_module(module.name)\n"
+        "print({'keras', 'tensorflow', 'jax', 'matplotlib'} & set(sys.modules))"
+    )
+    assert done.stdout == "set()\n", done.stderr
+
+
 def test_what_needs_no_network_starts_no_keras() -> None:
     done = fresh(
         "import sys, deeptaxi\n"

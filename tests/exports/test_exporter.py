@@ -1,102 +1,124 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from deeptaxi.errors import UsageError
-from deeptaxi.exports.exporter import check_place
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.exports import exporter, q_tables
+from deeptaxi.exports.exporter import Export, export, export_all
+from deeptaxi.exports.writers import WRITERS, Source
 from deeptaxi.storage.formats import FORMATS
+from tests.exports.networks import S, shaken
 
 
 @pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "models" / "taxi"
-    folder.mkdir(parents=True)
-    for name in ("model.keras", "config.toml"):
-        (folder / name).touch()
-    return folder
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the formats that are read back at once."""
+    quick = {name: FORMATS[name] for name in ("onnx", "csv", "npz", "json")}
+    monkeypatch.setattr(exporter, "FORMATS", quick)
 
 
-@pytest.mark.parametrize("inside", [".", "exports", "a/b/q.csv", "../taxi/exports"])
-@pytest.mark.parametrize("name", [None, "csv"])
-def test_nothing_is_exported_into_a_run(run_folder: Path, inside: str, name: str | None) -> None:
-    with pytest.raises(UsageError, match=r"is in the run .*taxi, which training alone writes to"):
-        check_place(name, run_folder / inside, force=True)
-    check_place(name, run_folder.parent / "beside", force=False)
+def wrong(source: Source, path: Path) -> None:
+    """Write a table that is off by the smallest step."""
+    off = np.nextafter(source.q_values, np.float32(np.inf))
+    q_tables.write_csv(path, off, source.labels)
 
 
-@pytest.mark.parametrize("name", ["keras", "plain"])
-def test_a_keras_file_has_the_ending_that_keras_asks_for(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"end in \.keras"):
-        check_place(name, tmp_path / "model", force=False)
+def test_an_export_tells_how_near_it_is(tmp_path: Path) -> None:
+    done = export(shaken("dueling"), "onnx", tmp_path / "deep" / "model.onnx")
+    assert done.max_difference is not None
+    assert done == Export("onnx", str(tmp_path / "deep" / "model.onnx"), S, done.max_difference, 0, "NaN and action −1")
+    assert done.max_difference < 1e-4
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_what_is_there_is_replaced_only_by_its_own_kind_and_when_asked(name: str, tmp_path: Path) -> None:
-    own, folder = tmp_path / FORMATS[name].file, tmp_path / f"thesis{FORMATS[name].ending}"
-    folder.mkdir()
-    (folder / "chapter.tex").touch()
-    if name == "savedmodel":
-        own.mkdir()
-        (own / "saved_model.pb").touch()
-    else:
-        own.touch()
-    check_place(name, own, force=True)
-    with pytest.raises(UsageError, match="overwrite it with --force"):
-        check_place(name, own, force=False)
-    with pytest.raises(UsageError, match="is something else, so --force does not replace it"):
-        check_place(name, folder, force=True)
+def test_what_reads_back_otherwise_is_not_kept_and_what_was_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text("mine")
+    monkeypatch.setitem(WRITERS, "csv", wrong)
+    with pytest.raises(DeepTaxiError, match=r"the csv export differs from the model by .*, so it was not kept"):
+        export(shaken("dueling", masked=False), "csv", path, force=True)
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_of_another_name_is_not_taken_for_an_export(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="is something else"):
-        check_place("onnx", tmp_path / "thesis.tex", force=True)
+def unable(source: Source, path: Path) -> None:
+    path.mkdir()
+    raise ImportError("libwhatever.so:\n  wrong version")
 
 
-def test_a_folder_of_exports_is_replaced_if_it_holds_nothing_else(tmp_path: Path) -> None:
-    check_place(None, tmp_path, force=False)  # empty
-    for form in FORMATS.values():
-        (tmp_path / form.file).touch()
-    (tmp_path / "card.md").touch()
-    check_place(None, tmp_path, force=True)
-    with pytest.raises(UsageError, match="overwrite it with --force"):
-        check_place(None, tmp_path, force=False)
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(UsageError, match="is something else"):
-        check_place(None, tmp_path, force=True)
+@pytest.mark.usefixtures("few")
+def test_a_format_that_fails_is_told_and_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WRITERS, "onnx", unable)
+    monkeypatch.setitem(WRITERS, "json", lambda source, path: path.write_text("{}"))
+    found = {one.format: one for one in export_all(shaken("dueling"), tmp_path / "all")}
+    assert found["onnx"].failed == "the onnx export cannot be written: ImportError: libwhatever.so: wrong version"
+    assert found["json"].failed == "the json export cannot be read back, so it was not kept: KeyError: 'policy'"
+    assert found["json"].path is None
+    assert found["csv"].failed is None
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"q_table.csv", "q_table.npz"}
 
 
-@pytest.mark.parametrize("name", [None, "savedmodel"])
-@pytest.mark.parametrize("mine", ["notes.txt", "assets/vocabulary.txt", "variables/notes/today.txt"])
-def test_what_somebody_put_into_a_savedmodel_survives_force(name: str | None, mine: str, tmp_path: Path) -> None:
-    place = tmp_path / "exports" if name is None else tmp_path / "exports" / "savedmodel"
-    saved = tmp_path / "exports" / "savedmodel"
-    (saved / "variables").mkdir(parents=True)
-    (saved / "assets").mkdir()
-    for file in (
-        "saved_model.pb",
-        "fingerprint.pb",
-        "variables/variables.index",
-        "variables/variables.data-00000-of-00001",
-    ):
-        (saved / file).touch()
-    check_place(name, place, force=True)
-    (saved / mine).parent.mkdir(exist_ok=True)
-    (saved / mine).touch()
-    with pytest.raises(UsageError, match="is something else"):
-        check_place(name, place, force=True)
+@pytest.mark.usefixtures("few")
+def test_where_every_format_fails_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnx", "csv", "npz", "json"):
+        monkeypatch.setitem(WRITERS, name, unable)
+    with pytest.raises(DeepTaxiError, match="the onnx export cannot be written"):
+        export_all(shaken("dueling"), tmp_path / "all")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_folder_is_free_for_what_is_a_folder(tmp_path: Path) -> None:
-    check_place("savedmodel", tmp_path, force=False)
-    check_place(None, tmp_path, force=False)
-    with pytest.raises(UsageError, match="is something else"):
-        check_place("onnx", tmp_path, force=False)
+@pytest.mark.usefixtures("few")
+def test_what_cannot_be_written_here_is_passed_over_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(q_tables, "CSV_STATES", S - 1)
+    found = {one.format: one for one in export_all(shaken("q-table"), tmp_path / "all")}
+    assert list(found) == ["onnx", "csv", "npz", "json"]
+    assert found["onnx"].path is None
+    assert found["onnx"].skipped == "it needs onnxruntime: pip install 'deeptaxi[onnx]'"
+    assert f"this one has {S} " in str(found["csv"].skipped)
+    assert found["json"] == Export("json", str(tmp_path / "all" / "q_table.json"), S, 0.0, 0, "error")
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"q_table.npz", "q_table.json"}
 
 
-def test_nothing_is_written_below_a_file(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="file is a file"):
-        check_place("npz", tmp_path / "file" / "deep" / "q.npz", force=True)
+@pytest.mark.usefixtures("few")
+def test_a_folder_of_exports_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "all"
+    export_all(shaken("q-table"), folder)
+    with pytest.raises(UsageError, match="exists"):
+        export_all(shaken("q-table"), folder)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (folder / "model.keras").touch()  # of a day when more could be written
+    export_all(shaken("q-table"), folder, force=True)
+    assert {path.name for path in folder.iterdir()} == {"q_table.csv", "q_table.npz", "q_table.json"}
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name_before_anything_is_written(tmp_path: Path) -> None:
+    network = shaken("dueling")
+    layer = network.get_layer("hidden_0")
+    kernel, bias = layer.get_weights()
+    kernel[3, :2] = np.nan
+    kernel[4, 0] = np.inf
+    layer.set_weights([kernel, bias])
+    with pytest.raises(DeepTaxiError, match="3 of 192 weights in hidden_0/kernel are NaN or infinite"):
+        export(network, "npz", tmp_path / "q.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_finite_weights_whose_q_values_overflow_are_refused(tmp_path: Path) -> None:
+    network = shaken("dueling")
+    network.set_weights([np.full_like(weight, 1e38) for weight in network.get_weights()])
+    with pytest.raises(DeepTaxiError, match="NaN or infinite Q values"):
+        export(network, "npz", tmp_path / "q.npz")
+
+
+def test_a_table_that_nothing_would_open_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(q_tables, "JSON_STATES", S - 1)
+    with pytest.raises(UsageError, match=f"room for {S - 1} states, and this one has {S}"):
+        export(shaken("dueling"), "json", tmp_path / "q.json")
