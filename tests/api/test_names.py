@@ -55,7 +55,8 @@ def test_no_module_of_functions_imports_keras_before_it_is_started() -> None:
     """Keras imported by itself would print, take several threads, and compute other last bits."""
     done = fresh(
         "import importlib, pkgutil, sys, deeptaxi.api\n"
-        "for module in pkgutil.iter_modules(deeptaxi.api.__path__, 'deeptaxi.api.'): importlib.import_module(module.name)\n"
+        "names = [name for _, name, _ in pkgutil.iter_modules(deeptaxi.api.__path__)]\n"
+        "for name in names: importlib.import_module(f'deeptaxi.api.{name}')\n"
         "print({'keras', 'tensorflow', 'jax', 'matplotlib'} & set(sys.modules))"
     )
     assert done.stdout == "set()\n", done.stderr
