@@ -213,7 +213,7 @@ def from_line(line: bytes) -> Record | None:
     known = {key: value for key, value in values.items() if key in fields}
     for name, item in fields.items():
         if name in known and not is_of(known[name], str(item.type), name in CERTAIN):
-            raise ValueError(f"its {name} is none")
+            raise ValueError(f"invalid value for '{name}'")
         if isinstance(known.get(name), int) and str(item.type).startswith("float"):
             known[name] = float(known[name])  # NumPy does not accept integers of more than 64 bits
     try:

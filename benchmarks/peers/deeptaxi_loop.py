@@ -27,7 +27,7 @@ from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.metrics import Evaluated, Started
 
 ENDLESS = 10**8  # updates
-WARM = 0.7  # seconds before a rate is measured: pieces have found their length by then
+PREFILL = 0.7  # seconds before a rate is measured: pieces have found their length by then
 
 
 def settings(spec: common.Spec) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def steady(ticks: Iterator[Any], spec: common.Spec) -> dict[str, Any]:
     """Count updates from one settled tick to another."""
     settled = (tick for tick in ticks if tick.settled)
     clock = common.Clock()
-    first = next(tick for tick in settled if clock.wall >= WARM)
+    first = next(tick for tick in settled if clock.wall >= PREFILL)
     clock = common.Clock()
     last = next(tick for tick in settled if clock.wall >= spec.seconds)
     updates = last.update - first.update

@@ -102,7 +102,7 @@ def attempt(task: tuple[Trial, Undisturbed, Path]) -> Trial:
         code = process.end()
         if code == 0 or ended(folder, code, process.err):
             break
-        if code == 2 and not resuming and claimed(folder) and "go on with it by --resume" in process.err:
+        if code == 2 and not resuming and claimed(folder) and "resume it with --resume" in process.err:
             continue  # the first checkpoint lay there whole, and this process put it into its place and says what to do
         trial.failures.append(f"exit code {code}: {process.err}")
         break

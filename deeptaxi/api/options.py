@@ -56,7 +56,7 @@ def refuse_with_resume(**given: object) -> None:
     """
     for name, value in given.items():
         if value:
-            raise UsageError(f"--resume goes on with the run as it is: leave out --{name}")
+            raise UsageError(f"--resume continues the run unchanged: leave out --{name}")
 
 
 @dataclass(frozen=True)

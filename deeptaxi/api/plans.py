@@ -140,7 +140,7 @@ def resume_plan(
         except StateMismatchError as error:
             raise DeepTaxiError(
                 f"{since.checkpoint.path} does not fit its training: {error}; "
-                "without that file, --resume goes on from the one before"
+                "without that file, --resume continues from the previous one"
             ) from None
         except BaseException as error:
             point_to_log(error, place.log.parent)

@@ -101,8 +101,8 @@ def check_gif(path: Path, force: bool) -> None:
 def filmed(episode_steps: Iterator[EpisodeStep], path: Path, speed: float, force: bool = True) -> list[EpisodeStep]:
     """Write the frames of the steps as a GIF; return the steps without their frames."""
     animation, passed = Animation(speed), []
-    for moment in episode_steps:
-        animation.add(moment.frame, last=moment.ending is not None)
-        passed.append(dataclasses.replace(moment, frame=None))
+    for step in episode_steps:
+        animation.add(step.frame, last=step.ending is not None)
+        passed.append(dataclasses.replace(step, frame=None))
     animation.write(path, force)
     return passed

@@ -115,10 +115,10 @@ def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, confi
     if stopped == "optimal" and config.evaluation.early_stop:
         raise UsageError(
             f"{folder} stopped after update {found.update:,} because its policy is optimal: "
-            f"go on with --no-early-stop, or with more --updates than {before.updates}"
+            f"resume with --no-early-stop, or with more --updates than {before.updates}"
         )
     if found.update >= before.updates:
-        raise UsageError(f"{folder} has made all its {before.updates:,} updates: go on with more --updates")
+        raise UsageError(f"{folder} has made all its {before.updates:,} updates: resume with more --updates")
 
 
 def is_of(card: Mapping[str, Any], config: TrainConfig) -> bool:
@@ -155,7 +155,7 @@ def open_saved_environment(
         if facts.get(name) != now[name]:
             told = "has another transition table" if name == "table" else f"has {now[name]} {name.replace('_', ' ')}"
             was = "" if name == "table" else f", where it had {facts.get(name)}"
-            raise UsageError(f"{place.id} is not what {folder} was trained on: it {told}{was}; train anew")
+            raise UsageError(f"{place.id} is not what {folder} was trained on: it {told}{was}; start a new training")
     return environment
 
 
@@ -378,7 +378,7 @@ def others(was: Any, now: Mapping[str, str]) -> list[str]:
 def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> Iterator[tuple[str, str]]:
     """Yield warnings for the user as (name, text)."""
     for fault in found.passed_over:
-        yield "older-checkpoint", f"{fault}; the training goes on from {found.path.name}, after update {found.update:,}"
+        yield "older-checkpoint", f"{fault}; training continues from {found.path.name}, after update {found.update:,}"
     on = chosen_backend()
     other = [
         *others(found.about.get("versions"), {**versions(on), "processor": processor()}),
@@ -387,7 +387,7 @@ def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> I
     if other and found.state is not None:
         yield (
             NOT_EXACT,
-            f"this is not what the training was begun with ({', '.join(other)}), so the last bits may differ",
+            f"this is not what the training was started with ({', '.join(other)}), so the last bits may differ",
         )
     if config.updates > before.updates:
         yield (

@@ -101,7 +101,7 @@ def point_to_checkpoint(error: BaseException, config: TrainConfig, folder: Path,
     """
     own = [path for path in checkpoints.files_in(folder) if int(path.stem) >= first]
     if isinstance(error, DeepTaxiError) and not isinstance(error, DivergedError) and own:
-        error.args = (f"{error}; `{resuming_command(folder, config)}` goes on from its last checkpoint",)
+        error.args = (f"{error}; `{resuming_command(folder, config)}` resumes from its last checkpoint",)
 
 
 def event_writers(config: TrainConfig) -> dict[str, Callable[[Path], Any]]:

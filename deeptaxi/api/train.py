@@ -232,7 +232,7 @@ def resume_hint(planned: Plan, run_options: RunOptions) -> str:
     if planned.place is None:
         return "It was not kept."
     if run_options.checkpoints or checkpoint_files.files_in(planned.place.folder):
-        return f"It goes on by: {resuming_command(planned.place.folder, planned.config)}"
+        return f"Resume with: {resuming_command(planned.place.folder, planned.config)}"
     return f"The whole training again: {runs.train_again(planned.place, planned.config)}"
 
 

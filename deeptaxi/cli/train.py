@@ -39,7 +39,7 @@ PRESET_HELP = (
 @click.option("--logs", type=options.PATH, metavar="FOLDER", help="Where logs go.  [default: logs]")
 @click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
 @click.option("--resume", type=options.PATH, metavar="RUN", help="Continue the training of a run folder.")
-@click.option("--stop-after", type=click.IntRange(1), metavar="UPDATE", help="End after this update, to go on later.")
+@click.option("--stop-after", type=click.IntRange(1), metavar="UPDATE", help="End after this update, to resume later.")
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(0, min_open=True),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--max-steps", type=click.IntRange(1), help="Steps before an episode is stopped.  [default: the horizon]")
 @click.option("--speed", type=click.FloatRange(0.1, 1000), default=4.0, show_default=True, help="Steps a second.")
 @click.option("--step", "by_key", is_flag=True, help="Wait for a key at every step; q ends.")
-@click.option("--plain", is_flag=True, help="One moment below the other, without colors and without waiting.")
+@click.option("--plain", is_flag=True, help="One step below the other, without colors or pauses.")
 @click.option("--gif", type=options.PATH, metavar="FILE", help="Write the environment's pictures to FILE instead.")
 @options.force_option
 @options.json_option
@@ -98,22 +98,22 @@ def described(run: Run, seed: int) -> dict[str, Any]:
 def told(episode_steps: Iterable[EpisodeStep]) -> list[dict[str, Any]]:
     """Return the episodes as data: state, action and values of each step, and how each episode ended."""
     episodes: list[dict[str, Any]] = []
-    for moment in episode_steps:
-        if moment.reward is None:
+    for step in episode_steps:
+        if step.reward is None:
             episodes.append({"return": 0.0, "length": 0, "ending": None, "loop": None, "steps": []})
         episode = episodes[-1]
         if episode["steps"]:
-            episode["steps"][-1] |= {"reward": moment.reward, "next_state": moment.state}
-        if moment.ending is None:
+            episode["steps"][-1] |= {"reward": step.reward, "next_state": step.state}
+        if step.ending is None:
             episode["steps"].append(
                 {
-                    "state": moment.state,
-                    "action": moment.action,
-                    "q_values": moment.q_values.tolist(),
-                    "optimal_actions": None if moment.optimal is None else moment.optimal.nonzero()[0].tolist(),
+                    "state": step.state,
+                    "action": step.action,
+                    "q_values": step.q_values.tolist(),
+                    "optimal_actions": None if step.optimal is None else step.optimal.nonzero()[0].tolist(),
                 }
             )
-        episode |= {"return": moment.total, "length": moment.step, "ending": moment.ending, "loop": moment.loop}
+        episode |= {"return": step.total, "length": step.step, "ending": step.ending, "loop": step.loop}
     return episodes
 
 
@@ -122,9 +122,9 @@ def show_endings(episode_steps: Iterable[EpisodeStep], gif: Path) -> None:
     from deeptaxi.display import console, player
 
     screen = console.out()
-    for moment in episode_steps:
-        if moment.ending is not None:
-            screen.print(player.ending(moment), soft_wrap=True)
+    for step in episode_steps:
+        if step.ending is not None:
+            screen.print(player.ending(step), soft_wrap=True)
     screen.print(f"Written to {gif}.", soft_wrap=True)
 
 
@@ -139,11 +139,11 @@ def perform(episode_steps: Iterable[EpisodeStep], run: Run, plain: bool, speed: 
     else:
         status = player.Stage(screen, names)
     with status:
-        for number, moment in enumerate(episode_steps):
+        for number, step in enumerate(episode_steps):
             if number == 0:
-                screen.print(player.legend(moment.optimal is not None), soft_wrap=True)
-            status.show(moment)
+                screen.print(player.legend(step.optimal is not None), soft_wrap=True)
+            status.show(step)
             if speed is not None:
                 time.sleep(1 / speed if status.waits else 0)
-            elif moment.ending is None and click.getchar() == "q":
+            elif step.ending is None and click.getchar() == "q":
                 return

@@ -318,7 +318,7 @@ def interrupted(case: Case) -> Finding | Unchecked | None:
         "interrupted",
         "it was stopped" if done else "it broke off",
         "it was stopped" if done else "it broke off",
-        "go on with it by `deeptaxi train --resume`, or train it again to the end",
+        "resume it with `deeptaxi train --resume`, or train it again to the end",
     )
 
 

@@ -21,33 +21,33 @@ LEAST_SPAN = 0.05  # of the range of Q over all states: the smallest span that a
 GREEDY, TIED, OPTIMAL, HIDDEN = "▶", "=", "✓", "▒"
 
 
-def moment_view(moment: EpisodeStep, names: Names, width: int, plain: bool = False) -> Text:
+def step_view(step: EpisodeStep, names: Names, width: int, plain: bool = False) -> Text:
     """Format one step of an episode; parts that do not fit the width are omitted.
 
     Args:
-        moment: the step to show.
+        step: the step to show.
         names: names of the environment's states and actions.
         width: width of the screen, in characters.
         plain: without the colors of the environment's frame: a blank that they mark becomes ▒.
     """
-    name = names.state(moment.state)
+    name = names.state(step.state)
     lines = [
-        Text(standing(moment), style="bold"),
-        Text(f"State {moment.state}{'' if name.startswith('state') else ': ' + name}"),
+        Text(standing(step), style="bold"),
+        Text(f"State {step.state}{'' if name.startswith('state') else ': ' + name}"),
     ]
-    lines += frame_lines(moment.frame, name, width, plain)
-    lines += [] if moment.ending == "terminated" else bars(moment, names, width)  # no action follows
-    if moment.ending is None:
-        lines.append(Text(f"Takes {names.actions[moment.action]}."))
+    lines += frame_lines(step.frame, name, width, plain)
+    lines += [] if step.ending == "terminated" else bars(step, names, width)  # no action follows
+    if step.ending is None:
+        lines.append(Text(f"Takes {names.actions[step.action]}."))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return Text("\n").join(lines)
 
 
-def standing(moment: EpisodeStep) -> str:
+def standing(step: EpisodeStep) -> str:
     """Describe the episode and step number, and the return so far."""
-    text = f"Episode {moment.episode}, step {moment.step}: return {number(moment.total)}"
-    return text if moment.reward is None else f"{text}, reward {number(moment.reward)}"
+    text = f"Episode {step.episode}, step {step.step}: return {number(step.total)}"
+    return text if step.reward is None else f"{text}, reward {number(step.reward)}"
 
 
 def frame_lines(frame: Any, name: str, width: int, plain: bool) -> list[Text]:
@@ -72,39 +72,39 @@ def without_colors(line: Text) -> Text:
     return Text("".join(letters))
 
 
-def bars(moment: EpisodeStep, names: Names, width: int) -> list[Text]:
+def bars(step: EpisodeStep, names: Names, width: int) -> list[Text]:
     """Return a line per action: its Q value, with a bar if there is room; ▶ is greedy, = tied, ✓ optimal.
 
     The best action has the longest bar. The others' bars are shorter by their deficit, relative to the span of the
     state's actions or to `LEAST_SPAN`, so that negligible differences look negligible.
     """
-    allowed = moment.q_values[np.isfinite(moment.q_values)]
+    allowed = step.q_values[np.isfinite(step.q_values)]
     best = float(allowed.max())
-    span = max(best - float(allowed.min()), LEAST_SPAN * moment.q_span)
-    numbers = [f"{value:.3f}" if np.isfinite(value) else "not allowed" for value in moment.q_values]
+    span = max(best - float(allowed.min()), LEAST_SPAN * step.q_span)
+    numbers = [f"{value:.3f}" if np.isfinite(value) else "not allowed" for value in step.q_values]
     first, second = max(map(len, names.actions)), max(map(len, numbers))
     room = width - first - second - 8
     lines = []
     for action, (name, shown) in enumerate(zip(names.actions, numbers, strict=True)):
-        greedy, optimal = action == moment.action, moment.optimal is not None and bool(moment.optimal[action])
-        less = best - float(moment.q_values[action])
+        greedy, optimal = action == step.action, step.optimal is not None and bool(step.optimal[action])
+        less = best - float(step.q_values[action])
         tied = less <= OPTIMAL_TOLERANCE * (1 + abs(best))
         marks = f"{GREEDY if greedy else TIED if tied else ' '} {OPTIMAL if optimal else ' '} "
         line = Text.assemble((marks, "green"), f"{name:<{first}}  {shown:>{second}}")
-        if room >= 8 and np.isfinite(moment.q_values[action]):
+        if room >= 8 and np.isfinite(step.q_values[action]):
             share = 1 - less / span if span else 1.0
             line.append("  " + "█" * max(1, round(share * min(room, BAR))), style="cyan" if greedy else "dim")
         lines.append(line)
     return lines
 
 
-def ending(moment: EpisodeStep) -> str:
+def ending(step: EpisodeStep) -> str:
     """Describe how an episode ended, and whether the policy was looping."""
-    steps = f"{moment.step:,} step{'' if moment.step == 1 else 's'}"
-    text = f"Episode {moment.episode} {ENDINGS[moment.ending or '']} after {steps}, return {number(moment.total)}."
-    if moment.loop is None:
+    steps = f"{step.step:,} step{'' if step.step == 1 else 's'}"
+    text = f"Episode {step.episode} {ENDINGS[step.ending or '']} after {steps}, return {number(step.total)}."
+    if step.loop is None:
         return text
-    before = f"state {moment.state} was met at step {moment.loop:,} already, and nothing since was left to chance"
+    before = f"state {step.state} was met at step {step.loop:,} already, and nothing since was left to chance"
     return f"{text} The policy loops: {before}."
 
 
@@ -138,12 +138,12 @@ class Page:
     def __exit__(self, *_: object) -> None:
         """Do nothing."""
 
-    def show(self, moment: EpisodeStep) -> None:
+    def show(self, step: EpisodeStep) -> None:
         """Print one step."""
         width = self._console.width if self._console.is_terminal else PAGE
-        view = moment_view(moment, self._names, width, plain=True)
+        view = step_view(step, self._names, width, plain=True)
         lines = [line.rstrip() for line in view.plain.split("\n")]
-        lines += ["", ending(moment)] if moment.ending else []
+        lines += ["", ending(step)] if step.ending else []
         self._console.file.write(printable("\n".join([*lines, "", ""])))
         self._console.file.flush()
 
@@ -165,17 +165,17 @@ class Stage:
         """Leave the last step on the screen."""
         self._live.stop()
 
-    def show(self, moment: EpisodeStep) -> None:
+    def show(self, step: EpisodeStep) -> None:
         """Draw a step over the previous one."""
-        if moment.reward is None:
+        if step.reward is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
         size = self._console.size
         plain = self._console.no_color
-        view = moment_view(moment, self._names, size.width, plain)
+        view = step_view(step, self._names, size.width, plain)
         if len(view.split("\n")) >= size.height:
-            view = moment_view(replace(moment, frame=None), self._names, size.width, plain)
+            view = step_view(replace(step, frame=None), self._names, size.width, plain)
         self._live.update(view, refresh=True)
-        if moment.ending is not None:
+        if step.ending is not None:
             self._live.stop()
-            self._console.print(ending(moment), end="\n\n", soft_wrap=True)
+            self._console.print(ending(step), end="\n\n", soft_wrap=True)

@@ -364,12 +364,12 @@ class GymnasiumLoop:
         """Restore the unfinished episodes of a saved state, if there is one."""
         if self._since is None:
             return players
-        anew = players.load_state_dict(self._since)
-        if anew:
-            self._replay.cut(anew)
+        restarted = players.load_state_dict(self._since)
+        if restarted:
+            self._replay.cut(restarted)
             self.remarks.append(
                 f"{self.environment.config.id} keeps a state that seeds and actions do not bring back: "
-                f"{len(anew)} of {len(self._seeds)} episodes begin anew, and the result is not that of an undisturbed "
-                "training to the bit"
+                f"{len(restarted)} of {len(self._seeds)} episodes restart, and the result is not bit for bit that of "
+                "an uninterrupted training"
             )
         return players

@@ -77,7 +77,7 @@ def check_agent(model: keras.Model, network: keras.Model, states: int) -> None:
         alike = np.allclose(found["q_values"], expected[some], rtol=1e-4, atol=1e-4, equal_nan=True)
         if not alike or not np.array_equal(found["action"], actions[some]):
             raise ValueError(
-                "its answers are not those of the network in it, so something else is in its graph; export it anew"
+                "its answers are not those of the network in it, so something else is in its graph; export it again"
             )
 
 

@@ -139,8 +139,8 @@ def newest(run: Path) -> Checkpoint:
             continue
         return replace(found, passed_over=tuple(faults))
     if faults:
-        raise DeepTaxiError(f"{faults[0]}; there is no other checkpoint to go on from")
-    raise UsageError(f"{run} has no checkpoint to go on from: train it again (--force replaces what is there)")
+        raise DeepTaxiError(f"{faults[0]}; there is no other checkpoint to resume from")
+    raise UsageError(f"{run} has no checkpoint to resume from: train it again (--force replaces what is there)")
 
 
 def table_digest(table: TransitionTable | None) -> str | None:
@@ -254,7 +254,7 @@ class Checkpointer:
             self._failing = False
         except DeepTaxiError as error:
             if not self._failing:
-                yield Warned(hold.update, "no-checkpoint", f"no-checkpoint: {error}; the training goes on without it")
+                yield Warned(hold.update, "no-checkpoint", f"no-checkpoint: {error}; training continues without it")
             self._failing = True
         self._written = time.monotonic()
 

@@ -311,7 +311,7 @@ class Log:
                     writer.close()
             if not self._told & {name, LOG_FILE}:
                 self._told.add(name)
-                text = f"{NO_LOG}: {fault}; the training goes on without it"
+                text = f"{NO_LOG}: {fault}; training continues without it"
                 self.remarks.append(Warned(self._update, NO_LOG, text))
 
     def _settle(self, failed: bool) -> None:

@@ -138,7 +138,7 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         said.append("The training was interrupted; the command trains to its end.")
     if facts["training"].get("disturbed"):
         said.append(
-            "The training was resumed where it could not go on to the bit, or had come to its end: "
+            "The training was resumed where it could not continue bit for bit, or had come to its end: "
             "the command may lead to other weights."
         )
     flags = " and flags" if facts.get("flags") else ""

@@ -102,11 +102,11 @@ class Unfinished:
             return f"{self.folder} is still being trained, by {self.holder}: {watch}"
         resume = f"`deeptaxi train --resume {place}{self.trusted}`"
         if self.failure is not None:
-            more = f", and {resume} goes on from its last checkpoint" if self.resumable else ""
+            more = f", and {resume} resumes from its last checkpoint" if self.resumable else ""
             return f"{self.folder} has no model, its training failed: {self.failure}; {show} shows its log{more}"
         if not self.resumable:
             return f"{self.folder} has no model, its training was broken off: {show} shows its log"
-        return f"{self.folder}: its training was broken off; {resume} goes on with it"
+        return f"{self.folder}: its training was interrupted; {resume} resumes it"
 
 
 def describe_unfinished(folder: Path) -> Unfinished | None:

@@ -46,7 +46,7 @@ def test_it_can_be_copied_and_pickled(again: Callable[[Run], Run], lake: Run, ke
         np.testing.assert_array_equal(other.q_values, one.q_values)
         assert not other.q_values.flags.writeable
         assert other.exact_at(0.9) == one.exact_at(0.9)
-        played = ([moment.state for moment in run.play(seed=3, max_steps=5)] for run in (other, one))
+        played = ([step.state for step in run.play(seed=3, max_steps=5)] for run in (other, one))
         assert next(played) == next(played)
         assert other.to_dict() == one.to_dict()
 
@@ -228,16 +228,16 @@ def test_what_has_no_configuration_cannot_be_saved(empty: Path) -> None:
 
 def test_it_plays_and_films(lake: Run, empty: Path) -> None:
     episode_steps = list(lake.play(episodes=2, seed=1, render_mode="ansi"))
-    assert all(isinstance(moment, EpisodeStep) for moment in episode_steps)
-    assert [moment.ending for moment in episode_steps if moment.ending] == ["terminated"] * 2
+    assert all(isinstance(step, EpisodeStep) for step in episode_steps)
+    assert [step.ending for step in episode_steps if step.ending] == ["terminated"] * 2
     assert episode_steps[0].optimal is not None
     assert "FFF" in episode_steps[0].frame
     assert len(list(lake.play(state=14))) == 2
     lake.film("lake.gif", speed=10)
     assert Path("lake.gif").read_bytes().startswith(b"GIF")
     filmed = list(lake.film("lake.gif", seed=1, force=True))
-    assert [moment.state for moment in filmed] == [moment.state for moment in lake.play(seed=1)]
-    assert {moment.frame is None for moment in filmed} == {True}
+    assert [step.state for step in filmed] == [step.state for step in lake.play(seed=1)]
+    assert {step.frame is None for step in filmed} == {True}
     with pytest.raises(UsageError, match="exists"):
         lake.film("lake.gif")
     with pytest.raises(UsageError, match=r"\.gif"):

@@ -51,7 +51,7 @@ def test_a_computation_after_an_exported_agent_is_refused(network, name):
     whole = agent(network, 16)
     outputs = {"q_values": ops.negative(whole.output["q_values"]), "action": whole.output["action"]}
     keras.Model(whole.input, outputs).save("odd.keras")
-    refused(run(*COMMANDS[name]), 1, "its answers are not those of the network in it", "export it anew")
+    refused(run(*COMMANDS[name]), 1, "its answers are not those of the network in it", "export it again")
 
 
 def test_diagnose_and_python_evaluate_such_a_model_by_what_it_answers(network):

@@ -45,7 +45,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stopped")
     done = run(*TRAIN, "--stop-after", 150, "--out", folder / "models" / "y", "--logs", folder / "logs")
     assert done.exit_code == 0
-    assert f"It goes on by: deeptaxi train --resume {folder / 'models' / 'y'}\n" in done.stderr
+    assert f"Resume with: deeptaxi train --resume {folder / 'models' / 'y'}\n" in done.stderr
     return folder
 
 
@@ -162,7 +162,7 @@ def test_other_versions_go_on_and_say_that_bits_may_differ(here: Path, digest: s
     assert "keras 3.0.0 → " in done.stderr
     (warned,) = read_history(Path("logs/y/metrics.jsonl")).of_kind(Warned)
     assert warned.finding == "not-exact"
-    assert "could not go on to the bit" in Path("models/y/card.md").read_text()
+    assert "could not continue bit for bit" in Path("models/y/card.md").read_text()
 
 
 def test_other_flags_of_the_compiler_go_on_and_say_that_bits_may_differ(
@@ -175,9 +175,9 @@ def test_other_flags_of_the_compiler_go_on_and_say_that_bits_may_differ(
     done = run("train", "--resume", "models/y", "--json")
     assert summary(done)["weights_digest"] == digest
     said = "XLA_FLAGS none → --xla_cpu_max_isa=AVX, TF_ENABLE_ONEDNN_OPTS none → 0"
-    assert f"not-exact: this is not what the training was begun with ({said}), so" in done.stderr
+    assert f"not-exact: this is not what the training was started with ({said}), so" in done.stderr
     page = Path("models/y/card.md").read_text()
-    assert "could not go on to the bit" in page
+    assert "could not continue bit for bit" in page
     assert "| Flags | XLA_FLAGS --xla_cpu_max_isa=AVX, TF_ENABLE_ONEDNN_OPTS 0 |" in page
     assert "with the same versions and flags;" in page
     assert read_card(Path("models/y"))["flags"]["TF_ENABLE_ONEDNN_OPTS"] == "0"
@@ -222,7 +222,7 @@ def test_an_optimal_run_makes_the_updates_that_are_asked_for(type_in: TypeIn) ->
     assert (summary(done)["stopped"], summary(done)["updates"]) == ("updates", 600)
     assert "early-stop-off: the run had stopped because its policy was optimal; it now makes 600 updates" in done.stderr
     assert "not-exact" not in done.stderr
-    assert "could not go on to the bit" not in Path("a/card.md").read_text()
+    assert "could not continue bit for bit" not in Path("a/card.md").read_text()
     whole = type_in("train", "--config", "a/config.toml", "--out", "b", "--json")
     assert summary(whole)["weights_digest"] == summary(done)["weights_digest"]
 

@@ -92,7 +92,7 @@ def test_a_training_whose_terminal_closes_keeps_its_run(type_in: TypeIn) -> None
     watcher.join()
     assert done.exit_code == 129, done.output
     assert json.loads(done.stdout)["stopped"] == "interrupted"
-    assert done.stderr.endswith("It goes on by: deeptaxi train --resume a\n")
+    assert done.stderr.endswith("Resume with: deeptaxi train --resume a\n")
     assert Path("a/model.keras").exists()
 
 

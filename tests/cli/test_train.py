@@ -387,7 +387,7 @@ def test_an_interrupted_training_keeps_what_it_has(tmp_path: Path, number: int, 
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == code
     assert json.loads(stdout)["stopped"] == "interrupted"
-    assert stderr.endswith("It goes on by: deeptaxi train --resume a\n")
+    assert stderr.endswith("Resume with: deeptaxi train --resume a\n")
     assert "Traceback" not in stderr
     assert (tmp_path / "a" / "model.keras").exists()
 

@@ -90,7 +90,7 @@ def test_one_that_was_killed_is_told_from_one_that_runs(stopped: TypeIn) -> None
     with lock(Path("models/a"), "deeptaxi train", log=Path("logs/a")):
         stale = Path("models/a/.lock").read_bytes()
     Path("models/a/.lock").write_bytes(stale)
-    broken_off = "was broken off; `deeptaxi train --resume models/a` goes on with it"
+    broken_off = "was interrupted; `deeptaxi train --resume models/a` resumes it"
     refused(stopped("evaluate", "models/a"), 2, broken_off)
     assert "the training was broken off" in stopped("logs", "models/a").stdout
     found = json.loads(stopped("diagnose", "logs/a", "--json").stdout)

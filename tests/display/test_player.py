@@ -11,9 +11,9 @@ from deeptaxi.mdp.describe import Names
 def drawn(q_values, q_span, action=0, optimal=None):
     """Return the marks and the length of the bar of each action, in a state whose Q values are these."""
     values = np.array(q_values, np.float32)
-    moment = EpisodeStep(1, 0, 0, None, 0.0, None, None, values, action, optimal, q_span, None)
+    step = EpisodeStep(1, 0, 0, None, 0.0, None, None, values, action, optimal, q_span, None)
     names = Names(tuple(f"action {number}" for number in range(len(values))), lambda state: f"state {state}")
-    lines = [line.plain for line in bars(moment, names, 80)]
+    lines = [line.plain for line in bars(step, names, 80)]
     return [line[:3] for line in lines], [line.count("█") for line in lines]
 
 

@@ -21,7 +21,7 @@ def opened(name):
 
 @pytest.fixture
 def played(tmp_path):
-    """Play a table; return the moments."""
+    """Play a table; return the steps."""
 
     def play(table, q_values, **show):
         save_table(table, tmp_path / "own.npz")
@@ -31,7 +31,7 @@ def played(tmp_path):
 
 
 def facts(episode_steps):
-    return [(moment.step, moment.state, moment.reward, moment.total, moment.ending) for moment in episode_steps]
+    return [(step.step, step.state, step.reward, step.total, step.ending) for step in episode_steps]
 
 
 def test_an_episode_is_told_from_its_start_to_its_end(played):
@@ -42,8 +42,8 @@ def test_an_episode_is_told_from_its_start_to_its_end(played):
         (2, 2, 0.0, 0.0, None),
         (3, 2, 1.0, 1.0, "terminated"),
     ]
-    assert [moment.loop for moment in episode_steps] == [None] * 4  # the end is not a state where it goes on
-    assert [moment.action for moment in episode_steps] == [0] * 4
+    assert [step.loop for step in episode_steps] == [None] * 4  # the end is not a state where it goes on
+    assert [step.action for step in episode_steps] == [0] * 4
     assert episode_steps[0].q_values.tolist() == [1, 0]
 
 
@@ -68,7 +68,7 @@ def test_where_chance_rules_nothing_is_a_loop_and_the_horizon_ends_it(played):
 def test_a_loop_that_is_entered_by_chance_is_one_from_there_on(played):
     table = build([[[(0.5, 1, 0, False), (0.5, 1, 1, False)]], [surely(2, 0)], [surely(1, 0)]])
     episode_steps = played(table, np.zeros((3, 1), np.float32))
-    assert [moment.state for moment in episode_steps] == [0, 1, 2, 1]
+    assert [step.state for step in episode_steps] == [0, 1, 2, 1]
     assert (episode_steps[-1].ending, episode_steps[-1].loop) == ("loop", 1)
 
 
@@ -80,8 +80,8 @@ def test_which_outcomes_are_certain():
 
 def test_every_episode_begins_in_the_state_that_is_asked_for(played):
     episode_steps = played(chain(), ON, start=1, episodes=3)
-    assert [moment.state for moment in episode_steps if moment.reward is None] == [1, 1, 1]
-    assert [moment.episode for moment in episode_steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [step.state for step in episode_steps if step.reward is None] == [1, 1, 1]
+    assert [step.episode for step in episode_steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 @pytest.mark.parametrize("state", [-1, 3])
@@ -121,8 +121,8 @@ def test_optimal_actions_are_marked():
     environment = opened("Taxi-v4")
     optimal = np.zeros((500, 6), bool)
     optimal[:, 2] = True
-    moment = next(watch(environment, np.zeros((500, 6), np.float32), Show(), optimal))
-    assert moment.optimal.tolist() == [False, False, True, False, False, False]
+    step = next(watch(environment, np.zeros((500, 6), np.float32), Show(), optimal))
+    assert step.optimal.tolist() == [False, False, True, False, False, False]
 
 
 def test_render_modes_are_gymnasiums():
@@ -131,8 +131,8 @@ def test_render_modes_are_gymnasiums():
 
 
 def test_pictures_are_pictures():
-    moment = next(watch(opened("Taxi-v4"), np.zeros((500, 6), np.float32), Show(render_mode="rgb_array")))
-    assert (moment.frame.dtype, moment.frame.ndim, moment.frame.shape[2]) == (np.uint8, 3, 3)
+    step = next(watch(opened("Taxi-v4"), np.zeros((500, 6), np.float32), Show(render_mode="rgb_array")))
+    assert (step.frame.dtype, step.frame.ndim, step.frame.shape[2]) == (np.uint8, 3, 3)
 
 
 def test_broken_q_values_are_refused(played):
@@ -145,5 +145,5 @@ def test_optimal_play_of_taxi_from_a_known_state():
     q_star = value_iteration(environment.table, 0.99).q
     episode_steps = list(watch(environment, q_star.astype(np.float32), Show(start=328), optimal_actions(q_star)))
     assert episode_steps[-1].ending == "terminated"
-    assert all(moment.optimal[moment.action] for moment in episode_steps[:-1])
+    assert all(step.optimal[step.action] for step in episode_steps[:-1])
     assert episode_steps[-1].total == 20 - (episode_steps[-1].step - 1)

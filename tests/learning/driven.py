@@ -40,12 +40,12 @@ class Loop:
         self.world = compile_mdp(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11)
         q_values = np.zeros((table.states, table.actions)) if q_values is None else q_values
         self.start = (self.loop.initial(self.learnt(q_values)), *np.zeros(2, np.float32))
-        functions = {"warm": self._warm, "run": self._run, "step": self._step, "reset": lambda _, state: state}
+        functions = {"prefill": self._prefill, "run": self._run, "step": self._step, "reset": lambda _, state: state}
         self._program = Program(functions, self.start)
         self._world = self._program.arguments(self.world)
 
-    def _warm(self, state, world, steps):
-        return self.loop.warm(state[0], world, steps), *state[1:]
+    def _prefill(self, state, world, steps):
+        return self.loop.prefill(state[0], world, steps), *state[1:]
 
     def _run(self, state, world, first, last):
         return self.loop.run(state[0], world, first, last), *state[1:]
@@ -55,7 +55,7 @@ class Loop:
         return self.loop.play(state[0], world, bits, self.config.exploration.start)
 
     def do(self, function, *arguments):
-        """Call one of the compiled functions: "warm", "run" or "step"; return the loop."""
+        """Call one of the compiled functions: "prefill", "run" or "step"; return the loop."""
         arguments = self._program.arguments(tuple(np.int32(argument) for argument in arguments))
         self._program(function, self._world, *arguments)
         return self

@@ -137,7 +137,7 @@ def test_episodes_under_way_are_played_again_and_a_state_that_is_hidden_is_found
     assert (rest[-1].weights_digest == records[-1].weights_digest) is not hidden
     if hidden:
         (line,) = warnings
-        assert "Counting keeps a state that seeds and actions do not bring back: 4 of 4 episodes begin anew" in line
+        assert "Counting keeps a state that seeds and actions do not bring back: 4 of 4 episodes restart" in line
     else:
         assert warnings == []
 
@@ -249,7 +249,7 @@ def test_an_environment_that_cannot_bear_to_be_played_again_begins_anew_by_its_m
     _, saved, _ = driven(config, environment, stop_after=38)  # late in the fourth episodes
     unknown = {"masks.seen": np.zeros(7, bool), "masks.allowed": np.ones((7, 2), bool)}
     rest, _, _ = driven(config, environment, since=TrainingState({**saved.arrays, **unknown}, saved.facts))
-    assert "begin anew" in next(record.text for record in rest if isinstance(record, Warned))
+    assert "episodes restart" in next(record.text for record in rest if isinstance(record, Warned))
     assert (rest[-1].stopped, rest[-1].failure) == ("updates", None)
 
 

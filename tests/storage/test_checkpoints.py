@@ -141,7 +141,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_p
     (tmp_path / checkpoints.CHECKPOINTS).write_text("a file stands in the way")
     with log:
         (warned,) = keep(CheckpointEvent(3, False, lambda: MOMENT))
-        assert "the training goes on without it" in warned.text
+        assert "training continues without it" in warned.text
         assert list(keep(CheckpointEvent(4, False, lambda: MOMENT))) == []
         (tmp_path / checkpoints.CHECKPOINTS).unlink()
         assert list(keep(CheckpointEvent(5, False, lambda: MOMENT))) == []

@@ -51,7 +51,7 @@ from deeptaxi.program import borrow_program, shapes_of
 BLOCK = 100  # updates; fewer if they take more random numbers than NUMBERS
 NUMBERS = 2**20
 REPORTS = 64  # that the program can hold before the host must read them
-WARM = 2**30  # block numbers of the prefill start here
+PREFILL = 2**30  # block numbers of the prefill start here
 AT_START, ANYWHERE = -1, -2  # times of an environment that begins an episode with its next step
 
 
@@ -106,7 +106,7 @@ class CompiledLoop:
         self.block = min(BLOCK, max(1, NUMBERS // (self.steps * self.width + config.replay.batch_size)))
 
     @property
-    def warm_steps(self) -> int:
+    def prefill_steps(self) -> int:
         """Steps of all environments before the first update, so that it has something to sample."""
         wanted = max(
             1,
@@ -122,11 +122,11 @@ class CompiledLoop:
         visits = np.zeros(self.sizes.states * self.sizes.actions, np.int32)
         return State(learnt, copies, self.replay.initial(), visits, np.zeros((REPORTS, 4), np.float32))
 
-    def warm(self, state: State, world: CompiledMDP, steps: Any) -> State:
+    def prefill(self, state: State, world: CompiledMDP, steps: Any) -> State:
         """Step all environments `steps` times without updates."""
 
         def step(i: Any, state: State) -> State:
-            bits = xla.random_bits(world.seed, WARM + i, (self.width,))
+            bits = xla.random_bits(world.seed, PREFILL + i, (self.width,))
             return self.play(state, world, bits, self.config.exploration.start)[0]
 
         after: State = xla.loop(0, steps, step, state)
@@ -285,7 +285,7 @@ class CompiledAgent:
         world = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed)
         learnt = self._updater.initial(weights)
         kind = (repr(compiled), factors, sparse, sizes, shapes_of(world))
-        functions: dict[str, Callable[..., Any]] = {"warm": self._loop.warm, "run": self._loop.run}
+        functions: dict[str, Callable[..., Any]] = {"prefill": self._loop.prefill, "run": self._loop.run}
         self._program = borrow_program(kind, functions, self._loop.initial(learnt), self)
         self._world = self._program.arguments(world)
         self._told = np.zeros(4)  # the part of the current report already yielded
@@ -301,7 +301,7 @@ class CompiledAgent:
         start = time.perf_counter()
         self._call("run", 0, 0)
         if filling:
-            self._call("warm", 0)
+            self._call("prefill", 0)
         return time.perf_counter() - start
 
     def synchronize(self) -> None:
@@ -347,7 +347,7 @@ class CompiledAgent:
     def ticks(self, last: int) -> Generator[StepMetrics]:
         """Run the remaining updates up to `last`; yield step metrics for every report and due evaluation."""
         if self._next is None:
-            self._call("warm", self._loop.warm_steps)
+            self._call("prefill", self._loop.prefill_steps)
             self._next = 0
         length = 1
         while self._next < last:
@@ -379,7 +379,7 @@ class CompiledAgent:
     def _tick(
         self, update: int, settled: bool, count: int, loss: float, error: float, episodes: float, returns: float
     ) -> StepMetrics:
-        steps = self._loop.copies * (self._loop.warm_steps + update * self._loop.steps)
+        steps = self._loop.copies * (self._loop.prefill_steps + update * self._loop.steps)
         chance = exploration(self._config, (update - 1) / self._config.schedule_length)
         return StepMetrics(update, steps, chance, count, loss, error, round(episodes), returns, settled)
 

@@ -40,8 +40,8 @@ def check_tape(tape):
     """Follow the first updates by hand."""
     # The step before the first update is (0, 0); then each update steps, stores, and learns from what it stored:
     # Q(1) ← 0.8·2 = 1.6 and Q(2) ← ½; and Q(0) ← 0.8·1.6; Q(1) ← 0.8·½; Q(2) stays; Q(0) ← 0.8·0.4.
-    assert tape.loop.warm_steps == 1
-    tape.again().do("warm", 1)
+    assert tape.loop.prefill_steps == 1
+    tape.again().do("prefill", 1)
     assert tape.stored() == [[(0, 0, 0.0, 1, False, False)]]
     assert numbers(tape.state.copies.times).tolist() == [1]
     steps = [(1, 1.6, 2), (2, 0.5, AT_START), (0, 1.28, 1), (1, 0.4, 2), (2, 0.5, AT_START), (0, 0.32, 1)]
@@ -60,7 +60,7 @@ def test_the_first_updates_can_be_followed_by_hand(tape):
 
 def test_a_step_is_chosen_by_what_the_update_before_has_learned(tape):
     # In state 1 to stay looks better, until that is learned: 0.8·1 is less than the 0.9 of going on.
-    tape.again(learnt=tape.learnt([[2.0, 0.0], [0.9, 1.0], [0.0, 0.0]])).do("warm", 1)
+    tape.again(learnt=tape.learnt([[2.0, 0.0], [0.9, 1.0], [0.0, 0.0]])).do("prefill", 1)
     chosen = [tape.do("run", update, update + 1).stored()[0][0][:2] for update in range(3)]
     assert chosen == [(1, 1), (1, 0), (2, 0)]
 
@@ -68,7 +68,7 @@ def test_a_step_is_chosen_by_what_the_update_before_has_learned(tape):
 def test_reports_sum_up_losses_errors_and_returns_in_full(tape):
     # By the test above: errors −0.4, −1.5, −0.72, −1.2 | 0, −0.96, …; the loss halves their squares, over A = 2.
     # Episodes end with updates 1 and 4, and return 1 each in full.
-    reports = numbers(tape.again().do("warm", 1).do("run", 0, 6).state.reports)
+    reports = numbers(tape.again().do("prefill", 1).do("run", 0, 6).state.reports)
     errors = np.array([0.4, 1.5, 0.72, 1.2])
     np.testing.assert_allclose(reports[0], [(errors**2).sum() / 2, errors.sum(), 1, 1], rtol=1e-5)
     np.testing.assert_allclose(reports[1], [0.96**2 / 2, 0.96, 1, 1], rtol=1e-5)
@@ -78,7 +78,7 @@ def test_reports_sum_up_losses_errors_and_returns_in_full(tape):
 def test_a_row_of_the_reports_is_cleared_when_it_is_used_again(tape):
     # After 64 reports of four updates the first row begins anew. By then nothing is left to learn; episodes end with
     # the updates 1, 4, 7, …: of the last four before that with 253, of the four from 256 on with 256 and 259.
-    before = numbers(tape.again().do("warm", 1).do("run", 0, 4 * REPORTS).state.reports)
+    before = numbers(tape.again().do("prefill", 1).do("run", 0, 4 * REPORTS).state.reports)
     assert before[0, 0] > 1
     np.testing.assert_allclose(before[REPORTS - 1], [0, 0, 1, 1], atol=1e-6)
     after = numbers(tape.do("run", 4 * REPORTS, 4 * REPORTS + 3).state.reports)
@@ -89,8 +89,8 @@ def test_a_row_of_the_reports_is_cleared_when_it_is_used_again(tape):
 
 
 def test_what_is_learned_does_not_depend_on_where_it_is_cut(tape):
-    whole = snapshot(tape.again().do("warm", 1).do("run", 0, 250))
-    tape.again().do("warm", 1)
+    whole = snapshot(tape.again().do("prefill", 1).do("run", 0, 250))
+    tape.again().do("prefill", 1)
     for cut in ((0, 1), (1, 137), (137, 250)):
         tape.do("run", *cut)
     assert_same(snapshot(tape), whole)
@@ -120,7 +120,7 @@ def assert_same(one, other):
 def test_before_the_first_update_there_is_as_much_as_it_needs(settings, steps):
     config = resolve(merge(SETTINGS, settings))
     loop = CompiledLoop(config, CompiledUpdate(config, 2, None, False), Sizes(3, 2, 1, None))
-    assert loop.warm_steps == steps
+    assert loop.prefill_steps == steps
 
 
 # ---- What is played. ----
@@ -217,8 +217,8 @@ def test_what_is_drawn_are_the_steps_that_were_played(played):
 
 def test_without_exploring_starts_a_policy_that_stays_sees_one_state():
     stays = {"table": chain(), "q_values": [[0.0, 1.0]] * 3, "replay": {"capacity": 300}}
-    assert {row[0] for row in Loop(**stays).do("warm", 300).stored()[0]} == {0}
-    loop = Loop(**stays, exploration={"start": 0.0, "end": 0.0, "exploring_starts": 0.1}).do("warm", 300)
+    assert {row[0] for row in Loop(**stays).do("prefill", 300).stored()[0]} == {0}
+    loop = Loop(**stays, exploration={"start": 0.0, "end": 0.0, "exploring_starts": 0.1}).do("prefill", 300)
     assert {row[0] for row in loop.stored()[0]} == {0, 1, 2}
 
 
@@ -226,7 +226,7 @@ def test_the_starts_of_a_table_come_as_often_as_it_says():
     # Every episode is one step. 6,400 of them: off by 0.041 once in 1e9 seeds.
     start = [0.1, 0.0, 0.6, 0.3]
     loop = Loop(build([[surely(0, 1, True)]] * 4, start), replay={"capacity": 6_400}, interaction={"environments": 64})
-    loop.do("warm", 100)
+    loop.do("prefill", 100)
     found = np.bincount([row[0] for rows in loop.stored() for row in rows], minlength=4) / 6_400
     np.testing.assert_allclose(found, start, atol=0.041)
     assert found[1] == 0
@@ -259,7 +259,7 @@ def test_a_limit_bootstraps_and_a_mask_holds_in_acting_and_in_the_target(steps):
         target={"n_step": steps},
         interaction={"environments": 4},
     )
-    loop.do("warm", loop.loop.warm_steps).do("run", 0, 300)
+    loop.do("prefill", loop.loop.prefill_steps).do("run", 0, 300)
     np.testing.assert_allclose(loop.q_values, [[8 / 3, 50], [10 / 3, 70]], rtol=1e-4)
     stored = [row for rows in loop.stored() for row in rows]
     assert {row[1] for row in stored} == {0}

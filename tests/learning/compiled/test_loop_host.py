@@ -199,7 +199,7 @@ def test_a_training_that_is_told_to_stop_has_the_weights_of_the_update_that_it_n
 
     seed = int(np.random.SeedSequence(config.seed).spawn(2)[1].generate_state(1)[0] >> 1)
     again = learner(config, environment, seed)
-    again._call("warm", again._loop.warm_steps)
+    again._call("prefill", again._loop.prefill_steps)
     again._call("run", 0, last.updates)
     again.synchronize()
     np.testing.assert_array_equal(tabulate(again.online), tabulate(network))

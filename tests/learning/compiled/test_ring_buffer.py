@@ -16,7 +16,7 @@ def test_the_ring_is_overwritten_oldest_first():
     loop = Loop(chain(), [[1.0, 0.0]] * 3, replay={"capacity": 7}, interaction={"environments": 2})
     seen = []
     for _ in range(5):
-        ring = loop.do("warm", 1).state.ring
+        ring = loop.do("prefill", 1).state.ring
         seen.append((numbers(ring.entries).tolist(), int(ring.position), int(ring.size)))
     assert seen == [
         ([0, 0, 0, 0, 0, 0], 2, 2),
@@ -50,7 +50,7 @@ def test_sequences_of_three_steps_end_where_an_episode_does(position):
 
 def test_one_step_of_the_ring_bootstraps_where_a_limit_cut_it():
     # By one-step targets an entry need not say that it was cut: it is an outcome like any other.
-    loop = Loop(chain(time_limit=2), [[1.0, 0.0]] * 3, replay={"capacity": 4}).do("warm", 4)
+    loop = Loop(chain(time_limit=2), [[1.0, 0.0]] * 3, replay={"capacity": 4}).do("prefill", 4)
     assert numbers(loop.state.ring.entries).tolist() == [0, 2, 0, 2]
     _, *batch = loop.drawn(50)
     discount = float(np.float32(0.8))
@@ -76,7 +76,7 @@ def prioritized():
         target={"n_step": 2},
         replay={"prioritized": True, "capacity": 6, "batch_size": 8, "priority_exponent": 0.6},
     )
-    return loop.do("warm", 1).do("run", 0, 50)
+    return loop.do("prefill", 1).do("run", 0, 50)
 
 
 def test_priorities_are_those_of_the_errors_last_learned_from(prioritized):
@@ -120,7 +120,7 @@ def test_what_is_new_gets_the_largest_priority_and_what_waits_none():
     )
     seen = []
     for _ in range(6):
-        loop.do("warm", 1)
+        loop.do("prefill", 1)
         seen.append(numbers(loop.state.ring.tree[0])[:8].tolist())
     # Rounds of two; a round can be drawn once two more have followed. The fifth takes the place of the first.
     assert seen == [
@@ -140,7 +140,7 @@ def test_uniform_draws_are_uniform_over_what_has_its_successors(rounds, drawable
     loop = Loop(
         chain(), [[1.0, 0.0]] * 3, target={"n_step": 2}, replay={"capacity": 18}, interaction={"environments": 2}
     )
-    loop.do("warm", rounds)
+    loop.do("prefill", rounds)
     places, *_ = loop.drawn(24_000)
     assert set(places.tolist()) == set(drawable)
     shares = np.bincount(places, minlength=18)[list(drawable)] / 24_000
