@@ -47,7 +47,7 @@ def typed(*words: object, codes: tuple[int, ...] = (0,)) -> Any:
     result = run(*words, "--json")
     assert result.exit_code in codes, f"{words}: {result.output}"
     for line in result.stderr.splitlines():  # progress, no chatter
-        assert " updates, " in line or line.startswith(("Preset: ", "Resumed ", "It goes on ")), result.stderr
+        assert " updates, " in line or line.startswith(("Preset: ", "Resumed ", "Resume with: ")), result.stderr
     return json.loads(result.stdout)
 
 

@@ -446,7 +446,7 @@ def without_end(history: History, running: str | None) -> str:
         return f"No end: the training failed after update {last:,}{planned}: {history.failed.failure}."
     if history.path and ".failed" in history.path.suffixes:
         return f"No end: the training failed after update {last:,}{planned}."
-    why = "the training was broken off, or its log could not be written"
+    why = "the training was interrupted, or its log could not be written"
     return f"No end: the log stops after update {last:,}{planned}; {why}."
 
 

@@ -108,7 +108,7 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
         hold_log(log.parent, folder, undoing, "--out or --logs")
         if not force and not (folder / MODEL_FILE).exists() and any((folder / CHECKPOINTS).glob("[0-9]*.npz")):
             raise TakenError(
-                f"{folder} holds a training that was broken off: resume it with --resume {shlex.quote(str(folder))}, "
+                f"{folder} holds a training that was interrupted: resume it with --resume {shlex.quote(str(folder))}, "
                 "choose another --out, or overwrite it with --force"
             )
         for path in (*(folder / name for name in files), log):

@@ -194,15 +194,15 @@ def test_a_damaged_checkpoint_falls_back_with_a_line(here: Path, digest: str) ->
     told = summary(done)
     assert (told["weights_digest"], told["resumed_from"]) == (digest, None)  # the one before is from the beginning
     assert f"{newest} is damaged" in done.stderr
-    assert "goes on from 000001.npz, after update 0" in done.stderr
+    assert "continues from 000001.npz, after update 0" in done.stderr
 
 
 def test_a_training_that_was_killed_while_it_kept_its_model_only_keeps_it(here: Path, digest: str) -> None:
     assert run("train", "--resume", "models/y").exit_code == 0
     for name in ("model.keras", "config.toml", "card.md", "card.json"):
         Path("models/y", name).unlink()
-    refused(run("evaluate", "models/y"), 2, "was broken off", "deeptaxi train --resume models/y")
-    refused(run(*TRAIN, "--out", "models/y"), 2, "was broken off", "--resume models/y")
+    refused(run("evaluate", "models/y"), 2, "was interrupted", "deeptaxi train --resume models/y")
+    refused(run(*TRAIN, "--out", "models/y"), 2, "was interrupted", "--resume models/y")
     told = summary(run("train", "--resume", "models/y", "--json"))
     assert (told["weights_digest"], told["resumed_from"]) == (digest, 400)
 

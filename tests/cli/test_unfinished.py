@@ -1,4 +1,4 @@
-"""Runs without a model: the training still runs, has failed, or was broken off."""
+"""Runs without a model: the training still runs, has failed, or was interrupted."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_one_that_was_killed_is_told_from_one_that_runs(stopped: TypeIn) -> None
     Path("models/a/.lock").write_bytes(stale)
     broken_off = "was interrupted; `deeptaxi train --resume models/a` resumes it"
     refused(stopped("evaluate", "models/a"), 2, broken_off)
-    assert "the training was broken off" in stopped("logs", "models/a").stdout
+    assert "the training was interrupted" in stopped("logs", "models/a").stdout
     found = json.loads(stopped("diagnose", "logs/a", "--json").stdout)
     assert "interrupted" in [finding["name"] for finding in found["findings"]]
 
@@ -101,7 +101,7 @@ def test_the_reason_of_one_that_failed_is_told(stopped: TypeIn) -> None:
     log = Path("logs/a/metrics.jsonl")
     log.write_text(log.read_text() + to_line(Failed(40, "the disk is full", "other")) + "\n")
     told = refused(stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full")
-    assert "`deeptaxi logs models/a` shows its log, and `deeptaxi train --resume models/a` goes on" in told
+    assert "`deeptaxi logs models/a` shows its log, and `deeptaxi train --resume models/a` resumes" in told
     log.rename("logs/a/metrics.failed.jsonl")
     shutil.rmtree("models/a")
     refused(stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full")

@@ -60,7 +60,7 @@ def test_a_training_outlives_a_quota_that_is_reached(
             assert found.weights_digest == digest
             assert (tmp_path / "models/a" / MODEL_FILE).exists()
         else:
-            with pytest.raises(DiskError, match=r"cannot write models/a: .*quota.*--resume models/a. goes on from"):
+            with pytest.raises(DiskError, match=r"cannot write models/a: .*quota.*--resume models/a. resumes from"):
                 train(out="models/a", on_record=watch)
             assert len(checkpoints.files_in(Path("models/a"))) == 1
     if where == "logs":
