@@ -490,7 +490,9 @@ def is_of(value: Any, kind: Any) -> bool:
         return all(is_of(item, of) and (not isinstance(of, dict) or fault_of(item, of) is None) for item, of in items)
     if isinstance(value, bool):
         return bool in (kind if isinstance(kind, tuple) else (kind,))
-    if isinstance(value, int) and abs(value) > LARGEST:
+    if isinstance(value, int | float) and not abs(value) <= LARGEST:  # nor is it NaN
+        return False
+    if isinstance(value, int) and value < 0 and kind in (int, (int, NOTHING)):  # counts, sizes and the seed
         return False
     return isinstance(value, dict if isinstance(kind, Mapping) else kind)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -191,12 +192,15 @@ def test_a_run_without_a_card_has_none(tmp_path: Path) -> None:
         (json.dumps({**a_card(), "episodes": {**EPISODES, "ci95": [3]}}), "damaged: 'episodes.ci95' is missing or of"),
         (json.dumps({**a_card(), "exports": [{"file": "a"}]}), "damaged: 'exports' is missing or of the wrong kind"),
         (json.dumps({**a_card(), "license": ["MIT"]}), "damaged: 'license' is missing or of the wrong kind"),
+        (json.dumps({**a_card(), "episodes": {**EPISODES, "count": -1}}), "damaged: 'episodes.count' is missing or"),
+        (json.dumps({**a_card(), "episodes": {**EPISODES, "ci95": [math.nan, 1]}}), "damaged: 'episodes.ci95' is"),
+        (json.dumps({**a_card(), "exact": {**EXACT, "gap": math.inf}}), "damaged: 'exact.gap' is missing or of the"),
         (json.dumps({**a_card(), "exact": {**EXACT, "gap": "0"}}), "damaged: 'exact.gap' is missing or of the wrong"),
         (json.dumps({**a_card(), "environment": {**LAKE, "kwargs": [1]}}), "damaged: 'environment.kwargs' is"),
         (json.dumps({**a_card(), "training": {"updates": 1}}), "damaged: 'training.best_update' is missing"),
         (json.dumps({**a_card(), "limits": None}), "damaged: 'limits' is missing"),
     ],
-    ids=range(18),
+    ids=range(21),
 )
 def test_a_card_that_cannot_be_read_is_told_in_one_line(text: str, fault: str, tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(text)
