@@ -32,8 +32,7 @@ from deeptaxi.diagnosis.monitor import Watch
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.episodes import Episodes, play
 from deeptaxi.learning.state import OnCheckpoint
-from deeptaxi.mdp.environment import Env, Environment
-from deeptaxi.mdp.masks import known_mask
+from deeptaxi.mdp.environment import Env, Environment, known_mask
 from deeptaxi.metrics import Finished, History, Record, Started, Warned
 from deeptaxi.storage import checkpoints as checkpoint_files
 from deeptaxi.storage import logs as log_files

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.state import TrainingState, array
 from deeptaxi.mdp.contract import blaming, closing
-from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.masks import is_mask, known_mask, usable
+from deeptaxi.mdp.environment import Environment, is_mask, known_mask, usable
 
 
 def shows_mask(environment: Environment) -> bool:

@@ -31,8 +31,7 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.masks import known_mask
+from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.table import MEMORY_SHARE, TransitionTable, physical_memory
 from deeptaxi.presets import NONE, TABLE, Preset, fitting, preset_named
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
+from numpy.typing import NDArray
 
 from deeptaxi.arguments import parts_of, shorten
 from deeptaxi.config import EnvironmentConfig
@@ -22,7 +24,7 @@ from deeptaxi.mdp.constructor import check_arguments, registered_id
 from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, blaming, closing, quiet, rehearse, with_answers_checked
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
-from deeptaxi.mdp.table import TransitionTable, load_table
+from deeptaxi.mdp.table import Bools, TransitionTable, load_table
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.search_path import current_folder_first, hide_current_folder
 
@@ -331,3 +333,34 @@ def full_id(name: str, env: Env) -> str:
     """Return the id with its module, and with the version that Gymnasium chose if none was given."""
     module, colon, _ = name.rpartition(":")
     return f"{module}{colon}{env.spec.id}" if env.spec else name
+
+
+def known_mask(environment: Environment) -> Bools | None:
+    """Return the allowed actions of all states, bool `[S, A]`, or None if they are not known before an episode.
+
+    They come from the table, or from an environment with a method ``action_mask(state)``, such as Taxi.
+    """
+    if environment.table is not None and environment.table.action_mask is not None:
+        return environment.table.action_mask
+    with blaming(environment.config.id), closing(environment.make()) as env:
+        method = getattr(env.unwrapped, "action_mask", None)
+        if not callable(method) or len(environment.codec.layout) > 1:
+            return None
+        first = environment.codec.layout[0][1]
+        given = np.array([method(state + first) for state in range(environment.states)])
+    if not is_mask(given, (environment.states, environment.actions)):
+        raise DeepTaxiError(
+            f"the environment {environment.config.id} failed: action_mask(state) does not return "
+            f"{environment.actions} truth values for each state"
+        )
+    return usable(given.astype(np.bool_))
+
+
+def is_mask(given: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    """Whether an array is a mask of `shape`: booleans, or numbers 0 and 1."""
+    return given.shape == shape and given.dtype.kind in "biuf" and bool(((given == 0) | (given == 1)).all())
+
+
+def usable(mask: Bools) -> Bools:
+    """Allow every action in states whose mask `[…, A]` excludes all of them; no episode continues there."""
+    return mask | ~mask.any(axis=-1, keepdims=True)

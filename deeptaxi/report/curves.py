@@ -1,11 +1,15 @@
-"""Learning curves, of one run or as median and range of several; and charts of Q values and visits by state."""
+"""Learning curves, of one run or as median and range of several; and charts of Q values and visits by state.
+
+**Several runs.** A curve is known at its recorded updates; in between, and after its training has ended, its last value
+is carried forward. The median, minimum and maximum start when every curve has a value.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,12 +17,55 @@ from matplotlib.ticker import FuncFormatter
 
 from deeptaxi.display.console import number
 from deeptaxi.evaluation.comparison import Comparison, largest_of_each, spread_out
-from deeptaxi.evaluation.spread import Curve, Spread, spread
 from deeptaxi.mdp.describe import GridMap
 from deeptaxi.mdp.table import Bools, Floats, Ints
 from deeptaxi.metrics import Evaluated, History, Progress, Snapshot
 from deeptaxi.report.chart import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, Chart, axes, logarithmic, over_updates, plain
 from deeptaxi.report.maps import MOST_CELLS, dots, draw, heat_map
+
+CURVE_POINTS = 400  # per curve: more than can be distinguished in a plot
+
+
+class Curve(NamedTuple):
+    """Values over updates, `[N]` each, the updates ascending."""
+
+    updates: Floats
+    values: Floats
+
+
+class Spread(NamedTuple):
+    """The median and range of several curves, `[N]` each."""
+
+    updates: Floats
+    median: Floats
+    low: Floats
+    high: Floats
+
+
+def thin_out(curve: Curve, limit: int = CURVE_POINTS) -> Curve:
+    """Reduce a curve to at most `limit` points, including the first and the last."""
+    if len(curve.updates) <= limit:
+        return curve
+    kept = np.unique(np.linspace(0, len(curve.updates) - 1, limit).astype(np.int64))
+    return Curve(curve.updates[kept], curve.values[kept])
+
+
+def spread(curves: Sequence[Curve]) -> Spread | None:
+    """Return the median and range of the curves; None if none has any points."""
+    known = [curve for curve in curves if len(curve.updates)]
+    if not known:
+        return None
+    if len(known) == 1:
+        curve = thin_out(known[0])
+        return Spread(curve.updates, curve.values, curve.values, curve.values)
+    updates = np.unique(np.concatenate([curve.updates for curve in known]))
+    updates = updates[updates >= max(curve.updates[0] for curve in known)]
+    held = np.stack(
+        [curve.values[np.searchsorted(curve.updates, updates, side="right") - 1] for curve in known]
+    )  # [runs, N]
+    columns = (np.median(held, axis=0), held.min(axis=0), held.max(axis=0))
+    return Spread(*(thin_out(Curve(updates, column)).values for column in (updates, *columns)))
+
 
 LEAST_SPAN = 1e-4  # of an axis, relative to its numbers, which have six digits
 
@@ -221,7 +268,7 @@ def describe_curve(found: Spread, what: str, digits: int = 4) -> str:
     return f"{what} goes from {start} at update {first:,.0f} to {end}{spans} at update {last:,.0f}"
 
 
-POINTS = 2_000  # in a scatter plot
+SCATTER_POINTS = 2_000  # in a scatter plot
 FEW_POINTS = 200  # few enough to be drawn large
 BINS = 500  # of states side by side
 STEPS = 150  # of a curve that only falls
@@ -244,7 +291,7 @@ def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
     for greedy, color, label in ((False, MUTED, "other actions"), (True, BLUE, "greedy actions")):
         pairs = comparison.pairs & (chosen == greedy)
         points = np.stack([comparison.q_star[pairs], comparison.q[pairs]], axis=1)
-        points = points[spread_out(points[:, 0], points[:, 1], POINTS // 2)]
+        points = points[spread_out(points[:, 0], points[:, 1], SCATTER_POINTS // 2)]
         dots(ax, points, color, label, large=int(comparison.pairs.sum()) <= FEW_POINTS)
         shown += len(points)
     star, q = comparison.q_star[comparison.pairs], comparison.q[comparison.pairs]

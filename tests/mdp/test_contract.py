@@ -11,8 +11,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete, Tuple
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.contract import ContractError
-from deeptaxi.mdp.environment import open_environment
-from deeptaxi.mdp.masks import known_mask
+from deeptaxi.mdp.environment import known_mask, open_environment
 from tests.problems import registered
 
 PLACE = Tuple((Discrete(4), Discrete(3)))

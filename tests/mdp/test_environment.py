@@ -11,8 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.mdp.environment import open_environment
-from deeptaxi.mdp.masks import known_mask
+from deeptaxi.mdp.environment import known_mask, open_environment
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.table import TableError, save_table
 from tests.problems import Numbered, chain, loop, opened, registered, rows_of

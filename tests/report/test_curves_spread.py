@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeptaxi.evaluation.spread import Curve, spread, thin_out
+from deeptaxi.report.curves import Curve, spread, thin_out
 
 
 def curve(*points):
