@@ -95,7 +95,7 @@ DISCOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # tried if the trainin
 
 
 def distance(case: Case, other: Floats, pairs: Bools | None = None) -> float:
-    """Return the mean |Q − other| over `pairs`, by default those that were tried; 0 if there are none."""
+    """Return the mean |Q − other| over `pairs`, both `[S, A]`; by default those tried. 0 if there are none."""
     where = case.learned_pairs if pairs is None else pairs
     if not where.any():
         return 0.0
@@ -114,7 +114,7 @@ def discounts(case: Case) -> tuple[float, ...]:
 
 
 def nearest(case: Case, table: TransitionTable) -> tuple[float, float, Floats]:
-    """Return the distance to the nearest Q* of `table`, its discount and that Q*."""
+    """Return the distance to the nearest Q* of `table`, its discount and that Q*, `[S, A]`."""
     found = [(optimum(case, table, discount), discount) for discount in discounts(case)]
     return min(((distance(case, q), discount, q) for q, discount in found), key=lambda item: item[0])
 

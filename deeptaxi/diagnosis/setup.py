@@ -35,7 +35,8 @@ class Promise:
 def promise(table: TransitionTable, objective: float, discount: float, mask: Bools | None = None) -> Promise | None:
     """Evaluate the policies that are optimal at `discount` at the discount of the `objective`.
 
-    None if there is no score: the random policy is as good as the optimum, or a value is infinite.
+    `mask` `[S, A]` replaces the table's. None if there is no score: the random policy is as good as the optimum, or a
+    value is infinite.
     """
     mask = table.action_mask if mask is None else mask
     q = planning.value_iteration(table, discount, mask).q

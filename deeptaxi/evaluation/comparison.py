@@ -85,7 +85,7 @@ def compare(target: Reference, q: NDArray[np.floating]) -> Comparison:
 
 
 def worst_states(comparison: Comparison, count: int) -> Ints:
-    """Return up to `count` reachable states: wrong ones that matter, other wrong ones, then by loss and error."""
+    """Return up to `count` reachable states, `[n]`: wrong ones that matter, other wrong ones, then by loss, error."""
     candidates = np.flatnonzero(comparison.reachable)
     error = comparison.error
     size = np.zeros(len(comparison.policy)) if error is None else np.nan_to_num(error)
@@ -95,9 +95,10 @@ def worst_states(comparison: Comparison, count: int) -> Ints:
 
 
 def spread_out(x: Floats, y: Floats, limit: int) -> Ints:
-    """Return the indices of at most `limit` points (x, y) that cover the same area; deterministic.
+    """Return the indices `[n]` of at most `limit` points (x, y), `[N]` each, that cover the same area.
 
-    It takes the first point in each cell of a grid over all points; the grid is as fine as the limit allows.
+    It is deterministic: it takes the first point in each cell of a grid over all points, which is as fine as the limit
+    allows.
     """
     if len(x) <= limit:
         return np.arange(len(x))

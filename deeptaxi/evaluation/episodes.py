@@ -188,7 +188,7 @@ def rest_of_returns(
 
 
 def bootstrap(values: Floats, rng: np.random.Generator) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of the mean of `values`."""
+    """Return the 95 % percentile bootstrap interval of the mean of `values` `[n]`."""
     means: list[Floats] = []
     block = max(1, BLOCK // len(values))
     for first in range(0, RESAMPLES, block):

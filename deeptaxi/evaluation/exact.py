@@ -287,7 +287,7 @@ def normalize_score(value: float, optimal: float, random: float) -> float | None
 
 
 def q_error(target: Reference, q: NDArray[np.floating], allowed: Bools) -> QError | None:
-    """Compare Q with Q* of the training discount in reachable states, where both are defined."""
+    """Compare Q `[S, A]` with Q* of the training discount in reachable states, for `allowed` `[S, A]` pairs."""
     if target.q_star is None or target.training_discount is None:
         return None
     pairs = allowed & np.isfinite(target.q_star) & target.visited[:, None]

@@ -179,7 +179,7 @@ def tolerance(form: Format, q_values: NDArray[np.float32]) -> float:
 
 
 def max_difference(found: NDArray[Any], expected: NDArray[np.float32]) -> float:
-    """Return the largest absolute difference in float32; infinite if shapes or masked actions differ."""
+    """Return the largest difference of two `[S, A]` in float32; infinite if shapes or masked actions differ."""
     if found.shape != expected.shape or not np.array_equal(np.isneginf(found), np.isneginf(expected)):
         return float("inf")
     finite = np.isfinite(expected)

@@ -107,7 +107,7 @@ def table_to_look_in(environment: Environment) -> TransitionTable:
 
 
 def check_pair(environment: Environment, allowed: Bools, state: int, action: int | None) -> None:
-    """Raise a `UsageError` if the state or action does not exist, or the mask excludes the action."""
+    """Raise a `UsageError` if the state or action does not exist, or the mask `[S, A]` excludes the action."""
     check_range("state", state, environment.states, environment.config.id)
     if action is None:
         return

@@ -112,7 +112,7 @@ class ReplayBuffer:
         return Batch(states[rows], actions[rows], returns, next_states[reached], discounts, weights)
 
     def pairs(self, actions: int) -> NDArray[np.int64]:
-        """Return the pair indices s·A + a of all entries."""
+        """Return the pair indices s·A + a of all `n` entries, int64 `[n]`."""
         count = min(self.added, self.capacity)
         return self._columns.states[:count].astype(np.int64) * actions + self._columns.actions[:count]
 

@@ -330,7 +330,7 @@ def weights_of(network: keras.Model) -> list[Floats]:
 def td_target_of(
     steps: Sequence[Transition], batch: Batch, goal: TDTargets, allowed: Bools, config: TrainConfig
 ) -> TdTarget:
-    """Return the terms of td_target."""
+    """Return the terms of td_target; `allowed` are the actions allowed in the state bootstrapped from, `[A]`."""
     terminated = steps[-1].terminated
     choosing = np.where(allowed, goal.q_target[0] if goal.choosing_q is None else goal.choosing_q[0], -np.inf)
     best = None if terminated else int(choosing.argmax())

@@ -17,7 +17,7 @@ ROUNDING = 8 * float(np.finfo(np.float64).eps)
 
 
 def expectation(weights: Floats, values: Floats) -> Floats:
-    """Return the sum over the last axis of weights × values."""
+    """Return Σ_k weights × values, `[…]` for `[…, K]`."""
     return np.asarray(np.einsum("...k,...k->...", weights, values))
 
 

@@ -103,7 +103,7 @@ def check_discount(discount: float) -> None:
 
 
 def fixed_point(step: Callable[[Floats], Floats], value: Floats, discount: float) -> tuple[Floats, float, int]:
-    """Iterate a contraction by `discount` from 0, whose first iterate is `value`, to the limit of precision.
+    """Iterate a contraction by `discount` from 0, whose first iterate is `value` `[…]`, to the limit of precision.
 
     Returns:
         The last iterate, a bound on its distance to the fixed point (rounding included), and the number of iterations.
@@ -176,7 +176,10 @@ def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: flo
 
 
 def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int) -> HorizonEvaluation:
-    """Compute the return, termination probability and length of a policy's episodes over `horizon` steps."""
+    """Compute return, termination probability and length of episodes over `horizon` steps.
+
+    `policy` is an action per state `[S]`, or probabilities `[S, A]`.
+    """
     fixed = chain(table, policy)
     ones = np.ones(table.states)
     ends = ones - fixed.continuation.sum(axis=1)

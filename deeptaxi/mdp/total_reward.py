@@ -368,7 +368,7 @@ def check_cycles(model: Model, pairs: Bools, found: Improved) -> None:
 
 
 def complete(model: Model, found: Improved, mask: Bools | None) -> tuple[Floats, Floats, float, int]:
-    """Return V*, Q*, bound and count, including the states where no policy ends."""
+    """Return V* `[S]`, Q* `[S, A]`, bound and count, including the states where no policy ends."""
     table = model.table
     lost = np.where(reached_states(model), -np.inf, np.nan)
     value = np.where(np.isnan(found.value), lost, found.value)

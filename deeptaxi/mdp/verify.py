@@ -161,7 +161,7 @@ Experience = tuple[Ints, Ints, Floats, Ints, Bools]  # state, action, reward, ne
 
 
 def experience(env: gymnasium.Env[Any, Any], codec: StateCodec) -> tuple[Ints, Experience]:
-    """Return the first states of the episodes, and all transitions, of `CHECK_STEPS` random steps."""
+    """Return the first states of the E episodes, `[E]`, and all transitions of `CHECK_STEPS` random steps."""
     space: Any = env.action_space
     actions = np.random.default_rng(CHECK_SEED).integers(0, space.n, CHECK_STEPS)
     states, reached = np.empty(CHECK_STEPS, np.int64), np.empty(CHECK_STEPS, np.int64)
@@ -180,7 +180,7 @@ def experience(env: gymnasium.Env[Any, Any], codec: StateCodec) -> tuple[Ints, E
 
 
 def matching_outcome(table: TransitionTable, seen: Experience) -> Ints:
-    """Return the index k of the table's outcome for each transition, −1 if the table calls it impossible."""
+    """Return the index k of the table's outcome for each transition, `[n]`; −1 if the table calls it impossible."""
     state, action, reward, reached, terminated = seen
     row = (state, action)
     same = (table.next_state[row] == reached[:, None]) & (table.terminated[row] == terminated[:, None])

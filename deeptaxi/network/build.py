@@ -121,7 +121,7 @@ def with_mask(network: keras.Model, mask: NDArray[np.bool_]) -> keras.Model:
 
 
 def without_mask(network: keras.Model) -> tuple[keras.Model, NDArray[np.bool_] | None]:
-    """Undo `with_mask`: return the network without its mask, sharing its weights, and the mask or None."""
+    """Undo `with_mask`: return the network without its mask, sharing its weights, and the mask `[S, A]` or None."""
     found = structure_of(network)
     if found is None or found.mask is None:
         return network, None

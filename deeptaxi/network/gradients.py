@@ -54,7 +54,7 @@ def value_gradient(g: Floats) -> Floats:
 
 
 def central_difference(function: Callable[[Floats], float], x: Floats, step: float = 1e-5) -> Floats:
-    """Return the gradient of a scalar function at `x` by central differences; the error is O(step²)."""
+    """Return the gradient of a scalar function at `x`, in the shape of `x`; central differences, error O(step²)."""
     gradient = np.empty_like(x)
     for index in np.ndindex(x.shape):
         up, down = x.copy(), x.copy()

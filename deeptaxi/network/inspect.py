@@ -144,7 +144,7 @@ def is_last(layer: keras.Layer, network: keras.Model) -> bool:
 def units_of(
     network: keras.Model, hidden: list[keras.Layer], states: NDArray[np.int64], count: int
 ) -> tuple[LayerFacts, ...]:
-    """Return the facts about the units of hidden layers over `states`."""
+    """Return the facts about the units of hidden layers over `states` `[n]`, of `count` states in all."""
     if not hidden or type(network) not in (Functional, keras.Sequential):  # a custom `call` may differ from the graph
         return ()
     found = [Units(layer) for layer in hidden]

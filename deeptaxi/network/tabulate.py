@@ -203,6 +203,8 @@ def call_batch(
 def check_function(network: keras.Model, q_values: NDArray[np.floating], tensors: list[Any]) -> None:
     """Call a network again, on the states in reverse order and at most half of them at a time.
 
+    `q_values` `[S, A]` are the results of the first call, `tensors` the symbolic tensors of the network.
+
     Raises:
         DeepTaxiError: the results differ.
     """
