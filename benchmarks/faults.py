@@ -87,9 +87,9 @@ def by_hand(
     """Return what trains a model by hand and asks about its bare file."""
 
     def make(folder: Path, seed: int) -> Words:
-        from deeptaxi import backend
+        from deeptaxi.backend import keras_backend
 
-        backend.start()
+        keras_backend.start()
         import keras
 
         from benchmarks import by_hand as hand

@@ -100,9 +100,9 @@ def print_answers(repeats: int = 5) -> None:
 
 def print_gradients() -> None:
     """Check the dueling head's gradients for one to 64 actions."""
-    from deeptaxi import backend
+    from deeptaxi.backend import keras_backend
 
-    backend.start()
+    keras_backend.start()
     from deeptaxi.network.gradients import check_gradients
 
     checks = [check_gradients(actions) for actions in range(1, 65)]

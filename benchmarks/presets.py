@@ -29,9 +29,9 @@ Row = dict[str, Any]
 
 def trained(values: Mapping[str, Any], preset: str | None = None) -> Row:
     """Train what `values` and `preset` ask for, in this process; return its figures."""
-    from deeptaxi import backend
+    from deeptaxi.backend import keras_backend
 
-    backend.start()
+    keras_backend.start()
     from deeptaxi.config import EnvironmentConfig, from_mapping
     from deeptaxi.learning.resolve import choose, configure, with_environment
     from deeptaxi.learning.trainer import train

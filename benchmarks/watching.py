@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from benchmarks.peers.common import Clock
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import merge, resolve
 
 TAXI: dict[str, Any] = {"environment": {"id": "Taxi-v4"}, "loop": "compiled"}
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     given = parser.parse_args()
     os.sched_setaffinity(0, {given.core})
-    backend.start()
+    keras_backend.start()
     print(table(measure(given.core, given.repeats)))
 
 

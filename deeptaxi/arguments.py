@@ -20,8 +20,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from deeptaxi.bounds import TOO_LONG, check_lengths, is_of_python
 from deeptaxi.errors import UsageError
+from deeptaxi.io.safe_load import TOO_LONG, check_lengths, is_of_python
 
 LONGEST = 2**18  # characters per value: a map of 500 × 500 cells
 DEEPEST = 32  # nesting levels

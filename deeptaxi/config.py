@@ -22,9 +22,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 import tomli_w
 
 from deeptaxi import arguments
-from deeptaxi.bounds import check_lengths
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.io import safe_load
+from deeptaxi.io.safe_load import check_lengths
 from deeptaxi.presets import Preset, fitting, plain
 from deeptaxi.renamed import SETTINGS, renamed_in
 

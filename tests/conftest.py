@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 
-from deeptaxi import backend, cache, program
+from deeptaxi.backend import cache, keras_backend, program
 
 for library in ("OPENBLAS", "MKL"):  # as in `deeptaxi.cli.main`: threads that wait for a busy core burn another
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
@@ -20,6 +20,6 @@ if os.environ.get(cache.VARIABLE) is None:  # else whoever started the tests has
     os.environ[cache.VARIABLE] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the cache is closed: the last is the first
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by all that is started here too
-backend.start()
+keras_backend.start()
 # Nearly all that a test takes is compilation: what one of them compiled, all of the process have.
-program.IDLE = backend.SHARED = 64
+program.IDLE = keras_backend.SHARED = 64

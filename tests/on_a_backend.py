@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import OPTIMIZERS
 from tests.cli.conftest import LAKE, QUICK, run
 
@@ -166,13 +166,13 @@ def pure_functions_compile() -> None:
 
 @case("jax")
 def programs_compile() -> None:
-    from tests import test_backend, test_program, test_xla
+    from tests.backend import test_keras_backend, test_program, test_xla
 
     test_program.check_compiled()
     test_xla.check_compiled()
-    with backend.float64():  # as JAX_ENABLE_X64 does
+    with keras_backend.float64():  # as JAX_ENABLE_X64 does
         test_xla.check_arrays()
-    test_backend.check_shared()
+    test_keras_backend.check_shared()
 
 
 @case("jax")
@@ -210,9 +210,9 @@ def attempt(function: Callable[[], None]) -> str | None:
 
 def main(path: Path) -> None:
     """Run the cases; write what became of each."""
-    backend.start()
+    keras_backend.start()
     with path.open("w", encoding="utf-8") as file:
-        for name in NAMES[backend.name()]:
+        for name in NAMES[keras_backend.name()]:
             begin = time.process_time()
             failure = attempt(CASES[name])
             print(json.dumps([name, failure, time.process_time() - begin]), file=file, flush=True)

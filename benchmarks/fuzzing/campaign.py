@@ -47,9 +47,9 @@ class Figures:
 
 def warm() -> None:
     """Import all that commands import, and compute nothing: a fork of this process can begin at once."""
-    from deeptaxi import backend
+    from deeptaxi.backend import keras_backend
 
-    backend.start()
+    keras_backend.start()
     from deeptaxi.cli.main import COMMANDS
 
     names = [f"deeptaxi.cli.{name}" for name in COMMANDS]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import common
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 
 
 def build(states: int, actions: int, hidden: int, learning_rate: float) -> Any:
@@ -31,7 +31,7 @@ class Recipe:
     """The peer."""
 
     def __init__(self, spec: common.Spec) -> None:
-        backend.start()
+        keras_backend.start()
         self.spec, self._rng = spec, np.random.default_rng(spec.seed)
         world = common.taxi()
         self._by_hand = spec.extra.get("style", "fit") == "train_on_batch"

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.reliability import processes
 from benchmarks.reliability.outcome import Outcome
-from deeptaxi import cache
+from deeptaxi.backend import cache
 
 NETWORKS = {"dueling": (), "Q table": ("--q-table",)}
 TRAINING = ("train", "Taxi-v4", "--updates", "600", "--eval-every", "100", "--no-early-stop", "--json", "--quiet")

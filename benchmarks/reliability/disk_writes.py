@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.cache import Cache
+from deeptaxi.backend.cache import Cache
 from deeptaxi.io.atomic import tidy, write_atomic, write_atomic_all, write_text
 from deeptaxi.io.locks import lock
 from deeptaxi.io.temporary import ASIDE

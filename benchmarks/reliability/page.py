@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deeptaxi.exactness import chosen_backend, versions
+from deeptaxi.backend.exactness import chosen_backend, versions
 
 HEAD = """Measured on {date}: {machine}, {cores} cores, Linux, Python {python}, TensorFlow {tensorflow}, Keras {keras}.
 All of it again: `python -m benchmarks.reliability` (two and a half hours on two cores); `--short` takes five minutes,

@@ -31,9 +31,9 @@ Found = TypeVar("Found")
 
 def warm() -> None:
     """Import all that commands import, and compute nothing; from then on forks start at once."""
-    from deeptaxi import backend
+    from deeptaxi.backend import keras_backend
 
-    backend.start()
+    keras_backend.start()
     import importlib
 
     from deeptaxi.cli.main import COMMANDS

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from deeptaxi import backend
 from deeptaxi.api.environments import name_of
 from deeptaxi.api.load import Model, as_run
 from deeptaxi.api.options import NetworkOptions, UpdateOptions
@@ -19,6 +18,7 @@ from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import AGGREGATIONS, TrainConfig, merge, resolve, to_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.io.atomic import check_free, write_text
@@ -59,7 +59,7 @@ def untrained_subject(network_options: NetworkOptions) -> Subject:
         raise UsageError("name what the network is for with --env, or a MODEL: a run folder or a .keras file")
     planned = plan(values, network_options.preset, network_options.trust_env or network_options.env is not None, opened)
     with status("starting Keras …"):
-        backend.start()
+        keras_backend.start()
     from deeptaxi.learning.trainer import initial_network
 
     environment, config = planned.environment, with_batch_size_one(planned.config, network_options)
@@ -210,7 +210,7 @@ def explain_gradients(
     if vectors is not None:
         check_free(vectors, force, replaceable=vectors.is_file(), option="--vectors")
     with status("starting Keras …"):
-        backend.start()
+        keras_backend.start()
         found = {"seed": seed, **gradients_at(actions, aggregation, seed, gradient)}
     if vectors is not None:
         write_vectors(vectors, seed, force)

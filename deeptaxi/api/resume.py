@@ -15,6 +15,7 @@ from typing import Any
 
 from deeptaxi.api.environments import IN_MEMORY, open_requested
 from deeptaxi.arguments import words
+from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.config import (
     PATIENCE,
     TrainConfig,
@@ -30,7 +31,6 @@ from deeptaxi.config import (
     with_literals,
 )
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
-from deeptaxi.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.io.locks import remove_stale
 from deeptaxi.io.safe_load import parse_toml
 from deeptaxi.learning.resolve import Configured, check_size

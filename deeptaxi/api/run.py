@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deeptaxi import arguments, backend
+from deeptaxi import arguments
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.status import status
 from deeptaxi.api.training_log import BARE, TrainingLog, read_training_log
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
@@ -45,7 +46,7 @@ def observed(codec: StateCodec, observation: Any) -> int:
 
 def ready() -> None:
     """Start Keras and register deeptaxi's layers."""
-    backend.start()
+    keras_backend.start()
     import deeptaxi.network.layers  # noqa: F401  # registers them
 
 

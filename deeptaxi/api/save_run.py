@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeptaxi.api.environments import IN_MEMORY
+from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.config import TrainConfig, dump_toml, to_mapping
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
-from deeptaxi.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable

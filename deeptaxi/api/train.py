@@ -18,7 +18,6 @@ from typing import Any, Literal, Unpack
 
 import gymnasium
 
-from deeptaxi import backend
 from deeptaxi.api.environments import EnvLike, name_of
 from deeptaxi.api.options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.plans import Plan, plan, plan_metadata, reserve_run_folder, resume_plan, with_saved_table
@@ -27,6 +26,7 @@ from deeptaxi.api.save_run import event_writers, finish_log, own_table
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
 from deeptaxi.api.training_log import TrainingLog
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import TrainConfig
 from deeptaxi.diagnosis.monitor import Watch
 from deeptaxi.errors import DeepTaxiError
@@ -147,8 +147,8 @@ Watcher = Callable[[Record], object]  # displays or stores a record
 def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: RunOptions = PLAIN) -> Run:
     """Train or resume; if a run folder is reserved, save the run there. See `train`."""
     with status("starting Keras …"):
-        backend.start()
-    backend.check_float32()
+        keras_backend.start()
+    keras_backend.check_float32()
     from deeptaxi.learning.trainer import train as training_of
 
     table, said = own_table(planned.environment), plan_metadata(planned)

@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 
 import click
 
-from deeptaxi import importing, search_path
+from deeptaxi import search_path
 from deeptaxi.api.status import shown_by
+from deeptaxi.backend import importing
 from deeptaxi.cli import signals
 from deeptaxi.cli.groups import Group
 from deeptaxi.errors import DeepTaxiError, printable

@@ -100,14 +100,14 @@ def command(
 
 def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int]:
     """Train with a progress display; return the run and the signal that ended it, or 0."""
-    from deeptaxi import backend
     from deeptaxi.api.train import resume_hint, run_training
+    from deeptaxi.backend import keras_backend
     from deeptaxi.display.console import err
     from deeptaxi.display.training import TrainingProgress
 
     console = err(quiet)
     with console.status("starting Keras …"):
-        backend.start()
+        keras_backend.start()
     with (
         shown_by(None),
         signals.stopping_gently() as received,

@@ -10,16 +10,15 @@ from __future__ import annotations
 import errno
 import io
 import json
+import math
 import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
-
-from deeptaxi.bounds import TOO_LONG, check_lengths, is_of_python
 
 TOML_BYTES = 2**18  # a map of 500 × 500 cells, as an environment argument; settings take 2 KB
 JSON_BYTES = 2**20  # a model card takes 4 KB
@@ -148,3 +147,46 @@ def is_of(value: Any, kind: str, certain: bool = False) -> bool:
     if kind == "float":
         return isinstance(value, int | float) and abs(value) <= LARGEST
     return isinstance(value, {"str": str}.get(kind, dict)) and kind != "bool"
+
+
+LONGEST = 1023  # bits of an integer: any integer this short fits in a float
+TOO_LONG = "a number is too long: expected at most 307 digits"
+LIMIT_OF_PYTHON = "Exceeds the limit"  # start of Python's error message for long decimal numbers
+
+
+def is_too_long(value: Any) -> bool:
+    """Whether the value is an integer too large for a float."""
+    return isinstance(value, int) and value.bit_length() > LONGEST
+
+
+def check_lengths(value: Any) -> None:
+    """Check nested lists and mappings for numbers that are too long.
+
+    Raises:
+        ValueError: a number is too long.
+    """
+    if any(map(is_too_long, leaves(value))):
+        raise ValueError(TOO_LONG)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield every scalar in nested lists, tuples and mappings, including mapping keys."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, Mapping):
+            waiting += [*found.keys(), *found.values()]
+        elif isinstance(found, list | tuple):
+            waiting += found
+        else:
+            yield found
+
+
+def all_finite(value: Any) -> bool:
+    """Whether no number in the value is NaN or infinite."""
+    return all(math.isfinite(leaf) for leaf in leaves(value) if isinstance(leaf, float))
+
+
+def is_of_python(error: Exception) -> bool:
+    """Whether the error is Python's limit on the number of digits."""
+    return LIMIT_OF_PYTHON in str(error)

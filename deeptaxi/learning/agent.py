@@ -24,7 +24,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import OptimizerConfig, TrainConfig
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.learning.coverage import Coverage, count_pairs
@@ -170,7 +170,7 @@ class UpdateRule:
 
     def loss_gradients(self, states: Any, targets: Any, weights: Any) -> tuple[Any, list[Any]]:
         """Return the loss of all outputs against `targets` `[B, A]`, and its gradients by trainable variable."""
-        return backend.gradients(
+        return keras_backend.gradients(
             lambda: loss_of(self._loss, self.online(states, training=True), targets, weights),
             self.online.trainable_variables,
         )
@@ -218,9 +218,9 @@ class DQNAgent:
     def prepare(self) -> None:
         """Compile the functions, once for all agents of the same kind."""
         rule, kind = self.rule, self.rule.kind
-        self._act = backend.compiled(rule.act, rule.online.variables, ("act", kind))
-        self._update = backend.compiled(rule.update, rule.state(), ("update", kind))
-        self._move = backend.compiled(rule.move, rule.online.variables + rule.target.variables, ("move", kind))
+        self._act = keras_backend.compiled(rule.act, rule.online.variables, ("act", kind))
+        self._update = keras_backend.compiled(rule.update, rule.state(), ("update", kind))
+        self._move = keras_backend.compiled(rule.move, rule.online.variables + rule.target.variables, ("move", kind))
 
     def act(
         self,

@@ -24,7 +24,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.learning import sum_tree
 from deeptaxi.learning.schedules import importance_exponent
 from deeptaxi.learning.state import TrainingState, amount, array, check_range, count
@@ -170,9 +170,11 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self._importance_exponent = importance_exponent
         self._tree = [keras.Variable(level, trainable=False) for level in sum_tree.levels(self.capacity)]
         tree, kind = self._tree, self.capacity
-        self._set = backend.compiled(partial(set_priorities, tree), tree, ("set", kind))
-        self._rate = backend.compiled(partial(rate, tree, priority_exponent), tree, ("rate", kind, priority_exponent))
-        self._draw = backend.compiled(partial(draw, tree), tree, ("draw", kind))
+        self._set = keras_backend.compiled(partial(set_priorities, tree), tree, ("set", kind))
+        self._rate = keras_backend.compiled(
+            partial(rate, tree, priority_exponent), tree, ("rate", kind, priority_exponent)
+        )
+        self._draw = keras_backend.compiled(partial(draw, tree), tree, ("draw", kind))
         self._largest = np.float32(1)
         self._drawn: Ints = np.zeros(0, np.int32)
 

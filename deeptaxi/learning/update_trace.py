@@ -30,7 +30,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.agent import DQNAgent, TDTargets, build_optimizer
 from deeptaxi.learning.example import Transition
@@ -209,7 +209,7 @@ def masked_gradients(online: keras.Model, config: TrainConfig, batch: Batch, tar
         taken = ops.take_along_axis(online(states, training=True), taken_index, axis=1)
         return loss_of(config.optimizer.loss, taken, td_targets, weights) / actions
 
-    return backend.gradients(loss, online.trainable_variables)
+    return keras_backend.gradients(loss, online.trainable_variables)
 
 
 def compare(
@@ -361,7 +361,7 @@ def loss_parts(goal: TDTargets, config: TrainConfig, loss: float) -> Loss:
 def gradient_of(online: keras.Model, goal: TDTargets, batch: Batch, config: TrainConfig) -> Gradient:
     """Return dE/dQ by automatic differentiation, and the gradients of the streams in closed form."""
     q_values, targets, weights = keras.Variable(goal.q_online), tensor(goal.targets), tensor(batch.weights)
-    _, (slope,) = backend.gradients(
+    _, (slope,) = keras_backend.gradients(
         lambda: loss_of(config.optimizer.loss, q_values.value, targets, weights), [q_values]
     )
     g, below = array(slope).astype(np.float64) + 0.0, streams(online)  # + 0.0 turns −0 into 0

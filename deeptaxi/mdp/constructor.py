@@ -18,9 +18,9 @@ from gymnasium.envs.registration import find_highest_version, get_env_id, load_e
 from gymnasium.envs.toy_text.frozen_lake import MAPS, FrozenLakeEnv
 
 from deeptaxi.arguments import shorten, show
-from deeptaxi.bounds import all_finite
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
+from deeptaxi.io.safe_load import all_finite
 from deeptaxi.mdp.contract import quiet
 
 WORDS = {

@@ -23,7 +23,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from deeptaxi import xla
+from deeptaxi.backend import xla
 from deeptaxi.config import NetworkConfig
 from deeptaxi.network.layers import join
 

@@ -122,7 +122,7 @@ def head_gradients(g: Floats, value: Floats, advantage: Floats, aggregation: str
     """
     from keras import ops
 
-    from deeptaxi import backend
+    from deeptaxi.backend import keras_backend
     from deeptaxi.network.layers import Dueling
 
     head = Dueling(aggregation, dtype="float64")
@@ -134,7 +134,7 @@ def head_gradients(g: Floats, value: Floats, advantage: Floats, aggregation: str
         return float(ops.convert_to_numpy(error(ops.convert_to_tensor(v), ops.convert_to_tensor(a))))
 
     total = value_gradient(g)
-    with backend.float64():
+    with keras_backend.float64():
         q_values = ops.convert_to_numpy(head([ops.convert_to_tensor(value), ops.convert_to_tensor(advantage)]))
         return HeadGradients(
             value,
@@ -143,7 +143,7 @@ def head_gradients(g: Floats, value: Floats, advantage: Floats, aggregation: str
             g,
             nested=(total, advantage_gradient_nested(g, advantage, aggregation)),
             shared=advantage_gradient_shared(g, total) if aggregation == "mean" else None,
-            autodiff=tuple(backend.input_gradient(error, [value, advantage])),
+            autodiff=tuple(keras_backend.input_gradient(error, [value, advantage])),
             differences=(
                 central_difference(lambda v: plain_error(v, advantage), value),
                 central_difference(lambda a: plain_error(value, a), advantage),

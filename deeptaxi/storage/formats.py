@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
+from deeptaxi.backend.exactness import chosen_backend
 from deeptaxi.errors import UsageError
-from deeptaxi.exactness import chosen_backend
 
 NAN, ERROR = "NaN and action −1", "error"  # possible answers to a state outside 0 … S−1
 

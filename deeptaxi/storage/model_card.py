@@ -18,9 +18,9 @@ from typing import Any
 import tomli_w
 
 from deeptaxi.arguments import short_words, title
+from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
-from deeptaxi.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.io.safe_load import LARGEST, TOML_BYTES, read_json
 from deeptaxi.metrics import Finished, decimals, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in

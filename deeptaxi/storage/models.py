@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import EnvironmentConfig, OptimizerConfig, TrainConfig, read_run, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.locks import in_use, log_in_use
@@ -233,7 +233,7 @@ def check_options(path: Path, optimizer: OptimizerConfig) -> None:
     Raises:
         UsageError: an option does not exist.
     """
-    backend.start()
+    keras_backend.start()
     from deeptaxi.learning.agent import build_optimizer
 
     try:
@@ -254,7 +254,7 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
     Raises:
         DeepTaxiError: the file is damaged, or holds another kind of model.
     """
-    backend.start()
+    keras_backend.start()
     from deeptaxi.network.build import sizes  # the import registers the layers
     from deeptaxi.network.policy_model import check_agent, q_network_of
 

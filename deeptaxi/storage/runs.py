@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from deeptaxi.backend.exactness import chosen_backend, versions
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
-from deeptaxi.exactness import chosen_backend, versions
 from deeptaxi.io.atomic import check_free, check_no_link, make_folder, remove_if_empty, tidy, write_atomic_all
 from deeptaxi.io.locks import TRAINING, TRIES, lock
 from deeptaxi.io.safe_load import read_toml

@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 
 import google_crc32c
 
+from deeptaxi.backend.importing import hide_modules
 from deeptaxi.config import TrainConfig, dump_toml, leaf_settings
-from deeptaxi.importing import hide_modules
 from deeptaxi.metrics import Evaluated, Finished, Progress, Record, Snapshot, Warned
 
 with hide_modules("torch"):  # tensorboardX imports PyTorch if it can, which takes three seconds and is of no use here

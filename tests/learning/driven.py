@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from deeptaxi import backend, xla
+from deeptaxi.backend import keras_backend, xla
+from deeptaxi.backend.program import Program
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.compiled.loop import CompiledLoop
 from deeptaxi.learning.compiled.mdp import Sizes, compile_mdp
 from deeptaxi.learning.compiled.update import CompiledUpdate
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network.functional import Weights
-from deeptaxi.program import Program
 from tests.learning.helpers import numbers
 
 # A Q table that is learned by plain SGD; with minibatches of one and a step of 1 an entry becomes its target.
@@ -114,4 +114,4 @@ class Loop:
             places, batch = self.loop.replay.draw(ring, world, xla.random_bits(seed, index, (count,)), exponent)
             return places, *batch[: 6 if batch.weights is not None else 5]
 
-        return [numbers(array) for array in backend.compiled(draw, [])(np.int32(0))]
+        return [numbers(array) for array in keras_backend.compiled(draw, [])(np.int32(0))]

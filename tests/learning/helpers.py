@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from deeptaxi.backend.program import Program
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning import agent
 from deeptaxi.learning.agent import DQNAgent, FitAgent
@@ -19,7 +20,6 @@ from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import save_table
 from deeptaxi.network import functional
 from deeptaxi.network.build import build_q_network
-from deeptaxi.program import Program
 
 # A table as the weights, learned by plain SGD, from a few environments: compiled and trained in about a second.
 SMALL = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.learning import sum_tree
 from tests.learning.helpers import numbers
 
@@ -150,7 +150,7 @@ def check_compiled():
         drawn, probability = sum_tree.draw(new, uniforms)
         return drawn, sum_tree.importance_weights(probability, 300, 0.4)
 
-    compiled = backend.compiled(step, tree)
+    compiled = keras_backend.compiled(step, tree)
     for _ in range(5):
         index = rng.integers(0, 300, 64, np.int32)
         errors = rng.normal(size=300).astype(np.float32)[index]

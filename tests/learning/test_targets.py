@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import SCHEDULES
 from deeptaxi.learning.schedules import course
 from deeptaxi.learning.targets import (
@@ -185,7 +185,7 @@ def test_fitting_the_overwritten_targets_is_the_masked_gradient(loss, shape):
         return measure(td_target, ops.sum(ops.multiply(np.eye(actions)[taken], q), axis=1)) / actions
 
     np.testing.assert_allclose(numbers(fitted(q_values)), numbers(masked(q_values)), rtol=1e-6, atol=1e-6)
-    (gradient,), (expected,) = (backend.input_gradient(error, [q_values]) for error in (fitted, masked))
+    (gradient,), (expected,) = (keras_backend.input_gradient(error, [q_values]) for error in (fitted, masked))
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
     assert not gradient[np.arange(actions) != taken[:, None]].any()
 
@@ -204,7 +204,7 @@ def check_compiled():
         )
 
     arguments = (rewards, terminated, truncated, np.float32(0.2))
-    found, expected = backend.compiled(step, [])(*arguments), step(*arguments)
+    found, expected = keras_backend.compiled(step, [])(*arguments), step(*arguments)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(numbers(one), numbers(other), rtol=1e-5)
 

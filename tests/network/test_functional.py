@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from deeptaxi import backend, xla
+from deeptaxi.backend import keras_backend, xla
 from deeptaxi.config import AGGREGATIONS, NetworkConfig
 from deeptaxi.network import functional
 from deeptaxi.network.build import build_q_network
@@ -87,7 +87,7 @@ def test_the_gradient_of_the_product_is_that_of_a_matrix_product():
         result, back = xla.pullback(functional.product, (x, kernel))
         return result, *back(upstream)
 
-    found = [ops.convert_to_numpy(array) for array in backend.compiled(step, [])(x, kernel, upstream)]
+    found = [ops.convert_to_numpy(array) for array in keras_backend.compiled(step, [])(x, kernel, upstream)]
     # Q = X Kᵀ with dE/dQ = G: dE/dX = G K, dE/dK = Gᵀ X.
     for one, other in zip(found, (x @ kernel.T, upstream @ kernel, upstream.T @ x), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

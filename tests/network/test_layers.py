@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops, tree
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense, join
 
 NAN, INF = float("nan"), float("inf")
@@ -105,7 +105,7 @@ def test_one_hot_dense_is_a_dense_layer_on_one_hot_vectors(activation):
         layer.set_weights([KERNEL, BIAS])
 
     def squares(layer: keras.layers.Layer, inputs: np.ndarray) -> tuple[Any, list[Any]]:
-        return backend.gradients(
+        return keras_backend.gradients(
             lambda: ops.sum(ops.square(ops.subtract(layer(inputs), ADVANTAGE))), layer.trainable_variables
         )
 
@@ -122,7 +122,7 @@ def test_a_state_out_of_range_gives_nan_and_no_other_row_does(compiled):
     layer = OneHotDense(3, 5, use_bias=False)
     layer.build((None,))
     layer.set_weights([KERNEL])
-    call = backend.compiled(layer.call, layer.variables) if compiled else layer
+    call = keras_backend.compiled(layer.call, layer.variables) if compiled else layer
     rows = numbers(call(np.array([-1, 0, 4, 5, -(2**31), 2**31 - 1], np.int32)))
     np.testing.assert_array_equal(rows, [[NAN] * 3, KERNEL[0], KERNEL[4], [NAN] * 3, [NAN] * 3, [NAN] * 3])
 

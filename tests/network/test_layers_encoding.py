@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.network.layers import OneHotDense, encode
 
 NAN = float("nan")
@@ -65,7 +65,7 @@ def test_every_row_gets_the_gradient_of_all_the_states_that_share_its_part():
     # The sum of the outputs of states (0, 0), (0, 0) and (1, 2): row 0 is used twice, row 1 once.
     layer = factored(KERNEL, (2, 3))
     states = np.array([0, 0, 5], np.int32)
-    _, (gradient,) = backend.gradients(lambda: ops.sum(layer(states, training=True)), layer.trainable_variables)
+    _, (gradient,) = keras_backend.gradients(lambda: ops.sum(layer(states, training=True)), layer.trainable_variables)
     np.testing.assert_array_equal(numbers(gradient), [[2, 2], [1, 1], [2, 2], [0, 0], [1, 1]])
 
 
@@ -73,7 +73,7 @@ def test_every_row_gets_the_gradient_of_all_the_states_that_share_its_part():
 def test_a_state_out_of_range_gives_nan_and_no_other_does(compiled):
     # There are fewer rows than states: 5 is a state and not a row, −1 would be one by its remainders.
     layer = factored(KERNEL, (2, 3))
-    call = backend.compiled(layer.call, layer.variables) if compiled else layer
+    call = keras_backend.compiled(layer.call, layer.variables) if compiled else layer
     rows = numbers(call(np.array([-1, 5, 6, -(2**31), 2**31 - 1, 0], np.int32)))
     np.testing.assert_array_equal(rows, [[NAN] * 2, [302.0, 20.5], [NAN] * 2, [NAN] * 2, [NAN] * 2, [101.0, 10.0]])
 

@@ -119,7 +119,7 @@ def test_what_keras_own_layers_make_is_loaded(tmp_path, name):
         (asking("builtins", "eval"), "code that is not Keras' or deeptaxi's: builtins.eval"),
         (asking(None, "MyLayer", "my>MyLayer"), "code that is not Keras' or deeptaxi's: my>MyLayer"),
         (asking("os", "system", "deeptaxi>OneHotDense"), "code that is not Keras' or deeptaxi's: os.system"),
-        (asking("deeptaxi.backend", "start"), "code that is not Keras' or deeptaxi's: deeptaxi.backend.start"),
+        (asking("deeptaxi.backend.xla", "run"), "code that is not Keras' or deeptaxi's: deeptaxi.backend.xla.run"),
         (asking("keras.layers", "Lambda"), "keras.layers.Lambda, which no network on state numbers needs"),
         (asking("keras.layers", "TFSMLayer", filepath="/etc"), "keras.layers.TFSMLayer, which"),
         (asking("keras.layers", "TorchModuleWrapper"), "keras.layers.TorchModuleWrapper, which"),

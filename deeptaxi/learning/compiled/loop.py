@@ -22,7 +22,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from deeptaxi import xla
+from deeptaxi.backend import xla
+from deeptaxi.backend.program import borrow_program, shapes_of
 from deeptaxi.config import EnvironmentConfig, EvaluationConfig, TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.compiled.mdp import CompiledMDP, Sizes, any_state, compile_mdp, outcome, start_state
@@ -46,7 +47,6 @@ from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
-from deeptaxi.program import borrow_program, shapes_of
 
 BLOCK = 100  # updates; fewer if they take more random numbers than NUMBERS
 NUMBERS = 2**20

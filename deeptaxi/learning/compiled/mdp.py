@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from deeptaxi import xla
+from deeptaxi.backend import xla
 from deeptaxi.mdp.table import TransitionTable
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from deeptaxi import xla
+from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning import sum_tree
 from deeptaxi.learning.compiled.mdp import CompiledMDP

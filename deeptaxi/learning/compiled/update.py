@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from deeptaxi import xla
+from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.optimizers import Arrays, Optimizer, power
 from deeptaxi.learning.replay_buffer import Batch

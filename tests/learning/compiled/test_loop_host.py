@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deeptaxi import program
+from deeptaxi.backend import program
 from deeptaxi.config import merge
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.action_mask import ActionMaskTable

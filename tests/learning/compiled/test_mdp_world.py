@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from deeptaxi import backend, xla
+from deeptaxi.backend import keras_backend, xla
 from deeptaxi.learning.compiled.mdp import Sizes, any_state, compile_mdp, outcome, start_state
 from deeptaxi.mdp.table import from_arrays
 from tests.learning.helpers import alias_shares, numbers
@@ -60,7 +60,7 @@ def drawn(function, count=COUNT):
         bits = xla.random_bits(7, index, (2, count))
         return function(xla.naturals(bits[0]), xla.fractions(bits[1]))
 
-    return numbers(backend.compiled(step, [])(np.int32(3)))
+    return numbers(keras_backend.compiled(step, [])(np.int32(3)))
 
 
 def assert_frequencies(found, probability):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import merge
 from deeptaxi.learning.compiled.update import Rows, TargetUpdate, read_target, sparse_update, sum_duplicates
 from deeptaxi.learning.optimizers import Optimizer
@@ -161,7 +161,7 @@ class Touched:
             return found, rows.online, rows.target, rows.last, rows.place, *rows.slots, *up_to_date
 
         self.slots = len(optimizer.decays)
-        self._step = backend.compiled(step, [])
+        self._step = keras_backend.compiled(step, [])
 
     def start(self, kernel):
         count = np.zeros(len(kernel), np.int32)

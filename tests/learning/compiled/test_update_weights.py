@@ -163,11 +163,11 @@ def check_results(path):
 
 CODE = """
 import sys
-from deeptaxi import backend
-backend.start()
+from deeptaxi.backend import keras_backend
+keras_backend.start()
 from tests.learning.compiled import test_update_weights
 test_update_weights.check_results(sys.argv[1])
-print(backend.name(), sys.modules.get("tensorflow"))
+print(keras_backend.name(), sys.modules.get("tensorflow"))
 """
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeptaxi import cache
+from deeptaxi.backend import cache
 
 TRAITS = ("compiler", "1.0", "flags")
 CONTENT = np.random.default_rng(0).bytes(5000)
@@ -206,7 +206,7 @@ def test_what_is_compiled_is_kept_where_another_process_forgot_all_entries(tmp_p
 PROCESS = """
 import hashlib, os, random, shutil, signal, sys, time
 from pathlib import Path
-from deeptaxi import cache
+from deeptaxi.backend import cache
 
 def content(name):
     return hashlib.sha256(name.encode()).digest() * 2000
@@ -385,8 +385,8 @@ def test_a_full_disk_means_no_cache_and_leaves_nothing(monkeypatch, tmp_path):
 
 PROGRAM = """
 import sys
-from deeptaxi import backend
-backend.start()
+from deeptaxi.backend import keras_backend
+keras_backend.start()
 import keras, numpy as np
 w = keras.Variable(np.arange(12.0, dtype="float32").reshape(3, 4))
 def step(x):

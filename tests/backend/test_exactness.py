@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.exactness import COMMON, VARIABLES, flags
+from deeptaxi.backend.exactness import COMMON, VARIABLES, flags
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import platformdirs
 
-from deeptaxi.exactness import machine
+from deeptaxi.backend.exactness import machine
 from deeptaxi.io.temporary import Scratch, sweep, temporary
 
 VARIABLE = "DEEPTAXI_CACHE"

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from deeptaxi.backend import first_call, name
+from deeptaxi.backend.keras_backend import first_call, name
 
 IDLE = 4  # idle programs kept for later trainings
 LARGEST = 2**25  # bytes: programs with a larger state are not kept

@@ -1,6 +1,6 @@
 """Operations that `keras.ops` lacks, for compiled programs on TensorFlow and JAX, the backends that use XLA.
 
-One of the few modules that distinguish the two (the others: `backend`, `program`, `storage.export`). Call these only
+One of the few modules that distinguish the two (the others: `keras_backend`, `program`). Call these only
 while a program is traced: inside a function compiled by `program.Program`.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deeptaxi.backend import name
-from deeptaxi.program import arrays_of, pack_as
+from deeptaxi.backend.keras_backend import name
+from deeptaxi.backend.program import arrays_of, pack_as
 
 
 def gather(array: Any, index: Any) -> Any:

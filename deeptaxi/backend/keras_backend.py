@@ -1,6 +1,6 @@
 """The Keras backend, and everything that differs between backends: start-up, threads, gradients, compilation.
 
-One of the few modules that distinguish TensorFlow, JAX and PyTorch (the others: `xla`, `program`, `storage.export`).
+One of the few modules that distinguish TensorFlow, JAX and PyTorch (the others: `xla`, `program`, `storage.formats`).
 Importing it imports none of them: `start()` does, once, silently, and only when a command has something to compute.
 """
 
@@ -18,11 +18,11 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from deeptaxi import exactness, importing
-from deeptaxi.cache import WORKING, Cache, default_root, open_cache
+from deeptaxi.backend import exactness, importing
+from deeptaxi.backend.cache import WORKING, Cache, default_root, open_cache
+from deeptaxi.backend.exactness import ONE_THREAD, chosen_backend, describe_flags, text_of
+from deeptaxi.backend.importing import hide_modules, hold_signals, pause_collector, standard_error_aside
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.exactness import ONE_THREAD, chosen_backend, describe_flags, text_of
-from deeptaxi.importing import hide_modules, hold_signals, pause_collector, standard_error_aside
 
 BACKENDS = ("tensorflow", "jax", "torch")
 THREADS = 1  # more threads do not help networks this small, and could change the last bits of a result

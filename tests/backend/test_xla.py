@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from deeptaxi import backend, xla
+from deeptaxi.backend import keras_backend, xla
 
 
 def numbers(x):
@@ -13,7 +13,7 @@ def numbers(x):
 
 def compiled(function, *arguments):
     """Run a function compiled; return its result or results as NumPy arrays."""
-    results = backend.compiled(function, [])(*arguments)
+    results = keras_backend.compiled(function, [])(*arguments)
     return tuple(map(numbers, results)) if isinstance(results, tuple | list) else numbers(results)
 
 

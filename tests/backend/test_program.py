@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from deeptaxi import program
-from deeptaxi.program import Program
+from deeptaxi.backend import program
+from deeptaxi.backend.program import Program
 
 ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
 

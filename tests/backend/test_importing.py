@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from deeptaxi import importing
+from deeptaxi.backend import importing
 
 
 def test_what_compiled_code_writes_to_standard_error_is_dropped(capfd):
@@ -32,7 +32,7 @@ def test_what_was_written_to_standard_error_comes_out_after_an_exception(capfd):
 def test_what_was_held_back_stays_back_on_ctrl_c():
     code = """
 import os
-from deeptaxi import importing
+from deeptaxi.backend import importing
 try:
     with importing.standard_error_aside():
         os.write(2, b"chatter")
@@ -56,9 +56,9 @@ def test_a_hidden_package_is_there_again_afterwards():
 def test_the_command_line_leaves_out_what_keras_would_draw_with():
     code = """
 import sys
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
 import deeptaxi.cli.main
-backend.start()
+keras_backend.start()
 assert not {"matplotlib", "IPython", "jax"} & sys.modules.keys()
 import matplotlib
 """

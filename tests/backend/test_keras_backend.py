@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from keras import ops
 
-from deeptaxi import backend
+from deeptaxi.backend import keras_backend
+from deeptaxi.backend.exactness import chosen_backend
 from deeptaxi.errors import UsageError
-from deeptaxi.exactness import chosen_backend
 
 START = """
 import sys
-from deeptaxi import backend, errors
+from deeptaxi import errors
+from deeptaxi.backend import keras_backend
 try:
-    backend.start()
+    keras_backend.start()
 except errors.UsageError as error:
     print(error)
 print(sorted({"keras", "tensorflow", "jax", "torch"} & {name for name, module in sys.modules.items() if module}))
@@ -81,25 +82,25 @@ def test_flags_that_would_end_the_process_are_refused(variable, flags, reason):
     ],
 )
 def test_the_last_words_of_a_compiler_are_found(said, reason):
-    assert backend.FATAL.search(said)[1] == reason
+    assert keras_backend.FATAL.search(said)[1] == reason
 
 
 @pytest.mark.slow
 def test_starting_says_nothing_at_all():
-    code = "from deeptaxi import backend\nbackend.start()\nbackend.start()\nimport keras\nkeras.ops.ones(3) + 1"
-    done = fresh(code)
+    start = "from deeptaxi.backend import keras_backend\nkeras_backend.start()\nkeras_backend.start()\n"
+    done = fresh(start + "import keras\nkeras.ops.ones(3) + 1")
     assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_the_backend_is_the_one_that_keras_runs_on():
-    assert backend.name() == keras.config.backend()
+    assert keras_backend.name() == keras.config.backend()
 
 
 def test_gradients_come_dense_and_in_the_order_of_the_variables():
     # E = Σ x·row(w, 1): dE/dw is x in row 1 and zero elsewhere, dE/dx is that row.
     w = keras.Variable(np.arange(6.0).reshape(3, 2))
     x = keras.Variable([5.0, 7.0])
-    result, (by_x, by_w) = backend.gradients(lambda: ops.sum(x * ops.take(w, np.array([1]), axis=0)), [x, w])
+    result, (by_x, by_w) = keras_backend.gradients(lambda: ops.sum(x * ops.take(w, np.array([1]), axis=0)), [x, w])
     assert float(result) == 5 * 2 + 7 * 3
     np.testing.assert_array_equal(ops.convert_to_numpy(by_x), [2, 3])
     np.testing.assert_array_equal(ops.convert_to_numpy(by_w), [[0, 0], [5, 7], [0, 0]])
@@ -107,7 +108,7 @@ def test_gradients_come_dense_and_in_the_order_of_the_variables():
 
 def test_gradients_by_inputs_are_computed_in_float64():
     # d(x²y) = (2xy, x²); 10⁻¹² beside 3 would be lost in float32.
-    by_x, by_y = backend.input_gradient(lambda x, y: x * x * y, [np.array(3 + 1e-12), np.array(2.0)])
+    by_x, by_y = keras_backend.input_gradient(lambda x, y: x * x * y, [np.array(3 + 1e-12), np.array(2.0)])
     assert (by_x.dtype, by_y.dtype) == (np.float64, np.float64)
     assert by_x - 12 == pytest.approx(4e-12, rel=1e-3)
     assert by_y == pytest.approx(9, abs=1e-10)
@@ -120,7 +121,7 @@ def test_a_compiled_function_reads_and_assigns_variables_at_every_call():
         total.assign(total + ops.sum(values))
         return 2 * total
 
-    compiled = backend.compiled(add, [total])
+    compiled = keras_backend.compiled(add, [total])
 
     def call(*values):
         return float(ops.convert_to_numpy(compiled(np.array(values, np.float32))))
@@ -144,7 +145,7 @@ def check_shared():
             total.assign(total + ops.sum(values))
             return 2 * total
 
-        return total, backend.compiled(add, [untouched, total], "adder")
+        return total, keras_backend.compiled(add, [untouched, total], "adder")
 
     (first, add_first), (second, add_second) = adder(1.0), adder(20.0)
     one, three = np.ones(1, np.float32), np.ones(3, np.float32)
@@ -160,26 +161,26 @@ def test_functions_of_a_kind_are_compiled_once_and_run_on_the_variables_of_each(
 
 def test_functions_are_let_go_of_once_there_are_too_many(monkeypatch):
     shared = {}
-    monkeypatch.setattr(backend, "_shared", shared)
-    monkeypatch.setattr(backend, "SHARED", 2)
+    monkeypatch.setattr(keras_backend, "_shared", shared)
+    monkeypatch.setattr(keras_backend, "SHARED", 2)
     for kind in (1, 2, 1, 3):
-        backend.compiled(lambda: None, [keras.Variable(0.0)], kind)
+        keras_backend.compiled(lambda: None, [keras.Variable(0.0)], kind)
     assert list(shared) == [1, 3]
-    monkeypatch.setattr(backend, "LARGEST", 3)
-    backend.compiled(lambda: None, [keras.Variable(0.0)], "too large to be kept")
+    monkeypatch.setattr(keras_backend, "LARGEST", 3)
+    keras_backend.compiled(lambda: None, [keras.Variable(0.0)], "too large to be kept")
     assert list(shared) == [1, 3]
 
 
 def test_a_training_in_another_type_is_refused():
-    backend.check_float32()
+    keras_backend.check_float32()
     try:
         keras.config.set_floatx("float64")
         with pytest.raises(UsageError, match=r"Keras is set to float64 \(floatx\), and deeptaxi trains in float32"):
-            backend.check_float32()
+            keras_backend.check_float32()
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("mixed_float16")
         with pytest.raises(UsageError, match="the dtype policy mixed_float16"):
-            backend.check_float32()
+            keras_backend.check_float32()
     finally:
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from deeptaxi import arguments
-from deeptaxi.bounds import LONGEST, TOO_LONG, all_finite, check_lengths
 from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.io import safe_load
+from deeptaxi.io.safe_load import LONGEST, TOO_LONG, all_finite, check_lengths
 from tests.cli.conftest import refused, run
 
 DECIMAL, HEX = "9" * 5_000, "0x" + "f" * 5_000
