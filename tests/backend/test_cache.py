@@ -394,12 +394,12 @@ def step(x):
     return keras.ops.sum(w)
 if "break" in sys.argv:
     import shutil
-    shutil.rmtree(backend._cache.working)
-    backend._cache.working.write_text("not a folder")
-f = backend.compiled(step, [w])
+    shutil.rmtree(keras_backend._cache.working)
+    keras_backend._cache.working.write_text("not a folder")
+f = keras_backend.compiled(step, [w])
 x = np.random.default_rng(0).normal(size=(3, 3)).astype("float32")
 f(x)
-print(float(f(x)).hex(), sorted(path.name for path in backend._cache.working.glob("*")), sep="|")
+print(float(f(x)).hex(), sorted(path.name for path in keras_backend._cache.working.glob("*")), sep="|")
 """
 
 
