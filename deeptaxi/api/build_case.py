@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.api.environments import EnvLike
+from deeptaxi.api.environments import EnvSpec
 from deeptaxi.api.status import status
 from deeptaxi.api.training_log import TrainingLog, training_now
 from deeptaxi.config import TrainConfig
@@ -24,10 +24,7 @@ from deeptaxi.mdp.related import related_tables
 class DiagnoseOptions(NamedTuple):
     """Options of a diagnosis."""
 
-    env: EnvLike | None = None
-    env_args: Mapping[str, Any] = {}
-    time_limit: int | None = None
-    trust_env: bool = False
+    spec: EnvSpec = EnvSpec()
     objective_discount: float | None = None
     discount: float | None = None  # the training's, if no configuration gives it
     episodes: int = 100
