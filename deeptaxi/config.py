@@ -443,8 +443,8 @@ def to_toml(config: TrainConfig) -> dict[str, Any]:
     """
     values = to_mapping(config)
     kwargs, literals = arguments.to_toml(config.environment.kwargs)
-    place = {**values["environment"], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
-    return {**values, "environment": place}
+    environment = {**values["environment"], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
+    return {**values, "environment": environment}
 
 
 def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -453,11 +453,11 @@ def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: the texts are not literals.
     """
-    place = values.get("environment")
-    if not isinstance(place, Mapping) or LITERALS not in place or not isinstance(place.get("kwargs", {}), Mapping):
+    section = values.get("environment")
+    if not (isinstance(section, Mapping) and LITERALS in section and isinstance(section.get("kwargs", {}), Mapping)):
         return dict(values)
-    rest = {key: value for key, value in place.items() if key != LITERALS}
-    kwargs = arguments.from_toml(rest.get("kwargs", {}), place[LITERALS])
+    rest = {key: value for key, value in section.items() if key != LITERALS}
+    kwargs = arguments.from_toml(rest.get("kwargs", {}), section[LITERALS])
     return {**values, "environment": {**rest, "kwargs": kwargs}}
 
 

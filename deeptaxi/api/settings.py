@@ -102,10 +102,10 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"unknown setting '{name}'{nearest(name, paths())}")
         if value is not None:
             *sections, key = paths()[name]
-            place = found
+            group = found
             for section in sections:
-                place = place.setdefault(section, {})
-            place[key] = plain_value(value)
+                group = group.setdefault(section, {})
+            group[key] = plain_value(value)
     return found
 
 
@@ -158,5 +158,5 @@ def merge_settings(
     kwargs = plain(dict(env_args or {}))
     if kwargs:  # override those of the configuration, which is for the same environment here
         kwargs = {**values.get("environment", {}).get("kwargs", {}), **kwargs}
-    place = {key: value for key, value in (("id", env), ("kwargs", kwargs)) if value}
-    return merge(values, merge(over, {"environment": {**over.get("environment", {}), **place}}))
+    environment = {key: value for key, value in (("id", env), ("kwargs", kwargs)) if value}
+    return merge(values, merge(over, {"environment": {**over.get("environment", {}), **environment}}))
