@@ -7,9 +7,11 @@ made from the facts alone, so that a card can be read, completed and rewritten w
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 import shlex
+import textwrap
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,8 +152,6 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
 
 
 TASK = "reinforcement-learning"
-WORD = re.compile(r"[A-Za-z][\w./-]*\Z", re.ASCII)
-READ_AS_SOMETHING_ELSE = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
 
 
 def front_matter(card: Mapping[str, Any]) -> str:
@@ -159,10 +159,13 @@ def front_matter(card: Mapping[str, Any]) -> str:
 
     Without an exact verdict, ``model-index`` is omitted, because there is no result to report.
     """
+    import yaml  # only what writes a card needs it
+
     known = {"license": card["license"]} if card.get("license") else {}
     results = {"model-index": [index_entry(card)]} if card["exact"] else {}
     head = {**known, "library_name": "keras", "pipeline_tag": TASK, "tags": tags(card), **results}
-    return f"---\n{yaml(head)}---\n"
+    text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=math.inf)
+    return f"---\n{text}---\n"
 
 
 def tags(card: Mapping[str, Any]) -> list[str]:
@@ -197,136 +200,35 @@ def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def yaml(value: Any, indent: int = 0) -> str:
-    """Format nested mappings, lists and scalars as a YAML block; scalars and empty ones stay on the line."""
-    space = " " * indent
-    if isinstance(value, Mapping) and value:
-        return "".join(f"{space}{scalar(key)}:{below(item, indent)}" for key, item in value.items())
-    if isinstance(value, list) and value:
-        return "".join(f"{space}- {yaml(item, indent + 2).removeprefix(space + '  ')}" for item in value)
-    return f"{space}{scalar(value)}\n"
-
-
-def below(value: Any, indent: int) -> str:
-    """Format the value after a key's colon, on the same line or as a block."""
-    if isinstance(value, Mapping | list) and value:
-        return "\n" + yaml(value, indent if isinstance(value, list) else indent + 2)
-    return f" {scalar(value)}\n"
-
-
-def scalar(value: Any) -> str:
-    """Format a scalar as JSON, which is YAML except for numbers such as 1e-07, which YAML 1.1 reads as text."""
-    if isinstance(value, str) and WORD.match(value) and value.lower() not in READ_AS_SOMETHING_ELSE:
-        return value
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    if isinstance(value, float) and "e" in text:
-        return text if "." in text else text.replace("e", ".0e")
-    return text
-
-
 def markdown(facts: Mapping[str, Any]) -> str:
-    """Render a card as a page: front matter, then text."""
-    place, training, machine = facts["environment"], facts["training"], facts["machine"]
-    limit = f"time limit {place['time_limit']}" if place["time_limit"] else "no time limit"
-    sizes = f"{place['states']:,} states, {place['actions']} actions, {limit}"
-    rows = {
-        "Environment": f"`{describe_environment(place)}`: {sizes}",
-        "Verdict": facts["verdict"],
-        **({"Sampled": describe_episodes(facts["episodes"])} if facts.get("episodes") else {}),
-        "Network": facts["network"]["description"],
-        "Preset": facts["preset"],
-        "Training": f"{training['updates']:,} updates, {training['environment_steps']:,} environment steps, "
-        f"{training['train_seconds']:.1f} s; stopped: {training['stopped']}; "
-        f"weights of update {training['best_update']:,}",
-        "Seed": str(facts["seed"]),
-        "Weights digest": f"`{facts['weights_digest']}`",
-        "Versions": describe_versions(facts["versions"]),
-        "Machine": ", ".join(filter(None, [machine["architecture"], machine["processor"]])),
-        **({"Flags": describe_versions(facts["flags"])} if facts.get("flags") else {}),
-        "Made": facts["made"],
-    }
-    table = "\n".join(f"| {name} | {cell(value)} |" for name, value in rows.items())
-    return f"""{front_matter(facts)}
-# {cell(facts["name"])}
+    """Render a card as a page: front matter, then text. Whatever comes from the facts is escaped."""
+    import jinja2  # only what writes a card needs it
+    from markupsafe import Markup
 
-A Q-network on `{place["id"]}`, trained with deeptaxi.
-
-| | |
-|---|---|
-{table}
-
-To train it again, to the same digest on the same machine and versions:
-
-{block(facts["commands"]["train"])}
-
-To evaluate it:
-
-{block(facts["commands"]["evaluate"])}
-{exports(facts) if facts.get("exports") else usage(facts)}
-## Limits
-
-{"".join(f"- {cell(sentence)}{chr(10)}" for sentence in facts["limits"])}
-## Configuration
-
-```toml
-{tomli_w.dumps(without_none(facts["configuration"])).rstrip()}
-```
-"""
-
-
-def cell(text: str) -> str:
-    """Escape a text for a Markdown table cell."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def block(text: str) -> str:
-    """Format a text as a Markdown code block."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
-
-
-def usage(facts: Mapping[str, Any]) -> str:
-    """Return the section on how to use the model."""
-    takes, *gives = (f"`{name}` {shape}" for name, shape in facts["signature"].items())
-    rows = "\n".join(f"| `{form}` | {answer} |" for form, answer in facts["outside"].items())
-    return f"""
-## Use
-
-```python
-import deeptaxi.network.layers, keras
-
-q_values = keras.saving.load_model("model.keras")(states)  # integers [B] in, [B, {facts["environment"]["actions"]}] out
-```
-
-`deeptaxi export` writes it for others, who need no deeptaxi: {takes} in, {" and ".join(gives)} out.
-A state outside 0 … {facts["environment"]["states"] - 1} gives, in each format:
-
-| format | a state outside |
-|---|---|
-{rows}
-
-In `npz` that is so of −1 and the first number that is no state; NumPy counts other negative numbers from the end, so
-keep them out.
-"""
-
-
-def exports(facts: Mapping[str, Any]) -> str:
-    """Return the section on how to use the exports in a folder."""
-    takes, *gives = (f"`{name}` {shape}" for name, shape in facts["signature"].items())
-    rows = "\n".join(
-        f"| `{one['file']}` | {one['format']} | {one['max_difference']:g} | {one['outside']} |"
-        for one in facts["exports"]
+    page = jinja2.Environment(  # noqa: S701  # HTML's escapes are not Markdown's
+        loader=jinja2.PackageLoader("deeptaxi.storage"),
+        finalize=lambda value: value if isinstance(value, Markup) else escape(str(value)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return f"""
-## Exports
+    page.filters.update(
+        code=lambda text: Markup(textwrap.indent(text, "    ")),  # noqa: S704  # Markdown shows it as it is
+        count=lambda number: f"{number:,}",
+        listed=describe_versions,
+        sampled=describe_episodes,
+        title=describe_environment,
+        toml=lambda values: Markup(tomli_w.dumps(without_none(values)).rstrip()),  # noqa: S704  # in a block of code
+    )
+    optional = dict.fromkeys(("episodes", "exports", "flags"))
+    head = Markup(front_matter(facts))  # noqa: S704  # YAML has its own escapes
+    return page.get_template("card.md.jinja").render({**optional, **facts, "front_matter": head})
 
-The same agent in forms that need no deeptaxi (but for `model.keras`, which needs its layers): {takes} in,
-{" and ".join(gives)} out, the greedy action of each state. `q_values` is −∞ for actions that may not be taken.
-Each was read back by itself and compared with the trained network on all states.
 
-| file | format | max difference | a state outside 0 … {facts["environment"]["states"] - 1} |
-|---|---|---|---|
-{rows}
-"""
+def escape(text: str) -> str:
+    """Escape a text for a line or a table cell of Markdown."""
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def without_none(value: Any) -> Any:
