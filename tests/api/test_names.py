@@ -90,6 +90,15 @@ def test_the_public_modules_say_what_they_are_for() -> None:
             assert value.__doc__, name
 
 
+def test_a_module_of_the_package_hides_no_function() -> None:
+    done = fresh(
+        "import deeptaxi.api.solve, deeptaxi.api.explain, deeptaxi.config, deeptaxi\n"
+        "from deeptaxi import explain, solve\n"
+        "print(callable(solve), solve is deeptaxi.solve, explain is deeptaxi.api.explain, deeptaxi.config.__name__)"
+    )
+    assert done.stdout == "True True True deeptaxi.config\n", done.stderr
+
+
 def test_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trian'; did you mean 'train'"):
         _ = deeptaxi.trian
