@@ -25,6 +25,7 @@ from deeptaxi import arguments
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.io import safe_load
 from deeptaxi.io.safe_load import check_lengths
+from deeptaxi.io.type_checks import is_a
 from deeptaxi.presets import Preset, fitting, plain
 from deeptaxi.renamed import SETTINGS, renamed_in
 
@@ -124,12 +125,12 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
     origin = get_origin(hint) or hint
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(coerce(item, get_args(hint)[0], name) for item in value)
-    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+    if origin is float and is_a(value, int):
         return float(value)
     if origin is float and isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"'{name}' = {value}: expected a finite number")
     accepted = origin if origin is not Mapping and isinstance(origin, type) else Mapping
-    if not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool):
+    if not is_a(value, accepted):
         raise UsageError(f"'{name}' = {value!r}: expected {TYPE_NAMES.get(origin, 'a table')}")
     return value
 

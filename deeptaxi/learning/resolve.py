@@ -31,6 +31,7 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
+from deeptaxi.io.type_checks import is_a
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.table import MEMORY_SHARE, TransitionTable, physical_memory
 from deeptaxi.presets import NONE, TABLE, Preset, fitting, preset_named
@@ -220,8 +221,7 @@ def check_option(name: str, value: Any) -> None:
     if name == "nesterov":
         sound, expected = isinstance(value, bool), "true or false"
     else:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        sound = number and (value > 0 if name == "epsilon" else 0 <= value < 1)
+        sound = is_a(value, int | float) and (value > 0 if name == "epsilon" else 0 <= value < 1)
         expected = "a number above 0" if name == "epsilon" else "a number from 0 to below 1"
     if not sound:
         raise UsageError(f"[optimizer.options] {name} = {value!r}: expected {expected}")

@@ -23,7 +23,8 @@ from deeptaxi.arguments import short_words, title
 from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
-from deeptaxi.io.safe_load import LARGEST, TOML_BYTES, read_json
+from deeptaxi.io.safe_load import TOML_BYTES, read_json
+from deeptaxi.io.type_checks import OPTIONAL, Line, Seed, fault_of
 from deeptaxi.metrics import Finished, decimals, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in
 from deeptaxi.storage.formats import FORMATS
@@ -240,32 +241,25 @@ def without_none(value: Any) -> Any:
 
 CARD_VERSION = 1
 CARD_BYTES = 16 * TOML_BYTES  # a card takes 4 KB, and repeats the arguments of an environment several times
-NUMBER, NOTHING = (int, float), type(None)
-ANY_TEXT = (str,)  # any text; `str` means one line that is safe to print on a terminal
-EACH, OPTIONAL = "*", "?"  # matches every key; marks a key that may be missing or null
-Kinds = Mapping[str, Any]  # types that the page and the agent list rely on: one, several, or those of a mapping
-KINDS: Kinds = {
-    "name": str, "verdict": str, "exact": (dict, NOTHING), "preset": str, "seed": int, "weights_digest": str,
-    "made": str, "configuration": dict, "signature": {EACH: str}, "outside": {EACH: str}, "limits": [str],
-    "versions": {EACH: str},
-    "environment": {"id": str, "kwargs": dict, "states": int, "actions": int, "time_limit": (int, NOTHING)},
-    "network": {"kind": str, "description": str},
+KINDS = {  # the types that the page and the list of agents rely on
+    "name": Line, "verdict": Line, "exact": dict | None, "preset": Line, "seed": Seed, "weights_digest": Line,
+    "made": Line, "configuration": dict, "signature": dict[str, Line], "outside": dict[str, Line],
+    "limits": list[Line], "versions": dict[str, Line],
+    "environment": {"id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None},
+    "network": {"kind": Line, "description": Line},
     "training": {
-        "updates": int, "best_update": int, "environment_steps": int, "train_seconds": NUMBER, "stopped": str,
-        "failure?": ANY_TEXT,
+        "updates": int, "best_update": int, "environment_steps": int, "train_seconds": float, "stopped": Line,
+        "failure?": str,
     },
-    "machine": {"architecture": str, "processor": str},
-    "commands": {"train": str, "evaluate": str},
-    "card?": int, "flags?": {EACH: str}, "license?": str, "exact_unavailable?": ANY_TEXT,
-    "episodes?": {"count": int, "mean_return": NUMBER, "ci95": [NUMBER, NUMBER]},
-    "exports?": [{"file": str, "format": str, "max_difference": NUMBER, "outside": str}],
+    "machine": {"architecture": Line, "processor": Line},
+    "commands": {"train": Line, "evaluate": Line},
+    "card?": int, "flags?": dict[str, Line], "license?": Line, "exact_unavailable?": str,
+    "episodes?": {"count": int, "mean_return": float, "ci95": tuple[float, float]},
+    "exports?": [{"file": Line, "format": Line, "max_difference": float, "outside": Line}],
 }  # fmt: skip
-EXACT_KINDS: Kinds = {
-    "exact": {
-        "optimal": (bool, NOTHING), "return": NUMBER, "optimal_return": NUMBER, "gap": NUMBER, "horizon": int,
-        "discount": NUMBER, "value": (*NUMBER, NOTHING), "optimal_value": NUMBER, "start_states": int,
-        "optimal_start_states": int,
-    }
+EXACT_KINDS = {
+    "optimal": bool | None, "return": float, "optimal_return": float, "gap": float, "horizon": int, "discount": float,
+    "value": float | None, "optimal_value": float, "start_states": int, "optimal_start_states": int,
 }  # fmt: skip
 
 
@@ -349,7 +343,8 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         raise DeepTaxiError(f"{path} is of a newer deeptaxi (card version {version}): upgrade deeptaxi to read it")
     if isinstance(facts, dict) and (old := renamed_in(facts, CARD)):
         raise DeepTaxiError(f"{path} is of an earlier deeptaxi: {old}; train it again")
-    fault = fault_of(facts) or misspelled_key(facts) if isinstance(facts, dict) else "it holds no object"
+    kinds = KINDS | ({"exact": EXACT_KINDS} if isinstance(facts, dict) and facts.get("exact") is not None else {})
+    fault = fault_of(facts, kinds) or misspelled_key(facts) if isinstance(facts, dict) else "it holds no object"
     if version != CARD_VERSION or fault:
         raise DeepTaxiError(f"{path} is damaged: {fault or 'it has no version that is known'}")
     return dict(facts)
@@ -360,43 +355,6 @@ def misspelled_key(facts: Mapping[str, Any]) -> str | None:
     known = [key.removesuffix(OPTIONAL) for key in KINDS]
     found = ((key, nearest(key, known)) for key in facts if key not in known)
     return next((f"unknown key '{printable(key)}'{near}" for key, near in found if near), None)
-
-
-def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = "") -> str | None:
-    """Return the first key that is missing or has the wrong type, as a message; None if there is none."""
-    if kinds is None:
-        kinds = KINDS if facts.get("exact") is None else {**KINDS, **EXACT_KINDS}
-    if EACH in kinds:
-        kinds = dict.fromkeys(facts, kinds[EACH])
-    for known, kind in kinds.items():
-        key = known.removesuffix(OPTIONAL)
-        value, name = facts.get(key), f"{where}{key}"
-        if value is None and key != known:
-            continue
-        if key not in facts or not is_of(value, kind):
-            return f"'{name}' is missing or of the wrong kind"
-        fault = fault_of(facts[key], kind, f"{name}.") if isinstance(kind, Mapping) else None
-        if fault:
-            return fault
-    return None
-
-
-def is_of(value: Any, kind: Any) -> bool:
-    """Return whether a value has a type. A list of one type has any length; `str` has no control characters."""
-    if kind is str:
-        return isinstance(value, str) and printable(value) == value
-    if isinstance(kind, list):
-        if not isinstance(value, list) or len(kind) not in (1, len(value)):
-            return False
-        items = zip(value, kind * len(value) if len(kind) == 1 else kind, strict=True)
-        return all(is_of(item, of) and (not isinstance(of, dict) or fault_of(item, of) is None) for item, of in items)
-    if isinstance(value, bool):
-        return bool in (kind if isinstance(kind, tuple) else (kind,))
-    if isinstance(value, int | float) and not abs(value) <= LARGEST:  # nor is it NaN
-        return False
-    if isinstance(value, int) and value < 0 and kind in (int, (int, NOTHING)):  # counts, sizes and the seed
-        return False
-    return isinstance(value, dict if isinstance(kind, Mapping) else kind)
 
 
 def signature(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -186,7 +186,7 @@ def test_a_run_without_a_card_has_none(tmp_path: Path) -> None:
             "damaged: 'episodes.ci95' is missing or of the",
         ),
         (json.dumps({**a_card(), "episodes": {**EPISODES, "ci95": [3]}}), "damaged: 'episodes.ci95' is missing or of"),
-        (json.dumps({**a_card(), "exports": [{"file": "a"}]}), "damaged: 'exports' is missing or of the wrong kind"),
+        (json.dumps({**a_card(), "exports": [{"file": "a"}]}), "damaged: 'exports.0.format' is missing"),
         (json.dumps({**a_card(), "license": ["MIT"]}), "damaged: 'license' is missing or of the wrong kind"),
         (json.dumps({**a_card(), "episodes": {**EPISODES, "count": -1}}), "damaged: 'episodes.count' is missing or"),
         (json.dumps({**a_card(), "episodes": {**EPISODES, "ci95": [math.nan, 1]}}), "damaged: 'episodes.ci95' is"),
