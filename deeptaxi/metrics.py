@@ -200,7 +200,7 @@ def readable(text: str) -> str:
 
 @cache
 def field_checks(kind: str) -> Mapping[str, Callable[[Any], bool]]:
-    """Return the check of each field of a record; null stands for a number that was not finite, unless it is certain."""
+    """Return the check of each field of a record; null stands for a number that is not finite, unless it is certain."""
     cls = KINDS[kind]
     hints, names = get_type_hints(cls, include_extras=True), [item.name for item in dataclasses.fields(cls)]
     uncertain = {name for name in names if hints[name] is float} - CERTAIN

@@ -15,7 +15,7 @@ from typing import Any
 
 from deeptaxi.api.environments import IN_MEMORY, open_requested
 from deeptaxi.arguments import words
-from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
+from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import (
     PATIENCE,
     TrainConfig,
@@ -33,8 +33,10 @@ from deeptaxi.config import (
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.locks import remove_stale
 from deeptaxi.io.safe_load import parse_toml
-from deeptaxi.learning.resolve import Configured, check_size
+from deeptaxi.learning.memory import check_size
+from deeptaxi.learning.resolve import Configured
 from deeptaxi.learning.state import TrainingState
+from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite

@@ -36,7 +36,7 @@ from deeptaxi.io.atomic import cannot_write, scratch_in, write_atomic
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
 from deeptaxi.io.safe_load import MAX_LINE, read_toml
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.mdp.table import physical_memory
+from deeptaxi.machine import physical_memory
 from deeptaxi.metrics import Failed, Finished, Record, Started, Warned, from_line, to_line
 from deeptaxi.storage.run_folder import CONFIG_FILE
 
