@@ -89,6 +89,25 @@ def leaf_settings(cls: type, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tup
             yield path, item, hints[item.name]
 
 
+def value_at(settings: Any, path: tuple[str, ...]) -> Any:
+    """Return the setting at a path in nested mappings, or in a configuration; None if there is none."""
+    for key in path:
+        settings = settings.get(key) if isinstance(settings, Mapping) else getattr(settings, key, None)
+    return settings
+
+
+def nest(settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Nest settings given by path, omitting those that are None."""
+    nested: dict[str, Any] = {}
+    for (*sections, key), value in settings.items():
+        if value is not None:
+            place = nested
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[key] = value
+    return nested
+
+
 def from_mapping(cls: type, values: Mapping[str, Any], where: str = "") -> Any:
     """Build the dataclass `cls` from nested mappings; unknown keys and wrong types are usage errors."""
     hints = get_type_hints(cls)

@@ -28,6 +28,7 @@ from deeptaxi.config import (
     show,
     to_mapping,
     to_toml,
+    value_at,
     with_literals,
 )
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
@@ -59,15 +60,10 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
         UsageError: a setting differs; the message names it.
     """
     for path, item, hint in leaf_settings(TrainConfig):
-        asked: Any = values
-        for key in path:
-            asked = asked.get(key) if isinstance(asked, Mapping) else None
+        asked = value_at(values, path)
         if asked is None or path in MAY_CHANGE or (path[-1] == "kwargs" and not asked):
             continue
-        has: Any = config
-        for key in path:
-            has = getattr(has, key)
-        wanted = coerce(asked, hint, ".".join(path))
+        has, wanted = value_at(config, path), coerce(asked, hint, ".".join(path))
         if path[-1] == "kwargs":  # arguments that are not given again stay as they are
             wanted, has = words({**has, **wanted}), words(has)
         if wanted != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
