@@ -47,6 +47,7 @@ SETTINGS = {
     "axes.axisbelow": True,
     "grid.color": LINE,
     "grid.linewidth": 0.5,
+    "hatch.linewidth": 0.6,
     "legend.frameon": False,
     "legend.handlelength": 1.6,
     "lines.linewidth": 1.6,
