@@ -276,7 +276,6 @@ def test_a_file_that_cannot_be_read_is_a_wrong_use(tmp_path):
 def test_settings_are_nested_by_path_and_looked_up_by_it():
     nested = nest({("seed",): 3, ("replay", "capacity"): 9, ("replay", "start"): None, ("target", "n_step"): 2})
     assert nested == {"seed": 3, "replay": {"capacity": 9}, "target": {"n_step": 2}}
-    assert [value_at(nested, path) for path in (("replay", "capacity"), ("replay", "start"), ("seed", "a"), ("a",))] == [
-        9, None, None, None
-    ]  # fmt: skip
+    assert value_at(nested, ("replay", "capacity")) == 9
+    assert [value_at(nested, path) for path in (("replay", "start"), ("seed", "a"), ("a",))] == [None] * 3
     assert value_at(TrainConfig(), ("interaction", "environments")) == TrainConfig().interaction.environments
