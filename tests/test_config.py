@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi import config
-from deeptaxi.config import TrainConfig, dump_toml, from_mapping, leaf_settings, read_toml, resolve, to_mapping
+from deeptaxi.config import (
+    TrainConfig,
+    dump_toml,
+    from_mapping,
+    leaf_settings,
+    nest,
+    read_toml,
+    resolve,
+    to_mapping,
+    value_at,
+)
 from deeptaxi.errors import UsageError
 from deeptaxi.presets import presets
 
@@ -261,3 +271,11 @@ def test_a_file_that_cannot_be_read_is_a_wrong_use(tmp_path):
         read_toml(tmp_path / "nowhere.toml")
     with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
         read_toml(tmp_path)
+
+
+def test_settings_are_nested_by_path_and_looked_up_by_it():
+    nested = nest({("seed",): 3, ("replay", "capacity"): 9, ("replay", "start"): None, ("target", "n_step"): 2})
+    assert nested == {"seed": 3, "replay": {"capacity": 9}, "target": {"n_step": 2}}
+    assert value_at(nested, ("replay", "capacity")) == 9
+    assert [value_at(nested, path) for path in (("replay", "start"), ("seed", "a"), ("a",))] == [None] * 3
+    assert value_at(TrainConfig(), ("interaction", "environments")) == TrainConfig().interaction.environments

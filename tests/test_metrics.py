@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -45,6 +46,13 @@ def log(tmp_path):
 def test_records_are_read_back_as_they_were_written(log):
     path = log(*map(to_line, ALL))
     assert read_history(path) == History(path, ALL)
+
+
+def test_a_seed_may_be_larger_than_any_count() -> None:
+    record = dataclasses.replace(STARTED, seed=2**60)
+    assert from_line(to_line(record).encode()) == record
+    with pytest.raises(ValueError, match="invalid value for 'states'"):
+        from_line(to_line(dataclasses.replace(STARTED, states=2**60)).encode())
 
 
 def test_a_line_is_one_json_object_with_its_kind_first():

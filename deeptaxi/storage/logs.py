@@ -38,7 +38,7 @@ from deeptaxi.io.safe_load import MAX_LINE, read_toml
 from deeptaxi.learning.callbacks import Event
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.state import CheckpointEvent
-from deeptaxi.mdp.table import physical_memory
+from deeptaxi.machine import physical_memory
 from deeptaxi.metrics import Failed, Finished, Record, Started, Warned, from_line, to_line
 from deeptaxi.storage.run_folder import CONFIG_FILE
 

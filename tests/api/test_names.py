@@ -57,7 +57,7 @@ def test_no_module_of_functions_imports_keras_before_it_is_started() -> None:
         "import importlib, pkgutil, sys, deeptaxi.api\n"
         "names = [name for _, name, _ in pkgutil.iter_modules(deeptaxi.api.__path__)]\n"
         "for name in names: importlib.import_module(f'deeptaxi.api.{name}')\n"
-        "print({'keras', 'tensorflow', 'jax', 'matplotlib'} & set(sys.modules))"
+        "print({'keras', 'tensorflow', 'jax', 'matplotlib', 'jinja2', 'yaml'} & set(sys.modules))"
     )
     assert done.stdout == "set()\n", done.stderr
 
@@ -88,6 +88,15 @@ def test_the_public_modules_say_what_they_are_for() -> None:
     for name in deeptaxi.__all__:
         if isinstance(value := getattr(deeptaxi, name), ModuleType):
             assert value.__doc__, name
+
+
+def test_a_module_of_the_package_hides_no_function() -> None:
+    done = fresh(
+        "import deeptaxi.api.solve, deeptaxi.api.explain, deeptaxi.config, deeptaxi\n"
+        "from deeptaxi import explain, solve\n"
+        "print(callable(solve), solve is deeptaxi.solve, explain is deeptaxi.api.explain, deeptaxi.config.__name__)"
+    )
+    assert done.stdout == "True True True deeptaxi.config\n", done.stderr
 
 
 def test_an_unknown_name_names_the_nearest() -> None:

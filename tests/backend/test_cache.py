@@ -48,7 +48,7 @@ def test_another_compiler_is_given_nothing(tmp_path, other):
 
 def test_another_processor_is_given_nothing(tmp_path, monkeypatch):
     compiled_by_a_process(tmp_path)
-    monkeypatch.setattr(cache, "machine", lambda: ["an older processor"])
+    monkeypatch.setattr(cache, "compiler_target", lambda: ["an older processor"])
     assert given(tmp_path) == {}
 
 

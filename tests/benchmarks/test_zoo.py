@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from benchmarks import zoo
-from deeptaxi.backend.exactness import chosen_backend, processor, versions
+from deeptaxi.backend.exactness import chosen_backend, versions
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
+from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.metrics import Finished
 from deeptaxi.network.build import weights_digest

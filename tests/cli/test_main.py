@@ -69,7 +69,7 @@ from deeptaxi.cli.main import cli
 try:
     cli.main({words!r}, prog_name="deeptaxi")
 finally:
-    heavy = {{"tensorflow", "keras", "jax", "gymnasium", "numpy"}} & set(sys.modules)
+    heavy = {{"tensorflow", "keras", "jax", "gymnasium", "numpy", "jinja2", "yaml"}} & set(sys.modules)
     assert not heavy, heavy
 """
     done = python(code)
@@ -92,7 +92,7 @@ for words in (["solve", "FrozenLake-v1"], ["envs", "FrozenLake-v1"], ["logs", {s
         cli.main(words, prog_name="deeptaxi")
     except SystemExit as end:
         assert end.code == 0, end.code
-assert not {{"tensorflow", "keras", "jax"}} & set(sys.modules)
+assert not {{"tensorflow", "keras", "jax", "jinja2", "yaml"}} & set(sys.modules)
 """
     done = python(code)
     assert done.returncode == 0, done.stderr

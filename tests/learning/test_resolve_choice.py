@@ -7,7 +7,7 @@ import pytest
 
 from deeptaxi.config import merge, resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.learning.resolve import LARGEST_INDEX, OPTIMIZER_OPTIONS, too_large, why_not_compiled
+from deeptaxi.learning.resolve import OPTIMIZER_OPTIONS, why_not_compiled
 from tests.learning.helpers import opened_problem
 from tests.problems import chain, opened
 
@@ -70,32 +70,11 @@ def test_a_mask_that_shows_on_the_way_only_is_a_reason(problem):
     assert why_not_compiled(taxi, opened("Taxi-v4")) is None
 
 
-@pytest.mark.parametrize(
-    ("sizes", "large"),
-    [
-        ((500, 6, 1), False),
-        ((LARGEST_INDEX // 25, 1, 1), False),
-        ((20_000, 1_000, 20), True),  # 10 GB
-        ((1, 1, 8 * 2**30 // 25), False),
-        ((1, 1, 8 * 2**30 // 25 + 1), True),
-    ],
-)
-def test_a_table_must_fit_into_memory(sizes, large):
-    assert (too_large(*sizes) is not None) == large
-
-
-def test_what_is_too_large_is_told_with_its_sizes():
-    # 20,000 · 1,000 · 20 entries of 25 bytes are 10¹⁰ bytes, 9.3 GiB.
-    reason = too_large(20_000, 1_000, 20)
-    assert reason.startswith("the table has 20,000 states × 1,000 actions × 20 outcomes, 9.3 GiB when laid out")
-    assert reason.endswith("more than 8 GiB")
-
-
 def test_the_size_of_the_table_counts_too(problem, monkeypatch):
     config, environment = problem()
-    monkeypatch.setattr("deeptaxi.learning.resolve.LARGEST_BYTES", 3 * 2 * 25 - 1)
+    monkeypatch.setattr("deeptaxi.learning.memory.LARGEST_BYTES", 3 * 2 * 25 - 1)
     assert "3 states × 2 actions × 1 outcomes" in why_not_compiled(config, environment)
-    monkeypatch.setattr("deeptaxi.learning.resolve.LARGEST_BYTES", 3 * 2 * 25)
+    monkeypatch.setattr("deeptaxi.learning.memory.LARGEST_BYTES", 3 * 2 * 25)
     assert why_not_compiled(config, environment) is None
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from deeptaxi.report import chart
 from deeptaxi.report.chart import axes
-from deeptaxi.report.curves import decades, finish, steps
+from deeptaxi.report.curves import decades, dots, finish, steps
 
 
 @pytest.mark.parametrize(
@@ -47,3 +51,27 @@ def test_rounding_is_not_stretched_to_the_whole_of_an_axis_or_a_scale():
     levels, _ = steps(np.array([0.0, 1e-9]), least=1e-3)
     assert levels[1] > 1e-4
     assert figure.axes == [ax]
+
+
+def test_every_dot_is_seen_in_a_png_too():
+    with chart.apply_style():
+        figure, ax = chart.axes(4, 4)
+        ax.grid(False)
+        dots(ax, np.array([[x, y] for x in range(8) for y in range(8)], float), "#ff0000", "dots")
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=100)
+    red = np.asarray(Image.open(file).convert("RGB")).astype(int) @ [1, -1, 0] > 60
+    assert 64 * 4 <= red.sum() <= 64 * 25
+    assert (np.diff(red.any(axis=0).astype(int)) == 1).sum() == 8  # columns of them, apart from each other
+    assert (np.diff(red.any(axis=1).astype(int)) == 1).sum() == 8
+
+
+def test_large_dots_are_seen_on_a_line_too():
+    with chart.apply_style():
+        figure, ax = chart.axes(4, 4)
+        dots(ax, np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), "#ff0000", "dots", large=True)
+        ax.plot([0, 2], [0, 2], color="black")
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=100)
+    red = np.asarray(Image.open(file).convert("RGB")).astype(int) @ [1, -1, 0] > 60
+    assert red.sum() >= 3 * 25

@@ -18,7 +18,7 @@ from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io import safe_archive, safe_load
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.learning.resolve import weights_of
+from deeptaxi.learning.memory import count_weights
 from deeptaxi.metrics import Warned, to_line
 from deeptaxi.network.build import build_q_network, sizes, with_mask
 from deeptaxi.storage import keras_file, logs, model_card, room
@@ -91,9 +91,9 @@ def test_a_network_of_more_weights_than_are_read_is_refused_before_the_training(
 def test_the_weights_of_a_network_are_counted_before_there_is_one(made: dict[str, Any]) -> None:
     config = resolve({"network": {"dueling": False, **made}})
     network = build_q_network(16, 4, **made)
-    assert weights_of(config, 16, 4) == network.count_params()
+    assert count_weights(config, 16, 4) == network.count_params()
     masked = resolve({"network": {"dueling": False, **made}, "exploration": {"action_mask": True}})
-    assert weights_of(masked, 16, 4) == with_mask(network, np.ones((16, 4), bool)).count_params()
+    assert count_weights(masked, 16, 4) == with_mask(network, np.ones((16, 4), bool)).count_params()
 
 
 def test_more_weights_than_the_network_has_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

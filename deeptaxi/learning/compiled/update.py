@@ -21,8 +21,8 @@ the same as c single moves, up to rounding. With τ = 1, the hard copy, it is w 
 
 **Repeated rows.** If a row occurs twice in a minibatch, its gradients must be summed before the optimizer squares them.
 Each occurrence writes its own position in the minibatch to `scratch[row]`; one wins; all then read the winner's
-position, and the sum is accumulated there. This takes `[B]` integer operations; sorting or comparing all pairs would cost more.
-The other occurrences are sent past the end of the kernel, where the compiled program writes nothing.
+position, and the sum is accumulated there. This takes `[B]` integer operations; sorting or comparing all pairs would
+cost more. The other occurrences are sent past the end of the kernel, where the compiled program writes nothing.
 """
 
 from __future__ import annotations

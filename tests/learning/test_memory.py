@@ -6,9 +6,10 @@ import pytest
 
 from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.learning.resolve import check_size, configure, parts_of
+from deeptaxi.learning.memory import LARGEST_INDEX, check_size, memory_parts, too_large
+from deeptaxi.learning.resolve import configure
+from deeptaxi.machine import physical_memory
 from deeptaxi.mdp.environment import open_environment
-from deeptaxi.mdp.table import physical_memory
 
 HUGE = 10**9
 KNOWS = pytest.mark.skipif(physical_memory() == math.inf, reason="the system does not tell how much memory it has")
@@ -25,7 +26,7 @@ def test_what_a_training_takes_is_counted_by_hand():
         replay={"capacity": 1_000, "batch_size": 32},
         interaction={"environments": 2},
     )
-    assert parts_of(taxi, 500, 6) == {
+    assert memory_parts(taxi, 500, 6) == {
         "--hidden": 12 * (500 * 8 + 8 * 4 + 4 * 6),
         "--replay-capacity": 18_000,
         "--environments": 4_000,
@@ -53,3 +54,24 @@ def test_it_is_refused_while_the_settings_are_completed():
     lake = open_environment(EnvironmentConfig("FrozenLake-v1"))
     with pytest.raises(UsageError, match="most of it for --hidden"):
         configure(lake, {"environment": {"id": "FrozenLake-v1"}, "network": {"hidden": [HUGE, HUGE]}})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "large"),
+    [
+        ((500, 6, 1), False),
+        ((LARGEST_INDEX // 25, 1, 1), False),
+        ((20_000, 1_000, 20), True),  # 10 GB
+        ((1, 1, 8 * 2**30 // 25), False),
+        ((1, 1, 8 * 2**30 // 25 + 1), True),
+    ],
+)
+def test_a_table_must_fit_into_memory(sizes, large):
+    assert (too_large(*sizes) is not None) == large
+
+
+def test_what_is_too_large_is_told_with_its_sizes():
+    # 20,000 · 1,000 · 20 entries of 25 bytes are 10¹⁰ bytes, 9.3 GiB.
+    reason = too_large(20_000, 1_000, 20)
+    assert reason.startswith("the table has 20,000 states × 1,000 actions × 20 outcomes, 9.3 GiB when laid out")
+    assert reason.endswith("more than 8 GiB")
