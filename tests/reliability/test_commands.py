@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmarks.reliability import world
-from benchmarks.reliability.commands import Answer, Typist, faults, told
-from benchmarks.reliability.guard import Guard
-from benchmarks.reliability.lines import LEFT_OUT, Line, commands, generate
+from tests.reliability import world
+from tests.reliability.commands import Answer, Typist, faults, told
+from tests.reliability.guard import Guard
+from tests.reliability.lines import LEFT_OUT, Line, commands, generate
 
 QUICK = {"solve", "envs", "presets", "zoo", "logs", "evaluate", "watch", "diagnose", "explain"}
 LINE = Line(0, ("evaluate", "run"), as_json=False)

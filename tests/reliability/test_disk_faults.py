@@ -1,4 +1,4 @@
-"""A disk that fails at each point of each write in turn: the short form of `benchmarks.reliability.disk_faults`."""
+"""A disk that fails at each point of each write in turn: the short form of `tests.reliability.disk_faults`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability.disk_faults import KINDS, in_memory, outcomes, writes
-from benchmarks.reliability.disk_writes import Write, check
-from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DeepTaxiError
+from tests.reliability.disk_faults import KINDS, in_memory, outcomes, writes
+from tests.reliability.disk_writes import Write, check
+from tests.reliability.failing_disk import Disk, failing
 
 QUICK = ["a file", "a folder", "files together", "a lock", "the compile cache"]
 SOME = {  # points of each kind of fault: those of a training take half a second each

@@ -1,4 +1,4 @@
-"""A disk that fills up while a training runs: the short form of `benchmarks.reliability.full_disk`."""
+"""A disk that fills up while a training runs: the short form of `tests.reliability.full_disk`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import deeptaxi
-from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DiskError
 from deeptaxi.metrics import Evaluated
 from deeptaxi.storage import checkpoints
 from deeptaxi.storage.run_folder import MODEL_FILE
 from tests.cli.conftest import LAKE, run
+from tests.reliability.failing_disk import Disk, failing
 
 SETTINGS = {"q_table": True, "updates": 60, "eval_every": 20, "environments": 8, "batch_size": 32, "early_stop": False}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import page, soak, victims
-from benchmarks.reliability.outcome import Outcome
+from tests.reliability import page, soak, victims
+from tests.reliability.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
 SHORT = """
 import dataclasses, json
-from benchmarks.reliability import determinism, kill, processes, soak
+from tests.reliability import determinism, kill, processes, soak
 processes.warm()
 outcomes = [
     kill.run(1, names=["compiled, Q table"]),

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.fuzzing.evil import SIGN
-from benchmarks.reliability import world
-from benchmarks.reliability.commands import Answer
-from benchmarks.reliability.lines import Line
+from tests.fuzzing.evil import SIGN
+from tests.reliability import world
+from tests.reliability.commands import Answer
+from tests.reliability.lines import Line
 
 pytest.importorskip("resource")
 
-from benchmarks.reliability.odd_lines import Place, Trial, type_line, wrong
-from benchmarks.reliability.surroundings import CLOSED, ODD, Surrounding, draw, variable
+from tests.reliability.odd_lines import Place, Trial, type_line, wrong
+from tests.reliability.surroundings import CLOSED, ODD, Surrounding, draw, variable
 
 PRESETS = Line(0, ("presets", "--json"), as_json=True)
 REFUSED = Line(0, ("logs", "nowhere"), as_json=False)

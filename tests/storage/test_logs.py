@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.metrics import Finished, Progress, Started, read_history, to_line
 from deeptaxi.storage import logs
 from deeptaxi.storage.logs import Log, find_log, read_visits, save_visits
+from tests.reliability.failing_disk import Disk, failing
 
 STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 0.1, None, 1.0)
 

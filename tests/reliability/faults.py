@@ -1,12 +1,12 @@
-"""Part `faults`: every write, on a disk that fails at a point of it (`benchmarks.reliability.disk_faults`)."""
+"""Part `faults`: every write, on a disk that fails at a point of it (`tests.reliability.disk_faults`)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 
-from benchmarks.reliability import disk_faults
-from benchmarks.reliability.outcome import Outcome
+from tests.reliability import disk_faults
+from tests.reliability.outcome import Outcome
 
 SHORT = 3  # points of each kind of fault in each write that takes its time; the others have all of theirs
 

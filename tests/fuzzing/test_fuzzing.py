@@ -12,17 +12,17 @@ from pathlib import Path
 import keras
 import pytest
 
-from benchmarks.fuzzing import doors, evil, graphs, mutants
-from benchmarks.fuzzing.campaign import cases
-from benchmarks.fuzzing.seeds import optimal_q_values
 from deeptaxi.network.build import build_q_network
+from tests.fuzzing import doors, evil, graphs, mutants
+from tests.fuzzing.campaign import cases
+from tests.fuzzing.seeds import optimal_q_values
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 def test_broken_files_are_read_or_refused_in_one_line():
-    words = [sys.executable, "-m", "benchmarks.fuzzing", "--count", "48", "--seed", "1"]
+    words = [sys.executable, "-m", "tests.fuzzing", "--count", "48", "--seed", "1"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines()[1:]]

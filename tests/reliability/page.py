@@ -13,7 +13,7 @@ from typing import Any
 from deeptaxi.backend.exactness import chosen_backend, versions
 
 HEAD = """Measured on {date}: {machine}, {cores} cores, Linux, Python {python}, TensorFlow {tensorflow}, Keras {keras}.
-All of it again: `python -m benchmarks.reliability` (two and a half hours on two cores); `--short` takes five minutes,
+All of it again: `python -m tests.reliability` (two and a half hours on two cores); `--short` takes five minutes,
 and `tests/reliability` has a still shorter form of each part."""
 GOALS = {
     "kill": (
@@ -42,12 +42,12 @@ EXPLAINED = {
     "faults": """Every operation on the disk of every write fails once, with no space, an error of the device, a quota
 or a read-only file system, as half of a write, or so that all later ones fail too. What stood before must be there and
 sound, or the new one whole; the user is told in one line; it can be done again; and nothing is left behind
-(`benchmarks/reliability/disk_faults.py`).""",
+(`tests/reliability/disk_faults.py`).""",
     "full-disk": """A training runs on a small file system of its own, which another process fills at a random moment
 until no byte or no inode is left, or reaches a quota (EDQUOT from one write on). It must end by itself; the newest
 checkpoint of before must be there, or the model; the model must be that of the undisturbed training; and what is
 missing of its log must be in its JSON. Once there is room, `--resume` must end with the same model
-(`benchmarks/reliability/full_disk.py`). Where no file system can be mounted, only quotas are reached.""",
+(`tests/reliability/full_disk.py`). Where no file system can be mounted, only quotas are reached.""",
     "kill": """A process is killed at a random moment and resumed, some twice and more, until the training is done. Its
 digest must be that of the same training left alone, the run folder must hold what a run folder holds and nothing else,
 and the log every update once. The moments are spread: at any time, as soon as the place is claimed, inside of the write
@@ -59,14 +59,14 @@ arrays, with checksums made right; values of JSON and TOML; bombs, pickles, and 
 neither hang nor take more than its share of memory, in a folder with a module of code that nobody may import. It must
 be read, or refused in one line; an unexpected error, a Python warning, a second line, NaN in JSON, more than 1 GiB, 30
 seconds, or code that was run is a failure. So is a change to what a link leads to that stands in the place of a file or
-a folder of a run (`benchmarks/fuzzing`).""",
+a folder of a run (`tests/fuzzing`).""",
     "commands": """Made by a seeded generator from what click knows of the commands, half of them right. Each must end
 with an exit code of 0, 1, 2, 3, 130 or 143; if it is refused, with one line on standard error, nothing on standard
 output and no file changed; with `--json`, with one JSON document or nothing; without a traceback, a warning, or a file
 opened for writing outside of its folder.""",
     "surroundings": """Each line is typed twice: as usual, and with standard streams closed in all combinations, or
 with variables that mean nothing, limits on files, memory and open files, an odd umask, a folder that was removed, is
-read-only, or holds modules that nobody may import (`benchmarks/reliability/surroundings.py` has all of them). What must
+read-only, or holds modules that nobody may import (`tests/reliability/surroundings.py` has all of them). What must
 be so of every line must be so here; and where the surrounding is harmless, the exit code must be the usual one, and
 neither stream may fall silent or begin to speak.""",
     "soak": """What is resident in memory, from the end of the warm-up on: the mean of the last tenth of the time over
@@ -94,7 +94,7 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     )
     parts = [part for part in GOALS if part in found]
     rows = [(part, *GOALS[part], result(found[part]), minutes(found[part]), found[part]["date"]) for part in parts]
-    blocks = ["# What a run survives", "<!-- Written by `python -m benchmarks.reliability`. -->", wrapped(head)]
+    blocks = ["# What a run survives", "<!-- Written by `python -m tests.reliability`. -->", wrapped(head)]
     blocks.append(table(("part", "what", "goal", "found", "time", "measured"), rows))
     for part in parts:
         blocks += section(part, found[part])

@@ -23,10 +23,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.reliability.disk_runs import run_writes, slow_writes
-from benchmarks.reliability.disk_writes import Write, quick_writes
-from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DeepTaxiError
+from tests.reliability.disk_runs import run_writes, slow_writes
+from tests.reliability.disk_writes import Write, quick_writes
+from tests.reliability.failing_disk import Disk, failing
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 MEMORY = "/dev/shm"  # noqa: S108 - only private folders are made there

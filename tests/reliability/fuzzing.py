@@ -1,9 +1,9 @@
-"""Broken and hostile files: `benchmarks.fuzzing` as a part of the proof."""
+"""Broken and hostile files: `tests.fuzzing` as a part of the proof."""
 
 from __future__ import annotations
 
-from benchmarks.fuzzing import campaign
-from benchmarks.reliability.outcome import Outcome
+from tests.fuzzing import campaign
+from tests.reliability.outcome import Outcome
 
 SHORT, LONG = 96, 10_080
 

@@ -1,4 +1,4 @@
-"""Break files and read them: ``python -m benchmarks.fuzzing [--count N] [--seed N] [KIND …]``."""
+"""Break files and read them: ``python -m tests.fuzzing [--count N] [--seed N] [KIND …]``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.fuzzing.campaign import run, table
-from benchmarks.fuzzing.doors import KINDS
+from tests.fuzzing.campaign import run, table
+from tests.fuzzing.doors import KINDS
 
 
 def main() -> int:
     """Run a campaign, print its figures, and what failed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzzing", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzzing", description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)}; all, if none is named")
     parser.add_argument("--count", type=int, default=10_000, help="files in all")
     parser.add_argument("--seed", type=int, default=0)

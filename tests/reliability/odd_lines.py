@@ -28,14 +28,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.fuzzing.evil import SIGN
-from benchmarks.reliability import commands, processes, world
-from benchmarks.reliability.commands import Answer, faults
-from benchmarks.reliability.guard import Guard
-from benchmarks.reliability.lines import Line, generate
-from benchmarks.reliability.outcome import Outcome
-from benchmarks.reliability.surroundings import Surrounding, draw
-from benchmarks.run import ROOT
+from tests.fuzzing.evil import SIGN
+from tests.reliability import commands, processes, world
+from tests.reliability.commands import Answer, faults
+from tests.reliability.guard import Guard
+from tests.reliability.lines import Line, generate
+from tests.reliability.outcome import Outcome
+from tests.reliability.surroundings import Surrounding, draw
 
 HANG = 90.0  # seconds
 LIGHT = {"solve": 2, "envs": 1, "presets": 1, "logs": 2, "zoo": 1}  # commands that never start a backend, how often
@@ -82,7 +81,13 @@ class Place:
         own = {"HOME": "home", "TMPDIR": "temporary", "DEEPTAXI_CACHE": "cache"}
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "VIRTUAL_ENV") if name in os.environ}
         paths = {name: str(self.root / folder) for name, folder in own.items()}
-        return {**kept, **paths, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": "1"}
+        return {
+            **kept,
+            **paths,
+            "PYTHONPATH": str(processes.ROOT),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
 
 
 def type_line(trial: Trial, place: Place) -> Answer:
@@ -210,7 +215,7 @@ def wrong(trial: Trial, answer: Answer, usual: Answer) -> list[str]:
 
 def try_line(number: int, line: Line, seed: int, place: Place) -> tuple[Trial, Answer, list[str]]:
     """Type a line as usual and in a surrounding; return what it was, its answer, and what is wrong with it."""
-    chance = random.Random(f"around/{seed}/{number}")  # noqa: S311  # nothing is to be kept secret
+    chance = random.Random(f"around/{seed}/{number}")  # nothing is to be kept secret
     usual = type_line(Trial(line, Surrounding("")), place)
     light = line.words[0] in LIGHT
     fresh = light or usual.code == 2 or chance.random() < HEAVY

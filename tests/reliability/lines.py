@@ -17,9 +17,9 @@ from typing import Any
 
 import click
 
-from benchmarks.reliability.world import ENVIRONMENTS, MODELS, PATHS, TOMLS
 from deeptaxi.cli.main import cli
 from deeptaxi.cli.options import Sizes
+from tests.reliability.world import ENVIRONMENTS, MODELS, PATHS, TOMLS
 
 JUNK = (
     *("", " ", "x", "-", "--", "=", "a=b", "None", "null", "true", "[]", "{}", "'", '"', "%s", "{0}", "$HOME", "~"),
@@ -101,7 +101,7 @@ def generate(count: int, seed: int, often: Mapping[str, int] = WEIGHTS) -> Itera
     names = list(commands())
     weights = [often.get(name, 1) for name in names]
     for number in range(count):
-        chance = random.Random(f"{seed}/{number}")  # noqa: S311  # nothing is to be kept secret
+        chance = random.Random(f"{seed}/{number}")  # nothing is to be kept secret
         name = chance.choices(names, weights)[0]
         words = typed(name, commands()[name], chance)
         yield Line(number, tuple(words), "--json" in words)

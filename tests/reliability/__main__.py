@@ -1,7 +1,7 @@
-"""Prove what a run survives: ``python -m benchmarks.reliability [--short] [PART …]``.
+"""Prove what a run survives: ``python -m tests.reliability [--short] [PART …]``.
 
 Each part is a function that returns figures and failures (`outcome`); the exit code is 1 where anything failed. The
-long form writes RELIABILITY.md, and its figures as reliability.json, after each part: one that is left out keeps the
+long form writes RELIABILITY.md, and its figures as results.json, after each part: one that is left out keeps the
 figures that it has there.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability import (
+from tests.reliability import (
     commands,
     cost,
     determinism,
@@ -29,10 +29,10 @@ from benchmarks.reliability import (
     processes,
     soak,
 )
-from benchmarks.reliability.outcome import Outcome
+from tests.reliability.outcome import Outcome
 
 PATIENCE = 3600.0  # seconds
-FOLDER = Path(__file__).resolve().parent.parent
+FOLDER = Path(__file__).resolve().parent
 PARTS: dict[str, Callable[[bool], Outcome]] = {
     "kill": lambda short: kill.run(kill.SHORT if short else kill.LONG),
     "faults": lambda short: apart(faults.run, short),
@@ -81,7 +81,7 @@ def show(outcomes: list[Outcome]) -> None:
 
 def write(outcome: Outcome, folder: Path) -> None:
     """Add the figures of one part to the JSON, and write the page."""
-    path = folder / "reliability.json"
+    path = folder / "results.json"
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     found[outcome.part] = {**dataclasses.asdict(outcome), "date": page.today()}
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -90,9 +90,9 @@ def write(outcome: Outcome, folder: Path) -> None:
 
 def main() -> int:
     """Measure, print, and write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all, if none is named")
-    parser.add_argument("--short", action="store_true", help="three minutes; writes nothing")
+    parser.add_argument("--short", action="store_true", help="five minutes; writes nothing")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where the page and the JSON go")
     given = parser.parse_args()
     if unknown := set(given.parts) - PARTS.keys():

@@ -21,8 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.run import ROOT
-
+ROOT = Path(__file__).resolve().parents[2]
 FORK = multiprocessing.get_context("fork")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 Item = TypeVar("Item")

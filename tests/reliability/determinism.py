@@ -16,9 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability import processes
-from benchmarks.reliability.outcome import Outcome
 from deeptaxi.backend import cache
+from tests.reliability import processes
+from tests.reliability.outcome import Outcome
 
 NETWORKS = {"dueling": (), "Q table": ("--q-table",)}
 TRAINING = ("train", "Taxi-v4", "--updates", "600", "--eval-every", "100", "--no-early-stop", "--json", "--quiet")

@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability import processes
-from benchmarks.reliability.outcome import Outcome
+from tests.reliability import processes
+from tests.reliability.outcome import Outcome
 
 LONG_TRAINING = (
     *("train", "Taxi-v4", "--updates", "1000000000", "--eval-every", "10000", "--no-early-stop"),

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.disk_writes import NEW, OLD, Write, check, contents, small_table
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.io.temporary import ASIDE
 from deeptaxi.metrics import read_history
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, PREVIOUS, end_of
 from deeptaxi.storage.run_folder import CHECKPOINTS
+from tests.reliability.disk_writes import NEW, OLD, Write, check, contents, small_table
 
 SETTINGS: dict[str, Any] = {
     "q_table": True, "updates": 60, "eval_every": 20, "environments": 8, "batch_size": 32, "early_stop": False,

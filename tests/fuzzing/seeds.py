@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzzing.evil import write_forbidden
+from tests.fuzzing.evil import write_forbidden
 
 LAKE = ["FrozenLake-v1", "--env-arg", "is_slippery=false"]
 QUICK = [

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.fuzzing import evil, graphs, links, mutants
+from tests.fuzzing import evil, graphs, links, mutants
 
 Break = Callable[[random.Random, bytes], bytes]
 ENV = ["--env", "FrozenLake-v1", "--env-arg", "is_slippery=false"]

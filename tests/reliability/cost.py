@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability import processes
-from benchmarks.reliability.outcome import Outcome
+from tests.reliability import processes
+from tests.reliability.outcome import Outcome
 
 EVERY = 5.0  # seconds
 MOST, SOONEST = 0.03, 2.0  # share of the training; seconds

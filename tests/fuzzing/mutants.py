@@ -307,7 +307,7 @@ def as_archive(rng: random.Random, content: bytes) -> bytes:
 
 def member(rng: random.Random, name: str, content: bytes) -> bytes:
     """Break a member of an archive as what it is."""
-    from benchmarks.fuzzing.evil import asked_for
+    from tests.fuzzing.evil import asked_for
 
     if not content:
         return rng.randbytes(8)

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.fuzzing import doors, evil, links, seeds
+from tests.fuzzing import doors, evil, links, seeds
 
 PATIENCE = 30.0  # seconds for one file, on a machine that has other things to do
 MEMORY = 2**30  # bytes that a file may take
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 def prepare(case: Case, sound: Path, folder: Path) -> list[str]:
     """Copy the sound files to a folder and break one of them; return what is to be typed."""
     shutil.copytree(sound, folder, dirs_exist_ok=True)
-    rng = random.Random(f"{case.seed}/{case.kind}/{case.number}")  # noqa: S311  # no secrets
+    rng = random.Random(f"{case.seed}/{case.kind}/{case.number}")  # no secrets
     kind = doors.KINDS[case.kind]
     file = rng.choice(kind.files)
     door = rng.choice(kind.doors)

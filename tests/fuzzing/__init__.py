@@ -1,4 +1,4 @@
-"""Broken and hostile files, thousands of them, read where they can do no harm: `python -m benchmarks.fuzzing`.
+"""Broken and hostile files, thousands of them, read where they can do no harm: `python -m tests.fuzzing`.
 
 `seeds` makes sound files, `mutants` breaks them, `graphs` joins their parts to other functions, `evil` makes files that
 want to run code, `doors` are the commands that read them, and `supervision` runs those where they can neither hang nor

@@ -22,10 +22,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability import processes, world
-from benchmarks.reliability.guard import Guard
-from benchmarks.reliability.lines import Line, generate
-from benchmarks.reliability.outcome import Outcome
+from tests.reliability import processes, world
+from tests.reliability.guard import Guard
+from tests.reliability.lines import Line, generate
+from tests.reliability.outcome import Outcome
 
 CODES = {0, 1, 2, 3, 130, 143}
 HANG = 60.0  # seconds

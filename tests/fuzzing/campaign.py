@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.fuzzing.doors import KINDS
-from benchmarks.fuzzing.supervision import Case, Found, make_seeds, supervise
+from tests.fuzzing.doors import KINDS
+from tests.fuzzing.supervision import Case, Found, make_seeds, supervise
 
 TURNS = {"model": 6, "graph": 4, "table": 6, "log": 5, "card": 3, "config": 3, "checkpoint": 2, "link": 1}
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.reliability import processes
 from deeptaxi.storage.logs import FAILED_FILE
+from tests.reliability import processes
 
 RUN, LOG = "models/run", "logs/run/metrics.jsonl"
 EVERY = ("--checkpoint-every", "0.05")

@@ -1,4 +1,4 @@
-"""What deeptaxi writes, each as something that `benchmarks.reliability.disk_faults` can do again and again in a folder.
+"""What deeptaxi writes, each as something that `tests.reliability.disk_faults` can do again and again in a folder.
 
 A write knows what stood before, how it is done, which of the two stands afterwards and whether that is sound, and how a
 user does it again.

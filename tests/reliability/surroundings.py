@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.fuzzing.evil import MODULE, imported_by_gymnasium
-from benchmarks.run import ROOT
+from tests.fuzzing.evil import MODULE, imported_by_gymnasium
+from tests.reliability.processes import ROOT
 
 DROP_BOUND = 24  # PR_CAPBSET_DROP
 CAPSETS = {"x86_64": 126, "aarch64": 91}  # the number of the system call capset

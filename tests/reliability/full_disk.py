@@ -25,10 +25,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.reliability import processes
-from benchmarks.reliability.failing_disk import Disk, failing
-from benchmarks.reliability.outcome import Outcome
-from benchmarks.reliability.victims import (
+from deeptaxi.io.atomic import SPARE
+from deeptaxi.io.temporary import ASIDE
+from tests.reliability import processes
+from tests.reliability.failing_disk import Disk, failing
+from tests.reliability.outcome import Outcome
+from tests.reliability.victims import (
     EVERY,
     GOING_ON,
     LOG,
@@ -40,8 +42,6 @@ from benchmarks.reliability.victims import (
     claimed,
     undisturbed,
 )
-from deeptaxi.io.atomic import SPARE
-from deeptaxi.io.temporary import ASIDE
 
 SHORT, LONG = 6, 500  # trials
 NAMES = ("compiled, Q table", "compiled, dueling", "gymnasium")
@@ -112,7 +112,7 @@ def newest(folder: Path) -> int:
 def attempt(task: tuple[Trial, Undisturbed, Path]) -> Trial:
     """Make one trial."""
     trial, whole, folder = task
-    chance = random.Random(f"{trial.training}/{trial.kind}/{trial.seed}")  # noqa: S311
+    chance = random.Random(f"{trial.training}/{trial.kind}/{trial.seed}")
     aside = folder / "aside"
     aside.mkdir(parents=True)
     with contextlib.ExitStack() as undoing:
@@ -193,7 +193,7 @@ def read(path: Path) -> str:
 def run(trials: int = LONG, seed: int = 0, jobs: int = 2) -> Outcome:
     """Fill disks `trials` times."""
     outcome, kinds = Outcome("full-disk"), KINDS if may_mount() else KINDS[2:]
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="reliability-") as name:
         wholes = dict(zip(NAMES, processes.share(undisturbed, NAMES, jobs), strict=True))
         tasks = []

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability import processes
-from benchmarks.reliability.outcome import Outcome
-from benchmarks.reliability.victims import (
+from tests.reliability import processes
+from tests.reliability.outcome import Outcome
+from tests.reliability.victims import (
     GOING_ON,
     RUN,
     TRAININGS,
@@ -91,7 +91,7 @@ def attempt(task: tuple[Trial, Undisturbed, Path]) -> Trial:
     """Make one trial."""
     trial, whole, folder = task
     folder.mkdir(parents=True)
-    chance = random.Random(f"{trial.training}/{trial.seed}")  # noqa: S311
+    chance = random.Random(f"{trial.training}/{trial.seed}")
     wanted = chance.choices([1, 2, 3, 5], [6, 3, 2, 1])[0]
     for _ in range(50):
         resuming = claimed(folder)
@@ -119,7 +119,7 @@ def run(kills: int = LONG, seed: int = 0, jobs: int = 2, names: Sequence[str] = 
     """Kill trainings `kills` times at least."""
     outcome, trials = Outcome("kill"), list[Trial]()
     with tempfile.TemporaryDirectory(prefix="reliability-") as name:
-        folder, chance = Path(name), random.Random(seed)  # noqa: S311
+        folder, chance = Path(name), random.Random(seed)
         wholes = dict(zip(names, processes.share(undisturbed, names, jobs), strict=True))
         shares = [SHARES[training] for training in names]
         while sum(len(trial.phases) for trial in trials) < kills:
