@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi import config
-from deeptaxi.config import TrainConfig, dump_toml, from_mapping, leaf_settings, read_toml, resolve, to_mapping
+from deeptaxi.config import (
+    NetworkConfig,
+    OptimizerConfig,
+    TrainConfig,
+    dump_toml,
+    from_mapping,
+    leaf_settings,
+    read_toml,
+    resolve,
+    to_mapping,
+)
 from deeptaxi.errors import UsageError
 from deeptaxi.presets import presets
 
@@ -261,3 +271,21 @@ def test_a_file_that_cannot_be_read_is_a_wrong_use(tmp_path):
         read_toml(tmp_path / "nowhere.toml")
     with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
         read_toml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "dueling", "kind"),
+    [((128,), True, "dueling"), ((128,), False, "mlp"), ((), False, "q-table"), ((), True, "dueling")],
+)
+def test_the_network_has_a_kind(hidden, dueling, kind):
+    assert NetworkConfig(hidden=hidden, dueling=dueling).kind == kind
+
+
+def test_by_itself_the_network_is_dueling():
+    assert NetworkConfig().kind == "dueling"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "x", [0.1], {"a": 1}, None])
+def test_options_of_the_optimizer_are_numbers_and_truth_values(value):
+    with pytest.raises(UsageError, match=r"options.beta_1 = .*: expected a finite number, or true or false"):
+        OptimizerConfig(options={"beta_1": value})

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from deeptaxi.display.console import PLAIN, columns, err, facts, number, out, print_wide
+from deeptaxi.display.console import PLAIN, columns, err, factor, facts, number, out, plain, print_wide, short
 from deeptaxi.errors import printable
 
 DIGEST = "d6b5fc82f3730b21f067a004507c6380cac61c35d3454c5e437543572a502ab9"
@@ -79,3 +79,31 @@ def test_what_is_printed_wide_is_not_cut_on_a_narrow_terminal(
     monkeypatch.setattr("deeptaxi.display.console.out", lambda: Console(**PLAIN, width=40))
     print_wide(columns(None, ("a", "b"), [("x" * 40, "y" * 30)]))
     assert "y" * 30 in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (-0.0, "0"),
+        (-10.0, "-10.0000"),
+        (0.00123, "0.0012"),
+        (0.000123, "1.23e-4"),
+        (12345.678, "12345.68"),
+        (-1234567.0, "-1.23e+6"),
+        (-float("inf"), "-∞"),
+        (None, "–"),
+    ],
+)
+def test_numbers_of_a_column_are_short(value: float | None, text: str) -> None:
+    assert short(value) == text
+    assert len(text) <= 9
+
+
+@pytest.mark.parametrize(("value", "text"), [(-10.0, "-10"), (0.95, "0.95"), (100.0, "100"), (1e-4, "1.00e-4")])
+def test_numbers_of_a_formula_have_no_zeros_at_their_end(value: float, text: str) -> None:
+    assert plain(value) == text
+
+
+def test_a_sign_after_a_sign_is_in_brackets() -> None:
+    assert (factor(-2.5), factor(2.5)) == ("(-2.5)", "2.5")
