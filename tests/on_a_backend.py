@@ -151,9 +151,9 @@ def every_optimizer_updates() -> None:
 
 @case("torch")
 def pure_functions_take_any_mixture_of_arrays() -> None:
-    from tests.learning import test_mixtures
+    from tests.learning import test_targets_mixed_arrays
 
-    test_mixtures.check_mixtures()
+    test_targets_mixed_arrays.check_mixtures()
 
 
 @case("jax", "torch")

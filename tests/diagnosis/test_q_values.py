@@ -1,11 +1,15 @@
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from deeptaxi.config import EnvironmentConfig
+from deeptaxi.diagnosis import q_values, setup
 from deeptaxi.diagnosis.case import Unchecked
 from deeptaxi.diagnosis.sample import Sample
+from deeptaxi.mdp import planning
 from deeptaxi.mdp.planning import value_iteration
 from tests.diagnosis.cases import case_on, checked, config, unseen
 from tests.problems import build, random_table, surely
@@ -111,3 +115,41 @@ def test_transitions_that_end_by_chance_are_none(sample):
 
 def test_without_episodes_it_says_so():
     assert isinstance(checked("truncation-as-terminal", unseen()), Unchecked)
+
+
+def test_overestimation_by_maximizing_is_told_from_an_error_that_all_share():
+    table = build([[surely(0, 0, True)] * 4])
+    lifted = case_on(build([[surely(0, 1, True), *[surely(0, 0, True)] * 3]]), [[1.0, 3.0, -1.0, -1.0]])
+    finding = checked("overestimation", lifted)
+    assert finding.evidence["bias_of_greedy_action"] == pytest.approx(3)
+    assert finding.evidence["bias_of_all_pairs"] == pytest.approx(0.25)
+    assert finding.evidence["by_maximizing"] == pytest.approx(2.75)
+    assert "--double" in finding.cure
+    shifted = case_on(build([[surely(0, 1, True), surely(0, 0, True)]]), [[4.0, 3.0]])
+    assert checked("overestimation", shifted) is None
+    assert checked("overestimation", case_on(table, np.ones((1, 4)))) is None  # Q* tells nothing apart
+
+
+@pytest.mark.parametrize(
+    ("reward", "scale", "named"), [(1e4, 1.0, True), (1e4, 1024.0, False), (1e-4, 1.0, True), (10.0, 1.0, False)]
+)
+def test_rewards_far_from_what_the_network_can_give_are_named(reward, scale, named):
+    table = build([[surely(0, reward, True), surely(0, 0, True)]])
+    case = case_on(table, [[0.0, 0.0]], config=config(target={"reward_scale": scale}))
+    finding = checked("reward-scale-off", case)
+    assert (finding is not None) == named
+    if reward == 1e4 and named:
+        assert finding.cure == "--reward-scale 512"
+
+
+def test_a_scale_that_did_no_harm_to_the_values_is_fine():
+    table = build([[surely(0, 1e4, True), surely(0, 0, True)]])
+    assert checked("reward-scale-off", case_on(table, [[9_900.0, 3.0]])) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_right_values_are_never_called_wrong(seed):
+    table = random_table(seed)
+    case = case_on(table, planning.value_iteration(table, 0.9).q)
+    for check in (*q_values.VALUE_CHECKS, *setup.PROBLEM_CHECKS):
+        assert check(case) is None, check.name

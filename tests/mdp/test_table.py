@@ -7,9 +7,19 @@ import zipfile
 import numpy as np
 import pytest
 
-from deeptaxi.errors import UsageError
-from deeptaxi.mdp.table import ARRAYS, OPTIONAL, TABLE_BYTES, TableError, from_arrays, from_rows, load_table, save_table
-from tests.problems import SOUND, bandit, opened, surely
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.mdp.table import (
+    ARRAYS,
+    OPTIONAL,
+    TABLE_BYTES,
+    TableError,
+    TransitionTable,
+    from_arrays,
+    from_rows,
+    load_table,
+    save_table,
+)
+from tests.problems import SOUND, bandit, chain, opened, rows_of, surely
 
 
 def test_expected_rewards_and_continuations_follow_from_the_outcomes():
@@ -254,3 +264,17 @@ def test_names_that_take_more_memory_than_the_table_are_refused(tmp_path, archiv
     path = archive(state_names=np.array(["here" * 5_000_000, "there"]))
     with pytest.raises(TableError, match=r"it says that it unpacks to 152\.6 MiB, where at most 64\.0 MiB are read"):
         load_table(path)
+
+
+def test_a_table_is_made_of_lists_of_rows_or_of_a_file(tmp_path):
+    table, path = chain(state_names=("first", "second", "last")), tmp_path / "three.npz"
+    made = TransitionTable(**SOUND)
+    assert repr(made) == "TransitionTable(2 states, 1 action, 2 outcomes, 2 start states)"
+    again = TransitionTable.from_rows(rows_of(table), table.start)
+    np.testing.assert_array_equal(again.next_state, table.next_state)
+    table.save(path)
+    assert TransitionTable.load(path).state_names == ("first", "second", "last")
+    with pytest.raises(UsageError, match="exists"):
+        table.save(path)
+    with pytest.raises(DeepTaxiError, match="several lengths"):
+        TransitionTable(**{**SOUND, "reward": [[[1.0], [2.0, 3.0]]]})

@@ -12,9 +12,8 @@ import pytest
 from click.testing import Result
 
 import deeptaxi
-from deeptaxi.api.settings import merge_settings
 from deeptaxi.errors import UsageError
-from tests.cli.conftest import QUICK, refused
+from tests.cli.conftest import QUICK, refused, run
 
 WORDS = "is_slippery=false reward_schedule=(1, 0, 0) desc=None"
 GIVEN = ["FrozenLake-v1", *(word for text in ("is_slippery=False", "reward_schedule=(1, 0, 0)", "desc=None")
@@ -56,15 +55,6 @@ def test_every_door_refuses_a_text_where_a_truth_value_belongs(
     assert deeptaxi.solve("FrozenLake-v1", env_args={"is_slippery": np.bool_(False)}).optimal_return == 1
 
 
-def test_an_argument_goes_over_those_of_the_configuration() -> None:
-    config = {"environment": {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}}}
-    values = merge_settings(None, {"map_name": "8x8"}, config, False, {})
-    assert values["environment"]["kwargs"] == {"is_slippery": False, "map_name": "8x8"}
-    assert merge_settings("Taxi-v4", {"is_rainy": True}, config, False, {})["environment"]["kwargs"] == {
-        "is_rainy": True
-    }
-
-
 @pytest.mark.parametrize(
     ("before", "after", "fault"),
     [
@@ -103,3 +93,33 @@ def test_a_card_with_a_misspelled_key_is_told(lake_run: Path, type_in: Callable[
     card.write_text(json.dumps({**json.loads(card.read_text()), "licence": "MIT", "x_newer": 1}))
     (row,) = json.loads(type_in("zoo", "r", "--json").stdout)
     assert "unknown key 'licence'; did you mean 'license'?" in row["note"]
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "shown", "optimum"),
+    [
+        ("FrozenLake-v1", "is_slippery=False", "is_slippery=false", 1.0),
+        ("Taxi-v4", "is_rainy=False", "is_rainy=false", 7.93),
+        ("CliffWalking-v1", "is_slippery=False", "is_slippery=false", -13.0),
+        ("FrozenLake-v1", "success_rate=1/3", "success_rate=0.3333333333333333", 0.7442),
+        ("FrozenLake-v1", "reward_schedule=(2, 0, 0)", "reward_schedule=(2, 0, 0)", 2 * 0.7442),
+        ("FrozenLake-v1", "desc=None", "desc=None", 0.7442),
+    ],
+)
+def test_arguments_are_read_as_gymnasiums_pages_write_them(
+    name: str, argument: str, shown: str, optimum: float
+) -> None:
+    solved = run("solve", name, "--env-arg", argument)
+    assert solved.stdout.startswith(f"{name} {shown} ")
+    (row,) = json.loads(run("envs", name, "--env-arg", argument, "--json").stdout)
+    assert row["optimal_return"] == pytest.approx(optimum, abs=1e-4)
+    assert shown in run("envs", name, "--env-arg", argument).stdout
+
+
+def test_arguments_that_cannot_be_meant_are_refused() -> None:
+    given = ("solve", "FrozenLake-v1", "--env-arg")
+    refused(run(*given, "is_slippery=no"), 2, "is_slippery=no: FrozenLake-v1 expects true or false")
+    refused(run(*given, "is_slippery=None"), 2, "is_slippery=None: FrozenLake-v1 expects true or false")
+    refused(run(*given, "is_slippery=TRUE"), 2, "is_slippery=TRUE: expected true or false, in small letters")
+    refused(run(*given, "desc=[SFFF,HFFG]"), 2, "desc=[SFFF,HFFG]: it is neither TOML nor Python", "the shell")
+    refused(run(*given, "success_rate=1", "--env-arg", "success_rate=0.5"), 2, "success_rate is given twice")

@@ -11,8 +11,6 @@ from types import ModuleType
 import pytest
 
 import deeptaxi
-from deeptaxi.api.settings import Settings, nested, paths
-from deeptaxi.config import TrainConfig, leaf_settings
 
 HEAVY = {"tensorflow", "keras", "jax", "gymnasium", "numpy", "matplotlib", "click", "rich"}
 
@@ -93,18 +91,3 @@ def test_the_public_modules_say_what_they_are_for() -> None:
 def test_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trian'; did you mean 'train'"):
         _ = deeptaxi.trian
-
-
-def test_every_option_of_a_training_is_a_setting_by_its_name_and_nothing_else_is() -> None:
-    options = [item.metadata["option"] for _, item, _ in leaf_settings(TrainConfig) if item.metadata["option"]]
-    assert len(options) == len(Settings.__annotations__)
-    assert set(paths()) == set(Settings.__annotations__)
-    for option in options:
-        assert option.split("/")[0][2:].replace("-", "_") in paths()
-    assert nested({"hidden": (64,), "learning_rate": 0.01, "early_stop": False, "double": None}) == {
-        "network": {"hidden": (64,)},
-        "optimizer": {"learning_rate": 0.01},
-        "evaluation": {"early_stop": False},
-    }
-    with pytest.raises(deeptaxi.DeepTaxiError, match="unknown setting 'learning_rat'; did you mean 'learning_rate'"):
-        nested({"learning_rat": 1})

@@ -125,52 +125,6 @@ def test_solve_does_not_write_onto_the_table_it_solves(tmp_path: Path) -> None:
     assert solution["optimal_value"] == 0.25  # two steps on the way to the 1
 
 
-def test_envs_lists_what_can_be_trained() -> None:
-    rows = json.loads(run("envs", "--json").stdout)
-    by_name = {(row["id"], *row["kwargs"]): row for row in rows}
-    assert by_name["Taxi-v4",]["optimal_return"] == pytest.approx(7.93)
-    assert by_name["Blackjack-v1",]["states"] == 32 * 11 * 2
-    assert by_name["Taxi-v4", "fickle_passenger"]["table"] is False
-    assert not any(name.startswith("CartPole") for name, *_ in by_name)
-
-
-def test_envs_describes_the_environment_that_is_named() -> None:
-    result = run("envs", "FrozenLake-v1", "--env-arg", "map_name=8x8", "--env-arg", "is_slippery=false")
-    assert "64" in result.stdout
-    refused(run("envs", "CartPole-v1"), 2, "Box")
-    refused(run("envs", "--env-arg", "is_rainy=true"), 2, "--env-arg needs the environment")
-
-
-@pytest.mark.parametrize(
-    ("name", "argument", "shown", "optimum"),
-    [
-        ("FrozenLake-v1", "is_slippery=False", "is_slippery=false", 1.0),
-        ("Taxi-v4", "is_rainy=False", "is_rainy=false", 7.93),
-        ("CliffWalking-v1", "is_slippery=False", "is_slippery=false", -13.0),
-        ("FrozenLake-v1", "success_rate=1/3", "success_rate=0.3333333333333333", 0.7442),
-        ("FrozenLake-v1", "reward_schedule=(2, 0, 0)", "reward_schedule=(2, 0, 0)", 2 * 0.7442),
-        ("FrozenLake-v1", "desc=None", "desc=None", 0.7442),
-    ],
-)
-def test_arguments_are_read_as_gymnasiums_pages_write_them(
-    name: str, argument: str, shown: str, optimum: float
-) -> None:
-    solved = run("solve", name, "--env-arg", argument)
-    assert solved.stdout.startswith(f"{name} {shown} ")
-    (row,) = json.loads(run("envs", name, "--env-arg", argument, "--json").stdout)
-    assert row["optimal_return"] == pytest.approx(optimum, abs=1e-4)
-    assert shown in run("envs", name, "--env-arg", argument).stdout
-
-
-def test_arguments_that_cannot_be_meant_are_refused() -> None:
-    given = ("solve", "FrozenLake-v1", "--env-arg")
-    refused(run(*given, "is_slippery=no"), 2, "is_slippery=no: FrozenLake-v1 expects true or false")
-    refused(run(*given, "is_slippery=None"), 2, "is_slippery=None: FrozenLake-v1 expects true or false")
-    refused(run(*given, "is_slippery=TRUE"), 2, "is_slippery=TRUE: expected true or false, in small letters")
-    refused(run(*given, "desc=[SFFF,HFFG]"), 2, "desc=[SFFF,HFFG]: it is neither TOML nor Python", "the shell")
-    refused(run(*given, "success_rate=1", "--env-arg", "success_rate=0.5"), 2, "success_rate is given twice")
-
-
 def test_a_return_that_is_nearly_nothing_is_not_shown_as_nothing() -> None:
     lake = ["FrozenLake-v1", "--env-arg", "is_slippery=false", "--env-arg", "reward_schedule=[1.23e-12, 0, 0]"]
     assert "Optimal return  1.2e-12 in 100 steps" in run("solve", *lake).stdout

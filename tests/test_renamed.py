@@ -21,7 +21,7 @@ from deeptaxi.storage import checkpoints
 from deeptaxi.storage.runs import check_ours
 from tests.cli.conftest import refused, run
 
-AGENT = Path(__file__).parents[2] / "models" / "taxi-v4-q-table"
+AGENT = Path(__file__).parents[1] / "models" / "taxi-v4-q-table"
 SETTINGS = "'replay.prioritised' is now 'replay.prioritized', 'judgement' is now 'evaluation'"
 LOG = [
     {"kind": "started", "environment": "X-v0", "states": 1, "actions": 2, "network": "q-table", "loop": "fit",
