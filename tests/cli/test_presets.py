@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deeptaxi.config import read_toml, resolve
-from deeptaxi.presets import fitting, listed_presets
+from deeptaxi.presets import listed_presets
 from tests.cli.conftest import refused, run
 
 TINY = ["--updates", 2, "--replay-start", 8, "--environments", 2, "--batch-size", 4, "--replay-capacity", 64]
@@ -119,14 +119,3 @@ def test_a_preset_trains_to_the_optimum(type_in, name) -> None:
     summary = trained("--preset", name, "--seed", 1)
     assert summary["exact"]["optimal"]
     assert summary["stopped"] == "optimal"
-
-
-@pytest.mark.parametrize(
-    ("encoding", "name"), [("factored", "taxi.factored"), ("joint", "taxi")], ids=["factored", "joint"]
-)
-def test_the_encoding_has_a_say_in_which_preset_fits(encoding, name):
-    assert fitting("Taxi-v4", {}, "dueling", encoding).name == name
-
-
-def test_a_preset_for_the_joint_encoding_serves_where_there_is_none_for_the_other():
-    assert fitting("CliffWalking-v1", {}, "dueling", "factored").name == "cliffwalking"

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import deeptaxi
-from deeptaxi import search_path
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import open_environment
@@ -174,12 +173,6 @@ def test_a_command_is_made_of_nothing_in_the_folder(stranger, tmp_path, empty):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_folder_that_the_package_stands_in_is_code_already(monkeypatch):
-    monkeypatch.chdir(os.path.dirname(os.path.dirname(deeptaxi.__file__)))  # noqa: PTH120
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
-    assert search_path.current_entries() == []
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "CartPole", "gymnasium:CartPole-v1", "GymV26Environment-v0"])
