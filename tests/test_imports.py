@@ -27,7 +27,7 @@ def environment_as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_a_file_imports_from_us_exists(path: Path) -> None:
+def test_every_import_of_our_own_modules_resolves(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in OURS:
             module = imported(str(node.module))

@@ -10,7 +10,7 @@ from deeptaxi.presets import Problem, fitting, listed_presets, plain, preset_nam
 @pytest.mark.parametrize(
     ("encoding", "name"), [("factored", "taxi.factored"), ("joint", "taxi")], ids=["factored", "joint"]
 )
-def test_the_encoding_has_a_say_in_which_preset_fits(encoding, name):
+def test_the_encoding_influences_which_preset_fits(encoding, name):
     assert fitting("Taxi-v4", {}, "dueling", encoding).name == name
 
 

@@ -36,7 +36,7 @@ def test_there_are_at_most_ten_names_and_dir_has_them_before_they_are_imported()
     assert done.stdout.strip() == metadata.version("deeptaxi"), done.stderr
 
 
-def test_importing_takes_no_time_and_brings_nothing_along() -> None:
+def test_importing_is_fast_and_loads_no_heavy_package() -> None:
     code = f"import sys; import deeptaxi; dir(deeptaxi); sys.exit(str({HEAVY} & set(sys.modules) or ''))"
     assert fresh(code).stderr.strip() == ""
     times = []
@@ -60,7 +60,7 @@ def test_no_module_of_functions_imports_keras_before_it_is_started() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_what_needs_no_network_starts_no_keras() -> None:
+def test_functions_without_a_network_do_not_start_keras() -> None:
     done = fresh(
         "import sys, deeptaxi\n"
         "deeptaxi.solve('FrozenLake-v1'); deeptaxi.listing.presets(); deeptaxi.listing.envs('FrozenLake-v1')\n"
@@ -82,12 +82,12 @@ def test_every_public_name_is_documented_and_typed(name: str, value: object) -> 
         assert f"{parameter.name}:" in text, f"{name}: {parameter} is not described"
 
 
-def test_the_public_modules_say_what_they_are_for() -> None:
+def test_the_public_modules_have_docstrings() -> None:
     for name in deeptaxi.__all__:
         if isinstance(value := getattr(deeptaxi, name), ModuleType):
             assert value.__doc__, name
 
 
-def test_an_unknown_name_names_the_nearest() -> None:
+def test_an_unknown_name_is_answered_with_the_nearest_one() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trian'; did you mean 'train'"):
         _ = deeptaxi.trian

@@ -51,7 +51,7 @@ def old(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_names_of_today_are_names() -> None:
+def test_the_new_names_exist() -> None:
     options = {name for option in train.command.params for name in option.opts}
     assert options.issuperset(renamed.OPTIONS.values())
     assert options.isdisjoint(renamed.OPTIONS)
@@ -64,11 +64,11 @@ def test_the_names_of_today_are_names() -> None:
 
 
 @pytest.mark.parametrize(("was", "now"), renamed.OPTIONS.items())
-def test_an_option_of_before_is_refused_by_its_name_of_today(was: str, now: str) -> None:
+def test_an_old_option_is_refused_with_its_new_name(was: str, now: str) -> None:
     refused(run("train", "Taxi-v4", f"{was}=3"), 2, f"{was} is now {now} (see")
 
 
-def test_a_setting_of_before_is_refused_from_python_too() -> None:
+def test_an_old_setting_is_refused_from_python_too() -> None:
     with pytest.raises(UsageError, match=r"^'judge_every' is now 'eval_every'$"):
         deeptaxi.train("Taxi-v4", judge_every=3)  # type: ignore[call-arg]
     with pytest.raises(UsageError, match=re.escape(SETTINGS)):
@@ -76,17 +76,17 @@ def test_a_setting_of_before_is_refused_from_python_too() -> None:
 
 
 @pytest.mark.parametrize("words", [["evaluate"], ["logs"], ["train", "--config"]])
-def test_the_settings_of_an_earlier_run_are_refused_by_all_their_names_of_today(old: Path, words: list[str]) -> None:
+def test_the_settings_of_an_old_run_are_refused_with_all_their_new_names(old: Path, words: list[str]) -> None:
     model = old / "config.toml" if "--config" in words else old
     refused(run(*words, model), 2, f"{old / 'config.toml'}: {SETTINGS}")
 
 
-def test_an_argument_of_an_environment_may_have_such_a_name() -> None:
+def test_an_argument_of_an_environment_may_have_an_old_name() -> None:
     done = run("train", "Taxi-v4", "--env-arg", "judgement=1")
     refused(done, 2, "unexpected keyword argument 'judgement'")
 
 
-def test_a_card_of_before_is_noted_in_the_list_of_agents(old: Path) -> None:
+def test_an_old_card_is_noted_in_the_list_of_agents(old: Path) -> None:
     (row,) = json.loads(run("zoo", old, "--json").stdout)
     assert row["note"].startswith(
         f"{old / 'card.json'} is of an earlier deeptaxi: 'exact.normalised_score' is now 'exact"
@@ -94,7 +94,7 @@ def test_a_card_of_before_is_noted_in_the_list_of_agents(old: Path) -> None:
     assert "'configuration.judgement' is now 'configuration.evaluation'" in row["note"]
 
 
-def test_a_checkpoint_of_before_is_refused(tmp_path: Path) -> None:
+def test_an_old_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "000001.npz"
     path.parent.mkdir(parents=True)
     checkpoints.write(path, {"config": "replay.prioritised = true\njudgement.every = 3"}, None)
@@ -103,12 +103,12 @@ def test_a_checkpoint_of_before_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_log_of_before_is_refused(log: Path) -> None:
+def test_an_old_log_is_refused(log: Path) -> None:
     for command in ("logs", "diagnose"):
         refused(run(command, log), 1, f"{log} is the log of an earlier deeptaxi: 'judgement' is now 'evaluation'")
 
 
-def test_a_log_of_before_still_says_whose_it_is(log: Path, tmp_path: Path) -> None:
+def test_an_old_log_still_names_its_run(log: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     check_ours(tmp_path / "mine", log)
     with pytest.raises(DeepTaxiError, match="is the log of "):

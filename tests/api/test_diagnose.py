@@ -7,7 +7,7 @@ from deeptaxi.api.run import Run
 from tests.api.helpers import answer, plain
 
 
-def test_diagnose_says_what_the_command_says(lake_run: Path, lake: Run) -> None:
+def test_diagnose_agrees_with_its_command(lake_run: Path, lake: Run) -> None:
     found = deeptaxi.diagnose(lake_run)
     assert plain(found.to_dict()) == answer("diagnose", lake_run)
     assert [finding.name for finding in found.findings] == [

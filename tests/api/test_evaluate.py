@@ -10,7 +10,7 @@ from deeptaxi.errors import UsageError
 from tests.api.helpers import answer
 
 
-def test_evaluate_says_what_the_command_says(lake_run: Path, lake: Run) -> None:
+def test_evaluate_agrees_with_its_command(lake_run: Path, lake: Run) -> None:
     assert deeptaxi.evaluate(lake_run, episodes=20, seed=4).to_dict() == answer(
         "evaluate", lake_run, "--episodes", 20, "--seed", 4
     )
@@ -23,7 +23,7 @@ def test_evaluate_says_what_the_command_says(lake_run: Path, lake: Run) -> None:
     assert str(found).startswith("frozenlake-v1-q-table-0 on FrozenLake-v1")
 
 
-def test_evaluate_refuses_what_cannot_be(lake: Run, lake_run: Path) -> None:
+def test_evaluate_refuses_invalid_arguments(lake: Run, lake_run: Path) -> None:
     for model, arguments, message in (
         (lake, {"env": "Taxi-v4"}, "16 states and 4 actions, Taxi-v4 has 500 and 6"),
         (lake_run, {"env": "Taxi-v4"}, "16 states and 4 actions, Taxi-v4 has 500 and 6"),

@@ -11,7 +11,7 @@ from deeptaxi.errors import UsageError
 from tests.api.helpers import answer, plain
 
 
-def test_an_update_is_explained_as_by_the_command_and_leaves_the_run_alone(lake_run: Path, lake: Run) -> None:
+def test_explaining_an_update_agrees_with_the_command_and_leaves_the_run_unchanged(lake_run: Path, lake: Run) -> None:
     before = lake.network.get_weights()
     found = deeptaxi.explain.update(lake, state=14, action=2, learning_rate=0.5)
     words = ["--state", 14, "--action", 2, "--learning-rate", 0.5]
@@ -31,7 +31,7 @@ def test_an_update_is_explained_as_by_the_command_and_leaves_the_run_alone(lake_
         deeptaxi.explain.update(lake, transitions=[(1, 2)])
 
 
-def test_gradients_are_explained_as_by_the_command(empty: Path) -> None:
+def test_explaining_gradients_agrees_with_the_command(empty: Path) -> None:
     found = deeptaxi.explain.gradients(3, seed=2, aggregation="max", vectors="vectors.json")
     there = answer("explain", "gradients", "--actions", 3, "--seed", 2, "--aggregation", "max")
     assert {**found.to_dict(), "vectors": None} == there

@@ -13,7 +13,7 @@ from deeptaxi.storage.formats import FORMATS
 from tests.cli.conftest import run
 
 
-def test_export_writes_what_the_command_writes(lake: Run, lake_run: Path, empty: Path) -> None:
+def test_export_writes_the_same_files_as_the_command(lake: Run, lake_run: Path, empty: Path) -> None:
     done = deeptaxi.export(lake, "json", "lake.json")
     assert (done.states, done.max_difference) == (16, 0.0)
     assert run("export", lake_run, "--format", "json", "--out", "there.json").exit_code == 0
@@ -31,7 +31,7 @@ def test_export_writes_what_the_command_writes(lake: Run, lake_run: Path, empty:
             deeptaxi.export(lake, form, out)
 
 
-def test_what_is_no_model_of_ours_is_not_exported(empty: Path) -> None:
+def test_foreign_models_are_not_exported(empty: Path) -> None:
     foreign = keras.Sequential([keras.Input((), dtype="int32"), keras.layers.Embedding(16, 4)], name="theirs")
     for model, message in ((None, "received an object of NoneType"), (foreign, "theirs cannot be exported: expected")):
         with pytest.raises(UsageError, match=message):
@@ -39,7 +39,7 @@ def test_what_is_no_model_of_ours_is_not_exported(empty: Path) -> None:
     assert list(empty.iterdir()) == []
 
 
-def test_the_exports_of_a_run_that_is_kept_have_its_card(
+def test_the_exports_of_a_saved_run_include_its_card(
     lake_run: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "FORMATS", {name: FORMATS[name] for name in ("npz", "json")})

@@ -10,7 +10,7 @@ from deeptaxi.mdp.table import TransitionTable
 from tests.api.helpers import answer, plain
 
 
-def test_the_listings_are_those_of_the_commands(table: TransitionTable) -> None:
+def test_the_listings_agree_with_their_commands(table: TransitionTable) -> None:
     assert plain(deeptaxi.listing.presets()) == answer("presets")
     there = answer("envs", "FrozenLake-v1", "--env-arg", "is_slippery=false")
     assert plain(deeptaxi.listing.envs("FrozenLake-v1", env_args={"is_slippery": False})) == there

@@ -5,7 +5,7 @@ from deeptaxi.api.run import Run
 from deeptaxi.mdp.table import TransitionTable
 
 
-def test_a_run_is_looked_at_on_a_table_and_on_an_open_environment(kept: Run, table: TransitionTable) -> None:
+def test_a_run_is_loaded_onto_a_table_and_an_open_environment(kept: Run, table: TransitionTable) -> None:
     elsewhere = deeptaxi.load(kept.folder or "", table)
     assert elsewhere.exact == kept.exact
     assert deeptaxi.evaluate(kept, elsewhere.environment, episodes=0).exact == kept.exact

@@ -7,7 +7,7 @@ from deeptaxi.api.settings import Settings, merge_settings, nested, paths
 from deeptaxi.config import TrainConfig, leaf_settings
 
 
-def test_every_option_of_a_training_is_a_setting_by_its_name_and_nothing_else_is() -> None:
+def test_the_settings_are_exactly_the_options_of_a_training() -> None:
     options = [item.metadata["option"] for _, item, _ in leaf_settings(TrainConfig) if item.metadata["option"]]
     assert len(options) == len(Settings.__annotations__)
     assert set(paths()) == set(Settings.__annotations__)
@@ -22,7 +22,7 @@ def test_every_option_of_a_training_is_a_setting_by_its_name_and_nothing_else_is
         nested({"learning_rat": 1})
 
 
-def test_an_argument_goes_over_those_of_the_configuration() -> None:
+def test_environment_arguments_override_those_of_the_configuration() -> None:
     config = {"environment": {"id": "FrozenLake-v1", "kwargs": {"is_slippery": False}}}
     values = merge_settings(None, {"map_name": "8x8"}, config, False, {})
     assert values["environment"]["kwargs"] == {"is_slippery": False, "map_name": "8x8"}

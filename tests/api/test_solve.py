@@ -10,7 +10,7 @@ from deeptaxi.mdp.table import TransitionTable
 from tests.api.helpers import answer, plain
 
 
-def test_solve_says_what_the_command_says(table: TransitionTable, empty: Path) -> None:
+def test_solve_agrees_with_its_command(table: TransitionTable, empty: Path) -> None:
     found = deeptaxi.solve("FrozenLake-v1", 0.9, env_args={"is_slippery": False}, time_limit=9)
     words = ["--env-arg", "is_slippery=false", "--time-limit", 9, "--objective-discount", 0.9]
     there = answer("solve", "FrozenLake-v1", *words)

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import click
 import pytest
-from click.testing import CliRunner
 
-from deeptaxi.cli.groups import Group
 from deeptaxi.cli.options import (
     PATH,
     Sizes,
@@ -69,14 +67,3 @@ def test_the_type_of_an_option_follows_from_that_of_its_setting() -> None:
     assert isinstance(option_type(tuple[int, ...], ()), Sizes)
     assert option_type(float | None, ()) is float
     assert sentence("number of updates") == "Number of updates."
-
-
-def test_an_unknown_command_is_refused_with_the_nearest_one() -> None:
-    group = Group("tool", commands=[click.Command("train"), click.Command("evaluate")])
-    for word, message in (
-        ("trian", "no command 'trian'; did you mean 'train'"),
-        ("x", "'x'; commands: train, evaluate"),
-    ):
-        result = CliRunner().invoke(group, [word])
-        assert result.exit_code == 2
-        assert message in result.stderr

@@ -33,7 +33,7 @@ def test_solve_reproduces_the_known_optima(name: str, arguments: list[str], opti
     assert len(solution["policy"]) == solution["environment"]["states"]
 
 
-def test_solve_shows_the_optimum_to_people() -> None:
+def test_solve_prints_the_optimum() -> None:
     assert "Optimal return  7.93 in 200 steps" in run("solve", "Taxi-v4").stdout
 
 
@@ -68,7 +68,7 @@ def test_a_problem_that_needs_a_discount_says_so_before_any_work(command: str, t
 
 
 @pytest.mark.parametrize("ending", ["csv", "npz", "json"])
-def test_solve_writes_the_table_once(ending: str, tmp_path: Path) -> None:
+def test_solve_does_not_overwrite_its_table_without_force(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"q.{ending}"
     assert run("solve", "FrozenLake-v1", "--out", path).exit_code == 0
     before = path.read_bytes()
@@ -92,7 +92,7 @@ FORMULAS = ("=cmd|'/c calc'!A0", '=HYPERLINK("x";"y")', "-1+1", "-1")
 TEXTS = ("'=cmd|'/c calc'!A0", '\'=HYPERLINK("x";"y")', "'-1+1", "-1")
 
 
-def test_a_spreadsheet_computes_no_name_of_the_csv_of_solve(tmp_path: Path) -> None:
+def test_no_name_in_the_csv_of_solve_is_a_formula(tmp_path: Path) -> None:
     table = build([[surely(min(s + 1, 3), -1.0, s > 1) for _ in "ab"] for s in range(4)], state_names=FORMULAS,
                   action_names=("@SUM(1)", "x;+1+1"))  # fmt: skip
     save_table(table, tmp_path / "table.npz")
@@ -110,7 +110,7 @@ def test_a_spreadsheet_computes_no_name_of_the_csv_of_solve(tmp_path: Path) -> N
     assert tuple(policy[str(state)]["name"] for state in range(4)) == FORMULAS
 
 
-def test_solve_refuses_what_has_no_true_table() -> None:
+def test_solve_refuses_an_environment_without_a_true_table() -> None:
     refused(run("solve", "Blackjack-v1"), 2, "no true table")
     refused(run("solve", "Taxi-v4", "--env-arg", "fickle_passenger=true"), 2, "fickle_passenger", "hidden flag")
     refused(run("solve", "FrozenLake-v1", "--out", "q.xls"), 2, ".csv, .npz or .json")
@@ -125,7 +125,7 @@ def test_solve_does_not_write_onto_the_table_it_solves(tmp_path: Path) -> None:
     assert solution["optimal_value"] == 0.25  # two steps on the way to the 1
 
 
-def test_a_return_that_is_nearly_nothing_is_not_shown_as_nothing() -> None:
+def test_a_tiny_return_is_not_shown_as_zero() -> None:
     lake = ["FrozenLake-v1", "--env-arg", "is_slippery=false", "--env-arg", "reward_schedule=[1.23e-12, 0, 0]"]
     assert "Optimal return  1.2e-12 in 100 steps" in run("solve", *lake).stdout
     assert "Optimal return  0 in 2 steps" in run("solve", *lake, "--time-limit", 2).stdout
@@ -149,7 +149,7 @@ class Odd(Anywhere):
         self.__dict__["P"] = self.p
 
 
-def test_means_over_estimated_starts_claim_no_bound() -> None:
+def test_means_over_estimated_start_states_have_no_bound() -> None:
     with registered("Anywhere-v0", Anywhere):
         found = json.loads(run("solve", "Anywhere-v0", "--time-limit", 2, "--json").stdout)
         text = run("solve", "Anywhere-v0", "--time-limit", 2).stdout
@@ -181,7 +181,7 @@ def test_means_over_estimated_starts_claim_no_bound() -> None:
         ([[[(1.0, float("inf"), -1.0, False)]]], "it is (1.0, inf, -1.0, False) at [0][0][0]"),
     ],
 )
-def test_an_attribute_p_that_is_no_table_is_described_in_one_line(p: object, fault: str) -> None:
+def test_an_attribute_p_that_is_not_a_table_is_described_in_one_line(p: object, fault: str) -> None:
     with registered("Odd-v0", type("Odd", (Odd,), {"p": p})):
         refused(run("solve", "Odd-v0"), 2, "Odd-v0 has no true table to solve", "is not of the form", fault)
 

@@ -29,7 +29,7 @@ def loop_of(result: Result, folder: str = "a") -> str:
 
 
 @pytest.mark.slow
-def test_a_training_on_a_table_is_compiled_where_nothing_else_is_asked_for(type_in: TypeIn) -> None:
+def test_a_training_on_a_table_is_compiled_by_default(type_in: TypeIn) -> None:
     result = type_in("train", "Taxi-v4", "--updates", 300, "--out", "a", "--json")
     assert loop_of(result) == "compiled"
     summary = json.loads(result.stdout)
@@ -37,18 +37,18 @@ def test_a_training_on_a_table_is_compiled_where_nothing_else_is_asked_for(type_
     assert summary["exact"]["start_states"] == 300
 
 
-def test_the_gymnasium_loop_is_there_for_who_asks_for_it(type_in: TypeIn) -> None:
+def test_the_gymnasium_loop_can_be_requested(type_in: TypeIn) -> None:
     result = type_in("train", *LAKE, "--q-table", *FEW, "--loop", "gymnasium", "--out", "a", "--json")
     assert loop_of(result) == "gymnasium"
 
 
-def test_a_file_that_names_a_loop_is_heard(type_in: TypeIn) -> None:
+def test_a_loop_named_by_a_file_is_used(type_in: TypeIn) -> None:
     Path("c.toml").write_text('loop = "gymnasium"\n')
     result = type_in("train", *LAKE, "--config", "c.toml", "--q-table", *FEW, "--out", "a", "--json")
     assert loop_of(result) == "gymnasium"
 
 
-def test_what_cannot_be_compiled_falls_back_if_no_loop_is_named(type_in: TypeIn) -> None:
+def test_a_training_that_cannot_be_compiled_falls_back_unless_a_loop_is_named(type_in: TypeIn) -> None:
     words = ["train", *LAKE, "--q-table", *FEW, "--optimizer", "rmsprop", "--out", "a", "--json"]
     assert loop_of(type_in(*words)) == "gymnasium"
     refused(type_in(*words, "--force", "--loop", "compiled"), 2, "--loop compiled", "rmsprop", "--loop gymnasium")
@@ -67,13 +67,13 @@ def test_exploring_starts_need_the_compiled_loop(type_in: TypeIn) -> None:
 
 
 @pytest.mark.parametrize("loop", [[], ["--loop", "compiled"]])
-def test_where_nothing_can_be_compiled_exploring_starts_are_left_out(type_in: TypeIn, loop: list[str]) -> None:
+def test_exploring_starts_are_left_out_where_nothing_can_be_compiled(type_in: TypeIn, loop: list[str]) -> None:
     result = type_in("train", "Blackjack-v1", "--exploring-starts", 0.1, *loop)
     refused(result, 2, "--exploring-starts", "Blackjack-v1 has none", "leave out --exploring-starts")
     assert "--loop" not in result.stderr
 
 
-def test_the_fit_loop_keeps_its_network_without_the_optimizer(type_in: TypeIn) -> None:
+def test_the_fit_loop_saves_its_network_without_the_optimizer(type_in: TypeIn) -> None:
     words = ["train", *LAKE, *FEW, "--loop", "fit", "--learning-rate-schedule", "exponential", "--out", "a", "--json"]
     assert loop_of(type_in(*words)) == "fit"  # its schedule is a class of ours, which nobody else could load
     with zipfile.ZipFile("a/model.keras") as archive:

@@ -63,7 +63,7 @@ def edited(path: Path, **changes: object) -> None:
     write(path, {**found.about, **changes}, found.state)
 
 
-def test_a_stopped_training_goes_on_to_the_same_weights(here: Path, digest: str) -> None:
+def test_a_stopped_training_resumes_to_the_same_weights(here: Path, digest: str) -> None:
     assert json.loads(Path("models/y/card.json").read_text())["training"]["stopped"] == "stop-after"
     done = run("train", "--resume", "models/y", "--json")
     told = summary(done)
@@ -78,14 +78,14 @@ def test_a_stopped_training_goes_on_to_the_same_weights(here: Path, digest: str)
     assert run("evaluate", "models/y", "--episodes", 0).exit_code == 0
 
 
-def test_it_may_be_said_again_what_it_is(here: Path, digest: str) -> None:
+def test_settings_that_agree_may_be_repeated_on_resume(here: Path, digest: str) -> None:
     again = ["train", *LAKE, *SETTINGS, "--seed", 0, "--resume", "models/y", "--json"]
     assert summary(run(*again))["weights_digest"] == digest
     refused(run(*again), 2, "models/y has made all its 400 updates", "--updates")
 
 
 @pytest.mark.parametrize("what", ["deeptaxi train", "something else"])
-def test_a_training_that_was_killed_after_its_model_was_written_leaves_no_lock(here: Path, what: str) -> None:
+def test_a_training_killed_after_writing_its_model_leaves_no_lock(here: Path, what: str) -> None:
     # The next command has nothing to do, and is refused; what another program calls .lock stays.
     assert run("train", "--resume", "models/y").exit_code == 0
     left = here / "logs" / "y" / ".lock"
@@ -114,13 +114,13 @@ def test_a_training_that_was_killed_after_its_model_was_written_leaves_no_lock(h
         (["--stop-after", 100], "--stop-after 100"),
     ],
 )
-def test_another_training_is_refused_by_the_name_of_what_differs(here: Path, words: list[str], told: str) -> None:
+def test_a_different_training_is_refused_with_what_differs(here: Path, words: list[str], told: str) -> None:
     before = sorted(path.name for path in Path("models/y").rglob("*"))
     refused(run("train", "--resume", "models/y", *words, "--json"), 2, told)
     assert sorted(path.name for path in Path("models/y").rglob("*")) == before
 
 
-def test_what_is_no_run_to_go_on_with_is_refused(here: Path) -> None:
+def test_a_folder_that_cannot_be_resumed_is_refused(here: Path) -> None:
     refused(run("train", "--resume", "models/none"), 2, "models/none does not exist")
     refused(run("train", "--resume", "models/y/config.toml"), 2, "config.toml is a file")
     refused(run("train", "--resume", "logs"), 2, "logs has no checkpoint")
@@ -153,7 +153,7 @@ def test_a_newer_checkpoint_and_a_locked_folder_are_refused(here: Path, monkeypa
     refused(run("train", "--resume", "models/y"), 1, "newer deeptaxi", "upgrade")
 
 
-def test_other_versions_go_on_and_say_that_bits_may_differ(here: Path, digest: str) -> None:
+def test_other_versions_resume_with_a_warning_that_bits_may_differ(here: Path, digest: str) -> None:
     newest = files_in(Path("models/y"))[0]
     about = read(newest).about
     edited(newest, versions={**about["versions"], "keras": "3.0.0"})
@@ -165,7 +165,7 @@ def test_other_versions_go_on_and_say_that_bits_may_differ(here: Path, digest: s
     assert "could not continue bit for bit" in Path("models/y/card.md").read_text()
 
 
-def test_other_flags_of_the_compiler_go_on_and_say_that_bits_may_differ(
+def test_other_compiler_flags_resume_with_a_warning_that_bits_may_differ(
     here: Path, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree("models/y", "models/z")
@@ -187,7 +187,7 @@ def test_other_flags_of_the_compiler_go_on_and_say_that_bits_may_differ(
     assert "(XLA_FLAGS --xla_cpu_enable_fast_math=true → none)" in run("train", "--resume", "models/z").stderr
 
 
-def test_a_damaged_checkpoint_falls_back_with_a_line(here: Path, digest: str) -> None:
+def test_a_damaged_checkpoint_falls_back_with_a_warning(here: Path, digest: str) -> None:
     newest = files_in(Path("models/y"))[0]
     newest.write_bytes(newest.read_bytes()[:-100])
     done = run("train", "--resume", "models/y", "--json")
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_falls_back_with_a_line(here: Path, digest: str) ->
     assert "continues from 000001.npz, after update 0" in done.stderr
 
 
-def test_a_training_that_was_killed_while_it_kept_its_model_only_keeps_it(here: Path, digest: str) -> None:
+def test_a_training_killed_while_saving_its_model_only_saves_it(here: Path, digest: str) -> None:
     assert run("train", "--resume", "models/y").exit_code == 0
     for name in ("model.keras", "config.toml", "card.md", "card.json"):
         Path("models/y", name).unlink()
@@ -207,7 +207,7 @@ def test_a_training_that_was_killed_while_it_kept_its_model_only_keeps_it(here: 
     assert (told["weights_digest"], told["resumed_from"]) == (digest, 400)
 
 
-def test_an_optimal_run_goes_on_only_if_more_is_asked_of_it(type_in: TypeIn, digest: str) -> None:
+def test_an_optimal_run_resumes_only_for_more_updates(type_in: TypeIn, digest: str) -> None:
     early = summary(type_in("train", *LAKE, *SETTINGS, "--out", "a", "--json"))
     assert (early["stopped"], early["updates"]) == ("optimal", 300)
     refused(type_in("train", "--resume", "a"), 2, "because its policy is optimal", "--no-early-stop")
@@ -215,7 +215,7 @@ def test_an_optimal_run_goes_on_only_if_more_is_asked_of_it(type_in: TypeIn, dig
     assert summary(type_in("train", "--resume", "a", "--no-early-stop", "--json"))["weights_digest"] == digest
 
 
-def test_an_optimal_run_makes_the_updates_that_are_asked_for(type_in: TypeIn) -> None:
+def test_an_optimal_run_makes_the_requested_updates(type_in: TypeIn) -> None:
     """They are those of a training that never stops early, bit for bit, and its settings say so."""
     assert summary(type_in("train", *LAKE, *SETTINGS, "--out", "a", "--json"))["stopped"] == "optimal"
     done = type_in("train", "--resume", "a", "--updates", 600, "--json")
@@ -234,7 +234,7 @@ def test_early_stop_that_comes_later_than_an_optimal_policy_is_not_exact(type_in
     assert "not-exact: its policy was optimal, where the same settings" in done.stderr
 
 
-def test_an_optimal_run_that_may_stop_again_says_that_its_settings_do_not_tell(type_in: TypeIn) -> None:
+def test_an_optimal_run_that_may_stop_early_again_says_so(type_in: TypeIn) -> None:
     assert summary(type_in("train", *LAKE, *SETTINGS, "--out", "a", "--json"))["stopped"] == "optimal"
     done = type_in("train", "--resume", "a", "--updates", 700, "--early-stop", "--json")
     assert (summary(done)["stopped"], summary(done)["updates"]) == ("optimal", 600)  # shown three times again
@@ -263,14 +263,14 @@ def test_more_updates_leave_the_evaluations_as_they_were(type_in: TypeIn) -> Non
     assert more["weights_digest"] == whole["weights_digest"]
 
 
-def test_a_run_that_was_moved_with_its_log_goes_on(here: Path, digest: str) -> None:
+def test_a_run_moved_with_its_log_resumes(here: Path, digest: str) -> None:
     shutil.move("models", "elsewhere")
     told = summary(run("train", "--resume", "elsewhere/y", "--json"))
     assert (told["weights_digest"], told["log"]) == (digest, "logs/y/metrics.jsonl")
     assert len(read_history(Path("logs/y/metrics.jsonl")).of_kind(Started)) == 2
 
 
-def test_a_lost_log_is_begun_anew(here: Path, digest: str) -> None:
+def test_a_lost_log_is_started_anew(here: Path, digest: str) -> None:
     shutil.rmtree("logs")
     done = run("train", "--resume", "models/y", "--json")
     assert summary(done)["weights_digest"] == digest
@@ -278,7 +278,7 @@ def test_a_lost_log_is_begun_anew(here: Path, digest: str) -> None:
     assert read_history(Path("logs/y/metrics.jsonl")).finished is not None
 
 
-def test_the_log_of_another_run_is_never_taken(here: Path) -> None:
+def test_a_foreign_log_is_never_continued(here: Path) -> None:
     assert run(*TRAIN, "--stop-after", 20, "--no-checkpoints", "--out", "other/y", "--logs", "elsewhere").exit_code == 0
     before = Path("elsewhere/y/metrics.jsonl").read_bytes()
     refused(run("train", "--resume", "models/y", "--logs", "elsewhere"), 2, "log of another training")
@@ -287,13 +287,13 @@ def test_the_log_of_another_run_is_never_taken(here: Path) -> None:
     assert Path("elsewhere/y/metrics.jsonl").read_bytes() == before
 
 
-def test_a_log_that_tells_of_a_loss_that_was_no_number_is_gone_on_with(here: Path) -> None:
+def test_a_log_with_a_nan_loss_is_continued(here: Path) -> None:
     log = Path("logs/y/metrics.jsonl")
     log.write_text(re.sub(r'"loss": [0-9.e-]+', '"loss": null', log.read_text()))
     assert run("train", "--resume", "models/y", "--json").exit_code == 0
 
 
-def test_without_checkpoints_there_is_nothing_to_go_on_from(type_in: TypeIn) -> None:
+def test_a_run_without_checkpoints_cannot_be_resumed(type_in: TypeIn) -> None:
     done = type_in(*TRAIN, "--no-checkpoints", "--stop-after", 50, "--out", "a")
     assert "deeptaxi train --config a/config.toml" in done.stderr
     assert not Path("a/checkpoints").exists()
@@ -312,7 +312,7 @@ def test_an_environment_module_that_a_run_names_needs_trust(type_in: TypeIn) -> 
     assert type_in("train", "--resume", "a", "--trust-env", "--updates", 401, "--stop-after", 30).exit_code == 0
 
 
-def test_an_argument_that_only_toml_can_say_is_kept(type_in: TypeIn) -> None:
+def test_an_argument_that_only_toml_can_express_survives_a_resume(type_in: TypeIn) -> None:
     Path("my_shore.py").write_text(
         "import gymnasium\n"
         "from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv\n"
@@ -323,7 +323,7 @@ def test_an_argument_that_only_toml_can_say_is_kept(type_in: TypeIn) -> None:
     assert type_in("train", *words, "--resume", "a", "--json", "--stop-after", 30).exit_code == 0
 
 
-def test_no_checkpoint_is_left_of_a_run_that_was_replaced(here: Path) -> None:
+def test_a_replaced_run_leaves_no_checkpoint(here: Path) -> None:
     run(*TRAIN, "--seed", 1, "--stop-after", 20, "--out", "models/y", "--force", "--no-checkpoints")
     refused(run("train", "--resume", "models/y"), 2, "models/y has no checkpoint")
 
@@ -333,7 +333,7 @@ def test_the_card_of_a_stopped_training_has_the_command_that_stops_there(here: P
     assert command.endswith("models/y/config.toml --stop-after 150")
 
 
-def test_the_log_of_another_run_is_not_taken_by_a_training_that_has_none(here: Path) -> None:
+def test_a_foreign_log_is_not_taken_by_a_training_without_one(here: Path) -> None:
     for path in files_in(Path("models/y"))[:-1]:
         path.unlink()
     mine = Path("models/y").rename("models/z")
@@ -345,7 +345,7 @@ def test_the_log_of_another_run_is_not_taken_by_a_training_that_has_none(here: P
     refused(run("train", "--resume", "models/z", "--logs", "elsewhere"), 2, "is the log of models/other")
 
 
-def test_a_checkpoint_that_does_not_fit_is_named_and_leaves_what_was_kept(here: Path) -> None:
+def test_a_mismatched_checkpoint_is_named_and_leaves_the_saved_run(here: Path) -> None:
     log = Path("logs/y/metrics.jsonl").read_bytes()
     newest = files_in(Path("models/y"))[0]
     found = read(newest)
@@ -375,7 +375,7 @@ BOUNDS: list[tuple[str, Any, str]] = [  # of facts, of a dictionary among them, 
 ]
 
 
-def test_every_number_of_a_checkpoint_has_its_bounds(here: Path) -> None:
+def test_every_number_of_a_checkpoint_is_checked_against_its_bounds(here: Path) -> None:
     newest, first = files_in(Path("models/y"))
     first.unlink()  # else it falls back to that
     found = read(newest)
@@ -404,7 +404,7 @@ def test_every_number_of_a_checkpoint_has_its_bounds(here: Path) -> None:
         ({"position": {"head": "", "lines": -1}}, {}, "does not say where the log stood: 'lines' is -1, expected 0"),
     ],
 )
-def test_a_checkpoint_of_a_number_that_cannot_be_is_damaged(
+def test_a_checkpoint_with_an_impossible_number_counts_as_damaged(
     here: Path, about: dict[str, Any], facts: dict[str, Any], told: str
 ) -> None:
     newest, first = files_in(Path("models/y"))
@@ -429,7 +429,7 @@ def test_a_table_that_changed_is_refused(type_in: TypeIn) -> None:
     refused(type_in("train", "--resume", "a"), 2, "no transition table at c.npz")
 
 
-def test_checkpoints_change_nothing_and_say_what_they_hold(type_in: TypeIn, digest: str) -> None:
+def test_checkpoints_change_no_result_and_describe_themselves(type_in: TypeIn, digest: str) -> None:
     often = type_in(*TRAIN, "--checkpoint-every", 1e-9, "--out", "a", "--json")
     assert summary(often)["weights_digest"] == digest
     (newest, _) = files_in(Path("a"))

@@ -25,7 +25,7 @@ finally:
 
 
 @pytest.mark.slow
-def test_a_second_training_into_the_same_place_is_refused_at_once(type_in: Callable[..., Result]) -> None:
+def test_a_second_training_into_the_same_folder_is_refused_at_once(type_in: Callable[..., Result]) -> None:
     second = ["train", *LAKE, "--q-table", "--out", "models/a"]
     refusals: list[str] = []
 

@@ -88,7 +88,7 @@ LESSONS = (130, 1129)  # broken Q values that leave a state without an action
 
 
 @pytest.mark.parametrize("seeds", [range(40), LESSONS], ids=["first", "lessons"])
-def test_a_small_table_is_looked_at_without_a_warning(seeds):
+def test_a_small_table_is_diagnosed_without_a_warning(seeds):
     for seed in seeds:
         case = odd_case(seed)
         if case is None:

@@ -121,7 +121,7 @@ def test_the_head_has_its_own_step() -> None:
     assert "shared sum" not in explained({"network": {"hidden": [8], "dueling": True, "aggregation": "max"}})
 
 
-def test_what_is_special_is_said() -> None:
+def test_special_cases_are_explained() -> None:
     step = Transition(0, 0, 3.0, 1, True)
     assert "terminated: no bootstrap" in explained(steps=[step])
     assert "--target-noise parts them" in explained({"target": {"double": True}})
@@ -133,7 +133,7 @@ def test_what_is_special_is_said() -> None:
     assert "Nothing has moved." in explained(steps=[Transition(0, 0, 1.0, 1, True)])
 
 
-def test_actions_that_the_mask_excludes_are_no_choice() -> None:
+def test_masked_actions_are_no_choice() -> None:
     summary = summary_of()
     summary["td_target"] = {**summary["td_target"], "allowed": [False, True]}
     assert "of those that the action mask allows (1): action 1" in shown(explain.of_update(summary))
@@ -147,14 +147,14 @@ def test_the_rewards_of_n_steps_have_a_row_each() -> None:
     assert "= 4 + 0.25 · 2 = 4.5" in text
 
 
-def test_of_many_actions_those_that_matter_are_shown() -> None:
+def test_only_the_relevant_ones_of_many_actions_are_shown() -> None:
     text = explained(actions=20, steps=[Transition(0, 11, 3.0, 1, False)])
     assert "14 more actions have no column" in text
     assert "▸ 11" in text
     assert "▸ 19" in text  # the largest of the next state
 
 
-def test_square_brackets_in_names_are_text() -> None:
+def test_square_brackets_in_names_are_not_markup() -> None:
     summary = copy.deepcopy(summary_of())
     summary["action_names"], summary["state_name"] = ["[red]", "[b]x"], "[blue]"
     text = shown(explain.of_update(summary))
@@ -162,7 +162,7 @@ def test_square_brackets_in_names_are_text() -> None:
     assert "[blue]" in text
 
 
-def test_gradients_that_are_too_far_apart_are_told() -> None:
+def test_gradients_that_differ_too_much_are_reported() -> None:
     ways = {"nested": [1.0], "shared": [1.0], "autodiff": [1.0], "central_differences": [1.5]}
     summary = {
         "actions": 1,

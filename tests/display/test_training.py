@@ -61,17 +61,17 @@ def test_rounding_is_not_stretched_to_the_whole_chart():
     assert [row.count("●") for row in dots(braille([7.2, 7.2000006], 1, 7.2, 7.2000006))] == [0, 0, 2, 0]
 
 
-def test_values_beyond_the_edges_stay_on_the_canvas():
+def test_values_out_of_range_stay_on_the_canvas():
     assert dots(braille([-9, 99], 1, 0, 3)) == ["·●", "·●", "·●", "●·"]
 
 
-def test_parts_hold_means_and_lie_on_lines_in_between():
+def test_buckets_hold_means_and_are_interpolated_in_between():
     # Parts of ten updates: two values in the first, none in the second and third, one in the fourth, none after it.
     assert buckets([1, 9, 35], [2.0, 4.0, 9.0], 5, last=50) == [3.0, 5.0, 7.0, 9.0, None]
 
 
 @pytest.mark.parametrize("unknown", [None, math.nan, math.inf])
-def test_what_is_not_a_number_is_left_out(unknown):
+def test_nan_values_are_left_out(unknown):
     assert buckets([0, 5], [unknown, 1.0], 2, last=10) == [None, 1.0]
     assert sparkline([unknown, 1.0, 2.0], 9) == "▁█"
 
@@ -87,12 +87,12 @@ def test_what_is_not_a_number_is_left_out(unknown):
         ([1], 0, None, ""),
     ],
 )
-def test_sparklines(values, width, high, drawn):
+def test_a_sparkline_has_one_block_per_value(values, width, high, drawn):
     assert sparkline(values, width, high) == drawn
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.43, "0.4 s"), (9.94, "9.9 s"), (12.6, "13 s"), (125, "2:05 min")])
-def test_a_short_training_is_told_to_the_tenth(seconds, text):
+def test_the_duration_of_a_short_training_has_tenths_of_a_second(seconds, text):
     assert length(seconds) == text
 
 
@@ -124,7 +124,7 @@ def shown(records, **console):
     return screen.file.getvalue()
 
 
-def test_without_a_terminal_there_is_a_line_a_second():
+def test_without_a_terminal_a_line_is_printed_every_second():
     lines = shown(course(), width=80).splitlines()
     assert len(lines) == 11
     assert lines[0] == (
@@ -138,7 +138,7 @@ def test_without_a_terminal_there_is_a_line_a_second():
     )
 
 
-def test_a_short_training_needs_no_line():
+def test_a_short_training_prints_no_line():
     assert shown(course(9), width=80) == ""
 
 
@@ -162,7 +162,7 @@ def drawn(width):
     return console.file.getvalue().splitlines()
 
 
-def test_the_picture_has_a_bar_its_parts_and_their_curves():
+def test_the_live_view_has_a_bar_and_curves():
     lines = drawn(100)
     assert lines[0] == "1,000 of 1,000 updates, 0 s left"
     assert lines[1] == "━" * 60
@@ -180,14 +180,14 @@ def test_a_narrow_terminal_gets_less_and_no_line_is_broken(width):
     assert "▁" not in "".join(lines)
 
 
-def test_on_a_terminal_the_picture_goes_and_the_warning_stays():
+def test_on_a_terminal_the_live_view_is_erased_and_the_warning_stays():
     text = shown(course(), width=100, height=30, force_terminal=True, color_system=None)
     assert "━━━" in text
     assert text.count("Warning: 99 %") == 1
     assert text.rstrip().endswith("\x1b[2K")  # the last that is written clears a line
 
 
-def test_speed_is_that_of_late():
+def test_the_speed_is_that_of_recent_updates():
     speed = Speed()
     for second in range(1, 11):
         speed.add(second, 1000 * second)
@@ -197,7 +197,7 @@ def test_speed_is_that_of_late():
     assert speed.updates == 10
 
 
-def test_records_that_come_at_once_do_not_make_it_faster():
+def test_records_that_arrive_at_once_do_not_raise_the_speed():
     speed = Speed()
     for piece in range(1, 20):  # a piece a second, of ten records each
         for record in range(10):
@@ -205,7 +205,7 @@ def test_records_that_come_at_once_do_not_make_it_faster():
     assert speed.updates == pytest.approx(100, rel=1e-3)
 
 
-def test_an_evaluation_too_tells_how_far_it_is():
+def test_an_evaluation_updates_the_progress_too():
     # Of a hundred million updates a report is due every 200,000.
     found = Standing()
     found.take(STARTED, 0.0)
@@ -213,11 +213,11 @@ def test_an_evaluation_too_tells_how_far_it_is():
     assert line(found).startswith("500 of 1,000 updates, 2 s left, speed 250 updates/s, value -1.5 of 2.5")
 
 
-def test_nothing_is_known_before_the_first_record():
+def test_the_progress_is_unknown_before_the_first_record():
     assert line(Standing()) == "0 updates"
     assert line(standing(STARTED)) == "0 of 1,000 updates"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (59.4, "59 s"), (125, "2:05 min"), (3725, "1:02:05 h")])
-def test_times_are_written_for_people(seconds, text):
+def test_durations_are_formatted_for_people(seconds, text):
     assert duration(seconds) == text

@@ -20,7 +20,7 @@ GIVEN = ["FrozenLake-v1", *(word for text in ("is_slippery=False", "reward_sched
                             for word in ("--env-arg", text))]  # fmt: skip
 
 
-def test_tuples_and_none_are_kept_from_training_to_verdict(type_in: Callable[..., Result], tmp_path: Path) -> None:
+def test_tuples_and_none_survive_from_training_to_verdict(type_in: Callable[..., Result], tmp_path: Path) -> None:
     # The settings are those of `lake_run`, so that its programs are compiled already.
     quick = ["--preset", "frozenlake-sure", "--q-table", *QUICK, "--out", "r", "--stop-after", 100]
     trained = type_in("train", *GIVEN, *quick, "--no-early-stop")
@@ -39,7 +39,7 @@ def test_tuples_and_none_are_kept_from_training_to_verdict(type_in: Callable[...
     assert config.environment.kwargs == {"is_slippery": False, "reward_schedule": (1, 0, 0), "desc": None}
 
 
-def test_every_door_refuses_a_text_where_a_truth_value_belongs(
+def test_a_text_for_a_boolean_argument_is_refused_everywhere(
     lake_run: Path, type_in: Callable[..., Result], tmp_path: Path
 ) -> None:
     expected = "FrozenLake-v1 expects true or false"
@@ -78,7 +78,7 @@ def test_a_run_with_an_unknown_key_is_not_opened(
     refused(type_in("export", "r", "--format", "csv", "--out", "q.csv"), 2, fault)
 
 
-def test_the_log_of_a_run_with_an_unknown_key_is_not_looked_for(
+def test_no_log_is_searched_for_a_run_with_an_unknown_key(
     lake_run: Path, type_in: Callable[..., Result], tmp_path: Path
 ) -> None:
     shutil.copytree(lake_run, tmp_path / "r")
@@ -87,7 +87,7 @@ def test_the_log_of_a_run_with_an_unknown_key_is_not_looked_for(
     refused(type_in("logs", "r"), 2, "unknown key 'run.lgo'; did you mean 'log'?")
 
 
-def test_a_card_with_a_misspelled_key_is_told(lake_run: Path, type_in: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_misspelled_key_of_a_card_is_named(lake_run: Path, type_in: Callable[..., Result], tmp_path: Path) -> None:
     shutil.copytree(lake_run, tmp_path / "r")
     card = tmp_path / "r" / "card.json"
     card.write_text(json.dumps({**json.loads(card.read_text()), "licence": "MIT", "x_newer": 1}))
@@ -116,7 +116,7 @@ def test_arguments_are_read_as_gymnasiums_pages_write_them(
     assert shown in run("envs", name, "--env-arg", argument).stdout
 
 
-def test_arguments_that_cannot_be_meant_are_refused() -> None:
+def test_ambiguous_arguments_are_refused() -> None:
     given = ("solve", "FrozenLake-v1", "--env-arg")
     refused(run(*given, "is_slippery=no"), 2, "is_slippery=no: FrozenLake-v1 expects true or false")
     refused(run(*given, "is_slippery=None"), 2, "is_slippery=None: FrozenLake-v1 expects true or false")

@@ -59,7 +59,7 @@ def test_a_factored_network_is_evaluated_and_trained_again(factored_run: Path, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("encoding", "seeds"), [("factored", range(2)), ("joint", range(1))])
-def test_what_was_never_seen_is_known_by_its_parts_alone(encoding: str, seeds: range, tmp_path: Path) -> None:
+def test_states_never_seen_are_generalized_to_by_their_factors(encoding: str, seeds: range, tmp_path: Path) -> None:
     # No episode starts where both jobs have 2 steps or more to go, and no action leads there: steps to go only fall.
     save_table(two_jobs(lambda a, b: ((a < 2) | (b < 2)) & (a + b > 0)), tmp_path / "seen.npz")
     save_table(two_jobs(lambda a, b: (a >= 2) & (b >= 2)), tmp_path / "unseen.npz")

@@ -54,7 +54,7 @@ def test_a_computation_after_an_exported_agent_is_refused(network, name):
     refused(run(*COMMANDS[name]), 1, "its answers are not those of the network in it", "export it again")
 
 
-def test_diagnose_and_python_evaluate_such_a_model_by_what_it_answers(network):
+def test_diagnose_and_python_evaluate_a_foreign_graph_by_its_outputs(network):
     place = {"env": "FrozenLake-v1", "env_args": {"is_slippery": False}}
     negative = around(network, ops.negative)
     negative.save("odd.keras")
@@ -103,7 +103,7 @@ def test_other_types_of_numbers_are_refused_or_evaluated(network, dtype):
     assert not any(finding["severity"] == "severe" for finding in json.loads(result.stdout)["findings"])
 
 
-def test_a_run_whose_model_is_not_what_its_configuration_tells_is_not_explained(lake_run, tmp_path):
+def test_a_run_whose_model_contradicts_its_configuration_is_not_explained(lake_run, tmp_path):
     shutil.copytree(lake_run, tmp_path / "run")
     build_q_network(16, 4, (8,)).save(tmp_path / "run" / "model.keras")
     line = refused(run("explain", "update", tmp_path / "run"), 2, "its config.toml tells of a network with hidden = []")

@@ -36,7 +36,7 @@ def test_a_folder_of_checkpoints_that_is_a_link_is_refused(type_in: TypeIn, word
     assert [path.name for path in Path("models/a").iterdir()] == ["checkpoints"]
 
 
-def test_files_of_others_among_the_checkpoints_stay(type_in: TypeIn) -> None:
+def test_foreign_files_among_the_checkpoints_stay(type_in: TypeIn) -> None:
     Path("models/a").mkdir(parents=True)
     paths = others(Path("models/a/checkpoints"))
     Path("others").mkdir()
@@ -49,7 +49,7 @@ def test_files_of_others_among_the_checkpoints_stay(type_in: TypeIn) -> None:
     assert len(ours) <= 3
 
 
-def test_a_lock_that_is_a_hard_link_is_refused_and_not_written_to(type_in: TypeIn) -> None:
+def test_a_hard_linked_lock_is_refused_and_not_written_to(type_in: TypeIn) -> None:
     Path("mine.txt").write_text("mine")
     Path("models/a").mkdir(parents=True)
     os.link("mine.txt", "models/a/.lock")
@@ -58,7 +58,7 @@ def test_a_lock_that_is_a_hard_link_is_refused_and_not_written_to(type_in: TypeI
     assert Path("models/a/.lock").samefile("mine.txt")
 
 
-def test_a_log_that_stands_aside_by_a_link_is_refused(type_in: TypeIn) -> None:
+def test_a_log_backup_that_is_a_link_is_refused(type_in: TypeIn) -> None:
     Path("others").mkdir()
     Path("others/metrics.jsonl").write_text("mine")
     Path("logs/a").mkdir(parents=True)
@@ -79,7 +79,7 @@ def test_a_link_in_a_run_or_a_log_is_not_written_through(type_in: TypeIn, place:
     refused(type_in(*TRAIN), 2, f"{place} exists; choose another --out, or overwrite it with --force")
 
 
-def test_force_replaces_a_link_and_not_what_it_leads_to(type_in: TypeIn) -> None:
+def test_force_replaces_a_link_and_not_its_target(type_in: TypeIn) -> None:
     Path("mine").write_text("mine")
     for place in ("models/a/model.keras", "models/a/config.toml", "logs/a/metrics.jsonl", "logs/a/visits.npz"):
         Path(place).parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def test_force_replaces_a_link_and_not_what_it_leads_to(type_in: TypeIn) -> None
     ],
 )
 @pytest.mark.parametrize("force", [[], ["--force"]])
-def test_a_link_that_leads_nowhere_is_something_that_stands_there(
+def test_a_dangling_link_counts_as_an_existing_file(
     type_in: TypeIn, lake_run: Path, words: list[str], force: list[str]
 ) -> None:
     link = Path(words[-1])

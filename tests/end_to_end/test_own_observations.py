@@ -37,7 +37,7 @@ class Hand(gymnasium.Env):
         return self.look(), float(action), bool(self.place == 3), False, {}
 
 
-def test_it_is_trained_watched_explained_and_gone_on_with(type_in):
+def test_an_own_environment_is_trained_watched_explained_and_resumed(type_in):
     words = ["train", "Hand-v0", *QUICK, "--updates", 40, "--q-table", "--json", "--out"]
     with registered("Hand-v0", Hand):
         trained = type_in(*words, "a", "--stop-after", 30)
@@ -55,7 +55,7 @@ def test_it_is_trained_watched_explained_and_gone_on_with(type_in):
         assert (played["count"], played["asked"], played["terminated_fraction"]) == (20, 20, 1)
 
 
-def test_what_is_outside_of_the_space_is_refused_alike_by_all(type_in):
+def test_observations_outside_the_space_are_refused_by_every_command(type_in):
     said = (
         "the environment Hand-v0 failed: reset() returned the observation (0.0, 0), whose part [0] is 0.0: expected an"
     )
@@ -73,7 +73,7 @@ def test_what_is_outside_of_the_space_is_refused_alike_by_all(type_in):
             refused(type_in(*words, "a", "--trust-env"), 1, said)
 
 
-def test_a_policy_that_never_ends_is_evaluated_and_said_to_loop(type_in):
+def test_a_policy_that_never_ends_is_evaluated_and_reported_as_a_loop(type_in):
     from pathlib import Path
 
     from deeptaxi.mdp.table import save_table

@@ -135,7 +135,7 @@ def test_a_training_whose_terminal_closes_keeps_its_run(tmp_path):
     assert not list(tmp_path.rglob(".lock"))
 
 
-def test_episodes_go_on_by_keys(tmp_path, lake_run):
+def test_episodes_advance_by_keys(tmp_path, lake_run):
     with terminal("watch", lake_run, "--step", folder=tmp_path) as screen:
         screen.wait_for("Episode 1, step 0: return 0")
         screen.type(" ")

@@ -82,17 +82,17 @@ def stranger(lake_run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("words", [words for words in DOORS if words[0] != "export"], ids=" ".join)
-def test_a_command_refuses_to_import_what_the_files_of_a_run_name(stranger, words):
+def test_a_command_refuses_to_import_a_module_named_by_a_run(stranger, words):
     refused(run(*words), 2, "names the environment module 'stranger', which is code: pass --trust-env")
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_no_module_of_any_name_is_imported(stranger, module, tmp_path):
+def test_modules_are_not_imported_whatever_their_name(stranger, module, tmp_path):
     name_module(tmp_path, module)
     refused(run("evaluate", "models/x"), 2, f"names the environment module '{module}', which is code")
 
 
-def test_the_first_word_of_a_module_opens_no_door(stranger, tmp_path):
+def test_a_submodule_of_gymnasium_needs_trust(stranger, tmp_path):
     name_module(tmp_path, "gymnasium.envs.mujoco.mujoco_env")
     for words in DOORS:
         done = run(*words)
@@ -107,23 +107,23 @@ def test_a_command_that_needs_no_environment_imports_none(stranger, words):
     assert run(*words).exit_code in (0, 3)
 
 
-def test_an_export_goes_without_the_names_of_an_environment_that_is_not_trusted(stranger):
+def test_an_export_leaves_out_the_names_of_an_untrusted_environment(stranger):
     assert run("export", stranger, "--format", "npz", "--out", "out.npz").exit_code == 0
 
 
 @pytest.mark.parametrize("use", [deeptaxi.load, deeptaxi.evaluate, deeptaxi.diagnose])
-def test_a_script_must_say_that_it_trusts(stranger, use):
+def test_a_script_must_pass_trust(stranger, use):
     with pytest.raises(UsageError, match="pass --trust-env"):
         use(stranger)
 
 
-def test_the_module_of_gymnasium_itself_is_left_out(stranger, tmp_path):
+def test_the_gymnasium_module_itself_needs_no_trust(stranger, tmp_path):
     name_module(tmp_path, "gymnasium")
     assert run("evaluate", "models/x", "--episodes", "1").exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["Ant-v5", "Ant-v05", "Ant-v٥", "Ant", "LunarLander-v3", "phys2d/CartPole-v1"])
-def test_nothing_that_gymnasium_imports_when_it_needs_it_comes_from_the_folder(stranger, name):
+def test_lazy_imports_of_gymnasium_never_come_from_the_folder(stranger, name):
     with pytest.raises(UsageError):
         open_environment(EnvironmentConfig(name, {"width": 3}), trust_module=False)
 
@@ -139,7 +139,7 @@ def test_frames_are_not_drawn_by_a_module_of_the_folder(stranger, tmp_path, monk
     (tmp_path / "pygame.py").unlink()
 
 
-def test_a_version_that_is_none_is_no_part_of_what_was_typed(stranger, tmp_path):
+def test_a_malformed_version_does_not_match_the_typed_name(stranger, tmp_path):
     (tmp_path / "FrozenLake-vstranger.py").write_text(SIGN)
     name_module(tmp_path, "FrozenLake-vstranger")
     refused(
@@ -149,7 +149,7 @@ def test_a_version_that_is_none_is_no_part_of_what_was_typed(stranger, tmp_path)
     )
 
 
-def test_a_text_is_no_argument_of_what_the_process_registered(stranger):
+def test_a_registered_environment_gets_no_text_arguments_from_a_file(stranger):
     gymnasium.register("Mine-v0", entry_point=lambda **kwargs: pytest.fail(f"made with {kwargs}"))
     try:
         for value in ("os:system", ["x"], {"a": ("x",)}):
@@ -161,7 +161,7 @@ def test_a_text_is_no_argument_of_what_the_process_registered(stranger):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("empty", ["", os.pathsep])
-def test_a_command_is_made_of_nothing_in_the_folder(stranger, tmp_path, empty):
+def test_a_command_imports_nothing_from_the_folder(stranger, tmp_path, empty):
     for name in ("click", "rich", "filelock", "optree"):
         (tmp_path / f"{name}.py").write_text(SIGN)
     root = os.path.dirname(os.path.dirname(deeptaxi.__file__))  # noqa: PTH120
@@ -181,7 +181,7 @@ def test_an_environment_without_state_numbers_is_not_even_made_for_a_file(name):
         open_environment(EnvironmentConfig(name, {"xml_file": "/etc/passwd"}), trust_module=False)
 
 
-def test_what_the_process_itself_registered_needs_no_trust():
+def test_environments_registered_by_the_process_need_no_trust():
     gymnasium.register("Mine-v0", entry_point=lambda **kwargs: gymnasium.make("CliffWalking-v1", **kwargs).unwrapped)
     try:
         assert open_environment(EnvironmentConfig("Mine-v0"), trust_module=False).states == 48

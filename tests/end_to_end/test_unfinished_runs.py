@@ -61,13 +61,13 @@ def stopped(without_end: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_one_that_still_runs_is_told_and_how_to_watch_it(stopped: TypeIn, reader: str) -> None:
+def test_a_run_in_progress_is_reported_with_how_to_watch_it(stopped: TypeIn, reader: str) -> None:
     with lock(Path("models/a"), "deeptaxi train", log=Path("logs/a")):
         told = "models/a is still being trained, by this process (deeptaxi train, since "
         refused(stopped(*reader.split(), "models/a"), 2, told, ": `deeptaxi logs models/a` shows how far it is")
 
 
-def test_the_log_of_one_that_still_runs_is_shown_and_never_called_broken_off(stopped: TypeIn) -> None:
+def test_the_log_of_a_run_in_progress_is_shown_and_never_called_interrupted(stopped: TypeIn) -> None:
     with lock(Path("models/a"), "deeptaxi train", log=Path("logs/a")), lock(Path("logs/a"), "deeptaxi train"):
         for name in ("models/a", "logs/a"):
             assert "No end yet: the training still runs, after update 40 of 60" in stopped("logs", name).stdout
@@ -86,7 +86,7 @@ def test_the_log_of_one_that_still_runs_is_shown_and_never_called_broken_off(sto
         refused(stopped("logs", "models/a"), 2, "still being trained", "has not made its first updates yet")
 
 
-def test_one_that_was_killed_is_told_from_one_that_runs(stopped: TypeIn) -> None:
+def test_a_killed_run_is_distinguished_from_one_in_progress(stopped: TypeIn) -> None:
     with lock(Path("models/a"), "deeptaxi train", log=Path("logs/a")):
         stale = Path("models/a/.lock").read_bytes()
     Path("models/a/.lock").write_bytes(stale)
@@ -97,7 +97,7 @@ def test_one_that_was_killed_is_told_from_one_that_runs(stopped: TypeIn) -> None
     assert "interrupted" in [finding["name"] for finding in found["findings"]]
 
 
-def test_the_reason_of_one_that_failed_is_told(stopped: TypeIn) -> None:
+def test_the_reason_of_a_failed_run_is_reported(stopped: TypeIn) -> None:
     log = Path("logs/a/metrics.jsonl")
     log.write_text(log.read_text() + to_line(Failed(40, "the disk is full", "other")) + "\n")
     told = refused(stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full")
@@ -118,7 +118,7 @@ def pond(type_in: TypeIn) -> Iterator[TypeIn]:
     sys.modules.pop("pond", None)
 
 
-def test_an_environment_that_fails_is_the_finding(pond: TypeIn) -> None:
+def test_a_failing_environment_is_the_finding(pond: TypeIn) -> None:
     words = ["--loop", "gymnasium", "--q-table", *QUICK, "--replay-start", 200, "--out", "models/a"]
     assert pond("train", "pond:Dry-v1", *words).exit_code == 1
     failure = "the environment pond:Dry-v1 failed: RuntimeError: out of water (pond.py:13, in step)"

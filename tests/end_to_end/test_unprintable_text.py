@@ -15,7 +15,7 @@ ODD = "x\udcffy"  # how Python reads the byte 0xff in a name
 
 
 @pytest.mark.slow
-def test_a_terminal_without_our_signs_gets_their_numbers() -> None:
+def test_a_terminal_without_unicode_gets_escapes() -> None:
     command = [sys.executable, "-m", "deeptaxi", "solve", "FrozenLake-v1"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     plain = subprocess.run(command, env=environment, capture_output=True, check=False)
@@ -25,7 +25,7 @@ def test_a_terminal_without_our_signs_gets_their_numbers() -> None:
     assert json.loads(document)["optimal_return"] == pytest.approx(0.7442, abs=1e-4)
 
 
-def test_a_name_that_is_no_text_is_told_in_json(type_in, tmp_path) -> None:
+def test_a_name_that_is_no_text_is_escaped_in_json(type_in, tmp_path) -> None:
     result = type_in("explain", "gradients", "--vectors", f"{ODD}.json", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["vectors"] == f"{ODD}.json"
@@ -33,6 +33,6 @@ def test_a_name_that_is_no_text_is_told_in_json(type_in, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("words", [["--out", ODD], ["--out", "run", "--logs", ODD]])
-def test_a_run_is_not_trained_for_a_name_that_its_files_cannot_tell(type_in, tmp_path, words) -> None:
+def test_a_name_that_files_cannot_hold_is_refused_before_the_training(type_in, tmp_path, words) -> None:
     refused(type_in("train", "FrozenLake-v1", "--updates", "5", *words), 2, "no Unicode text")
     assert not list(tmp_path.iterdir())

@@ -35,7 +35,7 @@ np.savez(sys.argv[3], **{name: keras.ops.convert_to_numpy(values) for name, valu
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert", "csv", "npz", "json"])
-def test_a_process_of_its_own_answers_for_all_states_in_blocks(name: str, tmp_path: Path) -> None:
+def test_a_separate_process_answers_for_all_states_in_blocks(name: str, tmp_path: Path) -> None:
     written = source("dueling")
     WRITERS[name](written, tmp_path / FORMATS[name].file)
     with readings() as reader:
@@ -57,7 +57,7 @@ def test_a_reader_of_plain_files_knows_no_layer_of_ours(tmp_path: Path) -> None:
             reader.answers("plain")
 
 
-def test_a_file_that_is_none_is_told_by_its_reader_in_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported_by_its_reader_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "q_table.json").write_text("{]")
     with readings() as reader:
         reader.start("json", tmp_path / "q_table.json", S, S)
@@ -67,7 +67,7 @@ def test_a_file_that_is_none_is_told_by_its_reader_in_one_line(tmp_path: Path) -
             reader.answers("json")
 
 
-def test_a_reader_that_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_back, "LIMIT", 0.01)
     WRITERS["npz"](source("dueling"), tmp_path / "q.npz")
     with readings() as reader:
@@ -77,7 +77,7 @@ def test_a_reader_that_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypa
     assert reader.processes["npz"].poll() is not None
 
 
-def test_a_killed_process_takes_its_readers_along_and_the_next_removes_what_it_left(
+def test_the_readers_of_a_killed_process_end_and_the_next_process_cleans_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reader waits on a pipe that nobody writes to."""
@@ -150,11 +150,11 @@ def test_the_same_answers_differ_by_nothing() -> None:
     assert compare(FORMATS["keras"], SOUND, Q) == Comparison(0.0, 0)
 
 
-def test_another_action_is_counted_where_the_two_are_tied() -> None:
+def test_a_different_action_is_counted_only_as_a_tie() -> None:
     assert compare(FORMATS["keras"], SOUND._replace(actions=np.array([1, 1, 1])), Q) == Comparison(0.0, 1)
 
 
-def test_rounding_is_for_the_formats_that_round() -> None:
+def test_rounding_is_tolerated_only_for_formats_that_round() -> None:
     rounded = SOUND._replace(q_values=Q + np.float32([[0, 0], [0, 0], [0, -2e-6]]))
     found = compare(FORMATS["onnx"], rounded, Q)  # 2e-6 of 4 at most
     assert found.max_difference == pytest.approx(2e-6, rel=0.2)
@@ -179,12 +179,12 @@ def test_rounding_is_for_the_formats_that_round() -> None:
         ({"outside_errors": np.array([True, True])}, "should give NaN and action −1"),
     ],
 )
-def test_answers_that_are_wrong_are_refused(changed: dict[str, np.ndarray], said: str) -> None:
+def test_wrong_answers_are_refused(changed: dict[str, np.ndarray], said: str) -> None:
     with pytest.raises(DeepTaxiError, match=f"the plain export {said}"):
         compare(FORMATS["plain"], SOUND._replace(**changed), Q)
 
 
-def test_a_table_that_has_no_such_row_must_raise() -> None:
+def test_a_table_without_the_row_must_raise() -> None:
     assert compare(FORMATS["csv"], SOUND._replace(outside_errors=np.array([True, True])), Q) == Comparison(0.0, 0)
     with pytest.raises(DeepTaxiError, match="should give error"):
         compare(FORMATS["csv"], SOUND, Q)

@@ -41,7 +41,7 @@ def test_the_same_number_breaks_a_file_in_the_same_way(kind):
         assert any(act(random.Random(str(number)), sound[kind]) != sound[kind] for number in range(5))
 
 
-def test_graphs_are_made_anew_and_a_false_verdict_on_one_is_noticed(tmp_path):
+def test_graphs_are_rebuilt_and_a_false_verdict_on_one_is_noticed(tmp_path):
     network = build_q_network(16, 4)
     network.set_weights([optimal_q_values()])
     network.save(tmp_path / "sound.keras")
@@ -80,17 +80,17 @@ def test_kinds_come_in_turns():
         (1, "Error: not enough memory: x\n", "not enough memory"),
     ],
 )
-def test_what_should_not_come_of_a_command_is_noticed(code, err, fault):
+def test_faults_of_a_command_are_noticed(code, err, fault):
     assert any(fault in found for found in doors.faults(code, "", err, as_json=False))
 
 
-def test_what_may_come_of_a_command_is_no_fault():
+def test_allowed_results_of_a_command_are_no_faults():
     assert doors.faults(0, '{"a": null}', "Warning: untrained: …\n", as_json=True) == []
     assert doors.faults(2, "", "Skipped in x: line 3\nError: no model at x\n", as_json=True) == []
     assert doors.faults(0, '{"a": NaN}', "", as_json=True) == ["its JSON holds NaN"]
 
 
-def test_the_evil_files_would_run_code_if_they_were_let(tmp_path, monkeypatch):
+def test_the_hostile_files_would_run_code_if_nothing_stopped_them(tmp_path, monkeypatch):
     import io
     import pickle
 
@@ -111,7 +111,7 @@ MUJOCO = ["gymnasium.envs.mujoco.mujoco_env"] if "mujoco" in evil.imported_by_gy
 
 
 @pytest.mark.parametrize("module", ["evil", "evil_package", "evil_package.evil", *MUJOCO])
-def test_the_forbidden_module_would_be_imported_if_it_were_let(tmp_path, monkeypatch, module):
+def test_the_forbidden_module_would_be_imported_if_nothing_stopped_it(tmp_path, monkeypatch, module):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     evil.write_forbidden(tmp_path)
@@ -135,6 +135,6 @@ def test_settings_name_modules_of_every_kind():
     assert named & sys.stdlib_module_names
 
 
-def test_settings_are_broken_into_what_toml_may_say():
+def test_broken_settings_are_still_toml():
     texts = {mutants.as_toml(random.Random(str(number)), b"[replay]\ncapacity = 3\n") for number in range(50)}
     assert len(texts) > 30

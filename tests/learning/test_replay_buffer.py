@@ -50,11 +50,11 @@ def test_a_transition_is_drawn_from_its_last_successor_on_until_it_is_overwritte
     assert replay.added == count
 
 
-def test_the_capacity_is_rounded_down_to_whole_rounds():
+def test_the_capacity_is_rounded_down_to_a_multiple_of_the_environments():
     assert [ReplayBuffer(capacity, 3, 1, 0.5).capacity for capacity in (9, 10, 11, 12)] == [9, 9, 9, 12]
 
 
-def test_before_there_is_a_sequence_nothing_can_be_drawn():
+def test_nothing_can_be_drawn_before_n_steps_are_stored():
     replay = ReplayBuffer(10, 1, 3, 0.5)
     lengths = []
     for n in range(4):
@@ -65,7 +65,7 @@ def test_before_there_is_a_sequence_nothing_can_be_drawn():
 
 @given(copies=st.integers(1, 4), rounds=st.integers(1, 8), added=st.integers(1, 30), steps=st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
-def test_a_minibatch_is_what_a_queue_of_rounds_gives(copies, rounds, added, steps):
+def test_a_minibatch_agrees_with_a_queue_of_rounds(copies, rounds, added, steps):
     rounds, added = max(rounds, steps), max(added, steps)
     replay, queue = ReplayBuffer(copies * rounds, copies, steps, 0.5), deque(maxlen=rounds)
     for number in range(added):
@@ -83,7 +83,7 @@ def test_a_minibatch_is_what_a_queue_of_rounds_gives(copies, rounds, added, step
     assert len(replay) == len(expected)
 
 
-def test_a_minibatch_has_the_types_that_networks_take():
+def test_a_minibatch_has_the_types_that_networks_expect():
     batch = filled(ReplayBuffer(4, 1, 2, 0.5), 6).sample(5, np.random.default_rng(0))
     kinds = [np.int32, np.int32, np.float32, np.int32, np.float32, np.float32]
     assert [column.dtype for column in batch] == kinds
@@ -97,7 +97,7 @@ def test_every_transition_is_drawn_equally_often():
     np.testing.assert_allclose(np.bincount(draws, minlength=13)[3:], 1_000, atol=120)
 
 
-def test_a_minibatch_does_not_change_when_the_ring_moves_on():
+def test_a_minibatch_does_not_change_when_transitions_are_added():
     replay = filled(ReplayBuffer(2, 1, 1, 0.5), 2)
     batch = replay.sample(3, np.random.default_rng(0))
     before = rows_of(batch)
@@ -148,13 +148,13 @@ def test_transitions_are_drawn_in_proportion_to_their_td_errors():
 
 
 @pytest.mark.parametrize(("exponent", "shares"), [(0.0, [1 / 2, 1 / 2]), (0.5, [1 / 3, 2 / 3]), (1.0, [1 / 5, 4 / 5])])
-def test_the_exponent_says_how_much_the_td_error_counts(exponent, shares):
+def test_the_priority_exponent_weighs_the_td_error(exponent, shares):
     replay = filled(prioritized(2, priority_exponent=exponent), 2)
     rate(replay, {0: 1.0, 1: 4.0})
     np.testing.assert_allclose(np.bincount(drawn_states(replay, 6_000)) / 6_000, shares, atol=1e-3)
 
 
-def test_a_new_transition_gets_the_largest_priority_there_has_been():
+def test_a_new_transition_gets_the_largest_priority_so_far():
     # 0 and 1 are rated 8 and then 1; so the third has 8 of 10.
     replay = filled(prioritized(3), 2)
     rate(replay, {0: 8.0, 1: 8.0})
@@ -163,7 +163,7 @@ def test_a_new_transition_gets_the_largest_priority_there_has_been():
     np.testing.assert_allclose(np.bincount(drawn_states(replay, 10_000)), [1_000, 1_000, 8_000], atol=2)
 
 
-def test_a_transition_that_takes_the_place_of_another_does_not_inherit_its_priority():
+def test_a_transition_does_not_inherit_the_priority_of_the_one_it_overwrites():
     replay = filled(prioritized(2), 2)
     rate(replay, {0: 0.25, 1: 0.5})
     replay.add(numbered(2))  # in the place of 0, with the largest so far: that of the start, 1
@@ -180,7 +180,7 @@ def test_the_importance_weights_rise_to_full_strength(progress, exponent):
     np.testing.assert_allclose(batch.weights, np.where(batch.states == 0, 1, (1 / 3) ** exponent), rtol=1e-5)
 
 
-def test_a_minibatch_has_the_parts_of_a_uniform_one():
+def test_a_prioritized_minibatch_has_the_columns_of_a_uniform_one():
     replay = filled(prioritized(6, copies=2, steps=2), 10, 2)
     batch = replay.sample(50, np.random.default_rng(0))
     uniform = filled(ReplayBuffer(6, 2, 2, 0.5), 10, 2).sample(200, np.random.default_rng(0))

@@ -42,7 +42,7 @@ def config(**settings):
     return resolve({"environment": {"id": "FrozenLake-v1"}, **settings})
 
 
-def test_what_a_training_takes_is_counted_by_hand():
+def test_the_memory_of_a_training_can_be_counted_by_hand():
     taxi = config(
         loop="gymnasium",
         network={"hidden": [8, 4], "dueling": False},
@@ -67,13 +67,13 @@ def test_what_a_training_takes_is_counted_by_hand():
         ({"replay": {"batch_size": HUGE}}, "--batch-size"),
     ],
 )
-def test_a_training_that_no_machine_can_hold_is_refused_before_it_is_made(settings, option):
+def test_a_training_too_large_for_any_machine_is_refused_before_it_is_built(settings, option):
     with pytest.raises(UsageError, match=rf"GiB or more, most of it for {option}, and this machine has [\d,.]+ GiB"):
         check_size(config(**settings), 10_000, 1_000)
 
 
 @KNOWS
-def test_it_is_refused_while_the_settings_are_completed():
+def test_a_training_too_large_is_refused_while_resolving_settings():
     lake = open_environment(EnvironmentConfig("FrozenLake-v1"))
     with pytest.raises(UsageError, match="most of it for --hidden"):
         configure(lake, {"environment": {"id": "FrozenLake-v1"}, "network": {"hidden": [HUGE, HUGE]}})
@@ -115,7 +115,7 @@ def test_an_outcome_without_probability_counts_for_nothing():
     assert not is_random(table)
 
 
-def test_q_values_of_endless_episodes_start_at_the_mean_reward_for_ever():
+def test_q_values_of_endless_episodes_start_at_the_discounted_mean_reward():
     assert mean_value(loop(3.0, discount=0.5)) == pytest.approx(6.0)
     assert mean_value(geometric(0.5)) == 0.0
     two = build([[surely(0, 1), surely(0, 5)]], action_mask=np.array([[True, False]]), discount=0.5)
@@ -123,23 +123,23 @@ def test_q_values_of_endless_episodes_start_at_the_mean_reward_for_ever():
 
 
 @pytest.mark.parametrize(("asked", "learned"), [(None, 0.99), (0.5, 0.5), (0.999, 0.99), (1.0, 0.99)])
-def test_no_discount_above_the_longest_is_learned_with(asked, learned):
+def test_the_derived_discount_is_capped(asked, learned):
     assert table_settings(loop(1.0, discount=asked), "dueling", True)["discount"] == learned
 
 
-def test_chance_asks_for_more_updates():
+def test_random_outcomes_need_more_updates():
     sure, random = (table_settings(table, "dueling", True)["updates"] for table in (chain(), geometric(0.5)))
     assert sure < random
 
 
-def test_an_evaluation_costs_no_more_than_the_updates_between_two():
+def test_an_evaluation_costs_no_more_than_the_updates_between_evaluations():
     assert eval_every(chain(), 20_000) == 250
     large = random_table(0, states=1_000, actions=2, outcomes=10)
     assert eval_every(large, 40_000) > 1_000
     assert eval_every(large, 4_000) == 500  # but there are some
 
 
-def test_the_rate_of_a_q_table_grows_with_its_size():
+def test_the_learning_rate_of_a_q_table_grows_with_its_size():
     rates = [table_rate(random_table(0, states=size)) for size in (4, 500, 9_000)]
     assert rates[0] == 0.02 < rates[1] < rates[2] == 0.2
     settings = table_settings(chain(), "q-table", True)
@@ -147,13 +147,13 @@ def test_the_rate_of_a_q_table_grows_with_its_size():
     assert table_settings(chain(), "mlp", True)["optimizer"]["learning_rate"] == 0.003
 
 
-def test_outside_of_the_compiled_loop_the_updates_stay_few_and_no_state_is_set():
+def test_other_loops_get_few_updates_and_no_exploring_starts():
     settings = table_settings(chain(), "dueling", False)
     assert settings.keys() == {"discount", "target", "network"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_settings_of_every_family_are_sound(family, tmp_path):
+def test_the_settings_of_every_family_are_valid(family, tmp_path):
     save_table(FAMILIES[family](1), tmp_path / "own.npz")
     environment = open_environment(EnvironmentConfig(str(tmp_path / "own.npz")))
     for network in ({}, {"hidden": [], "dueling": False}):
@@ -166,7 +166,7 @@ def test_the_settings_of_every_family_are_sound(family, tmp_path):
         assert again.config.exploration.exploring_starts == 0
 
 
-def test_a_complete_configuration_leaves_nothing_to_a_preset():
+def test_a_complete_configuration_uses_no_preset():
     from deeptaxi.config import to_mapping
 
     environment = opened("FrozenLake-v1")
@@ -175,7 +175,7 @@ def test_a_complete_configuration_leaves_nothing_to_a_preset():
     assert configure(environment, to_mapping(first.config)) == dataclasses.replace(first, preset="none")
 
 
-def test_a_setting_may_stand_on_what_the_preset_sets():
+def test_a_setting_may_depend_on_one_of_the_preset():
     values = {"network": {"hidden": [], "dueling": False}, "optimizer": {"tabular_step": 0.25}}
     assert configure(opened("Taxi-v4"), values).config.optimizer.tabular_step == 0.25
 
@@ -186,7 +186,7 @@ def test_an_environment_without_table_has_the_plain_defaults():
     assert found.config.replay == resolve({}).replay
 
 
-def test_choosing_does_not_import_keras():
+def test_choosing_a_loop_does_not_import_keras():
     code = "import sys, deeptaxi.learning.resolve; print({'keras', 'tensorflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -231,11 +231,11 @@ def test_a_backend_that_does_not_compile_is_named(problem, monkeypatch):
         ({"name": "sgd", "options": {"weight_decay": 0.1, "momentum": 0.5}}, "its sgd has no option weight_decay"),
     ],
 )
-def test_an_optimizer_that_it_does_not_have_is_named(optimizer, reason, problem):
+def test_an_optimizer_that_cannot_be_compiled_is_named(optimizer, reason, problem):
     assert why_not_compiled(*problem(optimizer={"learning_rate": 0.1, **optimizer})) == reason
 
 
-def test_the_options_that_it_has_are_those_of_keras_with_their_defaults():
+def test_the_compiled_optimizers_have_the_options_and_defaults_of_keras():
     import keras
 
     for name, options in OPTIMIZER_OPTIONS.items():
@@ -243,7 +243,7 @@ def test_the_options_that_it_has_are_those_of_keras_with_their_defaults():
         assert options == {key: theirs[key] for key in options}
 
 
-def test_a_mask_that_shows_on_the_way_only_is_a_reason(problem):
+def test_a_mask_known_only_during_episodes_prevents_compilation(problem):
     config, environment = problem(exploration={"action_mask": True})
     assert "in advance" in why_not_compiled(config, environment)
     taxi = resolve({"environment": {"id": "Taxi-v4"}, "exploration": {"action_mask": True}})
@@ -264,7 +264,7 @@ def test_a_table_must_fit_into_memory(sizes, large):
     assert (too_large(*sizes) is not None) == large
 
 
-def test_what_is_too_large_is_told_with_its_sizes():
+def test_a_training_too_large_is_reported_with_its_sizes():
     # 20,000 · 1,000 · 20 entries of 25 bytes are 10¹⁰ bytes, 9.3 GiB.
     reason = too_large(20_000, 1_000, 20)
     assert reason.startswith("the table has 20,000 states × 1,000 actions × 20 outcomes, 9.3 GiB when laid out")
@@ -279,7 +279,7 @@ def test_the_size_of_the_table_counts_too(problem, monkeypatch):
     assert why_not_compiled(config, environment) is None
 
 
-def test_the_table_comes_first_and_no_reason_hides_another(problem, monkeypatch):
+def test_the_table_is_checked_first_and_all_reasons_are_given(problem, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     config, environment = problem(optimizer={"name": "rmsprop", "learning_rate": 0.1})
     without = replace(environment, table=None, table_missing="for a reason")
@@ -297,12 +297,12 @@ def test_the_table_comes_first_and_no_reason_hides_another(problem, monkeypatch)
         ({"beta_1": True}, "beta_1 = True: expected a number from 0 to below 1"),
     ],
 )
-def test_an_option_that_cannot_be_meant_is_a_usage_error(options, told, problem):
+def test_an_invalid_option_is_a_usage_error(options, told, problem):
     with pytest.raises(UsageError, match=re.escape(told)):
         why_not_compiled(*problem(optimizer={"name": "adam", "learning_rate": 0.1, "options": options}))
 
 
-def test_more_copies_than_memory_can_hold_are_told_before_anything_is_made(problem):
+def test_more_environments_than_memory_can_hold_are_refused_before_anything_is_built(problem):
     reason = why_not_compiled(*problem(interaction={"environments": 10**9}, replay={"capacity": 10**9}))
     assert "1,000,000,000 environments" in reason
     assert "more than 8 GiB" in reason

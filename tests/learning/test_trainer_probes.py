@@ -62,7 +62,7 @@ PROBES = {
 
 @pytest.mark.parametrize("steps", [2, 3, 5])
 @pytest.mark.parametrize("name", ["constant-reward", "delayed-reward", "time-limit"])
-def test_the_answer_is_the_same_by_n_steps_where_there_is_no_choice(name, steps, tmp_path):
+def test_probes_without_a_choice_are_learned_with_n_steps_too(name, steps, tmp_path):
     table, q_star = PROBES[name]
     config, environment = opened_problem(table, tmp_path, target={"n_step": steps})
     _, trained = finished(train(config, environment))
@@ -71,7 +71,7 @@ def test_the_answer_is_the_same_by_n_steps_where_there_is_no_choice(name, steps,
 
 @pytest.mark.parametrize("network", [{}, DUELING], ids=["q-table", "dueling"])
 @pytest.mark.parametrize("name", PROBES)
-def test_the_answer_is_learned(name, network, tmp_path):
+def test_every_probe_is_learned(name, network, tmp_path):
     table, q_star = PROBES[name]
     config, environment = opened_problem(table, tmp_path, **network)
     _, trained = finished(train(config, environment))

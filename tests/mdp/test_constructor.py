@@ -66,7 +66,7 @@ def made(**arguments):
         ("PassedOn-v0", {"wind": "strong"}, "expects a number"),
     ],
 )
-def test_arguments_of_another_kind_are_refused_with_what_is_expected(name, kwargs, message):
+def test_arguments_of_the_wrong_type_are_refused_with_what_is_expected(name, kwargs, message):
     with (
         registered("Told-v0", Told),
         registered("PassedOn-v0", PassedOn),
@@ -91,12 +91,12 @@ def test_arguments_of_another_kind_are_refused_with_what_is_expected(name, kwarg
         ("FrozenLake-v1", {"desc": None, "map_name": "8x8", "is_slippery": 1}),
     ],
 )
-def test_what_a_constructor_may_take_is_left_to_it(name, kwargs):
+def test_other_arguments_are_left_to_the_constructor(name, kwargs):
     with registered("Told-v0", Told), registered("PassedOn-v0", PassedOn), registered("Made-v0", made):
         check_arguments(EnvironmentConfig(name, kwargs))
 
 
-def test_a_lake_of_ones_own_may_have_other_maps():
+def test_a_subclass_of_frozen_lake_may_have_other_maps():
     class Wide(FrozenLakeEnv):
         def __init__(self, render_mode=None, desc=None):
             super().__init__(render_mode, [row.replace("s", "S") for row in desc])
@@ -108,7 +108,7 @@ def test_a_lake_of_ones_own_may_have_other_maps():
 
 
 @pytest.mark.parametrize("value", ["(nan, 0, 0)", "[1, 0, inf]"])
-def test_a_number_of_a_lake_is_finite(value):
+def test_numbers_of_frozen_lake_must_be_finite(value):
     kwargs = {"reward_schedule": arguments.parse(value)}
     with pytest.raises(UsageError, match=r"reward_schedule=.*: FrozenLake-v1 expects finite numbers"):
         open_environment(EnvironmentConfig("FrozenLake-v1", kwargs))

@@ -27,14 +27,14 @@ from tests.problems import build, chain, opened, random_table, registered, surel
         ("Blackjack-v1", {}, (32, 11, 2)),
     ],
 )
-def test_the_factors_are_read_off_where_they_are_written_down(name, kwargs, expected):
+def test_the_factors_are_read_from_the_environment(name, kwargs, expected):
     kwargs = {key: tuple(value) if isinstance(value, list) else value for key, value in kwargs.items()}
     environment = open_environment(EnvironmentConfig(name, kwargs))
     assert factors(environment) == expected
     assert np.prod(expected) == environment.states
 
 
-def test_taxis_factors_are_those_that_it_decodes_its_states_by():
+def test_the_factors_of_taxi_decode_its_states():
     taxi, sizes = gymnasium.make("Taxi-v4").unwrapped, factors(opened("Taxi-v4"))
     for state in range(500):
         assert tuple(taxi.decode(state)) == np.unravel_index(state, sizes)
@@ -44,7 +44,7 @@ def test_taxis_factors_are_those_that_it_decodes_its_states_by():
     ("given", "expected"),
     [((2, 3), (2, 3)), ((3, 2, 1), (3, 2, 1)), (None, None), ((6,), None)],  # one part is the whole state
 )
-def test_a_table_says_its_factors_itself(given, expected, tmp_path):
+def test_a_table_has_its_own_factors(given, expected, tmp_path):
     save_table(random_table(0, states=6, factors=given), tmp_path / "own.npz")
     assert factors(open_environment(EnvironmentConfig(str(tmp_path / "own.npz")))) == expected
 
@@ -98,12 +98,12 @@ class Cheered(gymnasium.RewardWrapper):
         pytest.param(lambda: Shuffled(FrozenLakeEnv()), None, id="other-numbers"),
     ],
 )
-def test_of_other_environments_only_what_is_certain_is_told(entry_point, expected):
+def test_only_certain_factors_of_other_environments_are_reported(entry_point, expected):
     with registered("Own-v0", entry_point) as name:
         assert factors(open_environment(EnvironmentConfig(name))) == expected
 
 
-def test_without_factors_a_factored_encoding_is_refused_with_a_way_out(tmp_path):
+def test_a_factored_encoding_without_factors_is_refused_with_advice(tmp_path):
     save_table(chain(), tmp_path / "own.npz")
     environment = open_environment(EnvironmentConfig(str(tmp_path / "own.npz")))
     assert encoded_factors(environment, NetworkConfig()) is None
@@ -154,7 +154,7 @@ def test_a_table_has_its_own_names(tmp_path):
     assert (names.state(0), names.actions) == ("home", ("leave", "stay"))
 
 
-def test_what_has_no_names_is_called_by_its_number_or_its_parts(tmp_path):
+def test_states_without_names_are_called_by_number_or_factors(tmp_path):
     rows = [[surely(0, 1, True)] for _ in range(6)]
     save_table(build(rows), tmp_path / "t.npz")
     save_table(build(rows, factors=(2, 3)), tmp_path / "parts.npz")
@@ -163,7 +163,7 @@ def test_what_has_no_names_is_called_by_its_number_or_its_parts(tmp_path):
     assert parts.state(4) == "(1, 1)"
 
 
-def test_names_from_a_file_are_of_one_line_and_hold_nothing_that_a_terminal_obeys(tmp_path):
+def test_names_from_a_file_are_one_line_without_control_characters(tmp_path):
     actions = ("up\nand away", "\x1b[2Jclear", "\u202eback", "go")
     save_table(build([[surely(0, 1, True)] * 4], state_names=("here\x07\t",), action_names=actions), tmp_path / "t.npz")
     names = names_of(opened(str(tmp_path / "t.npz")))
@@ -207,7 +207,7 @@ def test_every_move_on_the_map_is_the_one_of_the_transition_table(name, kwargs):
 
 
 @pytest.mark.parametrize(("name", "kwargs"), GRIDS)
-def test_every_state_is_in_one_place_and_the_starts_are_where_episodes_start(name, kwargs):
+def test_every_state_is_in_one_cell_and_starts_are_marked(name, kwargs):
     environment = opened(name, **kwargs)
     grid = grid_map(environment)
     states = np.concatenate([layer.states.ravel() for row in grid.layers for layer in row])
@@ -246,7 +246,7 @@ def test_a_layer_of_the_taxi_says_where_passenger_and_destination_are():
                 assert layer.marks.get("passenger") == (tuple(inner.locs[passenger]) if passenger < 4 else None)
 
 
-def test_what_is_no_grid_has_no_map(tmp_path):
+def test_an_environment_without_a_grid_has_no_map(tmp_path):
     save_table(chain(), tmp_path / "chain.npz")
     assert grid_map(opened(str(tmp_path / "chain.npz"))) is None
     assert grid_map(opened("Blackjack-v1")) is None

@@ -29,7 +29,7 @@ def test_expected_rewards_and_continuations_follow_from_the_outcomes():
     np.testing.assert_array_equal(table.continuation, [[[0.0, 0.75]], [[0.0, 0.0]]])
 
 
-def test_sums_that_are_off_by_rounding_are_put_right():
+def test_sums_off_by_rounding_are_corrected():
     table = from_arrays(**{**SOUND, "probability": [[[0.25, 0.75 + 4e-7]], [[1, 0]]], "start": [0.5, 0.5 - 4e-7]})
     assert table.probability.sum(-1).tolist() == [[1.0], [1.0]]
     assert table.start.sum() == 1.0
@@ -66,7 +66,7 @@ def test_sums_that_are_off_by_rounding_are_put_right():
         ({"action_names": ("go", "stay")}, "action_names: expected 1 names, received 2"),
     ],
 )
-def test_what_is_no_decision_process_is_refused(change, message):
+def test_an_invalid_decision_process_is_refused(change, message):
     with pytest.raises(TableError, match=re.escape(message)):
         from_arrays(**{**SOUND, **change})
 
@@ -89,7 +89,7 @@ def test_slippery_cliff_walking_returns_to_its_start_in_two_ways():
     assert outcomes == pytest.approx({(36, -100): 1 / 3, (36, -1): 2 / 3})
 
 
-def test_actions_with_fewer_outcomes_are_filled_up_with_impossible_ones():
+def test_actions_with_fewer_outcomes_are_padded_with_impossible_ones():
     table = bandit()
     assert table.probability.tolist() == [[[1.0, 0.0], [0.5, 0.5]]]
     assert table.expected_reward.tolist() == [[1.0, 1.5]]
@@ -157,7 +157,7 @@ def test_a_table_is_read_back_as_it_was_saved(tmp_path, optional):
 
 
 @pytest.mark.parametrize("letters", [5, 6])
-def test_names_are_written_up_to_what_is_read(tmp_path, monkeypatch, letters):
+def test_names_are_written_up_to_the_limit_of_reading(tmp_path, monkeypatch, letters):
     monkeypatch.setattr("deeptaxi.mdp.table.REST", 80 - from_arrays(**SOUND).probability.size * (100 - TABLE_BYTES))
     table, path = from_arrays(**SOUND, state_names=("a", "b" * letters)), tmp_path / "table.npz"
     if letters == 5:
@@ -171,7 +171,7 @@ def test_names_are_written_up_to_what_is_read(tmp_path, monkeypatch, letters):
         save_table(table, path)
 
 
-def test_numbers_of_another_type_are_read_where_nothing_is_lost(archive):
+def test_numbers_of_another_type_are_read_if_nothing_is_lost(archive):
     table = load_table(archive(next_state=np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), terminated=[[[1, 0]], [[1, 1]]]))
     assert table.next_state.dtype == np.int64
     assert table.terminated.tolist() == SOUND["terminated"]
@@ -201,7 +201,7 @@ def test_a_file_with_a_wrong_array_is_refused(archive, change, message):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no archive"])
-def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
+def test_a_table_file_that_is_not_an_archive_is_refused(tmp_path, content):
     (tmp_path / "table.npz").write_bytes(content)
     with pytest.raises(TableError, match=r"table.npz is not a readable .npz file"):
         load_table(tmp_path / "table.npz")
@@ -239,7 +239,7 @@ def test_a_file_damaged_anywhere_is_refused_or_read_unharmed(tmp_path):
     assert refused > len(whole) / 6
 
 
-def test_a_missing_file_is_a_wrong_use(tmp_path):
+def test_a_missing_file_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match=r"no transition table at .*nowhere\.npz"):
         load_table(tmp_path / "nowhere.npz")
     with pytest.raises(UsageError, match="no transition table at"):
@@ -254,7 +254,7 @@ def declare(path, shape):
         archive.writestr("probability.npy", header.getvalue())
 
 
-def test_a_table_that_says_it_is_larger_than_memory_is_refused_before_it_is_read(tmp_path):
+def test_a_table_larger_than_memory_is_refused_before_it_is_read(tmp_path):
     declare(tmp_path / "huge.npz", (10**7, 1_000, 50))
     with pytest.raises(TableError, match=r"10,000,000 × 1,000 × 50 outcomes takes 46,566.1 GiB, and this machine has"):
         load_table(tmp_path / "huge.npz")

@@ -155,7 +155,7 @@ def test_dueling_aggregates_each_state_by_itself():
     np.testing.assert_array_equal(numbers(Dueling()([value, advantage])), [[2.0, 3.0, 7.0], [10.0, 9.0, 11.0]])
 
 
-def test_action_mask_takes_what_is_excluded_to_minus_infinity():
+def test_action_mask_sets_disallowed_actions_to_minus_infinity():
     layer = ActionMask(2, 3)
     layer.build([(None,), (None, 3)])
     layer.set_weights([np.array([[1, 0, 1], [0, 1, 0]], np.float32)])
@@ -165,7 +165,7 @@ def test_action_mask_takes_what_is_excluded_to_minus_infinity():
     np.testing.assert_array_equal(masked, [[-INF, 2.0, -INF], [4.0, -INF, 6.0], [-INF, -8.0, -INF]])
 
 
-def test_action_mask_allows_everything_at_first():
+def test_action_mask_allows_every_action_initially():
     np.testing.assert_array_equal(numbers(ActionMask(5, 3)([STATES, ADVANTAGE])), ADVANTAGE)
 
 
@@ -184,7 +184,7 @@ def test_action_mask_allows_everything_at_first():
         (lambda: ActionMask(5, -1), "actions: expected .* received -1"),
     ],
 )
-def test_a_wrong_argument_is_refused_with_what_was_expected(make, message):
+def test_an_invalid_argument_is_refused_with_what_was_expected(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -252,7 +252,7 @@ def test_a_state_out_of_range_gives_nan_and_no_other_does(compiled):
     np.testing.assert_array_equal(rows, [[NAN] * 2, [302.0, 20.5], [NAN] * 2, [NAN] * 2, [NAN] * 2, [101.0, 10.0]])
 
 
-def test_a_layer_of_before_factors_still_loads():
+def test_a_layer_saved_before_factors_existed_still_loads():
     config = OneHotDense(2, 6).get_config()
     del config["factors"]
     layer = OneHotDense.from_config(config)

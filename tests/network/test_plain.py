@@ -39,7 +39,7 @@ def all_states(network: keras.Model) -> np.ndarray:
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_a_plain_network_is_the_same_function_without_a_layer_of_ours(kind: dict[str, object], masked: bool) -> None:
+def test_a_plain_network_is_the_same_function_without_custom_layers(kind: dict[str, object], masked: bool) -> None:
     network = shaken(masked, **kind)
     plain, expected = plain_network(network), tabulate(network)
     found = all_states(plain)
@@ -82,7 +82,7 @@ def test_streams_with_an_activation_are_written_out_not_folded() -> None:
     np.testing.assert_allclose(all_states(plain_network(network)), all_states(network), atol=1e-6)
 
 
-def test_a_layer_that_is_nobodys_is_refused_by_name() -> None:
+def test_an_unknown_layer_is_refused_by_name() -> None:
     class Mine(keras.layers.Dense):
         pass
 

@@ -13,7 +13,7 @@ from tests.network.test_plain import KINDS, MASK, S, shaken
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_an_agent_answers_inside_and_refuses_outside(plain: bool, tmp_path: Path) -> None:
+def test_an_agent_answers_valid_states_and_rejects_others(plain: bool, tmp_path: Path) -> None:
     network = shaken(masked=True, **KINDS["factored"])
     expected = tabulate(network)
     made = agent(plain_network(network) if plain else network, S)

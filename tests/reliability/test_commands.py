@@ -19,7 +19,7 @@ LINE = Line(0, ("evaluate", "run"), as_json=False)
 JSON = Line(0, ("evaluate", "run", "--json"), as_json=True)
 
 
-def test_every_option_of_every_command_comes_up_by_itself() -> None:
+def test_every_option_of_every_command_is_generated() -> None:
     typed = {word.partition("=")[0] for line in generate(4000, 0) for word in line.words}
     for name, command in commands().items():
         for option in command.params:
@@ -41,7 +41,7 @@ def test_the_same_seed_makes_the_same_lines() -> None:
         (JSON, Answer(1, "", "Error: it failed\n")),
     ],
 )
-def test_an_answer_as_promised_has_no_fault(line: Line, answer: Answer) -> None:
+def test_a_correct_answer_has_no_fault(line: Line, answer: Answer) -> None:
     assert faults(line, answer) == []
 
 
@@ -63,7 +63,7 @@ def test_an_answer_as_promised_has_no_fault(line: Line, answer: Answer) -> None:
         (JSON, Answer(1, '{"a": 1}\n{}', "Error: it failed\n"), "no JSON"),
     ],
 )
-def test_each_fault_is_seen(line: Line, answer: Answer, fault: str) -> None:
+def test_every_fault_is_noticed(line: Line, answer: Answer, fault: str) -> None:
     assert fault in " ".join(faults(line, answer))
 
 
@@ -91,7 +91,7 @@ def typist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Typist]:
 
 
 @pytest.mark.slow
-def test_generated_lines_end_as_promised(typist: Typist) -> None:
+def test_generated_command_lines_end_as_promised(typist: Typist) -> None:
     quick = (line for line in generate(400, 11) if line.words[0] in QUICK)
     for line in islice(quick, 60):
         answer = typist(line)

@@ -40,7 +40,7 @@ def test_nothing_is_lost_to_a_disk_that_fails(every: dict[str, Write], name: str
         assert [one.point for one in errors] == list(range(1, errors[0].points + 1))
 
 
-def test_what_is_lost_is_found_out(tmp_path: Path) -> None:
+def test_the_campaign_notices_lost_files(tmp_path: Path) -> None:
     """A write as they used to be: over the old one, then to be looked at."""
 
     def act(folder: Path) -> None:
@@ -60,7 +60,7 @@ def test_what_is_lost_is_found_out(tmp_path: Path) -> None:
     assert [one.operation.split()[:2] for one in found if one.fault] == [["short", "write"]]
 
 
-def test_the_disk_fails_where_it_is_told_to_and_is_sound_afterwards(tmp_path: Path) -> None:
+def test_the_disk_fails_at_the_given_point_and_works_afterwards(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     outside = tmp_path / "outside"
     with failing(Disk(tmp_path / "disk", 3, errno.EIO)) as disk:

@@ -72,7 +72,7 @@ def test_a_training_outlives_a_quota_that_is_reached(
         assert deeptaxi.train(resume="models/a").weights_digest == digest
 
 
-def test_a_log_folder_that_is_removed_is_there_again_at_the_end(
+def test_a_removed_log_folder_is_restored_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -85,7 +85,7 @@ def test_a_log_folder_that_is_removed_is_there_again_at_the_end(
     assert [one.update for one in again.history.evaluations] == [20, 40, 60]  # type: ignore[union-attr]
 
 
-def test_a_log_that_cannot_come_back_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_restored_is_reported_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     def replace() -> None:

@@ -29,7 +29,7 @@ def test_every_count_falls_into_one_of_few_decades(high):
     assert (np.digitize(counts, levels) > 0).all()
 
 
-def test_steps_go_from_nothing_to_the_largest():
+def test_steps_go_from_zero_to_the_largest_value():
     levels, labels = steps(np.array([0.0, 0.25, 2.0]))
     assert levels == pytest.approx([0, 0.4, 0.8, 1.2, 1.6])
     assert labels[1] == "0 to 0.4"
@@ -66,7 +66,7 @@ def test_one_curve_is_its_own_median():
     assert found.median.tolist() == found.low.tolist() == found.high.tolist() == [5, 7]
 
 
-def test_no_points_no_curve():
+def test_without_points_there_is_no_curve():
     assert spread([Curve(np.array([]), np.array([]))]) is None
 
 

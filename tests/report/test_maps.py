@@ -10,7 +10,7 @@ from deeptaxi.report import chart
 from deeptaxi.report.maps import arrow, canvas, dots, draw, hatching, hint, lift
 
 
-def test_every_dot_is_seen_in_a_png_too():
+def test_every_dot_is_visible_in_a_png_too():
     with chart.apply_style():
         figure, ax = chart.axes(4, 4)
         ax.grid(False)
@@ -23,7 +23,7 @@ def test_every_dot_is_seen_in_a_png_too():
     assert (np.diff(red.any(axis=1).astype(int)) == 1).sum() == 8
 
 
-def test_large_dots_are_seen_on_a_line_too():
+def test_large_dots_are_visible_on_a_line_too():
     with chart.apply_style():
         figure, ax = chart.axes(4, 4)
         dots(ax, np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), "#ff0000", "dots", large=True)
@@ -43,7 +43,7 @@ def test_an_arrow_and_a_hint_point_where_the_move_leads(move):
     assert np.array(hint(3, 5, move)[0]) - middle == pytest.approx(np.array(move[::-1]) * 0.48)
 
 
-def test_signs_stay_in_their_cell():
+def test_symbols_stay_in_their_cell():
     for strokes in (arrow(0, 0, (0, 1)), lift(0, 0, True), lift(0, 0, False), hatching(0, 0), [hint(0, 0, (1, 0))]):
         points = np.concatenate([np.array(stroke) for stroke in strokes])
         assert points.min() >= 0

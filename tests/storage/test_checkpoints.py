@@ -22,7 +22,7 @@ MOMENT = TrainingState(
 STARTED = Started("Chain", 3, 2, "q-table", "compiled", 0, 100, 0.1, None, 0.5)
 
 
-def test_what_is_written_comes_back_to_the_bit(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     write(tmp_path / "000003.npz", ABOUT, MOMENT)
     found = read(tmp_path / "000003.npz")
     assert found.state is not None
@@ -41,7 +41,7 @@ def test_anyone_can_read_a_checkpoint_without_pickle(tmp_path: Path) -> None:
         assert arrays["program.ring.entries"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_every_flipped_byte_is_found_or_changes_nothing(tmp_path: Path) -> None:
+def test_every_flipped_byte_is_detected_or_harmless(tmp_path: Path) -> None:
     path = tmp_path / "1.npz"
     write(path, ABOUT, MOMENT)
     sound = path.read_bytes()
@@ -62,7 +62,7 @@ def test_every_flipped_byte_is_found_or_changes_nothing(tmp_path: Path) -> None:
     assert found > harmless
 
 
-def test_a_damaged_one_falls_back_to_the_one_before(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path: Path) -> None:
     folder = tmp_path / checkpoints.CHECKPOINTS
     write(folder / "000008.npz", ABOUT, MOMENT)
     write(folder / "000009.npz", ABOUT, MOMENT._replace(facts={"update": 9}))
@@ -81,7 +81,7 @@ def test_a_damaged_one_falls_back_to_the_one_before(tmp_path: Path) -> None:
         newest(tmp_path)
 
 
-def test_one_of_a_newer_deeptaxi_is_refused_rather_than_passed_over(
+def test_a_checkpoint_of_a_newer_deeptaxi_is_refused_and_not_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / checkpoints.CHECKPOINTS
@@ -93,7 +93,7 @@ def test_one_of_a_newer_deeptaxi_is_refused_rather_than_passed_over(
         newest(tmp_path)
 
 
-def test_a_folder_without_any_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no checkpoint"):
         newest(tmp_path)
 
@@ -113,7 +113,7 @@ def keeper(run: Path, every: float = 0.0) -> tuple[Checkpointer, Log]:
     return Checkpointer(run, ABOUT, log, every), log
 
 
-def test_the_last_two_are_kept_and_the_numbers_go_on(tmp_path: Path) -> None:
+def test_the_last_two_checkpoints_are_kept_and_numbering_continues(tmp_path: Path) -> None:
     checkpoints.begin(tmp_path, ABOUT, None)
     assert newest(tmp_path).state is None
     keep, log = keeper(tmp_path)
@@ -127,7 +127,7 @@ def test_the_last_two_are_kept_and_the_numbers_go_on(tmp_path: Path) -> None:
     assert [path.name for path in files_in(tmp_path)] == ["000006.npz", "000005.npz"]
 
 
-def test_time_decides_but_at_the_end(tmp_path: Path) -> None:
+def test_checkpoints_are_written_by_time_and_at_the_end(tmp_path: Path) -> None:
     keep, log = keeper(tmp_path, every=1_000.0)
     with log:
         list(keep(CheckpointEvent(1, False, lambda: MOMENT)))
@@ -136,7 +136,7 @@ def test_time_decides_but_at_the_end(tmp_path: Path) -> None:
     assert len(files_in(tmp_path)) == 1
 
 
-def test_a_checkpoint_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_reported_once_and_training_continues(tmp_path: Path) -> None:
     keep, log = keeper(tmp_path)
     (tmp_path / checkpoints.CHECKPOINTS).write_text("a file stands in the way")
     with log:
@@ -148,7 +148,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_p
     assert len(files_in(tmp_path)) == 1
 
 
-def test_a_failed_training_leaves_those_that_help(tmp_path: Path) -> None:
+def test_a_failed_training_leaves_the_useful_checkpoints(tmp_path: Path) -> None:
     first = checkpoints.begin(tmp_path, ABOUT, None)
     checkpoints.take_back(tmp_path, first, DeepTaxiError())
     assert not (tmp_path / checkpoints.CHECKPOINTS).exists()
@@ -176,7 +176,7 @@ def begun(folder: Path, count: int) -> Position:
     return position
 
 
-def test_a_log_is_cut_to_where_the_checkpoint_saw_it_and_goes_on(tmp_path: Path) -> None:
+def test_a_log_is_truncated_to_its_checkpoint_and_continued(tmp_path: Path) -> None:
     position = begun(tmp_path, 4)
     kept = take_up(tmp_path, position)
     assert kept is not None
@@ -200,7 +200,7 @@ def test_a_log_is_found_where_a_failure_left_it(tmp_path: Path) -> None:
     assert "another" in (tmp_path / "metrics.failed.jsonl").read_text()
 
 
-def test_a_log_that_is_gone_or_of_another_is_not_taken(tmp_path: Path) -> None:
+def test_a_missing_or_foreign_log_is_not_continued(tmp_path: Path) -> None:
     position = begun(tmp_path, 4)
     assert take_up(tmp_path, position._replace(lines=9)) is None
     with pytest.raises(UsageError, match="another training"):
