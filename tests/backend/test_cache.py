@@ -18,7 +18,7 @@ CONTENT = np.random.default_rng(0).bytes(5000)
 
 
 def compiled_by_a_process(root: Path, name: str = "program", content: bytes = CONTENT) -> Path:
-    """Keep one entry as a process does; return the file that is kept."""
+    """Store one entry as a process does; return its file."""
     opened = cache.Cache(root, *TRAITS)
     (opened.working / name).write_bytes(content)
     opened.close()
@@ -34,8 +34,8 @@ def given(root: Path, *traits: str) -> dict[str, bytes]:
 
 
 def test_a_compiled_program_is_reused_by_the_next_process(tmp_path):
-    kept = compiled_by_a_process(tmp_path / "cache")
-    assert kept.name == "program." + hashlib.sha256(CONTENT).hexdigest()
+    entry = compiled_by_a_process(tmp_path / "cache")
+    assert entry.name == "program." + hashlib.sha256(CONTENT).hexdigest()
     assert given(tmp_path / "cache") == {"program": CONTENT}
     assert not list((tmp_path / "cache").glob("working-*"))
 
@@ -58,18 +58,18 @@ def test_another_processor_gets_no_entry(tmp_path, monkeypatch):
     ids=["empty", "truncated", "random", "one bit"],
 )
 def test_a_damaged_entry_is_removed_and_never_used(tmp_path, damage):
-    kept = compiled_by_a_process(tmp_path)
+    entry = compiled_by_a_process(tmp_path)
     compiled_by_a_process(tmp_path, "sound")
-    kept.write_bytes(damage)
+    entry.write_bytes(damage)
     assert given(tmp_path) == {"sound": CONTENT}
-    assert not kept.exists()
-    assert compiled_by_a_process(tmp_path) == kept  # and it is kept anew
+    assert not entry.exists()
+    assert compiled_by_a_process(tmp_path) == entry  # and it is stored anew
 
 
 def test_an_entry_removed_by_another_process_stays_readable_for_its_user(tmp_path):
-    kept = compiled_by_a_process(tmp_path)
+    entry = compiled_by_a_process(tmp_path)
     opened = cache.Cache(tmp_path, *TRAITS)
-    kept.unlink()
+    entry.unlink()
     assert (opened.working / "program").read_bytes() == CONTENT
     opened.close()
 
@@ -173,9 +173,9 @@ def test_an_entry_swapped_after_verification_is_not_used(tmp_path, monkeypatch, 
 
 
 def test_an_entry_changed_later_does_not_change_for_its_users(tmp_path):
-    kept = compiled_by_a_process(tmp_path)
+    entry = compiled_by_a_process(tmp_path)
     opened = cache.Cache(tmp_path, *TRAITS)
-    change(kept)
+    change(entry)
     assert (opened.working / "program").read_bytes() == CONTENT
     change(opened.working / "program")  # nor the other way round
     opened.close()
@@ -296,9 +296,9 @@ own_permissions = pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows 
 @own_permissions
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o1777])
 def test_a_folder_that_others_may_write_to_is_not_used(monkeypatch, tmp_path, mode):
-    kept = compiled_by_a_process(tmp_path)
+    entry = compiled_by_a_process(tmp_path)
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
-    for folder in (tmp_path, kept.parent):
+    for folder in (tmp_path, entry.parent):
         folder.chmod(mode)
         assert cache.open_cache(*TRAITS) is None
         folder.chmod(0o700)
@@ -329,14 +329,14 @@ def test_the_path_of_a_folder_is_checked_with_its_links_resolved(monkeypatch, tm
 
 @own_permissions
 def test_an_entry_that_is_a_link_or_writable_by_others_is_removed_and_never_used(tmp_path):
-    kept = compiled_by_a_process(tmp_path)
+    entry = compiled_by_a_process(tmp_path)
     compiled_by_a_process(tmp_path, "sound")
-    kept.chmod(0o620)
+    entry.chmod(0o620)
     assert given(tmp_path) == {"sound": CONTENT}
     (tmp_path / "elsewhere").write_bytes(CONTENT)
-    kept.symlink_to(tmp_path / "elsewhere")
+    entry.symlink_to(tmp_path / "elsewhere")
     assert given(tmp_path) == {"sound": CONTENT}
-    assert not kept.is_symlink()
+    assert not entry.is_symlink()
     assert (tmp_path / "elsewhere").exists()
 
 
@@ -352,11 +352,11 @@ def test_a_folder_of_another_user_is_not_used(monkeypatch, tmp_path):
 def test_new_folders_are_private_whatever_the_umask(monkeypatch, tmp_path):
     before = os.umask(0)
     try:
-        kept = compiled_by_a_process(tmp_path / "made" / "cache")
+        entry = compiled_by_a_process(tmp_path / "made" / "cache")
     finally:
         os.umask(before)
     assert given(tmp_path / "made" / "cache") == {"program": CONTENT}
-    for path in (tmp_path / "made", tmp_path / "made" / "cache", kept.parent, kept):
+    for path in (tmp_path / "made", tmp_path / "made" / "cache", entry.parent, entry):
         assert path.stat().st_mode & 0o077 == 0
 
 
@@ -431,10 +431,10 @@ def test_programs_are_found_again_and_compute_the_same(tmp_path, name):
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     cold = output(start(tmp_path, name))
-    kept = entries(tmp_path)
-    assert kept
+    stored = entries(tmp_path)
+    assert stored
     assert output(start(tmp_path, name)) == cold  # and it has compiled nothing else
-    assert entries(tmp_path) == kept
+    assert entries(tmp_path) == stored
 
 
 @pytest.mark.slow

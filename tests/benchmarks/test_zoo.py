@@ -62,12 +62,12 @@ def verdict_of(name: str, config: TrainConfig, q_values: Any) -> dict[str, Any]:
     ).to_dict()
 
 
-def assert_same_verdict(found: dict[str, Any], told: dict[str, Any]) -> None:
+def assert_same_verdict(found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Assert that two verdicts are one; float64 sums may differ in their last bits from machine to machine."""
     for key in FIGURES:
-        assert found[key] == pytest.approx(told[key], abs=1e-9), key
+        assert found[key] == pytest.approx(expected[key], abs=1e-9), key
     for key in ("optimal", "horizon", "discount", "start_states", "optimal_start_states"):
-        assert found[key] == told[key], key
+        assert found[key] == expected[key], key
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -108,9 +108,9 @@ def test_train_warns_once_and_the_log_keeps_it(collapsed):
     folder, result = collapsed
     warnings = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
     logged = [json.loads(line) for line in (folder.parent / "logs" / "run" / "metrics.jsonl").read_text().splitlines()]
-    told = [record for record in logged if record["kind"] == "warning"]
-    assert [f"Warning: {record['text']}" for record in told] == warnings
-    assert [record["finding"] for record in told].count("one-action-collapse") == 1
+    warned = [record for record in logged if record["kind"] == "warning"]
+    assert [f"Warning: {record['text']}" for record in warned] == warnings
+    assert [record["finding"] for record in warned].count("one-action-collapse") == 1
     assert json.loads(result.stdout)["run"] == str(folder)
 
 

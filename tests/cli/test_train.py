@@ -330,18 +330,18 @@ def test_an_exact_verdict_needs_no_episodes(type_in: TypeIn) -> None:
 )
 def test_a_training_is_saved_even_if_its_episodes_fail(pond: TypeIn, name: str, code: int, why: str) -> None:
     done = pond("train", f"pond:{name}-v0", *FEW, "--out", "a", "--json")
-    told = json.loads(done.stdout)
+    summary = json.loads(done.stdout)
     assert done.exit_code == code, done.stderr
-    assert (told["stopped"], told["updates"], told["episodes"]) == ("updates", 10, None)
-    assert told["episodes_unavailable"].startswith(why)
+    assert (summary["stopped"], summary["updates"], summary["episodes"]) == ("updates", 10, None)
+    assert summary["episodes_unavailable"].startswith(why)
     assert f"Warning: no-episodes: {why}" in done.stderr
-    assert weights_digest(keras.saving.load_model("a/model.keras")) == told["weights_digest"]
+    assert weights_digest(keras.saving.load_model("a/model.keras")) == summary["weights_digest"]
 
 
 def test_slow_episodes_are_fewer_or_none(pond: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "STEPS", 1_500)
-    told = json.loads(pond("train", "pond:Long-v0", "--time-limit", 100, *FEW, "--out", "a", "--json").stdout)
-    assert told["episodes"]["count"] == 10
+    summary = json.loads(pond("train", "pond:Long-v0", "--time-limit", 100, *FEW, "--out", "a", "--json").stdout)
+    assert summary["episodes"]["count"] == 10
     monkeypatch.setattr(train, "STEPS", 500)
     done = pond("train", "pond:Long-v0", "--time-limit", 100, *FEW, "--out", "b")
     assert "none: 10 episodes take too long here: `deeptaxi evaluate` plays them" in " ".join(done.stdout.split())

@@ -1,4 +1,4 @@
-"""Which loop a training runs in: asked for, or chosen, and told either way."""
+"""Which loop a training runs in: requested or chosen, and reported either way."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FEW = [*QUICK, "--updates", 3, "--replay-start", 8]
 def loop_of(result: Result, folder: str = "a") -> str:
     """Return the loop that the summary, the log and the run's configuration all name."""
     assert result.exit_code == 0, result.output
-    told = {json.loads(result.stdout)["loop"], resolve(read_toml(Path(folder) / "config.toml")).loop}
+    named = {json.loads(result.stdout)["loop"], resolve(read_toml(Path(folder) / "config.toml")).loop}
     (first, *_) = read_history(Path("logs") / folder / "metrics.jsonl").records
     assert isinstance(first, Started)
-    (loop,) = told | {first.loop}
+    (loop,) = named | {first.loop}
     return loop
 
 

@@ -66,9 +66,9 @@ def edited(path: Path, **changes: object) -> None:
 def test_a_stopped_training_resumes_to_the_same_weights(here: Path, digest: str) -> None:
     assert json.loads(Path("models/y/card.json").read_text())["training"]["stopped"] == "stop-after"
     done = run("train", "--resume", "models/y", "--json")
-    told = summary(done)
-    assert (told["weights_digest"], told["updates"], told["stopped"]) == (digest, 400, "updates")
-    assert (told["resumed_from"], told["run"]) == (150, "models/y")
+    resumed = summary(done)
+    assert (resumed["weights_digest"], resumed["updates"], resumed["stopped"]) == (digest, 400, "updates")
+    assert (resumed["resumed_from"], resumed["run"]) == (150, "models/y")
     assert "Resumed after update 150." in done.stderr
     history = read_history(Path("logs/y/metrics.jsonl"))
     updates = [record.update for record in history.records if isinstance(record, Progress)]
@@ -95,7 +95,7 @@ def test_a_training_killed_after_writing_its_model_leaves_no_lock(here: Path, wh
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["Taxi-v4"], "cannot change ENV on resume: models/y uses FrozenLake-v1, not Taxi-v4; omit it, or start a new"),
         (["--seed", 1], "--seed on resume: models/y uses 0, not 1"),
@@ -114,9 +114,9 @@ def test_a_training_killed_after_writing_its_model_leaves_no_lock(here: Path, wh
         (["--stop-after", 100], "--stop-after 100"),
     ],
 )
-def test_a_different_training_is_refused_with_what_differs(here: Path, words: list[str], told: str) -> None:
+def test_a_different_training_is_refused_with_what_differs(here: Path, words: list[str], message: str) -> None:
     before = sorted(path.name for path in Path("models/y").rglob("*"))
-    refused(run("train", "--resume", "models/y", *words, "--json"), 2, told)
+    refused(run("train", "--resume", "models/y", *words, "--json"), 2, message)
     assert sorted(path.name for path in Path("models/y").rglob("*")) == before
 
 
@@ -191,8 +191,9 @@ def test_a_damaged_checkpoint_falls_back_with_a_warning(here: Path, digest: str)
     newest = files_in(Path("models/y"))[0]
     newest.write_bytes(newest.read_bytes()[:-100])
     done = run("train", "--resume", "models/y", "--json")
-    told = summary(done)
-    assert (told["weights_digest"], told["resumed_from"]) == (digest, None)  # the one before is from the beginning
+    resumed = summary(done)
+    # The checkpoint before it is from the beginning.
+    assert (resumed["weights_digest"], resumed["resumed_from"]) == (digest, None)
     assert f"{newest} is damaged" in done.stderr
     assert "continues from 000001.npz, after update 0" in done.stderr
 
@@ -203,8 +204,8 @@ def test_a_training_killed_while_saving_its_model_only_saves_it(here: Path, dige
         Path("models/y", name).unlink()
     refused(run("evaluate", "models/y"), 2, "was interrupted", "deeptaxi train --resume models/y")
     refused(run(*TRAIN, "--out", "models/y"), 2, "was interrupted", "--resume models/y")
-    told = summary(run("train", "--resume", "models/y", "--json"))
-    assert (told["weights_digest"], told["resumed_from"]) == (digest, 400)
+    resumed = summary(run("train", "--resume", "models/y", "--json"))
+    assert (resumed["weights_digest"], resumed["resumed_from"]) == (digest, 400)
 
 
 def test_an_optimal_run_resumes_only_for_more_updates(type_in: TypeIn, digest: str) -> None:
@@ -258,15 +259,15 @@ def test_more_updates_leave_the_evaluations_as_they_were(type_in: TypeIn) -> Non
     assert summary(type_in("train", *LAKE, *SETTINGS, *half, "--out", "a", "--json"))["stopped"] == "updates"
     more = summary(type_in("train", "--resume", "a", "--updates", 400, "--json"))
     whole = summary(type_in("train", *LAKE, *SETTINGS, "--out", "b", "--json"))
-    for told in (more, whole):
-        assert (told["stopped"], told["updates"]) == ("optimal", 300)
+    for resumed in (more, whole):
+        assert (resumed["stopped"], resumed["updates"]) == ("optimal", 300)
     assert more["weights_digest"] == whole["weights_digest"]
 
 
 def test_a_run_moved_with_its_log_resumes(here: Path, digest: str) -> None:
     shutil.move("models", "elsewhere")
-    told = summary(run("train", "--resume", "elsewhere/y", "--json"))
-    assert (told["weights_digest"], told["log"]) == (digest, "logs/y/metrics.jsonl")
+    resumed = summary(run("train", "--resume", "elsewhere/y", "--json"))
+    assert (resumed["weights_digest"], resumed["log"]) == (digest, "logs/y/metrics.jsonl")
     assert len(read_history(Path("logs/y/metrics.jsonl")).of_kind(Started)) == 2
 
 
@@ -380,7 +381,7 @@ def test_every_number_of_a_checkpoint_is_checked_against_its_bounds(here: Path) 
     first.unlink()  # else it falls back to that
     found = read(newest)
     assert found.state is not None
-    for name, value, told in BOUNDS:
+    for name, value, message in BOUNDS:
         arrays, facts = dict(found.state.arrays), json.loads(json.dumps(found.state.facts))
         if name in arrays:
             arrays[name] = np.array(arrays[name])
@@ -391,11 +392,11 @@ def test_every_number_of_a_checkpoint_is_checked_against_its_bounds(here: Path) 
         write(newest, found.about, found.state._replace(arrays=arrays, facts=facts))
         done = run("train", "--resume", "models/y", "--quiet")
         assert done.exit_code == 1, name
-        assert told in done.stderr.splitlines()[-1], name
+        assert message in done.stderr.splitlines()[-1], name
 
 
 @pytest.mark.parametrize(
-    ("about", "facts", "told"),
+    ("about", "facts", "message"),
     [
         ({"checkpoint": 0}, {}, "'checkpoint' is 0, expected 1 or more"),
         ({"checkpoint": -3}, {}, "'checkpoint' is -3, expected 1 or more"),
@@ -405,7 +406,7 @@ def test_every_number_of_a_checkpoint_is_checked_against_its_bounds(here: Path) 
     ],
 )
 def test_a_checkpoint_with_an_impossible_number_counts_as_damaged(
-    here: Path, about: dict[str, Any], facts: dict[str, Any], told: str
+    here: Path, about: dict[str, Any], facts: dict[str, Any], message: str
 ) -> None:
     newest, first = files_in(Path("models/y"))
     first.unlink()
@@ -413,7 +414,7 @@ def test_a_checkpoint_with_an_impossible_number_counts_as_damaged(
     assert found.state is not None
     state = found.state._replace(facts={**found.state.facts, **facts})
     write(newest, {**found.about, **about}, state)
-    refused(run("train", "--resume", "models/y"), 1, f"{newest} is damaged: ", told)
+    refused(run("train", "--resume", "models/y"), 1, f"{newest} is damaged: ", message)
 
 
 def test_a_table_that_changed_is_refused(type_in: TypeIn) -> None:

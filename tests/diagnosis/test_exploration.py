@@ -65,13 +65,13 @@ def test_an_epsilon_that_stays_high_is_not_to_blame():
     assert checked("epsilon-fell-too-early", case) is None
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_a_replay_buffer_that_forgot_is_named(kept):
+@pytest.mark.parametrize("stored", [0, 1])
+def test_a_replay_buffer_that_forgot_is_named(stored):
     replay = np.full((3, 2), 2)
-    replay[1, 0] = kept
+    replay[1, 0] = stored
     case = case_on(chain(), [GO, STAY, GO], visits=np.full((3, 2), 9), replay=replay, config=EARLY)
     finding = checked("replay-forgot-pairs", case)
-    if kept:
+    if stored:
         assert finding is None
     else:
         assert (finding.severity, finding.evidence["pairs"], finding.evidence["critical_pairs"]) == ("severe", 1, 1)

@@ -31,14 +31,12 @@ def shown(part: Any, width: int = 80) -> str:
 
 def summary_of(settings: Any = None, actions: int = 2, steps: Any = None, comparing: bool = False) -> dict[str, Any]:
     """Return what the command tells of an update on Q = [[1, 2, …], [3, 4, …]] or on a fresh network."""
-    learner = new_learner(merge(HAND, settings or {}), states=2, actions=actions)
-    config = learner.config
+    agent = new_learner(merge(HAND, settings or {}), states=2, actions=actions)
+    config = agent.config
     if config.network.kind == "q-table":
-        for network in (learner.online, learner.target):
+        for network in (agent.online, agent.target):
             network.set_weights([np.arange(1, 2 * actions + 1, dtype=np.float32).reshape(2, actions)])
-    found = trace_update(
-        learner, steps or [Transition(0, 0, 3.0, 1, False)], np.ones((2, actions), np.bool_), comparing
-    )
+    found = trace_update(agent, steps or [Transition(0, 0, 3.0, 1, False)], np.ones((2, actions), np.bool_), comparing)
     return {
         "model": None,
         "environment": {"id": "Two-v0", "states": 2},

@@ -106,7 +106,7 @@ def progress(update, second):
     return Progress(update, update * 32, second, 0.1, 0.25, 0.875, 0.004, 2, -20.0)
 
 
-def course(count=100):
+def training(count=100):
     """A training of 1,000 updates: ten of them in a tenth of a second, an evaluation in the middle."""
     yield STARTED
     for update in range(10, 10 * count + 1, 10):
@@ -125,7 +125,7 @@ def shown(records, **console):
 
 
 def test_without_a_terminal_a_line_is_printed_every_second():
-    lines = shown(course(), width=80).splitlines()
+    lines = shown(training(), width=80).splitlines()
     assert len(lines) == 11
     assert lines[0] == (
         "100 of 1,000 updates, 9 s left, speed 100 updates/s, 3,200 steps/s, ε 0.875, learning rate 0.004, "
@@ -139,12 +139,12 @@ def test_without_a_terminal_a_line_is_printed_every_second():
 
 
 def test_a_short_training_prints_no_line():
-    assert shown(course(9), width=80) == ""
+    assert shown(training(9), width=80) == ""
 
 
 def test_a_quiet_console_shows_nothing_not_even_on_a_terminal():
-    assert shown(course(), width=80, quiet=True) == ""
-    assert shown(course(), width=80, quiet=True, force_terminal=True) == ""
+    assert shown(training(), width=80, quiet=True) == ""
+    assert shown(training(), width=80, quiet=True, force_terminal=True) == ""
 
 
 def standing(*records):
@@ -158,7 +158,7 @@ def standing(*records):
 
 def drawn(width):
     console = Console(**PLAIN, file=io.StringIO(), width=width)
-    console.print(picture(standing(*course()), width))
+    console.print(picture(standing(*training()), width))
     return console.file.getvalue().splitlines()
 
 
@@ -181,7 +181,7 @@ def test_a_narrow_terminal_gets_less_and_no_line_is_broken(width):
 
 
 def test_on_a_terminal_the_live_view_is_erased_and_the_warning_stays():
-    text = shown(course(), width=100, height=30, force_terminal=True, color_system=None)
+    text = shown(training(), width=100, height=30, force_terminal=True, color_system=None)
     assert "━━━" in text
     assert text.count("Warning: 99 %") == 1
     assert text.rstrip().endswith("\x1b[2K")  # the last that is written clears a line

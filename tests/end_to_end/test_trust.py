@@ -31,7 +31,7 @@ MODULES = [
     "deeptaxi",
     "json",
 ]
-DOORS = [
+COMMANDS = [
     ["evaluate", "models/x"],
     ["watch", "models/x"],
     ["diagnose", "models/x"],
@@ -81,7 +81,7 @@ def stranger(lake_run, tmp_path, monkeypatch):
     assert {path.name for path in made if path.suffix not in (".py", ".pyc")} <= {"out.npz"}
 
 
-@pytest.mark.parametrize("words", [words for words in DOORS if words[0] != "export"], ids=" ".join)
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] != "export"], ids=" ".join)
 def test_a_command_refuses_to_import_a_module_named_by_a_run(stranger, words):
     refused(run(*words), 2, "names the environment module 'stranger', which is code: pass --trust-env")
 
@@ -94,7 +94,7 @@ def test_modules_are_not_imported_whatever_their_name(stranger, module, tmp_path
 
 def test_a_submodule_of_gymnasium_needs_trust(stranger, tmp_path):
     name_module(tmp_path, "gymnasium.envs.mujoco.mujoco_env")
-    for words in DOORS:
+    for words in COMMANDS:
         done = run(*words)
         if words[0] != "export":
             refused(done, 2, "names the environment module 'gymnasium.envs.mujoco.mujoco_env'")

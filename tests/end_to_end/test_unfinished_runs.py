@@ -63,8 +63,8 @@ def stopped(without_end: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_run_in_progress_is_reported_with_how_to_watch_it(stopped: TypeIn, reader: str) -> None:
     with lock(Path("models/a"), "deeptaxi train", log=Path("logs/a")):
-        told = "models/a is still being trained, by this process (deeptaxi train, since "
-        refused(stopped(*reader.split(), "models/a"), 2, told, ": `deeptaxi logs models/a` shows how far it is")
+        message = "models/a is still being trained, by this process (deeptaxi train, since "
+        refused(stopped(*reader.split(), "models/a"), 2, message, ": `deeptaxi logs models/a` shows how far it is")
 
 
 def test_the_log_of_a_run_in_progress_is_shown_and_never_called_interrupted(stopped: TypeIn) -> None:
@@ -100,8 +100,10 @@ def test_a_killed_run_is_distinguished_from_one_in_progress(stopped: TypeIn) -> 
 def test_the_reason_of_a_failed_run_is_reported(stopped: TypeIn) -> None:
     log = Path("logs/a/metrics.jsonl")
     log.write_text(log.read_text() + to_line(Failed(40, "the disk is full", "other")) + "\n")
-    told = refused(stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full")
-    assert "`deeptaxi logs models/a` shows its log, and `deeptaxi train --resume models/a` resumes" in told
+    message = refused(
+        stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full"
+    )
+    assert "`deeptaxi logs models/a` shows its log, and `deeptaxi train --resume models/a` resumes" in message
     log.rename("logs/a/metrics.failed.jsonl")
     shutil.rmtree("models/a")
     refused(stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full")

@@ -88,12 +88,12 @@ def test_nan_values_are_refused():
 def test_thinned_out_points_span_the_same_range(count):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, count))
-    kept = spread_out(x, y, 500)
-    assert len(kept) <= 500
-    assert len(kept) == count or len(kept) > 200
-    assert np.array_equal(kept, spread_out(x, y, 500))
+    chosen = spread_out(x, y, 500)
+    assert len(chosen) <= 500
+    assert len(chosen) == count or len(chosen) > 200
+    assert np.array_equal(chosen, spread_out(x, y, 500))
     for values in (x, y):
-        assert np.ptp(values[kept]) > 0.98 * np.ptp(values)
+        assert np.ptp(values[chosen]) > 0.98 * np.ptp(values)
 
 
 def test_equal_points_become_one():

@@ -1,4 +1,4 @@
-"""Verdicts that would be empty: too far from the goal, or nothing to choose."""
+"""Problems where optimality cannot be decided: a distant reward, or no choice."""
 
 from __future__ import annotations
 

@@ -50,13 +50,13 @@ def holding(folder: Path) -> subprocess.Popen[str]:
 
 def test_a_second_process_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     with holding(tmp_path) as process:
-        told = json.loads((tmp_path / LOCK_FILE).read_text())
+        holder = json.loads((tmp_path / LOCK_FILE).read_text())
         who = rf"process {process.pid} \(deeptaxi train, since \d\d:\d\d\)"
         for _ in range(2):  # being refused changes nothing
             with pytest.raises(InUseError, match=rf"in use by {who}: wait for it, or choose another --out") as refusal:
                 lock(tmp_path, "me")
         assert refusal.value.exit_code == 2
-        assert told["pid"] == process.pid
+        assert holder["pid"] == process.pid
         process.communicate()
     assert list(tmp_path.iterdir()) == []
     lock(tmp_path, "me").release()

@@ -33,7 +33,7 @@ def known(tmp_path):
 @pytest.fixture
 def unknown(known):
     """The same environment, its table not known: the mask can only be seen on the way."""
-    return dataclasses.replace(known, table=None, table_missing="not told")
+    return dataclasses.replace(known, table=None, table_missing="unknown")
 
 
 def test_without_masking_every_action_is_allowed(known):
@@ -106,8 +106,8 @@ def test_an_environment_that_stops_giving_its_mask_is_refused(unknown):
         book.note(np.array([0]), {})
 
 
-class Told(TableEnv):
-    """Tells its table as P, and its mask only on the way."""
+class LateMask(TableEnv):
+    """Has its table as P, and gives its mask only during episodes."""
 
     def __init__(self):
         super().__init__(two_ways(action_mask=MASK))
@@ -116,7 +116,7 @@ class Told(TableEnv):
 
 
 def test_the_verdict_uses_the_final_mask():
-    with registered("Told-v0", Told) as name:
+    with registered("LateMask-v0", LateMask) as name:
         environment = open_environment(EnvironmentConfig(name, time_limit=10))
         settings = {**SMALL, "network": {"hidden": [], "dueling": False}, "exploration": {"action_mask": True}}
         config = resolve({**settings, "environment": {"id": name}, "updates": 60, "evaluation": {"every": 1}})

@@ -33,7 +33,7 @@ def test_a_snapshot_is_over_visited_states_and_allowed_actions():
 
 
 LOOPS = {"gymnasium": {"loop": "gymnasium"}, "compiled": {"loop": "compiled"}}
-# More steps than the memory holds, two rewards a sample: the compiled memory marks where an episode was cut.
+# More steps than the replay buffer holds, two rewards a sample: the compiled one marks where an episode was cut.
 SETTINGS = {"updates": 40, "replay": {"capacity": 60, "batch_size": 4, "start": 8}, "target": {"n_step": 2}}
 
 

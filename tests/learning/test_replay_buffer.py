@@ -23,7 +23,7 @@ def filled(replay, count, copies=1):
     return replay
 
 
-def kept(replay):
+def drawable(replay):
     """Return the numbers of the transitions that can be drawn; 500 draws miss one of ten with a chance of 10⁻²²."""
     return sorted({state for state, *_ in rows_of(replay.sample(500, np.random.default_rng(0)))})
 
@@ -45,7 +45,7 @@ def kept(replay):
 )
 def test_a_transition_is_drawn_from_its_last_successor_on_until_it_is_overwritten(count, copies, steps, expected):
     replay = filled(ReplayBuffer(7, copies, steps, 0.5), count, copies)
-    assert kept(replay) == expected
+    assert drawable(replay) == expected
     assert len(replay) == len(expected)
     assert replay.added == count
 
@@ -120,7 +120,7 @@ def rate(replay, errors):
         replay.learnt(np.array([errors[state] for state in states], np.float32))
 
 
-# Transitions have numbers; those that can be drawn are the same as by the uniform memory.
+# Transitions have numbers; those that can be drawn are the same as by the uniform replay buffer.
 @pytest.mark.parametrize(
     ("count", "copies", "steps", "expected"),
     [

@@ -289,7 +289,7 @@ def test_the_table_is_checked_first_and_all_reasons_are_given(problem, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"beta_1": -0.5}, "beta_1 = -0.5: expected a number from 0 to below 1"),
         ({"beta_2": "x"}, "beta_2 = 'x': expected a finite number, or true or false"),
@@ -297,8 +297,8 @@ def test_the_table_is_checked_first_and_all_reasons_are_given(problem, monkeypat
         ({"beta_1": True}, "beta_1 = True: expected a number from 0 to below 1"),
     ],
 )
-def test_an_invalid_option_is_a_usage_error(options, told, problem):
-    with pytest.raises(UsageError, match=re.escape(told)):
+def test_an_invalid_option_is_a_usage_error(options, message, problem):
+    with pytest.raises(UsageError, match=re.escape(message)):
         why_not_compiled(*problem(optimizer={"name": "adam", "learning_rate": 0.1, "options": options}))
 
 

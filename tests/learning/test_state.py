@@ -88,13 +88,13 @@ def test_the_records_after_a_resume_are_those_of_an_undisturbed_training(tmp_pat
     records, _, _ = driven(config, environment)
     _, saved, _ = driven(config, environment, stop_after=501)  # the second of two updates that share a record is next
     rest, _, _ = driven(config, environment, since=saved)
-    told = {record.update: record for record in records if isinstance(record, Progress)}
+    progress = {record.update: record for record in records if isinstance(record, Progress)}
     later = [record for record in rest if isinstance(record, Progress)]
-    assert [record.update for record in later] == [update for update in told if update > 501]
+    assert [record.update for record in later] == [update for update in progress if update > 501]
     for record in later:
-        assert record.loss == pytest.approx(told[record.update].loss, rel=1e-5)
+        assert record.loss == pytest.approx(progress[record.update].loss, rel=1e-5)
         for name in ("epsilon", "learning_rate", "episodes", "mean_return", "environment_steps"):
-            assert getattr(record, name) == getattr(told[record.update], name)
+            assert getattr(record, name) == getattr(progress[record.update], name)
 
 
 class Counting(gymnasium.Env):
@@ -103,7 +103,7 @@ class Counting(gymnasium.Env):
     def __init__(self, hidden):
         self.observation_space, self.action_space = Discrete(7), Discrete(2)
         self.hidden, self.state, self.played = hidden, 0, 0
-        self.chance = random.SystemRandom()  # has no state that could be told
+        self.chance = random.SystemRandom()  # has no state that could be saved
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -264,30 +264,30 @@ def test_a_training_that_is_optimal_on_resume_saves_no_state(tmp_path):
     assert (records[-1].stopped, held) == ("optimal", [])
 
 
-MOMENT = TrainingState({"a.x": np.zeros(2, np.float32), "a.y.0": np.ones((), np.int32)}, {"n": 3, "yes": True})
+SAVED = TrainingState({"a.x": np.zeros(2, np.float32), "a.y.0": np.ones((), np.int32)}, {"n": 3, "yes": True})
 
 
 def test_a_mismatched_state_is_refused_with_the_name_of_what_differs():
     like = {"x": np.ones(2, np.float32)}
-    assert fact(MOMENT, "n", int) == 3
+    assert fact(SAVED, "n", int) == 3
     for name, kind in (("m", int), ("n", list), ("yes", int)):
         with pytest.raises(StateMismatchError, match=f"'{name}'"):
-            fact(MOMENT, name, kind)
+            fact(SAVED, name, kind)
     for shape, kind in (((3,), np.float32), ((2,), np.int32)):
         with pytest.raises(StateMismatchError, match=r"'a\.x' is float32 \[2\]"):
-            array(MOMENT, "a.x", shape, kind)
+            array(SAVED, "a.x", shape, kind)
     with pytest.raises(StateMismatchError, match=r"no 'b\.0'"):
-        fill_arrays("b", (like["x"],), MOMENT)
+        fill_arrays("b", (like["x"],), SAVED)
 
 
 def test_nested_tuples_are_restored_from_their_names():
     state = (np.arange(3), None, [np.zeros((), np.float32), (np.ones((2, 2)),)])
-    saved = merge_states(TrainingState(named_arrays("s", state), {}), MOMENT)
+    saved = merge_states(TrainingState(named_arrays("s", state), {}), SAVED)
     found = fill_arrays("s", state, saved)
     assert found[1] is None
     np.testing.assert_array_equal(found[0], state[0])
     np.testing.assert_array_equal(found[2][1][0], state[2][1][0])
-    assert saved.facts == MOMENT.facts
+    assert saved.facts == SAVED.facts
 
 
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
@@ -306,4 +306,4 @@ def test_a_refused_state_costs_no_compilation(loop, tmp_path, monkeypatch):
     learner = CompiledAgent if loop == "compiled" else DQNAgent
     monkeypatch.setattr(learner, "warm_up", lambda *_: pytest.fail("it compiles"))
     with pytest.raises(StateMismatchError):
-        driven(config, environment, since=MOMENT)
+        driven(config, environment, since=SAVED)

@@ -17,9 +17,11 @@ def test_there_are_about_five_hundred_records(updates, every):
     assert report_every(resolve({"updates": updates})) == every
 
 
-def reported(*ticks):
+def reported(*steps):
     report = Report(CONFIG, actions=3)
-    return [record for number, tick in enumerate(ticks, start=1) for record in report.add(tick, seconds=number / 2)]
+    return [
+        record for number, metrics in enumerate(steps, start=1) for record in report.add(metrics, seconds=number / 2)
+    ]
 
 
 def test_progress_averages_over_the_updates_since_the_previous_record():

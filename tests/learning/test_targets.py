@@ -144,10 +144,10 @@ def test_one_step_is_the_transition_itself():
 def test_the_losses_are_those_of_keras_with_sample_weights(name, measure, shape):
     rows, actions, seed = shape
     rng = np.random.default_rng(seed)
-    q_values, goal = rng.normal(0, 2, (2, rows, actions)).astype(np.float32)
+    q_values, target = rng.normal(0, 2, (2, rows, actions)).astype(np.float32)
     weights = rng.random(rows).astype(np.float32)
-    expected = float(measure()(goal, q_values, sample_weight=weights))
-    assert float(loss_of(name, q_values, goal, weights)) == pytest.approx(expected, rel=1e-5)
+    expected = float(measure()(target, q_values, sample_weight=weights))
+    assert float(loss_of(name, q_values, target, weights)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("norm", [0.5, 13.0, 20.0])
@@ -175,11 +175,11 @@ def test_fitting_the_overwritten_targets_is_the_masked_gradient(loss, shape):
     rng = np.random.default_rng(seed)
     q_values, td_target = rng.normal(0, 3, (batch, actions)), rng.normal(0, 3, batch)
     taken = rng.integers(0, actions, batch)
-    goal = numbers(overwrite(q_values, taken, td_target))
+    target = numbers(overwrite(q_values, taken, td_target))
     measure = loss(dtype="float64")
 
     def fitted(q):
-        return measure(goal, q)
+        return measure(target, q)
 
     def masked(q):  # the errors of the taken actions alone; Keras averages over all A
         return measure(td_target, ops.sum(ops.multiply(np.eye(actions)[taken], q), axis=1)) / actions
@@ -191,7 +191,7 @@ def test_fitting_the_overwritten_targets_is_the_masked_gradient(loss, shape):
 
 
 def check_compiled():
-    """Compile on this backend what no learner compiles; the results must be those of the functions as they are."""
+    """Compile on this backend what no agent compiles by itself; the results must be those of the plain functions."""
     rng = np.random.default_rng(0)
     rewards, (terminated, truncated) = rng.normal(size=(8, 3)).astype(np.float32), rng.random((2, 8, 3)) < 0.3
 

@@ -33,15 +33,15 @@ DUELING = {
 
 
 def of_hand(steps=STEP, comparing=False, allowed=None, **settings):
-    learner = new_learner(merge(HAND, settings), states=2, actions=2, q_values=Q)
-    return trace_update(learner, steps, np.ones((2, 2), np.bool_) if allowed is None else np.array(allowed), comparing)
+    agent = new_learner(merge(HAND, settings), states=2, actions=2, q_values=Q)
+    return trace_update(agent, steps, np.ones((2, 2), np.bool_) if allowed is None else np.array(allowed), comparing)
 
 
 def of_network(settings=None, steps=STEP, comparing=False, target=None):
-    learner = new_learner(merge(DUELING, settings or {}), states=5, actions=3)
+    agent = new_learner(merge(DUELING, settings or {}), states=5, actions=3)
     if target is not None:
-        learner.target.set_weights([weight + target for weight in learner.target.get_weights()])
-    return trace_update(learner, steps, np.ones((5, 3), np.bool_), comparing), learner
+        agent.target.set_weights([weight + target for weight in agent.target.get_weights()])
+    return trace_update(agent, steps, np.ones((5, 3), np.bool_), comparing), agent
 
 
 def test_every_number_of_an_update_can_be_checked_by_hand():
@@ -99,9 +99,9 @@ def test_the_rewards_of_n_steps_are_discounted():
 
 def test_double_dqn_chooses_with_the_online_network():
     # The online network prefers action 1 in state 1, which the target network rates 3: 1 + ½·3.
-    learner = new_learner(merge(HAND, {"target": {"double": True}}), states=2, actions=2, q_values=Q)
-    learner.target.set_weights([np.array([[0, 0], [7, 3]], np.float32)])
-    found = trace_update(learner, STEP, np.ones((2, 2), np.bool_))
+    agent = new_learner(merge(HAND, {"target": {"double": True}}), states=2, actions=2, q_values=Q)
+    agent.target.set_weights([np.array([[0, 0], [7, 3]], np.float32)])
+    found = trace_update(agent, STEP, np.ones((2, 2), np.bool_))
     assert found.choosing_q.tolist() == [4, 8]
     assert (found.td_target.best_action, found.td_target.bootstrap, found.td_target.td_target) == (1, 3, 2.5)
 
@@ -125,27 +125,27 @@ def test_the_huber_loss_has_slope_one_beyond_an_error_of_one():
 @pytest.mark.parametrize("target", [{}, {"double": True}])
 def test_the_traced_step_is_that_of_a_real_update(optimizer, target):
     settings = {"optimizer": optimizer, "target": target}
-    found, learner = of_network(settings)
+    found, agent = of_network(settings)
     twin = new_learner(merge(DUELING, settings), states=5, actions=3)
     result = twin.update(batch_of(STEP, twin.config), np.ones((1, 3), np.bool_))
     assert found.loss.loss == pytest.approx(result.loss, rel=1e-6)
     assert abs(found.td_target.td_error) == pytest.approx(result.td_error, rel=1e-6)
-    for made, expected in zip(learner.rule.state(), twin.rule.state(), strict=True):
+    for made, expected in zip(agent.rule.state(), twin.rule.state(), strict=True):
         np.testing.assert_array_equal(numbers(made), numbers(expected))
 
 
 def test_the_traced_step_is_that_of_keras_fit_on_the_overwritten_targets():
-    found, learner = of_network()
-    online = build_pair(5, 3, learner.config)[0]
+    found, agent = of_network()
+    online = build_pair(5, 3, agent.config)[0]
     online.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
     online.fit(np.array([found.state]), found.targets[None], batch_size=1, epochs=1, shuffle=False, verbose=0)
-    for made, fitted in zip(learner.online.get_weights(), online.get_weights(), strict=True):
+    for made, fitted in zip(agent.online.get_weights(), online.get_weights(), strict=True):
         np.testing.assert_allclose(made, fitted, atol=1e-7)
 
 
 def test_one_sample_of_a_minibatch_without_other_errors_moves_the_weights_by_the_traced_step():
     # Three samples end, and are worth what the network predicts: their errors are zero.
-    found, learner = of_network({"replay": {"batch_size": 4}})
+    found, agent = of_network({"replay": {"batch_size": 4}})
     twin = new_learner(merge(DUELING, {"replay": {"batch_size": 4}}), states=5, actions=3)
     one, q_values = batch_of(STEP, twin.config), tabulate(twin.online)
     batch = Batch(
@@ -158,7 +158,7 @@ def test_one_sample_of_a_minibatch_without_other_errors_moves_the_weights_by_the
     )
     assert found.loss.loss == pytest.approx(twin.update(batch, np.ones((4, 3), np.bool_)).loss, rel=1e-5)
     assert found.loss.scale == 1 / 12
-    for made, expected in zip(learner.online.get_weights(), twin.online.get_weights(), strict=True):
+    for made, expected in zip(agent.online.get_weights(), twin.online.get_weights(), strict=True):
         np.testing.assert_allclose(made, expected, atol=1e-7)
 
 
@@ -204,15 +204,13 @@ def test_the_masked_gradient_is_that_of_the_recipe(settings):
 
 def test_without_the_copied_predictions_the_gradients_differ():
     # Zeros for the other outputs, in place of the network's own predictions: errors, and gradients, of their own.
-    learner = new_learner(DUELING, states=5, actions=3)
-    batch = batch_of(STEP, learner.config)
+    agent = new_learner(DUELING, states=5, actions=3)
+    batch = batch_of(STEP, agent.config)
     targets = np.array([[1.0, 0.0, 0.0]], np.float32)
-    copy = copy_network_of(learner.online)
-    loss, slopes = learner.rule.loss_gradients(batch.states, targets, batch.weights)
+    copy = copy_network_of(agent.online)
+    loss, slopes = agent.rule.loss_gradients(batch.states, targets, batch.weights)
     recipe = (float(loss), [numbers(slope) for slope in slopes])
-    assert (
-        compare(copy, learner.config, batch, targets, recipe, learner.online.get_weights()).gradient_difference > 0.01
-    )
+    assert compare(copy, agent.config, batch, targets, recipe, agent.online.get_weights()).gradient_difference > 0.01
 
 
 def test_a_trace_survives_json_in_full_precision():
@@ -226,6 +224,6 @@ def test_a_trace_survives_json_in_full_precision():
 
 def test_the_trace_uses_the_agent_of_the_configuration():
     online, target = build_pair(5, 3, resolve(DUELING))
-    learner = DQNAgent(online, target, resolve(DUELING), copies=1)
-    assert trace_update(learner, STEP, np.ones((5, 3), np.bool_)).learning_rate == 0.1
-    assert learner.updates == 1
+    agent = DQNAgent(online, target, resolve(DUELING), copies=1)
+    assert trace_update(agent, STEP, np.ones((5, 3), np.bool_)).learning_rate == 0.1
+    assert agent.updates == 1

@@ -62,8 +62,8 @@ def test_the_padding_of_a_short_row_is_no_outcome():
 
 def test_an_episode_that_never_ends_does_not_hide_the_other_starts():
     # Two states that are never left. The lie is about the second one.
-    played, told = ([[surely(0, 0)], [surely(1, reward)]] for reward in (1, 2))
-    finding = find(ToldEnv(build(played, START), told, START))
+    played, claimed = ([[surely(0, 0)], [surely(1, reward)]] for reward in (1, 2))
+    finding = find(ToldEnv(build(played, START), claimed, START))
     assert "state 1, action 0 gave state 1, reward 1" in finding.reason
 
 

@@ -47,11 +47,11 @@ def test_a_training_outlives_a_quota_that_is_reached(
     """Of the log, of the checkpoints, and of all."""
     monkeypatch.chdir(tmp_path)
     disk = Disk(tmp_path / where, 0, errno.EDQUOT, "short")
-    told: list[str] = []
+    findings: list[str] = []
 
     def watch(record: object) -> None:
         reached(record)
-        told.extend([record.finding] if isinstance(record, deeptaxi.metrics.Warned) else [])
+        findings.extend([record.finding] if isinstance(record, deeptaxi.metrics.Warned) else [])
 
     reached = at(20, lambda: setattr(disk, "failed", "from now on"))
     with failing(disk):
@@ -64,7 +64,7 @@ def test_a_training_outlives_a_quota_that_is_reached(
                 train(out="models/a", on_record=watch)
             assert len(checkpoints.files_in(Path("models/a"))) == 1
     if where == "logs":
-        assert told.count("no-log") == 1
+        assert findings.count("no-log") == 1
         assert "quota" in str(found.to_dict()["log_unavailable"])
     elif where:
         assert found.to_dict()["log_unavailable"] is None

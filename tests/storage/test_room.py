@@ -197,8 +197,8 @@ def test_an_evaluation_takes_less_space_in_a_log_than_estimated(lake: Run) -> No
 
 @pytest.mark.parametrize(("letter", "read"), [("x", "x"), ("𝒙", "𝒙"), ("\udc80", "\N{REPLACEMENT CHARACTER}")])
 def test_a_failure_message_of_any_length_is_read_back_from_the_log(tmp_path: Path, letter: str, read: str) -> None:
-    told = Warned(1, letter * 10**6, letter * 10**6)
-    (tmp_path / "metrics.jsonl").write_bytes(f"{to_line(told)}\n".encode())
+    warning = Warned(1, letter * 10**6, letter * 10**6)
+    (tmp_path / "metrics.jsonl").write_bytes(f"{to_line(warning)}\n".encode())
     found = metrics.read_history(tmp_path / "metrics.jsonl")
     assert not found.skipped
     assert found.warnings[0].text == read * 4_096

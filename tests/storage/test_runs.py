@@ -119,9 +119,9 @@ def test_concurrent_processes_never_share_a_folder(tmp_path: Path) -> None:
     processes = [subprocess.Popen([*words, str(seed)], cwd=tmp_path) for seed in range(3)]
     assert [process.wait() for process in processes] == [0] * 3
     # A folder that one process was about to remove when another locked it stays, empty.
-    kept = [[path.name for path in folder.iterdir()] for folder in (tmp_path / "models").iterdir()]
-    assert all(names in ([], ["model.keras"]) for names in kept)
-    assert ["model.keras"] in kept
+    files = [[path.name for path in folder.iterdir()] for folder in (tmp_path / "models").iterdir()]
+    assert all(names in ([], ["model.keras"]) for names in files)
+    assert ["model.keras"] in files
     assert not list(tmp_path.rglob(".lock"))
 
 

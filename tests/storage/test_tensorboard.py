@@ -79,7 +79,7 @@ def test_the_configuration_and_the_warnings_are_texts(seen):
 
 
 def hparams_data(seen, name):
-    """Parse what is kept for the HPARAMS tab under a name."""
+    """Parse what is stored for the HPARAMS tab under a name."""
     content = seen.SummaryMetadata(f"_hparams_/{name}").plugin_data.content
     return plugin_data_pb2.HParamsPluginData.FromString(content)
 
