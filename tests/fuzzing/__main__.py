@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.fuzzing.campaign import run, table
-from tests.fuzzing.doors import KINDS
+from tests.fuzzing.readers import KINDS
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fuzzing.doors import KINDS
+from tests.fuzzing.readers import KINDS
 from tests.fuzzing.supervision import Case, Found, make_seeds, supervise
 
 TURNS = {"model": 6, "graph": 4, "table": 6, "log": 5, "card": 3, "config": 3, "checkpoint": 2, "link": 1}
@@ -102,7 +102,7 @@ def run(
         for done, found in enumerate(supervise(cases(count, seed, kinds), sound.resolve(), jobs), start=1):
             figures.kinds[found.case.kind].count(found)
             if found.outcome == "failed":
-                figures.failures.append(told(found))
+                figures.failures.append(describe(found))
                 if show:
                     print(figures.failures[-1], file=sys.stderr, flush=True)
             if show and done % 500 == 0:
@@ -110,7 +110,7 @@ def run(
     return figures
 
 
-def told(found: Found) -> str:
+def describe(found: Found) -> str:
     """Return a failure with what makes it again."""
     kind, number, seed = found.case
     return f"{kind} {number} of seed {seed}: deeptaxi {found.command}: {found.said}"

@@ -88,8 +88,8 @@ def text(rng: random.Random, content: bytes) -> bytes:
         elif act == 4:
             lines[at] = lines[at] * rng.choice([2, 50, 2_000])
         else:
-            place = rng.randrange(len(lines[at]) + 1)
-            lines[at] = lines[at][:place] + rng.choice(TEXTS) + lines[at][place:]
+            column = rng.randrange(len(lines[at]) + 1)
+            lines[at] = lines[at][:column] + rng.choice(TEXTS) + lines[at][column:]
         lines = lines or [""]
     return "\n".join(lines).encode("utf-8", "surrogatepass")
 
@@ -119,8 +119,8 @@ def tree(rng: random.Random, root: Any, strange: Callable[[random.Random], Any] 
         elif act == 4:
             del node[key]
         elif act == 5:
-            other, place = rng.choice(found)
-            node[key] = json.loads(json.dumps(other.get(place) if isinstance(other, dict) else None, default=str))
+            other, entry = rng.choice(found)
+            node[key] = json.loads(json.dumps(other.get(entry) if isinstance(other, dict) else None, default=str))
         elif act == 6 and isinstance(node, dict):
             node[rng.choice(TEXTS)] = strange(rng)
         elif act == 7 and rng.random() < 0.2:
@@ -307,7 +307,7 @@ def as_archive(rng: random.Random, content: bytes) -> bytes:
 
 def member(rng: random.Random, name: str, content: bytes) -> bytes:
     """Break a member of an archive as what it is."""
-    from tests.fuzzing.evil import asked_for
+    from tests.fuzzing.hostile import asked_for
 
     if not content:
         return rng.randbytes(8)

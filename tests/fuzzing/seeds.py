@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.fuzzing.evil import write_forbidden
+from tests.fuzzing.hostile import write_forbidden
 
 LAKE = ["FrozenLake-v1", "--env-arg", "is_slippery=false"]
 QUICK = [
@@ -63,8 +63,8 @@ def optimal_q_values() -> Any:
     from deeptaxi.mdp.environment import open_environment
     from deeptaxi.mdp.planning import value_iteration
 
-    place = EnvironmentConfig("FrozenLake-v1", {"is_slippery": False})
-    return value_iteration(open_environment(place).table, 0.99).q.astype("float32")
+    lake = EnvironmentConfig("FrozenLake-v1", {"is_slippery": False})
+    return value_iteration(open_environment(lake).table, 0.99).q.astype("float32")
 
 
 def make_models(folder: Path) -> None:

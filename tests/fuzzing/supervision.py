@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.fuzzing import doors, evil, links, seeds
+from tests.fuzzing import hostile, links, readers, seeds
 
 PATIENCE = 30.0  # seconds for one file, on a machine that has other things to do
 MEMORY = 2**30  # bytes that a file may take
@@ -53,15 +53,15 @@ def prepare(case: Case, sound: Path, folder: Path) -> list[str]:
     """Copy the sound files to a folder and break one of them; return what is to be typed."""
     shutil.copytree(sound, folder, dirs_exist_ok=True)
     rng = random.Random(f"{case.seed}/{case.kind}/{case.number}")  # no secrets
-    kind = doors.KINDS[case.kind]
+    kind = readers.KINDS[case.kind]
     file = rng.choice(kind.files)
-    door = rng.choice(kind.doors)
+    reader = rng.choice(kind.readers)
     if case.kind == "link":
         links.lay(rng, folder, folder / file)
-        return door(file)
+        return reader(file)
     act = rng.choices([act for act, _ in kind.breaks], [often for _, often in kind.breaks])[0]
     (folder / file).write_bytes(act(rng, (folder / file).read_bytes()))
-    return door(file)
+    return reader(file)
 
 
 def peak() -> int:
@@ -93,12 +93,12 @@ def read_one(case: Case, sound: Path) -> Found:
         os.chdir(folder)
         modules = set(sys.modules)
         before, begun = forget_peak(), time.perf_counter()
-        code, out, err = doors.type_in(words)
+        code, out, err = readers.type_in(words)
         seconds, memory = time.perf_counter() - begun, peak() - before
-        found = doors.faults(code, out, err, "--json" in words)
-        if code in (0, 3) and (look := doors.KINDS[case.kind].look) is not None:
+        found = readers.faults(code, out, err, "--json" in words)
+        if code in (0, 3) and (look := readers.KINDS[case.kind].look) is not None:
             found += look(words, out)
-        if list(folder.rglob(evil.SIGN)):
+        if list(folder.rglob(hostile.SIGN)):
             found.append("it ran code of the file")
         if links.state(folder) != others:
             found.append("it changed what is not its own")

@@ -13,7 +13,7 @@ import keras
 import pytest
 
 from deeptaxi.network.build import build_q_network
-from tests.fuzzing import doors, evil, graphs, mutants
+from tests.fuzzing import graphs, hostile, mutants, readers
 from tests.fuzzing.campaign import cases
 from tests.fuzzing.seeds import optimal_q_values
 
@@ -26,14 +26,14 @@ def test_broken_files_are_read_or_refused_in_one_line():
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
-    assert {row[0] for row in rows} == set(doors.KINDS)
+    assert {row[0] for row in rows} == set(readers.KINDS)
     assert sum(int(row[1]) for row in rows) == 48
 
 
-@pytest.mark.parametrize("kind", doors.KINDS)
+@pytest.mark.parametrize("kind", readers.KINDS)
 def test_the_same_number_breaks_a_file_in_the_same_way(kind):
     sound = {"model": b"PK", "card": b'{"a": [1, 2]}', "log": b'{"kind": "started"}\n', "config": b"seed = 0\n"}
-    for act, _ in doors.KINDS[kind].breaks[:1]:
+    for act, _ in readers.KINDS[kind].breaks[:1]:
         if kind in ("model", "graph", "table", "checkpoint", "link"):
             continue
         broken = [act(random.Random("7"), sound[kind]) for _ in range(2)]
@@ -61,8 +61,8 @@ def test_graphs_are_rebuilt_and_a_false_verdict_on_one_is_noticed(tmp_path):
 
 
 def test_kinds_come_in_turns():
-    found = list(cases(24, 0, tuple(doors.KINDS)))
-    assert {case.kind for case in found[: len(doors.KINDS)]} == set(doors.KINDS)
+    found = list(cases(24, 0, tuple(readers.KINDS)))
+    assert {case.kind for case in found[: len(readers.KINDS)]} == set(readers.KINDS)
     assert len(set(found)) == 24
 
 
@@ -81,13 +81,13 @@ def test_kinds_come_in_turns():
     ],
 )
 def test_faults_of_a_command_are_noticed(code, err, fault):
-    assert any(fault in found for found in doors.faults(code, "", err, as_json=False))
+    assert any(fault in found for found in readers.faults(code, "", err, as_json=False))
 
 
 def test_allowed_results_of_a_command_are_no_faults():
-    assert doors.faults(0, '{"a": null}', "Warning: untrained: …\n", as_json=True) == []
-    assert doors.faults(2, "", "Skipped in x: line 3\nError: no model at x\n", as_json=True) == []
-    assert doors.faults(0, '{"a": NaN}', "", as_json=True) == ["its JSON holds NaN"]
+    assert readers.faults(0, '{"a": null}', "Warning: untrained: …\n", as_json=True) == []
+    assert readers.faults(2, "", "Skipped in x: line 3\nError: no model at x\n", as_json=True) == []
+    assert readers.faults(0, '{"a": NaN}', "", as_json=True) == ["its JSON holds NaN"]
 
 
 def test_the_hostile_files_would_run_code_if_nothing_stopped_them(tmp_path, monkeypatch):
@@ -98,28 +98,28 @@ def test_the_hostile_files_would_run_code_if_nothing_stopped_them(tmp_path, monk
 
     monkeypatch.chdir(tmp_path)
     for read in (
-        lambda: np.load(io.BytesIO(evil.pickled_array()), allow_pickle=True),
-        lambda: pickle.loads(pickle.dumps(evil.Pickled())),  # noqa: S301  # it is our own
-        lambda: exec(evil.MODULE),  # noqa: S102  # likewise
+        lambda: np.load(io.BytesIO(hostile.pickled_array()), allow_pickle=True),
+        lambda: pickle.loads(pickle.dumps(hostile.Pickled())),  # noqa: S301  # it is our own
+        lambda: exec(hostile.MODULE),  # noqa: S102  # likewise
     ):
         read()
-        assert (tmp_path / evil.SIGN).exists()
-        (tmp_path / evil.SIGN).unlink()
+        assert (tmp_path / hostile.SIGN).exists()
+        (tmp_path / hostile.SIGN).unlink()
 
 
-MUJOCO = ["gymnasium.envs.mujoco.mujoco_env"] if "mujoco" in evil.imported_by_gymnasium() else []
+MUJOCO = ["gymnasium.envs.mujoco.mujoco_env"] if "mujoco" in hostile.imported_by_gymnasium() else []
 
 
 @pytest.mark.parametrize("module", ["evil", "evil_package", "evil_package.evil", *MUJOCO])
 def test_the_forbidden_module_would_be_imported_if_nothing_stopped_it(tmp_path, monkeypatch, module):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    evil.write_forbidden(tmp_path)
+    hostile.write_forbidden(tmp_path)
     before = set(sys.modules)
     try:
         with contextlib.suppress(Exception):  # MuJoCo has more in it
             importlib.import_module(module)
-        assert (tmp_path / evil.SIGN).exists()
+        assert (tmp_path / hostile.SIGN).exists()
     finally:
         for name in sys.modules.keys() - before:
             del sys.modules[name]
@@ -127,11 +127,11 @@ def test_the_forbidden_module_would_be_imported_if_nothing_stopped_it(tmp_path, 
 
 def test_settings_name_modules_of_every_kind():
     settings = b'[environment]\nid = "FrozenLake-v1"\n'
-    broken = [evil.module_in_settings(random.Random(str(number)), settings).decode() for number in range(400)]
+    broken = [hostile.module_in_settings(random.Random(str(number)), settings).decode() for number in range(400)]
     named = {line.split('"')[1].rpartition(":")[0] for text in broken for line in text.splitlines() if "id = " in line}
     assert {"evil", "gymnasium", "gymnasium.evil"} < named
-    assert named & set(evil.imported_by_gymnasium())
-    assert {name for name in named if name.startswith("gymnasium.envs.")} & set(evil.installed_modules())
+    assert named & set(hostile.imported_by_gymnasium())
+    assert {name for name in named if name.startswith("gymnasium.envs.")} & set(hostile.installed_modules())
     assert named & sys.stdlib_module_names
 
 

@@ -22,15 +22,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.reliability import processes, world
+from tests.reliability import processes, workspace
+from tests.reliability.command_lines import Line, generate
 from tests.reliability.guard import Guard
-from tests.reliability.lines import Line, generate
 from tests.reliability.outcome import Outcome
 
 CODES = {0, 1, 2, 3, 130, 143}
 HANG = 60.0  # seconds
 PATIENCE = 300.0  # seconds for the folder to be made
-MEMORY = 10 * 2**30  # bytes of address space of a worker: what asks for more must be told so in one line
+MEMORY = 10 * 2**30  # bytes of address space of a worker: what asks for more must be refused in one line
 BATCH = 250  # lines of one worker
 REAL = 40  # lines typed a second time, for real
 SHORT, LONG = 60, 2000
@@ -67,8 +67,12 @@ def faults(line: Line, answer: Answer) -> list[str]:
     if answer.outside:
         found.append(f"written elsewhere: {answer.outside[:3]}")
     refused = answer.code == 2
-    told = [text for text in errors if text.startswith("Error: ")]
-    if answer.code in (1, 2) and not kept_a_result(answer) and (len(told) != 1 or not errors[-1].startswith("Error: ")):
+    messages = [text for text in errors if text.startswith("Error: ")]
+    if (
+        answer.code in (1, 2)
+        and not has_result(answer)
+        and (len(messages) != 1 or not errors[-1].startswith("Error: "))
+    ):
         found.append("not one line of error")
     if refused and (len(errors) != 1 or answer.out or answer.changed):
         found.append("refused with more than one line" if not answer.changed else "refused, and yet files changed")
@@ -77,8 +81,8 @@ def faults(line: Line, answer: Answer) -> list[str]:
     return found
 
 
-def kept_a_result(answer: Answer) -> bool:
-    """Whether a failure is told on standard output: of an export that was not written, or gradients that differ."""
+def has_result(answer: Answer) -> bool:
+    """Whether a failure is reported on standard output: of an export that was not written, or gradients that differ."""
     return answer.code == 1 and bool(answer.out)
 
 
@@ -98,8 +102,8 @@ def document(text: str, empty: bool) -> bool:
 class Typist:
     """Types lines into a copy of a folder, in this process."""
 
-    def __init__(self, model: Path, place: Path, guard: Guard) -> None:
-        self._model, self._place, self._guard = model, place, guard
+    def __init__(self, model: Path, target: Path, guard: Guard) -> None:
+        self._model, self._target, self._guard = model, target, guard
         self._sound: dict[str, Any] = {}
 
     def __call__(self, line: Line) -> Answer:
@@ -109,12 +113,12 @@ class Typist:
         from deeptaxi.cli.main import cli
 
         self._restore()
-        os.chdir(self._place)
+        os.chdir(self._target)
         start = time.perf_counter()
         with self._guard.watching() as outside:
             result = CliRunner().invoke(cli, list(line.words))
         seconds = time.perf_counter() - start
-        now = world.listing(self._place)
+        now = workspace.listing(self._target)
         changed = tuple(sorted(path for path in {*now, *self._sound} if now.get(path) != self._sound.get(path)))
         broken = result.exception is not None and not isinstance(result.exception, SystemExit)
         return Answer(
@@ -130,10 +134,10 @@ class Typist:
 
     def _restore(self) -> None:
         """Make the folder as it was at first, where it is not."""
-        if not self._sound or world.listing(self._place) != self._sound:
-            os.chdir(self._place.parent)
-            world.copy(self._model, self._place)
-            self._sound = world.listing(self._place)
+        if not self._sound or workspace.listing(self._target) != self._sound:
+            os.chdir(self._target.parent)
+            workspace.copy(self._model, self._target)
+            self._sound = workspace.listing(self._target)
 
 
 def text_of(data: bytes) -> str:
@@ -143,18 +147,18 @@ def text_of(data: bytes) -> str:
 
 def own(text: str) -> str:
     """Return what the command printed, without what an environment of the folder did."""
-    return text.replace(f"{world.NOISE}\n", "")
+    return text.replace(f"{workspace.NOISE}\n", "")
 
 
-def work(lines: Sequence[Line], model: Path, place: Path, send: Any) -> None:
+def work(lines: Sequence[Line], model: Path, target: Path, send: Any) -> None:
     """Be a worker: type the lines, and send what each led to."""
-    temporary, strays = place.parent / "temporary", place.parent / "strays"
-    shutil.rmtree(place.parent, ignore_errors=True)
+    temporary, strays = target.parent / "temporary", target.parent / "strays"
+    shutil.rmtree(target.parent, ignore_errors=True)
     temporary.mkdir(parents=True)
     processes.standard_streams(strays)
     processes.limit_memory(MEMORY)
     tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
-    typist = Typist(model, place, Guard(place, temporary))
+    typist = Typist(model, target, Guard(target, temporary))
     for line in lines:
         answer = asdict(typist(line))
         answer["stray"] = strays.read_text(encoding="utf-8", errors="backslashreplace")
@@ -162,12 +166,12 @@ def work(lines: Sequence[Line], model: Path, place: Path, send: Any) -> None:
         send(answer)
 
 
-def answers(lines: Sequence[Line], model: Path, place: Path) -> Iterator[tuple[Line, Answer | None]]:
+def answers(lines: Sequence[Line], model: Path, target: Path) -> Iterator[tuple[Line, Answer | None]]:
     """Let workers type the lines; yield each with its answer, None where the worker died of it or hung."""
     left = list(lines)
     while left:
         batch, done = left[:BATCH], 0
-        for answer in processes.messages(lambda send, now=batch: work(now, model, place, send), HANG):
+        for answer in processes.messages(lambda send, now=batch: work(now, model, target, send), HANG):
             yield batch[done], Answer(**answer)
             done += 1
         if done < len(batch):
@@ -204,14 +208,16 @@ def run(count: int = LONG, seed: int = 0, jobs: int = 2) -> Outcome:
         for found in processes.share(typed_by, shares, jobs):
             for line, answer in found:
                 wrong = faults(line, answer) if answer else ["died or hung"]
-                outcome.count([told(line, fault, answer) for fault in wrong])
+                outcome.count([describe(line, fault, answer) for fault in wrong])
                 codes[str(answer.code) if answer else "none"] += 1
                 slowest = max(slowest, answer.seconds if answer else HANG)
                 quick += [(line, answer)] if answer and answer.code == 2 and "\0" not in "".join(line.words) else []
         again = quick[:: max(1, len(quick) // (REAL if count > SHORT else 4))]
-        world.copy(model, Path(folder) / "here")
+        workspace.copy(model, Path(folder) / "here")
         for line, answer in again:
-            outcome.failures += [told(line, fault, answer) for fault in for_real(line, answer, Path(folder) / "here")]
+            outcome.failures += [
+                describe(line, fault, answer) for fault in for_real(line, answer, Path(folder) / "here")
+            ]
     outcome.figures = {
         "exit codes": dict(sorted(codes.items())),
         "slowest, s": round(slowest, 1),
@@ -223,12 +229,12 @@ def run(count: int = LONG, seed: int = 0, jobs: int = 2) -> Outcome:
 def made(folder: Path) -> Path:
     """Make the folder that the lines are typed into; in a fork, as it takes trainings."""
     model = folder / "model"
-    if processes.wait(processes.call(lambda: world.build(model)), PATIENCE):
+    if processes.wait(processes.call(lambda: workspace.build(model)), PATIENCE):
         raise RuntimeError("the folder for the command lines could not be made")
     return model
 
 
-def told(line: Line, fault: str, answer: Answer | None) -> str:
+def describe(line: Line, fault: str, answer: Answer | None) -> str:
     """Return a failure with all that is needed to see it again."""
     words = " ".join(shlex.quote(word[:60]) for word in line.words).encode("unicode_escape").decode()
     said = (answer.err.strip().splitlines() or [""])[-1][:200] if answer else ""

@@ -1,10 +1,10 @@
 """Part `cost`: what checkpoints cost a training in the compiled loop, and how soon a resumed one goes on.
 
 Pairs of the same training on one core, with a checkpoint every 5 seconds and without any, in turns. Of each, the time
-from the first update to the end of the last. *Share* is the time inside of the keeper over that of the training that it
-keeps, both of the same seconds, so a busy machine hardly moves it; *difference* compares the two of a pair. A resume is
-timed from the call, everything imported, until it makes its next update; the compile cache knows the program. Its CPU
-seconds are what it takes on a machine that does nothing else.
+from the first update to the end of the last. *Share* is the time inside of the checkpointer over that of the training
+that it keeps, both of the same seconds, so a busy machine hardly moves it; *difference* compares the two of a pair. A
+resume is timed from the call, everything imported, until it makes its next update; the compile cache knows the
+program. Its CPU seconds are what it takes on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EVERY = 5.0  # seconds
 MOST, SOONEST = 0.03, 2.0  # share of the training; seconds
 PATIENCE = 600.0
 CAPACITY = 500_000  # transitions, the preset's
-FULL = 8_000  # updates after which the memory is full
+FULL = 8_000  # updates after which the replay buffer is full
 TRAINING = {"early_stop": False, "replay_capacity": CAPACITY}
 
 
@@ -69,7 +69,7 @@ def pairs(send: Callable[[Any], None], count: int, updates: int, every: float) -
 
 
 def fill(send: Callable[[Any], None], folder: Path, updates: int) -> None:
-    """Train until the memory is full, and send how many transitions were seen."""
+    """Train until the replay buffer is full, and send how many transitions were seen."""
     from deeptaxi import train
 
     os.chdir(folder)
@@ -82,23 +82,23 @@ def resume(send: Callable[[Any], None], folder: Path, stop_after: int) -> None:
     from deeptaxi import train
 
     os.chdir(folder)
-    told: dict[str, Any] = {}
+    reached: dict[str, Any] = {}
     start, cpu = time.perf_counter(), time.process_time()
 
     def note(record: Any) -> None:
-        told.setdefault(record.kind, (time.process_time() - cpu, time.perf_counter() - start, record))
+        reached.setdefault(record.kind, (time.process_time() - cpu, time.perf_counter() - start, record))
 
     train(resume="run", stop_after=stop_after, on_record=note)
-    send((*told["resumed"][:2], told["started"][2].compile_seconds))
+    send((*reached["resumed"][:2], reached["started"][2].compile_seconds))
 
 
 def resumed(count: int, updates: int) -> list[tuple[float, float, float]]:
-    """Resume a training with a full memory so often, each time in a process that has only imported what it needs."""
+    """Resume a training with a full replay buffer `count` times, each in a process that has only done its imports."""
     with tempfile.TemporaryDirectory(prefix="reliability-") as name:
         folder = Path(name)
         (steps,) = processes.messages(lambda send: fill(send, folder, updates), PATIENCE)
         if steps < CAPACITY:
-            raise RuntimeError(f"{steps:,} transitions do not fill the memory")
+            raise RuntimeError(f"{steps:,} transitions do not fill the replay buffer")
         return [
             found
             for number in range(count)

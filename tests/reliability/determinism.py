@@ -73,10 +73,10 @@ def run(count: int = LONG, networks: Sequence[str] = tuple(NETWORKS)) -> Outcome
             for number in range(count):
                 cold, busy = number % 2 == 0, number % 4 > 1  # the first one fills the other cache
                 root = warm if number == 0 or not cold else folder / f"{network}-{number}"
-                place = made(folder, f"{network}-{next(numbers)}")
+                target = made(folder, f"{network}-{next(numbers)}")
                 with load(os.cpu_count() or 1 if busy else 0):
                     start = time.perf_counter()
-                    found = trained(words, place, root)
+                    found = trained(words, target, root)
                     seconds.append(time.perf_counter() - start)
                 digests.add(found.get("weights_digest"))
                 what = (

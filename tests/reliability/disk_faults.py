@@ -7,7 +7,7 @@ from then on, or so that everything fails from there on, as after kill -9. So no
 Afterwards
 
     what stood before is there and sound, or the new one is, whole;
-    the user was told in one line, or it was done;
+    the user got one line, or it was done;
     it can be done again: a training is resumed, and ends with the weights of the undisturbed one;
     nothing is left behind.
 """
@@ -45,7 +45,7 @@ class Outcome:
         number: the errno, by name.
         operation: what failed, and on which file.
         stands: `old` or `new`: what was there afterwards.
-        line: what the user was told; None where the write was done all the same.
+        line: the message to the user; None where the write was done all the same.
         fault: what was lost or left behind; None if nothing.
     """
 

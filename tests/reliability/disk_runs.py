@@ -32,14 +32,14 @@ def agent(seed: int) -> Any:
     return deeptaxi.train(small_table(), seed=seed, **SETTINGS)
 
 
-class ToldError(DeepTaxiError):
-    """A training was kept, and told that its log is not whole."""
+class LogError(DeepTaxiError):
+    """A training was saved, and reported that its log is incomplete."""
 
 
-def told(run: Any) -> Any:
-    """Return a run; raise what it tells of its log."""
+def with_whole_log(run: Any) -> Any:
+    """Return a run; raise if its log is incomplete."""
     if run.log_unavailable is not None:
-        raise ToldError(run.log_unavailable)
+        raise LogError(run.log_unavailable)
     return run
 
 
@@ -47,15 +47,15 @@ def train(folder: Path, force: bool = False, **more: Any) -> Any:
     """Train the new agent into a run folder."""
     import deeptaxi
 
-    place = {"out": folder / "models" / "x", "logs": folder / "logs", "force": force, "checkpoint_every": OFTEN}
-    return told(deeptaxi.train(small_table(), seed=1, **SETTINGS, **place, **more))
+    options = {"out": folder / "models" / "x", "logs": folder / "logs", "force": force, "checkpoint_every": OFTEN}
+    return with_whole_log(deeptaxi.train(small_table(), seed=1, **SETTINGS, **options, **more))
 
 
 def resume(folder: Path) -> Any:
-    """Go on with the run folder."""
+    """Resume the run in a folder."""
     import deeptaxi
 
-    return told(deeptaxi.train(resume=folder / "models" / "x", checkpoint_every=OFTEN))
+    return with_whole_log(deeptaxi.train(resume=folder / "models" / "x", checkpoint_every=OFTEN))
 
 
 def save(folder: Path, seed: int, force: bool = False) -> None:
@@ -80,13 +80,13 @@ def digest_in(run: Path) -> str | None:
     return str(said.pop())
 
 
-def look(folder: Path, killed: bool, told_well: bool, old: str | None, same_log: bool = False) -> str:
+def look(folder: Path, killed: bool, success: bool, old: str | None, same_log: bool = False) -> str:
     """Answer which run stands, and check that its log does as well.
 
     Args:
         folder: of the write.
         killed: whether its process was.
-        told_well: whether the user was told that all is well.
+        success: whether success was reported.
         old: the digest of the run before; None if there was none.
         same_log: whether the new run goes on with the log of the old.
     """
@@ -95,12 +95,12 @@ def look(folder: Path, killed: bool, told_well: bool, old: str | None, same_log:
         runs.claim(run, folder / "logs", force=True, table=True).release()
     digest = digest_in(run)
     check(digest in (old, new), f"neither the old nor the new weights: {digest}")
-    check(digest == new or not told_well, "the old one, though it was told that it is written")
+    check(digest == new or not success, "the old one, though it was reported as written")
     if digest is not None:
-        ends = [end_of(place / LOG_FILE) for place in (log, log / PREVIOUS)]
+        ends = [end_of(folder_of_log / LOG_FILE) for folder_of_log in (log, log / PREVIOUS)]
         at_hand = ends if killed else ends[:1]
         whole = any(end and end.weights_digest == digest for end in at_hand)
-        known = told_well or killed or digest == old  # else the user knows that the new one has no whole log
+        known = success or killed or digest == old  # else the user knows that the new one has no whole log
         check(
             whole or not known or (same_log and digest == old and read_history(log / LOG_FILE).started),
             "the log is lost",
@@ -125,16 +125,16 @@ def check_left(folder: Path) -> None:
 def kept(folder: Path, over: bool) -> Write:
     """Return the saving of an agent that was trained before."""
 
-    def again(place: Path, _stands: str) -> None:
-        save(place, 1, force=is_taken(place))
-        check_left(place)
+    def again(target: Path, _stands: str) -> None:
+        save(target, 1, force=is_taken(target))
+        check_left(target)
 
     return Write(
         f"saving a run{' over another' if over else ''}",
         folder / "runs",
-        lambda place: save(place, 0) if over else None,
-        lambda place: save(place, 1, force=over),
-        lambda place, killed, told_well: look(place, killed, told_well, agent(0).weights_digest if over else None),
+        lambda target: save(target, 0) if over else None,
+        lambda target: save(target, 1, force=over),
+        lambda target, killed, success: look(target, killed, success, agent(0).weights_digest if over else None),
         again,
         most=RUNS,
     )
@@ -143,18 +143,18 @@ def kept(folder: Path, over: bool) -> Write:
 def training(folder: Path, over: bool) -> Write:
     """Return a training with a checkpoint at every occasion."""
 
-    def again(place: Path, stands: str) -> None:
-        can_go_on = stands == OLD and checkpoints.files_in(place / "models" / "x")
-        done = resume(place) if can_go_on else train(place, force=is_taken(place))
+    def again(target: Path, stands: str) -> None:
+        can_go_on = stands == OLD and checkpoints.files_in(target / "models" / "x")
+        done = resume(target) if can_go_on else train(target, force=is_taken(target))
         check(done.weights_digest == agent(1).weights_digest, "other weights than those of the undisturbed training")
-        check_left(place)
+        check_left(target)
 
     return Write(
         f"training a run{' over another' if over else ''}",
         folder / "runs",
-        lambda place: save(place, 0) if over else None,
-        lambda place: train(place, force=over),
-        lambda place, killed, told_well: look(place, killed, told_well, agent(0).weights_digest if over else None),
+        lambda target: save(target, 0) if over else None,
+        lambda target: train(target, force=over),
+        lambda target, killed, success: look(target, killed, success, agent(0).weights_digest if over else None),
         again,
         most=RUNS,
     )
@@ -164,16 +164,16 @@ def resumed(folder: Path) -> Write:
     """Return the second half of a training."""
     known: list[str] = []
 
-    def prepare(place: Path) -> None:
-        known[:] = [train(place, stop_after=20).weights_digest]
+    def prepare(target: Path) -> None:
+        known[:] = [train(target, stop_after=20).weights_digest]
 
-    def again(place: Path, stands: str) -> None:
-        done = train(place, force=True) if stands == NEW else resume(place)
+    def again(target: Path, stands: str) -> None:
+        done = train(target, force=True) if stands == NEW else resume(target)
         check(done.weights_digest == agent(1).weights_digest, "other weights than those of the undisturbed training")
-        check_left(place)
+        check_left(target)
 
-    def what_stands(place: Path, killed: bool, told_well: bool) -> str:
-        return look(place, killed, told_well, known[0], same_log=True)
+    def what_stands(target: Path, killed: bool, success: bool) -> str:
+        return look(target, killed, success, known[0], same_log=True)
 
     return Write("resuming a run", folder / "runs", prepare, resume, what_stands, again, most=RUNS)
 
@@ -189,35 +189,35 @@ def slow_writes(folder: Path) -> list[Write]:
     act: dict[str, Callable[[Path], object]] = {
         f"export to {form}": functools.partial(export, form=form) for form in ("keras", "json")
     }
-    act["a report"] = lambda place: agent(1).report(place / "page.html", figures=place / "figures", force=True)
+    act["a report"] = lambda target: agent(1).report(target / "page.html", figures=target / "figures", force=True)
     return [derived(name, folder, write) for name, write in act.items()]
 
 
-def export(place: Path, form: str) -> None:
+def export(target: Path, form: str) -> None:
     """Export the new agent."""
     import deeptaxi
 
-    deeptaxi.export(agent(1), form, place / f"export.{form}", force=True)
+    deeptaxi.export(agent(1), form, target / f"export.{form}", force=True)
 
 
 def derived(name: str, folder: Path, act: Callable[[Path], object]) -> Write:
     """Return the write of what is made from a run, over what was made before."""
 
-    def look_for(place: Path, _killed: bool, told_well: bool) -> str:
-        found = {path: digest for path, digest in contents(place).items() if ASIDE not in path}
+    def look_for(target: Path, _killed: bool, success: bool) -> str:
+        found = {path: digest for path, digest in contents(target).items() if ASIDE not in path}
         check(set(found) == set(before), f"not the files of before: {sorted(set(found) ^ set(before))}")
         same = [found[path] == before[path] for path in found]
-        check(all(same) or told_well or not any(same) or name == "a report", "some are new and some old")
+        check(all(same) or success or not any(same) or name == "a report", "some are new and some old")
         return OLD if all(same) else NEW
 
-    def prepare(place: Path) -> None:
-        act(place)
+    def prepare(target: Path) -> None:
+        act(target)
         before.clear()
-        before.update(contents(place))
+        before.update(contents(target))
 
-    def again(place: Path, _stands: str) -> None:
-        act(place)
-        check(not list(place.rglob(f"{ASIDE}*")), "left behind")
+    def again(target: Path, _stands: str) -> None:
+        act(target)
+        check(not list(target.rglob(f"{ASIDE}*")), "left behind")
 
     before: dict[str, str] = {}
     return Write(name, folder / "derived", prepare, act, look_for, again, most=SLOW)

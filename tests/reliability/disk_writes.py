@@ -30,7 +30,7 @@ class Write:
         folder: where.
         prepare: makes what stands before.
         act: writes.
-        look: given the folder, whether the process was killed, and whether it was told that all is well, answers which
+        look: given the folder, whether the process was killed, and whether it reported success, answers which
             of the two stands; raises where it is neither.
         again: what a user does next, given which of the two stands; raises where that does not end well.
         most: how many points of each kind of fault are tried where that is asked for; None for all: it takes no time.
@@ -68,38 +68,38 @@ def check(truth: object, words: str) -> None:
 def of_trees(name: str, folder: Path, old: dict[str, str], new: dict[str, str], act: Callable[[Path], object]) -> Write:
     """Return a write in a folder that holds the texts `old` before, and `new` after it, and never anything between."""
 
-    def fill(place: Path, texts: dict[str, str]) -> None:
+    def fill(target: Path, texts: dict[str, str]) -> None:
         for path, text in texts.items():
-            (place / path).parent.mkdir(parents=True, exist_ok=True)
-            (place / path).write_text(text, encoding="utf-8")
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).write_text(text, encoding="utf-8")
 
-    def read(place: Path) -> dict[str, str]:
-        paths = [path for path in place.rglob("*") if path.is_file() and ASIDE not in str(path)]
-        return {str(path.relative_to(place)): path.read_text(encoding="utf-8") for path in paths}
+    def read(target: Path) -> dict[str, str]:
+        paths = [path for path in target.rglob("*") if path.is_file() and ASIDE not in str(path)]
+        return {str(path.relative_to(target)): path.read_text(encoding="utf-8") for path in paths}
 
-    def look(place: Path, killed: bool, told_well: bool) -> str:
+    def look(target: Path, killed: bool, success: bool) -> str:
         if killed:
-            for inner in (place, place / "folder"):
+            for inner in (target, target / "folder"):
                 tidy(inner)
-        found = read(place)
+        found = read(target)
         check(found in (old, new), f"neither the old nor the new: {found}")
-        check(found == new or not told_well, "the old one, though it was told that it is written")
+        check(found == new or not success, "the old one, though it was reported as written")
         return NEW if found == new else OLD
 
-    def again(place: Path, _stands: str) -> None:
-        act(place)
-        check(read(place) == new, "the second time it is not there either")
-        tidy(place)
-        check(not list(place.rglob(f"{ASIDE}*")), f"left behind: {list(place.rglob(f'{ASIDE}*'))}")
+    def again(target: Path, _stands: str) -> None:
+        act(target)
+        check(read(target) == new, "the second time it is not there either")
+        tidy(target)
+        check(not list(target.rglob(f"{ASIDE}*")), f"left behind: {list(target.rglob(f'{ASIDE}*'))}")
 
-    return Write(name, folder / "texts", lambda place: fill(place, old), act, look, again)
+    return Write(name, folder / "texts", lambda target: fill(target, old), act, look, again)
 
 
 def files(folder: Path) -> Write:
     """Return the write of one file, such as a page of a report."""
     return of_trees(
         "a file", folder, {"file": "old" * 9000}, {"file": "new" * 9000},
-        lambda place: write_text(place / "file", "new" * 9000),
+        lambda target: write_text(target / "file", "new" * 9000),
     )  # fmt: skip
 
 
@@ -108,8 +108,8 @@ def entries(folder: Path) -> Write:
     old = {"folder/a": "old", "folder/sub/b": "old", "folder/gone": "old", "beside": "mine"}
     new = {"folder/a": "new", "folder/sub/b": "new", "folder/sub/c": "new", "folder/more/d": "new", "beside": "mine"}
 
-    def act(place: Path) -> None:
-        with write_atomic(place / "folder") as aside:
+    def act(target: Path) -> None:
+        with write_atomic(target / "folder") as aside:
             for path, text in new.items():
                 if path.startswith("folder/"):
                     (aside / path.removeprefix("folder/")).parent.mkdir(parents=True, exist_ok=True)
@@ -123,8 +123,8 @@ def together(folder: Path) -> Write:
     old = {"folder/a": "old", "folder/b": "old", "folder/mine": "mine"}
     new = {"folder/a": "new", "folder/b": "new", "folder/c": "new", "folder/mine": "mine"}
 
-    def act(place: Path) -> None:
-        with write_atomic_all(place / "folder") as aside:
+    def act(target: Path) -> None:
+        with write_atomic_all(target / "folder") as aside:
             for name in "abc":
                 (aside / name).write_text("new", encoding="utf-8")
 
@@ -134,23 +134,23 @@ def together(folder: Path) -> Write:
 def locks(folder: Path) -> Write:
     """Return the taking and freeing of a lock."""
 
-    def look(place: Path, _killed: bool, _told_well: bool) -> str:
-        lock(place, "look").release()
+    def look(target: Path, _killed: bool, _success: bool) -> str:
+        lock(target, "look").release()
         return OLD
 
-    def again(place: Path, _stands: str) -> None:
-        check(not list(place.iterdir()), f"left behind: {list(place.iterdir())}")
+    def again(target: Path, _stands: str) -> None:
+        check(not list(target.iterdir()), f"left behind: {list(target.iterdir())}")
 
-    return Write("a lock", folder / "lock", lambda _: None, lambda place: lock(place, "act").release(), look, again)
+    return Write("a lock", folder / "lock", lambda _: None, lambda target: lock(target, "act").release(), look, again)
 
 
 def cache(folder: Path) -> Write:
-    """Return the keeping of a compiled program: there it is, or there is none, and nobody is told."""
+    """Return the storing of a compiled program: it is stored or not, silently."""
     programs = {"before": b"old" * 3000, "after": b"new" * 3000}
 
-    def compile_one(place: Path, name: str = "after") -> dict[str, bytes]:
+    def compile_one(target: Path, name: str = "after") -> dict[str, bytes]:
         try:
-            opened = Cache(place / "cache", "compiler", "1.0")
+            opened = Cache(target / "cache", "compiler", "1.0")
         except OSError:  # as `open_cache`
             return {}
         given = {path.name: path.read_bytes() for path in opened.working.iterdir()}
@@ -161,19 +161,19 @@ def cache(folder: Path) -> Write:
         opened.close()
         return given
 
-    def look(place: Path, _killed: bool, told_well: bool) -> str:
-        check(told_well, "the cache is no reason to fail")
-        given = compile_one(place)
+    def look(target: Path, _killed: bool, success: bool) -> str:
+        check(success, "the cache is no reason to fail")
+        given = compile_one(target)
         check(all(programs[name] == content for name, content in given.items()), "a program is damaged")
         check("before" in given, "a program is lost")
         return NEW if "after" in given else OLD
 
-    def again(place: Path, _stands: str) -> None:
-        check(compile_one(place) == programs, "it is not kept the second time either")
-        check(not list((place / "cache").glob("working-*")), "a working folder is left behind")
+    def again(target: Path, _stands: str) -> None:
+        check(compile_one(target) == programs, "it is not stored the second time either")
+        check(not list((target / "cache").glob("working-*")), "a working folder is left behind")
 
     return Write(
-        "the compile cache", folder / "cache", lambda place: compile_one(place, "before"), compile_one, look, again
+        "the compile cache", folder / "cache", lambda target: compile_one(target, "before"), compile_one, look, again
     )
 
 
@@ -183,31 +183,31 @@ def solution(folder: Path) -> Write:
 
     endings, known = ("csv", "npz", "json"), {}
 
-    def act(place: Path) -> None:
+    def act(target: Path) -> None:
         for ending in endings:
-            deeptaxi.solve(small_table(), out=place / f"q.{ending}", force=True)
+            deeptaxi.solve(small_table(), out=target / f"q.{ending}", force=True)
 
-    def prepare(place: Path) -> None:
+    def prepare(target: Path) -> None:
         if not known:
-            act(place)
-            known.update(contents(place))
+            act(target)
+            known.update(contents(target))
         for ending in endings:
-            (place / f"q.{ending}").write_text("old", encoding="utf-8")
+            (target / f"q.{ending}").write_text("old", encoding="utf-8")
 
-    def look(place: Path, _killed: bool, told_well: bool) -> str:
+    def look(target: Path, _killed: bool, success: bool) -> str:
         states = []
         for name, digest in known.items():
-            is_old = (place / name).read_bytes() == b"old"
+            is_old = (target / name).read_bytes() == b"old"
             check(
-                is_old or hashlib.sha256((place / name).read_bytes()).hexdigest() == digest, f"{name} is half written"
+                is_old or hashlib.sha256((target / name).read_bytes()).hexdigest() == digest, f"{name} is half written"
             )
             states.append(OLD if is_old else NEW)
-        check(OLD not in states or not told_well, "the old one, though it was told that it is written")
+        check(OLD not in states or not success, "the old one, though it was reported as written")
         return OLD if OLD in states else NEW
 
-    def again(place: Path, _stands: str) -> None:
-        act(place)
-        check(contents(place) == known, f"not what it was the first time: {sorted(contents(place))}")
+    def again(target: Path, _stands: str) -> None:
+        act(target)
+        check(contents(target) == known, f"not what it was the first time: {sorted(contents(target))}")
 
     return Write("tables", folder / "tables", prepare, act, look, again)
 

@@ -17,7 +17,7 @@ def run(short: bool) -> Outcome:
     found = Outcome("faults")
     for one in tried:
         where = f"{one.write}: {one.kind} {one.number} at {one.point} of {one.points} ({one.operation})"
-        found.count([f"{where}: {one.fault}; the user was told: {one.line}"] if one.fault else [])
+        found.count([f"{where}: {one.fault}; the message was: {one.line}"] if one.fault else [])
     found.figures = {
         "different points": len({(one.write, one.point) for one in tried}),
         "points there are": sum({one.write: one.points for one in tried}.values()),

@@ -1,6 +1,6 @@
 """Part `full-disk`: trainings on a small file system that is filled at a random moment of them.
 
-A trial is one training, in a fork. At some moment nothing more can be written: its file system, a tmpfs of its own, has
+A trial is one training, in a fork. At some point nothing more can be written: its file system, a tmpfs of its own, has
 no bytes or no inodes left (that takes a process that may mount one), or a quota is reached (`failing_disk`: EDQUOT from
 one write on). Afterwards
 
@@ -32,10 +32,10 @@ from tests.reliability.failing_disk import Disk, failing
 from tests.reliability.outcome import Outcome
 from tests.reliability.victims import (
     EVERY,
-    GOING_ON,
     LOG,
     PATIENCE,
     POLL,
+    RESUME,
     RUN,
     Undisturbed,
     beginning,
@@ -117,70 +117,70 @@ def attempt(task: tuple[Trial, Undisturbed, Path]) -> Trial:
     aside.mkdir(parents=True)
     with contextlib.ExitStack() as undoing:
         if trial.kind == "quota":
-            place = folder / "disk"
-            place.mkdir()
+            target = folder / "disk"
+            target.mkdir()
         else:
-            place = undoing.enter_context(small(folder / "disk"))
+            target = undoing.enter_context(small(folder / "disk"))
         trial.failures = [
             f"{trial.training}, {trial.kind}, seed {trial.seed}: {fault}"
-            for fault in tried(trial, whole, place, aside, chance)
+            for fault in tried(trial, whole, target, aside, chance)
         ]
     return trial
 
 
-def tried(trial: Trial, whole: Undisturbed, place: Path, aside: Path, chance: random.Random) -> Iterator[str]:
+def tried(trial: Trial, whole: Undisturbed, target: Path, aside: Path, chance: random.Random) -> Iterator[str]:
     """Train, fill the disk, look; make room, go on, look again; yield what is wrong."""
-    number, stood = filled(trial, whole, place, aside, chance)
+    number, stood = filled(trial, whole, target, aside, chance)
     code, said = processes.wait(number, PATIENCE), read(aside / "err")
     if code is None:
         processes.kill(number)
         yield "it hangs"
         return
-    kept = (place / RUN / "card.json").exists()
-    trial.said = "kept" if kept else "ended with its checkpoints" if newest(place) else "refused before it began"
-    if newest(place) < stood and not kept:
+    kept = (target / RUN / "card.json").exists()
+    trial.said = "kept" if kept else "ended with its checkpoints" if newest(target) else "refused before it began"
+    if newest(target) < stood and not kept:
         yield f"checkpoint {stood} is gone: {said}"
     if code == 0:
-        told = json.loads(read(aside / "out"))
-        trial.said += ", with its log" if told["log_unavailable"] is None else ", its log is not whole"
-        if told["weights_digest"] != whole.digest or not kept:
-            yield f"digest {told['weights_digest'][:12]}, undisturbed {whole.digest[:12]}; kept: {kept}"
-        if told["log_unavailable"] is None and '"finished"' not in read(place / LOG):
+        summary = json.loads(read(aside / "out"))
+        trial.said += ", with its log" if summary["log_unavailable"] is None else ", its log is not whole"
+        if summary["weights_digest"] != whole.digest or not kept:
+            yield f"digest {summary['weights_digest'][:12]}, undisturbed {whole.digest[:12]}; kept: {kept}"
+        if summary["log_unavailable"] is None and '"finished"' not in read(target / LOG):
             yield "its log is not whole, and nothing says so"
     elif code != 1 or "Error: " not in said or "unexpected" in said:
         yield f"exit code {code}: {said[-300:]}"
-    empty(place)
-    yield from gone_on(trial, whole, place, aside)
+    empty(target)
+    yield from resumed(trial, whole, target, aside)
 
 
-def filled(trial: Trial, whole: Undisturbed, place: Path, aside: Path, chance: random.Random) -> tuple[int, int]:
+def filled(trial: Trial, whole: Undisturbed, target: Path, aside: Path, chance: random.Random) -> tuple[int, int]:
     """Begin a training and fill its disk; return its process and the number of its newest checkpoint then."""
     words = [*beginning(trial.training), EVERY[0], str(chance.choice([0.05, 0.3, 60]))]  # so seldom: only the first
     if trial.kind == "quota":
-        disk = Disk(place, chance.randint(40, OPERATIONS), errno.EDQUOT, "short")
-        return processes.command(words, place, aside / "out", aside / "err", failing(disk)), 0
-    number = processes.command(words, place, aside / "out", aside / "err")
+        disk = Disk(target, chance.randint(40, OPERATIONS), errno.EDQUOT, "short")
+        return processes.command(words, target, aside / "out", aside / "err", failing(disk)), 0
+    number = processes.command(words, target, aside / "out", aside / "err")
     limit = time.monotonic() + PATIENCE
-    while not claimed(place) and time.monotonic() < limit:
+    while not claimed(target) and time.monotonic() < limit:
         time.sleep(POLL)
     time.sleep(chance.uniform(0, 0.9) * whole.seconds)
-    fill(place, trial.kind, chance.choice([0, 0, 4096, 40_000]))
-    return number, newest(place)
+    fill(target, trial.kind, chance.choice([0, 0, 4096, 40_000]))
+    return number, newest(target)
 
 
-def gone_on(trial: Trial, whole: Undisturbed, place: Path, aside: Path) -> Iterator[str]:
+def resumed(trial: Trial, whole: Undisturbed, target: Path, aside: Path) -> Iterator[str]:
     """Go on where there is room, and yield what is wrong with what that comes to."""
-    kept = (place / RUN / "card.json").exists()
-    words = GOING_ON if newest(place) else (*beginning(trial.training), "--force")
-    code = processes.wait(processes.command(words, place, aside / "out", aside / "err"), PATIENCE)
+    kept = (target / RUN / "card.json").exists()
+    words = RESUME if newest(target) else (*beginning(trial.training), "--force")
+    code = processes.wait(processes.command(words, target, aside / "out", aside / "err"), PATIENCE)
     said = read(aside / "err")
     if code != 0 and not (code == 2 and kept and "has made all its" in said):
         yield f"with room it does not go on, exit code {code}: {said[-300:]}"
         return
-    digest = json.loads(read(place / RUN / "card.json"))["weights_digest"]
+    digest = json.loads(read(target / RUN / "card.json"))["weights_digest"]
     if digest != whole.digest:
         yield f"with room it ends with {digest[:12]}, undisturbed {whole.digest[:12]}"
-    left = [path.name for path in (place / RUN).iterdir() if path.name.startswith((ASIDE, SPARE))]
+    left = [path.name for path in (target / RUN).iterdir() if path.name.startswith((ASIDE, SPARE))]
     if left:
         yield f"left behind: {left}"
 

@@ -19,7 +19,7 @@ from typing import Any
 from tests.reliability import processes
 from tests.reliability.outcome import Outcome
 from tests.reliability.victims import (
-    GOING_ON,
+    RESUME,
     RUN,
     TRAININGS,
     Process,
@@ -77,7 +77,7 @@ def phase(folder: Path) -> str:
     """Return at what a process was, by what it has left."""
     run, kept = folder / RUN, sorted((folder / RUN / "checkpoints").glob("*.npz"))
     if not kept:
-        return "before the place was claimed"
+        return "before the run folder was reserved"
     if (run / "card.json").exists():
         return "after the model was written"
     if aside(run) or (run / "model.keras").exists():
@@ -95,7 +95,7 @@ def attempt(task: tuple[Trial, Undisturbed, Path]) -> Trial:
     wanted = chance.choices([1, 2, 3, 5], [6, 3, 2, 1])[0]
     for _ in range(50):
         resuming = claimed(folder)
-        process = Process(GOING_ON if resuming else beginning(trial.training), folder, trial.fresh)
+        process = Process(RESUME if resuming else beginning(trial.training), folder, trial.fresh)
         if len(trial.phases) < wanted and killed(process, folder, whole, chance):
             trial.phases.append(phase(folder) + (", of a resume" if resuming else ""))
             continue

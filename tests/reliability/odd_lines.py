@@ -28,11 +28,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.fuzzing.evil import SIGN
-from tests.reliability import commands, processes, world
+from tests.fuzzing.hostile import SIGN
+from tests.reliability import commands, processes, workspace
+from tests.reliability.command_lines import Line, generate
 from tests.reliability.commands import Answer, faults
 from tests.reliability.guard import Guard
-from tests.reliability.lines import Line, generate
 from tests.reliability.outcome import Outcome
 from tests.reliability.surroundings import Surrounding, draw
 
@@ -59,7 +59,7 @@ class Trial:
     fresh: bool = False
 
 
-class Place:
+class Sandbox:
     """A folder with all that a line may see: where it is typed, a home, temporary files, a cache."""
 
     def __init__(self, model: Path, root: Path) -> None:
@@ -74,7 +74,7 @@ class Place:
             shutil.rmtree(self.root)
         for name in ("home", "temporary"):
             (self.root / name).mkdir(parents=True)
-        world.copy(self.model, self.here)
+        workspace.copy(self.model, self.here)
 
     def variables(self) -> dict[str, str]:
         """Return the variables of a line that is typed here."""
@@ -90,17 +90,17 @@ class Place:
         }
 
 
-def type_line(trial: Trial, place: Place) -> Answer:
+def type_line(trial: Trial, sandbox: Sandbox) -> Answer:
     """Type a line into a fork or a process of its own; return its answer, with the code -SIGKILL where it hung."""
-    place.restore()
-    trial.around.furnish(place.here)
-    before = world.listing(place.here)
+    sandbox.restore()
+    trial.around.furnish(sandbox.here)
+    before = workspace.listing(sandbox.here)
     pipes = [os.pipe(), os.pipe()]
     start = time.perf_counter()
     number = os.fork()
     if not number:
         try:
-            be_the_command(trial, place, [writing for _, writing in pipes])
+            be_the_command(trial, sandbox, [writing for _, writing in pipes])
         finally:
             os._exit(99)
     for _, writing in pipes:
@@ -108,7 +108,7 @@ def type_line(trial: Trial, place: Place) -> Answer:
     out, err = read_all([reading for reading, _ in pipes], number, start + HANG)
     code = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
     seconds = time.perf_counter() - start
-    now = world.listing(place.here)
+    now = workspace.listing(sandbox.here)
     changed = tuple(sorted(path for path in {*now, *before} if now.get(path) != before.get(path)))
     if trial.around.folder == "read-only":  # its permissions were changed, and no file
         changed = tuple(path for path in changed if path not in before or path not in now)
@@ -118,21 +118,21 @@ def type_line(trial: Trial, place: Place) -> Answer:
         commands.own(commands.text_of(err)),
         "",
         tuple(path for path in changed if "__pycache__" not in path),
-        tuple(elsewhere(place)),
+        tuple(elsewhere(sandbox)),
         seconds,
     )
 
 
-def be_the_command(trial: Trial, place: Place, streams: Sequence[int]) -> None:
+def be_the_command(trial: Trial, sandbox: Sandbox, streams: Sequence[int]) -> None:
     """Turn this fork into the command of a line."""
     os.setsid()
-    os.chdir(place.here)
+    os.chdir(sandbox.here)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, target in enumerate((nothing, *streams)):
         os.dup2(target, number)
     os.closerange(3, 1024)
     processes.limit_memory(commands.MEMORY)
-    environment = place.variables()
+    environment = sandbox.variables()
     trial.around.enter(environment)
     if trial.fresh:
         words = [sys.executable, "-m", "deeptaxi", *trial.line.words]
@@ -149,10 +149,10 @@ def be_the_command(trial: Trial, place: Place, streams: Sequence[int]) -> None:
         stream = None if closed else open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  # to the end
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    with Guard(place.root, *map(Path, TEMPORARY)).watching() as outside:
+    with Guard(sandbox.root, *map(Path, TEMPORARY)).watching() as outside:
         code = processes.run_command(trial.line.words)
     if outside:
-        (place.root / f"outside {' '.join(outside)}".replace("/", "|")[:200]).touch()
+        (sandbox.root / f"outside {' '.join(outside)}".replace("/", "|")[:200]).touch()
     os._exit(code)
 
 
@@ -178,13 +178,13 @@ def read_all(pipes: Sequence[int], number: int, until: float) -> list[bytes]:
     return [found[pipe] for pipe in pipes]
 
 
-def elsewhere(place: Place) -> Iterator[str]:
+def elsewhere(sandbox: Sandbox) -> Iterator[str]:
     """Yield the files that a line has left where it should not."""
-    for path in sorted(place.root.rglob("*")):
-        name = str(path.relative_to(place.root))
+    for path in sorted(sandbox.root.rglob("*")):
+        name = str(path.relative_to(sandbox.root))
         if not path.is_dir() and not name.startswith(ALLOWED):
             yield name
-    if (place.here / SIGN).exists():
+    if (sandbox.here / SIGN).exists():
         yield f"{SIGN}: a module of the folder was imported"
 
 
@@ -213,10 +213,10 @@ def wrong(trial: Trial, answer: Answer, usual: Answer) -> list[str]:
     return found
 
 
-def try_line(number: int, line: Line, seed: int, place: Place) -> tuple[Trial, Answer, list[str]]:
+def try_line(number: int, line: Line, seed: int, sandbox: Sandbox) -> tuple[Trial, Answer, list[str]]:
     """Type a line as usual and in a surrounding; return what it was, its answer, and what is wrong with it."""
     chance = random.Random(f"around/{seed}/{number}")  # nothing is to be kept secret
-    usual = type_line(Trial(line, Surrounding("")), place)
+    usual = type_line(Trial(line, Surrounding("")), sandbox)
     light = line.words[0] in LIGHT
     fresh = light or usual.code == 2 or chance.random() < HEAVY
 
@@ -225,15 +225,15 @@ def try_line(number: int, line: Line, seed: int, place: Place) -> tuple[Trial, A
 
     around = draw(chance, fits)
     trial = Trial(line, around, fresh)
-    answer = type_line(trial, place)
+    answer = type_line(trial, sandbox)
     return trial, answer, wrong(trial, answer, usual)
 
 
 def share_of(task: tuple[Sequence[tuple[int, Line]], int, Path, Path]) -> list[tuple[Trial, Answer, list[str]]]:
     """Try a share of the lines."""
     lines, seed, model, root = task
-    place = Place(model, root)
-    return [try_line(number, line, seed, place) for number, line in lines]
+    sandbox = Sandbox(model, root)
+    return [try_line(number, line, seed, sandbox) for number, line in lines]
 
 
 def run(count: int = LONG, seed: int = 0, jobs: int = 2) -> Outcome:
@@ -248,7 +248,7 @@ def run(count: int = LONG, seed: int = 0, jobs: int = 2) -> Outcome:
         tasks = [(lines[start : start + BATCH], seed, model, Path(folder) / f"{start}") for start in starts]
         for found in processes.share(share_of, tasks, jobs):
             for trial, answer, failures in found:
-                outcome.count([told(trial, fault, answer) for fault in failures])
+                outcome.count([describe(trial, fault, answer) for fault in failures])
                 codes[str(answer.code)] += 1
                 kinds["processes of their own" if trial.fresh else "forks"] += 1
                 kinds["with closed descriptors"] += bool(trial.around.closed)
@@ -257,8 +257,8 @@ def run(count: int = LONG, seed: int = 0, jobs: int = 2) -> Outcome:
     return outcome
 
 
-def told(trial: Trial, fault: str, answer: Answer) -> str:
+def describe(trial: Trial, fault: str, answer: Answer) -> str:
     """Return a failure with all that is needed to see it again."""
     where = "process" if trial.fresh else "fork"
-    line = commands.told(trial.line, fault, answer)
+    line = commands.describe(trial.line, fault, answer)
     return f"[{trial.around.said.encode('unicode_escape').decode()}] ({where}) {line}"

@@ -23,7 +23,7 @@ GOALS = {
     "faults": ("a full disk, I/O errors and broken renames inside of writes", "1,500 of 1,500 lose nothing"),
     "full-disk": (
         "small file systems, filled at random moments of a training",
-        "500 of 500 lose no weights, and go on once there is room",
+        "500 of 500 lose no weights, and resume once there is room",
     ),
     "fuzzing": (
         "mutated model, checkpoint, table, configuration and log files",
@@ -41,18 +41,18 @@ GOALS = {
 EXPLAINED = {
     "faults": """Every operation on the disk of every write fails once, with no space, an error of the device, a quota
 or a read-only file system, as half of a write, or so that all later ones fail too. What stood before must be there and
-sound, or the new one whole; the user is told in one line; it can be done again; and nothing is left behind
+sound, or the new one whole; the user gets one line; it can be done again; and nothing is left behind
 (`tests/reliability/disk_faults.py`).""",
     "full-disk": """A training runs on a small file system of its own, which another process fills at a random moment
 until no byte or no inode is left, or reaches a quota (EDQUOT from one write on). It must end by itself; the newest
 checkpoint of before must be there, or the model; the model must be that of the undisturbed training; and what is
 missing of its log must be in its JSON. Once there is room, `--resume` must end with the same model
 (`tests/reliability/full_disk.py`). Where no file system can be mounted, only quotas are reached.""",
-    "kill": """A process is killed at a random moment and resumed, some twice and more, until the training is done. Its
-digest must be that of the same training left alone, the run folder must hold what a run folder holds and nothing else,
-and the log every update once. The moments are spread: at any time, as soon as the place is claimed, inside of the write
-of a checkpoint, while the model is written, and during a resume. Most are forks of a process that has imported Keras,
-some are whole processes (`determinism` shows that the two compute the same).""",
+    "kill": """A process is killed at a random moment and resumed, some twice and more, until the training is done.
+Its digest must be that of the same training left alone, the run folder must hold what a run folder holds and nothing
+else, and the log every update once. The moments are spread: at any time, as soon as the run folder is reserved,
+inside of the write of a checkpoint, while the model is written, and during a resume. Most are forks of a process that
+has imported Keras, some are whole processes (`determinism` shows that the two compute the same).""",
     "fuzzing": """Sound files that deeptaxi made are broken: bits, cuts and splices; members of archives, HDF5 and
 arrays, with checksums made right; values of JSON and TOML; bombs, pickles, and names of code. Each is read by commands
 (`evaluate`, `diagnose`, `export`, `explain`, `solve`, `train`, `train --resume`, `zoo`, `logs`) in a process that can
@@ -75,9 +75,10 @@ ones in one process, one after the other, of three kinds, two in the compiled lo
 programs are used again, as TensorFlow never frees what it has compiled.""",
     "determinism": """Half of the processes find an empty compile cache, and half run beside two that keep both cores
 busy. One more is a fork.""",
-    "cost": """Of a checkpoint: pairs of the same training with checkpoints every 5 seconds and without, in turns on one
-core; *share* is the time inside of the keeper over that of the training. Of a resume: from the imports' end until the
-next update, for Taxi with 500,000 transitions in the memory, compilation by a filled cache included.""",
+    "cost": """Of a checkpoint: pairs of the same training with checkpoints every 5 seconds and without, in turns on
+one core; *share* is the time inside of the checkpointer over that of the training. Of a resume: from the imports' end
+until the next update, for Taxi with 500,000 transitions in the replay buffer, compilation by a filled cache
+included.""",
 }
 
 

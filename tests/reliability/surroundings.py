@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tests.fuzzing.evil import MODULE, imported_by_gymnasium
+from tests.fuzzing.hostile import MODULE, imported_by_gymnasium
 from tests.reliability.processes import ROOT
 
 DROP_BOUND = 24  # PR_CAPBSET_DROP

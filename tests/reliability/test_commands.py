@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.reliability import world
-from tests.reliability.commands import Answer, Typist, faults, told
+from tests.reliability import workspace
+from tests.reliability.command_lines import LEFT_OUT, Line, commands, generate
+from tests.reliability.commands import Answer, Typist, describe, faults
 from tests.reliability.guard import Guard
-from tests.reliability.lines import LEFT_OUT, Line, commands, generate
 
 QUICK = {"solve", "envs", "presets", "zoo", "logs", "evaluate", "watch", "diagnose", "explain"}
 LINE = Line(0, ("evaluate", "run"), as_json=False)
@@ -84,7 +84,7 @@ def test_the_guard_forbids_what_is_outside(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def typist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Typist]:
     folder = tmp_path_factory.mktemp("lines")
-    world.build(folder / "model")
+    workspace.build(folder / "model")
     with pytest.MonkeyPatch.context() as patching:
         patching.chdir(folder)
         yield Typist(folder / "model", folder / "here", Guard(tmp_path_factory.getbasetemp()))
@@ -95,4 +95,4 @@ def test_generated_command_lines_end_as_promised(typist: Typist) -> None:
     quick = (line for line in generate(400, 11) if line.words[0] in QUICK)
     for line in islice(quick, 60):
         answer = typist(line)
-        assert [told(line, fault, answer) for fault in faults(line, answer)] == []
+        assert [describe(line, fault, answer) for fault in faults(line, answer)] == []

@@ -49,7 +49,7 @@ def test_the_campaign_notices_lost_files(tmp_path: Path) -> None:
         except OSError as error:
             raise DeepTaxiError(str(error)) from None
 
-    def look(folder: Path, killed: bool, told_well: bool) -> str:
+    def look(folder: Path, killed: bool, success: bool) -> str:
         check((folder / "file").read_text() in ("old", "new"), "lost")
         return "old"
 

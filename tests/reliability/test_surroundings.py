@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fuzzing.evil import SIGN
-from tests.reliability import world
+from tests.fuzzing.hostile import SIGN
+from tests.reliability import workspace
+from tests.reliability.command_lines import Line
 from tests.reliability.commands import Answer
-from tests.reliability.lines import Line
 
 pytest.importorskip("resource")
 
-from tests.reliability.odd_lines import Place, Trial, type_line, wrong
+from tests.reliability.odd_lines import Sandbox, Trial, type_line, wrong
 from tests.reliability.surroundings import CLOSED, ODD, Surrounding, draw, variable
 
 PRESETS = Line(0, ("presets", "--json"), as_json=True)
@@ -72,16 +72,16 @@ def test_every_fault_is_noticed(around: Surrounding, answer: Answer, usual: Answ
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     folder = tmp_path_factory.mktemp("surroundings")
     (folder / "model").mkdir()
-    world.plain_files(folder / "model")
-    return Place(folder / "model", folder / "place")
+    workspace.plain_files(folder / "model")
+    return Sandbox(folder / "model", folder / "sandbox")
 
 
-def typed(line: Line, around: Surrounding, place: Place) -> Answer:
+def typed(line: Line, around: Surrounding, sandbox: Sandbox) -> Answer:
     """Type a line into a process of its own."""
-    return type_line(Trial(line, around, fresh=True), place)
+    return type_line(Trial(line, around, fresh=True), sandbox)
 
 
 def named(*said: str) -> list[Surrounding]:
@@ -100,7 +100,7 @@ def named(*said: str) -> list[Surrounding]:
     ],
     ids=lambda around: around.said[:30],
 )
-def test_command_lines_end_as_promised_in_odd_surroundings(around: Surrounding, place: Place) -> None:
-    assert wrong(Trial(PRESETS, around), typed(PRESETS, around, place), Answer(0, "[]", "")) == []
+def test_command_lines_end_as_promised_in_odd_surroundings(around: Surrounding, sandbox: Sandbox) -> None:
+    assert wrong(Trial(PRESETS, around), typed(PRESETS, around, sandbox), Answer(0, "[]", "")) == []
     if 1 not in around.closed:
-        assert wrong(Trial(REFUSED, around), typed(REFUSED, around, place), Answer(2, "", "Error: x\n")) == []
+        assert wrong(Trial(REFUSED, around), typed(REFUSED, around, sandbox), Answer(2, "", "Error: x\n")) == []

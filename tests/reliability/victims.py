@@ -26,7 +26,7 @@ TRAININGS = {
     "gymnasium": ("CliffWalking-v1", "--updates", "200", "--loop", "gymnasium", "--time-limit", "200"),
     "fit": ("FrozenLake-v1", "--updates", "12", "--loop", "fit", "--batch-size", "16"),
 }
-GOING_ON = ("train", "--resume", RUN, "--quiet", "--json", *EVERY)
+RESUME = ("train", "--resume", RUN, "--quiet", "--json", *EVERY)
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Undisturbed:
     """What a training comes to when it is left alone."""
 
     digest: str
-    seconds: float  # from the place being claimed to the end
+    seconds: float  # from the reservation of the run folder to the end
     files: frozenset[str]
-    updates: tuple[int, ...]  # that the log tells of
+    updates: tuple[int, ...]  # in the log
 
 
 class Process:
@@ -149,7 +149,7 @@ def checked(folder: Path, whole: Undisturbed) -> list[str]:
     if digest != whole.digest:
         found.append(f"digest {digest[:12]}, undisturbed {whole.digest[:12]}")
     if updates != whole.updates:
-        found.append(f"the log tells of {len(updates)} updates, undisturbed of {len(whole.updates)}")
+        found.append(f"the log has {len(updates)} updates, undisturbed of {len(whole.updates)}")
     if files_of(folder) != whole.files:
         found.append(f"files differ: {sorted(files_of(folder) ^ whole.files)}")
     return found

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzzing import evil, graphs, links, mutants
+from tests.fuzzing import graphs, hostile, links, mutants
 
 Break = Callable[[random.Random, bytes], bytes]
 ENV = ["--env", "FrozenLake-v1", "--env-arg", "is_slippery=false"]
@@ -32,23 +32,23 @@ class Kind:
 
     files: tuple[str, ...]
     breaks: tuple[tuple[Break, int], ...]
-    doors: tuple[Callable[[str], list[str]], ...]
+    readers: tuple[Callable[[str], list[str]], ...]
     look: Callable[[list[str], str], list[str]] | None = None  # at what came out
 
 
 def on_run(*words: str) -> Callable[[str], list[str]]:
-    """Return a door that takes the run that a file belongs to; a `.keras` file stands for itself, on FrozenLake."""
+    """Return a reader that takes the run that a file belongs to; a `.keras` file stands for itself, on FrozenLake."""
 
-    def door(file: str) -> list[str]:
+    def reader(file: str) -> list[str]:
         parts = Path(file).parts
-        place = [file, *ENV] if file.endswith(".keras") and parts[0] != "models" else [f"models/{parts[1]}"]
-        return [words[0], *place, *words[1:]]
+        run = [file, *ENV] if file.endswith(".keras") and parts[0] != "models" else [f"models/{parts[1]}"]
+        return [words[0], *run, *words[1:]]
 
-    return door
+    return reader
 
 
 def on_file(*words: str) -> Callable[[str], list[str]]:
-    """Return a door that takes the file; ``FILE`` stands for it."""
+    """Return a reader that takes the file; ``FILE`` stands for it."""
     return lambda file: [word.replace("FILE", file) for word in words]
 
 
@@ -63,14 +63,14 @@ def broken_log(rng: random.Random, content: bytes) -> bytes:
 
 
 def resume(file: str) -> list[str]:
-    """Go on from a checkpoint for an update or two."""
+    """Resume from a checkpoint for an update or two."""
     run = Path(file).parent.parent
     return ["train", "--resume", str(run), "--stop-after", "9" if run.name == "fit" else "10", "--json"]
 
 
-def seen(door: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
-    """Return a door that takes a run, also where the file is a copy of its settings."""
-    return lambda file: door("models/q/config.toml" if file == "settings.toml" else file)
+def seen(reader: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """Return a reader that takes a run, also where the file is a copy of its settings."""
+    return lambda file: reader("models/q/config.toml" if file == "settings.toml" else file)
 
 
 COUNTS = ("updates", "best_update", "environment_steps", "train_seconds", "compile_seconds")  # of a training's JSON
@@ -84,7 +84,7 @@ SEEN = (
 KINDS = {
     "model": Kind(
         ("models/q/model.keras", "models/d/model.keras", "agent.keras", "plain.keras", "foreign.keras"),
-        ((mutants.as_archive, 18), (evil.bomb, 1), (evil.with_pickle, 1)),
+        ((mutants.as_archive, 18), (hostile.bomb, 1), (hostile.with_pickle, 1)),
         (
             *SEEN,
             on_run("export", "--format", "npz", "--out", "out.npz", "--json"),
@@ -110,15 +110,15 @@ KINDS = {
         (
             (mutants.as_archive, 12),
             (mutants.as_counts, 6),
-            (evil.bomb, 1),
-            (evil.with_pickle, 1),
-            (evil.module_in_checkpoint, 4),
+            (hostile.bomb, 1),
+            (hostile.with_pickle, 1),
+            (hostile.module_in_checkpoint, 4),
         ),
         (resume,),
     ),
     "table": Kind(
         ("table.npz",),
-        ((mutants.as_archive, 18), (evil.bomb, 1), (evil.with_pickle, 1)),
+        ((mutants.as_archive, 18), (hostile.bomb, 1), (hostile.with_pickle, 1)),
         (
             on_file("solve", "FILE", "--json"),
             on_file("solve", "FILE"),
@@ -130,7 +130,7 @@ KINDS = {
     ),
     "config": Kind(
         ("models/q/config.toml", "models/d/config.toml", "settings.toml"),
-        ((mutants.as_toml, 14), (evil.module_in_settings, 6)),
+        ((mutants.as_toml, 14), (hostile.module_in_settings, 6)),
         (
             *map(seen, (*SEEN[::2], on_run("watch", "--max-steps", "2"), on_run("report", "--out", "report.html"))),
             seen(on_run("export", "--format", "npz", "--out", "out.npz")),
@@ -222,8 +222,8 @@ def faults(code: int, out: str, err: str, as_json: bool) -> list[str]:
         found.append("it printed what a terminal obeys")
     if as_json and code in (0, 3):
         try:
-            told = json.loads(out, parse_constant=lambda word: found.append(f"its JSON holds {word}"))
-            counts = [told.get(name) or 0 for name in COUNTS] if isinstance(told, dict) else []
+            found_json = json.loads(out, parse_constant=lambda word: found.append(f"its JSON holds {word}"))
+            counts = [found_json.get(name) or 0 for name in COUNTS] if isinstance(found_json, dict) else []
             if counts and (min(counts) < 0 or counts[1] > counts[0]):
                 found.append(f"it counts what cannot be: {dict(zip(COUNTS, counts, strict=True))}")
         except ValueError as error:

@@ -123,8 +123,8 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def copy(model: Path, place: Path) -> None:
-    """Copy the folder, in place of what is there."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(model, place, symlinks=True)
+def copy(model: Path, target: Path) -> None:
+    """Replace the target folder by a copy of the model folder."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(model, target, symlinks=True)

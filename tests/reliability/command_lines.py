@@ -19,7 +19,7 @@ import click
 
 from deeptaxi.cli.main import cli
 from deeptaxi.cli.options import Sizes
-from tests.reliability.world import ENVIRONMENTS, MODELS, PATHS, TOMLS
+from tests.reliability.workspace import ENVIRONMENTS, MODELS, PATHS, TOMLS
 
 JUNK = (
     *("", " ", "x", "-", "--", "=", "a=b", "None", "null", "true", "[]", "{}", "'", '"', "%s", "{0}", "$HOME", "~"),
