@@ -224,6 +224,6 @@ def test_a_trace_survives_json_in_full_precision():
 
 def test_the_trace_uses_the_agent_of_the_configuration():
     online, target = build_pair(5, 3, resolve(DUELING))
-    agent = DQNAgent(online, target, resolve(DUELING), copies=1)
+    agent = DQNAgent(online, target, resolve(DUELING), environments=1)
     assert trace_update(agent, STEP, np.ones((5, 3), np.bool_)).learning_rate == 0.1
     assert agent.updates == 1
