@@ -19,7 +19,7 @@ def config(**settings):
     return resolve({"environment": {"id": "FrozenLake-v1"}, **settings})
 
 
-def test_what_a_training_takes_is_counted_by_hand():
+def test_the_memory_of_a_training_can_be_counted_by_hand():
     taxi = config(
         loop="gymnasium",
         network={"hidden": [8, 4], "dueling": False},
@@ -44,13 +44,13 @@ def test_what_a_training_takes_is_counted_by_hand():
         ({"replay": {"batch_size": HUGE}}, "--batch-size"),
     ],
 )
-def test_a_training_that_no_machine_can_hold_is_refused_before_it_is_made(settings, option):
+def test_a_training_too_large_for_any_machine_is_refused_before_it_is_built(settings, option):
     with pytest.raises(UsageError, match=rf"GiB or more, most of it for {option}, and this machine has [\d,.]+ GiB"):
         check_size(config(**settings), 10_000, 1_000)
 
 
 @KNOWS
-def test_it_is_refused_while_the_settings_are_completed():
+def test_a_training_too_large_is_refused_while_resolving_settings():
     lake = open_environment(EnvironmentConfig("FrozenLake-v1"))
     with pytest.raises(UsageError, match="most of it for --hidden"):
         configure(lake, {"environment": {"id": "FrozenLake-v1"}, "network": {"hidden": [HUGE, HUGE]}})
@@ -70,7 +70,7 @@ def test_a_table_must_fit_into_memory(sizes, large):
     assert (too_large(*sizes) is not None) == large
 
 
-def test_what_is_too_large_is_told_with_its_sizes():
+def test_a_training_too_large_is_reported_with_its_sizes():
     # 20,000 · 1,000 · 20 entries of 25 bytes are 10¹⁰ bytes, 9.3 GiB.
     reason = too_large(20_000, 1_000, 20)
     assert reason.startswith("the table has 20,000 states × 1,000 actions × 20 outcomes, 9.3 GiB when laid out")
