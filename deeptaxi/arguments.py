@@ -21,8 +21,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deeptaxi.errors import UsageError
-from deeptaxi.io.safe_load import TOO_LONG, check_lengths, is_of_python
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import TOO_LONG, check_lengths, is_a, is_of_python
 
 LONGEST = 2**18  # characters per value: a map of 500 × 500 cells
 DEEPEST = 32  # nesting levels

@@ -24,8 +24,7 @@ import tomli_w
 from deeptaxi import arguments
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.io import safe_load
-from deeptaxi.io.safe_load import check_lengths
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import check_lengths, is_a
 from deeptaxi.presets import Preset, fitting, plain
 from deeptaxi.renamed import SETTINGS, renamed_in
 

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from deeptaxi.errors import CONTROLS, DeepTaxiError, UsageError
-from deeptaxi.io.safe_load import MAX_LINE, lines_of, open_plain, parse_json
-from deeptaxi.io.type_checks import Seed, check_of
+from deeptaxi.io.safe_load import MAX_LINE, Seed, check_of, lines_of, open_plain, parse_json
 from deeptaxi.renamed import RECORDS
 
 

@@ -15,8 +15,8 @@ from deeptaxi.api.environments import EnvLike, EnvSpec
 from deeptaxi.api.load import Model, run_of_keras
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
+from deeptaxi.api.run_data import BARE, find_log_file, read_training_log, training_now
 from deeptaxi.api.status import status
-from deeptaxi.api.training_log import BARE, find_log_file, read_training_log, training_now
 from deeptaxi.arguments import title
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.diagnosis import Case

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.api.build_case import DiagnoseOptions, OpenedModel, build_case
-from deeptaxi.api.episodes import sample_episodes
 from deeptaxi.api.run_data import RunData
+from deeptaxi.api.sampling import sample_episodes
 from deeptaxi.api.status import status
 from deeptaxi.arguments import short_words
 from deeptaxi.config import TrainConfig, dump_toml

@@ -46,8 +46,8 @@ from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.checkpoints import Checkpoint, table_digest
 from deeptaxi.storage.logs import LOG_FILE, LOGS, Kept, Position, place_of, take_up
 from deeptaxi.storage.model_card import read_card
-from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import CHECKPOINTS, TABLE_FILE
+from deeptaxi.storage.runs import check_room
 
 TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}

@@ -22,7 +22,7 @@ def command(run: Path, as_json: bool) -> None:
     curves are as wide as the terminal; one that is too narrow gets words. `tensorboard --logdir logs` shows the same,
     and several runs beside each other.
     """
-    from deeptaxi.api.training_log import history_of, training_now
+    from deeptaxi.api.run_data import history_of, training_now
     from deeptaxi.display import console, training
 
     history = history_of(run)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.exact import policy_of
 from deeptaxi.evaluation.rollout import rollout
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import is_a
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.describe import inside
 from deeptaxi.mdp.environment import Env, Environment

@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.io.atomic import cannot_write
-from deeptaxi.io.temporary import temporary
+from deeptaxi.io.atomic import cannot_write, temporary
 from deeptaxi.search_path import current_entries
 from deeptaxi.storage.formats import ERROR, Format
 

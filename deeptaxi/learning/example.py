@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from deeptaxi.errors import UsageError
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import is_a
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Env, Environment

@@ -26,7 +26,7 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import is_a
 from deeptaxi.learning.memory import check_size, too_large, too_many
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.table import TransitionTable

@@ -23,8 +23,7 @@ from deeptaxi.arguments import short_words, title
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
-from deeptaxi.io.safe_load import TOML_BYTES, read_json
-from deeptaxi.io.type_checks import OPTIONAL, Line, Seed, fault_of
+from deeptaxi.io.safe_load import OPTIONAL, TOML_BYTES, Line, Seed, fault_of, read_json
 from deeptaxi.machine import processor
 from deeptaxi.metrics import Finished, decimals, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in

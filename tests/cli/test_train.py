@@ -13,7 +13,7 @@ import keras
 import pytest
 from click.testing import Result
 
-from deeptaxi.api import episodes as sampling
+from deeptaxi.api import sampling as sampling
 from deeptaxi.config import read_toml, resolve
 from deeptaxi.mdp import table
 from deeptaxi.mdp.table import save_table

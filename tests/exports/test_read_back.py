@@ -20,7 +20,7 @@ from deeptaxi.errors import DeepTaxiError
 from deeptaxi.exports import read_back
 from deeptaxi.exports.read_back import Answers, Comparison, compare, readings, tolerance
 from deeptaxi.exports.writers import WRITERS
-from deeptaxi.io.temporary import TEMPORARY
+from deeptaxi.io.atomic import TEMPORARY
 from deeptaxi.storage.formats import FORMATS
 from tests.exports.networks import A, S, source
 
