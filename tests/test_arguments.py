@@ -84,7 +84,7 @@ def test_what_looks_like_a_literal_and_is_none_is_refused(text):
 
 
 def test_what_is_refused_says_what_the_shell_has_done():
-    with pytest.raises(ValueError, match="the shell takes quotes away"):
+    with pytest.raises(ValueError, match="the shell removes quotes"):
         arguments.parse("[SFFF,HFFG]")
 
 
@@ -126,6 +126,6 @@ def test_numpys_scalars_become_pythons():
 def test_a_title_leaves_out_the_middle_of_a_long_value():
     text = arguments.title({"id": "Lake-v0", "kwargs": {"desc": ["F" * 500], "goal": (1, 2), "name": "8x8"}})
     assert text.startswith('Lake-v0 desc=["FFF')
-    assert text.endswith("(504 letters) goal=(1, 2) name=8x8")
+    assert text.endswith("(504 characters) goal=(1, 2) name=8x8")
     assert len(text) < 200
     assert json.dumps(text)

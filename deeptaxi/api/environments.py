@@ -43,6 +43,11 @@ def open_place(
     return change_environment(known(env), env_args, time_limit)
 
 
+def describe_object(value: Any) -> str:
+    """Describe an argument of the wrong type."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+
+
 def known(env: Any) -> Environment:
     """Return `env` if it is an open environment; reject any other object.
 
@@ -52,10 +57,10 @@ def known(env: Any) -> Environment:
     if isinstance(env, Environment):
         return env
     name = getattr(getattr(env, "spec", None), "id", None)
-    instead = f": name it by its id, '{name}', with its arguments in env_args" if name else ""
+    instead = f": pass its id, '{name}', and its arguments as env_args" if name else ""
     raise UsageError(
         "expected an environment as a Gymnasium id, a .npz path or a TransitionTable, "
-        f"received an object of {type(env).__name__}{instead}"
+        f"received {describe_object(env)}{instead}"
     )
 
 
@@ -81,7 +86,7 @@ def open_requested(
     if isinstance(opened, Environment):
         return change_environment(opened, requested.kwargs, requested.time_limit)
     if requested.id == IN_MEMORY:
-        raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
+        raise UsageError("the config belongs to a table in memory: pass the TransitionTable too")
     return open_environment(requested, trust_module=trust)
 
 
@@ -136,7 +141,7 @@ def environment_config(
     if env is not None:
         return named(env, env_args, time_limit)
     if known is None:
-        raise UsageError(f"{name} does not say what it was trained on: name it with --env")
+        raise UsageError(f"{name} does not record what it was trained on: specify it with --env")
     changes: dict[str, Any] = {"kwargs": {**known.kwargs, **(env_args or {})}}
     if time_limit:
         changes["time_limit"] = time_limit

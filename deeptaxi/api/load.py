@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, change_environment, environment_config, open_place
+from deeptaxi.api.environments import EnvLike, change_environment, describe_object, environment_config, open_place
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
@@ -117,7 +117,7 @@ def of_keras(model: Any, env: EnvLike | None, env_args: Mapping[str, Any] | None
     """
     network = network_in(model)
     if env is None:
-        raise UsageError("a Keras model does not say what it was trained on: name its environment, env=…")
+        raise UsageError("a Keras model does not record what it was trained on: pass its environment as env=…")
     from deeptaxi.network.policy_model import check_agent
 
     environment = open_place(env, env_args, time_limit)
@@ -138,7 +138,7 @@ def network_in(model: Any) -> Any:
     """
     if not (hasattr(model, "inputs") and hasattr(model, "outputs") and callable(model)):
         what = "a run folder, a .keras file, a Run or a Keras model"
-        raise UsageError(f"expected a model as {what}, received an object of {type(model).__name__}")
+        raise UsageError(f"expected a model as {what}, received {describe_object(model)}")
     from deeptaxi.network.policy_model import q_network_of
 
     return q_network_of(model)
@@ -158,4 +158,4 @@ def check_network(network: Any, environment: Environment, name: str) -> None:
     try:
         check_foreign(network, environment.states, environment.actions)
     except ValueError as error:
-        raise UsageError(f"{name} cannot be looked into: it has {error}") from None
+        raise UsageError(f"cannot inspect {name}: it has {error}") from None

@@ -51,9 +51,9 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
 def parse_toml(text: str) -> dict[str, Any]:
     """Parse a TOML text; raise a `ValueError` if it is invalid."""
     if len(text) > TOML_BYTES:
-        raise ValueError(f"it is longer than the {TOML_BYTES:,} letters that are read")
+        raise ValueError(f"it is longer than the limit of {TOML_BYTES:,} characters")
     if LONG_KEY.search(text):
-        raise ValueError(f"it has a key of more than {WORDS} words")
+        raise ValueError(f"it has a key of more than {WORDS} parts")
     try:
         with digits_limited():
             found = tomllib.loads(text)
@@ -93,7 +93,7 @@ def read_text(path: Path, limit: int, plain: bool = False) -> str:
         if len(content) == FIRST:
             content += file.read(limit + 1 - FIRST)
     if len(content) > limit:
-        raise ValueError(f"it is larger than the {limit // 1024:,} KiB that are read")
+        raise ValueError(f"it is larger than the limit of {limit // 1024:,} KiB")
     return content.decode("utf-8")
 
 

@@ -201,13 +201,13 @@ def why_not_compiled(config: TrainConfig, environment: Environment) -> str | Non
         return f"it runs on {' and '.join(COMPILING)}, not on KERAS_BACKEND={running}"
     known = OPTIMIZER_OPTIONS.get(config.optimizer.name)
     if known is None:
-        return f"it has the optimizers {' and '.join(OPTIMIZER_OPTIONS)}, not {config.optimizer.name}"
+        return f"it supports the optimizers {' and '.join(OPTIMIZER_OPTIONS)}, not {config.optimizer.name}"
     for option, value in config.optimizer.options.items():
         if option not in known:
             return f"its {config.optimizer.name} has no option {option}"
         check_option(option, value)
     if config.exploration.action_mask and known_mask(environment) is None:
-        return "it needs the action mask of all states in advance, and this environment shows it on the way"
+        return "it needs the action mask of all states in advance, and this environment only reveals it step by step"
     return too_large(*environment.table.probability.shape) or too_many(config, environment.actions)
 
 
@@ -234,7 +234,7 @@ def too_many(config: TrainConfig, actions: int) -> str | None:
     if size <= LOOP_BYTES and numbers < LARGEST_INDEX:
         return None
     return (
-        f"a replay memory of {config.replay.capacity:,}, {config.interaction.environments:,} environments and "
+        f"a replay buffer of {config.replay.capacity:,}, {config.interaction.environments:,} environments and "
         f"minibatches of {config.replay.batch_size:,} take {size / 2**30:,.1f} GiB, more than "
         f"{LOOP_BYTES / 2**30:,.0f} GiB"
     )
@@ -247,7 +247,7 @@ def too_large(states: int, actions: int, outcomes: int) -> str | None:
         return None
     return (
         f"the table has {states:,} states × {actions:,} actions × {outcomes:,} outcomes, "
-        f"{entries * BYTES / 2**30:,.1f} GiB when laid out, more than {LARGEST_BYTES / 2**30:,.0f} GiB"
+        f"{entries * BYTES / 2**30:,.1f} GiB when expanded, more than {LARGEST_BYTES / 2**30:,.0f} GiB"
     )
 
 
@@ -264,7 +264,7 @@ class Configured:
         objective = self.config.evaluation.objective_discount
         slower = f"; it learns at discount {self.config.discount:g}, where values travel faster than at {objective:g}"
         told = {
-            NONE: "none: plain defaults and what was given",
+            NONE: "none: plain defaults, and what was set",
             TABLE: "table: settings from the numbers of the transition table"
             + (slower if self.config.discount < objective else ""),
         }

@@ -356,10 +356,10 @@ def entries(on: Sheet, wrong: bool, off: bool, color: str) -> list[Entry]:
     ]
     if wrong:
         look = sample_of(on, *east, box(0, 0), *hatching(0, 0), edgecolor=VERMILLION, linewidth=1.0)
-        found.append((look, "wrong action, on the policy's way"))
+        found.append((look, "wrong action, on the policy's path"))
     if off:
         look = sample_of(on, *east, corner(0, 0), edgecolor=ORANGE, linewidth=1.0)
-        found.append((look, "wrong, where the policy never comes"))
+        found.append((look, "wrong, where the policy never goes"))
     if wrong or off:
         look = sample_of(on, hint(0, 0, (0, 1)), edgecolor=GREEN, fill=True, facecolor=GREEN)
         found.append((look, "where an optimal action leads"))

@@ -98,11 +98,13 @@ def read(path: Path) -> Checkpoint:
         facts, version = about.pop("facts"), whole(about.pop("checkpoint"), "checkpoint", 1)
         update = 0 if facts is None else whole(facts["update"], "update", 0)
         if about.pop("arrays") != sorted(arrays):
-            raise ArchiveError("it has lost arrays")  # noqa: TRY301  # handled like the errors above
+            raise ArchiveError("arrays are missing")  # noqa: TRY301  # handled like the errors above
     except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DeepTaxiError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
     if version > VERSION:
-        raise NewerCheckpointError(f"{path} is of a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi")
+        raise NewerCheckpointError(
+            f"{path} was written by a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi"
+        )
     return Checkpoint(path, about, None if facts is None else TrainingState(arrays, facts), update)
 
 

@@ -49,7 +49,7 @@ def test_evaluate_refuses_what_cannot_be(lake: Run, lake_run: Path) -> None:
         (lake, {"episodes": -1}, "expected 0 or more"),
         (lake, {"objective_discount": 1.5}, "expected a discount between 0 and 1"),
         ("nowhere", {}, "no model at nowhere"),
-        (lake_run / "model.keras", {}, "does not say what it was trained on"),
+        (lake_run / "model.keras", {}, "does not record what it was trained on"),
     ):
         with pytest.raises(UsageError, match=message):
             deeptaxi.evaluate(model, **arguments)
@@ -107,7 +107,7 @@ def test_an_update_is_explained_as_by_the_command_and_leaves_the_run_alone(lake_
     assert plain({**found.to_dict(), "model": None}) == {**there, "model": None}
     for weight, same in zip(before, lake.network.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, same)
-    assert "Make the td_target" in str(found)
+    assert "Compute the td_target" in str(found)
     assert repr(found).startswith("Explanation(update of FrozenLake-v1, state 14, action 2")
     written = deeptaxi.explain.update(None, "FrozenLake-v1", transitions=[(0, 1, -1, 4)], hidden=(8,), seed=1)
     assert written["outcome"] == "as given"
@@ -157,7 +157,10 @@ def test_export_writes_what_the_command_writes(lake: Run, lake_run: Path, empty:
 
 def test_what_is_no_model_of_ours_is_not_exported(empty: Path) -> None:
     foreign = keras.Sequential([keras.Input((), dtype="int32"), keras.layers.Embedding(16, 4)], name="theirs")
-    for model, message in ((None, "received an object of NoneType"), (foreign, "theirs cannot be exported: expected")):
+    for model, message in (
+        (None, "received an object of type NoneType"),
+        (foreign, "theirs cannot be exported: expected"),
+    ):
         with pytest.raises(UsageError, match=message):
             deeptaxi.export(model, "json", "x.json")
     assert list(empty.iterdir()) == []

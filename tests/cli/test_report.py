@@ -203,7 +203,7 @@ def test_a_log_that_is_no_log_is_like_none(own_log, tmp_path):
     folder, log = own_log
     (log / "metrics.jsonl").write_text("garbage\n")
     outline, said = report(tmp_path, folder)
-    assert "holds no record" in said
+    assert "contains no deeptaxi records" in said
     assert "chart-value" not in outline.ids()
 
 

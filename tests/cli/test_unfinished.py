@@ -70,12 +70,12 @@ def test_one_that_still_runs_is_told_and_how_to_watch_it(stopped: TypeIn, reader
 def test_the_log_of_one_that_still_runs_is_shown_and_never_called_broken_off(stopped: TypeIn) -> None:
     with lock(Path("models/a"), "deeptaxi train", log=Path("logs/a")), lock(Path("logs/a"), "deeptaxi train"):
         for name in ("models/a", "logs/a"):
-            assert "No end yet: the training still runs, after update 40 of 60" in stopped("logs", name).stdout
+            assert "Still running, after update 40 of 60" in stopped("logs", name).stdout
         assert json.loads(stopped("logs", "models/a", "--json").stdout)["running"].startswith("this process")
         found = json.loads(stopped("diagnose", "logs/a", "--json").stdout)
         assert "interrupted" not in [finding["name"] for finding in found["findings"]]
         reasons = {item["name"]: item["why"] for item in found["not_checked"]}
-        assert reasons["interrupted"].startswith("the training still runs, by this process")
+        assert reasons["interrupted"].startswith("the training is still running, by this process")
         for folder in ("models", "models/a"):
             assert "Note: models/a is still being trained, by this process" in stopped("zoo", folder).stderr
         with pytest.raises(UsageError, match="is still being trained"):
@@ -105,7 +105,7 @@ def test_the_reason_of_one_that_failed_is_told(stopped: TypeIn) -> None:
     log.rename("logs/a/metrics.failed.jsonl")
     shutil.rmtree("models/a")
     refused(stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full")
-    assert "No end: the training failed after update 40 of 60: the disk is full." in stopped("logs", "models/a").stdout
+    assert "Failed after update 40 of 60: the disk is full." in stopped("logs", "models/a").stdout
     assert json.loads(stopped("logs", "models/a", "--json").stdout)["failed"]["cause"] == "other"
     found = json.loads(stopped("diagnose", "logs/a", "--json").stdout)["findings"][0]
     assert (found["name"], found["cause"]) == ("training-failed", "the disk is full")
@@ -122,7 +122,11 @@ def test_an_environment_that_fails_is_the_finding(pond: TypeIn) -> None:
     words = ["--loop", "gymnasium", "--q-table", *QUICK, "--replay-start", 200, "--out", "models/a"]
     assert pond("train", "pond:Dry-v1", *words).exit_code == 1
     failure = "the environment pond:Dry-v1 failed: RuntimeError: out of water (pond.py:13, in step)"
-    refused(pond("evaluate", "models/a"), 2, f"models/a has no model, its training failed: {failure}; `deeptaxi logs")
+    refused(
+        pond("evaluate", "models/a"),
+        2,
+        f"models/a has no model, because its training failed: {failure}; `deeptaxi logs",
+    )
     assert failure in " ".join(pond("logs", "models/a").stdout.split())
     done = pond("diagnose", "logs/a", "--json")
     found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}

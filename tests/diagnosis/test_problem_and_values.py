@@ -79,7 +79,7 @@ def test_the_right_values_are_never_called_wrong(seed):
 def test_a_problem_in_which_nothing_can_be_earned_is_named():
     table = build([[surely(0, 0, True), surely(0, 0)], [surely(0, 1, True), surely(1, 0)]])
     finding = checked("all-policies-equal", case_on(table, np.zeros((2, 2))))
-    assert "nothing can be earned: no way leads from a start to a reward, as in state 1" in finding.summary
+    assert "nothing can be earned: no path leads from a start to a reward, as in state 1" in finding.summary
     assert checked("all-policies-equal", case_on(chain(), np.zeros((3, 2)))) is None
 
 

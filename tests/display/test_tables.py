@@ -19,9 +19,13 @@ UNKNOWN = {
 
 def test_an_unknown_verdict_names_the_discount_that_tells() -> None:
     told = str(verdict_rows(UNKNOWN)["Optimal"])
-    assert told == ("cannot be told at discount 0.99: policies differ by too little; --objective-discount 0.999 tells")
+    assert told == (
+        "cannot be determined at discount 0.99: policies differ by too little; --objective-discount 0.999 can tell"
+    )
     silent = {**UNKNOWN, "optimal_unknown": {**UNKNOWN["optimal_unknown"], "telling_discount": None}}
-    assert str(verdict_rows(silent)["Optimal"]) == "cannot be told at discount 0.99: policies differ by too little"
+    assert (
+        str(verdict_rows(silent)["Optimal"]) == "cannot be determined at discount 0.99: policies differ by too little"
+    )
     assert describe_verdict(UNKNOWN, None).startswith("not known to be optimal (policies differ by too little): 0 of 1")
 
 

@@ -120,5 +120,5 @@ def test_finite_weights_whose_q_values_overflow_are_refused(tmp_path: Path) -> N
 
 def test_a_table_that_nothing_would_open_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(q_tables, "JSON_STATES", S - 1)
-    with pytest.raises(UsageError, match=f"room for {S - 1} states, and this one has {S}"):
+    with pytest.raises(UsageError, match=f"at most {S - 1} states, but this one has {S}"):
         export(shaken("dueling"), "json", tmp_path / "q.json")

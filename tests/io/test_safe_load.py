@@ -34,7 +34,7 @@ def test_what_is_sound_is_read(file):
         (".".join(["a"] * 50_000) + " = 1", "it has a key of more than 32 words"),
         (" . ".join(["'a b'", '"c.d"'] * 20) + " = 1", "it has a key of more than 32 words"),
         ("[" + ".".join(["a-b"] * 40) + "]", "it has a key of more than 32 words"),
-        ("a" * 2**18 + " = 1", "it is larger than the 256 KiB that are read"),
+        ("a" * 2**18 + " = 1", "it is larger than the limit of 256 KiB"),
         ("a = " + "9" * 5_000, "too long"),
         (b"a = '\xff'", "codec can't decode"),
         ("a = 1\na = 2", "overwrite"),
@@ -65,7 +65,7 @@ def test_looking_for_long_keys_takes_no_time(file, content):
         ('{"a":' * 100_000, "nested too deeply"),
         ('["\\ud800"]', "surrogates not allowed"),
         ("9" * 5_000, "too long"),
-        (" " * (2**20 + 1), "it is larger than the 1,024 KiB that are read"),
+        (" " * (2**20 + 1), "it is larger than the limit of 1,024 KiB"),
     ],
 )
 def test_facts_that_ask_for_too_much_are_refused_at_once(file, content, reason):
@@ -89,5 +89,5 @@ def test_a_pipe_is_no_file(tmp_path):
 
 
 def test_no_more_is_read_than_is_wanted():
-    with pytest.raises(ValueError, match="it is larger than the 1 KiB that are read"):
+    with pytest.raises(ValueError, match="it is larger than the limit of 1 KiB"):
         read_text(Path("/dev/zero"), 1024)

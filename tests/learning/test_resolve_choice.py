@@ -46,7 +46,7 @@ def test_a_backend_that_does_not_compile_is_named(problem, monkeypatch):
 @pytest.mark.parametrize(
     ("optimizer", "reason"),
     [
-        ({"name": "rmsprop"}, "it has the optimizers sgd and adam, not rmsprop"),
+        ({"name": "rmsprop"}, "it supports the optimizers sgd and adam, not rmsprop"),
         ({"name": "adam", "options": {"amsgrad": True}}, "its adam has no option amsgrad"),
         ({"name": "sgd", "options": {"weight_decay": 0.1, "momentum": 0.5}}, "its sgd has no option weight_decay"),
     ],
@@ -87,7 +87,7 @@ def test_a_table_must_fit_into_memory(sizes, large):
 def test_what_is_too_large_is_told_with_its_sizes():
     # 20,000 · 1,000 · 20 entries of 25 bytes are 10¹⁰ bytes, 9.3 GiB.
     reason = too_large(20_000, 1_000, 20)
-    assert reason.startswith("the table has 20,000 states × 1,000 actions × 20 outcomes, 9.3 GiB when laid out")
+    assert reason.startswith("the table has 20,000 states × 1,000 actions × 20 outcomes, 9.3 GiB when expanded")
     assert reason.endswith("more than 8 GiB")
 
 

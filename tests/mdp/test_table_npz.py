@@ -55,7 +55,7 @@ def test_names_are_written_up_to_what_is_read(tmp_path, monkeypatch, letters):
         assert load_table(path).state_names == table.state_names
         return
     with pytest.raises(
-        TableError, match=r"the state names take too much room in an \.npz, which gives each the 6 letters"
+        TableError, match=r"the state names take too much room in an \.npz, which stores each with the 6 characters"
     ):
         save_table(table, path)
 
@@ -151,5 +151,5 @@ def test_a_table_that_says_it_is_larger_than_memory_is_refused_before_it_is_read
 
 def test_names_that_take_more_memory_than_the_table_are_refused(tmp_path, archive):
     path = archive(state_names=np.array(["here" * 5_000_000, "there"]))
-    with pytest.raises(TableError, match=r"it says that it unpacks to 152\.6 MiB, where at most 64\.0 MiB are read"):
+    with pytest.raises(TableError, match=r"it claims to unpack to 152\.6 MiB; at most 64\.0 MiB are read"):
         load_table(path)

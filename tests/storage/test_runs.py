@@ -128,7 +128,7 @@ def test_processes_that_claim_and_give_back_at_once_never_share_a_place(tmp_path
 def test_a_place_that_cannot_be_is_refused_and_leaves_nothing_locked(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder, logs in (("file", "logs"), ("file/run", "logs"), ("run", "file"), ("run", "file/logs")):
-        with pytest.raises(UsageError, match="file of that name stands in the way"):
+        with pytest.raises(UsageError, match="file of that name is in the way"):
             runs.claim(tmp_path / folder, tmp_path / logs, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
