@@ -125,7 +125,7 @@ def test_a_learning_rate_takes_the_place_of_the_presets_tabular_step():
         ({"replay": 3}, "'replay' is a table of settings: write [replay]"),
         ({"network": 3}, "'network' is a table of settings: write [network]"),
         ({"environment": "Taxi-v4"}, "'environment' is a table of settings: write [environment]"),
-        ({"environment": {"id": 3}}, "'environment.id' = 3: expected a text"),
+        ({"environment": {"id": 3}}, "'environment.id' = 3: expected a string"),
         ({"environment": {"kwargs": 3}}, "'environment.kwargs' = 3: expected a table"),
         ({"environment": {"time_limit": 0}}, "[environment] time_limit = 0: expected a value above 0"),
         ({"updates": True}, "'updates' = True: expected a whole number"),

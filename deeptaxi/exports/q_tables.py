@@ -78,7 +78,7 @@ def check_size(states: int, actions: int, form: str) -> None:
         megabytes = states * (40 + 14 * actions) / 1e6
         raise UsageError(
             f"a {form} table holds at most {most:,} states, but this one has {states:,} (about {megabytes:,.0f} MB); "
-            "write npz, or one of the formats that compute"
+            "choose npz, or a format other than a table"
         )
 
 

@@ -56,7 +56,7 @@ def test_a_format_that_fails_is_told_and_leaves_the_others(tmp_path: Path, monke
     monkeypatch.setitem(WRITERS, "onnx", unable)
     monkeypatch.setitem(WRITERS, "json", lambda source, path: path.write_text("{}"))
     found = {one.format: one for one in export_all(shaken("dueling"), tmp_path / "all")}
-    assert found["onnx"].failed == "the onnx export cannot be written: ImportError: libwhatever.so: wrong version"
+    assert found["onnx"].failed == "cannot write the onnx export: ImportError: libwhatever.so: wrong version"
     assert found["json"].failed == "the json export cannot be read back, so it was not kept: KeyError: 'policy'"
     assert found["json"].path is None
     assert found["csv"].failed is None
@@ -67,7 +67,7 @@ def test_a_format_that_fails_is_told_and_leaves_the_others(tmp_path: Path, monke
 def test_where_every_format_fails_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("onnx", "csv", "npz", "json"):
         monkeypatch.setitem(WRITERS, name, unable)
-    with pytest.raises(DeepTaxiError, match="the onnx export cannot be written"):
+    with pytest.raises(DeepTaxiError, match="cannot write the onnx export"):
         export_all(shaken("dueling"), tmp_path / "all")
     assert list(tmp_path.iterdir()) == []
 

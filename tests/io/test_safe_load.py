@@ -31,9 +31,9 @@ def test_what_is_sound_is_read(file):
     [
         ("a = " + "[" * 100_000, "nested too deeply"),
         ("a = " + "{b=" * 50_000, "nested too deeply"),
-        (".".join(["a"] * 50_000) + " = 1", "it has a key of more than 32 words"),
-        (" . ".join(["'a b'", '"c.d"'] * 20) + " = 1", "it has a key of more than 32 words"),
-        ("[" + ".".join(["a-b"] * 40) + "]", "it has a key of more than 32 words"),
+        (".".join(["a"] * 50_000) + " = 1", "it has a key of more than 32 parts"),
+        (" . ".join(["'a b'", '"c.d"'] * 20) + " = 1", "it has a key of more than 32 parts"),
+        ("[" + ".".join(["a-b"] * 40) + "]", "it has a key of more than 32 parts"),
         ("a" * 2**18 + " = 1", "it is larger than the limit of 256 KiB"),
         ("a = " + "9" * 5_000, "too long"),
         (b"a = '\xff'", "codec can't decode"),

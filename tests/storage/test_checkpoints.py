@@ -89,7 +89,7 @@ def test_one_of_a_newer_deeptaxi_is_refused_rather_than_passed_over(
     monkeypatch.setattr(checkpoints, "VERSION", 2)
     write(folder / "000002.npz", ABOUT, MOMENT)
     monkeypatch.undo()
-    with pytest.raises(DeepTaxiError, match=r"000002\.npz is of a newer deeptaxi .*: upgrade"):
+    with pytest.raises(DeepTaxiError, match=r"000002\.npz was written by a newer deeptaxi .*: upgrade"):
         newest(tmp_path)
 
 

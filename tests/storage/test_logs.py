@@ -73,7 +73,7 @@ def test_the_log_of_another_training_by_the_same_name_is_not_taken_for_a_runs_ow
     assert find_log(folder) == Path("logs/a")  # its training goes on
     ended = Finished("updates", 1, 1, 1, 0.1, 0.1, "theirs", None, None)
     Path("logs/a/metrics.jsonl").write_text(f"{to_line(STARTED)}\n{to_line(ended)}\n")
-    with pytest.raises(UsageError, match=r"models/a has no log: .*, which belongs to another training .training it"):
+    with pytest.raises(UsageError, match=r"models/a has no log: .*, which belongs to another training .train it again"):
         find_log(folder)
     ours = dataclasses.replace(ended, weights_digest="ours")
     Path("logs/a/metrics.jsonl").write_text(f"{to_line(STARTED)}\n{to_line(ours)}\n")
