@@ -95,7 +95,9 @@ def show(exports: Sequence[Any], folder: Path | None) -> None:
         for one in exports
         if one.path is not None
     ]
-    console.print_wide(console.columns(None, ("format", "file", "max difference", "actions", "out-of-range state"), rows))
+    console.print_wide(
+        console.columns(None, ("format", "file", "max difference", "actions", "out-of-range state"), rows)
+    )
     total = f"Wrote {len(rows)} formats to {folder}, each read back and compared on all"
     screen.print(f"{total} {exports[0].states:,} states", soft_wrap=True)
     for one in exports:
