@@ -113,7 +113,7 @@ def test_an_update_is_explained_as_by_the_command_and_leaves_the_run_alone(lake_
     assert written["outcome"] == "as given"
     with pytest.raises(UsageError, match="add --state"):
         deeptaxi.explain.update(lake, action=2)
-    with pytest.raises(UsageError, match="for a fresh network"):
+    with pytest.raises(UsageError, match="configures a fresh network"):
         deeptaxi.explain.update(lake, state=1, hidden=(8,))
     with pytest.raises(UsageError, match="next state"):
         deeptaxi.explain.update(lake, transitions=[(1, 2)])
@@ -128,7 +128,7 @@ def test_gradients_are_explained_as_by_the_command(empty: Path) -> None:
     assert deeptaxi.explain.gradients(gradient=[0, 8])["dE_dV"]["autodiff"] == 8
     for arguments, message in (
         ({"actions": 0}, "from 1 to"),
-        ({"actions": 3, "gradient": [1.0]}, "asks for 3"),
+        ({"actions": 3, "gradient": [1.0]}, "--actions is 3"),
         ({"gradient": [float("nan")]}, "finite"),
         ({"aggregation": "sum"}, "expected one of mean"),
         ({"vectors": "vectors.json"}, "exists"),
@@ -197,5 +197,5 @@ def test_a_table_is_made_of_lists_of_rows_or_of_a_file(table: TransitionTable, e
     assert deeptaxi.TransitionTable.load("three.npz").state_names == ("first", "second", "last")
     with pytest.raises(UsageError, match="exists"):
         table.save("three.npz")
-    with pytest.raises(deeptaxi.DeepTaxiError, match="several lengths"):
+    with pytest.raises(deeptaxi.DeepTaxiError, match="different lengths"):
         deeptaxi.TransitionTable(**{**SOUND, "reward": [[[1.0], [2.0, 3.0]]]})
