@@ -1,6 +1,6 @@
-"""Sample episodes at the end of a training that has no exact verdict.
+"""Sample episodes of a run; at the end of a training, within a budget.
 
-The run is saved first, so a failing environment, a signal or a lack of time costs only the episodes.
+After a training, the run is saved first, so a failing environment, a signal or a lack of time costs only the episodes.
 """
 
 from __future__ import annotations
@@ -8,20 +8,23 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 
-from deeptaxi.api.run import Run
+from deeptaxi.api.run_data import RunData
+from deeptaxi.api.status import status
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation.episodes import Episodes, play
 from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.metrics import Warned
 from deeptaxi.storage.runs import add_episodes
 
+Kind = TypeVar("Kind", bound=RunData)
 COUNTS = (1_000, 100, 10)  # episodes to try, fewer if more would take too long
 STEPS, SECONDS = 200_000, 2.0  # budget for each of these counts
 SEED = 0
+LEAST_STEPS, STEPS_EACH = 500_000, 100  # step budget of requested episodes: minimum, and per episode
 UNSAMPLED = "no-episodes"  # name of the finding
 
 
@@ -68,7 +71,7 @@ class Limited(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self.env.step(action)
 
 
-def add_sampled_episodes(run: Run, stop: Callable[[], bool], warn: Callable[[Warned], object]) -> Run:
+def add_sampled_episodes(run: Kind, stop: Callable[[], bool], warn: Callable[[Warned], object]) -> Kind:
     """Add sampled episodes to a run that has no exact verdict.
 
     Args:
@@ -91,7 +94,7 @@ def add_sampled_episodes(run: Run, stop: Callable[[], bool], warn: Callable[[War
     return dataclasses.replace(run, episodes=played)
 
 
-def sample_within_budget(run: Run, stop: Callable[[], bool]) -> Episodes:
+def sample_within_budget(run: RunData, stop: Callable[[], bool]) -> Episodes:
     """Play as many episodes as the budget allows.
 
     Raises:
@@ -115,3 +118,12 @@ def limit_steps(environment: Environment, stop: Callable[[], bool]) -> Environme
         return Limited(environment.make(*words, **named), budget)
 
     return dataclasses.replace(environment, make=make)
+
+
+def sample_episodes(run: RunData, count: int, seed: int) -> Episodes | None:
+    """Play episodes with the greedy policy; return None if `count` is 0."""
+    policy = run.policy
+    if count == 0:
+        return None
+    with status(f"playing {count:,} episodes …"):
+        return play(run.environment, policy, count, seed, max(LEAST_STEPS, STEPS_EACH * count))

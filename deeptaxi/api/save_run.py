@@ -7,9 +7,10 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deeptaxi.api.environments import IN_MEMORY
+from deeptaxi.api.run_data import RunData
 from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.config import TrainConfig, dump_toml, to_mapping
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
@@ -21,9 +22,6 @@ from deeptaxi.storage.logs import EVENTS, FAILED_FILE, VISITS_FILE, save_visits
 from deeptaxi.storage.model_card import resuming_command
 from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import MODEL_FILE, TABLE_FILE
-
-if TYPE_CHECKING:
-    from deeptaxi.api.run import Run
 
 
 def own_table(environment: Environment, facts: Mapping[str, str] | None = None) -> TransitionTable | None:
@@ -41,7 +39,7 @@ def pointing_to_table(
     return dataclasses.replace(environment, config=saved), dataclasses.replace(config, environment=saved)
 
 
-def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
+def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
     """Write the run folder and the log of a run.
 
     Raises:
@@ -117,7 +115,7 @@ def point_to_log(error: BaseException, log: Path) -> None:
         error.args = (f"{error}; `deeptaxi diagnose {shlex.quote(str(log))}` looks at its log",)
 
 
-def summary(run: Run) -> dict[str, Any]:
+def summary(run: RunData) -> dict[str, Any]:
     """Return the JSON summary of a training run."""
     config, finished = run.config, run.finished
     return {

@@ -250,7 +250,7 @@ def test_it_writes_a_report_that_needs_no_folder(lake: Run, kept: Run, empty: Pa
     assert "Optimal" in page
     assert made.to_dict()["report"] == "lake.html"
     assert {"verdict", "curves", "visits", "findings"} <= set(made.sections)
-    assert not made.warnings
+    assert not made.remarks
     with pytest.raises(UsageError, match="exists"):
         lake.report("lake.html")
     with pytest.raises(UsageError, match="has the environment"):

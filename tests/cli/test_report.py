@@ -158,7 +158,9 @@ def test_nothing_is_overwritten_unless_forced(lake_run, tmp_path):
     refused(run("report", lake_run, "-o", tmp_path / "b.html", "--figures", figures), 2, "mine.png")
     refused(run("report", lake_run, "-o", tmp_path / "b.html", "--figures", page), 2, "is a file")
     refused(run("report", lake_run, "-o", figures, "--force"), 2, "something else")
-    refused(run("report", lake_run, "-o", tmp_path / "new", "--figures", tmp_path / "new" / "below"), 2, "cannot be both")
+    refused(
+        run("report", lake_run, "-o", tmp_path / "new", "--figures", tmp_path / "new" / "below"), 2, "cannot be both"
+    )
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "b.html").exists()
 

@@ -102,7 +102,9 @@ def test_one_of_an_earlier_deeptaxi_is_refused_unless_it_has_no_state(
     write(folder / "000002.npz", ABOUT, MOMENT)
     monkeypatch.undo()
     assert read(folder / "000001.npz").state is None
-    with pytest.raises(DeepTaxiError, match=r"000002\.npz was written by an earlier deeptaxi: train it again, without --resume"):
+    with pytest.raises(
+        DeepTaxiError, match=r"000002\.npz was written by an earlier deeptaxi: train it again, without --resume"
+    ):
         newest(tmp_path)
 
 
