@@ -151,7 +151,7 @@ def test_what_cannot_be_explained_is_refused_in_one_line(words: list[object], pa
 
 def test_a_model_has_its_own_network(lake_run: Path) -> None:
     for words in (["--q-table"], ["--hidden", "4"], ["--preset", "taxi"]):
-        refused(run("explain", "update", lake_run, *words), 2, words[0], "has its own")
+        refused(run("explain", "update", lake_run, *words), 2, words[0], "is trained")
 
 
 def gradients_of(*words: object) -> dict[str, Any]:

@@ -100,11 +100,13 @@ def test_one_that_was_killed_is_told_from_one_that_runs(stopped: TypeIn) -> None
 def test_the_reason_of_one_that_failed_is_told(stopped: TypeIn) -> None:
     log = Path("logs/a/metrics.jsonl")
     log.write_text(log.read_text() + to_line(Failed(40, "the disk is full", "other")) + "\n")
-    told = refused(stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full")
+    told = refused(
+        stopped("evaluate", "models/a"), 2, "models/a has no model because its training failed: the disk is full"
+    )
     assert "`deeptaxi logs models/a` shows its log, and `deeptaxi train --resume models/a` resumes" in told
     log.rename("logs/a/metrics.failed.jsonl")
     shutil.rmtree("models/a")
-    refused(stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full")
+    refused(stopped("evaluate", "models/a"), 2, "models/a has no model because its training failed: the disk is full")
     assert "Failed after update 40 of 60: the disk is full." in stopped("logs", "models/a").stdout
     assert json.loads(stopped("logs", "models/a", "--json").stdout)["failed"]["cause"] == "other"
     found = json.loads(stopped("diagnose", "logs/a", "--json").stdout)["findings"][0]
