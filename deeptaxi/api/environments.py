@@ -61,11 +61,16 @@ class EnvSpec:
         if isinstance(own, Environment):
             return change_environment(own, self.kwargs, self.time_limit)
         if own is None:
-            raise UsageError(f"{name} does not say what it was trained on: name it with --env")
+            raise UsageError(f"{name} does not record what it was trained on: specify it with --env")
         changes: dict[str, Any] = {"kwargs": {**own.kwargs, **self.kwargs}}
         if self.time_limit:
             changes["time_limit"] = self.time_limit
         return open_environment(dataclasses.replace(own, **changes), trust_module=self.trust)
+
+
+def describe_object(value: Any) -> str:
+    """Describe an argument of the wrong type."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
 
 
 def known(env: Any) -> Environment:
@@ -77,10 +82,10 @@ def known(env: Any) -> Environment:
     if isinstance(env, Environment):
         return env
     name = getattr(getattr(env, "spec", None), "id", None)
-    instead = f": name it by its id, '{name}', with its arguments in env_args" if name else ""
+    instead = f": pass its id, '{name}', and its arguments as env_args" if name else ""
     raise UsageError(
         "expected an environment as a Gymnasium id, a .npz path or a TransitionTable, "
-        f"received an object of {type(env).__name__}{instead}"
+        f"received {describe_object(env)}{instead}"
     )
 
 
@@ -106,7 +111,7 @@ def open_requested(
     if isinstance(opened, Environment):
         return change_environment(opened, requested.kwargs, requested.time_limit)
     if requested.id == IN_MEMORY:
-        raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
+        raise UsageError("the config belongs to a table in memory: pass the TransitionTable too")
     return open_environment(requested, trust_module=trust)
 
 

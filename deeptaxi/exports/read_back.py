@@ -153,13 +153,13 @@ def compare(form: Format, answers: Answers, q_values: NDArray[np.float32]) -> Co
     wrong = ~greedy(answers.q_values, answers.actions)
     if wrong.any():
         raise DeepTaxiError(
-            f"the {form.name} export does not act by its Q values in {wrong.sum()} states, such as {wrong.argmax()}, "
-            "so it was not kept"
+            f"the {form.name} export's actions contradict its Q values in {wrong.sum()} states, such as "
+            f"{wrong.argmax()}, so it was not kept"
         )
     marked = np.isnan(answers.outside_q_values).all(axis=1) & (answers.outside_actions == -1)
     if not (answers.outside_errors if form.outside == ERROR else marked & ~answers.outside_errors).all():
         raise DeepTaxiError(
-            f"the {form.name} export should give {form.outside} for states that do not exist, and does not, "
+            f"the {form.name} export should give {form.outside} for states that do not exist, but does not, "
             "so it was not kept"
         )
     return Comparison(difference, int((answers.actions != q_values.argmax(axis=1)).sum()))

@@ -271,7 +271,7 @@ def check_no_link(path: Path) -> None:
         UsageError: it is a link.
     """
     if path.is_symlink():
-        raise UsageError(f"{path} is a link, which is not followed: remove it, or put what it leads to in its place")
+        raise UsageError(f"{path} is a link, which is not followed: remove it, or replace it with what it points to")
 
 
 def make_folder(path: Path) -> list[Path]:
@@ -283,14 +283,14 @@ def make_folder(path: Path) -> list[Path]:
         FileNotFoundError: another process is removing it.
     """
     if not encodable(str(path)):
-        raise UsageError(f"{path}: a name that is no Unicode text; choose another")
+        raise UsageError(f"{path}: the name is not valid Unicode; choose another")
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return new
     except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{path} cannot be a folder: a file of that name stands in the way") from None
+        raise UsageError(f"{path} cannot be a folder: a file of that name is in the way") from None
     except FileNotFoundError:
         raise
     except OSError as error:

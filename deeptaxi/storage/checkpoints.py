@@ -98,13 +98,15 @@ def read(path: Path) -> Checkpoint:
         facts, version = about.pop("facts"), whole(about.pop("checkpoint"), "checkpoint", 1)
         update = 0 if facts is None else whole(facts["update"], "update", 0)
         if about.pop("arrays") != sorted(arrays):
-            raise ArchiveError("it has lost arrays")  # noqa: TRY301  # handled like the errors above
+            raise ArchiveError("arrays are missing")  # noqa: TRY301  # handled like the errors above
     except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DeepTaxiError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
     if version > VERSION:
-        raise OtherVersionError(f"{path} is of a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi")
+        raise OtherVersionError(
+            f"{path} was written by a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi"
+        )
     if version < VERSION and facts is not None:
-        raise OtherVersionError(f"{path} is of an earlier deeptaxi: train it again, without --resume")
+        raise OtherVersionError(f"{path} was written by an earlier deeptaxi: train it again, without --resume")
     return Checkpoint(path, about, None if facts is None else TrainingState(arrays, facts), update)
 
 

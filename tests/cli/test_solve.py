@@ -60,9 +60,7 @@ def test_a_table_without_a_discount_is_solved_without_one(tmp_path: Path) -> Non
 def test_a_problem_that_needs_a_discount_says_so_before_any_work(command: str, tmp_path: Path) -> None:
     save_table(loop(1, discount=1.0), tmp_path / "loop.npz")
     words = [command, tmp_path / "loop.npz"]
-    why = (
-        "discount 1 is not defined here: no policy surely ends an episode from state 0; take --objective-discount 0.99"
-    )
+    why = "discount 1 is not defined here: no policy ends an episode with certainty from state 0"
     refused(run(*words), 2, why)
     assert run("solve", tmp_path / "loop.npz", "--objective-discount", 0.99).exit_code == 0
 

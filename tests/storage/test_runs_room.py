@@ -210,7 +210,7 @@ def test_as_many_counts_are_read_as_the_records_announce(tmp_path: Path) -> None
     for found in (logs.read_visits(tmp_path, 3_000), logs.read_visits(tmp_path)):
         assert found is not None
         np.testing.assert_array_equal(found.visits, counts)
-    with pytest.raises(DeepTaxiError, match=r"visits\.npz is damaged: it says that it unpacks to 47\.\d KiB"):
+    with pytest.raises(DeepTaxiError, match=r"visits\.npz is damaged: it claims to unpack to 47\.\d KiB"):
         logs.read_visits(tmp_path, 1_000)
 
 
