@@ -4,9 +4,9 @@
 time quadratic in that number. So texts are limited in size, and keys in length, before parsing. Any fault in a text is
 a one-line `ValueError`, and any fault of its file an `OSError`.
 
-**Values** are checked against types. A type is Python's own (``int``, ``float | None``, ``list[str]``, ``dict[str,
-str]``, ``tuple[float, float]``), or a mapping of keys to types for an object of JSON, or a list of one such mapping
-for any number of objects. A Boolean is no number, a whole number is a number too, and numbers are bounded, so that
+**Values** are checked against types. A type is Python's own (``int``, ``float | None``, ``list[str]``,
+``dict[str, str]``, ``tuple[float, float]``), or a mapping of keys to types for an object of JSON, or a list of one such
+mapping for any number of objects. A Boolean is no number, a whole number is a number too, and numbers are bounded, so that
 arithmetic on them stays finite.
 
 **Archives**, such as `.npz` and `.keras`, are checked by their directory before anything is unpacked. A few hundred
