@@ -392,6 +392,6 @@ def exactness_warnings(found: Checkpoint, before: TrainConfig, config: TrainConf
     if config.updates > before.updates:
         yield (
             "schedules-kept",
-            f"learning rate and ε take their course over {config.schedule_length:,} updates, as before, "
-            "and stay where they are then",
+            f"learning rate and ε keep their schedules over {config.schedule_length:,} updates, "
+            "and then stay constant",
         )

@@ -65,7 +65,7 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
     finally:
         reserved.release()
     if log.lost:
-        raise DiskError(f"{log.lost}; the run itself is kept in {folder}")
+        raise DiskError(f"{log.lost}; the run itself is saved in {folder}")
     return folder
 
 

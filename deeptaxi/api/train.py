@@ -292,7 +292,7 @@ def build_run(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -
 def resume_hint(planned: Plan, run_options: RunOptions) -> str:
     """Explain how to continue a run that was stopped early."""
     if planned.run_folder is None:
-        return "It was not kept."
+        return "The run was not saved."
     if run_options.checkpoints or checkpoints.files_in(planned.run_folder.folder):
         return f"Resume with: {resuming_command(planned.run_folder.folder, planned.config)}"
     return f"The whole training again: {runs.train_again(planned.run_folder, planned.config)}"

@@ -130,7 +130,7 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
     """Return the rows of the exact verdict."""
     played, all_starts, worst = exact["optimal_start_states"], exact["start_states"], exact["worst_start"]
     resets = exact.get("starts_estimated_from_resets")
-    seen = f" that came in {resets:,} resets" if resets else ""
+    seen = f" seen in {resets:,} resets" if resets else ""
     optimal = Text(f"yes: {played} of {all_starts} start states{seen} are played optimally", style="green")
     if exact["optimal"] is None:
         optimal = Text(unknown(exact), style="yellow")
@@ -270,7 +270,7 @@ def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
             f" {probability(solution['termination_probability'])},"
             f" after {number(solution['mean_episode_length'], 2)} steps",
             "Start states": f"{solution['start_states']:,}"
-            + (f" that came in {resets:,} resets; all means are over these" if resets else ""),
+            + (f" seen in {resets:,} resets; all means are over these" if resets else ""),
             **({"Note": Text(nothing, style="yellow")} if nothing else {}),
         },
     )

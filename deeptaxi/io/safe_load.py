@@ -6,8 +6,8 @@ a one-line `ValueError`, and any fault of its file an `OSError`.
 
 **Values** are checked against types. A type is Python's own (``int``, ``float | None``, ``list[str]``,
 ``dict[str, str]``, ``tuple[float, float]``), or a mapping of keys to types for an object of JSON, or a list of one such
-mapping for any number of objects. A Boolean is no number, a whole number is a number too, and numbers are bounded, so that
-arithmetic on them stays finite.
+mapping for any number of objects. A Boolean is no number, a whole number is a number too, and numbers are bounded, so
+that arithmetic on them stays finite.
 
 **Archives**, such as `.npz` and `.keras`, are checked by their directory before anything is unpacked. A few hundred
 bytes can claim to be petabytes, a name can point outside the folder, and NumPy allocates what an array *claims* to

@@ -195,7 +195,7 @@ def headline(content: Content) -> dict[str, str]:
         sentence = "An optimal run plays every start state as well as possible."
         return {"kind": kind, "headline": f"{good} of {len(content.runs)} runs are optimal", "sentence": sentence}
     resets = exact.get("starts_estimated_from_resets")
-    seen = f" that came in {resets:,} resets" if resets else ""
+    seen = f" seen in {resets:,} resets" if resets else ""
     starts = f"{exact['optimal_start_states']:,} of {exact['start_states']:,} start states{seen} are played optimally"
     if exact["optimal"] is None:
         return {"kind": "open", "headline": "Cannot be determined", "sentence": f"It {unknown(exact)}."}

@@ -239,7 +239,7 @@ def parse_config(text: bytes, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ArchiveError(f"its {name} is damaged ({error})") from None
     if not isinstance(value, dict):
-        raise ArchiveError(f"its {name} is damaged (it holds no object)")
+        raise ArchiveError(f"its {name} is damaged (it is not a JSON object)")
     return value
 
 

@@ -161,7 +161,7 @@ def test_means_over_estimated_start_states_have_no_bound() -> None:
     assert abs(found["optimal_return"] - 0.5) < 2 * found["return_uncertainty"]
     assert row["return_uncertainty"] == found["return_uncertainty"] == solution.return_uncertainty
     assert "(± 0.0098 at 95 %: starts estimated from 10,000 resets)" in text
-    assert "2 that came in 10,000 resets" in text
+    assert "2 seen in 10,000 resets" in text
     assert "± 0.0098" in listed
     assert "starts estimated from 10,000 resets" in listed
     assert "starts estimated from 10,000 resets" in repr(solution)

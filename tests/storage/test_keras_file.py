@@ -168,7 +168,7 @@ def test_layers_registered_by_the_process_are_loaded(tmp_path):
         ({"assets/vocabulary.txt": b"x"}, "it holds 'assets/vocabulary.txt', which is not a part of a network"),
         ({"config__json": None}, "it is not a .keras file: it holds no config.json"),
         ({"config__json": b"{" * 10}, "its config.json is damaged"),
-        ({"config__json": b"[]"}, "its config.json is damaged (it holds no object)"),
+        ({"config__json": b"[]"}, "its config.json is damaged (it is not a JSON object)"),
         ({"config__json": b"[" * 100_000}, "its config.json is damaged"),
         ({"config__json": b'{"a":' * 500 + b"1" + b"}" * 500}, "which is not a model of Keras' own layers"),
         ({"config__json": b" " * 2**21}, "its config.json takes 2.0 MiB, where at most 1.0 MiB are read"),
@@ -301,7 +301,7 @@ def test_groups_that_contain_themselves_are_visited_once(weights):
 
 def test_a_version_of_thousands_of_digits_is_no_version(saved, refused):
     message = refused(config__json=b"[]", metadata__json=json.dumps({"keras_version": "9" * 5_000}))
-    assert re.search(r"damaged \(it holds no object\)", message)
+    assert re.search(r"damaged \(it is not a JSON object\)", message)
 
 
 def test_missing_weights_are_refused_and_not_initialized(tmp_path):
