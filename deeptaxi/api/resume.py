@@ -392,6 +392,5 @@ def exactness_warnings(found: Checkpoint, before: TrainConfig, config: TrainConf
     if config.updates > before.updates:
         yield (
             "schedules-kept",
-            f"learning rate and ε keep their schedules over {config.schedule_length:,} updates, "
-            "and then stay constant",
+            f"learning rate and ε keep their schedules over {config.schedule_length:,} updates, and then stay constant",
         )

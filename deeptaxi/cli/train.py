@@ -47,7 +47,7 @@ PRESET_HELP = (
     default=EVERY,
     help=f"Time from one checkpoint to the next; it changes nothing in the result.  [default: {EVERY:g}]",
 )
-@click.option("--checkpoints/--no-checkpoints", default=True, help="Write the checkpoints that --resume needs.  [default: yes]")
+@click.option("--checkpoints/--no-checkpoints", default=True, help="Write checkpoints for --resume.  [default: yes]")
 @click.option("--quiet", is_flag=True, help="Show no progress; errors and the result still.")
 @options.force_option
 @options.trust_option

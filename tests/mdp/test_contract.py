@@ -260,7 +260,7 @@ class Clumsy(Walk):
 
 
 def test_a_type_error_inside_the_environment_is_not_blamed_on_arguments():
-    with pytest.raises(UsageError, match=r"Walk-v0 could not be created: TypeError: object of type 'int' has no len\(\)"):
+    with pytest.raises(UsageError, match=r"could not be created: TypeError: object of type .int. has no len"):
         opened(Clumsy)
 
 
