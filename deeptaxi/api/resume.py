@@ -246,7 +246,9 @@ def config_of(found: Checkpoint) -> TrainConfig:
         said = parse_toml(str(found.about.get("config")))
         known_facts(said.pop("run", {}))
         if old := renamed_in(said, SETTINGS):
-            raise DeepTaxiError(f"{found.path} was written by an earlier deeptaxi: {old}; train it again, without --resume")
+            raise DeepTaxiError(
+                f"{found.path} was written by an earlier deeptaxi: {old}; train it again, without --resume"
+            )
         said = with_literals(said)
         config: TrainConfig = from_mapping(TrainConfig, merge(to_mapping(TrainConfig()), said))
         check_together(config)

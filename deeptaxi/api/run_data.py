@@ -19,7 +19,7 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
 from deeptaxi.io.locks import in_use
-from deeptaxi.learning.progress import Coverage
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains, one_line
 from deeptaxi.mdp.table import Ints

@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.io.atomic import ASIDE, Scratch, put_new
-from deeptaxi.io.safe_load import ArchiveError, read_npz, read_shapes
+from deeptaxi.io.safe_archive import ArchiveError, read_npz, read_shapes
 from deeptaxi.machine import memory_exceeded
 
 Floats = NDArray[np.float64]
