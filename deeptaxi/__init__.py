@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deeptaxi.api import explain, listing
+    from deeptaxi.api.convert import convert
     from deeptaxi.api.diagnose import diagnose
     from deeptaxi.api.evaluate import evaluate
     from deeptaxi.api.export import export
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = (
     "DeepTaxiError",
     "TransitionTable",
+    "convert",
     "diagnose",
     "evaluate",
     "explain",
@@ -42,6 +44,7 @@ __all__ = (
 _MODULES = {
     "DeepTaxiError": "errors",
     "TransitionTable": "mdp.table",
+    "convert": "api.convert",
     "diagnose": "api.diagnose",
     "evaluate": "api.evaluate",
     "explain": "api.explain",

@@ -20,6 +20,7 @@ from deeptaxi.arguments import words
 from deeptaxi.display import console
 from deeptaxi.display.console import columns, facts, number
 from deeptaxi.errors import printable
+from deeptaxi.evaluation.resampling import describe_estimate
 from deeptaxi.storage.model_card import describe_environment
 
 STYLES = {"severe": "bold red", "warning": "yellow", "note": "dim"}
@@ -148,6 +149,9 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
         "Episodes end": f"with probability {probability(exact['termination_probability'])},"
         f" after {number(exact['mean_episode_length'], 2)} steps on average",
     }
+    if exact.get("estimated"):
+        optimal.append(", in the estimated table")
+        rows |= estimate_rows(exact["estimated"])
     if exact["q_error"]:
         error = exact["q_error"]
         rows["Q error"] = (
@@ -163,6 +167,28 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
         within = f": {', '.join(spread)} (95 %)" if spread else ""
         rows["Start states"] = f"estimated from {resets:,} resets{within}"
     return rows
+
+
+def estimate_rows(estimated: Mapping[str, Any]) -> dict[str, str | Text]:
+    """Return the rows on what a table is estimated from, and how sure its verdict is."""
+    told = describe_estimate(estimated)
+    rows: dict[str, str | Text] = {"Table": Text(told, style="yellow")}
+    found, best, share = (estimated.get(key) for key in ("value_interval", "optimal_value_interval", "optimal_in"))
+    if found and best:
+        optimal = f"; this policy is optimal in {share:.0%} of them" if share is not None else ""
+        rows["95 % interval"] = (
+            f"value {number(found[0])} to {number(found[1])}, optimal value {number(best[0])} to {number(best[1])},"
+            f" from {estimated['resamples']:,} resamples of the episodes{optimal}"
+        )
+    elif estimated.get("interval_unavailable"):
+        rows["95 % interval"] = f"none: {estimated['interval_unavailable']}"
+    return rows
+
+
+def read_rows_of(environment: Mapping[str, Any]) -> dict[str, str | Text]:
+    """Return the row on how a file of others was read; empty for others."""
+    told = environment.get("read_as")
+    return {"Read as": printable("; ".join(told))} if told else {}
 
 
 def unknown(exact: Mapping[str, Any]) -> str:
@@ -226,6 +252,7 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
     return facts(
         title,
         {
+            **read_rows_of(summary["environment"]),
             **exact_rows(summary["exact"], summary["exact_unavailable"]),
             **discount_row(summary),
             **sampled_rows(summary),
@@ -249,8 +276,8 @@ def discount_row(summary: Mapping[str, Any]) -> dict[str, str]:
     return {} if learned == objective else {"Discount": f"learned at {learned:g}, evaluated at {objective:g}"}
 
 
-def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
-    """Create the table of an environment's exact optimum."""
+def optimum_table(title: str, solution: Mapping[str, Any], environment: Mapping[str, Any] | None = None) -> Table:
+    """Create the table of an environment's exact optimum; `environment` is its `describe` mapping."""
     nothing = solution["all_policies_equal"]
     (best, how_far), (value, how_far_value) = (
         mean(solution["optimal_return"], solution, "return"),
@@ -260,6 +287,7 @@ def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
     return facts(
         title,
         {
+            **read_rows_of(environment or {}),
             "Optimal return": f"{best} in {solution['horizon']:,} steps ({how_far})",
             "Optimal value": f"{value} at discount {solution['discount']}"
             f" ({how_far_value}, {solution['iterations']:,} iterations)",
@@ -269,9 +297,33 @@ def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
             f" after {number(solution['mean_episode_length'], 2)} steps",
             "Start states": f"{solution['start_states']:,}"
             + (f" that came in {resets:,} resets; all means are over these" if resets else ""),
+            **(estimate_rows(solution["estimated"]) if solution.get("estimated") else {}),
             **({"Note": Text(nothing, style="yellow")} if nothing else {}),
         },
     )
+
+
+def conversion_table(found: Mapping[str, Any]) -> Table:
+    """Create the table of what `convert` read and wrote."""
+    start, actions = found["start_states"], found["actions"]
+    rows: dict[str, str | Text] = {
+        "Read as": found["form"] or "a table that is deeptaxi's already",
+        "Size": f"{found['states']:,} states, {actions:,} action{'s' * (actions != 1)}, {found['outcomes']:,} outcomes"
+        f" (at most {found['most_outcomes']:,} of a pair), {found['terminating_outcomes']:,} of which end the episode",
+        "Start": f"{start:,} state{'s' * (start != 1)}",
+        "Mask": f"{found['forbidden_pairs']:,} pairs of state and action may not be taken"
+        if found["forbidden_pairs"]
+        else "every action may be taken",
+        "Table": "exact" if found["exact"] else Text(describe_estimate(found["estimated"]), style="yellow"),
+    }
+    for name, key in (("Discount", "discount"), ("Time limit", "time_limit")):
+        if found[key] is not None:
+            rows[name] = f"{found[key]:g}"
+    for count, note in enumerate(found["notes"], 1):
+        rows["Note" if count == 1 else f"Note {count}"] = printable(note)
+    if found["path"]:
+        rows["Written to"] = found["path"]
+    return facts(printable(found["source"]), rows)
 
 
 def estimated_return(row: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from deeptaxi.arguments import short_words, title
 from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
+from deeptaxi.evaluation.resampling import describe_estimate
 from deeptaxi.io.safe_load import LARGEST, TOML_BYTES, read_json
 from deeptaxi.metrics import Finished, decimals, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in
@@ -75,11 +76,20 @@ def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -
     resets = exact.get("starts_estimated_from_resets")
     seen = f" that came in {resets:,} resets" if resets else ""
     starts = f"{exact['optimal_start_states']} of {exact['start_states']} start states{seen}"
+    known = exact.get("estimated")
+    estimated = f"; {describe_interval(known)}" if known else ""
     return (
         f"{words[exact['optimal']]}{equal}: {starts}; "
         f"return {decimals(exact['return'])} of {decimals(exact['optimal_return'])}, "
         f"value {figure(exact['value'])} of {decimals(exact['optimal_value'])} at discount {exact['discount']}"
+        f"{estimated}"
     )
+
+
+def describe_interval(estimated: Mapping[str, Any]) -> str:
+    """Say what a verdict is estimated from, and the interval of its value, if there is one."""
+    told, found = describe_estimate(estimated), estimated.get("value_interval")
+    return f"{told}, value from {decimals(found[0])} to {decimals(found[1])} (95 %)" if found else told
 
 
 def figure(value: float | None) -> str:
@@ -131,6 +141,11 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         said.append(
             f"The start states were estimated from {exact['starts_estimated_from_resets']:,} resets{off}. "
             "A start that never came in them may be played badly."
+        )
+    if exact and exact.get("estimated"):
+        said.append(
+            f"The problem itself was {describe_estimate(exact['estimated'])}: the verdict is exact for that estimate. "
+            "What was never tried is unknown, and a policy that was chosen by a log looks better on it than it is."
         )
     if facts["training"].get("failure"):
         said.append(f"The training failed: {' '.join(facts['training']['failure'].split())}.")
@@ -363,6 +378,9 @@ EXACT_KINDS: Kinds = {
         "optimal": (bool, NOTHING), "return": NUMBER, "optimal_return": NUMBER, "gap": NUMBER, "horizon": int,
         "discount": NUMBER, "value": (*NUMBER, NOTHING), "optimal_value": NUMBER, "start_states": int,
         "optimal_start_states": int,
+        "estimated?": {
+            "transitions": int, "episodes": int, "prior": NUMBER, "value_interval?": [NUMBER, NUMBER],
+        },
     }
 }  # fmt: skip
 
