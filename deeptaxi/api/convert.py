@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deeptaxi.api.environments import EnvLike, open_place
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
 from deeptaxi.io.atomic import check_free, write_atomic
-from deeptaxi.mdp.files.outcomes import Start
-from deeptaxi.mdp.table import TransitionTable, save_table
+from deeptaxi.mdp.files.outcomes import ReadOptions, Source, Start
+from deeptaxi.mdp.files.read import change_table, is_foreign
+from deeptaxi.mdp.table import Bools, TransitionTable, save_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,7 +45,7 @@ class Conversion(RichRepr):
         from deeptaxi.evaluation.resampling import describe_log
 
         table = self.table
-        mask, estimated = table.action_mask, describe_log(table)
+        mask, estimated, possible = table.action_mask, describe_log(table), possible_outcomes(table)
         return {
             "source": self.source,
             "path": None if self.path is None else str(self.path),
@@ -50,10 +53,10 @@ class Conversion(RichRepr):
             "notes": list(self.read_as[1:]),
             "states": table.states,
             "actions": table.actions,
-            "outcomes": int((table.probability > 0).sum()),
+            "outcomes": int(possible.sum()),
             "most_outcomes": table.probability.shape[2],
             "start_states": int((table.start > 0).sum()),
-            "terminating_outcomes": int((table.terminated & (table.probability > 0)).sum()),
+            "terminating_outcomes": int((table.terminated & possible).sum()),
             "forbidden_pairs": 0 if mask is None else int((~mask).sum()),
             "time_limit": table.time_limit,
             "discount": table.discount,
@@ -112,20 +115,33 @@ def convert(
     if target is not None:
         check_target(target, source, force)
     asked = {"start": start, "discount": discount, "time_limit": time_limit, "prior": prior, "goal": goal}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if end_absorbing:
         given["end_absorbing"] = True
+    foreign = is_foreign(source)
     with status("reading …"):
-        environment = open_place(source, {**(env_args or {}), **given})
+        environment = open_place(source, {**(env_args or {}), **(given if foreign else {})})
     table = environment.table
     if table is None:
         raise UsageError(f"{environment.config.id} has no true table to write: {environment.table_missing}")
     if environment.time_limit and not table.time_limit:
         table = replace(table, time_limit=environment.time_limit)
+    if not foreign:
+        table = change_table(Source(environment.config.id), table, ReadOptions(**given))
     if target is not None:
         with write_atomic(target, force) as aside:
             save_table(table, aside)
     return Conversion(environment.config.id, target, table, environment.read_as)
+
+
+def possible_outcomes(table: TransitionTable) -> Bools:
+    """Mark the outcomes that can happen, `[S, A, K]`: of actions that may be taken, in states that are not ends."""
+    possible: Bools = np.asarray(table.probability > 0)
+    if table.action_mask is not None:
+        possible = possible & table.action_mask[..., None]
+    stays = table.next_state == np.arange(table.states)[:, None, None]
+    idle = ((stays & table.terminated & (table.reward == 0)) | ~possible).all(axis=(1, 2))
+    return np.asarray(possible & ~idle[:, None, None])
 
 
 def check_target(target: Path, source: EnvLike, force: bool) -> None:
@@ -138,4 +154,4 @@ def check_target(target: Path, source: EnvLike, force: bool) -> None:
         raise UsageError(f"{target}: expected a name that ends in {ENDING}")
     if isinstance(source, str | Path) and target.resolve() == Path(source).resolve():
         raise UsageError(f"{target} is the source itself; choose another name")
-    check_free(target, force, replaceable=target.is_file())
+    check_free(target, force, replaceable=target.is_file(), option="name")

@@ -36,6 +36,7 @@ from deeptaxi.io.safe_load import parse_toml
 from deeptaxi.learning.resolve import Configured, check_size
 from deeptaxi.learning.state import TrainingState
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite
 from deeptaxi.renamed import SETTINGS, renamed_in
@@ -46,7 +47,6 @@ from deeptaxi.storage.model_card import read_card
 from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import CHECKPOINTS, TABLE_FILE
 
-TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}
 
 
@@ -83,7 +83,7 @@ def is_named(environment: str, asked: str) -> bool:
     """
     version = environment.removeprefix(f"{asked}-v")
     is_version = version != environment and version.isdecimal()
-    return is_version or Path(environment).suffix == Path(asked).suffix == TABLE_SUFFIX
+    return is_version or (is_table_file(environment) and Path(environment).suffix == Path(asked).suffix)
 
 
 def check_backend(folder: Path, found: Checkpoint) -> None:
@@ -145,7 +145,7 @@ def open_saved_environment(
     place = config.environment
     if place.id == IN_MEMORY and given is None:
         place = replace(place, id=str(folder / CHECKPOINTS / TABLE_FILE))
-    elif place.id.endswith(TABLE_SUFFIX) and asked:
+    elif is_table_file(place.id) and asked:
         place = replace(place, id=asked)
     environment = replace(open_requested(place, trust, given), config=config.environment)
     said = found.about.get("environment")

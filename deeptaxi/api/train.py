@@ -18,7 +18,7 @@ from typing import Any, Literal, Unpack
 
 import gymnasium
 
-from deeptaxi.api.environments import EnvLike, name_of
+from deeptaxi.api.environments import EnvLike, name_of, open_value
 from deeptaxi.api.options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.plans import Plan, plan, plan_metadata, reserve_run_folder, resume_plan, with_saved_table
 from deeptaxi.api.run import Run
@@ -319,6 +319,8 @@ def train(
             run in `resume` has other settings.
         DeepTaxiError: training diverged or the environment failed before there was anything to save.
     """
+    if (read := open_value(env, env_args)) is not None:
+        env, env_args = read, None
     name, table = name_of(env)
     run_options = RunOptions(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)
     if resume is not None:

@@ -208,7 +208,8 @@ def mean(value: float, solution: Mapping[str, Any], name: str) -> tuple[str, str
     """Format a mean over the starts and its error, from rounding or from estimated starts."""
     bound, spread = solution[f"{name}_bound"], solution[f"{name}_uncertainty"]
     if bound is not None:
-        return number(0.0 if abs(value) <= bound else value), f"± {bound:.1e}"
+        of = " on the estimate" if solution.get("estimated") else ""
+        return number(0.0 if abs(value) <= bound else value), f"± {bound:.1e}{of}"
     starts = f"starts estimated from {solution['starts_estimated_from_resets']:,} resets"
     return number(value), starts if spread is None else f"± {spread:.2g} at 95 %: {starts}"
 
@@ -308,10 +309,11 @@ def conversion_table(found: Mapping[str, Any]) -> Table:
     start, actions = found["start_states"], found["actions"]
     rows: dict[str, str | Text] = {
         "Read as": found["form"] or "a table that is deeptaxi's already",
-        "Size": f"{found['states']:,} states, {actions:,} action{'s' * (actions != 1)}, {found['outcomes']:,} outcomes"
+        "Size": f"{found['states']:,} state{'s' * (found['states'] != 1)}, {actions:,} action{'s' * (actions != 1)},"
+        f" {found['outcomes']:,} outcome{'s' * (found['outcomes'] != 1)}"
         f" (at most {found['most_outcomes']:,} of a pair), {found['terminating_outcomes']:,} of which end the episode",
         "Start": f"{start:,} state{'s' * (start != 1)}",
-        "Mask": f"{found['forbidden_pairs']:,} pairs of state and action may not be taken"
+        "Mask": f"{found['forbidden_pairs']:,} of {found['states'] * actions:,} pairs may not be taken"
         if found["forbidden_pairs"]
         else "every action may be taken",
         "Table": "exact" if found["exact"] else Text(describe_estimate(found["estimated"]), style="yellow"),

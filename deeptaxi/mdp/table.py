@@ -100,7 +100,6 @@ class TransitionTable:
         check_shapes(self)
         check_numbers(self)
         check_optional(self)
-        check_logged(self)
         # Sums that are off only by rounding would accumulate over thousands of planning steps.
         object.__setattr__(self, "probability", self.probability / self.probability.sum(-1, keepdims=True))
         object.__setattr__(self, "start", self.start / self.start.sum())
@@ -508,9 +507,11 @@ def load_table(path: Path) -> TransitionTable:
             raise TableError(f"{path} holds an unknown array '{name}'{nearest(name, (*ARRAYS, *OPTIONAL))}")
     try:
         arrays = [values.pop(name) for name in ARRAYS]
-        return from_arrays(*arrays, **read_optional(values))
+        table = from_arrays(*arrays, **read_optional(values))
+        check_logged(table)
     except TableError as error:
         raise TableError(f"{path}: {error}") from None
+    return table
 
 
 def is_single_array(path: Path) -> bool:

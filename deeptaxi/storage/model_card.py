@@ -23,6 +23,7 @@ from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
 from deeptaxi.evaluation.resampling import describe_estimate
 from deeptaxi.io.safe_load import LARGEST, TOML_BYTES, read_json
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.metrics import Finished, decimals, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in
 from deeptaxi.storage.formats import FORMATS
@@ -183,7 +184,7 @@ def front_matter(card: Mapping[str, Any]) -> str:
 def tags(card: Mapping[str, Any]) -> list[str]:
     """Return the search tags of a card."""
     place = card["environment"]["id"]
-    return [TASK, "deeptaxi", "q-learning", card["network"]["kind"], *([] if place.endswith(".npz") else [place])]
+    return [TASK, "deeptaxi", "q-learning", card["network"]["kind"], *([] if is_table_file(place) else [place])]
 
 
 def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:

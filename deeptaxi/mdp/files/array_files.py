@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.errors import UsageError, printable
-from deeptaxi.io.safe_archive import DAMAGE, ArchiveError, format_bytes, read_npz, read_shapes
+from deeptaxi.io.safe_archive import ArchiveError, format_bytes, read_npz, read_shapes
 from deeptaxi.io.safe_load import open_plain
 from deeptaxi.mdp.files.columns import from_lists, from_records, read_document
 from deeptaxi.mdp.files.matrices import holds_matrices, read_matrices, recognize_matrices
@@ -83,7 +83,7 @@ def read_mat(path: Path, options: ReadOptions) -> Reading:
         found = io.loadmat(str(path), variable_names=list(known.values()))
     except TableError:
         raise
-    except (*DAMAGE, OSError, MemoryError, AttributeError) as error:
+    except Exception as error:  # SciPy's parser raises errors of many kinds
         raise TableError(f"{path} is no readable .mat file: {printable(' '.join(str(error).split()))[:160]}") from None
     arrays = {name: unpack_cells(source, name, found[name], sparse) for name in known.values() if name in found}
     if not arrays:

@@ -26,12 +26,13 @@ TEXT_BYTES = 2**27  # of a file of rows: some five million transitions
 CELLS = 2**27  # of a Parquet file, which may claim billions in a few bytes
 LABEL = 200  # letters of a name
 WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
+SEPARATORS = re.compile(r"[\s_-]")
 TRUE, FALSE = ("1", "1.0", "true", "t", "yes"), ("0", "0.0", "false", "f", "no")
 ALIASES = {
     "state": ("state", "s", "obs", "observation", "from", "current_state", "observations", "states"),
     "action": ("action", "a", "act", "actions"),
     "next_state": (
-        "next_state", "s_next", "s_prime", "s'", "sp", "s2", "next_obs", "next_observation", "to", "next_s",
+        "next_state", "s_next", "s_prime", "s'", "sp", "s2", "next", "next_obs", "next_observation", "to", "next_s",
         "next_observations", "next_states", "target",
     ),
     "probability": ("probability", "prob", "p", "transition_probability"),
@@ -171,10 +172,11 @@ def label_text(value: Any) -> str:
 
 def recognize(header: Iterable[Any]) -> dict[str, int]:
     """Return where each known column is; an exact name goes before an alias."""
-    names = [str(name).strip().strip("\ufeff").lower().replace(" ", "_").replace("-", "_") for name in header]
+    names = [SEPARATORS.sub("", str(name).strip("\ufeff").lower()) for name in header]
     found = {}
     for name, aliases in ALIASES.items():
-        place = next((names.index(alias) for alias in aliases if alias in names), None)
+        plain = [SEPARATORS.sub("", alias) for alias in aliases]
+        place = next((names.index(alias) for alias in plain if alias in names), None)
         if place is not None:
             found[name] = place
     return found

@@ -168,11 +168,13 @@ def assemble_table(source: Source, outcomes: Outcomes, facts: Facts, options: Re
     ends: Bools = np.asarray(~allowed.any(axis=1))
     check_ends(source, outcomes, facts, ends)
     missing = int((~allowed[~ends]).sum())
-    if missing:
-        why = "their reward is −∞" if forbidden == missing else "they have no outcomes"
-        notes.append(f"{counted(missing, 'pair')} of state and action may not be taken: {why}")
+    if forbidden:
+        notes.append(f"{counted(forbidden, 'pair')} of state and action may not be taken, by a reward of −∞")
+    if missing > forbidden:
+        notes.append(f"{counted(missing - forbidden, 'pair')} of state and action may not be taken, without outcomes")
     if ends.any():
-        notes.append(f"{counted(int(ends.sum()), 'state')} ended in, never left ({listed(ends)})")
+        count = int(ends.sum())
+        notes.append(f"{counted(count, 'state')} ({listed(ends)}) {'is an end' if count == 1 else 'are ends'}")
     outcomes, absorbing = end_absorbing(outcomes, facts, options.end_absorbing)
     if absorbing.any():
         notes.append(absorbing_note(absorbing, options.end_absorbing))
@@ -259,8 +261,9 @@ def check_sums(source: Source, outcomes: Outcomes, facts: Facts) -> None:
     same = np.flatnonzero(pairs == pairs[index])
     lines = ""
     if outcomes.line is not None and len(same) > 1:
-        numbers = ", ".join(f"{number:,}" for number in outcomes.line[same[:4]])
-        lines = f" ({source.unit}s {numbers}{', …' if len(same) > 4 else ''})"
+        distinct = np.unique(outcomes.line[same])
+        numbers = ", ".join(f"{number:,}" for number in distinct[:4])
+        lines = f" ({source.unit}s {numbers}{', …' if len(distinct) > 4 else ''})" if len(distinct) > 1 else ""
     raise source.fault(
         f"the probabilities of state {outcomes.state[index]}, action {outcomes.action[index]}{lines} sum to "
         f"{sums[pairs[index]]:.6g}, not to 1",
@@ -357,6 +360,8 @@ def start_of(source: Source, asked: Start, facts: Facts, finished: Bools) -> tup
     if asked is None or (isinstance(asked, str) and asked == UNIFORM):
         open_states = ~finished if not finished.all() else np.ones(facts.states, np.bool_)
         said = f"episodes start uniformly in {'all' if open_states.all() else 'the other'} {open_states.sum():,} states"
+        if facts.states == 1:
+            return np.ones(1), []
         if asked is None:
             said += ", as nothing says where (--start or --env-arg start=STATE does)"
         return open_states / open_states.sum(), [said]

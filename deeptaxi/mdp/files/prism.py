@@ -20,7 +20,7 @@ import numpy as np
 
 from deeptaxi.errors import UsageError, nearest, printable
 from deeptaxi.mdp.files.columns import text_of
-from deeptaxi.mdp.files.outcomes import Facts, Outcomes, Reading, ReadOptions, Source, assemble_table
+from deeptaxi.mdp.files.outcomes import Facts, Outcomes, Reading, ReadOptions, Source, assemble_table, counted
 from deeptaxi.mdp.table import Bools, TableError, check_memory
 
 REWARDS = (".srew", ".trew", ".rew")
@@ -81,10 +81,10 @@ def read_prism(path: Path, options: ReadOptions) -> Reading:
     ends = np.zeros(states, np.bool_)
     if options.goal is not None:
         ends = goal_states(path, labels, options.goal)
-        notes.append(f"episodes end in the {int(ends.sum()):,} states labelled '{options.goal}'")
+        notes.append(f"episodes end in {counted(int(ends.sum()), 'state')} labelled '{options.goal}'")
         if not files:
             reward = ends[target].astype(np.float64)
-            notes.append("entering them earns 1, as there is no file of rewards: values are chances to get there")
+            notes.append("getting there earns 1 without a discount, as there are no rewards: values are chances")
     elif not files:
         known = ", ".join(label for label in labels if label not in ("init", "deadlock")) or "none"
         wanted = ", ".join(path.with_suffix(end).name for end in REWARDS)
@@ -102,6 +102,7 @@ def read_prism(path: Path, options: ReadOptions) -> Reading:
         states,
         actions,
         start,
+        None if files else 1.0,
         state_names=names_of_states(path.with_suffix(".sta"), states),
         action_names=names,
         cure="PRISM gives such states a loop (-fixdl)",

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.io.safe_archive import ArchiveError, read_shapes
-from deeptaxi.mdp.files import READ
+from deeptaxi.mdp.files import READ, is_table_file
 from deeptaxi.mdp.files.array_files import holds_foreign_arrays, read_json_table, read_mat, read_npz_matrices
 from deeptaxi.mdp.files.cassandra import PARTIAL, read_cassandra
 from deeptaxi.mdp.files.columns import from_lists, read_csv, read_json_lines, read_parquet
 from deeptaxi.mdp.files.matrices import from_matrices, holds_matrices, is_sparse, read_matrices
-from deeptaxi.mdp.files.outcomes import Reading, ReadOptions, Source
+from deeptaxi.mdp.files.outcomes import Facts, Reading, ReadOptions, Source, start_of
 from deeptaxi.mdp.files.prism import read_prism
 from deeptaxi.mdp.files.row_files import read_rows
 from deeptaxi.mdp.files.values import FORM, read_p
@@ -118,6 +120,31 @@ def with_pickle_advice(path: Path, error: TableError) -> TableError:
 def is_table_value(value: Any) -> bool:
     """Whether a value of Python may be a table: a dict, a list, a tuple, or a data frame."""
     return isinstance(value, Mapping | list | tuple) or is_frame(value)
+
+
+def is_foreign(source: Any) -> bool:
+    """Whether a file or value is a table of another form, which takes the options of `ReadOptions`."""
+    if not isinstance(source, str | Path):
+        return is_table_value(source)
+    path = Path(source)
+    return is_table_file(str(source)) and (path.suffix.lower() != ".npz" or holds_foreign_arrays(path))
+
+
+def change_table(source: Source, table: TransitionTable, options: ReadOptions) -> TransitionTable:
+    """Return a table of deeptaxi's with another start, discount or time limit.
+
+    Raises:
+        UsageError: the options ask for something else, or there is no such state.
+    """
+    kept = {
+        name: value for name in ("start", "discount", "time_limit") if (value := getattr(options, name)) is not None
+    }
+    if options != ReadOptions(**kept):
+        raise UsageError(f"{source.name} has a table of its own: prior, goal and end_absorbing are for other forms")
+    if "start" in kept:
+        facts = Facts(table.states, table.actions, table.start, state_names=table.state_names)
+        kept["start"] = start_of(source, options.start, facts, np.zeros(table.states, np.bool_))[0]
+    return dataclasses.replace(table, **kept)
 
 
 def is_frame(value: Any) -> bool:

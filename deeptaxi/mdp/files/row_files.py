@@ -60,7 +60,7 @@ def exact_table(columns: Columns, options: ReadOptions, facts: Facts | None) -> 
         states, actions, given.start, given.discount, given.time_limit, state_names, action_names, notes=tuple(notes)
     )
     found = assemble_table(columns.source, outcomes, known, options)
-    return Reading(found.table, f"{len(state):,} rows of outcomes", found.notes)
+    return Reading(found.table, f"{counted(len(state), 'row')} of outcomes", found.notes)
 
 
 def size_of(columns: Columns, state: Ints, next_state: Ints) -> int:

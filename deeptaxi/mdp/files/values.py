@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.errors import printable
-from deeptaxi.mdp.files.outcomes import Facts, Outcomes, Reading, ReadOptions, Source, assemble_table, is_number
+from deeptaxi.mdp.files.outcomes import (
+    Facts,
+    Outcomes,
+    Reading,
+    ReadOptions,
+    Source,
+    assemble_table,
+    counted,
+    is_number,
+)
 from deeptaxi.mdp.table import TableError, form_of
 
 FORM = "P[state][action] = [(probability, next_state, reward, terminated), …]"
@@ -34,7 +43,7 @@ def read_p(source: Source, p: Any, options: ReadOptions, facts: Facts | None = N
                     short = short or not end
                     rows.append((state, action, next_state, float(probability), float(reward), flag(*end)))
     except (TypeError, ValueError, AttributeError):
-        raise TableError(f"{source.name} is not of the form {FORM}: it is {form_of(p)}") from None
+        raise TableError(f"{source.name} is not of the form {FORM}: it is {' '.join(form_of(p).split())}") from None
     if not rows:
         raise TableError(f"{source.name} is not of the form {FORM}: it holds no outcomes")
     given = facts or Facts(0, 0)
@@ -61,7 +70,7 @@ def read_p(source: Source, p: Any, options: ReadOptions, facts: Facts | None = N
         notes=notes,
     )
     found = assemble_table(source, outcomes, known, options)
-    return Reading(found.table, f"{len(rows):,} outcomes P[state][action]", found.notes)
+    return Reading(found.table, f"{counted(len(rows), 'outcome')} P[state][action]", found.notes)
 
 
 def items(value: Any) -> list[tuple[Any, Any]]:
