@@ -204,8 +204,10 @@ def copy_over(table: TransitionTable, limit: int | None, render_mode: str | None
 
 def open_table(config: EnvironmentConfig) -> Environment:
     """Open a file of a transition table as an environment; its arguments are what a file of others may not say."""
-    from deeptaxi.mdp.files.read import OWN_FORM, options_of, read_table_file  # readers that few problems need
+    from deeptaxi.mdp.files.read import OWN_FORM, is_foreign, options_of, read_table_file  # readers that few need
 
+    if config.kwargs and not is_foreign(config.id):
+        raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
     found = read_table_file(Path(config.id), options_of(config.kwargs))
     read_as = () if found.form == OWN_FORM else (found.form, *found.notes)
     return replace(environment_over(found.table, config), read_as=read_as)

@@ -220,7 +220,9 @@ def read_csv(path: Path) -> Columns:
             if not row:
                 continue
             if len(row) != len(header):
-                raise source.fault(f"{len(row)} values, where the header has {len(header)}", reader.line_num)
+                raise source.fault(
+                    f"expected {len(header)} values as in the header, received {len(row)}", reader.line_num
+                )
             rows.append(row)
             lines.append(reader.line_num)
     except csv.Error as error:

@@ -26,7 +26,7 @@ OWN_FORM = "deeptaxi's table"
 WANTED = f"a dict {FORM}, arrays (P, R), or a TransitionTable"
 PICKLES = (
     "{0} is a pickle, which can run any code and is never opened; if you trust where it is from, convert it: "
-    """python -c "import {1}, deeptaxi; deeptaxi.convert({1}.load({2}), '{3}')\""""
+    """python -c "import {1}, deeptaxi; deeptaxi.convert({2}, '{3}')\""""
 )
 
 
@@ -85,8 +85,8 @@ def describe_pickle(path: Path) -> str:
     """Return why a pickle is not opened, and the lines of Python that convert it."""
     joblib = path.suffix.lower() == ".joblib"
     text = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    opened = f"'{text}'" if joblib else f"open('{text}', 'rb')"
-    return PICKLES.format(path, "joblib" if joblib else "pickle", opened, f"{Path(text).with_suffix('.npz')}")
+    loaded = f"joblib.load('{text}')" if joblib else f"pickle.loads(pathlib.Path('{text}').read_bytes())"
+    return PICKLES.format(path, "joblib" if joblib else "pathlib, pickle", loaded, Path(text).with_suffix(".npz"))
 
 
 def read_any_npz(path: Path, options: ReadOptions) -> Reading:

@@ -161,7 +161,7 @@ def log_notes(log: LoggedData, acted: Bools, mask: Bools) -> list[str]:
     unseen = int((~mask).sum())
     if unseen:
         notes.append(
-            f"{counted(unseen, 'pair')} of state and action never occur{'s' * (unseen == 1)} and may not be taken: "
+            f"{occurring(unseen, 'pair of state and action', 'never')}, and may not be taken: "
             "nothing is known of what follows"
         )
     reached = np.zeros(len(acted), np.bool_)
@@ -175,13 +175,19 @@ def log_notes(log: LoggedData, acted: Bools, mask: Bools) -> list[str]:
     met = acted.copy()
     met[log.next_state] = True
     if not met.all():
-        notes.append(
-            f"{counted(int((~met).sum()), 'state number')} ({listed(~met)}) never occur{'s' * ((~met).sum() == 1)}"
-        )
+        count = int((~met).sum())
+        notes.append(f"{occurring(count, 'state number', 'never')} ({listed(~met)})")
     once = pairs_of_one_episode(log, mask.shape[1])
     if once:
-        notes.append(f"{counted(once, 'pair')} occur{'s' * (once == 1)} in one episode only")
+        notes.append(f"{occurring(once, 'pair of state and action')} in one episode only")
     return notes
+
+
+def occurring(count: int, noun: str, how: str = "") -> str:
+    """Format a count with its noun and verb: ``1 pair of state and action never occurs``."""
+    first, space, rest = noun.partition(" of ")
+    verb = f"{how} occur{'s' if count == 1 else ''}".strip()
+    return f"{counted(count, first)}{space}{rest} {verb}"
 
 
 def pairs_of_one_episode(log: LoggedData, actions: int) -> int:
