@@ -1,23 +1,20 @@
 """Arrays in files: `.npz`, `.mat`, and `.json` with matrices.
 
-Nothing is unpickled. What a file says of its size is compared with the memory before it is unpacked: NumPy's arrays by
-the headers of the archive, MATLAB's by counting what its compressed parts unpack to.
+Nothing is unpickled. What a file says of its size is compared with the memory before it is unpacked.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deeptaxi.errors import UsageError, printable
 from deeptaxi.io.safe_archive import ArchiveError, format_bytes, read_npz, read_shapes
-from deeptaxi.io.safe_load import open_plain
 from deeptaxi.mdp.files.columns import from_lists, from_records, read_document
+from deeptaxi.mdp.files.mat_files import read_mat_arrays
 from deeptaxi.mdp.files.matrices import holds_matrices, read_matrices, recognize_matrices
 from deeptaxi.mdp.files.outcomes import Facts, Reading, ReadOptions, Source
 from deeptaxi.mdp.files.row_files import read_rows
@@ -25,10 +22,6 @@ from deeptaxi.mdp.files.values import read_p
 from deeptaxi.mdp.table import MAX_BYTES, TableError, array, physical_memory
 
 SHARE = 0.2  # of the memory for the arrays of a file, which are taken apart and put together again
-MAT_HEADER = 128  # bytes
-COMPRESSED = 15  # the type of a compressed element
-HDF5 = b"\x89HDF\r\n\x1a\n"
-BLOCK = 2**20
 OWN = ("next_state", "terminated")  # arrays that only deeptaxi's tables have
 
 
@@ -66,85 +59,23 @@ def check_size(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def read_mat(path: Path, options: ReadOptions) -> Reading:
-    """Read matrices in a `.mat` of MATLAB, version 7 or earlier, by SciPy.
+    """Read matrices in a `.mat` of MATLAB.
 
     Raises:
         UsageError: there is no such file.
         TableError: it is damaged, too large, of another version, or holds something else.
     """
-    source = Source(str(path))
-    check_mat(path)
-    from scipy import io, sparse
-
-    try:
-        shapes = {name: tuple(shape) for name, shape, _ in io.whosmat(str(path))}
-        known = recognize_matrices(list(shapes))
-        check_size(source, {name: shape for name, shape in shapes.items() if name in known.values()})
-        found = io.loadmat(str(path), variable_names=list(known.values()))
-    except TableError:
-        raise
-    except Exception as error:  # SciPy's parser raises errors of many kinds
-        raise TableError(f"{path} is no readable .mat file: {printable(' '.join(str(error).split()))[:160]}") from None
-    arrays = {name: unpack_cells(source, name, found[name], sparse) for name in known.values() if name in found}
-    if not arrays:
-        raise TableError(f"{path} holds {', '.join(map(repr, shapes)) or 'nothing'}: expected P and R")
+    source, found = Source(str(path)), read_mat_arrays(path, most_bytes())
+    known = recognize_matrices(list(found))
+    if not known:
+        raise TableError(f"{path} holds {', '.join(map(repr, found)) or 'nothing'}: expected P and R")
+    arrays = {}
+    for name in known.values():
+        value = found[name]
+        if value is None or (isinstance(value, list) and (not value or any(cell is None for cell in value))):
+            raise TableError(f"{path}: '{name}' holds something other than numbers")
+        arrays[name] = value
     return read_matrices(source, arrays, options, matlab=True)
-
-
-def unpack_cells(source: Source, name: str, value: Any, sparse: Any) -> Any:
-    """Return the matrices of a cell array as a list; anything else as it is.
-
-    Raises:
-        TableError: it holds something other than numbers.
-    """
-    if sparse.issparse(value):
-        return value
-    if getattr(value, "dtype", np.dtype("f")).kind == "O":
-        cells = list(value.ravel())
-        if not cells or not all(
-            sparse.issparse(cell) or getattr(cell, "dtype", np.dtype("O")).kind in "biuf" for cell in cells
-        ):
-            raise TableError(f"{source.name}: '{name}' holds cells that are no matrices of numbers")
-        return cells if any(map(sparse.issparse, cells)) else np.stack(cells) if same_shape(cells) else cells
-    return value
-
-
-def same_shape(cells: list[Any]) -> bool:
-    """Whether all arrays have one shape."""
-    return len({cell.shape for cell in cells}) == 1
-
-
-def check_mat(path: Path) -> None:
-    """Count what the compressed elements of a `.mat` unpack to, before anything is kept of it.
-
-    Raises:
-        UsageError: there is no such file.
-        TableError: that is too much, or the file is of another version.
-    """
-    limit, total = most_bytes(), 0
-    try:
-        with open_plain(path) as file:
-            head = file.read(MAT_HEADER)
-            if HDF5 in (head[:8], head) or b"MATLAB 7.3" in head[:20]:
-                raise TableError(f"{path} is of MATLAB 7.3 (HDF5), which is not read: save it with save(…, '-v7')")
-            order = {b"IM": "little", b"MI": "big"}.get(head[126:128])
-            while order is not None and len(tag := file.read(8)) == 8:
-                kind, size = (int.from_bytes(part, order) for part in (tag[:4], tag[4:]))  # type: ignore[arg-type]
-                unpacking, left = zlib.decompressobj(), size
-                while left > 0 and (block := file.read(min(BLOCK, left))):
-                    left -= len(block)
-                    total += len(block)
-                    while kind == COMPRESSED and block:
-                        total += len(unpacking.decompress(block, BLOCK))
-                        block = unpacking.unconsumed_tail
-                        if total > limit:
-                            raise TableError(f"{path} unpacks to more than the {format_bytes(limit)} that are read")
-    except FileNotFoundError:
-        raise UsageError(f"no file at {path}") from None
-    except OSError as error:
-        raise TableError(f"cannot read {path}: {error.strerror or error}") from None
-    except zlib.error as error:
-        raise TableError(f"{path} is no readable .mat file: {error}") from None
 
 
 def read_json_table(path: Path, options: ReadOptions) -> Reading:

@@ -159,6 +159,7 @@ def assemble_table(source: Source, outcomes: Outcomes, facts: Facts, options: Re
         UsageError: the start in `options` does not exist.
     """
     notes = list(facts.notes)
+    check_memory((facts.states, facts.actions, 1))
     check_columns(source, outcomes)
     outcomes = outcomes[outcomes.probability > 0]
     outcomes, forbidden = without_forbidden(source, outcomes, facts)

@@ -106,6 +106,7 @@ def estimated_table(columns: Columns, options: ReadOptions) -> Reading:
     episode, told = episodes_of(columns, state, next_state)
     log = LoggedData(episode, state, action, next_state, reward, terminated, float(options.prior))
     states, actions = size_of(columns, state, next_state), int(action.max()) + 1
+    check_memory((states, actions, 1))
     check_memory((states, actions, width_of(log, states, actions)))
     estimator = arrange(log, states, actions)
     probability, mean_reward, start = estimator.weighted(np.ones(log.episodes))

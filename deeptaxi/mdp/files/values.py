@@ -24,6 +24,7 @@ from deeptaxi.mdp.files.outcomes import (
 )
 from deeptaxi.mdp.table import TableError, form_of
 
+DIGITS = 15  # of a state number
 FORM = "P[state][action] = [(probability, next_state, reward, terminated), …]"
 
 
@@ -117,5 +118,8 @@ def numbering(
         negative = next((text for text in texts if text.startswith("-")), None)
         if negative is not None:
             raise TableError(f"{source.name} has {kind} {negative}: numbers begin with 0")
+        large = next((text for text in texts if len(text) > DIGITS), None)
+        if large is not None:
+            raise TableError(f"{source.name} has {kind} {large[:40]}: numbers have at most {DIGITS} digits")
         return None, {text: int(text) for text in texts}
     return tuple(printable(text)[:200] for text in texts), {text: number for number, text in enumerate(texts)}

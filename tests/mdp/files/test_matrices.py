@@ -176,14 +176,16 @@ def test_matlab_has_them_as_an_array_or_in_cells(tmp_path, compressed):
 def test_a_mat_that_unpacks_to_too_much_is_refused_before_it_is_kept(tmp_path, monkeypatch):
     io.savemat(tmp_path / "bomb.mat", {"P": np.zeros((300, 300, 3)), "R": np.zeros(300)}, do_compression=True)
     monkeypatch.setattr("deeptaxi.mdp.files.array_files.most_bytes", lambda: 2**20)
-    with pytest.raises(DeepTaxiError, match=r"bomb.mat unpacks to more than the 1\.0 MiB that are read"):
+    with pytest.raises(DeepTaxiError, match=r"bomb\.mat is no readable \.mat file: it unpacks to more than is read"):
         read_table_file(tmp_path / "bomb.mat")
 
 
 def test_a_mat_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "m.mat"
     for content, message in (
-        (b"x", "is no readable .mat file"),
+        (b"x", "is no readable .mat file: it does not begin like one of version 5 to 7"),
+        (b"".ljust(126) + b"IM\x0e\0\0\0\xff\xff\0\0", "an element says that it has 65,535 bytes, and 0 are left"),
+        (b"".ljust(126) + b"IM\x0f\0\0\0\x03\0\0\0abc", "a compressed element is damaged"),
         (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF", r"save it with save\(…, '-v7'\)"),
     ):
         path.write_bytes(content)
@@ -195,14 +197,31 @@ def test_a_mat_of_another_kind_is_refused(tmp_path):
     cells = np.empty((1, 1), object)
     cells[0, 0] = "text"
     io.savemat(path, {"P": cells, "R": [1.0]})
-    with pytest.raises(DeepTaxiError, match="'P' holds cells that are no matrices of numbers"):
+    with pytest.raises(DeepTaxiError, match="'P' holds something other than numbers"):
         read_table_file(path)
     with pytest.raises(UsageError, match="no file at"):
         read_table_file(tmp_path / "nowhere.mat")
-    whole = None
-    io.savemat(path, {"P": forest()[0], "R": forest()[1]}, do_compression=True)
+    for whole in ({"P": forest()[0], "R": [1.0j] * 3}, {"P": {"a": 1}, "R": [1.0]}):
+        io.savemat(path, whole)
+        with pytest.raises(DeepTaxiError, match="holds something other than numbers"):
+            read_table_file(path)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_damaged_mat_is_refused_or_read(tmp_path, compressed):
+    cells = np.empty((1, 2), object)
+    cells[0] = list(map(sparse.csc_matrix, forest()[0]))
+    path = tmp_path / "m.mat"
+    io.savemat(path, {"P": cells, "R": forest()[1]}, do_compression=compressed)
     whole = path.read_bytes()
-    for length in range(0, len(whole), 40):
-        path.write_bytes(whole[:length])
+    refused = 0
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place])
         with pytest.raises(DeepTaxiError):
             read_table_file(path)
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            read_table_file(path)
+        except DeepTaxiError:
+            refused += 1
+    assert refused > len(whole) / 7 / 3
