@@ -180,6 +180,10 @@ def estimate_rows(estimated: Mapping[str, Any]) -> dict[str, str | Text]:
             f"value {number(found[0])} to {number(found[1])}, optimal value {number(best[0])} to {number(best[1])},"
             f" from {estimated['resamples']:,} resamples of the episodes{optimal}"
         )
+        if estimated.get("optimism") is not None:
+            rows["Optimism"] = (
+                f"{number(estimated['optimism'])}: by so much a policy that is chosen by such a log looks better"
+            )
     elif estimated.get("interval_unavailable"):
         rows["95 % interval"] = f"none: {estimated['interval_unavailable']}"
     return rows

@@ -34,8 +34,11 @@ def test_the_value_of_a_coin_has_its_beta_distribution(monkeypatch):
     monkeypatch.setattr(resampling, "RESAMPLES", 4_000)
     found = resample(coin(12, 8), np.array([0]), 0.9)
     assert found.value_interval == pytest.approx(stats.beta(12, 8).ppf([0.025, 0.975]), abs=0.015)
-    assert found.optimal_value_interval == found.value_interval
+    low, high = stats.beta(12, 8).ppf([0.025, 0.975])
+    both = (min(low, 1.2 - high), max(high, 1.2 - low))  # and turned over around 12/20
+    assert found.optimal_value_interval == pytest.approx(both, abs=0.015)
     assert (found.optimal_in, found.resamples) == (1.0, 4_000)
+    assert found.optimism == pytest.approx(0, abs=0.01)  # nothing was chosen
 
 
 def test_a_policy_that_is_better_by_chance_is_optimal_in_some_resamples():
@@ -49,6 +52,16 @@ def test_a_policy_that_is_better_by_chance_is_optimal_in_some_resamples():
     assert other.optimal_in == pytest.approx(1 - found.optimal_in)
     assert other.optimal_value_interval == found.optimal_value_interval
     assert other.value_interval[0] < found.value_interval[0]
+
+
+def test_the_best_of_many_equal_arms_is_found_to_be_overestimated():
+    # Ten fair coins, each thrown 20 times: the best seems to be worth some 0.67, and is worth 0.5.
+    rng = np.random.default_rng(1)
+    table = estimate([[e, 0, e % 10, 0, rng.random() < 0.5, 1] for e in range(200)], 1, 10)
+    found = solve(table, 1, 0.9)
+    assert found.optimal_value > 0.6
+    assert found.estimated.optimism > 0.05
+    assert found.estimated.optimal_value_interval[0] < 0.5 < found.optimal_value
 
 
 def test_an_exact_table_has_no_intervals():
@@ -89,6 +102,6 @@ def test_the_optimum_is_found_from_any_policy(discount):
     for table in [chain()] if discount == 1 else map(random_table, range(5)):
         policy = np.zeros(table.states, int)
         value = evaluate_policy(table, policy, discount).value
-        assert improve(table, policy, value, discount) == pytest.approx(
-            value_iteration(table, discount).value, abs=1e-7
-        )
+        best, chosen = improve(table, policy, value, discount)
+        assert best == pytest.approx(value_iteration(table, discount).value, abs=1e-7)
+        assert evaluate_policy(table, chosen, discount).value == pytest.approx(best, abs=1e-7)

@@ -4,7 +4,9 @@ import json
 import re
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.files.outcomes import ReadOptions
@@ -74,9 +76,6 @@ def test_json_has_rows_as_objects_as_lists_and_by_the_line(read):
 
 
 def test_parquet_is_read_by_pyarrow(read, tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     columns = {
         "state": [0, 0, 0, 1], "action": [0, 0, 1, 0], "next_state": [1, 0, 1, 0],
         "probability": [0.75, 0.25, 1, 1], "reward": [0.0, -1, 2, 5], "terminated": [False, False, True, True],
