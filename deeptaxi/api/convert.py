@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeptaxi.api.environments import EnvLike, open_place
+from deeptaxi.api.environments import EnvLike, EnvSpec
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
@@ -120,7 +120,7 @@ def convert(
         given["end_absorbing"] = True
     foreign = is_foreign(source)
     with status("reading …"):
-        environment = open_place(source, {**(env_args or {}), **(given if foreign else {})})
+        environment = EnvSpec(source, {**(env_args or {}), **(given if foreign else {})}).open()
     table = environment.table
     if table is None:
         raise UsageError(f"{environment.config.id} has no true table to write: {environment.table_missing}")

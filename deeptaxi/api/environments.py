@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +18,58 @@ EnvLike = str | Path | TransitionTable | Environment | TableLike
 IN_MEMORY = "transition-table"  # the id of a table that has no file
 
 
-def named(env: str | Path, env_args: Mapping[str, Any] | None, time_limit: int | None) -> EnvironmentConfig:
-    """Return the configuration of an environment given as an id or a path."""
-    return EnvironmentConfig(str(env), dict(env_args or {}), time_limit)
+@dataclass(frozen=True)
+class EnvSpec:
+    """The environment that a command or function is asked to use.
 
-
-def open_place(
-    env: EnvLike, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None, trust: bool = True
-) -> Environment:
-    """Open an environment.
-
-    Args:
-        env: a Gymnasium id, `module:Id`, the path of a file with a table, a table, a value that is one, or an open
-            environment.
-        env_args: arguments for `gymnasium.make`, or what a file or value does not say.
+    Attributes:
+        env: a Gymnasium id, `module:Id`, the path of a file with a table, a table, a value that is one, or an
+            environment; None for the model's own.
+        kwargs: arguments for `gymnasium.make`, or what a file or value does not say; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
-        trust: whether the module of a `module:Id` may be imported.
-
-    Raises:
-        UsageError: the environment does not exist, or does not take these arguments.
-        DeepTaxiError: the table is damaged.
+        trust: whether to import the environment module that only a file names, which executes its code.
     """
-    if isinstance(env, str | Path):
-        return open_environment(named(env, env_args, time_limit), trust)
-    if isinstance(env, TransitionTable):
-        return open_table(env, EnvironmentConfig(IN_MEMORY, dict(env_args or {}), time_limit))
-    if (read := open_value(env, env_args, time_limit)) is not None:
-        return read
-    return change_environment(known(env), env_args, time_limit)
+
+    env: EnvLike | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    time_limit: int | None = None
+    trust: bool = False
+
+    def open(self) -> Environment:
+        """Open the environment that is named; the user who names a module trusts it.
+
+        Raises:
+            UsageError: none is named, it does not exist, or it does not take these arguments.
+            DeepTaxiError: the table is damaged.
+        """
+        if isinstance(self.env, str | Path):
+            return open_environment(EnvironmentConfig(str(self.env), dict(self.kwargs), self.time_limit), True)
+        if isinstance(self.env, TransitionTable):
+            return open_table(self.env, EnvironmentConfig(IN_MEMORY, dict(self.kwargs), self.time_limit))
+        if (read := open_value(self.env, self.kwargs, self.time_limit)) is not None:
+            return read
+        return change_environment(known(self.env), self.kwargs, self.time_limit)
+
+    def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
+        """Open the environment that is named, else a model's own with the changes applied.
+
+        Args:
+            own: the environment that the model was trained on, open or not; None if it is unknown.
+            name: name of the model.
+
+        Raises:
+            UsageError: none is named and the model's own is unknown, or it cannot be opened.
+        """
+        if self.env is not None:
+            return self.open()
+        if isinstance(own, Environment):
+            return change_environment(own, self.kwargs, self.time_limit)
+        if own is None:
+            raise UsageError(f"{name} does not say what it was trained on: name it with --env")
+        changes: dict[str, Any] = {"kwargs": {**own.kwargs, **self.kwargs}}
+        if self.time_limit:
+            changes["time_limit"] = self.time_limit
+        return open_environment(dataclasses.replace(own, **changes), trust_module=self.trust)
 
 
 def open_value(
@@ -136,32 +161,3 @@ def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment
     if config.kwargs:
         raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
     return environment_over(table, config)
-
-
-def environment_config(
-    known: EnvironmentConfig | None,
-    name: str,
-    env: str | Path | None,
-    env_args: Mapping[str, Any] | None,
-    time_limit: int | None,
-) -> EnvironmentConfig:
-    """Return the configuration of the given environment, else the model's own with the changes applied.
-
-    Args:
-        known: environment that the model was trained on, or None.
-        name: name of the model.
-        env: requested environment, or None for the model's own.
-        env_args: arguments for `gymnasium.make`; they override the model's own.
-        time_limit: time limit, instead of the environment's own.
-
-    Raises:
-        UsageError: no environment is given, and the model's own is unknown.
-    """
-    if env is not None:
-        return named(env, env_args, time_limit)
-    if known is None:
-        raise UsageError(f"{name} does not say what it was trained on: name it with --env")
-    changes: dict[str, Any] = {"kwargs": {**known.kwargs, **(env_args or {})}}
-    if time_limit:
-        changes["time_limit"] = time_limit
-    return dataclasses.replace(known, **changes)

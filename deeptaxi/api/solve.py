@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, open_place
+from deeptaxi.api.environments import EnvLike, EnvSpec
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation import solution
@@ -28,9 +28,10 @@ def solve(
     """Compute the exact optimum of an environment from its transition table, without learning.
 
     Args:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
+        env: a Gymnasium id, `module:Id`, the path of a table (`.npz`, or a file that `convert` reads), a
+            `TransitionTable`, or a value that is a table, such as `P` or arrays (P, R).
         discount: discount of the value; None for the table's own, else 0.99.
-        env_args: arguments for `gymnasium.make`.
+        env_args: arguments for `gymnasium.make`; what a table of another form does not say, such as `start`.
         time_limit: steps that returns are summed over, instead of the environment's own limit.
         out: file to write Q* and the optimal policy to: `.csv`, `.npz` or `.json`.
         force: whether to overwrite that file.
@@ -44,7 +45,7 @@ def solve(
     path = None if out is None else Path(out)
     if path is not None:
         check_out(path, env, force)
-    environment = open_place(env, env_args, time_limit)
+    environment = EnvSpec(env, env_args or {}, time_limit).open()
     table = environment.table
     if table is None:
         raise UsageError(f"{environment.config.id} has no true table to solve: {environment.table_missing}")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import pickle
+import random
 import re
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.files.outcomes import ReadOptions
 from deeptaxi.mdp.files.read import as_transition_table, options_of, read_table_file, read_value
 from deeptaxi.mdp.table import from_arrays, save_table
+from tests.mdp.files.test_cassandra import MDP
+from tests.mdp.files.test_prism import TRA
+from tests.mdp.files.test_row_files import LOG, ROWS
 from tests.problems import SOUND, chain, random_table, rows_of
 
 
@@ -166,3 +171,43 @@ def test_minus_infinity_and_missing_rows_of_a_table_forbid_actions():
         from_arrays(**{**arrays, "reward": [[[-np.inf, 0], [1, 1]], [[0, 0], [0, 0]]]})
     with pytest.raises(DeepTaxiError, match="probability of state 1, action 0 sums to 0"):
         from_arrays(**arrays)
+
+
+SAMPLES = {
+    "m.mdp": MDP, "m.tra": TRA, "rows.csv": ROWS, "log.csv": LOG + "0,0,0,1,1,0\n0,1,0,1,1,1\n1,0,1,2,1,1\n",
+    "p.json": '{"P": {"0": {"0": [[1.0, 0, 1, true]]}}, "start": [1], "discount": 0.5}',
+    "rows.json": '[{"state": 0, "action": 0, "next_state": 0, "reward": 1, "probability": 1, "terminated": true}]',
+}  # fmt: skip
+PIECES = (
+    "0",
+    "-1",
+    "99999999999999999999",
+    "2147483648",
+    "1e400",
+    "nan",
+    "-inf",
+    "*",
+    ":",
+    ",",
+    "\n",
+    '"',
+    "{",
+    "]",
+    "x",
+    " ",
+)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_broken_file_is_read_or_refused_in_one_line(name, tmp_path):
+    """Nothing else is raised, and no memory is taken that the file merely asks for."""
+    rng, sample = random.Random(0), SAMPLES[name]
+    (tmp_path / "m.srew").write_text("3 1\n0 -1\n", encoding="utf-8")
+    for _ in range(150):
+        text = sample
+        for _ in range(rng.randint(1, 3)):
+            place = rng.randrange(len(text))
+            text = text[:place] + rng.choice(PIECES) * rng.randint(0, 2) + text[place + rng.randint(0, 4) :]
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with contextlib.suppress(DeepTaxiError):
+            read_table_file(tmp_path / name, ReadOptions(prior=rng.choice([0.0, 0.5])))
