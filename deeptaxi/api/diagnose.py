@@ -194,12 +194,12 @@ def diagnose(
     spec = EnvSpec(env, env_args or {}, time_limit, trust_env)
     asked = DiagnoseOptions(spec, objective_discount, discount, episodes, seed)
     case, name = open_case(model, asked)
-    found, place = findings_of(case), case.environment
+    found, environment = findings_of(case), case.environment
     return Diagnosed(
         found.findings,
         found.not_checked,
         name,
-        {"id": place.id, "kwargs": dict(place.kwargs), "states": case.states, "actions": case.actions},
+        {"id": environment.id, "kwargs": dict(environment.kwargs), "states": case.states, "actions": case.actions},
         case.verdict.optimal if case.verdict else None,
         case.history,
     )

@@ -115,12 +115,12 @@ def settings_of(run: Run, network: Any, given: Mapping[str, Any]) -> tuple[Train
     """Return the run's configuration, else the one that training such a network would use, and the preset."""
     from deeptaxi.network import build
 
-    place = {"environment": to_mapping(run.environment.config)}
+    environment = {"environment": to_mapping(run.environment.config)}
     if run.config is not None:
         check_named_options(run, build.settings_of(network))
-        return resolve(merge(merge(to_mapping(run.config), given), place), preset=Preset(NONE)), NONE
+        return resolve(merge(merge(to_mapping(run.config), given), environment), preset=Preset(NONE)), NONE
     known = {"network": build.settings_of(network)}
-    found = configure(run.environment, merge(merge(given, known), place))
+    found = configure(run.environment, merge(merge(given, known), environment))
     return found.config, found.preset
 
 
@@ -282,8 +282,8 @@ class Explanation(RichRepr):
 
     def __repr__(self) -> str:
         if self.what == "update":
-            place = f"state {self.numbers['state']}, action {self.numbers['action']}"
-            return f"Explanation(update of {self.numbers['environment']['id']}, {place}; print it, or see to_dict())"
+            where = f"state {self.numbers['state']}, action {self.numbers['action']}"
+            return f"Explanation(update of {self.numbers['environment']['id']}, {where}; print it, or see to_dict())"
         found = self.numbers["discrepancy"]["largest"]
         return f"Explanation(gradients of {self.numbers['actions']} actions, largest discrepancy {found:.1e})"
 

@@ -32,7 +32,7 @@ def gather(runs: Sequence[RunData]) -> Content:
     """Compute the content of the report."""
     remarks: list[str] = []
     reported = [reported_run(run, remarks) for run in runs]
-    place = farthest(reported)
+    worst = farthest(reported)
     environment = runs[0].environment
     return Content(
         environment=environment.describe(),
@@ -40,7 +40,7 @@ def gather(runs: Sequence[RunData]) -> Content:
         names=names_of(environment),
         grid=grid_map(environment),
         runs=reported,
-        subject=look_closely(runs[place], reported[place], remarks),
+        subject=look_closely(runs[worst], reported[worst], remarks),
         remarks=remarks,
     )
 
@@ -213,7 +213,7 @@ def check_comparable(names: Sequence[str], configs: Sequence[TrainConfig | None]
 
 def problem(config: TrainConfig) -> tuple[str, str]:
     """Describe what comparable runs share: the environment and the objective discount."""
-    place = config.environment
-    arguments = short_words(dict(sorted(place.kwargs.items())))
-    limit = f" time_limit={place.time_limit}" if place.time_limit else ""
-    return f"{place.id} {arguments}".strip() + limit, str(config.evaluation.objective_discount)
+    environment = config.environment
+    arguments = short_words(dict(sorted(environment.kwargs.items())))
+    limit = f" time_limit={environment.time_limit}" if environment.time_limit else ""
+    return f"{environment.id} {arguments}".strip() + limit, str(config.evaluation.objective_discount)

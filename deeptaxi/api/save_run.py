@@ -11,10 +11,11 @@ from typing import Any
 
 from deeptaxi.api.environments import IN_MEMORY
 from deeptaxi.api.run_data import RunData
-from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
+from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import TrainConfig, dump_toml, to_mapping
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.learning.coverage import Coverage
+from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.storage import checkpoints, logs, runs

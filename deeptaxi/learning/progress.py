@@ -11,13 +11,13 @@ import keras
 import numpy as np
 
 from deeptaxi.config import TrainConfig
+from deeptaxi.io.type_checks import LARGEST_COUNT, is_a
 from deeptaxi.learning.coverage import Counts, Coverage, Snapshots
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.learning.state import StateMismatchError, TrainingState, amount, brief, count, fact, steps_in
 from deeptaxi.metrics import Progress, Warned
 
 SUMS = ("loss", "td_error", "returns")  # may be any number, and NaN if training diverges
-LARGEST = 2**53
 RECORDS = 500  # progress records over the whole training
 
 
@@ -168,9 +168,9 @@ class ProgressTracker:
         most = {"update": self._config.updates, "count": self._config.updates, "epsilon": 1.0}
         for metrics in self._pending:
             for item in fields(StepMetrics):
-                value, high = getattr(metrics, item.name), most.get(item.name, LARGEST)
+                value, high = getattr(metrics, item.name), most.get(item.name, LARGEST_COUNT)
                 kind: Any = {"int": int, "bool": bool}.get(str(item.type), int | float)
-                if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                if not is_a(value, kind):
                     raise TypeError(f"'{item.name}' is {str(value)[:40]!r}")
                 if item.name not in SUMS and not 0 <= value <= high:
                     raise ValueError(f"'{item.name}' is {brief(value)}, expected 0 … {high}")

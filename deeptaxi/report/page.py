@@ -26,7 +26,7 @@ from deeptaxi.report.curves import coverage_chart, error_by_state, learning_curv
 from deeptaxi.report.maps import MOST_CELLS, policy_map
 from deeptaxi.storage.model_card import describe_interval
 
-LIMIT = 300_000  # bytes
+LIMIT = 400_000  # bytes
 LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # characters
 MOST_RUNS, MOST_STATES, FEW_STATES = 100, 25, 10
 TITLES = {

@@ -26,6 +26,7 @@ from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.io.atomic import remove_if_empty, write_atomic, write_atomic_all
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
 from deeptaxi.io.safe_load import parse_json
+from deeptaxi.io.type_checks import is_a
 from deeptaxi.learning.callbacks import Event
 from deeptaxi.learning.state import CheckpointEvent, TrainingState
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
@@ -109,15 +110,15 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, about, None if facts is None else TrainingState(arrays, facts), update)
 
 
-def whole(found: object, name: str, least: int) -> int:
+def whole(found: Any, name: str, least: int) -> int:
     """Return `found` if it is an integer of at least `least`.
 
     Raises:
         ValueError: it is not.
     """
-    if not isinstance(found, int) or isinstance(found, bool) or found < least:
+    if not is_a(found, int) or found < least:
         raise ValueError(f"'{name}' is {str(found)[:40]}, expected {least} or more")
-    return found
+    return int(found)
 
 
 class OtherVersionError(DeepTaxiError):

@@ -38,7 +38,7 @@ from deeptaxi.io.safe_load import MAX_LINE, read_toml
 from deeptaxi.learning.callbacks import Event
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.state import CheckpointEvent
-from deeptaxi.mdp.table import physical_memory
+from deeptaxi.machine import physical_memory
 from deeptaxi.metrics import Failed, Finished, Record, Started, Warned, from_line, to_line
 from deeptaxi.storage.run_folder import CONFIG_FILE
 
@@ -466,11 +466,11 @@ def find_log(run: Path) -> Path:
     absolute = run.resolve()
     beside, above = absolute.parents[:2] if len(absolute.parents) > 1 else (absolute.parent, absolute.parent)
     places = [said, above / said, beside / said, above / LOGS / absolute.name / LOG_FILE]
-    found = [place for place in places if place.name == LOG_FILE and os.path.isfile(place)]  # noqa: PTH113  # any name
-    for place in found:
-        end = end_of(place)
+    found = [path for path in places if path.name == LOG_FILE and os.path.isfile(path)]  # noqa: PTH113  # any name
+    for path in found:
+        end = end_of(path)
         if digest is None or end is None or end.weights_digest in (digest, None):
-            return place.parent
+            return path.parent
     fault = "is of another training" if found else "is not there"
     raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
 

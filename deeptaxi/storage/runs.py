@@ -149,8 +149,8 @@ def lock_folder(folder: Path, undoing: ExitStack, option: str = "--out", log: Pa
             for new in reversed(make_folder(folder)):
                 undoing.callback(remove_if_empty, new)
             undoing.callback(lock(folder, TRAINING, option, log).release)
-            for place in (folder, folder / CHECKPOINTS):
-                tidy(place)
+            for path in (folder, folder / CHECKPOINTS):
+                tidy(path)
             return
     raise DeepTaxiError(f"cannot write in {folder}: the folder it is in is gone; choose another {option}")
 

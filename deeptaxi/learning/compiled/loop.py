@@ -175,8 +175,8 @@ class LoopProgram:
     def add_to_report(self, reports: Any, number: Any, sums: Any) -> Any:
         """Add `sums` to the report of update `number`; the first update of a report clears it."""
         row = number // self.report % REPORTS
-        going_on = ops.cast(number % self.report > 0, "float32")
-        return xla.put(reports, row, ops.expand_dims(xla.at(reports, row) * going_on + sums, 0))
+        keep = ops.cast(number % self.report > 0, "float32")
+        return xla.put(reports, row, ops.expand_dims(xla.at(reports, row) * keep + sums, 0))
 
     @property
     def width(self) -> int:

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.io.safe_archive import ArchiveError, format_bytes, read_npz, read_shapes
+from deeptaxi.machine import physical_memory
 from deeptaxi.mdp.files.columns import from_lists, from_records, read_document
 from deeptaxi.mdp.files.mat_files import read_mat_arrays
 from deeptaxi.mdp.files.matrices import holds_matrices, read_matrices, recognize_matrices
 from deeptaxi.mdp.files.outcomes import Facts, Reading, ReadOptions, Source
 from deeptaxi.mdp.files.row_files import read_rows
 from deeptaxi.mdp.files.values import read_p
-from deeptaxi.mdp.table import MAX_BYTES, TableError, array, physical_memory
+from deeptaxi.mdp.table import MAX_BYTES, TableError, array
 
 SHARE = 0.2  # of the memory for the arrays of a file, which are taken apart and put together again
 OWN = ("next_state", "terminated")  # arrays that only deeptaxi's tables have
