@@ -51,6 +51,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ["evaluate", "--help"],
         ["train", "--sed", "1"],
         ["tran"],
+        ["convert", "--help"],
         ["export", "--help"],
         ["export", "models/x", "--format", "excel"],
         ["export", "models/x"],
