@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deeptaxi.io.safe_archive import ArchiveError, format_bytes, read_npz, read_shapes
+from deeptaxi.io.safe_load import ArchiveError, format_bytes, read_npz, read_shapes
 from deeptaxi.machine import physical_memory
 from deeptaxi.mdp.files.columns import from_lists, from_records, read_document
 from deeptaxi.mdp.files.mat_files import read_mat_arrays

@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError, printable
-from deeptaxi.io.safe_archive import format_bytes
-from deeptaxi.io.safe_load import open_plain
+from deeptaxi.io.safe_load import format_bytes, open_plain
 from deeptaxi.mdp.table import TableError
 
 HEADER = 128  # bytes

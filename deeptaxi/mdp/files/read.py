@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.io.safe_archive import ArchiveError, read_shapes
+from deeptaxi.io.safe_load import ArchiveError, read_shapes
 from deeptaxi.mdp.files import READ, is_table_file
 from deeptaxi.mdp.files.array_files import holds_foreign_arrays, read_json_table, read_mat, read_npz_matrices
 from deeptaxi.mdp.files.cassandra import PARTIAL, read_cassandra
