@@ -166,7 +166,7 @@ def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path, monkeypatch):
         read_table_file(tmp_path / "rows.csv")
     monkeypatch.setattr("deeptaxi.mdp.files.columns.TEXT_BYTES", 1024)
     (tmp_path / "rows.csv").write_bytes(b"0" * 1025)
-    with pytest.raises(DeepTaxiError, match="larger than the 1 KiB that are read"):
+    with pytest.raises(DeepTaxiError, match="larger than the limit of 1 KiB"):
         read_table_file(tmp_path / "rows.csv")
     with pytest.raises(UsageError, match="no file at"):
         read_table_file(tmp_path / "nowhere.csv")
