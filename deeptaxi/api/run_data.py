@@ -149,7 +149,8 @@ class RunData:
             reference = self.reference(discount)
             if reference is None:
                 return None
-            return verdicts.evaluate_greedy(reference, self.q_values, self.environment.start_resets).to_dict()
+            found = verdicts.evaluate_greedy(reference, self.q_values, self.environment.start_resets, intervals=True)
+            return found.to_dict()
 
     def act(self, state: ArrayLike) -> Any:
         """Return the greedy action of a state, or of each state in an array `[…]`.

@@ -11,6 +11,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.state import TrainingState, array
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment, is_mask, known_mask, usable
+from deeptaxi.mdp.files import is_table_file
 
 
 def shows_mask(environment: Environment) -> bool:
@@ -35,7 +36,7 @@ class ActionMaskTable:
         self._known = known_mask(environment) if active else None
         self._name = environment.config.id
         if active and self._known is None and not shows_mask(environment):
-            missing = "has no array 'action_mask'" if self._name.endswith(".npz") else "provides no info['action_mask']"
+            missing = "has no array 'action_mask'" if is_table_file(self._name) else "provides no info['action_mask']"
             raise UsageError(f"--action-mask: {self._name} {missing}")
         shape = (environment.states, environment.actions)
         self._allowed = np.ones(shape, np.bool_) if self._known is None else self._known
