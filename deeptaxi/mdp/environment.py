@@ -49,6 +49,7 @@ class Environment:
         table_missing: why there is no table, or None.
         start_resets: the number of resets that `table.start` was estimated from; None if it is known.
         make: creates a new instance, checked as it runs; takes Gymnasium's ``render_mode``.
+        discovered: the states of a table that was discovered by walking through the environment, else None.
     """
 
     config: EnvironmentConfig
@@ -60,6 +61,7 @@ class Environment:
     table_missing: str | None
     start_resets: int | None
     make: Callable[..., Env]
+    discovered: int | None = None
 
     def __repr__(self) -> str:
         limit = f", time limit {self.time_limit:,}" if self.time_limit else ""

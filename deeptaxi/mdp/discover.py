@@ -1,0 +1,286 @@
+"""Discover the transition table of an environment that has none: visit every state, with all the chance of every step.
+
+    walk      from every snapshot of the environment take every action, along every sequence of draws (`mdp.walk`)
+    beliefs   merge what has the same future, and average over what observations hide (`mdp.beliefs`)
+    check     step the real environment 20,000 times against the table (`mdp.verify`)
+
+The probability of an outcome is the product of the probabilities of its draws, summed over the sequences that lead to
+it. The table has the state numbers of the environment's observations; states that no episode comes to end at once, with
+a reward of 0. Where one observation stands for states with different futures, as Taxi's does with a fickle passenger,
+the table needs more states than there are observations: each history-dependent one is a state of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.beliefs import BeliefGraph, Graph, blocks_of, follow_beliefs, merge_blocks
+from deeptaxi.mdp.chance import NotDiscoverableError
+from deeptaxi.mdp.contract import blaming, closing
+from deeptaxi.mdp.describe import Names, factors, names_of
+from deeptaxi.mdp.environment import Environment, objective_discount
+from deeptaxi.mdp.table import TransitionTable, check_memory
+from deeptaxi.mdp.verify import CHECK_STEPS, contradiction
+from deeptaxi.mdp.walk import Limits, Walk
+
+QUICK = Limits(states=100_000, branches=200_000, seconds=5.0)  # for a table that is discovered by itself
+NAMED = 100_000  # states of a table that get names
+BELIEFS = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Discovery:
+    """A table that was discovered.
+
+    Attributes:
+        table: the exact table. It has more states than the environment has observations if these hide a state.
+        states: the states in which an action is chosen.
+        snapshots: the snapshots that the walk told apart.
+        branches: the steps and resets that were run.
+        seconds: how long it took.
+        hidden: which two histories end in one observation and have different futures; None if there are none.
+        split: the observations that stand for several states.
+        policy_needs_hidden: whether no policy of observations alone is optimal in the table.
+        time_limit: the steps after which the environment truncates its episodes by itself, or None.
+        ignored: the attributes that change but change nothing.
+    """
+
+    table: TransitionTable
+    states: int
+    snapshots: int
+    branches: int
+    seconds: float
+    hidden: str | None
+    split: int
+    policy_needs_hidden: bool
+    time_limit: int | None
+    ignored: tuple[str, ...]
+
+
+def ignore(_text: str) -> None:
+    """Report progress to no one."""
+
+
+def discover_table(
+    environment: Environment, limits: Limits = QUICK, progress: Callable[[str], object] = ignore
+) -> TransitionTable:
+    """Discover the table of an environment whose observations tell all there is to know.
+
+    Raises:
+        NotDiscoverableError: it has no such table, or a limit is met; the message is the reason.
+    """
+    found = discover(environment, limits, progress)
+    if found.hidden is not None:
+        raise NotDiscoverableError(found.hidden)
+    return found.table
+
+
+def discover(environment: Environment, limits: Limits, progress: Callable[[str], object] = ignore) -> Discovery:
+    """Discover the table of an environment, and whether its observations hide a state.
+
+    Args:
+        environment: the environment; a table that it has is not looked at.
+        limits: where to end the walk.
+        progress: called with how far it has come.
+
+    Raises:
+        NotDiscoverableError: its chance cannot be enumerated, it cannot be copied, a limit is met, or the real
+            environment contradicts the table.
+        EnvironmentFailedError: its own code failed.
+    """
+    name = environment.config.id
+    with blaming(name):
+        walk = Walk(environment, limits, progress)
+        with closing(walk.box.layers[0]):
+            found = discover_by(walk, environment)
+            evidence = contradicted(environment, found)
+            if evidence and walk.merged:
+                walk.exact()
+                found = discover_by(walk, environment)
+                evidence = contradicted(environment, found)
+    if evidence:
+        raise NotDiscoverableError(f"the environment contradicts the table that was discovered: {evidence}")
+    return found
+
+
+def contradicted(environment: Environment, found: Discovery) -> str | None:
+    """Step the real environment against the table; return evidence against it, or None.
+
+    Where one observation stands for several states, its transitions are no table to step against.
+    """
+    if found.hidden is not None:
+        return None
+    with closing(environment.make()) as env:
+        evidence = contradiction(env, environment.codec, found.table)
+    return None if evidence is None else f"{evidence} (in {CHECK_STEPS:,} steps)".replace("its P", "the table")
+
+
+def discover_by(walk: Walk, environment: Environment) -> Discovery:
+    """Make the table from a walk."""
+    graph = walk.run()
+    if walk.told:
+        walk.confirm(graph)
+    merged, firsts = merge_blocks(graph, blocks_of(graph))
+    names = names_of(environment)
+    if len(set(merged.states)) == len(merged.states):
+        final, hidden = merged, None
+    else:
+        beliefs = follow_beliefs(merged, BELIEFS)
+        blocks = blocks_of(beliefs.graph)
+        final, nodes = merge_blocks(beliefs.graph, blocks)
+        hidden = describe_hidden(beliefs, final, nodes, names, walk, firsts)
+    table = table_of(final, environment, names)
+    split = len(final.states) - len(set(final.states))
+    return Discovery(
+        table=table,
+        states=len(final.states),
+        snapshots=len(graph.states),
+        branches=walk.branches,
+        seconds=walk.seconds,
+        hidden=hidden,
+        split=split,
+        policy_needs_hidden=bool(split) and not is_policy_of_observations(final, table, environment),
+        time_limit=own_limit(walk),
+        ignored=tuple(walk.box.parts[part].name for part in sorted(walk.free)),
+    )
+
+
+def own_limit(walk: Walk) -> int | None:
+    """Return the steps after which the environment truncates its episodes, by a wrapper or by itself.
+
+    Raises:
+        NotDiscoverableError: it truncates them after different numbers of steps.
+    """
+    found = walk.truncated_after
+    if len(found) > 1:
+        raise NotDiscoverableError(
+            f"it truncates episodes by itself, once after {min(found)} steps and once after {max(found)}: what ends an "
+            "episode in some state is a termination, return terminated=True there"
+        )
+    return min(found, default=walk.box.time_limit)
+
+
+def describe_hidden(
+    beliefs: BeliefGraph, final: Graph, nodes: list[int], names: Names, walk: Walk, firsts: list[int]
+) -> str | None:
+    """Name two histories that end in one observation and have different futures; None if there are none."""
+    first: dict[int, int] = {}
+    for number, state in enumerate(final.states):
+        if state in first:
+            one, other = nodes[first[state]], nodes[number]
+            texts = [tell_history(beliefs, node, names) for node in (one, other)]
+            kept = [walk.snapshots[firsts[max(beliefs.beliefs[node], key=beliefs.beliefs[node].__getitem__)]] for node in (one, other)]
+            return (
+                f"its observation {names.state(state)} (state {state}) hides something: {texts[0]} and {texts[1]} have "
+                f"different futures there{differing(walk, *kept)}"
+            )
+        first[state] = number
+    return None
+
+
+def tell_history(beliefs: BeliefGraph, node: int, names: Names) -> str:
+    """Format a history as ``a start in state 3, then hit``; long ones from their end."""
+    steps = beliefs.history(node)
+    if len(steps) == 1:
+        return "a start there"
+    actions = [names.actions[action] for action, _ in steps[1:] if action is not None]
+    shown = ", ".join(actions[:5]) + (f", … ({len(actions)} actions)" if len(actions) > 5 else "")
+    return f"a start in {names.state(steps[0][1])}, then {shown}"
+
+
+def differing(walk: Walk, one: tuple[Any, ...], other: tuple[Any, ...]) -> str:
+    """Format the parts in which two snapshots differ."""
+    parts = [i for i in range(len(one)) if one[i] != other[i] and i not in walk.free][:2]
+    if not parts:
+        return ""
+    texts = [", ".join(walk.box.show(i, snapshot[i]) for i in parts) for snapshot in (one, other)]
+    return f" ({texts[0]} and {texts[1]})"
+
+
+def numbers_of(final: Graph, states: int) -> list[int]:
+    """Return the table's state number of each node: the observation's for its first node, new ones for others."""
+    taken: set[int] = set()
+    numbers, free = [], states
+    for state in final.states:
+        numbers.append(free if state in taken else state)
+        free += state in taken
+        taken.add(state)
+    return numbers
+
+
+def table_of(final: Graph, environment: Environment, names: Names) -> TransitionTable:
+    """Lay out the process as a table; unreached states end at once."""
+    numbers = numbers_of(final, environment.states)
+    states = max(environment.states, max(numbers) + 1)
+    width = max(len(row) for rows in final.moves for row in rows)
+    shape = (states, environment.actions, width)
+    check_memory(shape)
+    probability, reward = np.zeros(shape), np.zeros(shape)
+    terminated = np.ones(shape, np.bool_)
+    next_state = np.broadcast_to(np.arange(states)[:, None, None], shape).copy()
+    probability[:, :, 0] = 1.0
+    for number, rows in zip(numbers, final.moves, strict=True):
+        for action, row in enumerate(rows):
+            probability[number, action] = 0.0
+            for k, ((target, gain, ends), chance) in enumerate(row.items()):
+                probability[number, action, k], reward[number, action, k] = chance, gain
+                next_state[number, action, k] = target if ends else numbers[target]
+                terminated[number, action, k] = ends
+    start = np.zeros(states)
+    for node, chance in final.start.items():
+        start[numbers[node]] += chance
+    return TransitionTable(
+        probability, next_state, reward, terminated, start, **described(final, numbers, states, environment, names)
+    )
+
+
+def described(
+    final: Graph, numbers: list[int], states: int, environment: Environment, names: Names
+) -> Mapping[str, Any]:
+    """Return the names and factors of a table, as far as the environment has them."""
+    found: dict[str, Any] = {"time_limit": environment.time_limit}
+    if not re.fullmatch(r"action \d+", names.actions[0]):
+        found["action_names"] = names.actions
+    if states == environment.states:
+        found["factors"] = factors(environment)
+    if states <= NAMED and names.state(0) != "state 0":
+        texts = [names.state(state) for state in range(environment.states)] + [""] * (states - environment.states)
+        seen: dict[int, int] = {}
+        for state, number in zip(final.states, numbers, strict=True):
+            seen[state] = seen.get(state, 0) + 1
+            if number >= environment.states:
+                texts[number] = f"{texts[state]}, with another history ({seen[state]})"
+        found["state_names"] = texts
+    return found
+
+
+def is_policy_of_observations(final: Graph, table: TransitionTable, environment: Environment) -> bool:
+    """Whether an optimal policy can take the same action in all states that an observation stands for."""
+    best = planning.optimal_actions(planning.value_iteration(table, objective_discount(table), None).q)
+    common: dict[int, Any] = {}
+    for state, number in zip(final.states, numbers_of(final, environment.states), strict=True):
+        common[state] = common.get(state, True) & best[number]
+    return all(actions.any() for actions in common.values())
+
+
+def with_discovered(environment: Environment, limits: Limits = QUICK) -> Environment:
+    """Return an environment with its discovered table; without one, with the reason added to `table_missing`."""
+    try:
+        found = discover(environment, limits)
+        if found.hidden is not None:
+            raise NotDiscoverableError(found.hidden)
+    except NotDiscoverableError as error:
+        return replace(environment, table_missing=f"{environment.table_missing}, and none was discovered: {error}")
+    return replace(
+        environment,
+        table=found.table,
+        table_missing=None,
+        discovered=found.states,
+        time_limit=environment.time_limit or found.time_limit,
+    )
