@@ -34,7 +34,7 @@ from deeptaxi.errors import DeepTaxiError
 NEGLIGIBLE = 1e-12  # probability of a run that is not followed
 MAX_LOST = 1e-9  # probability of all runs of one step that are not followed
 MAX_OUTCOMES = 100_000  # of a single draw
-SIMPLE = (int, float, str)
+SIMPLE = {int, float, str}
 T = TypeVar("T")
 
 
@@ -80,15 +80,19 @@ class Tape:
         Raises:
             PrunedError: the run has become too improbable.
         """
-        if len(weights) == 1:
+        count = len(weights)
+        if count == 1:
             return 0
         place = len(self.taken)
+        index = 0
         if place < len(self.script):
-            index = self.script[place] if self.script[place] < len(weights) else 0
-        else:
-            index = 0 if self.generator is None else self.generator.randrange(len(weights))
+            index = self.script[place]
+            if index >= count:
+                index = 0
+        elif self.generator is not None:
+            index = self.generator.randrange(count)
         self.taken.append(index)
-        self.counts.append(len(weights))
+        self.counts.append(count)
         self.probability *= weights[index]
         if self.probability < NEGLIGIBLE:
             raise PrunedError
@@ -277,16 +281,21 @@ class Draws:
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
-        self._known: dict[Any, tuple[Any, list[int], list[float]]] = {}
+        self._known: dict[Any, tuple[list[Any], list[float]]] = {}
 
-    def entry(self, values: Sequence[Any]) -> Any:
-        """Draw an entry of a list, as NumPy converts it; `choice` calls it for the common case."""
-        key = (type(values[0]), *values)
-        if key not in self._known:
+    def entry(self, values: list[Any]) -> Any:
+        """Draw an entry of a list of numbers or texts, as NumPy converts it; None if it holds anything else."""
+        try:
+            known = self._known.get((type(values[0]), *values))
+        except TypeError:  # unhashable
+            return None
+        if known is None:
+            if not {type(values[0])} == set(map(type, values)) <= SIMPLE:
+                return None
             firsts, odds = self.groups(values, None)
-            self._known[key] = (np.asarray(values), firsts, odds)
-        array, firsts, odds = self._known[key]
-        return array[firsts[self.tape.pick(odds)]]
+            known = [np.asarray(values)[i] for i in firsts], odds
+            self._known[(type(values[0]), *values)] = known
+        return known[0][self.tape.pick(known[1])]
 
     def below(self, count: int, name: str) -> int:
         """Draw a number from 0 to count − 1."""
@@ -379,8 +388,10 @@ class NumPyDraws:
         self, a: Any, size: Any = None, replace: bool = True, p: Any = None, axis: int = 0, shuffle: bool = True
     ) -> Any:
         """Draw from 0 … a − 1 or from the entries of an array, each with its probability `p`."""
-        if size is None and p is None and type(a) is list and a and all(type(x) in SIMPLE for x in a):
-            return self._draws.entry(a)
+        if size is None and p is None and type(a) is list and a:
+            entry = self._draws.entry(a)  # the common case, fast
+            if entry is not None:
+                return entry
         values = np.arange(a) if np.ndim(a) == 0 else np.asarray(a)
         entries = values.tolist() if values.ndim == 1 else [None] * values.shape[axis]
         known: Any = entries if values.ndim == 1 else range(values.shape[axis])

@@ -157,6 +157,7 @@ def own_limit(walk: Walk) -> int | None:
     Raises:
         NotDiscoverableError: it truncates them after different numbers of steps.
     """
+    walk.seek_truncation()
     found = walk.truncated_after
     if len(found) > 1:
         raise NotDiscoverableError(

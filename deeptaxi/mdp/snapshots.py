@@ -30,8 +30,8 @@ ATOMS = (
     *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, weakref.ref),
     *(types.MethodDescriptorType, types.WrapperDescriptorType, property, np.ufunc),
 )
-VALUES = frozenset({int, float, str, bool, type(None), bytes, np.int64, np.float64, np.bool_, np.int32})
-PLAIN = (list, tuple, dict, set, frozenset, np.ndarray, np.dtype)
+VALUES = frozenset({int, float, str, bool, type(None), bytes, *(np.dtype(code).type for code in "?bhilqBHILQefdUS")})
+PLAIN = (list, tuple, dict, set, frozenset, np.ndarray, pickle.PickleBuffer)
 Snapshot = tuple[Any, ...]  # the value of each part
 Attribute = tuple[int, str]  # of the layer with this number
 
@@ -211,46 +211,41 @@ class SnapshotBox:
             seen: dict[int, Any] = {}
             self.pack(value, seen)
             kept.append(seen)
-            plain = all(type(item) in PLAIN for item in seen.values()) and not isinstance(value, Missing)
+            plain = all(type(item) in PLAIN or isinstance(item, np.dtype) for item in seen.values()) and not isinstance(value, Missing)
             group = {place}, set(seen), plain
             for other in [other for other in groups if other[1] & group[1]]:
                 groups.remove(other)
                 group = (group[0] | other[0], group[1] | other[1], group[2] and other[2])
             groups.append(group)
         self.parts = tuple(Part(tuple(sorted(places)), plain) for places, _, plain in groups)
+        self._places = [
+            ([(vars(self.layers[number]), name) for number, name in part.attributes], part.plain) for part in self.parts
+        ]
 
     def save(self) -> Snapshot:
         """Take a snapshot."""
-        return tuple([self._value(part) for part in self.parts])
-
-    def _value(self, part: Part) -> Any:
-        if len(part.attributes) == 1:
-            number, name = part.attributes[0]
-            value = vars(self.layers[number]).get(name, MISSING)
-            if type(value) in VALUES:
-                return value
-        else:
-            value = [vars(self.layers[number]).get(name, MISSING) for number, name in part.attributes]
-        return Packed(pickle.dumps(value, 5) if part.plain else self.pack(value, None))
+        values = []
+        for places, plain in self._places:
+            own, name = places[0]
+            value = own.get(name, MISSING)
+            if len(places) > 1:
+                value = [own.get(name, MISSING) for own, name in places]
+            if type(value) not in VALUES:
+                value = Packed(pickle.dumps(value, 5) if plain else self.pack(value, None))
+            values.append(value)
+        return tuple(values)
 
     def restore(self, snapshot: Sequence[Any]) -> None:
         """Put the environment back into a snapshot."""
-        for part, stored in zip(self.parts, snapshot, strict=True):
+        for (places, plain), stored in zip(self._places, snapshot, strict=True):
             value = stored
             if type(stored) is Packed:
-                value = pickle.loads(stored) if part.plain else self.unpack(stored)  # noqa: S301  # pickled above
-            if len(part.attributes) == 1:
-                self._set(part.attributes[0], value)
-            else:
-                for place, one in zip(part.attributes, value, strict=True):
-                    self._set(place, one)
-
-    def _set(self, place: Attribute, value: Any) -> None:
-        own = vars(self.layers[place[0]])
-        if value is MISSING:
-            own.pop(place[1], None)
-        else:
-            own[place[1]] = value
+                value = pickle.loads(stored) if plain else self.unpack(stored)  # noqa: S301  # pickled by `save`
+            for (own, name), one in zip(places, [value] if len(places) == 1 else value, strict=True):
+                if one is MISSING:
+                    own.pop(name, None)
+                else:
+                    own[name] = one
 
     def show(self, part: int, stored: Any) -> str:
         """Format the value of a part, such as ``hand=[1, 10]``."""

@@ -27,10 +27,13 @@ from deeptaxi.mdp.chance import NotDiscoverableError, PrunedError, StandIns, Tap
 from deeptaxi.mdp.contract import finite, truth
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.snapshots import VALUES, Attribute, Snapshot, SnapshotBox
+from deeptaxi.mdp.verify import LONGEST_EPISODE
 
-PLAYED = 600  # steps of random episodes before the walk
-PLAYED_SECONDS = 0.5
-LARGE = 4_096  # bytes of an attribute that is compared less often
+COMPARED = 200  # steps of random episodes, to see what changes
+PLAYED = 3_000  # steps of random episodes, to gather snapshots
+PLAYED_SECONDS = 0.25
+SHORT = 15  # steps after which every other of them is cut
+LARGE = 512  # bytes of an attribute that is compared less often
 SELDOM = 50  # steps between comparisons of those
 PAIRS = 40  # snapshots that a part is exchanged between
 SCRIPTS = 16  # sequences of draws that two snapshots are compared in, per action
@@ -93,6 +96,7 @@ class Walk:
         self.told: set[int] = set()
         self.branches = 0
         self.truncated_after: set[int] = set()
+        self._truncates = False
         self._clear()
 
     def _clear(self) -> None:
@@ -142,7 +146,7 @@ class Walk:
         self._reset(self._luck)
         found: dict[Attribute, Any] = self.box.fingerprints()
         large = {place for place, value in found.items() if type(value) not in VALUES and len(value) > LARGE}
-        for played in self._play(PLAYED_SECONDS):
+        for played, _ in self._play(COMPARED):
             skip = set() if played % SELDOM == 0 else large
             self._compare(found, self.box.fingerprints(skip | self._changing))
         self._compare(found, self.box.fingerprints(self._changing))
@@ -163,32 +167,37 @@ class Walk:
         self._fresh = self.box.save()
         self._pool = []
         self.free, self.told = set(), set()
-        for _ in self._play(PLAYED_SECONDS):
-            self._pool.append((self._state, self.box.save()))
-        self._check_resets()
+        for _, over in self._play(PLAYED):
+            if not over:
+                self._pool.append((self._state, self.box.save()))
         if self._may_merge:
             self.free = self._find_free()
+        self._check_resets()
         self._clear()
 
-    def _play(self, seconds: float) -> Iterator[int]:
-        """Play random episodes; yield after each step that does not end one."""
-        until, steps = time.monotonic() + seconds, 0
+    def _play(self, count: int) -> Iterator[tuple[int, bool]]:
+        """Play `count` random steps, in `PLAYED_SECONDS` at most; yield after each, with whether it ended its episode.
+
+        Every other episode is cut short: some that end rarely show only when they begin what changes.
+        """
+        until, episode, steps = time.monotonic() + PLAYED_SECONDS, 0, 0
         self._reset(self._luck)
-        for played in range(PLAYED):
+        for played in range(count):
             if time.monotonic() > until:
                 return
+            self._tape.rewind((), self._luck)
             try:
-                self._tape.rewind((), self._luck)
                 result, truncated = self._step(self._luck.randrange(self._actions))
+                over = truncated or result.terminated
                 steps += 1
             except PrunedError:
-                truncated, steps = True, -PLAYED
-            if truncated and steps > 0:
+                truncated, over = False, True
+            if truncated:
                 self.truncated_after.add(steps)
-            if truncated or result.terminated:
+            yield played, over
+            if over or (episode % 2 == 0 and steps == SHORT) or steps == LONGEST_EPISODE:
                 self._reset(self._luck)
-                steps = 0
-            yield played
+                episode, steps = episode + 1, 0
 
     def _reset(self, generator: Random | None) -> Result:
         """Reset the environment; draw with `generator`, unless the tape is being read."""
@@ -217,7 +226,12 @@ class Walk:
     def _act(self, snapshot: Snapshot, action: int | None) -> Result:
         """Take an action, or reset, from a snapshot; the tape is rewound already."""
         self.box.restore(snapshot)
-        return self._reset(None) if action is None else self._step(action)[0]
+        if action is None:
+            return self._reset(None)
+        result, truncated = self._step(action)
+        if truncated:
+            self._truncates = True
+        return result
 
     def _after(self, result: Result) -> Snapshot | None:
         """Return the snapshot after a step; None where the episode is over."""
@@ -264,16 +278,12 @@ class Walk:
 
     def _check_resets(self) -> None:
         """Refuse an environment whose resets depend on what was before."""
-        for _, snapshot in self._luck.sample(self._pool, min(3, len(self._pool))):
+        for _, snapshot in self._luck.sample(self._pool, min(10, len(self._pool))):
             for part in range(len(self.box.parts)):
-                if self._agree(self._fresh, exchange(self._fresh, part, snapshot), None, self._unreset(), 2) is None:
+                if self._agree(self._fresh, exchange(self._fresh, part, snapshot), None, self.free, 2) is None:
                     raise NotDiscoverableError(
                         f"its resets depend on the episode before: on {self.box.show(part, snapshot[part])}"
                     )
-
-    def _unreset(self) -> set[int]:
-        """Return the parts that a reset may leave as they were: they change nothing there."""
-        return set(range(len(self.box.parts)))
 
     def _find_free(self) -> set[int]:
         """Return the parts whose values can be exchanged without any change, by trials on the pool."""
@@ -454,6 +464,20 @@ class Walk:
             f"the walk through its states met its limit of {met}: it had seen {len(self._distinct):,} states{kept}, "
             f"{done:,} of them with every action, in {self.branches:,} branches and {seconds:.1f} s{counts}"
         )
+
+    def seek_truncation(self) -> None:
+        """Play more random episodes if the environment truncates some by itself, to see after how many steps.
+
+        Raises:
+            NotDiscoverableError: it does not do so in random episodes.
+        """
+        with self.stand_ins.everywhere():
+            for _ in range(20):
+                if not self._truncates or self.truncated_after:
+                    return
+                for _ in self._play(PLAYED):
+                    pass
+        raise NotDiscoverableError("it truncates episodes by itself, and random ones do not show after how many steps")
 
     def confirm(self, graph: Graph, share: float = 0.2) -> None:
         """Compare whole steps from snapshots of random episodes with the nodes they were taken for.
