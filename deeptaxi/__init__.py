@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deeptaxi.api import explain, listing
     from deeptaxi.api.diagnose import diagnose
+    from deeptaxi.api.discover import discover
     from deeptaxi.api.evaluate import evaluate
     from deeptaxi.api.export import export
     from deeptaxi.api.load import load
@@ -30,6 +31,7 @@ __all__ = (
     "DeepTaxiError",
     "TransitionTable",
     "diagnose",
+    "discover",
     "evaluate",
     "explain",
     "export",
@@ -43,6 +45,7 @@ _MODULES = {
     "DeepTaxiError": "errors",
     "TransitionTable": "mdp.table",
     "diagnose": "api.diagnose",
+    "discover": "api.discover",
     "evaluate": "api.evaluate",
     "explain": "api.explain",
     "export": "api.export",

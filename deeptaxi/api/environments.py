@@ -7,13 +7,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deeptaxi.api.status import status
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp.contract import closing
+from deeptaxi.mdp.discover import with_discovered
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment
 from deeptaxi.mdp.table import TransitionTable
 
 EnvLike = str | Path | TransitionTable | Environment
 IN_MEMORY = "transition-table"  # the id of a table that has no file
+
+
+_discovered: dict[Any, Environment] = {}
+
+
+def open_by_name(config: EnvironmentConfig, trust: bool = True) -> Environment:
+    """Open an environment, and discover its transition table if it has none; see `mdp.discover`.
+
+    Args:
+        config: the id or path, arguments and time limit, and whether to discover.
+        trust: whether the module of a `module:Id` may be imported.
+
+    Raises:
+        UsageError: the environment does not exist, or does not take these arguments.
+        DeepTaxiError: the table is damaged.
+    """
+    environment = open_environment(config, trust_module=trust)
+    if environment.table is not None or config.discover is False:
+        return environment
+    with closing(environment.make()) as env:
+        key = (type(env.unwrapped), repr(env.spec), repr(config))
+    if key not in _discovered:
+        with status("discovering the transition table …"):
+            _discovered[key] = with_discovered(environment)
+    return _discovered[key]
 
 
 def named(env: str | Path, env_args: Mapping[str, Any] | None, time_limit: int | None) -> EnvironmentConfig:
@@ -22,7 +50,11 @@ def named(env: str | Path, env_args: Mapping[str, Any] | None, time_limit: int |
 
 
 def open_place(
-    env: EnvLike, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None, trust: bool = True
+    env: EnvLike,
+    env_args: Mapping[str, Any] | None = None,
+    time_limit: int | None = None,
+    trust: bool = True,
+    discover: bool = True,
 ) -> Environment:
     """Open an environment.
 
@@ -31,13 +63,15 @@ def open_place(
         env_args: arguments for `gymnasium.make`.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust: whether the module of a `module:Id` may be imported.
+        discover: whether to discover the table of an environment that has none.
 
     Raises:
         UsageError: the environment does not exist, or does not take these arguments.
         DeepTaxiError: the table is damaged.
     """
     if isinstance(env, str | Path):
-        return open_environment(named(env, env_args, time_limit), trust)
+        opening = open_by_name if discover else open_environment
+        return opening(named(env, env_args, time_limit), trust)
     if isinstance(env, TransitionTable):
         return open_table(env, EnvironmentConfig(IN_MEMORY, dict(env_args or {}), time_limit))
     return change_environment(known(env), env_args, time_limit)
@@ -82,7 +116,7 @@ def open_requested(
         return change_environment(opened, requested.kwargs, requested.time_limit)
     if requested.id == IN_MEMORY:
         raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
-    return open_environment(requested, trust_module=trust)
+    return open_by_name(requested, trust)
 
 
 def change_environment(
@@ -100,7 +134,7 @@ def reopen_environment(environment: Environment, config: EnvironmentConfig) -> E
     """Reopen an environment with another configuration; a table needs no file for that."""
     if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
         return open_table(environment.table, config)
-    return open_environment(config)
+    return open_by_name(config)
 
 
 def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment:

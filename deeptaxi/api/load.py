@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, change_environment, environment_config, open_place
+from deeptaxi.api.environments import EnvLike, change_environment, environment_config, open_by_name, open_place
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.environment import Environment, open_environment
+from deeptaxi.mdp.environment import Environment
 from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network
 from deeptaxi.storage.runs import read_facts
 
@@ -50,7 +50,7 @@ def place(
     if env is not None and not isinstance(env, str | Path):
         return open_place(env, env_args, time_limit)
     config = environment_config(source.environment, source.name, env, env_args, time_limit)
-    return open_environment(config, trust_module=trust or env is not None)
+    return open_by_name(config, trust or env is not None)
 
 
 def load_source(source: ModelSource, environment: Environment) -> Run:

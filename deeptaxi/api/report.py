@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.api.diagnose import DiagnoseOptions, OpenedModel, build_case
+from deeptaxi.api.environments import open_by_name
 from deeptaxi.api.evaluate import sample_episodes
 from deeptaxi.api.load import load_source
 from deeptaxi.api.run import Run
@@ -20,7 +21,6 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.comparison import compare
 from deeptaxi.io.atomic import check_free, write_atomic_all, write_text
 from deeptaxi.mdp.describe import grid_map, names_of
-from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import History
 from deeptaxi.report.content import Content, ReportedRun, Subject
@@ -188,7 +188,7 @@ def open_runs(folders: Sequence[Path], trust: bool) -> list[Run]:
         if source.config is not None and [other.resolve() for other in folders].count(folder.resolve()) > 1:
             raise UsageError(f"{folder} is named twice")
     first = check_comparable([source.name for source in sources], [source.config for source in sources])
-    environment = open_environment(first.environment, trust_module=trust)
+    environment = open_by_name(first.environment, trust)
     return [load_source(source, environment) for source in sources]
 
 

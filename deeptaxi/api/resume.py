@@ -147,9 +147,11 @@ def open_saved_environment(
         place = replace(place, id=str(folder / CHECKPOINTS / TABLE_FILE))
     elif place.id.endswith(TABLE_SUFFIX) and asked:
         place = replace(place, id=asked)
-    environment = replace(open_requested(place, trust, given), config=config.environment)
     said = found.about.get("environment")
     facts = dict(said) if isinstance(said, Mapping) else {}
+    if facts.get("table") is None:  # it was trained without one, and may have none to discover
+        place = replace(place, discover=False)
+    environment = replace(open_requested(place, trust, given), config=config.environment)
     now = {**environment.describe(), "table": table_digest(environment.table)}
     for name in ("states", "actions", "time_limit", "table"):
         if facts.get(name) != now[name]:

@@ -45,6 +45,7 @@ COMMANDS = {
     "logs": "Show how a training went: its curves, its warnings, its end.",
     "explain": "Show one update, or the gradients of a dueling head, with every number.",
     "export": "Write a model in a form that others use.",
+    "discover": "Find the exact transition table of an environment that has none.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
     "presets": "List the settings that were tuned for known problems.",

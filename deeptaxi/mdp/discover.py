@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.mdp import planning
-from deeptaxi.mdp.beliefs import BeliefGraph, Graph, blocks_of, follow_beliefs, merge_blocks
+from deeptaxi.mdp.beliefs import Belief, BeliefGraph, Graph, blocks_of, follow_beliefs, merge_blocks
 from deeptaxi.mdp.chance import NotDiscoverableError
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.describe import Names, factors, names_of
@@ -29,7 +29,7 @@ from deeptaxi.mdp.table import TransitionTable, check_memory
 from deeptaxi.mdp.verify import CHECK_STEPS, contradiction
 from deeptaxi.mdp.walk import Limits, Walk
 
-QUICK = Limits(states=100_000, branches=200_000, seconds=5.0)  # for a table that is discovered by itself
+QUICK = Limits(states=50_000, branches=40_000, seconds=5.0)  # for a table that is discovered by itself
 NAMED = 100_000  # states of a table that get names
 BELIEFS = 100_000
 
@@ -47,7 +47,7 @@ class Discovery:
         hidden: which two histories end in one observation and have different futures; None if there are none.
         split: the observations that stand for several states.
         policy_needs_hidden: whether no policy of observations alone is optimal in the table.
-        time_limit: the steps after which the environment truncates its episodes by itself, or None.
+        time_limit: the steps after which its episodes are truncated, or None.
         ignored: the attributes that change but change nothing.
     """
 
@@ -135,7 +135,8 @@ def discover_by(walk: Walk, environment: Environment) -> Discovery:
         blocks = blocks_of(beliefs.graph)
         final, nodes = merge_blocks(beliefs.graph, blocks)
         hidden = describe_hidden(beliefs, final, nodes, names, walk, firsts)
-    table = table_of(final, environment, names)
+    time_limit = environment.time_limit or own_limit(walk)
+    table = table_of(final, environment, names, time_limit)
     split = len(final.states) - len(set(final.states))
     return Discovery(
         table=table,
@@ -146,7 +147,7 @@ def discover_by(walk: Walk, environment: Environment) -> Discovery:
         hidden=hidden,
         split=split,
         policy_needs_hidden=bool(split) and not is_policy_of_observations(final, table, environment),
-        time_limit=own_limit(walk),
+        time_limit=time_limit,
         ignored=tuple(walk.box.parts[part].name for part in sorted(walk.free)),
     )
 
@@ -176,13 +177,19 @@ def describe_hidden(
         if state in first:
             one, other = nodes[first[state]], nodes[number]
             texts = [tell_history(beliefs, node, names) for node in (one, other)]
-            kept = [walk.snapshots[firsts[max(beliefs.beliefs[node], key=beliefs.beliefs[node].__getitem__)]] for node in (one, other)]
+            kept = [walk.snapshots[firsts[node]] for node in far_apart(beliefs.beliefs[one], beliefs.beliefs[other])]
             return (
                 f"its observation {names.state(state)} (state {state}) hides something: {texts[0]} and {texts[1]} have "
                 f"different futures there{differing(walk, *kept)}"
             )
         first[state] = number
     return None
+
+
+def far_apart(one: Belief, other: Belief) -> tuple[int, int]:
+    """Return two nodes, the first more probable under `one` than under `other`, the second less."""
+    excess = {node: one.get(node, 0.0) - other.get(node, 0.0) for node in (*one, *other)}
+    return max(excess, key=excess.__getitem__), min(excess, key=excess.__getitem__)
 
 
 def tell_history(beliefs: BeliefGraph, node: int, names: Names) -> str:
@@ -215,7 +222,7 @@ def numbers_of(final: Graph, states: int) -> list[int]:
     return numbers
 
 
-def table_of(final: Graph, environment: Environment, names: Names) -> TransitionTable:
+def table_of(final: Graph, environment: Environment, names: Names, time_limit: int | None) -> TransitionTable:
     """Lay out the process as a table; unreached states end at once."""
     numbers = numbers_of(final, environment.states)
     states = max(environment.states, max(numbers) + 1)
@@ -236,16 +243,15 @@ def table_of(final: Graph, environment: Environment, names: Names) -> Transition
     start = np.zeros(states)
     for node, chance in final.start.items():
         start[numbers[node]] += chance
-    return TransitionTable(
-        probability, next_state, reward, terminated, start, **described(final, numbers, states, environment, names)
-    )
+    told = described(final, numbers, states, environment, names)
+    return TransitionTable(probability, next_state, reward, terminated, start, time_limit, **told)
 
 
 def described(
     final: Graph, numbers: list[int], states: int, environment: Environment, names: Names
 ) -> Mapping[str, Any]:
     """Return the names and factors of a table, as far as the environment has them."""
-    found: dict[str, Any] = {"time_limit": environment.time_limit}
+    found: dict[str, Any] = {}
     if not re.fullmatch(r"action \d+", names.actions[0]):
         found["action_names"] = names.actions
     if states == environment.states:
@@ -283,5 +289,5 @@ def with_discovered(environment: Environment, limits: Limits = QUICK) -> Environ
         table=found.table,
         table_missing=None,
         discovered=found.states,
-        time_limit=environment.time_limit or found.time_limit,
+        time_limit=found.time_limit,
     )

@@ -112,6 +112,7 @@ class Environment:
             "states": self.states,
             "actions": self.actions,
             "time_limit": self.time_limit,
+            **({"discovered": self.discovered} if self.discovered else {}),
         }
 
 

@@ -29,9 +29,9 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.snapshots import VALUES, Attribute, Snapshot, SnapshotBox
 from deeptaxi.mdp.verify import LONGEST_EPISODE
 
-COMPARED = 200  # steps of random episodes, to see what changes
-PLAYED = 3_000  # steps of random episodes, to gather snapshots
-PLAYED_SECONDS = 0.25
+COMPARED = 150  # steps of random episodes, to see what changes
+PLAYED = 1_500  # steps of random episodes, to gather snapshots
+PLAYED_SECONDS = 1.0  # for each of these, at most
 SHORT = 15  # steps after which every other of them is cut
 LARGE = 512  # bytes of an attribute that is compared less often
 SELDOM = 50  # steps between comparisons of those
@@ -40,6 +40,9 @@ SCRIPTS = 16  # sequences of draws that two snapshots are compared in, per actio
 ENOUGH = 256  # sequences in which two values of told parts agree before they are the same
 MANY, TIMES = 2_000, 8  # nodes, in all and per state number, from which told parts are looked for
 RESTARTS = 25
+PREDICTED = 1_000, 50  # runs of one step and nodes from which it is predicted how many there will be
+PREDICTED_TIMES = 1.5  # the limit, so that it is met for certain
+TOLD_EVERY = 0.2  # seconds between reports of progress
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Walk:
         self._luck = Random(0)  # noqa: S311  # of trials, not of secrets
         self._changing: set[Attribute] = set()
         self._restarts = 0
+        self._told_at = 0.0
         self._pool: list[tuple[int, Snapshot]] = []
         self._may_merge = True
         self._agreed: dict[tuple[Any, Any], int] = {}
@@ -335,7 +339,7 @@ class Walk:
         """Visit all nodes."""
         self._clear()
         start: dict[int, float] = {}
-        for probability, result in enumerate_runs(self._tape, lambda: self._act(self._fresh, None)):
+        for probability, result in self._runs(self._fresh, None):
             node = self._node(result.state, self.box.save())
             start[node] = start.get(node, 0.0) + probability
         while len(self._moves) < len(self._states):
@@ -349,7 +353,7 @@ class Walk:
         for action in range(self._actions):
             row: dict[Outcome, float] = {}
             seen: Any = None
-            for probability, result in enumerate_runs(self._tape, lambda: self._act(snapshot, action)):  # noqa: B023
+            for probability, result in self._runs(snapshot, action):
                 script, counts = self._tape.taken, self._tape.counts
                 after = self._after(result)
                 target = result.state if after is None else self._node(result.state, after)
@@ -357,7 +361,6 @@ class Walk:
                 row[key] = row.get(key, 0.0) + probability
                 if seen is None or self._luck.random() < SHARE:
                     seen = (script, counts, result, after)
-                self._count_branch()
             if self.free:
                 self._try_free(snapshot, action, seen)
             rows.append(row)
@@ -438,22 +441,37 @@ class Walk:
         self._watch()
         raise RestartError
 
-    def _count_branch(self) -> None:
-        self.branches += 1
-        if self.branches % 256 == 0:
-            self._check_limits()
+    def _runs(self, snapshot: Snapshot, action: int | None) -> Iterator[tuple[float, Result]]:
+        """Yield every run of an action, or a reset, with its probability."""
+        made, covered = 0, 0.0
+        for probability, result in enumerate_runs(self._tape, lambda: self._act(snapshot, action)):
+            yield probability, result
+            made, covered = made + 1, covered + probability
+            self.branches += 1
+            if self.branches % 256 == 0:
+                predicted = made / covered if made >= PREDICTED[0] else 0.0
+                self._check_limits(self.branches - made + predicted)
 
-    def _check_limits(self) -> None:
-        """Raise if a limit is met; report progress.
+    def _check_limits(self, predicted: float = 0.0) -> None:
+        """Raise if a limit is met, or will be; report progress.
+
+        Args:
+            predicted: a number of branches to come to, for all that is known.
 
         Raises:
             NotDiscoverableError: a limit is met; the message says which, and how far the walk had come.
         """
         done, seen, seconds = len(self._moves), len(self._states), self.seconds
-        self._progress(f"{len(self._distinct):,} states, {self.branches:,} branches")
+        if seconds > self._told_at:
+            self._progress(f"{len(self._distinct):,} states, {self.branches:,} branches")
+            self._told_at = seconds + TOLD_EVERY
+        if done >= PREDICTED[1]:
+            predicted = max(predicted, self.branches * seen / done)
+        soon = predicted > PREDICTED_TIMES * self._limits.branches
         met = (
             f"{self._limits.states:,} states" if seen > self._limits.states else
             f"{self._limits.branches:,} branches" if self.branches > self._limits.branches else
+            f"{self._limits.branches:,} branches ({predicted:,.0f} or more are to come)" if soon else
             f"{self._limits.seconds:g} seconds" if seconds > self._limits.seconds else None
         )  # fmt: skip
         if met is None:

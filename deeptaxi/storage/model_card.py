@@ -231,6 +231,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
     sizes = f"{place['states']:,} states, {place['actions']} actions, {limit}"
     rows = {
         "Environment": f"`{describe_environment(place)}`: {sizes}",
+        **({"Table": f"discovered: {place['discovered']:,} states, exact"} if place.get("discovered") else {}),
         "Verdict": facts["verdict"],
         **({"Sampled": describe_episodes(facts["episodes"])} if facts.get("episodes") else {}),
         "Network": facts["network"]["description"],
@@ -346,7 +347,7 @@ KINDS: Kinds = {
     "name": str, "verdict": str, "exact": (dict, NOTHING), "preset": str, "seed": int, "weights_digest": str,
     "made": str, "configuration": dict, "signature": {EACH: str}, "outside": {EACH: str}, "limits": [str],
     "versions": {EACH: str},
-    "environment": {"id": str, "kwargs": dict, "states": int, "actions": int, "time_limit": (int, NOTHING)},
+    "environment": {"id": str, "kwargs": dict, "states": int, "actions": int, "time_limit": (int, NOTHING), "discovered?": int},
     "network": {"kind": str, "description": str},
     "training": {
         "updates": int, "best_update": int, "environment_steps": int, "train_seconds": NUMBER, "stopped": str,
