@@ -52,7 +52,9 @@ class Discovered:
             else "an optimal policy need not know it"
         )
         states = "state" if found.split == 1 else "states"
-        return f"{found.hidden}; the table has {found.split:,} more {states} than the observations tell apart, and {needs}"
+        return (
+            f"{found.hidden}; the table has {found.split:,} more {states} than the observations tell apart, and {needs}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that `deeptaxi discover --json` prints."""
@@ -101,7 +103,9 @@ def discover(
         out: the `.npz` file to write the table to, for use as the environment of any command.
         force: whether to overwrite that file.
         split: whether to make states of what observations hide, even if what is optimal depends on it.
-        max_states, max_branches, max_seconds: where to end the walk.
+        max_states: where to end the walk.
+        max_branches: steps and resets to run at most, one for each sequence of draws.
+        max_seconds: time to take at most.
 
     Returns:
         The table, `.table`, and the counts of the walk.
@@ -138,7 +142,8 @@ def found_within(environment: Environment, limits: Limits, update: Any) -> walks
     try:
         return walks.discover(environment, limits, lambda told: update(f"discovering the transition table: {told} …"))
     except NotDiscoverableError as error:
-        hint = "; --max-seconds, --max-states and --max-branches raise the limits" if "its limit of" in str(error) else ""
+        limited = "its limit of" in str(error)
+        hint = "; --max-seconds, --max-states and --max-branches raise the limits" if limited else ""
         raise DeepTaxiError(f"no table of {environment.config.id} was discovered: {error}{hint}") from None
 
 

@@ -380,7 +380,7 @@ class NumPyDraws:
 
         if np.ndim(low) or np.ndim(high):
             firsts, lasts = np.broadcast_arrays(low, high)
-            bounds = iter(np.nditer([firsts, lasts]))  # type: ignore[call-overload]  # of arrays
+            bounds = iter(np.nditer([firsts, lasts]))
             return shaped(firsts.shape, lambda: draw(*(next(bounds))), kind)
         return shaped(size, lambda: draw(low, high), kind)
 

@@ -7,7 +7,8 @@
 The probability of an outcome is the product of the probabilities of its draws, summed over the sequences that lead to
 it. The table has the state numbers of the environment's observations; states that no episode comes to end at once, with
 a reward of 0. Where one observation stands for states with different futures, as Taxi's does with a fickle passenger,
-the table needs more states than there are observations: each history-dependent one is a state of its own.
+the table needs more states than there are observations: a last part of the state says which of the histories it is
+that have different futures.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Discovery:
         branches: the steps and resets that were run.
         seconds: how long it took.
         hidden: which two histories end in one observation and have different futures; None if there are none.
-        split: the observations that stand for several states.
+        split: how many more states there are than observations in which an action is chosen.
         policy_needs_hidden: whether no policy of observations alone is optimal in the table.
         time_limit: the steps after which its episodes are truncated, or None.
         ignored: the attributes that change but change nothing.
@@ -146,7 +147,7 @@ def discover_by(walk: Walk, environment: Environment) -> Discovery:
         seconds=walk.seconds,
         hidden=hidden,
         split=split,
-        policy_needs_hidden=bool(split) and not is_policy_of_observations(final, table, environment),
+        policy_needs_hidden=bool(split) and not is_policy_of_observations(final, table),
         time_limit=time_limit,
         ignored=tuple(walk.box.parts[part].name for part in sorted(walk.free)),
     )
@@ -211,22 +212,25 @@ def differing(walk: Walk, one: tuple[Any, ...], other: tuple[Any, ...]) -> str:
     return f" ({texts[0]} and {texts[1]})"
 
 
-def numbers_of(final: Graph, states: int) -> list[int]:
-    """Return the table's state number of each node: the observation's for its first node, new ones for others."""
-    taken: set[int] = set()
-    numbers, free = [], states
+def variants_of(final: Graph) -> tuple[list[int], int]:
+    """Number the nodes that show the same observation from 0; return the numbers, `[N]`, and the most per observation."""
+    counts: dict[int, int] = {}
+    numbers = []
     for state in final.states:
-        numbers.append(free if state in taken else state)
-        free += state in taken
-        taken.add(state)
-    return numbers
+        numbers.append(counts.get(state, 0))
+        counts[state] = numbers[-1] + 1
+    return numbers, max(counts.values())
 
 
 def table_of(final: Graph, environment: Environment, names: Names, time_limit: int | None) -> TransitionTable:
-    """Lay out the process as a table; unreached states end at once."""
-    numbers = numbers_of(final, environment.states)
-    states = max(environment.states, max(numbers) + 1)
-    width = max(len(row) for rows in final.moves for row in rows)
+    """Lay out the process as a table; unreached states end at once.
+
+    The state number is that of the observation. If some observation stands for up to V > 1 states, it is V times that,
+    plus the number of the variant: the last part of the state.
+    """
+    variants, most = variants_of(final)
+    numbers = [state * most + variant for state, variant in zip(final.states, variants, strict=True)]
+    states, width = environment.states * most, max(len(row) for rows in final.moves for row in rows)
     shape = (states, environment.actions, width)
     check_memory(shape)
     probability, reward = np.zeros(shape), np.zeros(shape)
@@ -238,41 +242,37 @@ def table_of(final: Graph, environment: Environment, names: Names, time_limit: i
             probability[number, action] = 0.0
             for k, ((target, gain, ends), chance) in enumerate(row.items()):
                 probability[number, action, k], reward[number, action, k] = chance, gain
-                next_state[number, action, k] = target if ends else numbers[target]
+                next_state[number, action, k] = target * most if ends else numbers[target]
                 terminated[number, action, k] = ends
     start = np.zeros(states)
     for node, chance in final.start.items():
         start[numbers[node]] += chance
-    told = described(final, numbers, states, environment, names)
+    told = described(environment, names, most)
     return TransitionTable(probability, next_state, reward, terminated, start, time_limit, **told)
 
 
-def described(
-    final: Graph, numbers: list[int], states: int, environment: Environment, names: Names
-) -> Mapping[str, Any]:
+def described(environment: Environment, names: Names, most: int) -> Mapping[str, Any]:
     """Return the names and factors of a table, as far as the environment has them."""
     found: dict[str, Any] = {}
     if not re.fullmatch(r"action \d+", names.actions[0]):
         found["action_names"] = names.actions
-    if states == environment.states:
-        found["factors"] = factors(environment)
-    if states <= NAMED and names.state(0) != "state 0":
-        texts = [names.state(state) for state in range(environment.states)] + [""] * (states - environment.states)
-        seen: dict[int, int] = {}
-        for state, number in zip(final.states, numbers, strict=True):
-            seen[state] = seen.get(state, 0) + 1
-            if number >= environment.states:
-                texts[number] = f"{texts[state]}, with another history ({seen[state]})"
-        found["state_names"] = texts
+    parts = factors(environment)
+    if most > 1:
+        parts = (*(parts or (environment.states,)), most)
+    found["factors"] = parts
+    if environment.states * most <= NAMED and (most > 1 or names.state(0) != "state 0"):
+        texts = [names.state(state) for state in range(environment.states)]
+        found["state_names"] = texts if most == 1 else [f"{t}, history {v + 1}" for t in texts for v in range(most)]
     return found
 
 
-def is_policy_of_observations(final: Graph, table: TransitionTable, environment: Environment) -> bool:
+def is_policy_of_observations(final: Graph, table: TransitionTable) -> bool:
     """Whether an optimal policy can take the same action in all states that an observation stands for."""
     best = planning.optimal_actions(planning.value_iteration(table, objective_discount(table), None).q)
     common: dict[int, Any] = {}
-    for state, number in zip(final.states, numbers_of(final, environment.states), strict=True):
-        common[state] = common.get(state, True) & best[number]
+    variants, most = variants_of(final)
+    for state, variant in zip(final.states, variants, strict=True):
+        common[state] = common.get(state, True) & best[state * most + variant]
     return all(actions.any() for actions in common.values())
 
 
@@ -280,10 +280,11 @@ def with_discovered(environment: Environment, limits: Limits = QUICK) -> Environ
     """Return an environment with its discovered table; without one, with the reason added to `table_missing`."""
     try:
         found = discover(environment, limits)
-        if found.hidden is not None:
-            raise NotDiscoverableError(found.hidden)
+        reason = found.hidden
     except NotDiscoverableError as error:
-        return replace(environment, table_missing=f"{environment.table_missing}, and none was discovered: {error}")
+        reason = str(error)
+    if reason is not None:
+        return replace(environment, table_missing=f"{environment.table_missing}, and none was discovered: {reason}")
     return replace(
         environment,
         table=found.table,

@@ -11,6 +11,7 @@ Only a fresh environment that nothing else uses is walked through: its generator
 from __future__ import annotations
 
 import io
+import itertools
 import pickle
 import types
 import weakref
@@ -58,7 +59,7 @@ def layers_of(env: Any) -> tuple[list[Any], int | None]:
         if not isinstance(env, gymnasium.Wrapper):
             break
         env = env.env
-    for outer, inner in zip(layers, layers[1:], strict=False):
+    for outer, inner in itertools.pairwise(layers):
         outer.env = inner
     return layers, limit
 
@@ -211,7 +212,9 @@ class SnapshotBox:
             seen: dict[int, Any] = {}
             self.pack(value, seen)
             kept.append(seen)
-            plain = all(type(item) in PLAIN or isinstance(item, np.dtype) for item in seen.values()) and not isinstance(value, Missing)
+            plain = all(type(item) in PLAIN or isinstance(item, np.dtype) for item in seen.values()) and not isinstance(
+                value, Missing
+            )
             group = {place}, set(seen), plain
             for other in [other for other in groups if other[1] & group[1]]:
                 groups.remove(other)

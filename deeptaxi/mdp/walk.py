@@ -243,7 +243,9 @@ class Walk:
 
     # Trials
 
-    def _agree(self, one: Snapshot, other: Snapshot, action: int | None, ignored: set[int], scripts: int) -> set[Any] | None:
+    def _agree(
+        self, one: Snapshot, other: Snapshot, action: int | None, ignored: set[int], scripts: int
+    ) -> set[Any] | None:
         """Compare an action from two snapshots in random sequences of draws.
 
         Returns:
@@ -380,7 +382,11 @@ class Walk:
     def _node(self, state: int, snapshot: Snapshot) -> int:
         """Return the node of a snapshot, which may be new."""
         left_out = self.free | self.told
-        key = (state, *(value for part, value in enumerate(snapshot) if part not in left_out)) if left_out else (state, *snapshot)
+        key = (
+            (state, *(value for part, value in enumerate(snapshot) if part not in left_out))
+            if left_out
+            else (state, *snapshot)
+        )
         if not self.told:
             node = self._known.get(key)
             return self._add(key, state, snapshot) if node is None else node
@@ -477,7 +483,11 @@ class Walk:
         if met is None:
             return
         kept = f" in {seen:,} variants" if seen > len(self._distinct) else ""
-        counts = f"; it truncates episodes by itself, after {min(self.truncated_after)} steps" if self.truncated_after else ""
+        counts = (
+            f"; it truncates episodes by itself, after {min(self.truncated_after)} steps"
+            if self.truncated_after
+            else ""
+        )
         raise NotDiscoverableError(
             f"the walk through its states met its limit of {met}: it had seen {len(self._distinct):,} states{kept}, "
             f"{done:,} of them with every action, in {self.branches:,} branches and {seconds:.1f} s{counts}"
