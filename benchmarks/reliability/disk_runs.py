@@ -92,7 +92,7 @@ def look(folder: Path, killed: bool, told_well: bool, old: str | None, same_log:
     """
     run, log, new = folder / "models" / "x", folder / "logs" / "x", agent(1).weights_digest
     if killed:
-        runs.claim(run, folder / "logs", force=True, table=True).release()
+        runs.reserve(run, folder / "logs", force=True, table=True).release()
     digest = digest_in(run)
     check(digest in (old, new), f"neither the old nor the new weights: {digest}")
     check(digest == new or not told_well, "the old one, though it was told that it is written")

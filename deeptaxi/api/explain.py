@@ -13,11 +13,11 @@ import numpy as np
 from deeptaxi.api.environments import name_of
 from deeptaxi.api.load import Model, as_run
 from deeptaxi.api.options import NetworkOptions, UpdateOptions
-from deeptaxi.api.plans import plan
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
+from deeptaxi.api.train import plan
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import AGGREGATIONS, TrainConfig, merge, resolve, to_mapping
 from deeptaxi.errors import UsageError
@@ -167,8 +167,8 @@ def explain_update(
     environment, config = subject.environment, subject.config
     asked = (update_options.state, update_options.action, update_options.transitions, update_options.seed)
     choice = choose(environment, subject.network, subject.allowed, config.target.n_step, *asked)
-    learner = learner_of(subject, target_noise, update_options.seed)
-    names, anatomy = names_of(environment), trace_update(learner, choice.transitions, subject.allowed, comparing)
+    agent = build_agent(subject, target_noise, update_options.seed)
+    names, anatomy = names_of(environment), trace_update(agent, choice.transitions, subject.allowed, comparing)
     return {
         "model": subject.model,
         "environment": environment.describe(),
@@ -189,18 +189,18 @@ def explain_update(
     }
 
 
-def learner_of(subject: Subject, target_noise: float | None, seed: int | None) -> Any:
+def build_agent(subject: Subject, target_noise: float | None, seed: int | None) -> Any:
     """Build a fresh agent whose target network equals the online network, plus noise if given."""
     import keras
 
     from deeptaxi.learning.agent import DQNAgent
 
     target = keras.models.clone_model(subject.network)
-    learner = DQNAgent(subject.network, target, subject.config, copies=1)
+    agent = DQNAgent(subject.network, target, subject.config, environments=1)
     if target_noise is not None:
         rng = np.random.default_rng([seed or 0, 1])
         target.set_weights([w + rng.normal(0, target_noise, w.shape).astype(w.dtype) for w in target.get_weights()])
-    return learner
+    return agent
 
 
 def explain_gradients(

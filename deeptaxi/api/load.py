@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deeptaxi.api.environments import EnvLike, change_environment, environment_config, open_by_name, open_place
+from deeptaxi.api.report import check_comparable
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
@@ -74,6 +75,22 @@ def kept_in(source: ModelSource) -> dict[str, Any]:
         return {}
     folder = source.path.parent
     return {"folder": folder, "facts": read_facts(folder)}
+
+
+def load_comparable(folders: Sequence[Path], trust: bool) -> list[Run]:
+    """Load runs of the same problem, sharing one environment.
+
+    Raises:
+        UsageError: one is not a run folder or is given twice, or their environments or objectives differ.
+        DeepTaxiError: a model is damaged.
+    """
+    sources = [find_model(folder) for folder in folders]
+    for folder, source in zip(folders, sources, strict=True):
+        if source.config is not None and [other.resolve() for other in folders].count(folder.resolve()) > 1:
+            raise UsageError(f"{folder} is named twice")
+    first = check_comparable([source.name for source in sources], [source.config for source in sources])
+    environment = open_by_name(first.environment, trust)
+    return [load_source(source, environment) for source in sources]
 
 
 def as_run(

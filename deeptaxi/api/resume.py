@@ -142,22 +142,24 @@ def open_saved_environment(
     Raises:
         UsageError: the environment has changed.
     """
-    place = config.environment
-    if place.id == IN_MEMORY and given is None:
-        place = replace(place, id=str(folder / CHECKPOINTS / TABLE_FILE))
-    elif place.id.endswith(TABLE_SUFFIX) and asked:
-        place = replace(place, id=asked)
+    requested = config.environment
+    if requested.id == IN_MEMORY and given is None:
+        requested = replace(requested, id=str(folder / CHECKPOINTS / TABLE_FILE))
+    elif requested.id.endswith(TABLE_SUFFIX) and asked:
+        requested = replace(requested, id=asked)
     said = found.about.get("environment")
     facts = dict(said) if isinstance(said, Mapping) else {}
     if facts.get("table") is None:  # it was trained without one, and may have none to discover
-        place = replace(place, discover=False)
-    environment = replace(open_requested(place, trust, given), config=config.environment)
+        requested = replace(requested, discover=False)
+    environment = replace(open_requested(requested, trust, given), config=config.environment)
     now = {**environment.describe(), "table": table_digest(environment.table)}
     for name in ("states", "actions", "time_limit", "table"):
         if facts.get(name) != now[name]:
             told = "has another transition table" if name == "table" else f"has {now[name]} {name.replace('_', ' ')}"
             was = "" if name == "table" else f", where it had {facts.get(name)}"
-            raise UsageError(f"{place.id} is not what {folder} was trained on: it {told}{was}; start a new training")
+            raise UsageError(
+                f"{requested.id} is not what {folder} was trained on: it {told}{was}; start a new training"
+            )
     return environment
 
 
@@ -171,14 +173,14 @@ class ResumePoint:
     Attributes:
         checkpoint: the newest valid checkpoint.
         state: training state; None before the first update.
-        kept: the log up to this point; None to start a new one.
-        remarks: warnings for the user.
+        log: the log up to this point; None to start a new one.
+        warnings: for the user.
     """
 
     checkpoint: Checkpoint
     state: TrainingState | None
-    kept: Kept | None
-    remarks: tuple[Warned, ...]
+    log: Kept | None
+    warnings: tuple[Warned, ...]
 
 
 @contextmanager
@@ -189,7 +191,7 @@ def open_for_resume(
     logs: Path | None = None,
     stop_after: int | None = None,
     given: TransitionTable | Environment | None = None,
-) -> Iterator[tuple[Environment, Configured, runs.Run, ResumePoint]]:
+) -> Iterator[tuple[Environment, Configured, runs.RunFolder, ResumePoint]]:
     """Reopen a run folder to resume its training for the duration of the block.
 
     Args:
@@ -226,16 +228,16 @@ def open_for_resume(
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold_log(log, folder, undoing, "--logs")
         kept = kept_log(folder, log, found)
-        place = runs.Run(folder, log / LOG_FILE, undoing)
+        reserved = runs.RunFolder(folder, log / LOG_FILE, undoing)
         state = reset_early_stop(found.state, before, config)
         told = [
-            *remarks_on(found, before, config),
+            *exactness_warnings(found, before, config),
             *lost_log(found, kept, log),
             *stop_warnings(before, config, found.state, kept),
         ]
-        remarks = tuple(Warned(found.update, name, f"{name}: {text}") for name, text in told)
+        warnings = tuple(Warned(found.update, name, f"{name}: {text}") for name, text in told)
         configured = Configured(config, str(found.about.get("preset", "none")))
-        yield environment, configured, place, ResumePoint(found, state, kept, remarks)
+        yield environment, configured, reserved, ResumePoint(found, state, kept, warnings)
 
 
 def config_of(found: Checkpoint) -> TrainConfig:
@@ -377,7 +379,7 @@ def others(was: Any, now: Mapping[str, str]) -> list[str]:
     ]
 
 
-def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> Iterator[tuple[str, str]]:
+def exactness_warnings(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> Iterator[tuple[str, str]]:
     """Yield warnings for the user as (name, text)."""
     for fault in found.passed_over:
         yield "older-checkpoint", f"{fault}; training continues from {found.path.name}, after update {found.update:,}"

@@ -213,7 +213,7 @@ def differing(walk: Walk, one: tuple[Any, ...], other: tuple[Any, ...]) -> str:
 
 
 def variants_of(final: Graph) -> tuple[list[int], int]:
-    """Number the nodes that show the same observation from 0; return the numbers, `[N]`, and the most per observation."""
+    """Number the nodes of each observation from 0; return the numbers, `[N]`, and the most that one observation has."""
     counts: dict[int, int] = {}
     numbers = []
     for state in final.states:

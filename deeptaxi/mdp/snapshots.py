@@ -149,7 +149,7 @@ class SnapshotBox:
 
     def _replace_generators(self) -> None:
         """Replace all generators by their stand-ins, wherever they are kept."""
-        values = {place: value for place, value in self.attributes()}
+        values = dict(self.attributes())
         for (layer, name), value in self.unpack(self.pack(values, None)).items():
             vars(self.layers[layer])[name] = value
         self.layers[-1]._np_random = self._stand_ins.generator
@@ -212,9 +212,7 @@ class SnapshotBox:
             seen: dict[int, Any] = {}
             self.pack(value, seen)
             kept.append(seen)
-            plain = all(type(item) in PLAIN or isinstance(item, np.dtype) for item in seen.values()) and not isinstance(
-                value, Missing
-            )
+            plain = not isinstance(value, Missing) and all(map(is_plain, seen.values()))
             group = {place}, set(seen), plain
             for other in [other for other in groups if other[1] & group[1]]:
                 groups.remove(other)
@@ -258,6 +256,11 @@ class SnapshotBox:
         text = ", ".join(f"{name}={one!r}" for name, one in zip(names, values, strict=True))
         text = " ".join(text.split())
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is one of Python's own containers or an array, and so pickled without looking for references."""
+    return type(value) in PLAIN or isinstance(value, np.dtype)
 
 
 LONGEST = 80  # characters of a value in a message

@@ -10,7 +10,7 @@ from benchmarks import goals, limits, plan, startup, table
 from benchmarks.peers import deeptaxi_loop
 from benchmarks.peers.common import Spec, read_spec, to_json
 from benchmarks.run import Job, in_turn
-from deeptaxi.learning.step_metrics import StepMetrics
+from deeptaxi.learning.progress import StepMetrics
 
 NEEDS = {"sb3": plan.TORCH, "rejax_dqn": plan.REJAX, "jax_table": ("jax",), "jax_scan": ("jax",)}
 TABULAR = Spec(peer="tabular", learning_rate=1.0, seconds=0.2, block=1_000, every=10_000, updates=500_000)

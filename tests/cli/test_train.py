@@ -13,7 +13,7 @@ import keras
 import pytest
 from click.testing import Result
 
-from deeptaxi.api import train
+from deeptaxi.api import episodes as sampling
 from deeptaxi.config import read_toml, resolve
 from deeptaxi.mdp import table
 from deeptaxi.mdp.table import save_table
@@ -341,10 +341,10 @@ def test_a_training_is_kept_whatever_becomes_of_its_episodes(pond: TypeIn, name:
 
 
 def test_episodes_that_take_too_long_are_fewer_or_none(pond: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "STEPS", 1_500)
+    monkeypatch.setattr(sampling, "STEPS", 1_500)
     told = json.loads(pond("train", "pond:Long-v0", "--time-limit", 100, *FEW, "--out", "a", "--json").stdout)
     assert told["episodes"]["count"] == 10
-    monkeypatch.setattr(train, "STEPS", 500)
+    monkeypatch.setattr(sampling, "STEPS", 500)
     done = pond("train", "pond:Long-v0", "--time-limit", 100, *FEW, "--out", "b")
     assert "none: 10 episodes take too long here: `deeptaxi evaluate` plays them" in " ".join(done.stdout.split())
 

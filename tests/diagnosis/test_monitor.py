@@ -1,6 +1,6 @@
 import pytest
 
-from deeptaxi.diagnosis.monitor import Watch
+from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.metrics import Evaluated, Started, Warned
 from tests.diagnosis.cases import config, progress, snapshot
 from tests.problems import chain
@@ -10,8 +10,8 @@ STARTED = Started("problem.npz", 3, 2, "q-table", "compiled", 0, 1_000, 0.1, Non
 
 def told(records, table=True, **settings):
     settings = {"evaluation": {"objective_discount": 0.9}, "discount": 0.9, "updates": 1_000, **settings}
-    watch = Watch(config(**settings), chain() if table else None)
-    return [warning.finding for record in records for warning in watch.observe(record)]
+    watch = Monitor(config(**settings), chain() if table else None)
+    return [warning.finding for record in records for warning in watch(record)]
 
 
 def collapsed(first, count=4, share=1.0):
@@ -72,5 +72,5 @@ def test_coverage_that_grows_is_waited_for():
 
 
 def test_a_discount_that_only_blurs_is_not_said_to_forbid_a_good_policy():
-    watch = Watch(config(evaluation={"objective_discount": 0.9}, discount=0.001), chain())
-    assert "cannot tell these apart" in watch.observe(STARTED)[0].text
+    watch = Monitor(config(evaluation={"objective_discount": 0.9}, discount=0.001), chain())
+    assert "cannot tell these apart" in watch(STARTED)[0].text

@@ -20,7 +20,7 @@ def rate(replay, errors):
     """Draw until every transition has been rated, by an error that is a function of its number."""
     for seed in range(200):
         states = drawn_states(replay, 64, seed)
-        replay.learnt(np.array([errors[state] for state in states], np.float32))
+        replay.update_priorities(np.array([errors[state] for state in states], np.float32))
 
 
 # Transitions have numbers; those that can be drawn are the same as by the uniform memory.

@@ -12,8 +12,9 @@ from gymnasium.spaces import Discrete
 from deeptaxi.config import EnvironmentConfig, OptimizerConfig, merge
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.agent import DQNAgent, learning_rate_schedule
-from deeptaxi.learning.compiled.loop import CompiledAgent
+from deeptaxi.learning.compiled.loop import CompiledLoop
 from deeptaxi.learning.state import (
+    CheckpointEvent,
     StateMismatchError,
     TrainingState,
     array,
@@ -45,12 +46,11 @@ def driven(config, environment, **how):
     """Train; return the records, the state at the end, as a file would hold it, and what is left."""
     held = []
 
-    def keep(hold):
-        if hold.last:
-            held.append(hold.state_dict())
-        return ()
+    def keep(event):
+        if isinstance(event, CheckpointEvent) and event.last:
+            held.append(event.state_dict())
 
-    records, trained = outcome(train(config, environment, keep=keep, **how))
+    records, trained = outcome(train(config, environment, [keep], **how))
     (saved,) = held
     return records, TrainingState(saved.arrays, json.loads(json.dumps(saved.facts))), trained
 
@@ -64,8 +64,8 @@ def test_a_training_goes_on_from_a_moment_to_the_bit(name, tmp_path):
     # Twice, and neither at an evaluation nor at the end of a report.
     first, saved, _ = driven(config, environment, stop_after=config.updates // 4)
     assert (first[-1].stopped, first[-1].updates) == ("stop-after", config.updates // 4)
-    _, saved, _ = driven(config, environment, since=saved, stop_after=config.updates // 2 + 1)
-    rest, resumed, again = driven(config, environment, since=saved)
+    _, saved, _ = driven(config, environment, state=saved, stop_after=config.updates // 2 + 1)
+    rest, resumed, again = driven(config, environment, state=saved)
 
     assert resumed.arrays.keys() == whole.arrays.keys()
     for key, values in whole.arrays.items():
@@ -87,7 +87,7 @@ def test_the_records_after_a_moment_are_those_of_an_undisturbed_training(tmp_pat
     config, environment = opened_problem(chain(time_limit=9), tmp_path, **quick)
     records, _, _ = driven(config, environment)
     _, saved, _ = driven(config, environment, stop_after=501)  # the second of two updates that share a record is next
-    rest, _, _ = driven(config, environment, since=saved)
+    rest, _, _ = driven(config, environment, state=saved)
     told = {record.update: record for record in records if isinstance(record, Progress)}
     later = [record for record in rest if isinstance(record, Progress)]
     assert [record.update for record in later] == [update for update in told if update > 501]
@@ -132,7 +132,7 @@ def test_episodes_under_way_are_played_again_and_a_state_that_is_hidden_is_found
     environment = own(hidden)
     records, _, _ = driven(config, environment)
     _, saved, _ = driven(config, environment, stop_after=31)
-    rest, _, _ = driven(config, environment, since=saved)
+    rest, _, _ = driven(config, environment, state=saved)
     warnings = [record.text for record in rest if isinstance(record, Warned)]
     assert (rest[-1].weights_digest == records[-1].weights_digest) is not hidden
     if hidden:
@@ -145,7 +145,7 @@ def test_episodes_under_way_are_played_again_and_a_state_that_is_hidden_is_found
 def test_where_an_episode_begins_anew_no_sum_of_rewards_runs_over_the_gap(tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, PRIORITIES))
     _, saved, _ = driven(config, own(True), stop_after=31)
-    _, after, _ = driven(config, own(True), since=saved, stop_after=32)
+    _, after, _ = driven(config, own(True), state=saved, stop_after=32)
     added, copies, capacity = saved.facts["added"], 4, 40
     last = (added - copies + np.arange(copies)) % capacity
     assert after.arrays["replay.truncated"][last].all()
@@ -199,7 +199,7 @@ def test_generators_of_an_environment_s_own_go_on_where_they_were(kind, tmp_path
     environment = replace(own(False), make=lambda render_mode=None: type("P", (Private,), {"kind": kind})(False))
     records, _, _ = driven(config, environment)
     _, saved, _ = driven(config, environment, stop_after=20)
-    rest, _, _ = driven(config, environment, since=saved)
+    rest, _, _ = driven(config, environment, state=saved)
     assert [record.text for record in rest if isinstance(record, Warned)] == []
     assert rest[-1].weights_digest == records[-1].weights_digest
 
@@ -221,7 +221,7 @@ def test_an_environment_that_draws_nothing_is_played_again_though_nobody_seeds_i
     environment = replace(own(False), make=lambda render_mode=None: Own(False))
     records, _, _ = driven(config, environment)
     _, saved, _ = driven(config, environment, stop_after=5)  # in the first episodes
-    rest, _, _ = driven(config, environment, since=saved)
+    rest, _, _ = driven(config, environment, state=saved)
     assert [record.text for record in rest if isinstance(record, Warned)] == []
     assert rest[-1].weights_digest == records[-1].weights_digest
 
@@ -248,7 +248,7 @@ def test_an_environment_that_cannot_bear_to_be_played_again_begins_anew_by_its_m
     environment = replace(own(True), make=lambda render_mode=None: Particular(True))
     _, saved, _ = driven(config, environment, stop_after=38)  # late in the fourth episodes
     unknown = {"masks.seen": np.zeros(7, bool), "masks.allowed": np.ones((7, 2), bool)}
-    rest, _, _ = driven(config, environment, since=TrainingState({**saved.arrays, **unknown}, saved.facts))
+    rest, _, _ = driven(config, environment, state=TrainingState({**saved.arrays, **unknown}, saved.facts))
     assert "episodes restart" in next(record.text for record in rest if isinstance(record, Warned))
     assert (rest[-1].stopped, rest[-1].failure) == ("updates", None)
 
@@ -260,7 +260,8 @@ def test_a_training_that_is_at_its_end_from_the_beginning_takes_no_moment(tmp_pa
         saved.arrays, {**saved.facts, "evaluator": {**saved.facts["evaluator"], "in_a_row": 3, "last": 10}}
     )
     held = []
-    records, _ = outcome(train(config, environment, since=enough, keep=lambda hold: held.append(hold) or ()))
+    watch = lambda event: held.append(event) if isinstance(event, CheckpointEvent) else None  # noqa: E731
+    records, _ = outcome(train(config, environment, [watch], state=enough))
     assert (records[-1].stopped, held) == ("optimal", [])
 
 
@@ -294,16 +295,16 @@ def test_nested_tuples_come_back_from_their_names():
 def test_numbers_out_of_their_range_are_refused_before_compiled_code_reads_by_them(loop, tmp_path):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
     _, saved, _ = driven(config, environment, stop_after=10)
-    name = "program.copies.states" if loop == "compiled" else "replay.next_states"
+    name = "program.envs.states" if loop == "compiled" else "replay.next_states"
     broken = {**saved.arrays, name: saved.arrays[name] + 3}
     with pytest.raises(DeepTaxiError, match=f"'{name}' holds"):
-        driven(config, environment, since=TrainingState(broken, saved.facts))
+        driven(config, environment, state=TrainingState(broken, saved.facts))
 
 
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
 def test_a_moment_that_is_refused_costs_no_compilation(loop, tmp_path, monkeypatch):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
-    learner = CompiledAgent if loop == "compiled" else DQNAgent
-    monkeypatch.setattr(learner, "warm_up", lambda *_: pytest.fail("it compiles"))
+    compiled = CompiledLoop if loop == "compiled" else DQNAgent
+    monkeypatch.setattr(compiled, "compile", lambda *_: pytest.fail("it compiles"))
     with pytest.raises(StateMismatchError):
-        driven(config, environment, since=MOMENT)
+        driven(config, environment, state=MOMENT)

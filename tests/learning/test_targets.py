@@ -9,7 +9,7 @@ from keras import ops
 
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import SCHEDULES
-from deeptaxi.learning.schedules import course
+from deeptaxi.learning.schedules import anneal
 from deeptaxi.learning.targets import (
     clip_by_global_norm,
     epsilon_greedy,
@@ -200,7 +200,7 @@ def check_compiled():
         return (
             *sums,
             *clip_by_global_norm([rewards], 0.5),
-            *(course(kind, 1.0, 0.1, 0.5, progress) for kind in SCHEDULES),
+            *(anneal(kind, 1.0, 0.1, 0.5, progress) for kind in SCHEDULES),
         )
 
     arguments = (rewards, terminated, truncated, np.float32(0.2))

@@ -226,6 +226,6 @@ def test_it_can_be_written_as_json_and_read_back_in_full_precision():
 
 def test_the_learner_of_the_configuration_is_the_one_that_is_looked_into():
     online, target = build_pair(5, 3, resolve(DUELING))
-    learner = DQNAgent(online, target, resolve(DUELING), copies=1)
+    learner = DQNAgent(online, target, resolve(DUELING), environments=1)
     assert trace_update(learner, STEP, np.ones((5, 3), np.bool_)).learning_rate == 0.1
     assert learner.updates == 1

@@ -86,10 +86,23 @@ def test_one_of_a_newer_deeptaxi_is_refused_rather_than_passed_over(
 ) -> None:
     folder = tmp_path / checkpoints.CHECKPOINTS
     write(folder / "000001.npz", ABOUT, MOMENT)
-    monkeypatch.setattr(checkpoints, "VERSION", 2)
+    monkeypatch.setattr(checkpoints, "VERSION", checkpoints.VERSION + 1)
     write(folder / "000002.npz", ABOUT, MOMENT)
     monkeypatch.undo()
     with pytest.raises(DeepTaxiError, match=r"000002\.npz is of a newer deeptaxi .*: upgrade"):
+        newest(tmp_path)
+
+
+def test_one_of_an_earlier_deeptaxi_is_refused_unless_it_has_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / checkpoints.CHECKPOINTS
+    monkeypatch.setattr(checkpoints, "VERSION", checkpoints.VERSION - 1)
+    write(folder / "000001.npz", ABOUT, None)
+    write(folder / "000002.npz", ABOUT, MOMENT)
+    monkeypatch.undo()
+    assert read(folder / "000001.npz").state is None
+    with pytest.raises(DeepTaxiError, match=r"000002\.npz is of an earlier deeptaxi: train it again, without --resume"):
         newest(tmp_path)
 
 

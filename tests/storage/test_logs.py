@@ -182,7 +182,7 @@ def test_a_log_that_cannot_be_written_is_named_once_and_written_again_once_it_ca
         assert log.lost is not None
         assert log.lost.startswith(f"cannot write {folder / 'metrics.jsonl'}: No such file")
         log.write(progress(1))
-        assert [told.text for told in log.remarks] == [f"no-log: {log.lost}; training continues without it"]
+        assert [told.text for told in log.warnings] == [f"no-log: {log.lost}; training continues without it"]
         position = log.position()  # which makes the folder
         assert log.lost is None
         assert position is not None

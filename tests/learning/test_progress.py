@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deeptaxi.config import resolve
-from deeptaxi.learning.step_metrics import Report, StepMetrics, report_every
+from deeptaxi.learning.progress import ProgressTracker, StepMetrics, updates_per_record
 from deeptaxi.metrics import Progress
 
 # A record every 2 of 1,000 updates; the learning rate falls by a line from 0.4 to 0.2.
@@ -14,12 +16,12 @@ CONFIG = resolve(
 
 @pytest.mark.parametrize(("updates", "every"), [(1, 1), (499, 1), (999, 1), (1_000, 2), (20_000, 40), (20_499, 40)])
 def test_there_are_about_five_hundred_records(updates, every):
-    assert report_every(resolve({"updates": updates})) == every
+    assert updates_per_record(resolve({"updates": updates})) == every
 
 
-def reported(*ticks):
-    report = Report(CONFIG, actions=3)
-    return [record for number, tick in enumerate(ticks, start=1) for record in report.add(tick, seconds=number / 2)]
+def reported(*metrics):
+    tracker = ProgressTracker(CONFIG, actions=3)
+    return [replace(record, seconds=0.0) for each in metrics for record in tracker.add(each)]
 
 
 def test_progress_takes_means_over_the_updates_since_the_record_before():
@@ -30,16 +32,16 @@ def test_progress_takes_means_over_the_updates_since_the_record_before():
         StepMetrics(4, 16, 0.6, 1, loss=7.0, td_error=4.0, episodes=0, returns=0.0),
     )
     assert records == [
-        Progress(2, 8, 1.0, 2.0, 0.75, 0.8, pytest.approx(0.4 - 0.2 * 0.001), episodes=3, mean_return=3.0),
-        Progress(4, 16, 2.0, 6.0, 3.0, 0.6, pytest.approx(0.4 - 0.2 * 0.003), episodes=0, mean_return=None),
+        Progress(2, 8, 0.0, 2.0, 0.75, 0.8, pytest.approx(0.4 - 0.2 * 0.001), episodes=3, mean_return=3.0),
+        Progress(4, 16, 0.0, 6.0, 3.0, 0.6, pytest.approx(0.4 - 0.2 * 0.003), episodes=0, mean_return=None),
     ]
 
 
 def test_what_is_left_at_the_end_is_told_once():
-    report = Report(CONFIG, actions=3)
-    assert list(report.add(StepMetrics(1, 4, 0.9, 1, loss=1.0, td_error=0.5, episodes=0, returns=0.0), 0.5)) == []
-    assert [(record.update, record.loss) for record in report.rest(0.5)] == [(1, 1.0)]
-    assert list(report.rest(0.5)) == []
+    report = ProgressTracker(CONFIG, actions=3)
+    assert list(report.add(StepMetrics(1, 4, 0.9, 1, loss=1.0, td_error=0.5, episodes=0, returns=0.0))) == []
+    assert [(record.update, record.loss) for record in report.rest()] == [(1, 1.0)]
+    assert list(report.rest()) == []
 
 
 def test_a_tick_may_stand_for_many_updates_or_for_none():
