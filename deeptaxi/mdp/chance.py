@@ -33,6 +33,7 @@ from deeptaxi.errors import DeepTaxiError
 
 NEGLIGIBLE = 1e-12  # probability of a run that is not followed
 MAX_LOST = 1e-9  # probability of all runs of one step that are not followed
+MAX_DRAWS = 1_000  # of one run
 MAX_OUTCOMES = 100_000  # of a single draw
 SIMPLE = {int, float, str}
 T = TypeVar("T")
@@ -91,6 +92,8 @@ class Tape:
                 index = 0
         elif self.generator is not None:
             index = self.generator.randrange(count)
+        if place == MAX_DRAWS:
+            raise NotDiscoverableError(f"its draws do not end: there were {MAX_DRAWS:,} in one step")
         self.taken.append(index)
         self.counts.append(count)
         self.probability *= weights[index]
@@ -177,7 +180,10 @@ class Uniform:
             self._between(sorted(set(levels.ravel().tolist())))
             return np.array([self._below(level) for level in levels.ravel().tolist()], np.bool_).reshape(levels.shape)
         if isinstance(value, Uniform):
-            refuse(self._interval.name)
+            if value._interval is not self._interval:
+                refuse(self._interval.name)
+            difference = Uniform(self._interval, self._scale - value._scale, self._shift - value._shift)
+            return difference._between([0.0]) == 0
         return self._between([float(value)]) == 0
 
     def _between(self, values: list[float]) -> int:
@@ -261,7 +267,7 @@ class Uniform:
     def _as_number(self, *_others: Any) -> NoReturn:
         refuse(self._interval.name)
 
-    __float__ = __abs__ = __pow__ = __rpow__ = __mod__ = __floordiv__ = __rtruediv__ = __array__ = _as_number
+    __float__ = __abs__ = __pow__ = __rpow__ = __mod__ = __floordiv__ = __rtruediv__ = _as_number
     __reduce__ = __deepcopy__ = _as_number  # it would be kept in the environment, undecided
 
 

@@ -450,13 +450,18 @@ class Walk:
     def _runs(self, snapshot: Snapshot, action: int | None) -> Iterator[tuple[float, Result]]:
         """Yield every run of an action, or a reset, with its probability."""
         made, covered = 0, 0.0
-        for probability, result in enumerate_runs(self._tape, lambda: self._act(snapshot, action)):
+        for probability, result in enumerate_runs(self._tape, lambda: self._counted(snapshot, action)):
             yield probability, result
             made, covered = made + 1, covered + probability
-            self.branches += 1
-            if self.branches % 256 == 0:
-                predicted = made / covered if made >= PREDICTED[0] else 0.0
-                self._check_limits(self.branches - made + predicted)
+            if made >= PREDICTED[0] and made % PREDICTED[0] == 0:
+                self._check_limits(self.branches - made + made / covered)
+
+    def _counted(self, snapshot: Snapshot, action: int | None) -> Result:
+        """Take an action, or reset, as one branch, whether or not it is followed to its end."""
+        self.branches += 1
+        if self.branches % 256 == 0:
+            self._check_limits()
+        return self._act(snapshot, action)
 
     def _check_limits(self, predicted: float = 0.0) -> None:
         """Raise if a limit is met, or will be; report progress.

@@ -347,7 +347,9 @@ KINDS: Kinds = {
     "name": str, "verdict": str, "exact": (dict, NOTHING), "preset": str, "seed": int, "weights_digest": str,
     "made": str, "configuration": dict, "signature": {EACH: str}, "outside": {EACH: str}, "limits": [str],
     "versions": {EACH: str},
-    "environment": {"id": str, "kwargs": dict, "states": int, "actions": int, "time_limit": (int, NOTHING), "discovered?": int},
+    "environment": {
+        "id": str, "kwargs": dict, "states": int, "actions": int, "time_limit": (int, NOTHING), "discovered?": int,
+    },
     "network": {"kind": str, "description": str},
     "training": {
         "updates": int, "best_update": int, "environment_steps": int, "train_seconds": NUMBER, "stopped": str,
