@@ -13,19 +13,24 @@ that have different futures.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import gymnasium
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.beliefs import Belief, BeliefGraph, Graph, blocks_of, follow_beliefs, merge_blocks
 from deeptaxi.mdp.chance import NotDiscoverableError
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.describe import Names, factors, names_of
-from deeptaxi.mdp.environment import Environment, objective_discount
+from deeptaxi.mdp.environment import Env, Environment, objective_discount
+from deeptaxi.mdp.spaces import state_codec
 from deeptaxi.mdp.table import TransitionTable, check_memory
 from deeptaxi.mdp.verify import CHECK_STEPS, contradiction
 from deeptaxi.mdp.walk import Limits, Walk
@@ -50,6 +55,7 @@ class Discovery:
         policy_needs_hidden: whether no policy of observations alone is optimal in the table.
         time_limit: the steps after which its episodes are truncated, or None.
         ignored: the attributes that change but change nothing.
+        process: the states and outcomes that the table lays out.
     """
 
     table: TransitionTable
@@ -62,6 +68,7 @@ class Discovery:
     policy_needs_hidden: bool
     time_limit: int | None
     ignored: tuple[str, ...]
+    process: Graph
 
 
 def ignore(_text: str) -> None:
@@ -101,24 +108,24 @@ def discover(environment: Environment, limits: Limits, progress: Callable[[str],
         with closing(walk.box.layers[0]):
             found = discover_by(walk, environment)
             evidence = contradicted(environment, found)
-            if evidence and walk.merged:
-                walk.exact()
-                found = discover_by(walk, environment)
-                evidence = contradicted(environment, found)
+            if evidence and walk.merged:  # perhaps a part was left out that matters
+                with suppress(NotDiscoverableError):
+                    walk.exact()
+                    found = discover_by(walk, environment)
+                    evidence = contradicted(environment, found)
     if evidence:
         raise NotDiscoverableError(f"the environment contradicts the table that was discovered: {evidence}")
     return found
 
 
 def contradicted(environment: Environment, found: Discovery) -> str | None:
-    """Step the real environment against the table; return evidence against it, or None.
-
-    Where one observation stands for several states, its transitions are no table to step against.
-    """
-    if found.hidden is not None:
-        return None
+    """Step the real environment against the table; return evidence against it, or None."""
     with closing(environment.make()) as env:
-        evidence = contradiction(env, environment.codec, found.table)
+        if found.hidden is None:
+            evidence = contradiction(env, environment.codec, found.table)
+        else:
+            told = TellingHistory(env, environment, found.process)
+            evidence = contradiction(told, state_codec(told.observation_space, environment.config.id), found.table)
     return None if evidence is None else f"{evidence} (in {CHECK_STEPS:,} steps)".replace("its P", "the table")
 
 
@@ -149,8 +156,47 @@ def discover_by(walk: Walk, environment: Environment) -> Discovery:
         split=split,
         policy_needs_hidden=bool(split) and not is_policy_of_observations(final, table),
         time_limit=time_limit,
+        process=final,
         ignored=tuple(walk.box.parts[part].name for part in sorted(walk.free)),
     )
+
+
+class TellingHistory(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Observes the states of a table that has more than the environment's observations tell apart.
+
+    Which of them it is follows from the one before, the action, the reward and the observation. What the table calls
+    impossible is observed as the state where it stood, and contradicts the table by its reward or state.
+    """
+
+    def __init__(self, env: Env, environment: Environment, process: Graph) -> None:
+        super().__init__(env)
+        variants, most = variants_of(process)
+        self._process = process
+        self._numbers = [state * most + variant for state, variant in zip(process.states, variants, strict=True)]
+        self._most = most
+        self._encode = environment.codec.encode
+        self._first_action = environment.first_action
+        self._node = 0
+        self._starts = {process.states[node]: node for node in process.start}
+        self.observation_space = Discrete(environment.states * most)
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment."""
+        observation, info = super().reset(**arguments)
+        self._node = self._starts.get(self._encode(observation), 0)
+        return np.int64(self._numbers[self._node]), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step the environment."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        state = self._encode(observation)
+        if terminated:
+            return np.int64(state * self._most), reward, terminated, truncated, info
+        for target, gain, ends in self._process.moves[self._node][int(action) - self._first_action]:
+            if not ends and self._process.states[target] == state and math.isclose(gain, reward, abs_tol=1e-9):
+                self._node = target
+                break
+        return np.int64(self._numbers[self._node]), reward, terminated, truncated, info
 
 
 def own_limit(walk: Walk) -> int | None:
