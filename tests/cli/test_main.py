@@ -162,6 +162,7 @@ COMMAND_LINES = [
     ["explain", "gradients"],
     ["explain", "update", "x"],
     ["export", "x", "--all"],
+    ["discover", "FrozenLake-v1", "--out", "x.npz"],
     ["solve", "FrozenLake-v1", "--out", "x.csv"],
     ["envs"],
     ["presets"],
