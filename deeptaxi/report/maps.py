@@ -127,9 +127,28 @@ def lift(x: float, y: float, up: bool) -> list[Stroke]:
     return [triangle, [(x + 0.26, y + 0.76), (x + 0.74, y + 0.76)]]
 
 
-def sign(x: float, y: float, move: tuple[int, int] | str) -> list[Stroke]:
+def sign(x: float, y: float, move: tuple[int, int] | str, action: int) -> list[Stroke]:
     """Return the sign of an action: an arrow, or a sign of its own if it does not move."""
-    return arrow(x, y, move) if isinstance(move, tuple) else lift(x, y, move == "pick up")
+    if isinstance(move, tuple):
+        return arrow(x, y, move)
+    return lift(x, y, move == "pick up") if move in LIFTS else glyph(x, y, action)
+
+
+LIFTS = ("pick up", "drop off")
+
+
+def glyph(x: float, y: float, action: int) -> list[Stroke]:
+    """Return a sign for an action of a chart: a bar, a ring, a cross, an angle, a box, or a bar that stands."""
+    left, right, top, bottom, middle = x + 0.25, x + 0.75, y + 0.25, y + 0.75, y + 0.5
+    signs: list[list[Stroke]] = [
+        [[(left, middle), (right, middle)]],
+        [disc(x + 0.5, y + 0.5, 0.25)],
+        [[(left, top), (right, bottom)], [(left, bottom), (right, top)]],
+        [[(left, bottom), (x + 0.5, top), (right, bottom)]],
+        [box(x, y, inset=0.27)],
+        [[(x + 0.5, top), (x + 0.5, bottom)]],
+    ]
+    return signs[action % len(signs)]
 
 
 def hint(x: float, y: float, move: tuple[int, int]) -> Stroke:
@@ -146,6 +165,7 @@ def hint(x: float, y: float, move: tuple[int, int]) -> Stroke:
 
 
 GAP_ACROSS, GAP_DOWN, HEAD, MARGIN = 0.9, 1.0, 1.0, 0.25  # in cells
+LABELS = 1.6  # of rows beside each layer, and of columns below it
 LEGEND_ROW = 0.22  # inches
 LEGEND_COLUMN = 3.0
 Entry = tuple[Callable[[Axes, float, float], None], str]  # draws a sample into a cell; its meaning
@@ -174,11 +194,12 @@ class Sheet:
 
     def layers(self) -> Iterator[tuple[Layer, float, float]]:
         """Yield the layers with their upper left corners."""
-        left = MARGIN + (HEAD + 0.4 if len(self.grid.layers) > 1 else 0)
+        labels = label_room(self.grid)
+        left = MARGIN + labels + (HEAD + 0.4 if len(self.grid.layers) > 1 else 0)
         for down, row in enumerate(self.grid.layers):
             for across, layer in enumerate(row):
-                x = left + across * (self.grid.columns + GAP_ACROSS)
-                yield layer, x, top(self.grid) + down * (self.grid.rows + GAP_DOWN)
+                x = left + across * (self.grid.columns + GAP_ACROSS + labels)
+                yield layer, x, top(self.grid) + down * (self.grid.rows + GAP_DOWN + labels)
 
     def cells(self, chosen: Bools) -> Iterator[tuple[int, float, float]]:
         """Yield the chosen states with the upper left corners of their cells."""
@@ -188,16 +209,23 @@ class Sheet:
                     yield int(state), x + column, y + row
 
 
+def label_room(grid: GridMap) -> float:
+    """Return the room that the labels of rows and columns take."""
+    return LABELS if grid.row[1] else 0.0
+
+
 def top(grid: GridMap) -> float:
     """Return the distance of the first layers from the upper edge."""
-    return MARGIN + (HEAD if len(grid.layers) > 1 else 0)
+    titled = len(grid.layers) > 1 or (len(grid.layers[0]) > 1 and bool(grid.row[1]))
+    return MARGIN + (HEAD if titled else 0)
 
 
 def sheet(grid: GridMap, states: Bools, width: float, largest: float, legend: int, absent: str) -> Sheet:
     """Lay out a map with cells of at most `largest` inches on a canvas of at most `width`, including the legend."""
     down, across = len(grid.layers), len(grid.layers[0])
-    wide = 2 * MARGIN + across * grid.columns + (across - 1) * GAP_ACROSS + (HEAD + 0.4 if down > 1 else 0)
-    high = top(grid) + down * grid.rows + (down - 1) * GAP_DOWN + MARGIN
+    labels = label_room(grid)
+    wide = 2 * MARGIN + across * (grid.columns + labels) + (across - 1) * GAP_ACROSS + (HEAD + 0.4 if down > 1 else 0)
+    high = top(grid) + down * (grid.rows + labels) + (down - 1) * GAP_DOWN + MARGIN
     cell = min(largest, width / wide)
     full = max(wide, min(width, HALF) / cell)
     rows = math.ceil(legend / legend_columns(full * cell))
@@ -227,8 +255,31 @@ def ground(on: Sheet) -> None:
     draw(ax, lines, edgecolor=LINE, linewidth=0.5)
     draw(ax, edges, edgecolor=MUTED, linewidth=0.9)
     draw(ax, [wall for _, x, y in on.layers() for wall in walls(grid, x, y)], edgecolor=INK, linewidth=2.0)
-    if len(grid.layers) > 1:
+    if top(grid) > MARGIN:
         titles(on)
+    if grid.row[1]:
+        label_cells(on)
+
+
+def label_cells(on: Sheet) -> None:
+    """Label the rows and columns of every layer."""
+    grid, size = on.grid, 72 * on.cell
+    for _, x, y in on.layers():
+        for index, text in enumerate(grid.row[1]):
+            on.ax.text(x - 0.2, y + index + 0.5, text, fontsize=0.4 * size, color=MUTED, ha="right", va="center")
+        for index, text in enumerate(grid.column[1]):
+            place = (x + index + 0.5, y + grid.rows + 0.4)
+            on.ax.text(*place, text, fontsize=0.4 * size, color=MUTED, ha="center", va="center")
+        middle = (x - LABELS + 0.3, y + grid.rows / 2)
+        on.ax.text(*middle, grid.row[0].rstrip(":"), fontsize=0.45 * size, rotation=90, ha="center", va="center")
+        on.ax.text(
+            x + grid.columns / 2,
+            y + grid.rows + 1.1,
+            grid.column[0].rstrip(":"),
+            fontsize=0.45 * size,
+            ha="center",
+            va="center",
+        )
 
 
 def places(on: Sheet, layer: Layer, x: float, y: float) -> None:
@@ -273,9 +324,9 @@ def titles(on: Sheet) -> None:
     corners = [(x, y) for _, x, y in on.layers()]
     across, down = len(grid.layers[0]), len(grid.layers)
     for index, text in enumerate(grid.across[1]):
-        words = f"{grid.across[0]} {text}"
+        words = f"{grid.across[0]} {text}".strip()
         on.ax.text(corners[index][0] + grid.columns / 2, top(grid) - 0.4, words, fontsize=0.45 * size, ha="center")
-    for index in range(down):
+    for index in range(down if down > 1 else 0):
         words = f"{grid.down[0]} {grid.down[1][index]}"
         middle = corners[index * across][1] + grid.rows / 2
         on.ax.text(MARGIN + 0.5, middle, words, fontsize=0.45 * size, rotation=90, ha="center", va="center")
@@ -320,7 +371,8 @@ def policy_map(grid: GridMap, policy: Ints, states: Bools, comparison: Compariso
     """
     wide = len(grid.layers) > 1 or grid.columns > 8
     absent = "cannot happen" if comparison is not None else "never seen"
-    on = sheet(grid, states, FULL if wide else HALF, 0.62, 8 if wide else 6, absent)
+    room = len(grid.moves) + 4 if grid.row[1] else 8 if wide else 6
+    on = sheet(grid, states, FULL if wide else HALF, 0.62, room, absent)
     wrong = np.zeros(len(policy), np.bool_) if comparison is None else comparison.wrong
     matters = wrong if comparison is None else wrong & comparison.met
     off = wrong & ~matters
@@ -329,7 +381,8 @@ def policy_map(grid: GridMap, policy: Ints, states: Bools, comparison: Compariso
     fill(on.ax, [corner(x, y) for _, x, y in on.cells(off)], ORANGE)
     color, size = INK if comparison is None else BLUE, 72 * on.cell
     for chosen, look, width in ((states & ~wrong, color, 0.06), (off, ORANGE, 0.06), (matters, VERMILLION, 0.1)):
-        strokes = [s for state, x, y in on.cells(chosen) for s in sign(x, y, grid.moves[policy[state]])]
+        cells = [(int(policy[state]), x, y) for state, x, y in on.cells(chosen)]
+        strokes = [s for action, x, y in cells for s in sign(x, y, grid.moves[action], action)]
         draw(on.ax, strokes, edgecolor=look, linewidth=max(0.7, width * size))
     if comparison is not None:
         fill(on.ax, hints(on, comparison, wrong), GREEN)
@@ -350,17 +403,21 @@ def hints(on: Sheet, comparison: Comparison, wrong: Bools) -> list[Stroke]:
 
 def entries(on: Sheet, wrong: bool, off: bool, color: str) -> list[Entry]:
     """Return the legend of a policy map, with only the signs that occur on it."""
-    east = arrow(0, 0, (0, 1))
-    found: list[Entry] = [
-        (sample_of(on, *east, edgecolor=color, linewidth=1.3), "optimal action" if color == BLUE else "greedy action")
-    ]
+    east, found = arrow(0, 0, (0, 1)), list[Entry]()
+    best = "optimal action" if color == BLUE else "greedy action"
+    if any(isinstance(move, tuple) for move in on.grid.moves):
+        found.append((sample_of(on, *east, edgecolor=color, linewidth=1.3), best))
+    else:
+        east = glyph(0, 0, 0)
+        for action, move in enumerate(on.grid.moves):
+            found.append((sample_of(on, *glyph(0, 0, action), edgecolor=color, linewidth=1.3), f"{best}: {move}"))
     if wrong:
         look = sample_of(on, *east, box(0, 0), *hatching(0, 0), edgecolor=VERMILLION, linewidth=1.0)
         found.append((look, "wrong action, on the policy's way"))
     if off:
         look = sample_of(on, *east, corner(0, 0), edgecolor=ORANGE, linewidth=1.0)
         found.append((look, "wrong, where the policy never comes"))
-    if wrong or off:
+    if (wrong or off) and any(isinstance(move, tuple) for move in on.grid.moves):
         look = sample_of(on, hint(0, 0, (0, 1)), edgecolor=GREEN, fill=True, facecolor=GREEN)
         found.append((look, "where an optimal action leads"))
     return found + place_entries(on, color)
