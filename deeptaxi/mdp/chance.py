@@ -84,20 +84,21 @@ class Tape:
         count = len(weights)
         if count == 1:
             return 0
-        place = len(self.taken)
+        taken, script = self.taken, self.script
+        place = len(taken)
         index = 0
-        if place < len(self.script):
-            index = self.script[place]
+        if place < len(script):
+            index = script[place]
             if index >= count:
                 index = 0
         elif self.generator is not None:
             index = self.generator.randrange(count)
         if place == MAX_DRAWS:
             raise NotDiscoverableError(f"its draws do not end: there were {MAX_DRAWS:,} in one step")
-        self.taken.append(index)
+        taken.append(index)
         self.counts.append(count)
-        self.probability *= weights[index]
-        if self.probability < NEGLIGIBLE:
+        self.probability = probability = self.probability * weights[index]
+        if probability < NEGLIGIBLE:
             raise PrunedError
         return index
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
 
+from deeptaxi.arguments import words
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.beliefs import Belief, BeliefGraph, Graph, blocks_of, follow_beliefs, merge_blocks
 from deeptaxi.mdp.chance import NotDiscoverableError
@@ -329,6 +331,12 @@ def with_discovered(environment: Environment, limits: Limits = QUICK) -> Environ
         reason = found.hidden
     except NotDiscoverableError as error:
         reason = str(error)
+        if "its limit of" in reason:
+            given = " ".join(
+                f"--env-arg {shlex.quote(words({key: value}))}" for key, value in environment.config.kwargs.items()
+            )
+            command = " ".join(filter(None, ["deeptaxi discover", shlex.quote(environment.config.id), given]))
+            reason = f"{reason}; `{command} -o table.npz` takes the time it needs"
     if reason is not None:
         return replace(environment, table_missing=f"{environment.table_missing}, and none was discovered: {reason}")
     return replace(

@@ -64,6 +64,24 @@ def layers_of(env: Any) -> tuple[list[Any], int | None]:
     return layers, limit
 
 
+STATE = "get_state()"  # stands for an attribute
+
+
+class OwnState(dict[str, Any]):
+    """What an environment's own `get_state` and `set_state` hold, as if it were its only attribute."""
+
+    def __init__(self, env: Any) -> None:
+        super().__init__()
+        self._env = env
+
+    def get(self, _name: str, _default: Any = None) -> Any:
+        """Return the state."""
+        return self._env.get_state()
+
+    def __setitem__(self, _name: str, value: Any) -> None:
+        self._env.set_state(value)
+
+
 class Copier(pickle.Pickler):
     """Pickles by reference what must not be copied; notes the objects that are copied."""
 
@@ -132,6 +150,10 @@ class SnapshotBox:
             self.references[id(layer)] = layer
         for stand_in in (stand_ins.generator, stand_ins.state, stand_ins.random):
             self.references[id(stand_in)] = stand_in
+        self._begun = False  # `get_state` may need a reset first
+        self._own_state: OwnState | None = None
+        self._uncopyable: set[Attribute] = set()
+        self._leave_out_uncopyable()
         self._replace_generators()
         self.parts: tuple[Part, ...] = ()
 
@@ -147,20 +169,49 @@ class SnapshotBox:
             return id(obj)
         return None
 
+    def begin(self) -> None:
+        """Take note that the environment was reset, and has all its attributes."""
+        self._begun = True
+        self._leave_out_uncopyable()
+
+    def _leave_out_uncopyable(self) -> None:
+        """Take the environment's own word for its state where some attributes cannot be copied."""
+        env = self.layers[-1]
+        if not (callable(getattr(env, "get_state", None)) and callable(getattr(env, "set_state", None))):
+            return
+        for place, value in list(self.attributes()):
+            try:
+                Copier(io.BytesIO(), self).dump(value)
+            except Exception:  # whatever an object's own __reduce__ raises
+                self._uncopyable.add(place)
+        if self._uncopyable:
+            self._own_state = OwnState(env)
+
+    def _holder(self, place: Attribute) -> dict[str, Any]:
+        """Return what an attribute is kept in."""
+        if place[1] == STATE and self._own_state is not None:
+            return self._own_state
+        holder: dict[str, Any] = vars(self.layers[place[0]])
+        return holder
+
     def _replace_generators(self) -> None:
         """Replace all generators by their stand-ins, wherever they are kept."""
         values = dict(self.attributes())
         for (layer, name), value in self.unpack(self.pack(values, None)).items():
-            vars(self.layers[layer])[name] = value
+            if name != STATE:
+                vars(self.layers[layer])[name] = value
         self.layers[-1]._np_random = self._stand_ins.generator
         self.layers[-1]._np_random_seed = -1
 
     def attributes(self) -> Iterator[tuple[Attribute, Any]]:
         """Yield the attributes of all layers."""
+        last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             for name, value in vars(layer).items():
-                if not (name == "env" and number < len(self.layers) - 1):
+                if not (name == "env" and number < last) and (number, name) not in self._uncopyable:
                     yield (number, name), value
+        if self._own_state is not None and self._begun:
+            yield (last, STATE), self._own_state.get(STATE)
 
     def pack(self, value: Any, seen: dict[int, Any] | None) -> bytes:
         """Pickle a value; note the objects in it in `seen`.
@@ -208,7 +259,7 @@ class SnapshotBox:
         groups: list[tuple[set[Attribute], set[int], bool]] = []
         kept: list[Any] = []  # alive, so that no two objects have the same id
         for place in sorted(changing):
-            value = vars(self.layers[place[0]]).get(place[1], MISSING)
+            value = self._holder(place).get(place[1], MISSING)
             seen: dict[int, Any] = {}
             self.pack(value, seen)
             kept.append(seen)
@@ -220,7 +271,7 @@ class SnapshotBox:
             groups.append(group)
         self.parts = tuple(Part(tuple(sorted(places)), plain) for places, _, plain in groups)
         self._places = [
-            ([(vars(self.layers[number]), name) for number, name in part.attributes], part.plain) for part in self.parts
+            ([(self._holder(place), place[1]) for place in part.attributes], part.plain) for part in self.parts
         ]
 
     def save(self) -> Snapshot:
@@ -242,6 +293,10 @@ class SnapshotBox:
             value = stored
             if type(stored) is Packed:
                 value = pickle.loads(stored) if plain else self.unpack(stored)  # noqa: S301  # pickled by `save`
+            if len(places) == 1 and value is not MISSING:
+                own, name = places[0]
+                own[name] = value
+                continue
             for (own, name), one in zip(places, [value] if len(places) == 1 else value, strict=True):
                 if one is MISSING:
                     own.pop(name, None)

@@ -148,6 +148,7 @@ class Walk:
     def _rehearse(self) -> None:
         """Play at random, to see which attributes change; gather snapshots."""
         self._reset(self._luck)
+        self.box.begin()
         found: dict[Attribute, Any] = self.box.fingerprints()
         large = {place for place, value in found.items() if type(value) not in VALUES and len(value) > LARGE}
         for played, _ in self._play(COMPARED):

@@ -218,6 +218,34 @@ def test_an_environment_that_cannot_be_copied_is_refused_with_the_attribute():
         explored(Locked)
 
 
+class Sealed(Locked):
+    """Keeps its place where no copy gets at it, and hands it out by its own methods."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed)
+        self.vault = {"lock": threading.Lock(), "place": 0}
+        return observation, info
+
+    def get_state(self):
+        return self.vault["place"]
+
+    def set_state(self, place):
+        self.vault = {"lock": threading.Lock(), "place": place}
+
+    def step(self, action):
+        self.vault["place"] = min(self.vault["place"] + action, 3)
+        place = self.vault["place"]
+        return place, float(place == 3), place == 3, False, {}
+
+
+def test_an_environment_may_put_itself_back():
+    with pytest.raises(NotDiscoverableError, match="its attribute Mute.guard holds"):
+        explored(type("Mute", (Sealed,), {"get_state": None}))
+    found = explored(Sealed)
+    assert (found.states, found.hidden) == (3, None)
+    assert rows(found.table, 1, 1) == {(2, 0.0, False): 1.0}
+
+
 class Wide(gymnasium.Env):
     """Wanders over a million places."""
 
