@@ -24,7 +24,7 @@ import tomli_w
 from deeptaxi import arguments
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.io import safe_load
-from deeptaxi.io.safe_load import check_lengths
+from deeptaxi.io.safe_load import check_lengths, is_a
 from deeptaxi.presets import Preset, fitting, plain
 from deeptaxi.renamed import SETTINGS, renamed_in
 
@@ -38,12 +38,12 @@ class Check:
     choices: tuple[str, ...] = ()
 
 
-POSITIVE = Check("above 0", lambda x: x > 0)
-COUNT = Check("from 1 to 1,000,000,000", lambda x: 1 <= x <= 10**9)  # compiled programs count in 32 bits
-NOT_NEGATIVE = Check("0 or more", lambda x: x >= 0)
-FRACTION = Check("between 0 and 1", lambda x: 0 <= x <= 1)
-RATE = Check("above 0 and at most 1", lambda x: 0 < x <= 1)
-SIZES = Check("of whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
+POSITIVE = Check("a value above 0", lambda x: x > 0)
+COUNT = Check("a value from 1 to 1,000,000,000", lambda x: 1 <= x <= 10**9)  # compiled programs count in 32 bits
+NOT_NEGATIVE = Check("a value of 0 or more", lambda x: x >= 0)
+FRACTION = Check("a value between 0 and 1", lambda x: 0 <= x <= 1)
+RATE = Check("a value above 0 and at most 1", lambda x: 0 < x <= 1)
+SIZES = Check("whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
 
 
 def one_of(names: tuple[str, ...]) -> Check:
@@ -74,7 +74,7 @@ class Checked:
                 continue
             if not check.passes(value):
                 near = nearest(str(value), check.choices)
-                raise UsageError(f"{item.name} = {show(value)}: expected a value {check.description}{near}")
+                raise UsageError(f"{item.name} = {show(value)}: expected {check.description}{near}")
 
 
 def leaf_settings(cls: type, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
@@ -86,6 +86,25 @@ def leaf_settings(cls: type, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tup
             yield from leaf_settings(hints[item.name], path)
         else:
             yield path, item, hints[item.name]
+
+
+def value_at(settings: Any, path: tuple[str, ...]) -> Any:
+    """Return the setting at a path in nested mappings, or in a configuration; None if there is none."""
+    for key in path:
+        settings = settings.get(key) if isinstance(settings, Mapping) else getattr(settings, key, None)
+    return settings
+
+
+def nest(settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Nest settings given by path, omitting those that are None."""
+    nested: dict[str, Any] = {}
+    for (*sections, key), value in settings.items():
+        if value is not None:
+            place = nested
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[key] = value
+    return nested
 
 
 def from_mapping(cls: type, values: Mapping[str, Any], where: str = "") -> Any:
@@ -124,17 +143,17 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
     origin = get_origin(hint) or hint
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(coerce(item, get_args(hint)[0], name) for item in value)
-    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+    if origin is float and is_a(value, int):
         return float(value)
     if origin is float and isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"'{name}' = {value}: expected a finite number")
     accepted = origin if origin is not Mapping and isinstance(origin, type) else Mapping
-    if not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool):
+    if not is_a(value, accepted):
         raise UsageError(f"'{name}' = {value!r}: expected {TYPE_NAMES.get(origin, 'a table')}")
     return value
 
 
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a list"}
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", tuple: "a list"}
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -203,10 +222,12 @@ class NetworkConfig(Checked):
         if len(self.hidden) > MAX_HIDDEN:
             raise UsageError(
                 f"--hidden: expected at most {MAX_HIDDEN} layers, received {len(self.hidden):,}: "
-                "files of more could not be read again"
+                "files with more could not be read back"
             )
         if self.encoding == "factored" and self.kind == "q-table":
-            raise UsageError("--q-table has one weight a state: leave out --encoding factored, or add hidden layers")
+            raise UsageError(
+                "--q-table has one row of weights per state: leave out --encoding factored, or add hidden layers"
+            )
 
     @property
     def kind(self) -> str:
@@ -244,7 +265,7 @@ class OptimizerConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.learning_rate is None) == (self.tabular_step is None):
-            raise UsageError("set either learning_rate or tabular_step, not both and not neither")
+            raise UsageError("set exactly one of learning_rate and tabular_step")
         if self.tabular_step is not None and (self.name, self.loss) != ("sgd", "mse"):
             raise UsageError("tabular_step is the step of plain SGD on the mse loss: set --optimizer sgd --loss mse")
         for key, value in self.options.items():
@@ -449,8 +470,8 @@ def to_toml(config: TrainConfig) -> dict[str, Any]:
     """
     values = to_mapping(config)
     kwargs, literals = arguments.to_toml(config.environment.kwargs)
-    place = {**values["environment"], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
-    return {**values, "environment": place}
+    environment = {**values["environment"], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
+    return {**values, "environment": environment}
 
 
 def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -459,11 +480,11 @@ def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: the texts are not literals.
     """
-    place = values.get("environment")
-    if not isinstance(place, Mapping) or LITERALS not in place or not isinstance(place.get("kwargs", {}), Mapping):
+    section = values.get("environment")
+    if not (isinstance(section, Mapping) and LITERALS in section and isinstance(section.get("kwargs", {}), Mapping)):
         return dict(values)
-    rest = {key: value for key, value in place.items() if key != LITERALS}
-    kwargs = arguments.from_toml(rest.get("kwargs", {}), place[LITERALS])
+    rest = {key: value for key, value in section.items() if key != LITERALS}
+    kwargs = arguments.from_toml(rest.get("kwargs", {}), section[LITERALS])
     return {**values, "environment": {**rest, "kwargs": kwargs}}
 
 
@@ -527,7 +548,8 @@ def check_together(config: TrainConfig) -> None:
         raise UsageError("prioritized replay needs importance weights in the loss: use --loop gymnasium")
     if config.exploration.exploring_starts > 0 and config.loop != "compiled":
         raise UsageError(
-            f"--exploring-starts sets states, which --loop {config.loop} cannot: use --loop compiled, or leave it out"
+            f"--exploring-starts sets the environment's state, which --loop {config.loop} cannot do: "
+            "use --loop compiled, or leave it out"
         )
     copies, steps = config.interaction.environments, config.target.n_step
     if config.replay.capacity < copies * steps:

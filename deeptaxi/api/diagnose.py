@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.api.build_case import DiagnoseOptions, OpenedModel, build_case
-from deeptaxi.api.environments import EnvLike
-from deeptaxi.api.load import Model, of_keras, on_environment, place
+from deeptaxi.api.environments import EnvLike, EnvSpec
+from deeptaxi.api.load import Model, run_of_keras
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
+from deeptaxi.api.run_data import BARE, find_log_file, read_training_log, training_now
 from deeptaxi.api.status import status
-from deeptaxi.api.training_log import BARE, find_log_file, read_training_log, training_now
 from deeptaxi.arguments import title
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.diagnosis import Case
@@ -56,7 +56,7 @@ def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
 def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
     """Open a model file and the environment to diagnose it on."""
     source = find_model(model)
-    environment = place(source, asked.env, asked.env_args, asked.time_limit, asked.trust_env)
+    environment = asked.spec.open_for(source.environment, source.name)
     with status("loading the model …"):
         loaded = load_network(source.path, foreign=True, states=environment.states)
         network, q_values, why = tabulate_fitting(loaded, environment, source.name)
@@ -66,9 +66,9 @@ def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
 
 def look_at_run(model: Run | Any, asked: DiagnoseOptions) -> OpenedModel:
     """Pair a run or a Keras model with the environment to diagnose it on."""
-    run = model if isinstance(model, Run) else of_keras(model, asked.env, asked.env_args, asked.time_limit)
+    run = model if isinstance(model, Run) else run_of_keras(model, asked.spec)
     if run is model:
-        environment = on_environment(run.environment, asked.env, asked.env_args, asked.time_limit)
+        environment = asked.spec.open_for(run.environment, run.name)
         if environment is not run.environment:
             found = tabulate_fitting(run.network, environment, run.name)
             return OpenedModel(run.name, environment, run.config, run.log, *found)
@@ -91,7 +91,7 @@ def tabulate_fitting(
         try:
             check_foreign(network, environment.states, environment.actions)
         except ValueError as error:
-            raise UsageError(f"{name} cannot be looked into: it has {error}") from None
+            raise UsageError(f"cannot inspect {name}: it has {error}") from None
     return network, tabulate(network, environment.states), {}
 
 
@@ -102,25 +102,27 @@ def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:
         UsageError: the log cannot be read, or an environment is given, which a log cannot be diagnosed on.
         DeepTaxiError: the log is empty.
     """
-    if asked.env is not None:
-        raise UsageError(f"{path} is a log without a model, which cannot be looked at on {asked.env}: leave out --env")
+    if asked.spec.env is not None:
+        raise UsageError(
+            f"{path} is a log without a model, which cannot be diagnosed on {asked.spec.env}: leave out --env"
+        )
     history = read_history(path)
     begun = history.started
     if begun is None:
-        raise DeepTaxiError(f"{path} does not say what was trained: its first record is missing")
+        raise DeepTaxiError(f"{path} does not record what was trained: its first record is missing")
     tried = read_visits(path.parent)
-    why = {"table": "MODEL is a log, and a log does not tell the environment's arguments: name the run instead"}
+    why = {"table": "MODEL is a log, and a log does not record the environment's arguments: give the run instead"}
     return Case(
         EnvironmentConfig(begun.environment),
         begun.states,
         begun.actions,
-        asked.time_limit or 0,
+        asked.spec.time_limit or 0,
         asked.objective_discount or 0.99,
         history=history,
         running=training_now(path),
         visits=tried.visits if tried else None,
         replay=tried.replay if tried else None,
-        why={**why, "config": "a log does not hold the configuration", "sample": why["table"]},
+        why={**why, "config": "a log does not contain the configuration", "sample": why["table"]},
     )
 
 
@@ -146,7 +148,7 @@ class Diagnosed(RichRepr, Diagnosis):
 
     def __repr__(self) -> str:
         names = ", ".join(f"{finding.name} ({finding.severity})" for finding in self.findings)
-        return f"Diagnosed({self.model} on {title(self.environment)}: {names or 'nothing was found'})"
+        return f"Diagnosed({self.model} on {title(self.environment)}: {names or 'no problems found'})"
 
     def __rich__(self) -> RenderableType:
         from deeptaxi.display.tables import findings_page
@@ -189,14 +191,15 @@ def diagnose(
     """
     if episodes < 0 or seed < 0:
         raise UsageError(f"episodes = {episodes}, seed = {seed}: expected 0 or more")
-    asked = DiagnoseOptions(env, env_args or {}, time_limit, trust_env, objective_discount, discount, episodes, seed)
+    spec = EnvSpec(env, env_args or {}, time_limit, trust_env)
+    asked = DiagnoseOptions(spec, objective_discount, discount, episodes, seed)
     case, name = open_case(model, asked)
-    found, place = findings_of(case), case.environment
+    found, environment = findings_of(case), case.environment
     return Diagnosed(
         found.findings,
         found.not_checked,
         name,
-        {"id": place.id, "kwargs": dict(place.kwargs), "states": case.states, "actions": case.actions},
+        {"id": environment.id, "kwargs": dict(environment.kwargs), "states": case.states, "actions": case.actions},
         case.verdict.optimal if case.verdict else None,
         case.history,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, open_place
+from deeptaxi.api.environments import EnvLike, EnvSpec
 from deeptaxi.api.status import status
 from deeptaxi.arguments import title
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -117,7 +117,7 @@ def discover(
     path = None if out is None else Path(out)
     if path is not None:
         check_out(path, force)
-    environment = open_place(env, env_args, time_limit, discover=False)
+    environment = EnvSpec(env, env_args or {}, time_limit, discover=False).open()
     if environment.table is not None and is_table(environment):
         raise UsageError(f"{environment.config.id} is a transition table already: there is nothing to discover")
     with status("discovering the transition table …") as update:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from deeptaxi.mdp.table import TransitionTable
 
 EnvLike = str | Path | TransitionTable | Environment
 IN_MEMORY = "transition-table"  # the id of a table that has no file
-
-
 _discovered: dict[Any, Environment] = {}
 
 
@@ -44,37 +43,64 @@ def open_by_name(config: EnvironmentConfig, trust: bool = True) -> Environment:
     return _discovered[key]
 
 
-def named(env: str | Path, env_args: Mapping[str, Any] | None, time_limit: int | None) -> EnvironmentConfig:
-    """Return the configuration of an environment given as an id or a path."""
-    return EnvironmentConfig(str(env), dict(env_args or {}), time_limit)
+@dataclass(frozen=True)
+class EnvSpec:
+    """The environment that a command or function is asked to use.
 
-
-def open_place(
-    env: EnvLike,
-    env_args: Mapping[str, Any] | None = None,
-    time_limit: int | None = None,
-    trust: bool = True,
-    discover: bool = True,
-) -> Environment:
-    """Open an environment.
-
-    Args:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, a table, or an open environment.
-        env_args: arguments for `gymnasium.make`.
+    Attributes:
+        env: a Gymnasium id, `module:Id`, the path of a `.npz`, a table or an environment; None for the model's own.
+        kwargs: arguments for `gymnasium.make`; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
-        trust: whether the module of a `module:Id` may be imported.
-        discover: whether to discover the table of an environment that has none.
-
-    Raises:
-        UsageError: the environment does not exist, or does not take these arguments.
-        DeepTaxiError: the table is damaged.
+        trust: whether to import the environment module that only a file names, which executes its code.
+        discover: whether to discover the table of an environment that has none; None for by default.
     """
-    if isinstance(env, str | Path):
-        opening = open_by_name if discover else open_environment
-        return opening(named(env, env_args, time_limit), trust)
-    if isinstance(env, TransitionTable):
-        return open_table(env, EnvironmentConfig(IN_MEMORY, dict(env_args or {}), time_limit))
-    return change_environment(known(env), env_args, time_limit)
+
+    env: EnvLike | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    time_limit: int | None = None
+    trust: bool = False
+    discover: bool | None = None
+
+    def open(self) -> Environment:
+        """Open the environment that is named; the user who names a module trusts it.
+
+        Raises:
+            UsageError: none is named, it does not exist, or it does not take these arguments.
+            DeepTaxiError: the table is damaged.
+        """
+        if isinstance(self.env, str | Path):
+            return open_by_name(
+                EnvironmentConfig(str(self.env), dict(self.kwargs), self.time_limit, self.discover), True
+            )
+        if isinstance(self.env, TransitionTable):
+            return open_table(self.env, EnvironmentConfig(IN_MEMORY, dict(self.kwargs), self.time_limit))
+        return change_environment(known(self.env), self.kwargs, self.time_limit)
+
+    def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
+        """Open the environment that is named, else a model's own with the changes applied.
+
+        Args:
+            own: the environment that the model was trained on, open or not; None if it is unknown.
+            name: name of the model.
+
+        Raises:
+            UsageError: none is named and the model's own is unknown, or it cannot be opened.
+        """
+        if self.env is not None:
+            return self.open()
+        if isinstance(own, Environment):
+            return change_environment(own, self.kwargs, self.time_limit)
+        if own is None:
+            raise UsageError(f"{name} does not record what it was trained on: specify it with --env")
+        changes: dict[str, Any] = {"kwargs": {**own.kwargs, **self.kwargs}}
+        if self.time_limit:
+            changes["time_limit"] = self.time_limit
+        return open_by_name(dataclasses.replace(own, **changes), self.trust)
+
+
+def describe_object(value: Any) -> str:
+    """Describe an argument of the wrong type."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
 
 
 def known(env: Any) -> Environment:
@@ -86,10 +112,10 @@ def known(env: Any) -> Environment:
     if isinstance(env, Environment):
         return env
     name = getattr(getattr(env, "spec", None), "id", None)
-    instead = f": name it by its id, '{name}', with its arguments in env_args" if name else ""
+    instead = f": pass its id, '{name}', and its arguments as env_args" if name else ""
     raise UsageError(
         "expected an environment as a Gymnasium id, a .npz path or a TransitionTable, "
-        f"received an object of {type(env).__name__}{instead}"
+        f"received {describe_object(env)}{instead}"
     )
 
 
@@ -115,7 +141,7 @@ def open_requested(
     if isinstance(opened, Environment):
         return change_environment(opened, requested.kwargs, requested.time_limit)
     if requested.id == IN_MEMORY:
-        raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
+        raise UsageError("the config belongs to a table in memory: pass the TransitionTable too")
     return open_by_name(requested, trust)
 
 
@@ -146,32 +172,3 @@ def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment
     if config.kwargs:
         raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
     return environment_over(table, config)
-
-
-def environment_config(
-    known: EnvironmentConfig | None,
-    name: str,
-    env: str | Path | None,
-    env_args: Mapping[str, Any] | None,
-    time_limit: int | None,
-) -> EnvironmentConfig:
-    """Return the configuration of the given environment, else the model's own with the changes applied.
-
-    Args:
-        known: environment that the model was trained on, or None.
-        name: name of the model.
-        env: requested environment, or None for the model's own.
-        env_args: arguments for `gymnasium.make`; they override the model's own.
-        time_limit: time limit, instead of the environment's own.
-
-    Raises:
-        UsageError: no environment is given, and the model's own is unknown.
-    """
-    if env is not None:
-        return named(env, env_args, time_limit)
-    if known is None:
-        raise UsageError(f"{name} does not say what it was trained on: name it with --env")
-    changes: dict[str, Any] = {"kwargs": {**known.kwargs, **(env_args or {})}}
-    if time_limit:
-        changes["time_limit"] = time_limit
-    return dataclasses.replace(known, **changes)

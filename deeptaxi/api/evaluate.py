@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from deeptaxi import arguments
-from deeptaxi.api.environments import EnvLike
-from deeptaxi.api.episodes import sample_episodes
+from deeptaxi.api.environments import EnvLike, EnvSpec
 from deeptaxi.api.load import Model, as_run
 from deeptaxi.api.rich_repr import RichRepr
+from deeptaxi.api.sampling import sample_episodes
 from deeptaxi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def evaluate(
     """
     if episodes < 0 or seed < 0:
         raise UsageError(f"episodes = {episodes}, seed = {seed}: expected 0 or more")
-    run = as_run(model, env, env_args, time_limit, trust_env)
+    run = as_run(model, EnvSpec(env, env_args or {}, time_limit, trust_env))
     verdict = run.exact_at(objective_discount)
     played = sample_episodes(run, episodes, seed)
     return Evaluation(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from deeptaxi.api.environments import name_of
+from deeptaxi.api.environments import EnvSpec, name_of
 from deeptaxi.api.load import Model, as_run
 from deeptaxi.api.options import NetworkOptions, UpdateOptions
 from deeptaxi.api.rich_repr import RichRepr
@@ -51,13 +51,15 @@ class Subject:
 
 def untrained_subject(network_options: NetworkOptions) -> Subject:
     """Return the initial network and settings of a training run."""
-    name, opened = name_of(network_options.env)
+    name, opened = name_of(network_options.spec.env)
     values = merge_settings(
-        name, network_options.env_args, network_options.config, network_options.q_table, network_options.given
+        name, network_options.spec.kwargs, network_options.config, network_options.q_table, network_options.given
     )
     if network_options.preset is None and not values.get("environment", {}).get("id"):
-        raise UsageError("name what the network is for with --env, or a MODEL: a run folder or a .keras file")
-    planned = plan(values, network_options.preset, network_options.trust_env or network_options.env is not None, opened)
+        raise UsageError("specify the environment with --env, or a MODEL: a run folder or a .keras file")
+    planned = plan(
+        values, network_options.preset, network_options.spec.trust or network_options.spec.env is not None, opened
+    )
     with status("starting Keras …"):
         keras_backend.start()
     from deeptaxi.learning.trainer import initial_network
@@ -75,12 +77,12 @@ def trained_subject(model: Model, network_options: NetworkOptions) -> Subject:
     """
     check_trained_options(model, network_options)
     limit = network_options.given.get("environment", {}).get("time_limit")
-    run = as_run(model, network_options.env, network_options.env_args, limit, network_options.trust_env)
+    run = as_run(model, replace(network_options.spec, time_limit=limit))
     from deeptaxi.network.build import scale_outputs, without_mask
     from deeptaxi.network.inspect import is_ours
 
     if not is_ours(run.network):
-        raise UsageError(f"{run.name} is no network of deeptaxi, whose layers an explanation knows")
+        raise UsageError(f"{run.name} is not a deeptaxi network, the only kind that can be explained")
     network, mask = without_mask(run.network)
     config, preset = settings_of(run, network, network_options.given)
     if run is model:
@@ -97,7 +99,7 @@ def check_trained_options(model: Model, network_options: NetworkOptions) -> None
     refused += [f"--{name.replace('_', '-')}" for name in network_options.given.get("network", {})]
     if refused:
         name = model.name if isinstance(model, Run) else model
-        raise UsageError(f"{refused[0]} is for a fresh network, and {name} has its own: leave one of the two out")
+        raise UsageError(f"{refused[0]} configures a fresh network, but {name} is trained: leave one of the two out")
 
 
 def copy_network(network: Any) -> Any:
@@ -113,12 +115,12 @@ def settings_of(run: Run, network: Any, given: Mapping[str, Any]) -> tuple[Train
     """Return the run's configuration, else the one that training such a network would use, and the preset."""
     from deeptaxi.network import build
 
-    place = {"environment": to_mapping(run.environment.config)}
+    environment = {"environment": to_mapping(run.environment.config)}
     if run.config is not None:
         check_named_options(run, build.settings_of(network))
-        return resolve(merge(merge(to_mapping(run.config), given), place), preset=Preset(NONE)), NONE
+        return resolve(merge(merge(to_mapping(run.config), given), environment), preset=Preset(NONE)), NONE
     known = {"network": build.settings_of(network)}
-    found = configure(run.environment, merge(merge(given, known), place))
+    found = configure(run.environment, merge(merge(given, known), environment))
     return found.config, found.preset
 
 
@@ -132,8 +134,8 @@ def check_named_options(run: Run, found: Mapping[str, Any]) -> None:
     for name, value in found.items():
         if told.get(name, value) != value:
             raise UsageError(
-                f"{run.name}: its config.toml tells of a network with {name} = {told[name]}, its model has {value}; "
-                "name its model.keras and --env instead"
+                f"{run.name}: its config.toml describes a network with {name} = {told[name]}, but its model has "
+                f"{value}; give its model.keras and --env instead"
             )
 
 
@@ -280,8 +282,8 @@ class Explanation(RichRepr):
 
     def __repr__(self) -> str:
         if self.what == "update":
-            place = f"state {self.numbers['state']}, action {self.numbers['action']}"
-            return f"Explanation(update of {self.numbers['environment']['id']}, {place}; print it, or see to_dict())"
+            where = f"state {self.numbers['state']}, action {self.numbers['action']}"
+            return f"Explanation(update of {self.numbers['environment']['id']}, {where}; print it, or see to_dict())"
         found = self.numbers["discrepancy"]["largest"]
         return f"Explanation(gradients of {self.numbers['actions']} actions, largest discrepancy {found:.1e})"
 
@@ -315,7 +317,7 @@ def update(
     Args:
         model: a run folder, a `.keras` file or a `Run`; None for a fresh network.
         env: environment, as `train` takes it; overrides the model's own.
-        state: state of the transition; the outcome is the likeliest in the table, or sampled if `seed` is given.
+        state: state of the transition; the outcome is the most likely in the table, or sampled if `seed` is given.
         action: action taken in `state`; None for the greedy one.
         transitions: explicit transition, (state, action, reward, next state[, terminated]); n in a row for n-step
             targets. Without it and without `state`, a transition is sampled with `seed`.
@@ -336,7 +338,8 @@ def update(
         raise UsageError(f"target_noise = {target_noise}: expected a number above 0")
     update_options = UpdateOptions(state, action, tuple(map(transition, transitions)), settings.get("seed"))
     update_options.check()
-    network_options = NetworkOptions(env, env_args or {}, config, preset, q_table, trust_env, nested(settings))
+    spec = EnvSpec(env, env_args or {}, trust=trust_env)
+    network_options = NetworkOptions(spec, config, preset, q_table, nested(settings))
     return make_explanation(model, network_options, update_options, target_noise, compare)
 
 
@@ -408,7 +411,7 @@ def check_count(actions: int | None, gradient: Sequence[float] | None) -> int:
             f"--gradient {list(gradient)}: expected finite numbers of at most {LARGEST:g}, such as 0,8,0,0"
         )
     if gradient is not None and actions not in (None, len(gradient)):
-        raise UsageError(f"--gradient has {len(gradient)} numbers, --actions {actions} asks for {actions}")
+        raise UsageError(f"--gradient has {len(gradient)} numbers, but --actions is {actions}")
     count = len(gradient) if gradient is not None else DEFAULT_ACTIONS if actions is None else actions
     if not 1 <= count <= MOST_ACTIONS:
         raise UsageError(f"actions = {count}: expected from 1 to {MOST_ACTIONS:,}")

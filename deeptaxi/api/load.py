@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, change_environment, environment_config, open_by_name, open_place
+from deeptaxi.api.environments import EnvLike, EnvSpec, describe_object, open_by_name
 from deeptaxi.api.report import check_comparable
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
@@ -40,18 +40,13 @@ def load(
         UsageError: the model does not exist, its environment is unknown, or it does not fit.
         DeepTaxiError: the model or the run folder is damaged.
     """
-    source = find_model(Path(model))
-    return load_source(source, place(source, env, env_args, time_limit, trust_env))
+    return load_model(Path(model), EnvSpec(env, env_args or {}, time_limit, trust_env))
 
 
-def place(
-    source: ModelSource, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None, trust: bool
-) -> Environment:
-    """Open the given environment, else the model's own."""
-    if env is not None and not isinstance(env, str | Path):
-        return open_place(env, env_args, time_limit)
-    config = environment_config(source.environment, source.name, env, env_args, time_limit)
-    return open_by_name(config, trust or env is not None)
+def load_model(model: Path, spec: EnvSpec) -> Run:
+    """Open a trained agent and its environment, or the one that `spec` names. See `load`."""
+    source = find_model(model)
+    return load_source(source, spec.open_for(source.environment, source.name))
 
 
 def load_source(source: ModelSource, environment: Environment) -> Run:
@@ -87,57 +82,42 @@ def load_comparable(folders: Sequence[Path], trust: bool) -> list[Run]:
     sources = [find_model(folder) for folder in folders]
     for folder, source in zip(folders, sources, strict=True):
         if source.config is not None and [other.resolve() for other in folders].count(folder.resolve()) > 1:
-            raise UsageError(f"{folder} is named twice")
+            raise UsageError(f"{folder} is given twice")
     first = check_comparable([source.name for source in sources], [source.config for source in sources])
     environment = open_by_name(first.environment, trust)
     return [load_source(source, environment) for source in sources]
 
 
-def as_run(
-    model: Model,
-    env: EnvLike | None = None,
-    env_args: Mapping[str, Any] | None = None,
-    time_limit: int | None = None,
-    trust_env: bool = False,
-) -> Run:
-    """Return a model as a run, on its own environment or another one.
+def as_run(model: Model, spec: EnvSpec) -> Run:
+    """Return a model as a run, on its own environment or the one that `spec` names.
 
     Raises:
         UsageError: the model does not exist, its environment is unknown, or it does not fit.
         DeepTaxiError: the model is damaged.
     """
     if isinstance(model, str | Path):
-        return load(model, env, env_args=env_args, time_limit=time_limit, trust_env=trust_env)
+        return load_model(Path(model), spec)
     if not isinstance(model, Run):
-        return of_keras(model, env, env_args, time_limit)
-    environment = on_environment(model.environment, env, env_args, time_limit)
+        return run_of_keras(model, spec)
+    environment = spec.open_for(model.environment, model.name)
     if environment is model.environment:
         return model
     check_network(model.network, environment, model.name)
     return dataclasses.replace(model, environment=environment, verdict=None, episodes=None)
 
 
-def on_environment(
-    environment: Environment, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None
-) -> Environment:
-    """Open the requested environment, else return the current one with the changes applied."""
-    return (
-        change_environment(environment, env_args, time_limit) if env is None else open_place(env, env_args, time_limit)
-    )
-
-
-def of_keras(model: Any, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None) -> Run:
+def run_of_keras(model: Any, spec: EnvSpec) -> Run:
     """Return a Keras model as a run.
 
     Raises:
         UsageError: it is not a Keras model, no environment is given, or it does not fit.
     """
     network = network_in(model)
-    if env is None:
-        raise UsageError("a Keras model does not say what it was trained on: name its environment, env=…")
+    if spec.env is None:
+        raise UsageError("a Keras model does not record what it was trained on: pass its environment as env=…")
     from deeptaxi.network.policy_model import check_agent
 
-    environment = open_place(env, env_args, time_limit)
+    environment = spec.open()
     try:
         if network is not model:
             check_agent(model, network, environment.states)
@@ -155,7 +135,7 @@ def network_in(model: Any) -> Any:
     """
     if not (hasattr(model, "inputs") and hasattr(model, "outputs") and callable(model)):
         what = "a run folder, a .keras file, a Run or a Keras model"
-        raise UsageError(f"expected a model as {what}, received an object of {type(model).__name__}")
+        raise UsageError(f"expected a model as {what}, received {describe_object(model)}")
     from deeptaxi.network.policy_model import q_network_of
 
     return q_network_of(model)
@@ -175,4 +155,4 @@ def check_network(network: Any, environment: Environment, name: str) -> None:
     try:
         check_foreign(network, environment.states, environment.actions)
     except ValueError as error:
-        raise UsageError(f"{name} cannot be looked into: it has {error}") from None
+        raise UsageError(f"cannot inspect {name}: it has {error}") from None

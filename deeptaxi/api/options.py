@@ -10,7 +10,7 @@ from deeptaxi.api.settings import Config
 from deeptaxi.errors import UsageError
 
 if TYPE_CHECKING:
-    from deeptaxi.api.environments import EnvLike
+    from deeptaxi.api.environments import EnvSpec
 
 EVERY = 60.0  # seconds between checkpoints
 
@@ -40,9 +40,9 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.stop_after is not None and self.stop_after < 1:
-            raise UsageError(f"stop_after = {self.stop_after}: expected an update, from 1 on")
+            raise UsageError(f"stop_after = {self.stop_after}: expected an update of 1 or more")
         if not self.checkpoint_every > 0:
-            raise UsageError(f"checkpoint_every = {self.checkpoint_every}: expected seconds above 0")
+            raise UsageError(f"checkpoint_every = {self.checkpoint_every}: expected a number of seconds above 0")
 
 
 PLAIN = RunOptions()
@@ -63,12 +63,10 @@ def refuse_with_resume(**given: object) -> None:
 class NetworkOptions:
     """Options that select the network, as `train` takes them; `given` holds individual settings, nested."""
 
-    env: EnvLike | None = None
-    env_args: Mapping[str, Any] = field(default_factory=dict)
+    spec: EnvSpec
     config: Config | None = None
     preset: str | None = None
     q_table: bool = False
-    trust_env: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -92,4 +90,4 @@ class UpdateOptions:
         given = {"--state": self.state is not None, "--transition": bool(self.transitions), "--random": at_random}
         names = [name for name, is_given in given.items() if is_given]
         if len(names) > 1:
-            raise UsageError(f"{' and '.join(names)} each say which transition it is: give one of them")
+            raise UsageError(f"{' and '.join(names)} each select the transition: give only one of them")

@@ -15,7 +15,7 @@ from typing import Any
 
 from deeptaxi.api.environments import IN_MEMORY, open_requested
 from deeptaxi.arguments import words
-from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
+from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import (
     PATIENCE,
     TrainConfig,
@@ -28,13 +28,16 @@ from deeptaxi.config import (
     show,
     to_mapping,
     to_toml,
+    value_at,
     with_literals,
 )
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.locks import remove_stale
 from deeptaxi.io.safe_load import parse_toml
-from deeptaxi.learning.resolve import Configured, check_size
+from deeptaxi.learning.memory import check_size
+from deeptaxi.learning.resolve import Configured
 from deeptaxi.learning.state import TrainingState
+from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite
@@ -43,8 +46,8 @@ from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.checkpoints import Checkpoint, table_digest
 from deeptaxi.storage.logs import LOG_FILE, LOGS, Kept, Position, place_of, take_up
 from deeptaxi.storage.model_card import read_card
-from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import CHECKPOINTS, TABLE_FILE
+from deeptaxi.storage.runs import check_room
 
 TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}
@@ -57,15 +60,10 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
         UsageError: a setting differs; the message names it.
     """
     for path, item, hint in leaf_settings(TrainConfig):
-        asked: Any = values
-        for key in path:
-            asked = asked.get(key) if isinstance(asked, Mapping) else None
+        asked = value_at(values, path)
         if asked is None or path in MAY_CHANGE or (path[-1] == "kwargs" and not asked):
             continue
-        has: Any = config
-        for key in path:
-            has = getattr(has, key)
-        wanted = coerce(asked, hint, ".".join(path))
+        has, wanted = value_at(config, path), coerce(asked, hint, ".".join(path))
         if path[-1] == "kwargs":  # arguments that are not given again stay as they are
             wanted, has = words({**has, **wanted}), words(has)
         if wanted != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
@@ -250,7 +248,9 @@ def config_of(found: Checkpoint) -> TrainConfig:
         said = parse_toml(str(found.about.get("config")))
         known_facts(said.pop("run", {}))
         if old := renamed_in(said, SETTINGS):
-            raise DeepTaxiError(f"{found.path} is of an earlier deeptaxi: {old}; train it again, without --resume")
+            raise DeepTaxiError(
+                f"{found.path} was written by an earlier deeptaxi: {old}; train it again, without --resume"
+            )
         said = with_literals(said)
         config: TrainConfig = from_mapping(TrainConfig, merge(to_mapping(TrainConfig()), said))
         check_together(config)
@@ -396,6 +396,5 @@ def exactness_warnings(found: Checkpoint, before: TrainConfig, config: TrainConf
     if config.updates > before.updates:
         yield (
             "schedules-kept",
-            f"learning rate and ε take their course over {config.schedule_length:,} updates, as before, "
-            "and stay where they are then",
+            f"learning rate and ε keep their schedules over {config.schedule_length:,} updates, and then stay constant",
         )

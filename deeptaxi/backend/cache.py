@@ -11,7 +11,7 @@ persistent entries:
 An entry is read once, and the bytes that were hashed are the bytes that are written: no name is resolved twice, and no
 file is shared with another process, which could replace or change it in between. So a computing process is unaffected
 by whatever another process does to the root, and by processes that are killed. The working folder of a killed process
-is removed by the next process that exits (`io.temporary`). Any failure here only means running without a cache.
+is removed by the next process that exits (`io.atomic`). Any failure here only means running without a cache.
 
 Entries are executable machine code. Anyone who can write an entry can also name it, so the sha256 detects damage but
 does not authenticate; a secret in the folder would not either, as anyone who can read it could use it. What is trusted
@@ -34,8 +34,8 @@ from pathlib import Path
 
 import platformdirs
 
-from deeptaxi.backend.exactness import machine
-from deeptaxi.io.temporary import Scratch, sweep, temporary
+from deeptaxi.io.atomic import Scratch, sweep, temporary
+from deeptaxi.machine import compiler_target
 
 VARIABLE = "DEEPTAXI_CACHE"
 LIMIT = 100 * 2**20  # bytes; all entries are copied at each start, which takes 0.2 s at this size
@@ -62,7 +62,7 @@ class Cache:
         Raises:
             OSError: the folder cannot be used.
         """
-        digest = hashlib.sha256("\n".join((*traits, *machine())).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join((*traits, *compiler_target())).encode()).hexdigest()
         for folder in (*reversed(root.parents), root):
             folder.mkdir(mode=0o700, exist_ok=True)
         self._root = root = root.resolve()  # resolve symbolic links once, here

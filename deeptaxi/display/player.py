@@ -66,9 +66,9 @@ def without_colors(line: Text) -> Text:
     letters = list(line.plain)
     for span in line.spans:
         ground = getattr(span.style, "bgcolor", None)
-        for place in range(span.start, span.end):
-            if ground is not None and not ground.is_default and letters[place] in " _":
-                letters[place] = HIDDEN
+        for index in range(span.start, span.end):
+            if ground is not None and not ground.is_default and letters[index] in " _":
+                letters[index] = HIDDEN
     return Text("".join(letters))
 
 
@@ -104,7 +104,7 @@ def ending(step: EpisodeStep) -> str:
     text = f"Episode {step.episode} {ENDINGS[step.ending or '']} after {steps}, return {number(step.total)}."
     if step.loop is None:
         return text
-    before = f"state {step.state} was met at step {step.loop:,} already, and nothing since was left to chance"
+    before = f"state {step.state} was met at step {step.loop:,} already, and every step since was deterministic"
     return f"{text} The policy loops: {before}."
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.exact import policy_of
 from deeptaxi.evaluation.rollout import rollout
+from deeptaxi.io.safe_load import is_a
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.describe import inside
 from deeptaxi.mdp.environment import Env, Environment
@@ -125,23 +126,18 @@ def check(environment: Environment, show: Show) -> None:
         ("seed", show.seed, 0),
         ("max_steps", show.max_steps, 1),
     ):
-        if value is not None and (not is_whole(value) or value < least):
+        if value is not None and (not is_a(value, int | np.integer) or value < least):
             raise UsageError(f"{name} = {brief(value)}: expected a whole number from {least}")
     start = show.start
-    if start is not None and (not is_whole(start) or not 0 <= start < environment.states):
+    if start is not None and (not is_a(start, int | np.integer) or not 0 <= start < environment.states):
         raise UsageError(f"--state {brief(start)}: expected a state from 0 to {environment.states - 1}")
     if show.render_mode is not None and show.render_mode not in (modes := render_modes(environment)):
-        known = f"expected one of {', '.join(modes)}" if modes else f"{environment.config.id} draws nothing"
+        known = f"expected one of {', '.join(modes)}" if modes else f"{environment.config.id} renders nothing"
         raise UsageError(f"render_mode = {brief(show.render_mode)}: {known}")
     if start is not None:
         with open_for_watching(environment, None) as vector:
             vector.reset(seed=show.seed)
             start_in(vector.envs[0], environment, start)
-
-
-def is_whole(value: Any) -> bool:
-    """Return whether a value is an integer, but not a Boolean."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def episode_steps(

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from deeptaxi.errors import UsageError
+from deeptaxi.io.safe_load import is_a
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Env, Environment
@@ -88,12 +89,12 @@ def choose(
         table = table_to_look_in(environment)
         check_goes_on(table, state)
         first = act(state) if action is None else action
-        how = "the likeliest in the table" if seed is None else f"drawn from the table by seed {seed}"
+        how = "the most likely in the table" if seed is None else f"drawn from the table with seed {seed}"
         return Choice(looked_up(table, state, first, n, act, None if seed is None else rng), how)
     if table is None:
-        return Choice(play_transitions(environment, allowed, n, act, rng), f"played by seed {seed or 0}")
+        return Choice(play_transitions(environment, allowed, n, act, rng), f"played with seed {seed or 0}")
     pair = random_pair(table, allowed, rng)
-    return Choice(looked_up(table, *pair, n, act, rng), f"drawn from the table by seed {seed or 0}")
+    return Choice(looked_up(table, *pair, n, act, rng), f"drawn from the table with seed {seed or 0}")
 
 
 def table_to_look_in(environment: Environment) -> TransitionTable:
@@ -119,7 +120,7 @@ def check_pair(environment: Environment, allowed: Bools, state: int, action: int
 
 def check_range(name: str, value: int, count: int, where: str) -> None:
     """Raise a `UsageError` if a state or action does not exist; `name` is one of these two words."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+    if not is_a(value, int | np.integer):
         raise UsageError(f"{name} {brief(value)}: expected a whole number; an observation of several parts is none")
     if not 0 <= value < count:
         raise UsageError(f"{name} {value} does not exist: {where} has {name}s 0 to {count - 1}")

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,8 +32,9 @@ from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import ArrayLike, NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.io.safe_archive import ArchiveError, read_npz, read_shapes
-from deeptaxi.io.temporary import ASIDE, Scratch, put_new
+from deeptaxi.io.atomic import ASIDE, Scratch, put_new
+from deeptaxi.io.safe_load import ArchiveError, read_npz, read_shapes
+from deeptaxi.machine import memory_exceeded
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -170,7 +170,7 @@ def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray
         raw = np.asarray(values)
     except ValueError:
         raise TableError(
-            f"{name}: expected numbers in {dimensions} dimensions, received rows of several lengths"
+            f"{name}: expected numbers in {dimensions} dimensions, received rows of different lengths"
         ) from None
     if raw.ndim != dimensions or raw.dtype.kind not in "biuf":
         raise TableError(f"{name}: expected numbers in {dimensions} dimensions, received {raw.dtype} {list(raw.shape)}")
@@ -222,7 +222,9 @@ def check_numbers(table: TransitionTable) -> None:
             raise TableError(f"{name} holds {describe_first(~np.isfinite(values), values)}: all numbers must be finite")
     large = np.abs(table.reward) > MAX_REWARD
     if large.any():
-        raise TableError(f"reward holds {describe_first(large, table.reward)}: expected at most {MAX_REWARD:g} in size")
+        raise TableError(
+            f"reward holds {describe_first(large, table.reward)}: expected at most {MAX_REWARD:g} in magnitude"
+        )
     for name in ("probability", "start"):
         values = getattr(table, name)
         if (values < 0).any():
@@ -264,8 +266,6 @@ def check_optional(table: TransitionTable) -> None:
 
 
 BYTES_PER_ENTRY = 100  # of S·A·K; the arrays take 25, planning and the compiled loop at their peak the rest
-MEMORY_SHARE = 0.8
-SCIPY_BYTES = 2**28  # of address space: its libraries, and the buffers of each of its threads
 
 
 def check_memory(shape: tuple[int, ...]) -> None:
@@ -274,35 +274,10 @@ def check_memory(shape: tuple[int, ...]) -> None:
     Raises:
         TableError: arrays of shape `[S, A, K]` would take more than most of the memory.
     """
-    size, memory = math.prod(shape) * BYTES_PER_ENTRY, physical_memory()
-    if size > MEMORY_SHARE * memory:
+    size = math.prod(shape) * BYTES_PER_ENTRY
+    if memory := memory_exceeded(size):
         told = " × ".join(f"{count:,}" for count in shape)
-        raise TableError(
-            f"a table of {told} outcomes takes {size / 2**30:,.1f} GiB, and this machine has {memory / 2**30:,.1f} GiB"
-        )
-
-
-def check_address_space() -> None:
-    """Raise MemoryError if `ulimit -v` leaves SciPy no room: its linear algebra waits forever for a buffer."""
-    if "scipy.linalg" in sys.modules:
-        return
-    try:
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except (ImportError, OSError, ValueError):  # other systems
-        return
-    if limit != resource.RLIM_INFINITY and limit - taken < SCIPY_BYTES:
-        raise MemoryError
-
-
-def physical_memory() -> float:
-    """Return this machine's memory in bytes, or infinity if unknown."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):  # Windows
-        return math.inf
+        raise TableError(f"a table of {told} outcomes takes {size / 2**30:,.1f} GiB, and {memory}")
 
 
 Row = tuple[float, int, float, bool]  # probability, next state, reward, terminated
@@ -405,8 +380,8 @@ def check_names(table: TransitionTable) -> None:
         longest = max(map(len, names or ()), default=0)
         if 2 * 4 * longest * len(names or ()) > room:
             raise TableError(
-                f"the {kind} names take too much room in an .npz, which gives each the {longest:,} letters of the "
-                "longest: shorten them"
+                f"the {kind} names take too much room in an .npz, which stores each with the {longest:,} characters "
+                "of the longest: shorten them"
             )
 
 

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeptaxi.errors import UsageError
+from deeptaxi.machine import check_address_space
 from deeptaxi.mdp.chains import ROUNDING, Chain, chain, expectation
-from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable, check_address_space
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 DENSE, SPARSE = 1_024, 5_000  # up to this many states, equations are solved with dense and with sparse matrices
 WORK = 2 * 10**9  # outcomes backed up before iterating on a larger problem is given up; about ten seconds
@@ -167,7 +168,7 @@ def optimal_values(table: TransitionTable, mask: Bools | None = None) -> tuple[F
     starts = np.flatnonzero(table.start > 0)
     endless = starts[~np.isfinite(distance[starts]) & ~model.absorbing[starts]]
     if endless.size:
-        raise UndefinedError(f"no policy surely ends an episode from state {endless[0]}")
+        raise UndefinedError(f"no policy ends an episode with certainty from state {endless[0]}")
     nothing = ((table.reward == 0) | (table.probability == 0)).all(axis=-1) & model.pairs
     idle = np.asarray(model.end_components(nothing)[0].any(axis=1))
     pairs, reach = model.surely_ending(idle) if idle.any() else (sure, distance)
@@ -432,7 +433,7 @@ def recurrent(fixed: Chain, members: Ints) -> Floats:
     if (reward <= 0).all() or (reward >= 0).all():
         return np.full(len(members), np.sign(reward.sum()) * np.inf)
     if len(members) > SPARSE:
-        raise UndefinedError(f"a policy goes round in {len(members):,} states without end")
+        raise UndefinedError(f"a policy cycles through {len(members):,} states forever")
     place = np.zeros(len(fixed.reward), np.int64)
     place[members] = np.arange(len(members))
     onward = Chain(reward, fixed.continuation[members], place[fixed.next_state[members]]).matrix()

@@ -14,7 +14,7 @@ from deeptaxi.storage.model_card import CARD_BYTES, read_card
 from deeptaxi.storage.run_folder import CARD_FILE, CONFIG_FILE, MODEL_FILE
 
 VERDICT_ROW = "| Verdict | "  # in a card.md
-NO_CARD = "it has no card.json, as a run of an early deeptaxi; `deeptaxi evaluate {}` computes its verdict"
+NO_CARD = "it has no card.json, as it was made by an early deeptaxi; `deeptaxi evaluate {}` computes its verdict"
 
 
 def agents(folder: Path) -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def agents(folder: Path) -> list[dict[str, Any]]:
         UsageError: the folder does not exist.
     """
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "is not there"
+        what = "is a file" if folder.exists() else "does not exist"
         raise UsageError(f"{folder} {what}: name the folder that holds the runs of `deeptaxi train`")
     if model_bytes(folder) is not None:
         return [agent(folder, folder.resolve().name)]
@@ -91,11 +91,11 @@ def agent(run: Path, name: str) -> dict[str, Any]:
 def without_card(run: Path) -> dict[str, Any]:
     """Return the facts in a run's `config.toml` and `card.md`; None for missing ones."""
     config = settings(run / CONFIG_FILE)
-    place, network, about = (section(config, name) for name in ("environment", "network", "run"))
-    known = {"id": str(place.get("id") or "?"), "kwargs": section(place, "kwargs")}
+    environment, network, about = (section(config, name) for name in ("environment", "network", "run"))
+    known = {"id": str(environment.get("id") or "?"), "kwargs": section(environment, "kwargs")}
     kind = "dueling" if network.get("dueling") else "mlp" if network.get("hidden") else "q-table"
     return {
-        "environment": {**known, "states": None, "actions": None, "time_limit": place.get("time_limit")},
+        "environment": {**known, "states": None, "actions": None, "time_limit": environment.get("time_limit")},
         "network": {"kind": kind, "description": kind} if network else None,
         "preset": known_text(about, "preset"),
         "seed": config.get("seed"),

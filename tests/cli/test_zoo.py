@@ -22,7 +22,7 @@ MODELS = Path(__file__).parents[2] / "models"
 TAXI = MODELS / "taxi-v4-dueling"
 
 
-def test_the_list_says_what_the_cards_say() -> None:
+def test_the_list_agrees_with_the_cards() -> None:
     rows = {row["name"]: row for row in json.loads(run("zoo", MODELS, "--json").stdout)}
     assert {"taxi-v4-dueling", "taxi-v4-q-table", "taxi-v4-factored"} <= set(rows)
     text = run("zoo", MODELS).stdout
@@ -64,16 +64,16 @@ def test_a_run_joins_the_list(lake_run: Path, tmp_path: Path) -> None:
     assert [row["note"] is None for row in json.loads(run("zoo", tmp_path, "--json").stdout)] == [True, False]
 
 
-def test_where_no_agent_is_one_line_says_so(tmp_path: Path) -> None:
-    refused(run("zoo", tmp_path / "nowhere"), 2, "nowhere is not there")
+def test_a_folder_without_agents_says_so_in_one_line(tmp_path: Path) -> None:
+    refused(run("zoo", tmp_path / "nowhere"), 2, "nowhere does not exist")
     empty = run("zoo", tmp_path)
     assert (empty.exit_code, empty.stdout) == (0, "")
-    assert "holds no agent: `deeptaxi train Taxi-v4` trains one" in empty.stderr
+    assert "contains no agents: `deeptaxi train Taxi-v4` trains one" in empty.stderr
     assert json.loads(run("zoo", tmp_path, "--json").stdout) == []
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
-def test_the_verdict_fits_every_screen_and_the_rest_where_there_is_room(width: int) -> None:
+def test_the_verdict_fits_every_terminal_and_the_rest_if_there_is_room(width: int) -> None:
     rows = agents(TAXI) + agents(MODELS / "frozenlake8x8-v1-sure-dueling")
     lines = shown(rows, width)
     assert len(lines) == 1 + len(rows)
@@ -84,7 +84,7 @@ def test_the_verdict_fits_every_screen_and_the_rest_where_there_is_room(width: i
     assert ("124 KB" in lines[1]) == (width == 200)
 
 
-def test_a_long_name_is_broken_and_never_the_verdict() -> None:
+def test_a_long_name_is_wrapped_and_the_verdict_never() -> None:
     (row,) = agents(TAXI)
     lines = shown([{**row, "name": "name-" * 30}], 60)
     assert "".join(line.split()[0] for line in lines[1:]) == "name-" * 30
@@ -116,7 +116,7 @@ def shown(rows: list[dict[str, Any]], width: int) -> list[str]:
 @pytest.mark.slow
 def test_a_shipped_agent_is_a_run_without_a_log(type_in: TypeIn) -> None:
     agent = MODELS / "taxi-v4-q-table"
-    refused(type_in("logs", agent), 2, "has no log", "training it again keeps one")
+    refused(type_in("logs", agent), 2, "has no log", "train it again to get one")
     assert "its policy is optimal" in type_in("diagnose", agent).stdout
     assert "Takes" in type_in("watch", agent).stdout
     page = type_in("report", agent, "--out", "page.html")

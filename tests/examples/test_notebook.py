@@ -39,7 +39,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, kernel: str) -> No
     printed = "".join(output.text for output in found if output.output_type == "stream")
     assert not [output for output in found if output.output_type == "stream" and output.name == "stderr"]
     assert "optimal from 300 of 300 starts" in printed
-    assert "Make the td_target" in printed
+    assert "Compute the td_target" in printed
     shown = [output.data for output in found if "data" in output]
     assert sum("image/png" in data for data in shown) == 3
     pages = [data["text/html"] for data in shown if "text/html" in data]
@@ -48,7 +48,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, kernel: str) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["jupyter"]
 
 
-def test_the_notebook_is_kept_without_outputs_so_that_changes_to_it_can_be_read() -> None:
+def test_the_notebook_is_committed_without_outputs() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     assert not outputs(notebook)

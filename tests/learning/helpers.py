@@ -76,7 +76,7 @@ def build_pair(states, actions, config, seed=0, factors=None):
 
 
 def new_learner(settings, states=5, actions=3, q_values=None, cls=DQNAgent, factors=None):
-    """Return a learner on fresh networks; `q_values` `[S, A]` are the weights of a Q-table network."""
+    """Return an agent with fresh networks; `q_values` `[S, A]` are the weights of a Q-table network."""
     config = resolve(settings)
     online, target = build_pair(states, actions, config, factors=factors)
     if q_values is not None:

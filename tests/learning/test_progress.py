@@ -24,7 +24,7 @@ def reported(*metrics):
     return [replace(record, seconds=0.0) for each in metrics for record in tracker.add(each)]
 
 
-def test_progress_takes_means_over_the_updates_since_the_record_before():
+def test_progress_averages_over_the_updates_since_the_previous_record():
     records = reported(
         StepMetrics(1, 4, 0.9, 1, loss=1.0, td_error=0.5, episodes=2, returns=3.0),
         StepMetrics(2, 8, 0.8, 1, loss=3.0, td_error=1.0, episodes=1, returns=6.0),
@@ -37,14 +37,14 @@ def test_progress_takes_means_over_the_updates_since_the_record_before():
     ]
 
 
-def test_what_is_left_at_the_end_is_told_once():
+def test_the_remainder_is_reported_once_at_the_end():
     report = ProgressTracker(CONFIG, actions=3)
     assert list(report.add(StepMetrics(1, 4, 0.9, 1, loss=1.0, td_error=0.5, episodes=0, returns=0.0))) == []
     assert [(record.update, record.loss) for record in report.rest()] == [(1, 1.0)]
     assert list(report.rest()) == []
 
 
-def test_a_tick_may_stand_for_many_updates_or_for_none():
+def test_step_metrics_may_cover_many_updates_or_none():
     records = reported(
         StepMetrics(2, 8, 0.9, 2, loss=4.0, td_error=3.0, episodes=2, returns=6.0),
         StepMetrics(3, 12, 0.8, 0, loss=0.0, td_error=0.0, episodes=0, returns=0.0),  # no more than where it stands

@@ -20,7 +20,7 @@ from tests.learning.helpers import numbers
         ("cosine", 0.82, 0.64),
     ],
 )
-def test_a_course_can_be_checked_by_hand(kind, quarter, end):
+def test_a_schedule_can_be_checked_by_hand(kind, quarter, end):
     at = [anneal(kind, 1.0, 0.64, 0.5, progress) for progress in (0, 0.25, 0.5, 0.75, 1.0, 1.5)]
     assert at == pytest.approx([1.0, quarter, end, end, end, end])
     assert all(isinstance(value, float) for value in at)
@@ -32,7 +32,7 @@ def test_the_cosine_is_flat_at_both_ends():
     assert anneal("cosine", 1.0, 0.0, 1.0, 5 / 6) == pytest.approx((2 - 3**0.5) / 4)
 
 
-def test_the_linear_and_the_cosine_course_may_end_at_zero_or_rise():
+def test_linear_and_cosine_schedules_may_end_at_zero_or_rise():
     assert anneal("linear", 0.0, 1.0, 1.0, 0.25) == 0.25
     assert anneal("cosine", 0.5, 0.0, 1.0, 1.0) == 0.0
 
@@ -45,7 +45,7 @@ def test_the_linear_and_the_cosine_course_may_end_at_zero_or_rise():
     progress=st.lists(st.floats(0, 2, width=32), min_size=1, max_size=5),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_course_stays_between_its_ends_and_arrays_take_the_same(kind, start, end, fraction, progress):
+def test_a_schedule_stays_between_its_ends_also_for_arrays(kind, start, end, fraction, progress):
     expected = [anneal(kind, start, end, fraction, value) for value in progress]
     slack = 1e-9 * max(start, end)
     assert all(min(start, end) - slack <= value <= max(start, end) + slack for value in expected)

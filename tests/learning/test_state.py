@@ -56,7 +56,7 @@ def driven(config, environment, **how):
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_a_training_goes_on_from_a_moment_to_the_bit(name, tmp_path):
+def test_a_training_resumes_from_its_state_bit_for_bit(name, tmp_path):
     config, environment = opened_problem(
         random_table(5, states=6, time_limit=5), tmp_path, **merge(LOOPS[name], {"evaluation": {"early_stop": False}})
     )
@@ -82,19 +82,19 @@ def test_a_training_goes_on_from_a_moment_to_the_bit(name, tmp_path):
     assert [record for record in rest if isinstance(record, Resumed)] == [Resumed(config.updates // 2 + 1)]
 
 
-def test_the_records_after_a_moment_are_those_of_an_undisturbed_training(tmp_path):
+def test_the_records_after_a_resume_are_those_of_an_undisturbed_training(tmp_path):
     quick = {"loop": "compiled", "updates": 1_200, "evaluation": {"every": 400, "early_stop": False}}
     config, environment = opened_problem(chain(time_limit=9), tmp_path, **quick)
     records, _, _ = driven(config, environment)
     _, saved, _ = driven(config, environment, stop_after=501)  # the second of two updates that share a record is next
     rest, _, _ = driven(config, environment, state=saved)
-    told = {record.update: record for record in records if isinstance(record, Progress)}
+    progress = {record.update: record for record in records if isinstance(record, Progress)}
     later = [record for record in rest if isinstance(record, Progress)]
-    assert [record.update for record in later] == [update for update in told if update > 501]
+    assert [record.update for record in later] == [update for update in progress if update > 501]
     for record in later:
-        assert record.loss == pytest.approx(told[record.update].loss, rel=1e-5)
+        assert record.loss == pytest.approx(progress[record.update].loss, rel=1e-5)
         for name in ("epsilon", "learning_rate", "episodes", "mean_return", "environment_steps"):
-            assert getattr(record, name) == getattr(told[record.update], name)
+            assert getattr(record, name) == getattr(progress[record.update], name)
 
 
 class Counting(gymnasium.Env):
@@ -103,7 +103,7 @@ class Counting(gymnasium.Env):
     def __init__(self, hidden):
         self.observation_space, self.action_space = Discrete(7), Discrete(2)
         self.hidden, self.state, self.played = hidden, 0, 0
-        self.chance = random.SystemRandom()  # has no state that could be told
+        self.chance = random.SystemRandom()  # has no state that could be saved
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -127,7 +127,7 @@ def own(hidden):
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_episodes_under_way_are_played_again_and_a_state_that_is_hidden_is_found_out(tmp_path, hidden):
+def test_episodes_in_progress_are_replayed_and_hidden_state_is_detected(tmp_path, hidden):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, PRIORITIES))
     environment = own(hidden)
     records, _, _ = driven(config, environment)
@@ -142,7 +142,7 @@ def test_episodes_under_way_are_played_again_and_a_state_that_is_hidden_is_found
         assert warnings == []
 
 
-def test_where_an_episode_begins_anew_no_sum_of_rewards_runs_over_the_gap(tmp_path):
+def test_a_restarted_episode_drops_its_partial_return(tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, PRIORITIES))
     _, saved, _ = driven(config, own(True), stop_after=31)
     _, after, _ = driven(config, own(True), state=saved, stop_after=32)
@@ -151,7 +151,7 @@ def test_where_an_episode_begins_anew_no_sum_of_rewards_runs_over_the_gap(tmp_pa
     assert after.arrays["replay.truncated"][last].all()
 
 
-def test_schedules_stay_at_their_end_where_they_are_shorter_than_the_training(tmp_path):
+def test_schedules_shorter_than_the_training_stay_at_their_end(tmp_path):
     for schedule in ("linear", "exponential", "cosine"):
         rates = learning_rate_schedule(OptimizerConfig(schedule=schedule, final_fraction=0.1), 1.0, 10)
         assert float(rates(10)) == pytest.approx(0.1)
@@ -194,7 +194,7 @@ class Philox(np.random.Generator):
 
 
 @pytest.mark.parametrize("kind", [random.Random, Bits, Philox])
-def test_generators_of_an_environment_s_own_go_on_where_they_were(kind, tmp_path):
+def test_random_generators_of_an_environment_are_restored(kind, tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, {"updates": 40}))
     environment = replace(own(False), make=lambda render_mode=None: type("P", (Private,), {"kind": kind})(False))
     records, _, _ = driven(config, environment)
@@ -216,7 +216,7 @@ class Own(Counting):
         return self.state, float(self.state), False, self.time >= 11, {}
 
 
-def test_an_environment_that_draws_nothing_is_played_again_though_nobody_seeds_it(tmp_path):
+def test_an_unseeded_deterministic_environment_is_replayed(tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **GYMNASIUM)
     environment = replace(own(False), make=lambda render_mode=None: Own(False))
     records, _, _ = driven(config, environment)
@@ -243,7 +243,7 @@ class Particular(Counting):
         return state, reward, terminated, truncated, self.info()
 
 
-def test_an_environment_that_cannot_bear_to_be_played_again_begins_anew_by_its_mask(tmp_path):
+def test_an_environment_that_cannot_be_replayed_restarts_with_its_mask(tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, {"exploration": {"action_mask": True}}))
     environment = replace(own(True), make=lambda render_mode=None: Particular(True))
     _, saved, _ = driven(config, environment, stop_after=38)  # late in the fourth episodes
@@ -253,7 +253,7 @@ def test_an_environment_that_cannot_bear_to_be_played_again_begins_anew_by_its_m
     assert (rest[-1].stopped, rest[-1].failure) == ("updates", None)
 
 
-def test_a_training_that_is_at_its_end_from_the_beginning_takes_no_moment(tmp_path):
+def test_a_training_that_is_optimal_on_resume_saves_no_state(tmp_path):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop="gymnasium", updates=20)
     _, saved, _ = driven(config, environment, stop_after=10)
     enough = TrainingState(
@@ -265,34 +265,34 @@ def test_a_training_that_is_at_its_end_from_the_beginning_takes_no_moment(tmp_pa
     assert (records[-1].stopped, held) == ("optimal", [])
 
 
-MOMENT = TrainingState({"a.x": np.zeros(2, np.float32), "a.y.0": np.ones((), np.int32)}, {"n": 3, "yes": True})
+SAVED = TrainingState({"a.x": np.zeros(2, np.float32), "a.y.0": np.ones((), np.int32)}, {"n": 3, "yes": True})
 
 
-def test_a_moment_that_does_not_fit_is_refused_by_the_name_of_what_does_not():
+def test_a_mismatched_state_is_refused_with_the_name_of_what_differs():
     like = {"x": np.ones(2, np.float32)}
-    assert fact(MOMENT, "n", int) == 3
+    assert fact(SAVED, "n", int) == 3
     for name, kind in (("m", int), ("n", list), ("yes", int)):
         with pytest.raises(StateMismatchError, match=f"'{name}'"):
-            fact(MOMENT, name, kind)
+            fact(SAVED, name, kind)
     for shape, kind in (((3,), np.float32), ((2,), np.int32)):
         with pytest.raises(StateMismatchError, match=r"'a\.x' is float32 \[2\]"):
-            array(MOMENT, "a.x", shape, kind)
+            array(SAVED, "a.x", shape, kind)
     with pytest.raises(StateMismatchError, match=r"no 'b\.0'"):
-        fill_arrays("b", (like["x"],), MOMENT)
+        fill_arrays("b", (like["x"],), SAVED)
 
 
-def test_nested_tuples_come_back_from_their_names():
+def test_nested_tuples_are_restored_from_their_names():
     state = (np.arange(3), None, [np.zeros((), np.float32), (np.ones((2, 2)),)])
-    saved = merge_states(TrainingState(named_arrays("s", state), {}), MOMENT)
+    saved = merge_states(TrainingState(named_arrays("s", state), {}), SAVED)
     found = fill_arrays("s", state, saved)
     assert found[1] is None
     np.testing.assert_array_equal(found[0], state[0])
     np.testing.assert_array_equal(found[2][1][0], state[2][1][0])
-    assert saved.facts == MOMENT.facts
+    assert saved.facts == SAVED.facts
 
 
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
-def test_numbers_out_of_their_range_are_refused_before_compiled_code_reads_by_them(loop, tmp_path):
+def test_indices_out_of_range_are_refused_before_compiled_code_uses_them(loop, tmp_path):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
     _, saved, _ = driven(config, environment, stop_after=10)
     name = "program.envs.states" if loop == "compiled" else "replay.next_states"
@@ -302,9 +302,9 @@ def test_numbers_out_of_their_range_are_refused_before_compiled_code_reads_by_th
 
 
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
-def test_a_moment_that_is_refused_costs_no_compilation(loop, tmp_path, monkeypatch):
+def test_a_refused_state_costs_no_compilation(loop, tmp_path, monkeypatch):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
     compiled = CompiledLoop if loop == "compiled" else DQNAgent
     monkeypatch.setattr(compiled, "compile", lambda *_: pytest.fail("it compiles"))
     with pytest.raises(StateMismatchError):
-        driven(config, environment, state=MOMENT)
+        driven(config, environment, state=SAVED)

@@ -239,7 +239,7 @@ class Sealed(Locked):
 
 
 def test_an_environment_may_put_itself_back():
-    with pytest.raises(NotDiscoverableError, match="its attribute Mute.guard holds"):
+    with pytest.raises(NotDiscoverableError, match=r"its attribute Mute\.guard holds"):
         explored(type("Mute", (Sealed,), {"get_state": None}))
     found = explored(Sealed)
     assert (found.states, found.hidden) == (3, None)

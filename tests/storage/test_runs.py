@@ -16,7 +16,7 @@ from deeptaxi.storage.logs import Log
 STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 0.1, None, 1.0)
 
 
-def test_default_names_tell_the_runs_apart(tmp_path: Path) -> None:
+def test_default_names_distinguish_the_runs(tmp_path: Path) -> None:
     config = resolve({"environment": {"id": "some/where/My Table.npz"}, "seed": 3})
     models, logs = tmp_path / "models", tmp_path / "logs"
     first = runs.default_folder(config, logs, models)
@@ -27,7 +27,7 @@ def test_default_names_tell_the_runs_apart(tmp_path: Path) -> None:
     assert runs.default_folder(config, logs, models).name == "my-table-dueling-3-3"
 
 
-def test_a_claimed_place_is_given_back_without_a_trace(tmp_path: Path) -> None:
+def test_a_reserved_folder_is_released_without_a_trace(tmp_path: Path) -> None:
     run = runs.reserve(tmp_path / "models" / "a", tmp_path / "logs", force=False)
     with Log(run.log.parent, run.folder):
         pass
@@ -35,7 +35,7 @@ def test_a_claimed_place_is_given_back_without_a_trace(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_giving_back_keeps_what_others_put_there(tmp_path: Path) -> None:
+def test_releasing_a_folder_keeps_foreign_files(tmp_path: Path) -> None:
     run = runs.reserve(tmp_path / "models" / "a", tmp_path / "logs", force=False)
     (run.folder / "notes.txt").write_text("mine")
     with Log(run.log.parent, run.folder) as log:
@@ -56,7 +56,7 @@ def test_a_taken_log_is_refused_like_a_taken_run(tmp_path: Path) -> None:
     run.release()
 
 
-def test_force_takes_the_log_of_this_run_and_of_no_other(tmp_path: Path) -> None:
+def test_force_takes_over_only_the_log_of_this_run(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     run = runs.reserve(tmp_path / "models" / "y", logs, force=False)
     with Log(run.log.parent, run.folder) as log:
@@ -75,7 +75,7 @@ def test_force_takes_the_log_of_this_run_and_of_no_other(tmp_path: Path) -> None
     again.release()
 
 
-def test_a_place_that_is_claimed_is_refused(tmp_path: Path) -> None:
+def test_a_reserved_folder_is_refused(tmp_path: Path) -> None:
     run = runs.reserve(tmp_path / "models" / "a", tmp_path / "logs", force=False)
     for force in (False, True):
         with pytest.raises(InUseError, match=r"models/a is in use by this process \(deeptaxi train, since"):
@@ -87,7 +87,7 @@ def test_a_place_that_is_claimed_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_trainings_without_a_name_that_begin_together_find_one_each(
+def test_trainings_that_start_together_get_different_default_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = resolve({"environment": {"id": "Taxi-v4"}})
@@ -114,21 +114,21 @@ for _ in range(60):
 """
 
 
-def test_processes_that_claim_and_give_back_at_once_never_share_a_place(tmp_path: Path) -> None:
+def test_concurrent_processes_never_share_a_folder(tmp_path: Path) -> None:
     words = [sys.executable, "-c", CLAIM]
     processes = [subprocess.Popen([*words, str(seed)], cwd=tmp_path) for seed in range(3)]
     assert [process.wait() for process in processes] == [0] * 3
     # A folder that one process was about to remove when another locked it stays, empty.
-    kept = [[path.name for path in folder.iterdir()] for folder in (tmp_path / "models").iterdir()]
-    assert all(names in ([], ["model.keras"]) for names in kept)
-    assert ["model.keras"] in kept
+    files = [[path.name for path in folder.iterdir()] for folder in (tmp_path / "models").iterdir()]
+    assert all(names in ([], ["model.keras"]) for names in files)
+    assert ["model.keras"] in files
     assert not list(tmp_path.rglob(".lock"))
 
 
-def test_a_place_that_cannot_be_is_refused_and_leaves_nothing_locked(tmp_path: Path) -> None:
+def test_an_impossible_folder_is_refused_and_leaves_nothing_locked(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder, logs in (("file", "logs"), ("file/run", "logs"), ("run", "file"), ("run", "file/logs")):
-        with pytest.raises(UsageError, match="file of that name stands in the way"):
+        with pytest.raises(UsageError, match="file of that name is in the way"):
             runs.reserve(tmp_path / folder, tmp_path / logs, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

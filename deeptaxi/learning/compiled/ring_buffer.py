@@ -67,19 +67,19 @@ class CompiledReplayBuffer:
         """Return the tree after storing a step: entries that now have n − 1 successors can be sampled, new ones not."""
         if ring.tree is None:
             return None
-        tree, place = ring.tree, ring.position + ops.arange(self.environments, dtype="int32")
+        tree, index = ring.tree, ring.position + ops.arange(self.environments, dtype="int32")
         priority = ops.where(ring.size >= self.waiting, ring.largest, 0.0)
         if self.waiting:
-            tree = sum_tree.assign(tree, place, ops.zeros((self.environments,)))
-            place = (place - self.waiting + self.capacity) % self.capacity
-        return tuple(sum_tree.assign(tree, place, ops.broadcast_to(priority, (self.environments,))))
+            tree = sum_tree.assign(tree, index, ops.zeros((self.environments,)))
+            index = (index - self.waiting + self.capacity) % self.capacity
+        return tuple(sum_tree.assign(tree, index, ops.broadcast_to(priority, (self.environments,))))
 
-    def update_priorities(self, ring: Ring, places: Any, errors: Any) -> Ring:
-        """Set the priorities of the sampled entries at `places` `[B]` from their new td_errors `[B]`."""
+    def update_priorities(self, ring: Ring, indices: Any, errors: Any) -> Ring:
+        """Set the priorities of the sampled entries at `indices` `[B]` from their new td_errors `[B]`."""
         if ring.tree is None:
             return ring
         values = sum_tree.priorities(errors, self.priority_exponent)
-        tree = tuple(sum_tree.assign(ring.tree, places, values))
+        tree = tuple(sum_tree.assign(ring.tree, indices, values))
         return ring._replace(tree=tree, largest=ops.maximum(ring.largest, ops.max(values)))
 
     def sample(self, ring: Ring, mdp: CompiledMDP, bits: Any, exponent: Any) -> tuple[Any, Batch]:
@@ -97,28 +97,28 @@ class CompiledReplayBuffer:
         drawable, weights = ring.size - self.waiting, None
         if ring.tree is None:
             oldest = ring.position - ring.size + self.capacity
-            places = (oldest + xla.naturals(bits) % drawable) % self.capacity
+            indices = (oldest + xla.naturals(bits) % drawable) % self.capacity
         else:
             strata = ops.arange(bits.shape[0], dtype="float32")
-            places, chance = sum_tree.draw(ring.tree, (strata + xla.fractions(bits)) / bits.shape[0])
+            indices, chance = sum_tree.draw(ring.tree, (strata + xla.fractions(bits)) / bits.shape[0])
             weights = sum_tree.importance_weights(chance, ops.cast(drawable, "float32"), exponent)
         if self.steps > 1:
-            return places, self.sequence(ring, mdp, places, weights)
-        drawn = xla.gather(ring.entries, places)
-        going_on = 1.0 - ops.cast(xla.gather(mdp.terminated, drawn), "float32")
-        return places, Batch(
+            return indices, self.sequence(ring, mdp, indices, weights)
+        drawn = xla.gather(ring.entries, indices)
+        not_terminated = 1.0 - ops.cast(xla.gather(mdp.terminated, drawn), "float32")
+        return indices, Batch(
             xla.gather(mdp.state, drawn),
             xla.gather(mdp.action, drawn),
             xla.gather(mdp.reward, drawn),
             xla.gather(mdp.next_state, drawn),
-            self.discount * going_on,
+            self.discount * not_terminated,
             weights,  # type: ignore[arg-type]  # None: all samples weigh the same
         )
 
-    def sequence(self, ring: Ring, mdp: CompiledMDP, places: Any, weights: Any) -> Batch:
-        """Return the n-step samples that begin at `places` `[B]`."""
+    def sequence(self, ring: Ring, mdp: CompiledMDP, indices: Any, weights: Any) -> Batch:
+        """Return the n-step samples that begin at `indices` `[B]`."""
         later = self.environments * ops.arange(self.steps, dtype="int32")
-        entries = xla.gather(ring.entries, (ops.expand_dims(places, 1) + later) % self.capacity)  # [B, n]
+        entries = xla.gather(ring.entries, (ops.expand_dims(indices, 1) + later) % self.capacity)  # [B, n]
         cut = entries < 0
         drawn = ops.where(cut, -1 - entries, entries)
         returns, last, discounts = n_step(

@@ -20,9 +20,9 @@ the same as c single moves, up to rounding. With τ = 1, the hard copy, it is w 
 **Slots** shrink in the same way: see `optimizers`.
 
 **Repeated rows.** If a row occurs twice in a minibatch, its gradients must be summed before the optimizer squares them.
-Each occurrence writes its own position in the minibatch to `place[row]`; one wins; all then read the winner's position,
-and the sum is accumulated there. This takes `[B]` integer operations; sorting or comparing all pairs would cost more.
-The other occurrences are sent past the end of the kernel, where the compiled program writes nothing.
+Each occurrence writes its own position in the minibatch to `scratch[row]`; one wins; all then read the winner's
+position, and the sum is accumulated there. This takes `[B]` integer operations; sorting or comparing all pairs would
+cost more. The other occurrences are sent past the end of the kernel, where the compiled program writes nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from keras import ops
 
 from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
-from deeptaxi.learning.optimizers import Arrays, Optimizer, power
+from deeptaxi.learning.compiled.optimizers import Arrays, Optimizer, power
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.targets import clip_by_global_norm, loss_and_slope, td_targets
 from deeptaxi.network import functional
@@ -48,7 +48,7 @@ class Rows(NamedTuple):
     target: Any  # [R, W], as of `last`
     slots: tuple[Any, ...]  # each [R, W], as of `last`
     last: Any  # int32 [R]
-    place: Any  # int32 [R], scratch
+    scratch: Any  # int32 [R], scratch
 
 
 class TargetUpdate(NamedTuple):
@@ -76,11 +76,11 @@ def read_target(rows: Rows, index: Any, updates: Any, following: TargetUpdate) -
     return following.after(ops.expand_dims(moves, -1), xla.gather(rows.target, index), online)
 
 
-def sum_duplicates(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
+def sum_duplicates(scratch: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
     """Sum the gradients of duplicate rows.
 
     Args:
-        place: int32 `[R]`, scratch.
+        scratch: int32 `[R]`, scratch.
         index: int32 `[B]`, the rows.
         slopes: `[B, A]`, one per occurrence.
 
@@ -89,10 +89,10 @@ def sum_duplicates(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
         `[B, A]`, aligned with the rows, 0 elsewhere.
     """
     number = ops.arange(index.shape[0], dtype="int32")
-    place = xla.scatter(place, index, number)
-    winner = xla.gather(place, index)
-    once = ops.where(winner == number, index, place.shape[0])
-    return place, once, xla.scatter_add(ops.zeros_like(slopes), winner, slopes)
+    scratch = xla.scatter(scratch, index, number)
+    winner = xla.gather(scratch, index)
+    once = ops.where(winner == number, index, scratch.shape[0])
+    return scratch, once, xla.scatter_add(ops.zeros_like(slopes), winner, slopes)
 
 
 def sparse_update(
@@ -240,7 +240,7 @@ class CompiledUpdate:
         """Take the optimizer step and update the target, given `slope`, dE/dQ `[B, A]`."""
         rows = agent.rows
         if rows is not None:
-            place, states, slope = sum_duplicates(rows.place, states, slope)
+            scratch, states, slope = sum_duplicates(rows.scratch, states, slope)
         dz, *parts = back(slope)
         rest = functional.ravel(parts)
         if rows is None:
@@ -248,7 +248,7 @@ class CompiledUpdate:
             dense = self.step_dense(agent.dense, self.clip_gradients([summed, rest]), rate, updates)
             return AgentState(None, dense, self.clear_rows(summed, states, dense.online[0]))
         dz, rest = self.clip_gradients([dz, rest])
-        rows = rows._replace(place=place)
+        rows = rows._replace(scratch=scratch)
         rows = sparse_update(rows, states, dz, self.optimizer, self.following, rate, updates)
         return AgentState(rows, self.step_dense(agent.dense, [rest], rate, updates))
 

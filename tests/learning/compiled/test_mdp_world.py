@@ -75,7 +75,7 @@ def assert_frequencies(found, probability):
 
 
 @pytest.mark.parametrize("table", [river(), random_table(3, states=3, actions=2, outcomes=4)], ids=["river", "random"])
-def test_outcomes_come_as_often_as_the_table_says(table):
+def test_outcomes_have_the_frequencies_of_the_table(table):
     mdp = world_of(table)
     sizes = Sizes(*table.probability.shape, None)
     pairs = table.states * table.actions

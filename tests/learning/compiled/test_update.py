@@ -10,8 +10,8 @@ from keras import ops
 
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import merge
+from deeptaxi.learning.compiled.optimizers import Optimizer
 from deeptaxi.learning.compiled.update import Rows, TargetUpdate, read_target, sparse_update, sum_duplicates
-from deeptaxi.learning.optimizers import Optimizer
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.network.functional import Weights
@@ -158,7 +158,7 @@ class Touched:
             everywhere = ops.arange(online.shape[0], dtype="int32")
             up_to_date = optimizer.decayed(rows.slots, updates + 1 - rows.last)
             found = read_target(rows, everywhere, updates + 1, following)
-            return found, rows.online, rows.target, rows.last, rows.place, *rows.slots, *up_to_date
+            return found, rows.online, rows.target, rows.last, rows.scratch, *rows.slots, *up_to_date
 
         self.slots = len(optimizer.decays)
         self._step = keras_backend.compiled(step, [])
