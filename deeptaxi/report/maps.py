@@ -63,7 +63,7 @@ def toward(shape: Path, move: tuple[int, int]) -> Path:
     return Affine2D().rotate(math.atan2(*move)).transform_path(shape)
 
 
-def sign(move: tuple[int, int] | str, action: int) -> Path:
+def sign(move: tuple[int, int] | str, action: int = 0) -> Path:
     """Return the sign of an action: an arrow, or a sign of its own if it does not move."""
     if isinstance(move, tuple):
         return toward(ARROW, move)
@@ -165,8 +165,12 @@ def sheet(grid: GridMap, states: Bools, width: float, largest: float, entries: S
             ax.set_title(f"{grid.across[0]} {text}".strip(), fontsize=0.45 * found.size, fontweight="normal")
     if down > 1:
         for ax, text in zip(axes[:, 0], grid.down[1], strict=True):
-            where = {"x": -named - 0.5, "y": grid.rows / 2, "rotation": 90, "ha": "right", "va": "center"}
-            ax.text(s=f"{grid.down[0]} {text}".strip(), fontsize=0.45 * found.size, color=INK, **where)
+            words, size = f"{grid.down[0]} {text}".strip(), 0.45 * found.size
+            if named:  # the label of the axis says what its rows are
+                place_of = (-named - 0.5, grid.rows / 2)
+                ax.text(*place_of, words, fontsize=size, color=INK, rotation=90, ha="right", va="center")
+            else:
+                ax.set_ylabel(words, fontsize=size, color=INK)
     return found
 
 
