@@ -344,7 +344,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     if isinstance(version, int) and version > CARD_VERSION:
         raise DeepTaxiError(f"{path} is of a newer deeptaxi (card version {version}): upgrade deeptaxi to read it")
     if isinstance(facts, dict) and (old := renamed_in(facts, CARD)):
-        raise DeepTaxiError(f"{path} is of an earlier deeptaxi: {old}; train it again")
+        raise DeepTaxiError(f"{path} was written by an earlier deeptaxi: {old}; train it again")
     kinds = KINDS | ({"exact": EXACT_KINDS} if isinstance(facts, dict) and facts.get("exact") is not None else {})
     fault = fault_of(facts, kinds) or misspelled_key(facts) if isinstance(facts, dict) else "it is not a JSON object"
     if version != CARD_VERSION or fault:
