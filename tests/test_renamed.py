@@ -99,7 +99,9 @@ def test_an_old_checkpoint_is_refused(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     checkpoints.write(path, {"config": "replay.prioritised = true\njudgement.every = 3"}, None)
     refused(
-        run("train", "--resume", tmp_path / "run"), 1, f"{path} was written by an earlier deeptaxi: {SETTINGS}; train it again"
+        run("train", "--resume", tmp_path / "run"),
+        1,
+        f"{path} was written by an earlier deeptaxi: {SETTINGS}; train it again",
     )
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from deeptaxi.arguments import words
+from deeptaxi.errors import DeepTaxiError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.beliefs import Belief, BeliefGraph, Graph, blocks_of, follow_beliefs, merge_blocks
 from deeptaxi.mdp.chance import NotDiscoverableError
@@ -35,7 +36,7 @@ from deeptaxi.mdp.environment import Env, Environment, objective_discount
 from deeptaxi.mdp.spaces import state_codec
 from deeptaxi.mdp.table import TransitionTable, check_memory
 from deeptaxi.mdp.verify import CHECK_STEPS, contradiction
-from deeptaxi.mdp.walk import Limits, Walk
+from deeptaxi.mdp.walk import Limits, RestartError, Walk
 
 QUICK = Limits(states=50_000, branches=40_000, seconds=5.0)  # for a table that is discovered by itself
 NAMED = 100_000  # states of a table that get names
@@ -135,7 +136,10 @@ def discover_by(walk: Walk, environment: Environment) -> Discovery:
     """Make the table from a walk."""
     graph = walk.run()
     if walk.told:
-        walk.confirm(graph)
+        try:
+            walk.confirm(graph)
+        except RestartError:
+            raise NotDiscoverableError("parts of its state that seemed not to matter do") from None
     merged, firsts = merge_blocks(graph, blocks_of(graph))
     names = names_of(environment)
     if len(set(merged.states)) == len(merged.states):
@@ -329,7 +333,9 @@ def with_discovered(environment: Environment, limits: Limits = QUICK) -> Environ
     try:
         found = discover(environment, limits)
         reason = found.hidden
-    except NotDiscoverableError as error:
+    except DeepTaxiError as error:  # where the environment itself fails, a training may never come
+        if isinstance(error.__cause__, SystemExit):  # of a signal
+            raise
         reason = str(error)
         if "its limit of" in reason:
             given = " ".join(

@@ -341,6 +341,15 @@ def test_an_environment_that_fails_on_the_way_is_blamed_as_ever():
         explored(small(fail))
 
 
+def test_an_environment_that_fails_where_nobody_may_come_still_opens():
+    def fail(self, action):
+        return action if self.place < 2 else 1 / 0
+
+    with registered("Found-v0", small(fail)) as name:
+        environment = with_discovered(open_environment(EnvironmentConfig(name)))
+    assert "none was discovered: the environment Found-v0 failed: ZeroDivisionError" in environment.table_missing
+
+
 def test_an_environment_gets_its_table_or_the_reason_why_not():
     with registered("Found-v0", Grid) as name:
         environment = with_discovered(open_environment(EnvironmentConfig(name, {"limit": 10})))
