@@ -8,14 +8,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deeptaxi.api.status import status
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp.contract import closing
+from deeptaxi.mdp.discover import with_discovered
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment
 from deeptaxi.mdp.table import TransitionTable
 
 TableLike = Mapping[Any, Any] | list[Any] | tuple[Any, Any]  # P, or (P, R): see `mdp.files.read.read_value`
 EnvLike = str | Path | TransitionTable | Environment | TableLike
 IN_MEMORY = "transition-table"  # the id of a table that has no file
+_discovered: dict[Any, Environment] = {}
+
+
+def open_by_name(config: EnvironmentConfig, trust: bool = True) -> Environment:
+    """Open an environment, and discover its transition table if it has none; see `mdp.discover`.
+
+    Args:
+        config: the id or path, arguments and time limit, and whether to discover.
+        trust: whether the module of a `module:Id` may be imported.
+
+    Raises:
+        UsageError: the environment does not exist, or does not take these arguments.
+        DeepTaxiError: the table is damaged.
+    """
+    environment = open_environment(config, trust_module=trust)
+    if environment.table is not None or config.discover is False:
+        return environment
+    with closing(environment.make()) as env:
+        key = (type(env.unwrapped), repr(env.spec), repr(config))
+    if key not in _discovered:
+        with status("discovering the transition table …"):
+            _discovered[key] = with_discovered(environment)
+    return _discovered[key]
 
 
 @dataclass(frozen=True)
@@ -28,12 +54,14 @@ class EnvSpec:
         kwargs: arguments for `gymnasium.make`, or what a file or value does not say; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust: whether to import the environment module that only a file names, which executes its code.
+        discover: whether to discover the table of an environment that has none; None for by default.
     """
 
     env: EnvLike | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     time_limit: int | None = None
     trust: bool = False
+    discover: bool | None = None
 
     def open(self) -> Environment:
         """Open the environment that is named; the user who names a module trusts it.
@@ -43,7 +71,9 @@ class EnvSpec:
             DeepTaxiError: the table is damaged.
         """
         if isinstance(self.env, str | Path):
-            return open_environment(EnvironmentConfig(str(self.env), dict(self.kwargs), self.time_limit), True)
+            return open_by_name(
+                EnvironmentConfig(str(self.env), dict(self.kwargs), self.time_limit, self.discover), True
+            )
         if isinstance(self.env, TransitionTable):
             return open_table(self.env, EnvironmentConfig(IN_MEMORY, dict(self.kwargs), self.time_limit))
         if (read := open_value(self.env, self.kwargs, self.time_limit)) is not None:
@@ -69,7 +99,7 @@ class EnvSpec:
         changes: dict[str, Any] = {"kwargs": {**own.kwargs, **self.kwargs}}
         if self.time_limit:
             changes["time_limit"] = self.time_limit
-        return open_environment(dataclasses.replace(own, **changes), trust_module=self.trust)
+        return open_by_name(dataclasses.replace(own, **changes), self.trust)
 
 
 def open_value(
@@ -136,7 +166,7 @@ def open_requested(
         return change_environment(opened, requested.kwargs, requested.time_limit)
     if requested.id == IN_MEMORY:
         raise UsageError("the config belongs to a table in memory: pass the TransitionTable too")
-    return open_environment(requested, trust_module=trust)
+    return open_by_name(requested, trust)
 
 
 def change_environment(
@@ -154,7 +184,7 @@ def reopen_environment(environment: Environment, config: EnvironmentConfig) -> E
     """Reopen an environment with another configuration; a table needs no file for that."""
     if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
         return dataclasses.replace(open_table(environment.table, config), read_as=environment.read_as)
-    return open_environment(config)
+    return open_by_name(config)
 
 
 def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment:

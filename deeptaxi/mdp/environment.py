@@ -51,6 +51,7 @@ class Environment:
         start_resets: the number of resets that `table.start` was estimated from; None if it is known.
         make: creates a new instance, checked as it runs; takes Gymnasium's ``render_mode``.
         read_as: the form of a file or value of others, and what was decided in reading it; empty otherwise.
+        discovered: the states of a table that was discovered by walking through the environment, else None.
     """
 
     config: EnvironmentConfig
@@ -63,6 +64,7 @@ class Environment:
     start_resets: int | None
     make: Callable[..., Env]
     read_as: tuple[str, ...] = ()
+    discovered: int | None = None
 
     def __repr__(self) -> str:
         limit = f", time limit {self.time_limit:,}" if self.time_limit else ""
@@ -114,6 +116,7 @@ class Environment:
             "actions": self.actions,
             "time_limit": self.time_limit,
             **({"read_as": list(self.read_as)} if self.read_as else {}),
+            **({"discovered": self.discovered} if self.discovered else {}),
         }
 
 

@@ -261,7 +261,9 @@ KINDS = {  # the types that the page and the list of agents rely on
     "name": Line, "verdict": Line, "exact": dict | None, "preset": Line, "seed": Seed, "weights_digest": Line,
     "made": Line, "configuration": dict, "signature": dict[str, Line], "outside": dict[str, Line],
     "limits": list[Line], "versions": dict[str, Line],
-    "environment": {"id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None},
+    "environment": {
+        "id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None, "discovered?": int,
+    },
     "network": {"kind": Line, "description": Line},
     "training": {
         "updates": int, "best_update": int, "environment_steps": int, "train_seconds": float, "stopped": Line,
