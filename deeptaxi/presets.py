@@ -117,11 +117,11 @@ def plain(kind: str) -> Preset:
 def fitting(environment_id: str, kwargs: Mapping[str, Any], kind: str, encoding: str = "joint") -> Preset | None:
     """Return the preset tuned for an environment and kind of network, or None.
 
-    A preset tuned for the given encoding is preferred; otherwise one for the joint encoding is used.
+    A preset tuned for the given encoding is preferred, then one for the joint encoding.
     """
     network = "q-table" if kind == "q-table" else "dueling"
     found = [item for item in listed_presets() if item.network == network and item.fits(environment_id, kwargs)]
-    ranked = [item for wanted in (encoding, "joint") for item in found if item.encoding == wanted]
+    ranked = [item for wanted in (encoding, "joint", "factored") for item in found if item.encoding == wanted]
     return next(iter(ranked), None)
 
 

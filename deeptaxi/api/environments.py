@@ -114,6 +114,13 @@ def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment
     return environment_over(table, config)
 
 
+def view_of(known: EnvironmentConfig, other: EnvironmentConfig) -> dict[str, Any]:
+    """Return how a model that was trained on one environment sees another; a table needs no bins."""
+    if other.id.endswith(".npz"):
+        return {}
+    return {name: getattr(known, name) for name in ("observation", "bins", "bin_range", "action_bins")}
+
+
 def environment_config(
     known: EnvironmentConfig | None,
     name: str,
@@ -126,7 +133,7 @@ def environment_config(
     Args:
         known: environment that the model was trained on, or None.
         name: name of the model.
-        env: requested environment, or None for the model's own.
+        env: requested environment, or None for the model's own; its observations are seen as by the model.
         env_args: arguments for `gymnasium.make`; they override the model's own.
         time_limit: time limit, instead of the environment's own.
 
@@ -134,7 +141,8 @@ def environment_config(
         UsageError: no environment is given, and the model's own is unknown.
     """
     if env is not None:
-        return named(env, env_args, time_limit)
+        other = named(env, env_args, time_limit)
+        return other if known is None else dataclasses.replace(other, **view_of(known, other))
     if known is None:
         raise UsageError(f"{name} does not say what it was trained on: name it with --env")
     changes: dict[str, Any] = {"kwargs": {**known.kwargs, **(env_args or {})}}

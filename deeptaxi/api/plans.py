@@ -15,7 +15,7 @@ from typing import Any, Literal
 from deeptaxi.api.environments import open_requested
 from deeptaxi.api.resume import ResumePoint, open_for_resume
 from deeptaxi.api.save_run import checkpoint_metadata, own_table, point_to_checkpoint, point_to_log, pointing_to_table
-from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping, merge, resolve, to_mapping
+from deeptaxi.config import TrainConfig, merge, resolve, to_mapping
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.resolve import Configured, choose, configure, with_environment
 from deeptaxi.learning.state import StateMismatchError
@@ -62,8 +62,8 @@ def plan(
     """
     named = choose(values, preset)
     values = with_environment(values, named)
-    resolve({"loop": "compiled", **values}, preset=named)  # report wrong settings before opening the environment
-    requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
+    # Report wrong settings before opening the environment, with the bins of its preset.
+    requested = resolve({"loop": "compiled", **values}, preset=named).environment
     environment = open_requested(requested, trust, opened)
     if isinstance(opened, Environment):  # its id alone does not determine its arguments
         values = merge(values, {"environment": to_mapping(environment.config)})

@@ -20,8 +20,9 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
 from deeptaxi.learning.coverage import Coverage
+from deeptaxi.mdp.binning import one_line
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
-from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains, one_line
+from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
 from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import Finished, History
 
@@ -42,6 +43,11 @@ def observed(codec: StateCodec, observation: Any) -> int:
         return codec.encode(observation)
     except ObservationError as error:
         raise UsageError(f"{error}; state numbers go into a list or an array") from None
+
+
+def is_real_array(value: Any) -> bool:
+    """Whether a value is an array of real numbers, which can be no state numbers."""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def ready() -> None:
@@ -189,15 +195,15 @@ class Run(RichRepr):
     def act(self, state: ArrayLike) -> Any:
         """Return the greedy action of a state, or of each state in an array `[…]`.
 
-        If observations have parts (Tuple, MultiDiscrete), a Python tuple is one observation, and its action is
-        returned; convert a list or array with `tuple(observation)`. A list or array of integers holds state numbers; it
-        is rejected if it could also be an observation.
+        An observation of several parts is given as a tuple or dict, or as an array of real numbers; convert a list or
+        an array of integers with `tuple(observation)`. A list or array of integers holds state numbers; it is rejected
+        if it could also be an observation.
 
-        Actions are numbered from 0: add `environment.first_action` for an environment that does not start at 0.
+        Actions are numbered from 0: `environment.decode_action(action)` is the environment's own.
         If its observations do not start at 0, `environment.codec.encode(observation)` is the state number.
 
         Args:
-            state: a state number, integers `[…]`, or an observation as a tuple.
+            state: a state number, integers `[…]`, or an observation.
 
         Returns:
             An int, or an int64 array `[…]`.
@@ -206,7 +212,7 @@ class Run(RichRepr):
             UsageError: the state or observation does not exist, or the argument is ambiguous.
         """
         codec = self.environment.codec
-        if codec.composite and isinstance(state, tuple):
+        if codec.composite and (isinstance(state, tuple | dict) or is_real_array(state)):
             return int(self.policy[observed(codec, state)])
         try:
             states = np.asarray(state)
@@ -215,7 +221,7 @@ class Run(RichRepr):
         if states.dtype.kind not in "iu" or ((states < 0) | (states >= self.environment.states)).any():
             raise UsageError(
                 f"state {brief(state)}: expected whole numbers from 0 to {self.environment.states - 1}"
-                f"{f', or an observation of {one_line(codec.space)} as a tuple' if codec.composite else ''}"
+                f"{f', or an observation of {one_line(codec.space)}' if codec.composite else ''}"
             )
         if codec.composite and states.ndim and contains(codec.space, state):
             raise UsageError(

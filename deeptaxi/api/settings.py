@@ -29,6 +29,10 @@ class Settings(TypedDict, total=False):
     """The training settings; the command reference describes each one and its default."""
 
     time_limit: int
+    observation: str
+    bins: Sequence[int]
+    bin_range: Sequence[Sequence[float]]
+    action_bins: Sequence[int]
     seed: int
     loop: str
     updates: int

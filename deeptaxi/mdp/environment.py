@@ -20,10 +20,22 @@ from numpy.typing import NDArray
 from deeptaxi.arguments import parts_of, shorten
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.mdp.binning import View, lacking_options
 from deeptaxi.mdp.constructor import check_arguments, registered_id
-from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, blaming, closing, quiet, rehearse, with_answers_checked
+from deeptaxi.mdp.contract import (
+    NEW,
+    OLD,
+    CheckedEnv,
+    NumberedEnv,
+    blaming,
+    closing,
+    quiet,
+    rehearse,
+    with_answers_checked,
+    with_numbered_actions,
+)
 from deeptaxi.mdp.simulate import TableEnv
-from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
+from deeptaxi.mdp.spaces import ActionCodec, StateCodec, action_codec, state_codec
 from deeptaxi.mdp.table import Bools, TransitionTable, load_table
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.search_path import current_folder_first, hide_current_folder
@@ -32,6 +44,7 @@ DEFAULT_HORIZON = 5_000
 DEFAULT_DISCOUNT = 0.99
 TRUST = "pass --trust-env if you trust where the run comes from"
 RESERVED = {"max_episode_steps": "use --time-limit", "render_mode": "it is set where frames are shown"}
+TOY_TEXT = "gymnasium.envs.toy_text"
 Env = gymnasium.Env[Any, Any]
 
 
@@ -43,12 +56,13 @@ class Environment:
         config: the configuration it was opened from, with the resolved version in its id.
         codec: maps its observations to state numbers.
         actions: A.
-        first_action: the environment's own number for action 0.
+        first_action: its number for action 0, which `step` takes.
         time_limit: steps after which its episodes are truncated, or None.
         table: its transition table, or None.
         table_missing: why there is no table, or None.
         start_resets: the number of resets that `table.start` was estimated from; None if it is known.
         make: creates a new instance, checked as it runs; takes Gymnasium's ``render_mode``.
+        action_codec: maps action numbers from 0 to the actions of the environment without deeptaxi's wrappers.
     """
 
     config: EnvironmentConfig
@@ -60,6 +74,12 @@ class Environment:
     table_missing: str | None
     start_resets: int | None
     make: Callable[..., Env]
+    action_codec: ActionCodec = None  # type: ignore[assignment]  # set below
+
+    def __post_init__(self) -> None:
+        if self.action_codec is None:
+            space = gymnasium.spaces.Discrete(self.actions, start=self.first_action)
+            object.__setattr__(self, "action_codec", ActionCodec(space))
 
     def __repr__(self) -> str:
         limit = f", time limit {self.time_limit:,}" if self.time_limit else ""
@@ -88,13 +108,24 @@ class Environment:
         def make_numbered() -> Env:
             env = self.make()
             inner = env.env if type(env) is CheckedEnv else env
-            return CheckedEnv(inner, self.codec, self.config.id, numbers=True, masks=masks)
+            return NumberedEnv(inner, self.codec, self.action_codec, self.config.id, masks)
 
         return SyncVectorEnv([make_numbered] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
+    def decode_action(self, action: int) -> Any:
+        """Return the action, of the environment without deeptaxi's wrappers, for an action number from 0."""
+        return self.action_codec.decode(int(action))
+
+    @property
+    def binned(self) -> bool:
+        """Whether its observations are real numbers in bins."""
+        return bool(self.codec.view.bins)
+
     def asked_settings(self) -> dict[str, Any]:
-        """Return the settings that the problem itself requests: its discount and its action mask."""
+        """Return the settings that the problem itself requests: its discount, its action mask, and how to see bins."""
         asked: dict[str, Any] = {}
+        if self.binned and len(self.codec.layout) > 1:  # neighboring bins have more in common than one-hot would say
+            asked["network"] = {"encoding": "factored"}
         if self.table is not None and self.table.discount is not None:
             asked["discount"] = self.table.discount
             asked["evaluation"] = {"objective_discount": objective_discount(self.table)}
@@ -153,22 +184,39 @@ def wrap_environment(config: EnvironmentConfig, local: bool) -> Environment:
 
     env = first_copy(partial(unchecked_copy, config, local), config)
     with blaming(config.id), closing(env):
-        codec = state_codec(env.observation_space, config.id)
-        actions = check_actions(env.action_space, config.id)
-        rehearse(env, codec, config.id, CHECK_SEED)
+        codec, actions = codecs_of(env, config)
+        env = with_numbered_actions(env, actions)
+        rehearse(env, codec, actions, config.id, CHECK_SEED)
         env = CheckedEnv(env, codec, config.id)
         finding = find_table(env, codec)
 
     return Environment(
         config=replace(config, id=full_id(config.id, env)),
         codec=codec,
-        actions=int(actions.n),
-        first_action=int(actions.start),
+        actions=actions.actions,
+        first_action=actions.first,
         time_limit=env.spec.max_episode_steps if env.spec else None,
         table=finding.table,
         table_missing=finding.reason,
         start_resets=finding.resets,
-        make=partial(checked_copy, config, local, codec),
+        make=partial(checked_copy, config, local, codec, actions),
+        action_codec=actions,
+    )
+
+
+def codecs_of(env: Env, config: EnvironmentConfig) -> tuple[StateCodec, ActionCodec]:
+    """Return the codecs of an environment's observations and actions.
+
+    Raises:
+        UsageError: a space is not finite, or its bins do not fit it.
+    """
+    view = View(config.observation is not None, config.bins or (), config.bin_range or ())
+    lacking = lacking_options(env, view, config.action_bins or ())
+    if lacking:
+        raise UsageError(f"{config.id} {lacking}")
+    return (
+        state_codec(env.observation_space, config.id, view),
+        action_codec(env.action_space, config.id, config.action_bins or ()),
     )
 
 
@@ -183,13 +231,16 @@ def unchecked_copy(config: EnvironmentConfig, local: bool, render_mode: str | No
     return with_answers_checked(env, config.id)
 
 
-def checked_copy(config: EnvironmentConfig, local: bool, codec: StateCodec, render_mode: str | None = None) -> Env:
-    """Open a Gymnasium environment that is checked as it runs."""
+def checked_copy(
+    config: EnvironmentConfig, local: bool, codec: StateCodec, actions: ActionCodec, render_mode: str | None = None
+) -> Env:
+    """Open a Gymnasium environment that is checked as it runs; its actions are integers."""
+    env = with_numbered_actions(unchecked_copy(config, local, render_mode), actions)
     if render_mode is None:
-        return CheckedEnv(unchecked_copy(config, local), codec, config.id)
-    env = Frames(unchecked_copy(config, local, render_mode), codec, config.id)
-    env.local = local
-    return env
+        return CheckedEnv(env, codec, config.id)
+    frames = Frames(env, codec, config.id)
+    frames.local = local
+    return frames
 
 
 def copy_over(table: TransitionTable, limit: int | None, render_mode: str | None = None) -> Env:
@@ -200,13 +251,24 @@ def copy_over(table: TransitionTable, limit: int | None, render_mode: str | None
 
 def open_table(config: EnvironmentConfig) -> Environment:
     """Open a transition table as an environment."""
-    if config.kwargs:
-        raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
     return environment_over(load_table(Path(config.id)), config)
 
 
 def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Environment:
-    """Create an environment from a table; the time limit in `config` overrides the table's."""
+    """Create an environment from a table; the time limit in `config` overrides the table's.
+
+    Raises:
+        UsageError: arguments are given, or bins.
+    """
+    if config.kwargs:
+        raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
+    for name, value in (
+        ("--observation", config.observation),
+        ("--bins", config.bins),
+        ("--action-bins", config.action_bins),
+    ):
+        if value:
+            raise UsageError(f"{name}: the states and actions of a transition table are numbers already: leave it out")
     limit = config.time_limit or table.time_limit
     codec = state_codec(TableEnv(table).observation_space, config.id)
     return Environment(
@@ -252,9 +314,9 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
     """Restrict an environment named only by a file to code that is installed or already loaded.
 
     No module is imported for it: ``gymnasium:Taxi-v4`` becomes Taxi-v4, and any other module is rejected. Of
-    Gymnasium's own environments only toy text is allowed: others import optional packages, read files named by their
-    arguments, or come from other libraries. Environments registered by this process accept only numbers and booleans
-    as arguments, since a string might name a file or a class.
+    Gymnasium's own environments only toy text and classic control are allowed: others import optional packages, read
+    files named by their arguments, or come from other libraries. Environments registered by this process accept only
+    numbers and booleans as arguments, since a string might name a file or a class.
 
     Raises:
         UsageError: it could run code.
@@ -264,9 +326,9 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
         raise UsageError(f"the run names the environment module '{shorten(module)}', which is code: {TRUST}")
     spec = gymnasium.registry.get(registered_id(name))
     if spec is not None and spec.id not in known_ids():
-        raise UsageError(f"the run names {name}, which is not one of the environments with state numbers: {TRUST}")
+        raise UsageError(f"the run names {name}, which is not an environment that deeptaxi knows: {TRUST}")
     texts = [key for key, value in config.kwargs.items() if holds_text(value)]
-    if spec is not None and texts and not is_toy_text(spec):
+    if spec is not None and texts and not str(spec.entry_point).startswith(TOY_TEXT):
         raise UsageError(f"the run gives {name} a text as {texts[0]}, which may name a file or code: {TRUST}")
     return replace(config, id=name)
 
@@ -314,18 +376,18 @@ def unknown(name: str) -> str:
     return f"unknown environment '{name}'{suggestion}"
 
 
-def is_toy_text(spec: EnvSpec) -> bool:
-    """Whether an environment is one of Gymnasium's toy-text environments, which have state numbers."""
-    return str(spec.entry_point).startswith("gymnasium.envs.toy_text")
+def is_simple(spec: EnvSpec) -> bool:
+    """Whether an environment is one of Gymnasium's own that need no other package, and read no file."""
+    return str(spec.entry_point).startswith((TOY_TEXT, "gymnasium.envs.classic_control"))
 
 
 def known_ids() -> list[str]:
-    """Return the registered ids that may have discrete spaces: toy text, and everything not from Gymnasium itself."""
+    """Return the registered ids that may have finite spaces: toy text, classic control, and what is not Gymnasium's."""
     return [
         name
         for name, spec in gymnasium.registry.items()
         if not (str(spec.entry_point).startswith(("gymnasium.envs.", "<function _raise")) or name.startswith("GymV2"))
-        or is_toy_text(spec)
+        or is_simple(spec)
     ]
 
 
