@@ -104,9 +104,11 @@ def on_environment(
     environment: Environment, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None
 ) -> Environment:
     """Open the requested environment, else return the current one with the changes applied."""
-    return (
-        change_environment(environment, env_args, time_limit) if env is None else open_place(env, env_args, time_limit)
-    )
+    if env is None:
+        return change_environment(environment, env_args, time_limit)
+    if isinstance(env, str | Path):
+        return open_environment(environment_config(environment.config, "", env, env_args, time_limit))
+    return open_place(env, env_args, time_limit)
 
 
 def of_keras(model: Any, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None) -> Run:

@@ -335,6 +335,8 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     # The ID with its resolved version.
     named_values = merge(values, {"environment": {"id": environment.config.id}})
     asked = environment.asked_settings()
+    if kind_of(values) == "q-table":  # its weights are a table over all states
+        asked.pop("network", None)
     starts = values.get("exploration", {}).get("exploring_starts")
     if starts or "loop" not in values:
         unable = why_not_compiled(resolve({**named_values, "loop": "compiled"}, asked, preset), environment)

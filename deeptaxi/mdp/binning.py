@@ -228,29 +228,28 @@ def lacking_options(env: gymnasium.Env[Any, Any], view: View, action_bins: Seque
 
     The range suggested for a part without bounds is that of `TRIED` random steps, rounded outward.
     """
-    parts = list(real_parts(env.observation_space, view.one_hot)) if not view.bins else []
-    levels = list(real_parts(env.action_space)) if not action_bins else []
-    if not parts and not levels:
-        return None
+    parts, levels = list(real_parts(env.observation_space, view.one_hot)), list(real_parts(env.action_space))
+    unbounded = [] if view.ranges else [part for part in parts if not math.isfinite(part[2] - part[1])]
     told, options = [], []
-    if parts:
-        unbounded = [part for part in parts if not math.isfinite(part[2] - part[1])]
-        count = next((n for n in (8, 6, 5, 4, 3, 2) if n ** len(parts) <= MOST), None)
+    if parts and (not view.bins or unbounded):
         without = (
-            f", of which {', '.join(place_text(place) for place, *_ in unbounded)} without bounds" if unbounded else ""
+            f", of which {', '.join(place_text(part[0]) for part in unbounded)} without bounds" if unbounded else ""
         )
         told.append(f"observes {one_line(env.observation_space)}, {len(parts)} real numbers{without}")
-        if count is None:
+        bins = view.bins or next(((n,) for n in (8, 6, 5, 4, 3, 2) if n ** len(parts) <= MOST), ())
+        if not bins:
             return f"{told[0]}: too many to divide into bins; {OTHERS}"
-        options.append(f"--bins {count}")
+        options.append(f"--bins {','.join(map(str, bins))}")
         if unbounded:
             options.append(f"--bin-range {','.join(range_text(one) for one in seen_ranges(env, unbounded))}")
-    if levels:
-        if not all(math.isfinite(high - low) for _, low, high in levels):
-            return f"takes actions from {one_line(env.action_space)}, which has no bounds: {OTHERS}"
+    if levels and not action_bins:
         told.append(f"takes actions from {one_line(env.action_space)}")
+        if not all(math.isfinite(high - low) for _, low, high in levels):
+            return f"{told[-1]}, which has no bounds: {OTHERS}"
         options.append(f"--action-bins {5 if len(levels) < 4 else 3}")
-    one_hot = parts and any(is_zero_one(space) for space in leaves(env.observation_space))
+    if not told:
+        return None
+    one_hot = not view.bins and any(is_zero_one(space) for space in leaves(env.observation_space))
     other = ", or --observation one-hot if it is a one-hot vector" if one_hot else ""
     return f"{' and '.join(told)}: divide them into bins with {' '.join(options)}{other}"
 

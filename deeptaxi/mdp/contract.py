@@ -24,7 +24,6 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
-from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, EnvironmentFailedError
 from deeptaxi.mdp.spaces import ActionCodec, ObservationError, StateCodec, brief, contains
@@ -250,8 +249,7 @@ class NumberedEnv(CheckedEnv):
         self, env: gymnasium.Env[Any, Any], codec: StateCodec, actions: ActionCodec, name: str, masks: bool = True
     ) -> None:
         super().__init__(env, codec, name)
-        self._actions = actions
-        self._masks = masks
+        self._mask = ShownMask(env, actions) if masks else None
         self._observation_space = Discrete(codec.states)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
@@ -266,62 +264,67 @@ class NumberedEnv(CheckedEnv):
 
     def _told(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """Return the part of `info` that a vectorized environment receives."""
-        if not self._masks:
-            return {}
-        mask = shown_mask(self.env, info, self._actions)
+        mask = None if self._mask is None else self._mask(info)
         return {} if mask is None else {"action_mask": mask}
-
-
-def shown_mask(env: gymnasium.Env[Any, Any], info: Mapping[str, Any], actions: ActionCodec) -> Any:
-    """Return the action mask that an environment shows for its current state, `[A]`; None if it shows none.
-
-    It is ``info["action_mask"]`` or ``info["action_masks"]``, else what a method of one of these names returns that
-    takes no argument, as in sb3-contrib. Numbers are returned as float64, so that batching does not cast them. Of
-    actions with several parts, sb3-contrib gives the masks of all parts in a row: an action is allowed if all of its
-    parts are.
-    """
-    mask = next((info[name] for name in MASKS if name in info), None)
-    if mask is None:
-        method = mask_method(env)
-        mask = None if method is None else method()
-    if not isinstance(mask, np.ndarray | list | tuple):
-        return mask
-    array = np.asarray(mask)
-    if array.dtype.kind not in "biuf":
-        return mask
-    sizes = [size for size, _ in actions.layout]
-    if len(sizes) > 1 and array.shape == (sum(sizes),) and sum(sizes) != actions.actions:
-        array = joint_mask(array, sizes)
-    return array.astype(np.float64)
 
 
 MASKS = ("action_mask", "action_masks")
 
 
-def mask_method(env: gymnasium.Env[Any, Any]) -> Any:
-    """Return the method of an environment that gives the mask of its current state, or None."""
-    for name in MASKS:
-        method = getattr(env.unwrapped, name, None)
-        if callable(method) and takes_nothing(method):
-            return method
-    return None
+class ShownMask:
+    """Finds the action mask that an environment shows for its current state.
+
+    It is ``info["action_mask"]`` or ``info["action_masks"]``, else what a method of one of these names returns that
+    takes no argument. Of actions with several parts, each part may have its own mask: as a tuple, or in a row, as in
+    sb3-contrib's ``action_masks()``. An action is then allowed if all its parts are.
+
+    Args:
+        env: the environment.
+        actions: maps its actions.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], actions: ActionCodec) -> None:
+        methods: dict[str, Any] = {name: getattr(env.unwrapped, name, None) for name in MASKS}
+        self._method = next(((name, method) for name, method in methods.items() if takes_nothing(method)), None)
+        self._actions = actions.actions
+        self._sizes = [size for size, _ in actions.layout]
+
+    def __call__(self, info: Mapping[str, Any]) -> Any:
+        """Return the mask, float64 `[A]` so that batching does not cast it; None if there is none.
+
+        What is no mask is returned as it is, for the caller to report.
+        """
+        for name in MASKS:
+            if name in info:
+                return self._joint(name, info[name])
+        return None if self._method is None else self._joint(self._method[0], self._method[1]())
+
+    def _joint(self, name: str, given: Any) -> Any:
+        masks = list(given) if isinstance(given, tuple) else [given]
+        if len(self._sizes) > 1 and [np.size(mask) for mask in masks] == self._sizes:
+            given = np.concatenate([np.asarray(mask).ravel() for mask in masks])
+            name = MASKS[1]
+        if not isinstance(given, np.ndarray | list | tuple):
+            return given
+        array = np.asarray(given)
+        if array.dtype.kind not in "biuf":
+            return given
+        in_a_row = array.shape == (sum(self._sizes),) and (array.size != self._actions or name == MASKS[1])
+        if len(self._sizes) > 1 and in_a_row:
+            joint = np.ones(1)
+            for part in np.split(array, np.cumsum(self._sizes)[:-1]):
+                joint = np.multiply.outer(joint, part).ravel()
+            return joint
+        return array.astype(np.float64)
 
 
 def takes_nothing(method: Any) -> bool:
-    """Whether a method can be called without arguments."""
+    """Whether something is a method that can be called without arguments."""
     try:
         inspect.signature(method).bind()
     except (TypeError, ValueError):
         return False
-    return True
-
-
-def joint_mask(masks: NDArray[Any], sizes: list[int]) -> NDArray[Any]:
-    """Return the mask of the combinations, `[Π n]`, from the masks of the parts in a row, `[Σ n]`."""
-    joint = np.ones(1)
-    for part in np.split(masks, np.cumsum(sizes)[:-1]):
-        joint = np.multiply.outer(joint, part).ravel()
-    return joint
+    return callable(method)
 
 
 def finite(reward: Any) -> Any:
@@ -427,6 +430,6 @@ def rehearse(env: gymnasium.Env[Any, Any], codec: StateCodec, actions: ActionCod
     """
     checked = CheckedEnv(env, codec, name)
     _, info = checked.reset(seed=seed)
-    mask = np.asarray(shown_mask(env, info, actions))
+    mask = np.asarray(ShownMask(env, actions)(info))
     allowed = np.flatnonzero(mask) if mask.shape == (actions.actions,) else np.zeros(0, np.int64)
     checked.step(actions.first + (int(allowed[0]) if allowed.size else 0))

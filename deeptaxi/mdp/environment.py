@@ -31,6 +31,7 @@ from deeptaxi.mdp.contract import (
     closing,
     quiet,
     rehearse,
+    takes_nothing,
     with_answers_checked,
     with_numbered_actions,
 )
@@ -41,6 +42,7 @@ from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.search_path import current_folder_first, hide_current_folder
 
 DEFAULT_HORIZON = 5_000
+MASKED_STATES = 100_000  # most that a method is asked for the masks of, one by one
 DEFAULT_DISCOUNT = 0.99
 TRUST = "pass --trust-env if you trust where the run comes from"
 RESERVED = {"max_episode_steps": "use --time-limit", "render_mode": "it is set where frames are shown"}
@@ -400,16 +402,15 @@ def full_id(name: str, env: Env) -> str:
 def known_mask(environment: Environment) -> Bools | None:
     """Return the allowed actions of all states, bool `[S, A]`, or None if they are not known before an episode.
 
-    They come from the table, or from an environment with a method ``action_mask(state)``, such as Taxi.
+    They come from the table, or from an environment with a method ``action_mask(observation)``, such as Taxi.
     """
     if environment.table is not None and environment.table.action_mask is not None:
         return environment.table.action_mask
     with blaming(environment.config.id), closing(environment.make()) as env:
         method = getattr(env.unwrapped, "action_mask", None)
-        if not callable(method) or len(environment.codec.layout) > 1:
+        if not callable(method) or takes_nothing(method) or environment.binned or environment.states > MASKED_STATES:
             return None
-        first = environment.codec.layout[0][1]
-        given = np.array([method(state + first) for state in range(environment.states)])
+        given = np.array([method(environment.codec.decode(state)) for state in range(environment.states)])
     if not is_mask(given, (environment.states, environment.actions)):
         raise DeepTaxiError(
             f"the environment {environment.config.id} failed: action_mask(state) does not return "

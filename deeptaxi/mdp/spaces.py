@@ -442,7 +442,7 @@ def array_offender(space: MultiDiscrete | MultiBinary | Box, value: Any, place: 
     if array.shape != space.shape or array.dtype.kind not in "biuf":
         return place, value, whole
     if isinstance(value, np.ndarray) and not (isinstance(space, MultiBinary) or np.can_cast(array.dtype, space.dtype)):
-        return place, value, f"{whole}, and {array.dtype} does not fit into {space.dtype}"
+        return place, value, f"{whole}, and {array.dtype} does not fit into {space.dtype}: convert it"
     first, last = bounds_of(space)
     for index in np.argwhere(~((array >= first) & (array <= last))).tolist():
         at = tuple(index)
