@@ -132,7 +132,7 @@ def test_the_verdict_is_on_the_policy_with_the_mask_as_it_was_in_the_end():
 
 
 class Order(gymnasium.Env):
-    """Orders 0 to 2 pieces of two products, where there is room for 3 of each, and shows the mask in one of many ways."""
+    """Orders 0 to 2 pieces of two products, where there is room for 3 of each; the mask is shown in many ways."""
 
     observation_space, action_space = MultiDiscrete([4, 4]), MultiDiscrete([3, 3])
 
