@@ -125,6 +125,12 @@ def fitting(environment_id: str, kwargs: Mapping[str, Any], kind: str, encoding:
     return next(iter(ranked), None)
 
 
+def binning_of(environment_id: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bins that a packaged preset sees an environment in, as settings of it; empty if it needs none."""
+    fit = (item.settings.get("environment") for item in listed_presets() if item.fits(environment_id, kwargs))
+    return dict(next((found for found in fit if found), {}))
+
+
 def preset_named(name: str, kind: str | None) -> Preset:
     """Return the preset given by ``--preset``, or its sibling for the requested kind of network.
 

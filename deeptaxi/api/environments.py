@@ -7,18 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.config import EnvironmentConfig
+from deeptaxi.config import EnvironmentConfig, from_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.presets import binning_of
 
 EnvLike = str | Path | TransitionTable | Environment
 IN_MEMORY = "transition-table"  # the id of a table that has no file
 
 
 def named(env: str | Path, env_args: Mapping[str, Any] | None, time_limit: int | None) -> EnvironmentConfig:
-    """Return the configuration of an environment given as an id or a path."""
-    return EnvironmentConfig(str(env), dict(env_args or {}), time_limit)
+    """Return the configuration of an environment given as an id or a path, in the bins of its preset if it has any."""
+    place = {"id": str(env), "kwargs": dict(env_args or {}), **binning_of(str(env), env_args or {})}
+    config: EnvironmentConfig = from_mapping(EnvironmentConfig, place)
+    return dataclasses.replace(config, time_limit=time_limit)
 
 
 def open_place(

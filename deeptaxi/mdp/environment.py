@@ -39,6 +39,7 @@ from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import ActionCodec, StateCodec, action_codec, state_codec
 from deeptaxi.mdp.table import Bools, TransitionTable, load_table
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
+from deeptaxi.presets import binning_of
 from deeptaxi.search_path import current_folder_first, hide_current_folder
 
 DEFAULT_HORIZON = 5_000
@@ -46,7 +47,7 @@ MASKED_STATES = 100_000  # most that a method is asked for the masks of, one by 
 DEFAULT_DISCOUNT = 0.99
 TRUST = "pass --trust-env if you trust where the run comes from"
 RESERVED = {"max_episode_steps": "use --time-limit", "render_mode": "it is set where frames are shown"}
-TOY_TEXT = "gymnasium.envs.toy_text"
+TOY_TEXT, CLASSIC = "gymnasium.envs.toy_text", "gymnasium.envs.classic_control"
 Env = gymnasium.Env[Any, Any]
 
 
@@ -380,7 +381,7 @@ def unknown(name: str) -> str:
 
 def is_simple(spec: EnvSpec) -> bool:
     """Whether an environment is one of Gymnasium's own that need no other package, and read no file."""
-    return str(spec.entry_point).startswith((TOY_TEXT, "gymnasium.envs.classic_control"))
+    return str(spec.entry_point).startswith((TOY_TEXT, CLASSIC))
 
 
 def known_ids() -> list[str]:
@@ -390,6 +391,15 @@ def known_ids() -> list[str]:
         for name, spec in gymnasium.registry.items()
         if not (str(spec.entry_point).startswith(("gymnasium.envs.", "<function _raise")) or name.startswith("GymV2"))
         or is_simple(spec)
+    ]
+
+
+def trainable_ids() -> list[str]:
+    """Return the registered ids that may be trained as they are: they need no bins, or a preset has them."""
+    return [
+        name
+        for name in known_ids()
+        if not str(gymnasium.registry[name].entry_point).startswith(CLASSIC) or binning_of(name, {})
     ]
 
 
