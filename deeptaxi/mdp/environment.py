@@ -137,13 +137,15 @@ class Environment:
         return asked
 
     def describe(self) -> dict[str, Any]:
-        """Describe the environment for the JSON of every command."""
+        """Describe the environment for the JSON of every command, and how its observations and actions are numbered."""
+        parts = {"observation": self.codec.describe(), "action": self.action_codec.describe()}
         return {
             "id": self.config.id,
             "kwargs": dict(self.config.kwargs),
             "states": self.states,
             "actions": self.actions,
             "time_limit": self.time_limit,
+            **{name: told for name, told in parts.items() if told},
         }
 
 

@@ -33,6 +33,7 @@ SUPPORTED = "Discrete, MultiDiscrete, MultiBinary, Box (of reals in bins), and T
 MAX_STATES = 10_000_000
 MAX_ACTIONS = 10_000
 PLAIN = View()
+MOST_DESCRIBED = 64  # parts of a space that a card tells one by one
 NONE = -1  # the number of what a node does not take
 Layout = tuple[tuple[int, int], ...]
 
@@ -58,6 +59,9 @@ class Node(Protocol):
 
     def name(self, number: int) -> str:
         """Describe the values that have this number."""
+
+    def facts(self, place: Place) -> Iterator[dict[str, Any]]:
+        """Yield how each part becomes a number, in JSON; `place` is that of the space."""
 
 
 class Integer:
@@ -86,6 +90,10 @@ class Integer:
     def name(self, number: int) -> str:
         """Return the integer."""
         return str(number + self._first)
+
+    def facts(self, place: Place) -> Iterator[dict[str, Any]]:
+        """Yield the integers."""
+        yield {"part": place_text(place), "first": self._first, "size": self.count}
 
 
 class ArrayNode:
@@ -120,6 +128,11 @@ class ArrayNode:
     def part_name(self, index: int, part: int) -> str:
         """Return the integer of a part."""
         return str(part + self.layout[index][1])
+
+    def facts(self, place: Place) -> Iterator[dict[str, Any]]:
+        """Yield the integers of each part."""
+        for index, (size, first) in zip(np.ndindex(self._shape), self.layout, strict=True):
+            yield {"part": place_text((*place, *index)), "first": first, "size": size}
 
 
 class Integers(ArrayNode):
@@ -171,6 +184,12 @@ class Reals(ArrayNode):
         one = self._bins[index]
         return f"{one.level(part):.3g}" if self._levels else one.interval(part)
 
+    def facts(self, place: Place) -> Iterator[dict[str, Any]]:
+        """Yield the bounds of each part."""
+        for index, one in zip(np.ndindex(self._shape), self._bins, strict=True):
+            kind = "levels" if self._levels else "bins"
+            yield {"part": place_text((*place, *index)), kind: one.count, "low": one.low, "high": one.high}
+
 
 class OneHot(ArrayNode):
     """Numbers the one-hot vectors of a `Box` from 0 to 1 or a `MultiBinary`."""
@@ -189,6 +208,10 @@ class OneHot(ArrayNode):
     def value(self, number: int) -> NDArray[Any]:
         """Return the one-hot vector."""
         return self.array([part == number for part in range(self.count)])
+
+    def facts(self, place: Place) -> Iterator[dict[str, Any]]:
+        """Yield the length of the vector."""
+        yield {"part": place_text(place), "one_hot": True, "size": self.count}
 
 
 class Row:
@@ -232,6 +255,11 @@ class Row:
         """Return the names of the values in it, in parentheses."""
         return f"({', '.join(node.name(inner) for node, inner in self.parts(number))})"
 
+    def facts(self, place: Place) -> Iterator[dict[str, Any]]:
+        """Yield those of the spaces in it."""
+        for index, node in enumerate(self._nodes):
+            yield from node.facts((*place, index))
+
 
 class Record:
     """Numbers a `Dict` as the tuple of its values, in the space's order; usual are dicts."""
@@ -261,6 +289,11 @@ class Record:
         """Return the keys with the names of their values."""
         named = zip(self._keys, self._row.parts(number), strict=True)
         return ", ".join(f"{key} {node.name(inner)}" for key, (node, inner) in named)
+
+    def facts(self, place: Place) -> Iterator[dict[str, Any]]:
+        """Yield those of the spaces in it."""
+        for key, node in zip(self._keys, self._row._nodes, strict=True):
+            yield from node.facts((*place, key))
 
 
 OWN = (Discrete, MultiDiscrete, MultiBinary, Box, Tuple, Dict)  # of which it is known what they contain
@@ -374,6 +407,13 @@ class Codec:
     def name(self, number: int) -> str:
         """Describe the values that have this number."""
         return self.node.name(number)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe in JSON how a value of several parts becomes a number; empty if it is a number itself."""
+        if not self.composite:
+            return {}
+        few = len(self.layout) <= MOST_DESCRIBED
+        return {"space": one_line(self.space), "parts": list(self.node.facts(())) if few else None}
 
 
 class StateCodec(Codec):

@@ -290,7 +290,7 @@ def usage(facts: Mapping[str, Any]) -> str:
     rows = "\n".join(f"| `{form}` | {answer} |" for form, answer in facts["outside"].items())
     return f"""
 ## Use
-
+{numbering(facts["environment"])}
 ```python
 import deeptaxi.network.layers, keras
 
@@ -309,6 +309,31 @@ keep them out.
 """
 
 
+def numbering(environment: Mapping[str, Any]) -> str:
+    """Return how observations of several parts become states, and actions of several parts come of their numbers."""
+    told = [
+        f"{opening} the row-major index of the numbers of {'its' if name == 'observation' else 'their'} parts; "
+        f"{'; '.join(map(part_rule, parts))}.\n"
+        for name, opening in (("observation", "The state of an observation is"), ("action", "Numbers of actions are"))
+        if (parts := (environment.get(name) or {}).get("parts"))
+    ]
+    return "\n" + "\n".join(cell(text) + "\n" for text in told) if told else ""
+
+
+def part_rule(part: Mapping[str, Any]) -> str:
+    """Say how one part becomes a number."""
+    name = f"`{part['part']}`"
+    if part.get("one_hot"):
+        return f"{name} is the place of the 1 among {part['size']}"
+    if "bins" in part:
+        where = f"from {part['low']:g} to {part['high']:g}, else in the nearest"
+        return f"{name} is in one of {part['bins']} bins of equal width {where}"
+    if "levels" in part:
+        return f"{name} is one of {part['levels']} values, evenly from {part['low']:g} to {part['high']:g}"
+    first, size = part["first"], part["size"]
+    return f"{name} counts from {first} to {first + size - 1}"
+
+
 def exports(facts: Mapping[str, Any]) -> str:
     """Return the section on how to use the exports in a folder."""
     takes, *gives = (f"`{name}` {shape}" for name, shape in facts["signature"].items())
@@ -318,7 +343,7 @@ def exports(facts: Mapping[str, Any]) -> str:
     )
     return f"""
 ## Exports
-
+{numbering(facts["environment"])}
 The same agent in forms that need no deeptaxi (but for `model.keras`, which needs its layers): {takes} in,
 {" and ".join(gives)} out, the greedy action of each state. `q_values` is −∞ for actions that may not be taken.
 Each was read back by itself and compared with the trained network on all states.
