@@ -322,16 +322,15 @@ def numbering(environment: Mapping[str, Any]) -> str:
 
 def part_rule(part: Mapping[str, Any]) -> str:
     """Say how one part becomes a number."""
-    name = f"`{part['part']}`"
+    name, size, first = f"`{part['part']}`", part.get("size") or 0, part.get("first") or 0
+    bounds = f"from {part.get('low') or 0:g} to {part.get('high') or 0:g}"
     if part.get("one_hot"):
-        return f"{name} is the place of the 1 among {part['size']}"
-    if "bins" in part:
-        where = f"from {part['low']:g} to {part['high']:g}, else in the nearest"
-        return f"{name} is in one of {part['bins']} bins of equal width {where}"
-    if "levels" in part:
-        return f"{name} is one of {part['levels']} values, evenly from {part['low']:g} to {part['high']:g}"
-    first, size = part["first"], part["size"]
-    return f"{name} counts from {first} to {first + size - 1}"
+        return f"{name} is the place of the 1 among {size}"
+    if part.get("bins"):
+        return f"{name} is in one of {part['bins']} bins of equal width {bounds}, else in the nearest"
+    if part.get("levels"):
+        return f"{name} is one of {part['levels']} values, evenly {bounds}"
+    return f"{name} counts from {first:g} to {first + size - 1:g}"
 
 
 def exports(facts: Mapping[str, Any]) -> str:
@@ -367,11 +366,19 @@ NUMBER, NOTHING = (int, float), type(None)
 ANY_TEXT = (str,)  # any text; `str` means one line that is safe to print on a terminal
 EACH, OPTIONAL = "*", "?"  # matches every key; marks a key that may be missing or null
 Kinds = Mapping[str, Any]  # types that the page and the agent list rely on: one, several, or those of a mapping
+PARTS: Kinds = {
+    "space": str,
+    "parts?": [
+        {"part": str, "first?": NUMBER, "size?": int, "bins?": int, "levels?": int, "low?": NUMBER, "high?": NUMBER,
+         "one_hot?": bool},
+    ],
+}  # fmt: skip
 KINDS: Kinds = {
     "name": str, "verdict": str, "exact": (dict, NOTHING), "preset": str, "seed": int, "weights_digest": str,
     "made": str, "configuration": dict, "signature": {EACH: str}, "outside": {EACH: str}, "limits": [str],
     "versions": {EACH: str},
-    "environment": {"id": str, "kwargs": dict, "states": int, "actions": int, "time_limit": (int, NOTHING)},
+    "environment": {"id": str, "kwargs": dict, "states": int, "actions": int, "time_limit": (int, NOTHING),
+                    "observation?": PARTS, "action?": PARTS},
     "network": {"kind": str, "description": str},
     "training": {
         "updates": int, "best_update": int, "environment_steps": int, "train_seconds": NUMBER, "stopped": str,
