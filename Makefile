@@ -36,8 +36,8 @@ figures: ## measure what the README quotes (about five minutes)
 benchmarks: ## deeptaxi beside its peers (about 20 minutes; see benchmarks/README.md)
 	$(BIN)/python -m benchmarks
 
-reliability: ## what a run survives (an hour; `python -m benchmarks.reliability --short` takes three minutes)
-	$(BIN)/python -m benchmarks.reliability
+reliability: ## what a run survives (two and a half hours; `python -m tests.reliability --short` takes five minutes)
+	$(BIN)/python -m tests.reliability
 
 picture: ## draw the README's picture
 	$(BIN)/python docs/picture.py

@@ -63,7 +63,7 @@ def of_preset(name: str, folder: Path, seeds: Iterable[int]) -> Row:
 
 def warned(run: Path) -> bool:
     """Whether `train` warns of anything in this training: its log is shown to the watch again."""
-    from deeptaxi.diagnosis.monitor import Watch
+    from deeptaxi.diagnosis.monitor import Monitor
     from deeptaxi.mdp.environment import open_environment
     from deeptaxi.metrics import read_history
     from deeptaxi.storage.logs import LOG_FILE, find_log
@@ -72,8 +72,8 @@ def warned(run: Path) -> bool:
     config = find_model(run).config
     if config is None:
         raise LookupError(f"{run} has no configuration")
-    watch = Watch(config, open_environment(config.environment).table)
-    return any(watch.observe(record) for record in read_history(find_log(run) / LOG_FILE).records)
+    watch = Monitor(config, open_environment(config.environment).table)
+    return any(watch(record) for record in read_history(find_log(run) / LOG_FILE).records)
 
 
 def apart(*words: str) -> Row:

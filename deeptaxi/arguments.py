@@ -22,6 +22,7 @@ from typing import Any
 
 from deeptaxi.errors import UsageError
 from deeptaxi.io.safe_load import TOO_LONG, check_lengths, is_of_python
+from deeptaxi.io.type_checks import is_a
 
 LONGEST = 2**18  # characters per value: a map of 500 × 500 cells
 DEEPEST = 32  # nesting levels
@@ -121,8 +122,8 @@ def is_formula(node: ast.AST, depth: int) -> Any:
 def number_of(node: ast.AST, depth: int) -> Any:
     """Evaluate a node that must be a number."""
     value = value_of(node, depth)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("it is no number")  # noqa: TRY004  # of a text
+    if not is_a(value, int | float):
+        raise ValueError("it is no number")  # of a text
     return value
 
 

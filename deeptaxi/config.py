@@ -25,6 +25,7 @@ from deeptaxi import arguments
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.io import safe_load
 from deeptaxi.io.safe_load import check_lengths
+from deeptaxi.io.type_checks import is_a
 from deeptaxi.presets import Preset, fitting, plain
 from deeptaxi.renamed import SETTINGS, renamed_in
 
@@ -95,6 +96,25 @@ def leaf_settings(cls: type, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tup
             yield path, item, hints[item.name]
 
 
+def value_at(settings: Any, path: tuple[str, ...]) -> Any:
+    """Return the setting at a path in nested mappings, or in a configuration; None if there is none."""
+    for key in path:
+        settings = settings.get(key) if isinstance(settings, Mapping) else getattr(settings, key, None)
+    return settings
+
+
+def nest(settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Nest settings given by path, omitting those that are None."""
+    nested: dict[str, Any] = {}
+    for (*sections, key), value in settings.items():
+        if value is not None:
+            place = nested
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[key] = value
+    return nested
+
+
 def from_mapping(cls: type, values: Mapping[str, Any], where: str = "") -> Any:
     """Build the dataclass `cls` from nested mappings; unknown keys and wrong types are usage errors."""
     hints = get_type_hints(cls)
@@ -131,12 +151,12 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
     origin = get_origin(hint) or hint
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(coerce(item, get_args(hint)[0], name) for item in value)
-    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+    if origin is float and is_a(value, int):
         return float(value)
     if origin is float and isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"'{name}' = {value}: expected a finite number")
     accepted = origin if origin is not Mapping and isinstance(origin, type) else Mapping
-    if not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool):
+    if not is_a(value, accepted):
         raise UsageError(f"'{name}' = {value!r}: expected {TYPE_NAMES.get(origin, 'a table')}")
     return value
 
@@ -469,8 +489,8 @@ def to_toml(config: TrainConfig) -> dict[str, Any]:
     """
     values = to_mapping(config)
     kwargs, literals = arguments.to_toml(config.environment.kwargs)
-    place = {**values["environment"], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
-    return {**values, "environment": place}
+    environment = {**values["environment"], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
+    return {**values, "environment": environment}
 
 
 def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -479,11 +499,11 @@ def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: the texts are not literals.
     """
-    place = values.get("environment")
-    if not isinstance(place, Mapping) or LITERALS not in place or not isinstance(place.get("kwargs", {}), Mapping):
+    section = values.get("environment")
+    if not (isinstance(section, Mapping) and LITERALS in section and isinstance(section.get("kwargs", {}), Mapping)):
         return dict(values)
-    rest = {key: value for key, value in place.items() if key != LITERALS}
-    kwargs = arguments.from_toml(rest.get("kwargs", {}), place[LITERALS])
+    rest = {key: value for key, value in section.items() if key != LITERALS}
+    kwargs = arguments.from_toml(rest.get("kwargs", {}), section[LITERALS])
     return {**values, "environment": {**rest, "kwargs": kwargs}}
 
 

@@ -12,14 +12,15 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from deeptaxi.errors import CONTROLS, DeepTaxiError, UsageError
-from deeptaxi.io.safe_load import MAX_LINE, is_of, lines_of, open_plain, parse_json
+from deeptaxi.io.safe_load import MAX_LINE, lines_of, open_plain, parse_json
+from deeptaxi.io.type_checks import Seed, check_of
 from deeptaxi.renamed import RECORDS
 
 
@@ -33,7 +34,7 @@ class Started:
     actions: int
     network: str
     loop: str
-    seed: int
+    seed: Seed
     updates: int
     learning_rate: float  # at the first update
     tabular_step: float | None  # α = 2·lr/(A·B) if one sample moves its Q value by that fraction
@@ -197,6 +198,15 @@ def readable(text: str) -> str:
     return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_TEXT])
 
 
+@cache
+def field_checks(kind: str) -> Mapping[str, Callable[[Any], bool]]:
+    """Return the check of each field of a record; null stands for a number that is not finite, unless it is certain."""
+    cls = KINDS[kind]
+    hints, names = get_type_hints(cls, include_extras=True), [item.name for item in dataclasses.fields(cls)]
+    uncertain = {name for name in names if hints[name] is float} - CERTAIN
+    return {name: check_of(float | None if name in uncertain else hints[name]) for name in names}
+
+
 def from_line(line: bytes) -> Record | None:
     """Parse one line; return None for a kind from a newer version. Unknown keys are ignored.
 
@@ -209,13 +219,13 @@ def from_line(line: bytes) -> Record | None:
     cls = KINDS.get(values["kind"])
     if cls is None:
         return None
-    fields = {item.name: item for item in dataclasses.fields(cls)}
+    fields, checks = {item.name: item for item in dataclasses.fields(cls)}, field_checks(cls.kind)
     known = {key: value for key, value in values.items() if key in fields}
-    for name, item in fields.items():
-        if name in known and not is_of(known[name], str(item.type), name in CERTAIN):
+    for name, value in known.items():
+        if not checks[name](value):
             raise ValueError(f"invalid value for '{name}'")
-        if isinstance(known.get(name), int) and str(item.type).startswith("float"):
-            known[name] = float(known[name])  # NumPy does not accept integers of more than 64 bits
+        if isinstance(value, int) and str(fields[name].type).startswith("float"):
+            known[name] = float(value)  # NumPy does not accept integers of more than 64 bits
     try:
         return cls(**known)
     except TypeError as error:

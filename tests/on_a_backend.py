@@ -21,7 +21,7 @@ from deeptaxi.backend import keras_backend
 from deeptaxi.config import OPTIMIZERS
 from tests.cli.conftest import LAKE, QUICK, run
 
-BRIEF = ["--updates", "4", "--environments", "64", "--batch-size", "8"]  # which fill the memory in a few steps
+BRIEF = ["--updates", "4", "--environments", "64", "--batch-size", "8"]  # which fill the replay buffer in a few steps
 CASES: dict[str, Callable[[], None]] = {}
 NAMES: dict[str, list[str]] = {"jax": [], "torch": []}  # of the cases of a backend
 
@@ -141,19 +141,19 @@ def every_optimizer_updates() -> None:
     (batch, allowed), *_ = batches_of("plain", 1)
     for name in OPTIMIZERS:
         settings = merge(SMALL, {"optimizer": {"name": name}})
-        learner = DQNAgent(start_of("plain"), start_of("plain"), resolve(settings), copies=2)
-        before = flat(learner.online)
-        result = learner.update(batch, allowed)
+        agent = DQNAgent(start_of("plain"), start_of("plain"), resolve(settings), copies=2)
+        before = flat(agent.online)
+        result = agent.update(batch, allowed)
         assert np.isfinite(result.loss)
-        assert np.isfinite(flat(learner.online)).all()
-        assert (flat(learner.online) != before).any(), name
+        assert np.isfinite(flat(agent.online)).all()
+        assert (flat(agent.online) != before).any(), name
 
 
 @case("torch")
 def pure_functions_take_any_mixture_of_arrays() -> None:
-    from tests.learning import test_mixtures
+    from tests.learning import test_targets_mixed_arrays
 
-    test_mixtures.check_mixtures()
+    test_targets_mixed_arrays.check_mixtures()
 
 
 @case("jax", "torch")

@@ -78,32 +78,32 @@ def test_a_value_is_toml_else_python_else_plain_text(text, value):
      "[1, x]", "1e400", "[1, -1e999]", "TRUE", "fALSE", "[" * 40 + "]" * 40, "(" * 9_000 + ")" * 9_000, "9" * 5_000,
      "a" * (arguments.LONGEST + 1)],
 )  # fmt: skip
-def test_what_looks_like_a_literal_and_is_none_is_refused(text):
+def test_malformed_literals_are_refused(text):
     with pytest.raises(ValueError, match=r"neither TOML nor Python|too (large|long|deeply)|true or false|longer than"):
         arguments.parse(text)
 
 
-def test_what_is_refused_says_what_the_shell_has_done():
+def test_a_refusal_mentions_the_quoting_that_the_shell_removed():
     with pytest.raises(ValueError, match="the shell takes quotes away"):
         arguments.parse("[SFFF,HFFG]")
 
 
 @given(values)
 @settings(max_examples=150, deadline=None, derandomize=True)
-def test_what_is_shown_is_read_back_as_the_same_value(value):
+def test_a_displayed_value_parses_to_the_same_value(value):
     assert repr(arguments.parse(arguments.show(value))) == repr(value)
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,3}", fullmatch=True), values, max_size=3))
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_a_file_keeps_the_very_values(kwargs):
+def test_values_survive_a_file_exactly(kwargs):
     sayable, literals = arguments.to_toml(kwargs)
     read = tomllib.loads(tomli_w.dumps({"kwargs": sayable, "literals": literals}))
     found = arguments.from_toml(read["kwargs"], read["literals"])
     assert {key: repr(value) for key, value in found.items()} == {key: repr(value) for key, value in kwargs.items()}
 
 
-def test_what_toml_can_write_is_written_as_it_was():
+def test_values_that_toml_can_hold_are_written_unchanged():
     config = resolve({"environment": {"id": "Unheard-v0", "kwargs": {"is_rainy": True, "goal": (1, None)}}})
     text = dump_toml(config, {})
     assert '[environment.kwargs]\nis_rainy = true\n\n[environment.literals]\ngoal = "(1, None)"\n' in text
@@ -111,13 +111,13 @@ def test_what_toml_can_write_is_written_as_it_was():
 
 
 @pytest.mark.parametrize("value", [print, np.zeros(2), {1, 2}, [object()]])
-def test_what_no_file_can_hold_is_refused_by_name(value):
+def test_values_that_no_file_can_hold_are_refused_by_name(value):
     config = resolve({"environment": {"id": "Unheard-v0", "kwargs": {"odd": value}}})
     with pytest.raises(UsageError, match=r"the environment's argument odd is .*which config.toml cannot hold"):
         dump_toml(config, {})
 
 
-def test_numpys_scalars_become_pythons():
+def test_numpy_scalars_become_python_numbers():
     kwargs = {"a": np.bool_(False), "b": (np.float64(0.5), [np.int8(3)]), "c": {"d": np.str_("x")}}
     found = resolve({"environment": {"id": "Unheard-v0", "kwargs": kwargs}}).environment.kwargs
     assert repr(found) == "{'a': False, 'b': (0.5, [3]), 'c': {'d': 'x'}}"

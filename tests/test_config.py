@@ -8,7 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi import config
-from deeptaxi.config import TrainConfig, dump_toml, from_mapping, leaf_settings, read_toml, resolve, to_mapping
+from deeptaxi.config import (
+    NetworkConfig,
+    OptimizerConfig,
+    TrainConfig,
+    dump_toml,
+    from_mapping,
+    leaf_settings,
+    nest,
+    read_toml,
+    resolve,
+    to_mapping,
+    value_at,
+)
 from deeptaxi.errors import UsageError
 from deeptaxi.presets import presets
 
@@ -32,7 +44,7 @@ def toml(tmp_path):
     return write
 
 
-def test_values_lie_over_the_preset_and_the_preset_over_the_defaults():
+def test_values_override_the_preset_and_the_preset_the_defaults():
     packaged = preset("taxi.q-table")
     values = {"environment": {"id": "Taxi-v4"}, "network": Q_TABLE, "replay": {"capacity": 77}}
     resolved = resolve(values)
@@ -42,7 +54,7 @@ def test_values_lie_over_the_preset_and_the_preset_over_the_defaults():
     assert resolved.replay.start == TrainConfig().replay.start  # named nowhere else
 
 
-def test_what_the_problem_asks_for_lies_over_the_preset_and_under_the_values():
+def test_settings_of_the_problem_override_the_preset_and_not_the_values():
     problem = {"updates": 11, "discount": 0.5}
     resolved = resolve({"environment": {"id": "Taxi-v4"}, "discount": 0.25}, problem)
     assert (resolved.updates, resolved.discount) == (11, 0.25)
@@ -102,13 +114,13 @@ def test_presets_are_packaged_files_only(tmp_path):
     assert resolved.updates == TrainConfig().updates
 
 
-def test_a_factored_q_table_is_refused_with_a_way_out():
+def test_a_factored_q_table_is_refused_with_advice():
     with pytest.raises(UsageError, match=r"--q-table has one weight a state: leave out --encoding factored, or add"):
         resolve({"network": {**Q_TABLE, "encoding": "factored"}})
     assert resolve({"network": {"hidden": [], "encoding": "factored"}}).network.kind == "dueling"  # linear in the parts
 
 
-def test_a_learning_rate_takes_the_place_of_the_presets_tabular_step():
+def test_a_learning_rate_replaces_the_tabular_step_of_the_preset():
     values = {"environment": {"id": "Taxi-v4"}, "network": Q_TABLE, "optimizer": {"learning_rate": 1}}
     optimizer = resolve(values).optimizer
     assert (optimizer.learning_rate, optimizer.tabular_step) == (1.0, None)
@@ -167,7 +179,7 @@ def test_a_learning_rate_takes_the_place_of_the_presets_tabular_step():
         ),
     ],
 )
-def test_wrong_values_are_refused_by_name(values, message):
+def test_invalid_values_are_refused_by_name(values, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         resolve(values)
 
@@ -231,11 +243,11 @@ def test_a_file_may_name_the_tabular_step_alone_where_the_preset_sets_the_rest(t
         ('loop = "fit"\nreplay.prioritized = true', {"loop": "gymnasium"}),
     ],
 )
-def test_a_file_may_hold_one_of_two_settings_and_an_option_the_other(toml, text, option):
+def test_related_settings_may_be_split_between_a_file_and_an_option(toml, text, option):
     assert resolve(config.merge(read_toml(toml(text)), option)).loop == option.get("loop", "gymnasium")
 
 
-def test_a_file_gives_only_what_it_names(toml):
+def test_a_file_sets_only_what_it_names(toml):
     assert read_toml(toml("seed = 3\n[run]\npreset = 'none'")) == {"seed": 3}
 
 
@@ -256,8 +268,34 @@ def test_a_file_with_a_mistake_is_refused_under_its_name(toml, text, message):
         read_toml(toml(text))
 
 
-def test_a_file_that_cannot_be_read_is_a_wrong_use(tmp_path):
+def test_an_unreadable_file_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match=r"cannot read .*nowhere\.toml: No such file"):
         read_toml(tmp_path / "nowhere.toml")
     with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
         read_toml(tmp_path)
+
+
+def test_settings_are_nested_by_path_and_looked_up_by_it():
+    nested = nest({("seed",): 3, ("replay", "capacity"): 9, ("replay", "start"): None, ("target", "n_step"): 2})
+    assert nested == {"seed": 3, "replay": {"capacity": 9}, "target": {"n_step": 2}}
+    assert value_at(nested, ("replay", "capacity")) == 9
+    assert [value_at(nested, path) for path in (("replay", "start"), ("seed", "a"), ("a",))] == [None] * 3
+    assert value_at(TrainConfig(), ("interaction", "environments")) == TrainConfig().interaction.environments
+
+
+@pytest.mark.parametrize(
+    ("hidden", "dueling", "kind"),
+    [((128,), True, "dueling"), ((128,), False, "mlp"), ((), False, "q-table"), ((), True, "dueling")],
+)
+def test_the_network_has_a_kind(hidden, dueling, kind):
+    assert NetworkConfig(hidden=hidden, dueling=dueling).kind == kind
+
+
+def test_the_default_network_is_dueling():
+    assert NetworkConfig().kind == "dueling"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "x", [0.1], {"a": 1}, None])
+def test_options_of_the_optimizer_are_numbers_and_booleans(value):
+    with pytest.raises(UsageError, match=r"options.beta_1 = .*: expected a finite number, or true or false"):
+        OptimizerConfig(options={"beta_1": value})

@@ -15,7 +15,7 @@ SEEN = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U0001
 JOINERS = "\u200c\u200d"
 
 
-def test_all_that_is_obeyed_and_not_seen_is_left_out():
+def test_invisible_control_characters_are_left_out():
     letters = [chr(number) for number in range(sys.maxunicode + 1)]
     obeyed = {letter for letter in letters if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
     hieroglyphs = {letter for letter in obeyed if 0x13430 <= ord(letter) < 0x13460}  # which it puts together

@@ -12,7 +12,9 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = [path for folder in ("deeptaxi", "benchmarks", "docs") for path in sorted((ROOT / folder).rglob("*.py"))]
+OURS = ("deeptaxi", "benchmarks", "tests")
+FOLDERS = ("deeptaxi", "benchmarks", "docs", "tests/fuzzing", "tests/reliability")
+FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +27,9 @@ def environment_as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_a_file_imports_from_us_exists(path: Path) -> None:
+def test_every_import_of_our_own_modules_resolves(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("deeptaxi", "benchmarks"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in OURS:
             module = imported(str(node.module))
             for name in (alias.name for alias in node.names):
                 assert hasattr(module, name) or imported(f"{node.module}.{name}"), f"{node.module}: {name}"
@@ -38,6 +40,6 @@ def imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("deeptaxi", "benchmarks"):
+        if (error.name or "").partition(".")[0] in OURS:
             raise
         pytest.skip(f"{error.name} is not installed")

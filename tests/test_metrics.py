@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -47,6 +48,13 @@ def test_records_are_read_back_as_they_were_written(log):
     assert read_history(path) == History(path, ALL)
 
 
+def test_a_seed_may_be_larger_than_any_count() -> None:
+    record = dataclasses.replace(STARTED, seed=2**60)
+    assert from_line(to_line(record).encode()) == record
+    with pytest.raises(ValueError, match="invalid value for 'states'"):
+        from_line(to_line(dataclasses.replace(STARTED, states=2**60)).encode())
+
+
 def test_a_line_is_one_json_object_with_its_kind_first():
     line = to_line(EVALUATED)
     assert "\n" not in line
@@ -54,7 +62,7 @@ def test_a_line_is_one_json_object_with_its_kind_first():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_numbers_that_are_not_finite_become_null(value):
+def test_non_finite_numbers_become_null(value):
     # Everywhere: by itself, in a list, in a tuple, in a mapping.
     assert to_json({"a": value, "b": [value, (1.0, value)]}) == '{"a": null, "b": [null, [1.0, null]]}'
 
@@ -65,7 +73,7 @@ def test_a_loss_of_nan_is_read_back_as_none(log):
     assert read.loss is None
 
 
-def test_unknown_kinds_and_keys_of_newer_versions_are_passed_over(log):
+def test_unknown_kinds_and_keys_of_newer_versions_are_skipped(log):
     newer = json.dumps({**json.loads(to_line(STARTED)), "mood": "good"})
     history = read_history(log('{"kind": "weather", "degrees": 3}', newer))
     assert (history.records, history.skipped) == ((STARTED,), ())
@@ -97,7 +105,7 @@ def test_a_log_without_any_record_is_a_failure(log):
         read_history(log(*BROKEN))
 
 
-def test_a_log_that_is_not_there_is_named(tmp_path):
+def test_a_missing_log_is_named(tmp_path):
     with pytest.raises(UsageError, match=re.escape(f"cannot read the log {tmp_path / 'no.jsonl'}: No such file")):
         read_history(tmp_path / "no.jsonl")
 
@@ -109,7 +117,7 @@ def test_a_history_has_its_records_by_kind(log):
     assert (history.snapshots, history.warnings) == ((SNAPSHOT,), (WARNED,))
 
 
-def test_a_training_that_was_broken_off_has_no_end(log):
+def test_an_interrupted_training_has_no_final_record(log):
     history = read_history(log(to_line(PROGRESS)))
     assert (history.started, history.finished) == (None, None)
 
@@ -132,7 +140,7 @@ def test_a_training_that_was_broken_off_has_no_end(log):
         WHOLE[:-1] + " " * 2**16 + "}",
     ],
 )
-def test_a_line_whose_values_are_of_another_kind_is_skipped(log, broken):
+def test_a_line_with_values_of_the_wrong_type_is_skipped(log, broken):
     assert broken != WHOLE
     history = read_history(log(to_line(STARTED), broken, to_line(PROGRESS)))
     assert (history.records, history.skipped) == ((STARTED, PROGRESS), (2,))
@@ -146,7 +154,7 @@ def test_a_log_that_is_too_large_is_not_read(log, tmp_path):
         read_history(path)
 
 
-def test_a_whole_number_is_read_as_the_float_that_it_stands_for():
+def test_a_whole_number_is_read_as_a_float_where_one_is_expected():
     said = {"update": 5, "optimal": False, "value": 10**30, "value_gap": 1, "gap": 0, "start_states": 1}
     said |= {"kind": "evaluation", "optimal_start_states": 0, "q_error_max": None}
     record = from_line(json.dumps(said).encode())

@@ -36,12 +36,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(("backend", "case"), [(backend, name) for backend, names in NAMES.items() for name in names])
-def test_the_other_backends_do_what_is_promised(backend: str, case: str, folders: dict[str, Path]) -> None:
+def test_the_other_backends_keep_the_same_promises(backend: str, case: str, folders: dict[str, Path]) -> None:
     found, output = results(backend, folders[backend])
     assert case in found, f"the process ended before this case\n{output}"
     assert found[case] is None, found[case]
 
 
 @pytest.mark.parametrize("backend", NAMES)
-def test_the_other_backends_write_nothing_but_what_a_command_says(backend: str, folders: dict[str, Path]) -> None:
+def test_the_other_backends_print_nothing_but_the_output_of_the_command(backend: str, folders: dict[str, Path]) -> None:
     assert results(backend, folders[backend])[1] == ""

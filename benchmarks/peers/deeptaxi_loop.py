@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.peers import common
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import TrainConfig, merge, resolve
@@ -79,10 +77,10 @@ def rate(spec: common.Spec) -> dict[str, Any]:
     with opened(merge(settings(spec), never), spec.extra.get("random_table")) as (config, environment):
         opening = clock.cpu
         masks = ActionMaskTable(environment, active=False)
-        learner, loop = build_loop(config, environment, masks, spec.seed, np.random.SeedSequence(spec.seed))
-        learner.warm_up()
+        loop = build_loop(config, environment, masks)
+        loop.compile()
         warm_up = clock.cpu - opening
-        ticks = loop.ticks(config.updates)
+        ticks = loop.run(config.updates)
         found = steady(ticks, spec)
         ticks.close()
     return {**found, "opening_seconds": opening, "warm_up_seconds": warm_up}

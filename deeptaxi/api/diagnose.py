@@ -2,63 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.api.environments import EnvLike
-from deeptaxi.api.load import Model, of_keras, on_environment, place
+from deeptaxi.api.build_case import DiagnoseOptions, OpenedModel, build_case
+from deeptaxi.api.environments import EnvLike, EnvSpec
+from deeptaxi.api.load import Model, run_of_keras
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
-from deeptaxi.api.training_log import BARE, TrainingLog, find_log_file, read_training_log, training_now
+from deeptaxi.api.training_log import BARE, find_log_file, read_training_log, training_now
 from deeptaxi.arguments import title
-from deeptaxi.config import EnvironmentConfig, TrainConfig
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.diagnosis import Case
 from deeptaxi.diagnosis import diagnose as findings_of
 from deeptaxi.diagnosis.case import Diagnosis
-from deeptaxi.diagnosis.sample import play_sample
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.evaluation import exact
-from deeptaxi.mdp.describe import names_of
-from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
-from deeptaxi.mdp.related import related_tables
+from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import History, read_history
 from deeptaxi.storage.logs import read_visits
 from deeptaxi.storage.models import find_model, load_network
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-
-class DiagnoseOptions(NamedTuple):
-    """Options of a diagnosis."""
-
-    env: EnvLike | None = None
-    env_args: Mapping[str, Any] = {}
-    time_limit: int | None = None
-    trust_env: bool = False
-    objective_discount: float | None = None
-    discount: float | None = None  # the training's, if no configuration gives it
-    episodes: int = 100
-    seed: int = 0
-
-
-class OpenedModel(NamedTuple):
-    """A model paired with an environment that it may not fit."""
-
-    name: str
-    environment: Environment
-    config: TrainConfig | None
-    log: TrainingLog
-    network: Any  # None if its sizes do not fit
-    q_values: NDArray[np.float32] | None  # [S, A]; None if its sizes do not fit
-    why: Mapping[str, str] = {}  # why something is unknown, by name
 
 
 def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
@@ -85,7 +56,7 @@ def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
 def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
     """Open a model file and the environment to diagnose it on."""
     source = find_model(model)
-    environment = place(source, asked.env, asked.env_args, asked.time_limit, asked.trust_env)
+    environment = asked.spec.open_for(source.environment, source.name)
     with status("loading the model …"):
         loaded = load_network(source.path, foreign=True, states=environment.states)
         network, q_values, why = tabulate_fitting(loaded, environment, source.name)
@@ -95,9 +66,9 @@ def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
 
 def look_at_run(model: Run | Any, asked: DiagnoseOptions) -> OpenedModel:
     """Pair a run or a Keras model with the environment to diagnose it on."""
-    run = model if isinstance(model, Run) else of_keras(model, asked.env, asked.env_args, asked.time_limit)
+    run = model if isinstance(model, Run) else run_of_keras(model, asked.spec)
     if run is model:
-        environment = on_environment(run.environment, asked.env, asked.env_args, asked.time_limit)
+        environment = asked.spec.open_for(run.environment, run.name)
         if environment is not run.environment:
             found = tabulate_fitting(run.network, environment, run.name)
             return OpenedModel(run.name, environment, run.config, run.log, *found)
@@ -124,80 +95,6 @@ def tabulate_fitting(
     return network, tabulate(network, environment.states), {}
 
 
-def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
-    """Build the case of an opened model: known facts, verdict, sampled episodes and network units."""
-    environment, config = opened.environment, opened.config
-    table = environment.table
-    objective = asked.objective_discount
-    if objective is None and config is not None:
-        objective = config.evaluation.objective_discount
-    elif objective is None:
-        objective = objective_discount(table) if table else DEFAULT_DISCOUNT
-    case = Case(
-        environment.config,
-        environment.states,
-        environment.actions,
-        environment.horizon,
-        objective,
-        table=table,
-        q=opened.q_values,
-        config=config,
-        action_names=names_of(environment).actions,
-        training_discount=asked.discount if asked.discount is not None else config.discount if config else None,
-        why={"table": environment.table_missing or "", **opened.log.missing, **opened.why},
-        **logged(opened.log, (environment.states, environment.actions)),
-    )
-    return with_network(with_sample(with_verdict(case), environment, asked), opened)
-
-
-def logged(log: TrainingLog, shape: tuple[int, int]) -> dict[str, Any]:
-    """Return the fields of a case that come from its log; `shape` is `[S, A]`."""
-    known: dict[str, Any] = {"history": log.history, "running": training_now(log.history.path if log.history else None)}
-    if log.coverage is not None and log.coverage.visits.shape == shape:
-        known |= {"visits": log.coverage.visits, "replay": log.coverage.replay}
-    return known
-
-
-def with_verdict(case: Case) -> Case:
-    """Add the reference if there is a transition table, and the exact verdict if the Q values are valid."""
-    if case.table is None:
-        return case
-    with status("computing the exact verdict …"):
-        mask = None if case.q is None or case.broken else case.allowed
-        reference = exact.reference(case.table, case.horizon, case.discount, case.training_discount, mask)
-        verdict = exact.evaluate_greedy(reference, case.q) if case.q is not None and mask is not None else None
-        return dataclasses.replace(case, reference=reference, verdict=verdict)
-
-
-def with_sample(case: Case, environment: Environment, asked: DiagnoseOptions) -> Case:
-    """Add sampled episodes if there is no table, and the tables of related problems for a harmful policy."""
-    if case.harmful:
-        return dataclasses.replace(case, siblings=related_tables(environment))
-    if case.table is not None or asked.episodes == 0:
-        return case
-    sound = case.q is not None and not case.broken
-    with status(f"playing {asked.episodes:,} episodes …"):
-        sample = play_sample(
-            environment, case.policy if sound else None, case.allowed if sound else None, asked.episodes, asked.seed
-        )
-    return dataclasses.replace(case, sample=sample)
-
-
-def with_network(case: Case, opened: OpenedModel) -> Case:
-    """Add the activity of the network's units over the reachable states, as far as those are known."""
-    if opened.network is None:
-        return case
-    from deeptaxi.network.inspect import look_into
-
-    if case.table is not None and not case.broken:
-        states = np.flatnonzero(case.reached)
-    elif case.visits is not None and case.visits.any():
-        states = np.flatnonzero(case.visits.sum(axis=1))
-    else:
-        states = np.arange(case.states)
-    return dataclasses.replace(case, network=look_into(opened.network, states, opened.environment.states))
-
-
 def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:
     """Build the case of a log without a model.
 
@@ -205,8 +102,10 @@ def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:
         UsageError: the log cannot be read, or an environment is given, which a log cannot be diagnosed on.
         DeepTaxiError: the log is empty.
     """
-    if asked.env is not None:
-        raise UsageError(f"{path} is a log without a model, which cannot be looked at on {asked.env}: leave out --env")
+    if asked.spec.env is not None:
+        raise UsageError(
+            f"{path} is a log without a model, which cannot be looked at on {asked.spec.env}: leave out --env"
+        )
     history = read_history(path)
     begun = history.started
     if begun is None:
@@ -217,7 +116,7 @@ def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:
         EnvironmentConfig(begun.environment),
         begun.states,
         begun.actions,
-        asked.time_limit or 0,
+        asked.spec.time_limit or 0,
         asked.objective_discount or 0.99,
         history=history,
         running=training_now(path),
@@ -292,14 +191,15 @@ def diagnose(
     """
     if episodes < 0 or seed < 0:
         raise UsageError(f"episodes = {episodes}, seed = {seed}: expected 0 or more")
-    asked = DiagnoseOptions(env, env_args or {}, time_limit, trust_env, objective_discount, discount, episodes, seed)
+    spec = EnvSpec(env, env_args or {}, time_limit, trust_env)
+    asked = DiagnoseOptions(spec, objective_discount, discount, episodes, seed)
     case, name = open_case(model, asked)
-    found, place = findings_of(case), case.environment
+    found, environment = findings_of(case), case.environment
     return Diagnosed(
         found.findings,
         found.not_checked,
         name,
-        {"id": place.id, "kwargs": dict(place.kwargs), "states": case.states, "actions": case.actions},
+        {"id": environment.id, "kwargs": dict(environment.kwargs), "states": case.states, "actions": case.actions},
         case.verdict.optimal if case.verdict else None,
         case.history,
     )

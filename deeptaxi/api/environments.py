@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +18,69 @@ EnvLike = str | Path | TransitionTable | Environment
 IN_MEMORY = "transition-table"  # the id of a table that has no file
 
 
-def named(env: str | Path, env_args: Mapping[str, Any] | None, time_limit: int | None) -> EnvironmentConfig:
-    """Return the configuration of an environment given as an id or a path, in the bins of its preset if it has any."""
-    place = {"id": str(env), "kwargs": dict(env_args or {}), **binning_of(str(env), env_args or {})}
-    config: EnvironmentConfig = from_mapping(EnvironmentConfig, place)
-    return dataclasses.replace(config, time_limit=time_limit)
+@dataclass(frozen=True)
+class EnvSpec:
+    """The environment that a command or function is asked to use.
 
-
-def open_place(
-    env: EnvLike, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None, trust: bool = True
-) -> Environment:
-    """Open an environment.
-
-    Args:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, a table, or an open environment.
-        env_args: arguments for `gymnasium.make`.
+    Attributes:
+        env: a Gymnasium id, `module:Id`, the path of a `.npz`, a table or an environment; None for the model's own.
+        kwargs: arguments for `gymnasium.make`; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
-        trust: whether the module of a `module:Id` may be imported.
-
-    Raises:
-        UsageError: the environment does not exist, or does not take these arguments.
-        DeepTaxiError: the table is damaged.
+        trust: whether to import the environment module that only a file names, which executes its code.
     """
-    if isinstance(env, str | Path):
-        return open_environment(named(env, env_args, time_limit), trust)
-    if isinstance(env, TransitionTable):
-        return open_table(env, EnvironmentConfig(IN_MEMORY, dict(env_args or {}), time_limit))
-    return change_environment(known(env), env_args, time_limit)
+
+    env: EnvLike | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    time_limit: int | None = None
+    trust: bool = False
+
+    def config(self, view: Mapping[str, Any]) -> EnvironmentConfig:
+        """Return the configuration of the environment that is named, seen in the bins of `view`."""
+        config: EnvironmentConfig = from_mapping(EnvironmentConfig, {"id": str(self.env), **view})
+        return dataclasses.replace(config, kwargs=dict(self.kwargs), time_limit=self.time_limit)
+
+    def open(self) -> Environment:
+        """Open the environment that is named, in the bins of its preset; the user who names a module trusts it.
+
+        Raises:
+            UsageError: none is named, it does not exist, or it does not take these arguments.
+            DeepTaxiError: the table is damaged.
+        """
+        if isinstance(self.env, str | Path):
+            return open_environment(self.config(binning_of(str(self.env), self.kwargs)), True)
+        if isinstance(self.env, TransitionTable):
+            return open_table(self.env, EnvironmentConfig(IN_MEMORY, dict(self.kwargs), self.time_limit))
+        return change_environment(known(self.env), self.kwargs, self.time_limit)
+
+    def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
+        """Open the environment that is named, seen as the model sees its own; else its own with the changes applied.
+
+        Args:
+            own: the environment that the model was trained on, open or not; None if it is unknown.
+            name: name of the model.
+
+        Raises:
+            UsageError: none is named and the model's own is unknown, or it cannot be opened.
+        """
+        if isinstance(self.env, str | Path) and own is not None and not str(self.env).endswith(".npz"):
+            return open_environment(self.config(view_of(own)), True)
+        if self.env is not None:
+            return self.open()
+        if isinstance(own, Environment):
+            return change_environment(own, self.kwargs, self.time_limit)
+        if own is None:
+            raise UsageError(f"{name} does not say what it was trained on: name it with --env")
+        changes: dict[str, Any] = {"kwargs": {**own.kwargs, **self.kwargs}}
+        if self.time_limit:
+            changes["time_limit"] = self.time_limit
+        return open_environment(dataclasses.replace(own, **changes), trust_module=self.trust)
+
+
+def view_of(own: EnvironmentConfig | Environment) -> dict[str, Any]:
+    """Return how a model sees the observations and actions of its environment, as settings."""
+    config = own.config if isinstance(own, Environment) else own
+    settings = {name: getattr(config, name) for name in ("observation", "bins", "bin_range", "action_bins")}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def known(env: Any) -> Environment:
@@ -115,40 +152,3 @@ def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment
     if config.kwargs:
         raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
     return environment_over(table, config)
-
-
-def view_of(known: EnvironmentConfig, other: EnvironmentConfig) -> dict[str, Any]:
-    """Return how a model that was trained on one environment sees another; a table needs no bins."""
-    if other.id.endswith(".npz"):
-        return {}
-    return {name: getattr(known, name) for name in ("observation", "bins", "bin_range", "action_bins")}
-
-
-def environment_config(
-    known: EnvironmentConfig | None,
-    name: str,
-    env: str | Path | None,
-    env_args: Mapping[str, Any] | None,
-    time_limit: int | None,
-) -> EnvironmentConfig:
-    """Return the configuration of the given environment, else the model's own with the changes applied.
-
-    Args:
-        known: environment that the model was trained on, or None.
-        name: name of the model.
-        env: requested environment, or None for the model's own; its observations are seen as by the model.
-        env_args: arguments for `gymnasium.make`; they override the model's own.
-        time_limit: time limit, instead of the environment's own.
-
-    Raises:
-        UsageError: no environment is given, and the model's own is unknown.
-    """
-    if env is not None:
-        other = named(env, env_args, time_limit)
-        return other if known is None else dataclasses.replace(other, **view_of(known, other))
-    if known is None:
-        raise UsageError(f"{name} does not say what it was trained on: name it with --env")
-    changes: dict[str, Any] = {"kwargs": {**known.kwargs, **(env_args or {})}}
-    if time_limit:
-        changes["time_limit"] = time_limit
-    return dataclasses.replace(known, **changes)

@@ -7,19 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from deeptaxi import arguments
-from deeptaxi.api.environments import EnvLike
+from deeptaxi.api.environments import EnvLike, EnvSpec
+from deeptaxi.api.episodes import sample_episodes
 from deeptaxi.api.load import Model, as_run
 from deeptaxi.api.rich_repr import RichRepr
-from deeptaxi.api.run import Run
-from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
-from deeptaxi.evaluation.episodes import Episodes
-from deeptaxi.evaluation.episodes import play as play_episodes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-STEPS, STEPS_EACH = 500_000, 100  # step budget of all episodes: minimum, and per episode
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,7 +89,7 @@ def evaluate(
     """
     if episodes < 0 or seed < 0:
         raise UsageError(f"episodes = {episodes}, seed = {seed}: expected 0 or more")
-    run = as_run(model, env, env_args, time_limit, trust_env)
+    run = as_run(model, EnvSpec(env, env_args or {}, time_limit, trust_env))
     verdict = run.exact_at(objective_discount)
     played = sample_episodes(run, episodes, seed)
     return Evaluation(
@@ -104,12 +99,3 @@ def evaluate(
         run.exact_unavailable,
         None if played is None else played.to_dict(),
     )
-
-
-def sample_episodes(run: Run, count: int, seed: int) -> Episodes | None:
-    """Play episodes with the greedy policy; return None if `count` is 0."""
-    policy = run.policy
-    if count == 0:
-        return None
-    with status(f"playing {count:,} episodes …"):
-        return play_episodes(run.environment, policy, count, seed, max(STEPS, STEPS_EACH * count))

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from deeptaxi.api.environments import name_of
+from deeptaxi.api.environments import EnvSpec, name_of
 from deeptaxi.api.load import Model, as_run
 from deeptaxi.api.options import NetworkOptions, UpdateOptions
-from deeptaxi.api.plans import plan
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
+from deeptaxi.api.train import plan
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import AGGREGATIONS, TrainConfig, merge, resolve, to_mapping
 from deeptaxi.errors import UsageError
@@ -51,13 +51,15 @@ class Subject:
 
 def untrained_subject(network_options: NetworkOptions) -> Subject:
     """Return the initial network and settings of a training run."""
-    name, opened = name_of(network_options.env)
+    name, opened = name_of(network_options.spec.env)
     values = merge_settings(
-        name, network_options.env_args, network_options.config, network_options.q_table, network_options.given
+        name, network_options.spec.kwargs, network_options.config, network_options.q_table, network_options.given
     )
     if network_options.preset is None and not values.get("environment", {}).get("id"):
         raise UsageError("name what the network is for with --env, or a MODEL: a run folder or a .keras file")
-    planned = plan(values, network_options.preset, network_options.trust_env or network_options.env is not None, opened)
+    planned = plan(
+        values, network_options.preset, network_options.spec.trust or network_options.spec.env is not None, opened
+    )
     with status("starting Keras …"):
         keras_backend.start()
     from deeptaxi.learning.trainer import initial_network
@@ -75,7 +77,7 @@ def trained_subject(model: Model, network_options: NetworkOptions) -> Subject:
     """
     check_trained_options(model, network_options)
     limit = network_options.given.get("environment", {}).get("time_limit")
-    run = as_run(model, network_options.env, network_options.env_args, limit, network_options.trust_env)
+    run = as_run(model, replace(network_options.spec, time_limit=limit))
     from deeptaxi.network.build import scale_outputs, without_mask
     from deeptaxi.network.inspect import is_ours
 
@@ -113,12 +115,12 @@ def settings_of(run: Run, network: Any, given: Mapping[str, Any]) -> tuple[Train
     """Return the run's configuration, else the one that training such a network would use, and the preset."""
     from deeptaxi.network import build
 
-    place = {"environment": to_mapping(run.environment.config)}
+    environment = {"environment": to_mapping(run.environment.config)}
     if run.config is not None:
         check_named_options(run, build.settings_of(network))
-        return resolve(merge(merge(to_mapping(run.config), given), place), preset=Preset(NONE)), NONE
+        return resolve(merge(merge(to_mapping(run.config), given), environment), preset=Preset(NONE)), NONE
     known = {"network": build.settings_of(network)}
-    found = configure(run.environment, merge(merge(given, known), place))
+    found = configure(run.environment, merge(merge(given, known), environment))
     return found.config, found.preset
 
 
@@ -167,8 +169,8 @@ def explain_update(
     environment, config = subject.environment, subject.config
     asked = (update_options.state, update_options.action, update_options.transitions, update_options.seed)
     choice = choose(environment, subject.network, subject.allowed, config.target.n_step, *asked)
-    learner = learner_of(subject, target_noise, update_options.seed)
-    names, anatomy = names_of(environment), trace_update(learner, choice.transitions, subject.allowed, comparing)
+    agent = build_agent(subject, target_noise, update_options.seed)
+    names, anatomy = names_of(environment), trace_update(agent, choice.transitions, subject.allowed, comparing)
     return {
         "model": subject.model,
         "environment": environment.describe(),
@@ -189,18 +191,18 @@ def explain_update(
     }
 
 
-def learner_of(subject: Subject, target_noise: float | None, seed: int | None) -> Any:
+def build_agent(subject: Subject, target_noise: float | None, seed: int | None) -> Any:
     """Build a fresh agent whose target network equals the online network, plus noise if given."""
     import keras
 
     from deeptaxi.learning.agent import DQNAgent
 
     target = keras.models.clone_model(subject.network)
-    learner = DQNAgent(subject.network, target, subject.config, copies=1)
+    agent = DQNAgent(subject.network, target, subject.config, environments=1)
     if target_noise is not None:
         rng = np.random.default_rng([seed or 0, 1])
         target.set_weights([w + rng.normal(0, target_noise, w.shape).astype(w.dtype) for w in target.get_weights()])
-    return learner
+    return agent
 
 
 def explain_gradients(
@@ -280,8 +282,8 @@ class Explanation(RichRepr):
 
     def __repr__(self) -> str:
         if self.what == "update":
-            place = f"state {self.numbers['state']}, action {self.numbers['action']}"
-            return f"Explanation(update of {self.numbers['environment']['id']}, {place}; print it, or see to_dict())"
+            where = f"state {self.numbers['state']}, action {self.numbers['action']}"
+            return f"Explanation(update of {self.numbers['environment']['id']}, {where}; print it, or see to_dict())"
         found = self.numbers["discrepancy"]["largest"]
         return f"Explanation(gradients of {self.numbers['actions']} actions, largest discrepancy {found:.1e})"
 
@@ -336,7 +338,8 @@ def update(
         raise UsageError(f"target_noise = {target_noise}: expected a number above 0")
     update_options = UpdateOptions(state, action, tuple(map(transition, transitions)), settings.get("seed"))
     update_options.check()
-    network_options = NetworkOptions(env, env_args or {}, config, preset, q_table, trust_env, nested(settings))
+    spec = EnvSpec(env, env_args or {}, trust=trust_env)
+    network_options = NetworkOptions(spec, config, preset, q_table, nested(settings))
     return make_explanation(model, network_options, update_options, target_noise, compare)
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from deeptaxi.api.environments import EnvLike, environment_config, open_place
+from deeptaxi.api.environments import EnvLike, EnvSpec
 from deeptaxi.api.load import Model, network_in
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.exports.destination import check_place
 from deeptaxi.exports.q_tables import labels_of
-from deeptaxi.mdp.environment import Environment, open_environment
+from deeptaxi.mdp.environment import Environment
 from deeptaxi.storage.formats import FORMATS, check_available
 from deeptaxi.storage.model_card import read_card
 from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network
@@ -86,7 +86,7 @@ def export(
         UsageError: the model or format does not exist, the format is unavailable, or `out` exists.
         DeepTaxiError: the model returns NaN, writing fails, or the export read back differs; no file is left then.
     """
-    done = prepare(model, format, Path(out), force, env, env_args, trust_env).write()
+    done = prepare(model, format, Path(out), force, EnvSpec(env, env_args or {}, trust=trust_env)).write()
     return done if format == ALL else done[0]
 
 
@@ -137,9 +137,7 @@ def prepare(
     form: str,
     path: Path,
     force: bool,
-    env: EnvLike | None = None,
-    env_args: Mapping[str, Any] | None = None,
-    trust_env: bool = False,
+    spec: EnvSpec,
 ) -> Prepared:
     """Find the model and its environment; reject unavailable formats and unusable paths before importing Keras."""
     name = None if form == ALL else known(form)
@@ -153,8 +151,8 @@ def prepare(
         if path.resolve() in source.path.resolve().parents:
             raise UsageError(f"{path} holds the model itself; choose another --out")
         folder = source.path.parent if source.config else None
-        return Prepared(source, folder, name, path, force, *environment_of(source, env, env_args, trust_env))
-    environment = None if env is None else open_place(env, env_args)
+        return Prepared(source, folder, name, path, force, *environment_of(source, spec))
+    environment = None if spec.env is None else spec.open()
     if isinstance(source, Run):
         return Prepared(source.network, source.folder, name, path, force, environment or source.environment, None)
     return Prepared(of_deeptaxi(source), None, name, path, force, environment, None)
@@ -188,19 +186,17 @@ def known(form: str) -> str:
     return form
 
 
-def environment_of(
-    source: ModelSource, env: EnvLike | None, env_args: Mapping[str, Any] | None, trust: bool
-) -> tuple[Environment | None, str | None]:
+def environment_of(source: ModelSource, spec: EnvSpec) -> tuple[Environment | None, str | None]:
     """Open the given environment, else the run's own; return it, or None and the reason if it cannot be opened.
 
     Raises:
         UsageError: the given environment cannot be opened.
     """
-    if env is not None:
-        return open_place(env, env_args), None
+    if spec.env is not None:
+        return spec.open(), None
     if source.environment is None:
         return None, None
     try:
-        return open_environment(environment_config(source.environment, source.name, None, env_args, None), trust), None
+        return spec.open_for(source.environment, source.name), None
     except DeepTaxiError as error:
         return None, f"States and actions are named by their numbers: {error}"

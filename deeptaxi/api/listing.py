@@ -43,7 +43,7 @@ def envs(
     """
     if env_args and not env:
         raise UsageError("--env-arg needs the environment that takes it: deeptaxi envs ENV --env-arg KEY=VALUE")
-    from deeptaxi.api.environments import open_place
+    from deeptaxi.api.environments import EnvSpec
     from deeptaxi.api.status import status
     from deeptaxi.mdp.environment import trainable_ids
 
@@ -54,7 +54,7 @@ def envs(
     with status("computing the exact optima …"):
         for name, kwargs in asked:
             try:
-                rows.append(environment_row(open_place(name, kwargs, time_limit)))
+                rows.append(environment_row(EnvSpec(name, kwargs or {}, time_limit).open()))
             except DeepTaxiError:
                 if env:  # requested by name; otherwise environments that cannot be trained are omitted
                     raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, change_environment, environment_config, open_place
+from deeptaxi.api.environments import EnvLike, EnvSpec
+from deeptaxi.api.report import check_comparable
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
@@ -39,18 +40,13 @@ def load(
         UsageError: the model does not exist, its environment is unknown, or it does not fit.
         DeepTaxiError: the model or the run folder is damaged.
     """
-    source = find_model(Path(model))
-    return load_source(source, place(source, env, env_args, time_limit, trust_env))
+    return load_model(Path(model), EnvSpec(env, env_args or {}, time_limit, trust_env))
 
 
-def place(
-    source: ModelSource, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None, trust: bool
-) -> Environment:
-    """Open the given environment, else the model's own."""
-    if env is not None and not isinstance(env, str | Path):
-        return open_place(env, env_args, time_limit)
-    config = environment_config(source.environment, source.name, env, env_args, time_limit)
-    return open_environment(config, trust_module=trust or env is not None)
+def load_model(model: Path, spec: EnvSpec) -> Run:
+    """Open a trained agent and its environment, or the one that `spec` names. See `load`."""
+    source = find_model(model)
+    return load_source(source, spec.open_for(source.environment, source.name))
 
 
 def load_source(source: ModelSource, environment: Environment) -> Run:
@@ -76,53 +72,52 @@ def kept_in(source: ModelSource) -> dict[str, Any]:
     return {"folder": folder, "facts": read_facts(folder)}
 
 
-def as_run(
-    model: Model,
-    env: EnvLike | None = None,
-    env_args: Mapping[str, Any] | None = None,
-    time_limit: int | None = None,
-    trust_env: bool = False,
-) -> Run:
-    """Return a model as a run, on its own environment or another one.
+def load_comparable(folders: Sequence[Path], trust: bool) -> list[Run]:
+    """Load runs of the same problem, sharing one environment.
+
+    Raises:
+        UsageError: one is not a run folder or is given twice, or their environments or objectives differ.
+        DeepTaxiError: a model is damaged.
+    """
+    sources = [find_model(folder) for folder in folders]
+    for folder, source in zip(folders, sources, strict=True):
+        if source.config is not None and [other.resolve() for other in folders].count(folder.resolve()) > 1:
+            raise UsageError(f"{folder} is named twice")
+    first = check_comparable([source.name for source in sources], [source.config for source in sources])
+    environment = open_environment(first.environment, trust_module=trust)
+    return [load_source(source, environment) for source in sources]
+
+
+def as_run(model: Model, spec: EnvSpec) -> Run:
+    """Return a model as a run, on its own environment or the one that `spec` names.
 
     Raises:
         UsageError: the model does not exist, its environment is unknown, or it does not fit.
         DeepTaxiError: the model is damaged.
     """
     if isinstance(model, str | Path):
-        return load(model, env, env_args=env_args, time_limit=time_limit, trust_env=trust_env)
+        return load_model(Path(model), spec)
     if not isinstance(model, Run):
-        return of_keras(model, env, env_args, time_limit)
-    environment = on_environment(model.environment, env, env_args, time_limit)
+        return run_of_keras(model, spec)
+    environment = spec.open_for(model.environment, model.name)
     if environment is model.environment:
         return model
     check_network(model.network, environment, model.name)
     return dataclasses.replace(model, environment=environment, verdict=None, episodes=None)
 
 
-def on_environment(
-    environment: Environment, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None
-) -> Environment:
-    """Open the requested environment, else return the current one with the changes applied."""
-    if env is None:
-        return change_environment(environment, env_args, time_limit)
-    if isinstance(env, str | Path):
-        return open_environment(environment_config(environment.config, "", env, env_args, time_limit))
-    return open_place(env, env_args, time_limit)
-
-
-def of_keras(model: Any, env: EnvLike | None, env_args: Mapping[str, Any] | None, time_limit: int | None) -> Run:
+def run_of_keras(model: Any, spec: EnvSpec) -> Run:
     """Return a Keras model as a run.
 
     Raises:
         UsageError: it is not a Keras model, no environment is given, or it does not fit.
     """
     network = network_in(model)
-    if env is None:
+    if spec.env is None:
         raise UsageError("a Keras model does not say what it was trained on: name its environment, env=…")
     from deeptaxi.network.policy_model import check_agent
 
-    environment = open_place(env, env_args, time_limit)
+    environment = spec.open()
     try:
         if network is not model:
             check_agent(model, network, environment.states)

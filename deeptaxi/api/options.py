@@ -10,7 +10,7 @@ from deeptaxi.api.settings import Config
 from deeptaxi.errors import UsageError
 
 if TYPE_CHECKING:
-    from deeptaxi.api.environments import EnvLike
+    from deeptaxi.api.environments import EnvSpec
 
 EVERY = 60.0  # seconds between checkpoints
 
@@ -63,12 +63,10 @@ def refuse_with_resume(**given: object) -> None:
 class NetworkOptions:
     """Options that select the network, as `train` takes them; `given` holds individual settings, nested."""
 
-    env: EnvLike | None = None
-    env_args: Mapping[str, Any] = field(default_factory=dict)
+    spec: EnvSpec
     config: Config | None = None
     preset: str | None = None
     q_table: bool = False
-    trust_env: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
 
 

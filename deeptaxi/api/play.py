@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
+from deeptaxi.api.run_data import RunData
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.watching import EpisodeStep, Show, render_modes, watch
 from deeptaxi.io.atomic import check_free, write_atomic
 from deeptaxi.mdp.planning import optimal_actions
-
-if TYPE_CHECKING:
-    from deeptaxi.api.run import Run
 
 COLORS = 128
 LAST_MILLISECONDS = 1500  # how long the last frame of an episode is shown
@@ -53,7 +51,7 @@ SLOWEST, FASTEST = 0.1, 1000.0  # steps per second
 
 
 def play(
-    run: Run,
+    run: RunData,
     discount: float | None = None,
     episodes: int = 1,
     seed: int = 0,
@@ -67,12 +65,12 @@ def play(
     return watch(run.environment, run.q_values, Show(episodes, seed, state, max_steps, render_mode), optimal)
 
 
-def draws_text(run: Run) -> bool:
+def draws_text(run: RunData) -> bool:
     """Return whether the environment renders itself as text."""
     return "ansi" in render_modes(run.environment)
 
 
-def film(run: Run, path: Path, speed: float = 4.0, force: bool = False, **show: Any) -> list[EpisodeStep]:
+def film(run: RunData, path: Path, speed: float = 4.0, force: bool = False, **show: Any) -> list[EpisodeStep]:
     """Play, write the environment's frames as a GIF, and return the steps without their frames.
 
     Raises:

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.diagnose import DiagnoseOptions, OpenedModel, build_case
-from deeptaxi.api.evaluate import sample_episodes
-from deeptaxi.api.load import load_source
-from deeptaxi.api.run import Run
+from deeptaxi.api.build_case import DiagnoseOptions, OpenedModel, build_case
+from deeptaxi.api.episodes import sample_episodes
+from deeptaxi.api.run_data import RunData
 from deeptaxi.api.status import status
 from deeptaxi.arguments import short_words
 from deeptaxi.config import TrainConfig, dump_toml
@@ -20,22 +19,20 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.comparison import compare
 from deeptaxi.io.atomic import check_free, write_atomic_all, write_text
 from deeptaxi.mdp.describe import grid_map, names_of
-from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import History
 from deeptaxi.report.content import Content, ReportedRun, Subject
 from deeptaxi.storage import model_card
-from deeptaxi.storage.models import find_model
 from deeptaxi.storage.run_folder import CONFIG_FILE
 
 EPISODES = 1000  # as many as `evaluate` plays, with the same seed
 
 
-def gather(runs: Sequence[Run]) -> Content:
+def gather(runs: Sequence[RunData]) -> Content:
     """Compute the content of the report."""
     remarks: list[str] = []
     reported = [reported_run(run, remarks) for run in runs]
-    place = farthest(reported)
+    worst = farthest(reported)
     environment = runs[0].environment
     return Content(
         environment=environment.describe(),
@@ -43,18 +40,18 @@ def gather(runs: Sequence[Run]) -> Content:
         names=names_of(environment),
         grid=grid_map(environment),
         runs=reported,
-        subject=look_closely(runs[place], reported[place], remarks),
+        subject=look_closely(runs[worst], reported[worst], remarks),
         remarks=remarks,
     )
 
 
-def config_of(run: Run) -> TrainConfig:
+def config_of(run: RunData) -> TrainConfig:
     """Return the configuration of a run that is known to have one."""
     assert run.config is not None  # noqa: S101  # checked by `check_comparable`
     return run.config
 
 
-def reported_run(run: Run, remarks: list[str]) -> ReportedRun:
+def reported_run(run: RunData, remarks: list[str]) -> ReportedRun:
     """Return a run with its verdict and log; append what is missing to `remarks`."""
     episodes = None if run.exact else sample_episodes(run, EPISODES, 0)
     return ReportedRun(
@@ -68,7 +65,7 @@ def reported_run(run: Run, remarks: list[str]) -> ReportedRun:
     )
 
 
-def history_of(run: Run, remarks: list[str]) -> History | None:
+def history_of(run: RunData, remarks: list[str]) -> History | None:
     """Return the log of a run; if there is none, append a remark and return None."""
     history = run.history
     if history is None:
@@ -86,7 +83,7 @@ def farthest(runs: Sequence[ReportedRun]) -> int:
     return values.index(min(values))
 
 
-def look_closely(run: Run, reported: ReportedRun, remarks: list[str]) -> Subject:
+def look_closely(run: RunData, reported: ReportedRun, remarks: list[str]) -> Subject:
     """Compare one run with the optimum, state by state."""
     reference = run.reference()
     again, evaluate = commands(run)
@@ -102,7 +99,7 @@ def look_closely(run: Run, reported: ReportedRun, remarks: list[str]) -> Subject
     )
 
 
-def commands(run: Run) -> tuple[str, str]:
+def commands(run: RunData) -> tuple[str, str]:
     """Return the commands that retrain and evaluate a run; an unsaved run is treated as if saved under its name."""
     config = config_of(run)
     if run.folder is None:
@@ -111,7 +108,7 @@ def commands(run: Run) -> tuple[str, str]:
     return model_card.training_command(run.folder, config), model_card.evaluate_command(run.folder, config)
 
 
-def diagnose_run(run: Run, remarks: list[str]) -> Mapping[str, Any] | None:
+def diagnose_run(run: RunData, remarks: list[str]) -> Mapping[str, Any] | None:
     """Return the diagnosis of a run; None, with a remark, if it fails."""
     opened = OpenedModel(run.name, run.environment, run.config, run.log, run.network, run.q_values)
     try:
@@ -121,7 +118,7 @@ def diagnose_run(run: Run, remarks: list[str]) -> Mapping[str, Any] | None:
         return None
 
 
-def visits_of(run: Run, remarks: list[str]) -> Ints | None:
+def visits_of(run: RunData, remarks: list[str]) -> Ints | None:
     """Return the visit counts of the training, `[S, A]`; None if unknown."""
     if run.history is not None and "visits" in run.log.missing:
         remarks.append(f"{run.log.missing['visits']}; the visits are missing here")
@@ -153,7 +150,7 @@ class Report:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-def report(runs: Sequence[Run], path: Path, figures: Path | None = None, force: bool = False) -> Report:
+def report(runs: Sequence[RunData], path: Path, figures: Path | None = None, force: bool = False) -> Report:
     """Write a report on one run, or on several runs of the same problem.
 
     Raises:
@@ -174,22 +171,6 @@ def report(runs: Sequence[Run], path: Path, figures: Path | None = None, force: 
     names = tuple(run.name for run in content.runs)
     files = tuple(str(picture) for picture in pictures)
     return Report(str(path), len(made.html.encode()), tuple(made.sections), names, files, tuple(content.remarks))
-
-
-def open_runs(folders: Sequence[Path], trust: bool) -> list[Run]:
-    """Load runs of the same problem, sharing one environment.
-
-    Raises:
-        UsageError: one is not a run folder or is given twice, or their environments or objectives differ.
-        DeepTaxiError: a model is damaged.
-    """
-    sources = [find_model(folder) for folder in folders]
-    for folder, source in zip(folders, sources, strict=True):
-        if source.config is not None and [other.resolve() for other in folders].count(folder.resolve()) > 1:
-            raise UsageError(f"{folder} is named twice")
-    first = check_comparable([source.name for source in sources], [source.config for source in sources])
-    environment = open_environment(first.environment, trust_module=trust)
-    return [load_source(source, environment) for source in sources]
 
 
 def check_places(path: Path, figures: Path | None, force: bool) -> None:
@@ -232,7 +213,7 @@ def check_comparable(names: Sequence[str], configs: Sequence[TrainConfig | None]
 
 def problem(config: TrainConfig) -> tuple[str, str]:
     """Describe what comparable runs share: the environment and the objective discount."""
-    place = config.environment
-    arguments = short_words(dict(sorted(place.kwargs.items())))
-    limit = f" time_limit={place.time_limit}" if place.time_limit else ""
-    return f"{place.id} {arguments}".strip() + limit, str(config.evaluation.objective_discount)
+    environment = config.environment
+    arguments = short_words(dict(sorted(environment.kwargs.items())))
+    limit = f" time_limit={environment.time_limit}" if environment.time_limit else ""
+    return f"{environment.id} {arguments}".strip() + limit, str(config.evaluation.objective_discount)

@@ -15,7 +15,7 @@ from typing import Any
 
 from deeptaxi.api.environments import IN_MEMORY, open_requested
 from deeptaxi.arguments import words
-from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
+from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import (
     PATIENCE,
     TrainConfig,
@@ -28,13 +28,16 @@ from deeptaxi.config import (
     show,
     to_mapping,
     to_toml,
+    value_at,
     with_literals,
 )
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.locks import remove_stale
 from deeptaxi.io.safe_load import parse_toml
-from deeptaxi.learning.resolve import Configured, check_size
+from deeptaxi.learning.memory import check_size
+from deeptaxi.learning.resolve import Configured
 from deeptaxi.learning.state import TrainingState
+from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite
@@ -57,15 +60,10 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
         UsageError: a setting differs; the message names it.
     """
     for path, item, hint in leaf_settings(TrainConfig):
-        asked: Any = values
-        for key in path:
-            asked = asked.get(key) if isinstance(asked, Mapping) else None
+        asked = value_at(values, path)
         if asked is None or path in MAY_CHANGE or (path[-1] == "kwargs" and not asked):
             continue
-        has: Any = config
-        for key in path:
-            has = getattr(has, key)
-        wanted = coerce(asked, hint, ".".join(path))
+        has, wanted = value_at(config, path), coerce(asked, hint, ".".join(path))
         if path[-1] == "kwargs":  # arguments that are not given again stay as they are
             wanted, has = words({**has, **wanted}), words(has)
         if wanted != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
@@ -142,12 +140,12 @@ def open_saved_environment(
     Raises:
         UsageError: the environment has changed.
     """
-    place = config.environment
-    if place.id == IN_MEMORY and given is None:
-        place = replace(place, id=str(folder / CHECKPOINTS / TABLE_FILE))
-    elif place.id.endswith(TABLE_SUFFIX) and asked:
-        place = replace(place, id=asked)
-    environment = replace(open_requested(place, trust, given), config=config.environment)
+    requested = config.environment
+    if requested.id == IN_MEMORY and given is None:
+        requested = replace(requested, id=str(folder / CHECKPOINTS / TABLE_FILE))
+    elif requested.id.endswith(TABLE_SUFFIX) and asked:
+        requested = replace(requested, id=asked)
+    environment = replace(open_requested(requested, trust, given), config=config.environment)
     said = found.about.get("environment")
     facts = dict(said) if isinstance(said, Mapping) else {}
     now = {**environment.describe(), "table": table_digest(environment.table)}
@@ -155,7 +153,9 @@ def open_saved_environment(
         if facts.get(name) != now[name]:
             told = "has another transition table" if name == "table" else f"has {now[name]} {name.replace('_', ' ')}"
             was = "" if name == "table" else f", where it had {facts.get(name)}"
-            raise UsageError(f"{place.id} is not what {folder} was trained on: it {told}{was}; start a new training")
+            raise UsageError(
+                f"{requested.id} is not what {folder} was trained on: it {told}{was}; start a new training"
+            )
     return environment
 
 
@@ -169,14 +169,14 @@ class ResumePoint:
     Attributes:
         checkpoint: the newest valid checkpoint.
         state: training state; None before the first update.
-        kept: the log up to this point; None to start a new one.
-        remarks: warnings for the user.
+        log: the log up to this point; None to start a new one.
+        warnings: for the user.
     """
 
     checkpoint: Checkpoint
     state: TrainingState | None
-    kept: Kept | None
-    remarks: tuple[Warned, ...]
+    log: Kept | None
+    warnings: tuple[Warned, ...]
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def open_for_resume(
     logs: Path | None = None,
     stop_after: int | None = None,
     given: TransitionTable | Environment | None = None,
-) -> Iterator[tuple[Environment, Configured, runs.Run, ResumePoint]]:
+) -> Iterator[tuple[Environment, Configured, runs.RunFolder, ResumePoint]]:
     """Reopen a run folder to resume its training for the duration of the block.
 
     Args:
@@ -224,16 +224,16 @@ def open_for_resume(
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold_log(log, folder, undoing, "--logs")
         kept = kept_log(folder, log, found)
-        place = runs.Run(folder, log / LOG_FILE, undoing)
+        reserved = runs.RunFolder(folder, log / LOG_FILE, undoing)
         state = reset_early_stop(found.state, before, config)
         told = [
-            *remarks_on(found, before, config),
+            *exactness_warnings(found, before, config),
             *lost_log(found, kept, log),
             *stop_warnings(before, config, found.state, kept),
         ]
-        remarks = tuple(Warned(found.update, name, f"{name}: {text}") for name, text in told)
+        warnings = tuple(Warned(found.update, name, f"{name}: {text}") for name, text in told)
         configured = Configured(config, str(found.about.get("preset", "none")))
-        yield environment, configured, place, ResumePoint(found, state, kept, remarks)
+        yield environment, configured, reserved, ResumePoint(found, state, kept, warnings)
 
 
 def config_of(found: Checkpoint) -> TrainConfig:
@@ -375,7 +375,7 @@ def others(was: Any, now: Mapping[str, str]) -> list[str]:
     ]
 
 
-def remarks_on(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> Iterator[tuple[str, str]]:
+def exactness_warnings(found: Checkpoint, before: TrainConfig, config: TrainConfig) -> Iterator[tuple[str, str]]:
     """Yield warnings for the user as (name, text)."""
     for fault in found.passed_over:
         yield "older-checkpoint", f"{fault}; training continues from {found.path.name}, after update {found.update:,}"

@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from deeptaxi import arguments
 from deeptaxi.api.rich_repr import RichRepr
-from deeptaxi.api.status import status
-from deeptaxi.api.training_log import BARE, TrainingLog, read_training_log
+from deeptaxi.api.run_data import RunData
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import TrainConfig
-from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.evaluation import exact as verdicts
-from deeptaxi.learning.coverage import Coverage
-from deeptaxi.mdp.binning import one_line
-from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
-from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
-from deeptaxi.mdp.table import Ints
-from deeptaxi.metrics import Finished, History
+from deeptaxi.errors import DeepTaxiError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from deeptaxi.api.report import Report
     from deeptaxi.evaluation.watching import EpisodeStep
-
-
-def observed(codec: StateCodec, observation: Any) -> int:
-    """Encode an observation as a state number.
-
-    Raises:
-        UsageError: it is not an observation of this environment.
-    """
-    try:
-        return codec.encode(observation)
-    except ObservationError as error:
-        raise UsageError(f"{error}; state numbers go into a list or an array") from None
-
-
-def is_real_array(value: Any) -> bool:
-    """Whether a value is an array of real numbers, which can be no state numbers."""
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def ready() -> None:
@@ -71,165 +41,12 @@ def restored(_ready: None, kind: type[Run], state: Mapping[str, Any]) -> Run:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Run(RichRepr):
-    """A Q-network with its environment.
+class Run(RichRepr, RunData):
+    """A Q-network with its environment, which plays, saves and reports.
 
-    Attributes:
-        name: the run folder, or the default name of an unsaved run.
-        environment: has `states` S, `actions` A, `time_limit`, `table` (or None) and `describe()`.
-        network: a Keras model that maps state numbers `[B]` to Q values `[B, A]`.
-        config: the training configuration; None for a bare `.keras` file.
-        folder: the run folder; None if the run is not saved.
-        facts: further facts: preset, versions, log.
-        episodes: episodes that `train` sampled at its end, keyed as in `evaluate`; None if the verdict is exact.
-        episodes_unavailable: why `train` could not sample them, or None.
-        log_unavailable: which part of the log `train` could not write, and why, or None.
+    Its attributes are those of `RunData`. Methods import what they need when they are called: Pillow and Matplotlib
+    take a second to import, and most programs use neither.
     """
-
-    name: str
-    environment: Environment
-    network: Any
-    config: TrainConfig | None = None
-    folder: Path | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
-    kept_log: TrainingLog | None = None  # None: read from the folder on demand
-    verdict: Mapping[str, Any] | None = None  # None: computed on demand
-    episodes: Mapping[str, Any] | None = None
-    episodes_unavailable: str | None = None
-    log_unavailable: str | None = None
-
-    @cached_property
-    def q_values(self) -> NDArray[np.float32]:
-        """The Q values of all states, float32 `[S, A]`; −∞ for actions that are not allowed."""
-        from deeptaxi.network.tabulate import tabulate
-
-        values = np.asarray(tabulate(self.network, self.environment.states))
-        values.setflags(write=False)
-        return values
-
-    @cached_property
-    def policy(self) -> Ints:
-        """The greedy policy: the action of each state, int64 `[S]`.
-
-        Raises:
-            DeepTaxiError: the Q values are NaN or +∞, or a state has no allowed action.
-        """
-        table = self.environment.table
-        return verdicts.policy_of(self.q_values, table.action_mask if table else None)
-
-    @cached_property
-    def exact(self) -> Mapping[str, Any] | None:
-        """The exact verdict, keyed as in the JSON of `evaluate`; None without a transition table."""
-        return self.exact_at() if self.verdict is None else self.verdict
-
-    @property
-    def exact_unavailable(self) -> str | None:
-        """Why there is no exact verdict; None if there is one."""
-        return self.environment.table_missing
-
-    @property
-    def optimal(self) -> bool | None:
-        """Whether the policy is optimal from every start state; None if unknown."""
-        return None if self.exact is None else self.exact["optimal"]
-
-    @cached_property
-    def weights_digest(self) -> str:
-        """The SHA-256 of the weights: equal for the same settings, seed, machine and versions."""
-        from deeptaxi.network.build import weights_digest
-
-        return weights_digest(self.network)
-
-    @cached_property
-    def log(self) -> TrainingLog:
-        """The records and visit counts of the training, and why any are missing."""
-        if self.kept_log is not None:
-            return self.kept_log
-        return BARE if self.folder is None else read_training_log(self.folder)
-
-    @property
-    def history(self) -> History | None:
-        """The training records (`progress`, `evaluations`, `snapshots`, `warnings`, …); None without a log."""
-        return self.log.history
-
-    @property
-    def coverage(self) -> Coverage | None:
-        """The training's counts of each (state, action), `visits` and `replay` `[S, A]`; None if unknown."""
-        coverage = self.log.coverage
-        return coverage if coverage and coverage.visits.shape == self.q_values.shape else None
-
-    @property
-    def finished(self) -> Finished | None:
-        """The final training record; None if unknown."""
-        return self.history.finished if self.history else None
-
-    @property
-    def failure(self) -> str | None:
-        """The error that ended the training, if any; the network then has the best weights before it."""
-        return self.finished.failure if self.finished else None
-
-    def discount(self, asked: float | None = None) -> float:
-        """Return the discount that defines optimality: `asked`, else the run's, else the table's, else 0.99."""
-        if asked is not None:
-            return asked
-        if self.config is not None:
-            return self.config.evaluation.objective_discount
-        return objective_discount(self.environment.table) if self.environment.table else DEFAULT_DISCOUNT
-
-    def reference(self, discount: float | None = None) -> verdicts.Reference | None:
-        """Return the reference optima at an objective discount; None without a transition table."""
-        table = self.environment.table
-        if table is None:
-            return None
-        training_discount = self.config.discount if self.config else None
-        mask = self.q_values > float("-inf")
-        return verdicts.reference(table, self.environment.horizon, self.discount(discount), training_discount, mask)
-
-    def exact_at(self, discount: float | None = None) -> Mapping[str, Any] | None:
-        """Compute the exact verdict at an objective discount; None without a transition table."""
-        with status("computing the exact verdict …"):
-            reference = self.reference(discount)
-            if reference is None:
-                return None
-            return verdicts.evaluate_greedy(reference, self.q_values, self.environment.start_resets).to_dict()
-
-    def act(self, state: ArrayLike) -> Any:
-        """Return the greedy action of a state, or of each state in an array `[…]`.
-
-        An observation of several parts is given as a tuple or dict, or as an array of real numbers; convert a list or
-        an array of integers with `tuple(observation)`. A list or array of integers holds state numbers; it is rejected
-        if it could also be an observation.
-
-        Actions are numbered from 0: `environment.decode_action(action)` is the environment's own.
-        If its observations do not start at 0, `environment.codec.encode(observation)` is the state number.
-
-        Args:
-            state: a state number, integers `[…]`, or an observation.
-
-        Returns:
-            An int, or an int64 array `[…]`.
-
-        Raises:
-            UsageError: the state or observation does not exist, or the argument is ambiguous.
-        """
-        codec = self.environment.codec
-        if codec.composite and (isinstance(state, tuple | dict) or is_real_array(state)):
-            return int(self.policy[observed(codec, state)])
-        try:
-            states = np.asarray(state)
-        except ValueError:  # a ragged list
-            states = np.empty(0, np.object_)
-        if states.dtype.kind not in "iu" or ((states < 0) | (states >= self.environment.states)).any():
-            raise UsageError(
-                f"state {brief(state)}: expected whole numbers from 0 to {self.environment.states - 1}"
-                f"{f', or an observation of {one_line(codec.space)}' if codec.composite else ''}"
-            )
-        if codec.composite and states.ndim and contains(codec.space, state):
-            raise UsageError(
-                f"{brief(state)} could be one observation or {states.size} state numbers: "
-                "pass tuple(observation) for the one, run.policy[states] for the others"
-            )
-        actions = self.policy[states]
-        return int(actions) if states.ndim == 0 else actions
 
     def play(
         self,

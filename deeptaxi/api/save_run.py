@@ -7,13 +7,15 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deeptaxi.api.environments import IN_MEMORY
-from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
+from deeptaxi.api.run_data import RunData
+from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import TrainConfig, dump_toml, to_mapping
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.learning.coverage import Coverage
+from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.storage import checkpoints, logs, runs
@@ -21,9 +23,6 @@ from deeptaxi.storage.logs import EVENTS, FAILED_FILE, VISITS_FILE, save_visits
 from deeptaxi.storage.model_card import resuming_command
 from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import MODEL_FILE, TABLE_FILE
-
-if TYPE_CHECKING:
-    from deeptaxi.api.run import Run
 
 
 def own_table(environment: Environment, facts: Mapping[str, str] | None = None) -> TransitionTable | None:
@@ -37,11 +36,11 @@ def pointing_to_table(
     """Point the environment and configuration at the table saved in the run folder."""
     if table is None:
         return environment, config
-    place = dataclasses.replace(environment.config, id=str(folder / TABLE_FILE))
-    return dataclasses.replace(environment, config=place), dataclasses.replace(config, environment=place)
+    saved = dataclasses.replace(environment.config, id=str(folder / TABLE_FILE))
+    return dataclasses.replace(environment, config=saved), dataclasses.replace(config, environment=saved)
 
 
-def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
+def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
     """Write the run folder and the log of a run.
 
     Raises:
@@ -52,19 +51,19 @@ def save(run: Run, folder: Path, logs_folder: Path, force: bool) -> Path:
     table = own_table(run.environment, run.facts)
     environment, config = pointing_to_table(folder, table, run.environment, run.config)
     check_room(folder, environment.describe(), config)
-    place = runs.claim(folder, logs_folder, force, table is not None)
+    reserved = runs.reserve(folder, logs_folder, force, table is not None)
     try:
-        with logs.Log(place.log.parent, place.folder) as log:
+        with logs.Log(reserved.log.parent, reserved.folder) as log:
             for record in run.history.records:
                 log.write(record)
             about, preset = environment.describe(), run.facts.get("preset", "none")
-            finish_log(log, place.log.parent, run.log.coverage)
-            runs.save_run(place, run.network, about, config, run.finished, preset, table, run.history.disturbed)
+            finish_log(log, reserved.log.parent, run.log.coverage)
+            runs.save_run(reserved, run.network, about, config, run.finished, preset, table, run.history.disturbed)
         if run.episodes is not None:
             runs.add_episodes(folder, run.episodes)
         checkpoints.give_up(folder)  # of the run that was here before
     finally:
-        place.release()
+        reserved.release()
     if log.lost:
         raise DiskError(f"{log.lost}; the run itself is kept in {folder}")
     return folder
@@ -79,7 +78,7 @@ def finish_log(log: logs.Log, folder: Path, coverage: Coverage | None) -> None:
 
 
 def checkpoint_metadata(
-    environment: Environment, config: TrainConfig, place: runs.Run, preset: str, own: bool
+    environment: Environment, config: TrainConfig, run_folder: runs.RunFolder, preset: str, own: bool
 ) -> dict[str, Any]:
     """Return checkpoint metadata. `own`: the table exists only in this run folder."""
     return {
@@ -90,7 +89,7 @@ def checkpoint_metadata(
         "backend": chosen_backend(),
         "versions": {**versions(chosen_backend()), "processor": processor()},
         "flags": flags(chosen_backend()),
-        "log": os.path.relpath(place.log.parent.resolve(), place.folder.resolve()),
+        "log": os.path.relpath(run_folder.log.parent.resolve(), run_folder.folder.resolve()),
     }
 
 
@@ -117,7 +116,7 @@ def point_to_log(error: BaseException, log: Path) -> None:
         error.args = (f"{error}; `deeptaxi diagnose {shlex.quote(str(log))}` looks at its log",)
 
 
-def summary(run: Run) -> dict[str, Any]:
+def summary(run: RunData) -> dict[str, Any]:
     """Return the JSON summary of a training run."""
     config, finished = run.config, run.finished
     return {

@@ -17,6 +17,7 @@ from deeptaxi.config import (
     known_keys,
     leaf_settings,
     merge,
+    nest,
     read_toml,
     to_mapping,
     with_literals,
@@ -97,20 +98,13 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: a setting does not exist.
     """
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
+    for name in settings:
         option = f"--{name.replace('_', '-')}"
         if option in OPTIONS:
             raise UsageError(f"'{name}' is now '{OPTIONS[option].removeprefix('--').replace('-', '_')}'")
         if name not in paths():
             raise UsageError(f"unknown setting '{name}'{nearest(name, paths())}")
-        if value is not None:
-            *sections, key = paths()[name]
-            place = found
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[key] = plain_value(value)
-    return found
+    return nest({paths()[name]: plain_value(value) for name, value in settings.items()})
 
 
 def plain_value(value: Any) -> Any:
@@ -162,5 +156,5 @@ def merge_settings(
     kwargs = plain(dict(env_args or {}))
     if kwargs:  # override those of the configuration, which is for the same environment here
         kwargs = {**values.get("environment", {}).get("kwargs", {}), **kwargs}
-    place = {key: value for key, value in (("id", env), ("kwargs", kwargs)) if value}
-    return merge(values, merge(over, {"environment": {**over.get("environment", {}), **place}}))
+    environment = {key: value for key, value in (("id", env), ("kwargs", kwargs)) if value}
+    return merge(values, merge(over, {"environment": {**over.get("environment", {}), **environment}}))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, open_place
+from deeptaxi.api.environments import EnvLike, EnvSpec
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation import solution
@@ -44,7 +44,7 @@ def solve(
     path = None if out is None else Path(out)
     if path is not None:
         check_out(path, env, force)
-    environment = open_place(env, env_args, time_limit)
+    environment = EnvSpec(env, env_args or {}, time_limit).open()
     table = environment.table
     if table is None:
         raise UsageError(f"{environment.config.id} has no true table to solve: {environment.table_missing}")

@@ -1,147 +1,198 @@
-"""Train a run, with its log, checkpoints and verdict.
+"""Train a run: plan it, reserve its folder, train, save.
 
-The steps are those of the command line, which handles signals in between: plan, reserve the run folder, train.
-
-**The sampled verdict.** If there is no exact verdict, episodes are played at the end. The run is saved first, so a
-failing environment, a signal or a lack of time costs only the episodes.
+`train` is the public function; the command line takes the same steps, to handle signals in between. `plan` opens the
+environment and completes the configuration, `reserve_run_folder` reserves a new run folder, `resume_plan` reopens an
+existing one, and `run_training` trains with the callbacks that a run has: log, history, monitor, checkpoints.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-import gymnasium
-
-from deeptaxi.api.environments import EnvLike, name_of
+from deeptaxi.api.environments import EnvLike, name_of, open_requested
+from deeptaxi.api.episodes import add_sampled_episodes
 from deeptaxi.api.options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
-from deeptaxi.api.plans import Plan, plan, plan_metadata, reserve_run_folder, resume_plan, with_saved_table
+from deeptaxi.api.resume import ResumePoint, open_for_resume
 from deeptaxi.api.run import Run
-from deeptaxi.api.save_run import event_writers, finish_log, own_table
+from deeptaxi.api.save_run import (
+    checkpoint_metadata,
+    event_writers,
+    finish_log,
+    own_table,
+    point_to_checkpoint,
+    point_to_log,
+    pointing_to_table,
+)
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
 from deeptaxi.api.training_log import TrainingLog
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import TrainConfig
-from deeptaxi.diagnosis.monitor import Watch
+from deeptaxi.config import TrainConfig, merge, resolve, to_mapping
+from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.evaluation.episodes import Episodes, play
-from deeptaxi.learning.state import OnCheckpoint
-from deeptaxi.mdp.environment import Env, Environment, known_mask
-from deeptaxi.metrics import Finished, History, Record, Started, Warned
-from deeptaxi.storage import checkpoints as checkpoint_files
-from deeptaxi.storage import logs as log_files
-from deeptaxi.storage import runs
+from deeptaxi.learning.callbacks import Callback, each_record, stop_when, warn_first
+from deeptaxi.learning.resolve import Configured, choose, configure, with_environment
+from deeptaxi.learning.state import StateMismatchError
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.environment import Environment, known_mask
+from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.metrics import Finished, History, Record, Started
+from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
 from deeptaxi.storage.model_card import resuming_command
+from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import TABLE_FILE
-from deeptaxi.storage.runs import add_episodes
-
-COUNTS = (1_000, 100, 10)  # episodes to try, fewer if more would take too long
-STEPS, SECONDS = 200_000, 2.0  # budget for each of these counts
-SEED = 0
-UNSAMPLED = "no-episodes"  # name of the finding
-
-
-class SpentError(DeepTaxiError):
-    """The budget of steps or seconds is exhausted."""
-
-
-class StoppedError(DeepTaxiError):
-    """The user asked to stop."""
-
-
-class Budget:
-    """A budget of steps and seconds for episodes, shared by vectorized environments."""
-
-    def __init__(self, steps: int, seconds: float, stop: Callable[[], bool]) -> None:
-        self._steps = steps
-        self._deadline = time.monotonic() + seconds
-        self._stop = stop
-
-    def spend(self) -> None:
-        """Spend a step.
-
-        Raises:
-            SpentError: no step or no time is left.
-            StoppedError: the user asked to stop.
-        """
-        self._steps -= 1
-        if self._stop():
-            raise StoppedError("the training was stopped")
-        if self._steps < 0 or time.monotonic() > self._deadline:
-            raise SpentError(f"{COUNTS[-1]} episodes take too long here: `deeptaxi evaluate` plays them")
-
-
-class Limited(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment that takes its steps from a shared budget."""
-
-    def __init__(self, env: Env, budget: Budget) -> None:
-        super().__init__(env)
-        self._budget = budget
-
-    def step(self, action: Any) -> Any:
-        """Spend a step of the budget and take it."""
-        self._budget.spend()
-        return self.env.step(action)
-
-
-def with_episodes(run: Run, run_options: RunOptions, remark: Callable[[Warned], object]) -> Run:
-    """Add sampled episodes to a run that has no exact verdict.
-
-    Args:
-        run: the run, already saved if it is to be.
-        run_options: options of the training; `stop` also ends the episodes.
-        remark: called with a warning if episodes could not be played or saved.
-    """
-    if run.environment.table is not None or run.finished is None:
-        return run
-    try:
-        played = sample_within_budget(run, run_options.stop).to_dict()
-    except DeepTaxiError as error:
-        remark(Warned(run.finished.updates, UNSAMPLED, f"{UNSAMPLED}: {error}"))
-        return dataclasses.replace(run, episodes_unavailable=str(error))
-    try:
-        if run.folder is not None:
-            add_episodes(run.folder, played)
-    except DeepTaxiError as error:
-        remark(Warned(run.finished.updates, UNSAMPLED, f"{UNSAMPLED}: in the card: {error}"))
-    return dataclasses.replace(run, episodes=played)
-
-
-def sample_within_budget(run: Run, stop: Callable[[], bool]) -> Episodes:
-    """Play as many episodes as the budget allows.
-
-    Raises:
-        DeepTaxiError: the environment or network failed, training was stopped, or episodes take too long.
-    """
-    if stop() or run.failure:
-        raise StoppedError("the training was stopped" if stop() else "the training broke off")
-    for count in COUNTS[:-1]:
-        try:
-            return play(limited(run.environment, stop), run.policy, count, SEED)
-        except SpentError:
-            continue
-    return play(limited(run.environment, stop), run.policy, COUNTS[-1], SEED)
-
-
-def limited(environment: Environment, stop: Callable[[], bool]) -> Environment:
-    """Return an environment whose instances share one budget."""
-    budget = Budget(STEPS, SECONDS, stop)
-
-    def make(*words: Any, **named: Any) -> Env:
-        return Limited(environment.make(*words, **named), budget)
-
-    return dataclasses.replace(environment, make=make)
-
 
 OnRecord = Callable[[Record], object]
-Watcher = Callable[[Record], object]  # displays or stores a record
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run before it starts: environment, configuration, run folder, and resume point."""
+
+    environment: Environment
+    configured: Configured
+    run_folder: runs.RunFolder | None = None
+    resume_point: ResumePoint | None = None
+
+    @property
+    def config(self) -> TrainConfig:
+        """The complete configuration."""
+        return self.configured.config
+
+
+def plan(
+    values: Mapping[str, Any],
+    preset: str | None = None,
+    trust: bool = False,
+    opened: TransitionTable | Environment | None = None,
+) -> Plan:
+    """Open the requested environment and complete the settings for it.
+
+    Args:
+        values: nested settings of the user.
+        preset: name of the preset, or None for the one that fits.
+        trust: whether the module of a `module:Id` may be imported.
+        opened: the table or open environment that the id in `values` refers to, if any.
+
+    Raises:
+        UsageError: the settings contradict each other or the environment.
+    """
+    named = choose(values, preset)
+    values = with_environment(values, named)
+    # Report wrong settings before opening the environment, with the bins of its preset.
+    requested = resolve({"loop": "compiled", **values}, preset=named).environment
+    environment = open_requested(requested, trust, opened)
+    if isinstance(opened, Environment):  # its id alone does not determine its arguments
+        values = merge(values, {"environment": to_mapping(environment.config)})
+    configured = configure(environment, values, named)
+    check_objective(environment, configured.config)
+    return Plan(environment, configured)
+
+
+def check_objective(environment: Environment, config: TrainConfig) -> None:
+    """Reject an objective discount of 1 if undiscounted values do not exist.
+
+    Raises:
+        UsageError: the values do not exist.
+    """
+    table = environment.table
+    if table is not None and config.evaluation.objective_discount == 1:
+        planning.value_iteration(table, 1.0, table.action_mask)
+
+
+@contextmanager
+def reserve_run_folder(
+    planned: Plan,
+    out: str | Path | Literal[True] | None,
+    logs: str | Path = LOGS,
+    force: bool = False,
+    with_checkpoints: bool = True,
+) -> Iterator[Plan]:
+    """Reserve the run folder for the duration of the block; with `with_checkpoints`, write the first checkpoint.
+
+    Raises:
+        UsageError: the folder is taken.
+        DeepTaxiError: the folder cannot be written to.
+    """
+    if out is None:
+        yield planned
+        return
+    name = runs.default_name(planned.config) if out is True else out
+    check_room(Path(name), planned.environment.describe(), planned.config)
+    table = own_table(planned.environment) is not None
+    if out is True:
+        reserved = runs.reserve_free(planned.config, Path(logs), table)
+    else:
+        reserved = runs.reserve(Path(out), Path(logs), force, table)
+    kept, first = replace(planned, run_folder=reserved), 0
+    try:
+        kept = with_spare(kept)
+        if with_checkpoints:
+            first = checkpoints.begin(reserved.folder, plan_metadata(kept), own_table(planned.environment))
+        yield kept
+    except BaseException as error:
+        if first:
+            checkpoints.take_back(reserved.folder, first, error)
+        point_to_log(error, reserved.log.parent)
+        if first:
+            point_to_checkpoint(error, kept.config, reserved.folder, first)
+        raise
+    finally:
+        reserved.release()
+
+
+@contextmanager
+def resume_plan(
+    folder: Path,
+    values: Mapping[str, Any],
+    trust: bool,
+    logs: Path | None = None,
+    stop_after: int | None = None,
+    table: TransitionTable | Environment | None = None,
+) -> Iterator[Plan]:
+    """Reopen a run folder to resume its training for the duration of the block; see `resume.open_for_resume`."""
+    with open_for_resume(folder, values, trust, logs, stop_after, table) as (environment, configured, opened, point):
+        try:
+            yield with_spare(Plan(environment, configured, opened, point))
+        except StateMismatchError as error:
+            raise DeepTaxiError(
+                f"{point.checkpoint.path} does not fit its training: {error}; "
+                "without that file, --resume continues from the previous one"
+            ) from None
+        except BaseException as error:
+            point_to_log(error, opened.log.parent)
+            point_to_checkpoint(error, configured.config, folder)
+            raise
+
+
+def with_spare(planned: Plan) -> Plan:
+    """Reserve disk space for the model of a plan."""
+    if planned.run_folder is None:
+        return planned
+    table = own_table(planned.environment)
+    return replace(planned, run_folder=planned.run_folder.with_spare(planned.config, planned.environment, table))
+
+
+def plan_metadata(planned: Plan) -> dict[str, Any]:
+    """Return the checkpoint metadata of a plan; empty if it has no run folder, and so no checkpoints."""
+    if planned.run_folder is None:
+        return {}
+    own, where = own_table(planned.environment) is not None, with_saved_table(planned)
+    return checkpoint_metadata(where.environment, where.config, planned.run_folder, planned.configured.preset, own)
+
+
+def with_saved_table(planned: Plan) -> Plan:
+    """Point the config at the table saved in the run folder."""
+    if planned.run_folder is None:
+        return planned
+    table = own_table(planned.environment)
+    environment, config = pointing_to_table(planned.run_folder.folder, table, planned.environment, planned.config)
+    return replace(planned, environment=environment, configured=replace(planned.configured, config=config))
 
 
 def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: RunOptions = PLAIN) -> Run:
@@ -149,77 +200,89 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
     with status("starting Keras …"):
         keras_backend.start()
     keras_backend.check_float32()
-    from deeptaxi.learning.trainer import train as training_of
+    from deeptaxi.learning.trainer import build_trainer
 
-    table, said = own_table(planned.environment), plan_metadata(planned)
-    planned = with_saved_table(planned)
-    environment, config, place, since = planned.environment, planned.config, planned.place, planned.since
-    records = list(since.kept.records) if since and since.kept else []
-    observer = observing(planned, records)
-    with log_of(planned, run_options) as log:
-        keep = keeping(planned, run_options, log, said)
-        state = since.state if since else None
-        training = training_of(config, environment, run_options.stop, state, run_options.stop_after, keep)
-        watchers = [*([log.write] if log else []), records.append, *([on_record] if on_record else [])]
-        remarks = since.remarks if since else ()
-        trained = follow(training, watchers, observer, remarks, log.remarks if log else [])
-        history = History(place.log if place else None, tuple(records))
-        if place is not None and log is not None and history.finished is not None:
-            about, preset = environment.describe(), planned.configured.preset
-            finish_log(log, place.log.parent, trained.coverage)
-            runs.save_run(place, trained.network, about, config, history.finished, preset, table, history.disturbed)
-            if log.lost:  # the space reserved for the run may suffice for its log
-                finish_log(log, place.log.parent, trained.coverage)
-            if not run_options.checkpoints and since is None:
-                checkpoint_files.give_up(place.folder)  # of the run that was here before
+    table = own_table(planned.environment)
+    metadata, planned = plan_metadata(planned), with_saved_table(planned)
+    environment, config, folder, point = planned.environment, planned.config, planned.run_folder, planned.resume_point
+    records = list(point.log.records) if point and point.log else []
     tell = on_record or (lambda _record: None)
-    for remark in log.remarks if log else ():  # remarks added at the end
-        tell(remark)
-    run = run_of(planned, trained.network, TrainingLog(history, trained.coverage), kept_table=table is not None)
-    return with_episodes(replace(run, log_unavailable=log.lost if log else None), run_options, tell)
-
-
-def observing(planned: Plan, records: Sequence[Record]) -> Watch:
-    """Return the monitor of a training run, having replayed its earlier records."""
-    config, environment = planned.config, planned.environment
-    watch = Watch(config, environment.table, agent_mask(config, environment))
-    for record in records:
-        if not isinstance(record, Started):  # checking the settings takes time, and is repeated anyway
-            watch.observe(record)
-    return watch
-
-
-def keeping(planned: Plan, run_options: RunOptions, log: Log | None, said: Mapping[str, Any]) -> OnCheckpoint:
-    """Return the callback that writes checkpoints."""
-    if planned.place is None or log is None or not run_options.checkpoints:
-        return lambda _hold: ()
-    return checkpoint_files.Checkpointer(planned.place.folder, said, log, run_options.checkpoint_every)
+    with open_log(planned, run_options) as log:
+        callbacks: list[Callback] = [
+            stop_when(run_options.stop),
+            *([log] if log else []),
+            each_record(records.append),
+            each_record(tell),
+            warn_first(point.warnings if point else ()),
+            build_monitor(planned, records),
+            *checkpointers(planned, run_options, log, metadata),
+        ]
+        trainer = build_trainer(config, environment, callbacks)
+        if point is not None and point.state is not None:
+            trainer.load_state_dict(point.state)
+        trained = trainer.run(run_options.stop_after)
+        history = History(folder.log if folder else None, tuple(records))
+        if folder is not None and log is not None and history.finished is not None:
+            finish_log(log, folder.log.parent, trained.coverage)
+            description, preset = environment.describe(), planned.configured.preset
+            runs.save_run(
+                folder, trained.network, description, config, history.finished, preset, table, history.disturbed
+            )
+            if log.lost:  # the space reserved for the run may suffice for its log
+                finish_log(log, folder.log.parent, trained.coverage)
+            if not run_options.checkpoints and point is None:
+                checkpoints.give_up(folder.folder)  # of the run that was here before
+    for warning in log.warnings if log else ():  # added at the end
+        tell(warning)
+    run = build_run(planned, trained.network, TrainingLog(history, trained.coverage), kept_table=table is not None)
+    return add_sampled_episodes(replace(run, log_unavailable=log.lost if log else None), run_options.stop, tell)
 
 
 @contextmanager
-def log_of(planned: Plan, run_options: RunOptions) -> Iterator[Log | None]:
+def open_log(planned: Plan, run_options: RunOptions) -> Iterator[Log | None]:
     """Open the log of a run that is to be saved."""
-    if planned.place is None:
+    if planned.run_folder is None:
         yield None
         return
     writers = event_writers(planned.config) if run_options.tensorboard else {}
-    kept = planned.since.kept if planned.since else None
-    with log_files.Log(planned.place.log.parent, planned.place.folder, writers, kept) as log:
+    begun = planned.resume_point.log if planned.resume_point else None
+    with Log(planned.run_folder.log.parent, planned.run_folder.folder, writers, begun) as log:
         yield log
 
 
-def run_of(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -> Run:
+def build_monitor(planned: Plan, records: list[Record]) -> Monitor:
+    """Return the monitor of a training run, having replayed its earlier records."""
+    config, environment = planned.config, planned.environment
+    mask = known_mask(environment) if config.exploration.action_mask else None
+    monitor = Monitor(config, environment.table, mask)
+    for record in records:
+        if not isinstance(record, Started):  # checking the settings takes time, and is repeated anyway
+            monitor(record)
+    return monitor
+
+
+def checkpointers(
+    planned: Plan, run_options: RunOptions, log: Log | None, metadata: Mapping[str, Any]
+) -> list[Callback]:
+    """Return the callback that writes checkpoints, if the run is to have any."""
+    if planned.run_folder is None or log is None or not run_options.checkpoints:
+        return []
+    return [checkpoints.Checkpointer(planned.run_folder.folder, metadata, log, run_options.checkpoint_every)]
+
+
+def build_run(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -> Run:
     """Build the run that results from training."""
-    place, finished = planned.place, log.history.finished if log.history else None
+    folder = planned.run_folder
+    finished: Finished | None = log.history.finished if log.history else None
     facts = runs.facts_of(finished, planned.configured.preset) if finished else {}
-    if place is not None:
-        facts |= {"log": str(place.log), **({"table": TABLE_FILE} if kept_table else {})}
+    if folder is not None:
+        facts |= {"log": str(folder.log), **({"table": TABLE_FILE} if kept_table else {})}
     return Run(
-        name=str(place.folder) if place else runs.default_name(planned.config),
+        name=str(folder.folder) if folder else runs.default_name(planned.config),
         environment=planned.environment,
         network=network,
         config=planned.config,
-        folder=place.folder if place else None,
+        folder=folder.folder if folder else None,
         facts=facts,
         kept_log=log,
         verdict=finished.exact if finished else None,
@@ -228,45 +291,11 @@ def run_of(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -> R
 
 def resume_hint(planned: Plan, run_options: RunOptions) -> str:
     """Explain how to continue a run that was stopped early."""
-    if planned.place is None:
+    if planned.run_folder is None:
         return "It was not kept."
-    if run_options.checkpoints or checkpoint_files.files_in(planned.place.folder):
-        return f"Resume with: {resuming_command(planned.place.folder, planned.config)}"
-    return f"The whole training again: {runs.train_again(planned.place, planned.config)}"
-
-
-def agent_mask(config: TrainConfig, environment: Environment) -> Any:
-    """Return the allowed actions, `[S, A]`; None if all are allowed, or they are not known yet."""
-    return known_mask(environment) if config.exploration.action_mask else None
-
-
-def follow(
-    training: Generator[Record, None, Any],
-    watchers: Sequence[Watcher],
-    observer: Watch,
-    remarks: Sequence[Record],
-    lost: list[Warned],
-) -> Any:
-    """Pass every record, and the observer's findings on it, to the watchers; return the result of training.
-
-    The `remarks` follow the first record after `Started`; warnings in `lost`, on failed log writes, follow the record
-    that caused them.
-    """
-    while True:
-        try:
-            record = next(training)
-        except StopIteration as end:
-            return end.value
-        told = [record, *observer.observe(record)]
-        if not isinstance(record, Started):
-            told, remarks = [*told[:1], *remarks, *told[1:]], ()
-        while told:
-            told_record = told.pop(0)
-            for watch in watchers:
-                watch(told_record)
-            if not isinstance(told_record, Finished):  # always the last record of a log
-                told += lost
-                lost.clear()
+    if run_options.checkpoints or checkpoints.files_in(planned.run_folder.folder):
+        return f"Resume with: {resuming_command(planned.run_folder.folder, planned.config)}"
+    return f"The whole training again: {runs.train_again(planned.run_folder, planned.config)}"
 
 
 def train(
@@ -325,9 +354,9 @@ def train(
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
         values = merge_settings(name, env_args, None, q_table, nested(settings))
         trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
-        with resume_plan(Path(resume), values, trust, log_folder, stop_after, table) as kept:
-            return run_training(kept, on_record, run_options)
+        with resume_plan(Path(resume), values, trust, log_folder, stop_after, table) as planned:
+            return run_training(planned, on_record, run_options)
     values = merge_settings(name, env_args, config, q_table, nested(settings))
     planned = plan(values, preset, trust_env or env is not None, table)
-    with reserve_run_folder(planned, out, logs or LOGS, force, checkpoints) as kept:
-        return run_training(kept, on_record, run_options)
+    with reserve_run_folder(planned, out, logs or LOGS, force, checkpoints) as planned:
+        return run_training(planned, on_record, run_options)

@@ -34,8 +34,8 @@ from pathlib import Path
 
 import platformdirs
 
-from deeptaxi.backend.exactness import machine
 from deeptaxi.io.temporary import Scratch, sweep, temporary
+from deeptaxi.machine import compiler_target
 
 VARIABLE = "DEEPTAXI_CACHE"
 LIMIT = 100 * 2**20  # bytes; all entries are copied at each start, which takes 0.2 s at this size
@@ -62,7 +62,7 @@ class Cache:
         Raises:
             OSError: the folder cannot be used.
         """
-        digest = hashlib.sha256("\n".join((*traits, *machine())).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join((*traits, *compiler_target())).encode()).hexdigest()
         for folder in (*reversed(root.parents), root):
             folder.mkdir(mode=0o700, exist_ok=True)
         self._root = root = root.resolve()  # resolve symbolic links once, here

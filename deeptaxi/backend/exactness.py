@@ -9,7 +9,6 @@ threads, which is always one.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
@@ -20,7 +19,6 @@ from pathlib import Path
 from deeptaxi.io.safe_load import read_text
 
 PACKAGES = ("deeptaxi", "keras", "gymnasium", "numpy")
-CPU_TRAITS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa", "cpu\t")
 
 ONE_THREAD = {"jax": {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}}  # flags set when deeptaxi starts a backend
 COMPILERS = ("XLA_FLAGS", "TF_XLA_FLAGS")  # variables that hold flags or name a file of flags
@@ -89,34 +87,6 @@ def versions(backend: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:  # an uninstalled checkout
             found[name] = "unknown"
     return found
-
-
-def processor() -> str:
-    """Identify the CPU as far as the system reports it: name, model, and a digest of its instruction sets.
-
-    The name alone does not distinguish generations that add in different orders.
-    """
-    try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-    except OSError:
-        return platform.processor()
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
-    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model", "stepping") if key in facts]
-    sets = facts.get("flags") or facts.get("Features") or ""
-    digest = [f"instruction sets {hashlib.sha256(sets.encode()).hexdigest()[:8]}"] if sets else []
-    return ", ".join([facts.get("model name") or platform.processor() or "unknown", *numbers, *digest])
-
-
-def machine() -> list[str]:
-    """Return what compiled code depends on: the processor and the number of processors."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    named = [platform.system(), platform.machine(), str(cores)]
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
-            first = iter(lines.readline, "\n")  # up to the empty line after the first processor
-            return named + [line.strip() for line in first if line and line.startswith(CPU_TRAITS)]
-    except OSError:
-        return [*named, platform.processor(), platform.node()]
 
 
 def flags(backend: str) -> dict[str, str]:

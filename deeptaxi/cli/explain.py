@@ -150,9 +150,12 @@ def update_command(
 
     update_options = UpdateOptions(state, action, transitions, given["seed"])
     update_options.check(at_random)
-    place = [given.pop(name) for name in ("env", "env_args", "config_file", "preset", "q_table", "trust_env")]
-    env, env_args, config, preset, q_table, trust = place
-    network_options = NetworkOptions(env, env_args, config, preset, q_table, trust, given=options.given_settings(given))
+    names = ("env", "env_args", "config_file", "preset", "q_table", "trust_env")
+    env, env_args, config, preset, q_table, trust = (given.pop(name) for name in names)
+    from deeptaxi.api.environments import EnvSpec
+
+    spec = EnvSpec(env, env_args, trust=trust)
+    network_options = NetworkOptions(spec, config, preset, q_table, given=options.given_settings(given))
     from deeptaxi.api.explain import make_explanation  # not before: it imports NumPy
 
     found = make_explanation(model, network_options, update_options, target_noise, comparing)

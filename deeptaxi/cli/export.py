@@ -50,10 +50,11 @@ def command(
     """Write a model in forms that others use."""
     if everything == (name is not None):
         raise click.UsageError(f"say what to write: --format with one of {', '.join(FORMATS)}, or --all")
+    from deeptaxi.api.environments import EnvSpec
     from deeptaxi.api.export import ALL, prepare
 
     path = out or Path(model.resolve().name.removesuffix(".keras") + (FORMATS[name].ending if name else "-exports"))
-    prepared = prepare(model, name or ALL, path, force, env, env_args, trust_env)
+    prepared = prepare(model, name or ALL, path, force, EnvSpec(env, env_args, trust=trust_env))
     if prepared.note is not None:
         from deeptaxi.display.console import err
 

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 import click
 
 from deeptaxi import arguments
-from deeptaxi.config import TrainConfig, leaf_settings
+from deeptaxi.config import TrainConfig, leaf_settings, nest
 from deeptaxi.metrics import to_json
 
 Function = Callable[..., Any]
@@ -230,15 +230,7 @@ class SectionedCommand(click.Command):
 
 def given_settings(options: dict[str, Any]) -> dict[str, Any]:
     """Return the settings given on the command line, nested as in the TOML file."""
-    nested: dict[str, Any] = {}
-    for name, value in options.items():
-        if value is not None:
-            *sections, key = name.split("__")
-            place = nested
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[key] = value
-    return nested
+    return nest({tuple(name.split("__")): value for name, value in options.items()})
 
 
 def model_options(purpose: str) -> Callable[[Function], Function]:

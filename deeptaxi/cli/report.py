@@ -27,12 +27,13 @@ def command(
     Of several runs it shows the median and the range, and looks closely at the one that is farthest from the optimum.
     """
     path = out or Path(f"{runs[0].resolve().name}.html" if len(runs) == 1 else "report.html")
-    from deeptaxi.api.report import check_places, open_runs, report
+    from deeptaxi.api.load import load_comparable
+    from deeptaxi.api.report import check_places, report
     from deeptaxi.display.console import err
     from deeptaxi.display.console import out as screen
 
     check_places(path, figures, force)
-    made = report(open_runs(runs, trust_env), path, figures, force)
+    made = report(load_comparable(runs, trust_env), path, figures, force)
     for remark in made.remarks:
         err().print(f"Note: {remark}", soft_wrap=True)
     if as_json:

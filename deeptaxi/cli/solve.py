@@ -29,14 +29,14 @@ def command(
     as_json: bool,
 ) -> None:
     """Compute the exact optimum of ENV from its transition table: return, value and policy, without learning."""
-    from deeptaxi.api.environments import open_place
+    from deeptaxi.api.environments import EnvSpec
     from deeptaxi.api.solve import check_out, solve
     from deeptaxi.arguments import title
     from deeptaxi.display import console, tables
 
     if out is not None:
         check_out(out, env, force)  # `solve` checks again; here, before the environment is opened
-    environment = open_place(env, env_args, time_limit)
+    environment = EnvSpec(env, env_args, time_limit).open()
     solution = solve(environment, objective_discount, out=out, force=force)
     if as_json:
         options.print_json({"environment": environment.describe(), **solution.to_dict()})

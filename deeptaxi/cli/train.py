@@ -17,10 +17,10 @@ from deeptaxi.metrics import Record, Started, Warned
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deeptaxi.api.plans import Plan
     from deeptaxi.api.run import Run
+    from deeptaxi.api.train import Plan
 
-CONDUCTED = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard")  # options of `RunOptions`
+RUN_OPTIONS = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard")  # options of `RunOptions`
 PRESET_HELP = (
     "Settings of `deeptaxi presets`; without ENV its environment too. `table` derives them from the transition table, "
     "`none` takes the plain defaults.  [default: the one that fits]"
@@ -78,20 +78,20 @@ def command(
 
     if resume is not None:
         refuse_with_resume(preset=preset, config=config_file, out=out, force=force)
-    run_options = RunOptions(**{name: given.pop(name) for name in CONDUCTED})
+    run_options = RunOptions(**{name: given.pop(name) for name in RUN_OPTIONS})
     values = settings.merge_settings(env, env_args, config_file, q_table, options.given_settings(given))
-    from deeptaxi.api import plans
+    from deeptaxi.api.train import plan, reserve_run_folder, resume_plan
     from deeptaxi.errors import DeepTaxiError
     from deeptaxi.storage.logs import LOGS
 
     trust = trust_env or env is not None
     if resume is not None:
-        taking = plans.resume_plan(resume, values, trust, logs, run_options.stop_after)
+        reserving = resume_plan(resume, values, trust, logs, run_options.stop_after)
     else:
-        planned = plans.plan(values, preset, trust)
-        taking = plans.reserve_run_folder(planned, out or True, logs or LOGS, force, run_options.checkpoints)
-    with taking as claimed:
-        run, signal_number = train(claimed, run_options, quiet)
+        planned = plan(values, preset, trust)
+        reserving = reserve_run_folder(planned, out or True, logs or LOGS, force, run_options.checkpoints)
+    with reserving as planned:
+        run, signal_number = train(planned, run_options, quiet)
     report(run, as_json)
     if run.failure:
         raise DeepTaxiError(f"{run.failure}; kept in {run.folder} is what was best before that")
@@ -113,16 +113,20 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
         signals.stopping_gently() as received,
         TrainingProgress(console) as progress,
     ):
-        show = announcing(progress.show, console, planned.configured.explanation)
+        show = announce_preset(progress.show, console, planned.configured.explanation)
         run = run_training(planned, show, replace(run_options, stop=lambda: bool(received())))
-    if received() and planned.place is not None and run.finished is not None:
+    if received() and planned.run_folder is not None and run.finished is not None:
         err().print(f"Interrupted after update {run.finished.updates:,}; the best weights are kept.", soft_wrap=True)
-    if planned.place is not None and run.finished is not None and run.finished.stopped in ("interrupted", "stop-after"):
+    if (
+        planned.run_folder is not None
+        and run.finished is not None
+        and run.finished.stopped in ("interrupted", "stop-after")
+    ):
         err().print(resume_hint(planned, run_options), soft_wrap=True)
     return run, received()
 
 
-def announcing(show: Callable[[Record], object], console: Console, preset: str) -> Callable[[Record], None]:
+def announce_preset(show: Callable[[Record], object], console: Console, preset: str) -> Callable[[Record], None]:
     """Wrap `show` so that it also prints the preset once the first updates are made."""
     waiting = [f"Preset: {preset}"]
 

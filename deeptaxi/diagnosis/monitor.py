@@ -37,8 +37,8 @@ COVERED = 0.95  # fraction of pairs
 GROWTH = 0.005  # fraction of pairs that a snapshot must add
 
 
-class Watch:
-    """Monitors the records of one training.
+class Monitor:
+    """A callback that monitors one training and returns its findings as warnings.
 
     Args:
         config: the training configuration.
@@ -53,12 +53,14 @@ class Watch:
         self._snapshots: list[Snapshot] = []
         self._epsilon = math.inf
         self._optimal = False
-        self._told: set[str] = set()
+        self._found: set[str] = set()
 
-    def observe(self, record: Record) -> list[Warned]:
-        """Process the next record; return the findings that it makes certain."""
+    def __call__(self, record: object) -> list[Warned]:
+        """Process the next event; return the findings that it makes certain."""
+        if not isinstance(record, Started | Progress | Evaluated | Snapshot | Warned):
+            return []
         if isinstance(record, Warned):  # by the training that this one resumes
-            self._told.add(record.finding)
+            self._found.add(record.finding)
         if isinstance(record, Evaluated):
             self._optimal = bool(record.optimal)
         if isinstance(record, Progress):
@@ -66,22 +68,22 @@ class Watch:
         if isinstance(record, Snapshot):
             self._snapshots = [*self._snapshots[-LASTING:], record]
         update = getattr(record, "update", 0)
-        found = [(name, check(record)) for name, check in self._checks if name not in self._told]
+        found = [(name, check(record)) for name, check in self._checks if name not in self._found]
         texts = {name: text for name, text in found if text and not self._optimal}
-        self._told |= texts.keys()
+        self._found |= texts.keys()
         return [Warned(update, name, f"{name}: {text}") for name, text in texts.items()]
 
     @property
     def _checks(self) -> tuple[tuple[str, Callable[[Record], str | None]], ...]:
         return (
-            ("discount-too-small", self._discount),
-            ("diverged", self._diverged),
-            ("learning-rate-too-high", self._overshot),
-            ("one-action-collapse", self._collapsed),
-            ("epsilon-fell-too-early", self._stopped_exploring),
+            ("discount-too-small", self._check_discount),
+            ("diverged", self._check_loss),
+            ("learning-rate-too-high", self._check_range),
+            ("one-action-collapse", self._check_collapse),
+            ("epsilon-fell-too-early", self._check_exploration),
         )
 
-    def _discount(self, record: Record) -> str | None:
+    def _check_discount(self, record: Record) -> str | None:
         objective, discount = self._config.evaluation.objective_discount, self._config.discount
         if not isinstance(record, Started) or self._table is None or self._table.states > SMALL:
             return None
@@ -90,13 +92,13 @@ class Watch:
             return None
         return f"{cost(found, discount, objective)}; --discount {objective:g}"
 
-    def _diverged(self, record: Record) -> str | None:
+    def _check_loss(self, record: Record) -> str | None:
         # A log has null for non-finite numbers.
         if not isinstance(record, Progress) or math.isfinite(math.nan if record.loss is None else record.loss):
             return None
         return f"the loss is no number any more; {lower_rate(self._config)}"
 
-    def _overshot(self, record: Record) -> str | None:
+    def _check_range(self, record: Record) -> str | None:
         if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) < 2:
             return None
         low, high = self._possible
@@ -118,7 +120,7 @@ class Watch:
         start = self._config.network.initial_value
         return min(0.0, start, float(rewards.min())), max(0.0, start, float(rewards.max()))
 
-    def _collapsed(self, record: Record) -> str | None:
+    def _check_collapse(self, record: Record) -> str | None:
         recent = self._snapshots[-LASTING:]
         if not isinstance(record, Snapshot) or self._table is None or record.update < self._config.updates / 2:
             return None
@@ -156,7 +158,7 @@ class Watch:
             return 0
         return int(reached.sum()) * self._table.actions if self._mask is None else int(self._mask[reached].sum())
 
-    def _stopped_exploring(self, record: Record) -> str | None:
+    def _check_exploration(self, record: Record) -> str | None:
         exploration = self._config.exploration
         if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) <= LASTING:
             return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deeptaxi.evaluation.rollout import VectorStep, rollout
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, Floats, Ints
@@ -39,9 +40,6 @@ class Sample:
     episodes: tuple[int, int]
 
 
-Row = tuple[Ints, Ints, Floats, Ints, Bools, Bools, Ints]
-
-
 def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | None, count: int, seed: int) -> Sample:
     """Run `count` episodes with `policy` `[S]`, if given, and `count` with random `allowed` actions `[S, A]`."""
     greedy, random = np.random.SeedSequence(seed).spawn(2)
@@ -54,7 +52,7 @@ def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | 
         more, by_greedy = play_rows(environment, chosen, count, greedy)
         rows += more
     state, action, reward, reached, terminated, truncated, time = (
-        np.concatenate(column) for column in zip(*rows, strict=True)
+        np.concatenate(column) for column in list(zip(*rows, strict=True))[:-1]
     )
     mark = np.arange(len(state)) >= length * len(rows[0][0])
     return Sample(state, action, reward, reached, terminated, truncated, time, mark, (by_greedy, by_random))
@@ -62,22 +60,22 @@ def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | 
 
 def play_rows(
     environment: Environment, choices: Bools, count: int, seeds: np.random.SeedSequence
-) -> tuple[list[Row], int]:
+) -> tuple[list[VectorStep], int]:
     """Run until `count` episodes have ended or `STEPS` steps are made; actions are sampled from `choices` `[S, A]`."""
     rng = np.random.default_rng(seeds)
     copies = min(count, COPIES)
-    rows: list[Row] = []
-    ended, time = 0, np.zeros(copies, np.int64)
+    rows: list[VectorStep] = []
+    ended = 0
     with blaming(environment.config.id), closing(environment.make_vector(copies, masks=False)) as vector:
-        state = vector.reset(seed=rng.integers(0, 2**31, copies).tolist())[0].copy()
-        while ended < count and len(rows) * copies < STEPS:
-            action = np.argmax(rng.random((copies, environment.actions)) * choices[state], axis=1)
-            observation, reward, terminated, truncated, _ = vector.step(action + environment.first_action)
-            reached, time = observation.copy(), time + 1
-            rows.append((state, action, reward.astype(float), reached, terminated.copy(), truncated.copy(), time))
-            over: Bools = terminated | truncated | (time >= environment.horizon)
-            ended, time = ended + int(over.sum()), np.where(over, 0, time)
-            state = reached
-            if over.any():
-                state = vector.reset(options={"reset_mask": over})[0].copy()
+        states = vector.reset(seed=rng.integers(0, 2**31, copies).tolist())[0]
+
+        def choose(state: Ints) -> Ints:
+            draws = rng.random((copies, environment.actions)) * choices[state]
+            return np.asarray(draws.argmax(axis=1))
+
+        for step in rollout(environment, vector, states, choose, environment.horizon):
+            rows.append(step)
+            ended += int(step.over.sum())
+            if ended >= count or len(rows) * copies >= STEPS:
+                break
     return rows, ended

@@ -66,9 +66,9 @@ def without_colors(line: Text) -> Text:
     letters = list(line.plain)
     for span in line.spans:
         ground = getattr(span.style, "bgcolor", None)
-        for place in range(span.start, span.end):
-            if ground is not None and not ground.is_default and letters[place] in " _":
-                letters[place] = HIDDEN
+        for index in range(span.start, span.end):
+            if ground is not None and not ground.is_default and letters[index] in " _":
+                letters[index] = HIDDEN
     return Text("".join(letters))
 
 

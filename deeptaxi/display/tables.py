@@ -402,11 +402,11 @@ def fitting(cells: Sequence[Mapping[str, str]], width: int) -> list[str]:
 
 def agent_cells(row: Mapping[str, Any]) -> dict[str, str]:
     """Return the cells of an agent's row; a dash for what is unknown."""
-    place, exact = row["environment"], row["exact"] or {}
-    states, actions = place["states"], place["actions"]
+    environment, exact = row["environment"], row["exact"] or {}
+    states, actions = environment["states"], environment["actions"]
     cells = {
         "Agent": row["name"],
-        "Environment": describe_environment(place),
+        "Environment": describe_environment(environment),
         "Network": row["network"]["kind"] if row["network"] else "–",
         "Optimal": optimal(row),
         "Return": number(exact.get("return")),

@@ -33,15 +33,15 @@ NOISE = 1e-6  # relative: values that differ by no more are drawn as equal
 Values = Sequence[float | None]
 
 
-def buckets(places: Sequence[float], values: Values, count: int, last: float) -> list[float | None]:
+def buckets(positions: Sequence[float], values: Values, count: int, last: float) -> list[float | None]:
     """Average the values whose positions, from 0 to `last`, fall into each of `count` equal bins.
 
     Empty bins between two others are interpolated linearly; those before the first or after the last are None.
     """
     found: list[list[float]] = [[] for _ in range(count)]
-    for place, value in zip(places, values, strict=True):
+    for position, value in zip(positions, values, strict=True):
         if value is not None and math.isfinite(value):
-            found[min(int(place / last * count) if last else 0, count - 1)].append(value)
+            found[min(int(position / last * count) if last else 0, count - 1)].append(value)
     means = {index: sum(part) / len(part) for index, part in enumerate(found) if part}
     return bridge_gaps(means, count)
 

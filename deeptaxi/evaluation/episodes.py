@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deeptaxi.evaluation.rollout import rollout
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.simulate import inverse_table
@@ -115,30 +116,28 @@ def run_copies(
     """Play ``share[i]`` episodes in environment i, fewer if `steps` steps do not suffice; return the episodes."""
     ended: list[Ended] = []
     left, made, limit = share.copy(), 0, min(environment.horizon, steps)
-    total, length = np.zeros(len(share)), np.zeros(len(share), np.int64)
+    total = np.zeros(len(share))
     table = environment.table if limit > LONG else None
     endless = None if table is None else Endless(table, policy)
     with blaming(environment.config.id), closing(environment.make_vector(len(share), masks=False)) as vector:
-        state = vector.reset(seed=seeds)[0]
-        while left.any():
-            state, reward, terminated, truncated, _ = vector.step(policy[state] + environment.first_action)
-            total += reward
-            length += 1
+        states = vector.reset(seed=seeds)[0]
+        for step in rollout(environment, vector, states, lambda state: policy[state], limit):
+            total += step.reward
             made += len(share)
-            over: Bools = terminated | truncated | (length >= limit)
             looping: Bools = np.zeros(len(share), np.bool_)
             if endless is not None:
-                looping[[i for i in np.flatnonzero(~over & (length % LOOK_EVERY == 0)) if state[i] in endless]] = True
-                over |= looping
-            for i in np.flatnonzero(over & (left > 0)):
-                at = int(state[i]) if looping[i] else None
-                ended.append(Ended(float(total[i]), int(length[i]), bool(terminated[i]), at))
-            left[over & (left > 0)] -= 1
+                due = np.flatnonzero(~step.over & (step.time % LOOK_EVERY == 0))
+                looping[[i for i in due if step.next_state[i] in endless]] = True
+                step.over[looping] = True
+            for i in np.flatnonzero(step.over & (left > 0)):
+                at = int(step.next_state[i]) if looping[i] else None
+                ended.append(Ended(float(total[i]), int(step.time[i]), bool(step.terminated[i]), at))
+            left[step.over & (left > 0)] -= 1
             if made >= steps:
-                left[over] = 0  # unfinished episodes are played to their end: dropping them would favor short ones
-            total[over], length[over] = 0.0, 0
-            if over.any():
-                state, _ = vector.reset(options={"reset_mask": over})
+                left[step.over] = 0  # unfinished episodes are played to their end: dropping them favors short ones
+            if not left.any():
+                break
+            total[step.over] = 0.0
     return ended
 
 

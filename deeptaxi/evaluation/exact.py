@@ -131,11 +131,11 @@ def reference(
         UsageError: the objective's discount is 1, and values do not exist there.
     """
     mask = table.action_mask
-    learner_mask = agent_mask if mask is None or agent_mask is None else agent_mask & mask
+    training_mask = agent_mask if mask is None or agent_mask is None else agent_mask & mask
     optimum = planning.value_iteration(table, discount, mask)
     random = random_values(table, discount)
     everything = np.ones((table.states, table.actions), np.bool_) if mask is None else mask
-    same = training_discount == discount and (learner_mask is None or np.array_equal(learner_mask, everything))
+    same = training_discount == discount and (training_mask is None or np.array_equal(training_mask, everything))
     return Reference(
         table,
         horizon,
@@ -144,7 +144,7 @@ def reference(
         float(table.start @ planning.optimal_horizon(table, horizon, mask).returns),
         mean(table, random),
         training_discount,
-        optimum.q if same else comparable_q(table, training_discount, mask if learner_mask is None else learner_mask),
+        optimum.q if same else comparable_q(table, training_discount, mask if training_mask is None else training_mask),
         planning.reachable(table, mask),
         decidability(table, discount, optimum, random),
     )

@@ -14,10 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
+from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.exact import policy_of
+from deeptaxi.evaluation.rollout import rollout
+from deeptaxi.io.type_checks import is_a
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.describe import inside
 from deeptaxi.mdp.environment import Env, Environment
@@ -123,23 +126,18 @@ def check(environment: Environment, show: Show) -> None:
         ("seed", show.seed, 0),
         ("max_steps", show.max_steps, 1),
     ):
-        if value is not None and (not is_whole(value) or value < least):
+        if value is not None and (not is_a(value, int | np.integer) or value < least):
             raise UsageError(f"{name} = {brief(value)}: expected a whole number from {least}")
     start = show.start
-    if start is not None and (not is_whole(start) or not 0 <= start < environment.states):
+    if start is not None and (not is_a(start, int | np.integer) or not 0 <= start < environment.states):
         raise UsageError(f"--state {brief(start)}: expected a state from 0 to {environment.states - 1}")
     if show.render_mode is not None and show.render_mode not in (modes := render_modes(environment)):
         known = f"expected one of {', '.join(modes)}" if modes else f"{environment.config.id} draws nothing"
         raise UsageError(f"render_mode = {brief(show.render_mode)}: {known}")
     if start is not None:
-        with open_for_watching(environment, None) as env:
-            env.reset(seed=show.seed)
-            start_in(env, environment, start)
-
-
-def is_whole(value: Any) -> bool:
-    """Return whether a value is an integer, but not a Boolean."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+        with open_for_watching(environment, None) as vector:
+            vector.reset(seed=show.seed)
+            start_in(vector.envs[0], environment, start)
 
 
 def episode_steps(
@@ -148,10 +146,10 @@ def episode_steps(
     """Play as `watch` does, without validation."""
     known = q_values[np.isfinite(q_values)]
     span = float(known.max()) - float(known.min())
-    with open_for_watching(environment, show.render_mode) as env:
+    with open_for_watching(environment, show.render_mode) as vector:
         for episode in range(1, show.episodes + 1):
-            start = begin(env, environment, show, show.seed if episode == 1 else None)
-            for passed in play(env, environment, policy, start, show.max_steps or environment.horizon):
+            start = begin(vector, environment, show, show.seed if episode == 1 else None)
+            for passed in play(vector, environment, policy, start, show.max_steps or environment.horizon):
                 yield EpisodeStep(
                     episode,
                     *passed,
@@ -159,12 +157,13 @@ def episode_steps(
                     action=int(policy[passed.state]),
                     optimal=None if optimal is None else optimal[passed.state],
                     q_span=span,
-                    frame=env.render() if show.render_mode else None,
+                    frame=vector.envs[0].render() if show.render_mode else None,
                 )
 
 
-def play(env: Env, environment: Environment, policy: Ints, state: int, limit: int) -> Generator[Passed]:
-    """Play one episode of `policy` `[S]` in `env`, which is in `state`."""
+def play(vector: SyncVectorEnv, environment: Environment, policy: Ints, state: int, limit: int) -> Generator[Passed]:
+    """Play one episode of `policy` `[S]` in the one environment of `vector`, which is in `state`."""
+    steps = rollout(environment, vector, np.array([state]), lambda states: policy[states])
     met: dict[int, int] = {}  # maps states to the steps of their first visit since the last random transition
     step, total = 0, 0.0
     reward: float | None = None
@@ -181,10 +180,10 @@ def play(env: Env, environment: Environment, policy: Ints, state: int, limit: in
             return
         if not certain(environment.table, state, int(policy[state])):
             met.clear()
-        observation, given, terminated, truncated, _ = env.step(policy[state] + environment.first_action)
-        state, step, reward = int(environment.codec.encode(observation)), step + 1, float(given)
+        taken = next(steps)
+        state, step, reward = int(taken.next_state[0]), step + 1, float(taken.reward[0])
         total += reward
-        ending = "terminated" if terminated else "truncated" if truncated else None
+        ending = "terminated" if taken.terminated[0] else "truncated" if taken.truncated[0] else None
 
 
 def certain(table: TransitionTable | None, state: int, action: int) -> bool:
@@ -210,31 +209,35 @@ def start_in(env: Env, environment: Environment, state: int) -> None:
         )
 
 
-def begin(env: Env, environment: Environment, show: Show, seed: int | None) -> int:
-    """Reset an environment, set the requested start state if any, and return its state."""
-    observation, _ = env.reset(seed=seed)
+def begin(vector: SyncVectorEnv, environment: Environment, show: Show, seed: int | None) -> int:
+    """Reset the environment, set the requested start state if any, and return its state."""
+    states, _ = vector.reset(seed=seed)
     if show.start is None:
-        return int(environment.codec.encode(observation))
-    start_in(env, environment, show.start)
+        return int(states[0])
+    start_in(vector.envs[0], environment, show.start)
     return show.start
 
 
 def render_modes(environment: Environment) -> tuple[str, ...]:
     """Return the render modes that the environment supports."""
-    with open_for_watching(environment, None) as env:
-        return tuple(str(mode) for mode in (env.metadata or {}).get("render_modes", ()))
+    with open_for_watching(environment, None) as vector:
+        return tuple(str(mode) for mode in (vector.envs[0].metadata or {}).get("render_modes", ()))
 
 
 @contextmanager
-def open_for_watching(environment: Environment, render_mode: str | None) -> Iterator[Env]:
-    """Open an environment; raise a `UsageError` that says what to install if rendering needs a missing package."""
+def open_for_watching(environment: Environment, render_mode: str | None) -> Iterator[SyncVectorEnv]:
+    """Open a vector of one environment.
+
+    Raises:
+        UsageError: rendering needs a package that is not installed; the message says which.
+    """
     name = environment.config.id
     for key, value in SILENT.items():
         os.environ.setdefault(key, value)
     with blaming(name):
         try:
-            with closing(environment.make(render_mode=render_mode)) as env:
-                yield env
+            with closing(environment.make_vector(1, masks=False, render_mode=render_mode)) as vector:
+                yield vector
         except DependencyNotInstalled as error:
             what = "pip install 'deeptaxi[render]'" if "toy" in str(error) else str(error)
             raise UsageError(f"the frames of {name} need a package that is not installed: {what}") from None

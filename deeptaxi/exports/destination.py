@@ -40,8 +40,8 @@ def check_place(name: str | None, path: Path, force: bool) -> None:
 
 def run_around(path: Path) -> Path | None:
     """Return the run folder that `path` is or lies in, or None."""
-    place = path.resolve()
-    around = (folder for folder in (place, *place.parents) if is_run(folder))
+    target = path.resolve()
+    around = (folder for folder in (target, *target.parents) if is_run(folder))
     return next(around, None)
 
 

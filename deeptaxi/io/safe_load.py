@@ -24,7 +24,6 @@ TOML_BYTES = 2**18  # a map of 500 × 500 cells, as an environment argument; set
 JSON_BYTES = 2**20  # a model card takes 4 KB
 MAX_LINE = 2**16  # bytes per line of a log; a record takes less than 2,000
 FIRST = 2**14  # bytes of a file read at first; most files are shorter
-LARGEST, LARGEST_COUNT = 1e300, 2**53  # of numbers: leaves room for sums, and a count is exact as a float
 WORDS = 32  # of a TOML key; settings have 3
 LONG_KEY = re.compile(
     r"""(?<![\w-]) (?: (?: [\w-]+ | "[^"\n]*" | '[^'\n]*' ) [ \t]* \. [ \t]* ){%d}""" % WORDS,  # noqa: UP031  # the braces
@@ -127,26 +126,6 @@ def lines_of(file: BinaryIO) -> Iterator[bytes]:
         while not whole:
             line = file.readline(MAX_LINE)
             whole = line.endswith(b"\n") or len(line) < MAX_LINE
-
-
-def is_of(value: Any, kind: str, certain: bool = False) -> bool:
-    """Whether a JSON value is of a field's declared kind.
-
-    Args:
-        value: the JSON value.
-        kind: ``int`` (0 or more), ``float``, ``bool``, ``str`` or a mapping, with or without ``| None``.
-        certain: whether a ``float`` is always known; else null stands for a non-finite number.
-    """
-    if value is None:
-        return kind.endswith("| None") or (kind == "float" and not certain)
-    kind = kind.removesuffix(" | None")
-    if isinstance(value, bool):
-        return kind == "bool"
-    if kind == "int":
-        return isinstance(value, int) and 0 <= value <= LARGEST_COUNT
-    if kind == "float":
-        return isinstance(value, int | float) and abs(value) <= LARGEST
-    return isinstance(value, {"str": str}.get(kind, dict)) and kind != "bool"
 
 
 LONGEST = 1023  # bits of an integer: any integer this short fits in a float

@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Hashable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -27,12 +27,10 @@ from numpy.typing import NDArray
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import OptimizerConfig, TrainConfig
 from deeptaxi.errors import UsageError, nearest
-from deeptaxi.learning.coverage import Coverage, count_pairs
-from deeptaxi.learning.replay_buffer import Batch, ReplayBuffer
+from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import initial_learning_rate
-from deeptaxi.learning.state import TrainingState, array, check_range, count, steps_in
+from deeptaxi.learning.state import TrainingState, array, count
 from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
-from deeptaxi.network.build import sizes
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (
@@ -95,7 +93,7 @@ def check_truths(optimizer: type, config: OptimizerConfig) -> None:
 
 
 def learning_rate_schedule(config: OptimizerConfig, start: float, updates: int) -> Any:
-    """Return `schedules.course` over `updates` steps, from `start` to its final fraction, as a Keras schedule."""
+    """Return `schedules.anneal` over `updates` steps, from `start` to its final fraction, as a Keras schedule."""
     schedules = keras.optimizers.schedules
     if config.schedule == "linear":
         return schedules.PolynomialDecay(start, updates, start * config.final_fraction)
@@ -153,12 +151,12 @@ class UpdateRule:
         self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, weights: Any, next_allowed: Any
     ) -> tuple[Any, Any]:
         """Take one optimizer step; return the loss, a scalar, and the |td_error| of each sample, `[B]`."""
-        goal = self.goal(states, actions, rewards, next_states, discounts, next_allowed)
-        loss, gradients = self.loss_gradients(states, goal.targets, weights)
+        found = self.compute_targets(states, actions, rewards, next_states, discounts, next_allowed)
+        loss, gradients = self.loss_gradients(states, found.targets, weights)
         self.optimizer.apply(gradients, self.online.trainable_variables)
-        return loss, ops.sum(ops.abs(goal.targets - goal.q_online), axis=-1)
+        return loss, ops.sum(ops.abs(found.targets - found.q_online), axis=-1)
 
-    def goal(
+    def compute_targets(
         self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any
     ) -> TDTargets:
         """Return the targets of an update on these samples; the arguments are those of `update`."""
@@ -188,6 +186,35 @@ def without_initializers(config: Any) -> Any:
     return [without_initializers(item) for item in config] if isinstance(config, list | tuple) else config
 
 
+class Agent(Protocol):
+    """What learns: it acts, and takes one optimizer step on a minibatch."""
+
+    online: keras.Model  # states `[B]` to Q values `[B, A]`
+    updates: int  # made so far
+
+    def act(
+        self,
+        states: NDArray[np.int32],
+        epsilon: float,
+        draws: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        allowed: NDArray[np.bool_],
+    ) -> NDArray[np.int64]:
+        """Return ε-greedy actions `[N]`; the arguments are those of `epsilon_greedy`."""
+
+    def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
+        """Take one optimizer step on B samples; `next_allowed` `[B, A]` masks the actions of the next states."""
+
+    def compile(self) -> float:
+        """Compile everything without changing the state; return the seconds taken."""
+
+    def state_dict(self) -> TrainingState:
+        """Return the state between two updates."""
+
+    def load_state_dict(self, saved: TrainingState) -> None:
+        """Load a saved state."""
+
+
 class DQNAgent:
     """Two networks and the optimizer, compiled.
 
@@ -195,17 +222,15 @@ class DQNAgent:
         online: the network that acts and is trained; states `[B]` to Q values `[B, A]`.
         target: a network of the same shape; its weights are overwritten with those of `online`.
         config: loss, optimizer, choice of the next action (double DQN) and target updates.
-        copies: N, the number of states per call of `act`.
+        environments: N, the number of states per call of `act`.
     """
 
-    def __init__(self, online: keras.Model, target: keras.Model, config: TrainConfig, copies: int) -> None:
+    def __init__(self, online: keras.Model, target: keras.Model, config: TrainConfig, environments: int) -> None:
         self.online = online
         self.target = target
         self.config = config
-        self.copies = copies
+        self.environments = environments
         self.actions = int(online.outputs[0].shape[-1])
-        self.memory: ReplayBuffer | None = None  # set by the loop
-        self.visits = np.zeros(sizes(online), np.int64)  # visits of each pair so far
         self.updates = 0
         rate = initial_learning_rate(config, self.actions)
         self.optimizer = build_optimizer(config.optimizer, rate, config.schedule_length)
@@ -260,16 +285,10 @@ class DQNAgent:
         for old, new in zip(self.target.variables, self.online.variables, strict=True):
             old.assign(ops.copy(new))  # `fit` donates the online arrays: a shared JAX array would be deleted
 
-    def coverage(self) -> Coverage:
-        """Return the visit counts of the training and of the replay buffer."""
-        states, actions = self.visits.shape
-        kept = self.memory.pairs(actions) if self.memory else np.zeros(0, np.int64)
-        return Coverage(self.visits, count_pairs(kept, states, actions))
-
     def state_dict(self) -> TrainingState:
-        """Return all variables, in the order of `rule.state`, and `visits` `[S, A]`."""
-        arrays = {f"learner.{i}": np.array(ops.convert_to_numpy(item)) for i, item in enumerate(self.rule.state())}
-        return TrainingState({**arrays, "learner.visits": self.visits.copy()}, {"updates": self.updates})
+        """Return all variables, in the order of `rule.state`, and the number of updates."""
+        arrays = {f"agent.{i}": np.array(ops.convert_to_numpy(item)) for i, item in enumerate(self.rule.state())}
+        return TrainingState(arrays, {"updates": self.updates})
 
     def load_state_dict(self, saved: TrainingState) -> None:
         """Restore networks, optimizer and counters.
@@ -279,25 +298,16 @@ class DQNAgent:
         """
         for i, item in enumerate(self.rule.state()):
             kind = keras.backend.standardize_dtype(item.dtype)
-            item.assign(array(saved, f"learner.{i}", tuple(item.shape), kind))
-        self.visits = array(saved, "learner.visits", self.visits.shape, np.int64).copy()
-        check_range(saved, "learner.visits", 0, steps_in(self.config) + 1)
+            item.assign(array(saved, f"agent.{i}", tuple(item.shape), kind))
         self.updates = count(saved, "updates", self.config.updates)
 
-    def synchronize(self) -> None:
-        """Bring `online` up to date; a no-op here."""
-
-    def warm_up(self, filling: bool = True) -> float:
-        """Compile everything by running it once, then undo the changes; return the seconds taken.
-
-        `filling` is ignored: the prefill needs no other functions.
-        """
-        del filling
+    def compile(self) -> float:
+        """Compile everything by running it once, then undo the changes; return the seconds taken."""
         start = time.perf_counter()
         before = [ops.convert_to_numpy(variable).copy() for variable in self.rule.state()]
         updates = self.updates
         self.updates = self.config.target.period - 1  # so that the target update is compiled as well
-        whole, real, matrix = zeros(self.copies, self.actions)
+        whole, real, matrix = zeros(self.environments, self.actions)
         self.act(whole, 1.0, real, matrix, matrix == 0)
         whole, real, matrix = zeros(self.config.replay.batch_size, self.actions)
         self.update(Batch(whole, whole, real, whole, real, real), matrix == 0)

@@ -1,4 +1,4 @@
-"""Evaluate the online network during training and keep the best weights.
+"""Evaluate the network during training and keep the best weights.
 
 The best weights are those with the highest exact value, the later ones on ties; without a table, the last weights.
 The network learns Q values in units of the reward scale; evaluated and saved Q values are unscaled.
@@ -18,6 +18,7 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation import exact
 from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.progress import Loop
 from deeptaxi.learning.state import StateMismatchError, TrainingState, array, count, fact
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, TransitionTable
@@ -27,21 +28,24 @@ from deeptaxi.network.tabulate import tabulate
 
 
 class Evaluator:
-    """Evaluates the online network and keeps the best weights.
+    """Evaluates the network of a loop and keeps the best weights.
+
+    Args:
+        config: the training.
+        environment: its environment.
+        loop: its loop.
+        masks: the allowed actions.
 
     `q_values` are the most recently evaluated ones, `[S, A]`, unscaled; −∞ for disallowed actions.
     """
 
     q_values: NDArray[np.float32]
 
-    def __init__(
-        self, config: TrainConfig, environment: Environment, online: keras.Model, masks: ActionMaskTable
-    ) -> None:
+    def __init__(self, config: TrainConfig, environment: Environment, loop: Loop, masks: ActionMaskTable) -> None:
         self._config = config
         self._environment = environment
-        self._online = online
+        self._loop = loop
         self._masks = masks
-        self.actions = environment.actions
         self._reference: tuple[int, exact.Reference] | None = None
         self._best: tuple[list[Any], float] | None = None
         self.best_update = 0
@@ -51,7 +55,8 @@ class Evaluator:
     def __call__(self, update: int) -> Generator[Evaluated]:
         """Evaluate the weights after `update`; yield the evaluation if there is a table."""
         self.last = update
-        learned = tabulate(self._online)
+        online = self._loop.network
+        learned = tabulate(online)
         self.q_values = self._masked(learned * np.float32(self._config.target.reward_scale))
         verdict = self._verdict(self.q_values)
         if verdict is None:
@@ -62,7 +67,7 @@ class Evaluator:
         self.in_a_row = self.in_a_row + 1 if verdict.optimal else 0
         slack = exact.ZERO * (1 + abs(verdict.value)) if math.isfinite(verdict.value) else 0.0
         if self._best is None or verdict.value >= self._best[1] - slack:
-            self._best = ([weight.copy() for weight in self._online.get_weights()], verdict.value)
+            self._best = ([weight.copy() for weight in online.get_weights()], verdict.value)
             self.best_update = update
         yield record_of(update, verdict)
 
@@ -83,7 +88,7 @@ class Evaluator:
         self.best_update, self.in_a_row = (count(facts, name, most) for name in ("best_update", "in_a_row"))
         self.last = count(facts, "last", most, least=-1)  # before the first evaluation
         if facts.facts.get("value") is not None:
-            like = self._online.get_weights()
+            like = self._loop.network.get_weights()
             weights = [array(saved, f"best.{i}", item.shape, item.dtype).copy() for i, item in enumerate(like)]
             value = fact(facts, "value", float)
             if math.isnan(value):
@@ -99,12 +104,13 @@ class Evaluator:
         """Return whether a failure now would leave weights worth saving: evaluated ones, or finite last ones."""
         if self._environment.table is not None:
             return self._best is not None
-        return self.last > 0 and bool(np.isfinite(tabulate(self._online)).all())
+        return self.last > 0 and bool(np.isfinite(tabulate(self._loop.network)).all())
 
     def best(self) -> tuple[keras.Model, exact.Verdict | None]:
         """Return a new network with the best weights, including its mask, and the verdict on it."""
-        network = type(self._online).from_config(self._online.get_config())  # a clone would include the optimizer
-        network.set_weights(self._online.get_weights() if self._best is None else self._best[0])
+        online = self._loop.network
+        network = type(online).from_config(online.get_config())  # a clone would include the optimizer
+        network.set_weights(online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
         verdict, allowed = self._verdict(self._masked(tabulate(network))), self._masks.allowed
         return network if allowed is None else with_mask(network, allowed), verdict

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from deeptaxi.errors import UsageError
+from deeptaxi.io.type_checks import is_a
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Env, Environment
@@ -119,7 +120,7 @@ def check_pair(environment: Environment, allowed: Bools, state: int, action: int
 
 def check_range(name: str, value: int, count: int, where: str) -> None:
     """Raise a `UsageError` if a state or action does not exist; `name` is one of these two words."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+    if not is_a(value, int | np.integer):
         raise UsageError(f"{name} {brief(value)}: expected a whole number; an observation of several parts is none")
     if not 0 <= value < count:
         raise UsageError(f"{name} {value} does not exist: {where} has {name}s 0 to {count - 1}")

@@ -19,13 +19,16 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
-from deeptaxi.learning.agent import DQNAgent
+from deeptaxi.learning.agent import Agent
+from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
+from deeptaxi.learning.progress import StepMetrics
 from deeptaxi.learning.replay_buffer import PrioritizedReplayBuffer, ReplayBuffer, Transitions
 from deeptaxi.learning.schedules import exploration
 from deeptaxi.learning.state import (
@@ -37,10 +40,11 @@ from deeptaxi.learning.state import (
     generator_state,
     merge_states,
     set_generator,
+    steps_in,
 )
-from deeptaxi.learning.step_metrics import StepMetrics
 from deeptaxi.mdp.contract import ContractError, blaming, closing
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.metrics import NOT_EXACT, Warned
 
 KINDS = (np.random.Generator, np.random.RandomState, random.Random)
 
@@ -184,10 +188,10 @@ class VectorEnvRunner:
     def state_dict(self) -> TrainingState:
         """Return the unfinished episodes: `states`, `totals` and `steps` `[N]`, and all `actions` `[Σ steps]`."""
         arrays: dict[str, NDArray[Any]] = {
-            "players.states": self.states.copy(),
-            "players.totals": self._totals.copy(),
-            "players.actions": np.concatenate([np.array(episode.actions, np.int32) for episode in self._episodes]),
-            "players.steps": np.array([len(episode.actions) for episode in self._episodes], np.int64),
+            "runner.states": self.states.copy(),
+            "runner.totals": self._totals.copy(),
+            "runner.actions": np.concatenate([np.array(episode.actions, np.int32) for episode in self._episodes]),
+            "runner.steps": np.array([len(episode.actions) for episode in self._episodes], np.int64),
         }
         facts = {
             "begins": [episode.begin for episode in self._episodes],
@@ -202,13 +206,13 @@ class VectorEnvRunner:
             StateMismatchError: the state belongs to other environments.
         """
         count = len(self._episodes)
-        states = array(saved, "players.states", (count,), np.int32)
-        totals = array(saved, "players.totals", (count,), np.float64)
-        lengths = array(saved, "players.steps", (count,), np.int64)
-        actions = array(saved, "players.actions", (max(int(lengths.sum()), 0),), np.int32)
-        check_range(saved, "players.states", 0, self._environment.states)
-        check_range(saved, "players.actions", 0, self._environment.actions)
-        check_range(saved, "players.steps", 0, LONGEST + 2)
+        states = array(saved, "runner.states", (count,), np.int32)
+        totals = array(saved, "runner.totals", (count,), np.float64)
+        lengths = array(saved, "runner.steps", (count,), np.int64)
+        actions = array(saved, "runner.actions", (max(int(lengths.sum()), 0),), np.int32)
+        check_range(saved, "runner.states", 0, self._environment.states)
+        check_range(saved, "runner.actions", 0, self._environment.actions)
+        check_range(saved, "runner.steps", 0, LONGEST + 2)
         begins, generators = fact(saved, "begins", list), fact(saved, "generators", list)
         if (len(begins), len(generators)) != (count, count):
             raise StateMismatchError(f"'begins' has {len(begins)} episodes, expected {count}")
@@ -257,23 +261,24 @@ class VectorEnvRunner:
 
 @dataclass
 class Collector:
-    """Steps the environments with the agent's ε-greedy actions and stores the transitions."""
+    """Steps the environments with the agent's ε-greedy actions, and stores and counts the transitions."""
 
-    learner: DQNAgent
-    players: VectorEnvRunner
+    agent: Agent
+    runner: VectorEnvRunner
     masks: ActionMaskTable
     replay: ReplayBuffer
+    visits: Counts
     rng: np.random.Generator
     reward_scale: float
 
-    def __call__(self, epsilon: float) -> list[float]:
+    def collect(self, epsilon: float) -> list[float]:
         """Step all environments once; return the returns of the episodes that ended."""
-        allowed = self.masks.of(self.players.states)
+        allowed = self.masks.of(self.runner.states)
         draws = self.rng.random(len(allowed), np.float32)
         noise = self.rng.random(allowed.shape, np.float32)
-        actions = self.learner.act(self.players.states, epsilon, draws, noise, allowed)
-        transitions, returns = self.players.step(actions)
-        np.add.at(self.learner.visits, (transitions.states, actions), 1)
+        actions = self.agent.act(self.runner.states, epsilon, draws, noise, allowed)
+        transitions, returns = self.runner.step(actions)
+        np.add.at(self.visits, (transitions.states, actions), 1)
         self.replay.add(transitions._replace(rewards=transitions.rewards / np.float32(self.reward_scale)))
         return returns
 
@@ -287,89 +292,108 @@ def build_replay(config: TrainConfig) -> ReplayBuffer:
 
 
 class GymnasiumLoop:
-    """Alternates environment steps and updates.
+    """Alternates environment steps and updates; a `Loop`.
 
     Args:
         config: the training.
         environment: the environment.
-        learner: the agent, which acts and is updated.
+        agent: acts and is updated.
         masks: table of allowed actions.
         seeds: seed sequence of all random numbers in the loop.
-
-    `remarks` are warnings for the user.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         environment: Environment,
-        learner: DQNAgent,
+        agent: Agent,
         masks: ActionMaskTable,
         seeds: np.random.SeedSequence,
     ) -> None:
-        self.config = config
-        self.environment = environment
-        self.learner = learner
-        self.masks = masks
-        self.remarks: list[str] = []
+        self.agent = agent
+        self.visits = np.zeros((environment.states, environment.actions), np.int64)
+        self._config = config
+        self._environment = environment
+        self._masks = masks
         for_environments, for_exploration, for_replay = seeds.spawn(3)
         self._seeds = for_environments.generate_state(config.interaction.environments).tolist()
-        self._exploring, self._drawing = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
-        self._replay = learner.memory = build_replay(config)
-        self._players: VectorEnvRunner | None = None
-        self._since: TrainingState | None = None
+        self._exploring, self._sampling = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
+        self._replay = build_replay(config)
+        self._runner: VectorEnvRunner | None = None
+        self._resumed_from: TrainingState | None = None
 
-    def ticks(self, last: int) -> Generator[StepMetrics]:
+    @property
+    def network(self) -> keras.Model:
+        """The online network."""
+        return self.agent.online
+
+    def compile(self) -> float:
+        """Compile the functions of the agent; return the seconds taken."""
+        return self.agent.compile()
+
+    def run(self, last: int) -> Generator[StepMetrics | Warned]:
         """Run the remaining updates up to `last`; yield one `StepMetrics` per update."""
-        config, replay = self.config, self._replay
+        config, replay = self._config, self._replay
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         returns: list[float] = []
-        with closing(self.environment.make_vector(count, masks=self.masks.gathers)) as vector:
-            players = self._players = self._begin(VectorEnvRunner(self.environment, vector, self._seeds, self.masks))
-            gather = Collector(self.learner, players, self.masks, replay, self._exploring, config.target.reward_scale)
+        with closing(self._environment.make_vector(count, masks=self._masks.gathers)) as vector:
+            runner = self._runner = VectorEnvRunner(self._environment, vector, self._seeds, self._masks)
+            yield from self._resume(runner)
+            collector = Collector(
+                self.agent, runner, self._masks, replay, self.visits, self._exploring, config.target.reward_scale
+            )
             complete = count * (config.target.n_step - per_update)  # so that the first update has something to sample
             while replay.added < max(complete, min(config.replay.start, replay.capacity)):
-                returns += gather(config.exploration.start)
-            for update in range(self.learner.updates, last):
+                returns += collector.collect(config.exploration.start)
+            for update in range(self.agent.updates, last):
                 progress = update / config.schedule_length
-                chance = exploration(config, progress)
+                epsilon = exploration(config, progress)
                 for _ in range(per_update):
-                    returns += gather(chance)
-                batch = replay.sample(config.replay.batch_size, self._drawing, progress)
-                result = self.learner.update(batch, self.masks.of(batch.next_states))
-                replay.learnt(result.td_errors)
+                    returns += collector.collect(epsilon)
+                batch = replay.sample(config.replay.batch_size, self._sampling, progress)
+                result = self.agent.update(batch, self._masks.of(batch.next_states))
+                if isinstance(replay, PrioritizedReplayBuffer):
+                    replay.update_priorities(result.td_errors)
                 ended = (len(returns), sum(returns))
-                yield StepMetrics(update + 1, replay.added, chance, 1, result.loss, result.td_error, *ended)
+                yield StepMetrics(update + 1, replay.added, epsilon, 1, result.loss, result.td_error, *ended)
                 returns = []
+
+    def coverage(self) -> Coverage:
+        """Return the visit counts of the training and of the replay buffer."""
+        states, actions = self.visits.shape
+        return Coverage(self.visits, count_pairs(self._replay.pairs(actions), states, actions))
 
     def state_dict(self) -> TrainingState:
         """Return the state of the loop between two updates."""
-        draws = {"exploring": generator_state(self._exploring), "drawing": generator_state(self._drawing)}
-        players = self._players.state_dict() if self._players else TrainingState({}, {})
-        return merge_states(self.learner.state_dict(), self._replay.state_dict(), players, TrainingState({}, draws))
+        generators = {"exploring": generator_state(self._exploring), "sampling": generator_state(self._sampling)}
+        runner = self._runner.state_dict() if self._runner else TrainingState({}, {})
+        own = TrainingState({"visits": self.visits.copy()}, generators)
+        return merge_states(self.agent.state_dict(), self._replay.state_dict(), runner, own)
 
     def load_state_dict(self, saved: TrainingState) -> None:
-        """Load a saved state; the environments are restored on the first iteration of `ticks`.
+        """Load a saved state; the environments are restored when the loop runs.
 
         Raises:
             StateMismatchError: the state belongs to another training.
         """
-        self.learner.load_state_dict(saved)
-        self._replay.load_state_dict(saved, self.environment.states, self.environment.actions)
+        self.agent.load_state_dict(saved)
+        self._replay.load_state_dict(saved, self._environment.states, self._environment.actions)
+        self.visits = array(saved, "visits", self.visits.shape, np.int64).copy()
+        check_range(saved, "visits", 0, steps_in(self._config) + 1)
         set_generator(self._exploring, fact(saved, "exploring", dict))
-        set_generator(self._drawing, fact(saved, "drawing", dict))
-        self._since = saved
+        set_generator(self._sampling, fact(saved, "sampling", dict))
+        self._resumed_from = saved
 
-    def _begin(self, players: VectorEnvRunner) -> VectorEnvRunner:
-        """Restore the unfinished episodes of a saved state, if there is one."""
-        if self._since is None:
-            return players
-        restarted = players.load_state_dict(self._since)
+    def _resume(self, runner: VectorEnvRunner) -> Generator[Warned]:
+        """Restore the unfinished episodes of a saved state, if there is one; warn of those that could not be."""
+        if self._resumed_from is None:
+            return
+        restarted = runner.load_state_dict(self._resumed_from)
         if restarted:
             self._replay.cut(restarted)
-            self.remarks.append(
-                f"{self.environment.config.id} keeps a state that seeds and actions do not bring back: "
+            text = (
+                f"{self._environment.config.id} keeps a state that seeds and actions do not bring back: "
                 f"{len(restarted)} of {len(self._seeds)} episodes restart, and the result is not bit for bit that of "
                 "an uninterrupted training"
             )
-        return players
+            yield Warned(self.agent.updates, NOT_EXACT, f"{NOT_EXACT}: {text}")

@@ -141,9 +141,6 @@ class ReplayBuffer:
         count = max(0, min(self.added, self.capacity))
         return {f"replay.{name}": column[:count] for name, column in self._columns._asdict().items()}
 
-    def learnt(self, td_errors: Floats) -> None:
-        """Report the |td_error| `[B]` of the last minibatch; a no-op for uniform sampling."""
-
 
 class PrioritizedReplayBuffer(ReplayBuffer):
     """A ring buffer sampled by priority; the sum tree lives in backend variables and its functions are compiled.
@@ -195,7 +192,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self._drawn = np.asarray(ops.convert_to_numpy(rows), np.int32)
         return self.at(self._drawn.astype(np.int64), np.asarray(ops.convert_to_numpy(weights)))
 
-    def learnt(self, td_errors: Floats) -> None:
+    def update_priorities(self, td_errors: Floats) -> None:
         """Update the priorities of the last minibatch from its |td_error| `[B]`."""
         self._largest = max(self._largest, np.float32(ops.convert_to_numpy(self._rate(self._drawn, td_errors))))
 

@@ -12,10 +12,6 @@ discount, at most `LONGEST`:
     initial_value   if no episode terminates, the value of the mean reward forever: Q values need not climb there
     updates, environments, minibatch   by the number of pairs S·A, and by whether transitions are random
     evaluation      as often as it costs no more than the updates in between
-
-**Size.** Memory use grows with four settings. Each is estimated as a lower bound, so that no feasible training is
-rejected: weights three times (online, target, best), the replay buffer, the environments, and the largest layer over
-one minibatch.
 """
 
 from __future__ import annotations
@@ -24,62 +20,17 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
+from deeptaxi.io.type_checks import is_a
+from deeptaxi.learning.memory import check_size, too_large, too_many
 from deeptaxi.mdp.environment import Environment, known_mask
-from deeptaxi.mdp.table import MEMORY_SHARE, TransitionTable, physical_memory
+from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.presets import NONE, TABLE, Preset, fitting, preset_named
-
-FLOAT = 4
-ENTRY = {True: 4, False: 18}  # bytes per transition, in the compiled loop and in the others
-COPY = {True: 12, False: 2_000}  # bytes per environment; outside the compiled loop it is a Python object
-
-
-def check_size(config: TrainConfig, states: int, actions: int) -> None:
-    """Reject a training that needs more than `MEMORY_SHARE` of physical memory.
-
-    Raises:
-        UsageError: it does; the message names the setting that needs most.
-    """
-    parts = parts_of(config, states, actions)
-    size, memory = sum(parts.values()), physical_memory()
-    if size > MEMORY_SHARE * memory:
-        most = max(parts, key=lambda name: parts[name])
-        raise UsageError(
-            f"this training takes {size / 2**30:,.1f} GiB or more, most of it for {most}, "
-            f"and this machine has {memory / 2**30:,.1f} GiB"
-        )
-
-
-def weights_of(config: TrainConfig, states: int, actions: int) -> int:
-    """Return the number of weights of the network; a lower bound under the factored encoding."""
-    hidden = config.network.hidden
-    inputs = 1 if config.network.encoding == "factored" else states
-    widths = (inputs, *hidden)
-    layers = sum((one + 1) * other for one, other in pairwise(widths))
-    head = (widths[-1] + bool(hidden)) * (actions + config.network.dueling)
-    return layers + head + (states * actions if config.exploration.action_mask else 0)
-
-
-def parts_of(config: TrainConfig, states: int, actions: int) -> dict[str, int]:
-    """Return the bytes that each setting requires, keyed by option name."""
-    compiled = config.loop == "compiled"
-    hidden = config.network.hidden
-    inputs = 1 if config.network.encoding == "factored" else states
-    widths = (inputs, *hidden, actions)
-    weights = sum(one * other for one, other in pairwise(widths))
-    return {
-        "--hidden": 3 * FLOAT * weights,
-        "--replay-capacity": ENTRY[compiled] * config.replay.capacity,
-        "--environments": COPY[compiled] * config.interaction.environments,
-        "--batch-size": FLOAT * config.replay.batch_size * max(actions, *hidden, 1),
-    }
-
 
 RANGE = 16.0
 BATCH = 512
@@ -186,10 +137,6 @@ OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # supported by the compiled lo
     "sgd": {"momentum": 0.0, "nesterov": False},
     "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
 }
-LARGEST_INDEX = 2**31 - 1
-LARGEST_BYTES = 8 * 2**30  # of the compiled table
-LOOP_BYTES = 8 * 2**30  # of replay buffer and random numbers
-BYTES = 25  # per table entry: five arrays of 4 bytes, one of 1, and a temporary as large as the largest of them
 
 
 def why_not_compiled(config: TrainConfig, environment: Environment) -> str | None:
@@ -220,35 +167,10 @@ def check_option(name: str, value: Any) -> None:
     if name == "nesterov":
         sound, expected = isinstance(value, bool), "true or false"
     else:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        sound = number and (value > 0 if name == "epsilon" else 0 <= value < 1)
+        sound = is_a(value, int | float) and (value > 0 if name == "epsilon" else 0 <= value < 1)
         expected = "a number above 0" if name == "epsilon" else "a number from 0 to below 1"
     if not sound:
         raise UsageError(f"[optimizer.options] {name} = {value!r}: expected {expected}")
-
-
-def too_many(config: TrainConfig, actions: int) -> str | None:
-    """Return why replay buffer, environments or minibatch are too large; None if they are not."""
-    numbers = config.interaction.steps_per_update * config.interaction.environments * (actions + 7)
-    size = 4 * (3 * config.replay.capacity + 4 * (numbers + config.replay.batch_size * actions))
-    if size <= LOOP_BYTES and numbers < LARGEST_INDEX:
-        return None
-    return (
-        f"a replay memory of {config.replay.capacity:,}, {config.interaction.environments:,} environments and "
-        f"minibatches of {config.replay.batch_size:,} take {size / 2**30:,.1f} GiB, more than "
-        f"{LOOP_BYTES / 2**30:,.0f} GiB"
-    )
-
-
-def too_large(states: int, actions: int, outcomes: int) -> str | None:
-    """Return why the table is too large to compile; None if it is not."""
-    entries = states * actions * outcomes
-    if entries <= LARGEST_INDEX and entries * BYTES <= LARGEST_BYTES:
-        return None
-    return (
-        f"the table has {states:,} states × {actions:,} actions × {outcomes:,} outcomes, "
-        f"{entries * BYTES / 2**30:,.1f} GiB when laid out, more than {LARGEST_BYTES / 2**30:,.0f} GiB"
-    )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.learning.targets import learning_rate_of, tabular_step
 
 
-def course(kind: str, start: float, end: float, fraction: float, progress: Any) -> Any:
+def anneal(kind: str, start: float, end: float, fraction: float, progress: Any) -> Any:
     """Return the value at `progress`: a float for a number, else a float array of the same shape.
 
     Args:
@@ -47,12 +47,12 @@ def course(kind: str, start: float, end: float, fraction: float, progress: Any) 
 def exploration(config: TrainConfig, progress: Any) -> Any:
     """Return ε at `progress`."""
     e = config.exploration
-    return course(e.schedule, e.start, e.end, e.fraction, progress)
+    return anneal(e.schedule, e.start, e.end, e.fraction, progress)
 
 
 def importance_exponent(start: float, progress: Any) -> Any:
     """Return β of prioritized replay at `progress`, annealed linearly from `start` to 1."""
-    return course("linear", start, 1.0, 1.0, progress)
+    return anneal("linear", start, 1.0, 1.0, progress)
 
 
 def initial_learning_rate(config: TrainConfig, actions: int) -> float:
@@ -77,4 +77,4 @@ def initial_tabular_step(config: TrainConfig, actions: int) -> float | None:
 def learning_rate(config: TrainConfig, actions: int, progress: Any) -> Any:
     """Return the learning rate at `progress`."""
     first, o = initial_learning_rate(config, actions), config.optimizer
-    return course(o.schedule, first, first * o.final_fraction, 1.0, progress)
+    return anneal(o.schedule, first, first * o.final_fraction, 1.0, progress)

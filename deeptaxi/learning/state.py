@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.io.type_checks import is_a
 from deeptaxi.metrics import Record
 
 
@@ -98,7 +99,7 @@ def fact(saved: TrainingState, name: str, kind: Any) -> Any:
         StateMismatchError: it is missing or has another type.
     """
     found = saved.facts.get(name)
-    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+    if not is_a(found, kind):
         raise StateMismatchError(f"'{name}' is {str(found)[:40]!r}")
     return found
 

@@ -1,16 +1,18 @@
-"""One training, from configuration to the best network, as a generator of records.
+"""Train: run a loop, evaluate its network, and tell callbacks what happens.
 
-It prints and writes nothing: the caller decides what to show and what to save. If the environment has a transition
-table, the greedy policy is evaluated exactly every `evaluation.every` updates; training stops early after three
-consecutive optimal evaluations, and the weights with the highest value are kept, the later ones on ties. Otherwise the
+A `Loop` yields the metrics of its updates. The trainer turns them into the records of `deeptaxi.metrics`, evaluates the
+network when an evaluation is due, stops when it should, and passes every event to the callbacks. All else that a
+training does, its log, display, checkpoints and warnings, is done by a callback.
+
+Training ends at the last update, at an update to stop after, when a callback asks for it, or when `PATIENCE`
+evaluations in a row found the policy optimal. With a transition table the best weights are kept; otherwise the
 last weights are kept.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from collections.abc import Generator, Sequence
+from typing import NamedTuple, cast
 
 import keras
 import numpy as np
@@ -20,175 +22,21 @@ from deeptaxi.errors import DeepTaxiError, DivergedError, EnvironmentFailedError
 from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import DQNAgent, FitAgent
-from deeptaxi.learning.compiled.loop import CompiledAgent
-from deeptaxi.learning.coverage import Coverage, Snapshots
+from deeptaxi.learning.callbacks import Callback, Event, StopTraining
+from deeptaxi.learning.compiled.loop import CompiledLoop
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
+from deeptaxi.learning.progress import Loop, ProgressTracker, StepMetrics
 from deeptaxi.learning.resolve import why_not_compiled
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
-from deeptaxi.learning.state import (
-    CheckpointEvent,
-    OnCheckpoint,
-    StateMismatchError,
-    TrainingState,
-    amount,
-    count,
-    fact,
-    merge_states,
-    steps_in,
-)
-from deeptaxi.learning.step_metrics import Report, StepMetrics
+from deeptaxi.learning.state import CheckpointEvent, StateMismatchError, TrainingState, merge_states
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.metrics import NOT_EXACT, Finished, Progress, Record, Resumed, Started, Warned
+from deeptaxi.metrics import Finished, Record, Resumed, Started
 from deeptaxi.network.build import build_q_network, weights_digest
 
-
-class ProgressTracker:
-    """Tracks counters, elapsed time and the stop reason.
-
-    Args:
-        config: the training.
-        actions: A.
-
-    `stopped` is the reason why training stopped; `failure` is the error message if it failed, else None.
-    """
-
-    def __init__(self, config: TrainConfig, actions: int) -> None:
-        self.update = 0
-        self.steps = 0
-        self.stopped = "updates"
-        self.failure: str | None = None
-        self.compile_seconds = 0.0
-        self._config = config
-        self.snapshots = Snapshots()
-        self._report = Report(config, actions)
-        self._seconds = 0.0  # in earlier processes
-        self._start = time.perf_counter()
-
-    def begin(self) -> None:
-        """Start the clock."""
-        self._start = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """Training time so far, in seconds."""
-        return self._seconds + time.perf_counter() - self._start
-
-    def add(self, tick: StepMetrics) -> Generator[Progress]:
-        """Add step metrics; yield a progress record if one is due."""
-        self.update, self.steps = tick.update, tick.environment_steps
-        yield from self._report.add(tick, self.seconds)
-
-    def rest(self) -> Generator[Progress]:
-        """Yield a progress record of the unreported updates, if any."""
-        yield from self._report.rest(self.seconds)
-
-    def state_dict(self) -> TrainingState:
-        """Return the counters, unreported step metrics and the Q values of the last snapshot, `[S, A]`."""
-        before = self.snapshots.before
-        facts = {
-            "update": self.update,
-            "environment_steps": self.steps,
-            "train_seconds": self.seconds,
-            "compile_seconds": self.compile_seconds,
-            "ticks": self._report.state_dict(),
-        }
-        return TrainingState({} if before is None else {"snapshot": before}, facts)
-
-    def load_state_dict(self, saved: TrainingState) -> None:
-        """Restore the counters, step metrics and last snapshot.
-
-        Raises:
-            StateMismatchError: a fact is invalid.
-        """
-        self.update = count(saved, "update", self._config.updates)
-        self.steps = count(saved, "environment_steps", steps_in(self._config))
-        self._seconds = amount(saved, "train_seconds")
-        self.compile_seconds = amount(saved, "compile_seconds")
-        before: Any = saved.arrays.get("snapshot")
-        if before is not None and (before.ndim != 2 or before.dtype != np.float32):
-            raise StateMismatchError("'snapshot' is no table of Q values")
-        self.snapshots = Snapshots(before)
-        try:
-            self._report.load_state_dict(fact(saved, "ticks", list))
-        except (TypeError, ValueError) as error:
-            raise StateMismatchError(f"'ticks': {error}") from None
-
-    def finished(
-        self, network: keras.Model, verdict: Verdict | None, best_update: int, seconds: float, environment: Environment
-    ) -> Finished:
-        """Return the final record; `seconds` is the training time."""
-        return Finished(
-            stopped=self.stopped,
-            updates=self.update,
-            best_update=best_update,
-            environment_steps=self.steps,
-            train_seconds=seconds,
-            compile_seconds=self.compile_seconds,
-            weights_digest=weights_digest(network),
-            exact=verdict.to_dict() if verdict else None,
-            exact_unavailable=environment.table_missing,
-            failure=self.failure,
-        )
-
-
-LEARNERS: dict[str, type[DQNAgent]] = {"gymnasium": DQNAgent, "fit": FitAgent}
-AnyLearner = DQNAgent | CompiledAgent
-AnyLoop = GymnasiumLoop | CompiledAgent
-
-
-def train(
-    config: TrainConfig,
-    environment: Environment,
-    stop: Callable[[], bool] = lambda: False,
-    since: TrainingState | None = None,
-    stop_after: int | None = None,
-    keep: OnCheckpoint = lambda _: (),
-) -> Generator[Record, None, Trained]:
-    """Train, yielding records; the generator returns a `Trained`.
-
-    Args:
-        config: everything that determines the result.
-        environment: the environment of ``config.environment``.
-        stop: called between updates; training stops, keeping its result so far, once it returns True.
-        since: a saved state of this training to resume from, as passed to `keep`; None to start from scratch.
-        stop_after: the update to stop after, keeping the result so far; None for the last.
-        keep: called between updates, whenever a checkpoint can be taken.
-
-    Raises:
-        UsageError: the configuration cannot be applied to this environment.
-        StateMismatchError: `since` is a state of another training.
-        DeepTaxiError: training diverged, or the environment failed, before there was anything to save. After that,
-            training ends with its result so far, and the final record names the failure.
-    """
-    training = Training(config, environment)
-    course, evaluator = training.course, training.evaluator
-    if since is not None:
-        training.load_state_dict(since)  # before compiling, to reject another training's state at once
-    yield started_record(config, environment, training.compile(filling=since is None))
-    if since is not None:
-        yield Resumed(course.update)
-    course.begin()
-    try:
-        yield from training.updates(min(stop_after or config.updates, config.updates), stop, keep)
-    except StateMismatchError:
-        raise
-    except DeepTaxiError as error:
-        if not evaluator.has_something_to_keep():
-            raise as_failure(error) from error.__cause__
-        course.stopped, course.failure = "interrupted", str(error)
-    seconds = course.seconds
-
-    network, verdict = evaluator.best()
-    yield course.finished(network, verdict, evaluator.best_update, seconds, environment)
-    return Trained(network, training.learner.coverage())
-
-
-def as_failure(error: DeepTaxiError) -> DeepTaxiError:
-    """Attribute an error during the updates: to divergence, wrong usage, or otherwise the environment."""
-    told = isinstance(error, DivergedError | EnvironmentFailedError | UsageError)
-    return error if told else EnvironmentFailedError(str(error))
+AGENTS: dict[str, type[DQNAgent]] = {"gymnasium": DQNAgent, "fit": FitAgent}
 
 
 class Trained(NamedTuple):
@@ -198,111 +46,227 @@ class Trained(NamedTuple):
     coverage: Coverage  # visit counts, and those of the replay buffer at the end
 
 
-class Training:
-    """The parts of a training: the loop and its agent, evaluator, action masks and progress tracker.
+class Trainer:
+    """Runs a loop and tells callbacks what happens.
 
     Args:
         config: everything that determines the result.
         environment: the environment of ``config.environment``.
+        loop: makes the updates.
+        evaluator: evaluates the network of the loop and keeps the best weights.
+        masks: the allowed actions, which the loop may collect.
+        callbacks: called with every event.
     """
 
-    def __init__(self, config: TrainConfig, environment: Environment) -> None:
-        for_network, for_loop = seeds(config)
+    def __init__(
+        self,
+        config: TrainConfig,
+        environment: Environment,
+        loop: Loop,
+        evaluator: Evaluator,
+        masks: ActionMaskTable,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
         self.config = config
-        masks = ActionMaskTable(environment, config.exploration.action_mask)
-        self.learner, self.loop = build_loop(
-            config, environment, masks, int(for_network.generate_state(1)[0]), for_loop
-        )
-        self.course = ProgressTracker(config, environment.actions)
-        self.evaluator = Evaluator(config, environment, self.learner.online, masks)
-        self._parts = (self.course, self.evaluator, masks, self.loop)
+        self.environment = environment
+        self.loop = loop
+        self.evaluator = evaluator
+        self.callbacks = callbacks
+        self.progress = ProgressTracker(config, environment.actions)
+        self._parts = (self.progress, evaluator, masks, loop)
+        self._resumed = False
+        self._stopping = False  # whether a callback asked to stop
 
-    def compile(self, filling: bool) -> float:
-        """Compile the updates, and the prefill if `filling`; return the seconds taken."""
-        seconds = self.learner.warm_up(filling)
-        self.course.compile_seconds += seconds
-        return seconds
+    def run(self, stop_after: int | None = None) -> Trained:
+        """Train; see `records`."""
+        records = self.records(stop_after)
+        while True:
+            try:
+                next(records)
+            except StopIteration as end:
+                return cast(Trained, end.value)
+
+    def records(self, stop_after: int | None = None) -> Generator[Record, None, Trained]:
+        """Train, yielding every record once the callbacks have seen it; the generator returns the result.
+
+        Args:
+            stop_after: the update to stop after, keeping the result so far; None for the last.
+
+        Raises:
+            DeepTaxiError: training diverged, or the environment failed, before there was anything to save. After that,
+                training ends with its result so far, and the final record names the failure.
+        """
+        # A callback's error ends the generator of events from outside: it is no failure of the environment.
+        events = self._events(min(stop_after or self.config.updates, self.config.updates))
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                return Trained(end.value, self.loop.coverage())
+            yield from self._tell(event)
+
+    def _tell(self, event: Event) -> Generator[Record]:
+        """Pass an event, and the records that callbacks return for it, to all callbacks; yield the records."""
+        events = [event]
+        for each in events:
+            for callback in self.callbacks:
+                try:
+                    events.extend(callback(each) or ())
+                except StopTraining:
+                    self._stopping = True
+            if not isinstance(each, CheckpointEvent):
+                yield each
+
+    def _events(self, last: int) -> Generator[Event, None, keras.Model]:
+        """Yield the events of the training; return the best network."""
+        progress, resumed_from = self.progress, self.progress.update
+        progress.compile_seconds += (seconds := self.loop.compile())
+        yield started_record(self.config, self.environment, seconds)
+        if self._resumed:
+            yield Resumed(resumed_from)
+        progress.begin()
+        try:
+            yield from self._updates(last)
+        except StateMismatchError:
+            raise
+        except DeepTaxiError as error:
+            if not self.evaluator.has_something_to_keep():
+                raise as_failure(error) from error.__cause__
+            progress.stopped, progress.failure = "interrupted", str(error)
+        seconds = progress.seconds
+        network, verdict = self.evaluator.best()
+        yield self._finished(network, verdict, seconds)
+        return network
+
+    def _updates(self, last: int) -> Generator[Event]:
+        """Run the remaining updates up to `last`; afterwards, `progress` has the reason for stopping."""
+        progress, events = self.progress, self.loop.run(last)
+        ending = "optimal" if self._is_optimal() else None
+        begun = ending is None
+        try:
+            while ending is None and (event := next(events, None)) is not None:
+                if not isinstance(event, StepMetrics):
+                    yield event
+                    continue
+                yield from progress.add(event)
+                if event.update % self.config.evaluation.every == 0:
+                    yield from self._evaluate()
+                if self._is_optimal():
+                    ending = "optimal"
+                elif event.settled:
+                    yield CheckpointEvent(progress.update, False, self.state_dict)
+                    ending = "interrupted" if self._stopping else None
+            progress.stopped = ending or ("updates" if progress.update >= self.config.updates else "stop-after")
+            if begun:  # otherwise nothing has changed since the state resumed from
+                # Before the final evaluation, which an uninterrupted training would not make here.
+                yield CheckpointEvent(progress.update, True, self.state_dict)
+        finally:
+            events.close()
+        yield from progress.rest()
+        if self.evaluator.last != progress.update:
+            yield from self._evaluate()
+
+    def _is_optimal(self) -> bool:
+        return self.config.evaluation.early_stop and self.evaluator.in_a_row >= PATIENCE
+
+    def _evaluate(self) -> Generator[Record]:
+        evaluator, update = self.evaluator, self.progress.update
+        yield from evaluator(update)
+        yield self.progress.snapshots(update, evaluator.q_values, self.loop.visits, evaluator.reachable)
+
+    def _finished(self, network: keras.Model, verdict: Verdict | None, seconds: float) -> Finished:
+        progress = self.progress
+        return Finished(
+            stopped=progress.stopped,
+            updates=progress.update,
+            best_update=self.evaluator.best_update,
+            environment_steps=progress.steps,
+            train_seconds=seconds,
+            compile_seconds=progress.compile_seconds,
+            weights_digest=weights_digest(network),
+            exact=verdict.to_dict() if verdict else None,
+            exact_unavailable=self.environment.table_missing,
+            failure=progress.failure,
+        )
 
     def state_dict(self) -> TrainingState:
         """Return everything needed to resume."""
         return merge_states(*(part.state_dict() for part in self._parts))
 
     def load_state_dict(self, saved: TrainingState) -> None:
-        """Load a saved state.
+        """Load a saved state, to resume from it.
 
         Raises:
             StateMismatchError: the state belongs to another training.
         """
         for part in self._parts:
             part.load_state_dict(saved)
-        before = self.course.snapshots.before
-        if before is not None and before.shape != self.learner.visits.shape:
-            raise StateMismatchError(f"'snapshot' is {list(before.shape)}, expected {list(self.learner.visits.shape)}")
-
-    def updates(self, last: int, stop: Callable[[], bool], keep: OnCheckpoint) -> Generator[Record]:
-        """Run the remaining updates up to `last` and yield their records; `course` has the stop reason."""
-        course, evaluator, ticks = self.course, self.evaluator, self.loop.ticks(last)
-        ending = "optimal" if self._enough() else None
-        begun = ending is None
-        try:
-            while ending is None and (tick := next(ticks, None)) is not None:
-                yield from self._told(tick)
-                if self._enough():
-                    ending = "optimal"
-                elif tick.settled and stop():
-                    ending = "interrupted"
-                elif tick.settled:
-                    yield from keep(CheckpointEvent(course.update, False, self.state_dict))
-            course.stopped = ending or ("updates" if course.update >= self.config.updates else "stop-after")
-            if begun:  # otherwise nothing has changed since the state resumed from
-                # Before the final evaluation, which an uninterrupted training would not make here.
-                yield from keep(CheckpointEvent(course.update, True, self.state_dict))
-        finally:
-            ticks.close()
-        yield from course.rest()
-        if evaluator.last != course.update:
-            yield from self._evaluate()
-
-    def _enough(self) -> bool:
-        return self.config.evaluation.early_stop and self.evaluator.in_a_row >= PATIENCE
-
-    def _told(self, tick: StepMetrics) -> Generator[Record]:
-        yield from self.course.add(tick)
-        while self.loop.remarks:
-            yield Warned(tick.update, NOT_EXACT, f"{NOT_EXACT}: {self.loop.remarks.pop()}")
-        if tick.update % self.config.evaluation.every == 0:
-            yield from self._evaluate()
-
-    def _evaluate(self) -> Generator[Record]:
-        self.learner.synchronize()
-        yield from self.evaluator(self.course.update)
-        q_values, reachable = self.evaluator.q_values, self.evaluator.reachable
-        yield self.course.snapshots(self.course.update, q_values, self.learner.visits, reachable)
+        before = self.progress.snapshots.before
+        if before is not None and before.shape != self.loop.visits.shape:
+            raise StateMismatchError(f"'snapshot' is {list(before.shape)}, expected {list(self.loop.visits.shape)}")
+        self._resumed = True
 
 
-def build_loop(
-    config: TrainConfig, environment: Environment, masks: ActionMaskTable, seed: int, for_loop: np.random.SeedSequence
-) -> tuple[AnyLearner, AnyLoop]:
-    """Build the configured loop and its agent, with networks initialized from `seed`.
+def as_failure(error: DeepTaxiError) -> DeepTaxiError:
+    """Attribute an error during the updates: to divergence, wrong usage, or otherwise the environment."""
+    is_attributed = isinstance(error, DivergedError | EnvironmentFailedError | UsageError)
+    return error if is_attributed else EnvironmentFailedError(str(error))
+
+
+def train(
+    config: TrainConfig,
+    environment: Environment,
+    callbacks: Sequence[Callback] = (),
+    state: TrainingState | None = None,
+    stop_after: int | None = None,
+) -> Generator[Record, None, Trained]:
+    """Build a trainer and run it; see `Trainer.records`.
+
+    Args:
+        config: everything that determines the result.
+        environment: the environment of ``config.environment``.
+        callbacks: called with every event.
+        state: the saved state of this training to resume from; None to start from scratch.
+        stop_after: the update to stop after; None for the last.
+
+    Raises:
+        UsageError: the configuration cannot be applied to this environment.
+        StateMismatchError: `state` is of another training.
+        DeepTaxiError: training diverged, or the environment failed, before there was anything to save.
+    """
+    trainer = build_trainer(config, environment, callbacks)
+    if state is not None:
+        trainer.load_state_dict(state)  # before compiling, to reject another training's state at once
+    return (yield from trainer.records(stop_after))
+
+
+def build_trainer(config: TrainConfig, environment: Environment, callbacks: Sequence[Callback] = ()) -> Trainer:
+    """Build the configured loop, with a freshly initialized network, its evaluator and the trainer.
+
+    Raises:
+        UsageError: the configuration cannot be applied to this environment.
+    """
+    masks = ActionMaskTable(environment, config.exploration.action_mask)
+    loop = build_loop(config, environment, masks)
+    return Trainer(config, environment, loop, Evaluator(config, environment, loop, masks), masks, callbacks)
+
+
+def build_loop(config: TrainConfig, environment: Environment, masks: ActionMaskTable) -> Loop:
+    """Build the configured loop and its agent.
 
     Raises:
         UsageError: the loop cannot run this training, or the factors of a factored encoding are unknown.
     """
+    for_loop = seeds(config)[1]
     if config.loop == "compiled":
         reason = why_not_compiled(config, environment)
         if reason is not None:
             raise UsageError(f"--loop compiled: {reason}; use --loop gymnasium")
-        compiled = CompiledAgent(
-            build_network(config, environment, seed),
-            config,
-            environment,
-            masks,
-            int(for_loop.generate_state(1)[0] >> 1),
-        )
-        return compiled, compiled
-    networks = [build_network(config, environment, seed) for _ in range(2)]
-    learner = LEARNERS[config.loop](networks[0], networks[1], config, config.interaction.environments)
-    return learner, GymnasiumLoop(config, environment, learner, masks, for_loop)
+        seed = int(for_loop.generate_state(1)[0] >> 1)
+        return CompiledLoop(initial_network(config, environment), config, environment, masks, seed)
+    online, target = (initial_network(config, environment) for _ in range(2))
+    agent = AGENTS[config.loop](online, target, config, config.interaction.environments)
+    return GymnasiumLoop(config, environment, agent, masks, for_loop)
 
 
 def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:
@@ -311,12 +275,10 @@ def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:
 
 
 def initial_network(config: TrainConfig, environment: Environment) -> keras.Model:
-    """Build the network with its initial weights."""
-    return build_network(config, environment, int(seeds(config)[0].generate_state(1)[0]))
+    """Build the network with its initial weights.
 
-
-def build_network(config: TrainConfig, environment: Environment, seed: int) -> keras.Model:
-    """Build the network; it learns from rewards, and so predicts Q values, divided by `reward_scale`."""
+    It learns from scaled rewards, and so predicts Q values divided by `reward_scale`.
+    """
     return build_q_network(
         environment.states,
         environment.actions,
@@ -324,7 +286,7 @@ def build_network(config: TrainConfig, environment: Environment, seed: int) -> k
         config.network.dueling,
         config.network.aggregation,
         config.network.activation,
-        seed,
+        int(seeds(config)[0].generate_state(1)[0]),
         encoded_factors(environment, config.network),
         config.network.initial_value / config.target.reward_scale,
     )

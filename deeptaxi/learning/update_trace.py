@@ -279,46 +279,46 @@ def batch_of(steps: Sequence[Transition], config: TrainConfig) -> Batch:
     )
 
 
-def trace_update(learner: DQNAgent, steps: Sequence[Transition], allowed: Bools, comparing: bool = False) -> Anatomy:
+def trace_update(agent: DQNAgent, steps: Sequence[Transition], allowed: Bools, comparing: bool = False) -> Anatomy:
     """Run one update of the agent on `steps` and return every intermediate value.
 
     Args:
-        learner: a newly constructed agent; modified in place. Its target network may differ from the online one.
+        agent: a newly constructed agent; modified in place. Its target network may differ from the online one.
         steps: n consecutive transitions, fewer if the episode ended.
         allowed: the actions allowed in each state, bool `[S, A]`.
         comparing: whether to compare with the masked gradient.
     """
-    config, online = learner.config, learner.online
+    config, online = agent.config, agent.online
     batch = batch_of(steps, config)
     next_allowed = allowed[batch.next_states]
     inputs, weights = [tensor(x) for x in (*batch[:5], next_allowed)], tensor(batch.weights)
-    goal = TDTargets(*(x if x is None else array(x) for x in learner.rule.goal(*inputs)))
-    loss, found = learner.rule.loss_gradients(inputs[0], tensor(goal.targets), weights)
-    slopes, gradient = [array(slope) for slope in found], gradient_of(online, goal, batch, config)
+    td = TDTargets(*(x if x is None else array(x) for x in agent.rule.compute_targets(*inputs)))
+    loss, found = agent.rule.loss_gradients(inputs[0], tensor(td.targets), weights)
+    slopes, gradient = [array(slope) for slope in found], gradient_of(online, td, batch, config)
     copy, table_before, before = copy_network_of(online), tabulate(online), weights_of(online)
-    learner.update(batch, next_allowed)
+    agent.update(batch, next_allowed)
     made = weights_of(online)
     state, action = steps[0].state, steps[0].action
-    td_target = td_target_of(steps, batch, goal, next_allowed[0], config)
+    td_target = td_target_of(steps, batch, td, next_allowed[0], config)
     after = after_of(state, action, table_before, tabulate(online), td_target.td_target)
     return Anatomy(
         state=state,
         action=action,
         transitions=tuple(steps),
         batch_size=config.replay.batch_size,
-        learning_rate=initial_learning_rate(config, learner.actions),
-        q_online=goal.q_online[0],
-        q_target=goal.q_target[0],
-        choosing_q=None if goal.choosing_q is None else goal.choosing_q[0],
+        learning_rate=initial_learning_rate(config, agent.actions),
+        q_online=td.q_online[0],
+        q_target=td.q_target[0],
+        choosing_q=None if td.choosing_q is None else td.choosing_q[0],
         td_target=td_target,
-        targets=goal.targets[0],
-        loss=loss_parts(goal, config, float(loss)),
+        targets=td.targets[0],
+        loss=loss_parts(td, config, float(loss)),
         gradient=gradient,
         gradient_norm=float(np.sqrt(sum(np.square(slope).sum() for slope in slopes))),
         weights=tuple(changes(online, before, made, slopes)),
-        tabular=tabular_of(config, learner.actions, action, goal, td_target, after),
+        tabular=tabular_of(config, agent.actions, action, td, td_target, after),
         after=after,
-        comparison=compare(copy, config, batch, goal.targets, (float(loss), slopes), made) if comparing else None,
+        comparison=compare(copy, config, batch, td.targets, (float(loss), slopes), made) if comparing else None,
     )
 
 
@@ -328,11 +328,11 @@ def weights_of(network: keras.Model) -> list[Floats]:
 
 
 def td_target_of(
-    steps: Sequence[Transition], batch: Batch, goal: TDTargets, allowed: Bools, config: TrainConfig
+    steps: Sequence[Transition], batch: Batch, td: TDTargets, allowed: Bools, config: TrainConfig
 ) -> TdTarget:
     """Return the terms of td_target; `allowed` are the actions allowed in the state bootstrapped from, `[A]`."""
     terminated = steps[-1].terminated
-    choosing = np.where(allowed, goal.q_target[0] if goal.choosing_q is None else goal.choosing_q[0], -np.inf)
+    choosing = np.where(allowed, td.q_target[0] if td.choosing_q is None else td.choosing_q[0], -np.inf)
     best = None if terminated else int(choosing.argmax())
     taken = int(batch.actions[0])
     return TdTarget(
@@ -344,23 +344,23 @@ def td_target_of(
         terminated=terminated,
         allowed=tuple(allowed.tolist()),
         best_action=best,
-        bootstrap=None if best is None else float(goal.q_target[0, best]),
-        td_target=float(goal.td_targets[0]),
-        td_error=float(goal.td_targets[0] - goal.q_online[0, taken]),
+        bootstrap=None if best is None else float(td.q_target[0, best]),
+        td_target=float(td.td_targets[0]),
+        td_error=float(td.td_targets[0] - td.q_online[0, taken]),
     )
 
 
-def loss_parts(goal: TDTargets, config: TrainConfig, loss: float) -> Loss:
+def loss_parts(td: TDTargets, config: TrainConfig, loss: float) -> Loss:
     """Return the loss of each output and their sum."""
-    name, actions = config.optimizer.loss, goal.targets.shape[1]
-    pairs = zip(goal.q_online[0], goal.targets[0], strict=True)
+    name, actions = config.optimizer.loss, td.targets.shape[1]
+    pairs = zip(td.q_online[0], td.targets[0], strict=True)
     outputs = np.array([float(loss_of(name, q[None, None], target[None, None], None)) for q, target in pairs])
-    return Loss(name, goal.targets[0] - goal.q_online[0], outputs, 1 / (actions * config.replay.batch_size), loss)
+    return Loss(name, td.targets[0] - td.q_online[0], outputs, 1 / (actions * config.replay.batch_size), loss)
 
 
-def gradient_of(online: keras.Model, goal: TDTargets, batch: Batch, config: TrainConfig) -> Gradient:
+def gradient_of(online: keras.Model, td: TDTargets, batch: Batch, config: TrainConfig) -> Gradient:
     """Return dE/dQ by automatic differentiation, and the gradients of the streams in closed form."""
-    q_values, targets, weights = keras.Variable(goal.q_online), tensor(goal.targets), tensor(batch.weights)
+    q_values, targets, weights = keras.Variable(td.q_online), tensor(td.targets), tensor(batch.weights)
     _, (slope,) = keras_backend.gradients(
         lambda: loss_of(config.optimizer.loss, q_values.value, targets, weights), [q_values]
     )
@@ -427,12 +427,12 @@ def after_of(state: int, action: int, before: Floats, after: Floats, td_target: 
 
 
 def tabular_of(
-    config: TrainConfig, actions: int, action: int, goal: TDTargets, found: TdTarget, after: After
+    config: TrainConfig, actions: int, action: int, td: TDTargets, found: TdTarget, after: After
 ) -> TabularStep | None:
     """Return the step in tabular terms; None if the network is not a Q table."""
     if config.network.kind != "q-table":
         return None
-    alpha, before, reached = initial_tabular_step(config, actions), float(goal.q_online[0, action]), after.q_values
+    alpha, before, reached = initial_tabular_step(config, actions), float(td.q_online[0, action]), after.q_values
     expected = None if alpha is None else before + alpha * found.td_error
     moved = float(reached[action])
     return TabularStep(

@@ -98,7 +98,7 @@ class Environment:
         """The number of steps that a return is summed over."""
         return self.time_limit or DEFAULT_HORIZON
 
-    def make_vector(self, count: int, masks: bool = True) -> SyncVectorEnv:
+    def make_vector(self, count: int, masks: bool = True, render_mode: str | None = None) -> SyncVectorEnv:
         """Create `count` environments stepped together that return state numbers; the caller resets finished ones.
 
         To do so, pass ``options={"reset_mask": …}``. `info` holds only the action mask if `masks` is set, else
@@ -109,7 +109,7 @@ class Environment:
         """
 
         def make_numbered() -> Env:
-            env = self.make()
+            env = self.make(render_mode=render_mode)
             inner = env.env if type(env) is CheckedEnv else env
             return NumberedEnv(inner, self.codec, self.action_codec, self.config.id, masks)
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.io.safe_archive import ArchiveError, read_npz, read_shapes
 from deeptaxi.io.temporary import ASIDE, Scratch, put_new
+from deeptaxi.machine import memory_exceeded
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -196,7 +196,10 @@ def exclude_pairs(table: TransitionTable) -> None:
 
     What is no array of numbers of the right shape is left for the checks to report.
     """
-    fields = [np.asarray(getattr(table, name)) for name in ("probability", "reward", "next_state", "terminated")]
+    try:
+        fields = [np.asarray(getattr(table, name)) for name in ("probability", "reward", "next_state", "terminated")]
+    except ValueError:  # ragged lists
+        return
     probability, reward = fields[:2]
     if len({field.shape for field in fields}) > 1 or any(field.dtype.kind not in "biuf" for field in fields):
         return
@@ -298,8 +301,6 @@ def check_optional(table: TransitionTable) -> None:
 
 
 BYTES_PER_ENTRY = 100  # of S·A·K; the arrays take 25, planning and the compiled loop at their peak the rest
-MEMORY_SHARE = 0.8
-SCIPY_BYTES = 2**28  # of address space: its libraries, and the buffers of each of its threads
 
 
 def check_memory(shape: tuple[int, ...]) -> None:
@@ -308,35 +309,10 @@ def check_memory(shape: tuple[int, ...]) -> None:
     Raises:
         TableError: arrays of shape `[S, A, K]` would take more than most of the memory.
     """
-    size, memory = math.prod(shape) * BYTES_PER_ENTRY, physical_memory()
-    if size > MEMORY_SHARE * memory:
+    size = math.prod(shape) * BYTES_PER_ENTRY
+    if memory := memory_exceeded(size):
         told = " × ".join(f"{count:,}" for count in shape)
-        raise TableError(
-            f"a table of {told} outcomes takes {size / 2**30:,.1f} GiB, and this machine has {memory / 2**30:,.1f} GiB"
-        )
-
-
-def check_address_space() -> None:
-    """Raise MemoryError if `ulimit -v` leaves SciPy no room: its linear algebra waits forever for a buffer."""
-    if "scipy.linalg" in sys.modules:
-        return
-    try:
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except (ImportError, OSError, ValueError):  # other systems
-        return
-    if limit != resource.RLIM_INFINITY and limit - taken < SCIPY_BYTES:
-        raise MemoryError
-
-
-def physical_memory() -> float:
-    """Return this machine's memory in bytes, or infinity if unknown."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):  # Windows
-        return math.inf
+        raise TableError(f"a table of {told} outcomes takes {size / 2**30:,.1f} GiB, and {memory}")
 
 
 Row = tuple[float, int, float, bool]  # probability, next state, reward, terminated

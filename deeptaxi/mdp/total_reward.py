@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeptaxi.errors import UsageError
+from deeptaxi.machine import check_address_space
 from deeptaxi.mdp.chains import ROUNDING, Chain, chain, expectation
-from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable, check_address_space
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 DENSE, SPARSE = 1_024, 5_000  # up to this many states, equations are solved with dense and with sparse matrices
 WORK = 2 * 10**9  # outcomes backed up before iterating on a larger problem is given up; about ten seconds

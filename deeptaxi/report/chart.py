@@ -1,7 +1,7 @@
 """A chart: a figure with a title and a text alternative, in three forms: inline SVG, SVG file, PNG file.
 
-matplotlib's SVG is made for files. For a page it is reduced to what is visible: numbers to a tenth of a point, paths in
-relative coordinates, colors as variables of the page, and ids that no other chart on it uses.
+matplotlib's SVG is made for files. For a page, coordinates are rounded to a tenth of a point, colors become variables
+of the page, fonts are the page's, and ids are those that no other chart on it uses.
 
 The colors are those of Okabe and Ito (Color Universal Design, 2008), which color-blind people can distinguish, darkened
 where they are text on white. In a page each becomes a CSS variable of its name, so that the page can replace them for
@@ -11,6 +11,7 @@ dark mode.
 from __future__ import annotations
 
 import contextlib
+import html
 import io
 import logging
 import re
@@ -18,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as Xml
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -47,6 +47,7 @@ SETTINGS = {
     "axes.axisbelow": True,
     "grid.color": LINE,
     "grid.linewidth": 0.5,
+    "hatch.linewidth": 0.6,
     "legend.frameon": False,
     "legend.handlelength": 1.6,
     "lines.linewidth": 1.6,
@@ -94,10 +95,17 @@ def plain(value: float, _: object = None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:g}".replace("-", "−")
 
 
-SVG, LINKS = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
-NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 PNG_DPI = 160
-SMALL = 400  # characters of a path: a marker or tick, which rounding to a tenth of a point would deform
+COORDINATES = re.compile(r'(?<= )(?:d|x|y|width|height|transform)="[^"]*"')
+FOR_A_PAGE = [  # what matplotlib writes, and what a page needs of it
+    (re.compile(r"<defs>\s*<style.*?</defs>", re.DOTALL), ""),
+    (re.compile(r"(?<=style=\")font-family: [^;\"]*;? ?|;? ?font-family: [^;\"]*"), ""),
+    (re.compile(r' id="[\w.]+_\d{1,5}"'), ""),  # of groups: nothing refers to them
+    (re.compile(r' transform="rotate\(-0 [^"]*"'), ""),
+    (re.compile(r"xlink:"), ""),  # in HTML, links need no namespace
+    (re.compile(r"\s*\n\s*"), " "),
+    *((re.compile(color), f"var(--{name})") for color, name in VARIABLES.items()),
+]
 
 
 @dataclass(frozen=True)
@@ -120,24 +128,18 @@ class Chart:
 
     def inline(self) -> str:
         """Return the figure as an SVG element for a page."""
-        root = Xml.fromstring(drawing(self.figure, transparent=True))  # noqa: S314  # it is our own
-        for tag in ("metadata", "defs"):
-            for child in root.findall(SVG + tag):
-                if tag == "metadata" or child.find(SVG + "style") is not None:
-                    root.remove(child)
-        shorten(root, self.name)
-        unwrap(root)
-        box = root.attrib["viewBox"]
-        root.attrib.clear()
-        root.attrib.update({"viewBox": box, "role": "img", "aria-labelledby": f"{self.name}-title {self.name}-text"})
-        for place, (tag, text) in enumerate((("title", self.title), ("desc", self.text))):
-            kind = "title" if tag == "title" else "text"
-            label = Xml.Element(SVG + tag, {"id": f"{self.name}-{kind}"})
-            label.text, label.tail = text, None
-            root.insert(place, label)
-        for element in root.iter():
-            element.tag = element.tag.removeprefix(SVG)  # in HTML, svg needs no namespace
-        return Xml.tostring(root, encoding="unicode", short_empty_elements=True)
+        head, _, body = drawing(self.figure, transparent=True).partition("</metadata>")
+        box = re.findall('viewBox="[^"]*"', head)[0]
+        body = COORDINATES.sub(lambda found: round_numbers(found[0]), body)
+        for pattern, short in FOR_A_PAGE:
+            body = pattern.sub(short, body)
+        body = re.sub(r'( id="|href="#|url\(#)', rf"\1{self.name}-", body)
+        labels = f'aria-labelledby="{self.name}-title {self.name}-text"'
+        words = (
+            f'<title id="{self.name}-title">{html.escape(self.title)}</title>'
+            f'<desc id="{self.name}-text">{html.escape(self.text)}</desc>'
+        )
+        return f'<svg {box} role="img" {labels}>{words}{body.strip()}'
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``NAME.png`` and ``NAME.svg``, including the title; return their paths."""
@@ -168,120 +170,7 @@ def drawing(figure: Figure, **options: Any) -> str:
     return file.getvalue()
 
 
-def shorten(root: Xml.Element, prefix: str) -> None:
-    """Shorten attributes: prefix ids that are referenced, drop the others; round numbers and paths."""
-    used = set(re.findall(r"#([\w.-]+)", " ".join(value for item in root.iter() for value in item.attrib.values())))
-    in_definitions = {item for definition in root.iter(SVG + "defs") for item in definition.iter()}
-    for item in root.iter():
-        attributes = dict(item.attrib)
-        item.attrib.clear()
-        item.text = item.text.strip() if item.text and item.tag != SVG + "text" else item.text
-        item.tail = None
-        for key, value in attributes.items():
-            kept = attribute(key.removeprefix(LINKS), value, used, prefix, item in in_definitions)
-            if kept:
-                item.set(key.removeprefix(LINKS), kept)
-
-
-def attribute(key: str, value: str, used: set[str], prefix: str, definition: bool) -> str | None:
-    """Return the short form of an attribute, or None if it is redundant."""
-    if key == "id":
-        return f"{prefix}-{value}" if value in used else None
-    if key == "href" or "url(#" in value:
-        return value.replace("#", f"#{prefix}-")
-    if key == "style":
-        return replace_styles(value)
-    if key == "d":
-        return round_numbers(value, 2) if definition and len(value) < SMALL else path(value)
-    if key == "transform" and value.startswith("rotate(-0"):
-        return None
-    return round_numbers(value, 1) if key in ("x", "y", "width", "height", "transform") else value
-
-
-def replace_styles(style: str) -> str:
-    """Replace colors in a style by variables, and drop font names."""
-    parts = [part.strip() for part in style.split(";")]
-    kept = [part for part in parts if part and not part.startswith(("font-family", "stroke-linejoin"))]
-    text = ";".join(part.replace(": ", ":", 1) for part in kept)
-    for color, name in VARIABLES.items():
-        text = text.replace(color, f"var(--{name})")
-    return text.replace("font:", "font-size:") if "font:" in text else text
-
-
-def round_numbers(text: str, digits: int) -> str:
-    """Round the numbers in a text."""
-    return NUMBER.sub(lambda found: f"{float(found[0]):.{digits}f}".rstrip("0").rstrip(".") or "0", text.strip())
-
-
-def path(data: str) -> str:
-    """Convert a path of lines to relative coordinates, in tenths of a point; only round a path with curves.
-
-    Consecutive lines in the same direction along an axis are merged; lines of zero length are dropped unless all are.
-    """
-    if re.search(r"[CQ]", data):
-        return round_numbers(data, 1)
-    parts: list[str] = []
-    steps: list[tuple[int, int]] = []
-    here = start = (0, 0)
-    for command, there in [*corners(data), ("M", (0, 0))]:
-        if command == "L":
-            add(steps, there[0] - here[0], there[1] - here[1])
-            here = there
-            continue
-        parts += [step(*one) for one in steps]
-        steps = []
-        parts.append("z" if command == "z" else "M" + join_paths(*there))
-        here = start = start if command == "z" else there
-    return "".join(parts[:-1])
-
-
-def add(steps: list[tuple[int, int]], x: int, y: int) -> None:
-    """Append a line along (x, y), or extend the last one if both have the same direction along an axis."""
-    if steps and ((x, y) == (0, 0) or steps[-1] == (0, 0)):
-        steps[-1] = (x + steps[-1][0], y + steps[-1][1])
-        return
-    if steps:
-        last_x, last_y = steps[-1]
-        along_x, along_y = y == last_y == 0 and x * last_x > 0, x == last_x == 0 and y * last_y > 0
-        if along_x or along_y:
-            steps[-1] = (x + last_x, y + last_y)
-            return
-    steps.append((x, y))
-
-
-def corners(data: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the commands of a path of lines with their points, in tenths."""
-    for command, numbers in re.findall(r"([MLz])([^MLz]*)", data):
-        values = [round(float(number) * 10) for number in numbers.split()]
-        yield command, (values[0], values[1]) if values else (0, 0)
-
-
-def step(x: int, y: int) -> str:
-    """Format a line along (x, y), in tenths, as short as possible."""
-    if y == 0:
-        return f"h{tenths(x)}"
-    return f"v{tenths(y)}" if x == 0 else "l" + join_paths(x, y)
-
-
-def join_paths(x: int, y: int) -> str:
-    """Format two numbers of tenths for a path: ``-.5 12``."""
-    second = tenths(y)
-    return tenths(x) + ("" if second.startswith("-") else " ") + second
-
-
-def tenths(value: int) -> str:
-    """Format a number of tenths as short as possible: ``-.5``."""
-    sign, size = "-" if value < 0 else "", f"{abs(value) / 10:.1f}"
-    return sign + (size.removesuffix(".0") if size.endswith(".0") else size.removeprefix("0"))
-
-
-def unwrap(item: Xml.Element) -> None:
-    """Replace groups without attributes by their contents."""
-    for child in list(item):
-        unwrap(child)
-    for place in range(len(item) - 1, -1, -1):
-        child = item[place]
-        if child.tag == SVG + "g" and not child.attrib:
-            item.remove(child)
-            for inner in reversed(list(child)):
-                item.insert(place, inner)
+def round_numbers(text: str) -> str:
+    """Round the numbers of coordinates to tenths, and leave out the spaces before the lines of a path."""
+    text = re.sub(r"\s+(?=[LMz\"])|(?<=[LM]) ", "", text)
+    return re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), text)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter
 
 from deeptaxi.display.console import number
@@ -21,7 +23,7 @@ from deeptaxi.mdp.describe import GridMap
 from deeptaxi.mdp.table import Bools, Floats, Ints
 from deeptaxi.metrics import Evaluated, History, Progress, Snapshot
 from deeptaxi.report.chart import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, Chart, axes, logarithmic, over_updates, plain
-from deeptaxi.report.maps import MOST_CELLS, dots, draw, heat_map
+from deeptaxi.report.maps import MOST_CELLS, heat_map, segments
 
 CURVE_POINTS = 400  # per curve: more than can be distinguished in a plot
 
@@ -280,6 +282,31 @@ def one_layer(grid: GridMap | None) -> bool:
     return grid is not None and grid.cells <= MOST_CELLS and len(grid.layers) == 1
 
 
+def dots(ax: Axes, points: np.ndarray[Any, Any], color: str, label: str, large: bool = False) -> None:
+    """Draw points `[N, 2]` as one path of very short lines with round caps; markers would take four times the space.
+
+    Large points are also visible on top of a line.
+    """
+    ax.plot([], [], "o", color=color, markersize=3.5, label=label)  # the legend's sample
+    length = 1e-4 * (float(np.ptp(points[:, 0])) or 1.0) if len(points) else 0.0
+    ends = np.stack([points, points + np.array([length, 0.0])], axis=1).reshape(-1, 2)
+    path = Path(ends, np.tile([Path.MOVETO, Path.LINETO], len(points)))
+    path.should_simplify = False  # it would drop dots near others
+    if len(points):
+        look: dict[str, Any] = {
+            "fill": False,
+            "edgecolor": color,
+            "linewidth": 2.2,
+            "capstyle": "round",
+            "alpha": 0.75,
+        }
+        look |= {"linewidth": 5.0, "zorder": 2.5} if large else {}
+        look["snap"] = False  # rounding to whole pixels would reduce most lines to zero length
+        ax.add_patch(PathPatch(path, **look))
+        ax.update_datalim(points)
+        ax.autoscale_view()
+
+
 def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
     """Plot Q against Q*, one point per (state, action) pair, with greedy actions in another color."""
     if comparison.q_star is None or not comparison.pairs.any():
@@ -326,7 +353,8 @@ def error_by_state(comparison: Comparison, grid: GridMap | None) -> Chart | None
         return Chart("q-error", "Largest error of Q in each state", text, figure)
     figure, ax = axes(height=3.4)
     first, largest = largest_of_each(error, BINS)
-    draw(ax, [[(x, 0.0), (x, y)] for x, y in zip(first.tolist(), largest.tolist(), strict=True)], edgecolor=PURPLE)
+    bars = [((x, 0.0), (x, y)) for x, y in zip(first.tolist(), largest.tolist(), strict=True)]
+    segments(ax, bars, color=PURPLE, linewidth=1.0)
     ax.set_xlim(-0.01 * len(error), 1.01 * len(error))
     ax.set_ylim(0, 1.05 * max(float(largest.max()), least, 1e-12))
     ax.locator_params(axis="x", integer=True)

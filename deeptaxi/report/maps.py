@@ -1,309 +1,199 @@
 """Maps of grid environments: the greedy policy as arrows, and a number per state as shades.
 
-A map has its layers side by side and one below the other, and a legend. It is drawn as strokes on a grid of unit
-squares, with y pointing down. A stroke is a list of points; all strokes of one style become one path, so that twenty
-small maps take only a few kilobytes.
+Each layer of a map has axes of its own, in units of cells with y pointing down. A shape is a path in a cell whose
+center is (0, 0); all shapes of one style become one path, so that twenty small maps take only a few kilobytes.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
+from matplotlib.transforms import Affine2D
 
 from deeptaxi.evaluation.comparison import Comparison
 from deeptaxi.mdp.describe import ENDS, GridMap, Layer
 from deeptaxi.mdp.table import Bools, Floats, Ints
 from deeptaxi.report.chart import ABSENT, BLUE, FLOOR, FULL, GREEN, HALF, INK, LINE, MUTED, ORANGE, PURPLE, VERMILLION
 
+MOVE, TO = Path.MOVETO, Path.LINETO
+CELL = Path([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
+BORDER = Path([(-0.44, -0.44), (0.44, -0.44), (0.44, 0.44), (-0.44, 0.44), (-0.44, -0.44)], closed=True)
+CORNER = Path([(0.22, -0.5), (0.5, -0.5), (0.5, -0.22)])
+HOLE, PASSENGER = Path.circle((0, 0), 0.34), Path.circle((0.3, -0.26), 0.15)
+ARROW = Path([(-0.3, 0), (0.3, 0), (0.1, -0.17), (0.3, 0), (0.1, 0.17)], [MOVE, TO, MOVE, TO, TO])  # to the right
+HINT = Path([(0.48, 0), (0.35, -0.12), (0.35, 0.12)])  # at the right edge
+PICK_UP = Path(
+    [(-0.24, 0.06), (0, -0.28), (0.24, 0.06), (-0.24, 0.06), (-0.24, 0.26), (0.24, 0.26)],
+    [MOVE, TO, TO, TO, MOVE, TO],
+)
+DROP_OFF = Path(
+    [(-0.24, -0.22), (0, 0.12), (0.24, -0.22), (-0.24, -0.22), (-0.24, 0.26), (0.24, 0.26)],
+    [MOVE, TO, TO, TO, MOVE, TO],
+)
+Cells = Iterable[tuple[int, int]]  # rows and columns
 Point = tuple[float, float]  # x, y
-Stroke = list[Point]
 
 
-def canvas(width: float, height: float, cell: float) -> tuple[Figure, Axes]:
-    """Create a figure of width × height cells, each `cell` inches wide, and its axes in units of cells."""
-    figure = Figure(figsize=(width * cell, height * cell))
-    ax = figure.add_axes((0, 0, 1, 1))
-    ax.set_axis_off()
-    ax.set_xlim(0, width)
-    ax.set_ylim(height, 0)
-    return figure, ax
+def scaled(shape: Path, size: float) -> Path:
+    """Scale a shape around the center of its cell."""
+    return Affine2D().scale(size).transform_path(shape)
 
 
-def draw(ax: Axes, strokes: Iterable[Stroke], **look: Any) -> None:
-    """Draw strokes as one path; those that end where they began are closed."""
-    points: list[Point] = []
-    codes: list[int] = []
-    for stroke in strokes:
-        closed = stroke[0] == stroke[-1]
-        points += stroke
-        last = Path.CLOSEPOLY if closed else Path.LINETO
-        codes += [int(code) for code in (Path.MOVETO, *[Path.LINETO] * (len(stroke) - 2), last)]
-    if points:
-        look = {"fill": False, "linewidth": 1.0, "capstyle": "round", "joinstyle": "round", **look}
-        ax.add_patch(PathPatch(exact(np.array(points), codes), **look))
+def toward(shape: Path, move: tuple[int, int]) -> Path:
+    """Turn a shape that points to the right along a move of (rows, columns)."""
+    return Affine2D().rotate(math.atan2(*move)).transform_path(shape)
 
 
-def exact(points: np.ndarray[Any, Any], codes: Any) -> Path:
-    """Create a path that keeps all its points: matplotlib drops short segments near others."""
-    path = Path(points, codes)
-    path.should_simplify = False
-    return path
-
-
-def dots(ax: Axes, points: np.ndarray[Any, Any], color: str, label: str, large: bool = False) -> None:
-    """Draw points `[N, 2]` as one path of very short lines with round caps; markers would take four times the space.
-
-    Large points are also visible on top of a line.
-    """
-    ax.plot([], [], "o", color=color, markersize=3.5, label=label)  # the legend's sample
-    length = 1e-4 * (float(np.ptp(points[:, 0])) or 1.0) if len(points) else 0.0
-    ends = np.stack([points, points + np.array([length, 0.0])], axis=1).reshape(-1, 2)
-    codes = np.tile([Path.MOVETO, Path.LINETO], len(points))
-    if len(points):
-        look: dict[str, Any] = {
-            "fill": False,
-            "edgecolor": color,
-            "linewidth": 2.2,
-            "capstyle": "round",
-            "alpha": 0.75,
-        }
-        look |= {"linewidth": 5.0, "zorder": 2.5} if large else {}
-        look["snap"] = False  # rounding to whole pixels would reduce most lines to zero length
-        ax.add_patch(PathPatch(exact(ends, codes), **look))
-        ax.update_datalim(points)
-        ax.autoscale_view()
-
-
-def fill(ax: Axes, strokes: Iterable[Stroke], color: str, alpha: float = 1.0) -> None:
-    """Fill closed strokes with one color."""
-    draw(ax, strokes, fill=True, facecolor=color, linewidth=0, alpha=alpha)
-
-
-def box(x: float, y: float, width: float = 1.0, height: float = 1.0, inset: float = 0.0) -> Stroke:
-    """Return a rectangle, given its upper left corner."""
-    left, top, right, bottom = x + inset, y + inset, x + width - inset, y + height - inset
-    return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-
-
-def disc(x: float, y: float, radius: float, corners: int = 16) -> Stroke:
-    """Return a circle around the center (x, y)."""
-    angles = 2 * np.pi * np.arange(corners) / corners
-    points = [(float(x + radius * np.cos(angle)), float(y + radius * np.sin(angle))) for angle in angles]
-    return [*points, points[0]]
-
-
-def hatching(x: float, y: float, lines: int = 3) -> list[Stroke]:
-    """Return diagonal lines over a cell."""
-    shifts = [step / (lines + 1) for step in range(1, lines + 1)]
-    return [[(x, y + s), (x + s, y)] for s in shifts] + [[(x + s, y + 1), (x + 1, y + s)] for s in [0.0, *shifts]]
-
-
-def corner(x: float, y: float) -> Stroke:
-    """Return a triangle in the upper right corner of a cell."""
-    return [(x + 0.72, y), (x + 1, y), (x + 1, y + 0.28), (x + 0.72, y)]
-
-
-def arrow(x: float, y: float, move: tuple[int, int]) -> list[Stroke]:
-    """Return an arrow in the cell at (x, y), along a move of (rows, columns)."""
-    down, right = move
-    middle = (x + 0.5, y + 0.5)
-    tip = (middle[0] + 0.3 * right, middle[1] + 0.3 * down)
-    sides = [(tip[0] - 0.2 * right + 0.17 * down * side, tip[1] - 0.2 * down + 0.17 * right * side) for side in (-1, 1)]
-    return [[(middle[0] - 0.3 * right, middle[1] - 0.3 * down), tip], [sides[0], tip, sides[1]]]
-
-
-def lift(x: float, y: float, up: bool) -> list[Stroke]:
-    """Return the sign for picking up, a triangle pointing up over a bar, or for dropping off, pointing down."""
-    base, tip = (y + 0.56, y + 0.22) if up else (y + 0.28, y + 0.62)
-    triangle = [(x + 0.26, base), (x + 0.5, tip), (x + 0.74, base), (x + 0.26, base)]
-    return [triangle, [(x + 0.26, y + 0.76), (x + 0.74, y + 0.76)]]
-
-
-def sign(x: float, y: float, move: tuple[int, int] | str) -> list[Stroke]:
+def sign(move: tuple[int, int] | str) -> Path:
     """Return the sign of an action: an arrow, or a sign of its own if it does not move."""
-    return arrow(x, y, move) if isinstance(move, tuple) else lift(x, y, move == "pick up")
+    if isinstance(move, tuple):
+        return toward(ARROW, move)
+    return PICK_UP if move == "pick up" else DROP_OFF
 
 
-def hint(x: float, y: float, move: tuple[int, int]) -> Stroke:
-    """Return a small triangle at the edge of a cell, pointing in the direction of a move."""
-    down, right = move
-    tip = (x + 0.5 + 0.48 * right, y + 0.5 + 0.48 * down)
-    back = (tip[0] - 0.13 * right, tip[1] - 0.13 * down)
-    return [
-        tip,
-        (back[0] - 0.12 * down, back[1] - 0.12 * right),
-        (back[0] + 0.12 * down, back[1] + 0.12 * right),
-        tip,
+def stamp(ax: Axes, shapes: Iterable[tuple[Path, Cells]], **look: Any) -> None:
+    """Draw shapes in cells as one path: filled with a `facecolor`, or as lines with an `edgecolor`."""
+    placed = [
+        Affine2D().translate(column + 0.5, row + 0.5).transform_path(shape)
+        for shape, cells in shapes
+        for row, column in cells
     ]
+    if placed:
+        path = Path.make_compound_path(*placed)
+        path.should_simplify = False  # it would drop short lines near others
+        ax.add_patch(
+            PathPatch(path, **{"facecolor": "none", "linewidth": 0, "capstyle": "round", "clip_on": False, **look})
+        )
 
 
-GAP_ACROSS, GAP_DOWN, HEAD, MARGIN = 0.9, 1.0, 1.0, 0.25  # in cells
-LEGEND_ROW = 0.22  # inches
-LEGEND_COLUMN = 3.0
-Entry = tuple[Callable[[Axes, float, float], None], str]  # draws a sample into a cell; its meaning
+def segments(ax: Axes, lines: Iterable[tuple[Point, Point]], **look: Any) -> None:
+    """Draw lines between two points (x, y) each as one path."""
+    ends = [(*line, (math.nan, math.nan)) for line in lines]  # NaN ends a line
+    ax.plot(*np.array(ends, np.float64).reshape(-1, 2).T, **look)
+
+
+GAP = 0.9  # between layers, in cells
+MARGIN, LABELS = 0.08, 0.34  # inches: around a map, and for the names of its layers
+LEGEND_ROW, LEGEND_COLUMN = 0.2, 3.0  # inches
+Entry = tuple[Artist | tuple[Artist, ...], str]  # a sample, and its meaning
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """A map with all its layers, laid out on a canvas.
+    """A map with all its layers, laid out on a figure above its legend.
 
     Attributes:
         grid: the map.
-        states: `[S]` True where an action is chosen; the other states are gray.
-        figure, ax: the figure and its axes, in units of cells.
-        cell: the size of a cell in inches.
-        bottom: where the legend begins.
-        absent: what a gray cell means.
+        figure: the figure.
+        size: the size of a cell in points.
+        layers: the layers with their axes.
     """
 
     grid: GridMap
-    states: Bools
     figure: Figure
-    ax: Axes
-    cell: float
-    bottom: float
-    absent: str
+    size: float
+    layers: Sequence[tuple[Layer, Axes]]
 
-    def layers(self) -> Iterator[tuple[Layer, float, float]]:
-        """Yield the layers with their upper left corners."""
-        left = MARGIN + (HEAD + 0.4 if len(self.grid.layers) > 1 else 0)
-        for down, row in enumerate(self.grid.layers):
-            for across, layer in enumerate(row):
-                x = left + across * (self.grid.columns + GAP_ACROSS)
-                yield layer, x, top(self.grid) + down * (self.grid.rows + GAP_DOWN)
-
-    def cells(self, chosen: Bools) -> Iterator[tuple[int, float, float]]:
-        """Yield the chosen states with the upper left corners of their cells."""
-        for layer, x, y in self.layers():
-            for (row, column), state in np.ndenumerate(layer.states):
-                if chosen[state]:
-                    yield int(state), x + column, y + row
+    def mark(self, chosen: Bools, shape: Path, **look: Any) -> None:
+        """Draw a shape in the cells of the chosen states, `[S]`."""
+        for layer, ax in self.layers:
+            stamp(ax, [(shape, cells_where(chosen[layer.states]))], **look)
 
 
-def top(grid: GridMap) -> float:
-    """Return the distance of the first layers from the upper edge."""
-    return MARGIN + (HEAD if len(grid.layers) > 1 else 0)
+def cells_where(chosen: Any) -> list[tuple[int, int]]:
+    """Return the cells (row, column) where an array `[rows, columns]` is True."""
+    return [(int(row), int(column)) for row, column in np.argwhere(chosen)]
 
 
-def sheet(grid: GridMap, states: Bools, width: float, largest: float, legend: int, absent: str) -> Sheet:
-    """Lay out a map with cells of at most `largest` inches on a canvas of at most `width`, including the legend."""
+def sheet(grid: GridMap, states: Bools, width: float, largest: float, entries: Sequence[Entry], absent: str) -> Sheet:
+    """Lay out a map with cells of at most `largest` inches on a figure of at most `width`, and its legend.
+
+    Args:
+        grid: the map.
+        states: `[S]` True where an action is chosen; the other cells are gray.
+        width: the largest width of the figure, in inches.
+        largest: the largest size of a cell, in inches.
+        entries: the legend.
+        absent: what a gray layer means.
+    """
     down, across = len(grid.layers), len(grid.layers[0])
-    wide = 2 * MARGIN + across * grid.columns + (across - 1) * GAP_ACROSS + (HEAD + 0.4 if down > 1 else 0)
-    high = top(grid) + down * grid.rows + (down - 1) * GAP_DOWN + MARGIN
-    cell = min(largest, width / wide)
-    full = max(wide, min(width, HALF) / cell)
-    rows = math.ceil(legend / legend_columns(full * cell))
-    figure, ax = canvas(full, high + (rows * LEGEND_ROW + 0.2) / cell, cell)
-    result = Sheet(grid, states, figure, ax, cell, high, absent)
-    ground(result)
-    return result
+    left, top = (LABELS, LABELS) if down > 1 else (MARGIN, MARGIN)
+    wide, high = (count * (cells + GAP) - GAP for count, cells in ((across, grid.columns), (down, grid.rows)))
+    cell = min(largest, (width - left - MARGIN) / wide)
+    full = max(left + cell * wide + MARGIN, min(width, HALF))
+    columns = max(1, int(full / LEGEND_COLUMN))
+    legend = 0.25 + LEGEND_ROW * math.ceil(len(entries) / columns)
+    height = top + cell * high + legend
+    figure = Figure(figsize=(full, height))
+    place = {"left": left / full, "right": (left + cell * wide) / full, "bottom": legend / height}
+    gaps = {"wspace": GAP / grid.columns, "hspace": GAP / grid.rows}
+    axes = figure.subplots(down, across, squeeze=False, gridspec_kw={**place, "top": 1 - top / height, **gaps})
+    figure.legend(
+        *zip(*entries, strict=True), loc="lower left", ncols=columns, fontsize=8, borderaxespad=0.3, labelspacing=0.6
+    )
+    found = Sheet(grid, figure, 72 * cell, list(zip(itertools.chain(*grid.layers), axes.flat, strict=True)))
+    for layer, ax in found.layers:
+        ground(found, layer, ax, states[layer.states], absent)
+    if down > 1:
+        for ax, text in zip(axes[0], grid.across[1], strict=True):
+            ax.set_title(f"{grid.across[0]} {text}", fontsize=0.45 * found.size, fontweight="normal")
+        for ax, text in zip(axes[:, 0], grid.down[1], strict=True):
+            ax.set_ylabel(f"{grid.down[0]} {text}", fontsize=0.45 * found.size, color=INK)
+    return found
 
 
-def ground(on: Sheet) -> None:
-    """Draw the background: cells, walls, stops, and the names of the layers."""
-    grid, ax = on.grid, on.ax
-    fill(ax, [box(x, y, grid.columns, grid.rows) for _, x, y in on.layers()], FLOOR)
-    empty = {id(layer) for layer, _, _ in on.layers() if not on.states[layer.states].any()}
-    fill(ax, [box(x, y, grid.columns, grid.rows) for layer, x, y in on.layers() if id(layer) in empty], ABSENT)
-    absent = ~on.states
-    for layer, _, _ in on.layers():
-        if id(layer) in empty:
-            absent[layer.states] = False
-    fill(ax, [box(x, y) for _, x, y in on.cells(absent)], ABSENT)
-    for layer, x, y in on.layers():
-        places(on, layer, x, y)
-    edges = [box(x, y, grid.columns, grid.rows) for _, x, y in on.layers()]
-    lines = [
-        [(x + column, y), (x + column, y + grid.rows)] for _, x, y in on.layers() for column in range(1, grid.columns)
-    ] + [[(x, y + row), (x + grid.columns, y + row)] for _, x, y in on.layers() for row in range(1, grid.rows)]
-    draw(ax, lines, edgecolor=LINE, linewidth=0.5)
-    draw(ax, edges, edgecolor=MUTED, linewidth=0.9)
-    draw(ax, [wall for _, x, y in on.layers() for wall in walls(grid, x, y)], edgecolor=INK, linewidth=2.0)
-    if len(grid.layers) > 1:
-        titles(on)
-
-
-def places(on: Sheet, layer: Layer, x: float, y: float) -> None:
-    """Draw the kinds of cells, and what is on them."""
-    grid, ax, size = on.grid, on.ax, 72 * on.cell
-    kinds = [(kind, x + c, y + r) for r, row in enumerate(grid.kinds) for c, kind in enumerate(row)]
-    fill(ax, [disc(cx + 0.5, cy + 0.5, 0.34) for kind, cx, cy in kinds if kind == "hole"], MUTED)
-    draw(ax, [s for kind, cx, cy in kinds if kind == "cliff" for s in hatching(cx, cy, 5)], edgecolor=MUTED)
-    for kind, cx, cy in kinds:
-        if kind in ("start", "goal"):
-            ax.text(cx + 0.07, cy + 0.89, kind, fontsize=min(7.0, 0.2 * size), color=INK, va="center")
-    fill(ax, [box(cx, cy) for kind, cx, cy in kinds if kind == "goal"], GREEN, 0.3)
+def ground(on: Sheet, layer: Layer, ax: Axes, states: Bools, absent: str) -> None:
+    """Draw the background of a layer: cells, walls, stops, and what is on them."""
+    grid, size = on.grid, on.size
+    empty = not states.any()
+    ax.set(xlim=(0, grid.columns), ylim=(grid.rows, 0))
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(visible=True, color=MUTED, linewidth=0.9)
+    ax.add_patch(Rectangle((0, 0), grid.columns, grid.rows, facecolor=ABSENT if empty else FLOOR, linewidth=0))
+    kinds = np.array(grid.kinds)
+    stamp(ax, [(CELL, cells_where(~states & (not empty)))], facecolor=ABSENT)
+    stamp(ax, [(CELL, cells_where(kinds == "goal"))], facecolor=GREEN, alpha=0.3)
+    stamp(ax, [(CELL, cells_where(kinds == "cliff"))], edgecolor=MUTED, hatch="////")
+    stamp(ax, [(HOLE, cells_where(kinds == "hole"))], facecolor=MUTED)
+    for row, column in cells_where((kinds == "start") | (kinds == "goal")):
+        ax.text(column + 0.07, row + 0.89, kinds[row, column], fontsize=min(7.0, 0.2 * size), va="center")
     for (row, column), letter in grid.letters.items():
-        ax.text(x + column + 0.12, y + row + 0.25, letter, fontsize=0.3 * size, color=MUTED, va="center")
-    for mark, (row, column) in layer.marks.items():
-        mark_cell(ax, mark, x + column, y + row)
-    if not on.states[layer.states].any():
-        middle = (x + grid.columns / 2, y + grid.rows / 2)
-        ax.text(*middle, on.absent, fontsize=0.42 * size, color=MUTED, ha="center", va="center")
-
-
-def mark_cell(ax: Axes, mark: str, x: float, y: float) -> None:
-    """Mark the cell of the passenger or of the destination."""
-    if mark == "destination":
-        draw(ax, [box(x, y, inset=0.06)], edgecolor=GREEN, linewidth=1.8)
-    else:
-        fill(ax, [disc(x + 0.8, y + 0.24, 0.15)], PURPLE)
-
-
-def walls(grid: GridMap, x: float, y: float) -> Iterator[Stroke]:
-    """Yield the walls of a layer."""
-    for (row, column), (_, beside) in grid.walls:
-        if beside > column:
-            yield [(x + beside, y + row), (x + beside, y + row + 1)]
+        ax.text(column + 0.12, row + 0.25, letter, fontsize=0.3 * size, color=MUTED, va="center")
+    for mark, cell in layer.marks.items():
+        if mark == "destination":
+            stamp(ax, [(BORDER, [cell])], edgecolor=GREEN, linewidth=1.8, zorder=2)
         else:
-            yield [(x + column, y + row + 1), (x + column + 1, y + row + 1)]
+            stamp(ax, [(PASSENGER, [cell])], facecolor=PURPLE)
+    if empty:
+        ax.text(grid.columns / 2, grid.rows / 2, absent, fontsize=0.42 * size, color=MUTED, ha="center", va="center")
+    across = (((0, row), (grid.columns, row)) for row in range(1, grid.rows))
+    down = (((column, 0), (column, grid.rows)) for column in range(1, grid.columns))
+    segments(ax, [*across, *down], color=LINE, linewidth=0.5, zorder=1.5)  # above the colors of the cells
+    segments(ax, walls(grid), color=INK, linewidth=2.0, clip_on=False)
 
 
-def titles(on: Sheet) -> None:
-    """Label the layers side by side and one below the other."""
-    grid, size = on.grid, 72 * on.cell
-    corners = [(x, y) for _, x, y in on.layers()]
-    across, down = len(grid.layers[0]), len(grid.layers)
-    for index, text in enumerate(grid.across[1]):
-        words = f"{grid.across[0]} {text}"
-        on.ax.text(corners[index][0] + grid.columns / 2, top(grid) - 0.4, words, fontsize=0.45 * size, ha="center")
-    for index in range(down):
-        words = f"{grid.down[0]} {grid.down[1][index]}"
-        middle = corners[index * across][1] + grid.rows / 2
-        on.ax.text(MARGIN + 0.5, middle, words, fontsize=0.45 * size, rotation=90, ha="center", va="center")
+def walls(grid: GridMap) -> Iterator[tuple[Point, Point]]:
+    """Yield the ends of the walls."""
+    for (row, column), (_, beside) in grid.walls:
+        yield ((beside, row), (beside, row + 1)) if beside > column else ((column, row + 1), (column + 1, row + 1))
 
 
-def legend_columns(inches: float) -> int:
-    """Return how many legend entries fit side by side."""
-    return max(1, int(inches / LEGEND_COLUMN))
-
-
-def legend(on: Sheet, entries: list[Entry]) -> None:
-    """Draw the legend below the map."""
-    columns, unit = legend_columns(on.ax.get_xlim()[1] * on.cell), 0.15 / on.cell
-    for index, (sample, text) in enumerate(entries):
-        x = MARGIN + index % columns * LEGEND_COLUMN / on.cell
-        y = on.bottom + 0.1 / on.cell + index // columns * LEGEND_ROW / on.cell
-        sample(on.ax, x, y)
-        on.ax.text(x + 1.8 * unit, y + 0.55 * unit, text, fontsize=8, va="center")
-
-
-def sample_of(on: Sheet, *strokes: Stroke, **look: object) -> Callable[[Axes, float, float], None]:
-    """Return a function that draws strokes, made for a cell at the origin, as a legend sample."""
-    unit = 0.15 / on.cell
-
-    def sample(ax: Axes, x: float, y: float) -> None:
-        draw(ax, [[(x + unit * px, y + unit * py) for px, py in stroke] for stroke in strokes], **look)
-
-    return sample
+def sample(shape: Path, color: str, filled: bool = False, size: float = 9) -> Line2D:
+    """Return a shape as the sample of a legend, whose y points up."""
+    upright = Affine2D().scale(1, -1).transform_path(shape)
+    look: dict[str, Any] = {"markeredgewidth": 0} if filled else {"markerfacecolor": "none", "markeredgewidth": 1.3}
+    return Line2D([], [], linestyle="", marker=upright, markersize=size, color=color, **look)
 
 
 MOST_CELLS = 1_600  # of all layers together; more would be too small to read and too large for a page
@@ -320,73 +210,57 @@ def policy_map(grid: GridMap, policy: Ints, states: Bools, comparison: Compariso
     """
     wide = len(grid.layers) > 1 or grid.columns > 8
     absent = "cannot happen" if comparison is not None else "never seen"
-    on = sheet(grid, states, FULL if wide else HALF, 0.62, 8 if wide else 6, absent)
     wrong = np.zeros(len(policy), np.bool_) if comparison is None else comparison.wrong
     matters = wrong if comparison is None else wrong & comparison.met
-    off = wrong & ~matters
-    fill(on.ax, [box(x, y) for _, x, y in on.cells(matters)], VERMILLION, 0.22)
-    draw(on.ax, [s for _, x, y in on.cells(matters) for s in hatching(x, y, 1)], edgecolor=VERMILLION, linewidth=0.6)
-    fill(on.ax, [corner(x, y) for _, x, y in on.cells(off)], ORANGE)
-    color, size = INK if comparison is None else BLUE, 72 * on.cell
+    off, color = wrong & ~matters, INK if comparison is None else BLUE
+    entries = [*action_entries(bool(matters.any()), bool(off.any()), color), *cell_entries(grid, states, absent, color)]
+    on = sheet(grid, states, FULL if wide else HALF, 0.62, entries, absent)
+    on.mark(matters, CELL, facecolor=VERMILLION, alpha=0.22)
+    on.mark(matters, CELL, edgecolor=VERMILLION, hatch="//")
+    on.mark(off, CORNER, facecolor=ORANGE)
     for chosen, look, width in ((states & ~wrong, color, 0.06), (off, ORANGE, 0.06), (matters, VERMILLION, 0.1)):
-        strokes = [s for state, x, y in on.cells(chosen) for s in sign(x, y, grid.moves[policy[state]])]
-        draw(on.ax, strokes, edgecolor=look, linewidth=max(0.7, width * size))
+        for layer, ax in on.layers:
+            cells = cells_where(chosen[layer.states])
+            signs = ((sign(grid.moves[policy[layer.states[cell]]]), [cell]) for cell in cells)
+            stamp(ax, signs, edgecolor=look, linewidth=max(0.7, width * on.size), zorder=3)
     if comparison is not None:
-        fill(on.ax, hints(on, comparison, wrong), GREEN)
-    legend(on, entries(on, wrong=bool(matters.any()), off=bool(off.any()), color=color))
+        better = comparison.optimal & wrong[:, np.newaxis]
+        moves = [(action, toward(HINT, move)) for action, move in enumerate(grid.moves) if isinstance(move, tuple)]
+        for layer, ax in on.layers:
+            hints = ((shape, cells_where(better[layer.states, action])) for action, shape in moves)
+            stamp(ax, hints, facecolor=GREEN, zorder=3)
     return on.figure
 
 
-def hints(on: Sheet, comparison: Comparison, wrong: Bools) -> list[Stroke]:
-    """Return small triangles in the cells of wrong actions that point where an optimal action leads."""
-    moves = on.grid.moves
-    return [
-        hint(x, y, move)
-        for state, x, y in on.cells(wrong)
-        for action, move in enumerate(moves)
-        if comparison.optimal[state, action] and isinstance(move, tuple)
-    ]
-
-
-def entries(on: Sheet, wrong: bool, off: bool, color: str) -> list[Entry]:
-    """Return the legend of a policy map, with only the signs that occur on it."""
-    east = arrow(0, 0, (0, 1))
-    found: list[Entry] = [
-        (sample_of(on, *east, edgecolor=color, linewidth=1.3), "optimal action" if color == BLUE else "greedy action")
-    ]
+def action_entries(wrong: bool, off: bool, color: str) -> Iterator[Entry]:
+    """Yield the legend of the actions, with only the signs that occur on the map."""
+    yield sample(ARROW, color), "optimal action" if color == BLUE else "greedy action"
     if wrong:
-        look = sample_of(on, *east, box(0, 0), *hatching(0, 0), edgecolor=VERMILLION, linewidth=1.0)
-        found.append((look, "wrong action, on the policy's way"))
+        hatched = Patch(facecolor="none", edgecolor=VERMILLION, hatch="//////", linewidth=0.6)
+        yield (hatched, sample(ARROW, VERMILLION)), "wrong action, on the policy's way"
     if off:
-        look = sample_of(on, *east, corner(0, 0), edgecolor=ORANGE, linewidth=1.0)
-        found.append((look, "wrong, where the policy never comes"))
+        yield (sample(ARROW, ORANGE), sample(CORNER, ORANGE, filled=True)), "wrong, where the policy never comes"
     if wrong or off:
-        look = sample_of(on, hint(0, 0, (0, 1)), edgecolor=GREEN, fill=True, facecolor=GREEN)
-        found.append((look, "where an optimal action leads"))
-    return found + place_entries(on, color)
+        yield (
+            sample(Affine2D().translate(-0.415, 0).transform_path(HINT), GREEN, filled=True, size=5),
+            "where an optimal action leads",
+        )
 
 
-def place_entries(on: Sheet, color: str) -> list[Entry]:
-    """Return the legend entries for a map's cells, and for the signs of actions there."""
-    grid, found = on.grid, list[Entry]()
+def cell_entries(grid: GridMap, states: Bools, absent: str, color: str) -> Iterator[Entry]:
+    """Yield the legend of the cells, and of the signs of actions there."""
     if "pick up" in grid.moves:
-        found.append((sample_of(on, *lift(0, 0, True), edgecolor=color), "pick up (pointing down: drop off)"))
-        found.append((sample_of(on, disc(0.5, 0.5, 0.3), edgecolor=PURPLE, fill=True, facecolor=PURPLE), "passenger"))
-        found.append((sample_of(on, box(0, 0), edgecolor=GREEN, linewidth=1.8), "destination"))
-    if any("hole" in row for row in grid.kinds):
-        found.append((sample_of(on, disc(0.5, 0.5, 0.4), edgecolor=MUTED, fill=True, facecolor=MUTED), "hole"))
-    if any("cliff" in row for row in grid.kinds):
-        found.append((sample_of(on, box(0, 0), *hatching(0, 0), edgecolor=MUTED), "cliff"))
-    floor = np.concatenate([layer.states[is_floor(grid)] for row in grid.layers for layer in row])
-    if not on.states[floor].all():
-        look = sample_of(on, box(0, 0), edgecolor=MUTED, fill=True, facecolor=ABSENT, linewidth=0.5)
-        found.append((look, on.absent))
-    return found
-
-
-def is_floor(grid: GridMap) -> Bools:
-    """Return the cells where an action can be chosen, `[rows, columns]`."""
-    return ~np.isin(np.array(grid.kinds), ENDS)
+        yield sample(PICK_UP, color), "pick up (pointing down: drop off)"
+        yield sample(scaled(HOLE, 0.6), PURPLE, filled=True), "passenger"
+        yield sample(BORDER, GREEN), "destination"
+    kinds = np.array(grid.kinds)
+    if (kinds == "hole").any():
+        yield sample(HOLE, MUTED, filled=True), "hole"
+    if (kinds == "cliff").any():
+        yield Patch(facecolor="none", edgecolor=MUTED, hatch="////"), "cliff"
+    floor = ~np.isin(kinds, ENDS)
+    if not all(states[layer.states[floor]].all() for row in grid.layers for layer in row):
+        yield Patch(facecolor=ABSENT, edgecolor=MUTED, linewidth=0.5), absent
 
 
 def heat_map(grid: GridMap, values: Floats, states: Bools, levels: Floats, labels: list[str]) -> Figure:
@@ -399,18 +273,15 @@ def heat_map(grid: GridMap, values: Floats, states: Bools, levels: Floats, label
         levels: the lower ends of the shades, ascending, `[N]`.
         labels: the meaning of an empty cell, then of each shade, `[N + 1]`.
     """
-    on = sheet(grid, states, HALF, 0.5, len(labels), "")
     level = np.digitize(values, levels)
-    shades = np.linspace(0.12, 0.95, len(levels))
-    for index, shade in enumerate(shades, start=1):
-        fill(on.ax, [box(x, y, inset=0.04) for _, x, y in on.cells(states & (level == index))], BLUE, float(shade))
+    shades = np.linspace(0.12, 0.95, len(levels)).tolist()
     empty = states & (level == 0)
-    draw(on.ax, [s for _, x, y in on.cells(empty) for s in hatching(x, y, 1)], edgecolor=ORANGE, linewidth=0.6)
-    shown: list[Entry] = []
+    samples = [Patch(facecolor=BLUE, alpha=shade) for shade in shades]
+    entries: list[Entry] = list(zip(samples, labels[1:], strict=True))
     if empty.any():
-        shown.append((sample_of(on, box(0, 0), *hatching(0, 0, 1), edgecolor=ORANGE, linewidth=0.8), labels[0]))
-    for shade, label in zip(shades, labels[1:], strict=True):
-        look = sample_of(on, box(0, 0), fill=True, facecolor=BLUE, linewidth=0, alpha=float(shade))
-        shown.append((look, label))
-    legend(on, shown)
+        entries.insert(0, (Patch(facecolor="none", edgecolor=ORANGE, hatch="//////", linewidth=0.6), labels[0]))
+    on = sheet(grid, states, HALF, 0.5, entries, "")
+    for index, shade in enumerate(shades, start=1):
+        on.mark(states & (level == index), scaled(CELL, 0.92), facecolor=BLUE, alpha=shade)
+    on.mark(empty, CELL, edgecolor=ORANGE, hatch="//")
     return on.figure

@@ -25,7 +25,7 @@ from deeptaxi.report.content import Content, ReportedRun
 from deeptaxi.report.curves import coverage_chart, error_by_state, learning_curves, q_scatter, visits_by_state
 from deeptaxi.report.maps import MOST_CELLS, policy_map
 
-LIMIT = 300_000  # bytes
+LIMIT = 400_000  # bytes
 LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # characters
 MOST_RUNS, MOST_STATES, FEW_STATES = 100, 25, 10
 TITLES = {

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.io.atomic import remove_if_empty, write_atomic, write_atomic_all
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
 from deeptaxi.io.safe_load import parse_json
+from deeptaxi.io.type_checks import is_a
+from deeptaxi.learning.callbacks import Event
 from deeptaxi.learning.state import CheckpointEvent, TrainingState
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
 from deeptaxi.metrics import Warned, dated
@@ -33,7 +35,7 @@ from deeptaxi.storage.logs import Log, Position
 from deeptaxi.storage.run_folder import CHECKPOINTS, MODEL_FILE, TABLE_FILE
 
 ABOUT = "about"
-VERSION = 1
+VERSION = 2
 KEPT = 2
 NAME = re.compile(r"[0-9]{6,18}\.npz")
 FIRST = 30  # offset of the first member's name in a zip archive
@@ -90,7 +92,7 @@ def read(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        DeepTaxiError: it is damaged, or was written by a newer deeptaxi.
+        DeepTaxiError: it is damaged, or was written by another version of deeptaxi.
     """
     try:
         arrays = read_npz(path, None)  # nothing in it is compressed
@@ -102,23 +104,25 @@ def read(path: Path) -> Checkpoint:
     except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DeepTaxiError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
     if version > VERSION:
-        raise NewerCheckpointError(f"{path} is of a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi")
+        raise OtherVersionError(f"{path} is of a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi")
+    if version < VERSION and facts is not None:
+        raise OtherVersionError(f"{path} is of an earlier deeptaxi: train it again, without --resume")
     return Checkpoint(path, about, None if facts is None else TrainingState(arrays, facts), update)
 
 
-def whole(found: object, name: str, least: int) -> int:
+def whole(found: Any, name: str, least: int) -> int:
     """Return `found` if it is an integer of at least `least`.
 
     Raises:
         ValueError: it is not.
     """
-    if not isinstance(found, int) or isinstance(found, bool) or found < least:
+    if not is_a(found, int) or found < least:
         raise ValueError(f"'{name}' is {str(found)[:40]}, expected {least} or more")
-    return found
+    return int(found)
 
 
-class NewerCheckpointError(DeepTaxiError):
-    """A checkpoint that only a newer deeptaxi can read; an older checkpoint would not help."""
+class OtherVersionError(DeepTaxiError):
+    """A checkpoint that only another version of deeptaxi can read; an older checkpoint would not help."""
 
 
 def newest(run: Path) -> Checkpoint:
@@ -126,13 +130,13 @@ def newest(run: Path) -> Checkpoint:
 
     Raises:
         UsageError: there is no checkpoint.
-        DeepTaxiError: all are damaged, or the newest was written by a newer deeptaxi.
+        DeepTaxiError: all are damaged, or the newest was written by another version of deeptaxi.
     """
     faults: list[str] = []
     for path in files_in(run):
         try:
             found = read(path)
-        except NewerCheckpointError:
+        except OtherVersionError:
             raise
         except DeepTaxiError as error:
             faults.append(str(error))
@@ -245,18 +249,22 @@ class Checkpointer:
         self._written = time.monotonic()
         self._failing = False
 
-    def __call__(self, hold: CheckpointEvent) -> Generator[Warned]:
+    def __call__(self, event: Event) -> list[Warned]:
         """Write a checkpoint if one is due or training ends; warn if the disk is full."""
-        if not hold.last and time.monotonic() - self._written < self._every:
-            return
+        if not isinstance(event, CheckpointEvent):
+            return []
+        if not event.last and time.monotonic() - self._written < self._every:
+            return []
+        failed_before, self._failing, warnings = self._failing, False, []
         try:
-            self.save(self._log.position(), hold.state_dict(), self._log.lost)
-            self._failing = False
+            self.save(self._log.position(), event.state_dict(), self._log.lost)
         except DeepTaxiError as error:
-            if not self._failing:
-                yield Warned(hold.update, "no-checkpoint", f"no-checkpoint: {error}; training continues without it")
             self._failing = True
+            if not failed_before:
+                text = f"no-checkpoint: {error}; training continues without it"
+                warnings.append(Warned(event.update, "no-checkpoint", text))
         self._written = time.monotonic()
+        return warnings
 
     def save(self, position: Position | None, state: TrainingState, lost: str | None = None) -> None:
         """Write the next checkpoint and remove all but the last two.

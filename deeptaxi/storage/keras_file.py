@@ -316,10 +316,10 @@ def is_class(module: str, name: str) -> bool:
     if module in OPERATIONS:
         found = getattr(importlib.import_module(module), name, None)
         return inspect.isclass(found) and issubclass(found, keras.Operation) and name not in CONTROL
-    place = next((getattr(keras, area) for area in WHOLE if module == f"keras.{area}"), None)
+    namespace = next((getattr(keras, area) for area in WHOLE if module == f"keras.{area}"), None)
     if module == "keras.optimizers.schedules":
-        place = keras.optimizers.schedules
-    return inspect.isclass(getattr(place, name, None))
+        namespace = keras.optimizers.schedules
+    return inspect.isclass(getattr(namespace, name, None))
 
 
 def check_model(found: Mapping[str, Any], models: int) -> None:

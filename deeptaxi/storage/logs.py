@@ -35,8 +35,10 @@ from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, Environment
 from deeptaxi.io.atomic import cannot_write, scratch_in, write_atomic
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
 from deeptaxi.io.safe_load import MAX_LINE, read_toml
+from deeptaxi.learning.callbacks import Event
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.mdp.table import physical_memory
+from deeptaxi.learning.state import CheckpointEvent
+from deeptaxi.machine import physical_memory
 from deeptaxi.metrics import Failed, Finished, Record, Started, Warned, from_line, to_line
 from deeptaxi.storage.run_folder import CONFIG_FILE
 
@@ -243,7 +245,7 @@ class Lines:
 class Log:
     """Writes the records of a run into its log folder as they come, at most twice a second.
 
-    A run is worth more than its log. If a log file cannot be written, training continues, and `remarks` gets one
+    A run is worth more than its log. If a log file cannot be written, training continues, and `warnings` gets one
     warning. Lost records are still in memory, and the next call of `position` tries to write them again.
 
     Args:
@@ -273,8 +275,8 @@ class Log:
         self._update = 0  # update of the latest record
         self._seconds = 0.0  # time of the last write
         self._lost: dict[str, DiskError] = {}
-        self._told: set[str] = set()
-        self.remarks: list[Warned] = []
+        self._warned: set[str] = set()
+        self.warnings: list[Warned] = []
 
     def __enter__(self) -> Log:
         """Return the log without opening a file: a run that never starts leaves no log."""
@@ -309,10 +311,10 @@ class Log:
             if writer is not None:
                 with suppress(OSError):
                     writer.close()
-            if not self._told & {name, LOG_FILE}:
-                self._told.add(name)
+            if not self._warned & {name, LOG_FILE}:
+                self._warned.add(name)
                 text = f"{NO_LOG}: {fault}; training continues without it"
-                self.remarks.append(Warned(self._update, NO_LOG, text))
+                self.warnings.append(Warned(self._update, NO_LOG, text))
 
     def _settle(self, failed: bool) -> None:
         """Remove or restore the log that was set aside, if this one has started to replace it."""
@@ -321,6 +323,16 @@ class Log:
             return  # the log belongs to the existing run and its checkpoints
         if self._begun and (self._took_place or stands_aside):
             settle_logs(self._folder, failed)
+
+    def __call__(self, event: Event) -> list[Warned]:
+        """Write a record; return a warning if a file could not be written, unless it is the last record."""
+        if isinstance(event, CheckpointEvent):
+            return []
+        self.write(event)
+        if isinstance(event, Finished):
+            return []
+        new, self.warnings = self.warnings, []
+        return new
 
     def write(self, record: Record) -> None:
         """Add a record; it is written at once, or with a later record if the last write was under half a second ago."""
@@ -454,11 +466,11 @@ def find_log(run: Path) -> Path:
     absolute = run.resolve()
     beside, above = absolute.parents[:2] if len(absolute.parents) > 1 else (absolute.parent, absolute.parent)
     places = [said, above / said, beside / said, above / LOGS / absolute.name / LOG_FILE]
-    found = [place for place in places if place.name == LOG_FILE and os.path.isfile(place)]  # noqa: PTH113  # any name
-    for place in found:
-        end = end_of(place)
+    found = [path for path in places if path.name == LOG_FILE and os.path.isfile(path)]  # noqa: PTH113  # any name
+    for path in found:
+        end = end_of(path)
         if digest is None or end is None or end.weights_digest in (digest, None):
-            return place.parent
+            return path.parent
     fault = "is of another training" if found else "is not there"
     raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
 

@@ -7,9 +7,11 @@ made from the facts alone, so that a card can be read, completed and rewritten w
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 import shlex
+import textwrap
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +20,12 @@ from typing import Any
 import tomli_w
 
 from deeptaxi.arguments import short_words, title
-from deeptaxi.backend.exactness import chosen_backend, flags, processor, versions
+from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
-from deeptaxi.io.safe_load import LARGEST, TOML_BYTES, read_json
+from deeptaxi.io.safe_load import TOML_BYTES, read_json
+from deeptaxi.io.type_checks import OPTIONAL, Line, Seed, fault_of
+from deeptaxi.machine import processor
 from deeptaxi.metrics import Finished, decimals, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in
 from deeptaxi.storage.formats import FORMATS
@@ -150,8 +154,6 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
 
 
 TASK = "reinforcement-learning"
-WORD = re.compile(r"[A-Za-z][\w./-]*\Z", re.ASCII)
-READ_AS_SOMETHING_ELSE = {"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
 
 
 def front_matter(card: Mapping[str, Any]) -> str:
@@ -159,10 +161,13 @@ def front_matter(card: Mapping[str, Any]) -> str:
 
     Without an exact verdict, ``model-index`` is omitted, because there is no result to report.
     """
+    import yaml  # only what writes a card needs it
+
     known = {"license": card["license"]} if card.get("license") else {}
     results = {"model-index": [index_entry(card)]} if card["exact"] else {}
     head = {**known, "library_name": "keras", "pipeline_tag": TASK, "tags": tags(card), **results}
-    return f"---\n{yaml(head)}---\n"
+    text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=math.inf)
+    return f"---\n{text}---\n"
 
 
 def tags(card: Mapping[str, Any]) -> list[str]:
@@ -197,127 +202,42 @@ def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def yaml(value: Any, indent: int = 0) -> str:
-    """Format nested mappings, lists and scalars as a YAML block; scalars and empty ones stay on the line."""
-    space = " " * indent
-    if isinstance(value, Mapping) and value:
-        return "".join(f"{space}{scalar(key)}:{below(item, indent)}" for key, item in value.items())
-    if isinstance(value, list) and value:
-        return "".join(f"{space}- {yaml(item, indent + 2).removeprefix(space + '  ')}" for item in value)
-    return f"{space}{scalar(value)}\n"
-
-
-def below(value: Any, indent: int) -> str:
-    """Format the value after a key's colon, on the same line or as a block."""
-    if isinstance(value, Mapping | list) and value:
-        return "\n" + yaml(value, indent if isinstance(value, list) else indent + 2)
-    return f" {scalar(value)}\n"
-
-
-def scalar(value: Any) -> str:
-    """Format a scalar as JSON, which is YAML except for numbers such as 1e-07, which YAML 1.1 reads as text."""
-    if isinstance(value, str) and WORD.match(value) and value.lower() not in READ_AS_SOMETHING_ELSE:
-        return value
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    if isinstance(value, float) and "e" in text:
-        return text if "." in text else text.replace("e", ".0e")
-    return text
-
-
 def markdown(facts: Mapping[str, Any]) -> str:
-    """Render a card as a page: front matter, then text."""
-    place, training, machine = facts["environment"], facts["training"], facts["machine"]
-    limit = f"time limit {place['time_limit']}" if place["time_limit"] else "no time limit"
-    sizes = f"{place['states']:,} states, {place['actions']} actions, {limit}"
-    rows = {
-        "Environment": f"`{describe_environment(place)}`: {sizes}",
-        "Verdict": facts["verdict"],
-        **({"Sampled": describe_episodes(facts["episodes"])} if facts.get("episodes") else {}),
-        "Network": facts["network"]["description"],
-        "Preset": facts["preset"],
-        "Training": f"{training['updates']:,} updates, {training['environment_steps']:,} environment steps, "
-        f"{training['train_seconds']:.1f} s; stopped: {training['stopped']}; "
-        f"weights of update {training['best_update']:,}",
-        "Seed": str(facts["seed"]),
-        "Weights digest": f"`{facts['weights_digest']}`",
-        "Versions": describe_versions(facts["versions"]),
-        "Machine": ", ".join(filter(None, [machine["architecture"], machine["processor"]])),
-        **({"Flags": describe_versions(facts["flags"])} if facts.get("flags") else {}),
-        "Made": facts["made"],
-    }
-    table = "\n".join(f"| {name} | {cell(value)} |" for name, value in rows.items())
-    return f"""{front_matter(facts)}
-# {cell(facts["name"])}
+    """Render a card as a page: front matter, then text. Whatever comes from the facts is escaped."""
+    import jinja2  # only what writes a card needs it
+    from markupsafe import Markup
 
-A Q-network on `{place["id"]}`, trained with deeptaxi.
-
-| | |
-|---|---|
-{table}
-
-To train it again, to the same digest on the same machine and versions:
-
-{block(facts["commands"]["train"])}
-
-To evaluate it:
-
-{block(facts["commands"]["evaluate"])}
-{exports(facts) if facts.get("exports") else usage(facts)}
-## Limits
-
-{"".join(f"- {cell(sentence)}{chr(10)}" for sentence in facts["limits"])}
-## Configuration
-
-```toml
-{tomli_w.dumps(without_none(facts["configuration"])).rstrip()}
-```
-"""
-
-
-def cell(text: str) -> str:
-    """Escape a text for a Markdown table cell."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def block(text: str) -> str:
-    """Format a text as a Markdown code block."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
-
-
-def usage(facts: Mapping[str, Any]) -> str:
-    """Return the section on how to use the model."""
-    takes, *gives = (f"`{name}` {shape}" for name, shape in facts["signature"].items())
-    rows = "\n".join(f"| `{form}` | {answer} |" for form, answer in facts["outside"].items())
-    return f"""
-## Use
-{numbering(facts["environment"])}
-```python
-import deeptaxi.network.layers, keras
-
-q_values = keras.saving.load_model("model.keras")(states)  # integers [B] in, [B, {facts["environment"]["actions"]}] out
-```
-
-`deeptaxi export` writes it for others, who need no deeptaxi: {takes} in, {" and ".join(gives)} out.
-A state outside 0 … {facts["environment"]["states"] - 1} gives, in each format:
-
-| format | a state outside |
-|---|---|
-{rows}
-
-In `npz` that is so of −1 and the first number that is no state; NumPy counts other negative numbers from the end, so
-keep them out.
-"""
+    page = jinja2.Environment(  # noqa: S701  # HTML's escapes are not Markdown's
+        loader=jinja2.PackageLoader("deeptaxi.storage"),
+        finalize=lambda value: value if isinstance(value, Markup) else escape(str(value)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    page.filters.update(
+        code=lambda text: Markup(textwrap.indent(text, "    ")),  # noqa: S704  # Markdown shows it as it is
+        count=lambda number: f"{number:,}",
+        listed=describe_versions,
+        numbered=lambda environment: Markup(numbering(environment)),  # noqa: S704  # escaped there
+        sampled=describe_episodes,
+        title=describe_environment,
+        toml=lambda values: Markup(tomli_w.dumps(without_none(values)).rstrip()),  # noqa: S704  # in a block of code
+    )
+    optional = dict.fromkeys(("episodes", "exports", "flags"))
+    head = Markup(front_matter(facts))  # noqa: S704  # YAML has its own escapes
+    return page.get_template("card.md.jinja").render({**optional, **facts, "front_matter": head})
 
 
 def numbering(environment: Mapping[str, Any]) -> str:
     """Return how observations of several parts become states, and actions of several parts come of their numbers."""
+    openings = {"observation": "The state of an observation is", "action": "The number of an action is"}
     told = [
-        f"{opening} the row-major index of the numbers of {'its' if name == 'observation' else 'their'} parts; "
-        f"{'; '.join(map(part_rule, parts))}.\n"
-        for name, opening in (("observation", "The state of an observation is"), ("action", "Numbers of actions are"))
+        f"{opening} the row-major index of the numbers of its parts: {'; '.join(map(part_rule, parts))}."
+        for name, opening in openings.items()
         if (parts := (environment.get(name) or {}).get("parts"))
     ]
-    return "\n" + "\n".join(cell(text) + "\n" for text in told) if told else ""
+    return "".join(f"\n{escape(text)}\n" for text in told)
 
 
 def part_rule(part: Mapping[str, Any]) -> str:
@@ -333,24 +253,9 @@ def part_rule(part: Mapping[str, Any]) -> str:
     return f"{name} counts from {first:g} to {first + size - 1:g}"
 
 
-def exports(facts: Mapping[str, Any]) -> str:
-    """Return the section on how to use the exports in a folder."""
-    takes, *gives = (f"`{name}` {shape}" for name, shape in facts["signature"].items())
-    rows = "\n".join(
-        f"| `{one['file']}` | {one['format']} | {one['max_difference']:g} | {one['outside']} |"
-        for one in facts["exports"]
-    )
-    return f"""
-## Exports
-{numbering(facts["environment"])}
-The same agent in forms that need no deeptaxi (but for `model.keras`, which needs its layers): {takes} in,
-{" and ".join(gives)} out, the greedy action of each state. `q_values` is −∞ for actions that may not be taken.
-Each was read back by itself and compared with the trained network on all states.
-
-| file | format | max difference | a state outside 0 … {facts["environment"]["states"] - 1} |
-|---|---|---|---|
-{rows}
-"""
+def escape(text: str) -> str:
+    """Escape a text for a line or a table cell of Markdown."""
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def without_none(value: Any) -> Any:
@@ -362,40 +267,31 @@ def without_none(value: Any) -> Any:
 
 CARD_VERSION = 1
 CARD_BYTES = 16 * TOML_BYTES  # a card takes 4 KB, and repeats the arguments of an environment several times
-NUMBER, NOTHING = (int, float), type(None)
-ANY_TEXT = (str,)  # any text; `str` means one line that is safe to print on a terminal
-EACH, OPTIONAL = "*", "?"  # matches every key; marks a key that may be missing or null
-Kinds = Mapping[str, Any]  # types that the page and the agent list rely on: one, several, or those of a mapping
-PARTS: Kinds = {
-    "space": str,
-    "parts?": [
-        {"part": str, "first?": NUMBER, "size?": int, "bins?": int, "levels?": int, "low?": NUMBER, "high?": NUMBER,
-         "one_hot?": bool},
-    ],
+PARTS = {
+    "space": Line,
+    "parts?": [{"part": Line, "first?": float, "size?": int, "bins?": int, "levels?": int, "low?": float,
+                "high?": float, "one_hot?": bool}],
 }  # fmt: skip
-KINDS: Kinds = {
-    "name": str, "verdict": str, "exact": (dict, NOTHING), "preset": str, "seed": int, "weights_digest": str,
-    "made": str, "configuration": dict, "signature": {EACH: str}, "outside": {EACH: str}, "limits": [str],
-    "versions": {EACH: str},
-    "environment": {"id": str, "kwargs": dict, "states": int, "actions": int, "time_limit": (int, NOTHING),
+KINDS = {  # the types that the page and the list of agents rely on
+    "name": Line, "verdict": Line, "exact": dict | None, "preset": Line, "seed": Seed, "weights_digest": Line,
+    "made": Line, "configuration": dict, "signature": dict[str, Line], "outside": dict[str, Line],
+    "limits": list[Line], "versions": dict[str, Line],
+    "environment": {"id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None,
                     "observation?": PARTS, "action?": PARTS},
-    "network": {"kind": str, "description": str},
+    "network": {"kind": Line, "description": Line},
     "training": {
-        "updates": int, "best_update": int, "environment_steps": int, "train_seconds": NUMBER, "stopped": str,
-        "failure?": ANY_TEXT,
+        "updates": int, "best_update": int, "environment_steps": int, "train_seconds": float, "stopped": Line,
+        "failure?": str,
     },
-    "machine": {"architecture": str, "processor": str},
-    "commands": {"train": str, "evaluate": str},
-    "card?": int, "flags?": {EACH: str}, "license?": str, "exact_unavailable?": ANY_TEXT,
-    "episodes?": {"count": int, "mean_return": NUMBER, "ci95": [NUMBER, NUMBER]},
-    "exports?": [{"file": str, "format": str, "max_difference": NUMBER, "outside": str}],
+    "machine": {"architecture": Line, "processor": Line},
+    "commands": {"train": Line, "evaluate": Line},
+    "card?": int, "flags?": dict[str, Line], "license?": Line, "exact_unavailable?": str,
+    "episodes?": {"count": int, "mean_return": float, "ci95": tuple[float, float]},
+    "exports?": [{"file": Line, "format": Line, "max_difference": float, "outside": Line}],
 }  # fmt: skip
-EXACT_KINDS: Kinds = {
-    "exact": {
-        "optimal": (bool, NOTHING), "return": NUMBER, "optimal_return": NUMBER, "gap": NUMBER, "horizon": int,
-        "discount": NUMBER, "value": (*NUMBER, NOTHING), "optimal_value": NUMBER, "start_states": int,
-        "optimal_start_states": int,
-    }
+EXACT_KINDS = {
+    "optimal": bool | None, "return": float, "optimal_return": float, "gap": float, "horizon": int, "discount": float,
+    "value": float | None, "optimal_value": float, "start_states": int, "optimal_start_states": int,
 }  # fmt: skip
 
 
@@ -479,7 +375,8 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         raise DeepTaxiError(f"{path} is of a newer deeptaxi (card version {version}): upgrade deeptaxi to read it")
     if isinstance(facts, dict) and (old := renamed_in(facts, CARD)):
         raise DeepTaxiError(f"{path} is of an earlier deeptaxi: {old}; train it again")
-    fault = fault_of(facts) or misspelled_key(facts) if isinstance(facts, dict) else "it holds no object"
+    kinds = KINDS | ({"exact": EXACT_KINDS} if isinstance(facts, dict) and facts.get("exact") is not None else {})
+    fault = fault_of(facts, kinds) or misspelled_key(facts) if isinstance(facts, dict) else "it holds no object"
     if version != CARD_VERSION or fault:
         raise DeepTaxiError(f"{path} is damaged: {fault or 'it has no version that is known'}")
     return dict(facts)
@@ -490,43 +387,6 @@ def misspelled_key(facts: Mapping[str, Any]) -> str | None:
     known = [key.removesuffix(OPTIONAL) for key in KINDS]
     found = ((key, nearest(key, known)) for key in facts if key not in known)
     return next((f"unknown key '{printable(key)}'{near}" for key, near in found if near), None)
-
-
-def fault_of(facts: Mapping[str, Any], kinds: Kinds | None = None, where: str = "") -> str | None:
-    """Return the first key that is missing or has the wrong type, as a message; None if there is none."""
-    if kinds is None:
-        kinds = KINDS if facts.get("exact") is None else {**KINDS, **EXACT_KINDS}
-    if EACH in kinds:
-        kinds = dict.fromkeys(facts, kinds[EACH])
-    for known, kind in kinds.items():
-        key = known.removesuffix(OPTIONAL)
-        value, name = facts.get(key), f"{where}{key}"
-        if value is None and key != known:
-            continue
-        if key not in facts or not is_of(value, kind):
-            return f"'{name}' is missing or of the wrong kind"
-        fault = fault_of(facts[key], kind, f"{name}.") if isinstance(kind, Mapping) else None
-        if fault:
-            return fault
-    return None
-
-
-def is_of(value: Any, kind: Any) -> bool:
-    """Return whether a value has a type. A list of one type has any length; `str` has no control characters."""
-    if kind is str:
-        return isinstance(value, str) and printable(value) == value
-    if isinstance(kind, list):
-        if not isinstance(value, list) or len(kind) not in (1, len(value)):
-            return False
-        items = zip(value, kind * len(value) if len(kind) == 1 else kind, strict=True)
-        return all(is_of(item, of) and (not isinstance(of, dict) or fault_of(item, of) is None) for item, of in items)
-    if isinstance(value, bool):
-        return bool in (kind if isinstance(kind, tuple) else (kind,))
-    if isinstance(value, int | float) and not abs(value) <= LARGEST:  # nor is it NaN
-        return False
-    if isinstance(value, int) and value < 0 and kind in (int, (int, NOTHING)):  # counts, sizes and the seed
-        return False
-    return isinstance(value, dict if isinstance(kind, Mapping) else kind)
 
 
 def signature(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -95,12 +95,12 @@ class Unfinished:
     trusted: str
 
     def __str__(self) -> str:
-        place = shlex.quote(str(self.folder))
-        show = f"`deeptaxi logs {place}`"
+        quoted = shlex.quote(str(self.folder))
+        show = f"`deeptaxi logs {quoted}`"
         if self.holder is not None:
             watch = f"{show} shows how far it is" if self.log else "it has not made its first updates yet"
             return f"{self.folder} is still being trained, by {self.holder}: {watch}"
-        resume = f"`deeptaxi train --resume {place}{self.trusted}`"
+        resume = f"`deeptaxi train --resume {quoted}{self.trusted}`"
         if self.failure is not None:
             more = f", and {resume} resumes from its last checkpoint" if self.resumable else ""
             return f"{self.folder} has no model, its training failed: {self.failure}; {show} shows its log{more}"
@@ -115,7 +115,7 @@ def describe_unfinished(folder: Path) -> Unfinished | None:
         return None
     holder, kept = in_use(folder), oldest(folder)
     names = (LOG_FILE,) if holder else (LOG_FILE, FAILED_FILE)
-    found = (of_this_run(place / name, folder) for place in log_folders(folder, kept) for name in names)
+    found = (of_this_run(log / name, folder) for log in log_folders(folder, kept) for name in names)
     history = next((log for log in found if log is not None), None)
     resumable = bool(checkpoints.files_in(folder))
     if holder is None and not resumable and history is None:
@@ -144,7 +144,7 @@ def log_folders(folder: Path, kept: Checkpoint | None) -> list[Path]:
     absolute = folder.resolve()
     near = [LOGS, absolute.parent / LOGS, absolute.parent.parent / LOGS]
     said = [log_in_use(folder), place_of(folder, str(kept.about.get("log"))) if kept else None]
-    return [*(place for place in said if place is not None), *(place / absolute.name for place in near)]
+    return [*(path for path in said if path is not None), *(path / absolute.name for path in near)]
 
 
 def of_this_run(log: Path, folder: Path) -> History | None:

@@ -27,7 +27,7 @@ from deeptaxi.io import safe_load
 from deeptaxi.io.atomic import SPARE, cannot_write
 from deeptaxi.io.safe_archive import format_bytes
 from deeptaxi.io.temporary import Scratch
-from deeptaxi.learning.resolve import FLOAT, weights_of
+from deeptaxi.learning.memory import FLOAT, count_weights
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import ARRAYS, TransitionTable
@@ -92,10 +92,10 @@ def size_of(config: TrainConfig, environment: Environment, table: TransitionTabl
     """Return the maximum size of a run in bytes, including `table` if it is saved with the model."""
     arrays = [getattr(table, name) for name in (*ARRAYS, "action_mask")] if table is not None else []
     hidden, factors = config.network.hidden, encoded_factors(environment, config.network)
-    weights = weights_of(config, environment.states, environment.actions)
+    weights = count_weights(config, environment.states, environment.actions)
     weights += sum(factors or ()) * (
         hidden[0] if hidden else environment.actions
-    )  # `weights_of` counts these at their minimum
+    )  # `count_weights` counts these at their minimum
     tables = sum(int(one.nbytes) for one in arrays if one is not None)
     return FLOAT * weights + LAYER * (len(hidden) + 2) + OTHERS + tables
 
@@ -124,7 +124,7 @@ def check_room(folder: Path, environment: Mapping[str, Any], config: TrainConfig
 
 def check_weights(config: TrainConfig, states: int, actions: int) -> None:
     """Reject a network whose weights exceed the limit of a `.keras` file."""
-    size, most = FLOAT * weights_of(config, states, actions), keras_file.MAX_BYTES - keras_file.SPARE
+    size, most = FLOAT * count_weights(config, states, actions), keras_file.MAX_BYTES - keras_file.SPARE
     if size > most:
         raise UsageError(
             f"the weights of this network take {format_bytes(size)}, and a model file of more than "

@@ -1,7 +1,7 @@
 """Claim, write and read the folder of a run and its log.
 
 A run is `<out>/model.keras`, `config.toml`, `card.md` and `card.json`; its log is `<logs>/<name of out>/metrics.jsonl`.
-Both folders are claimed before any work is done, so that no work is lost because a name is taken or the disk is not
+Both folders are reserved before any work is done, so that no work is lost because a name is taken or the disk is not
 writable, and locked until they are released: they have one writer at a time.
 """
 
@@ -38,8 +38,8 @@ FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
 
 
 @dataclass(frozen=True)
-class Run:
-    """A claimed run folder with its log, cleanup actions, and reserved disk space."""
+class RunFolder:
+    """A reserved run folder with its log, cleanup actions, and reserved disk space."""
 
     folder: Path
     log: Path
@@ -50,7 +50,7 @@ class Run:
         """Release the locks and remove folders that were created but not used."""
         self.undoing.close()
 
-    def with_spare(self, config: TrainConfig, environment: Environment, table: TransitionTable | None) -> Run:
+    def with_spare(self, config: TrainConfig, environment: Environment, table: TransitionTable | None) -> RunFolder:
         """Reserve disk space for the model until it is written.
 
         Raises:
@@ -79,15 +79,15 @@ def free_folders(config: TrainConfig, logs: Path, models: Path = MODELS) -> Iter
     return (path for path in numbered if not any(map(os.path.lexists, (path, logs / path.name / LOG_FILE))))
 
 
-def claim_free(config: TrainConfig, logs: Path, table: bool = False, models: Path = MODELS) -> Run:
-    """Claim the first free default folder, even if other processes claim folders concurrently. See `claim`."""
+def reserve_free(config: TrainConfig, logs: Path, table: bool = False, models: Path = MODELS) -> RunFolder:
+    """Reserve the first free default folder, even if other processes reserve folders concurrently. See `reserve`."""
     folders = free_folders(config, logs, models)
     while True:
         with contextlib.suppress(TakenError):
-            return claim(next(folders), logs, force=False, table=table)
+            return reserve(next(folders), logs, force=False, table=table)
 
 
-def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
+def reserve(folder: Path, logs: Path, force: bool, table: bool = False) -> RunFolder:
     """Check that a run can be written to `folder` and its log under `logs`; create and lock both.
 
     Args:
@@ -115,7 +115,7 @@ def claim(folder: Path, logs: Path, force: bool, table: bool = False) -> Run:
             check_free(path, force, replaceable=path.is_file())
         if log.exists():
             check_ours(folder, log)
-        return Run(folder, log, undoing.pop_all())
+        return RunFolder(folder, log, undoing.pop_all())
 
 
 def check_resumable(folder: Path) -> None:
@@ -149,8 +149,8 @@ def lock_folder(folder: Path, undoing: ExitStack, option: str = "--out", log: Pa
             for new in reversed(make_folder(folder)):
                 undoing.callback(remove_if_empty, new)
             undoing.callback(lock(folder, TRAINING, option, log).release)
-            for place in (folder, folder / CHECKPOINTS):
-                tidy(place)
+            for path in (folder, folder / CHECKPOINTS):
+                tidy(path)
             return
     raise DeepTaxiError(f"cannot write in {folder}: the folder it is in is gone; choose another {option}")
 
@@ -177,7 +177,7 @@ def check_ours(run: Path, log: Path) -> None:
 
 
 def save_run(
-    run: Run,
+    run: RunFolder,
     network: Any,
     environment: Mapping[str, Any],
     config: TrainConfig,
@@ -229,7 +229,7 @@ def facts_of(finished: Finished, preset: str) -> dict[str, str]:
     }
 
 
-def train_again(run: Run, config: TrainConfig) -> str:
+def train_again(run: RunFolder, config: TrainConfig) -> str:
     """Return the command that trains the run again."""
     return training_command(run.folder, config)
 

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import google_crc32c
 
 from deeptaxi.backend.importing import hide_modules
-from deeptaxi.config import TrainConfig, dump_toml, leaf_settings
+from deeptaxi.config import TrainConfig, dump_toml, leaf_settings, value_at
 from deeptaxi.metrics import Evaluated, Finished, Progress, Record, Snapshot, Warned
 
 with hide_modules("torch"):  # tensorboardX imports PyTorch if it can, which takes three seconds and is of no use here
@@ -148,9 +148,7 @@ def hyperparameters(config: TrainConfig) -> dict[str, Any]:
     """Return every setting by its TOML key, as a number, boolean or string; None if not set."""
     found = {}
     for path, _, _ in leaf_settings(TrainConfig):
-        value: Any = config
-        for name in path:
-            value = getattr(value, name)
+        value = value_at(config, path)
         if isinstance(value, tuple):
             value = ",".join(map(str, value))
         found[".".join(path)] = json.dumps(dict(value), default=str) if isinstance(value, Mapping) else value

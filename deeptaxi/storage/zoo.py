@@ -91,11 +91,11 @@ def agent(run: Path, name: str) -> dict[str, Any]:
 def without_card(run: Path) -> dict[str, Any]:
     """Return the facts in a run's `config.toml` and `card.md`; None for missing ones."""
     config = settings(run / CONFIG_FILE)
-    place, network, about = (section(config, name) for name in ("environment", "network", "run"))
-    known = {"id": str(place.get("id") or "?"), "kwargs": section(place, "kwargs")}
+    environment, network, about = (section(config, name) for name in ("environment", "network", "run"))
+    known = {"id": str(environment.get("id") or "?"), "kwargs": section(environment, "kwargs")}
     kind = "dueling" if network.get("dueling") else "mlp" if network.get("hidden") else "q-table"
     return {
-        "environment": {**known, "states": None, "actions": None, "time_limit": place.get("time_limit")},
+        "environment": {**known, "states": None, "actions": None, "time_limit": environment.get("time_limit")},
         "network": {"kind": kind, "description": kind} if network else None,
         "preset": known_text(about, "preset"),
         "seed": config.get("seed"),

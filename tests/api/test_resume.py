@@ -13,7 +13,7 @@ from tests.api.conftest import CHAIN
 from tests.problems import chain
 
 
-def test_a_training_on_a_table_in_memory_goes_on_from_its_folder(empty: Path, table: TransitionTable) -> None:
+def test_a_training_on_a_table_in_memory_is_resumed_from_its_folder(empty: Path, table: TransitionTable) -> None:
     more = {**CHAIN, "early_stop": False}
     whole = deeptaxi.train(table, **more)
     part = deeptaxi.train(table, out="a", stop_after=110, **more)
@@ -36,7 +36,7 @@ def test_a_training_on_a_table_in_memory_goes_on_from_its_folder(empty: Path, ta
         deeptaxi.train(chain(start=1, time_limit=20), resume="b", updates=500)
 
 
-def test_what_a_resumed_training_has_said_already_is_refused(empty: Path) -> None:
+def test_options_fixed_on_resume_are_refused(empty: Path) -> None:
     for given in ({"out": "b"}, {"config": "c.toml"}, {"preset": "taxi"}, {"force": True}):
         with pytest.raises(UsageError, match=f"leave out --{next(iter(given))}"):
             deeptaxi.train(resume="a", **given)  # type: ignore[arg-type]  # one after the other

@@ -20,7 +20,7 @@ from deeptaxi.network.build import build_q_network, weights_digest
 from tests.cli.conftest import run as command
 
 
-def test_it_has_what_a_script_asks_for(lake: Run) -> None:
+def test_a_run_has_the_attributes_that_scripts_use(lake: Run) -> None:
     assert lake.q_values.shape == (16, 4)
     np.testing.assert_array_equal(lake.policy, lake.q_values.argmax(axis=1))
     np.testing.assert_array_equal(lake.q_values, lake.network(np.arange(16)))
@@ -39,7 +39,7 @@ def pickled(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled])
-def test_it_can_be_copied_and_pickled(again: Callable[[Run], Run], lake: Run, kept: Run, blackjack: Run) -> None:
+def test_a_run_can_be_copied_and_pickled(again: Callable[[Run], Run], lake: Run, kept: Run, blackjack: Run) -> None:
     for one in (lake, kept, blackjack):
         other = again(one)
         assert (repr(other), other.weights_digest) == (repr(one), one.weights_digest)
@@ -69,7 +69,7 @@ def test_results_can_be_copied_and_pickled(lake: Run, empty: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_pickled_run_is_read_by_a_process_that_knows_nothing_of_it(kept: Run, tmp_path: Path) -> None:
+def test_a_pickled_run_is_read_by_another_process(kept: Run, tmp_path: Path) -> None:
     (tmp_path / "run.pickle").write_bytes(pickle.dumps(kept))
     code = "import pickle, sys; run = pickle.load(open(sys.argv[1], 'rb')); print(run.weights_digest, run.optimal)"
     words = [sys.executable, "-c", code, tmp_path / "run.pickle"]
@@ -77,7 +77,7 @@ def test_a_pickled_run_is_read_by_a_process_that_knows_nothing_of_it(kept: Run, 
     assert (done.stdout.split(), done.stderr) == ([kept.weights_digest, str(kept.optimal)], "")
 
 
-def test_it_acts(lake: Run) -> None:
+def test_a_run_acts(lake: Run) -> None:
     assert lake.act(14) == 2  # right, to the goal
     assert isinstance(lake.act(np.int64(14)), int)
     assert lake.act([[14, 14]]).tolist() == [[2, 2]]
@@ -119,16 +119,16 @@ def test_an_observation_of_several_parts_is_one_state(blackjack: Run) -> None:
         (True, "state True: expected whole numbers"),
     ],
 )
-def test_what_is_no_observation_or_could_be_meant_in_two_ways_is_refused(blackjack: Run, state: Any, said: str) -> None:
+def test_invalid_and_ambiguous_observations_are_refused(blackjack: Run, state: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         blackjack.act(state)
 
 
-def test_where_a_state_is_a_number_a_tuple_is_several(lake: Run) -> None:
+def test_a_tuple_is_a_batch_where_states_are_numbers(lake: Run) -> None:
     assert lake.act((14, 14)).tolist() == [2, 2]
 
 
-def test_an_observation_is_no_state_to_begin_in_nor_one_to_explain(blackjack: Run, lake: Run) -> None:
+def test_an_observation_is_accepted_neither_as_a_start_nor_for_an_explanation(blackjack: Run, lake: Run) -> None:
     with pytest.raises(UsageError, match=r"--state \(2, 3\): expected a state from 0 to 703"):
         blackjack.play(state=(2, 3))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"state \(2, 3\): expected a whole number"):
@@ -149,19 +149,17 @@ def test_an_observation_is_no_state_to_begin_in_nor_one_to_explain(blackjack: Ru
         ({"render_mode": "braille"}, "render_mode = 'braille': expected one of human, ansi, rgb_array"),
     ],
 )
-def test_what_cannot_be_played_is_refused_before_a_moment_is_asked_for(
-    lake: Run, show: dict[str, Any], said: str
-) -> None:
+def test_episodes_that_cannot_be_played_are_refused_at_once(lake: Run, show: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         lake.play(**show)
 
 
-def test_a_state_that_cannot_be_chosen_is_refused_before_a_moment_is_asked_for(blackjack: Run) -> None:
+def test_a_start_state_that_cannot_be_set_is_refused_at_once(blackjack: Run) -> None:
     with pytest.raises(UsageError, match="--state: Blackjack-v1 cannot be put into a state"):
         blackjack.play(state=3)
 
 
-def test_it_shows_its_verdict_in_a_line_in_a_table_and_in_a_notebook(lake: Run) -> None:
+def test_a_run_shows_its_verdict_in_a_line_in_a_table_and_in_a_notebook(lake: Run) -> None:
     assert repr(lake).startswith(
         "Run(frozenlake-v1-q-table-0 on FrozenLake-v1 is_slippery=false: optimal: 1 of 1 start states; return 1"
     )
@@ -175,7 +173,7 @@ def test_it_shows_its_verdict_in_a_line_in_a_table_and_in_a_notebook(lake: Run) 
     assert "played optimally" in html
 
 
-def test_what_it_holds_takes_a_line_each(lake: Run) -> None:
+def test_a_run_lists_its_attributes_one_per_line(lake: Run) -> None:
     assert repr(lake.environment) == "Environment(FrozenLake-v1: 16 states, 4 actions, time limit 100)"
     assert repr(lake.history).startswith("History(1 started, ")
     assert repr(lake.environment.table) == "TransitionTable(16 states, 4 actions, 1 outcome, 1 start state)"
@@ -183,7 +181,7 @@ def test_what_it_holds_takes_a_line_each(lake: Run) -> None:
     assert repr(solution) == "Solution(return 1.0000 in 100 steps, value 0.9510 at discount 0.99; 16 states)"
 
 
-def test_a_network_that_gives_no_numbers_says_so_and_does_not_break_the_notebook() -> None:
+def test_a_network_of_nan_is_reported_and_does_not_break_the_notebook() -> None:
     network = build_q_network(16, 4)
     network.set_weights([np.full((16, 4), np.nan)])
     run = deeptaxi.evaluate
@@ -195,7 +193,7 @@ def test_a_network_that_gives_no_numbers_says_so_and_does_not_break_the_notebook
     assert "NaN" in str(as_run(network, "FrozenLake-v1"))
 
 
-def test_it_is_saved_as_a_training_with_out_leaves_it(lake: Run, empty: Path) -> None:
+def test_a_run_is_saved_like_a_training_with_out(lake: Run, empty: Path) -> None:
     assert lake.save("run") == Path("run")
     again = deeptaxi.load("run")
     assert again.weights_digest == lake.weights_digest
@@ -218,7 +216,7 @@ def test_a_table_goes_with_every_copy(kept: Run, empty: Path) -> None:
     assert Path("copy/config.toml").read_text(encoding="utf-8").count("copy/table.npz") == 1
 
 
-def test_what_has_no_configuration_cannot_be_saved(empty: Path) -> None:
+def test_a_run_without_a_configuration_cannot_be_saved(empty: Path) -> None:
     from deeptaxi.api.load import as_run
 
     with pytest.raises(UsageError, match="export"):
@@ -226,7 +224,7 @@ def test_what_has_no_configuration_cannot_be_saved(empty: Path) -> None:
     assert not list(empty.iterdir())
 
 
-def test_it_plays_and_films(lake: Run, empty: Path) -> None:
+def test_a_run_plays_episodes_and_renders_them(lake: Run, empty: Path) -> None:
     episode_steps = list(lake.play(episodes=2, seed=1, render_mode="ansi"))
     assert all(isinstance(step, EpisodeStep) for step in episode_steps)
     assert [step.ending for step in episode_steps if step.ending] == ["terminated"] * 2
@@ -244,7 +242,7 @@ def test_it_plays_and_films(lake: Run, empty: Path) -> None:
         lake.film("lake.png")
 
 
-def test_it_writes_a_report_that_needs_no_folder(lake: Run, kept: Run, empty: Path) -> None:
+def test_a_run_writes_a_report_without_a_folder(lake: Run, kept: Run, empty: Path) -> None:
     made = lake.report("lake.html")
     page = Path("lake.html").read_text(encoding="utf-8")
     assert "Optimal" in page

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from deeptaxi.api.status import shown_by, status
 
 
-def test_a_stage_is_told_to_who_shows_it_and_what_is_within_it_is_not() -> None:
+def test_a_status_is_reported_to_its_display_and_nested_ones_are_not() -> None:
     told: list[str] = []
 
     @contextmanager

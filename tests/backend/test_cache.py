@@ -18,7 +18,7 @@ CONTENT = np.random.default_rng(0).bytes(5000)
 
 
 def compiled_by_a_process(root: Path, name: str = "program", content: bytes = CONTENT) -> Path:
-    """Keep one entry as a process does; return the file that is kept."""
+    """Store one entry as a process does; return its file."""
     opened = cache.Cache(root, *TRAITS)
     (opened.working / name).write_bytes(content)
     opened.close()
@@ -33,22 +33,22 @@ def given(root: Path, *traits: str) -> dict[str, bytes]:
     return found
 
 
-def test_what_one_process_compiled_is_given_to_the_next(tmp_path):
-    kept = compiled_by_a_process(tmp_path / "cache")
-    assert kept.name == "program." + hashlib.sha256(CONTENT).hexdigest()
+def test_a_compiled_program_is_reused_by_the_next_process(tmp_path):
+    entry = compiled_by_a_process(tmp_path / "cache")
+    assert entry.name == "program." + hashlib.sha256(CONTENT).hexdigest()
     assert given(tmp_path / "cache") == {"program": CONTENT}
     assert not list((tmp_path / "cache").glob("working-*"))
 
 
 @pytest.mark.parametrize("other", [("compiler", "1.1", "flags"), ("compiler", "1.0", "--fast"), ("other", "1.0", "")])
-def test_another_compiler_is_given_nothing(tmp_path, other):
+def test_another_compiler_gets_no_entry(tmp_path, other):
     compiled_by_a_process(tmp_path)
     assert given(tmp_path, *other) == {}
 
 
-def test_another_processor_is_given_nothing(tmp_path, monkeypatch):
+def test_another_processor_gets_no_entry(tmp_path, monkeypatch):
     compiled_by_a_process(tmp_path)
-    monkeypatch.setattr(cache, "machine", lambda: ["an older processor"])
+    monkeypatch.setattr(cache, "compiler_target", lambda: ["an older processor"])
     assert given(tmp_path) == {}
 
 
@@ -57,24 +57,24 @@ def test_another_processor_is_given_nothing(tmp_path, monkeypatch):
     [b"", CONTENT[:1000], np.random.default_rng(1).bytes(5000), bytes([CONTENT[0] ^ 1]) + CONTENT[1:]],
     ids=["empty", "truncated", "random", "one bit"],
 )
-def test_a_damaged_entry_is_removed_and_never_given(tmp_path, damage):
-    kept = compiled_by_a_process(tmp_path)
+def test_a_damaged_entry_is_removed_and_never_used(tmp_path, damage):
+    entry = compiled_by_a_process(tmp_path)
     compiled_by_a_process(tmp_path, "sound")
-    kept.write_bytes(damage)
+    entry.write_bytes(damage)
     assert given(tmp_path) == {"sound": CONTENT}
-    assert not kept.exists()
-    assert compiled_by_a_process(tmp_path) == kept  # and it is kept anew
+    assert not entry.exists()
+    assert compiled_by_a_process(tmp_path) == entry  # and it is stored anew
 
 
-def test_what_another_process_removes_stays_for_the_one_that_was_given_it(tmp_path):
-    kept = compiled_by_a_process(tmp_path)
+def test_an_entry_removed_by_another_process_stays_readable_for_its_user(tmp_path):
+    entry = compiled_by_a_process(tmp_path)
     opened = cache.Cache(tmp_path, *TRAITS)
-    kept.unlink()
+    entry.unlink()
     assert (opened.working / "program").read_bytes() == CONTENT
     opened.close()
 
 
-def test_two_processes_may_keep_the_same_program(tmp_path):
+def test_two_processes_may_store_the_same_program(tmp_path):
     one, two = (cache.Cache(tmp_path, *TRAITS) for _ in range(2))
     (one.working / "program").write_bytes(CONTENT)
     (two.working / "program").write_bytes(CONTENT + b"compiled otherwise")
@@ -83,14 +83,14 @@ def test_two_processes_may_keep_the_same_program(tmp_path):
     assert given(tmp_path)["program"][:5000] == CONTENT
 
 
-def test_what_is_half_written_is_not_kept(tmp_path):
+def test_a_half_written_entry_is_not_stored(tmp_path):
     opened = cache.Cache(tmp_path, *TRAITS)
     (opened.working / "program.pb-123.tmp").write_bytes(CONTENT)
     opened.close()
     assert given(tmp_path) == {}
 
 
-def test_after_a_failure_the_same_path_is_empty_and_writable_and_nothing_is_kept(tmp_path):
+def test_after_a_failure_the_path_is_empty_and_writable_and_nothing_is_stored(tmp_path):
     compiled_by_a_process(tmp_path)
     opened = cache.Cache(tmp_path, *TRAITS)
     opened.abandon()
@@ -110,14 +110,14 @@ def test_a_working_folder_that_vanishes_does_no_harm(tmp_path):
     assert given(tmp_path / "cache") == {}
 
 
-def test_the_oldest_entries_go_first_and_so_does_what_killed_processes_left(tmp_path):
+def test_the_oldest_entries_and_leftovers_of_killed_processes_are_removed_first(tmp_path):
     for age in range(4):
         os.utime(compiled_by_a_process(tmp_path, f"program{age}"), (1e9 - age, 1e9 - age))
     cache.prune(tmp_path, 2 * len(CONTENT))
     assert sorted(given(tmp_path)) == ["program0", "program1"]
 
 
-def test_half_a_copy_is_not_given(tmp_path, monkeypatch):
+def test_half_a_copy_is_not_used(tmp_path, monkeypatch):
     compiled_by_a_process(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(cache.Path, "open", full_after_100_bytes(Path.open))
@@ -163,7 +163,7 @@ def change(path):
 
 
 @pytest.mark.parametrize("swap", [replace, change])
-def test_an_entry_that_is_swapped_once_it_was_verified_is_not_given(tmp_path, monkeypatch, swap):
+def test_an_entry_swapped_after_verification_is_not_used(tmp_path, monkeypatch, swap):
     compiled_by_a_process(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(cache.Path, "read_bytes", swapping(swap))
@@ -172,10 +172,10 @@ def test_an_entry_that_is_swapped_once_it_was_verified_is_not_given(tmp_path, mo
     opened.close()
 
 
-def test_an_entry_that_is_changed_later_is_not_changed_for_those_who_were_given_it(tmp_path):
-    kept = compiled_by_a_process(tmp_path)
+def test_an_entry_changed_later_does_not_change_for_its_users(tmp_path):
+    entry = compiled_by_a_process(tmp_path)
     opened = cache.Cache(tmp_path, *TRAITS)
-    change(kept)
+    change(entry)
     assert (opened.working / "program").read_bytes() == CONTENT
     change(opened.working / "program")  # nor the other way round
     opened.close()
@@ -184,7 +184,7 @@ def test_an_entry_that_is_changed_later_is_not_changed_for_those_who_were_given_
 
 
 @pytest.mark.parametrize("swap", [replace, change])
-def test_what_is_kept_is_what_was_hashed(tmp_path, monkeypatch, swap):
+def test_the_stored_bytes_are_the_hashed_bytes(tmp_path, monkeypatch, swap):
     opened = cache.Cache(tmp_path, *TRAITS)
     (opened.working / "program").write_bytes(CONTENT)
     with monkeypatch.context() as patch:
@@ -193,7 +193,7 @@ def test_what_is_kept_is_what_was_hashed(tmp_path, monkeypatch, swap):
     assert given(tmp_path) == {"program": CONTENT}
 
 
-def test_what_is_compiled_is_kept_where_another_process_forgot_all_entries(tmp_path):
+def test_a_program_is_stored_after_another_process_cleared_the_cache(tmp_path):
     opened = cache.Cache(tmp_path, *TRAITS)
     (opened.working / "program").write_bytes(CONTENT)
     opened.forget()
@@ -263,12 +263,12 @@ def test_processes_that_share_it_never_see_a_half_or_damaged_program(tmp_path, m
 
 
 @pytest.mark.parametrize("value", ["", "off", "OFF"])
-def test_it_can_be_switched_off(monkeypatch, value):
+def test_the_cache_can_be_switched_off(monkeypatch, value):
     monkeypatch.setenv(cache.VARIABLE, value)
     assert cache.open_cache(*TRAITS) is None
 
 
-def test_it_lies_in_the_folder_of_the_user(monkeypatch, tmp_path):
+def test_the_cache_is_in_the_folder_of_the_user(monkeypatch, tmp_path):
     monkeypatch.delenv(cache.VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert "deeptaxi" in str(cache.default_root())
@@ -276,7 +276,7 @@ def test_it_lies_in_the_folder_of_the_user(monkeypatch, tmp_path):
         assert cache.default_root() == tmp_path / "deeptaxi"
 
 
-def test_without_a_home_there_is_none(monkeypatch):
+def test_without_a_home_folder_there_is_no_cache(monkeypatch):
     monkeypatch.delenv(cache.VARIABLE)
     unknown = Path("~/.cache/deeptaxi")  # what platformdirs says for a user without HOME and without an account
     monkeypatch.setattr(cache.platformdirs, "user_cache_path", lambda *_, **__: unknown)
@@ -295,10 +295,10 @@ own_permissions = pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows 
 
 @own_permissions
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o1777])
-def test_a_folder_into_which_others_may_put_code_is_not_used(monkeypatch, tmp_path, mode):
-    kept = compiled_by_a_process(tmp_path)
+def test_a_folder_that_others_may_write_to_is_not_used(monkeypatch, tmp_path, mode):
+    entry = compiled_by_a_process(tmp_path)
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
-    for folder in (tmp_path, kept.parent):
+    for folder in (tmp_path, entry.parent):
         folder.chmod(mode)
         assert cache.open_cache(*TRAITS) is None
         folder.chmod(0o700)
@@ -318,7 +318,7 @@ def test_a_folder_that_others_may_replace_is_not_used(monkeypatch, tmp_path):
 
 
 @own_permissions
-def test_the_way_to_a_folder_is_looked_at_behind_its_links(monkeypatch, tmp_path):
+def test_the_path_of_a_folder_is_checked_with_its_links_resolved(monkeypatch, tmp_path):
     (tmp_path / "shared" / "cache").mkdir(parents=True, mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "shared" / "cache")
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "link"))
@@ -328,20 +328,20 @@ def test_the_way_to_a_folder_is_looked_at_behind_its_links(monkeypatch, tmp_path
 
 
 @own_permissions
-def test_an_entry_that_others_may_write_to_or_that_is_a_link_is_removed_and_never_given(tmp_path):
-    kept = compiled_by_a_process(tmp_path)
+def test_an_entry_that_is_a_link_or_writable_by_others_is_removed_and_never_used(tmp_path):
+    entry = compiled_by_a_process(tmp_path)
     compiled_by_a_process(tmp_path, "sound")
-    kept.chmod(0o620)
+    entry.chmod(0o620)
     assert given(tmp_path) == {"sound": CONTENT}
     (tmp_path / "elsewhere").write_bytes(CONTENT)
-    kept.symlink_to(tmp_path / "elsewhere")
+    entry.symlink_to(tmp_path / "elsewhere")
     assert given(tmp_path) == {"sound": CONTENT}
-    assert not kept.is_symlink()
+    assert not entry.is_symlink()
     assert (tmp_path / "elsewhere").exists()
 
 
 @own_permissions
-def test_what_belongs_to_another_user_is_not_used(monkeypatch, tmp_path):
+def test_a_folder_of_another_user_is_not_used(monkeypatch, tmp_path):
     compiled_by_a_process(tmp_path)
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
     monkeypatch.setattr(cache.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
@@ -349,18 +349,18 @@ def test_what_belongs_to_another_user_is_not_used(monkeypatch, tmp_path):
 
 
 @own_permissions
-def test_what_it_makes_is_the_users_alone_whatever_the_user_lets_others_do(monkeypatch, tmp_path):
+def test_new_folders_are_private_whatever_the_umask(monkeypatch, tmp_path):
     before = os.umask(0)
     try:
-        kept = compiled_by_a_process(tmp_path / "made" / "cache")
+        entry = compiled_by_a_process(tmp_path / "made" / "cache")
     finally:
         os.umask(before)
     assert given(tmp_path / "made" / "cache") == {"program": CONTENT}
-    for path in (tmp_path / "made", tmp_path / "made" / "cache", kept.parent, kept):
+    for path in (tmp_path / "made", tmp_path / "made" / "cache", entry.parent, entry):
         assert path.stat().st_mode & 0o077 == 0
 
 
-def test_what_is_the_users_own_in_the_folder_is_left_alone(monkeypatch, tmp_path):
+def test_the_users_own_files_in_the_folder_are_left_alone(monkeypatch, tmp_path):
     mine = [tmp_path / name / "mine" for name in ("documents", "working-papers", "working-my-notes")]
     for path in mine:
         path.parent.mkdir()
@@ -431,14 +431,14 @@ def test_programs_are_found_again_and_compute_the_same(tmp_path, name):
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     cold = output(start(tmp_path, name))
-    kept = entries(tmp_path)
-    assert kept
+    stored = entries(tmp_path)
+    assert stored
     assert output(start(tmp_path, name)) == cold  # and it has compiled nothing else
-    assert entries(tmp_path) == kept
+    assert entries(tmp_path) == stored
 
 
 @pytest.mark.slow
-def test_tensorflow_goes_on_where_its_folder_breaks(tmp_path):
+def test_tensorflow_continues_when_its_folder_breaks(tmp_path):
     # TensorFlow ends with FailedPreconditionError there, and likewise if the disk is full.
     said = output(start(tmp_path, "tensorflow", "break"))
     assert said.partition("|")[0] == output(start(tmp_path, "tensorflow")).partition("|")[0]

@@ -14,7 +14,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("backend", VARIABLES)
-def test_nothing_is_said_where_all_is_as_usual(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usual_flags_are_not_reported(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert flags(backend) == {}
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory='/a b/working-1'")  # as `backend` does
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,7 +30,7 @@ def test_each_backend_has_flags_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert set(flags("torch")) == {"ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES"}
 
 
-def test_jax_is_started_with_a_flag_that_is_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_flag_that_jax_is_started_with_counts_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
     assert flags("jax") == {}
     monkeypatch.setenv("XLA_FLAGS", "")
@@ -40,18 +40,18 @@ def test_jax_is_started_with_a_flag_that_is_as_usual(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "text", ["--b=1  --a", "--a --b=1", "--a --b=2 --b=1", "--a --tf_xla_persistent_cache_directory='/x y' --b=1"]
 )
-def test_flags_that_mean_the_same_are_the_same(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equivalent_flags_are_equal(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_XLA_FLAGS", text)
     assert flags("tensorflow") == {"TF_XLA_FLAGS": "--a --b=1"}
 
 
-def test_the_flags_of_a_file_count_and_not_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_content_of_a_flag_file_counts_and_not_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "flags"))
     assert flags("tensorflow") == {}  # a compiler goes on without
     (tmp_path / "flags").write_text("--xla_cpu_max_isa=AVX\n")
     assert flags("tensorflow") == {"XLA_FLAGS": "--xla_cpu_max_isa=AVX"}
 
 
-def test_no_device_is_not_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hiding_all_devices_differs_from_allowing_any(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert flags("torch") == {"CUDA_VISIBLE_DEVICES": ""}

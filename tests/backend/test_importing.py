@@ -10,14 +10,14 @@ import pytest
 from deeptaxi.backend import importing
 
 
-def test_what_compiled_code_writes_to_standard_error_is_dropped(capfd):
+def test_output_of_compiled_code_on_standard_error_is_dropped(capfd):
     with importing.standard_error_aside():
         os.write(2, b"a line of a compiled library\n")
     os.write(2, b"later\n")
     assert capfd.readouterr().err == "later\n"
 
 
-def test_what_was_written_to_standard_error_comes_out_after_an_exception(capfd):
+def test_output_on_standard_error_is_printed_after_an_exception(capfd):
     def fail():
         with importing.standard_error_aside():
             os.write(2, b"why it failed\n")
@@ -29,7 +29,7 @@ def test_what_was_written_to_standard_error_comes_out_after_an_exception(capfd):
     assert capfd.readouterr().err == "why it failed\nlater\n"
 
 
-def test_what_was_held_back_stays_back_on_ctrl_c():
+def test_held_back_output_is_dropped_on_ctrl_c():
     code = """
 import os
 from deeptaxi.backend import importing
@@ -44,7 +44,7 @@ except KeyboardInterrupt:
     assert done.stderr == ""
 
 
-def test_a_hidden_package_is_there_again_afterwards():
+def test_a_hidden_package_is_available_again_afterwards():
     with importing.hide_modules("tabnanny"), pytest.raises(ImportError):
         import tabnanny
     import tabnanny
@@ -53,7 +53,7 @@ def test_a_hidden_package_is_there_again_afterwards():
         import tabnanny  # noqa: F401  # what is imported already stays
 
 
-def test_the_command_line_leaves_out_what_keras_would_draw_with():
+def test_the_command_line_does_not_import_the_plotting_packages_of_keras():
     code = """
 import sys
 from deeptaxi.backend import keras_backend
@@ -65,7 +65,7 @@ import matplotlib
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "KERAS_BACKEND": "tensorflow"})
 
 
-def test_the_collector_rests_and_comes_back():
+def test_garbage_collection_is_paused_and_resumed():
     try:
         with importing.pause_collector():
             assert not gc.isenabled()

@@ -50,7 +50,7 @@ def test_a_backend_that_is_not_installed_is_refused():
     ]
 
 
-def test_no_backend_is_named_by_a_variable_that_is_empty(monkeypatch):
+def test_an_empty_variable_names_no_backend(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "")
     monkeypatch.delitem(sys.modules, "keras")
     assert chosen_backend() == "tensorflow"
@@ -81,12 +81,12 @@ def test_flags_that_would_end_the_process_are_refused(variable, flags, reason):
         ),
     ],
 )
-def test_the_last_words_of_a_compiler_are_found(said, reason):
+def test_the_last_error_of_a_compiler_is_found(said, reason):
     assert keras_backend.FATAL.search(said)[1] == reason
 
 
 @pytest.mark.slow
-def test_starting_says_nothing_at_all():
+def test_starting_prints_nothing():
     start = "from deeptaxi.backend import keras_backend\nkeras_backend.start()\nkeras_backend.start()\n"
     done = fresh(start + "import keras\nkeras.ops.ones(3) + 1")
     assert (done.stdout, done.stderr) == ("", "")
@@ -159,7 +159,7 @@ def test_functions_of_a_kind_are_compiled_once_and_run_on_the_variables_of_each(
     check_shared()
 
 
-def test_functions_are_let_go_of_once_there_are_too_many(monkeypatch):
+def test_functions_are_evicted_once_there_are_too_many(monkeypatch):
     shared = {}
     monkeypatch.setattr(keras_backend, "_shared", shared)
     monkeypatch.setattr(keras_backend, "SHARED", 2)

@@ -32,7 +32,7 @@ def check_compiled():
     assert ROWS.any()  # what it began with is not its own
 
 
-def test_a_state_is_changed_in_place_and_can_be_read_in_between():
+def test_a_state_is_updated_in_place_and_can_be_read_between_calls():
     check_compiled()
 
 
@@ -51,7 +51,7 @@ def lent(owner, state=ROWS, kind="doubling"):
     return program.borrow_program(kind, {"double": lambda state: (state[0] * 2.0,)}, (state,), owner)
 
 
-def test_a_program_is_lent_again_once_its_owner_is_gone(idle):
+def test_a_program_is_reused_once_its_owner_is_gone(idle):
     owner = Owner()
     one = lent(owner)
     one("double")
@@ -64,7 +64,7 @@ def test_a_program_is_lent_again_once_its_owner_is_gone(idle):
     np.testing.assert_array_equal(numbers(again.state[0]), 2 * ROWS + 2)
 
 
-def test_a_program_in_use_or_of_another_kind_is_not_lent(idle):
+def test_a_program_in_use_or_of_another_kind_is_not_reused(idle):
     owners = [Owner() for _ in range(2)]
     one, two = (lent(owner) for owner in owners)
     assert one is not two
@@ -74,7 +74,7 @@ def test_a_program_in_use_or_of_another_kind_is_not_lent(idle):
         assert lent(Owner(), **other) not in (one, two)
 
 
-def test_an_owner_that_refers_to_itself_gives_its_program_back_where_another_asks_for_it(idle):
+def test_an_owner_in_a_reference_cycle_releases_its_program_when_another_asks_for_it(idle):
     owner = Owner()
     owner.itself = owner  # as the frames of a traceback do
     one = lent(owner)

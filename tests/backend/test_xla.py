@@ -83,11 +83,11 @@ def check_compiled():
 
 
 @pytest.mark.parametrize("check", [check_arrays, check_loop, check_bits])
-def test_compiled_it_does_what_it_says(check):
+def test_compiled_functions_do_what_they_say(check):
     check()
 
 
-def test_of_a_repeated_index_one_value_stays():
+def test_one_value_of_a_repeated_index_is_kept():
     values = np.array([[10, 11], [20, 21], [30, 31]], np.float32)
     found = compiled(xla.scatter, ROWS, np.array([1, 1, 2], np.int32), values)
     assert found[1].tolist() in values[:2].tolist()
@@ -100,7 +100,7 @@ def test_bits_become_numbers_by_hand():
     assert numbers(xla.fractions(bits)).tolist() == [0, 0, 2**-24, 1 - 2**-24, 0.5, 0.5 - 2**-24]
 
 
-def test_a_pullback_may_be_asked_more_than_once():
+def test_a_pullback_can_be_called_more_than_once():
     def step(x, y):
         result, back = xla.pullback(lambda a, b: a * b, (x, y))
         return result, *back(ops.ones_like(result)), *back(2 * ops.ones_like(result))

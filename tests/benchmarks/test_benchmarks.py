@@ -10,7 +10,7 @@ from benchmarks import goals, limits, plan, startup, table
 from benchmarks.peers import deeptaxi_loop
 from benchmarks.peers.common import Spec, read_spec, to_json
 from benchmarks.run import Job, in_turn
-from deeptaxi.learning.step_metrics import StepMetrics
+from deeptaxi.learning.progress import StepMetrics
 
 NEEDS = {"sb3": plan.TORCH, "rejax_dqn": plan.REJAX, "jax_table": ("jax",), "jax_scan": ("jax",)}
 TABULAR = Spec(peer="tabular", learning_rate=1.0, seconds=0.2, block=1_000, every=10_000, updates=500_000)
@@ -95,14 +95,14 @@ def test_a_goal_is_compared_repeat_by_repeat():
     assert goals.cells(found)[1:] == ["35", "30 to 40", "≥ 30", "yes"]
 
 
-def test_seconds_are_to_be_few():
+def test_fewer_seconds_are_better():
     pair = (("deeptaxi TF dueling", 1.0), ("SB3 DQN [64]", 20.0))
     rows = [{"part": "b", "name": name, "seed": 0, "optimal": True, "train_seconds": value} for name, value in pair]
     (found,) = goals.ratios(rows)
     assert goals.cells(found)[1:] == ["1/20", "", "≤ 1/30", "**no**"]
 
 
-def test_goals_are_of_jobs_that_exist():
+def test_goals_refer_to_existing_jobs():
     names = {"a": plan.rates("compiled"), "b": plan.optima("compiled")}
     known = {part: {job.name for job in jobs} for part, jobs in names.items()} | {"p": set(startup.COMMANDS)}
     assert all({goal.over, goal.under} <= known[goal.part] for goal in goals.goals())
@@ -123,7 +123,7 @@ def test_jobs_of_a_group_share_a_process_and_one_may_fail(monkeypatch):
     assert "failed" in rows[2]
 
 
-def test_reports_that_come_at_once_are_counted_with_the_time_they_took(monkeypatch):
+def test_reports_that_arrive_at_once_are_counted_over_their_time(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("benchmarks.peers.common.time.perf_counter", lambda: now[0])
     monkeypatch.setattr("benchmarks.peers.common.time.process_time", lambda: now[0])
@@ -157,7 +157,7 @@ def test_the_work_of_an_update_by_hand():
     assert limits.distinct(2, 1) == pytest.approx(1.0)
 
 
-def test_the_jobs_have_names_of_their_own():
+def test_job_names_are_unique():
     for jobs in (plan.rates("compiled"), plan.optima("compiled"), plan.sizes("compiled")):
         names = [job.name for job in jobs]
         assert len(names) == len(set(names))

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from benchmarks import zoo
-from deeptaxi.backend.exactness import chosen_backend, processor, versions
+from deeptaxi.backend.exactness import chosen_backend, versions
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
+from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment, open_environment
 from deeptaxi.metrics import Finished
 from deeptaxi.network.build import weights_digest
@@ -62,12 +63,12 @@ def verdict_of(name: str, config: TrainConfig, q_values: Any) -> dict[str, Any]:
     ).to_dict()
 
 
-def assert_same_verdict(found: dict[str, Any], told: dict[str, Any]) -> None:
+def assert_same_verdict(found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Assert that two verdicts are one; float64 sums may differ in their last bits from machine to machine."""
     for key in FIGURES:
-        assert found[key] == pytest.approx(told[key], abs=1e-9), key
+        assert found[key] == pytest.approx(expected[key], abs=1e-9), key
     for key in ("optimal", "horizon", "discount", "start_states", "optimal_start_states"):
-        assert found[key] == told[key], key
+        assert found[key] == expected[key], key
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,7 +103,7 @@ def test_every_preset_of_a_problem_with_a_table_has_an_agent_or_is_known_to_have
     assert len(shipped) == len(NAMES)
 
 
-def test_the_page_and_what_git_passes_over_are_those_of_the_cards() -> None:
+def test_the_page_and_gitignore_agree_with_the_cards() -> None:
     assert (zoo.MODELS / "README.md").read_text(encoding="utf-8") == zoo.readme(zoo.MODELS, NAMES)
     assert (zoo.MODELS / ".gitignore").read_text(encoding="utf-8") == zoo.ignored(NAMES)
 
@@ -111,7 +112,7 @@ def test_all_agents_are_a_few_hundred_kilobytes() -> None:
     assert sum(file.stat().st_size for name in NAMES for file in (zoo.MODELS / name).iterdir()) < 450_000
 
 
-def test_no_run_takes_the_name_of_a_shipped_agent(tmp_path: Path) -> None:
+def test_no_default_name_is_that_of_a_shipped_agent(tmp_path: Path) -> None:
     for name in NAMES:
         config = find_model(zoo.MODELS / name).config
         assert config is not None
@@ -119,7 +120,7 @@ def test_no_run_takes_the_name_of_a_shipped_agent(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_git_passes_the_runs_of_users_over_and_no_shipped_agent(tmp_path: Path) -> None:
+def test_git_ignores_runs_of_users_and_no_shipped_agent(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".gitignore", tmp_path)
     for name in (*NAMES, "taxi-v4-dueling-0", "mine"):
         (tmp_path / "models" / name).mkdir(parents=True)

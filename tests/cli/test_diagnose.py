@@ -43,7 +43,7 @@ def corridor_file(tmp_path):
     return tmp_path / "corridor.npz"
 
 
-def test_a_good_training_gets_nothing_severe(lake_run):
+def test_a_good_training_has_no_severe_finding(lake_run):
     result = run("diagnose", lake_run, "--json")
     assert result.exit_code == 0
     document = json.loads(result.stdout)
@@ -53,7 +53,7 @@ def test_a_good_training_gets_nothing_severe(lake_run):
     assert not document["severe"]
 
 
-def test_what_is_printed_for_people_says_it_all(lake_run):
+def test_the_printed_diagnosis_is_complete(lake_run):
     result = run("diagnose", lake_run)
     assert result.exit_code == 0
     assert "its policy is optimal" in result.stdout
@@ -79,7 +79,7 @@ def test_a_fault_is_named(name, corridor_file, tmp_path):
     assert finding["cure"].startswith("--")
 
 
-def test_an_agent_that_explores_too_little_is_named_with_what_it_missed(tmp_path):
+def test_too_little_exploration_is_named_with_what_was_missed(tmp_path):
     little = ["--epsilon-start", "0.01", "--epsilon-end", "0.01", "--exploring-starts", "0", "--updates", "2000"]
     folder, result = trained(tmp_path, *CLIFF, *little)
     found = diagnosed(folder)
@@ -96,7 +96,7 @@ def collapsed(tmp_path_factory):
                    "--eval-every", "100", "--environments", "8", "--batch-size", "32")  # fmt: skip
 
 
-def test_an_agent_that_takes_just_one_action_is_named_with_the_cause(collapsed):
+def test_one_action_collapse_is_named_with_its_cause(collapsed):
     found = diagnosed(collapsed[0])
     assert found["one-action-collapse"]["evidence"]["share"] > 0.9
     assert found["one-action-collapse"]["cause"].startswith("dead-relu-units: ")
@@ -108,23 +108,23 @@ def test_train_warns_once_and_the_log_keeps_it(collapsed):
     folder, result = collapsed
     warnings = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
     logged = [json.loads(line) for line in (folder.parent / "logs" / "run" / "metrics.jsonl").read_text().splitlines()]
-    told = [record for record in logged if record["kind"] == "warning"]
-    assert [f"Warning: {record['text']}" for record in told] == warnings
-    assert [record["finding"] for record in told].count("one-action-collapse") == 1
+    warned = [record for record in logged if record["kind"] == "warning"]
+    assert [f"Warning: {record['text']}" for record in warned] == warnings
+    assert [record["finding"] for record in warned].count("one-action-collapse") == 1
     assert json.loads(result.stdout)["run"] == str(folder)
 
 
-def test_a_good_training_warns_of_nothing(lake_run):
+def test_a_good_training_prints_no_warning(lake_run):
     assert '"warning"' not in (lake_run.parent / "logs" / "run" / "metrics.jsonl").read_text()
 
 
-def test_a_memory_that_forgets_is_named(tmp_path):
+def test_a_replay_buffer_that_forgets_is_named(tmp_path):
     folder, _ = trained(tmp_path, *LAKE, "--q-table", *QUICK, "--replay-capacity", "16", "--exploring-starts", "0")
     finding = diagnosed(folder, severe=json.loads(run("diagnose", folder, "--json").stdout)["severe"])
     assert finding["replay-forgot-pairs"]["evidence"]["held"] == 16
 
 
-def test_a_training_that_broke_off_is_known_by_its_log(tmp_path):
+def test_an_interrupted_training_is_recognized_by_its_log(tmp_path):
     folder, result = trained(tmp_path, *CLIFF, "--q-table", "--optimizer", "sgd", "--tabular-step", "4", "--updates",
                              "2000")  # fmt: skip
     assert result.exit_code == 1
@@ -135,7 +135,7 @@ def test_a_training_that_broke_off_is_known_by_its_log(tmp_path):
     assert found["diverged"]["cure"] == "--tabular-step 0.1"
 
 
-def test_a_log_that_breaks_off_before_its_first_snapshot_is_looked_at(lake_run, tmp_path):
+def test_a_log_that_ends_before_its_first_snapshot_is_diagnosed(lake_run, tmp_path):
     for name in ("run", "logs"):
         shutil.copytree(lake_run.parent / name, tmp_path / name)
     settings = tmp_path / "run" / "config.toml"
@@ -150,7 +150,7 @@ def test_a_log_that_breaks_off_before_its_first_snapshot_is_looked_at(lake_run, 
         assert "interrupted" in [finding["name"] for finding in json.loads(done.stdout)["findings"]], done.output
 
 
-def test_a_line_of_the_log_that_is_none_is_skipped_and_told(lake_run, tmp_path):
+def test_a_corrupt_line_of_the_log_is_skipped_and_reported(lake_run, tmp_path):
     shutil.copytree(lake_run.parent, tmp_path / "copy")
     log = tmp_path / "copy" / "logs" / "run" / "metrics.jsonl"
     log.write_text(log.read_text() + "{broken\n")
@@ -160,7 +160,7 @@ def test_a_line_of_the_log_that_is_none_is_skipped_and_told(lake_run, tmp_path):
     assert json.loads(result.stdout)["environment"]["id"] == "FrozenLake-v1"
 
 
-def test_a_run_whose_log_is_lost_is_looked_at_without_it(lake_run, tmp_path):
+def test_a_run_whose_log_is_lost_is_diagnosed_without_it(lake_run, tmp_path):
     shutil.copytree(lake_run, tmp_path / "run")
     config = tmp_path / "run" / "config.toml"
     config.write_text(config.read_text().replace(str(lake_run.parent), str(tmp_path)))
@@ -176,14 +176,14 @@ def test_a_run_whose_log_is_lost_is_looked_at_without_it(lake_run, tmp_path):
     assert "holds no record" in reasons["empty"]
 
 
-def test_a_model_that_is_asked_about_elsewhere_is_named(lake_run, corridor_file):
+def test_a_model_in_the_wrong_environment_is_named(lake_run, corridor_file):
     found = diagnosed(lake_run, "--env", "FrozenLake-v1", "--env-arg", "is_slippery=true")
     assert "trained on FrozenLake-v1 is_slippery=false" in found["wrong-environment"]["summary"]
     found = diagnosed(lake_run, "--env", corridor_file)
     assert "16 states and 4 actions" in found["wrong-environment"]["summary"]
 
 
-def test_a_bare_file_is_told_by_its_values_where_it_comes_from(tmp_path):
+def test_the_environment_of_a_bare_file_is_recognized_by_its_values(tmp_path):
     folder, _ = trained(tmp_path, *LAKE, "--q-table", "--no-early-stop", "--updates", "3000")
     found = diagnosed(folder / "model.keras", "--env", "FrozenLake-v1", "--discount", "0.97")
     assert "is_slippery=false" in found["wrong-environment"]["evidence"]["sibling"]
@@ -196,7 +196,7 @@ def foreign(folder, *layers, dtype="float32"):
     return folder / "foreign.keras"
 
 
-def test_a_model_of_plain_keras_layers_that_takes_the_number_is_named(tmp_path, corridor_file):
+def test_a_keras_model_that_takes_the_state_as_a_number_is_named(tmp_path, corridor_file):
     path = foreign(tmp_path, keras.layers.Dense(8, "relu"))
     result = run("diagnose", path, "--env", corridor_file, "--json")
     document = json.loads(result.stdout)
@@ -211,7 +211,7 @@ def test_a_model_of_another_kind_is_refused(tmp_path, corridor_file):
     refused(run("diagnose", tmp_path / "other.keras", "--env", corridor_file), 2, "input of shape [None, 7]")
 
 
-def test_terminal_states_that_go_on_are_told_from_the_values(tmp_path):
+def test_bootstrapped_terminal_states_are_recognized_by_the_values(tmp_path):
     """Values learned on a table without ends, looked at on the one with ends."""
     ends = build([[surely(1, 1), surely(0, 0)], [surely(0, 5, True), surely(0, 1)]])
     goes_on = build([[surely(1, 1), surely(0, 0)], [surely(0, 5), surely(0, 1)]])
@@ -223,7 +223,7 @@ def test_terminal_states_that_go_on_are_told_from_the_values(tmp_path):
     assert "terminal-states-bootstrapped" in names
 
 
-def test_without_a_table_it_looks_at_episodes(tmp_path):
+def test_without_a_table_episodes_are_sampled(tmp_path):
     folder, _ = trained(tmp_path, "Blackjack-v1", "--q-table", "--updates", "60", "--eval-every", "20")
     found = run("diagnose", folder, "--json", "--episodes", "30")
     assert found.exit_code == 0, found.output
@@ -233,14 +233,14 @@ def test_without_a_table_it_looks_at_episodes(tmp_path):
     assert "truncation-as-terminal" in {item["name"]: item for item in none["not_checked"]}
 
 
-def test_bad_input_is_one_clear_line(tmp_path):
+def test_bad_input_is_refused_in_one_line(tmp_path):
     refused(run("diagnose", tmp_path / "nothing"), 2, "no model at")
     (tmp_path / "metrics.jsonl").write_text("")
     refused(run("diagnose", tmp_path), 1, "holds no record")
     refused(run("diagnose", tmp_path / "x.jsonl"), 2, "cannot read the log")
 
 
-def test_actions_that_a_mask_excludes_are_not_missed(tmp_path):
+def test_masked_actions_are_not_reported_as_untried(tmp_path):
     little = ["--epsilon-end", "0.05", "--epsilon-fraction", "0.3", "--exploring-starts", "0", "--updates", "2000"]
     folder, result = trained(tmp_path, "Taxi-v4", "--q-table", "--action-mask", "--no-early-stop", *little)
     assert result.exit_code == 0, result.output

@@ -40,7 +40,7 @@ def test_a_run_can_be_evaluated_on_another_variant(lake_run: Path) -> None:
     assert not exact["optimal"]
 
 
-def test_people_get_a_table(lake_run: Path) -> None:
+def test_evaluate_prints_a_table(lake_run: Path) -> None:
     text = run("evaluate", lake_run, "--episodes", 10).stdout
     assert "yes: 1 of 1 start states are played optimally" in text
     assert "Episodes: 10" in text
@@ -58,7 +58,7 @@ def test_a_model_of_other_sizes_is_refused(lake_run: Path) -> None:
     refused(run("evaluate", lake_run, "--env", "Taxi-v4"), 2, "16 states and 4 actions", "500 and 6")
 
 
-def test_what_is_no_model_is_refused(lake_run: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(lake_run: Path, tmp_path: Path) -> None:
     refused(run("evaluate", tmp_path / "none"), 2, "no model at")
     refused(run("evaluate", tmp_path), 2, "not a run folder")
     refused(run("evaluate", lake_run / "config.toml"), 2, "neither a run folder nor a .keras file")
@@ -77,7 +77,7 @@ def test_a_foreign_keras_model_is_refused(tmp_path: Path) -> None:
     refused(run("evaluate", tmp_path / "foreign.keras", "--env", *LAKE), 1, "expected a network of deeptaxi")
 
 
-def test_an_archive_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_an_archive_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "zip.keras", "w") as archive:
         archive.writestr("config.json", "{}")
     refused(run("evaluate", tmp_path / "zip.keras", "--env", *LAKE), 1, "zip.keras")

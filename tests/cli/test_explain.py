@@ -24,7 +24,7 @@ def update(*words: object) -> dict[str, Any]:
     return found
 
 
-def test_the_update_of_a_fresh_network_is_told_in_the_words_of_the_design() -> None:
+def test_the_update_of_a_fresh_network_is_explained_in_the_words_of_the_docs() -> None:
     found = update("--env", "Taxi-v4", "--state", 328, "--action", 4)
     assert (found["environment"]["id"], found["network"]["kind"], found["preset"]) == ("Taxi-v4", "dueling", "taxi")
     assert (found["state"], found["action"], found["action_names"][4]) == (328, 4, "pick up")
@@ -97,7 +97,7 @@ def test_a_trained_model_is_updated_from_its_own_values_by_its_own_settings(lake
     assert (bare["q_online"], bare["network"]["kind"]) == (found["q_online"], "q-table")
 
 
-def test_the_mask_of_a_model_holds_and_a_reward_scale_is_taken_back(tmp_path: Path) -> None:
+def test_the_mask_of_a_model_applies_and_its_reward_scale_is_undone(tmp_path: Path) -> None:
     mask = np.array([[True, True], [True, False]])
     save_table(
         build([[surely(1, 8), surely(0, 0)], [surely(0, 0, True), surely(0, 64)]], action_mask=mask), tmp_path / "t.npz"
@@ -113,7 +113,7 @@ def test_the_mask_of_a_model_holds_and_a_reward_scale_is_taken_back(tmp_path: Pa
     refused(run("explain", "update", tmp_path / "run", "--state", 1, "--action", 1), 2, "excludes action 1 in state 1")
 
 
-def test_people_get_steps_with_formulas(lake_run: Path) -> None:
+def test_explain_prints_steps_with_formulas(lake_run: Path) -> None:
     result = run("explain", "update", lake_run, "--state", 14, "--compare")
     assert result.exit_code == 0
     for words in (
@@ -145,11 +145,11 @@ def test_people_get_steps_with_formulas(lake_run: Path) -> None:
         (["nowhere"], ["no model at nowhere"]),
     ],
 )
-def test_what_cannot_be_explained_is_refused_in_one_line(words: list[object], parts: list[str]) -> None:
+def test_an_impossible_explanation_is_refused_in_one_line(words: list[object], parts: list[str]) -> None:
     refused(run("explain", "update", *words), 2, *parts)
 
 
-def test_a_model_has_its_own_network(lake_run: Path) -> None:
+def test_options_of_a_fresh_network_are_refused_for_a_model(lake_run: Path) -> None:
     for words in (["--q-table"], ["--hidden", "4"], ["--preset", "taxi"]):
         refused(run("explain", "update", lake_run, *words), 2, words[0], "has its own")
 
@@ -171,7 +171,7 @@ def test_the_gradients_agree_in_four_ways() -> None:
     assert gradients_of("--seed", 1)["dE_dQ"] != found["dE_dQ"]
 
 
-def test_a_given_gradient_is_the_one_that_enters() -> None:
+def test_a_given_gradient_is_used_as_it_is() -> None:
     # (1 − 1/4)·8 = 6 and −8/4 = −2
     found = gradients_of("--gradient", "0,8,0,0")
     assert found["dE_dQ"] == [0, 8, 0, 0]
@@ -188,7 +188,7 @@ def test_only_the_mean_has_a_shared_sum(aggregation: str) -> None:
     assert run("explain", "gradients", "--aggregation", aggregation).exit_code == 0
 
 
-def test_the_vectors_hold_all_that_an_implementation_is_checked_by(tmp_path: Path) -> None:
+def test_the_test_vectors_are_complete(tmp_path: Path) -> None:
     path = tmp_path / "vectors.json"
     assert gradients_of("--vectors", path)["vectors"] == str(path)
     vectors = json.loads(path.read_text(encoding="utf-8"))["vectors"]
@@ -204,7 +204,7 @@ def test_the_vectors_hold_all_that_an_implementation_is_checked_by(tmp_path: Pat
     assert run("explain", "gradients", "--vectors", path, "--force").exit_code == 0
 
 
-def test_a_wrong_closed_form_is_told_by_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_closed_form_sets_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "advantage_gradient_shared", lambda g, total: g - total)  # forgets the 1/N
     result = run("explain", "gradients", "--json")
     assert result.exit_code == 1
@@ -222,10 +222,10 @@ def test_a_wrong_closed_form_is_told_by_the_exit_code(monkeypatch: pytest.Monkey
         (["--gradient", "1,2", "--actions", 3], "--gradient has 2 numbers"),
     ],
 )
-def test_gradients_that_cannot_be_are_refused(words: list[object], part: str) -> None:
+def test_invalid_gradients_are_refused(words: list[object], part: str) -> None:
     refused(run("explain", "gradients", *words), 2, part)
 
 
-def test_an_unknown_explanation_names_the_nearest() -> None:
+def test_an_unknown_explanation_is_answered_with_the_nearest_one() -> None:
     refused(run("explain", "updat"), 2, "no command 'updat'", "did you mean 'update'?", "deeptaxi explain --help")
     assert "gradients" in run("explain").stdout

@@ -48,7 +48,7 @@ def test_all_formats_are_written_with_a_line_each(everything: tuple[str, Path]) 
 
 
 @pytest.mark.slow
-def test_the_card_of_a_folder_of_exports_tells_of_each(everything: tuple[str, Path], lake_run: Path) -> None:
+def test_the_card_of_a_folder_of_exports_lists_each(everything: tuple[str, Path], lake_run: Path) -> None:
     _, folder = everything
     card, of_run = (json.loads((place / "card.json").read_text()) for place in (folder, lake_run))
     assert {one["format"]: one["outside"] for one in card.pop("exports")} == of_run["outside"]
@@ -68,7 +68,7 @@ def test_an_exported_keras_file_is_evaluated_like_the_run(everything: tuple[str,
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert", "csv", "npz", "json"])
-def test_a_format_is_read_back_and_never_overwrites_unasked(lake_run: Path, tmp_path: Path, name: str) -> None:
+def test_a_format_is_read_back_and_never_overwrites_without_force(lake_run: Path, tmp_path: Path, name: str) -> None:
     path = tmp_path / "deep" / f"model{FORMATS[name].ending}"
     done = json.loads(run("export", lake_run, "--format", name, "--out", path, "--json").stdout)
     expected = {"format": name, "path": str(path), "states": 16, "max_difference": 0.0, "differing_actions": 0}
@@ -78,7 +78,7 @@ def test_a_format_is_read_back_and_never_overwrites_unasked(lake_run: Path, tmp_
     assert f"({name}); max difference 0 over all 16 states, the same actions; a state outside: " in printed
 
 
-def test_a_format_that_fails_ends_with_1_and_leaves_the_others(
+def test_a_failing_format_exits_with_1_and_leaves_the_others(
     lake_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = {name: FORMATS[name] for name in ("npz", "json")}
@@ -114,7 +114,7 @@ def test_the_tables_hold_the_q_values_and_the_greedy_policy(
     assert states[5]["name"] == rows[5][1] == "row 1, column 1"
 
 
-def test_a_model_file_gets_the_names_of_the_environment_that_is_named(lake_run: Path, tmp_path: Path) -> None:
+def test_a_model_file_gets_the_names_of_the_given_environment(lake_run: Path, tmp_path: Path) -> None:
     model, path = lake_run / "model.keras", tmp_path / "q.json"
     assert run("export", model, "--format", "json", "--out", path).exit_code == 0
     assert json.loads(path.read_text())["actions"][0] == "action 0"
@@ -124,22 +124,22 @@ def test_a_model_file_gets_the_names_of_the_environment_that_is_named(lake_run: 
     refused(run("export", model, "--format", "json", "--env", "Taxi-v4", "--out", path, "--force"), 2, "16 states")
 
 
-def test_what_to_write_is_said_once() -> None:
+def test_exactly_one_of_format_and_all_is_required() -> None:
     for words in ([], ["--all", "--format", "csv"]):
         refused(run("export", "anything", *words), 2, "--format with one of keras, plain", "or --all")
 
 
-def test_an_unknown_format_names_the_known_ones(lake_run: Path) -> None:
+def test_an_unknown_format_is_answered_with_the_known_ones(lake_run: Path) -> None:
     refused(run("export", lake_run, "--format", "excel"), 2, "savedmodel", "csv")
 
 
-def test_a_missing_runtime_is_told_with_what_brings_it(lake_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_runtime_is_reported_with_how_to_install_it(lake_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     refused(run("export", lake_run, "--format", "litert"), 2, "ai_edge_litert", "pip install 'deeptaxi[litert]'")
 
 
 @pytest.mark.parametrize("words", [["--format", "npz"], ["--all", "--force"]])
-def test_nothing_is_exported_into_the_run(lake_run: Path, words: list[str]) -> None:
+def test_exports_into_the_run_are_refused(lake_run: Path, words: list[str]) -> None:
     before = sorted(path.name for path in lake_run.iterdir())
     for inside in ("exports", ".", "q.npz"):
         refused(run("export", lake_run, *words, "--out", lake_run / inside), 2, "is in the run")
@@ -147,7 +147,7 @@ def test_nothing_is_exported_into_the_run(lake_run: Path, words: list[str]) -> N
 
 
 @pytest.mark.parametrize("words", [["--format", "savedmodel"], ["--format", "onnx"], ["--all"]])
-def test_a_folder_that_is_no_export_survives_force(lake_run: Path, tmp_path: Path, words: list[str]) -> None:
+def test_a_folder_that_is_not_an_export_survives_force(lake_run: Path, tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     refused(run("export", lake_run, *words, "--out", tmp_path / "thesis", "--force"), 2, "something else")
@@ -161,7 +161,7 @@ def test_the_model_is_not_written_onto_itself(lake_run: Path) -> None:
     assert file.read_bytes() == before
 
 
-def test_the_folder_of_the_model_is_not_taken_for_a_folder_of_exports(lake_run: Path, tmp_path: Path) -> None:
+def test_the_folder_of_the_model_is_not_mistaken_for_exports(lake_run: Path, tmp_path: Path) -> None:
     file = shutil.copy(lake_run / "model.keras", tmp_path)
     refused(run("export", file, "--all", "--out", tmp_path, "--force"), 2, "holds the model itself")
     assert list(tmp_path.iterdir()) == [Path(file)]

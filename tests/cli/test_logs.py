@@ -42,7 +42,7 @@ def test_a_run_and_its_log_show_the_same(lake_run):
 
 
 @pytest.mark.parametrize("width", [40, 61])
-def test_the_width_of_the_terminal_is_kept_to(lake_run, monkeypatch, width):
+def test_the_width_of_the_terminal_is_respected(lake_run, monkeypatch, width):
     screen(monkeypatch, width)
     monkeypatch.setenv("NO_COLOR", "1")
     lines = run("logs", lake_run).stdout.splitlines()
@@ -52,14 +52,14 @@ def test_the_width_of_the_terminal_is_kept_to(lake_run, monkeypatch, width):
     )
 
 
-def test_a_terminal_that_is_too_narrow_gets_words(lake_run, monkeypatch):
+def test_a_terminal_too_narrow_for_charts_gets_text(lake_run, monkeypatch):
     screen(monkeypatch, 30)
     text = run("logs", lake_run).stdout
     assert "⠀" not in text
     assert "pairs tried: from " in text
 
 
-def test_a_small_learning_rate_is_not_nought(lake_run, log):
+def test_a_small_learning_rate_is_not_shown_as_zero(lake_run, log):
     lines = (log / "metrics.jsonl").read_text().splitlines()
     last = max(number for number, line in enumerate(lines) if json.loads(line)["kind"] == "progress")
     lines[last] = json.dumps(json.loads(lines[last]) | {"learning_rate": 2e-6})
@@ -94,7 +94,7 @@ def test_corrupt_lines_are_skipped_and_counted(lake_run, log):
     assert run("logs", log).exit_code == 0
 
 
-def test_a_training_without_an_end_says_how_far_it_came(log):
+def test_an_unfinished_training_says_how_far_it_came(log):
     lines = (log / "metrics.jsonl").read_text().splitlines()
     (log / "metrics.jsonl").write_text("\n".join(lines[:20]))
     assert "No end: the log stops after update" in run("logs", log).stdout
@@ -109,7 +109,7 @@ def test_the_log_of_a_training_that_failed_is_named_by_its_file(log):
     assert "No end: the training failed after update" in run("logs", log).stdout
 
 
-def test_a_run_without_a_log_is_one_line(lake_run, tmp_path):
+def test_a_run_without_a_log_is_refused_in_one_line(lake_run, tmp_path):
     moved = shutil.copytree(lake_run, tmp_path / "elsewhere" / "run")
     config = moved / "config.toml"
     config.write_text(config.read_text().replace(str(find_log(lake_run)), str(tmp_path / "gone")))

@@ -69,7 +69,7 @@ from deeptaxi.cli.main import cli
 try:
     cli.main({words!r}, prog_name="deeptaxi")
 finally:
-    heavy = {{"tensorflow", "keras", "jax", "gymnasium", "numpy"}} & set(sys.modules)
+    heavy = {{"tensorflow", "keras", "jax", "gymnasium", "numpy", "jinja2", "yaml"}} & set(sys.modules)
     assert not heavy, heavy
 """
     done = python(code)
@@ -92,7 +92,7 @@ for words in (["solve", "FrozenLake-v1"], ["envs", "FrozenLake-v1"], ["logs", {s
         cli.main(words, prog_name="deeptaxi")
     except SystemExit as end:
         assert end.code == 0, end.code
-assert not {{"tensorflow", "keras", "jax"}} & set(sys.modules)
+assert not {{"tensorflow", "keras", "jax", "jinja2", "yaml"}} & set(sys.modules)
 """
     done = python(code)
     assert done.returncode == 0, done.stderr
@@ -105,7 +105,7 @@ def test_every_command_and_every_option_has_help() -> None:
         assert option.param_type_name == "argument" or option.help, f"{name} {option.name}"  # type: ignore[attr-defined]
 
 
-def test_the_docs_are_those_of_these_commands() -> None:
+def test_the_reference_page_is_up_to_date() -> None:
     # `python docs/reference.py` writes them anew.
     page = runpy.run_path(str(ROOT / "docs" / "reference.py"))["render"]()
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == page
@@ -120,11 +120,11 @@ def test_the_readme_names_every_command() -> None:
         assert f"deeptaxi {name}" in text
 
 
-def test_an_unknown_command_names_the_nearest() -> None:
+def test_an_unknown_command_is_answered_with_the_nearest_one() -> None:
     refused(run("evalute"), 2, "no command 'evalute'", "did you mean 'evaluate'?")
 
 
-def test_an_unknown_option_names_the_command_whose_help_lists_them() -> None:
+def test_an_unknown_option_points_to_the_help_of_its_command() -> None:
     refused(run("train", "Taxi-v4", "--sed", "1"), 2, "--seed", "deeptaxi train --help")
 
 
@@ -141,7 +141,7 @@ def test_debug_shows_the_traceback_and_without_it_there_is_none() -> None:
     assert quiet.exit_code == loud.exit_code == 2
 
 
-def test_a_closed_pipe_is_no_error_message() -> None:
+def test_a_closed_pipe_prints_no_error() -> None:
     command = f"{sys.executable} -m deeptaxi solve Taxi-v4 --json | head -c 1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)  # noqa: S607
     assert done.stdout == "{"
@@ -170,9 +170,7 @@ COMMAND_LINES = [
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
-def test_a_folder_that_was_removed_is_at_fault_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_removed_current_folder_is_named_as_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -205,13 +203,13 @@ def advised(cause: ImportError) -> ImportError:
         (ImportError("no x"), "Error: unexpected ImportError: no x"),
     ],
 )
-def test_what_is_at_fault_is_named(error: BaseException, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cause_of_a_failure_is_named(error: BaseException, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         fail(error)
     assert capsys.readouterr().err.startswith(line)
 
 
-def test_too_little_memory_for_an_environment_is_no_fault_of_its_code() -> None:
+def test_running_out_of_memory_is_not_blamed_on_the_environment() -> None:
     with pytest.raises(DeepTaxiError, match="not enough memory for the environment x: 3 GiB"), blaming("x"):
         raise MemoryError("3 GiB")
 
@@ -227,7 +225,7 @@ def test_closed_streams_change_no_answer(closed: str, lake_run: Path) -> None:
     assert not done.stderr
 
 
-def test_a_number_that_a_file_has_taken_is_not_written_to(tmp_path: Path) -> None:
+def test_a_reused_file_descriptor_is_not_written_to(tmp_path: Path) -> None:
     code = """
 import os, sys
 number = os.open("kept", os.O_CREAT | os.O_WRONLY)
@@ -242,7 +240,7 @@ sys.exit(number)
     assert (tmp_path / "kept").read_text() == ""
 
 
-def test_too_little_address_space_is_told_and_does_not_hang(tmp_path: Path) -> None:
+def test_too_little_address_space_is_reported_and_does_not_hang(tmp_path: Path) -> None:
     pytest.importorskip("resource")
     code = """
 import resource, sys

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deeptaxi.config import read_toml, resolve
-from deeptaxi.presets import fitting, listed_presets
+from deeptaxi.presets import listed_presets
 from tests.cli.conftest import refused, run
 
 TINY = ["--updates", 2, "--replay-start", 8, "--environments", 2, "--batch-size", 4, "--replay-capacity", 64]
@@ -20,7 +20,7 @@ def trained(*words: object) -> dict[str, object]:
     return json.loads(result.stdout)
 
 
-def test_the_list_names_what_each_preset_is_for() -> None:
+def test_the_list_says_what_each_preset_is_for() -> None:
     rows = json.loads(run("presets", "--json").stdout)
     assert [row["name"] for row in rows] == [preset.name for preset in listed_presets()]
     rainy = next(row for row in rows if row["name"] == "taxi-rainy.q-table")
@@ -41,7 +41,7 @@ def test_the_list_answers_without_keras_and_gymnasium() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_a_training_says_which_preset_it_took(type_in) -> None:
+def test_a_training_prints_the_preset_that_it_uses(type_in) -> None:
     result = type_in("train", "FrozenLake-v1", "--env-arg", "map_name=8x8", "--q-table", *TINY, "--out", "a", "--json")
     assert json.loads(result.stdout)["preset"] == "frozenlake-8x8.q-table"
     assert "Preset: frozenlake-8x8.q-table" in result.stderr
@@ -59,25 +59,25 @@ def test_a_preset_alone_names_its_environment(type_in) -> None:
     }
 
 
-def test_on_another_environment_a_preset_gives_its_settings(type_in) -> None:
+def test_a_preset_can_be_used_on_another_environment(type_in) -> None:
     summary = trained("FrozenLake-v1", "--preset", "taxi", *TINY)
     assert (summary["preset"], summary["environment"]["id"]) == ("taxi", "FrozenLake-v1")
     assert resolve(read_toml(Path("a/config.toml"))).discount == 0.95
 
 
-def test_with_q_table_its_sibling_is_taken(type_in) -> None:
+def test_q_table_selects_the_sibling_of_a_preset(type_in) -> None:
     summary = trained("--preset", "taxi", "--q-table", *TINY)
     assert (summary["preset"], summary["network"]["kind"]) == ("taxi.q-table", "q-table")
     assert trained("--preset", "taxi.q-table", *TINY)["network"]["kind"] == "q-table"
 
 
-def test_without_preset_the_plain_defaults_hold(type_in) -> None:
+def test_preset_none_means_plain_defaults(type_in) -> None:
     summary = trained("Taxi-v4", "--preset", "none", *TINY)
     assert summary["preset"] == "none"
     assert resolve(read_toml(Path("a/config.toml"))).discount == 0.99
 
 
-def test_a_table_without_preset_is_looked_at_itself(type_in) -> None:
+def test_a_table_without_a_preset_gets_settings_from_its_numbers(type_in) -> None:
     words = ["FrozenLake-v1", "--env-arg", "success_rate=0.5", *TINY]
     result = type_in("train", *words, "--out", "b")
     assert "Preset: table" in result.stderr
@@ -85,7 +85,7 @@ def test_a_table_without_preset_is_looked_at_itself(type_in) -> None:
     assert trained("Blackjack-v1", "--preset", "none", *TINY)["preset"] == "none"
 
 
-def test_a_preset_of_the_compiled_loop_does_not_stand_in_the_way_of_another_loop(type_in) -> None:
+def test_a_preset_for_the_compiled_loop_can_be_used_with_another_loop(type_in) -> None:
     summary = trained("FrozenLake-v1", "--loop", "gymnasium", *TINY)
     assert (summary["preset"], summary["loop"]) == ("frozenlake", "gymnasium")
     assert resolve(read_toml(Path("a/config.toml"))).exploration.exploring_starts == 0
@@ -108,7 +108,7 @@ def test_a_run_is_trained_again_by_its_own_file(type_in) -> None:
         (["Blackjack-v1", "--preset", "table"], ["--preset table: Blackjack-v1 has no true table"]),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(type_in, words, parts) -> None:
+def test_impossible_presets_are_refused_in_one_line(type_in, words, parts) -> None:
     refused(type_in("train", *words), 2, *parts)
     assert not Path("models").exists()
 
@@ -119,14 +119,3 @@ def test_a_preset_trains_to_the_optimum(type_in, name) -> None:
     summary = trained("--preset", name, "--seed", 1)
     assert summary["exact"]["optimal"]
     assert summary["stopped"] == "optimal"
-
-
-@pytest.mark.parametrize(
-    ("encoding", "name"), [("factored", "taxi.factored"), ("joint", "taxi")], ids=["factored", "joint"]
-)
-def test_the_encoding_has_a_say_in_which_preset_fits(encoding, name):
-    assert fitting("Taxi-v4", {}, "dueling", encoding).name == name
-
-
-def test_a_preset_for_the_joint_encoding_serves_where_there_is_none_for_the_other():
-    assert fitting("CliffWalking-v1", {}, "dueling", "factored").name == "cliffwalking"

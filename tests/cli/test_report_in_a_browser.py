@@ -75,7 +75,7 @@ def count(picture: np.ndarray, color: tuple[int, int, int]) -> int:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 400])
-def test_it_loads_without_errors_and_asks_nothing_of_anybody(browser, pages, scheme, width):
+def test_a_report_loads_without_errors_and_without_network_requests(browser, pages, scheme, width):
     for page, _ in pages.values():
         look(browser, page, scheme, width)
         assert browser.get_log("browser") == []
@@ -85,7 +85,7 @@ def test_it_loads_without_errors_and_asks_nothing_of_anybody(browser, pages, sch
         assert light > 200 if scheme == "light" else light < 60
 
 
-def test_the_numbers_that_are_seen_are_those_of_evaluate(browser, pages):
+def test_the_displayed_numbers_are_those_of_evaluate(browser, pages):
     for page, about in pages.values():
         look(browser, page)
         seen = browser.execute_script(
@@ -123,7 +123,7 @@ def test_no_chart_is_blank(browser, pages, scheme):
         assert drawn > 0.01, name
 
 
-def test_it_can_be_printed(browser, pages):
+def test_a_report_can_be_printed(browser, pages):
     look(browser, pages["bad"][0], "dark")
     printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
     assert printed.startswith(b"%PDF")

@@ -30,14 +30,14 @@ def test_a_signal_whose_exception_was_lost_is_not_forgotten() -> None:
     assert ended.value.code == 143
 
 
-def test_outside_of_a_command_everything_is_as_before() -> None:
+def test_outside_a_command_signals_are_handled_as_before() -> None:
     before = [signal.getsignal(number) for number in signals.ENDING]
     with signals.ending_at_once(), signals.stopping_gently() as received:
         assert received() == 0
     assert [signal.getsignal(number) for number in signals.ENDING] == before
 
 
-def test_a_terminal_that_closes_is_heard_once() -> None:
+def test_a_closing_terminal_is_handled_once() -> None:
     """The kernel sends SIGHUP, and so does the shell: the second must not break off what the first has begun."""
     with signals.ending_at_once():
         with pytest.raises(SystemExit) as ended:
@@ -46,7 +46,7 @@ def test_a_terminal_that_closes_is_heard_once() -> None:
     assert ended.value.code == 129
 
 
-def test_what_nohup_ignores_stays_ignored() -> None:
+def test_signals_ignored_by_nohup_stay_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with signals.ending_at_once(), signals.stopping_gently() as received:
         os.kill(os.getpid(), signal.SIGHUP)
@@ -65,7 +65,7 @@ class Gone(io.StringIO):
     flush = close = lambda self: self.write("")  # type: ignore[assignment]
 
 
-def test_standard_error_that_is_gone_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_standard_error_causes_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Gone())
     with signals.lasting_streams():
         assert sys.stderr.write("Stopping") == 8
@@ -96,7 +96,7 @@ def test_a_training_whose_terminal_closes_keeps_its_run(type_in: TypeIn) -> None
     assert Path("a/model.keras").exists()
 
 
-def test_closed_streams_leave_their_numbers_to_no_file(tmp_path: Path) -> None:
+def test_the_descriptors_of_closed_streams_are_not_reused(tmp_path: Path) -> None:
     code = """
 import os, sys
 from deeptaxi.cli import signals

@@ -13,7 +13,7 @@ import keras
 import pytest
 from click.testing import Result
 
-from deeptaxi.api import train
+from deeptaxi.api import episodes as sampling
 from deeptaxi.config import read_toml, resolve
 from deeptaxi.mdp import table
 from deeptaxi.mdp.table import save_table
@@ -51,7 +51,7 @@ def test_the_resolved_configuration_reproduces_the_run(type_in: TypeIn) -> None:
     assert resolve(read_toml(Path("a/config.toml"))) == resolve(read_toml(Path("b/config.toml")))
 
 
-def test_without_out_a_free_name_is_found(type_in: TypeIn) -> None:
+def test_a_free_name_is_chosen_without_out(type_in: TypeIn) -> None:
     for _ in range(2):
         result = type_in("train", *LAKE, "--q-table", *QUICK)
         assert result.exit_code == 0
@@ -62,7 +62,7 @@ def test_without_out_a_free_name_is_found(type_in: TypeIn) -> None:
     ]
 
 
-def test_options_lie_over_the_file_and_the_file_over_the_preset(type_in: TypeIn) -> None:
+def test_options_override_the_file_and_the_file_the_preset(type_in: TypeIn) -> None:
     Path("c.toml").write_text('updates = 7\n[optimizer]\nname = "sgd"\n[replay]\nstart = 10\n')
     done = type_in("train", "Taxi-v4", "--config", "c.toml", "--updates", 5, "--environments", 2, "--out", "a")
     assert done.exit_code == 0
@@ -101,9 +101,7 @@ def test_a_transition_table_brings_its_own_discount_and_mask(type_in: TypeIn) ->
     assert again["exact"]["discount"] == 0.5
 
 
-def test_an_environment_of_ones_own_is_found_in_the_current_folder(
-    type_in: TypeIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_own_environment_is_found_in_the_current_folder(type_in: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("my_lake.py").write_text(
         "import gymnasium\n"
         "from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv\n"
@@ -144,12 +142,12 @@ def test_an_environment_of_ones_own_is_found_in_the_current_folder(
         ([], ["name an environment"]),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_one_line(type_in: TypeIn, words: list[str], parts: list[str]) -> None:
+def test_an_impossible_training_is_refused_in_one_line(type_in: TypeIn, words: list[str], parts: list[str]) -> None:
     refused(type_in("train", *words), 2, *parts)
     assert not list(Path().iterdir())
 
 
-def test_a_factored_encoding_of_unknown_parts_is_refused_before_anything_is_lost(type_in: TypeIn) -> None:
+def test_a_factored_encoding_of_unknown_factors_is_refused_before_anything_is_overwritten(type_in: TypeIn) -> None:
     save_table(chain(), Path("own.npz"))
     refused(type_in("train", "own.npz", "--encoding", "factored"), 2, "own.npz", "'factors'", "--encoding factored")
     assert [path.name for path in Path().iterdir()] == ["own.npz"]
@@ -180,7 +178,7 @@ def test_an_id_without_version_gets_the_preset_of_the_newest(type_in: TypeIn) ->
     assert (config.environment.id, config.discount) == ("Taxi-v4", 0.95)
 
 
-def test_a_failed_training_occupies_no_name_and_takes_no_log(type_in: TypeIn) -> None:
+def test_a_failed_training_leaves_its_name_free_and_other_logs_alone(type_in: TypeIn) -> None:
     words = ["train", "CliffWalking-v1", "--time-limit", 50, "--q-table", *QUICK, "--updates", 20, "--out", "models/a"]
     diverging = ["--optimizer", "sgd", "--learning-rate", "1e38"]
     assert type_in(*words, *diverging).exit_code == 1
@@ -231,14 +229,14 @@ def own(type_in: TypeIn) -> Iterator[TypeIn]:
     sys.modules.pop("own", None)
 
 
-def test_what_an_environment_prints_is_not_in_the_json(own: TypeIn) -> None:
+def test_output_of_an_environment_is_not_in_the_json(own: TypeIn) -> None:
     few = [*QUICK, "--updates", 3, "--replay-start", 8, "--loop", "gymnasium"]
     result = own("train", "own:Loud-v0", *few, "--out", "a", "--json")
     assert json.loads(result.stdout)["updates"] == 3
     assert "stepping" in result.stderr
 
 
-def test_an_environment_that_fails_late_leaves_what_was_best_before(own: TypeIn) -> None:
+def test_an_environment_that_fails_late_leaves_the_best_weights_so_far(own: TypeIn) -> None:
     words = ["--loop", "gymnasium", "--q-table", *QUICK, "--eval-every", 10, "--no-early-stop"]
     result = own("train", "own:Failing-v0", "--env-arg", "is_slippery=false", *words, "--out", "a")
     last = result.stderr.splitlines()[-1]
@@ -249,7 +247,7 @@ def test_an_environment_that_fails_late_leaves_what_was_best_before(own: TypeIn)
     assert "interrupted" in Path("a/card.md").read_text()
 
 
-def test_a_reward_that_is_no_number_is_the_environments_fault(own: TypeIn) -> None:
+def test_a_nan_reward_is_blamed_on_the_environment(own: TypeIn) -> None:
     refused(
         own("train", "own:Worthless-v0", *QUICK, "--out", "a"),
         1,
@@ -330,21 +328,21 @@ def test_an_exact_verdict_needs_no_episodes(type_in: TypeIn) -> None:
         ("Stopped", 143, "the training was stopped"),
     ],
 )
-def test_a_training_is_kept_whatever_becomes_of_its_episodes(pond: TypeIn, name: str, code: int, why: str) -> None:
+def test_a_training_is_saved_even_if_its_episodes_fail(pond: TypeIn, name: str, code: int, why: str) -> None:
     done = pond("train", f"pond:{name}-v0", *FEW, "--out", "a", "--json")
-    told = json.loads(done.stdout)
+    summary = json.loads(done.stdout)
     assert done.exit_code == code, done.stderr
-    assert (told["stopped"], told["updates"], told["episodes"]) == ("updates", 10, None)
-    assert told["episodes_unavailable"].startswith(why)
+    assert (summary["stopped"], summary["updates"], summary["episodes"]) == ("updates", 10, None)
+    assert summary["episodes_unavailable"].startswith(why)
     assert f"Warning: no-episodes: {why}" in done.stderr
-    assert weights_digest(keras.saving.load_model("a/model.keras")) == told["weights_digest"]
+    assert weights_digest(keras.saving.load_model("a/model.keras")) == summary["weights_digest"]
 
 
-def test_episodes_that_take_too_long_are_fewer_or_none(pond: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "STEPS", 1_500)
-    told = json.loads(pond("train", "pond:Long-v0", "--time-limit", 100, *FEW, "--out", "a", "--json").stdout)
-    assert told["episodes"]["count"] == 10
-    monkeypatch.setattr(train, "STEPS", 500)
+def test_slow_episodes_are_fewer_or_none(pond: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "STEPS", 1_500)
+    summary = json.loads(pond("train", "pond:Long-v0", "--time-limit", 100, *FEW, "--out", "a", "--json").stdout)
+    assert summary["episodes"]["count"] == 10
+    monkeypatch.setattr(sampling, "STEPS", 500)
     done = pond("train", "pond:Long-v0", "--time-limit", 100, *FEW, "--out", "b")
     assert "none: 10 episodes take too long here: `deeptaxi evaluate` plays them" in " ".join(done.stdout.split())
 
@@ -355,7 +353,7 @@ def test_a_broken_table_fails_before_anything_is_written(type_in: TypeIn) -> Non
     assert not Path("models").exists()
 
 
-def test_a_place_that_cannot_be_written_fails_before_the_training(type_in: TypeIn) -> None:
+def test_an_unwritable_folder_is_refused_before_the_training(type_in: TypeIn) -> None:
     Path("file").write_text("mine")
     refused(type_in("train", *LAKE, "--out", "file"), 2, "file")
     refused(type_in("train", *LAKE, "--out", "file/run"), 2, "file")
@@ -363,7 +361,7 @@ def test_a_place_that_cannot_be_written_fails_before_the_training(type_in: TypeI
     assert Path("file").read_text() == "mine"
 
 
-def test_a_diverged_training_says_so_and_leaves_no_run(type_in: TypeIn) -> None:
+def test_a_diverged_training_is_reported_and_leaves_no_run(type_in: TypeIn) -> None:
     words = ["--q-table", *QUICK, "--optimizer", "sgd", "--learning-rate", "1e30", "--out", "models/a"]
     line = type_in("train", *LAKE, *words).stderr.splitlines()[-1]
     assert "--learning-rate" in line
@@ -374,7 +372,7 @@ def test_a_diverged_training_says_so_and_leaves_no_run(type_in: TypeIn) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_training_keeps_what_it_has(tmp_path: Path, number: int, code: int) -> None:
+def test_an_interrupted_training_saves_its_weights(tmp_path: Path, number: int, code: int) -> None:
     words = [sys.executable, "-m", "deeptaxi", "train", "Taxi-v4", "--no-early-stop", "--out", "a", "--json"]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "logs" / "a" / "metrics.jsonl"
@@ -395,7 +393,7 @@ def test_an_interrupted_training_keeps_what_it_has(tmp_path: Path, number: int, 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("delay", [0.6, 2.0])
-def test_a_start_that_is_broken_off_leaves_nothing(tmp_path: Path, number: int, code: int, delay: float) -> None:
+def test_an_interrupted_start_leaves_nothing(tmp_path: Path, number: int, code: int, delay: float) -> None:
     words = [sys.executable, "-m", "deeptaxi", "train", "Taxi-v4", "--out", "models/a"]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(delay)
@@ -423,7 +421,7 @@ def test_standard_error_holds_progress_and_nothing_else(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["exact"]["optimal"]
 
 
-def test_the_log_has_events_for_tensorboard_unless_they_are_not_wanted(type_in: TypeIn) -> None:
+def test_the_log_has_tensorboard_events_unless_disabled(type_in: TypeIn) -> None:
     words = ["train", *LAKE, "--q-table", *QUICK, "--stop-after", 20, "--out"]
     assert type_in(*words, "a").exit_code == 0
     (events,) = Path("logs/a").glob("events.out.tfevents.*")
@@ -455,7 +453,7 @@ def test_a_quiet_training_shows_its_result_and_nothing_else(type_in: TypeIn) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
-def test_a_reader_who_does_not_wait_for_the_result_is_no_failure(tmp_path: Path, form: list[str]) -> None:
+def test_a_reader_that_closes_the_pipe_early_is_no_failure(tmp_path: Path, form: list[str]) -> None:
     words = [sys.executable, "-m", "deeptaxi", "train", *LAKE, "--q-table", *QUICK, "--out", "a", "--quiet", *form]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None

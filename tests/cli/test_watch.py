@@ -49,7 +49,7 @@ def test_an_episode_can_start_anywhere(lake_run):
         refused(run("watch", lake_run, form, "--state", 16), 2, "--state 16: expected a state from 0 to 15")
 
 
-def test_the_pictures_become_a_gif(lake_run, tmp_path):
+def test_the_frames_become_a_gif(lake_run, tmp_path):
     gif = tmp_path / "out" / "lake.gif"
     result = run("watch", lake_run, "--gif", gif, "--speed", 10)
     assert result.exit_code == 0, result.output
@@ -63,7 +63,7 @@ def test_the_pictures_become_a_gif(lake_run, tmp_path):
     refused(run("watch", lake_run, "--gif", tmp_path / "lake.mp4"), 2, ".gif")
 
 
-def test_a_table_has_names_and_no_pictures(type_in):
+def test_a_table_has_names_and_no_frames(type_in):
     save_table(chain(), Path("own.npz"))
     assert run("train", "own.npz", "--q-table", *QUICK, "--out", "a", "--quiet").exit_code == 0
     lines = run("watch", "a").stdout.splitlines()
@@ -73,14 +73,14 @@ def test_a_table_has_names_and_no_pictures(type_in):
     assert not Path("a.gif").exists()
 
 
-def test_a_missing_package_for_pictures_is_named(lake_run, tmp_path, monkeypatch):
+def test_a_missing_package_for_frames_is_named(lake_run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)  # as if it were not installed
     gif = tmp_path / "lake.gif"
     refused(run("watch", lake_run, "--gif", gif), 2, "FrozenLake-v1", "pip install 'deeptaxi[render]'")
     assert not gif.exists()
 
 
-def test_a_policy_that_loops_ends_at_the_time_limit_with_a_word_about_it(type_in):
+def test_a_policy_that_loops_is_cut_at_the_time_limit_and_reported(type_in):
     words = ["train", *LAKE, "--q-table", *QUICK, "--updates", 1, "--learning-rate", "1e-9", "--out", "a", "--quiet"]
     assert run(*words, "--initial-value", 1).exit_code == 0
     network = keras.saving.load_model("a/model.keras")
@@ -94,7 +94,7 @@ def test_a_policy_that_loops_ends_at_the_time_limit_with_a_word_about_it(type_in
 
 
 @pytest.mark.parametrize("width", [20, 40, 100])
-def test_a_terminal_of_any_width_is_drawn_on(lake_run, monkeypatch, width):
+def test_every_width_of_terminal_is_drawn_on(lake_run, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("LINES", "12")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")

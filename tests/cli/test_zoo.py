@@ -22,7 +22,7 @@ MODELS = Path(__file__).parents[2] / "models"
 TAXI = MODELS / "taxi-v4-dueling"
 
 
-def test_the_list_says_what_the_cards_say() -> None:
+def test_the_list_agrees_with_the_cards() -> None:
     rows = {row["name"]: row for row in json.loads(run("zoo", MODELS, "--json").stdout)}
     assert {"taxi-v4-dueling", "taxi-v4-q-table", "taxi-v4-factored"} <= set(rows)
     text = run("zoo", MODELS).stdout
@@ -64,7 +64,7 @@ def test_a_run_joins_the_list(lake_run: Path, tmp_path: Path) -> None:
     assert [row["note"] is None for row in json.loads(run("zoo", tmp_path, "--json").stdout)] == [True, False]
 
 
-def test_where_no_agent_is_one_line_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_agents_says_so_in_one_line(tmp_path: Path) -> None:
     refused(run("zoo", tmp_path / "nowhere"), 2, "nowhere is not there")
     empty = run("zoo", tmp_path)
     assert (empty.exit_code, empty.stdout) == (0, "")
@@ -73,7 +73,7 @@ def test_where_no_agent_is_one_line_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
-def test_the_verdict_fits_every_screen_and_the_rest_where_there_is_room(width: int) -> None:
+def test_the_verdict_fits_every_terminal_and_the_rest_if_there_is_room(width: int) -> None:
     rows = agents(TAXI) + agents(MODELS / "frozenlake8x8-v1-sure-dueling")
     lines = shown(rows, width)
     assert len(lines) == 1 + len(rows)
@@ -84,7 +84,7 @@ def test_the_verdict_fits_every_screen_and_the_rest_where_there_is_room(width: i
     assert ("124 KB" in lines[1]) == (width == 200)
 
 
-def test_a_long_name_is_broken_and_never_the_verdict() -> None:
+def test_a_long_name_is_wrapped_and_the_verdict_never() -> None:
     (row,) = agents(TAXI)
     lines = shown([{**row, "name": "name-" * 30}], 60)
     assert "".join(line.split()[0] for line in lines[1:]) == "name-" * 30

@@ -16,14 +16,14 @@ ENVIRONMENT = EnvironmentConfig("problem.npz")
 
 
 def case_on(table, q=None, discount=0.9, horizon=50, **known):
-    """A case on a table; `q` are its Q values, and it was trained at the discount of the objective unless told."""
+    """A case on a table with Q values `q`, trained at the discount of the objective unless another is given."""
     training = known.setdefault("training_discount", discount)
     reference = exact.reference(table, horizon, discount, training)
     q = None if q is None else np.asarray(q, float)
     verdict = exact.evaluate_greedy(reference, q) if q is not None and np.isfinite(q).all() else None
     known = {"environment": ENVIRONMENT, "reference": reference, "verdict": verdict, **known}
-    place = known.pop("environment")
-    return Case(place, table.states, table.actions, horizon, discount, table=table, q=q, **known)
+    environment = known.pop("environment")
+    return Case(environment, table.states, table.actions, horizon, discount, table=table, q=q, **known)
 
 
 def unseen(states=3, actions=2, **known):

@@ -13,7 +13,7 @@ STAY, GO = [[0.0, 1.0]] * 3, [[1.0, 0.0]] * 3
 DEAD = NetworkFacts("one-hot", "linear", (None, None), (LayerFacts("hidden_0", "relu", 8, 8, 0),), 3)
 
 
-def test_a_symptom_is_told_with_the_cause_and_the_cure_of_another_finding():
+def test_a_symptom_has_the_cause_and_cure_of_another_finding():
     found = diagnose(case_on(chain(), STAY, network=DEAD))
     collapse, dead = found.named("one-action-collapse"), found.named("dead-relu-units")
     assert collapse.cause == f"dead-relu-units: {dead.cause}"
@@ -26,19 +26,19 @@ def test_a_symptom_without_a_cause_says_so():
     assert diagnose(case_on(chain(), nearly)).named("policy-loops").cause == UNEXPLAINED[0]
 
 
-def test_on_an_optimal_policy_nothing_is_severe():
+def test_an_optimal_policy_has_no_severe_finding():
     log = history(progress(1, loss=None))
     found = diagnose(case_on(chain(), GO, network=DEAD, history=log))
     assert {finding.name for finding in found.findings} >= {"diverged", "dead-relu-units"}
     assert not found.severe
 
 
-def test_the_worst_comes_first():
+def test_findings_are_sorted_by_severity():
     ranks = [finding.severity for finding in diagnose(case_on(chain(), STAY, network=DEAD)).findings]
     assert ranks == sorted(ranks, key=("severe", "warning", "note").index)
 
 
-def test_a_model_for_another_problem_is_held_to_nothing_of_this_one():
+def test_a_model_for_another_problem_gets_no_other_finding():
     log = history(snapshot(10, high=100.0), snapshot(20, high=300.0))
     elsewhere = config(environment={"id": "Other-v0"})
     found = diagnose(case_on(chain(), STAY, history=log, config=elsewhere))
@@ -48,13 +48,13 @@ def test_a_model_for_another_problem_is_held_to_nothing_of_this_one():
     assert {item.name: item.why for item in found.not_checked}["learning-rate-too-high"].endswith("another problem")
 
 
-def test_a_training_that_diverged_need_not_be_told_that_it_broke_off():
+def test_a_diverged_training_is_not_also_called_interrupted():
     found = diagnose(unseen(history=history(progress(1, loss=None))))
     assert found.named("diverged")
     assert not found.named("interrupted")
 
 
-def test_what_cannot_be_checked_is_listed_with_the_reason():
+def test_checks_that_cannot_be_run_are_listed_with_a_reason():
     found = diagnose(unseen(why={"table": "it has no P"}))
     assert not found.findings
     reasons = {item.name: item.why for item in found.not_checked}
@@ -64,7 +64,7 @@ def test_what_cannot_be_checked_is_listed_with_the_reason():
     assert {check.name for check in CHECKS} - reasons.keys() == {"wrong-environment", "diverged"}
 
 
-def test_values_that_are_no_numbers_stop_no_other_check():
+def test_nan_values_stop_no_other_check():
     found = diagnose(case_on(chain(), np.full((3, 2), np.nan)))
     assert found.named("diverged").severity == "severe"
     assert found.severe

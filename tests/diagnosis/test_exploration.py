@@ -18,34 +18,34 @@ def stays(**known):
     return case_on(chain(), [GO, STAY, STAY], visits=visits, replay=visits, config=EARLY, history=LOG, **known)
 
 
-def test_a_state_that_nobody_visited_is_named():
+def test_an_unvisited_state_is_named():
     finding = checked("states-never-visited", stays())
     assert finding.severity == "severe"  # an optimal policy passes it
     assert (finding.evidence["states"], finding.evidence["of"], finding.evidence["examples"]) == (1, 3, [2])
 
 
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
-def test_the_cure_is_never_what_was_typed_already(loop):
+def test_the_cure_is_never_a_setting_already_in_use(loop):
     explores = {"start": 1.0, "end": 0.5, "fraction": 0.5, "exploring_starts": 0.1 if loop == "compiled" else 0.0}
     assert exploration_cure(config(loop=loop, exploration=explores, updates=300)) == "--updates 600"
     assert "--epsilon-end 0.5" in exploration_cure(config(loop=loop, exploration={**explores, "end": 0.1}))
     assert "--epsilon-end 0.5" in exploration_cure(config(loop=loop, exploration={**explores, "fraction": 0.1}))
 
 
-def test_an_action_that_nobody_tried_is_named():
+def test_an_untried_action_is_named():
     finding = checked("pairs-never-tried", stays())
     assert finding.severity == "severe"
     assert (finding.evidence["pairs"], finding.evidence["of"], finding.evidence["examples"]) == (1, 4, [[1, 0]])
     assert finding.evidence["critical_pairs"] == 1
 
 
-def test_what_cost_nothing_is_not_severe():
+def test_harmless_gaps_in_exploration_are_not_severe():
     visits = np.array([[5, 0], [5, 0], [5, 0]])
     finding = checked("pairs-never-tried", case_on(chain(), [GO] * 3, visits=visits))
     assert (finding.severity, finding.evidence["critical_pairs"]) == ("warning", 0)
 
 
-def test_what_was_all_tried_is_fine():
+def test_full_coverage_is_fine():
     case = case_on(chain(), [STAY] * 3, visits=np.ones((3, 2), int), config=EARLY, history=LOG, replay=np.ones((3, 2)))
     for check in exploration.CHECKS:
         assert check(case) is None, check.name
@@ -65,20 +65,20 @@ def test_an_epsilon_that_stays_high_is_not_to_blame():
     assert checked("epsilon-fell-too-early", case) is None
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_a_memory_that_forgot_is_named(kept):
+@pytest.mark.parametrize("stored", [0, 1])
+def test_a_replay_buffer_that_forgot_is_named(stored):
     replay = np.full((3, 2), 2)
-    replay[1, 0] = kept
+    replay[1, 0] = stored
     case = case_on(chain(), [GO, STAY, GO], visits=np.full((3, 2), 9), replay=replay, config=EARLY)
     finding = checked("replay-forgot-pairs", case)
-    if kept:
+    if stored:
         assert finding is None
     else:
         assert (finding.severity, finding.evidence["pairs"], finding.evidence["critical_pairs"]) == ("severe", 1, 1)
         assert finding.cure == "--replay-capacity 50000"
 
 
-def test_without_counts_it_says_why_nothing_is_known():
+def test_without_counts_the_check_says_why_it_cannot_be_run():
     result = checked("pairs-never-tried", unseen())
     assert isinstance(result, Unchecked)
     assert "visits.npz" in result.why

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 
 from deeptaxi.diagnosis import learning_curves
 from deeptaxi.diagnosis.case import Finding, Unchecked
-from deeptaxi.diagnosis.learning_curves import possible_range
+from deeptaxi.diagnosis.learning_curves import depth, possible_range
 from tests.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
 from tests.problems import bandit, build, chain, loop, random_table, surely
 
@@ -13,7 +15,7 @@ STAY = [[0.0, 1.0]] * 3
 TABLE = {"hidden": [], "dueling": False}  # a Q-table network starts at exactly its initial value
 
 
-def test_the_possible_range_is_that_of_the_best_and_the_worst_luck():
+def test_the_possible_range_is_from_the_worst_to_the_best_luck():
     assert possible_range(bandit(), 0.9, 0.0) == (0.0, 3.0)
     assert possible_range(loop(1), 0.5, 0.0) == pytest.approx((0.0, 2.0))
     assert possible_range(chain(), 0.5, -7.0) == pytest.approx((-7.0, 1.0))
@@ -34,7 +36,7 @@ def test_updates_that_do_not_overshoot_stay_in_the_range(seed):
     assert q.max() <= high
 
 
-def test_values_beyond_what_is_possible_are_named_exactly():
+def test_impossible_values_are_named_exactly():
     log = history(snapshot(10, high=1.0), snapshot(20, high=3.0))
     case = case_on(chain(), STAY, history=log, config=config(network=TABLE))
     finding = checked("learning-rate-too-high", case)
@@ -42,7 +44,7 @@ def test_values_beyond_what_is_possible_are_named_exactly():
     assert finding.evidence["overshoot"] == pytest.approx(2.0)
 
 
-def test_a_td_error_wider_than_the_range_is_as_good_a_proof():
+def test_a_td_error_wider_than_the_possible_range_is_named():
     log = history(progress(1, td_error=4.0), snapshot(10), snapshot(20))
     case = case_on(chain(), STAY, history=log, config=config(network=TABLE))
     finding = checked("learning-rate-too-high", case)
@@ -51,7 +53,7 @@ def test_a_td_error_wider_than_the_range_is_as_good_a_proof():
     assert checked("learning-rate-too-high", case_on(chain(), STAY, history=log, config=halved)) is None
 
 
-def test_the_noise_that_a_network_is_born_with_is_no_overshoot():
+def test_initial_noise_of_a_network_is_no_overshoot():
     log = history(snapshot(10, high=2.5), snapshot(20, high=2.0))
     shared = {"target": {"reward_scale": 10.0}}  # a fresh network's 0.25 is worth 2.5
     born = case_on(chain(), STAY, history=log, config=config(**shared))
@@ -60,7 +62,7 @@ def test_the_noise_that_a_network_is_born_with_is_no_overshoot():
     assert checked("learning-rate-too-high", table).evidence["overshoot"] == pytest.approx(1.5)
 
 
-def test_a_training_that_does_not_come_to_rest_is_named():
+def test_a_training_that_does_not_settle_is_named():
     log = history(*[snapshot(10 * i, change=0.2, policy=0.5) for i in range(1, 9)])
     finding = checked("learning-rate-too-high", unseen(history=log))
     assert (finding.severity, finding.source) == ("warning", "log")
@@ -81,7 +83,7 @@ def test_a_good_agent_whose_training_was_stopped_early_is_fine():
     assert checked("learning-rate-too-high", good) is None
 
 
-def test_a_short_log_tells_nothing():
+def test_a_short_log_gives_no_finding():
     assert isinstance(checked("learning-rate-too-high", unseen(history=history(snapshot(1)))), Unchecked)
 
 
@@ -89,7 +91,7 @@ def drifting(start, end, count=16):
     return history(*[snapshot(i, mean=start + (end - start) * i / count) for i in range(1, count + 1)])
 
 
-def test_values_that_still_move_toward_far_ones_are_named():
+def test_values_still_moving_toward_distant_targets_are_named():
     # Q* of the chain at 0.9 is 0.81, 0.9, 1 going on; the agent's values are a tenth of that.
     q = np.array([[0.08, 0.082], [0.09, 0.092], [0.1, 0.102]])
     finding = checked("learning-rate-too-low", case_on(chain(), q, history=drifting(0, 0.09), config=config()))
@@ -99,7 +101,7 @@ def test_values_that_still_move_toward_far_ones_are_named():
         assert checked("learning-rate-too-low", case_on(chain(), q, history=log, config=config())) is None
 
 
-def test_numbers_that_are_none_are_divergence():
+def test_nan_values_are_divergence():
     broken = np.full((3, 2), np.nan)
     finding = checked("diverged", case_on(chain(), broken))
     assert (finding.severity, finding.source, finding.evidence["broken_states"]) == ("severe", "network", 3)
@@ -113,10 +115,71 @@ def test_numbers_that_are_none_are_divergence():
 
 @pytest.mark.parametrize("name", ["learning-rate-too-high", "learning-rate-too-low", "target-too-fresh"])
 @pytest.mark.parametrize("known", [0, 1, 8])
-def test_a_log_whose_q_values_were_no_numbers_at_times_is_looked_at_all_the_same(name, known):
+def test_a_log_with_some_nan_q_values_is_diagnosed_all_the_same(name, known):
     away = [snapshot(10 * n, low=None, high=None, mean=None, change=None, policy=None) for n in range(1, 9)]
     there = [snapshot(100 + n, change=0.5, policy=0.5) for n in range(known)]
     log = history(*[progress(n, td_error=None if n % 2 else 0.1) for n in range(1, 30)], *away, *there)
     case = case_on(chain(), [[0.0, 0.0]] * 3, history=log, config=config(network={"hidden": [8]}))
     found = checked(name, case)
     assert found is None or (known == 8 and isinstance(found, Finding)) or isinstance(found, Unchecked)
+
+
+def corridor(length):
+    """Action 1 goes on, and earns 1 at the end; action 0, the first of ties, stays."""
+    return build(
+        [[surely(s, 0), surely(min(s + 1, length - 1), float(s == length - 1), s == length - 1)] for s in range(length)]
+    )
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_the_depth_of_a_corridor_is_its_length(length):
+    assert depth(case_on(corridor(length), np.zeros((length, 2))), 0.9, 0.0) == length
+
+
+@pytest.mark.parametrize(("updates", "n_step", "named"), [(300, 1, True), (400, 1, False), (300, 2, False)])
+def test_a_target_network_too_slow_to_propagate_values_is_named(updates, n_step, named):
+    settings = config(target={"polyak": 1.0, "period": 100, "n_step": n_step}, updates=updates)
+    case = case_on(corridor(5), np.zeros((5, 2)), config=settings, history=history(updates=updates))
+    finding = checked("target-too-stale", case)
+    assert (finding is not None) == named
+    if finding:  # three copies carry values back four steps, of the five that are needed
+        assert (finding.evidence["steps"], finding.evidence["depth"]) == (4, 5)
+        assert (finding.severity, finding.source) == ("severe", "exact")
+
+
+def test_a_target_network_with_polyak_updates_is_only_suspected():
+    settings = config(target={"polyak": 0.01, "period": 10}, updates=1_000)
+    finding = checked("target-too-stale", case_on(corridor(5), np.zeros((5, 2)), config=settings, history=history()))
+    assert (finding.severity, finding.source) == ("warning", "log")
+
+
+def test_a_target_network_that_follows_at_once_is_named_where_nothing_settles():
+    restless = history(*[snapshot(10 * i, change=0.2, policy=0.5) for i in range(1, 9)])
+    fresh = config(target={"polyak": 1.0, "period": 1})
+    assert checked("target-too-fresh", unseen(config=fresh, history=restless)).cure.startswith("--polyak")
+    assert checked("target-too-fresh", unseen(config=config(), history=restless)) is None
+    table = config(target={"polyak": 1.0}, network={"hidden": [], "dueling": False})
+    assert checked("target-too-fresh", unseen(config=table, history=restless)) is None
+
+
+def test_an_unfinished_training_is_named():
+    assert checked("interrupted", unseen(history=history())) is None
+    assert checked("interrupted", unseen(history=history(stopped="optimal"))) is None
+    stopped = checked("interrupted", unseen(history=history(stopped="interrupted")))
+    assert stopped.cause == "it was stopped"
+    saved = unseen(history=history(progress(7), stopped=None), config=config(), q=np.zeros((3, 2)))
+    assert "its log could not be written to the end" in checked("interrupted", saved).cause
+    lost = checked("interrupted", unseen(history=history(progress(7), stopped=None)))
+    assert "after 7 of 1,000 updates" in lost.summary
+    assert lost.severity == "warning"
+
+
+def test_a_training_with_few_samples_per_pair_is_named():
+    settings = config(replay={"batch_size": 10})
+    cases = {
+        updates: case_on(corridor(5), np.zeros((5, 2)), config=settings, history=history(updates=updates))
+        for updates in (9, 10)
+    }
+    assert checked("untrained", cases[9]).evidence["samples_per_pair"] == 9
+    assert checked("untrained", cases[10]) is None
+    assert isinstance(checked("untrained", unseen(config=config(), history=history())), Unchecked)

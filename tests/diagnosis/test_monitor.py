@@ -1,6 +1,6 @@
 import pytest
 
-from deeptaxi.diagnosis.monitor import Watch
+from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.metrics import Evaluated, Started, Warned
 from tests.diagnosis.cases import config, progress, snapshot
 from tests.problems import chain
@@ -8,24 +8,24 @@ from tests.problems import chain
 STARTED = Started("problem.npz", 3, 2, "q-table", "compiled", 0, 1_000, 0.1, None, 1.0)
 
 
-def told(records, table=True, **settings):
+def warnings(records, table=True, **settings):
     settings = {"evaluation": {"objective_discount": 0.9}, "discount": 0.9, "updates": 1_000, **settings}
-    watch = Watch(config(**settings), chain() if table else None)
-    return [warning.finding for record in records for warning in watch.observe(record)]
+    watch = Monitor(config(**settings), chain() if table else None)
+    return [warning.finding for record in records for warning in watch(record)]
 
 
 def collapsed(first, count=4, share=1.0):
     return [snapshot(first + i, action=1, share=share) for i in range(count)]
 
 
-def test_a_discount_too_small_is_told_at_the_start_once():
-    assert told([STARTED, STARTED], discount=0.001) == ["discount-too-small"]
-    assert told([STARTED]) == []
-    assert told([STARTED], table=False, discount=0.001) == []
+def test_a_discount_that_is_too_small_is_warned_of_once_at_the_start():
+    assert warnings([STARTED, STARTED], discount=0.001) == ["discount-too-small"]
+    assert warnings([STARTED]) == []
+    assert warnings([STARTED], table=False, discount=0.001) == []
 
 
-def test_what_the_training_that_is_gone_on_with_has_told_is_not_told_again():
-    assert told([Warned(0, "discount-too-small", "…"), STARTED], discount=0.001) == []
+def test_a_resumed_training_does_not_repeat_its_warnings():
+    assert warnings([Warned(0, "discount-too-small", "…"), STARTED], discount=0.001) == []
 
 
 @pytest.mark.parametrize(
@@ -38,39 +38,39 @@ def test_what_the_training_that_is_gone_on_with_has_told_is_not_told_again():
         ([snapshot(600 + i, action=0, share=1.0) for i in range(4)], []),  # going on is right
     ],
 )
-def test_one_action_for_long_is_told(records, names):
-    assert told(records) == names
+def test_a_lasting_one_action_collapse_is_warned_of(records, names):
+    assert warnings(records) == names
 
 
-def test_nothing_is_told_of_an_agent_that_is_optimal():
+def test_an_optimal_agent_is_not_warned_of():
     evaluation = Evaluated(1, True, 0.0, 0.0, 0.0, 1, 1, None)
-    assert told([evaluation, *collapsed(600)]) == []
+    assert warnings([evaluation, *collapsed(600)]) == []
 
 
-def test_values_that_are_not_possible_are_told_at_the_second_time():
+def test_impossible_values_are_warned_of_the_second_time():
     # Rewards are 0 or 1, so at 0.9 values lie between 0 and 10.
-    assert told([snapshot(1, high=12.0)]) == []
-    assert told([snapshot(1, high=12.0), snapshot(2, low=-2.0)]) == ["learning-rate-too-high"]
-    assert told([snapshot(i, high=10.5) for i in range(9)]) == []
+    assert warnings([snapshot(1, high=12.0)]) == []
+    assert warnings([snapshot(1, high=12.0), snapshot(2, low=-2.0)]) == ["learning-rate-too-high"]
+    assert warnings([snapshot(i, high=10.5) for i in range(9)]) == []
 
 
-def test_a_loss_that_is_no_number_is_told():
-    assert told([progress(1, loss=float("nan"))], table=False) == ["diverged"]
+def test_a_nan_loss_is_warned_of():
+    assert warnings([progress(1, loss=float("nan"))], table=False) == ["diverged"]
 
 
 @pytest.mark.parametrize(("pairs", "end", "epsilon", "named"), [
     (3, 0.01, 0.01, True), (6, 0.01, 0.01, False), (3, 0.5, 0.5, False), (3, 0.01, 0.4, False)])  # fmt: skip
-def test_an_epsilon_at_its_end_with_much_untried_is_told(pairs, end, epsilon, named):
+def test_an_epsilon_that_ended_with_much_untried_is_warned_of(pairs, end, epsilon, named):
     records = [progress(1, epsilon=epsilon), *[snapshot(i, pairs=pairs) for i in range(1, 6)]]
-    names = told(records, exploration={"end": end})
+    names = warnings(records, exploration={"end": end})
     assert names == (["epsilon-fell-too-early"] if named else [])
 
 
-def test_coverage_that_grows_is_waited_for():
+def test_growing_coverage_delays_the_warning():
     records = [progress(1, epsilon=0.01), *[snapshot(i, pairs=i) for i in range(1, 6)]]
-    assert told(records, exploration={"end": 0.01}) == []
+    assert warnings(records, exploration={"end": 0.01}) == []
 
 
-def test_a_discount_that_only_blurs_is_not_said_to_forbid_a_good_policy():
-    watch = Watch(config(evaluation={"objective_discount": 0.9}, discount=0.001), chain())
-    assert "cannot tell these apart" in watch.observe(STARTED)[0].text
+def test_a_discount_that_only_blurs_values_does_not_rule_out_a_good_policy():
+    watch = Monitor(config(evaluation={"objective_discount": 0.9}, discount=0.001), chain())
+    assert "cannot tell these apart" in watch(STARTED)[0].text

@@ -22,7 +22,7 @@ def test_an_agent_that_always_stays_takes_one_action_and_loops():
     assert loops.evidence["states"] == 3
 
 
-def test_one_action_is_right_where_an_optimal_policy_takes_it_too():
+def test_one_action_is_fine_where_an_optimal_policy_takes_it_too():
     assert checked("one-action-collapse", case_on(chain(), [GO, GO, GO])) is None
 
 
@@ -31,12 +31,12 @@ def test_ties_are_broken_in_favor_of_the_agent():
     assert checked("one-action-collapse", case_on(table, [STAY, STAY])) is None
 
 
-def test_actions_are_called_by_their_names():
+def test_actions_are_named():
     case = case_on(chain(), [STAY] * 3, action_names=("go", "stay"))
     assert "action 1 (stay) in 100%" in checked("one-action-collapse", case).summary
 
 
-def test_states_that_nobody_can_come_to_do_not_count():
+def test_unreachable_states_do_not_count():
     stray = [surely(3, 0), surely(3, 0)]
     table = build([*[[surely(s + 1, 0), surely(s, 0)] for s in range(2)], [surely(2, 1, True), surely(2, 0)], stray])
     finding = checked("one-action-collapse", case_on(table, [STAY, STAY, STAY, GO]))
@@ -48,18 +48,18 @@ def test_a_problem_that_never_ends_is_no_loop():
     assert checked("policy-loops", case_on(loop(1), [[1.0]])) is None
 
 
-def test_a_loop_that_no_start_comes_to_is_none():
+def test_an_unreachable_loop_does_not_count():
     assert checked("policy-loops", case_on(chain(start=1), [STAY, GO, GO])) is None
 
 
-def test_termination_by_chance_is_no_loop():
+def test_random_termination_is_no_loop():
     table = build([[[(0.01, 0, 0, True), (0.99, 0, 0, False)], surely(0, 1, True)]])
     assert can_end(table, only(np.array([0]), 2)).all()
     assert checked("policy-loops", case_on(table, [GO])) is None
 
 
 @pytest.mark.parametrize(("visits", "share"), [([[1, 0], [0, 1], [0, 0]], 1.0), ([[1, 0], [0, 1], [1, 1]], None)])
-def test_without_a_table_the_states_that_were_seen_count(visits, share):
+def test_without_a_table_the_visited_states_count(visits, share):
     found = checked("one-action-collapse", unseen(q=np.array([GO, GO, STAY]), visits=np.array(visits)))
     if share is None:
         assert found is None
@@ -67,7 +67,7 @@ def test_without_a_table_the_states_that_were_seen_count(visits, share):
         assert (found.severity, found.source, found.evidence["share"]) == ("warning", "log", share)
 
 
-def test_a_log_alone_tells_of_one_action_too():
+def test_a_log_alone_reveals_one_action_collapse_too():
     found = checked("one-action-collapse", unseen(history=history(snapshot(10, action=1, share=1.0))))
     assert (found.source, found.evidence["action"]) == ("log", 1)
     assert isinstance(checked("one-action-collapse", unseen(history=history())), Unchecked)
@@ -82,7 +82,7 @@ def sampled(terminated, greedy):
     return Sample(zeros, zeros, zeros.astype(float), zeros, np.array(terminated), truncated, zeros + 1, marks, counts)
 
 
-def test_without_a_table_greedy_episodes_are_held_against_random_ones():
+def test_without_a_table_greedy_episodes_are_compared_with_random_ones():
     bad = sampled([False, False, True, True], [True, True, False, False])
     found = checked("policy-loops", unseen(q=np.array([GO] * 3), sample=bad))
     assert (found.severity, found.source) == ("warning", "episodes")

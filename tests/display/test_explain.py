@@ -31,14 +31,12 @@ def shown(part: Any, width: int = 80) -> str:
 
 def summary_of(settings: Any = None, actions: int = 2, steps: Any = None, comparing: bool = False) -> dict[str, Any]:
     """Return what the command tells of an update on Q = [[1, 2, …], [3, 4, …]] or on a fresh network."""
-    learner = new_learner(merge(HAND, settings or {}), states=2, actions=actions)
-    config = learner.config
+    agent = new_learner(merge(HAND, settings or {}), states=2, actions=actions)
+    config = agent.config
     if config.network.kind == "q-table":
-        for network in (learner.online, learner.target):
+        for network in (agent.online, agent.target):
             network.set_weights([np.arange(1, 2 * actions + 1, dtype=np.float32).reshape(2, actions)])
-    found = trace_update(
-        learner, steps or [Transition(0, 0, 3.0, 1, False)], np.ones((2, actions), np.bool_), comparing
-    )
+    found = trace_update(agent, steps or [Transition(0, 0, 3.0, 1, False)], np.ones((2, actions), np.bool_), comparing)
     return {
         "model": None,
         "environment": {"id": "Two-v0", "states": 2},
@@ -121,7 +119,7 @@ def test_the_head_has_its_own_step() -> None:
     assert "shared sum" not in explained({"network": {"hidden": [8], "dueling": True, "aggregation": "max"}})
 
 
-def test_what_is_special_is_said() -> None:
+def test_special_cases_are_explained() -> None:
     step = Transition(0, 0, 3.0, 1, True)
     assert "terminated: no bootstrap" in explained(steps=[step])
     assert "--target-noise parts them" in explained({"target": {"double": True}})
@@ -133,7 +131,7 @@ def test_what_is_special_is_said() -> None:
     assert "Nothing has moved." in explained(steps=[Transition(0, 0, 1.0, 1, True)])
 
 
-def test_actions_that_the_mask_excludes_are_no_choice() -> None:
+def test_masked_actions_are_no_choice() -> None:
     summary = summary_of()
     summary["td_target"] = {**summary["td_target"], "allowed": [False, True]}
     assert "of those that the action mask allows (1): action 1" in shown(explain.of_update(summary))
@@ -147,14 +145,14 @@ def test_the_rewards_of_n_steps_have_a_row_each() -> None:
     assert "= 4 + 0.25 · 2 = 4.5" in text
 
 
-def test_of_many_actions_those_that_matter_are_shown() -> None:
+def test_only_the_relevant_ones_of_many_actions_are_shown() -> None:
     text = explained(actions=20, steps=[Transition(0, 11, 3.0, 1, False)])
     assert "14 more actions have no column" in text
     assert "▸ 11" in text
     assert "▸ 19" in text  # the largest of the next state
 
 
-def test_square_brackets_in_names_are_text() -> None:
+def test_square_brackets_in_names_are_not_markup() -> None:
     summary = copy.deepcopy(summary_of())
     summary["action_names"], summary["state_name"] = ["[red]", "[b]x"], "[blue]"
     text = shown(explain.of_update(summary))
@@ -162,7 +160,7 @@ def test_square_brackets_in_names_are_text() -> None:
     assert "[blue]" in text
 
 
-def test_gradients_that_are_too_far_apart_are_told() -> None:
+def test_gradients_that_differ_too_much_are_reported() -> None:
     ways = {"nested": [1.0], "shared": [1.0], "autodiff": [1.0], "central_differences": [1.5]}
     summary = {
         "actions": 1,

@@ -28,10 +28,10 @@ def drawn(q_values, q_span, action=0, optimal=None):
         ([0.0, -np.inf, -1.0], 1.0, [BAR, 0, 1]),
     ],
 )
-def test_bars_are_to_scale_and_never_stretch_what_is_next_to_nothing(q_values, q_span, lengths):
+def test_bars_are_to_scale_and_never_magnify_rounding(q_values, q_span, lengths):
     assert drawn(q_values, q_span)[1] == lengths
 
 
-def test_actions_of_the_same_worth_are_marked():
+def test_actions_of_equal_value_are_marked():
     marks, _ = drawn([7.2000003, 7.2, 7.1], 20.0, optimal=np.array([True, True, False]))
     assert marks == ["▶ ✓", "= ✓", "   "]

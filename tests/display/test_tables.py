@@ -17,21 +17,21 @@ UNKNOWN = {
 }
 
 
-def test_an_unknown_verdict_names_the_discount_that_tells() -> None:
-    told = str(verdict_rows(UNKNOWN)["Optimal"])
-    assert told == ("cannot be told at discount 0.99: policies differ by too little; --objective-discount 0.999 tells")
+def test_an_undecidable_verdict_names_the_discount_that_decides_it() -> None:
+    text = str(verdict_rows(UNKNOWN)["Optimal"])
+    assert text == ("cannot be told at discount 0.99: policies differ by too little; --objective-discount 0.999 tells")
     silent = {**UNKNOWN, "optimal_unknown": {**UNKNOWN["optimal_unknown"], "telling_discount": None}}
     assert str(verdict_rows(silent)["Optimal"]) == "cannot be told at discount 0.99: policies differ by too little"
     assert describe_verdict(UNKNOWN, None).startswith("not known to be optimal (policies differ by too little): 0 of 1")
 
 
-def test_a_verdict_that_says_nothing_says_so() -> None:
+def test_a_verdict_where_nothing_can_be_earned_says_so() -> None:
     empty = {**EXACT, "all_policies_equal": "nothing can be earned: all rewards are 0"}
     assert str(verdict_rows(empty)["Optimal"]) == "yes, but nothing can be earned: all rewards are 0"
     assert describe_verdict(empty, None).startswith("optimal (but nothing can be earned: all rewards are 0): 1 of 1")
 
 
-def test_a_policy_that_loses_without_end_is_worth_minus_infinity() -> None:
+def test_a_policy_that_loses_forever_is_worth_minus_infinity() -> None:
     for value in (None, -math.inf):  # as read back from JSON, and as evaluated
         lost = {**EXACT, "optimal": False, "value": value, "value_gap": None, "normalized_score": None, "discount": 1.0}
         assert str(verdict_rows(lost)["Value"]).startswith("−∞ of 0.951 at discount 1")
@@ -45,7 +45,7 @@ def test_discounts_are_shown_where_they_differ() -> None:
     assert discount_row({"discount": 0.99, "objective_discount": 0.99}) == {}
 
 
-def test_episodes_that_are_all_the_same_have_no_interval() -> None:
+def test_equal_episodes_have_no_interval() -> None:
     same = Episodes(
         count=10,
         mean_return=0.0,

@@ -35,7 +35,7 @@ SHORT, RESUMED = "1000", "2000"  # the update that a training stops after; its r
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code of a page, and the remark before it."""
+    """A block of code of a page, and the comment before it."""
 
     kind: str
     body: str

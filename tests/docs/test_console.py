@@ -36,7 +36,7 @@ def test_a_block_that_is_not_run_says_why() -> None:
             assert block.not_run is None or len(block.not_run) > 10, page
 
 
-def test_commands_are_read_with_their_output() -> None:
+def test_commands_are_parsed_with_their_output() -> None:
     body = "$ deeptaxi envs  # all\na\n\nb\n$ deeptaxi train X \\\n    --seed 1\n"
     first, second = commands(body)
     assert (first.words, first.output) == (["deeptaxi", "envs"], ("a", "", "b"))
@@ -70,7 +70,7 @@ def test_a_training_whose_result_the_page_does_not_show_is_cut_short() -> None:
         (("1.5",), "1x5", False),
     ],
 )
-def test_output_is_compared_but_for_what_the_page_leaves_out(
+def test_output_is_compared_except_where_the_page_elides_it(
     expected: tuple[str, ...], printed: str, same: bool
 ) -> None:
     assert matches(expected, printed) is same
@@ -85,14 +85,14 @@ def test_output_is_compared_but_for_what_the_page_leaves_out(
         "```python\nraise AssertionError\n```\n",
     ],
 )
-def test_a_page_that_is_wrong_is_found(page: str, tmp_path: Path) -> None:
+def test_a_wrong_page_is_detected(page: str, tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(page, encoding="utf-8")
     (block,) = blocks(tmp_path / "page.md")
     with pytest.raises(AssertionError):
         execute(block)
 
 
-def test_what_python_prints_is_compared_and_its_names_are_kept(tmp_path: Path) -> None:
+def test_python_output_is_compared_and_names_persist_between_blocks(tmp_path: Path) -> None:
     page = "```python\nx = 3\nprint(x)\n```\n\n```output\n3\n```\n\n```python\nprint(x + 1)\n```\n\n```output\n5\n```\n"
     (tmp_path / "page.md").write_text(page, encoding="utf-8")
     first, right, second, wrong = blocks(tmp_path / "page.md")

@@ -19,6 +19,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     ROOT / "examples" / "README.md",
+    ROOT / "tests" / "reliability" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 

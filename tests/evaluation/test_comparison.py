@@ -25,7 +25,7 @@ def fork():
 Q = np.array([[0.5, 0.2], [1.0, 1.0], [0.0, 0.4], [0.0, 1.0]])
 
 
-def test_a_wrong_action_off_the_policys_way_is_wrong_and_is_not_met():
+def test_a_wrong_action_in_a_state_that_the_policy_never_visits_is_wrong_but_harmless():
     found = compare(reference(fork(), 10, 0.5, 0.5), Q)
     assert found.policy.tolist() == [0, 0, 1, 1]
     assert found.optimal.tolist() == [[True, True], [True, True], [True, False], [True, False]]
@@ -42,7 +42,7 @@ def test_the_error_of_a_state_is_its_largest_and_unreachable_states_have_none():
     assert compare(reference(fork(), 10, 0.5), Q).error is None  # the training discount is not known
 
 
-def test_on_the_way_of_the_policy_a_wrong_action_matters():
+def test_a_wrong_action_in_a_state_that_the_policy_visits_matters():
     found = compare(reference(fork(), 10, 0.5, 0.5), Q[:, ::-1])  # 0 goes to 2, and there to the better end
     assert found.policy.tolist() == [1, 0, 0, 0]
     assert found.met.tolist() == [True, False, True, False]
@@ -50,7 +50,7 @@ def test_on_the_way_of_the_policy_a_wrong_action_matters():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_policy_is_optimal_if_it_is_right_wherever_it_comes(seed):
+def test_a_policy_is_optimal_if_it_is_right_in_every_state_it_visits(seed):
     table = random_table(seed, states=6, outcomes=1)
     target = reference(table, 50, 0.9, 0.9)
     q = np.random.default_rng(seed).normal(size=(6, 3)) + 0.8 * target.optimum.q
@@ -59,14 +59,14 @@ def test_a_policy_is_optimal_if_it_is_right_wherever_it_comes(seed):
     assert evaluate_greedy(target, q).q_error.max == pytest.approx(np.nanmax(found.error))
 
 
-def test_the_optimum_itself_has_no_fault():
+def test_the_optimum_itself_has_no_error():
     target = reference(opened("Taxi-v4").table, 200, 0.99, 0.97)
     found = compare(target, target.optimum.q)
     assert not found.wrong.any()
     assert not found.loss.any()
 
 
-def test_the_worst_states_come_in_order_of_what_is_wrong_with_them():
+def test_the_worst_states_are_sorted_by_their_error():
     found = compare(reference(fork(), 10, 0.5, 0.5), Q)
     assert worst_states(found, 3).tolist() == [2, 0, 1]
     assert worst_states(found, 1).tolist() == [2]
@@ -79,24 +79,24 @@ def test_an_action_that_the_agent_may_not_take_has_no_error():
     assert np.isfinite(found.error).all()
 
 
-def test_values_that_are_no_numbers_are_refused():
+def test_nan_values_are_refused():
     with pytest.raises(DeepTaxiError, match="diverged"):
         compare(reference(chain(), 10, 0.9), np.full((3, 2), np.nan))
 
 
 @pytest.mark.parametrize("count", [10, 1_000, 100_000])
-def test_points_are_thinned_out_and_still_span_the_same_ground(count):
+def test_thinned_out_points_span_the_same_range(count):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, count))
-    kept = spread_out(x, y, 500)
-    assert len(kept) <= 500
-    assert len(kept) == count or len(kept) > 200
-    assert np.array_equal(kept, spread_out(x, y, 500))
+    chosen = spread_out(x, y, 500)
+    assert len(chosen) <= 500
+    assert len(chosen) == count or len(chosen) > 200
+    assert np.array_equal(chosen, spread_out(x, y, 500))
     for values in (x, y):
-        assert np.ptp(values[kept]) > 0.98 * np.ptp(values)
+        assert np.ptp(values[chosen]) > 0.98 * np.ptp(values)
 
 
-def test_points_that_are_all_the_same_are_one():
+def test_equal_points_become_one():
     assert spread_out(np.ones(1000), np.ones(1000), 10).tolist() == [0]
 
 

@@ -1,4 +1,4 @@
-"""Verdicts that would be empty: too far from the goal, or nothing to choose."""
+"""Problems where optimality cannot be decided: a distant reward, or no choice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def long_corridor():
 
 
 @pytest.mark.parametrize("action", [0, 1])
-def test_at_the_far_end_of_a_corridor_nothing_can_be_told(long_corridor, action):
+def test_optimality_is_undecidable_at_the_far_end_of_a_corridor(long_corridor, action):
     found = verdict(long_corridor, action)
     assert found.optimal is None
     assert (found.start_states, found.optimal_start_states) == (1, 0)
@@ -41,7 +41,7 @@ def test_at_the_far_end_of_a_corridor_nothing_can_be_told(long_corridor, action)
 
 
 @pytest.mark.parametrize("discount", [0.999, 1])
-def test_a_larger_discount_tells(long_corridor, discount):
+def test_a_larger_discount_makes_optimality_decidable(long_corridor, discount):
     back, on = verdict(long_corridor, 0, discount), verdict(long_corridor, 1, discount)
     assert (back.optimal, on.optimal) == (False, True)
     assert (back.optimal_unknown, on.optimal_unknown) == (None, None)
@@ -50,7 +50,7 @@ def test_a_larger_discount_tells(long_corridor, discount):
         assert on.value == pytest.approx(-LENGTH, abs=1e-6)
 
 
-def test_one_start_that_is_lost_decides_and_one_that_is_told_does_not(long_corridor):
+def test_one_lost_start_decides_and_one_undecidable_start_does_not(long_corridor):
     both = np.zeros(LENGTH)
     both[[0, LENGTH - 1]] = 0.5
     table = replace(long_corridor, start=both)
@@ -59,7 +59,7 @@ def test_one_start_that_is_lost_decides_and_one_that_is_told_does_not(long_corri
     assert (on.optimal, on.optimal_start_states, on.optimal_unknown["start_states"]) == (None, 1, 1)
 
 
-def test_where_no_discount_tells_none_is_named():
+def test_no_discount_is_advised_where_none_would_help():
     # Whatever the discount, a choice that is worth 1 and comes once in 10^9 episodes is worth less than the tolerance.
     table = build([[[(1e-9, 1, 0, False), (1 - 1e-9, 1, 0, True)]] * 2, [surely(1, 1, True), surely(1, 0, True)]])
     found = verdict(table, 0)
@@ -93,7 +93,7 @@ def test_where_there_is_no_choice_every_policy_has_the_same_value():
     assert found.all_policies_equal == "every policy has the same value: what is earned does not depend on the actions"
 
 
-def test_rewards_below_the_tolerance_tell_nothing():
+def test_rewards_below_the_tolerance_decide_nothing():
     found = verdict(bandit(), 1, 1)
     tiny = verdict(replace(bandit(), reward=bandit().reward * 1e-8), 0)
     assert (found.optimal, found.all_policies_equal) == (True, None)
@@ -106,7 +106,7 @@ def test_rewards_below_the_tolerance_tell_nothing():
     )
 
 
-def test_verdicts_that_tell_something_are_not_touched():
+def test_decidable_verdicts_are_left_as_they_are():
     for table in (bandit(), random_table(3), opened("Taxi-v4").table, opened("FrozenLake8x8-v1").table):
         target = reference(table, 200, 0.99, 0.99)
         found = evaluate_greedy(target, target.optimum.q)

@@ -37,7 +37,7 @@ def opened_table(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, episodes.COPIES - 1, episodes.COPIES, 3 * episodes.COPIES + 1])
-def test_exactly_the_asked_number_of_episodes_is_played(opened_table, count):
+def test_exactly_the_requested_number_of_episodes_is_played(opened_table, count):
     # Each pays 3 or nothing, so count · mean / 3 is the number of episodes that paid: whole, between 0 and count.
     played = play(opened_table(bandit()), COIN, count, seed=0)
     paid = played.mean_return * count / 3
@@ -102,7 +102,7 @@ def test_a_time_limit_of_many_steps_is_not_played_out_either(opened_table):
     assert (played.mean_return, played.mean_length) == (20_000, 20_000)
 
 
-def test_which_states_a_policy_never_leaves_the_episode_from():
+def test_the_states_from_which_a_policy_never_ends_an_episode():
     policy = np.array([0, 1, 0])  # on, stay, on
     never = Endless(chain(), policy)
     assert [state in never for state in (2, 0, 1, 0, 2)] == [False, True, True, True, False]
@@ -110,20 +110,20 @@ def test_which_states_a_policy_never_leaves_the_episode_from():
     assert all(state in Endless(river_swim(), np.ones(6, int)) for state in range(6))
 
 
-def test_where_nothing_is_known_of_an_end_fewer_episodes_are_played(opened_table):
+def test_fewer_episodes_are_played_where_they_rarely_end(opened_table):
     # Ends once in a million steps, so nearly all episodes take 5,000: two rounds of 4 copies in 40,000 steps.
     played = play(opened_table(geometric(1e-6)), np.array([0]), 1_000, seed=0, steps=20_000)
     assert (played.count, played.asked, played.endless, played.cut) == (4, 1_000, 0, 0)
     assert played.mean_return == 5_000
 
 
-def test_an_episode_longer_than_all_steps_is_cut_and_said_to_be(opened_table):
+def test_an_episode_longer_than_the_step_budget_is_cut_and_reported(opened_table):
     played = play(opened_table(geometric(1e-9), time_limit=10**9), np.array([0]), 5, seed=0, steps=3_000)
     assert (played.count, played.asked, played.cut, played.cut_steps) == (1, 5, 1, 3_000)
     assert (played.mean_return, played.terminated_fraction) == (3_000, 0)
 
 
-def test_short_episodes_are_not_favored_where_steps_run_out(opened_table):
+def test_short_episodes_are_not_favored_when_the_step_budget_runs_out(opened_table):
     # As below, but the steps end on the way. Without those under way, 1-step episodes would be all that is left.
     environment = opened_table(two_lengths())
     returns = [play(environment, np.zeros(101, int), 640, seed, steps=4_000) for seed in range(6)]
@@ -165,7 +165,7 @@ def test_the_standard_error_and_the_interval_of_a_coin():
     assert (low, high) == pytest.approx((1.5 - 0.147, 1.5 + 0.147), abs=0.015)
 
 
-def test_resampling_in_blocks_changes_nothing_but_memory(monkeypatch):
+def test_resampling_in_blocks_changes_only_the_memory_used(monkeypatch):
     values = np.random.default_rng(1).normal(size=50)
     whole = bootstrap(values, np.random.default_rng(2))
     monkeypatch.setattr(episodes, "BLOCK", 50 * 7)  # seven resamples at a time, the last block shorter

@@ -41,7 +41,7 @@ def test_an_optimal_policy_has_no_gap():
     assert (found.start_states, found.optimal_start_states) == (1, 1)
 
 
-def test_a_policy_that_takes_the_worse_arm():
+def test_the_worse_arm_of_a_bandit_has_a_known_gap():
     found = verdict(bandit(), [[2, 1]])
     assert not found.optimal
     assert (found.expected_return, found.optimal_return, found.gap) == (1, 1.5, 0.5)
@@ -68,7 +68,7 @@ def test_always_south_in_taxi():
 
 
 @pytest.mark.parametrize("reward", [2, -2])
-def test_without_a_choice_and_without_an_end(reward):
+def test_a_loop_without_choices_is_evaluated(reward):
     # 5,000 steps of the same reward; discounted by 1/2 it is worth twice as much. The random policy does as well.
     found = verdict(loop(reward), [[0]], horizon=5_000)
     assert found.optimal
@@ -167,7 +167,7 @@ def test_the_q_error_is_against_the_optimum_of_the_training_discount():
     assert error.bias == pytest.approx(-1 / 6)
 
 
-def test_the_q_error_looks_only_where_an_agent_can_come_and_may_act():
+def test_the_q_error_is_over_reachable_states_and_allowed_actions():
     # Starting in 1, state 0 is out of reach; in state 2 the agent's mask excludes staying.
     q = [[99, 99], [1 / 2, 1 / 4], [1, -INF]]
     mask = np.array([[True, True], [True, True], [True, False]])

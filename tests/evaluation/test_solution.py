@@ -7,7 +7,7 @@ from deeptaxi.evaluation.solution import optimal_return, solve
 from tests.problems import bandit, chain
 
 
-def test_the_chain_is_solved_as_by_hand():
+def test_the_solution_of_the_chain_is_known_by_hand():
     # Three steps to the 1, which is discounted twice: 0.9² = 0.81.
     solution = solve(chain(), horizon=10, discount=0.9)
     assert solution.policy.tolist() == [0, 0, 0]

@@ -34,7 +34,7 @@ def facts(episode_steps):
     return [(step.step, step.state, step.reward, step.total, step.ending) for step in episode_steps]
 
 
-def test_an_episode_is_told_from_its_start_to_its_end(played):
+def test_an_episode_is_recorded_from_start_to_end(played):
     episode_steps = played(chain(), ON)
     assert facts(episode_steps) == [
         (0, 0, None, 0.0, None),
@@ -53,12 +53,12 @@ def test_without_a_time_limit_a_loop_ends_the_episode_as_soon_as_it_is_certain(p
     assert episode_steps[-1].loop == 0
 
 
-def test_a_time_limit_is_what_ends_a_loop_and_the_loop_is_told(played):
+def test_a_time_limit_ends_a_loop_and_the_loop_is_reported(played):
     episode_steps = played(chain(time_limit=5), STAY)
     assert (episode_steps[-1].step, episode_steps[-1].ending, episode_steps[-1].loop) == (5, "truncated", 0)
 
 
-def test_where_chance_rules_nothing_is_a_loop_and_the_horizon_ends_it(played):
+def test_a_state_revisited_by_chance_is_no_loop(played):
     # It comes back to where it was again and again, but may leave at any time.
     trap = build([[[(1 - 1e-12, 0, 0, False), (1e-12, 0, 1, True)]]])
     episode_steps = played(trap, np.zeros((1, 1), np.float32), max_steps=30)
@@ -78,7 +78,7 @@ def test_which_outcomes_are_certain():
     assert not certain(None, 0, 0)
 
 
-def test_every_episode_begins_in_the_state_that_is_asked_for(played):
+def test_every_episode_starts_in_the_requested_state(played):
     episode_steps = played(chain(), ON, start=1, episodes=3)
     assert [step.state for step in episode_steps if step.reward is None] == [1, 1, 1]
     assert [step.episode for step in episode_steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
@@ -90,7 +90,7 @@ def test_a_state_that_does_not_exist_is_refused(played, state):
         played(chain(), ON, start=state)
 
 
-def test_the_same_seed_plays_the_same_and_another_one_does_not():
+def test_the_seed_decides_the_episodes():
     environment = opened("FrozenLake-v1")
     first, again, other = (
         facts(watch(environment, np.eye(4, dtype=np.float32)[[2] * 16], Show(episodes=3, seed=seed)))
@@ -111,7 +111,7 @@ def test_toy_text_can_be_put_into_a_state_and_draws_it(name, state):
     assert second.state in possible
 
 
-def test_what_cannot_be_put_into_a_state_says_so():
+def test_an_environment_whose_state_cannot_be_set_says_so():
     environment = opened("Blackjack-v1")
     with pytest.raises(UsageError, match="--state: Blackjack-v1 cannot be put into a state"):
         list(watch(environment, np.zeros((704, 2), np.float32), Show(start=3)))
@@ -125,7 +125,7 @@ def test_optimal_actions_are_marked():
     assert step.optimal.tolist() == [False, False, True, False, False, False]
 
 
-def test_render_modes_are_gymnasiums():
+def test_render_modes_are_those_of_gymnasium():
     assert render_modes(opened("Taxi-v4")) == ("human", "ansi", "rgb_array")
     assert render_modes(opened("Blackjack-v1")) == ("human", "rgb_array")
 

@@ -132,14 +132,14 @@ def assert_answers(output: str, q_values: NDArray[np.float32]) -> None:
     assert [state for state, _ in outside] == ["-1", "500"]
 
 
-def test_onnx_plays_what_the_network_plays(exports: Path, q_values: NDArray[np.float32]) -> None:
+def test_onnx_plays_the_policy_of_the_network(exports: Path, q_values: NDArray[np.float32]) -> None:
     output = printed(example("onnx_policy.py", exports))
     assert_episode(output, q_values)
     assert matches(shown("onnx_policy.py"), output)
 
 
 @pytest.mark.parametrize(("backend", "blocked"), [("tensorflow", "jax"), ("jax", "tensorflow")])
-def test_keras_alone_plays_what_the_network_plays_on_any_backend(
+def test_keras_alone_plays_the_policy_of_the_network_on_any_backend(
     backend: str, blocked: str, exports: Path, q_values: NDArray[np.float32]
 ) -> None:
     if importlib.util.find_spec(backend) is None:
@@ -150,13 +150,13 @@ def test_keras_alone_plays_what_the_network_plays_on_any_backend(
 
 
 @pytest.mark.parametrize("name", ["savedmodel_policy.py", "litert_policy.py", "json_policy.py"])
-def test_an_example_answers_what_the_network_answers(name: str, exports: Path, q_values: NDArray[np.float32]) -> None:
+def test_an_example_gives_the_answers_of_the_network(name: str, exports: Path, q_values: NDArray[np.float32]) -> None:
     output = printed(example(name, exports))
     assert_answers(output, q_values)
     assert matches(shown(name), output)
 
 
-def test_javascript_answers_what_the_network_answers(
+def test_javascript_gives_the_answers_of_the_network(
     policy_mjs: Path, exports: Path, q_values: NDArray[np.float32]
 ) -> None:
     output = printed(process("node", policy_mjs, exports))
@@ -165,7 +165,7 @@ def test_javascript_answers_what_the_network_answers(
 
 
 @pytest.mark.parametrize("name", [*NEEDED, "json_policy.py"])
-def test_where_the_export_is_missing_one_line_says_what_to_type(name: str, tmp_path: Path) -> None:
+def test_a_missing_export_is_reported_with_the_command_to_type(name: str, tmp_path: Path) -> None:
     done = example(name, tmp_path / "nothing")
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
@@ -173,7 +173,7 @@ def test_where_the_export_is_missing_one_line_says_what_to_type(name: str, tmp_p
 
 
 @pytest.mark.parametrize(("name", "package"), NEEDED.items())
-def test_where_a_package_is_missing_one_line_says_what_to_type(name: str, package: str, exports: Path) -> None:
+def test_a_missing_package_is_reported_with_the_command_to_type(name: str, package: str, exports: Path) -> None:
     done = example(name, exports, blocked=package)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
@@ -181,7 +181,7 @@ def test_where_a_package_is_missing_one_line_says_what_to_type(name: str, packag
     assert package.replace("_", "-") in line.partition("pip install")[2]
 
 
-def test_javascript_says_what_to_type_where_something_is_missing(
+def test_javascript_reports_missing_files_with_the_command_to_type(
     policy_mjs: Path, exports: Path, tmp_path: Path
 ) -> None:
     bare = shutil.copy(policy_mjs, tmp_path)

@@ -48,7 +48,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, kernel: str) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["jupyter"]
 
 
-def test_the_notebook_is_kept_without_outputs_so_that_changes_to_it_can_be_read() -> None:
+def test_the_notebook_is_committed_without_outputs() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     assert not outputs(notebook)

@@ -20,7 +20,7 @@ def run_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("inside", [".", "exports", "a/b/q.csv", "../taxi/exports"])
 @pytest.mark.parametrize("name", [None, "csv"])
-def test_nothing_is_exported_into_a_run(run_folder: Path, inside: str, name: str | None) -> None:
+def test_exports_into_a_run_folder_are_refused(run_folder: Path, inside: str, name: str | None) -> None:
     with pytest.raises(UsageError, match=r"is in the run .*taxi, which training alone writes to"):
         check_place(name, run_folder / inside, force=True)
     check_place(name, run_folder.parent / "beside", force=False)
@@ -33,7 +33,7 @@ def test_a_keras_file_has_the_ending_that_keras_asks_for(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_is_there_is_replaced_only_by_its_own_kind_and_when_asked(name: str, tmp_path: Path) -> None:
+def test_an_existing_export_is_replaced_only_by_its_own_kind_and_with_force(name: str, tmp_path: Path) -> None:
     own, folder = tmp_path / FORMATS[name].file, tmp_path / f"thesis{FORMATS[name].ending}"
     folder.mkdir()
     (folder / "chapter.tex").touch()
@@ -49,7 +49,7 @@ def test_what_is_there_is_replaced_only_by_its_own_kind_and_when_asked(name: str
         check_place(name, folder, force=True)
 
 
-def test_a_file_of_another_name_is_not_taken_for_an_export(tmp_path: Path) -> None:
+def test_a_file_with_another_name_is_not_mistaken_for_an_export(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UsageError, match="is something else"):
         check_place("onnx", tmp_path / "thesis.tex", force=True)
@@ -70,7 +70,7 @@ def test_a_folder_of_exports_is_replaced_if_it_holds_nothing_else(tmp_path: Path
 
 @pytest.mark.parametrize("name", [None, "savedmodel"])
 @pytest.mark.parametrize("mine", ["notes.txt", "assets/vocabulary.txt", "variables/notes/today.txt"])
-def test_what_somebody_put_into_a_savedmodel_survives_force(name: str | None, mine: str, tmp_path: Path) -> None:
+def test_foreign_files_in_a_savedmodel_survive_force(name: str | None, mine: str, tmp_path: Path) -> None:
     place = tmp_path / "exports" if name is None else tmp_path / "exports" / "savedmodel"
     saved = tmp_path / "exports" / "savedmodel"
     (saved / "variables").mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_what_somebody_put_into_a_savedmodel_survives_force(name: str | None, mi
         check_place(name, place, force=True)
 
 
-def test_an_empty_folder_is_free_for_what_is_a_folder(tmp_path: Path) -> None:
+def test_an_empty_folder_can_become_a_folder_of_exports(tmp_path: Path) -> None:
     check_place("savedmodel", tmp_path, force=False)
     check_place(None, tmp_path, force=False)
     with pytest.raises(UsageError, match="is something else"):

@@ -27,14 +27,14 @@ def wrong(source: Source, path: Path) -> None:
     q_tables.write_csv(path, off, source.labels)
 
 
-def test_an_export_tells_how_near_it_is(tmp_path: Path) -> None:
+def test_an_export_reports_its_largest_difference(tmp_path: Path) -> None:
     done = export(shaken("dueling"), "onnx", tmp_path / "deep" / "model.onnx")
     assert done.max_difference is not None
     assert done == Export("onnx", str(tmp_path / "deep" / "model.onnx"), S, done.max_difference, 0, "NaN and action −1")
     assert done.max_difference < 1e-4
 
 
-def test_what_reads_back_otherwise_is_not_kept_and_what_was_there_is(
+def test_an_export_that_reads_back_differently_is_discarded_and_the_old_file_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "q.csv"
@@ -52,7 +52,7 @@ def unable(source: Source, path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_a_format_that_fails_is_told_and_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_format_is_reported_and_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WRITERS, "onnx", unable)
     monkeypatch.setitem(WRITERS, "json", lambda source, path: path.write_text("{}"))
     found = {one.format: one for one in export_all(shaken("dueling"), tmp_path / "all")}
@@ -73,7 +73,7 @@ def test_where_every_format_fails_nothing_is_left(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("few")
-def test_what_cannot_be_written_here_is_passed_over_with_the_reason(
+def test_formats_that_cannot_be_written_here_are_skipped_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -88,7 +88,7 @@ def test_what_cannot_be_written_here_is_passed_over_with_the_reason(
 
 
 @pytest.mark.usefixtures("few")
-def test_a_folder_of_exports_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_exports_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "all"
     export_all(shaken("q-table"), folder)
     with pytest.raises(UsageError, match="exists"):
@@ -99,7 +99,7 @@ def test_a_folder_of_exports_is_replaced_whole(tmp_path: Path, monkeypatch: pyte
     assert {path.name for path in folder.iterdir()} == {"q_table.csv", "q_table.npz", "q_table.json"}
 
 
-def test_weights_that_are_no_numbers_are_refused_by_name_before_anything_is_written(tmp_path: Path) -> None:
+def test_nan_weights_are_refused_by_name_before_anything_is_written(tmp_path: Path) -> None:
     network = shaken("dueling")
     layer = network.get_layer("hidden_0")
     kernel, bias = layer.get_weights()
@@ -118,7 +118,7 @@ def test_finite_weights_whose_q_values_overflow_are_refused(tmp_path: Path) -> N
         export(network, "npz", tmp_path / "q.npz")
 
 
-def test_a_table_that_nothing_would_open_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_too_large_for_its_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(q_tables, "JSON_STATES", S - 1)
     with pytest.raises(UsageError, match=f"room for {S - 1} states, and this one has {S}"):
         export(shaken("dueling"), "json", tmp_path / "q.json")

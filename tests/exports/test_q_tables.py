@@ -63,7 +63,7 @@ def test_no_name_is_a_formula_for_a_spreadsheet(name: str, cell: str) -> None:
     assert as_text(name) == cell
 
 
-def test_json_has_a_state_by_its_number_and_none_outside(tmp_path: Path) -> None:
+def test_json_looks_states_up_by_number_and_has_no_others(tmp_path: Path) -> None:
     WRITERS["json"][0](tmp_path / "q.json", Q, LABELS)
     document = json.loads((tmp_path / "q.json").read_text())
     assert {key: document[key] for key in ("environment", "states", "actions")} == {
@@ -80,7 +80,7 @@ def test_json_has_a_state_by_its_number_and_none_outside(tmp_path: Path) -> None
     assert list(document["policy"]) == ["0", "1", "2"]
 
 
-def test_npz_ends_with_a_row_that_is_no_state(tmp_path: Path) -> None:
+def test_the_last_row_of_an_npz_stands_for_states_out_of_range(tmp_path: Path) -> None:
     WRITERS["npz"][0](tmp_path / "q.npz", Q, LABELS)
     with np.load(tmp_path / "q.npz", allow_pickle=False) as archive:
         q_values, policy = archive["q_values"], archive["policy"]
@@ -93,7 +93,7 @@ def test_npz_ends_with_a_row_that_is_no_state(tmp_path: Path) -> None:
     assert policy[: len(Q)].tolist() == GREEDY
 
 
-def test_the_names_are_the_environments_own() -> None:
+def test_the_names_are_those_of_the_environment() -> None:
     labels = labels_of(open_environment(EnvironmentConfig("FrozenLake-v1")))
     assert labels.actions == ("left", "down", "right", "up")
     assert labels.state(5) == "row 1, column 1"

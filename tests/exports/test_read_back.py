@@ -18,7 +18,7 @@ import pytest
 
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.exports import read_back
-from deeptaxi.exports.read_back import readings
+from deeptaxi.exports.read_back import Answers, Comparison, compare, readings, tolerance
 from deeptaxi.exports.writers import WRITERS
 from deeptaxi.io.temporary import TEMPORARY
 from deeptaxi.storage.formats import FORMATS
@@ -35,7 +35,7 @@ np.savez(sys.argv[3], **{name: keras.ops.convert_to_numpy(values) for name, valu
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert", "csv", "npz", "json"])
-def test_a_process_of_its_own_answers_for_all_states_in_blocks(name: str, tmp_path: Path) -> None:
+def test_a_separate_process_answers_for_all_states_in_blocks(name: str, tmp_path: Path) -> None:
     written = source("dueling")
     WRITERS[name](written, tmp_path / FORMATS[name].file)
     with readings() as reader:
@@ -57,7 +57,7 @@ def test_a_reader_of_plain_files_knows_no_layer_of_ours(tmp_path: Path) -> None:
             reader.answers("plain")
 
 
-def test_a_file_that_is_none_is_told_by_its_reader_in_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported_by_its_reader_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "q_table.json").write_text("{]")
     with readings() as reader:
         reader.start("json", tmp_path / "q_table.json", S, S)
@@ -67,7 +67,7 @@ def test_a_file_that_is_none_is_told_by_its_reader_in_one_line(tmp_path: Path) -
             reader.answers("json")
 
 
-def test_a_reader_that_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_back, "LIMIT", 0.01)
     WRITERS["npz"](source("dueling"), tmp_path / "q.npz")
     with readings() as reader:
@@ -77,7 +77,7 @@ def test_a_reader_that_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypa
     assert reader.processes["npz"].poll() is not None
 
 
-def test_a_killed_process_takes_its_readers_along_and_the_next_removes_what_it_left(
+def test_the_readers_of_a_killed_process_end_and_the_next_process_cleans_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reader waits on a pipe that nobody writes to."""
@@ -139,3 +139,52 @@ def test_bare_keras_reads_a_plain_file_on_other_backends(backend: str, tmp_path:
         np.testing.assert_allclose(reply["q_values"][1:-1], written.q_values, rtol=1e-4, atol=1e-4)
         assert reply["action"].tolist() == [-1, *written.q_values.argmax(axis=1), -1]
         assert np.isnan(reply["q_values"][[0, -1]]).all()
+
+
+INF, NAN = np.inf, np.nan
+Q = np.array([[1.0, 2.0], [-INF, 3.0], [4.0, 4.0]], np.float32)
+SOUND = Answers(Q, np.array([1, 1, 0]), np.full((2, 2), NAN, np.float32), np.array([-1, -1]), np.array([False, False]))
+
+
+def test_the_same_answers_differ_by_nothing() -> None:
+    assert compare(FORMATS["keras"], SOUND, Q) == Comparison(0.0, 0)
+
+
+def test_a_different_action_is_counted_only_as_a_tie() -> None:
+    assert compare(FORMATS["keras"], SOUND._replace(actions=np.array([1, 1, 1])), Q) == Comparison(0.0, 1)
+
+
+def test_rounding_is_tolerated_only_for_formats_that_round() -> None:
+    rounded = SOUND._replace(q_values=Q + np.float32([[0, 0], [0, 0], [0, -2e-6]]))
+    found = compare(FORMATS["onnx"], rounded, Q)  # 2e-6 of 4 at most
+    assert found.max_difference == pytest.approx(2e-6, rel=0.2)
+    with pytest.raises(DeepTaxiError, match=r"keras export differs from the model by 1\.9"):
+        compare(FORMATS["keras"], rounded, Q)
+    assert tolerance(FORMATS["litert"], Q) == pytest.approx(4e-6)
+    assert tolerance(FORMATS["litert"], Q / 100) == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"q_values": Q[:2]}, "differs from the model by inf"),
+        ({"q_values": np.float32([[1, 2], [-3.4e38, 3], [4, 4]])}, "differs from the model by inf"),
+        ({"q_values": np.float32([[1, 2], [-INF, NAN], [4, 4]])}, "differs from the model by inf"),
+        ({"actions": np.array([0, 1, 0])}, "does not act by its Q values in 1 states, such as 0"),
+        ({"actions": np.array([1, 0, 0])}, "does not act by its Q values in 1 states, such as 1"),
+        ({"actions": np.array([1, 1, 2])}, "does not act by its Q values in 1 states, such as 2"),
+        ({"actions": np.array([-1, 1, 0])}, "does not act by its Q values"),
+        ({"outside_actions": np.array([-1, 0])}, "should give NaN and action −1 for states that do not exist"),
+        ({"outside_q_values": np.float32([[NAN, NAN], [NAN, 0]])}, "should give NaN and action −1"),
+        ({"outside_errors": np.array([True, True])}, "should give NaN and action −1"),
+    ],
+)
+def test_wrong_answers_are_refused(changed: dict[str, np.ndarray], said: str) -> None:
+    with pytest.raises(DeepTaxiError, match=f"the plain export {said}"):
+        compare(FORMATS["plain"], SOUND._replace(**changed), Q)
+
+
+def test_a_table_without_the_row_must_raise() -> None:
+    assert compare(FORMATS["csv"], SOUND._replace(outside_errors=np.array([True, True])), Q) == Comparison(0.0, 0)
+    with pytest.raises(DeepTaxiError, match="should give error"):
+        compare(FORMATS["csv"], SOUND, Q)

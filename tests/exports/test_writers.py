@@ -31,7 +31,7 @@ def asked(name: str, folder: Path) -> Ask:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_network_s_answers_and_none_outside(name: str, exports: tuple[np.ndarray, Path]) -> None:
+def test_every_format_agrees_with_the_network_and_rejects_others(name: str, exports: tuple[np.ndarray, Path]) -> None:
     q_values, folder = exports
     ask = asked(name, folder)
     beyond = [outside(ask, state, A) for state in (-1, S)]
@@ -44,9 +44,7 @@ def test_every_format_gives_the_network_s_answers_and_none_outside(name: str, ex
 
 
 @pytest.mark.parametrize("name", COMPUTING)
-def test_one_state_that_does_not_exist_leaves_the_rest_of_the_batch_alone(
-    name: str, exports: tuple[np.ndarray, Path]
-) -> None:
+def test_an_invalid_state_does_not_affect_the_rest_of_the_batch(name: str, exports: tuple[np.ndarray, Path]) -> None:
     q_values, folder = exports
     states = np.array([-(2**31), -1, 5, S, 5, 2**31 - 1], np.int32)
     found, actions = asked(name, folder)(states)

@@ -23,7 +23,7 @@ def write(path: Path, text: str, interrupted: bool = False) -> None:
             raise RuntimeError
 
 
-def test_a_failure_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failure_while_writing_leaves_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(RuntimeError):
@@ -32,7 +32,7 @@ def test_a_failure_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_file_and_a_folder_take_the_place_of_their_like(tmp_path: Path) -> None:
+def test_a_file_replaces_a_file_and_a_folder_a_folder(tmp_path: Path) -> None:
     with write_atomic(tmp_path / "deep" / "file") as aside:
         aside.write_text("new")
     for text in ("first", "second"):
@@ -45,7 +45,7 @@ def test_a_file_and_a_folder_take_the_place_of_their_like(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", [".", "link", "real"])
-def test_a_folder_that_is_there_is_filled_and_stays_what_it_is(
+def test_an_existing_folder_is_filled_and_keeps_its_identity(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = tmp_path / "real"
@@ -67,7 +67,7 @@ def test_a_folder_that_is_there_is_filled_and_stays_what_it_is(
     }  # fmt: skip
 
 
-def test_a_file_does_not_take_the_place_of_a_folder(tmp_path: Path) -> None:
+def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").write_text("years of work")
     with pytest.raises(DeepTaxiError, match=r"cannot write .*thesis"):
@@ -75,7 +75,7 @@ def test_a_file_does_not_take_the_place_of_a_folder(tmp_path: Path) -> None:
     assert [item.name for item in (tmp_path / "thesis").iterdir()] == ["chapter"]
 
 
-def test_what_the_disk_refuses_is_one_line(tmp_path: Path) -> None:
+def test_an_error_of_the_disk_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DeepTaxiError, match=r"cannot write .*file/below"):
         write(tmp_path / "file" / "below", "new")
@@ -84,7 +84,7 @@ def test_what_the_disk_refuses_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "full").exists()
 
 
-def test_a_place_is_free_or_refused(tmp_path: Path) -> None:
+def test_a_target_path_is_free_or_refused(tmp_path: Path) -> None:
     check_free(tmp_path / "nothing", force=False)
     check_free(tmp_path, force=True)
     with pytest.raises(UsageError, match="--force"):
@@ -94,12 +94,12 @@ def test_a_place_is_free_or_refused(tmp_path: Path) -> None:
             check_free(tmp_path, force, replaceable=False)
 
 
-def test_the_folders_that_were_made_are_told_innermost_first(tmp_path: Path) -> None:
+def test_created_folders_are_returned_innermost_first(tmp_path: Path) -> None:
     assert make_folder(tmp_path / "a" / "b") == [tmp_path / "a" / "b", tmp_path / "a"]
     assert make_folder(tmp_path / "a" / "b") == []
 
 
-def test_files_that_belong_together_come_together_and_leave_others_alone(tmp_path: Path) -> None:
+def test_files_written_together_appear_together_and_leave_others_alone(tmp_path: Path) -> None:
     for name in ("model", "card", "notes"):
         (tmp_path / name).write_text("old")
 
@@ -129,14 +129,14 @@ def texts(folder: Path) -> dict[str, str]:
         (errno.EROFS, "choose a place where you may write"), (errno.EIO, "the disk"),
     ],
 )  # fmt: skip
-def test_what_the_disk_refuses_comes_with_a_cure(tmp_path: Path, number: int, cure: str) -> None:
+def test_an_error_of_the_disk_comes_with_a_cure(tmp_path: Path, number: int, cure: str) -> None:
     words = str(cannot_write(tmp_path / "file", OSError(number, os.strerror(number))))
     assert words.startswith(f"cannot write {tmp_path / 'file'}: {os.strerror(number)}; ")
     assert cure in words
     assert "\n" not in words
 
 
-def test_a_file_that_grows_too_large_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_grows_too_large_is_reported_in_one_line(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     (tmp_path / "file").write_text("old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -157,7 +157,7 @@ with write_atomic(Path("file")) as aside:
 """
 
 
-def test_what_a_killed_process_was_writing_is_swept_by_the_next(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_by_the_next(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     (tmp_path / ".file-mine").mkdir()
     subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, check=False)
@@ -176,7 +176,7 @@ def late(path: Path, make: Callable[[Path], object]) -> None:
 
 
 @pytest.mark.parametrize("linking", [True, False])
-def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path, monkeypatch, linking):
+def test_a_file_created_meanwhile_is_not_overwritten(tmp_path, monkeypatch, linking):
     if not linking:
         monkeypatch.setattr(temporary.os, "link", no_links)
     path = tmp_path / "report.html"
@@ -192,14 +192,14 @@ def no_links(*_):
     raise PermissionError
 
 
-def test_a_folder_that_came_meanwhile_is_not_overwritten(tmp_path):
+def test_a_folder_created_meanwhile_is_not_overwritten(tmp_path):
     path = tmp_path / "savedmodel"
     with pytest.raises(TakenError):
         late(path, Path.mkdir)
     assert [item.name for item in path.iterdir()] == ["theirs"]
 
 
-def test_a_new_file_or_folder_takes_its_place_without_force(tmp_path):
+def test_a_new_file_or_folder_needs_no_force(tmp_path):
     for name in ("file", "folder"):
         with write_atomic(tmp_path / name, force=False) as aside:
             aside.write_text("ours") if name == "file" else aside.mkdir()

@@ -50,21 +50,19 @@ def holding(folder: Path) -> subprocess.Popen[str]:
 
 def test_a_second_process_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     with holding(tmp_path) as process:
-        told = json.loads((tmp_path / LOCK_FILE).read_text())
+        holder = json.loads((tmp_path / LOCK_FILE).read_text())
         who = rf"process {process.pid} \(deeptaxi train, since \d\d:\d\d\)"
         for _ in range(2):  # being refused changes nothing
             with pytest.raises(InUseError, match=rf"in use by {who}: wait for it, or choose another --out") as refusal:
                 lock(tmp_path, "me")
         assert refusal.value.exit_code == 2
-        assert told["pid"] == process.pid
+        assert holder["pid"] == process.pid
         process.communicate()
     assert list(tmp_path.iterdir()) == []
     lock(tmp_path, "me").release()
 
 
-def test_the_lock_of_a_killed_process_is_taken_without_a_word(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_lock_of_a_killed_process_is_taken_over_silently(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with holding(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
     assert (tmp_path / LOCK_FILE).exists()
@@ -74,7 +72,7 @@ def test_the_lock_of_a_killed_process_is_taken_without_a_word(
     assert capfd.readouterr() == ("", "")
 
 
-def test_who_uses_a_folder_is_told_without_touching_it(tmp_path: Path) -> None:
+def test_the_holder_of_a_lock_is_reported_without_touching_it(tmp_path: Path) -> None:
     assert in_use(tmp_path) is None
     assert in_use(tmp_path / "nowhere") is None
     with lock(tmp_path, "deeptaxi train", log=tmp_path / "logs" / "a"):
@@ -89,7 +87,7 @@ def test_who_uses_a_folder_is_told_without_touching_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_no_process_holds_is_not_in_use(tmp_path: Path) -> None:
+def test_an_unlocked_folder_is_not_in_use(tmp_path: Path) -> None:
     """The file of a killed process, a pipe that would block, and a link of that name."""
     (tmp_path / LOCK_FILE).write_text('{"pid": 1, "host": "h", "since": "2020-01-02T03:04:05+00:00", "what": "w"}')
     before = (tmp_path / LOCK_FILE).stat()
@@ -103,7 +101,7 @@ def test_what_no_process_holds_is_not_in_use(tmp_path: Path) -> None:
     assert in_use(tmp_path) is None
 
 
-def test_twice_in_one_process_is_refused_as_well(tmp_path: Path) -> None:
+def test_locking_twice_in_one_process_is_refused(tmp_path: Path) -> None:
     with lock(tmp_path, "one training"):
         with pytest.raises(InUseError, match=r"in use by this process \(one training, since"):
             lock(tmp_path, "another")
@@ -112,7 +110,7 @@ def test_twice_in_one_process_is_refused_as_well(tmp_path: Path) -> None:
     lock(tmp_path, "another").release()
 
 
-def test_releasing_twice_frees_nothing_of_others(tmp_path: Path) -> None:
+def test_releasing_twice_does_not_release_the_lock_of_others(tmp_path: Path) -> None:
     first = lock(tmp_path, "one")
     first.release()
     with lock(tmp_path, "two"):
@@ -121,7 +119,7 @@ def test_releasing_twice_frees_nothing_of_others(tmp_path: Path) -> None:
             lock(tmp_path, "three")
 
 
-def test_a_folder_that_was_made_anew_meanwhile_keeps_its_lock(tmp_path: Path) -> None:
+def test_a_folder_recreated_meanwhile_keeps_its_lock(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     first = lock(folder, "one")
@@ -137,14 +135,14 @@ def test_a_folder_that_was_made_anew_meanwhile_keeps_its_lock(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"pid": []}', '{"pid": 1, "host": "a", "since": 0, "what": "b"}', "\x80"]
 )
-def test_who_holds_it_need_not_be_readable(tmp_path: Path, text: str) -> None:
+def test_an_unreadable_holder_is_still_a_holder(tmp_path: Path, text: str) -> None:
     with lock(tmp_path, "me"):
         (tmp_path / LOCK_FILE).write_bytes(text.encode("latin-1"))
         with pytest.raises(InUseError, match="in use by another process: wait"):
             lock(tmp_path, "another")
 
 
-def test_a_process_on_another_machine_and_of_another_day_is_named(tmp_path: Path) -> None:
+def test_a_holder_on_another_machine_and_day_is_named(tmp_path: Path) -> None:
     about = {"pid": 7, "host": "far\x1b[31m", "since": "2020-01-02T03:04:05+00:00", "what": "deeptaxi train"}
     with lock(tmp_path, "me"):
         (tmp_path / LOCK_FILE).write_text(json.dumps(about))
@@ -153,7 +151,9 @@ def test_a_process_on_another_machine_and_of_another_day_is_named(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_file_system_without_locks_is_reported_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -165,14 +165,14 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
     assert refusal.value.exit_code == 1
 
 
-def test_something_else_of_that_name_is_one_line(tmp_path: Path) -> None:
+def test_another_file_in_place_of_the_lock_is_named(tmp_path: Path) -> None:
     (tmp_path / LOCK_FILE).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DeepTaxiError, match="cannot lock"):
         lock(tmp_path, "me")
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_of_many_processes_one_at_a_time_holds_it(tmp_path: Path) -> None:
+def test_only_one_of_many_processes_holds_the_lock_at_a_time(tmp_path: Path) -> None:
     contenders = [start(tmp_path, CONTEND) for _ in range(4)]
     taken = [int(contender.communicate()[0]) for contender in contenders]
     assert [contender.returncode for contender in contenders] == [0] * 4

@@ -50,7 +50,7 @@ SAVED = arrays.arrays(
 
 @given(array=SAVED, fortran=st.booleans(), compressed=st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_what_numpy_saves_is_read_back_bit_for_bit(tmp_path_factory, array, fortran, compressed):
+def test_arrays_saved_by_numpy_are_read_back_bit_for_bit(tmp_path_factory, array, fortran, compressed):
     path = tmp_path_factory.mktemp("npz") / "x.npz"
     array = np.asfortranarray(array) if fortran else array
     (np.savez_compressed if compressed else np.savez)(path, **{"a": array, "b/c": np.arange(3)})
@@ -97,25 +97,25 @@ def link(name):
         ([("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f8',")], "it is not sound"),  # read as of Python 2
     ],
 )  # fmt: skip
-def test_what_no_archive_of_numbers_holds_is_refused_in_one_line(archive, members, reason):
+def test_members_that_are_not_numbers_are_refused_in_one_line(archive, members, reason):
     with pytest.raises(ArchiveError, match=reason) as caught:
         read_npz(archive(*members), MIB)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_members_of_a_name_are_refused(archive):
+def test_two_members_of_the_same_name_are_refused(archive):
     with pytest.raises(ArchiveError, match=r"it holds 'a\.npy' twice"):
         read_npz(archive(("a.npy", npy([1])), ("a.npy", npy([2]))), MIB)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_compression_whose_memory_the_file_decides_is_refused(archive, method):
+def test_a_compression_with_memory_set_by_the_file_is_refused(archive, method):
     with pytest.raises(ArchiveError, match="compressed in an unusual way"):
         read_npz(archive(("a.npy", npy([1])), compression=method), MIB)
 
 
-def test_a_bomb_is_refused_before_anything_is_unpacked(archive):
+def test_a_decompression_bomb_is_refused_before_anything_is_unpacked(archive):
     path = archive(("a.npy", npy(np.zeros(MIB))), compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < MIB / 10
     tracemalloc.start()
@@ -125,7 +125,7 @@ def test_a_bomb_is_refused_before_anything_is_unpacked(archive):
     tracemalloc.stop()
 
 
-def test_a_bomb_that_hides_its_size_is_refused(archive):
+def test_a_decompression_bomb_that_hides_its_size_is_refused(archive):
     path = archive(("a.npy", npy(np.zeros(MIB))), compression=zipfile.ZIP_DEFLATED)
     lie, size = struct.pack("<I", 1_000), struct.pack("<I", 8 * MIB + 128)
     path.write_bytes(path.read_bytes().replace(size, lie))
@@ -140,7 +140,7 @@ def test_a_directory_that_is_too_long_is_refused(archive):
         read_npz(archive(*((f"{number:059}.npy", b"") for number in range(73_000))), MIB)
 
 
-def test_a_changed_value_is_found_by_its_checksum(archive):
+def test_a_changed_value_is_detected_by_its_checksum(archive):
     path = archive(("a.npy", npy(np.arange(8.0))))
     content = path.read_bytes()
     path.write_bytes(content.replace(struct.pack("<d", 5), struct.pack("<d", 6), 1))
@@ -149,19 +149,19 @@ def test_a_changed_value_is_found_by_its_checksum(archive):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"PK\x05\x06" + bytes(18)[:-4], b"\x80\x04N."])
-def test_what_is_no_archive_is_refused(tmp_path, content):
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path, content):
     path = tmp_path / "x.npz"
     path.write_bytes(content)
     with pytest.raises(ArchiveError, match="it is not sound"):
         read_npz(path, MIB)
 
 
-def test_a_pipe_is_no_archive(tmp_path):
+def test_a_pipe_is_not_read_as_an_archive(tmp_path):
     os.mkfifo(tmp_path / "x.npz")
     with pytest.raises(ArchiveError, match="it is a pipe or a device, not a file"):
         read_npz(tmp_path / "x.npz", MIB)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ArchiveError, match="No such file or directory"):
         read_npz(tmp_path / "nowhere.npz", MIB)

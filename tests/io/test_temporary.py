@@ -28,7 +28,7 @@ def made_by_a_process(folder: Path) -> tuple[subprocess.Popen[str], Path]:
     return process, folder / process.stdout.readline().strip()
 
 
-def test_a_folder_is_swept_once_its_process_is_dead_and_not_before(tmp_path: Path) -> None:
+def test_a_folder_is_removed_only_once_its_process_is_dead(tmp_path: Path) -> None:
     process, made = made_by_a_process(tmp_path)
     with process:
         sweep(tmp_path, ".s-")
@@ -47,7 +47,7 @@ def test_a_folder_of_this_process_is_safe_until_it_is_closed(tmp_path: Path) -> 
     sweep(tmp_path / "gone", ".s-")
 
 
-def test_what_is_called_otherwise_is_left_alone(tmp_path: Path) -> None:
+def test_folders_with_other_names_are_left_alone(tmp_path: Path) -> None:
     for name in (".s", ".similar", "s-a", ".s-my-notes", f".s-{HOST}-mine"):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (0, 0))
@@ -56,7 +56,7 @@ def test_what_is_called_otherwise_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".s-0000abcd-abc_1234", f".s-{HOST}-abc_1234"])
-def test_where_locks_tell_nothing_age_does(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_age_decides_where_locks_are_unavailable(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if HOST in name:
         monkeypatch.setattr(temporary, "locked", lambda _: None)
     (tmp_path / name).mkdir()
@@ -67,7 +67,7 @@ def test_where_locks_tell_nothing_age_does(tmp_path: Path, name: str, monkeypatc
     assert not (tmp_path / name).exists()
 
 
-def test_a_link_is_removed_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
+def test_a_link_is_removed_and_its_target_is_not(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     link = tmp_path / f".s-{HOST}-abc_1234"
     link.symlink_to(tmp_path / "mine")
@@ -76,7 +76,7 @@ def test_a_link_is_removed_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_what_cannot_be_rescued_stays(tmp_path: Path) -> None:
+def test_files_that_cannot_be_rescued_stay(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -99,7 +99,7 @@ while time.monotonic() < end:
 """
 
 
-def test_processes_that_sweep_at_once_take_nothing_from_each_other(tmp_path: Path) -> None:
+def test_concurrent_cleanups_do_not_disturb_each_other(tmp_path: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", CONTEND], cwd=tmp_path) for _ in range(3)]
     assert [process.wait() for process in processes] == [0] * 3
     assert list(tmp_path.iterdir()) == []

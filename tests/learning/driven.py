@@ -8,7 +8,7 @@ from keras import ops
 from deeptaxi.backend import keras_backend, xla
 from deeptaxi.backend.program import Program
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.compiled.loop import CompiledLoop
+from deeptaxi.learning.compiled.loop import LoopProgram
 from deeptaxi.learning.compiled.mdp import Sizes, compile_mdp
 from deeptaxi.learning.compiled.update import CompiledUpdate
 from deeptaxi.mdp.planning import reachable
@@ -35,24 +35,24 @@ class Loop:
     def __init__(self, table, q_values=None, **settings):
         self.table, self.config = table, resolve(merge(SETTINGS, settings))
         allowed = table.action_mask
-        updater = CompiledUpdate(self.config, table.actions, None, sparse=False)
-        self.loop = CompiledLoop(self.config, updater, Sizes(*table.probability.shape, table.time_limit))
-        self.world = compile_mdp(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11)
+        rule = CompiledUpdate(self.config, table.actions, None, sparse=False)
+        self.loop = LoopProgram(self.config, rule, Sizes(*table.probability.shape, table.time_limit))
+        self.mdp = compile_mdp(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11)
         q_values = np.zeros((table.states, table.actions)) if q_values is None else q_values
-        self.start = (self.loop.initial(self.learnt(q_values)), *np.zeros(2, np.float32))
+        self.start = (self.loop.initial(self.agent(q_values)), *np.zeros(2, np.float32))
         functions = {"prefill": self._prefill, "run": self._run, "step": self._step, "reset": lambda _, state: state}
         self._program = Program(functions, self.start)
-        self._world = self._program.arguments(self.world)
+        self._world = self._program.arguments(self.mdp)
 
-    def _prefill(self, state, world, steps):
-        return self.loop.prefill(state[0], world, steps), *state[1:]
+    def _prefill(self, state, mdp, steps):
+        return self.loop.prefill(state[0], mdp, steps), *state[1:]
 
-    def _run(self, state, world, first, last):
-        return self.loop.run(state[0], world, first, last), *state[1:]
+    def _run(self, state, mdp, first, last):
+        return self.loop.run(state[0], mdp, first, last), *state[1:]
 
-    def _step(self, state, world, number):
+    def _step(self, state, mdp, number):
         bits = xla.random_bits(3, number, (self.loop.width,))
-        return self.loop.play(state[0], world, bits, self.config.exploration.start)
+        return self.loop.step_environments(state[0], mdp, bits, self.config.exploration.start)
 
     def do(self, function, *arguments):
         """Call one of the compiled functions: "prefill", "run" or "step"; return the loop."""
@@ -66,10 +66,10 @@ class Loop:
         self._program("reset", self._program.arguments(state))
         return self
 
-    def learnt(self, q_values):
+    def agent(self, q_values):
         """Return the part of the state that has these Q values."""
         weights = Weights(np.array(q_values, np.float32), np.zeros(0, np.float32))
-        return self.loop.updater.initial(weights)
+        return self.loop.rule.initial(weights)
 
     @property
     def state(self):
@@ -82,20 +82,20 @@ class Loop:
 
     @property
     def q_values(self):
-        return numbers(self.loop.updater.online(self.state.learnt).kernel)
+        return numbers(self.loop.rule.online(self.state.agent).kernel)
 
-    def stored(self):
+    def store(self):
         """Return the ring's transitions in the order of time, those of each copy in a list of rows."""
-        ring, copies = self.state.ring, self.loop.copies
+        ring, environments = self.state.ring, self.loop.environments
         size, position = int(ring.size), int(ring.position)
         order = (position - size + np.arange(size)) % self.loop.replay.capacity
         rows = [self.row(entry) for entry in numbers(ring.entries)[order].tolist()]
-        return [rows[copy::copies] for copy in range(copies)]
+        return [rows[copy::environments] for copy in range(environments)]
 
     def row(self, entry):
         """Return (state, action, reward, next state, terminated, truncated) of an entry."""
         o = entry if entry >= 0 else -1 - entry
-        w = self.world
+        w = self.mdp
         return (
             int(w.state[o]),
             int(w.action[o]),
@@ -107,11 +107,11 @@ class Loop:
 
     def drawn(self, count, exponent=0.5, seed=0):
         """Draw a minibatch of `count` from the ring as it is; return the places too."""
-        ring, world = self.state.ring, self.world
-        world = type(world)(*(None if array is None else ops.convert_to_tensor(array) for array in world))
+        ring, mdp = self.state.ring, self.mdp
+        mdp = type(mdp)(*(None if array is None else ops.convert_to_tensor(array) for array in mdp))
 
         def draw(index):
-            places, batch = self.loop.replay.draw(ring, world, xla.random_bits(seed, index, (count,)), exponent)
+            places, batch = self.loop.replay.sample(ring, mdp, xla.random_bits(seed, index, (count,)), exponent)
             return places, *batch[: 6 if batch.weights is not None else 5]
 
         return [numbers(array) for array in keras_backend.compiled(draw, [])(np.int32(0))]

@@ -76,12 +76,12 @@ def build_pair(states, actions, config, seed=0, factors=None):
 
 
 def new_learner(settings, states=5, actions=3, q_values=None, cls=DQNAgent, factors=None):
-    """Return a learner on fresh networks; `q_values` `[S, A]` are the weights of a Q-table network."""
+    """Return an agent with fresh networks; `q_values` `[S, A]` are the weights of a Q-table network."""
     config = resolve(settings)
     online, target = build_pair(states, actions, config, factors=factors)
     if q_values is not None:
         online.set_weights([np.asarray(q_values, np.float32)])
-    return cls(online, target, config, copies=2)
+    return cls(online, target, config, environments=2)
 
 
 def transitions(*rows):
@@ -162,28 +162,28 @@ class Updates:
 
     def __init__(self, settings, states=5, actions=3, factors=None, sparse=False):
         self.config, self.states, self.actions = resolve(settings), states, actions
-        self.updater = CompiledUpdate(self.config, actions, factors, sparse)
+        self.rule = CompiledUpdate(self.config, actions, factors, sparse)
         size = self.config.replay.batch_size
         q_values = np.zeros((states, actions), np.float32)
         self._looks = (np.float32(0), np.zeros(size, np.float32), q_values, q_values.copy())
         outputs = actions + self.config.network.dueling
-        width, rest = (self.config.network.hidden or (outputs,))[0], sum(map(math.prod, self.updater.shapes))
+        width, rest = (self.config.network.hidden or (outputs,))[0], sum(map(math.prod, self.rule.shapes))
         kernel = np.zeros((states if factors is None else sum(factors), width), np.float32)
-        start = self.updater.initial(functional.Weights(kernel, np.zeros(rest, np.float32)))
+        start = self.rule.initial(functional.Weights(kernel, np.zeros(rest, np.float32)))
         functions = {"update": self._update, "look": self._look, "reset": lambda _, state: state}
         self._program = Program(functions, (start, *self._looks))
         self.updates = 0
 
     def _update(self, state, batch, allowed, rate, updates):
-        return *self.updater.update(state[0], batch, allowed, rate, updates), *state[3:]
+        return *self.rule.update(state[0], batch, allowed, rate, updates), *state[3:]
 
     def _look(self, state, everywhere, updates):
-        online = self.updater.q_online(state[0], everywhere)
-        return *state[:3], online, self.updater.q_target(state[0], everywhere, updates)
+        online = self.rule.q_online(state[0], everywhere)
+        return *state[:3], online, self.rule.q_target(state[0], everywhere, updates)
 
     def start(self, weights):
         """Begin with these weights, arrays of `functional.Weights`."""
-        fresh = (self.updater.initial(functional.Weights(*weights)), *self._looks)
+        fresh = (self.rule.initial(functional.Weights(*weights)), *self._looks)
         self._program("reset", self._program.arguments(fresh))
         self.updates = 0
 
@@ -196,13 +196,13 @@ class Updates:
         return float(numbers(self._program.state[1])), numbers(self._program.state[2])
 
     @property
-    def learnt(self):
+    def agent(self):
         """The state as it is."""
         return self._program.state[0]
 
     def weights(self):
         """Return the online network's weights as NumPy arrays."""
-        return functional.Weights(*(numbers(array) for array in self.updater.online(self.learnt)))
+        return functional.Weights(*(numbers(array) for array in self.rule.online(self.agent)))
 
     def q_values(self):
         """Return the Q values of the online and of the target network, `[S, A]` each."""

@@ -37,10 +37,10 @@ def known(tmp_path):
 @pytest.fixture
 def unknown(known):
     """The same environment, its table not known: the mask can only be seen on the way."""
-    return dataclasses.replace(known, table=None, table_missing="not told")
+    return dataclasses.replace(known, table=None, table_missing="unknown")
 
 
-def test_a_mask_that_is_not_asked_for_allows_everything(known):
+def test_without_masking_every_action_is_allowed(known):
     book = ActionMaskTable(known, active=False)
     book.note(np.array([0]), {})
     assert book.allowed is None
@@ -65,7 +65,7 @@ def test_the_mask_of_taxi_is_known_from_the_start():
         np.testing.assert_array_equal(mask[state], row, err_msg=f"state {state}")
 
 
-def test_a_mask_is_gathered_from_what_the_environment_says_on_the_way(unknown):
+def test_a_mask_is_collected_during_episodes(unknown):
     book = ActionMaskTable(unknown, active=True)
     vector = unknown.make_vector(2)
     players = VectorEnvRunner(unknown, vector, [0, 1], book)
@@ -78,14 +78,14 @@ def test_a_mask_is_gathered_from_what_the_environment_says_on_the_way(unknown):
     vector.close()
 
 
-def test_only_copies_that_give_a_mask_are_noted(unknown):
+def test_only_environments_that_return_a_mask_are_recorded(unknown):
     book = ActionMaskTable(unknown, active=True)
     info = {"action_mask": np.array([[0, 0], [0, 1]]), "_action_mask": np.array([False, True])}
     book.note(np.array([0, 1]), info)
     np.testing.assert_array_equal(book.allowed, [[1, 1], [0, 1], [1, 1]])
 
 
-def test_a_state_where_everything_is_excluded_counts_as_unrestricted(unknown):
+def test_a_state_without_allowed_actions_counts_as_unrestricted(unknown):
     book = ActionMaskTable(unknown, active=True)
     book.note(np.array([2]), {"action_mask": np.array([[0, 0]])})
     np.testing.assert_array_equal(book.of(np.array([2])), [[1, 1]])
@@ -110,8 +110,8 @@ def test_an_environment_that_stops_giving_its_mask_is_refused(unknown):
         book.note(np.array([0]), {})
 
 
-class Told(TableEnv):
-    """Tells its table as P, and its mask only on the way."""
+class LateMask(TableEnv):
+    """Has its table as P, and gives its mask only during episodes."""
 
     def __init__(self):
         super().__init__(two_ways(action_mask=MASK))
@@ -119,8 +119,8 @@ class Told(TableEnv):
         self.initial_state_distrib = self.table.start
 
 
-def test_the_verdict_is_on_the_policy_with_the_mask_as_it_was_in_the_end():
-    with registered("Told-v0", Told) as name:
+def test_the_verdict_uses_the_final_mask():
+    with registered("LateMask-v0", LateMask) as name:
         environment = open_environment(EnvironmentConfig(name, time_limit=10))
         settings = {**SMALL, "network": {"hidden": [], "dueling": False}, "exploration": {"action_mask": True}}
         config = resolve({**settings, "environment": {"id": name}, "updates": 60, "evaluation": {"every": 1}})

@@ -85,11 +85,11 @@ def test_the_compiled_learner_learns_from_n_steps_of_a_replay_memory_as_fit_does
     settings = {"network": DUELING["network"], "optimizer": {**ADAM, "tabular_step": None}, "updates": 12}
     target = {"n_step": 3, "double": True}
     config, environment = opened_problem(table, tmp_path, discount=0.5, target=target, **settings)
-    recorder = Recording(*build_pair(2, 2, config), config, copies=4)
+    recorder = Recording(*build_pair(2, 2, config), config, environments=4)
     loop = GymnasiumLoop(config, environment, recorder, ActionMaskTable(environment, False), np.random.SeedSequence(0))
-    list(loop.ticks(config.updates))
+    list(loop.run(config.updates))
     assert {float(x) for batch, _ in recorder.recorded for x in batch.discounts} == {0.5, 0.25, 0.125}
-    compiled, fitted = (cls(*build_pair(2, 2, config), config, copies=4) for cls in (DQNAgent, FitAgent))
+    compiled, fitted = (cls(*build_pair(2, 2, config), config, environments=4) for cls in (DQNAgent, FitAgent))
     assert_alike(compiled, fitted, recorder.recorded)
 
 

@@ -13,11 +13,11 @@ from tests.problems import build, chain, opened, surely
 NO = -np.inf
 
 
-def test_pairs_are_counted():
+def test_visits_are_counted_by_pair():
     assert count_pairs(np.array([0, 5, 5, 2]), 3, 2).tolist() == [[1, 0], [1, 0], [0, 2]]
 
 
-def test_a_snapshot_looks_at_the_states_that_were_visited_and_the_actions_that_are_allowed():
+def test_a_snapshot_is_over_visited_states_and_allowed_actions():
     look = Snapshots()
     visits = np.array([[1, 0], [0, 0], [2, 3], [0, 1]])
     first = look(10, np.array([[1, 2], [90, 99], [3, NO], [0, 4]], np.float32), visits)
@@ -33,12 +33,12 @@ def test_a_snapshot_looks_at_the_states_that_were_visited_and_the_actions_that_a
 
 
 LOOPS = {"gymnasium": {"loop": "gymnasium"}, "compiled": {"loop": "compiled"}}
-# More steps than the memory holds, two rewards a sample: the compiled memory marks where an episode was cut.
+# More steps than the replay buffer holds, two rewards a sample: the compiled one marks where an episode was cut.
 SETTINGS = {"updates": 40, "replay": {"capacity": 60, "batch_size": 4, "start": 8}, "target": {"n_step": 2}}
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_every_step_is_counted_and_so_is_what_the_memory_holds(loop, tmp_path):
+def test_every_step_and_every_stored_transition_is_counted(loop, tmp_path):
     settings = merge(merge(SETTINGS, LOOPS[loop]), {"evaluation": {"every": 10, "early_stop": False}})
     table = build([[surely(1, 0), surely(0, 1)], [surely(1, 0), surely(0, 1)]], time_limit=5)
     records, trained = outcome(train(*opened_problem(table, tmp_path, **settings)))
@@ -53,7 +53,7 @@ def test_every_step_is_counted_and_so_is_what_the_memory_holds(loop, tmp_path):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_the_last_rounds_are_what_a_small_memory_holds(loop, tmp_path):
+def test_a_small_replay_buffer_holds_the_last_rounds(loop, tmp_path):
     settings = merge(LOOPS[loop], {"updates": 30, "replay": {"capacity": 4, "batch_size": 4, "start": 0}})
     _, trained = outcome(train(*opened_problem(chain(), tmp_path, **settings)))
     assert trained.coverage.replay.sum() == 4

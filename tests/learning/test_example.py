@@ -46,7 +46,7 @@ def test_outcomes_are_drawn_by_their_probabilities():
     assert np.mean(rewards) == pytest.approx(1.5, abs=0.1)
 
 
-def test_after_the_first_action_the_greedy_ones_are_taken(slippery):
+def test_after_the_first_action_the_policy_is_greedy(slippery):
     # In state 1 action 1 is the greedy one; where the mask excludes it, action 0, which ends the episode.
     q_values = [[0, 0], [1, 2]]
     steps = chosen(slippery, n=3, q_values=q_values, state=0, action=0).transitions
@@ -56,11 +56,11 @@ def test_after_the_first_action_the_greedy_ones_are_taken(slippery):
     assert [(step.state, step.action, step.terminated) for step in steps] == [(0, 0, False), (1, 0, True)]
 
 
-def test_without_an_action_it_is_the_greedy_one(slippery):
+def test_the_default_action_is_the_greedy_one(slippery):
     assert chosen(slippery, q_values=[[0, 9], [0, 0]], state=0).transitions[0].action == 1
 
 
-def test_a_random_transition_is_one_that_episodes_have():
+def test_a_random_transition_occurs_in_episodes():
     lake = opened("FrozenLake-v1")
     for seed in range(30):
         (step,) = chosen(lake, seed=seed).transitions
@@ -69,7 +69,7 @@ def test_a_random_transition_is_one_that_episodes_have():
         assert step.next_state in rows
 
 
-def test_terminal_states_are_those_that_nothing_goes_on_from():
+def test_terminal_states_are_never_continued_from():
     assert np.flatnonzero(terminal_states(opened("FrozenLake-v1").table)).tolist() == [5, 7, 11, 12, 15]
     assert np.flatnonzero(terminal_states(opened("Taxi-v4").table)).tolist() == [0, 85, 410, 475]
     assert not terminal_states(chain()).any()  # it ends from its last state, and back in it
@@ -100,12 +100,12 @@ def test_without_a_table_episodes_are_played():
         (2, {"given": [(0, 0, 0.0, 0, True)] * 2}, "nothing follows"),
     ],
 )
-def test_what_cannot_be_is_refused(n, asked, words):
+def test_impossible_transitions_are_refused(n, asked, words):
     with pytest.raises(UsageError, match=words):
         chosen(opened("FrozenLake-v1"), n=n, **asked)
 
 
-def test_an_action_that_the_mask_excludes_is_refused():
+def test_a_masked_action_is_refused():
     lake = opened("FrozenLake-v1")
     allowed = np.ones((16, 4), np.bool_)
     allowed[2, 1] = False
@@ -113,11 +113,11 @@ def test_an_action_that_the_mask_excludes_is_refused():
         chosen(lake, allowed=allowed, state=2, action=1)
 
 
-def test_a_state_without_a_table_says_what_to_do_instead():
+def test_a_state_without_a_table_is_refused_with_advice():
     with pytest.raises(UsageError, match=r"--transition .* or --random"):
         chosen(opened("Blackjack-v1"), state=300)
 
 
-def test_a_transition_that_ends_early_serves_several_steps():
+def test_a_transition_that_ends_early_is_enough_for_n_steps():
     found = chosen(opened("FrozenLake-v1"), n=3, given=[(14, 2, 1.0, 15, True)])
     assert found.transitions == [Transition(14, 2, 1.0, 15, True)]

@@ -103,7 +103,7 @@ def recorded(studio, **settings):
     recorder.events = studio.events
     masks = ActionMaskTable(studio.environment, active=False)
     loop = GymnasiumLoop(config, studio.environment, recorder, masks, np.random.SeedSequence(0))
-    return list(loop.ticks(config.updates)), recorder
+    return list(loop.run(config.updates)), recorder
 
 
 @pytest.mark.parametrize("lengths", [(3,), (1,), (1, 2, 4), (5, 5)])
@@ -251,7 +251,7 @@ def test_ending_the_loop_early_closes_the_environments():
     config = resolve({**TABLE, "interaction": {"environments": 2}, "replay": {"start": 2, "batch_size": 2}})
     recorder = Recorder(*build_pair(STATES, 2, config), config, 2)
     masks = ActionMaskTable(studio.environment, False)
-    ticks = GymnasiumLoop(config, studio.environment, recorder, masks, np.random.SeedSequence(0)).ticks(config.updates)
+    ticks = GymnasiumLoop(config, studio.environment, recorder, masks, np.random.SeedSequence(0)).run(config.updates)
     next(ticks)
     assert not any(tape.closed for tape in studio.tapes)
     ticks.close()

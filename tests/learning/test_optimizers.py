@@ -26,7 +26,7 @@ def step(optimizer, weight, gradient, slots, rate, update):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_many_steps_are_those_of_keras(name, options):
+def test_many_steps_agree_with_keras(name, options):
     rng = np.random.default_rng(0)
     start = rng.normal(size=(4, 3)).astype(np.float32)
     optimizer = Optimizer(name, options)
@@ -53,7 +53,7 @@ def test_the_first_steps_of_momentum_are_known():
         assert seen == expected
 
 
-def test_the_first_step_of_adam_is_of_the_size_of_the_learning_rate():
+def test_the_first_step_of_adam_has_the_size_of_the_learning_rate():
     gradient = np.array([5.0, -0.001], np.float32)
     zeros = np.zeros(2, np.float32)
     weight, _ = step(Optimizer("adam", {}), zeros, gradient, (zeros, zeros), 0.1, 1)
@@ -61,7 +61,7 @@ def test_the_first_step_of_adam_is_of_the_size_of_the_learning_rate():
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_slots_of_idle_rows_shrink_as_by_steps_without_a_gradient(name, options):
+def test_slots_of_idle_rows_decay_as_with_zero_gradients(name, options):
     # Of three rows the first has been idle for no update, the second for one, the third for seven.
     rng = np.random.default_rng(1)
     optimizer = Optimizer(name, options)
@@ -77,6 +77,6 @@ def test_slots_of_idle_rows_shrink_as_by_steps_without_a_gradient(name, options)
 
 
 @pytest.mark.parametrize("base", [0.0, 0.5, 0.99, 1.0])
-def test_a_power_is_a_power(base):
+def test_power_agrees_with_python(base):
     exponents = np.array([0, 1, 2, 10, 500], np.float32)
     np.testing.assert_allclose(numbers(power(base, exponents)), base**exponents, rtol=1e-4, atol=1e-30)

@@ -1,55 +1,240 @@
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from deeptaxi.config import EnvironmentConfig, resolve
+from benchmarks.tables import FAMILIES
+from deeptaxi.config import EnvironmentConfig, merge, resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.learning.resolve import check_size, configure, parts_of
+from deeptaxi.learning.resolve import (
+    OPTIMIZER_OPTIONS,
+    RANGE,
+    configure,
+    eval_every,
+    is_random,
+    mean_value,
+    table_rate,
+    table_settings,
+    value_range,
+    why_not_compiled,
+)
 from deeptaxi.mdp.environment import open_environment
-from deeptaxi.mdp.table import physical_memory
-
-HUGE = 10**9
-KNOWS = pytest.mark.skipif(physical_memory() == math.inf, reason="the system does not tell how much memory it has")
-
-
-def config(**settings):
-    return resolve({"environment": {"id": "FrozenLake-v1"}, **settings})
+from deeptaxi.mdp.table import save_table
+from tests.learning.helpers import opened_problem
+from tests.problems import bandit, build, chain, geometric, loop, opened, random_table, surely
 
 
-def test_what_a_training_takes_is_counted_by_hand():
-    taxi = config(
-        loop="gymnasium",
-        network={"hidden": [8, 4], "dueling": False},
-        replay={"capacity": 1_000, "batch_size": 32},
-        interaction={"environments": 2},
-    )
-    assert parts_of(taxi, 500, 6) == {
-        "--hidden": 12 * (500 * 8 + 8 * 4 + 4 * 6),
-        "--replay-capacity": 18_000,
-        "--environments": 4_000,
-        "--batch-size": 4 * 32 * 8,
-    }
+def test_a_reward_scale_is_a_power_of_two():
+    for reward in (1e-4, 0.3, 1.0, 7.0, 1e4):
+        scale = table_settings(loop(reward), "dueling", True)["target"]["reward_scale"]
+        assert math.log2(scale) == int(math.log2(scale))
+        assert value_range(loop(reward)) / scale == pytest.approx(RANGE, rel=0.42)
 
 
-@KNOWS
+def test_without_rewards_nothing_is_scaled():
+    assert table_settings(loop(0.0), "dueling", True)["target"]["reward_scale"] == 1.0
+
+
 @pytest.mark.parametrize(
-    ("settings", "option"),
+    ("table", "bound"),
     [
-        ({"network": {"hidden": [HUGE, 8]}}, "--hidden"),
-        ({"network": {"hidden": [128, 10**6, 10**6]}}, "--hidden"),
-        ({"interaction": {"environments": HUGE}, "replay": {"capacity": HUGE}, "loop": "gymnasium"}, "--environments"),
-        ({"replay": {"batch_size": HUGE}}, "--batch-size"),
+        (bandit(), 3.0),  # one reward an episode
+        (chain(), 1.0),
+        (loop(-2.0), 200.0),  # forever, at discount 0.99
+        (loop(2.0, discount=0.5), 4.0),
+        (loop(2.0, time_limit=10), 20.0),
+        (geometric(0.5), 100.0),  # may go on for long
+        (loop(2.0, discount=0.999), 200.0),
+        (loop(2.0, discount=1.0), 200.0),
     ],
 )
-def test_a_training_that_no_machine_can_hold_is_refused_before_it_is_made(settings, option):
-    with pytest.raises(UsageError, match=rf"GiB or more, most of it for {option}, and this machine has [\d,.]+ GiB"):
-        check_size(config(**settings), 10_000, 1_000)
+def test_the_range_of_the_values(table, bound):
+    assert value_range(table) == pytest.approx(bound)
 
 
-@KNOWS
-def test_it_is_refused_while_the_settings_are_completed():
-    lake = open_environment(EnvironmentConfig("FrozenLake-v1"))
-    with pytest.raises(UsageError, match="most of it for --hidden"):
-        configure(lake, {"environment": {"id": "FrozenLake-v1"}, "network": {"hidden": [HUGE, HUGE]}})
+def test_an_outcome_without_probability_counts_for_nothing():
+    table = dataclasses.replace(
+        bandit(), probability=np.array([[[1.0, 0.0], [1.0, 0.0]]]), reward=np.array([[[1.0, 99.0], [2.0, 99.0]]])
+    )
+    assert value_range(table) == 2.0
+    assert not is_random(table)
+
+
+def test_q_values_of_endless_episodes_start_at_the_discounted_mean_reward():
+    assert mean_value(loop(3.0, discount=0.5)) == pytest.approx(6.0)
+    assert mean_value(geometric(0.5)) == 0.0
+    two = build([[surely(0, 1), surely(0, 5)]], action_mask=np.array([[True, False]]), discount=0.5)
+    assert mean_value(two) == pytest.approx(2.0)  # the forbidden 5 is not looked at
+
+
+@pytest.mark.parametrize(("asked", "learned"), [(None, 0.99), (0.5, 0.5), (0.999, 0.99), (1.0, 0.99)])
+def test_the_derived_discount_is_capped(asked, learned):
+    assert table_settings(loop(1.0, discount=asked), "dueling", True)["discount"] == learned
+
+
+def test_random_outcomes_need_more_updates():
+    sure, random = (table_settings(table, "dueling", True)["updates"] for table in (chain(), geometric(0.5)))
+    assert sure < random
+
+
+def test_an_evaluation_costs_no_more_than_the_updates_between_evaluations():
+    assert eval_every(chain(), 20_000) == 250
+    large = random_table(0, states=1_000, actions=2, outcomes=10)
+    assert eval_every(large, 40_000) > 1_000
+    assert eval_every(large, 4_000) == 500  # but there are some
+
+
+def test_the_learning_rate_of_a_q_table_grows_with_its_size():
+    rates = [table_rate(random_table(0, states=size)) for size in (4, 500, 9_000)]
+    assert rates[0] == 0.02 < rates[1] < rates[2] == 0.2
+    settings = table_settings(chain(), "q-table", True)
+    assert settings["optimizer"]["learning_rate"] == 0.02
+    assert table_settings(chain(), "mlp", True)["optimizer"]["learning_rate"] == 0.003
+
+
+def test_other_loops_get_few_updates_and_no_exploring_starts():
+    settings = table_settings(chain(), "dueling", False)
+    assert settings.keys() == {"discount", "target", "network"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_settings_of_every_family_are_valid(family, tmp_path):
+    save_table(FAMILIES[family](1), tmp_path / "own.npz")
+    environment = open_environment(EnvironmentConfig(str(tmp_path / "own.npz")))
+    for network in ({}, {"hidden": [], "dueling": False}):
+        found = configure(environment, {"network": network})
+        assert found.preset == "table"
+        assert found.config.discount <= 0.99
+        assert found.config.exploration.exploring_starts > 0
+        again = configure(environment, {"network": network, "discount": 0.5, "loop": "gymnasium"})
+        assert (again.config.discount, again.config.loop) == (0.5, "gymnasium")
+        assert again.config.exploration.exploring_starts == 0
+
+
+def test_a_complete_configuration_uses_no_preset():
+    from deeptaxi.config import to_mapping
+
+    environment = opened("FrozenLake-v1")
+    first = configure(environment, {"environment": {"id": "FrozenLake-v1"}})
+    assert first.preset == "frozenlake"
+    assert configure(environment, to_mapping(first.config)) == dataclasses.replace(first, preset="none")
+
+
+def test_a_setting_may_depend_on_one_of_the_preset():
+    values = {"network": {"hidden": [], "dueling": False}, "optimizer": {"tabular_step": 0.25}}
+    assert configure(opened("Taxi-v4"), values).config.optimizer.tabular_step == 0.25
+
+
+def test_an_environment_without_table_has_the_plain_defaults():
+    found = configure(opened("Blackjack-v1", natural=True, sab=True), {})
+    assert found.preset == "none"
+    assert found.config.replay == resolve({}).replay
+
+
+def test_choosing_a_loop_does_not_import_keras():
+    code = "import sys, deeptaxi.learning.resolve; print({'keras', 'tensorflow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.fixture
+def problem(tmp_path):
+    return lambda **settings: opened_problem(chain(), tmp_path, **settings)
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "jax"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {},
+        {"name": "sgd", "options": {"momentum": 0.9, "nesterov": True}},
+        {"name": "adam", "tabular_step": None, "learning_rate": 0.1, "options": {"epsilon": 1.0}},
+    ],
+)
+def test_a_table_is_compiled_on_both_compiling_backends(name, optimizer, problem, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    assert why_not_compiled(*problem(optimizer=optimizer)) is None
+
+
+def test_without_a_table_nothing_is_compiled():
+    config = resolve({"environment": {"id": "Blackjack-v1"}})
+    reason = why_not_compiled(config, opened("Blackjack-v1"))
+    assert reason.startswith("it needs a transition table, and Blackjack-v1 has none: ")
+    assert opened("Blackjack-v1").table_missing in reason
+
+
+def test_a_backend_that_does_not_compile_is_named(problem, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert why_not_compiled(*problem()) == "it runs on tensorflow and jax, not on KERAS_BACKEND=torch"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "reason"),
+    [
+        ({"name": "rmsprop"}, "it has the optimizers sgd and adam, not rmsprop"),
+        ({"name": "adam", "options": {"amsgrad": True}}, "its adam has no option amsgrad"),
+        ({"name": "sgd", "options": {"weight_decay": 0.1, "momentum": 0.5}}, "its sgd has no option weight_decay"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_compiled_is_named(optimizer, reason, problem):
+    assert why_not_compiled(*problem(optimizer={"learning_rate": 0.1, **optimizer})) == reason
+
+
+def test_the_compiled_optimizers_have_the_options_and_defaults_of_keras():
+    import keras
+
+    for name, options in OPTIMIZER_OPTIONS.items():
+        theirs = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[name]().get_config()
+        assert options == {key: theirs[key] for key in options}
+
+
+def test_a_mask_known_only_during_episodes_prevents_compilation(problem):
+    config, environment = problem(exploration={"action_mask": True})
+    assert "in advance" in why_not_compiled(config, environment)
+    taxi = resolve({"environment": {"id": "Taxi-v4"}, "exploration": {"action_mask": True}})
+    assert why_not_compiled(taxi, opened("Taxi-v4")) is None
+
+
+def test_the_size_of_the_table_counts_too(problem, monkeypatch):
+    config, environment = problem()
+    monkeypatch.setattr("deeptaxi.learning.memory.LARGEST_BYTES", 3 * 2 * 25 - 1)
+    assert "3 states × 2 actions × 1 outcomes" in why_not_compiled(config, environment)
+    monkeypatch.setattr("deeptaxi.learning.memory.LARGEST_BYTES", 3 * 2 * 25)
+    assert why_not_compiled(config, environment) is None
+
+
+def test_the_table_is_checked_first_and_all_reasons_are_given(problem, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    config, environment = problem(optimizer={"name": "rmsprop", "learning_rate": 0.1})
+    without = replace(environment, table=None, table_missing="for a reason")
+    assert "for a reason" in why_not_compiled(config, without)
+    assert "torch" in why_not_compiled(config, environment)
+    assert resolve(merge({"optimizer": {"name": "rmsprop"}}, {})).optimizer.name == "rmsprop"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beta_1": -0.5}, "beta_1 = -0.5: expected a number from 0 to below 1"),
+        ({"beta_2": "x"}, "beta_2 = 'x': expected a finite number, or true or false"),
+        ({"epsilon": 0}, "epsilon = 0: expected a number above 0"),
+        ({"beta_1": True}, "beta_1 = True: expected a number from 0 to below 1"),
+    ],
+)
+def test_an_invalid_option_is_a_usage_error(options, message, problem):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        why_not_compiled(*problem(optimizer={"name": "adam", "learning_rate": 0.1, "options": options}))
+
+
+def test_more_environments_than_memory_can_hold_are_refused_before_anything_is_built(problem):
+    reason = why_not_compiled(*problem(interaction={"environments": 10**9}, replay={"capacity": 10**9}))
+    assert "1,000,000,000 environments" in reason
+    assert "more than 8 GiB" in reason
+    assert why_not_compiled(*problem(interaction={"environments": 10_000}, replay={"capacity": 10_000})) is None

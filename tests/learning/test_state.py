@@ -12,8 +12,9 @@ from gymnasium.spaces import Discrete
 from deeptaxi.config import EnvironmentConfig, OptimizerConfig, merge
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.agent import DQNAgent, learning_rate_schedule
-from deeptaxi.learning.compiled.loop import CompiledAgent
+from deeptaxi.learning.compiled.loop import CompiledLoop
 from deeptaxi.learning.state import (
+    CheckpointEvent,
     StateMismatchError,
     TrainingState,
     array,
@@ -45,18 +46,17 @@ def driven(config, environment, **how):
     """Train; return the records, the state at the end, as a file would hold it, and what is left."""
     held = []
 
-    def keep(hold):
-        if hold.last:
-            held.append(hold.state_dict())
-        return ()
+    def keep(event):
+        if isinstance(event, CheckpointEvent) and event.last:
+            held.append(event.state_dict())
 
-    records, trained = outcome(train(config, environment, keep=keep, **how))
+    records, trained = outcome(train(config, environment, [keep], **how))
     (saved,) = held
     return records, TrainingState(saved.arrays, json.loads(json.dumps(saved.facts))), trained
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_a_training_goes_on_from_a_moment_to_the_bit(name, tmp_path):
+def test_a_training_resumes_from_its_state_bit_for_bit(name, tmp_path):
     config, environment = opened_problem(
         random_table(5, states=6, time_limit=5), tmp_path, **merge(LOOPS[name], {"evaluation": {"early_stop": False}})
     )
@@ -64,8 +64,8 @@ def test_a_training_goes_on_from_a_moment_to_the_bit(name, tmp_path):
     # Twice, and neither at an evaluation nor at the end of a report.
     first, saved, _ = driven(config, environment, stop_after=config.updates // 4)
     assert (first[-1].stopped, first[-1].updates) == ("stop-after", config.updates // 4)
-    _, saved, _ = driven(config, environment, since=saved, stop_after=config.updates // 2 + 1)
-    rest, resumed, again = driven(config, environment, since=saved)
+    _, saved, _ = driven(config, environment, state=saved, stop_after=config.updates // 2 + 1)
+    rest, resumed, again = driven(config, environment, state=saved)
 
     assert resumed.arrays.keys() == whole.arrays.keys()
     for key, values in whole.arrays.items():
@@ -82,19 +82,19 @@ def test_a_training_goes_on_from_a_moment_to_the_bit(name, tmp_path):
     assert [record for record in rest if isinstance(record, Resumed)] == [Resumed(config.updates // 2 + 1)]
 
 
-def test_the_records_after_a_moment_are_those_of_an_undisturbed_training(tmp_path):
+def test_the_records_after_a_resume_are_those_of_an_undisturbed_training(tmp_path):
     quick = {"loop": "compiled", "updates": 1_200, "evaluation": {"every": 400, "early_stop": False}}
     config, environment = opened_problem(chain(time_limit=9), tmp_path, **quick)
     records, _, _ = driven(config, environment)
     _, saved, _ = driven(config, environment, stop_after=501)  # the second of two updates that share a record is next
-    rest, _, _ = driven(config, environment, since=saved)
-    told = {record.update: record for record in records if isinstance(record, Progress)}
+    rest, _, _ = driven(config, environment, state=saved)
+    progress = {record.update: record for record in records if isinstance(record, Progress)}
     later = [record for record in rest if isinstance(record, Progress)]
-    assert [record.update for record in later] == [update for update in told if update > 501]
+    assert [record.update for record in later] == [update for update in progress if update > 501]
     for record in later:
-        assert record.loss == pytest.approx(told[record.update].loss, rel=1e-5)
+        assert record.loss == pytest.approx(progress[record.update].loss, rel=1e-5)
         for name in ("epsilon", "learning_rate", "episodes", "mean_return", "environment_steps"):
-            assert getattr(record, name) == getattr(told[record.update], name)
+            assert getattr(record, name) == getattr(progress[record.update], name)
 
 
 class Counting(gymnasium.Env):
@@ -103,7 +103,7 @@ class Counting(gymnasium.Env):
     def __init__(self, hidden):
         self.observation_space, self.action_space = Discrete(7), Discrete(2)
         self.hidden, self.state, self.played = hidden, 0, 0
-        self.chance = random.SystemRandom()  # has no state that could be told
+        self.chance = random.SystemRandom()  # has no state that could be saved
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -127,12 +127,12 @@ def own(hidden):
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_episodes_under_way_are_played_again_and_a_state_that_is_hidden_is_found_out(tmp_path, hidden):
+def test_episodes_in_progress_are_replayed_and_hidden_state_is_detected(tmp_path, hidden):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, PRIORITIES))
     environment = own(hidden)
     records, _, _ = driven(config, environment)
     _, saved, _ = driven(config, environment, stop_after=31)
-    rest, _, _ = driven(config, environment, since=saved)
+    rest, _, _ = driven(config, environment, state=saved)
     warnings = [record.text for record in rest if isinstance(record, Warned)]
     assert (rest[-1].weights_digest == records[-1].weights_digest) is not hidden
     if hidden:
@@ -142,16 +142,16 @@ def test_episodes_under_way_are_played_again_and_a_state_that_is_hidden_is_found
         assert warnings == []
 
 
-def test_where_an_episode_begins_anew_no_sum_of_rewards_runs_over_the_gap(tmp_path):
+def test_a_restarted_episode_drops_its_partial_return(tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, PRIORITIES))
     _, saved, _ = driven(config, own(True), stop_after=31)
-    _, after, _ = driven(config, own(True), since=saved, stop_after=32)
+    _, after, _ = driven(config, own(True), state=saved, stop_after=32)
     added, copies, capacity = saved.facts["added"], 4, 40
     last = (added - copies + np.arange(copies)) % capacity
     assert after.arrays["replay.truncated"][last].all()
 
 
-def test_schedules_stay_at_their_end_where_they_are_shorter_than_the_training(tmp_path):
+def test_schedules_shorter_than_the_training_stay_at_their_end(tmp_path):
     for schedule in ("linear", "exponential", "cosine"):
         rates = learning_rate_schedule(OptimizerConfig(schedule=schedule, final_fraction=0.1), 1.0, 10)
         assert float(rates(10)) == pytest.approx(0.1)
@@ -194,12 +194,12 @@ class Philox(np.random.Generator):
 
 
 @pytest.mark.parametrize("kind", [random.Random, Bits, Philox])
-def test_generators_of_an_environment_s_own_go_on_where_they_were(kind, tmp_path):
+def test_random_generators_of_an_environment_are_restored(kind, tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, {"updates": 40}))
     environment = replace(own(False), make=lambda render_mode=None: type("P", (Private,), {"kind": kind})(False))
     records, _, _ = driven(config, environment)
     _, saved, _ = driven(config, environment, stop_after=20)
-    rest, _, _ = driven(config, environment, since=saved)
+    rest, _, _ = driven(config, environment, state=saved)
     assert [record.text for record in rest if isinstance(record, Warned)] == []
     assert rest[-1].weights_digest == records[-1].weights_digest
 
@@ -216,12 +216,12 @@ class Own(Counting):
         return self.state, float(self.state), False, self.time >= 11, {}
 
 
-def test_an_environment_that_draws_nothing_is_played_again_though_nobody_seeds_it(tmp_path):
+def test_an_unseeded_deterministic_environment_is_replayed(tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **GYMNASIUM)
     environment = replace(own(False), make=lambda render_mode=None: Own(False))
     records, _, _ = driven(config, environment)
     _, saved, _ = driven(config, environment, stop_after=5)  # in the first episodes
-    rest, _, _ = driven(config, environment, since=saved)
+    rest, _, _ = driven(config, environment, state=saved)
     assert [record.text for record in rest if isinstance(record, Warned)] == []
     assert rest[-1].weights_digest == records[-1].weights_digest
 
@@ -243,67 +243,68 @@ class Particular(Counting):
         return state, reward, terminated, truncated, self.info()
 
 
-def test_an_environment_that_cannot_bear_to_be_played_again_begins_anew_by_its_mask(tmp_path):
+def test_an_environment_that_cannot_be_replayed_restarts_with_its_mask(tmp_path):
     config, _ = opened_problem(chain(), tmp_path, **merge(GYMNASIUM, {"exploration": {"action_mask": True}}))
     environment = replace(own(True), make=lambda render_mode=None: Particular(True))
     _, saved, _ = driven(config, environment, stop_after=38)  # late in the fourth episodes
     unknown = {"masks.seen": np.zeros(7, bool), "masks.allowed": np.ones((7, 2), bool)}
-    rest, _, _ = driven(config, environment, since=TrainingState({**saved.arrays, **unknown}, saved.facts))
+    rest, _, _ = driven(config, environment, state=TrainingState({**saved.arrays, **unknown}, saved.facts))
     assert "episodes restart" in next(record.text for record in rest if isinstance(record, Warned))
     assert (rest[-1].stopped, rest[-1].failure) == ("updates", None)
 
 
-def test_a_training_that_is_at_its_end_from_the_beginning_takes_no_moment(tmp_path):
+def test_a_training_that_is_optimal_on_resume_saves_no_state(tmp_path):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop="gymnasium", updates=20)
     _, saved, _ = driven(config, environment, stop_after=10)
     enough = TrainingState(
         saved.arrays, {**saved.facts, "evaluator": {**saved.facts["evaluator"], "in_a_row": 3, "last": 10}}
     )
     held = []
-    records, _ = outcome(train(config, environment, since=enough, keep=lambda hold: held.append(hold) or ()))
+    watch = lambda event: held.append(event) if isinstance(event, CheckpointEvent) else None  # noqa: E731
+    records, _ = outcome(train(config, environment, [watch], state=enough))
     assert (records[-1].stopped, held) == ("optimal", [])
 
 
-MOMENT = TrainingState({"a.x": np.zeros(2, np.float32), "a.y.0": np.ones((), np.int32)}, {"n": 3, "yes": True})
+SAVED = TrainingState({"a.x": np.zeros(2, np.float32), "a.y.0": np.ones((), np.int32)}, {"n": 3, "yes": True})
 
 
-def test_a_moment_that_does_not_fit_is_refused_by_the_name_of_what_does_not():
+def test_a_mismatched_state_is_refused_with_the_name_of_what_differs():
     like = {"x": np.ones(2, np.float32)}
-    assert fact(MOMENT, "n", int) == 3
+    assert fact(SAVED, "n", int) == 3
     for name, kind in (("m", int), ("n", list), ("yes", int)):
         with pytest.raises(StateMismatchError, match=f"'{name}'"):
-            fact(MOMENT, name, kind)
+            fact(SAVED, name, kind)
     for shape, kind in (((3,), np.float32), ((2,), np.int32)):
         with pytest.raises(StateMismatchError, match=r"'a\.x' is float32 \[2\]"):
-            array(MOMENT, "a.x", shape, kind)
+            array(SAVED, "a.x", shape, kind)
     with pytest.raises(StateMismatchError, match=r"no 'b\.0'"):
-        fill_arrays("b", (like["x"],), MOMENT)
+        fill_arrays("b", (like["x"],), SAVED)
 
 
-def test_nested_tuples_come_back_from_their_names():
+def test_nested_tuples_are_restored_from_their_names():
     state = (np.arange(3), None, [np.zeros((), np.float32), (np.ones((2, 2)),)])
-    saved = merge_states(TrainingState(named_arrays("s", state), {}), MOMENT)
+    saved = merge_states(TrainingState(named_arrays("s", state), {}), SAVED)
     found = fill_arrays("s", state, saved)
     assert found[1] is None
     np.testing.assert_array_equal(found[0], state[0])
     np.testing.assert_array_equal(found[2][1][0], state[2][1][0])
-    assert saved.facts == MOMENT.facts
+    assert saved.facts == SAVED.facts
 
 
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
-def test_numbers_out_of_their_range_are_refused_before_compiled_code_reads_by_them(loop, tmp_path):
+def test_indices_out_of_range_are_refused_before_compiled_code_uses_them(loop, tmp_path):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
     _, saved, _ = driven(config, environment, stop_after=10)
-    name = "program.copies.states" if loop == "compiled" else "replay.next_states"
+    name = "program.envs.states" if loop == "compiled" else "replay.next_states"
     broken = {**saved.arrays, name: saved.arrays[name] + 3}
     with pytest.raises(DeepTaxiError, match=f"'{name}' holds"):
-        driven(config, environment, since=TrainingState(broken, saved.facts))
+        driven(config, environment, state=TrainingState(broken, saved.facts))
 
 
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
-def test_a_moment_that_is_refused_costs_no_compilation(loop, tmp_path, monkeypatch):
+def test_a_refused_state_costs_no_compilation(loop, tmp_path, monkeypatch):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
-    learner = CompiledAgent if loop == "compiled" else DQNAgent
-    monkeypatch.setattr(learner, "warm_up", lambda *_: pytest.fail("it compiles"))
+    compiled = CompiledLoop if loop == "compiled" else DQNAgent
+    monkeypatch.setattr(compiled, "compile", lambda *_: pytest.fail("it compiles"))
     with pytest.raises(StateMismatchError):
-        driven(config, environment, since=MOMENT)
+        driven(config, environment, state=SAVED)

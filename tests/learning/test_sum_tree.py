@@ -61,13 +61,13 @@ def test_an_entry_that_is_assigned_twice_at_once_counts_once():
     assert (new[0][17], new[0][4], new[1][1], new[1][0]) == (5, 2, 8, 17)
 
 
-def test_what_was_given_is_not_changed():
+def test_the_given_arrays_are_not_changed():
     tree = sum_tree.levels(20)
     assigned(tree, [3], [1])
     assert not any(level.any() for level in tree)
 
 
-def test_entries_are_drawn_as_often_as_their_priorities_say():
+def test_entries_are_drawn_in_proportion_to_their_priorities():
     # 100,000 draws: a frequency has a standard deviation of at most √(p/100000), and four of them are allowed.
     rng = np.random.default_rng(0)
     values = (rng.random(300) * (rng.random(300) < 0.5)).astype(np.float32)
@@ -165,5 +165,5 @@ def check_compiled():
         np.testing.assert_allclose(weights, numbers(sum_tree.importance_weights(probability, 300, 0.4)), rtol=1e-4)
 
 
-def test_compiled_it_does_the_same():
+def test_the_compiled_sum_tree_does_the_same():
     check_compiled()

@@ -9,7 +9,7 @@ from keras import ops
 
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import SCHEDULES
-from deeptaxi.learning.schedules import course
+from deeptaxi.learning.schedules import anneal
 from deeptaxi.learning.targets import (
     clip_by_global_norm,
     epsilon_greedy,
@@ -58,13 +58,13 @@ def test_the_mask_limits_the_best_next_action():
     np.testing.assert_array_equal(numbers(targets), [2.0, 5.0, 5.0])
 
 
-def test_by_double_dqn_one_network_chooses_and_the_other_rates():
+def test_double_dqn_chooses_with_one_network_and_evaluates_with_the_other():
     # The first prefers action 0, the second rates it 2: 1 + ½·2, though the second's best is 8.
     targets = td_targets(floats(1), floats(0.5), floats([2, 8]), choosing_q=floats([7, 6]))
     np.testing.assert_array_equal(numbers(targets), [2.0])
 
 
-def test_the_mask_limits_what_double_dqn_chooses():
+def test_the_mask_limits_the_choice_of_double_dqn():
     # Action 0 is preferred, and taken where it is allowed: 1 + ½·2, 1 + ½·8, 1 + ½·2.
     targets = td_targets(floats(1, 1, 1), floats(0.5, 0.5, 0.5), floats(*[[2, 8]] * 3), ALLOWED, floats(*[[7, 6]] * 3))
     np.testing.assert_array_equal(numbers(targets), [2.0, 5.0, 2.0])
@@ -110,7 +110,7 @@ def test_n_steps_end_with_the_episode_and_bootstrap_unless_it_terminated(story, 
 
 @given(shape=shapes, n=st.integers(1, 6), discount=st.floats(0, 1))
 @settings(max_examples=40, deadline=None)
-def test_n_steps_of_arrays_of_both_kinds_are_what_a_loop_sums_up(shape, n, discount):
+def test_n_steps_agree_with_a_loop_for_numpy_and_backend_arrays(shape, n, discount):
     rows, _, seed = shape
     rng = np.random.default_rng(seed)
     rewards = rng.normal(size=(rows, n)).astype(np.float32)
@@ -144,10 +144,10 @@ def test_one_step_is_the_transition_itself():
 def test_the_losses_are_those_of_keras_with_sample_weights(name, measure, shape):
     rows, actions, seed = shape
     rng = np.random.default_rng(seed)
-    q_values, goal = rng.normal(0, 2, (2, rows, actions)).astype(np.float32)
+    q_values, target = rng.normal(0, 2, (2, rows, actions)).astype(np.float32)
     weights = rng.random(rows).astype(np.float32)
-    expected = float(measure()(goal, q_values, sample_weight=weights))
-    assert float(loss_of(name, q_values, goal, weights)) == pytest.approx(expected, rel=1e-5)
+    expected = float(measure()(target, q_values, sample_weight=weights))
+    assert float(loss_of(name, q_values, target, weights)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("norm", [0.5, 13.0, 20.0])
@@ -175,11 +175,11 @@ def test_fitting_the_overwritten_targets_is_the_masked_gradient(loss, shape):
     rng = np.random.default_rng(seed)
     q_values, td_target = rng.normal(0, 3, (batch, actions)), rng.normal(0, 3, batch)
     taken = rng.integers(0, actions, batch)
-    goal = numbers(overwrite(q_values, taken, td_target))
+    target = numbers(overwrite(q_values, taken, td_target))
     measure = loss(dtype="float64")
 
     def fitted(q):
-        return measure(goal, q)
+        return measure(target, q)
 
     def masked(q):  # the errors of the taken actions alone; Keras averages over all A
         return measure(td_target, ops.sum(ops.multiply(np.eye(actions)[taken], q), axis=1)) / actions
@@ -191,7 +191,7 @@ def test_fitting_the_overwritten_targets_is_the_masked_gradient(loss, shape):
 
 
 def check_compiled():
-    """Compile on this backend what no learner compiles; the results must be those of the functions as they are."""
+    """Compile on this backend what no agent compiles by itself; the results must be those of the plain functions."""
     rng = np.random.default_rng(0)
     rewards, (terminated, truncated) = rng.normal(size=(8, 3)).astype(np.float32), rng.random((2, 8, 3)) < 0.3
 
@@ -200,7 +200,7 @@ def check_compiled():
         return (
             *sums,
             *clip_by_global_norm([rewards], 0.5),
-            *(course(kind, 1.0, 0.1, 0.5, progress) for kind in SCHEDULES),
+            *(anneal(kind, 1.0, 0.1, 0.5, progress) for kind in SCHEDULES),
         )
 
     arguments = (rewards, terminated, truncated, np.float32(0.2))
@@ -209,7 +209,7 @@ def check_compiled():
         np.testing.assert_allclose(numbers(one), numbers(other), rtol=1e-5)
 
 
-def test_compiled_n_steps_clipping_and_courses_are_the_same():
+def test_compiled_n_steps_clipping_and_schedules_agree():
     check_compiled()
 
 
@@ -236,7 +236,7 @@ def choose(q_values, chance, allowed=None, rows=4_000):
         pytest.param([3, 3, 3], 0.0, [True, False, True], [2_000, 0, 2_000], id="masked-ties"),
     ],
 )
-def test_actions_are_chosen_as_often_as_epsilon_says(q_values, chance, allowed, expected):
+def test_actions_have_the_frequencies_given_by_epsilon(q_values, chance, allowed, expected):
     counts = choose(q_values, chance, allowed)
     np.testing.assert_allclose(counts, expected, atol=130)
     assert not counts[np.array(expected) == 0].any()

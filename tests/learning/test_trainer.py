@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from deeptaxi.config import merge, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact
 from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.callbacks import stop_when
 from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.trainer import train
 from deeptaxi.metrics import Evaluated, Finished, Progress, Snapshot, Started
@@ -86,7 +89,9 @@ def evaluated(tmp_path):
     """An evaluator of a Q table, where action 0 ends with 5 and action 1 with 1."""
     config, environment = opened_problem(build([[surely(0, 5, True), surely(0, 1, True)]]), tmp_path)
     online = build_q_network(1, 2)
-    evaluator = Evaluator(config, environment, online, ActionMaskTable(environment, active=False))
+    evaluator = Evaluator(
+        config, environment, SimpleNamespace(network=online), ActionMaskTable(environment, active=False)
+    )
 
     def look(update, q_values):
         online.set_weights([np.array([q_values])])
@@ -147,7 +152,9 @@ def test_asking_for_the_best_twice_gives_the_same(tmp_path):
     )
     online = build_q_network(1, 2)
     online.set_weights([np.array([[3.0, 1.0]])])
-    evaluator = Evaluator(config, environment, online, ActionMaskTable(environment, active=False))
+    evaluator = Evaluator(
+        config, environment, SimpleNamespace(network=online), ActionMaskTable(environment, active=False)
+    )
     assert [tabulate(evaluator.best()[0]).tolist() for _ in range(2)] == [[[6, 2]]] * 2
     assert tabulate(online).tolist() == [[3, 1]]
 
@@ -196,7 +203,7 @@ def test_the_network_that_is_returned_is_the_one_with_the_final_verdict(tmp_path
 def test_a_training_that_is_told_to_stop_returns_what_it_has(quick):
     asked = []
     config, environment = quick()
-    records, network = finished(train(config, environment, stop=lambda: asked.append(True) or len(asked) == 3))
+    records, network = finished(train(config, environment, [stop_when(lambda: asked.append(True) or len(asked) == 3)]))
     assert (records[-1].stopped, records[-1].updates, records[-1].best_update) == ("interrupted", 3, 3)
     assert [record.update for record in of_kind(records, Evaluated)] == [3]
     assert records[-1].exact == verdict_of(network, config, environment).to_dict()

@@ -33,18 +33,18 @@ DUELING = {
 
 
 def of_hand(steps=STEP, comparing=False, allowed=None, **settings):
-    learner = new_learner(merge(HAND, settings), states=2, actions=2, q_values=Q)
-    return trace_update(learner, steps, np.ones((2, 2), np.bool_) if allowed is None else np.array(allowed), comparing)
+    agent = new_learner(merge(HAND, settings), states=2, actions=2, q_values=Q)
+    return trace_update(agent, steps, np.ones((2, 2), np.bool_) if allowed is None else np.array(allowed), comparing)
 
 
 def of_network(settings=None, steps=STEP, comparing=False, target=None):
-    learner = new_learner(merge(DUELING, settings or {}), states=5, actions=3)
+    agent = new_learner(merge(DUELING, settings or {}), states=5, actions=3)
     if target is not None:
-        learner.target.set_weights([weight + target for weight in learner.target.get_weights()])
-    return trace_update(learner, steps, np.ones((5, 3), np.bool_), comparing), learner
+        agent.target.set_weights([weight + target for weight in agent.target.get_weights()])
+    return trace_update(agent, steps, np.ones((5, 3), np.bool_), comparing), agent
 
 
-def test_every_number_of_one_update_is_what_a_hand_computes():
+def test_every_number_of_an_update_can_be_checked_by_hand():
     found = of_hand()
     assert found.q_online.tolist() == [1, 2]
     assert found.q_target.tolist() == [4, 8]
@@ -82,13 +82,13 @@ def test_a_time_limit_does_not_cut_the_bootstrap():
     assert of_hand([Transition(0, 0, 1.0, 1, False, truncated=True)]).td_target.td_target == 5
 
 
-def test_the_bootstrap_is_of_an_action_that_the_mask_allows():
+def test_the_bootstrap_uses_an_allowed_action():
     # 1 + ½·4 = 3
     td = of_hand(allowed=[[True, True], [True, False]]).td_target
     assert (td.best_action, td.bootstrap, td.td_target) == (0, 4, 3)
 
 
-def test_the_rewards_of_several_steps_are_discounted_each():
+def test_the_rewards_of_n_steps_are_discounted():
     # 1 + ½·2 + ¼·4 = 3, and ⅛·2 from state 0: 3.25
     steps = [*STEP, Transition(1, 0, 2.0, 1, False), Transition(1, 1, 4.0, 0, False)]
     td = of_hand(steps, target={"n_step": 3}).td_target
@@ -97,11 +97,11 @@ def test_the_rewards_of_several_steps_are_discounted_each():
     assert (td.reward, td.discount, td.next_state, td.td_target) == (3, 0.125, 0, 3.25)
 
 
-def test_by_double_dqn_the_online_network_chooses():
+def test_double_dqn_chooses_with_the_online_network():
     # The online network prefers action 1 in state 1, which the target network rates 3: 1 + ½·3.
-    learner = new_learner(merge(HAND, {"target": {"double": True}}), states=2, actions=2, q_values=Q)
-    learner.target.set_weights([np.array([[0, 0], [7, 3]], np.float32)])
-    found = trace_update(learner, STEP, np.ones((2, 2), np.bool_))
+    agent = new_learner(merge(HAND, {"target": {"double": True}}), states=2, actions=2, q_values=Q)
+    agent.target.set_weights([np.array([[0, 0], [7, 3]], np.float32)])
+    found = trace_update(agent, STEP, np.ones((2, 2), np.bool_))
     assert found.choosing_q.tolist() == [4, 8]
     assert (found.td_target.best_action, found.td_target.bootstrap, found.td_target.td_target) == (1, 3, 2.5)
 
@@ -112,7 +112,7 @@ def test_rewards_count_in_units_of_the_reward_scale():
     assert (td.rewards, td.td_target) == ((0.5,), 4.5)
 
 
-def test_beyond_an_error_of_one_the_huber_loss_has_the_slope_one():
+def test_the_huber_loss_has_slope_one_beyond_an_error_of_one():
     # |4| − ½ = 3.5, over 2 outputs; no tabular step.
     found = of_hand(optimizer={"loss": "huber"})
     assert found.loss.outputs.tolist() == [3.5, 0]
@@ -123,29 +123,29 @@ def test_beyond_an_error_of_one_the_huber_loss_has_the_slope_one():
 
 @pytest.mark.parametrize("optimizer", [{}, {"name": "adam", "learning_rate": 0.01}, {"clip_norm": 0.01}])
 @pytest.mark.parametrize("target", [{}, {"double": True}])
-def test_the_step_is_that_of_a_real_update(optimizer, target):
+def test_the_traced_step_is_that_of_a_real_update(optimizer, target):
     settings = {"optimizer": optimizer, "target": target}
-    found, learner = of_network(settings)
+    found, agent = of_network(settings)
     twin = new_learner(merge(DUELING, settings), states=5, actions=3)
     result = twin.update(batch_of(STEP, twin.config), np.ones((1, 3), np.bool_))
     assert found.loss.loss == pytest.approx(result.loss, rel=1e-6)
     assert abs(found.td_target.td_error) == pytest.approx(result.td_error, rel=1e-6)
-    for made, expected in zip(learner.rule.state(), twin.rule.state(), strict=True):
+    for made, expected in zip(agent.rule.state(), twin.rule.state(), strict=True):
         np.testing.assert_array_equal(numbers(made), numbers(expected))
 
 
-def test_the_step_is_that_of_keras_fit_on_the_overwritten_targets():
-    found, learner = of_network()
-    online = build_pair(5, 3, learner.config)[0]
+def test_the_traced_step_is_that_of_keras_fit_on_the_overwritten_targets():
+    found, agent = of_network()
+    online = build_pair(5, 3, agent.config)[0]
     online.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
     online.fit(np.array([found.state]), found.targets[None], batch_size=1, epochs=1, shuffle=False, verbose=0)
-    for made, fitted in zip(learner.online.get_weights(), online.get_weights(), strict=True):
+    for made, fitted in zip(agent.online.get_weights(), online.get_weights(), strict=True):
         np.testing.assert_allclose(made, fitted, atol=1e-7)
 
 
-def test_a_sample_of_a_minibatch_whose_others_are_right_moves_the_weights_by_this():
+def test_one_sample_of_a_minibatch_without_other_errors_moves_the_weights_by_the_traced_step():
     # Three samples end, and are worth what the network predicts: their errors are zero.
-    found, learner = of_network({"replay": {"batch_size": 4}})
+    found, agent = of_network({"replay": {"batch_size": 4}})
     twin = new_learner(merge(DUELING, {"replay": {"batch_size": 4}}), states=5, actions=3)
     one, q_values = batch_of(STEP, twin.config), tabulate(twin.online)
     batch = Batch(
@@ -158,11 +158,11 @@ def test_a_sample_of_a_minibatch_whose_others_are_right_moves_the_weights_by_thi
     )
     assert found.loss.loss == pytest.approx(twin.update(batch, np.ones((4, 3), np.bool_)).loss, rel=1e-5)
     assert found.loss.scale == 1 / 12
-    for made, expected in zip(learner.online.get_weights(), twin.online.get_weights(), strict=True):
+    for made, expected in zip(agent.online.get_weights(), twin.online.get_weights(), strict=True):
         np.testing.assert_allclose(made, expected, atol=1e-7)
 
 
-def test_what_enters_the_streams_is_what_their_biases_get():
+def test_the_gradients_of_the_streams_are_those_of_their_biases():
     found, _ = of_network(target=0.5)
     slopes = {weight.name: weight.gradient for weight in found.weights}
     np.testing.assert_allclose(slopes["advantage/bias"], found.gradient.dE_dA_nested, rtol=1e-5)
@@ -181,7 +181,7 @@ def test_the_other_aggregations_have_no_shared_sum(aggregation):
     np.testing.assert_allclose(bias, found.gradient.dE_dA_nested, rtol=1e-5, atol=1e-7)
 
 
-def test_where_weights_are_shared_other_predictions_move_as_well():
+def test_other_predictions_move_where_weights_are_shared():
     found, _ = of_network(target=0.5)
     assert (found.after.other_actions, found.after.other_states) == (2, 4)
     assert found.after.largest_elsewhere > 0
@@ -202,20 +202,18 @@ def test_the_masked_gradient_is_that_of_the_recipe(settings):
     assert found.weight_difference <= 1e-6
 
 
-def test_without_the_copied_predictions_the_two_differ():
+def test_without_the_copied_predictions_the_gradients_differ():
     # Zeros for the other outputs, in place of the network's own predictions: errors, and gradients, of their own.
-    learner = new_learner(DUELING, states=5, actions=3)
-    batch = batch_of(STEP, learner.config)
+    agent = new_learner(DUELING, states=5, actions=3)
+    batch = batch_of(STEP, agent.config)
     targets = np.array([[1.0, 0.0, 0.0]], np.float32)
-    copy = copy_network_of(learner.online)
-    loss, slopes = learner.rule.loss_gradients(batch.states, targets, batch.weights)
+    copy = copy_network_of(agent.online)
+    loss, slopes = agent.rule.loss_gradients(batch.states, targets, batch.weights)
     recipe = (float(loss), [numbers(slope) for slope in slopes])
-    assert (
-        compare(copy, learner.config, batch, targets, recipe, learner.online.get_weights()).gradient_difference > 0.01
-    )
+    assert compare(copy, agent.config, batch, targets, recipe, agent.online.get_weights()).gradient_difference > 0.01
 
 
-def test_it_can_be_written_as_json_and_read_back_in_full_precision():
+def test_a_trace_survives_json_in_full_precision():
     found = of_network(comparing=True)[0]
     read = json.loads(to_json(found.to_dict()))
     assert read["q_online"] == found.q_online.tolist()
@@ -224,8 +222,8 @@ def test_it_can_be_written_as_json_and_read_back_in_full_precision():
     assert read["comparison"]["weight_difference"] == found.comparison.weight_difference
 
 
-def test_the_learner_of_the_configuration_is_the_one_that_is_looked_into():
+def test_the_trace_uses_the_agent_of_the_configuration():
     online, target = build_pair(5, 3, resolve(DUELING))
-    learner = DQNAgent(online, target, resolve(DUELING), copies=1)
-    assert trace_update(learner, STEP, np.ones((5, 3), np.bool_)).learning_rate == 0.1
-    assert learner.updates == 1
+    agent = DQNAgent(online, target, resolve(DUELING), environments=1)
+    assert trace_update(agent, STEP, np.ones((5, 3), np.bool_)).learning_rate == 0.1
+    assert agent.updates == 1

@@ -33,7 +33,7 @@ def test_squaring_and_stepping_agree(table, horizon, monkeypatch):
         assert getattr(squared, name) == pytest.approx(getattr(stepped, name), rel=1e-11, abs=1e-11)
 
 
-def test_steps_of_a_matrix_add_up():
+def test_powers_of_a_matrix_add_up():
     assert iterate_values(np.array([[1.0]]), np.array([[2.0]]), 11) == 22
     assert iterate_values(np.array([[0.5]]), np.array([[1.0]]), 3) == 1.75
     assert iterate_values(np.array([[0.5]]), np.array([[1.0]]), 0) == 0

@@ -16,8 +16,8 @@ from deeptaxi.mdp.simulate import TableEnv
 from tests.problems import chain, registered
 
 
-class Told(TableEnv):
-    """Tells what it takes by annotations, and by defaults where there are none."""
+class Annotated(TableEnv):
+    """Declares its arguments by annotations, and by defaults where there are none."""
 
     def __init__(
         self, render_mode=None, *, slippery=True, size=3, rate: float | None = 0.5, sure: bool | None = True,
@@ -26,16 +26,16 @@ class Told(TableEnv):
         super().__init__(chain(), render_mode)
 
 
-class PassedOn(Told):
-    """Passes on what it does not know."""
+class Forwarding(Annotated):
+    """Forwards the arguments that it does not know."""
 
     def __init__(self, wind=0.5, **others):
         super().__init__(**others)
 
 
 def made(**arguments):
-    """Make it as a function, which says nothing of its arguments."""
-    return Told(**arguments)
+    """Make it by a function that declares no arguments."""
+    return Annotated(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -57,19 +57,19 @@ def made(**arguments):
         ("Taxi-v4", {"is_rainy": "yes"}, "is_rainy=yes: Taxi-v4 expects true or false"),
         ("CliffWalkingSlippery-v1", {"is_slippery": "x"}, "is_slippery=x: CliffWalkingSlippery-v1 expects true"),
         ("Blackjack-v1", {"sab": "no"}, "sab=no: Blackjack-v1 expects true or false"),
-        ("Told-v0", {"slippery": "no"}, "expects true or false"),
-        ("Told-v0", {"size": "large"}, "expects a number"),
-        ("Told-v0", {"rate": "high"}, "expects a number or None"),
-        ("Told-v0", {"odd": "x"}, "expects a number"),
-        ("Told-v0", {"goal": 3}, "expects a list"),
-        ("PassedOn-v0", {"slippery": "no"}, "expects true or false"),
-        ("PassedOn-v0", {"wind": "strong"}, "expects a number"),
+        ("Annotated-v0", {"slippery": "no"}, "expects true or false"),
+        ("Annotated-v0", {"size": "large"}, "expects a number"),
+        ("Annotated-v0", {"rate": "high"}, "expects a number or None"),
+        ("Annotated-v0", {"odd": "x"}, "expects a number"),
+        ("Annotated-v0", {"goal": 3}, "expects a list"),
+        ("Forwarding-v0", {"slippery": "no"}, "expects true or false"),
+        ("Forwarding-v0", {"wind": "strong"}, "expects a number"),
     ],
 )
-def test_arguments_of_another_kind_are_refused_with_what_is_expected(name, kwargs, message):
+def test_arguments_of_the_wrong_type_are_refused_with_what_is_expected(name, kwargs, message):
     with (
-        registered("Told-v0", Told),
-        registered("PassedOn-v0", PassedOn),
+        registered("Annotated-v0", Annotated),
+        registered("Forwarding-v0", Forwarding),
         pytest.raises(UsageError, match=re.escape(message)) as caught,
     ):
         open_environment(EnvironmentConfig(name, kwargs))
@@ -79,10 +79,10 @@ def test_arguments_of_another_kind_are_refused_with_what_is_expected(name, kwarg
 @pytest.mark.parametrize(
     ("name", "kwargs"),
     [
-        ("Told-v0", {"slippery": False, "size": 2.5, "rate": None, "sure": None, "rows": ["a"], "name": 3}),
-        ("Told-v0", {"slippery": 0, "rows": "ab", "odd": 2, "anything": "text", "goal": [1, 2]}),
-        ("Told-v0", {"anything": np.zeros(2), "slippery": np.bool_(False), "unheard": 1}),
-        ("PassedOn-v0", {"sure": None, "wind": 1}),
+        ("Annotated-v0", {"slippery": False, "size": 2.5, "rate": None, "sure": None, "rows": ["a"], "name": 3}),
+        ("Annotated-v0", {"slippery": 0, "rows": "ab", "odd": 2, "anything": "text", "goal": [1, 2]}),
+        ("Annotated-v0", {"anything": np.zeros(2), "slippery": np.bool_(False), "unheard": 1}),
+        ("Forwarding-v0", {"sure": None, "wind": 1}),
         ("Made-v0", {"slippery": "no"}),  # nothing says what it takes
         ("no_such_module_here:Walk-v0", {"slippery": "no"}),
         ("Unheard-v7", {"slippery": "no"}),
@@ -91,12 +91,12 @@ def test_arguments_of_another_kind_are_refused_with_what_is_expected(name, kwarg
         ("FrozenLake-v1", {"desc": None, "map_name": "8x8", "is_slippery": 1}),
     ],
 )
-def test_what_a_constructor_may_take_is_left_to_it(name, kwargs):
-    with registered("Told-v0", Told), registered("PassedOn-v0", PassedOn), registered("Made-v0", made):
+def test_other_arguments_are_left_to_the_constructor(name, kwargs):
+    with registered("Annotated-v0", Annotated), registered("Forwarding-v0", Forwarding), registered("Made-v0", made):
         check_arguments(EnvironmentConfig(name, kwargs))
 
 
-def test_a_lake_of_ones_own_may_have_other_maps():
+def test_a_subclass_of_frozen_lake_may_have_other_maps():
     class Wide(FrozenLakeEnv):
         def __init__(self, render_mode=None, desc=None):
             super().__init__(render_mode, [row.replace("s", "S") for row in desc])
@@ -108,7 +108,7 @@ def test_a_lake_of_ones_own_may_have_other_maps():
 
 
 @pytest.mark.parametrize("value", ["(nan, 0, 0)", "[1, 0, inf]"])
-def test_a_number_of_a_lake_is_finite(value):
+def test_numbers_of_frozen_lake_must_be_finite(value):
     kwargs = {"reward_schedule": arguments.parse(value)}
     with pytest.raises(UsageError, match=r"reward_schedule=.*: FrozenLake-v1 expects finite numbers"):
         open_environment(EnvironmentConfig("FrozenLake-v1", kwargs))

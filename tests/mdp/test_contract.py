@@ -122,7 +122,7 @@ OLD = "this is the old Gym API: "
         (spoiled(4, None), "step(0) returned the info None: expected a dict"),
     ],
 )
-def test_what_an_environment_breaks_is_told_at_its_opening_with_the_method_and_the_value(entry_point, said, limit):
+def test_violations_are_reported_on_opening_with_the_method_and_the_value(entry_point, said, limit):
     with pytest.raises(ContractError) as caught:
         opened(entry_point, time_limit=limit)
     assert str(caught.value).startswith("the environment Walk-v0 failed: ")
@@ -145,7 +145,7 @@ def test_what_an_environment_breaks_is_told_at_its_opening_with_the_method_and_t
         (3, np.array(True), True),
     ],
 )
-def test_what_cannot_be_misread_is_taken(place, value, passed):
+def test_unambiguous_deviations_are_accepted(place, value, passed):
     _, env, vector = opened(spoiled(place, value))
     env.reset(seed=0)
     assert env.step(0)[place] == passed
@@ -163,7 +163,7 @@ def test_what_cannot_be_misread_is_taken(place, value, passed):
         (MultiDiscrete([6, 2]), lambda where: (where, 0), 4),
     ],
 )
-def test_whatever_the_space_contains_is_the_same_state_singly_and_in_vectors(space, seen, state):
+def test_every_observation_is_the_same_state_singly_and_in_vectors(space, seen, state):
     entry_point = type(
         "Seen", (Walk,), {"observation_space": space, "__init__": lambda self: Walk.__init__(self, seen)}
     )
@@ -184,7 +184,7 @@ def test_whatever_the_space_contains_is_the_same_state_singly_and_in_vectors(spa
         (MultiDiscrete([6, 2]), [3, 2]),
     ],
 )
-def test_a_wrong_observation_on_the_way_is_not_cast_but_refused(space, wrong):
+def test_a_wrong_observation_during_an_episode_is_refused_and_not_cast(space, wrong):
     right = space.sample()
 
     def seen(where):
@@ -201,7 +201,7 @@ def test_a_wrong_observation_on_the_way_is_not_cast_but_refused(space, wrong):
             copies.step(action)
 
 
-def test_what_only_the_last_step_breaks_is_told_then():
+def test_a_violation_in_the_last_step_is_reported_then():
     _, env, _ = opened(lambda: Walk(later=lambda step: step if not step[2] else step[:4]), time_limit=30)
     env.reset(seed=0)
     for _ in range(4):
@@ -210,12 +210,12 @@ def test_what_only_the_last_step_breaks_is_told_then():
         env.step(1)
 
 
-def test_an_environment_without_spaces_is_told_in_one_line():
+def test_an_environment_without_spaces_is_refused_in_one_line():
     with pytest.raises(DeepTaxiError, match="the environment Walk-v0 failed: AttributeError"):
         opened(Unspaced)
 
 
-def test_wrappers_of_ones_own_still_reach_what_they_are_around():
+def test_custom_wrappers_still_reach_the_inner_environment():
     class Mine(gymnasium.Wrapper):
         def step(self, action):
             self.env.where += 1  # two places a step
@@ -241,7 +241,7 @@ def test_a_reset_after_the_first_gets_no_options_either():
 
 
 @pytest.mark.parametrize("mask", [lambda _: [1], lambda _: [0, 2], lambda _: "ab", lambda state: [1] * (1 + state % 2)])
-def test_a_method_that_gives_no_mask_is_refused(mask):
+def test_a_mask_method_that_returns_no_mask_is_refused(mask):
     entry_point = type("Masked", (Walk,), {"action_mask": lambda _, state: mask(state)})
     environment, _, _ = opened(entry_point)
     with (
@@ -256,7 +256,7 @@ class Clumsy(Walk):
         len(5)
 
 
-def test_a_type_error_of_its_own_is_not_blamed_on_arguments():
+def test_a_type_error_inside_the_environment_is_not_blamed_on_arguments():
     with pytest.raises(UsageError, match=r"Walk-v0 could not be made: TypeError: object of type 'int' has no len\(\)"):
         opened(Clumsy)
 

@@ -116,7 +116,7 @@ def test_the_optimum_is_the_best_of_all_policies(seed, discount):
 
 
 @pytest.mark.parametrize("discount", [1.5, -0.1, float("nan")])
-def test_what_is_no_discount_is_refused(discount):
+def test_an_invalid_discount_is_refused(discount):
     with pytest.raises(UsageError, match="expected a discount between 0 and 1, received"):
         value_iteration(chain(), discount)
     with pytest.raises(UsageError, match="expected a discount between 0 and 1, received"):
@@ -169,7 +169,7 @@ def test_the_uniform_policy_spreads_over_allowed_actions():
         (geometric(0.5), 10**9, 2, 1, 2),
     ],
 )
-def test_what_a_policy_does_within_a_horizon(table, horizon, returned, termination, length):
+def test_the_return_of_a_policy_within_a_horizon(table, horizon, returned, termination, length):
     found = evaluate_horizon(table, np.zeros(table.states, np.int64), horizon)
     assert (found.returns[0], found.termination[0], found.length[0]) == pytest.approx((returned, termination, length))
     assert found.bound <= 1e-12 * horizon
@@ -212,7 +212,7 @@ def test_a_policy_that_never_terminates_is_evaluated_all_the_same():
     assert set(found.length[starts]) == {200}
 
 
-def test_river_swim_is_swum_to_the_right():
+def test_the_optimal_policy_of_river_swim_is_to_swim_right():
     table = river_swim()
     optimum = value_iteration(table, 0.95)
     assert greedy_policy(optimum.q).tolist() == [1] * 6
@@ -247,7 +247,7 @@ def test_the_policy_of_the_discounted_optimum_may_return_less_than_the_best(name
     assert table.start @ returns == pytest.approx(returned, abs=1e-4)
 
 
-def test_reachable_states_are_those_that_an_episode_goes_on_from():
+def test_reachable_states_are_the_non_terminal_ones_of_episodes():
     # 0 → 1 or, by action 1, the end in 2; 1 → 3 with probability 0, else itself; 4 is cut off.
     table = build(
         [

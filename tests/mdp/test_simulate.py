@@ -24,7 +24,7 @@ def assert_frequencies(counts, probabilities):
         assert abs(counts[outcome] / total - p) <= 4 * np.sqrt(p * (1 - p) / total)
 
 
-def test_outcomes_come_as_often_as_the_table_says():
+def test_outcomes_have_the_frequencies_of_the_table():
     table = random_table(5, states=3, actions=2, outcomes=3)
     env = TableEnv(table)
     env.reset(seed=5)
@@ -39,7 +39,7 @@ def test_outcomes_come_as_often_as_the_table_says():
         assert_frequencies(counts, dict(zip(outcomes, table.probability[row], strict=True)))
 
 
-def test_start_states_come_as_often_as_the_table_says():
+def test_start_states_have_the_frequencies_of_the_table():
     env = TableEnv(chain([0.2, 0.0, 0.8]))
     counts = Counter([int(env.reset(seed=1)[0]), *(int(env.reset()[0]) for _ in range(DRAWS))])
     assert_frequencies(counts, {0: 0.2, 1: 0.0, 2: 0.8})
@@ -75,7 +75,7 @@ class OneDraw:
 
 
 @pytest.mark.parametrize(("draw", "state"), [(0.0, 1), (LARGEST_DRAW, 10)])
-def test_ten_tenths_do_not_sum_to_one_and_yet_no_draw_falls_beside_them(draw, state):
+def test_probabilities_that_round_below_one_leave_no_gap(draw, state):
     # Twelve outcomes: outcome k leads to state k, and the first and the last are impossible.
     probability = np.array([0.0, *[0.1] * 10, 0.0])
     assert np.cumsum(probability)[-1] < 1
@@ -88,7 +88,7 @@ def test_ten_tenths_do_not_sum_to_one_and_yet_no_draw_falls_beside_them(draw, st
 
 
 @pytest.mark.parametrize("optional", [{}, {"action_mask": np.ones((4, 3), bool)}])
-def test_it_keeps_to_gymnasiums_rules(optional):
+def test_the_simulator_passes_gymnasiums_checker(optional):
     check_env(TableEnv(random_table(2, **optional)), skip_render_check=True)
 
 

@@ -99,7 +99,7 @@ def test_larger_problems_are_solved_in_other_ways_to_the_same_values(solver, mon
         ),
     ],
 )
-def test_where_values_do_not_exist_one_line_says_why(table, reason):
+def test_undefined_values_are_explained_in_one_line(table, reason):
     with pytest.raises(UsageError, match="discount 1 is not defined here: ") as raised:
         value_iteration(table, 1.0)
     assert reason in str(raised.value)
@@ -111,7 +111,7 @@ def test_an_absorbing_state_where_nothing_is_earned_is_an_end():
     assert value_iteration(build(rows), 1.0).value.tolist() == [-1, 0]
 
 
-def test_what_cannot_be_left_and_loses_is_worth_minus_infinity():
+def test_an_inescapable_losing_state_is_worth_minus_infinity():
     rows = [[surely(0, 1, True), surely(1, 0)], [surely(1, -1), surely(1, -2)]]
     found = value_iteration(build(rows), 1.0)
     assert found.value.tolist() == [1, -INF]

@@ -26,7 +26,7 @@ def find_told(p, start=START):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_honest_table_is_taken(seed):
+def test_a_true_table_is_accepted(seed):
     table = random_table(seed)
     finding = find(ToldEnv(table, rows_of(table), table.start))
     assert (finding.reason, finding.resets) == (None, None)
@@ -47,13 +47,13 @@ def test_an_honest_table_is_taken(seed):
     ],
     ids=["reward", "next state", "termination", "an outcome too few", "start", "states", "actions"],
 )
-def test_a_table_that_lies_is_found_out(p, start, reason):
+def test_a_false_table_is_detected(p, start, reason):
     finding = find_told(p, start)
     assert finding.table is None
     assert finding.reason.endswith(reason)
 
 
-def test_the_filling_of_a_short_row_is_no_outcome():
+def test_the_padding_of_a_short_row_is_no_outcome():
     # Where actions have fewer outcomes than others, the arrays are filled up with state 0, reward 0, terminated.
     played = [PLAYED[0], [[(0.5, 1, 9, True), (0.5, 0, 0, True)]]]
     finding = find(ToldEnv(build(played, START), PLAYED, START))
@@ -62,12 +62,12 @@ def test_the_filling_of_a_short_row_is_no_outcome():
 
 def test_an_episode_that_never_ends_does_not_hide_the_other_starts():
     # Two states that are never left. The lie is about the second one.
-    played, told = ([[surely(0, 0)], [surely(1, reward)]] for reward in (1, 2))
-    finding = find(ToldEnv(build(played, START), told, START))
+    played, claimed = ([[surely(0, 0)], [surely(1, reward)]] for reward in (1, 2))
+    finding = find(ToldEnv(build(played, START), claimed, START))
     assert "state 1, action 0 gave state 1, reward 1" in finding.reason
 
 
-def test_starts_that_are_not_told_are_estimated():
+def test_unknown_start_distributions_are_estimated():
     finding = find(ToldEnv(chain([0.2, 0.0, 0.8]), rows_of(chain())))
     assert finding.resets == START_RESETS
     assert finding.table.start[1] == 0
@@ -89,7 +89,7 @@ def test_starts_that_are_not_told_are_estimated():
         (PLAYED, [1.0, 1.0], "start sums to 2, not to 1"),
     ],
 )
-def test_a_broken_table_is_a_reason_not_an_error(p, start, reason):
+def test_a_broken_table_is_a_reason_and_not_an_error(p, start, reason):
     finding = find_told(p, start)
     assert finding.table is None
     assert finding.reason.startswith("its transition table P is not valid: ")
@@ -142,7 +142,7 @@ def test_the_fickle_passenger_of_taxi_is_refused_by_name():
     assert "fickle_passenger changes the destination by a hidden flag" in environment.table_missing
 
 
-def test_the_fickle_passenger_of_taxi_is_found_out_by_steps_too():
+def test_the_fickle_passenger_of_taxi_is_detected_by_steps_too():
     environment = opened("Taxi-v4", fickle_passenger=True)
     env = environment.make()
     table = from_rows(env.unwrapped.P, env.unwrapped.initial_state_distrib)
@@ -161,13 +161,13 @@ def test_a_table_keyed_by_actions_that_start_elsewhere_is_renumbered():
     assert finding.table.next_state.tolist() == chain().next_state.tolist()
 
 
-def test_starts_that_were_estimated_are_not_held_against_the_environment():
+def test_estimated_starts_are_not_held_against_the_environment():
     # 20,000 equally likely starts: 10,000 resets cannot see them all.
     many = build([[surely(0, 0, True)]] * 20_000, np.full(20_000, 1 / 20_000))
     assert find(ToldEnv(many, rows_of(many))).reason is None
 
 
-def test_probabilities_that_are_wrong_are_found_out_by_their_frequencies():
+def test_wrong_probabilities_are_detected_by_frequencies():
     # It tells a fair coin, and plays one that lands on 1 in 19 of 20 cases.
     def coin(heads):
         return [[[(1 - heads, 0, 0, True), (heads, 0, 1, True)]]]
@@ -178,12 +178,12 @@ def test_probabilities_that_are_wrong_are_found_out_by_their_frequencies():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_honest_probabilities_are_never_taken_for_wrong(seed):
+def test_true_probabilities_are_never_taken_for_wrong(seed):
     table = random_table(seed, states=3, actions=2, outcomes=5)
     assert find(ToldEnv(table, rows_of(table), table.start)).reason is None
 
 
-def test_an_environment_that_is_made_again_is_not_stepped_again():
+def test_an_environment_made_again_is_not_stepped_again():
     stepped = []
 
     class Counting(FrozenLakeEnv):

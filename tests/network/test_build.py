@@ -146,7 +146,7 @@ def test_all_q_values_come_in_order_from_several_blocks(states):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_sizes_are_read_off_the_network(name):
+def test_the_numbers_of_states_and_actions_are_read_from_the_network(name):
     network = build_q_network(5, 3, **NETWORKS[name])
     assert sizes(network) == (5, 3)
     assert sizes(with_mask(network, np.ones((5, 3), np.bool_))) == (5, 3)
@@ -167,7 +167,7 @@ def test_the_sizes_are_read_off_the_network(name):
         ),
     ],
 )
-def test_a_foreign_model_is_refused(foreign):
+def test_a_model_with_another_shape_is_refused(foreign):
     with pytest.raises(ValueError, match="expected a network of deeptaxi"):
         sizes(foreign())
 
@@ -198,7 +198,7 @@ def test_the_streams_are_what_the_head_joins():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_settings_are_read_off_the_network(name):
+def test_the_settings_are_read_from_the_network(name):
     asked = NETWORKS[name]
     found = settings_of(build_q_network(5, 3, **asked))
     assert (found["hidden"], found["dueling"]) == (list(asked.get("hidden", ())), asked.get("dueling", False))
@@ -239,7 +239,7 @@ def test_a_saved_network_loads_in_a_process_that_knows_only_its_layers(tmp_path)
     np.testing.assert_array_equal(q_values, tabulate(masked))
 
 
-def test_the_weights_of_a_q_table_are_what_its_network_answers():
+def test_the_weights_of_a_q_table_are_the_outputs_of_its_network():
     network = build_q_network(7, 3, (), dueling=False, seed=1)
     answers = keras.ops.convert_to_numpy(network(np.arange(7, dtype="int32")))
     assert np.array_equal(tabulate(network), answers)

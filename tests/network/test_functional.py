@@ -36,7 +36,7 @@ def network(config, seed=0):
 
 
 @everywhere
-def test_the_pure_function_has_the_q_values_of_the_model(config):
+def test_the_pure_function_computes_the_q_values_of_the_model(config):
     model = network(config)
     kernel, rest = functional.weights_of(model, config)
     z = kernel[ops.convert_to_numpy(encode(np.arange(STATES), factors(config)))].sum(axis=1)
@@ -46,7 +46,7 @@ def test_the_pure_function_has_the_q_values_of_the_model(config):
 
 
 @everywhere
-def test_weights_go_out_of_a_network_and_into_another_unchanged(config):
+def test_weights_are_copied_between_networks_unchanged(config):
     one, other = network(config, seed=1), network(config, seed=2)
     functional.assign(other, config, functional.weights_of(one, config))
     for old, new in zip(one.get_weights(), other.get_weights(), strict=True):
@@ -65,13 +65,13 @@ def test_the_weights_of_a_small_network_can_be_laid_out_by_hand():
     assert functional.shapes(config, 3) == [(2,), (4, 2), (4,)]
 
 
-def test_a_table_has_no_rest():
+def test_a_q_table_network_has_no_dense_weights():
     config = NetworkConfig(hidden=(), dueling=False)
     assert functional.shapes(config, 3) == []
     assert functional.weights_of(network(config), config).rest.shape == (0,)
 
 
-def test_to_unravel_is_to_undo_ravel():
+def test_unravel_is_the_inverse_of_ravel():
     parts = [np.arange(6.0).reshape(2, 3), np.array([9.0]), np.zeros((2, 0)), np.arange(2.0)]
     again = functional.unravel(functional.ravel(parts), [part.shape for part in parts])
     for old, new in zip(parts, again, strict=True):

@@ -18,7 +18,7 @@ from deeptaxi.network.gradients import (
 
 @pytest.mark.parametrize("aggregation", ["mean", "max", "none"])
 @pytest.mark.parametrize("actions", [1, 2, 3, 6, 17, 64])
-def test_the_closed_form_is_the_gradient_however_it_is_found(actions, aggregation):
+def test_the_closed_form_agrees_with_every_other_gradient(actions, aggregation):
     check = check_gradients(actions, aggregation, batch=2, seed=actions)
     assert check.actions == actions
     assert check.autodiff <= 1e-6
@@ -29,7 +29,7 @@ def test_the_closed_form_is_the_gradient_however_it_is_found(actions, aggregatio
         assert check.shared_sum is None
 
 
-def test_another_action_than_the_taken_one_gets_its_share_of_the_mean():
+def test_actions_not_taken_get_their_share_of_the_mean():
     # N = 4 and g = 8 at action 1 alone, as the overwrite rule leaves it: (1 − 1/4)·8 = 6 there, −8/4 = −2 elsewhere.
     g = np.array([[0.0, 8.0, 0.0, 0.0]])
     total = value_gradient(g)
@@ -51,13 +51,13 @@ def test_the_jacobian_of_two_actions_is_known(aggregation, expected):
     np.testing.assert_array_equal(jacobian(np.array([[3.0, 7.0]]), aggregation), [expected])
 
 
-def test_with_max_the_best_action_pays_for_all():
+def test_with_max_the_best_action_gets_the_whole_shared_sum():
     # Σ g = 6, taken from action 2, the best: 4 − 6 = −2.
     g, advantage = np.array([[1.0, 1.0, 4.0]]), np.array([[0.0, 5.0, 9.0]])
     np.testing.assert_array_equal(advantage_gradient_nested(g, advantage, "max"), [[1.0, 1.0, -2.0]])
 
 
-def test_with_max_ties_share_what_the_best_action_pays():
+def test_with_max_tied_best_actions_split_the_shared_sum():
     # Σ g = 6, half of it from each of actions 1 and 2: 1 − 3 and 4 − 3.
     g, advantage = np.array([[1.0, 1.0, 4.0]]), np.array([[0.0, 9.0, 9.0]])
     np.testing.assert_array_equal(advantage_gradient_nested(g, advantage, "max"), [[1.0, -2.0, 1.0]])
@@ -71,13 +71,13 @@ def test_central_differences_find_the_gradient_of_a_known_function():
     np.testing.assert_array_equal(x, [[1.0, 2.0, 0.5]])
 
 
-def test_the_largest_discrepancy_looks_at_all_entries_of_all_arrays():
+def test_the_largest_discrepancy_is_over_all_entries_of_all_arrays():
     one = [np.array([[1.0]]), np.array([[1.0, 2.0]])]
     other = [np.array([[1.5]]), np.array([[1.0, -1.0]])]
     assert largest(one, other) == 3.0
 
 
-def test_given_gradients_are_those_that_enter():
+def test_given_gradients_are_used_as_they_are():
     g = np.array([[0.0, 8.0, 0.0, 0.0]])
     found = random_gradients(4, batch=1, g=g)
     np.testing.assert_array_equal(found.g, g)

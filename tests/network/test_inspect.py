@@ -31,7 +31,7 @@ def one_hot():
         (lambda: build_q_network(STATES, ACTIONS), "one-hot"),
     ],
 )
-def test_models_of_anyones_making_are_tabulated_and_their_input_is_known(model, kind):
+def test_foreign_models_are_tabulated_and_their_input_encoding_is_recognized(model, kind):
     network = model()
     if not inspect.is_ours(network):
         inspect.check_foreign(network, STATES, ACTIONS)
@@ -43,13 +43,13 @@ def test_models_of_anyones_making_are_tabulated_and_their_input_is_known(model, 
 
 
 @pytest.mark.parametrize(("shape", "actions"), [((4,), ACTIONS), ((2, 2), ACTIONS), ((1,), ACTIONS + 1)])
-def test_what_maps_something_else_is_refused(shape, actions):
+def test_a_model_with_other_inputs_or_outputs_is_refused(shape, actions):
     layers = [keras.layers.Flatten()] if len(shape) > 1 else []
     with pytest.raises(ValueError, match="expected"):
         inspect.check_foreign(foreign(*layers, keras.layers.Dense(actions), shape=shape), STATES, ACTIONS)
 
 
-def test_units_that_are_off_in_every_state_are_counted():
+def test_dead_units_are_counted():
     network = build_q_network(STATES, ACTIONS, hidden=(4,))
     hidden = network.get_layer("hidden_0")
     kernel = np.ones((STATES, 4), np.float32)
@@ -61,7 +61,7 @@ def test_units_that_are_off_in_every_state_are_counted():
     assert inspect.look_into(network, np.arange(5), STATES).hidden[0].dead == 2  # over the states that are asked about
 
 
-def test_units_at_the_end_of_their_range_are_counted():
+def test_saturated_units_are_counted():
     network = build_q_network(STATES, ACTIONS, hidden=(3,), activation="tanh", dueling=True)
     kernel = np.full((STATES, 3), 9.0, np.float32)
     kernel[:, 1] = 0.1
@@ -79,7 +79,7 @@ def test_units_at_the_end_of_their_range_are_counted():
         ([keras.layers.Dense(ACTIONS)], "linear", (None, None)),
     ],
 )
-def test_an_activation_on_the_output_is_seen(head, name, bounds):
+def test_an_output_activation_is_recognized(head, name, bounds):
     facts = inspect.look_into(foreign(one_hot(), *head, dtype="int32"), EVERYWHERE, STATES)
     assert (facts.output_activation, facts.output_range) == (name, bounds)
 

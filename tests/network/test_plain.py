@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 from deeptaxi.errors import UsageError
 from deeptaxi.network.build import build_q_network, with_mask
 from deeptaxi.network.plain import joining_matrix, plain_network
-from deeptaxi.network.policy_model import agent, check_agent, q_network_of
 from deeptaxi.network.tabulate import tabulate
 
 S, A = 24, 3
@@ -42,7 +39,7 @@ def all_states(network: keras.Model) -> np.ndarray:
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_a_plain_network_is_the_same_function_without_a_layer_of_ours(kind: dict[str, object], masked: bool) -> None:
+def test_a_plain_network_is_the_same_function_without_custom_layers(kind: dict[str, object], masked: bool) -> None:
     network = shaken(masked, **kind)
     plain, expected = plain_network(network), tabulate(network)
     found = all_states(plain)
@@ -85,7 +82,7 @@ def test_streams_with_an_activation_are_written_out_not_folded() -> None:
     np.testing.assert_allclose(all_states(plain_network(network)), all_states(network), atol=1e-6)
 
 
-def test_a_layer_that_is_nobodys_is_refused_by_name() -> None:
+def test_an_unknown_layer_is_refused_by_name() -> None:
     class Mine(keras.layers.Dense):
         pass
 
@@ -93,34 +90,3 @@ def test_a_layer_that_is_nobodys_is_refused_by_name() -> None:
     strange = keras.Model(network.input, Mine(A, name="odd")(network.output))
     with pytest.raises(UsageError, match="layer odd is a Mine"):
         plain_network(strange)
-
-
-@pytest.mark.parametrize("plain", [False, True])
-def test_an_agent_answers_inside_and_refuses_outside(plain: bool, tmp_path: Path) -> None:
-    network = shaken(masked=True, **KINDS["factored"])
-    expected = tabulate(network)
-    made = agent(plain_network(network) if plain else network, S)
-    made.save(tmp_path / "agent.keras")
-    loaded = keras.saving.load_model(tmp_path / "agent.keras", safe_mode=True)
-    for model in (made, loaded):
-        reply = {name: keras.ops.convert_to_numpy(found) for name, found in model(np.arange(-2, S + 2)).items()}
-        assert np.isnan(reply["q_values"][[0, 1, -2, -1]]).all()
-        assert reply["action"][[0, 1, -2, -1]].tolist() == [-1] * 4
-        np.testing.assert_allclose(reply["q_values"][2:-2], expected, atol=0 if not plain else 1e-4)
-        assert np.array_equal(reply["action"][2:-2], expected.argmax(axis=1))
-        assert MASK[np.arange(S), reply["action"][2:-2]].all()
-
-
-def test_the_network_within_an_agent_is_found_again() -> None:
-    network = shaken(**KINDS["dueling"])
-    assert q_network_of(agent(network, S)) is network
-    assert q_network_of(network) is network
-
-
-def test_an_agent_is_for_its_own_number_of_states() -> None:
-    network = plain_network(shaken(**KINDS["dueling"]))
-    made = agent(network, S)
-    check_agent(made, network, S)
-    for other in (S - 1, S + 1, 1):
-        with pytest.raises(ValueError, match=f"another number of states than {other}"):
-            check_agent(made, network, other)

@@ -100,7 +100,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_another_graph_is_no_network_of_ours_and_is_called_for_what_it_says(name):
+def test_a_foreign_graph_is_recognized_and_called_instead_of_read(name):
     network = OTHERS[name]()
     assert structure_of(network) is None
     for ask in (sizes, settings_of, lambda one: scale_outputs(one, 2.0)):
@@ -115,7 +115,7 @@ def test_another_graph_is_no_network_of_ours_and_is_called_for_what_it_says(name
 @pytest.mark.parametrize("factors", [None, (2, 3)])
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("hidden", [(), (4,), (4, 2)])
-def test_what_is_built_and_what_was_saved_is_known(hidden, dueling, factors, masked, tmp_path):
+def test_built_and_loaded_networks_are_recognized(hidden, dueling, factors, masked, tmp_path):
     if factors and not hidden and not dueling:
         return
     network = build_q_network(S, A, hidden, dueling, factors=factors)
@@ -129,7 +129,7 @@ def test_what_is_built_and_what_was_saved_is_known(hidden, dueling, factors, mas
         assert (found.table is not None) == (not hidden and not dueling and not masked)
 
 
-def test_a_table_of_half_precision_is_not_taken_for_its_answers():
+def test_the_weights_of_a_half_precision_table_do_not_stand_for_its_answers():
     network = on_state(one_hot(dtype="mixed_bfloat16"))
     assert known(network).table is None
     literal = ops.convert_to_numpy(ops.cast(network(np.arange(S)), "float32"))

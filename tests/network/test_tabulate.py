@@ -33,12 +33,12 @@ def test_a_block_takes_no_more_than_the_budget(count):
     assert block * count * A * 4 <= BUDGET
 
 
-def test_networks_of_training_are_asked_in_blocks_as_ever():
+def test_training_networks_are_called_in_the_usual_blocks():
     for hidden in ((), (64,), (512, 512)):
         assert block_size(build_q_network(S, A, hidden, dueling=True), S) == BLOCK or hidden == (512, 512)
 
 
-def test_attention_is_counted_with_its_scores():
+def test_the_scores_of_attention_count_as_memory():
     layer = keras.layers.Attention()
     narrow = block_size(on_table(lambda x: wide(2_000)(x)), S)
     model = on_table(lambda x: ops.max(layer([y := keras.layers.RepeatVector(2_000)(x), y]), axis=1))
@@ -46,7 +46,7 @@ def test_attention_is_counted_with_its_scores():
 
 
 @pytest.mark.parametrize("where", ["outside", "within"])
-def test_what_is_too_wide_for_one_state_is_not_run(where):
+def test_a_network_too_wide_for_one_state_is_not_run(where):
     model = on_table(wide(40_000_000))
     if where == "within":
         state = keras.Input((), dtype="int32")
@@ -81,12 +81,12 @@ def test_axis_0_is_one_row_a_state(function):
     ],
     ids=["flip", "sort", "softmax", "cumsum"],
 )
-def test_what_looks_at_the_other_states_is_no_function_of_the_state(function):
+def test_a_network_that_mixes_states_is_refused(function):
     with pytest.raises(DeepTaxiError, match="no function of the state"):
         tabulate(on_table(function), S)
 
 
-def test_what_draws_random_numbers_is_no_function_of_the_state():
+def test_a_network_that_draws_random_numbers_is_refused():
     class Noise(keras.layers.Layer):
         def call(self, x):
             return x + keras.random.normal(ops.shape(x))
@@ -104,12 +104,12 @@ def test_what_draws_random_numbers_is_no_function_of_the_state():
     ],
     ids=["bool", "complex", "shape"],
 )
-def test_what_gives_no_q_values_is_refused(function, part):
+def test_a_network_without_q_values_is_refused(function, part):
     with pytest.raises(DeepTaxiError, match=f"{part}.*Q values .* of real numbers were expected"):
         tabulate(on_table(function), S)
 
 
-def test_what_fails_when_it_is_called_is_refused_in_one_line():
+def test_a_network_that_fails_when_called_is_refused_in_one_line():
     state = keras.Input((), dtype="int32")
     model = keras.Model(state, keras.layers.Embedding(S // 2, A)(state))
     with pytest.raises(DeepTaxiError, match=r"cannot be run: \w+: indices\[8\] = 8 is not in") as caught:
@@ -119,13 +119,13 @@ def test_what_fails_when_it_is_called_is_refused_in_one_line():
 
 
 @pytest.mark.parametrize(("dtype", "states"), [("int8", 129), ("float16", 2_050), ("bool", 3)])
-def test_an_input_that_does_not_tell_states_apart_is_refused(dtype, states):
+def test_an_input_that_cannot_distinguish_states_is_refused(dtype, states):
     with pytest.raises(DeepTaxiError, match=f"input is {dtype}, which does not tell"):
         module.check_input(keras.KerasTensor((None,), dtype=dtype), states)
     module.check_input(keras.KerasTensor((None, states), dtype=dtype), states)  # a one-hot vector
 
 
-def test_what_float32_would_make_equal_stays_apart():
+def test_states_that_float32_would_merge_stay_apart():
     state = keras.Input((), dtype="int32")
     rows = keras.layers.Embedding(2, 2, dtype="float64")
     model = keras.Model(state, rows(state))

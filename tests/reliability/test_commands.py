@@ -9,17 +9,17 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmarks.reliability import world
-from benchmarks.reliability.commands import Answer, Typist, faults, told
-from benchmarks.reliability.guard import Guard
-from benchmarks.reliability.lines import LEFT_OUT, Line, commands, generate
+from tests.reliability import workspace
+from tests.reliability.command_lines import LEFT_OUT, Line, commands, generate
+from tests.reliability.commands import Answer, Typist, describe, faults
+from tests.reliability.guard import Guard
 
 QUICK = {"solve", "envs", "presets", "zoo", "logs", "evaluate", "watch", "diagnose", "explain"}
 LINE = Line(0, ("evaluate", "run"), as_json=False)
 JSON = Line(0, ("evaluate", "run", "--json"), as_json=True)
 
 
-def test_every_option_of_every_command_comes_up_by_itself() -> None:
+def test_every_option_of_every_command_is_generated() -> None:
     typed = {word.partition("=")[0] for line in generate(4000, 0) for word in line.words}
     for name, command in commands().items():
         for option in command.params:
@@ -41,7 +41,7 @@ def test_the_same_seed_makes_the_same_lines() -> None:
         (JSON, Answer(1, "", "Error: it failed\n")),
     ],
 )
-def test_an_answer_as_promised_has_no_fault(line: Line, answer: Answer) -> None:
+def test_a_correct_answer_has_no_fault(line: Line, answer: Answer) -> None:
     assert faults(line, answer) == []
 
 
@@ -63,7 +63,7 @@ def test_an_answer_as_promised_has_no_fault(line: Line, answer: Answer) -> None:
         (JSON, Answer(1, '{"a": 1}\n{}', "Error: it failed\n"), "no JSON"),
     ],
 )
-def test_each_fault_is_seen(line: Line, answer: Answer, fault: str) -> None:
+def test_every_fault_is_noticed(line: Line, answer: Answer, fault: str) -> None:
     assert fault in " ".join(faults(line, answer))
 
 
@@ -84,15 +84,15 @@ def test_the_guard_forbids_what_is_outside(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def typist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Typist]:
     folder = tmp_path_factory.mktemp("lines")
-    world.build(folder / "model")
+    workspace.build(folder / "model")
     with pytest.MonkeyPatch.context() as patching:
         patching.chdir(folder)
         yield Typist(folder / "model", folder / "here", Guard(tmp_path_factory.getbasetemp()))
 
 
 @pytest.mark.slow
-def test_generated_lines_end_as_promised(typist: Typist) -> None:
+def test_generated_command_lines_end_as_promised(typist: Typist) -> None:
     quick = (line for line in generate(400, 11) if line.words[0] in QUICK)
     for line in islice(quick, 60):
         answer = typist(line)
-        assert [told(line, fault, answer) for fault in faults(line, answer)] == []
+        assert [describe(line, fault, answer) for fault in faults(line, answer)] == []

@@ -1,4 +1,4 @@
-"""A disk that fails at each point of each write in turn: the short form of `benchmarks.reliability.disk_faults`."""
+"""A disk that fails at each point of each write in turn: the short form of `tests.reliability.disk_faults`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability.disk_faults import KINDS, in_memory, outcomes, writes
-from benchmarks.reliability.disk_writes import Write, check
-from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DeepTaxiError
+from tests.reliability.disk_faults import KINDS, in_memory, outcomes, writes
+from tests.reliability.disk_writes import Write, check
+from tests.reliability.failing_disk import Disk, failing
 
 QUICK = ["a file", "a folder", "files together", "a lock", "the compile cache"]
 SOME = {  # points of each kind of fault: those of a training take half a second each
@@ -40,7 +40,7 @@ def test_nothing_is_lost_to_a_disk_that_fails(every: dict[str, Write], name: str
         assert [one.point for one in errors] == list(range(1, errors[0].points + 1))
 
 
-def test_what_is_lost_is_found_out(tmp_path: Path) -> None:
+def test_the_campaign_notices_lost_files(tmp_path: Path) -> None:
     """A write as they used to be: over the old one, then to be looked at."""
 
     def act(folder: Path) -> None:
@@ -49,7 +49,7 @@ def test_what_is_lost_is_found_out(tmp_path: Path) -> None:
         except OSError as error:
             raise DeepTaxiError(str(error)) from None
 
-    def look(folder: Path, killed: bool, told_well: bool) -> str:
+    def look(folder: Path, killed: bool, success: bool) -> str:
         check((folder / "file").read_text() in ("old", "new"), "lost")
         return "old"
 
@@ -60,7 +60,7 @@ def test_what_is_lost_is_found_out(tmp_path: Path) -> None:
     assert [one.operation.split()[:2] for one in found if one.fault] == [["short", "write"]]
 
 
-def test_the_disk_fails_where_it_is_told_to_and_is_sound_afterwards(tmp_path: Path) -> None:
+def test_the_disk_fails_at_the_given_point_and_works_afterwards(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     outside = tmp_path / "outside"
     with failing(Disk(tmp_path / "disk", 3, errno.EIO)) as disk:

@@ -1,4 +1,4 @@
-"""A disk that fills up while a training runs: the short form of `benchmarks.reliability.full_disk`."""
+"""A disk that fills up while a training runs: the short form of `tests.reliability.full_disk`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import deeptaxi
-from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DiskError
 from deeptaxi.metrics import Evaluated
 from deeptaxi.storage import checkpoints
 from deeptaxi.storage.run_folder import MODEL_FILE
 from tests.cli.conftest import LAKE, run
+from tests.reliability.failing_disk import Disk, failing
 
 SETTINGS = {"q_table": True, "updates": 60, "eval_every": 20, "environments": 8, "batch_size": 32, "early_stop": False}
 
@@ -47,11 +47,11 @@ def test_a_training_outlives_a_quota_that_is_reached(
     """Of the log, of the checkpoints, and of all."""
     monkeypatch.chdir(tmp_path)
     disk = Disk(tmp_path / where, 0, errno.EDQUOT, "short")
-    told: list[str] = []
+    findings: list[str] = []
 
     def watch(record: object) -> None:
         reached(record)
-        told.extend([record.finding] if isinstance(record, deeptaxi.metrics.Warned) else [])
+        findings.extend([record.finding] if isinstance(record, deeptaxi.metrics.Warned) else [])
 
     reached = at(20, lambda: setattr(disk, "failed", "from now on"))
     with failing(disk):
@@ -64,7 +64,7 @@ def test_a_training_outlives_a_quota_that_is_reached(
                 train(out="models/a", on_record=watch)
             assert len(checkpoints.files_in(Path("models/a"))) == 1
     if where == "logs":
-        assert told.count("no-log") == 1
+        assert findings.count("no-log") == 1
         assert "quota" in str(found.to_dict()["log_unavailable"])
     elif where:
         assert found.to_dict()["log_unavailable"] is None
@@ -72,7 +72,7 @@ def test_a_training_outlives_a_quota_that_is_reached(
         assert deeptaxi.train(resume="models/a").weights_digest == digest
 
 
-def test_a_log_folder_that_is_removed_is_there_again_at_the_end(
+def test_a_removed_log_folder_is_restored_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -85,7 +85,7 @@ def test_a_log_folder_that_is_removed_is_there_again_at_the_end(
     assert [one.update for one in again.history.evaluations] == [20, 40, 60]  # type: ignore[union-attr]
 
 
-def test_a_log_that_cannot_come_back_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_restored_is_reported_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     def replace() -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import page, soak, victims
-from benchmarks.reliability.outcome import Outcome
+from tests.reliability import page, soak, victims
+from tests.reliability.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
 SHORT = """
 import dataclasses, json
-from benchmarks.reliability import determinism, kill, processes, soak
+from tests.reliability import determinism, kill, processes, soak
 processes.warm()
 outcomes = [
     kill.run(1, names=["compiled, Q table"]),
@@ -37,7 +37,7 @@ def test_killed_trainings_end_as_undisturbed_ones_and_memory_stays_flat() -> Non
     assert flat["figures"]["one training: growth"] <= soak.ALLOWED
 
 
-def test_memory_that_grows_is_seen() -> None:
+def test_memory_growth_is_noticed() -> None:
     assert soak.grown([100] * 50) == 0
     assert soak.grown([1000 + sample for sample in range(100)]) == pytest.approx(0.09, abs=0.001)
 
@@ -53,7 +53,7 @@ def run_folder(folder: Path, digest: str, updates: tuple[int, ...]) -> Path:
     return folder
 
 
-def test_a_run_that_is_not_as_it_would_have_been_is_seen(tmp_path: Path) -> None:
+def test_a_run_that_differs_from_the_undisturbed_one_is_noticed(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "digest", (1, 2, 3))
     whole = victims.Undisturbed("digest", 1.0, victims.files_of(folder), (1, 2, 3))
     assert victims.checked(folder, whole) == []
@@ -62,7 +62,7 @@ def test_a_run_that_is_not_as_it_would_have_been_is_seen(tmp_path: Path) -> None
     assert [fault.split()[0] for fault in victims.checked(folder, whole)] == ["digest", "the", "files"]
 
 
-def test_the_page_names_what_failed() -> None:
+def test_the_page_lists_failures() -> None:
     outcome = Outcome("kill", 2, 1, {"trainings": 2, "kills": {"fit": 1}}, ["seed 3: another digest"], 60.0)
     text = page.page({"kill": {**vars(outcome), "date": "2026-01-01"}})
     assert "| 1 of 2, 1 failures | 1 min |" in text

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.fuzzing.evil import SIGN
-from benchmarks.reliability import world
-from benchmarks.reliability.commands import Answer
-from benchmarks.reliability.lines import Line
+from tests.fuzzing.hostile import SIGN
+from tests.reliability import workspace
+from tests.reliability.command_lines import Line
+from tests.reliability.commands import Answer
 
 pytest.importorskip("resource")
 
-from benchmarks.reliability.odd_lines import Place, Trial, type_line, wrong
-from benchmarks.reliability.surroundings import CLOSED, ODD, Surrounding, draw, variable
+from tests.reliability.odd_lines import Sandbox, Trial, type_line, wrong
+from tests.reliability.surroundings import CLOSED, ODD, Surrounding, draw, variable
 
 PRESETS = Line(0, ("presets", "--json"), as_json=True)
 REFUSED = Line(0, ("logs", "nowhere"), as_json=False)
@@ -23,18 +23,18 @@ HARMLESS = Surrounding("harmless")
 DEAF, MUTE = Surrounding("2>&-", closed=frozenset([2])), Surrounding(">&-", closed=frozenset([1]))
 
 
-def test_every_surrounding_comes_up() -> None:
+def test_every_surrounding_is_drawn() -> None:
     drawn = [draw(random.Random(number), lambda item: True).said for number in range(3000)]
     for item in (*CLOSED, *ODD):
         assert any(item.said in said for said in drawn), item.said
 
 
-def test_what_does_not_fit_is_not_drawn() -> None:
+def test_unfit_surroundings_are_not_drawn() -> None:
     found = [draw(random.Random(number), lambda item: not item.at_start) for number in range(300)]
     assert not any(item.at_start for item in found)
 
 
-def test_two_surroundings_at_once_have_what_both_have() -> None:
+def test_two_surroundings_can_be_combined() -> None:
     both = variable("A=1\0-B") + Surrounding("umask 0;", closed=frozenset([0]), mask=0, harmless=False)
     assert (both.variables, both.closed, both.mask) == ({"A": "1", "B": None}, {0}, 0)
     assert both.at_start
@@ -50,7 +50,7 @@ def test_two_surroundings_at_once_have_what_both_have() -> None:
         (replace(HARMLESS, harmless=False), Answer(1, "", "Error: too many files\n"), Answer(0, "[]", "")),
     ],
 )
-def test_an_answer_as_promised_has_no_fault(around: Surrounding, answer: Answer, usual: Answer) -> None:
+def test_a_correct_answer_has_no_fault(around: Surrounding, answer: Answer, usual: Answer) -> None:
     assert wrong(Trial(PRESETS, around), answer, usual) == []
 
 
@@ -67,21 +67,21 @@ def test_an_answer_as_promised_has_no_fault(around: Surrounding, answer: Answer,
         (HARMLESS, Answer(0, "[]", "", outside=(SIGN,)), Answer(0, "[]", ""), "written elsewhere"),
     ],
 )
-def test_each_fault_is_seen(around: Surrounding, answer: Answer, usual: Answer, fault: str) -> None:
+def test_every_fault_is_noticed(around: Surrounding, answer: Answer, usual: Answer, fault: str) -> None:
     assert fault in " ".join(wrong(Trial(PRESETS, around), answer, usual))
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     folder = tmp_path_factory.mktemp("surroundings")
     (folder / "model").mkdir()
-    world.plain_files(folder / "model")
-    return Place(folder / "model", folder / "place")
+    workspace.plain_files(folder / "model")
+    return Sandbox(folder / "model", folder / "sandbox")
 
 
-def typed(line: Line, around: Surrounding, place: Place) -> Answer:
+def typed(line: Line, around: Surrounding, sandbox: Sandbox) -> Answer:
     """Type a line into a process of its own."""
-    return type_line(Trial(line, around, fresh=True), place)
+    return type_line(Trial(line, around, fresh=True), sandbox)
 
 
 def named(*said: str) -> list[Surrounding]:
@@ -100,7 +100,7 @@ def named(*said: str) -> list[Surrounding]:
     ],
     ids=lambda around: around.said[:30],
 )
-def test_lines_end_as_promised_in_odd_surroundings(around: Surrounding, place: Place) -> None:
-    assert wrong(Trial(PRESETS, around), typed(PRESETS, around, place), Answer(0, "[]", "")) == []
+def test_command_lines_end_as_promised_in_odd_surroundings(around: Surrounding, sandbox: Sandbox) -> None:
+    assert wrong(Trial(PRESETS, around), typed(PRESETS, around, sandbox), Answer(0, "[]", "")) == []
     if 1 not in around.closed:
-        assert wrong(Trial(REFUSED, around), typed(REFUSED, around, place), Answer(2, "", "Error: x\n")) == []
+        assert wrong(Trial(REFUSED, around), typed(REFUSED, around, sandbox), Answer(2, "", "Error: x\n")) == []

@@ -63,7 +63,7 @@ def check_sound(html: str) -> Outline:
     outline = Outline(html)
     ids = outline.ids()
     assert len(ids) == len(set(ids)), sorted(i for i in ids if ids.count(i) > 1)
-    assert len(html.encode()) < 300_000
+    assert len(html.encode()) < 400_000
     assert "http://" not in html
     assert "https://" not in html
     assert not outline.all("script")

@@ -8,7 +8,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.storage.formats import FORMATS, check_available
 
 
-def test_an_unknown_format_names_the_known_ones() -> None:
+def test_an_unknown_format_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="unknown format 'excel': expected one of keras, plain, savedmodel, onnx"):
         check_available("excel")
 
@@ -17,7 +17,7 @@ def test_an_unknown_format_names_the_known_ones() -> None:
     ("name", "package", "extra"),
     [("onnx", "onnxruntime", "onnx"), ("onnx", "tf2onnx", "onnx"), ("litert", "ai_edge_litert", "litert")],
 )
-def test_a_runtime_that_is_missing_is_named_with_what_brings_it(
+def test_a_missing_runtime_is_named_with_how_to_install_it(
     name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_available(name)
@@ -28,6 +28,6 @@ def test_a_runtime_that_is_missing_is_named_with_what_brings_it(
         check_available(name)
 
 
-def test_files_and_endings_are_each_format_s_own() -> None:
+def test_every_format_has_its_own_file_name_and_ending() -> None:
     assert len({form.file for form in FORMATS.values()}) == len(FORMATS)
     assert len({form.ending for form in FORMATS.values()}) == len(FORMATS)

@@ -70,7 +70,7 @@ def asking(module, name, registered=None, **config):
         with_mask(build_q_network(STATES, ACTIONS, dueling=True), np.eye(STATES, ACTIONS, dtype=bool) | True),
     ],
 )
-def test_what_deeptaxi_writes_is_loaded_again(tmp_path, network):
+def test_files_written_by_deeptaxi_are_loaded(tmp_path, network):
     made = {"ours": network, "agent": agent(network, STATES), "plain": agent(plain_network(network), STATES)}
     for name, model in made.items():
         model.save(tmp_path / f"{name}.keras")
@@ -103,7 +103,7 @@ def elsewhere():
 
 
 @pytest.mark.parametrize("name", elsewhere())
-def test_what_keras_own_layers_make_is_loaded(tmp_path, name):
+def test_models_of_built_in_layers_are_loaded(tmp_path, name):
     model = elsewhere()[name]
     model.save(tmp_path / "model.keras")
     loaded = load_network(tmp_path / "model.keras", foreign=True)
@@ -138,7 +138,7 @@ def test_what_keras_own_layers_make_is_loaded(tmp_path, name):
         (asking(None, "Dense"), "code that is not Keras' or deeptaxi's: Dense"),
     ],
 )  # fmt: skip
-def test_a_file_that_asks_for_code_is_refused_by_its_name(saved, refused, layer, asked):
+def test_a_file_that_needs_code_is_refused_with_the_name_of_the_code(saved, refused, layer, asked):
     inside = {"config": {"units": 3, "kernel_initializer": [{"deep": layer}]}}
     for number, change in ((1, layer), (2, inside)):
         message = refused(config__json=changed(saved, number, **change))
@@ -146,7 +146,7 @@ def test_a_file_that_asks_for_code_is_refused_by_its_name(saved, refused, layer,
         assert asked in message
 
 
-def test_what_the_process_itself_registered_is_loaded(tmp_path):
+def test_layers_registered_by_the_process_are_loaded(tmp_path):
     @keras.saving.register_keras_serializable(package="mine")
     class Halved(keras.layers.Layer):
         def call(self, inputs):
@@ -181,12 +181,12 @@ def test_a_file_that_is_no_model_is_refused(refused, members, message):
     assert message in refused(**members)
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(refused):
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(refused):
     message = refused(model__weights__h5=bytes(2**28 + 1))
     assert re.fullmatch(r"its model\.weights\.h5 unpacks from \d+\.\d KiB to 256\.0 MiB", message)
 
 
-def test_a_layer_that_is_larger_than_its_weights_is_refused_before_it_takes_memory(saved, refused):
+def test_a_layer_larger_than_its_weights_is_refused_before_it_is_built(saved, refused):
     config = json.loads(saved["config.json"])["config"]["layers"][1]["config"]
     tracemalloc.start()
     message = refused(config__json=changed(saved, 1, config={**config, "units": 10**9, "states": 10**6}))
@@ -203,12 +203,12 @@ def saved_elsewhere(tmp_path, make):
     return str(caught.value)
 
 
-def test_a_layer_that_makes_much_of_little_is_refused(tmp_path):
+def test_a_layer_that_inflates_its_input_is_refused(tmp_path):
     message = saved_elsewhere(tmp_path, keras.layers.RepeatVector(10**9))
     assert "it computes [None, 1000000000, 16] numbers on the way, where 16,777,216 are enough" in message
 
 
-def test_models_that_multiply_are_refused(tmp_path):
+def test_nested_models_that_multiply_are_refused(tmp_path):
     def twice(inputs, depth=0):
         inner = keras.Sequential([keras.Input((STATES,)), keras.layers.Dense(STATES)])
         return inner(inner(inputs))
@@ -223,7 +223,7 @@ def test_models_that_multiply_are_refused(tmp_path):
         assert "it holds models within models, which multiply: refused" in saved_elsewhere(tmp_path, make)
 
 
-def test_a_file_of_too_many_objects_is_refused(saved, refused):
+def test_a_file_with_too_many_objects_is_refused(saved, refused):
     many = changed(saved, 1, config=[{}] * 10_001)
     assert "its config.json holds more than 10,000 objects, or deeper than 64" in refused(config__json=many)
     deep = json.loads("[" * 300 + "{}" + "]" * 300)
@@ -288,11 +288,11 @@ def virtual(file):
         (replaced("layers/dense/vars/0", shape=(3, 1), dtype="f4"), "cannot be loaded as a Q-network"),
     ],
 )
-def test_weights_from_somewhere_else_are_refused(refused, weights, act, message):
+def test_external_weights_are_refused(refused, weights, act, message):
     assert message in refused(model__weights__h5=weights(act))
 
 
-def test_groups_that_hold_themselves_are_walked_once(weights):
+def test_groups_that_contain_themselves_are_visited_once(weights):
     def around(file):
         file["layers/dense/again"] = file["layers"]
 
@@ -304,7 +304,7 @@ def test_a_version_of_thousands_of_digits_is_no_version(saved, refused):
     assert re.search(r"damaged \(it holds no object\)", message)
 
 
-def test_weights_that_are_missing_are_not_left_to_chance(tmp_path):
+def test_missing_weights_are_refused_and_not_initialized(tmp_path):
     network = with_mask(build_q_network(STATES, ACTIONS, (8,), factors=(4, 4)), np.ones((STATES, ACTIONS), bool))
     agent(plain_network(network), STATES).save(tmp_path / "whole.keras")
     path = tmp_path / "model.keras"

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.reliability.failing_disk import Disk, failing
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.metrics import Finished, Progress, Started, read_history, to_line
 from deeptaxi.storage import logs
 from deeptaxi.storage.logs import Log, find_log, read_visits, save_visits
+from tests.reliability.failing_disk import Disk, failing
 
 STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 0.1, None, 1.0)
 
@@ -34,7 +34,7 @@ def run(tmp_path, monkeypatch):
     return make
 
 
-def test_a_log_is_where_the_run_says(run):
+def test_a_log_is_found_where_the_run_says(run):
     assert find_log(run("other/b", "other/b")) == Path("other/b")
 
 
@@ -45,14 +45,14 @@ def test_a_log_is_found_from_another_folder(run, monkeypatch, tmp_path):
     assert find_log(folder) == tmp_path / "logs" / "a"
 
 
-def test_a_log_of_a_run_in_no_folder_of_runs_is_found_from_another_folder(run, monkeypatch, tmp_path):
+def test_a_log_of_a_run_elsewhere_is_found_from_another_folder(run, monkeypatch, tmp_path):
     folder = run("logs/a").rename("a").resolve()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert find_log(folder) == tmp_path / "logs" / "a"
 
 
-def test_a_log_that_moved_with_its_run_is_found_by_the_name(run):
+def test_a_log_moved_with_its_run_is_found_by_its_name(run):
     assert find_log(run("gone/a")).resolve() == Path("logs/a").resolve()
 
 
@@ -66,7 +66,7 @@ def test_a_run_without_its_log_says_where_it_should_be(run):
         find_log(run("gone", "logs/b"))
 
 
-def test_the_log_of_another_training_by_the_same_name_is_not_taken_for_a_runs_own(run):
+def test_a_log_of_another_training_of_the_same_name_is_not_used(run):
     folder = run("logs/a")
     with (folder / "config.toml").open("a") as config:
         config.write('weights_digest = "ours"\n')
@@ -80,7 +80,7 @@ def test_the_log_of_another_training_by_the_same_name_is_not_taken_for_a_runs_ow
     assert find_log(folder) == Path("logs/a")
 
 
-def test_a_folder_that_is_neither_is_refused(tmp_path):
+def test_a_folder_that_is_neither_a_run_nor_a_log_is_refused(tmp_path):
     with pytest.raises(UsageError, match="is neither a run folder nor a log folder"):
         find_log(tmp_path)
 
@@ -98,7 +98,7 @@ def test_a_log_may_have_no_visits(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 cut"])
-def test_damaged_visits_are_named(tmp_path, content):
+def test_damaged_visits_are_reported(tmp_path, content):
     (tmp_path / "visits.npz").write_bytes(content)
     with pytest.raises(DeepTaxiError, match=re.escape(f"{tmp_path / 'visits.npz'} is damaged")):
         read_visits(tmp_path)
@@ -126,7 +126,7 @@ def contents(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_log_says_whose_it_is(tmp_path):
+def test_a_log_names_its_run(tmp_path):
     train_into(tmp_path, 1)
     assert read_history(tmp_path / "metrics.jsonl").started.run == "../models/a"
     assert contents(tmp_path) == ["metrics.jsonl"]
@@ -146,7 +146,7 @@ def test_records_are_on_disk_after_half_a_second_or_at_the_end(tmp_path, monkeyp
     assert updates(tmp_path) == [1, 2, 3]
 
 
-def test_a_new_log_takes_the_place_of_all_files_of_the_old_one(tmp_path):
+def test_a_new_log_replaces_all_files_of_the_old_one(tmp_path):
     train_into(tmp_path, 1)
     save_visits(tmp_path, Coverage(np.ones((1, 1), np.int64), np.ones((1, 1), np.int64)))
     (tmp_path / "events.out.tfevents.5.deeptaxi").touch()
@@ -156,7 +156,7 @@ def test_a_new_log_takes_the_place_of_all_files_of_the_old_one(tmp_path):
     assert contents(tmp_path) == ["metrics.jsonl", "notes.txt"]
 
 
-def test_a_training_that_fails_gives_the_old_log_back(tmp_path):
+def test_a_failed_training_restores_the_old_log(tmp_path):
     train_into(tmp_path, 1)
     (tmp_path / "events.out.tfevents.5.deeptaxi").touch()
     with pytest.raises(KeyboardInterrupt):
@@ -166,7 +166,7 @@ def test_a_training_that_fails_gives_the_old_log_back(tmp_path):
     assert '"update": 2' in (tmp_path / "metrics.failed.jsonl").read_text()
 
 
-def test_a_training_that_was_killed_does_not_cost_the_log_of_the_run_that_was_kept(tmp_path):
+def test_a_killed_training_does_not_lose_the_log_of_the_saved_run(tmp_path):
     train_into(tmp_path, 1)
     logs.back_up(tmp_path)
     (tmp_path / "metrics.jsonl").write_text(to_line(progress(2)))  # and no more: its end never came
@@ -175,14 +175,14 @@ def test_a_training_that_was_killed_does_not_cost_the_log_of_the_run_that_was_ke
     assert updates(tmp_path) == [1]
 
 
-def test_a_log_that_cannot_be_written_is_named_once_and_written_again_once_it_can_be(tmp_path):
+def test_a_log_that_cannot_be_written_is_reported_once_and_completed_later(tmp_path):
     folder = tmp_path / "gone"
     with Log(folder, tmp_path / "models" / "a") as log:
         log.write(STARTED)
         assert log.lost is not None
         assert log.lost.startswith(f"cannot write {folder / 'metrics.jsonl'}: No such file")
         log.write(progress(1))
-        assert [told.text for told in log.remarks] == [f"no-log: {log.lost}; training continues without it"]
+        assert [remark.text for remark in log.warnings] == [f"no-log: {log.lost}; training continues without it"]
         position = log.position()  # which makes the folder
         assert log.lost is None
         assert position is not None
@@ -191,7 +191,7 @@ def test_a_log_that_cannot_be_written_is_named_once_and_written_again_once_it_ca
     assert updates(folder) == [1, 2]
 
 
-def test_old_events_that_cannot_be_removed_cost_no_training(tmp_path):
+def test_old_events_that_cannot_be_removed_do_not_stop_a_training(tmp_path):
     (tmp_path / "events.out.tfevents.1.deeptaxi").mkdir()  # which `unlink` refuses, as a disk that is full may
     line = f"{to_line(STARTED)}\n".encode()
     (tmp_path / "metrics.jsonl").write_bytes(line)
@@ -201,7 +201,7 @@ def test_old_events_that_cannot_be_removed_cost_no_training(tmp_path):
     assert updates(tmp_path) == [1]
 
 
-def test_a_log_that_is_removed_meanwhile_is_written_again(tmp_path, monkeypatch):
+def test_a_log_removed_meanwhile_is_written_again(tmp_path, monkeypatch):
     monkeypatch.setattr(logs, "WRITE_SECONDS", 0.0)
     folder = tmp_path / "a"
     folder.mkdir()
@@ -223,7 +223,7 @@ def test_a_log_that_is_removed_meanwhile_is_written_again(tmp_path, monkeypatch)
     assert updates(folder) == updates(folder / "more") == [1, 2]
 
 
-def test_no_half_of_a_line_is_left_on_a_disk_that_is_full(tmp_path, monkeypatch):
+def test_no_partial_line_is_left_on_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(logs, "WRITE_SECONDS", 0.0)
     disk = Disk(tmp_path, point=3, kind="short")  # open, and the first record
     with Log(tmp_path, tmp_path) as log, failing(disk):

@@ -29,7 +29,7 @@ def test_the_run_of_a_newer_deeptaxi_says_to_update(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ['[run]\ndeeptaxi = "0.0.9"\n', "[run]\ndeeptaxi = []\n", "run = 3\n", "", "]["])
-def test_any_other_run_is_left_to_who_reads_its_settings(text: str, tmp_path: Path) -> None:
+def test_runs_of_other_versions_pass_the_check(text: str, tmp_path: Path) -> None:
     check_deeptaxi(config(tmp_path, text))
 
 
@@ -38,13 +38,13 @@ def test_this_version_is_not_newer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("saved", "said"), [("99.0.1", "saved by Keras 99.0.1"), ("3.0.0", ""), (None, ""), ("x", "")])
-def test_a_file_of_a_newer_keras_is_told(saved: object, said: str, tmp_path: Path) -> None:
+def test_a_file_of_a_newer_keras_is_reported(saved: object, said: str, tmp_path: Path) -> None:
     remark = newer_keras(keras_file(tmp_path, saved))
     assert said in remark
     assert bool(remark) == bool(said)
 
 
-def test_what_is_no_keras_file_has_no_version(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_keras_file_has_no_version(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no archive")
     assert newer_keras(tmp_path / "text") == ""
 

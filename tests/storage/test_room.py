@@ -18,7 +18,7 @@ from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io import safe_archive, safe_load
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.learning.resolve import weights_of
+from deeptaxi.learning.memory import count_weights
 from deeptaxi.metrics import Warned, to_line
 from deeptaxi.network.build import build_q_network, sizes, with_mask
 from deeptaxi.storage import keras_file, logs, model_card, room
@@ -45,7 +45,7 @@ def test_a_model_of_300_megabytes_is_saved_and_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("most", [10_000, 5_000])
-def test_no_member_is_limited_as_the_directory_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_members_may_be_larger_than_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(safe_archive, "MAX_DIRECTORY", most)
     network = q_table(1_000, 4)
     network.save(tmp_path / "model.keras")
@@ -56,7 +56,7 @@ def test_no_member_is_limited_as_the_directory_is(tmp_path: Path, monkeypatch: p
         np.testing.assert_array_equal(safe_archive.read_npz(tmp_path / "x.npz", 10**6)["a"], arrays["a"])
 
 
-def test_weights_are_read_up_to_their_limit_and_refused_before_a_training_beyond(
+def test_weights_beyond_the_limit_are_refused_before_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q_table(1_000, 4).save(tmp_path / "model.keras")
@@ -69,7 +69,7 @@ def test_weights_are_read_up_to_their_limit_and_refused_before_a_training_beyond
         load_network(tmp_path / "model.keras")
 
 
-def test_a_network_of_more_weights_than_are_read_is_refused_before_the_training(
+def test_a_network_with_more_weights_than_can_be_read_back_is_refused_before_the_training(
     lake: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keras_file, "MAX_BYTES", keras_file.SPARE + 16 * 4 * 4)
@@ -88,12 +88,12 @@ def test_a_network_of_more_weights_than_are_read_is_refused_before_the_training(
     "made",
     [{"hidden": ()}, {"hidden": (), "dueling": True}, {"hidden": (8,)}, {"hidden": (8, 5), "dueling": True}],
 )
-def test_the_weights_of_a_network_are_counted_before_there_is_one(made: dict[str, Any]) -> None:
+def test_the_weights_of_a_network_are_counted_before_it_is_built(made: dict[str, Any]) -> None:
     config = resolve({"network": {"dueling": False, **made}})
     network = build_q_network(16, 4, **made)
-    assert weights_of(config, 16, 4) == network.count_params()
+    assert count_weights(config, 16, 4) == network.count_params()
     masked = resolve({"network": {"dueling": False, **made}, "exploration": {"action_mask": True}})
-    assert weights_of(masked, 16, 4) == with_mask(network, np.ones((16, 4), bool)).count_params()
+    assert count_weights(masked, 16, 4) == with_mask(network, np.ones((16, 4), bool)).count_params()
 
 
 def test_more_weights_than_the_network_has_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_more_weights_than_the_network_has_are_not_read(tmp_path: Path, monkeypa
         load_network(path)
 
 
-def test_a_model_file_that_is_swapped_once_it_was_looked_through_is_not_loaded(
+def test_a_model_file_swapped_after_its_inspection_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, other = tmp_path / "model.keras", tmp_path / "other.keras"
@@ -126,9 +126,7 @@ def test_a_model_file_that_is_swapped_once_it_was_looked_through_is_not_loaded(
     assert sizes(load_network(path)) == (10, 4)
 
 
-def test_weights_that_are_changed_once_they_were_looked_through_are_not_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_changed_after_their_inspection_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.keras"
     network = q_table(10, 4)
     network.save(path)
@@ -143,12 +141,12 @@ def test_weights_that_are_changed_once_they_were_looked_through_are_not_loaded(
     np.testing.assert_array_equal(load_network(path).get_weights()[0], network.get_weights()[0])
 
 
-def test_a_network_of_more_layers_than_are_read_is_refused() -> None:
+def test_a_network_with_more_layers_than_can_be_read_back_is_refused() -> None:
     with pytest.raises(UsageError, match="--hidden: expected at most 256 layers, received 257"):
         deeptaxi.train("FrozenLake-v1", hidden=(1,) * 257)
 
 
-def test_arguments_are_kept_up_to_what_is_read_and_refused_before_a_training_beyond(
+def test_arguments_too_long_to_be_read_back_are_refused_before_a_training(
     lake: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = {"logs": tmp_path / "logs"}
@@ -169,7 +167,7 @@ def test_arguments_are_kept_up_to_what_is_read_and_refused_before_a_training_bey
     assert not (tmp_path / "refused").exists()
 
 
-def test_arguments_that_no_file_gives_back_are_refused_before_a_training(tmp_path: Path) -> None:
+def test_arguments_that_no_file_can_hold_are_refused_before_a_training(tmp_path: Path) -> None:
     nested: dict[str, Any] = {"deep": 1}
     for _ in range(40):
         nested = {"deep": nested}
@@ -181,7 +179,7 @@ def test_arguments_that_no_file_gives_back_are_refused_before_a_training(tmp_pat
         )
 
 
-def test_a_log_that_could_not_be_read_is_refused_before_the_training(tmp_path: Path) -> None:
+def test_a_log_too_large_to_be_read_back_is_refused_before_the_training(tmp_path: Path) -> None:
     asked = {**LAKE, "eval_every": 1, "updates": 1_000_000}
     with pytest.raises(UsageError, match=r"--eval-every 1 in 1,000,000 updates makes a log of 953\.7 MiB") as caught:
         deeptaxi.train("FrozenLake-v1", out=tmp_path / "run", logs=tmp_path / "logs", **asked)
@@ -191,22 +189,22 @@ def test_a_log_that_could_not_be_read_is_refused_before_the_training(tmp_path: P
         assert (size <= metrics.MAX_BYTES) == (every == least)
 
 
-def test_an_evaluation_takes_less_of_a_log_than_is_counted(lake: Run) -> None:
+def test_an_evaluation_takes_less_space_in_a_log_than_estimated(lake: Run) -> None:
     assert lake.history is not None
     kinds = (lake.history.evaluations, lake.history.snapshots)
     assert sum(max(len(to_line(record)) for record in records) for records in kinds) < room.EVALUATION
 
 
 @pytest.mark.parametrize(("letter", "read"), [("x", "x"), ("𝒙", "𝒙"), ("\udc80", "\N{REPLACEMENT CHARACTER}")])
-def test_a_failure_of_any_length_is_a_line_of_the_log_that_is_read_back(tmp_path: Path, letter: str, read: str) -> None:
-    told = Warned(1, letter * 10**6, letter * 10**6)
-    (tmp_path / "metrics.jsonl").write_bytes(f"{to_line(told)}\n".encode())
+def test_a_failure_message_of_any_length_is_read_back_from_the_log(tmp_path: Path, letter: str, read: str) -> None:
+    warning = Warned(1, letter * 10**6, letter * 10**6)
+    (tmp_path / "metrics.jsonl").write_bytes(f"{to_line(warning)}\n".encode())
     found = metrics.read_history(tmp_path / "metrics.jsonl")
     assert not found.skipped
     assert found.warnings[0].text == read * 4_096
 
 
-def test_as_many_counts_are_read_as_the_records_say_that_there_are(tmp_path: Path) -> None:
+def test_as_many_counts_are_read_as_the_records_announce(tmp_path: Path) -> None:
     counts = np.arange(3_000).reshape(1_000, 3)
     logs.save_visits(tmp_path, Coverage(counts, counts))
     for found in (logs.read_visits(tmp_path, 3_000), logs.read_visits(tmp_path)):
@@ -216,16 +214,14 @@ def test_as_many_counts_are_read_as_the_records_say_that_there_are(tmp_path: Pat
         logs.read_visits(tmp_path, 1_000)
 
 
-def test_more_than_counts_than_a_constant_are_read_where_the_run_has_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_limit_of_counts_grows_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "VISITS_BYTES", 1_000)
     counts = np.arange(3_000).reshape(1_000, 3)
     logs.save_visits(tmp_path, Coverage(counts, counts))
     assert logs.read_visits(tmp_path, 3_000) is not None
 
 
-def test_weights_that_unpack_to_more_than_the_network_has_are_refused(tmp_path: Path) -> None:
+def test_weights_that_unpack_to_more_than_the_network_needs_are_refused(tmp_path: Path) -> None:
     path, packed = tmp_path / "model.keras", tmp_path / "model.weights.h5"
     q_table(10, 4).save(path)
     with h5py.File(packed, "w") as file:

@@ -16,7 +16,7 @@ from deeptaxi.storage.logs import Log
 STARTED = Started("Taxi-v4", 500, 6, "dueling", "gymnasium", 0, 100, 0.1, None, 1.0)
 
 
-def test_default_names_tell_the_runs_apart(tmp_path: Path) -> None:
+def test_default_names_distinguish_the_runs(tmp_path: Path) -> None:
     config = resolve({"environment": {"id": "some/where/My Table.npz"}, "seed": 3})
     models, logs = tmp_path / "models", tmp_path / "logs"
     first = runs.default_folder(config, logs, models)
@@ -27,16 +27,16 @@ def test_default_names_tell_the_runs_apart(tmp_path: Path) -> None:
     assert runs.default_folder(config, logs, models).name == "my-table-dueling-3-3"
 
 
-def test_a_claimed_place_is_given_back_without_a_trace(tmp_path: Path) -> None:
-    run = runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=False)
+def test_a_reserved_folder_is_released_without_a_trace(tmp_path: Path) -> None:
+    run = runs.reserve(tmp_path / "models" / "a", tmp_path / "logs", force=False)
     with Log(run.log.parent, run.folder):
         pass
     run.release()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_giving_back_keeps_what_others_put_there(tmp_path: Path) -> None:
-    run = runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=False)
+def test_releasing_a_folder_keeps_foreign_files(tmp_path: Path) -> None:
+    run = runs.reserve(tmp_path / "models" / "a", tmp_path / "logs", force=False)
     (run.folder / "notes.txt").write_text("mine")
     with Log(run.log.parent, run.folder) as log:
         log.write(STARTED)
@@ -50,49 +50,49 @@ def test_a_taken_log_is_refused_like_a_taken_run(tmp_path: Path) -> None:
     log.parent.mkdir(parents=True)
     log.write_text("{}\n")
     with pytest.raises(UsageError, match=r"metrics\.jsonl exists"):
-        runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=False)
-    run = runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=True)
+        runs.reserve(tmp_path / "models" / "a", tmp_path / "logs", force=False)
+    run = runs.reserve(tmp_path / "models" / "a", tmp_path / "logs", force=True)
     assert run.log == log
     run.release()
 
 
-def test_force_takes_the_log_of_this_run_and_of_no_other(tmp_path: Path) -> None:
+def test_force_takes_over_only_the_log_of_this_run(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
-    run = runs.claim(tmp_path / "models" / "y", logs, force=False)
+    run = runs.reserve(tmp_path / "models" / "y", logs, force=False)
     with Log(run.log.parent, run.folder) as log:
         log.write(STARTED)
     run.release()
     run.folder.mkdir(parents=True)  # a run that is empty was given back
-    again = runs.claim(tmp_path / "models" / "y", logs, force=True)
+    again = runs.reserve(tmp_path / "models" / "y", logs, force=True)
     assert again.log == run.log
     again.release()
     with pytest.raises(UsageError, match=r"y/metrics\.jsonl is the log of .*models/y: choose another --out or --logs"):
-        runs.claim(tmp_path / "other" / "y", logs, force=True)
+        runs.reserve(tmp_path / "other" / "y", logs, force=True)
     assert not (tmp_path / "other").exists()
     run.folder.rmdir()  # a run that is gone needs no log
-    again = runs.claim(tmp_path / "other" / "y", logs, force=True)
+    again = runs.reserve(tmp_path / "other" / "y", logs, force=True)
     assert again.log == run.log
     again.release()
 
 
-def test_a_place_that_is_claimed_is_refused(tmp_path: Path) -> None:
-    run = runs.claim(tmp_path / "models" / "a", tmp_path / "logs", force=False)
+def test_a_reserved_folder_is_refused(tmp_path: Path) -> None:
+    run = runs.reserve(tmp_path / "models" / "a", tmp_path / "logs", force=False)
     for force in (False, True):
         with pytest.raises(InUseError, match=r"models/a is in use by this process \(deeptaxi train, since"):
-            runs.claim(tmp_path / "models" / "a", tmp_path / "more" / "logs", force)
+            runs.reserve(tmp_path / "models" / "a", tmp_path / "more" / "logs", force)
         with pytest.raises(InUseError, match=r"logs/a is in use by .*: wait for it, or choose another --out or --logs"):
-            runs.claim(tmp_path / "other" / "a", tmp_path / "logs", force)
+            runs.reserve(tmp_path / "other" / "a", tmp_path / "logs", force)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "models"]  # nothing is left of the refused
     run.release()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_trainings_without_a_name_that_begin_together_find_one_each(
+def test_trainings_that_start_together_get_different_default_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = resolve({"environment": {"id": "Taxi-v4"}})
     monkeypatch.setattr(runs, "free_folders", lambda *_: iter([tmp_path / "m" / name for name in "abc"]))
-    places = [runs.claim_free(config, tmp_path / "logs") for _ in range(3)]  # each saw all the names free
+    places = [runs.reserve_free(config, tmp_path / "logs") for _ in range(3)]  # each saw all the names free
     assert [place.folder.name for place in places] == ["a", "b", "c"]
     for place in reversed(places):
         place.release()
@@ -105,7 +105,7 @@ import os, random, sys; from pathlib import Path
 from deeptaxi.storage import runs; from deeptaxi.config import resolve
 config, draw = resolve({"environment": {"id": "Taxi-v4"}}), random.Random(int(sys.argv[1]))
 for _ in range(60):
-    place = runs.claim_free(config, Path("logs"))
+    place = runs.reserve_free(config, Path("logs"))
     os.close(os.open(place.folder / "model.keras", os.O_CREAT | os.O_EXCL)); os.mkdir(place.log.parent / "only one")
     os.rmdir(place.log.parent / "only one")
     if draw.random() < 0.8:
@@ -114,27 +114,27 @@ for _ in range(60):
 """
 
 
-def test_processes_that_claim_and_give_back_at_once_never_share_a_place(tmp_path: Path) -> None:
+def test_concurrent_processes_never_share_a_folder(tmp_path: Path) -> None:
     words = [sys.executable, "-c", CLAIM]
     processes = [subprocess.Popen([*words, str(seed)], cwd=tmp_path) for seed in range(3)]
     assert [process.wait() for process in processes] == [0] * 3
     # A folder that one process was about to remove when another locked it stays, empty.
-    kept = [[path.name for path in folder.iterdir()] for folder in (tmp_path / "models").iterdir()]
-    assert all(names in ([], ["model.keras"]) for names in kept)
-    assert ["model.keras"] in kept
+    files = [[path.name for path in folder.iterdir()] for folder in (tmp_path / "models").iterdir()]
+    assert all(names in ([], ["model.keras"]) for names in files)
+    assert ["model.keras"] in files
     assert not list(tmp_path.rglob(".lock"))
 
 
-def test_a_place_that_cannot_be_is_refused_and_leaves_nothing_locked(tmp_path: Path) -> None:
+def test_an_impossible_folder_is_refused_and_leaves_nothing_locked(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder, logs in (("file", "logs"), ("file/run", "logs"), ("run", "file"), ("run", "file/logs")):
         with pytest.raises(UsageError, match="file of that name stands in the way"):
-            runs.claim(tmp_path / folder, tmp_path / logs, force=True)
+            runs.reserve(tmp_path / folder, tmp_path / logs, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_log_beside_the_model_shares_its_lock(tmp_path: Path) -> None:
-    place = runs.claim(tmp_path / "both", tmp_path, force=False)
+    place = runs.reserve(tmp_path / "both", tmp_path, force=False)
     assert [path.name for path in (tmp_path / "both").iterdir()] == [".lock"]
     place.release()
     assert list(tmp_path.iterdir()) == []

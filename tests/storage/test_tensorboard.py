@@ -79,7 +79,7 @@ def test_the_configuration_and_the_warnings_are_texts(seen):
 
 
 def hparams_data(seen, name):
-    """Parse what is kept for the HPARAMS tab under a name."""
+    """Parse what is stored for the HPARAMS tab under a name."""
     content = seen.SummaryMetadata(f"_hparams_/{name}").plugin_data.content
     return plugin_data_pb2.HParamsPluginData.FromString(content)
 
@@ -99,7 +99,7 @@ def test_the_settings_are_hyperparameters_and_the_final_figures_their_metrics(se
     assert hparams_data(seen, "session_end_info").HasField("session_end_info")
 
 
-def test_pytorch_is_not_imported_for_it() -> None:
+def test_tensorboard_logs_do_not_import_pytorch() -> None:
     code = "import sys, deeptaxi.storage.tensorboard; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

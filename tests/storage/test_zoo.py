@@ -30,7 +30,7 @@ def a_run(folder: Path) -> Path:
     return folder
 
 
-def test_an_agent_is_what_its_card_says_of_it(tmp_path: Path) -> None:
+def test_an_agent_is_listed_by_its_card(tmp_path: Path) -> None:
     write_card(a_run(tmp_path / "sure"), a_card())
     (row,) = agents(tmp_path)
     assert row == {
@@ -41,7 +41,7 @@ def test_an_agent_is_what_its_card_says_of_it(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_run_without_a_card_is_what_its_other_files_say(tmp_path: Path) -> None:
+def test_a_run_without_a_card_is_listed_by_its_other_files(tmp_path: Path) -> None:
     run = a_run(tmp_path / "old")
     (run / "config.toml").write_text(CONFIG)
     (run / "card.md").write_text("# old\n\n| | |\n|---|---|\n| Verdict | optimal: 3 of 3 start states |\n")
@@ -56,7 +56,7 @@ def test_a_run_without_a_card_is_what_its_other_files_say(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "config", [None, "not TOML", "environment = 3\nnetwork = []\nrun = 0\n", "[run]\npreset = 1\n"]
 )
-def test_a_run_of_which_nothing_can_be_read_is_listed_all_the_same(tmp_path: Path, config: str | None) -> None:
+def test_an_unreadable_run_is_listed_all_the_same(tmp_path: Path, config: str | None) -> None:
     run = a_run(tmp_path / "odd")
     if config is not None:
         (run / "config.toml").write_text(config)
@@ -66,7 +66,7 @@ def test_a_run_of_which_nothing_can_be_read_is_listed_all_the_same(tmp_path: Pat
     assert row["note"]
 
 
-def test_a_card_that_cannot_be_read_is_noted_and_hides_no_other(tmp_path: Path) -> None:
+def test_an_unreadable_card_is_noted_and_hides_no_other(tmp_path: Path) -> None:
     write_card(a_run(tmp_path / "good"), a_card())
     wrong = {**a_card(), "exact": {**EXACT, "gap": "none"}}
     for name, facts in (("broken", "{"), ("newer", {"card": CARD_VERSION + 1}), ("wrong", wrong)):
@@ -79,7 +79,7 @@ def test_a_card_that_cannot_be_read_is_noted_and_hides_no_other(tmp_path: Path) 
     assert "'exact.gap' is missing or of the wrong kind" in notes["wrong"]
 
 
-def test_only_runs_are_listed_and_a_run_is_a_list_of_itself(tmp_path: Path) -> None:
+def test_only_runs_are_listed_and_a_run_lists_itself(tmp_path: Path) -> None:
     run = a_run(tmp_path / "b")
     a_run(tmp_path / "a")
     a_run(tmp_path / ".aside")
@@ -91,7 +91,7 @@ def test_only_runs_are_listed_and_a_run_is_a_list_of_itself(tmp_path: Path) -> N
     assert [row["name"] for row in agents(run)] == ["b"]
 
 
-def test_a_linked_run_is_called_what_it_is_linked_to(tmp_path: Path) -> None:
+def test_a_linked_run_has_the_name_of_its_target(tmp_path: Path) -> None:
     a_run(tmp_path / "elsewhere" / "run")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "link").symlink_to(tmp_path / "elsewhere" / "run")
@@ -99,7 +99,7 @@ def test_a_linked_run_is_called_what_it_is_linked_to(tmp_path: Path) -> None:
     assert (row["name"], row["path"]) == ("run", str(tmp_path / "models" / "link"))
 
 
-def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="nowhere is not there: name the folder"):
         agents(tmp_path / "nowhere")

@@ -28,8 +28,9 @@ from deeptaxi.config import EnvironmentConfig, EvaluationConfig, TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.compiled.mdp import CompiledMDP, Sizes, any_state, compile_mdp, outcome, start_state
 from deeptaxi.learning.compiled.ring_buffer import CompiledReplayBuffer, Ring
-from deeptaxi.learning.compiled.update import CompiledUpdate, LearnerState
+from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
+from deeptaxi.learning.progress import RECORDS, StepMetrics, updates_per_record
 from deeptaxi.learning.schedules import exploration, importance_exponent, learning_rate
 from deeptaxi.learning.state import (
     StateMismatchError,
@@ -40,8 +41,6 @@ from deeptaxi.learning.state import (
     named_arrays,
     steps_in,
 )
-from deeptaxi.learning.step_metrics import REPORTS as RECORDS
-from deeptaxi.learning.step_metrics import StepMetrics, report_every
 from deeptaxi.learning.targets import epsilon_greedy
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
@@ -66,8 +65,8 @@ class EnvState(NamedTuple):
 class State(NamedTuple):
     """The state of the program."""
 
-    learnt: LearnerState
-    copies: EnvState
+    agent: AgentState
+    envs: EnvState
     ring: Ring
     visits: Any  # int32 [S·A], visits of each pair
     reports: Any  # float32 [REPORTS, 4]: sums of loss, |td_error|, episodes ended, their returns
@@ -86,8 +85,8 @@ class RandomDraws(NamedTuple):
     order: Any  # [N, A]
 
 
-class CompiledLoop:
-    """The functions to compile.
+class LoopProgram:
+    """The functions of the program.
 
     Args:
         config: the training.
@@ -95,14 +94,14 @@ class CompiledLoop:
         sizes: of the environment.
     """
 
-    def __init__(self, config: TrainConfig, updater: CompiledUpdate, sizes: Sizes) -> None:
+    def __init__(self, config: TrainConfig, rule: CompiledUpdate, sizes: Sizes) -> None:
         self.config = config
-        self.updater = updater
+        self.rule = rule
         self.sizes = sizes
-        self.copies = config.interaction.environments
+        self.environments = config.interaction.environments
         self.steps = config.interaction.steps_per_update
         self.replay = CompiledReplayBuffer(config)
-        self.report = report_every(config)
+        self.report = updates_per_record(config)
         self.block = min(BLOCK, max(1, NUMBERS // (self.steps * self.width + config.replay.batch_size)))
 
     @property
@@ -111,33 +110,33 @@ class CompiledLoop:
         wanted = max(
             1,
             min(self.config.replay.start, self.replay.capacity),
-            self.copies * (self.config.target.n_step - self.steps),
+            self.environments * (self.config.target.n_step - self.steps),
         )
-        return -(-wanted // self.copies)
+        return -(-wanted // self.environments)
 
-    def initial(self, learnt: LearnerState) -> State:
+    def initial(self, agent: AgentState) -> State:
         """Return the state before the first step."""
-        zeros = np.zeros(self.copies, np.int32)
-        copies = EnvState(zeros, np.full_like(zeros, AT_START), zeros.astype(np.float32))
+        zeros = np.zeros(self.environments, np.int32)
+        envs = EnvState(zeros, np.full_like(zeros, AT_START), zeros.astype(np.float32))
         visits = np.zeros(self.sizes.states * self.sizes.actions, np.int32)
-        return State(learnt, copies, self.replay.initial(), visits, np.zeros((REPORTS, 4), np.float32))
+        return State(agent, envs, self.replay.initial(), visits, np.zeros((REPORTS, 4), np.float32))
 
-    def prefill(self, state: State, world: CompiledMDP, steps: Any) -> State:
+    def prefill(self, state: State, mdp: CompiledMDP, steps: Any) -> State:
         """Step all environments `steps` times without updates."""
 
         def step(i: Any, state: State) -> State:
-            bits = xla.random_bits(world.seed, PREFILL + i, (self.width,))
-            return self.play(state, world, bits, self.config.exploration.start)[0]
+            bits = xla.random_bits(mdp.seed, PREFILL + i, (self.width,))
+            return self.step_environments(state, mdp, bits, self.config.exploration.start)[0]
 
         after: State = xla.loop(0, steps, step, state)
         return after
 
-    def run(self, state: State, world: CompiledMDP, first: Any, last: Any) -> State:
+    def run(self, state: State, mdp: CompiledMDP, first: Any, last: Any) -> State:
         """Run updates `first` … `last` − 1."""
 
         def block(b: Any, state: State) -> State:
             start = b * self.block
-            bits = xla.random_bits(world.seed, b, (self.block, self.steps * self.width + self.config.replay.batch_size))
+            bits = xla.random_bits(mdp.seed, b, (self.block, self.steps * self.width + self.config.replay.batch_size))
             progress = ops.cast(start + ops.arange(self.block, dtype="int32"), "float32") / self.config.schedule_length
             chances = exploration(self.config, progress)
             rates = learning_rate(self.config, self.sizes.actions, progress)
@@ -145,7 +144,7 @@ class CompiledLoop:
 
             def update(i: Any, state: State) -> State:
                 of_update = [xla.at(values, i) for values in (bits, chances, rates, exponents)]
-                return self.update(state, world, start + i, *of_update)
+                return self.update(state, mdp, start + i, *of_update)
 
             begin, end = ops.maximum(first - start, 0), ops.minimum(last - start, self.block)
             inner: State = xla.loop(begin, end, update, state)
@@ -155,54 +154,54 @@ class CompiledLoop:
         return after
 
     def update(
-        self, state: State, world: CompiledMDP, number: Any, bits: Any, chance: Any, rate: Any, exponent: Any
+        self, state: State, mdp: CompiledMDP, number: Any, bits: Any, chance: Any, rate: Any, exponent: Any
     ) -> State:
         """Run update `number`: step all environments, then take one optimizer step."""
         episodes = returns = 0.0
         for step in range(self.steps):
             of_step = bits[step * self.width : (step + 1) * self.width]
-            state, ended, total = self.play(state, world, of_step, chance)
+            state, ended, total = self.step_environments(state, mdp, of_step, chance)
             episodes, returns = episodes + ended, returns + total
-        places, batch = self.replay.draw(state.ring, world, bits[self.steps * self.width :], exponent)
-        allowed = None if world.allowed is None else xla.gather(world.allowed, batch.next_states)
-        learnt, loss, errors = self.updater.update(state.learnt, batch, allowed, rate, number)
+        indices, batch = self.replay.sample(state.ring, mdp, bits[self.steps * self.width :], exponent)
+        allowed = None if mdp.allowed is None else xla.gather(mdp.allowed, batch.next_states)
+        agent, loss, errors = self.rule.update(state.agent, batch, allowed, rate, number)
         sums = ops.stack([loss, ops.mean(ops.abs(errors)), episodes, returns])
         return state._replace(
-            learnt=learnt,
-            ring=self.replay.update_priorities(state.ring, places, errors),
-            reports=self.reported(state.reports, number, sums),
+            agent=agent,
+            ring=self.replay.update_priorities(state.ring, indices, errors),
+            reports=self.add_to_report(state.reports, number, sums),
         )
 
-    def reported(self, reports: Any, number: Any, sums: Any) -> Any:
+    def add_to_report(self, reports: Any, number: Any, sums: Any) -> Any:
         """Add `sums` to the report of update `number`; the first update of a report clears it."""
         row = number // self.report % REPORTS
-        going_on = ops.cast(number % self.report > 0, "float32")
-        return xla.put(reports, row, ops.expand_dims(xla.at(reports, row) * going_on + sums, 0))
+        keep = ops.cast(number % self.report > 0, "float32")
+        return xla.put(reports, row, ops.expand_dims(xla.at(reports, row) * keep + sums, 0))
 
     @property
     def width(self) -> int:
         """The number of random numbers per step of all environments."""
-        return self.copies * (len(RandomDraws._fields) - 1 + self.sizes.actions)
+        return self.environments * (len(RandomDraws._fields) - 1 + self.sizes.actions)
 
-    def numbers(self, bits: Any) -> RandomDraws:
+    def random_draws(self, bits: Any) -> RandomDraws:
         """Convert bits to the random numbers of one step."""
-        bits = ops.reshape(bits, (-1, self.copies))
+        bits = ops.reshape(bits, (-1, self.environments))
         kinds = zip(RandomDraws._fields[:-1], range(bits.shape[0]), strict=False)
         whole = {"start", "outcome", "anywhere"}
         rows = {name: (xla.naturals if name in whole else xla.fractions)(bits[row]) for name, row in kinds}
         return RandomDraws(**rows, order=ops.transpose(xla.fractions(bits[len(rows) :])))
 
-    def play(self, state: State, world: CompiledMDP, bits: Any, chance: Any) -> tuple[State, Any, Any]:
+    def step_environments(self, state: State, mdp: CompiledMDP, bits: Any, chance: Any) -> tuple[State, Any, Any]:
         """Step all environments once; also return the number of episodes that ended and the sum of their returns."""
-        numbers = self.numbers(bits)
-        states, times, totals = self.begun(state.copies, world, numbers)
-        allowed = None if world.allowed is None else xla.gather(world.allowed, states)
-        q_values = self.updater.q_online(state.learnt, states)
-        actions = ops.cast(epsilon_greedy(q_values, chance, numbers.explore, numbers.order, allowed), "int32")
-        drawn = outcome(world, self.sizes, states, actions, numbers.outcome, numbers.outcome_share)
+        draws = self.random_draws(bits)
+        states, times, totals = self.reset_ended(state.envs, mdp, draws)
+        allowed = None if mdp.allowed is None else xla.gather(mdp.allowed, states)
+        q_values = self.rule.q_online(state.agent, states)
+        actions = ops.cast(epsilon_greedy(q_values, chance, draws.explore, draws.order, allowed), "int32")
+        drawn = outcome(mdp, self.sizes, states, actions, draws.outcome, draws.outcome_share)
 
-        terminated = xla.gather(world.terminated, drawn)
-        times, totals = times + 1, totals + xla.gather(world.reward, drawn)
+        terminated = xla.gather(mdp.terminated, drawn)
+        times, totals = times + 1, totals + xla.gather(mdp.reward, drawn)
         limit = self.sizes.time_limit
         truncated = ops.zeros_like(terminated) if limit is None else times >= limit
         over = ops.logical_or(terminated, truncated)
@@ -210,25 +209,25 @@ class CompiledLoop:
         returns = ops.sum(ops.where(counted, totals, 0.0)) * self.config.target.reward_scale
         times = ops.where(over, AT_START, times)
         if self.config.exploration.exploring_starts > 0:
-            restart = numbers.restart < self.config.exploration.exploring_starts
+            restart = draws.restart < self.config.exploration.exploring_starts
             times = ops.where(restart, ANYWHERE, times)
             truncated = ops.logical_or(truncated, restart)
         cut = ops.logical_and(truncated, ops.logical_not(terminated))
-        copies = EnvState(xla.gather(world.next_state, drawn), times, totals)
-        ring = self.replay.stored(state.ring, drawn, cut)
+        envs = EnvState(xla.gather(mdp.next_state, drawn), times, totals)
+        ring = self.replay.store(state.ring, drawn, cut)
         visits = xla.scatter_add(state.visits, drawn // self.sizes.outcomes, ops.ones_like(drawn))
-        return state._replace(copies=copies, ring=ring, visits=visits), ops.sum(ops.cast(counted, "float32")), returns
+        return state._replace(envs=envs, ring=ring, visits=visits), ops.sum(ops.cast(counted, "float32")), returns
 
-    def begun(self, copies: EnvState, world: CompiledMDP, numbers: RandomDraws) -> EnvState:
+    def reset_ended(self, envs: EnvState, mdp: CompiledMDP, draws: RandomDraws) -> EnvState:
         """Set environments whose episode ended to the first state of their next one."""
-        fresh = copies.times < 0
-        begin = start_state(world, numbers.start, numbers.start_share)
-        totals = ops.where(fresh, 0.0, copies.totals)
+        fresh = envs.times < 0
+        begin = start_state(mdp, draws.start, draws.start_share)
+        totals = ops.where(fresh, 0.0, envs.totals)
         if self.config.exploration.exploring_starts > 0:
-            anywhere = copies.times == ANYWHERE
-            begin = ops.where(anywhere, any_state(world, numbers.anywhere), begin)
+            anywhere = envs.times == ANYWHERE
+            begin = ops.where(anywhere, any_state(mdp, draws.anywhere), begin)
             totals = ops.where(anywhere, float("nan"), totals)
-        return EnvState(ops.where(fresh, begin, copies.states), ops.maximum(copies.times, 0), totals)
+        return EnvState(ops.where(fresh, begin, envs.states), ops.maximum(envs.times, 0), totals)
 
 
 PIECE_SECONDS = 0.25
@@ -245,17 +244,17 @@ def settings_of_program(config: TrainConfig) -> TrainConfig:
         config,
         environment=EnvironmentConfig(),
         seed=0,
-        updates=report_every(config) * RECORDS,
+        updates=updates_per_record(config) * RECORDS,
         schedule_updates=config.schedule_length,
         evaluation=EvaluationConfig(),
     )
 
 
-class CompiledAgent:
-    """A training in the compiled loop.
+class CompiledLoop:
+    """Environment, replay buffer and updates as one compiled program; a `Loop`.
 
     Args:
-        online: the network; `synchronize` copies the learned weights to it.
+        online: the network, with its initial weights.
         config: the training.
         environment: an environment with a transition table.
         masks: the allowed actions, known for all states.
@@ -270,7 +269,7 @@ class CompiledAgent:
         table = environment.table
         factors = encoded_factors(environment, config.network)
         sizes = Sizes(table.states, table.actions, table.probability.shape[2], environment.time_limit)
-        self.online = online
+        self._network = online
         self._config = config
         self._shape, self._outcomes = (table.states, table.actions), sizes.outcomes
         weights = functional.weights_of(online, config.network)
@@ -278,35 +277,36 @@ class CompiledAgent:
         pays = weights.kernel.size >= SMALL_KERNEL and table.states > config.replay.batch_size
         sparse = config.optimizer.row_sparse and factors is None and pays
         compiled = settings_of_program(config)
-        self._updater = CompiledUpdate(compiled, table.actions, factors, sparse)
-        self._loop = CompiledLoop(compiled, self._updater, sizes)
+        self._rule = CompiledUpdate(compiled, table.actions, factors, sparse)
+        self._traced = LoopProgram(compiled, self._rule, sizes)
         # With a million states, finding the reachable ones takes seconds.
         anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
-        world = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed)
-        learnt = self._updater.initial(weights)
-        kind = (repr(compiled), factors, sparse, sizes, shapes_of(world))
-        functions: dict[str, Callable[..., Any]] = {"prefill": self._loop.prefill, "run": self._loop.run}
-        self._program = borrow_program(kind, functions, self._loop.initial(learnt), self)
-        self._world = self._program.arguments(world)
-        self._told = np.zeros(4)  # the part of the current report already yielded
+        mdp = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed)
+        agent = self._rule.initial(weights)
+        kind = (repr(compiled), factors, sparse, sizes, shapes_of(mdp))
+        functions: dict[str, Callable[..., Any]] = {"prefill": self._traced.prefill, "run": self._traced.run}
+        self._program = borrow_program(kind, functions, self._traced.initial(agent), self)
+        self._mdp = self._program.arguments(mdp)
+        self._yielded = np.zeros(4)  # the part of the current report already yielded
         self._next: int | None = None  # the next update; None before the prefill
-        self.remarks: list[str] = []  # always empty: resuming is exact
 
-    def warm_up(self, filling: bool = True) -> float:
+    def compile(self) -> float:
         """Compile everything without changing the state; return the seconds taken.
 
-        `filling` is whether the prefill is still to come; when resuming, it is not. The function both cases need is
-        compiled first, because earlier tracing affects a program's cache key.
+        The prefill is compiled if it is still to come. The function needed in any case comes first, because earlier
+        tracing affects a program's cache key.
         """
         start = time.perf_counter()
         self._call("run", 0, 0)
-        if filling:
+        if self._next is None:
             self._call("prefill", 0)
         return time.perf_counter() - start
 
-    def synchronize(self) -> None:
-        """Copy the weights learned so far to the network."""
-        functional.assign(self.online, self._config.network, self._updater.online(self._program.state.learnt))
+    @property
+    def network(self) -> keras.Model:
+        """The network, with the weights learned so far."""
+        functional.assign(self._network, self._config.network, self._rule.online(self._program.state.agent))
+        return self._network
 
     @property
     def visits(self) -> Counts:
@@ -331,23 +331,23 @@ class CompiledAgent:
             StateMismatchError: the state belongs to another program.
         """
         state = fill_arrays("program", self._program.state, saved)
-        outcomes, capacity = self._outcomes * int(np.prod(self._shape)), self._loop.replay.capacity
-        highest = {"copies.states": self._shape[0], "ring.position": capacity, "ring.size": capacity + 1}
+        outcomes, capacity = self._outcomes * int(np.prod(self._shape)), self._traced.replay.capacity
+        highest = {"envs.states": self._shape[0], "ring.position": capacity, "ring.size": capacity + 1}
         for name, high in highest.items():
             check_range(saved, f"program.{name}", 0, high)
         check_range(saved, "program.ring.entries", -outcomes, outcomes)
-        check_range(saved, "program.copies.times", ANYWHERE, 2**31)
+        check_range(saved, "program.envs.times", ANYWHERE, 2**31)
         check_range(saved, "program.visits", 0, min(steps_in(self._config) + 1, 2**31))
         self._next = count(saved, "next", self._config.updates)
         if self._next != saved.facts.get("update", self._next):
             raise StateMismatchError(f"'next' is {self._next}, and 'update' is not")
         self._program.reset(state)
-        self._told = np.array(state.reports[self._next // self._loop.report % REPORTS], np.float64)
+        self._yielded = np.array(state.reports[self._next // self._traced.report % REPORTS], np.float64)
 
-    def ticks(self, last: int) -> Generator[StepMetrics]:
+    def run(self, last: int) -> Generator[StepMetrics]:
         """Run the remaining updates up to `last`; yield step metrics for every report and due evaluation."""
         if self._next is None:
-            self._call("prefill", self._loop.prefill_steps)
+            self._call("prefill", self._traced.prefill_steps)
             self._next = 0
         length = 1
         while self._next < last:
@@ -361,27 +361,27 @@ class CompiledAgent:
 
     def _end(self, first: int) -> int:
         """Return where a piece from `first` must end: at an evaluation, and before reports are overwritten."""
-        every, report = self._config.evaluation.every, self._loop.report
+        every, report = self._config.evaluation.every, self._traced.report
         return min((first // every + 1) * every, (first // report + REPORTS) * report)
 
     def _reports(self, first: int, last: int) -> Generator[StepMetrics]:
         """Yield what updates `first` … `last` − 1 added, one `StepMetrics` per report, the final one at `last`."""
-        every = self._loop.report
+        every = self._traced.report
         rows = np.asarray(self._program.state.reports).astype(np.float64)
         for number in range(first // every, (last - 1) // every + 1):
             begin, end = max(first, number * every), min(last, (number + 1) * every)
-            told = self._told if begin % every else np.zeros(4)  # if the previous piece began this report
-            self._told = rows[number % REPORTS]
+            before = self._yielded if begin % every else np.zeros(4)  # if the previous piece began this report
+            self._yielded = rows[number % REPORTS]
             with np.errstate(invalid="ignore"):  # ∞ − ∞ if training diverges: the loss is NaN
-                fresh = (self._told - told).tolist()
-            yield self._tick(end, end == last, end - begin, *fresh)
+                fresh = (self._yielded - before).tolist()
+            yield self._metrics(end, end == last, end - begin, *fresh)
 
-    def _tick(
+    def _metrics(
         self, update: int, settled: bool, count: int, loss: float, error: float, episodes: float, returns: float
     ) -> StepMetrics:
-        steps = self._loop.copies * (self._loop.prefill_steps + update * self._loop.steps)
+        steps = self._traced.environments * (self._traced.prefill_steps + update * self._traced.steps)
         chance = exploration(self._config, (update - 1) / self._config.schedule_length)
         return StepMetrics(update, steps, chance, count, loss, error, round(episodes), returns, settled)
 
     def _call(self, function: str, *numbers: int) -> None:
-        self._program(function, self._world, *(self._program.arguments(np.int32(number)) for number in numbers))
+        self._program(function, self._mdp, *(self._program.arguments(np.int32(number)) for number in numbers))

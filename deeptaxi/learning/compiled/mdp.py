@@ -137,23 +137,23 @@ def start_arrays(start: NDArray[np.float64]) -> tuple[NDArray[np.int32], Any, An
     return starts, share[0], alias[0]
 
 
-def outcome(world: CompiledMDP, sizes: Sizes, states: Any, actions: Any, pick: Any, uniform: Any) -> Any:
+def outcome(mdp: CompiledMDP, sizes: Sizes, states: Any, actions: Any, pick: Any, uniform: Any) -> Any:
     """Sample outcomes of (state, action) pairs; `pick` is nonnegative integers, `uniform` in [0, 1); all `[N]`."""
     pair = states * sizes.actions + actions
     if sizes.outcomes == 1:
         return pair
     first = pair * sizes.outcomes
-    return first + value_of(world.share, world.alias, pick % sizes.outcomes, uniform, first)
+    return first + value_of(mdp.share, mdp.alias, pick % sizes.outcomes, uniform, first)
 
 
-def start_state(world: CompiledMDP, pick: Any, uniform: Any) -> Any:
+def start_state(mdp: CompiledMDP, pick: Any, uniform: Any) -> Any:
     """Sample start states `[N]`; `pick` `[N]` is random nonnegative integers, `uniform` `[N]` in [0, 1)."""
-    slot = pick % world.starts.shape[0]
-    if world.start_share is not None:
-        slot = value_of(world.start_share, world.start_alias, slot, uniform)
-    return xla.gather(world.starts, slot)
+    slot = pick % mdp.starts.shape[0]
+    if mdp.start_share is not None:
+        slot = value_of(mdp.start_share, mdp.start_alias, slot, uniform)
+    return xla.gather(mdp.starts, slot)
 
 
-def any_state(world: CompiledMDP, pick: Any) -> Any:
+def any_state(mdp: CompiledMDP, pick: Any) -> Any:
     """Sample states `[N]` for exploring starts uniformly; `pick` `[N]` is random nonnegative integers."""
-    return xla.gather(world.anywhere, pick % world.anywhere.shape[0])
+    return xla.gather(mdp.anywhere, pick % mdp.anywhere.shape[0])

@@ -38,10 +38,10 @@ class CompiledReplayBuffer:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        self.copies = config.interaction.environments
-        self.capacity = config.replay.capacity // self.copies * self.copies
+        self.environments = config.interaction.environments
+        self.capacity = config.replay.capacity // self.environments * self.environments
         self.steps = config.target.n_step
-        self.waiting = (self.steps - 1) * self.copies
+        self.waiting = (self.steps - 1) * self.environments
         self.discount = config.discount
         self.prioritized = config.replay.prioritized
         self.priority_exponent = config.replay.priority_exponent
@@ -53,41 +53,41 @@ class CompiledReplayBuffer:
             tree, largest = tuple(sum_tree.levels(self.capacity)), np.float32(1)
         return Ring(np.zeros(self.capacity, np.int32), np.int32(0), np.int32(0), tree, largest)
 
-    def stored(self, ring: Ring, drawn: Any, cut: Any) -> Ring:
+    def store(self, ring: Ring, drawn: Any, cut: Any) -> Ring:
         """Store the outcomes `drawn` `[N]` of one step; `cut` `[N]` marks those followed by truncation."""
         # Only n-step sums need to know where an episode was cut.
         entries = ops.where(cut, -1 - drawn, drawn) if self.steps > 1 else drawn
-        ring = ring._replace(tree=self.entered(ring), entries=xla.put(ring.entries, ring.position, entries))
+        ring = ring._replace(tree=self.add_priorities(ring), entries=xla.put(ring.entries, ring.position, entries))
         return ring._replace(
-            position=(ring.position + self.copies) % self.capacity,
-            size=ops.minimum(ring.size + self.copies, self.capacity),
+            position=(ring.position + self.environments) % self.capacity,
+            size=ops.minimum(ring.size + self.environments, self.capacity),
         )
 
-    def entered(self, ring: Ring) -> Any:
+    def add_priorities(self, ring: Ring) -> Any:
         """Return the tree after storing a step: entries that now have n − 1 successors can be sampled, new ones not."""
         if ring.tree is None:
             return None
-        tree, place = ring.tree, ring.position + ops.arange(self.copies, dtype="int32")
+        tree, index = ring.tree, ring.position + ops.arange(self.environments, dtype="int32")
         priority = ops.where(ring.size >= self.waiting, ring.largest, 0.0)
         if self.waiting:
-            tree = sum_tree.assign(tree, place, ops.zeros((self.copies,)))
-            place = (place - self.waiting + self.capacity) % self.capacity
-        return tuple(sum_tree.assign(tree, place, ops.broadcast_to(priority, (self.copies,))))
+            tree = sum_tree.assign(tree, index, ops.zeros((self.environments,)))
+            index = (index - self.waiting + self.capacity) % self.capacity
+        return tuple(sum_tree.assign(tree, index, ops.broadcast_to(priority, (self.environments,))))
 
-    def update_priorities(self, ring: Ring, places: Any, errors: Any) -> Ring:
-        """Set the priorities of the sampled entries at `places` `[B]` from their new td_errors `[B]`."""
+    def update_priorities(self, ring: Ring, indices: Any, errors: Any) -> Ring:
+        """Set the priorities of the sampled entries at `indices` `[B]` from their new td_errors `[B]`."""
         if ring.tree is None:
             return ring
         values = sum_tree.priorities(errors, self.priority_exponent)
-        tree = tuple(sum_tree.assign(ring.tree, places, values))
+        tree = tuple(sum_tree.assign(ring.tree, indices, values))
         return ring._replace(tree=tree, largest=ops.maximum(ring.largest, ops.max(values)))
 
-    def draw(self, ring: Ring, world: CompiledMDP, bits: Any, exponent: Any) -> tuple[Any, Batch]:
+    def sample(self, ring: Ring, mdp: CompiledMDP, bits: Any, exponent: Any) -> tuple[Any, Batch]:
         """Sample a minibatch.
 
         Args:
             ring: a ring with entries that can be sampled.
-            world: the arrays to look outcomes up in.
+            mdp: the arrays to look outcomes up in.
             bits: random bits, int32 `[B]`.
             exponent: β of the importance weights.
 
@@ -97,41 +97,41 @@ class CompiledReplayBuffer:
         drawable, weights = ring.size - self.waiting, None
         if ring.tree is None:
             oldest = ring.position - ring.size + self.capacity
-            places = (oldest + xla.naturals(bits) % drawable) % self.capacity
+            indices = (oldest + xla.naturals(bits) % drawable) % self.capacity
         else:
             strata = ops.arange(bits.shape[0], dtype="float32")
-            places, chance = sum_tree.draw(ring.tree, (strata + xla.fractions(bits)) / bits.shape[0])
+            indices, chance = sum_tree.draw(ring.tree, (strata + xla.fractions(bits)) / bits.shape[0])
             weights = sum_tree.importance_weights(chance, ops.cast(drawable, "float32"), exponent)
         if self.steps > 1:
-            return places, self.sequence(ring, world, places, weights)
-        drawn = xla.gather(ring.entries, places)
-        going_on = 1.0 - ops.cast(xla.gather(world.terminated, drawn), "float32")
-        return places, Batch(
-            xla.gather(world.state, drawn),
-            xla.gather(world.action, drawn),
-            xla.gather(world.reward, drawn),
-            xla.gather(world.next_state, drawn),
-            self.discount * going_on,
+            return indices, self.sequence(ring, mdp, indices, weights)
+        drawn = xla.gather(ring.entries, indices)
+        not_terminated = 1.0 - ops.cast(xla.gather(mdp.terminated, drawn), "float32")
+        return indices, Batch(
+            xla.gather(mdp.state, drawn),
+            xla.gather(mdp.action, drawn),
+            xla.gather(mdp.reward, drawn),
+            xla.gather(mdp.next_state, drawn),
+            self.discount * not_terminated,
             weights,  # type: ignore[arg-type]  # None: all samples weigh the same
         )
 
-    def sequence(self, ring: Ring, world: CompiledMDP, places: Any, weights: Any) -> Batch:
-        """Return the n-step samples that begin at `places` `[B]`."""
-        later = self.copies * ops.arange(self.steps, dtype="int32")
-        entries = xla.gather(ring.entries, (ops.expand_dims(places, 1) + later) % self.capacity)  # [B, n]
+    def sequence(self, ring: Ring, mdp: CompiledMDP, indices: Any, weights: Any) -> Batch:
+        """Return the n-step samples that begin at `indices` `[B]`."""
+        later = self.environments * ops.arange(self.steps, dtype="int32")
+        entries = xla.gather(ring.entries, (ops.expand_dims(indices, 1) + later) % self.capacity)  # [B, n]
         cut = entries < 0
         drawn = ops.where(cut, -1 - entries, entries)
         returns, last, discounts = n_step(
-            xla.gather(world.reward, drawn), xla.gather(world.terminated, drawn), cut, self.discount
+            xla.gather(mdp.reward, drawn), xla.gather(mdp.terminated, drawn), cut, self.discount
         )
         reached = ops.expand_dims(last, 1) == ops.arange(self.steps, dtype="int32")
         final = ops.sum(ops.where(reached, drawn, 0), axis=1)
         first = drawn[:, 0]
         return Batch(
-            xla.gather(world.state, first),
-            xla.gather(world.action, first),
+            xla.gather(mdp.state, first),
+            xla.gather(mdp.action, first),
             returns,
-            xla.gather(world.next_state, final),
+            xla.gather(mdp.next_state, final),
             discounts,
             weights,
         )

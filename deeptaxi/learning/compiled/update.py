@@ -20,9 +20,9 @@ the same as c single moves, up to rounding. With τ = 1, the hard copy, it is w 
 **Slots** shrink in the same way: see `optimizers`.
 
 **Repeated rows.** If a row occurs twice in a minibatch, its gradients must be summed before the optimizer squares them.
-Each occurrence writes its own position in the minibatch to `place[row]`; one wins; all then read the winner's position,
-and the sum is accumulated there. This takes `[B]` integer operations; sorting or comparing all pairs would cost more.
-The other occurrences are sent past the end of the kernel, where the compiled program writes nothing.
+Each occurrence writes its own position in the minibatch to `scratch[row]`; one wins; all then read the winner's
+position, and the sum is accumulated there. This takes `[B]` integer operations; sorting or comparing all pairs would
+cost more. The other occurrences are sent past the end of the kernel, where the compiled program writes nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Rows(NamedTuple):
     target: Any  # [R, W], as of `last`
     slots: tuple[Any, ...]  # each [R, W], as of `last`
     last: Any  # int32 [R]
-    place: Any  # int32 [R], scratch
+    scratch: Any  # int32 [R], scratch
 
 
 class TargetUpdate(NamedTuple):
@@ -76,11 +76,11 @@ def read_target(rows: Rows, index: Any, updates: Any, following: TargetUpdate) -
     return following.after(ops.expand_dims(moves, -1), xla.gather(rows.target, index), online)
 
 
-def sum_duplicates(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
+def sum_duplicates(scratch: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
     """Sum the gradients of duplicate rows.
 
     Args:
-        place: int32 `[R]`, scratch.
+        scratch: int32 `[R]`, scratch.
         index: int32 `[B]`, the rows.
         slopes: `[B, A]`, one per occurrence.
 
@@ -89,10 +89,10 @@ def sum_duplicates(place: Any, index: Any, slopes: Any) -> tuple[Any, Any, Any]:
         `[B, A]`, aligned with the rows, 0 elsewhere.
     """
     number = ops.arange(index.shape[0], dtype="int32")
-    place = xla.scatter(place, index, number)
-    winner = xla.gather(place, index)
-    once = ops.where(winner == number, index, place.shape[0])
-    return place, once, xla.scatter_add(ops.zeros_like(slopes), winner, slopes)
+    scratch = xla.scatter(scratch, index, number)
+    winner = xla.gather(scratch, index)
+    once = ops.where(winner == number, index, scratch.shape[0])
+    return scratch, once, xla.scatter_add(ops.zeros_like(slopes), winner, slopes)
 
 
 def sparse_update(
@@ -141,7 +141,7 @@ class Dense(NamedTuple):
     slots: tuple[Arrays, ...]
 
 
-class LearnerState(NamedTuple):
+class AgentState(NamedTuple):
     """The state that an update changes; the kernel is `rows` or the first of `dense`, the rest the last of `dense`."""
 
     rows: Rows | None
@@ -167,7 +167,7 @@ class CompiledUpdate:
         self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
         self.following = TargetUpdate(config.target.polyak, config.target.period)
 
-    def initial(self, weights: functional.Weights) -> LearnerState:
+    def initial(self, weights: functional.Weights) -> AgentState:
         """Return the state before the first update: target equal to online network, all slots 0."""
         slots = len(self.optimizer.decays)
         kernel, rest = weights
@@ -178,43 +178,43 @@ class CompiledUpdate:
         every = (rest,) if self.sparse else (kernel, rest)
         dense = Dense(every, tuple(array.copy() for array in every), tuple(zeros(array) for array in every))
         if not self.sparse:
-            return LearnerState(None, dense, np.zeros_like(kernel))
+            return AgentState(None, dense, np.zeros_like(kernel))
         count = np.zeros(len(kernel), np.int32)
-        return LearnerState(Rows(kernel, kernel.copy(), zeros(kernel), count, count.copy()), dense)
+        return AgentState(Rows(kernel, kernel.copy(), zeros(kernel), count, count.copy()), dense)
 
-    def online(self, learnt: LearnerState) -> functional.Weights:
+    def online(self, agent: AgentState) -> functional.Weights:
         """Return the online network's weights."""
-        kernel = learnt.dense.online[0] if learnt.rows is None else learnt.rows.online
-        return functional.Weights(kernel, learnt.dense.online[-1])
+        kernel = agent.dense.online[0] if agent.rows is None else agent.rows.online
+        return functional.Weights(kernel, agent.dense.online[-1])
 
     def q_from(self, z: Any, rest: Any) -> Any:
         """Return the Q values `[B, A]` from kernel rows `[B, W]` and the flat rest of the weights."""
         return functional.q_values(z, functional.unravel(rest, self.shapes), self.config.network)
 
-    def q_online(self, learnt: LearnerState, states: Any) -> Any:
+    def q_online(self, agent: AgentState, states: Any) -> Any:
         """Return the online network's Q values `[B, A]` of `states` `[B]`."""
-        kernel, rest = self.online(learnt)
-        return self.q_from(self.rows_of(kernel, states), rest)
+        kernel, rest = self.online(agent)
+        return self.q_from(self.gather_rows(kernel, states), rest)
 
-    def q_target(self, learnt: LearnerState, states: Any, updates: Any) -> Any:
+    def q_target(self, agent: AgentState, states: Any, updates: Any) -> Any:
         """Return the target network's Q values `[B, A]` of `states` `[B]` after `updates` updates."""
-        if learnt.rows is None:
-            z = self.rows_of(learnt.dense.target[0], states)
+        if agent.rows is None:
+            z = self.gather_rows(agent.dense.target[0], states)
         else:
-            z = read_target(learnt.rows, states, updates, self.following)
-        return self.q_from(z, learnt.dense.target[-1])
+            z = read_target(agent.rows, states, updates, self.following)
+        return self.q_from(z, agent.dense.target[-1])
 
-    def rows_of(self, kernel: Any, states: Any) -> Any:
+    def gather_rows(self, kernel: Any, states: Any) -> Any:
         """Return the kernel rows `[B, W]` of `states` `[B]`, summed over the factors."""
         return sum(xla.gather(kernel, index) for index in self.indices(states))
 
     def update(
-        self, learnt: LearnerState, batch: Batch, allowed: Any, rate: Any, updates: Any
-    ) -> tuple[LearnerState, Any, Any]:
+        self, agent: AgentState, batch: Batch, allowed: Any, rate: Any, updates: Any
+    ) -> tuple[AgentState, Any, Any]:
         """Run update number ``updates + 1``.
 
         Args:
-            learnt: the state before.
+            agent: the state before.
             batch: B transitions.
             allowed: the actions allowed in the next states, bool `[B, A]`; None for all.
             rate: the learning rate.
@@ -223,58 +223,58 @@ class CompiledUpdate:
         Returns:
             the state after, the loss, and the td_errors `[B]`.
         """
-        next_q = self.q_target(learnt, batch.next_states, updates)
-        choosing = self.q_online(learnt, batch.next_states) if self.config.target.double else None
+        next_q = self.q_target(agent, batch.next_states, updates)
+        choosing = self.q_online(agent, batch.next_states) if self.config.target.double else None
         targets = td_targets(batch.rewards, batch.discounts, next_q, allowed, choosing)
 
-        z = self.rows_of(self.online(learnt).kernel, batch.states)
-        parts = functional.unravel(learnt.dense.online[-1], self.shapes)
+        z = self.gather_rows(self.online(agent).kernel, batch.states)
+        parts = functional.unravel(agent.dense.online[-1], self.shapes)
         q, back = xla.pullback(lambda z, *rest: functional.q_values(z, rest, self.config.network), (z, *parts))
         taken = ops.expand_dims(batch.actions, -1) == ops.arange(q.shape[-1], dtype="int32")
         errors = targets - ops.sum(ops.where(taken, q, 0.0), axis=-1)
         loss, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, q.shape[-1])
         slope = ops.where(taken, ops.expand_dims(slope, -1), 0.0)  # dE/dQ
-        return self.apply(learnt, batch.states, slope, back, rate, updates), loss, errors
+        return self.apply(agent, batch.states, slope, back, rate, updates), loss, errors
 
-    def apply(self, learnt: LearnerState, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> LearnerState:
+    def apply(self, agent: AgentState, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> AgentState:
         """Take the optimizer step and update the target, given `slope`, dE/dQ `[B, A]`."""
-        rows = learnt.rows
+        rows = agent.rows
         if rows is not None:
-            place, states, slope = sum_duplicates(rows.place, states, slope)
+            scratch, states, slope = sum_duplicates(rows.scratch, states, slope)
         dz, *parts = back(slope)
         rest = functional.ravel(parts)
         if rows is None:
-            summed = self.scattered(learnt.zeros, states, dz)
-            dense = self.dense_after(learnt.dense, self.clipped([summed, rest]), rate, updates)
-            return LearnerState(None, dense, self.cleared(summed, states, dense.online[0]))
-        dz, rest = self.clipped([dz, rest])
-        rows = rows._replace(place=place)
+            summed = self.scatter_gradient(agent.zeros, states, dz)
+            dense = self.step_dense(agent.dense, self.clip_gradients([summed, rest]), rate, updates)
+            return AgentState(None, dense, self.clear_rows(summed, states, dense.online[0]))
+        dz, rest = self.clip_gradients([dz, rest])
+        rows = rows._replace(scratch=scratch)
         rows = sparse_update(rows, states, dz, self.optimizer, self.following, rate, updates)
-        return LearnerState(rows, self.dense_after(learnt.dense, [rest], rate, updates))
+        return AgentState(rows, self.step_dense(agent.dense, [rest], rate, updates))
 
     def indices(self, states: Any) -> list[Any]:
         """Return the kernel row indices `[B]` of `states` `[B]`, for each factor."""
         return [states] if self.factors is None else ops.unstack(encode(states, self.factors), axis=1)
 
-    def scattered(self, zeros: Any, states: Any, dz: Any) -> Any:
+    def scatter_gradient(self, zeros: Any, states: Any, dz: Any) -> Any:
         """Return the gradient of the whole kernel `[R, W]`, accumulated into `zeros`."""
         for index in self.indices(states):
             zeros = xla.scatter_add(zeros, index, dz)
         return zeros
 
-    def cleared(self, summed: Any, states: Any, kernel: Any) -> Any:
+    def clear_rows(self, summed: Any, states: Any, kernel: Any) -> Any:
         """Reset only the minibatch's rows of `summed` to 0."""
         zero = ops.cast(xla.zero_after(kernel[0, 0]), "float32")  # clear the sums only after they are used
         for index in self.indices(states):
             summed = xla.scatter(summed, index, ops.broadcast_to(zero, (states.shape[0], summed.shape[1])))
         return summed
 
-    def clipped(self, gradients: list[Any]) -> list[Any]:
+    def clip_gradients(self, gradients: list[Any]) -> list[Any]:
         """Clip by the global norm, if configured."""
         norm = self.config.optimizer.clip_norm
         return gradients if norm is None else clip_by_global_norm(gradients, norm)
 
-    def dense_after(self, dense: Dense, gradients: list[Any], rate: Any, updates: Any) -> Dense:
+    def step_dense(self, dense: Dense, gradients: list[Any], rate: Any, updates: Any) -> Dense:
         """Return the dense weights after update number ``updates + 1``, given a gradient for each."""
         moves = self.following.moves(updates, updates + 1)
         slots = tuple(

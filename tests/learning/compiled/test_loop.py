@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.compiled.loop import ANYWHERE, AT_START, REPORTS, CompiledLoop
+from deeptaxi.learning.compiled.loop import ANYWHERE, AT_START, REPORTS, LoopProgram
 from deeptaxi.learning.compiled.mdp import Sizes
 from deeptaxi.learning.compiled.update import CompiledUpdate
 from deeptaxi.mdp.planning import reachable
@@ -42,16 +42,16 @@ def check_tape(tape):
     # Q(1) ← 0.8·2 = 1.6 and Q(2) ← ½; and Q(0) ← 0.8·1.6; Q(1) ← 0.8·½; Q(2) stays; Q(0) ← 0.8·0.4.
     assert tape.loop.prefill_steps == 1
     tape.again().do("prefill", 1)
-    assert tape.stored() == [[(0, 0, 0.0, 1, False, False)]]
-    assert numbers(tape.state.copies.times).tolist() == [1]
+    assert tape.store() == [[(0, 0, 0.0, 1, False, False)]]
+    assert numbers(tape.state.envs.times).tolist() == [1]
     steps = [(1, 1.6, 2), (2, 0.5, AT_START), (0, 1.28, 1), (1, 0.4, 2), (2, 0.5, AT_START), (0, 0.32, 1)]
     expected = np.array([[2.0, 0.0]] * 3)
     for update, (state, value, time) in enumerate(steps):
         tape.do("run", update, update + 1)
         expected[state, 0] = value
         np.testing.assert_allclose(tape.q_values, expected, rtol=1e-6, err_msg=f"update {update}")
-        assert tape.stored() == [[(state, 0, 0.5 * (state == 2), min(state + 1, 2), state == 2, False)]]
-        assert numbers(tape.state.copies.times).tolist() == [time]
+        assert tape.store() == [[(state, 0, 0.5 * (state == 2), min(state + 1, 2), state == 2, False)]]
+        assert numbers(tape.state.envs.times).tolist() == [time]
 
 
 def test_the_first_updates_can_be_followed_by_hand(tape):
@@ -60,8 +60,8 @@ def test_the_first_updates_can_be_followed_by_hand(tape):
 
 def test_a_step_is_chosen_by_what_the_update_before_has_learned(tape):
     # In state 1 to stay looks better, until that is learned: 0.8·1 is less than the 0.9 of going on.
-    tape.again(learnt=tape.learnt([[2.0, 0.0], [0.9, 1.0], [0.0, 0.0]])).do("prefill", 1)
-    chosen = [tape.do("run", update, update + 1).stored()[0][0][:2] for update in range(3)]
+    tape.again(agent=tape.agent([[2.0, 0.0], [0.9, 1.0], [0.0, 0.0]])).do("prefill", 1)
+    chosen = [tape.do("run", update, update + 1).store()[0][0][:2] for update in range(3)]
     assert chosen == [(1, 1), (1, 0), (2, 0)]
 
 
@@ -119,7 +119,7 @@ def assert_same(one, other):
 )
 def test_before_the_first_update_there_is_as_much_as_it_needs(settings, steps):
     config = resolve(merge(SETTINGS, settings))
-    loop = CompiledLoop(config, CompiledUpdate(config, 2, None, False), Sizes(3, 2, 1, None))
+    loop = LoopProgram(config, CompiledUpdate(config, 2, None, False), Sizes(3, 2, 1, None))
     assert loop.prefill_steps == steps
 
 
@@ -146,15 +146,15 @@ def played():
     told = []
     for number in range(200):
         loop.do("step", number)
-        copies = loop.state.copies
-        told.append((numbers(copies.times).tolist(), numbers(copies.totals).tolist(), loop.ended))
+        environments = loop.state.envs
+        told.append((numbers(environments.times).tolist(), numbers(environments.totals).tolist(), loop.ended))
     return loop, told
 
 
 def test_every_step_goes_on_where_the_one_before_led(played):
     loop, told = played
     starts, anywhere = set(), set()
-    for copy, rows in enumerate(loop.stored()):
+    for copy, rows in enumerate(loop.store()):
         before, time, following = AT_START, 0, None
         for step, (state, _, _, reached, terminated, truncated) in enumerate(rows):
             if before >= 0:
@@ -177,7 +177,7 @@ def test_episodes_are_reported_once_and_in_full_and_never_those_that_began_anywh
     # Float32 sums of at most five rewards of about ¼ each: exact to 1e−6.
     loop, told = played
     totals, ended_in_all = [0.0] * 8, 0
-    for step, rows in enumerate(zip(*loop.stored(), strict=True)):
+    for step, rows in enumerate(zip(*loop.store(), strict=True)):
         ended, returns = 0, 0.0
         times = told[step][0]
         for copy, (_, _, reward, _, terminated, _) in enumerate(rows):
@@ -198,14 +198,14 @@ def test_copies_restart_as_often_as_asked_and_explore_as_often(played):
     loop, told = played
     times = np.array([times for times, _, _ in told])
     assert (times == ANYWHERE).mean() == pytest.approx(0.2, abs=0.082)
-    actions = np.array([action for rows in loop.stored() for _, action, *_ in rows])
+    actions = np.array([action for rows in loop.store() for _, action, *_ in rows])
     np.testing.assert_allclose(np.bincount(actions) / len(actions), [2 / 3, 1 / 6, 1 / 6], atol=0.082)
 
 
 def test_what_is_drawn_are_the_steps_that_were_played(played):
     loop, _ = played
     places, *batch = loop.drawn(3_000)
-    rows = loop.stored()
+    rows = loop.store()
     expected = {}
     for copy, steps in enumerate(rows):
         for step in range(len(steps) - 1):
@@ -217,9 +217,9 @@ def test_what_is_drawn_are_the_steps_that_were_played(played):
 
 def test_without_exploring_starts_a_policy_that_stays_sees_one_state():
     stays = {"table": chain(), "q_values": [[0.0, 1.0]] * 3, "replay": {"capacity": 300}}
-    assert {row[0] for row in Loop(**stays).do("prefill", 300).stored()[0]} == {0}
+    assert {row[0] for row in Loop(**stays).do("prefill", 300).store()[0]} == {0}
     loop = Loop(**stays, exploration={"start": 0.0, "end": 0.0, "exploring_starts": 0.1}).do("prefill", 300)
-    assert {row[0] for row in loop.stored()[0]} == {0, 1, 2}
+    assert {row[0] for row in loop.store()[0]} == {0, 1, 2}
 
 
 def test_the_starts_of_a_table_come_as_often_as_it_says():
@@ -227,7 +227,7 @@ def test_the_starts_of_a_table_come_as_often_as_it_says():
     start = [0.1, 0.0, 0.6, 0.3]
     loop = Loop(build([[surely(0, 1, True)]] * 4, start), replay={"capacity": 6_400}, interaction={"environments": 64})
     loop.do("prefill", 100)
-    found = np.bincount([row[0] for rows in loop.stored() for row in rows], minlength=4) / 6_400
+    found = np.bincount([row[0] for rows in loop.store() for row in rows], minlength=4) / 6_400
     np.testing.assert_allclose(found, start, atol=0.041)
     assert found[1] == 0
 
@@ -261,6 +261,6 @@ def test_a_limit_bootstraps_and_a_mask_holds_in_acting_and_in_the_target(steps):
     )
     loop.do("prefill", loop.loop.prefill_steps).do("run", 0, 300)
     np.testing.assert_allclose(loop.q_values, [[8 / 3, 50], [10 / 3, 70]], rtol=1e-4)
-    stored = [row for rows in loop.stored() for row in rows]
-    assert {row[1] for row in stored} == {0}
-    assert any(row[5] for row in stored) == (steps > 1)
+    store = [row for rows in loop.store() for row in rows]
+    assert {row[1] for row in store} == {0}
+    assert any(row[5] for row in store) == (steps > 1)

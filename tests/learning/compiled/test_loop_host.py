@@ -11,9 +11,10 @@ from deeptaxi.backend import program
 from deeptaxi.config import merge
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.callbacks import stop_when
 from deeptaxi.learning.compiled import loop
-from deeptaxi.learning.compiled.loop import CompiledAgent
-from deeptaxi.learning.trainer import build_network, train
+from deeptaxi.learning.compiled.loop import CompiledLoop
+from deeptaxi.learning.trainer import initial_network, train
 from deeptaxi.metrics import Evaluated, Finished, Progress, Started
 from deeptaxi.network.build import weights_digest
 from deeptaxi.network.tabulate import tabulate
@@ -55,14 +56,14 @@ def story(config, environment, monkeypatch=None, seconds=None):
 
 def pieces(monkeypatch):
     """Note which pieces of the training the host asks for."""
-    seen, call = [], CompiledAgent._call
+    seen, call = [], CompiledLoop._call
 
     def noting(self, function, *numbers):
         if function == "run":
             seen.append(numbers)
         call(self, function, *numbers)
 
-    monkeypatch.setattr(CompiledAgent, "_call", noting)
+    monkeypatch.setattr(CompiledLoop, "_call", noting)
     return seen
 
 
@@ -82,8 +83,8 @@ def test_a_training_is_the_same_however_it_is_cut_into_pieces(tmp_path, monkeypa
 
 
 def learner(config, environment, seed=5):
-    network = build_network(config, environment, seed=1)
-    return CompiledAgent(
+    network = initial_network(config, environment)
+    return CompiledLoop(
         network, config, environment, ActionMaskTable(environment, config.exploration.action_mask), seed
     )
 
@@ -133,17 +134,15 @@ def test_progress_tells_of_exploration_and_of_the_learning_rate_as_the_other_loo
 def test_warming_up_changes_nothing_and_pieces_end_where_the_host_must_look(tmp_path):
     config, environment = opened_problem(chain(), tmp_path, **merge(QUICK, {"updates": 1_100}))
     one = learner(config, environment)
-    before = tabulate(one.online)
-    assert one.warm_up() > 0
-    one.synchronize()
-    np.testing.assert_array_equal(tabulate(one.online), before)
-    ticks = list(one.ticks(config.updates))
+    before = tabulate(one.network)
+    assert one.compile() > 0
+    np.testing.assert_array_equal(tabulate(one.network), before)
+    ticks = list(one.run(config.updates))
     # Reports of two updates; evaluations every 20. What is settled is where a piece ended, evaluations among them.
     assert set(range(2, 1_101, 2)) <= {tick.update for tick in ticks}
     assert [tick.count for tick in ticks] == np.diff([0, *(tick.update for tick in ticks)]).tolist()
     assert {20 * n for n in range(1, 56)} <= {tick.update for tick in ticks if tick.settled}
-    one.synchronize()
-    assert (tabulate(one.online) != before).any()
+    assert (tabulate(one.network) != before).any()
 
 
 def test_a_second_training_of_a_kind_runs_the_same_program_and_learns_as_by_a_new_one(tmp_path, monkeypatch):
@@ -191,7 +190,7 @@ def test_a_training_that_is_told_to_stop_has_the_weights_of_the_update_that_it_n
     monkeypatch.setattr(loop, "PIECE_SECONDS", 1e9)
     config, environment = opened_problem(chain(), tmp_path, **merge(QUICK, {"updates": 1_000}))
     asked = []
-    records, network = finished(train(config, environment, stop=lambda: asked.append(True) or len(asked) == 3))
+    records, network = finished(train(config, environment, [stop_when(lambda: asked.append(True) or len(asked) == 3)]))
     last = records[-1]
     assert last.stopped == "interrupted"
     assert 2 < last.updates < 1_000
@@ -199,10 +198,9 @@ def test_a_training_that_is_told_to_stop_has_the_weights_of_the_update_that_it_n
 
     seed = int(np.random.SeedSequence(config.seed).spawn(2)[1].generate_state(1)[0] >> 1)
     again = learner(config, environment, seed)
-    again._call("prefill", again._loop.prefill_steps)
+    again._call("prefill", again._traced.prefill_steps)
     again._call("run", 0, last.updates)
-    again.synchronize()
-    np.testing.assert_array_equal(tabulate(again.online), tabulate(network))
+    np.testing.assert_array_equal(tabulate(again.network), tabulate(network))
 
 
 def test_rewards_in_units_of_the_scale_give_the_same_q_values_in_full(tmp_path):
@@ -240,7 +238,7 @@ def test_it_needs_a_table(quick):
     config, *_ = quick
     without = opened("Blackjack-v1")
     with pytest.raises(ValueError, match="needs a transition table"):
-        CompiledAgent(None, config, without, ActionMaskTable(without, False), 0)
+        CompiledLoop(None, config, without, ActionMaskTable(without, False), 0)
 
 
 def check_pieces(folder):

@@ -20,33 +20,33 @@ def world_of(table, reward_scale=1.0, allowed=None, reachable=None):
 
 def test_a_world_is_the_table_under_the_numbers_of_outcomes():
     table = from_arrays(**SOUND)
-    world = world_of(table, reward_scale=2.0)
-    assert world.state.tolist() == [0, 0, 1, 1]
-    assert world.action.tolist() == [0, 0, 0, 0]
-    assert world.next_state.tolist() == [0, 1, 1, 0]
-    assert world.reward.tolist() == [4, 2, -0.5, 0]
-    assert world.terminated.tolist() == [True, False, True, True]
-    assert alias_shares(world.share[:2], world.alias[:2]) == [Fraction(1, 4), Fraction(3, 4)]
-    assert alias_shares(world.share[2:], world.alias[2:]) == [1, 0]
-    assert (world.starts.tolist(), world.start_share) == ([0, 1], None)
-    assert world.allowed is None
+    mdp = world_of(table, reward_scale=2.0)
+    assert mdp.state.tolist() == [0, 0, 1, 1]
+    assert mdp.action.tolist() == [0, 0, 0, 0]
+    assert mdp.next_state.tolist() == [0, 1, 1, 0]
+    assert mdp.reward.tolist() == [4, 2, -0.5, 0]
+    assert mdp.terminated.tolist() == [True, False, True, True]
+    assert alias_shares(mdp.share[:2], mdp.alias[:2]) == [Fraction(1, 4), Fraction(3, 4)]
+    assert alias_shares(mdp.share[2:], mdp.alias[2:]) == [1, 0]
+    assert (mdp.starts.tolist(), mdp.start_share) == ([0, 1], None)
+    assert mdp.allowed is None
 
 
 def test_where_nothing_is_left_to_chance_there_is_nothing_to_look_up():
-    world = world_of(chain(start=1), reachable=[False, True, True])
-    assert (world.share, world.alias, world.start_share, world.start_alias) == (None, None, None, None)
-    assert (world.starts.tolist(), world.anywhere.tolist()) == ([1], [1, 2])
-    assert world.action.tolist() == [0, 1, 0, 1, 0, 1]
+    mdp = world_of(chain(start=1), reachable=[False, True, True])
+    assert (mdp.share, mdp.alias, mdp.start_share, mdp.start_alias) == (None, None, None, None)
+    assert (mdp.starts.tolist(), mdp.anywhere.tolist()) == ([1], [1, 2])
+    assert mdp.action.tolist() == [0, 1, 0, 1, 0, 1]
     sizes = Sizes(3, 2, 1, None)
-    assert numbers(outcome(world, sizes, np.array([0, 2]), np.array([1, 0]), None, None)).tolist() == [1, 4]
+    assert numbers(outcome(mdp, sizes, np.array([0, 2]), np.array([1, 0]), None, None)).tolist() == [1, 4]
 
 
 def test_outcomes_follow_the_draw_through_the_alias_table():
     # State 0: slot 0 is kept below ¼·2 = ½, else it is outcome 1; slot 1 is outcome 1. State 1 has one outcome.
-    world, sizes = world_of(from_arrays(**SOUND)), Sizes(2, 1, 2, None)
+    mdp, sizes = world_of(from_arrays(**SOUND)), Sizes(2, 1, 2, None)
     pick, uniform = np.array([0, 2, 1, 5, 2**31 - 2]), np.array([0.49, 0.5, 0.0, 0.99, 0.3], np.float32)
     states, actions = np.array([0, 0, 0, 1, 1], np.int32), np.zeros(5, np.int32)
-    drawn = numbers(outcome(world, sizes, states, actions, pick.astype(np.int32), uniform))
+    drawn = numbers(outcome(mdp, sizes, states, actions, pick.astype(np.int32), uniform))
     assert drawn.tolist() == [0, 1, 1, 2, 2]
 
 
@@ -75,15 +75,15 @@ def assert_frequencies(found, probability):
 
 
 @pytest.mark.parametrize("table", [river(), random_table(3, states=3, actions=2, outcomes=4)], ids=["river", "random"])
-def test_outcomes_come_as_often_as_the_table_says(table):
-    world = world_of(table)
+def test_outcomes_have_the_frequencies_of_the_table(table):
+    mdp = world_of(table)
     sizes = Sizes(*table.probability.shape, None)
     pairs = table.states * table.actions
     per_pair = COUNT // pairs
     states, actions = np.indices((table.states, table.actions)).reshape(2, -1).repeat(per_pair, axis=1).astype(np.int32)
-    found = drawn(lambda pick, uniform: outcome(world, sizes, states, actions, pick, uniform), len(states))
-    assert (world.state[found] == states).all()
-    assert (world.action[found] == actions).all()
+    found = drawn(lambda pick, uniform: outcome(mdp, sizes, states, actions, pick, uniform), len(states))
+    assert (mdp.state[found] == states).all()
+    assert (mdp.action[found] == actions).all()
     for pair in range(pairs):
         of_pair = found[pair * per_pair : (pair + 1) * per_pair] - pair * sizes.outcomes
         assert_frequencies(of_pair, table.probability.reshape(pairs, -1)[pair])
@@ -91,11 +91,11 @@ def test_outcomes_come_as_often_as_the_table_says(table):
 
 @pytest.mark.parametrize("start", [[0.0, 0.5, 0.0, 0.5], [0.1, 0.0, 0.2, 0.7], [0.0, 0.0, 1.0, 0.0]])
 def test_episodes_start_as_often_as_the_table_says(start):
-    world = world_of(build([[surely(0, 1)]] * 4, start))
-    assert (world.start_share is None) == (len(set(start) - {0.0}) == 1)
-    assert_frequencies(drawn(lambda pick, uniform: start_state(world, pick, uniform)), start)
+    mdp = world_of(build([[surely(0, 1)]] * 4, start))
+    assert (mdp.start_share is None) == (len(set(start) - {0.0}) == 1)
+    assert_frequencies(drawn(lambda pick, uniform: start_state(mdp, pick, uniform)), start)
 
 
 def test_exploring_starts_are_anywhere_that_can_be_reached():
-    world = world_of(chain(), reachable=[True, False, True])
-    assert_frequencies(drawn(lambda pick, _: any_state(world, pick)), [0.5, 0, 0.5])
+    mdp = world_of(chain(), reachable=[True, False, True])
+    assert_frequencies(drawn(lambda pick, _: any_state(mdp, pick)), [0.5, 0, 0.5])

@@ -158,7 +158,7 @@ class Touched:
             everywhere = ops.arange(online.shape[0], dtype="int32")
             up_to_date = optimizer.decayed(rows.slots, updates + 1 - rows.last)
             found = read_target(rows, everywhere, updates + 1, following)
-            return found, rows.online, rows.target, rows.last, rows.place, *rows.slots, *up_to_date
+            return found, rows.online, rows.target, rows.last, rows.scratch, *rows.slots, *up_to_date
 
         self.slots = len(optimizer.decays)
         self._step = keras_backend.compiled(step, [])

@@ -106,7 +106,7 @@ def compiled(name, count=COUNT, sparse=False):
 
 def learned_by(cls, name, count=COUNT):
     """Make the updates of a variant by a learner; the same results as `compiled`."""
-    learner = cls(start_of(name), start_of(name), resolve(settings_of(name)), copies=2)
+    learner = cls(start_of(name), start_of(name), resolve(settings_of(name)), environments=2)
     results = [learner.update(batch, allowed) for batch, allowed in batches_of(name, count)]
     return {
         "losses": np.array([result.loss for result in results]),

@@ -1,0 +1,12 @@
+from .api import explain as explain
+from .api import listing as listing
+from .api.diagnose import diagnose as diagnose
+from .api.evaluate import evaluate as evaluate
+from .api.export import export as export
+from .api.load import load as load
+from .api.solve import solve as solve
+from .api.train import train as train
+from .errors import DeepTaxiError as DeepTaxiError
+from .mdp.table import TransitionTable as TransitionTable
+
+__version__: str

@@ -1,0 +1,117 @@
+"""Build the case of an opened model: everything that a diagnosis looks at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.api.environments import EnvSpec
+from deeptaxi.api.status import status
+from deeptaxi.api.training_log import TrainingLog, training_now
+from deeptaxi.config import TrainConfig
+from deeptaxi.diagnosis.case import Case
+from deeptaxi.diagnosis.sample import play_sample
+from deeptaxi.evaluation import exact
+from deeptaxi.mdp.describe import names_of
+from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
+from deeptaxi.mdp.related import related_tables
+
+
+class DiagnoseOptions(NamedTuple):
+    """Options of a diagnosis."""
+
+    spec: EnvSpec = EnvSpec()
+    objective_discount: float | None = None
+    discount: float | None = None  # the training's, if no configuration gives it
+    episodes: int = 100
+    seed: int = 0
+
+
+class OpenedModel(NamedTuple):
+    """A model paired with an environment that it may not fit."""
+
+    name: str
+    environment: Environment
+    config: TrainConfig | None
+    log: TrainingLog
+    network: Any  # None if its sizes do not fit
+    q_values: NDArray[np.float32] | None  # [S, A]; None if its sizes do not fit
+    why: Mapping[str, str] = {}  # why something is unknown, by name
+
+
+def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
+    """Build the case of an opened model: known facts, verdict, sampled episodes and network units."""
+    environment, config = opened.environment, opened.config
+    table = environment.table
+    objective = asked.objective_discount
+    if objective is None and config is not None:
+        objective = config.evaluation.objective_discount
+    elif objective is None:
+        objective = objective_discount(table) if table else DEFAULT_DISCOUNT
+    case = Case(
+        environment.config,
+        environment.states,
+        environment.actions,
+        environment.horizon,
+        objective,
+        table=table,
+        q=opened.q_values,
+        config=config,
+        action_names=names_of(environment).actions,
+        training_discount=asked.discount if asked.discount is not None else config.discount if config else None,
+        why={"table": environment.table_missing or "", **opened.log.missing, **opened.why},
+        **logged(opened.log, (environment.states, environment.actions)),
+    )
+    return with_network(with_sample(with_verdict(case), environment, asked), opened)
+
+
+def logged(log: TrainingLog, shape: tuple[int, int]) -> dict[str, Any]:
+    """Return the fields of a case that come from its log; `shape` is `[S, A]`."""
+    known: dict[str, Any] = {"history": log.history, "running": training_now(log.history.path if log.history else None)}
+    if log.coverage is not None and log.coverage.visits.shape == shape:
+        known |= {"visits": log.coverage.visits, "replay": log.coverage.replay}
+    return known
+
+
+def with_verdict(case: Case) -> Case:
+    """Add the reference if there is a transition table, and the exact verdict if the Q values are valid."""
+    if case.table is None:
+        return case
+    with status("computing the exact verdict …"):
+        mask = None if case.q is None or case.broken else case.allowed
+        reference = exact.reference(case.table, case.horizon, case.discount, case.training_discount, mask)
+        verdict = exact.evaluate_greedy(reference, case.q) if case.q is not None and mask is not None else None
+        return dataclasses.replace(case, reference=reference, verdict=verdict)
+
+
+def with_sample(case: Case, environment: Environment, asked: DiagnoseOptions) -> Case:
+    """Add sampled episodes if there is no table, and the tables of related problems for a harmful policy."""
+    if case.harmful:
+        return dataclasses.replace(case, siblings=related_tables(environment))
+    if case.table is not None or asked.episodes == 0:
+        return case
+    sound = case.q is not None and not case.broken
+    with status(f"playing {asked.episodes:,} episodes …"):
+        sample = play_sample(
+            environment, case.policy if sound else None, case.allowed if sound else None, asked.episodes, asked.seed
+        )
+    return dataclasses.replace(case, sample=sample)
+
+
+def with_network(case: Case, opened: OpenedModel) -> Case:
+    """Add the activity of the network's units over the reachable states, as far as those are known."""
+    if opened.network is None:
+        return case
+    from deeptaxi.network.inspect import look_into
+
+    if case.table is not None and not case.broken:
+        states = np.flatnonzero(case.reached)
+    elif case.visits is not None and case.visits.any():
+        states = np.flatnonzero(case.visits.sum(axis=1))
+    else:
+        states = np.arange(case.states)
+    return dataclasses.replace(case, network=look_into(opened.network, states, opened.environment.states))

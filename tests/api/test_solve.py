@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import deeptaxi
+from deeptaxi.errors import UsageError
+from deeptaxi.mdp.table import TransitionTable
+from tests.api.helpers import answer, plain
+
+
+def test_solve_agrees_with_its_command(table: TransitionTable, empty: Path) -> None:
+    found = deeptaxi.solve("FrozenLake-v1", 0.9, env_args={"is_slippery": False}, time_limit=9)
+    words = ["--env-arg", "is_slippery=false", "--time-limit", 9, "--objective-discount", 0.9]
+    there = answer("solve", "FrozenLake-v1", *words)
+    assert plain(found.to_dict()) == {key: there[key] for key in found.to_dict()}
+    three = deeptaxi.solve(table, out="three.csv")
+    assert three.discount == 0.9
+    assert three.value.tolist() == pytest.approx([0.81, 0.9, 1.0])
+    assert Path("three.csv").read_text(encoding="utf-8").count("\n") == 4
+    for out, message in (("three.csv", "exists"), ("three.txt", r"\.csv, \.npz or \.json")):
+        with pytest.raises(UsageError, match=message):
+            deeptaxi.solve(table, out=out)
+    with pytest.raises(UsageError, match="Blackjack-v1 has no true table"):
+        deeptaxi.solve("Blackjack-v1")

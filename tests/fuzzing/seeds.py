@@ -1,0 +1,87 @@
+"""Sound files of every kind, made once by deeptaxi itself, from which broken ones are made."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.fuzzing.hostile import write_forbidden
+
+LAKE = ["FrozenLake-v1", "--env-arg", "is_slippery=false"]
+QUICK = [
+    "--updates", "12", "--eval-every", "4", "--environments", "2", "--batch-size", "8", "--replay-capacity", "256",
+    "--replay-start", "8", "--no-early-stop", "--exploring-starts", "0",
+]  # fmt: skip
+RUNS = {
+    "q": ["--q-table", "--loop", "gymnasium"],
+    "d": ["--hidden", "8", "--dueling", "--loop", "fit"],
+    "table": ["--q-table", "--loop", "gymnasium", "--stop-after", "8"],
+    "gymnasium": ["--hidden", "8", "--loop", "gymnasium", "--stop-after", "8", "--prioritized"],
+    "fit": ["--q-table", "--loop", "fit", "--stop-after", "8"],
+}
+
+
+def make(folder: Path) -> None:
+    """Fill the current folder, which is `folder`; Keras computes, so do it in a process of its own."""
+    from deeptaxi.cli.main import cli
+
+    for name, words in RUNS.items():
+        try:
+            cli.main(["train", *LAKE, *QUICK, *words, "--json", "--out", f"models/{name}"])
+        except SystemExit as end:
+            if end.code:
+                raise RuntimeError(f"the run '{name}' ended with {end.code}") from None
+    for name in ("table", "fit"):  # nothing to fall back to
+        (folder / f"models/{name}/checkpoints/000001.npz").unlink()
+    make_table(folder / "table.npz")
+    make_models(folder)
+    write_forbidden(folder)
+    shutil.copy(folder / "models/q/config.toml", folder / "settings.toml")
+
+
+def make_table(path: Path) -> None:
+    """Write a table with all that a table may carry."""
+    import dataclasses
+
+    import numpy as np
+
+    from deeptaxi.config import EnvironmentConfig
+    from deeptaxi.mdp.environment import open_environment
+
+    lake = open_environment(EnvironmentConfig("FrozenLake-v1")).table
+    mask = np.ones((16, 4), bool)
+    mask[3, 0] = False
+    optional = {"time_limit": 50, "discount": 0.9, "action_mask": mask, "factors": (4, 4)}
+    names = {"state_names": [f"cell {i}" for i in range(16)], "action_names": ["left", "down", "right", "up"]}
+    dataclasses.replace(lake, **optional, **names).save(path)
+
+
+def optimal_q_values() -> Any:
+    """Return the optimal Q values of a FrozenLake that does not slip, float32 `[S, A]`."""
+    from deeptaxi.config import EnvironmentConfig
+    from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.mdp.planning import value_iteration
+
+    lake = EnvironmentConfig("FrozenLake-v1", {"is_slippery": False})
+    return value_iteration(open_environment(lake).table, 0.99).q.astype("float32")
+
+
+def make_models(folder: Path) -> None:
+    """Write an optimal table, an exported agent with a mask, the same in Keras' layers, and a model from elsewhere."""
+    import keras
+    import numpy as np
+
+    from deeptaxi.network.build import build_q_network, with_mask
+    from deeptaxi.network.plain import plain_network
+    from deeptaxi.network.policy_model import agent
+
+    network = build_q_network(16, 4)
+    network.set_weights([optimal_q_values()])
+    network.save(folder / "optimal.keras")
+    network = with_mask(build_q_network(16, 4, (8,), dueling=True, factors=(4, 4)), np.eye(16, 4, dtype=bool) | True)
+    agent(network, 16).save(folder / "agent.keras")
+    agent(plain_network(network), 16).save(folder / "plain.keras")
+    state = keras.Input((), dtype="int32")
+    hidden = keras.layers.Dropout(0.1)(keras.layers.Dense(8, "relu")(keras.layers.Embedding(16, 4)(state)))
+    keras.Model(state, keras.layers.Dense(4)(keras.layers.BatchNormalization()(hidden))).save(folder / "foreign.keras")
