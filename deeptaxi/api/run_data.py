@@ -17,13 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from deeptaxi.api.status import status
 from deeptaxi.api.training_log import BARE, TrainingLog, read_training_log
 from deeptaxi.config import TrainConfig
-from deeptaxi.errors import UsageError
+from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.binning import one_line
-from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
+from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, UNTABULATED, Environment, objective_discount
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
-from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import Finished, History
 
 
@@ -57,7 +56,13 @@ class RunData:
 
     @cached_property
     def q_values(self) -> NDArray[np.float32]:
-        """The Q values of all states, float32 `[S, A]`; −∞ for actions that are not allowed."""
+        """The Q values of all states, float32 `[S, A]`; −∞ for actions that are not allowed.
+
+        Raises:
+            DeepTaxiError: there are too many states for a table.
+        """
+        if not self.environment.tabulated:
+            raise DeepTaxiError(f"{self.environment.config.id} has {self.environment.states:,} states; {UNTABULATED}")
         from deeptaxi.network.tabulate import tabulate
 
         values = np.asarray(tabulate(self.network, self.environment.states))
@@ -65,12 +70,16 @@ class RunData:
         return values
 
     @cached_property
-    def policy(self) -> Ints:
-        """The greedy policy: the action of each state, int64 `[S]`.
+    def policy(self) -> Any:
+        """The greedy policy: the action of each state, int64 `[S]`; of too many for a table, a `GreedyPolicy`.
 
         Raises:
             DeepTaxiError: the Q values are NaN or +∞, or a state has no allowed action.
         """
+        if not self.environment.tabulated:
+            from deeptaxi.network.tabulate import GreedyPolicy
+
+            return GreedyPolicy(self.network)
         table = self.environment.table
         return verdicts.policy_of(self.q_values, table.action_mask if table else None)
 
@@ -111,7 +120,7 @@ class RunData:
     @property
     def coverage(self) -> Coverage | None:
         """The training's counts of each (state, action), `visits` and `replay` `[S, A]`; None if unknown."""
-        coverage = self.log.coverage
+        coverage = self.log.coverage if self.environment.tabulated else None
         return coverage if coverage and coverage.visits.shape == self.q_values.shape else None
 
     @property

@@ -32,6 +32,10 @@ class ActionMaskTable:
     """
 
     def __init__(self, environment: Environment, active: bool) -> None:
+        if active and not environment.tabulated:
+            raise UsageError(
+                f"--action-mask is a table over all states, and {environment.config.id} has too many for one"
+            )
         self._active = active
         self._known = known_mask(environment) if active else None
         self._name = environment.config.id
@@ -40,9 +44,9 @@ class ActionMaskTable:
             if not self._name.endswith(".npz"):
                 missing = "shows none, neither in info['action_mask'] nor by a method action_mask"
             raise UsageError(f"--action-mask: {self._name} {missing}")
-        shape = (environment.states, environment.actions)
+        shape = (environment.states if environment.tabulated else 0, environment.actions)
         self._allowed = np.ones(shape, np.bool_) if self._known is None else self._known
-        self._seen = np.full(environment.states, self._known is not None)
+        self._seen = np.full(shape[0], self._known is not None)
         self._all = np.ones((0, environment.actions), np.bool_)
 
     @property

@@ -36,13 +36,16 @@ from deeptaxi.mdp.contract import (
     with_numbered_actions,
 )
 from deeptaxi.mdp.simulate import TableEnv
-from deeptaxi.mdp.spaces import ActionCodec, StateCodec, action_codec, state_codec
+from deeptaxi.mdp.spaces import MAX_STATES, ActionCodec, StateCodec, action_codec, state_codec
 from deeptaxi.mdp.table import Bools, TransitionTable, load_table
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.presets import binning_of
 from deeptaxi.search_path import current_folder_first, hide_current_folder
 
 DEFAULT_HORIZON = 5_000
+UNTABULATED = (
+    f"of more than {MAX_STATES:,} states nothing is tabulated: there are episodes, but no diagnosis, report or export"
+)
 MASKED_STATES = 100_000  # most that a method is asked for the masks of, one by one
 DEFAULT_DISCOUNT = 0.99
 TRUST = "pass --trust-env if you trust where the run comes from"
@@ -118,6 +121,11 @@ class Environment:
     def decode_action(self, action: int) -> Any:
         """Return the action, of the environment without deeptaxi's wrappers, for an action number from 0."""
         return self.action_codec.decode(int(action))
+
+    @property
+    def tabulated(self) -> bool:
+        """Whether there is room for tables over all states, such as those of Q values, visits and masks."""
+        return self.states <= MAX_STATES
 
     @property
     def binned(self) -> bool:
@@ -202,7 +210,7 @@ def wrap_environment(config: EnvironmentConfig, local: bool) -> Environment:
         first_action=actions.first,
         time_limit=env.spec.max_episode_steps if env.spec else None,
         table=finding.table,
-        table_missing=finding.reason,
+        table_missing=finding.reason if codec.states <= MAX_STATES else f"{finding.reason}; {UNTABULATED}",
         start_resets=finding.resets,
         make=partial(checked_copy, config, local, codec, actions),
         action_codec=actions,

@@ -30,7 +30,8 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.binning import OTHERS, Bins, Place, View, divide, is_real, is_zero_one, leaves, one_line, place_text
 
 SUPPORTED = "Discrete, MultiDiscrete, MultiBinary, Box (of reals in bins), and Tuple and Dict of these"
-MAX_STATES = 10_000_000
+MAX_STATES = 10_000_000  # that anything is tabulated for
+MAX_NUMBER = 2**31 - 1
 MAX_ACTIONS = 10_000
 PLAIN = View()
 MOST_DESCRIBED = 64  # parts of a space that a card tells one by one
@@ -518,7 +519,7 @@ def state_codec(space: Space[Any], name: str, view: View = PLAIN) -> StateCodec:
     """Return the codec of an observation space.
 
     Raises:
-        UsageError: the space is not finite, or has too many states for a one-hot input.
+        UsageError: the space is not finite, or has too many states.
     """
     if view.one_hot and not any(isinstance(one, MultiBinary) or is_zero_one(one) for one in leaves(space)):
         raise UsageError(f"--observation one-hot: {name} has no vector of zeros and ones in {one_line(space)}")
@@ -530,8 +531,10 @@ def state_codec(space: Space[Any], name: str, view: View = PLAIN) -> StateCodec:
         raise UsageError(
             f"{name} observes {one_line(space)}; deeptaxi trains on {SUPPORTED}: for other observations {OTHERS}"
         ) from None
-    if states > MAX_STATES:
-        raise UsageError(f"{name} has {amount(states)} states; a one-hot network here takes at most {MAX_STATES:,}")
+    most = MAX_STATES if len(codec.layout) == 1 else MAX_NUMBER  # of parts, the network may see each by itself
+    if states > most:
+        kind = "a one-hot network here takes" if len(codec.layout) == 1 else "their numbers have 32 bits, for"
+        raise UsageError(f"{name} has {amount(states)} states; {kind} at most {most:,}")
     return codec
 
 
