@@ -69,7 +69,7 @@ class EnvSpec:
         if isinstance(own, Environment):
             return change_environment(own, self.kwargs, self.time_limit)
         if own is None:
-            raise UsageError(f"{name} does not say what it was trained on: name it with --env")
+            raise UsageError(f"{name} does not record what it was trained on: specify it with --env")
         changes: dict[str, Any] = {"kwargs": {**own.kwargs, **self.kwargs}}
         if self.time_limit:
             changes["time_limit"] = self.time_limit
@@ -83,6 +83,11 @@ def view_of(own: EnvironmentConfig | Environment) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def describe_object(value: Any) -> str:
+    """Describe an argument of the wrong type."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+
+
 def known(env: Any) -> Environment:
     """Return `env` if it is an open environment; reject any other object.
 
@@ -92,10 +97,10 @@ def known(env: Any) -> Environment:
     if isinstance(env, Environment):
         return env
     name = getattr(getattr(env, "spec", None), "id", None)
-    instead = f": name it by its id, '{name}', with its arguments in env_args" if name else ""
+    instead = f": pass its id, '{name}', and its arguments as env_args" if name else ""
     raise UsageError(
         "expected an environment as a Gymnasium id, a .npz path or a TransitionTable, "
-        f"received an object of {type(env).__name__}{instead}"
+        f"received {describe_object(env)}{instead}"
     )
 
 
@@ -121,7 +126,7 @@ def open_requested(
     if isinstance(opened, Environment):
         return change_environment(opened, requested.kwargs, requested.time_limit)
     if requested.id == IN_MEMORY:
-        raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
+        raise UsageError("the config belongs to a table in memory: pass the TransitionTable too")
     return open_environment(requested, trust_module=trust)
 
 

@@ -46,8 +46,8 @@ from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.checkpoints import Checkpoint, table_digest
 from deeptaxi.storage.logs import LOG_FILE, LOGS, Kept, Position, place_of, take_up
 from deeptaxi.storage.model_card import read_card
-from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import CHECKPOINTS, TABLE_FILE
+from deeptaxi.storage.runs import check_room
 
 TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}
@@ -246,7 +246,9 @@ def config_of(found: Checkpoint) -> TrainConfig:
         said = parse_toml(str(found.about.get("config")))
         known_facts(said.pop("run", {}))
         if old := renamed_in(said, SETTINGS):
-            raise DeepTaxiError(f"{found.path} is of an earlier deeptaxi: {old}; train it again, without --resume")
+            raise DeepTaxiError(
+                f"{found.path} was written by an earlier deeptaxi: {old}; train it again, without --resume"
+            )
         said = with_literals(said)
         config: TrainConfig = from_mapping(TrainConfig, merge(to_mapping(TrainConfig()), said))
         check_together(config)
@@ -392,6 +394,5 @@ def exactness_warnings(found: Checkpoint, before: TrainConfig, config: TrainConf
     if config.updates > before.updates:
         yield (
             "schedules-kept",
-            f"learning rate and ε take their course over {config.schedule_length:,} updates, as before, "
-            "and stay where they are then",
+            f"learning rate and ε keep their schedules over {config.schedule_length:,} updates, and then stay constant",
         )

@@ -44,7 +44,7 @@ def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None
     for finding in diagnosis["findings"]:
         parts += finding_lines(finding)
     if not diagnosis["findings"]:
-        parts.append(Text("Nothing was found.", style="green"))
+        parts.append(Text("No problems found.", style="green"))
     if diagnosis["not_checked"]:
         parts += [Text(), Text("Not checked", style="dim")]
         parts += [
@@ -86,7 +86,7 @@ def show(exports: Sequence[Any], folder: Path | None) -> None:
         (one,) = exports
         screen.print(
             f"Wrote {one.path} ({one.format}); max difference {one.max_difference:g} over all {one.states:,} states, "
-            f"{actions(one)}; a state outside: {one.outside}",
+            f"{actions(one)}; out-of-range states: {one.outside}",
             soft_wrap=True,
         )
         return
@@ -95,8 +95,10 @@ def show(exports: Sequence[Any], folder: Path | None) -> None:
         for one in exports
         if one.path is not None
     ]
-    console.print_wide(console.columns(None, ("format", "file", "max difference", "actions", "a state outside"), rows))
-    total = f"Wrote {len(rows)} formats to {folder}, each read back by itself and compared on all"
+    console.print_wide(
+        console.columns(None, ("format", "file", "max difference", "actions", "out-of-range state"), rows)
+    )
+    total = f"Wrote {len(rows)} formats to {folder}, each read back and compared on all"
     screen.print(f"{total} {exports[0].states:,} states", soft_wrap=True)
     for one in exports:
         if one.skipped is not None:
@@ -109,7 +111,7 @@ def actions(one: Any) -> str:
     """Describe whether the actions match the model's."""
     if not one.differing_actions:
         return "the same actions"
-    return f"other actions in {one.differing_actions:,} states, in ties"
+    return f"different actions in {one.differing_actions:,} states, all ties"
 
 
 def verdict_table(
@@ -128,7 +130,7 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
     """Return the rows of the exact verdict."""
     played, all_starts, worst = exact["optimal_start_states"], exact["start_states"], exact["worst_start"]
     resets = exact.get("starts_estimated_from_resets")
-    seen = f" that came in {resets:,} resets" if resets else ""
+    seen = f" seen in {resets:,} resets" if resets else ""
     optimal = Text(f"yes: {played} of {all_starts} start states{seen} are played optimally", style="green")
     if exact["optimal"] is None:
         optimal = Text(unknown(exact), style="yellow")
@@ -168,8 +170,8 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
 def unknown(exact: Mapping[str, Any]) -> str:
     """Explain why optimality is unknown, and how to determine it."""
     why = exact["optimal_unknown"]
-    cure = f"; --objective-discount {why['telling_discount']:g} tells" if why["telling_discount"] else ""
-    return f"cannot be told at discount {exact['discount']:g}: {why['reason']}{cure}"
+    cure = f"; --objective-discount {why['telling_discount']:g} can tell" if why["telling_discount"] else ""
+    return f"cannot be determined at discount {exact['discount']:g}: {why['reason']}{cure}"
 
 
 def probability(value: float) -> str:
@@ -202,7 +204,7 @@ def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
     if episodes["endless"]:
         rows["Never end"] = (
             f"{episodes['endless']:,} episodes: the policy never ends one from state {episodes['endless_state']} on;"
-            " they were cut there, and the rest of their return is the transition table's"
+            " they were cut there, and the rest of their return was drawn from the transition table"
         )
     if episodes["cut"]:
         rows["Cut"] = (
@@ -233,9 +235,9 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
             f" {summary['train_seconds']:.1f} s (and {summary['compile_seconds']:.1f} s to compile);"
             f" stopped: {summary['stopped']}",
             "Weights digest": summary["weights_digest"],
-            "Kept in": summary["run"] if summary["log"] is None else f"{summary['run']}   (log: {summary['log']})",
+            "Saved in": summary["run"] if summary["log"] is None else f"{summary['run']}   (log: {summary['log']})",
             **(
-                {"Log": Text(f"not whole: {summary['log_unavailable']}", "yellow")}
+                {"Log": Text(f"incomplete: {summary['log_unavailable']}", "yellow")}
                 if summary["log_unavailable"]
                 else {}
             ),
@@ -268,7 +270,7 @@ def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
             f" {probability(solution['termination_probability'])},"
             f" after {number(solution['mean_episode_length'], 2)} steps",
             "Start states": f"{solution['start_states']:,}"
-            + (f" that came in {resets:,} resets; all means are over these" if resets else ""),
+            + (f" seen in {resets:,} resets; all means are over these" if resets else ""),
             **({"Note": Text(nothing, style="yellow")} if nothing else {}),
         },
     )
@@ -333,7 +335,7 @@ RIGHT = ("Return", "Best", "Size")  # right-aligned
 SPACE = 2  # between two columns
 VERDICT = 41  # maximum characters of the columns from Optimal to Best, for numbers of usual size
 SHORTEST = 20  # characters of a name before it is wrapped to make room for them
-WATCHES = "Best may take a policy that watches the clock; an agent is optimal by its discounted value."
+WATCHES = "Best may require a policy that watches the clock; an agent is judged optimal by its discounted value."
 
 
 def agents_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableType:

@@ -92,13 +92,13 @@ class ActionMaskTable:
         if not self._active or self._known is not None:
             return
         if "action_mask" not in info:
-            raise DeepTaxiError(f"--action-mask: {self._name} gives info['action_mask'] at times only")
+            raise DeepTaxiError(f"--action-mask: {self._name} provides info['action_mask'] only sometimes")
         given = np.asarray(info["action_mask"])
         present = np.asarray(info.get("_action_mask", np.ones(len(states), np.bool_)))
         if given.shape != (len(states), self._allowed.shape[1]):
             raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of shape {list(given.shape[1:])}")
         if not is_mask(given[present], given[present].shape):
-            raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of something else than 0 and 1")
+            raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of values other than 0 and 1")
         for state, row in zip(states[present], usable(given[present].astype(np.bool_)), strict=True):
             if self._seen[state] and not np.array_equal(self._allowed[state], row):
                 raise DeepTaxiError(f"--action-mask: {self._name} masks state {state} in more than one way")

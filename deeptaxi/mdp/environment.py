@@ -370,17 +370,17 @@ def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
     except MemoryError as error:
         raise DeepTaxiError(f"not enough memory for {config.id}{f': {error}' if str(error) else ''}") from error
     except (Exception, SystemExit) as error:  # the environment's own code may raise anything
-        raise UsageError(f"{config.id} could not be made: {type(error).__name__}: {error}") from error
+        raise UsageError(f"{config.id} could not be created: {type(error).__name__}: {error}") from error
 
 
 def type_fault(message: str, config: EnvironmentConfig) -> str:
     """Explain a `TypeError` raised while the environment was made."""
     reason = message.partition(" was raised from ")[0]
     if "Gym is incompatible with Gymnasium" in message:
-        return f"could not be made: {OLD} its class is one of 'gym'; derive it from gymnasium.Env, and {NEW}"
+        return f"could not be created: {OLD} its class is one of 'gym'; derive it from gymnasium.Env, and {NEW}"
     if re.search(r"unexpected keyword argument|required (positional|keyword)|positional arguments? but", reason):
         return f"does not take these arguments ({dict(config.kwargs)}): {reason}"
-    return f"could not be made: TypeError: {reason}"
+    return f"could not be created: TypeError: {reason}"
 
 
 def unknown(name: str) -> str:

@@ -32,8 +32,8 @@ from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import ArrayLike, NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.io.safe_archive import ArchiveError, read_npz, read_shapes
-from deeptaxi.io.temporary import ASIDE, Scratch, put_new
+from deeptaxi.io.atomic import ASIDE, Scratch, put_new
+from deeptaxi.io.safe_load import ArchiveError, read_npz, read_shapes
 from deeptaxi.machine import memory_exceeded
 
 Floats = NDArray[np.float64]
@@ -172,7 +172,7 @@ def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray
         raw = np.asarray(values)
     except ValueError:
         raise TableError(
-            f"{name}: expected numbers in {dimensions} dimensions, received rows of several lengths"
+            f"{name}: expected numbers in {dimensions} dimensions, received rows of different lengths"
         ) from None
     if raw.ndim != dimensions or raw.dtype.kind not in "biuf":
         raise TableError(f"{name}: expected numbers in {dimensions} dimensions, received {raw.dtype} {list(raw.shape)}")
@@ -259,7 +259,9 @@ def check_numbers(table: TransitionTable) -> None:
             raise TableError(f"{name} holds {describe_first(~np.isfinite(values), values)}: all numbers must be finite")
     large = np.abs(table.reward) > MAX_REWARD
     if large.any():
-        raise TableError(f"reward holds {describe_first(large, table.reward)}: expected at most {MAX_REWARD:g} in size")
+        raise TableError(
+            f"reward holds {describe_first(large, table.reward)}: expected at most {MAX_REWARD:g} in magnitude"
+        )
     for name in ("probability", "start"):
         values = getattr(table, name)
         if (values < 0).any():
@@ -443,8 +445,8 @@ def check_names(table: TransitionTable) -> None:
         longest = max(map(len, names or ()), default=0)
         if 2 * 4 * longest * len(names or ()) > room:
             raise TableError(
-                f"the {kind} names take too much room in an .npz, which gives each the {longest:,} letters of the "
-                "longest: shorten them"
+                f"the {kind} names take too much room in an .npz, which stores each with the {longest:,} characters "
+                "of the longest: shorten them"
             )
 
 

@@ -33,10 +33,9 @@ import numpy as np
 from deeptaxi.config import read_toml as read_settings
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.io.atomic import cannot_write, scratch_in, write_atomic
-from deeptaxi.io.safe_archive import ArchiveError, read_npz
-from deeptaxi.io.safe_load import MAX_LINE, read_toml
+from deeptaxi.io.safe_load import MAX_LINE, ArchiveError, read_npz, read_toml
 from deeptaxi.learning.callbacks import Event
-from deeptaxi.learning.coverage import Coverage
+from deeptaxi.learning.progress import Coverage
 from deeptaxi.learning.state import CheckpointEvent
 from deeptaxi.machine import physical_memory
 from deeptaxi.metrics import Failed, Finished, Record, Started, Warned, from_line, to_line
@@ -151,9 +150,9 @@ def read_visits(log: Path, pairs: int | None = None) -> Coverage | None:
             or arrays[name].ndim != 2
             or arrays[name].min() < 0
         ):
-            raise DeepTaxiError(f"{path} is damaged: it holds no counts '{name}'")
+            raise DeepTaxiError(f"{path} is damaged: it has no counts '{name}'")
     if len({arrays[name].shape for name in Coverage._fields}) > 1:
-        raise DeepTaxiError(f"{path} is damaged: its counts are of several sizes")
+        raise DeepTaxiError(f"{path} is damaged: its counts differ in shape")
     return Coverage(*(arrays[name].astype(np.int64) for name in Coverage._fields))
 
 
@@ -471,8 +470,8 @@ def find_log(run: Path) -> Path:
         end = end_of(path)
         if digest is None or end is None or end.weights_digest in (digest, None):
             return path.parent
-    fault = "is of another training" if found else "is not there"
-    raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
+    fault = "belongs to another training" if found else "does not exist"
+    raise UsageError(f"{run} has no log: it says {said}, which {fault} (train it again to get one)")
 
 
 def take_up(folder: Path, position: Position) -> Kept | None:

@@ -23,8 +23,7 @@ from deeptaxi.arguments import short_words, title
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
-from deeptaxi.io.safe_load import TOML_BYTES, read_json
-from deeptaxi.io.type_checks import OPTIONAL, Line, Seed, fault_of
+from deeptaxi.io.safe_load import OPTIONAL, TOML_BYTES, Line, Seed, fault_of, read_json
 from deeptaxi.machine import processor
 from deeptaxi.metrics import Finished, decimals, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in
@@ -77,7 +76,7 @@ def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -
     words = {True: "optimal", False: "not optimal", None: f"not known to be optimal ({reason(exact)})"}
     equal = f" (but {exact['all_policies_equal']})" if exact.get("all_policies_equal") else ""
     resets = exact.get("starts_estimated_from_resets")
-    seen = f" that came in {resets:,} resets" if resets else ""
+    seen = f" seen in {resets:,} resets" if resets else ""
     starts = f"{exact['optimal_start_states']} of {exact['start_states']} start states{seen}"
     return (
         f"{words[exact['optimal']]}{equal}: {starts}; "
@@ -134,7 +133,7 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         off = f", so the mean returns are known to ± {spread:.2g} (95 %)" if spread else ""
         said.append(
             f"The start states were estimated from {exact['starts_estimated_from_resets']:,} resets{off}. "
-            "A start that never came in them may be played badly."
+            "A start state that never occurred in them may be played badly."
         )
     if facts["training"].get("failure"):
         said.append(f"The training failed: {' '.join(facts['training']['failure'].split())}.")
@@ -374,9 +373,9 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     if isinstance(version, int) and version > CARD_VERSION:
         raise DeepTaxiError(f"{path} is of a newer deeptaxi (card version {version}): upgrade deeptaxi to read it")
     if isinstance(facts, dict) and (old := renamed_in(facts, CARD)):
-        raise DeepTaxiError(f"{path} is of an earlier deeptaxi: {old}; train it again")
+        raise DeepTaxiError(f"{path} was written by an earlier deeptaxi: {old}; train it again")
     kinds = KINDS | ({"exact": EXACT_KINDS} if isinstance(facts, dict) and facts.get("exact") is not None else {})
-    fault = fault_of(facts, kinds) or misspelled_key(facts) if isinstance(facts, dict) else "it holds no object"
+    fault = fault_of(facts, kinds) or misspelled_key(facts) if isinstance(facts, dict) else "it is not a JSON object"
     if version != CARD_VERSION or fault:
         raise DeepTaxiError(f"{path} is damaged: {fault or 'it has no version that is known'}")
     return dict(facts)

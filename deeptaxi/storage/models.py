@@ -19,8 +19,7 @@ from deeptaxi.backend import keras_backend
 from deeptaxi.config import EnvironmentConfig, OptimizerConfig, TrainConfig, read_run, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.locks import in_use, log_in_use
-from deeptaxi.io.safe_archive import ArchiveError, open_archive
-from deeptaxi.io.safe_load import read_toml
+from deeptaxi.io.safe_load import ArchiveError, open_archive, read_toml
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import History, read_history
 from deeptaxi.storage import checkpoints
@@ -103,9 +102,9 @@ class Unfinished:
         resume = f"`deeptaxi train --resume {quoted}{self.trusted}`"
         if self.failure is not None:
             more = f", and {resume} resumes from its last checkpoint" if self.resumable else ""
-            return f"{self.folder} has no model, its training failed: {self.failure}; {show} shows its log{more}"
+            return f"{self.folder} has no model because its training failed: {self.failure}; {show} shows its log{more}"
         if not self.resumable:
-            return f"{self.folder} has no model, its training was interrupted: {show} shows its log"
+            return f"{self.folder} has no model because its training was interrupted: {show} shows its log"
         return f"{self.folder}: its training was interrupted; {resume} resumes it"
 
 
