@@ -241,7 +241,11 @@ def test_other_observations_are_refused_with_their_space_and_what_to_use(space):
 @pytest.mark.parametrize(
     ("space", "said"),
     [
-        (MultiDiscrete([10_000_000, 2]), "Some-v0 has 20,000,000 states"),
+        (Discrete(20_000_000), "Some-v0 has 20,000,000 states; a one-hot network here takes at most 10,000,000"),
+        (
+            MultiDiscrete([2**16, 2**16]),
+            "Some-v0 has 4,294,967,296 states; their numbers have 32 bits, for at most 2,147,",
+        ),
         (Box(0, 255, (84, 84, 4), np.uint8), "Some-v0 has more than 10^67969 states"),  # 256^28224 ≈ 10^67970.6
     ],
 )
