@@ -11,10 +11,12 @@ from typing import Any
 from deeptaxi.config import EnvironmentConfig, from_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.presets import binning_of
 
-EnvLike = str | Path | TransitionTable | Environment
+TableLike = Mapping[Any, Any] | list[Any] | tuple[Any, Any]  # P, or (P, R): see `mdp.files.read.read_value`
+EnvLike = str | Path | TransitionTable | Environment | TableLike
 IN_MEMORY = "transition-table"  # the id of a table that has no file
 
 
@@ -23,8 +25,9 @@ class EnvSpec:
     """The environment that a command or function is asked to use.
 
     Attributes:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, a table or an environment; None for the model's own.
-        kwargs: arguments for `gymnasium.make`; they override the model's own.
+        env: a Gymnasium id, `module:Id`, the path of a file with a table, a table, a value that is one, or an
+            environment; None for the model's own.
+        kwargs: arguments for `gymnasium.make`, or what a file or value does not say; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust: whether to import the environment module that only a file names, which executes its code.
     """
@@ -50,6 +53,8 @@ class EnvSpec:
             return open_environment(self.config(binning_of(str(self.env), self.kwargs)), True)
         if isinstance(self.env, TransitionTable):
             return open_table(self.env, EnvironmentConfig(IN_MEMORY, dict(self.kwargs), self.time_limit))
+        if (read := open_value(self.env, self.kwargs, self.time_limit)) is not None:
+            return read
         return change_environment(known(self.env), self.kwargs, self.time_limit)
 
     def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
@@ -62,7 +67,7 @@ class EnvSpec:
         Raises:
             UsageError: none is named and the model's own is unknown, or it cannot be opened.
         """
-        if isinstance(self.env, str | Path) and own is not None and not str(self.env).endswith(".npz"):
+        if isinstance(self.env, str | Path) and own is not None and not is_table_file(str(self.env)):
             return open_environment(self.config(view_of(own)), True)
         if self.env is not None:
             return self.open()
@@ -83,6 +88,23 @@ def view_of(own: EnvironmentConfig | Environment) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def open_value(
+    env: Any, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None
+) -> Environment | None:
+    """Open a value that is a table, such as `P` or (P, R), as an environment in memory; None if it is none.
+
+    Raises:
+        DeepTaxiError: it is malformed.
+    """
+    from deeptaxi.mdp.files.read import is_table_value, options_of, read_value  # readers that few problems need
+
+    if not is_table_value(env):
+        return None
+    found = read_value(env, options_of(env_args or {}))
+    environment = environment_over(found.table, EnvironmentConfig(IN_MEMORY, {}, time_limit))
+    return dataclasses.replace(environment, read_as=(found.form, *found.notes))
+
+
 def describe_object(value: Any) -> str:
     """Describe an argument of the wrong type."""
     return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
@@ -99,7 +121,7 @@ def known(env: Any) -> Environment:
     name = getattr(getattr(env, "spec", None), "id", None)
     instead = f": pass its id, '{name}', and its arguments as env_args" if name else ""
     raise UsageError(
-        "expected an environment as a Gymnasium id, a .npz path or a TransitionTable, "
+        "expected an environment as a Gymnasium id, the path of a table, a TransitionTable, P or (P, R), "
         f"received {describe_object(env)}{instead}"
     )
 
@@ -110,7 +132,10 @@ def name_of(env: EnvLike | None) -> tuple[str | None, TransitionTable | Environm
         return None if env is None else str(env), None
     if isinstance(env, TransitionTable):
         return IN_MEMORY, env
-    return known(env).config.id, env
+    if (read := open_value(env)) is not None:
+        return IN_MEMORY, read
+    opened = known(env)
+    return opened.config.id, opened
 
 
 def open_requested(
@@ -144,7 +169,7 @@ def change_environment(
 def reopen_environment(environment: Environment, config: EnvironmentConfig) -> Environment:
     """Reopen an environment with another configuration; a table needs no file for that."""
     if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
-        return open_table(environment.table, config)
+        return dataclasses.replace(open_table(environment.table, config), read_as=environment.read_as)
     return open_environment(config)
 
 

@@ -39,6 +39,7 @@ from deeptaxi.learning.resolve import Configured
 from deeptaxi.learning.state import TrainingState
 from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite
 from deeptaxi.renamed import SETTINGS, renamed_in
@@ -49,7 +50,6 @@ from deeptaxi.storage.model_card import read_card
 from deeptaxi.storage.run_folder import CHECKPOINTS, TABLE_FILE
 from deeptaxi.storage.runs import check_room
 
-TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}
 
 
@@ -81,7 +81,7 @@ def is_named(environment: str, asked: str) -> bool:
     """
     version = environment.removeprefix(f"{asked}-v")
     is_version = version != environment and version.isdecimal()
-    return is_version or Path(environment).suffix == Path(asked).suffix == TABLE_SUFFIX
+    return is_version or (is_table_file(environment) and Path(environment).suffix == Path(asked).suffix)
 
 
 def check_backend(folder: Path, found: Checkpoint) -> None:
@@ -143,7 +143,7 @@ def open_saved_environment(
     requested = config.environment
     if requested.id == IN_MEMORY and given is None:
         requested = replace(requested, id=str(folder / CHECKPOINTS / TABLE_FILE))
-    elif requested.id.endswith(TABLE_SUFFIX) and asked:
+    elif is_table_file(requested.id) and asked:
         requested = replace(requested, id=asked)
     environment = replace(open_requested(requested, trust, given), config=config.environment)
     said = found.about.get("environment")

@@ -19,7 +19,7 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
 from deeptaxi.io.locks import in_use
-from deeptaxi.learning.progress import Coverage
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.binning import one_line
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, UNTABULATED, Environment, objective_discount
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
@@ -159,7 +159,8 @@ class RunData:
             reference = self.reference(discount)
             if reference is None:
                 return None
-            return verdicts.evaluate_greedy(reference, self.q_values, self.environment.start_resets).to_dict()
+            found = verdicts.evaluate_greedy(reference, self.q_values, self.environment.start_resets, intervals=True)
+            return found.to_dict()
 
     def act(self, state: ArrayLike) -> Any:
         """Return the greedy action of a state, or of each state in an array `[…]`.

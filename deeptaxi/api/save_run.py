@@ -14,7 +14,7 @@ from deeptaxi.api.run_data import RunData
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import TrainConfig, dump_toml, to_mapping
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
-from deeptaxi.learning.progress import Coverage
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from deeptaxi.api.environments import EnvLike, name_of, open_requested
+from deeptaxi.api.environments import EnvLike, name_of, open_requested, open_value
 from deeptaxi.api.options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.resume import ResumePoint, open_for_resume
 from deeptaxi.api.run import Run
@@ -324,11 +324,12 @@ def train(
     `settings`, which takes every option of `deeptaxi train` by name, such as `hidden=(64,)` or `learning_rate=0.01`.
 
     Args:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
+        env: a Gymnasium id, `module:Id`, the path of a table (`.npz`, or a file that `convert` reads), a
+            `TransitionTable`, or a value that is a table, such as `P` or arrays (P, R).
         q_table: whether to use a network without hidden layers or biases, whose weights are the Q table.
         preset: name of a preset, see `listing.presets`; None for the one that fits.
         config: a TOML file, a mapping of the same form, or the `config` of another run.
-        env_args: arguments for `gymnasium.make`.
+        env_args: arguments for `gymnasium.make`; what a table of another form does not say, such as `start`.
         out: the run folder to write; True for a free name in `models/`.
         logs: folder for the log of a saved run; None for `logs`, or for the log's current location with `resume`.
         tensorboard: whether to also log for TensorBoard.
@@ -348,6 +349,8 @@ def train(
             run in `resume` has other settings.
         DeepTaxiError: training diverged or the environment failed before there was anything to save.
     """
+    if (read := open_value(env, env_args)) is not None:
+        env, env_args = read, None
     name, table = name_of(env)
     run_options = RunOptions(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)
     if resume is not None:

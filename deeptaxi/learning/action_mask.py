@@ -11,6 +11,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.state import TrainingState, array
 from deeptaxi.mdp.contract import ShownMask, blaming, closing
 from deeptaxi.mdp.environment import Environment, is_mask, known_mask, usable
+from deeptaxi.mdp.files import is_table_file
 
 
 def shows_mask(environment: Environment) -> bool:
@@ -41,7 +42,7 @@ class ActionMaskTable:
         self._name = environment.config.id
         if active and self._known is None and not shows_mask(environment):
             missing = "has no array 'action_mask'"
-            if not self._name.endswith(".npz"):
+            if not is_table_file(self._name):
                 missing = "shows none, neither in info['action_mask'] nor by a method action_mask"
             raise UsageError(f"--action-mask: {self._name} {missing}")
         shape = (environment.states if environment.tabulated else 0, environment.actions)

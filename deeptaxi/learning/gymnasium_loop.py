@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import Agent
-from deeptaxi.learning.progress import Counts, Coverage, StepMetrics, count_pairs
+from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
+from deeptaxi.learning.progress import StepMetrics
 from deeptaxi.learning.replay_buffer import PrioritizedReplayBuffer, ReplayBuffer, Transitions
 from deeptaxi.learning.schedules import exploration
 from deeptaxi.learning.state import (

@@ -24,9 +24,10 @@ from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import DQNAgent, FitAgent
 from deeptaxi.learning.callbacks import Callback, Event, StopTraining
 from deeptaxi.learning.compiled.loop import CompiledLoop
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
-from deeptaxi.learning.progress import Coverage, Loop, ProgressTracker, StepMetrics
+from deeptaxi.learning.progress import Loop, ProgressTracker, StepMetrics
 from deeptaxi.learning.resolve import why_not_compiled
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.state import CheckpointEvent, StateMismatchError, TrainingState, merge_states

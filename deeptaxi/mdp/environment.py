@@ -35,9 +35,10 @@ from deeptaxi.mdp.contract import (
     with_answers_checked,
     with_numbered_actions,
 )
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import MAX_STATES, ActionCodec, StateCodec, action_codec, state_codec
-from deeptaxi.mdp.table import Bools, TransitionTable, load_table
+from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.presets import binning_of
 from deeptaxi.search_path import current_folder_first, hide_current_folder
@@ -69,6 +70,7 @@ class Environment:
         start_resets: the number of resets that `table.start` was estimated from; None if it is known.
         make: creates a new instance, checked as it runs; takes Gymnasium's ``render_mode``.
         action_codec: maps action numbers from 0 to the actions of the environment without deeptaxi's wrappers.
+        read_as: the form of a file or value of others, and what was decided in reading it; empty otherwise.
     """
 
     config: EnvironmentConfig
@@ -81,6 +83,7 @@ class Environment:
     start_resets: int | None
     make: Callable[..., Env]
     action_codec: ActionCodec = None  # type: ignore[assignment]  # set below
+    read_as: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.action_codec is None:
@@ -154,6 +157,7 @@ class Environment:
             "actions": self.actions,
             "time_limit": self.time_limit,
             **{name: told for name, told in parts.items() if told},
+            **({"read_as": list(self.read_as)} if self.read_as else {}),
         }
 
 
@@ -173,7 +177,7 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
         UsageError: it is unknown, cannot be made, or has unsupported spaces.
         DeepTaxiError: its table file is damaged.
     """
-    if config.id.endswith(".npz"):
+    if is_table_file(config.id):
         return open_table(config)
     check_request(config)
     if not trust_module:
@@ -263,18 +267,22 @@ def copy_over(table: TransitionTable, limit: int | None, render_mode: str | None
 
 
 def open_table(config: EnvironmentConfig) -> Environment:
-    """Open a transition table as an environment."""
-    return environment_over(load_table(Path(config.id)), config)
+    """Open a file of a transition table as an environment; its arguments are what a file of others may not say."""
+    from deeptaxi.mdp.files.read import OWN_FORM, is_foreign, options_of, read_table_file  # readers that few need
+
+    if config.kwargs and not is_foreign(config.id):
+        raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
+    found = read_table_file(Path(config.id), options_of(config.kwargs))
+    read_as = () if found.form == OWN_FORM else (found.form, *found.notes)
+    return replace(environment_over(found.table, config), read_as=read_as)
 
 
 def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Environment:
     """Create an environment from a table; the time limit in `config` overrides the table's.
 
     Raises:
-        UsageError: arguments are given, or bins.
+        UsageError: bins are given.
     """
-    if config.kwargs:
-        raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
     for name, value in (
         ("--observation", config.observation),
         ("--bins", config.bins),

@@ -24,6 +24,7 @@ from deeptaxi.report.chart import Chart
 from deeptaxi.report.content import Content, ReportedRun
 from deeptaxi.report.curves import coverage_chart, error_by_state, learning_curves, q_scatter, visits_by_state
 from deeptaxi.report.maps import MOST_CELLS, policy_map
+from deeptaxi.storage.model_card import describe_interval
 
 LIMIT = 400_000  # bytes
 LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # characters
@@ -166,6 +167,7 @@ def words(content: Content) -> dict[str, Any]:
         "subject": run_words(run),
         "chosen": "the farthest from the optimum" if run.exact else "the one with the lowest return",
         "exact": run.exact,
+        "estimated": describe_interval(run.exact["estimated"]) if run.exact and run.exact.get("estimated") else "",
         "episodes": run.episodes,
         "worst_start": brief(content.names.state(run.exact["worst_start"]["state"])) if run.exact else "",
         "curve_runs": len(content.histories),

@@ -24,7 +24,8 @@ import numpy as np
 
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.io.atomic import remove_if_empty, write_atomic, write_atomic_all
-from deeptaxi.io.safe_load import ArchiveError, is_a, parse_json, read_npz
+from deeptaxi.io.safe_archive import ArchiveError, read_npz
+from deeptaxi.io.safe_load import is_a, parse_json
 from deeptaxi.learning.callbacks import Event
 from deeptaxi.learning.state import CheckpointEvent, TrainingState
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table

@@ -32,7 +32,7 @@ from typing import Any
 from zipfile import ZipFile
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.io.safe_load import ArchiveError, format_bytes, open_archive
+from deeptaxi.io.safe_archive import ArchiveError, format_bytes, open_archive
 
 WEIGHTS, MAX_BYTES = "model.weights.h5", 2**32
 SPARE = 2**24  # bytes of a file beyond its weights, for their names

@@ -33,9 +33,10 @@ import numpy as np
 from deeptaxi.config import read_toml as read_settings
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.io.atomic import cannot_write, scratch_in, write_atomic
-from deeptaxi.io.safe_load import MAX_LINE, ArchiveError, read_npz, read_toml
+from deeptaxi.io.safe_archive import ArchiveError, read_npz
+from deeptaxi.io.safe_load import MAX_LINE, read_toml
 from deeptaxi.learning.callbacks import Event
-from deeptaxi.learning.progress import Coverage
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.state import CheckpointEvent
 from deeptaxi.machine import physical_memory
 from deeptaxi.metrics import Failed, Finished, Record, Started, Warned, from_line, to_line

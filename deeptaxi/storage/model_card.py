@@ -23,8 +23,10 @@ from deeptaxi.arguments import short_words, title
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
+from deeptaxi.evaluation.resampling import describe_estimate
 from deeptaxi.io.safe_load import OPTIONAL, TOML_BYTES, Line, Seed, fault_of, read_json
 from deeptaxi.machine import processor
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.metrics import Finished, decimals, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in
 from deeptaxi.storage.formats import FORMATS
@@ -78,11 +80,20 @@ def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -
     resets = exact.get("starts_estimated_from_resets")
     seen = f" seen in {resets:,} resets" if resets else ""
     starts = f"{exact['optimal_start_states']} of {exact['start_states']} start states{seen}"
+    known = exact.get("estimated")
+    estimated = f"; {describe_interval(known)}" if known else ""
     return (
         f"{words[exact['optimal']]}{equal}: {starts}; "
         f"return {decimals(exact['return'])} of {decimals(exact['optimal_return'])}, "
         f"value {figure(exact['value'])} of {decimals(exact['optimal_value'])} at discount {exact['discount']}"
+        f"{estimated}"
     )
+
+
+def describe_interval(estimated: Mapping[str, Any]) -> str:
+    """Say what a verdict is estimated from, and the interval of its value, if there is one."""
+    told, found = describe_estimate(estimated), estimated.get("value_interval")
+    return f"{told}, value from {decimals(found[0])} to {decimals(found[1])} (95 %)" if found else told
 
 
 def figure(value: float | None) -> str:
@@ -135,6 +146,11 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
             f"The start states were estimated from {exact['starts_estimated_from_resets']:,} resets{off}. "
             "A start state that never occurred in them may be played badly."
         )
+    if exact and exact.get("estimated"):
+        said.append(
+            f"The problem itself was {describe_estimate(exact['estimated'])}: the verdict is exact for that estimate. "
+            "What was never tried is unknown, and a policy that was chosen by a log looks better on it than it is."
+        )
     if facts["training"].get("failure"):
         said.append(f"The training failed: {' '.join(facts['training']['failure'].split())}.")
     elif facts["training"]["stopped"] == "interrupted":
@@ -172,7 +188,7 @@ def front_matter(card: Mapping[str, Any]) -> str:
 def tags(card: Mapping[str, Any]) -> list[str]:
     """Return the search tags of a card."""
     place = card["environment"]["id"]
-    return [TASK, "deeptaxi", "q-learning", card["network"]["kind"], *([] if place.endswith(".npz") else [place])]
+    return [TASK, "deeptaxi", "q-learning", card["network"]["kind"], *([] if is_table_file(place) else [place])]
 
 
 def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,6 +307,7 @@ KINDS = {  # the types that the page and the list of agents rely on
 EXACT_KINDS = {
     "optimal": bool | None, "return": float, "optimal_return": float, "gap": float, "horizon": int, "discount": float,
     "value": float | None, "optimal_value": float, "start_states": int, "optimal_start_states": int,
+    "estimated?": {"transitions": int, "episodes": int, "prior": float, "value_interval?": tuple[float, float]},
 }  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from deeptaxi.backend import keras_backend
 from deeptaxi.config import EnvironmentConfig, OptimizerConfig, TrainConfig, read_run, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.locks import in_use, log_in_use
-from deeptaxi.io.safe_load import ArchiveError, open_archive, read_toml
+from deeptaxi.io.safe_archive import ArchiveError, open_archive
+from deeptaxi.io.safe_load import read_toml
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import History, read_history
 from deeptaxi.storage import checkpoints

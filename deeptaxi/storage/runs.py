@@ -48,7 +48,8 @@ from deeptaxi.io.atomic import (
     write_atomic_all,
 )
 from deeptaxi.io.locks import TRAINING, TRIES, lock
-from deeptaxi.io.safe_load import format_bytes, read_toml
+from deeptaxi.io.safe_archive import format_bytes
+from deeptaxi.io.safe_load import read_toml
 from deeptaxi.learning.memory import FLOAT, count_weights
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment

@@ -177,7 +177,7 @@ def test_a_reward_of_minus_infinity_excludes_an_action_as_a_mask_does(how):
 
 
 def test_only_minus_infinity_at_pairs_that_may_be_is_a_mask():
-    with pytest.raises(TableError, match=r"action_mask excludes every action of state 0"):
+    with pytest.raises(TableError, match="reward of state 0, action 0 is −∞ in some outcomes only"):
         build([[[(0.5, 0, MINUS, False), (0.5, 0, 1, False)]]])
     with pytest.raises(TableError, match=r"reward holds inf at \[0, 0, 0\]"):
         build([[surely(0, float("inf"))]])

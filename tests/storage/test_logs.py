@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.learning.progress import Coverage
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.metrics import Finished, Progress, Started, read_history, to_line
 from deeptaxi.storage import logs
 from deeptaxi.storage.logs import Log, find_log, read_visits, save_visits

@@ -16,9 +16,9 @@ from deeptaxi import metrics
 from deeptaxi.api.run import Run
 from deeptaxi.config import resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.io import safe_load
+from deeptaxi.io import safe_archive, safe_load
+from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.memory import count_weights
-from deeptaxi.learning.progress import Coverage
 from deeptaxi.metrics import Warned, to_line
 from deeptaxi.network.build import build_q_network, sizes, with_mask
 from deeptaxi.storage import keras_file, logs, model_card, runs
@@ -46,14 +46,14 @@ def test_a_model_of_300_megabytes_is_saved_and_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("most", [10_000, 5_000])
 def test_members_may_be_larger_than_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr(safe_load, "MAX_DIRECTORY", most)
+    monkeypatch.setattr(safe_archive, "MAX_DIRECTORY", most)
     network = q_table(1_000, 4)
     network.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(load_network(tmp_path / "model.keras").get_weights()[0], network.get_weights()[0])
     arrays = {"a": np.arange(3_000.0)}
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "x.npz", **arrays)
-        np.testing.assert_array_equal(safe_load.read_npz(tmp_path / "x.npz", 10**6)["a"], arrays["a"])
+        np.testing.assert_array_equal(safe_archive.read_npz(tmp_path / "x.npz", 10**6)["a"], arrays["a"])
 
 
 def test_weights_beyond_the_limit_are_refused_before_a_training(

@@ -29,7 +29,8 @@ from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.compiled.mdp import CompiledMDP, Sizes, any_state, compile_mdp, outcome, start_state
 from deeptaxi.learning.compiled.ring_buffer import CompiledReplayBuffer, Ring
 from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
-from deeptaxi.learning.progress import RECORDS, Counts, Coverage, StepMetrics, count_pairs, updates_per_record
+from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
+from deeptaxi.learning.progress import RECORDS, StepMetrics, updates_per_record
 from deeptaxi.learning.schedules import exploration, importance_exponent, learning_rate
 from deeptaxi.learning.state import (
     StateMismatchError,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.progress import Snapshots, count_pairs
+from deeptaxi.learning.coverage import Snapshots, count_pairs
 from deeptaxi.learning.trainer import train
 from deeptaxi.metrics import Snapshot
 from tests.learning.helpers import SMALL, of_kind, opened_problem, outcome

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from deeptaxi.io.safe_load import ArchiveError, read_npz, read_shapes
+from deeptaxi.io.safe_archive import ArchiveError, read_npz, read_shapes
 
 MIB = 2**20
 
