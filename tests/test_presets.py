@@ -71,7 +71,7 @@ def test_a_preset_is_chosen_by_its_name_or_as_the_sibling_for_a_q_table():
     assert preset_named("none", None).settings == {}
     with pytest.raises(UsageError, match="unknown preset 'taxy'; did you mean 'taxi'"):
         preset_named("taxy", None)
-    with pytest.raises(UsageError, match=r"taxi\.factored has no sibling for --q-table"):
+    with pytest.raises(UsageError, match=r"taxi\.factored has no variant for --q-table"):
         preset_named("taxi.factored", "q-table")
 
 

@@ -29,7 +29,7 @@ def test_an_open_environment_keeps_its_arguments_beside_the_new_ones() -> None:
 
 
 def test_what_is_no_environment_is_refused_with_what_to_write_instead() -> None:
-    with pytest.raises(UsageError, match="received an object of OrderEnforcing: name it by its id, 'FrozenLake-v1'"):
+    with pytest.raises(UsageError, match="received an object of type OrderEnforcing: pass its id, 'FrozenLake-v1'"):
         EnvSpec(gymnasium.make("FrozenLake-v1", disable_env_checker=True).env).open()  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"received an object of int$"):
         EnvSpec(3).open()  # type: ignore[arg-type]
@@ -53,5 +53,5 @@ def test_a_model_is_examined_on_its_own_environment_with_changes_or_on_another()
     assert changed.config == EnvironmentConfig("FrozenLake-v1", {"is_slippery": True}, 9)
     assert EnvSpec().open_for(LAKE, "run").config == LAKE
     assert EnvSpec("Taxi-v4").open_for(LAKE, "run").config == EnvironmentConfig("Taxi-v4", {}, None)
-    with pytest.raises(UsageError, match=r"x\.keras does not say what it was trained on: name it with --env"):
+    with pytest.raises(UsageError, match=r"x\.keras does not record what it was trained on: specify it with --env"):
         EnvSpec().open_for(None, "x.keras")
