@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,17 +19,19 @@ from numpy.typing import NDArray
 from deeptaxi.arguments import parts_of, shorten
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
-from deeptaxi.mdp.constructor import check_arguments, registered_id
+from deeptaxi.mdp.constructor import check_arguments
 from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, blaming, closing, quiet, rehearse, with_answers_checked
+from deeptaxi.mdp.named_code import code_folder, is_file, registered_id, split_name
 from deeptaxi.mdp.simulate import TableEnv
+from deeptaxi.mdp.sources import Named, Source, limit_of
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
 from deeptaxi.mdp.table import Bools, TransitionTable, load_table
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
-from deeptaxi.search_path import current_folder_first, hide_current_folder
 
 DEFAULT_HORIZON = 5_000
 DEFAULT_DISCOUNT = 0.99
 TRUST = "pass --trust-env if you trust where the run comes from"
+IN_MEMORY = "in-memory/"  # begins the id of an environment that was an object, see `in_memory`
 RESERVED = {"max_episode_steps": "use --time-limit", "render_mode": "it is set where frames are shown"}
 Env = gymnasium.Env[Any, Any]
 
@@ -49,6 +50,7 @@ class Environment:
         table_missing: why there is no table, or None.
         start_resets: the number of resets that `table.start` was estimated from; None if it is known.
         make: creates a new instance, checked as it runs; takes Gymnasium's ``render_mode``.
+        source: makes its instances; None for a table.
     """
 
     config: EnvironmentConfig
@@ -60,6 +62,7 @@ class Environment:
     table_missing: str | None
     start_resets: int | None
     make: Callable[..., Env]
+    source: Source | None = None
 
     def __repr__(self) -> str:
         limit = f", time limit {self.time_limit:,}" if self.time_limit else ""
@@ -133,25 +136,30 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
         return open_table(config)
     check_request(config)
     if not trust_module:
-        config = without_code(config)
-    local = ":" in config.id
-    with searching(local):
-        return wrap_environment(config, local)
+        return wrap_environment(without_code(config), Named(None))
+    return wrap_environment(config, Named(code_folder(config.id)))
 
 
-def wrap_environment(config: EnvironmentConfig, local: bool) -> Environment:
+def wrap_environment(config: EnvironmentConfig, source: Source) -> Environment:
     """Open and check a Gymnasium environment.
 
     Args:
         config: its id, arguments and time limit.
-        local: whether its modules may be imported from the current folder.
+        source: makes its instances.
 
     Raises:
         UsageError: it is unknown, cannot be made, or has unsupported spaces.
     """
-    check_arguments(config)
+    with source.importing():
+        return check_environment(config, source)
 
-    env = first_copy(partial(unchecked_copy, config, local), config)
+
+def check_environment(config: EnvironmentConfig, source: Source) -> Environment:
+    """Make an environment and check it. See `wrap_environment`."""
+    for name in RESERVED.keys() & config.kwargs.keys():
+        raise UsageError(f"--env-arg {name} is not passed on: {RESERVED[name]}")
+    check_arguments(config, *source.creator(config.id))
+    env = first_copy(partial(unchecked_copy, config, source), config)
     with blaming(config.id), closing(env):
         codec = state_codec(env.observation_space, config.id)
         actions = check_actions(env.action_space, config.id)
@@ -160,35 +168,34 @@ def wrap_environment(config: EnvironmentConfig, local: bool) -> Environment:
         finding = find_table(env, codec)
 
     return Environment(
-        config=replace(config, id=full_id(config.id, env)),
+        config=replace(config, id=source.full_name(config.id, env)),
         codec=codec,
         actions=int(actions.n),
         first_action=int(actions.start),
-        time_limit=env.spec.max_episode_steps if env.spec else None,
+        time_limit=limit_of(env),
         table=finding.table,
         table_missing=finding.reason,
         start_resets=finding.resets,
-        make=partial(checked_copy, config, local, codec),
+        make=partial(checked_copy, config, source, codec),
+        source=source,
     )
 
 
-def unchecked_copy(config: EnvironmentConfig, local: bool, render_mode: str | None = None) -> Env:
+def unchecked_copy(config: EnvironmentConfig, source: Source, render_mode: str | None = None) -> Env:
     """Open a Gymnasium environment. A module-level function, so that a run can be pickled."""
     # Not every environment takes a render_mode, and Gymnasium passes on whatever it is given.
     frames = {} if render_mode is None else {"render_mode": render_mode}
-    with quiet(), searching(local):
-        env = gymnasium.make(
-            config.id, max_episode_steps=config.time_limit, disable_env_checker=True, **frames, **config.kwargs
-        )
+    with quiet(), source.importing():
+        env = source.make(config, frames)
     return with_answers_checked(env, config.id)
 
 
-def checked_copy(config: EnvironmentConfig, local: bool, codec: StateCodec, render_mode: str | None = None) -> Env:
+def checked_copy(config: EnvironmentConfig, source: Source, codec: StateCodec, render_mode: str | None = None) -> Env:
     """Open a Gymnasium environment that is checked as it runs."""
     if render_mode is None:
-        return CheckedEnv(unchecked_copy(config, local), codec, config.id)
-    env = Frames(unchecked_copy(config, local, render_mode), codec, config.id)
-    env.local = local
+        return CheckedEnv(unchecked_copy(config, source), codec, config.id)
+    env = Frames(unchecked_copy(config, source, render_mode), codec, config.id)
+    env.source = source
     return env
 
 
@@ -222,19 +229,14 @@ def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Envir
     )
 
 
-def searching(local: bool) -> AbstractContextManager[None]:
-    """Import modules from the current folder while the block runs if `local`, else do not."""
-    return current_folder_first() if local else hide_current_folder()
-
-
 class Frames(CheckedEnv):
     """Also renders frames; the rendering code is imported on the first frame, with the environment's import path."""
 
-    local = False  # whether its modules may be imported from the current folder
+    source: Source = Named(None)
 
     def render(self) -> Any:
         """Render a frame."""
-        with searching(self.local):
+        with self.source.importing():
             return self.env.render()
 
 
@@ -242,9 +244,13 @@ def check_request(config: EnvironmentConfig) -> None:
     """Reject requests that cannot succeed."""
     if not config.id.strip():
         raise UsageError("name an environment: a Gymnasium id, module:Id, or the path of a .npz transition table")
-    for name in RESERVED.keys() & config.kwargs.keys():
-        raise UsageError(f"--env-arg {name} is not passed on: {RESERVED[name]}")
-    if config.id.count(":") > 1:
+    if config.id.startswith(IN_MEMORY):
+        raise UsageError(
+            f"{config.id.removeprefix(IN_MEMORY)} was an object in memory, which no file holds: give it again in "
+            "Python, env=…, or name what makes it, such as module:Class"
+        )
+    module, _ = split_name(config.id)
+    if ":" in module and not is_file(module):
         raise UsageError(f"'{config.id}' is not an environment: expected an id or module:Id")
 
 
@@ -259,8 +265,8 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
     Raises:
         UsageError: it could run code.
     """
-    module, colon, name = config.id.rpartition(":")
-    if colon and module != "gymnasium":
+    module, name = split_name(config.id)
+    if module and module != "gymnasium":
         raise UsageError(f"the run names the environment module '{shorten(module)}', which is code: {TRUST}")
     spec = gymnasium.registry.get(registered_id(name))
     if spec is not None and spec.id not in known_ids():
@@ -280,6 +286,8 @@ def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
     """Make the environment once and convert any failure to a one-line error."""
     try:
         return make()
+    except DeepTaxiError:
+        raise
     except gymnasium.error.DeprecatedEnv as error:
         raise UsageError(f"{config.id}: {error}") from None
     except gymnasium.error.UnregisteredEnv:
@@ -310,6 +318,8 @@ def type_fault(message: str, config: EnvironmentConfig) -> str:
 
 def unknown(name: str) -> str:
     """Format the error for an unregistered id, with similar ids."""
+    if Path(f"{name}.py").is_file():
+        return f"'{name}' is a module: name an environment in it, {name}:NAME"
     suggestion = nearest(name, known_ids(), count=3) or "; `deeptaxi envs` lists what can be trained"
     return f"unknown environment '{name}'{suggestion}"
 
@@ -327,12 +337,6 @@ def known_ids() -> list[str]:
         if not (str(spec.entry_point).startswith(("gymnasium.envs.", "<function _raise")) or name.startswith("GymV2"))
         or is_toy_text(spec)
     ]
-
-
-def full_id(name: str, env: Env) -> str:
-    """Return the id with its module, and with the version that Gymnasium chose if none was given."""
-    module, colon, _ = name.rpartition(":")
-    return f"{module}{colon}{env.spec.id}" if env.spec else name
 
 
 def known_mask(environment: Environment) -> Bools | None:
