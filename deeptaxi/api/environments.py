@@ -1,19 +1,24 @@
-"""Open environments given as an id, a path, a transition table, or an open environment."""
+"""Open environments given as an id, a path, a transition table, an object of Python, or an open environment."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.environment import Environment, environment_over, open_environment
+from deeptaxi.mdp.environment import Environment, environment_over, open_environment, wrap_environment
+from deeptaxi.mdp.in_memory import InMemory, is_object, resolve_object
+from deeptaxi.mdp.sources import Named
 from deeptaxi.mdp.table import TransitionTable
 
-EnvLike = str | Path | TransitionTable | Environment
+EnvLike = str | Path | TransitionTable | Environment | gymnasium.Env[Any, Any] | Callable[..., gymnasium.Env[Any, Any]]
+Opened = TransitionTable | Environment | InMemory  # what is open, or not found by a name
 IN_MEMORY = "transition-table"  # the id of a table that has no file
 
 
@@ -22,8 +27,9 @@ class EnvSpec:
     """The environment that a command or function is asked to use.
 
     Attributes:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, a table or an environment; None for the model's own.
-        kwargs: arguments for `gymnasium.make`; they override the model's own.
+        env: a Gymnasium id, `module:Name`, `file.py:Name`, the path of a `.npz`, a table, an environment, its class or
+            a function that makes it; None for the model's own.
+        kwargs: arguments of the environment; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust: whether to import the environment module that only a file names, which executes its code.
     """
@@ -40,11 +46,10 @@ class EnvSpec:
             UsageError: none is named, it does not exist, or it does not take these arguments.
             DeepTaxiError: the table is damaged.
         """
-        if isinstance(self.env, str | Path):
-            return open_environment(EnvironmentConfig(str(self.env), dict(self.kwargs), self.time_limit), True)
-        if isinstance(self.env, TransitionTable):
-            return open_table(self.env, EnvironmentConfig(IN_MEMORY, dict(self.kwargs), self.time_limit))
-        return change_environment(known(self.env), self.kwargs, self.time_limit)
+        name, opened = name_of(self.env)
+        if isinstance(opened, Environment):
+            return change_environment(opened, self.kwargs, self.time_limit)
+        return open_requested(EnvironmentConfig(name or "", dict(self.kwargs), self.time_limit), True, opened)
 
     def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
         """Open the environment that is named, else a model's own with the changes applied.
@@ -68,39 +73,44 @@ class EnvSpec:
         return open_environment(dataclasses.replace(own, **changes), trust_module=self.trust)
 
 
-def known(env: Any) -> Environment:
-    """Return `env` if it is an open environment; reject any other object.
+def name_of(env: EnvLike | None) -> tuple[str | None, Opened | None]:
+    """Return the name of an environment, and the object itself if it is open or in memory.
 
     Raises:
-        UsageError: it is not an `Environment`; for one of Gymnasium's, the message gives the id to use instead.
+        UsageError: it is no environment, nor what makes one, or it cannot be copied.
     """
-    if isinstance(env, Environment):
-        return env
-    name = getattr(getattr(env, "spec", None), "id", None)
-    instead = f": name it by its id, '{name}', with its arguments in env_args" if name else ""
-    raise UsageError(
-        "expected an environment as a Gymnasium id, a .npz path or a TransitionTable, "
-        f"received an object of {type(env).__name__}{instead}"
-    )
-
-
-def name_of(env: EnvLike | None) -> tuple[str | None, TransitionTable | Environment | None]:
-    """Return the name of an environment, and the object itself if it is open or in memory."""
     if env is None or isinstance(env, str | Path):
         return None if env is None else str(env), None
     if isinstance(env, TransitionTable):
         return IN_MEMORY, env
-    return known(env).config.id, env
+    found = env if isinstance(env, Environment) else resolve_object(checked(env))
+    if isinstance(found, str):
+        return found, None
+    return (found.id if isinstance(found, InMemory) else found.config.id), found
 
 
-def open_requested(
-    requested: EnvironmentConfig, trust: bool, opened: TransitionTable | Environment | None
-) -> Environment:
-    """Open the environment of a configuration; `opened` is its table or open environment, if there is one.
+def checked(env: Any) -> Any:
+    """Return an object that may be an environment, or make one.
 
     Raises:
-        UsageError: the environment does not exist, or its in-memory table was not given.
+        UsageError: it is not.
     """
+    if is_object(env):
+        return env
+    raise UsageError(
+        "expected an environment as a Gymnasium id, a .npz path, a TransitionTable, a Gymnasium environment, its class "
+        f"or a function that makes it, received an object of {type(env).__name__}"
+    )
+
+
+def open_requested(requested: EnvironmentConfig, trust: bool, opened: Opened | None) -> Environment:
+    """Open the environment of a configuration; `opened` is its table, object or open environment, if there is one.
+
+    Raises:
+        UsageError: the environment does not exist, or its in-memory table or object was not given.
+    """
+    if isinstance(opened, InMemory):
+        return opened.open(requested)
     if isinstance(opened, TransitionTable):
         return open_table(opened, requested)
     if isinstance(opened, Environment):
@@ -125,6 +135,8 @@ def reopen_environment(environment: Environment, config: EnvironmentConfig) -> E
     """Reopen an environment with another configuration; a table needs no file for that."""
     if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
         return open_table(environment.table, config)
+    if environment.source is not None and not isinstance(environment.source, Named):
+        return wrap_environment(config, environment.source)
     return open_environment(config)
 
 

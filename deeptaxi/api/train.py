@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from deeptaxi.api.environments import EnvLike, name_of, open_requested
+from deeptaxi.api.environments import EnvLike, Opened, name_of, open_requested
 from deeptaxi.api.episodes import add_sampled_episodes
 from deeptaxi.api.options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.resume import ResumePoint, open_for_resume
@@ -39,7 +39,6 @@ from deeptaxi.learning.resolve import Configured, choose, configure, with_enviro
 from deeptaxi.learning.state import StateMismatchError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
-from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import Finished, History, Record, Started
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
@@ -69,7 +68,7 @@ def plan(
     values: Mapping[str, Any],
     preset: str | None = None,
     trust: bool = False,
-    opened: TransitionTable | Environment | None = None,
+    opened: Opened | None = None,
 ) -> Plan:
     """Open the requested environment and complete the settings for it.
 
@@ -153,7 +152,7 @@ def resume_plan(
     trust: bool,
     logs: Path | None = None,
     stop_after: int | None = None,
-    table: TransitionTable | Environment | None = None,
+    table: Opened | None = None,
 ) -> Iterator[Plan]:
     """Reopen a run folder to resume its training for the duration of the block; see `resume.open_for_resume`."""
     with open_for_resume(folder, values, trust, logs, stop_after, table) as (environment, configured, opened, point):
