@@ -39,6 +39,7 @@ from deeptaxi.learning.resolve import Configured, choose, configure, with_enviro
 from deeptaxi.learning.state import StateMismatchError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
+from deeptaxi.mdp.remembered import remember
 from deeptaxi.metrics import Finished, History, Record, Started
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
@@ -128,6 +129,7 @@ def reserve_run_folder(
         reserved = runs.reserve_free(planned.config, Path(logs), table)
     else:
         reserved = runs.reserve(Path(out), Path(logs), force, table)
+    remember(planned.environment.config)
     kept, first = replace(planned, run_folder=reserved), 0
     try:
         kept = with_spare(kept)
@@ -156,6 +158,7 @@ def resume_plan(
 ) -> Iterator[Plan]:
     """Reopen a run folder to resume its training for the duration of the block; see `resume.open_for_resume`."""
     with open_for_resume(folder, values, trust, logs, stop_after, table) as (environment, configured, opened, point):
+        remember(environment.config)
         try:
             yield with_spare(Plan(environment, configured, opened, point))
         except StateMismatchError as error:

@@ -16,12 +16,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
-from deeptaxi.arguments import parts_of, shorten
-from deeptaxi.config import EnvironmentConfig
+from deeptaxi.arguments import shorten
+from deeptaxi.config import OBJECT, EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.mdp.constructor import check_arguments
 from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, blaming, closing, quiet, rehearse, with_answers_checked
 from deeptaxi.mdp.named_code import code_folder, is_file, registered_id, split_name
+from deeptaxi.mdp.remembered import holds_text, recall
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.sources import Named, Source, limit_of
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
@@ -31,7 +32,6 @@ from deeptaxi.mdp.verify import CHECK_SEED, find_table
 DEFAULT_HORIZON = 5_000
 DEFAULT_DISCOUNT = 0.99
 TRUST = "pass --trust-env if you trust where the run comes from"
-IN_MEMORY = "in-memory/"  # begins the id of an environment that was an object, see `in_memory`
 RESERVED = {"max_episode_steps": "use --time-limit", "render_mode": "it is set where frames are shown"}
 Env = gymnasium.Env[Any, Any]
 
@@ -126,7 +126,8 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
 
     Args:
         config: the id or path, arguments and time limit.
-        trust_module: whether the module of a ``module:Id`` may be imported.
+        trust_module: whether the module of a ``module:Id`` may be imported; that of a training of this user may be
+            anyway, see `remembered`.
 
     Raises:
         UsageError: it is unknown, cannot be made, or has unsupported spaces.
@@ -135,9 +136,12 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
     if config.id.endswith(".npz"):
         return open_table(config)
     check_request(config)
-    if not trust_module:
-        return wrap_environment(without_code(config), Named(None))
-    return wrap_environment(config, Named(code_folder(config.id)))
+    if trust_module:
+        return wrap_environment(config, Named(code_folder(config.id)))
+    known = recall(config)
+    if known.folder is not None:
+        return wrap_environment(config, Named(str(known.folder)))
+    return wrap_environment(without_code(config, known.changed), Named(None))
 
 
 def wrap_environment(config: EnvironmentConfig, source: Source) -> Environment:
@@ -244,9 +248,9 @@ def check_request(config: EnvironmentConfig) -> None:
     """Reject requests that cannot succeed."""
     if not config.id.strip():
         raise UsageError("name an environment: a Gymnasium id, module:Id, or the path of a .npz transition table")
-    if config.id.startswith(IN_MEMORY):
+    if config.in_memory:
         raise UsageError(
-            f"{config.id.removeprefix(IN_MEMORY)} was an object in memory, which no file holds: give it again in "
+            f"{config.id.removeprefix(OBJECT)} was an object in memory, which no file holds: give it again in "
             "Python, env=…, or name what makes it, such as module:Class"
         )
     module, _ = split_name(config.id)
@@ -254,8 +258,10 @@ def check_request(config: EnvironmentConfig) -> None:
         raise UsageError(f"'{config.id}' is not an environment: expected an id or module:Id")
 
 
-def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
+def without_code(config: EnvironmentConfig, changed: Path | None = None) -> EnvironmentConfig:
     """Restrict an environment named only by a file to code that is installed or already loaded.
+
+    `changed` is a file of its code that is not what this user trained with.
 
     No module is imported for it: ``gymnasium:Taxi-v4`` becomes Taxi-v4, and any other module is rejected. Of
     Gymnasium's own environments only toy text is allowed: others import optional packages, read files named by their
@@ -267,7 +273,8 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
     """
     module, name = split_name(config.id)
     if module and module != "gymnasium":
-        raise UsageError(f"the run names the environment module '{shorten(module)}', which is code: {TRUST}")
+        since = f"whose file {changed} has changed since you trained with it, and which" if changed else "which"
+        raise UsageError(f"the run names the environment module '{shorten(module)}', {since} is code: {TRUST}")
     spec = gymnasium.registry.get(registered_id(name))
     if spec is not None and spec.id not in known_ids():
         raise UsageError(f"the run names {name}, which is not one of the environments with state numbers: {TRUST}")
@@ -275,11 +282,6 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
     if spec is not None and texts and not is_toy_text(spec):
         raise UsageError(f"the run gives {name} a text as {texts[0]}, which may name a file or code: {TRUST}")
     return replace(config, id=name)
-
-
-def holds_text(value: Any) -> bool:
-    """Whether an argument is a string, or a list or mapping that contains one."""
-    return isinstance(value, str) or any(map(holds_text, parts_of(value)))
 
 
 def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:

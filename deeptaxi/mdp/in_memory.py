@@ -25,11 +25,11 @@ import gymnasium
 import numpy as np
 
 from deeptaxi.arguments import is_kept, is_toml, show
-from deeptaxi.config import EnvironmentConfig
+from deeptaxi.config import OBJECT, EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.constructor import missing_arguments
 from deeptaxi.mdp.contract import blaming, closing, quiet
-from deeptaxi.mdp.environment import IN_MEMORY, RESERVED, Environment, open_environment, wrap_environment
+from deeptaxi.mdp.environment import RESERVED, Environment, open_environment, wrap_environment
 from deeptaxi.mdp.named_code import entry_of, importable_name, module_of
 from deeptaxi.mdp.sources import Made, Source, checked_kind, layers_of, limit_of, with_limit
 
@@ -115,7 +115,7 @@ def resolve_object(env: Any) -> str | InMemory | Environment:
     if name is not None:
         return name
     if isinstance(env, type):
-        return InMemory(IN_MEMORY + env.__name__, Made(env))
+        return InMemory(OBJECT + env.__name__, Made(env))
     return of_function(env)
 
 
@@ -126,12 +126,12 @@ def of_function(function: Callable[..., Any]) -> InMemory:
         UsageError: it makes no environment.
     """
     named = getattr(function, "__name__", "")
-    name = IN_MEMORY + (named if named.isidentifier() else "environment")
+    name = OBJECT + (named if named.isidentifier() else "environment")
     if missing_arguments(function, {}):  # told with the cure when it is opened
         return InMemory(name, Made(function))
     with blaming(name), quiet():
         first, second = (checked_kind(function(), f"the {type(function).__name__} {named}".strip()) for _ in range(2))
-    name = IN_MEMORY + type(first.unwrapped).__name__
+    name = OBJECT + type(first.unwrapped).__name__
     if {id(layer) for layer in layers_of(first)} & {id(layer) for layer in layers_of(second)}:
         return copied(first)
     with closing(first), closing(second):
@@ -160,7 +160,7 @@ def copied(env: Env) -> InMemory:
         )
     with blaming(name), quiet():
         check_copies(pristine, name)
-    return InMemory(IN_MEMORY + name, Copied(pristine))
+    return InMemory(OBJECT + name, Copied(pristine))
 
 
 def uncopied(value: Any, path: str = "", depth: int = 0) -> tuple[str, str]:

@@ -7,8 +7,8 @@ What `gymnasium.make` puts around an environment, an instance of any other origi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,9 +51,11 @@ class Named:
 
     folder: str | None
 
-    def importing(self) -> AbstractContextManager[None]:
-        """Search the folder of the code first."""
-        return hide_current_folder() if self.folder is None else folder_first(self.folder)
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Search the folder of the code first, and not the current one if that is another."""
+        with hide_current_folder(), folder_first(self.folder or ""):
+            yield
 
     def creator(self, name: str) -> tuple[Callable[..., Any] | None, Mapping[str, Any]]:
         """Return the class or function, and the arguments that it is registered with."""
