@@ -76,8 +76,8 @@ def plan(
     Args:
         values: nested settings of the user.
         preset: name of the preset, or None for the one that fits.
-        trust: whether the module of a `module:Id` may be imported.
-        opened: the table or open environment that the id in `values` refers to, if any.
+        trust: whether the module of a `module:Name` may be imported.
+        opened: the table, object or open environment that the id in `values` refers to, if any.
 
     Raises:
         UsageError: the settings contradict each other or the environment.
@@ -326,11 +326,12 @@ def train(
     `settings`, which takes every option of `deeptaxi train` by name, such as `hidden=(64,)` or `learning_rate=0.01`.
 
     Args:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
+        env: a Gymnasium id, `module:Class`, `file.py:Class`, the path of a `.npz`, a `TransitionTable`, or an object:
+            a Gymnasium environment, its class, or a function that makes it.
         q_table: whether to use a network without hidden layers or biases, whose weights are the Q table.
         preset: name of a preset, see `listing.presets`; None for the one that fits.
         config: a TOML file, a mapping of the same form, or the `config` of another run.
-        env_args: arguments for `gymnasium.make`.
+        env_args: arguments of the environment.
         out: the run folder to write; True for a free name in `models/`.
         logs: folder for the log of a saved run; None for `logs`, or for the log's current location with `resume`.
         tensorboard: whether to also log for TensorBoard.

@@ -71,7 +71,7 @@ def command(
 ) -> int:
     """Train a Q-network on ENV and keep it, with the exact verdict on it.
 
-    ENV is a Gymnasium id (Taxi-v4), module:Id for an environment of your own, or a .npz transition table.
+    ENV is a Gymnasium id (Taxi-v4), module:Class or file.py:Class for one of your own, or a .npz transition table.
     Settings come from the preset that fits (`deeptaxi presets`), then --config, then the options below.
     """
     from deeptaxi.api import settings

@@ -1,4 +1,4 @@
-"""Open an environment by Gymnasium id, ``module:Id`` or ``.npz`` table, and check that it can be trained on."""
+"""Open an environment by Gymnasium id, ``module:Name`` or ``.npz`` table, and check that it can be trained on."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ class Frames(CheckedEnv):
 def check_request(config: EnvironmentConfig) -> None:
     """Reject requests that cannot succeed."""
     if not config.id.strip():
-        raise UsageError("name an environment: a Gymnasium id, module:Id, or the path of a .npz transition table")
+        raise UsageError("name an environment: a Gymnasium id, module:Class, or the path of a .npz transition table")
     if config.in_memory:
         raise UsageError(
             f"{config.id.removeprefix(OBJECT)} was an object in memory, which no file holds: give it again in "
@@ -255,7 +255,7 @@ def check_request(config: EnvironmentConfig) -> None:
         )
     module, _ = split_name(config.id)
     if ":" in module and not is_file(module):
-        raise UsageError(f"'{config.id}' is not an environment: expected an id or module:Id")
+        raise UsageError(f"'{config.id}' is not an environment: expected an id or module:Class")
 
 
 def without_code(config: EnvironmentConfig, changed: Path | None = None) -> EnvironmentConfig:

@@ -57,7 +57,7 @@ def test_blackjack_is_opened_without_a_table():
 @pytest.mark.parametrize(
     ("name", "kwargs", "message"),
     [
-        ("", {}, "name an environment: a Gymnasium id, module:Id, or the path of a .npz"),
+        ("", {}, "name an environment: a Gymnasium id, module:Class, or the path of a .npz"),
         ("taxi-v4", {}, "unknown environment 'taxi-v4'; did you mean 'Taxi-v4'"),
         ("Taxi-v44", {}, "unknown environment 'Taxi-v44'; did you mean 'Taxi-v4'"),
         ("FrozenLak-v1", {}, "did you mean 'FrozenLake-v1' or 'FrozenLake8x8-v1'"),

@@ -117,7 +117,7 @@ def test_a_file_is_found_from_elsewhere_and_keeps_its_folder(folder, monkeypatch
         (f"{NAME}:one", f"{NAME}:one is an object of Walk: name a class, or a function that makes one"),
         (f"{NAME}:NoEnvironment", "makes no environment but an object of NoEnvironment: derive its class from"),
         (f"{NAME}:gymnasium", "is an object of module: name a class"),
-        (f"a:{NAME}:Walk", "is not an environment: expected an id or module:Id"),
+        (f"a:{NAME}:Walk", "is not an environment: expected an id or module:Class"),
     ],
 )
 def test_what_code_does_not_have_is_refused_with_what_to_type(folder, name, message):
