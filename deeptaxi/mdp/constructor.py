@@ -52,6 +52,8 @@ def check_arguments(
         return
     if missing := missing_arguments(creator, {**registered, **config.kwargs}):
         cure = " ".join(f"--env-arg {name}=…" for name in missing)
+        if config.in_memory:
+            cure = f"env_args={{{', '.join(f'{name!r}: …' for name in missing)}}}"
         raise UsageError(f"{config.id} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}: add {cure}")
     for key, value in config.kwargs.items():
         expected = expected_kinds(creator, key, registered)

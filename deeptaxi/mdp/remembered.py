@@ -22,6 +22,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -156,13 +157,19 @@ def imported_files(place: Located) -> Iterator[Path]:
     inside = place.folder / place.module.partition(".")[0] if package else place.folder
     folders = [Path(folder).resolve() for folder in installed()]
     within = [folder for folder in folders if inside in folder.parents]  # such as those of a virtual environment
+
+    @cache
+    def is_beside(folder: str) -> bool:  # asked of a few hundred folders, where there are thousands of modules
+        around = Path(folder).resolve()
+        up = (around, *around.parents)
+        return inside in up and inside not in folders and not any(part in up for part in within)
+
     for module in list(sys.modules.values()):
-        file = source_of(module)
-        if file is None:
+        named = getattr(module, "__file__", None)
+        if not isinstance(named, str):
             continue
-        beside = inside in file.parents and inside not in folders and not any(part in file.parents for part in within)
-        if file == place.file or beside:
-            yield file
+        if module is sys.modules.get(place.module) or is_beside(os.path.dirname(named)):  # noqa: PTH120  # quicker
+            yield Path(named).resolve()
 
 
 def digests(files: Iterator[Path] | list[Path]) -> dict[str, str]:

@@ -95,7 +95,7 @@ def test_a_class_in_memory_is_made_with_its_arguments():
     environment = opened(Local, kwargs={"size": 7})
     assert (environment.config.id, environment.table.states) == ("in-memory/Local", 3)
     assert environment.make().unwrapped.length == 7
-    with pytest.raises(UsageError, match=r"in-memory/Local needs the argument size: add --env-arg size=…"):
+    with pytest.raises(UsageError, match=r"in-memory/Local needs the argument size: add env_args={'size': …}"):
         opened(Local)
 
 
