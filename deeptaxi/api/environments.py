@@ -17,7 +17,9 @@ from deeptaxi.mdp.in_memory import InMemory, is_object, resolve_object
 from deeptaxi.mdp.sources import Named
 from deeptaxi.mdp.table import TransitionTable
 
-EnvLike = str | Path | TransitionTable | Environment | gymnasium.Env[Any, Any] | Callable[..., gymnasium.Env[Any, Any]]
+TableLike = Mapping[Any, Any] | list[Any] | tuple[Any, Any]  # P, or (P, R): see `mdp.files.read.read_value`
+ObjectLike = gymnasium.Env[Any, Any] | Callable[..., gymnasium.Env[Any, Any]]  # see `mdp.in_memory`
+EnvLike = str | Path | TransitionTable | Environment | TableLike | ObjectLike
 Opened = TransitionTable | Environment | InMemory  # what is open, or not found by a name
 IN_MEMORY = "transition-table"  # the id of a table that has no file
 
@@ -27,9 +29,9 @@ class EnvSpec:
     """The environment that a command or function is asked to use.
 
     Attributes:
-        env: a Gymnasium id, `module:Name`, `file.py:Name`, the path of a `.npz`, a table, an environment, its class or
-            a function that makes it; None for the model's own.
-        kwargs: arguments of the environment; they override the model's own.
+        env: a Gymnasium id, `module:Name`, `file.py:Name`, the path of a file with a table, a table, a value that is
+            one, an environment, its class or a function that makes it; None for the model's own.
+        kwargs: arguments of the environment, or what a file or value does not say; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust: whether to import the environment module that only a file names, which executes its code.
     """
@@ -46,6 +48,8 @@ class EnvSpec:
             UsageError: none is named, it does not exist, or it does not take these arguments.
             DeepTaxiError: the table is damaged.
         """
+        if (read := open_value(self.env, self.kwargs, self.time_limit)) is not None:
+            return read
         name, opened = name_of(self.env)
         if isinstance(opened, Environment):
             return change_environment(opened, self.kwargs, self.time_limit)
@@ -66,11 +70,33 @@ class EnvSpec:
         if isinstance(own, Environment):
             return change_environment(own, self.kwargs, self.time_limit)
         if own is None:
-            raise UsageError(f"{name} does not say what it was trained on: name it with --env")
+            raise UsageError(f"{name} does not record what it was trained on: specify it with --env")
         changes: dict[str, Any] = {"kwargs": {**own.kwargs, **self.kwargs}}
         if self.time_limit:
             changes["time_limit"] = self.time_limit
         return open_environment(dataclasses.replace(own, **changes), trust_module=self.trust)
+
+
+def open_value(
+    env: Any, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None
+) -> Environment | None:
+    """Open a value that is a table, such as `P` or (P, R), as an environment in memory; None if it is none.
+
+    Raises:
+        DeepTaxiError: it is malformed.
+    """
+    from deeptaxi.mdp.files.read import is_table_value, options_of, read_value  # readers that few problems need
+
+    if not is_table_value(env):
+        return None
+    found = read_value(env, options_of(env_args or {}))
+    environment = environment_over(found.table, EnvironmentConfig(IN_MEMORY, {}, time_limit))
+    return dataclasses.replace(environment, read_as=(found.form, *found.notes))
+
+
+def describe_object(value: Any) -> str:
+    """Describe an argument of the wrong type."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
 
 
 def name_of(env: EnvLike | None) -> tuple[str | None, Opened | None]:
@@ -83,13 +109,15 @@ def name_of(env: EnvLike | None) -> tuple[str | None, Opened | None]:
         return None if env is None else str(env), None
     if isinstance(env, TransitionTable):
         return IN_MEMORY, env
-    found = env if isinstance(env, Environment) else resolve_object(checked(env))
+    if (read := open_value(env)) is not None:
+        return IN_MEMORY, read
+    found = env if isinstance(env, Environment) else resolve_object(require_object(env))
     if isinstance(found, str):
         return found, None
     return (found.id if isinstance(found, InMemory) else found.config.id), found
 
 
-def checked(env: Any) -> Any:
+def require_object(env: Any) -> Any:
     """Return an object that may be an environment, or make one.
 
     Raises:
@@ -98,8 +126,8 @@ def checked(env: Any) -> Any:
     if is_object(env):
         return env
     raise UsageError(
-        "expected an environment as a Gymnasium id, a .npz path, a TransitionTable, a Gymnasium environment, its class "
-        f"or a function that makes it, received an object of {type(env).__name__}"
+        "expected an environment as a Gymnasium id, the path of a table, a TransitionTable, P or (P, R), a Gymnasium "
+        f"environment, its class or a function that makes it, received {describe_object(env)}"
     )
 
 
@@ -116,7 +144,7 @@ def open_requested(requested: EnvironmentConfig, trust: bool, opened: Opened | N
     if isinstance(opened, Environment):
         return change_environment(opened, requested.kwargs, requested.time_limit)
     if requested.id == IN_MEMORY:
-        raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
+        raise UsageError("the config belongs to a table in memory: pass the TransitionTable too")
     return open_environment(requested, trust_module=trust)
 
 
@@ -134,7 +162,7 @@ def change_environment(
 def reopen_environment(environment: Environment, config: EnvironmentConfig) -> Environment:
     """Reopen an environment with another configuration; a table needs no file for that."""
     if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
-        return open_table(environment.table, config)
+        return dataclasses.replace(open_table(environment.table, config), read_as=environment.read_as)
     if environment.source is not None and not isinstance(environment.source, Named):
         return wrap_environment(config, environment.source)
     return open_environment(config)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, EnvSpec
+from deeptaxi.api.environments import EnvLike, EnvSpec, describe_object
 from deeptaxi.api.report import check_comparable
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
@@ -82,7 +82,7 @@ def load_comparable(folders: Sequence[Path], trust: bool) -> list[Run]:
     sources = [find_model(folder) for folder in folders]
     for folder, source in zip(folders, sources, strict=True):
         if source.config is not None and [other.resolve() for other in folders].count(folder.resolve()) > 1:
-            raise UsageError(f"{folder} is named twice")
+            raise UsageError(f"{folder} is given twice")
     first = check_comparable([source.name for source in sources], [source.config for source in sources])
     environment = open_environment(first.environment, trust_module=trust)
     return [load_source(source, environment) for source in sources]
@@ -114,7 +114,7 @@ def run_of_keras(model: Any, spec: EnvSpec) -> Run:
     """
     network = network_in(model)
     if spec.env is None:
-        raise UsageError("a Keras model does not say what it was trained on: name its environment, env=…")
+        raise UsageError("a Keras model does not record what it was trained on: pass its environment as env=…")
     from deeptaxi.network.policy_model import check_agent
 
     environment = spec.open()
@@ -135,7 +135,7 @@ def network_in(model: Any) -> Any:
     """
     if not (hasattr(model, "inputs") and hasattr(model, "outputs") and callable(model)):
         what = "a run folder, a .keras file, a Run or a Keras model"
-        raise UsageError(f"expected a model as {what}, received an object of {type(model).__name__}")
+        raise UsageError(f"expected a model as {what}, received {describe_object(model)}")
     from deeptaxi.network.policy_model import q_network_of
 
     return q_network_of(model)
@@ -155,4 +155,4 @@ def check_network(network: Any, environment: Environment, name: str) -> None:
     try:
         check_foreign(network, environment.states, environment.actions)
     except ValueError as error:
-        raise UsageError(f"{name} cannot be looked into: it has {error}") from None
+        raise UsageError(f"cannot inspect {name}: it has {error}") from None

@@ -30,7 +30,7 @@ def solve(
     Args:
         env: an environment, as `train` takes it.
         discount: discount of the value; None for the table's own, else 0.99.
-        env_args: arguments for `gymnasium.make`.
+        env_args: arguments for `gymnasium.make`; what a table of another form does not say, such as `start`.
         time_limit: steps that returns are summed over, instead of the environment's own limit.
         out: file to write Q* and the optimal policy to: `.csv`, `.npz` or `.json`.
         force: whether to overwrite that file.

@@ -12,7 +12,7 @@ from deeptaxi.cli import options
 @click.command("report")
 @click.argument("runs", type=options.PATH, nargs=-1, required=True, metavar="RUN...")
 @click.option("--out", "-o", type=options.PATH, metavar="FILE", help="Page to write.  [default: the run's name.html]")
-@click.option("--figures", type=options.PATH, metavar="DIR", help="Write its pictures as PNG and SVG files too.")
+@click.option("--figures", type=options.PATH, metavar="DIR", help="Also write its pictures, as PNG and SVG files.")
 @options.force_option
 @options.trust_option
 @options.json_option
@@ -20,11 +20,11 @@ from deeptaxi.cli import options
 def command(
     runs: tuple[Path, ...], out: Path | None, figures: Path | None, force: bool, trust_env: bool, as_json: bool
 ) -> None:
-    """Write a page about RUN, a run folder, or about several on the same environment.
+    """Write an HTML page about RUN, a run folder, or about several on the same environment.
 
-    It is one HTML file that needs no network: the verdict, the learning curves beside the optimum, the policy (on a
-    map where the environment is a grid), Q beside Q*, visits, findings, the configuration and how to reproduce it.
-    Of several runs it shows the median and the range, and looks closely at the one that is farthest from the optimum.
+    It is one self-contained file: the verdict, the learning curves beside the optimum, the policy (on a map if the
+    environment is a grid), Q beside Q*, visits, findings, the configuration and how to reproduce it. For several runs
+    it shows the median and the range, and details of the one farthest from the optimum.
     """
     path = out or Path(f"{runs[0].resolve().name}.html" if len(runs) == 1 else "report.html")
     from deeptaxi.api.load import load_comparable

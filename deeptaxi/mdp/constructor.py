@@ -23,7 +23,7 @@ from deeptaxi.mdp.contract import quiet
 from deeptaxi.mdp.named_code import Creator, entry_of, find_creator, registered_id, split_name
 
 WORDS = {
-    "bool": "true or false", "number": "a number", "text": "a text", "list": "a list", "table": "a table",
+    "bool": "true or false", "number": "a number", "text": "a string", "list": "a list", "table": "a table",
     "None": "None",
 }  # fmt: skip
 KINDS: Mapping[Any, tuple[str, ...]] = {

@@ -90,7 +90,7 @@ def encoded_factors(environment: Environment, network: NetworkConfig) -> tuple[i
     found = factors(environment)
     if found is None:
         raise UsageError(
-            f"{environment.config.id} does not say what parts its states are made of: leave out --encoding factored, "
+            f"{environment.config.id} does not say which parts its states consist of: leave out --encoding factored, "
             "or give a MultiDiscrete or Tuple observation, or a .npz table with 'factors'"
         )
     return found

@@ -237,9 +237,9 @@ def action_entries(wrong: bool, off: bool, color: str) -> Iterator[Entry]:
     yield sample(ARROW, color), "optimal action" if color == BLUE else "greedy action"
     if wrong:
         hatched = Patch(facecolor="none", edgecolor=VERMILLION, hatch="//////", linewidth=0.6)
-        yield (hatched, sample(ARROW, VERMILLION)), "wrong action, on the policy's way"
+        yield (hatched, sample(ARROW, VERMILLION)), "wrong action, on the policy's path"
     if off:
-        yield (sample(ARROW, ORANGE), sample(CORNER, ORANGE, filled=True)), "wrong, where the policy never comes"
+        yield (sample(ARROW, ORANGE), sample(CORNER, ORANGE, filled=True)), "wrong, where the policy never goes"
     if wrong or off:
         yield (
             sample(Affine2D().translate(-0.415, 0).transform_path(HINT), GREEN, filled=True, size=5),

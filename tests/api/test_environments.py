@@ -54,15 +54,15 @@ def test_an_open_environment_in_memory_is_opened_again_with_changes() -> None:
 
 
 def test_what_is_no_environment_is_refused_with_what_to_write_instead() -> None:
-    with pytest.raises(UsageError, match=r"its class or a function that makes it, received an object of int$"):
+    with pytest.raises(UsageError, match=r"its class or a function that makes it, received an object of type int$"):
         EnvSpec(3).open()  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"received an object of SyncVectorEnv$"):
+    with pytest.raises(UsageError, match=r"received an object of type SyncVectorEnv$"):
         EnvSpec(gymnasium.make_vec("FrozenLake-v1", 1)).open()  # type: ignore[arg-type]
 
 
 def test_a_table_in_memory_must_be_given_again(table: TransitionTable) -> None:
     requested = EnvironmentConfig(IN_MEMORY, {}, 7)
-    with pytest.raises(UsageError, match="name the TransitionTable too"):
+    with pytest.raises(UsageError, match="pass the TransitionTable too"):
         open_requested(requested, False, None)
     assert open_requested(requested, False, table).horizon == 7
 
