@@ -191,6 +191,12 @@ class EnvironmentConfig(Checked):
     id: str = setting("", "Gymnasium id, module:Id or .npz transition table")
     kwargs: Mapping[str, Any] = setting({}, "keyword arguments for gymnasium.make")
     time_limit: int | None = setting(None, "steps before an episode is cut", POSITIVE, "--time-limit")
+    discover: bool | None = setting(
+        None,
+        "discover the transition table of an environment that has none, if that takes seconds (the default)",
+        None,
+        "--discover/--no-discover",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

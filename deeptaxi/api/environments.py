@@ -10,8 +10,11 @@ from typing import Any
 
 import gymnasium
 
+from deeptaxi.api.status import status
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp.contract import closing
+from deeptaxi.mdp.discover import with_discovered
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment, wrap_environment
 from deeptaxi.mdp.in_memory import InMemory, is_object, resolve_object
 from deeptaxi.mdp.sources import Named
@@ -20,8 +23,41 @@ from deeptaxi.mdp.table import TransitionTable
 TableLike = Mapping[Any, Any] | list[Any] | tuple[Any, Any]  # P, or (P, R): see `mdp.files.read.read_value`
 ObjectLike = gymnasium.Env[Any, Any] | Callable[..., gymnasium.Env[Any, Any]]  # see `mdp.in_memory`
 EnvLike = str | Path | TransitionTable | Environment | TableLike | ObjectLike
-Opened = TransitionTable | Environment | InMemory  # what is open, or not found by a name
+Opened = TransitionTable | Environment | InMemory | EnvironmentConfig  # what a name alone does not say
 IN_MEMORY = "transition-table"  # the id of a table that has no file
+_discovered: dict[Any, Environment] = {}
+
+
+def open_by_name(config: EnvironmentConfig, trust: bool = True) -> Environment:
+    """Open an environment, and discover its transition table if it has none; see `mdp.discover`.
+
+    Args:
+        config: the id or path, arguments and time limit, and whether to discover.
+        trust: whether the module of a `module:Id` may be imported.
+
+    Raises:
+        UsageError: the environment does not exist, or does not take these arguments.
+        DeepTaxiError: the table is damaged.
+    """
+    return discover_table(open_environment(config, trust_module=trust), once=True)
+
+
+def discover_table(environment: Environment, once: bool) -> Environment:
+    """Return an environment with its discovered table, if it has none and it is to be discovered.
+
+    Args:
+        environment: the environment.
+        once: whether its name and arguments say all of it, so that it need not be discovered again in this process.
+    """
+    config = environment.config
+    if environment.table is not None or config.discover is False:
+        return environment
+    with closing(environment.make()) as env:
+        key = (type(env.unwrapped), repr(env.spec), repr(config))
+    if not once or key not in _discovered:
+        with status("discovering the transition table …"):
+            _discovered[key] = with_discovered(environment)
+    return _discovered[key]
 
 
 @dataclass(frozen=True)
@@ -34,12 +70,14 @@ class EnvSpec:
         kwargs: arguments of the environment, or what a file or value does not say; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust: whether to import the environment module that only a file names, which executes its code.
+        discover: whether to discover the table of an environment that has none; None for by default.
     """
 
     env: EnvLike | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     time_limit: int | None = None
     trust: bool = False
+    discover: bool | None = None
 
     def open(self) -> Environment:
         """Open the environment that is named; the user who names a module trusts it.
@@ -53,7 +91,9 @@ class EnvSpec:
         name, opened = name_of(self.env)
         if isinstance(opened, Environment):
             return change_environment(opened, self.kwargs, self.time_limit)
-        return open_requested(EnvironmentConfig(name or "", dict(self.kwargs), self.time_limit), True, opened)
+        return open_requested(
+            EnvironmentConfig(name or "", dict(self.kwargs), self.time_limit, self.discover), True, opened
+        )
 
     def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
         """Open the environment that is named, else a model's own with the changes applied.
@@ -74,7 +114,7 @@ class EnvSpec:
         changes: dict[str, Any] = {"kwargs": {**own.kwargs, **self.kwargs}}
         if self.time_limit:
             changes["time_limit"] = self.time_limit
-        return open_environment(dataclasses.replace(own, **changes), trust_module=self.trust)
+        return open_by_name(dataclasses.replace(own, **changes), self.trust)
 
 
 def open_value(
@@ -100,7 +140,7 @@ def describe_object(value: Any) -> str:
 
 
 def name_of(env: EnvLike | None) -> tuple[str | None, Opened | None]:
-    """Return the name of an environment, and the object itself if it is open or in memory.
+    """Return the name of an environment, and the object itself if it is open or in memory, or its configuration.
 
     Raises:
         UsageError: it is no environment, nor what makes one, or it cannot be copied.
@@ -114,7 +154,7 @@ def name_of(env: EnvLike | None) -> tuple[str | None, Opened | None]:
     found = env if isinstance(env, Environment) else resolve_object(require_object(env))
     if isinstance(found, str):
         return found, None
-    return (found.id if isinstance(found, InMemory) else found.config.id), found
+    return (found.config.id if isinstance(found, Environment) else found.id), found
 
 
 def require_object(env: Any) -> Any:
@@ -134,18 +174,23 @@ def require_object(env: Any) -> Any:
 def open_requested(requested: EnvironmentConfig, trust: bool, opened: Opened | None) -> Environment:
     """Open the environment of a configuration; `opened` is its table, object or open environment, if there is one.
 
+    Of a configuration that is given as well, the arguments and the time limit apply where the first has none.
+
     Raises:
         UsageError: the environment does not exist, or its in-memory table or object was not given.
     """
     if isinstance(opened, InMemory):
-        return opened.open(requested)
+        return discover_table(opened.open(requested), once=False)
+    if isinstance(opened, EnvironmentConfig):
+        kwargs, limit = {**opened.kwargs, **requested.kwargs}, requested.time_limit or opened.time_limit
+        return open_by_name(dataclasses.replace(requested, id=opened.id, kwargs=kwargs, time_limit=limit))
     if isinstance(opened, TransitionTable):
         return open_table(opened, requested)
     if isinstance(opened, Environment):
         return change_environment(opened, requested.kwargs, requested.time_limit)
     if requested.id == IN_MEMORY:
         raise UsageError("the config belongs to a table in memory: pass the TransitionTable too")
-    return open_environment(requested, trust_module=trust)
+    return open_by_name(requested, trust)
 
 
 def change_environment(
@@ -164,8 +209,8 @@ def reopen_environment(environment: Environment, config: EnvironmentConfig) -> E
     if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
         return dataclasses.replace(open_table(environment.table, config), read_as=environment.read_as)
     if environment.source is not None and not isinstance(environment.source, Named):
-        return wrap_environment(config, environment.source)
-    return open_environment(config)
+        return discover_table(wrap_environment(config, environment.source), once=False)
+    return open_by_name(config)
 
 
 def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment:

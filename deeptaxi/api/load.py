@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, EnvSpec, describe_object
+from deeptaxi.api.environments import EnvLike, EnvSpec, describe_object, open_by_name
 from deeptaxi.api.report import check_comparable
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.environment import Environment, open_environment
+from deeptaxi.mdp.environment import Environment
 from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network
 from deeptaxi.storage.runs import read_facts
 
@@ -84,7 +84,7 @@ def load_comparable(folders: Sequence[Path], trust: bool) -> list[Run]:
         if source.config is not None and [other.resolve() for other in folders].count(folder.resolve()) > 1:
             raise UsageError(f"{folder} is given twice")
     first = check_comparable([source.name for source in sources], [source.config for source in sources])
-    environment = open_environment(first.environment, trust_module=trust)
+    environment = open_by_name(first.environment, trust)
     return [load_source(source, environment) for source in sources]
 
 

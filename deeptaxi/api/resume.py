@@ -144,9 +144,11 @@ def open_saved_environment(
         requested = replace(requested, id=str(folder / CHECKPOINTS / TABLE_FILE))
     elif is_table_file(requested.id) and asked:
         requested = replace(requested, id=asked)
-    environment = replace(open_requested(requested, trust, given), config=config.environment)
     said = found.about.get("environment")
     facts = dict(said) if isinstance(said, Mapping) else {}
+    if facts.get("table") is None:  # it was trained without one, and may have none to discover
+        requested = replace(requested, discover=False)
+    environment = replace(open_requested(requested, trust, given), config=config.environment)
     now = {**environment.describe(), "table": table_digest(environment.table)}
     for name in ("states", "actions", "time_limit", "table"):
         if facts.get(name) != now[name]:

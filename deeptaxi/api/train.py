@@ -87,7 +87,7 @@ def plan(
     resolve({"loop": "compiled", **values}, preset=named)  # report wrong settings before opening the environment
     requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
     environment = open_requested(requested, trust, opened)
-    if isinstance(opened, Environment):  # its id alone does not determine its arguments
+    if isinstance(opened, Environment | EnvironmentConfig):  # its id alone does not determine its arguments
         values = merge(values, {"environment": to_mapping(environment.config)})
     configured = configure(environment, values, named)
     check_objective(environment, configured.config)

@@ -46,6 +46,7 @@ COMMANDS = {
     "explain": "Show every number of one update, or of the gradients of a dueling head.",
     "export": "Export a model to formats that other programs read.",
     "convert": "Convert a table of another form, or logged data, for use as ENV.",
+    "discover": "Find the exact transition table of an environment that has none.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
     "presets": "List the settings tuned for known problems.",

@@ -334,6 +334,24 @@ def conversion_table(found: Mapping[str, Any]) -> Table:
     return facts(printable(found["source"]), rows)
 
 
+def discovery_table(title: str, found: Mapping[str, Any]) -> Table:
+    """Create the table of a discovered transition table: its size, and the walk that found it."""
+    limit = f", time limit {found['time_limit']:,}" if found["time_limit"] else ""
+    ignored = found["ignored_attributes"]
+    return facts(
+        title,
+        {
+            "Table": f"discovered: {found['states']:,} states, exact",
+            "Size": f"{found['table_states']:,} state numbers, {found['actions']:,} actions, "
+            f"{found['most_outcomes']:,} outcomes at most{limit}",
+            "Start states": f"{found['start_states']:,}",
+            "Walk": f"{found['snapshots']:,} snapshots, {found['branches']:,} branches, {found['seconds']:.1f} s",
+            **({"Left out": f"{', '.join(ignored)}: changing nothing else"} if ignored else {}),
+            **({"Note": Text(found["hidden"], style="yellow")} if found["hidden"] else {}),
+        },
+    )
+
+
 def estimated_return(row: Mapping[str, Any]) -> str:
     """Format the optimal return of an environment with estimated starts."""
     spread = row["return_uncertainty"]

@@ -53,6 +53,7 @@ class Environment:
         make: creates a new instance, checked as it runs; takes Gymnasium's ``render_mode``.
         source: makes its instances; None for a table.
         read_as: the form of a file or value of others, and what was decided in reading it; empty otherwise.
+        discovered: the states of a table that was discovered by walking through the environment, else None.
     """
 
     config: EnvironmentConfig
@@ -66,6 +67,7 @@ class Environment:
     make: Callable[..., Env]
     source: Source | None = None
     read_as: tuple[str, ...] = ()
+    discovered: int | None = None
 
     def __repr__(self) -> str:
         limit = f", time limit {self.time_limit:,}" if self.time_limit else ""
@@ -117,6 +119,7 @@ class Environment:
             "actions": self.actions,
             "time_limit": self.time_limit,
             **({"read_as": list(self.read_as)} if self.read_as else {}),
+            **({"discovered": self.discovered} if self.discovered else {}),
         }
 
 

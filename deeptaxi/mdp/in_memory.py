@@ -29,7 +29,7 @@ from deeptaxi.config import OBJECT, EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.constructor import missing_arguments
 from deeptaxi.mdp.contract import blaming, closing, quiet
-from deeptaxi.mdp.environment import RESERVED, Environment, open_environment, wrap_environment
+from deeptaxi.mdp.environment import RESERVED, Environment, wrap_environment
 from deeptaxi.mdp.named_code import entry_of, importable_name, module_of
 from deeptaxi.mdp.sources import Made, Source, checked_kind, layers_of, limit_of, with_limit
 
@@ -99,8 +99,8 @@ def is_object(env: Any) -> bool:
     return isinstance(env, (gymnasium.Env, type, *FUNCTIONS))
 
 
-def resolve_object(env: Any) -> str | InMemory | Environment:
-    """Return an object as a name that can be imported, as an environment that Gymnasium makes again, or as in memory.
+def resolve_object(env: Any) -> str | InMemory | EnvironmentConfig:
+    """Return an object as a name that can be imported, as what `gymnasium.make` makes again, or as in memory.
 
     Args:
         env: an environment, a class, or a function that makes one.
@@ -224,8 +224,8 @@ def actions_of(env: Env, seed: int) -> Any:
     return space.sample()
 
 
-def made_again(env: Env) -> Environment | None:
-    """Open the id of an environment of `gymnasium.make`; None if what that makes is not equal to it.
+def made_again(env: Env) -> EnvironmentConfig | None:
+    """Return the id and arguments of an environment of `gymnasium.make`; None if they make another than this.
 
     An id that is not Gymnasium's own comes with the module that it is made by, which usually registers it.
     """
@@ -247,7 +247,6 @@ def made_again(env: Env) -> Environment | None:
         return None
     config = EnvironmentConfig(name, given, None if limit == known.max_episode_steps else limit)
     try:
-        opened = open_environment(config)
         with quiet():
             frames = {key: spec.kwargs[key] for key in spec.kwargs.keys() & {"render_mode"}}
             other = gymnasium.make(spec.id, max_episode_steps=config.time_limit, **frames, **given)
@@ -258,7 +257,7 @@ def made_again(env: Env) -> Environment | None:
     except Exception:  # it cannot be copied, or made: the copy will tell
         return None
     with closing(mine), closing(other):
-        return opened if equal else None
+        return config if equal else None
 
 
 def same_layers(one: Env, other: Env) -> bool:

@@ -285,7 +285,8 @@ KINDS = {  # the types that the page and the list of agents rely on
     "made": Line, "configuration": dict, "signature": dict[str, Line], "outside": dict[str, Line],
     "limits": list[Line], "versions": dict[str, Line],
     "environment": {
-        "id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None, "origin?": Line,
+        "id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None, "discovered?": int,
+        "origin?": Line,
     },
     "network": {"kind": Line, "description": Line},
     "training": {

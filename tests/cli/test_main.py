@@ -164,6 +164,7 @@ COMMAND_LINES = [
     ["explain", "update", "x"],
     ["export", "x", "--all"],
     ["convert", "x.csv", "x.npz"],
+    ["discover", "FrozenLake-v1", "--out", "x.npz"],
     ["solve", "FrozenLake-v1", "--out", "x.csv"],
     ["envs"],
     ["presets"],

@@ -12,7 +12,7 @@ from gymnasium.wrappers import TimeLimit, TransformReward
 
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.in_memory import InMemory, alike, is_object, resolve_object
 from deeptaxi.mdp.simulate import TableEnv
 from tests.problems import ToldEnv, chain, registered, rows_of
@@ -75,8 +75,8 @@ def opened(env, **settings):
     found = resolve_object(env)
     if isinstance(found, InMemory):
         return found.open(EnvironmentConfig(found.id, **settings))
-    assert isinstance(found, Environment)
-    return found
+    assert isinstance(found, EnvironmentConfig)
+    return open_environment(found)
 
 
 def walk():
