@@ -83,5 +83,5 @@ def test_a_model_is_examined_on_its_own_environment_with_changes_or_on_another()
     assert changed.config == EnvironmentConfig("FrozenLake-v1", {"is_slippery": True}, 9)
     assert EnvSpec().open_for(LAKE, "run").config == LAKE
     assert EnvSpec("Taxi-v4").open_for(LAKE, "run").config == EnvironmentConfig("Taxi-v4", {}, None)
-    with pytest.raises(UsageError, match=r"x\.keras does not say what it was trained on: name it with --env"):
+    with pytest.raises(UsageError, match=r"x\.keras does not record what it was trained on: specify it with --env"):
         EnvSpec().open_for(None, "x.keras")

@@ -10,8 +10,10 @@ import gymnasium
 import pytest
 
 import deeptaxi
+from deeptaxi.api.environments import EnvSpec
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp import remembered
+from deeptaxi.mdp.simulate import TableEnv
 from tests.cli.conftest import QUICK, refused, run
 from tests.problems import ToldEnv, chain, rows_of
 
@@ -138,3 +140,20 @@ def test_functions_that_take_an_environment_take_objects(own):
     (row,) = deeptaxi.listing.envs(Walk(2))
     assert (row["id"], row["states"]) == ("in-memory/Walk", 3)
     assert deeptaxi.explain.update(env=Walk(), state=0, action=0)["outcome"]
+
+
+class Hidden(TableEnv):
+    """The chain without its table: what it is can only be discovered."""
+
+    def __init__(self, start=0):
+        super().__init__(chain(start))
+
+
+def test_the_table_of_an_object_is_discovered_each_time_anew(own):
+    for start, steps in ((0, 3), (1, 2)):  # one class and one id, two problems
+        assert deeptaxi.solve(Hidden(start), discount=0.5).optimal_value == 0.5 ** (steps - 1)
+    shorter = deeptaxi.solve(EnvSpec(Hidden()).open(), discount=0.5, time_limit=2)
+    assert shorter.optimal_return == 0
+    assert EnvSpec(Hidden(), discover=False).open().table is None
+    assert deeptaxi.discover(Hidden()).table.states == 3
+    assert EnvSpec(gymnasium.make("Blackjack-v1"), discover=False).open().table is None

@@ -144,7 +144,7 @@ def test_a_file_with_the_name_of_a_module_does_not_replace_it(folder):
 
 def test_a_file_that_fails_is_not_kept(folder):
     (folder / f"{NAME}_bad.py").write_text("1 / 0\n")
-    with pytest.raises(UsageError, match="could not be made: ZeroDivisionError"):
+    with pytest.raises(UsageError, match="could not be created: ZeroDivisionError"):
         open_name(f"{NAME}_bad.py:Walk")
     assert f"{NAME}_bad" not in sys.modules
 
