@@ -11,14 +11,16 @@ from typing import Any
 import gymnasium
 
 from deeptaxi.api.status import status
-from deeptaxi.config import EnvironmentConfig
+from deeptaxi.config import EnvironmentConfig, from_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.contract import closing
 from deeptaxi.mdp.discover import with_discovered
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment, wrap_environment
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.in_memory import InMemory, is_object, resolve_object
 from deeptaxi.mdp.sources import Named
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.presets import binning_of
 
 TableLike = Mapping[Any, Any] | list[Any] | tuple[Any, Any]  # P, or (P, R): see `mdp.files.read.read_value`
 ObjectLike = gymnasium.Env[Any, Any] | Callable[..., gymnasium.Env[Any, Any]]  # see `mdp.in_memory`
@@ -79,8 +81,16 @@ class EnvSpec:
     trust: bool = False
     discover: bool | None = None
 
-    def open(self) -> Environment:
+    def config(self, name: str, view: Mapping[str, Any]) -> EnvironmentConfig:
+        """Return the configuration of the environment that has this name, seen in the bins of `view`."""
+        config: EnvironmentConfig = from_mapping(EnvironmentConfig, {"id": name, **view})
+        return dataclasses.replace(config, kwargs=dict(self.kwargs), time_limit=self.time_limit, discover=self.discover)
+
+    def open(self, view: Mapping[str, Any] | None = None) -> Environment:
         """Open the environment that is named; the user who names a module trusts it.
+
+        Args:
+            view: the bins to see it in; None for those of its preset.
 
         Raises:
             UsageError: none is named, it does not exist, or it does not take these arguments.
@@ -91,12 +101,13 @@ class EnvSpec:
         name, opened = name_of(self.env)
         if isinstance(opened, Environment):
             return change_environment(opened, self.kwargs, self.time_limit)
-        return open_requested(
-            EnvironmentConfig(name or "", dict(self.kwargs), self.time_limit, self.discover), True, opened
-        )
+        name = name or ""
+        if isinstance(opened, TransitionTable) or is_table_file(name):
+            view = {}  # whose states are numbers
+        return open_requested(self.config(name, binning_of(name, self.kwargs) if view is None else view), True, opened)
 
     def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
-        """Open the environment that is named, else a model's own with the changes applied.
+        """Open the environment that is named, seen as the model sees its own; else its own with the changes applied.
 
         Args:
             own: the environment that the model was trained on, open or not; None if it is unknown.
@@ -106,7 +117,7 @@ class EnvSpec:
             UsageError: none is named and the model's own is unknown, or it cannot be opened.
         """
         if self.env is not None:
-            return self.open()
+            return self.open(None if own is None else view_of(own))
         if isinstance(own, Environment):
             return change_environment(own, self.kwargs, self.time_limit)
         if own is None:
@@ -115,6 +126,13 @@ class EnvSpec:
         if self.time_limit:
             changes["time_limit"] = self.time_limit
         return open_by_name(dataclasses.replace(own, **changes), self.trust)
+
+
+def view_of(own: EnvironmentConfig | Environment) -> dict[str, Any]:
+    """Return how a model sees the observations and actions of its environment, as settings."""
+    config = own.config if isinstance(own, Environment) else own
+    settings = {name: getattr(config, name) for name in ("observation", "bins", "bin_range", "action_bins")}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def open_value(
