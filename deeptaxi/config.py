@@ -193,9 +193,12 @@ OPTIMIZERS = (
 )  # fmt: skip
 
 
+OBJECT = "in-memory/"  # begins the id of an environment that is an object of Python
+
+
 @dataclass(frozen=True)
 class EnvironmentConfig(Checked):
-    """The environment: a Gymnasium id, ``module:Id``, or the path of a ``.npz`` transition table."""
+    """The environment: a Gymnasium id, ``module:Name``, ``file.py:Name``, or the path of a ``.npz`` table."""
 
     id: str = setting("", "Gymnasium id, module:Id or .npz transition table")
     kwargs: Mapping[str, Any] = setting({}, "keyword arguments for gymnasium.make")
@@ -228,6 +231,11 @@ class EnvironmentConfig(Checked):
         except ValueError as error:
             raise UsageError(f"an argument of the environment: {error}") from None
         object.__setattr__(self, "kwargs", arguments.plain(dict(self.kwargs)))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it was an object of Python, which no file holds."""
+        return self.id.startswith(OBJECT)
 
 
 @dataclass(frozen=True)

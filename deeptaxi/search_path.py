@@ -33,12 +33,8 @@ def hide_current_folder() -> Iterator[None]:
 
 
 @contextmanager
-def current_folder_first() -> Iterator[None]:
-    """Allow imports from the current folder within the block, as ``python -m`` does."""
-    try:
-        folder = os.getcwd()  # noqa: PTH109  # with pathlib, more of Python would be imported before it is left
-    except FileNotFoundError:  # it was removed: there is nothing to import from
-        folder = ""
+def folder_first(folder: str) -> Iterator[None]:
+    """Allow imports from a folder within the block, as ``python -m`` does from the current one; not if it is empty."""
     added = bool(folder) and folder not in sys.path
     if added:
         sys.path.insert(0, folder)

@@ -12,6 +12,7 @@ import signal
 import tempfile
 
 from deeptaxi.backend import cache, keras_backend, program
+from deeptaxi.mdp import remembered
 
 for library in ("OPENBLAS", "MKL"):  # as in `deeptaxi.cli.main`: threads that wait for a busy core burn another
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
@@ -19,6 +20,9 @@ if os.environ.get(cache.VARIABLE) is None:  # else whoever started the tests has
     folder = tempfile.mkdtemp(prefix="deeptaxi-tests-")
     os.environ[cache.VARIABLE] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after the cache is closed: the last is the first
+data = tempfile.mkdtemp(prefix="deeptaxi-tests-data-")
+os.environ[remembered.VARIABLE] = data  # whoever runs the tests remembers nothing of them
+atexit.register(shutil.rmtree, data, ignore_errors=True)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by all that is started here too
 keras_backend.start()
 # Nearly all that a test takes is compilation: what one of them compiled, all of the process have.

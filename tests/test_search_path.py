@@ -41,7 +41,7 @@ def test_a_folder_that_the_user_names_code_in_comes_first(stranger, monkeypatch)
     search_path.leave_current_folder()
     assert search_path.current_entries() == []
     before = list(sys.path)
-    with search_path.current_folder_first():
+    with search_path.folder_first(str(stranger)):
         assert importlib.import_module("stranger_here").FOUND
     assert sys.path == before
     monkeypatch.delitem(sys.modules, "stranger_here")
@@ -55,5 +55,5 @@ def test_a_removed_folder_is_no_entry(tmp_path, monkeypatch):
     gone.rmdir()
     before = sys.path[1:]
     assert search_path.current_entries() == [""]
-    with search_path.current_folder_first():
+    with search_path.folder_first(""):
         assert sys.path[1:] == before

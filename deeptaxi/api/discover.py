@@ -97,7 +97,7 @@ def discover(
     """Discover the exact transition table of an environment by walking through all its states.
 
     Args:
-        env: a Gymnasium id, `module:Id`, or an open environment.
+        env: an environment, as `train` takes it.
         env_args: arguments for `gymnasium.make`.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         out: the `.npz` file to write the table to, for use as the environment of any command.

@@ -1,25 +1,31 @@
-"""Open environments given as an id, a path, a transition table, or an open environment."""
+"""Open environments given as an id, a path, a transition table, an object of Python, or an open environment."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import gymnasium
 
 from deeptaxi.api.status import status
 from deeptaxi.config import EnvironmentConfig, from_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.contract import closing
 from deeptaxi.mdp.discover import with_discovered
-from deeptaxi.mdp.environment import Environment, environment_over, open_environment
+from deeptaxi.mdp.environment import Environment, environment_over, open_environment, wrap_environment
 from deeptaxi.mdp.files import is_table_file
+from deeptaxi.mdp.in_memory import InMemory, is_object, resolve_object
+from deeptaxi.mdp.sources import Named
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.presets import binning_of
 
 TableLike = Mapping[Any, Any] | list[Any] | tuple[Any, Any]  # P, or (P, R): see `mdp.files.read.read_value`
-EnvLike = str | Path | TransitionTable | Environment | TableLike
+ObjectLike = gymnasium.Env[Any, Any] | Callable[..., gymnasium.Env[Any, Any]]  # see `mdp.in_memory`
+EnvLike = str | Path | TransitionTable | Environment | TableLike | ObjectLike
+Opened = TransitionTable | Environment | InMemory | EnvironmentConfig  # what a name alone does not say
 IN_MEMORY = "transition-table"  # the id of a table that has no file
 _discovered: dict[Any, Environment] = {}
 
@@ -35,12 +41,22 @@ def open_by_name(config: EnvironmentConfig, trust: bool = True) -> Environment:
         UsageError: the environment does not exist, or does not take these arguments.
         DeepTaxiError: the table is damaged.
     """
-    environment = open_environment(config, trust_module=trust)
+    return discover_table(open_environment(config, trust_module=trust), once=True)
+
+
+def discover_table(environment: Environment, once: bool) -> Environment:
+    """Return an environment with its discovered table, if it has none and it is to be discovered.
+
+    Args:
+        environment: the environment.
+        once: whether its name and arguments say all of it, so that it need not be discovered again in this process.
+    """
+    config = environment.config
     if environment.table is not None or config.discover is False:
         return environment
     with closing(environment.make()) as env:
         key = (type(env.unwrapped), repr(env.spec), repr(config))
-    if key not in _discovered:
+    if not once or key not in _discovered:
         with status("discovering the transition table …"):
             _discovered[key] = with_discovered(environment)
     return _discovered[key]
@@ -51,9 +67,9 @@ class EnvSpec:
     """The environment that a command or function is asked to use.
 
     Attributes:
-        env: a Gymnasium id, `module:Id`, the path of a file with a table, a table, a value that is one, or an
-            environment; None for the model's own.
-        kwargs: arguments for `gymnasium.make`, or what a file or value does not say; they override the model's own.
+        env: a Gymnasium id, `module:Name`, `file.py:Name`, the path of a file with a table, a table, a value that is
+            one, an environment, its class or a function that makes it; None for the model's own.
+        kwargs: arguments of the environment, or what a file or value does not say; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust: whether to import the environment module that only a file names, which executes its code.
         discover: whether to discover the table of an environment that has none; None for by default.
@@ -65,25 +81,30 @@ class EnvSpec:
     trust: bool = False
     discover: bool | None = None
 
-    def config(self, view: Mapping[str, Any]) -> EnvironmentConfig:
-        """Return the configuration of the environment that is named, seen in the bins of `view`."""
-        config: EnvironmentConfig = from_mapping(EnvironmentConfig, {"id": str(self.env), **view})
+    def config(self, name: str, view: Mapping[str, Any]) -> EnvironmentConfig:
+        """Return the configuration of the environment that has this name, seen in the bins of `view`."""
+        config: EnvironmentConfig = from_mapping(EnvironmentConfig, {"id": name, **view})
         return dataclasses.replace(config, kwargs=dict(self.kwargs), time_limit=self.time_limit, discover=self.discover)
 
-    def open(self) -> Environment:
-        """Open the environment that is named, in the bins of its preset; the user who names a module trusts it.
+    def open(self, view: Mapping[str, Any] | None = None) -> Environment:
+        """Open the environment that is named; the user who names a module trusts it.
+
+        Args:
+            view: the bins to see it in; None for those of its preset.
 
         Raises:
             UsageError: none is named, it does not exist, or it does not take these arguments.
             DeepTaxiError: the table is damaged.
         """
-        if isinstance(self.env, str | Path):
-            return open_by_name(self.config(binning_of(str(self.env), self.kwargs)), True)
-        if isinstance(self.env, TransitionTable):
-            return open_table(self.env, EnvironmentConfig(IN_MEMORY, dict(self.kwargs), self.time_limit))
         if (read := open_value(self.env, self.kwargs, self.time_limit)) is not None:
             return read
-        return change_environment(known(self.env), self.kwargs, self.time_limit)
+        name, opened = name_of(self.env)
+        if isinstance(opened, Environment):
+            return change_environment(opened, self.kwargs, self.time_limit)
+        name = name or ""
+        if isinstance(opened, TransitionTable) or is_table_file(name):
+            view = {}  # whose states are numbers
+        return open_requested(self.config(name, binning_of(name, self.kwargs) if view is None else view), True, opened)
 
     def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
         """Open the environment that is named, seen as the model sees its own; else its own with the changes applied.
@@ -95,10 +116,8 @@ class EnvSpec:
         Raises:
             UsageError: none is named and the model's own is unknown, or it cannot be opened.
         """
-        if isinstance(self.env, str | Path) and own is not None and not is_table_file(str(self.env)):
-            return open_by_name(self.config(view_of(own)), True)
         if self.env is not None:
-            return self.open()
+            return self.open(None if own is None else view_of(own))
         if isinstance(own, Environment):
             return change_environment(own, self.kwargs, self.time_limit)
         if own is None:
@@ -138,42 +157,51 @@ def describe_object(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
 
 
-def known(env: Any) -> Environment:
-    """Return `env` if it is an open environment; reject any other object.
+def name_of(env: EnvLike | None) -> tuple[str | None, Opened | None]:
+    """Return the name of an environment, and the object itself if it is open or in memory, or its configuration.
 
     Raises:
-        UsageError: it is not an `Environment`; for one of Gymnasium's, the message gives the id to use instead.
+        UsageError: it is no environment, nor what makes one, or it cannot be copied.
     """
-    if isinstance(env, Environment):
-        return env
-    name = getattr(getattr(env, "spec", None), "id", None)
-    instead = f": pass its id, '{name}', and its arguments as env_args" if name else ""
-    raise UsageError(
-        "expected an environment as a Gymnasium id, the path of a table, a TransitionTable, P or (P, R), "
-        f"received {describe_object(env)}{instead}"
-    )
-
-
-def name_of(env: EnvLike | None) -> tuple[str | None, TransitionTable | Environment | None]:
-    """Return the name of an environment, and the object itself if it is open or in memory."""
     if env is None or isinstance(env, str | Path):
         return None if env is None else str(env), None
     if isinstance(env, TransitionTable):
         return IN_MEMORY, env
     if (read := open_value(env)) is not None:
         return IN_MEMORY, read
-    opened = known(env)
-    return opened.config.id, opened
+    found = env if isinstance(env, Environment) else resolve_object(require_object(env))
+    if isinstance(found, str):
+        return found, None
+    return (found.config.id if isinstance(found, Environment) else found.id), found
 
 
-def open_requested(
-    requested: EnvironmentConfig, trust: bool, opened: TransitionTable | Environment | None
-) -> Environment:
-    """Open the environment of a configuration; `opened` is its table or open environment, if there is one.
+def require_object(env: Any) -> Any:
+    """Return an object that may be an environment, or make one.
 
     Raises:
-        UsageError: the environment does not exist, or its in-memory table was not given.
+        UsageError: it is not.
     """
+    if is_object(env):
+        return env
+    raise UsageError(
+        "expected an environment as a Gymnasium id, the path of a table, a TransitionTable, P or (P, R), a Gymnasium "
+        f"environment, its class or a function that makes it, received {describe_object(env)}"
+    )
+
+
+def open_requested(requested: EnvironmentConfig, trust: bool, opened: Opened | None) -> Environment:
+    """Open the environment of a configuration; `opened` is its table, object or open environment, if there is one.
+
+    Of a configuration that is given as well, the arguments and the time limit apply where the first has none.
+
+    Raises:
+        UsageError: the environment does not exist, or its in-memory table or object was not given.
+    """
+    if isinstance(opened, InMemory):
+        return discover_table(opened.open(requested), once=False)
+    if isinstance(opened, EnvironmentConfig):
+        kwargs, limit = {**opened.kwargs, **requested.kwargs}, requested.time_limit or opened.time_limit
+        return open_by_name(dataclasses.replace(requested, id=opened.id, kwargs=kwargs, time_limit=limit))
     if isinstance(opened, TransitionTable):
         return open_table(opened, requested)
     if isinstance(opened, Environment):
@@ -198,6 +226,8 @@ def reopen_environment(environment: Environment, config: EnvironmentConfig) -> E
     """Reopen an environment with another configuration; a table needs no file for that."""
     if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
         return dataclasses.replace(open_table(environment.table, config), read_as=environment.read_as)
+    if environment.source is not None and not isinstance(environment.source, Named):
+        return discover_table(wrap_environment(config, environment.source), once=False)
     return open_by_name(config)
 
 

@@ -31,7 +31,7 @@ def load(
 
     Args:
         model: a run folder, or a `.keras` file, which needs `env`.
-        env: environment to use instead of the model's own: an id, a path, or a `TransitionTable`.
+        env: environment to use instead of the model's own, as `train` takes it.
         env_args: arguments for `gymnasium.make`; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust_env: whether to import the environment module that the run names, which executes its code.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import IN_MEMORY, open_requested
+from deeptaxi.api.environments import IN_MEMORY, Opened, open_requested
 from deeptaxi.arguments import words
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import (
@@ -40,7 +40,6 @@ from deeptaxi.learning.state import TrainingState
 from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.files import is_table_file
-from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite
 from deeptaxi.renamed import SETTINGS, renamed_in
 from deeptaxi.storage import checkpoints, runs
@@ -132,7 +131,7 @@ def open_saved_environment(
     found: Checkpoint,
     config: TrainConfig,
     trust: bool,
-    given: TransitionTable | Environment | None = None,
+    given: Opened | None = None,
     asked: str | None = None,
 ) -> Environment:
     """Open the environment of the run; `asked` is the current path of its table file.
@@ -188,7 +187,7 @@ def open_for_resume(
     trust: bool,
     logs: Path | None = None,
     stop_after: int | None = None,
-    given: TransitionTable | Environment | None = None,
+    given: Opened | None = None,
 ) -> Iterator[tuple[Environment, Configured, runs.RunFolder, ResumePoint]]:
     """Reopen a run folder to resume its training for the duration of the block.
 

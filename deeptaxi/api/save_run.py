@@ -17,6 +17,7 @@ from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.remembered import remember
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.storage import checkpoints, logs, runs
 from deeptaxi.storage.logs import EVENTS, FAILED_FILE, VISITS_FILE, save_visits
@@ -52,6 +53,8 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
     environment, config = pointing_to_table(folder, table, run.environment, run.config)
     check_room(folder, environment.describe(), config)
     reserved = runs.reserve(folder, logs_folder, force, table is not None)
+    if run.folder is None:  # trained in this process
+        remember(environment.config)
     try:
         with logs.Log(reserved.log.parent, reserved.folder) as log:
             for record in run.history.records:

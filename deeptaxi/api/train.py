@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from deeptaxi.api.environments import EnvLike, name_of, open_requested, open_value
+from deeptaxi.api.environments import EnvLike, Opened, name_of, open_requested, open_value
 from deeptaxi.api.options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.resume import ResumePoint, open_for_resume
 from deeptaxi.api.run import Run
@@ -31,7 +31,7 @@ from deeptaxi.api.save_run import (
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import TrainConfig, merge, resolve, to_mapping
+from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, resolve, to_mapping
 from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.callbacks import Callback, each_record, stop_when, warn_first
@@ -39,7 +39,7 @@ from deeptaxi.learning.resolve import Configured, choose, configure, with_enviro
 from deeptaxi.learning.state import StateMismatchError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
-from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.mdp.remembered import remember
 from deeptaxi.metrics import Finished, History, Record, Started
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
@@ -69,15 +69,15 @@ def plan(
     values: Mapping[str, Any],
     preset: str | None = None,
     trust: bool = False,
-    opened: TransitionTable | Environment | None = None,
+    opened: Opened | None = None,
 ) -> Plan:
     """Open the requested environment and complete the settings for it.
 
     Args:
         values: nested settings of the user.
         preset: name of the preset, or None for the one that fits.
-        trust: whether the module of a `module:Id` may be imported.
-        opened: the table or open environment that the id in `values` refers to, if any.
+        trust: whether the module of a `module:Name` may be imported.
+        opened: the table, object or open environment that the id in `values` refers to, if any.
 
     Raises:
         UsageError: the settings contradict each other or the environment.
@@ -87,7 +87,7 @@ def plan(
     # Report wrong settings before opening the environment, with the bins of its preset.
     requested = resolve({"loop": "compiled", **values}, preset=named).environment
     environment = open_requested(requested, trust, opened)
-    if isinstance(opened, Environment):  # its id alone does not determine its arguments
+    if isinstance(opened, Environment | EnvironmentConfig):  # its id alone does not determine its arguments
         values = merge(values, {"environment": to_mapping(environment.config)})
     configured = configure(environment, values, named)
     check_objective(environment, configured.config)
@@ -129,6 +129,7 @@ def reserve_run_folder(
         reserved = runs.reserve_free(planned.config, Path(logs), table)
     else:
         reserved = runs.reserve(Path(out), Path(logs), force, table)
+    remember(planned.environment.config)
     kept, first = replace(planned, run_folder=reserved), 0
     try:
         kept = with_spare(kept)
@@ -153,10 +154,11 @@ def resume_plan(
     trust: bool,
     logs: Path | None = None,
     stop_after: int | None = None,
-    table: TransitionTable | Environment | None = None,
+    table: Opened | None = None,
 ) -> Iterator[Plan]:
     """Reopen a run folder to resume its training for the duration of the block; see `resume.open_for_resume`."""
     with open_for_resume(folder, values, trust, logs, stop_after, table) as (environment, configured, opened, point):
+        remember(environment.config)
         try:
             yield with_spare(Plan(environment, configured, opened, point))
         except StateMismatchError as error:
@@ -324,12 +326,13 @@ def train(
     `settings`, which takes every option of `deeptaxi train` by name, such as `hidden=(64,)` or `learning_rate=0.01`.
 
     Args:
-        env: a Gymnasium id, `module:Id`, the path of a table (`.npz`, or a file that `convert` reads), a
-            `TransitionTable`, or a value that is a table, such as `P` or arrays (P, R).
+        env: a Gymnasium id, `module:Class`, `file.py:Class`, the path of a table (`.npz`, or a file that `convert`
+            reads), a `TransitionTable`, a value that is a table, such as `P` or arrays (P, R), a Gymnasium environment,
+            its class, or a function that makes it.
         q_table: whether to use a network without hidden layers or biases, whose weights are the Q table.
         preset: name of a preset, see `listing.presets`; None for the one that fits.
         config: a TOML file, a mapping of the same form, or the `config` of another run.
-        env_args: arguments for `gymnasium.make`; what a table of another form does not say, such as `start`.
+        env_args: arguments of the environment; what a table of another form does not say, such as `start`.
         out: the run folder to write; True for a free name in `models/`.
         logs: folder for the log of a saved run; None for `logs`, or for the log's current location with `resume`.
         tensorboard: whether to also log for TensorBoard.

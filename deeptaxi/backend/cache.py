@@ -28,13 +28,13 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import tempfile
 from pathlib import Path
 
 import platformdirs
 
 from deeptaxi.io.atomic import Scratch, sweep, temporary
+from deeptaxi.io.permissions import check_way, is_own
 from deeptaxi.machine import compiler_target
 
 VARIABLE = "DEEPTAXI_CACHE"
@@ -42,7 +42,6 @@ LIMIT = 100 * 2**20  # bytes; all entries are copied at each start, which takes 
 ROOM = 4 * 2**20  # bytes that must be free; a training needs less than one
 WORKING = "working-"
 STORE, ENTRY = re.compile(r"\w+-.+-[0-9a-f]{16}"), re.compile(r".+\.[0-9a-f]{64}")  # files that we may remove
-OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Cache:
@@ -164,24 +163,6 @@ def open_cache(*traits: str) -> Cache | None:
         return Cache(root, *traits)
     except OSError:
         return None
-
-
-def check_way(root: Path) -> None:
-    """Raise OSError if anyone but the user and the administrator can write to the folder or replace it."""
-    if not is_own(root.lstat()):
-        raise PermissionError(f"{root} is not the user's alone")
-    for folder in root.parents:
-        found = folder.lstat()
-        sticky = found.st_mode & stat.S_ISVTX  # as for /tmp: entries can be renamed only by their owner or the folder's
-        if hasattr(os, "getuid") and (found.st_uid not in (0, os.getuid()) or (found.st_mode & OTHERS and not sticky)):
-            raise PermissionError(f"others may replace what is in {folder}")
-
-
-def is_own(found: os.stat_result) -> bool:
-    """Whether a file or folder (not a link) belongs to the user and is writable by nobody else."""
-    if not hasattr(os, "getuid"):
-        return True
-    return found.st_uid == os.getuid() and not found.st_mode & OTHERS and not stat.S_ISLNK(found.st_mode)
 
 
 def require_room(folder: Path) -> None:

@@ -71,8 +71,8 @@ def command(
 ) -> int:
     """Train a Q-network on ENV and save it with its exact verdict.
 
-    ENV is a Gymnasium id (Taxi-v4), module:Id for an environment of your own, a .npz transition table, or a table of
-    another form (`deeptaxi convert`).
+    ENV is a Gymnasium id (Taxi-v4), module:Class or file.py:Class for an environment of your own, a .npz transition
+    table, or a table of another form (`deeptaxi convert`).
     Settings come from the preset that fits (`deeptaxi presets`), then --config, then the options below.
     """
     from deeptaxi.api import settings

@@ -7,14 +7,12 @@ against the annotation and the type of the default of the constructor's paramete
 from __future__ import annotations
 
 import collections.abc
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import gymnasium
-from gymnasium.envs.registration import find_highest_version, get_env_id, load_env_creator, parse_env_id
 from gymnasium.envs.toy_text.frozen_lake import MAPS, FrozenLakeEnv
 
 from deeptaxi.arguments import shorten, show
@@ -22,6 +20,7 @@ from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.io.safe_load import all_finite
 from deeptaxi.mdp.contract import quiet
+from deeptaxi.mdp.named_code import Creator, entry_of, find_creator, registered_id, split_name
 
 WORDS = {
     "bool": "true or false", "number": "a number", "text": "a string", "list": "a list", "table": "a table",
@@ -34,19 +33,28 @@ KINDS: Mapping[Any, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def check_arguments(config: EnvironmentConfig) -> None:
+def check_arguments(
+    config: EnvironmentConfig, creator: Callable[..., Any] | None, registered: Mapping[str, Any]
+) -> None:
     """Reject arguments that do not fit the environment's constructor.
 
-    An environment that cannot be found or imported is skipped: making it reports the reason.
+    An environment whose constructor is not known is skipped: making it reports the reason.
+
+    Args:
+        config: the arguments.
+        creator: the class or function that takes them, or None.
+        registered: arguments that take precedence over its defaults.
 
     Raises:
-        UsageError: an argument has the wrong type, or a map is invalid.
+        UsageError: an argument has the wrong type or is missing, or a map is invalid.
     """
-    if not config.kwargs:
-        return
-    creator, registered = constructor_of(config.id)
     if creator is None:
         return
+    if missing := missing_arguments(creator, {**registered, **config.kwargs}):
+        cure = " ".join(f"--env-arg {name}=…" for name in missing)
+        if config.in_memory:
+            cure = f"env_args={{{', '.join(f'{name!r}: …' for name in missing)}}}"
+        raise UsageError(f"{config.id} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}: add {cure}")
     for key, value in config.kwargs.items():
         expected = expected_kinds(creator, key, registered)
         if expected is not None and not fits(value, expected):
@@ -54,35 +62,35 @@ def check_arguments(config: EnvironmentConfig) -> None:
             raise UsageError(f"{key}={shorten(show(value))}: {config.id} expects {wanted}{list_hint(value, expected)}")
         if not all_finite(value) and str(getattr(creator, "__module__", "")).startswith("gymnasium.envs.toy_text"):
             raise UsageError(f"{key}={shorten(show(value))}: {config.id} expects finite numbers")
-    if isinstance(creator, type) and getattr(creator, "__init__") is FrozenLakeEnv.__init__:  # noqa: B009  # mypy
+    if config.kwargs and isinstance(creator, type) and getattr(creator, "__init__") is FrozenLakeEnv.__init__:  # noqa: B009  # mypy
         check_lake(config)
 
 
-def constructor_of(name: str) -> tuple[Callable[..., Any] | None, Mapping[str, Any]]:
-    """Return the constructor of an environment and its registered arguments; None if it is not found."""
-    module, colon, known = name.rpartition(":")
+def constructor_of(name: str, folder: str | None = None) -> tuple[Callable[..., Any] | None, Mapping[str, Any]]:
+    """Return the constructor of an environment and its registered arguments; None if it is not found.
+
+    `folder` is that of the file, if the name has one.
+    """
+    module, known = split_name(name)
     try:
         with quiet():
-            if colon:
-                importlib.import_module(module)
-            spec = gymnasium.registry[registered_id(known)]
-            entry = spec.entry_point
-            return load_env_creator(entry) if isinstance(entry, str) else entry, spec.kwargs
+            found = find_creator(name, folder) if module else Creator(None, registered_id(known))
+            if found.make is not None:
+                return found.make, {}
+            spec = gymnasium.registry[found.id or known]
+            return entry_of(spec), spec.kwargs
     except (Exception, SystemExit):  # the environment's own code may raise anything
         return None, {}
 
 
-def registered_id(name: str) -> str:
-    """Return the id that Gymnasium resolves a name to: itself, or its highest version if it has none.
-
-    The id need not be registered: ``Taxi-v04`` is not ``Taxi-v4``.
-    """
-    try:
-        space, word, version = parse_env_id(name)
-        highest = find_highest_version(space, word) if version is None else None
-    except gymnasium.error.Error:  # not a valid id
-        return name
-    return name if highest is None or name in gymnasium.registry else get_env_id(space, word, highest)
+def missing_arguments(creator: Callable[..., Any], given: Mapping[str, Any]) -> list[str]:
+    """Return the names of the arguments that a class or function needs and is not given."""
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        one.name
+        for one in signature(creator).values()
+        if one.default is inspect.Parameter.empty and one.kind not in optional and one.name not in given
+    ]
 
 
 def expected_kinds(creator: Callable[..., Any], name: str, registered: Mapping[str, Any]) -> set[str] | None:

@@ -342,7 +342,10 @@ def with_discovered(environment: Environment, limits: Limits = QUICK) -> Environ
                 f"--env-arg {shlex.quote(words({key: value}))}" for key, value in environment.config.kwargs.items()
             )
             command = " ".join(filter(None, ["deeptaxi discover", shlex.quote(environment.config.id), given]))
-            reason = f"{reason}; `{command} -o table.npz` takes the time it needs"
+            command = f"{command} -o table.npz"
+            if environment.config.in_memory:
+                command = 'deeptaxi.discover(env, out="table.npz")'
+            reason = f"{reason}; `{command}` takes the time it needs"
     if reason is not None:
         return replace(environment, table_missing=f"{environment.table_missing}, and none was discovered: {reason}")
     return replace(

@@ -1,10 +1,9 @@
-"""Open an environment by Gymnasium id, ``module:Id`` or ``.npz`` table, and check that it can be trained on."""
+"""Open an environment by Gymnasium id, ``module:Name`` or ``.npz`` table, and check that it can be trained on."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
-from deeptaxi.arguments import parts_of, shorten
-from deeptaxi.config import EnvironmentConfig
+from deeptaxi.arguments import shorten
+from deeptaxi.config import OBJECT, EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.mdp.binning import View, lacking_options
-from deeptaxi.mdp.constructor import check_arguments, registered_id
+from deeptaxi.mdp.constructor import check_arguments
 from deeptaxi.mdp.contract import (
     NEW,
     OLD,
@@ -36,12 +35,14 @@ from deeptaxi.mdp.contract import (
     with_numbered_actions,
 )
 from deeptaxi.mdp.files import is_table_file
+from deeptaxi.mdp.named_code import code_folder, is_file, registered_id, split_name
+from deeptaxi.mdp.remembered import holds_text, recall
 from deeptaxi.mdp.simulate import TableEnv
+from deeptaxi.mdp.sources import Named, Source, limit_of
 from deeptaxi.mdp.spaces import MAX_STATES, ActionCodec, StateCodec, action_codec, state_codec
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.presets import binning_of
-from deeptaxi.search_path import current_folder_first, hide_current_folder
 
 DEFAULT_HORIZON = 5_000
 UNTABULATED = (
@@ -69,6 +70,7 @@ class Environment:
         table_missing: why there is no table, or None.
         start_resets: the number of resets that `table.start` was estimated from; None if it is known.
         make: creates a new instance, checked as it runs; takes Gymnasium's ``render_mode``.
+        source: makes its instances; None for a table.
         action_codec: maps action numbers from 0 to the actions of the environment without deeptaxi's wrappers.
         read_as: the form of a file or value of others, and what was decided in reading it; empty otherwise.
         discovered: the states of a table that was discovered by walking through the environment, else None.
@@ -83,6 +85,7 @@ class Environment:
     table_missing: str | None
     start_resets: int | None
     make: Callable[..., Env]
+    source: Source | None = None
     action_codec: ActionCodec = None  # type: ignore[assignment]  # set below
     read_as: tuple[str, ...] = ()
     discovered: int | None = None
@@ -174,7 +177,8 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
 
     Args:
         config: the id or path, arguments and time limit.
-        trust_module: whether the module of a ``module:Id`` may be imported.
+        trust_module: whether the module of a ``module:Id`` may be imported; that of a training of this user may be
+            anyway, see `remembered`.
 
     Raises:
         UsageError: it is unknown, cannot be made, or has unsupported spaces.
@@ -183,26 +187,34 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
     if is_table_file(config.id):
         return open_table(config)
     check_request(config)
-    if not trust_module:
-        config = without_code(config)
-    local = ":" in config.id
-    with searching(local):
-        return wrap_environment(config, local)
+    if trust_module:
+        return wrap_environment(config, Named(code_folder(config.id)))
+    known = recall(config)
+    if known.folder is not None:
+        return wrap_environment(config, Named(str(known.folder)))
+    return wrap_environment(without_code(config, known.changed), Named(None))
 
 
-def wrap_environment(config: EnvironmentConfig, local: bool) -> Environment:
+def wrap_environment(config: EnvironmentConfig, source: Source) -> Environment:
     """Open and check a Gymnasium environment.
 
     Args:
         config: its id, arguments and time limit.
-        local: whether its modules may be imported from the current folder.
+        source: makes its instances.
 
     Raises:
         UsageError: it is unknown, cannot be made, or has unsupported spaces.
     """
-    check_arguments(config)
+    with source.importing():
+        return check_environment(config, source)
 
-    env = first_copy(partial(unchecked_copy, config, local), config)
+
+def check_environment(config: EnvironmentConfig, source: Source) -> Environment:
+    """Make an environment and check it. See `wrap_environment`."""
+    for name in RESERVED.keys() & config.kwargs.keys():
+        raise UsageError(f"--env-arg {name} is not passed on: {RESERVED[name]}")
+    check_arguments(config, *source.creator(config.id))
+    env = first_copy(partial(unchecked_copy, config, source), config)
     with blaming(config.id), closing(env):
         codec, actions = codecs_of(env, config)
         env = with_numbered_actions(env, actions)
@@ -211,15 +223,16 @@ def wrap_environment(config: EnvironmentConfig, local: bool) -> Environment:
         finding = find_table(env, codec)
 
     return Environment(
-        config=replace(config, id=full_id(config.id, env)),
+        config=replace(config, id=source.full_name(config.id, env)),
         codec=codec,
         actions=actions.actions,
         first_action=actions.first,
-        time_limit=env.spec.max_episode_steps if env.spec else None,
+        time_limit=limit_of(env),
         table=finding.table,
         table_missing=finding.reason if codec.states <= MAX_STATES else f"{finding.reason}; {UNTABULATED}",
         start_resets=finding.resets,
-        make=partial(checked_copy, config, local, codec, actions),
+        make=partial(checked_copy, config, source, codec, actions),
+        source=source,
         action_codec=actions,
     )
 
@@ -240,26 +253,24 @@ def codecs_of(env: Env, config: EnvironmentConfig) -> tuple[StateCodec, ActionCo
     )
 
 
-def unchecked_copy(config: EnvironmentConfig, local: bool, render_mode: str | None = None) -> Env:
+def unchecked_copy(config: EnvironmentConfig, source: Source, render_mode: str | None = None) -> Env:
     """Open a Gymnasium environment. A module-level function, so that a run can be pickled."""
     # Not every environment takes a render_mode, and Gymnasium passes on whatever it is given.
     frames = {} if render_mode is None else {"render_mode": render_mode}
-    with quiet(), searching(local):
-        env = gymnasium.make(
-            config.id, max_episode_steps=config.time_limit, disable_env_checker=True, **frames, **config.kwargs
-        )
+    with quiet(), source.importing():
+        env = source.make(config, frames)
     return with_answers_checked(env, config.id)
 
 
 def checked_copy(
-    config: EnvironmentConfig, local: bool, codec: StateCodec, actions: ActionCodec, render_mode: str | None = None
+    config: EnvironmentConfig, source: Source, codec: StateCodec, actions: ActionCodec, render_mode: str | None = None
 ) -> Env:
     """Open a Gymnasium environment that is checked as it runs; its actions are integers."""
-    env = with_numbered_actions(unchecked_copy(config, local, render_mode), actions)
+    env = with_numbered_actions(unchecked_copy(config, source, render_mode), actions)
     if render_mode is None:
         return CheckedEnv(env, codec, config.id)
     frames = Frames(env, codec, config.id)
-    frames.local = local
+    frames.source = source
     return frames
 
 
@@ -308,34 +319,35 @@ def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Envir
     )
 
 
-def searching(local: bool) -> AbstractContextManager[None]:
-    """Import modules from the current folder while the block runs if `local`, else do not."""
-    return current_folder_first() if local else hide_current_folder()
-
-
 class Frames(CheckedEnv):
     """Also renders frames; the rendering code is imported on the first frame, with the environment's import path."""
 
-    local = False  # whether its modules may be imported from the current folder
+    source: Source = Named(None)
 
     def render(self) -> Any:
         """Render a frame."""
-        with searching(self.local):
+        with self.source.importing():
             return self.env.render()
 
 
 def check_request(config: EnvironmentConfig) -> None:
     """Reject requests that cannot succeed."""
     if not config.id.strip():
-        raise UsageError("name an environment: a Gymnasium id, module:Id, or the path of a .npz transition table")
-    for name in RESERVED.keys() & config.kwargs.keys():
-        raise UsageError(f"--env-arg {name} is not passed on: {RESERVED[name]}")
-    if config.id.count(":") > 1:
-        raise UsageError(f"'{config.id}' is not an environment: expected an id or module:Id")
+        raise UsageError("name an environment: a Gymnasium id, module:Class, or the path of a .npz transition table")
+    if config.in_memory:
+        raise UsageError(
+            f"{config.id.removeprefix(OBJECT)} was an object in memory, which no file holds: give it again in "
+            "Python, env=…, or name what makes it, such as module:Class"
+        )
+    module, _ = split_name(config.id)
+    if ":" in module and not is_file(module):
+        raise UsageError(f"'{config.id}' is not an environment: expected an id or module:Class")
 
 
-def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
+def without_code(config: EnvironmentConfig, changed: Path | None = None) -> EnvironmentConfig:
     """Restrict an environment named only by a file to code that is installed or already loaded.
+
+    `changed` is a file of its code that is not what this user trained with.
 
     No module is imported for it: ``gymnasium:Taxi-v4`` becomes Taxi-v4, and any other module is rejected. Of
     Gymnasium's own environments only toy text and classic control are allowed: others import optional packages, read
@@ -345,9 +357,10 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
     Raises:
         UsageError: it could run code.
     """
-    module, colon, name = config.id.rpartition(":")
-    if colon and module != "gymnasium":
-        raise UsageError(f"the run names the environment module '{shorten(module)}', which is code: {TRUST}")
+    module, name = split_name(config.id)
+    if module and module != "gymnasium":
+        since = f"whose file {changed} has changed since you trained with it, and which" if changed else "which"
+        raise UsageError(f"the run names the environment module '{shorten(module)}', {since} is code: {TRUST}")
     spec = gymnasium.registry.get(registered_id(name))
     if spec is not None and spec.id not in known_ids():
         raise UsageError(f"the run names {name}, which is not an environment that deeptaxi knows: {TRUST}")
@@ -357,15 +370,12 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
     return replace(config, id=name)
 
 
-def holds_text(value: Any) -> bool:
-    """Whether an argument is a string, or a list or mapping that contains one."""
-    return isinstance(value, str) or any(map(holds_text, parts_of(value)))
-
-
 def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
     """Make the environment once and convert any failure to a one-line error."""
     try:
         return make()
+    except DeepTaxiError:
+        raise
     except gymnasium.error.DeprecatedEnv as error:
         raise UsageError(f"{config.id}: {error}") from None
     except gymnasium.error.UnregisteredEnv:
@@ -396,6 +406,8 @@ def type_fault(message: str, config: EnvironmentConfig) -> str:
 
 def unknown(name: str) -> str:
     """Format the error for an unregistered id, with similar ids."""
+    if Path(f"{name}.py").is_file():
+        return f"'{name}' is a module: name an environment in it, {name}:NAME"
     suggestion = nearest(name, known_ids(), count=3) or "; `deeptaxi envs` lists what can be trained"
     return f"unknown environment '{name}'{suggestion}"
 
@@ -422,12 +434,6 @@ def trainable_ids() -> list[str]:
         for name in known_ids()
         if not str(gymnasium.registry[name].entry_point).startswith(CLASSIC) or binning_of(name, {})
     ]
-
-
-def full_id(name: str, env: Env) -> str:
-    """Return the id with its module, and with the version that Gymnasium chose if none was given."""
-    module, colon, _ = name.rpartition(":")
-    return f"{module}{colon}{env.spec.id}" if env.spec else name
 
 
 def known_mask(environment: Environment) -> Bools | None:

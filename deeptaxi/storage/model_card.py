@@ -21,7 +21,7 @@ import tomli_w
 
 from deeptaxi.arguments import short_words, title
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
-from deeptaxi.config import TrainConfig, to_toml
+from deeptaxi.config import OBJECT, EnvironmentConfig, TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
 from deeptaxi.evaluation.resampling import describe_estimate
 from deeptaxi.io.safe_load import OPTIONAL, TOML_BYTES, Line, Seed, fault_of, read_json
@@ -34,24 +34,42 @@ from deeptaxi.storage.run_folder import CARD_FILE, CARD_JSON, CONFIG_FILE
 
 
 def training_command(folder: Path, config: TrainConfig, stop_after: int | None = None) -> str:
-    """Return the command that trains the configuration of a run folder, to its end or to `stop_after`."""
+    """Return the command that trains the configuration of a run folder, to its end or to `stop_after`.
+
+    For an environment that was an object in memory, this and the others are lines of Python: no command can name it.
+    """
+    if config.environment.in_memory:
+        end = f", stop_after={stop_after}" if stop_after else ""
+        return f"deeptaxi.train(env, config={str(folder / CONFIG_FILE)!r}{end})"
     end = f" --stop-after {stop_after}" if stop_after else ""
     return f"deeptaxi train --config {shlex.quote(str(folder / CONFIG_FILE))}{trusting(config)}{end}"
 
 
 def resuming_command(folder: Path, config: TrainConfig) -> str:
     """Return the command that resumes a run."""
+    if config.environment.in_memory:
+        return f"deeptaxi.train(env, resume={str(folder)!r})"
     return f"deeptaxi train --resume {shlex.quote(str(folder))}{trusting(config)}"
 
 
 def evaluate_command(folder: Path, config: TrainConfig) -> str:
     """Return the command that evaluates a run."""
+    if config.environment.in_memory:
+        return f"deeptaxi.evaluate({str(folder)!r}, env)"
     return f"deeptaxi evaluate {shlex.quote(str(folder))}{trusting(config)}"
 
 
 def trusting(config: TrainConfig) -> str:
     """Return the ``--trust-env`` option if the environment is in a module, else an empty string."""
     return " --trust-env" if ":" in config.environment.id else ""
+
+
+def describe_origin(config: EnvironmentConfig) -> dict[str, str]:
+    """Return where an environment came from that is not everybody's, for its facts; empty for an id or a table."""
+    if config.in_memory:
+        return {"origin": "an object in memory: the run opens only in Python, with env=…"}
+    module = config.id.rpartition(":")[0]
+    return {"origin": f"code, of {'the file' if module.endswith('.py') else 'the module'} {module}"} if module else {}
 
 
 def describe_network(config: TrainConfig) -> str:
@@ -124,6 +142,10 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
     where = f"`{describe_environment(place)}`"
     last = place["states"] - 1
     said = [f"It is made for the state numbers 0 … {last} of {where}, and means nothing for others."]
+    if str(place["id"]).startswith(OBJECT):
+        said.append(
+            "Its environment was an object in memory, which is not kept here: `env` in the commands stands for it."
+        )
     if exact is None and facts.get("episodes"):
         said.append("How good it is was sampled, not computed: `deeptaxi evaluate` plays more episodes with it.")
     elif exact is None:
@@ -188,7 +210,8 @@ def front_matter(card: Mapping[str, Any]) -> str:
 def tags(card: Mapping[str, Any]) -> list[str]:
     """Return the search tags of a card."""
     place = card["environment"]["id"]
-    return [TASK, "deeptaxi", "q-learning", card["network"]["kind"], *([] if is_table_file(place) else [place])]
+    named = [] if is_table_file(place) or place.startswith(OBJECT) else [place]
+    return [TASK, "deeptaxi", "q-learning", card["network"]["kind"], *named]
 
 
 def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,7 +316,7 @@ KINDS = {  # the types that the page and the list of agents rely on
     "limits": list[Line], "versions": dict[str, Line],
     "environment": {
         "id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None, "discovered?": int,
-        "observation?": PARTS, "action?": PARTS,
+        "observation?": PARTS, "action?": PARTS, "origin?": Line,
     },
     "network": {"kind": Line, "description": Line},
     "training": {
@@ -340,7 +363,11 @@ def card(
         "card": CARD_VERSION,
         "name": folder.resolve().name,
         "made": (made or datetime.now(UTC)).isoformat(timespec="seconds"),
-        "environment": {**environment, "arguments": short_words(config.environment.kwargs)},
+        "environment": {
+            **environment,
+            "arguments": short_words(config.environment.kwargs),
+            **describe_origin(config.environment),
+        },
         "verdict": describe_verdict(finished.exact, finished.exact_unavailable),
         "exact": finished.exact,
         "exact_unavailable": finished.exact_unavailable,

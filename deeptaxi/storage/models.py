@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import EnvironmentConfig, OptimizerConfig, TrainConfig, read_run, resolve
+from deeptaxi.config import OBJECT, EnvironmentConfig, OptimizerConfig, TrainConfig, read_run, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.locks import in_use, log_in_use
 from deeptaxi.io.safe_archive import ArchiveError, open_archive
@@ -84,7 +84,8 @@ class Unfinished:
         log: the log file; None if there is none.
         failure: error that ended the run; None if unknown.
         resumable: whether there is a checkpoint to resume from.
-        trusted: option that `--resume` needs for an environment module: `` --trust-env`` or empty.
+        trusted: option that `--resume` needs for an environment module: `` --trust-env`` or empty; None if the
+            environment was an object in memory, which only Python can give.
     """
 
     folder: Path
@@ -92,7 +93,7 @@ class Unfinished:
     log: Path | None
     failure: str | None
     resumable: bool
-    trusted: str
+    trusted: str | None
 
     def __str__(self) -> str:
         quoted = shlex.quote(str(self.folder))
@@ -101,6 +102,8 @@ class Unfinished:
             watch = f"{show} shows how far it is" if self.log else "it has not made its first updates yet"
             return f"{self.folder} is still being trained, by {self.holder}: {watch}"
         resume = f"`deeptaxi train --resume {quoted}{self.trusted}`"
+        if self.trusted is None:
+            resume = f"`deeptaxi.train(env, resume={str(self.folder)!r})`"
         if self.failure is not None:
             more = f", and {resume} resumes from its last checkpoint" if self.resumable else ""
             return f"{self.folder} has no model because its training failed: {self.failure}; {show} shows its log{more}"
@@ -120,13 +123,14 @@ def describe_unfinished(folder: Path) -> Unfinished | None:
     resumable = bool(checkpoints.files_in(folder))
     if holder is None and not resumable and history is None:
         return None
+    environment = environment_of(history, kept)
     return Unfinished(
         folder,
         holder,
         history.path if history else None,
         printable(history.failure) if history and history.failure else None,
         resumable,
-        " --trust-env" if ":" in environment_of(history, kept) else "",
+        None if environment.startswith(OBJECT) else " --trust-env" if ":" in environment else "",
     )
 
 

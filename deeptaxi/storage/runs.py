@@ -90,7 +90,9 @@ class RunFolder:
 
 def default_name(config: TrainConfig) -> str:
     """Return the default name of a run: environment, network and seed."""
-    environment = re.sub(r"[^a-z0-9]+", "-", Path(config.environment.id).stem.lower()).strip("-")
+    place = Path(config.environment.id)
+    known = place.name.replace(".py:", ":") if ":" in place.name else place.stem
+    environment = re.sub(r"[^a-z0-9]+", "-", known.lower()).strip("-")
     return f"{environment}-{config.network.kind}-{config.seed}"
 
 

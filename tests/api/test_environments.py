@@ -6,7 +6,10 @@ import pytest
 from deeptaxi.api.environments import IN_MEMORY, EnvSpec, name_of, open_requested
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp.in_memory import InMemory
+from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.table import TransitionTable
+from tests.problems import chain
 
 LAKE = EnvironmentConfig("FrozenLake-v1", {"is_slippery": False}, 50)
 
@@ -28,11 +31,33 @@ def test_an_open_environment_keeps_its_arguments_beside_the_new_ones() -> None:
     assert wide.states == 6
 
 
+class Own(TableEnv):
+    """An environment of a module."""
+
+    def __init__(self) -> None:
+        super().__init__(chain())
+
+
+def test_an_environment_its_class_and_a_function_are_opened() -> None:
+    assert EnvSpec(Own).open().config.id == "tests.api.test_environments:Own"
+    assert EnvSpec(Own()).open().config.id == EnvSpec(lambda: Own()).open().config.id == "in-memory/Own"
+    assert EnvSpec(Own(), time_limit=3).open().time_limit == 3
+    lake = EnvSpec(gymnasium.make("FrozenLake-v1"), {"is_slippery": False}).open()
+    assert lake.config == EnvironmentConfig("FrozenLake-v1", {"is_slippery": False})
+
+
+def test_an_open_environment_in_memory_is_opened_again_with_changes() -> None:
+    first = EnvSpec(lambda: Own()).open()
+    assert EnvSpec(first, time_limit=3).open().time_limit == 3
+    with pytest.raises(UsageError, match="--env-arg render_mode is not passed on"):
+        EnvSpec(first, {"render_mode": "ansi"}).open()
+
+
 def test_what_is_no_environment_is_refused_with_what_to_write_instead() -> None:
-    with pytest.raises(UsageError, match="received an object of type OrderEnforcing: pass its id, 'FrozenLake-v1'"):
-        EnvSpec(gymnasium.make("FrozenLake-v1", disable_env_checker=True).env).open()  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"received an object of int$"):
+    with pytest.raises(UsageError, match=r"its class or a function that makes it, received an object of type int$"):
         EnvSpec(3).open()  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"received an object of type SyncVectorEnv$"):
+        EnvSpec(gymnasium.make_vec("FrozenLake-v1", 1)).open()  # type: ignore[arg-type]
 
 
 def test_a_table_in_memory_must_be_given_again(table: TransitionTable) -> None:
@@ -46,6 +71,11 @@ def test_a_name_comes_with_the_object_that_has_no_file(table: TransitionTable) -
     assert name_of(None) == (None, None)
     assert name_of("Taxi-v4") == ("Taxi-v4", None)
     assert name_of(table) == (IN_MEMORY, table)
+    assert name_of(Own) == ("tests.api.test_environments:Own", None)
+    name, opened = name_of(Own())
+    assert (name, isinstance(opened, InMemory)) == ("in-memory/Own", True)
+    with pytest.raises(UsageError, match=r"Own was an object in memory, which no file holds: give it again in Python"):
+        open_requested(EnvironmentConfig("in-memory/Own"), False, None)
 
 
 def test_a_model_is_examined_on_its_own_environment_with_changes_or_on_another() -> None:

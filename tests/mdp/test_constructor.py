@@ -10,7 +10,7 @@ from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from deeptaxi import arguments
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.constructor import check_arguments, check_lake
+from deeptaxi.mdp.constructor import check_arguments, check_lake, constructor_of
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.simulate import TableEnv
 from tests.problems import chain, registered
@@ -93,7 +93,7 @@ def test_arguments_of_the_wrong_type_are_refused_with_what_is_expected(name, kwa
 )
 def test_other_arguments_are_left_to_the_constructor(name, kwargs):
     with registered("Annotated-v0", Annotated), registered("Forwarding-v0", Forwarding), registered("Made-v0", made):
-        check_arguments(EnvironmentConfig(name, kwargs))
+        check_arguments(EnvironmentConfig(name, kwargs), *constructor_of(name))
 
 
 def test_a_subclass_of_frozen_lake_may_have_other_maps():

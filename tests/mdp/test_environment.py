@@ -58,7 +58,7 @@ def test_blackjack_is_opened_without_a_table():
 @pytest.mark.parametrize(
     ("name", "kwargs", "message"),
     [
-        ("", {}, "name an environment: a Gymnasium id, module:Id, or the path of a .npz"),
+        ("", {}, "name an environment: a Gymnasium id, module:Class, or the path of a .npz"),
         ("taxi-v4", {}, "unknown environment 'taxi-v4'; did you mean 'Taxi-v4'"),
         ("Taxi-v44", {}, "unknown environment 'Taxi-v44'; did you mean 'Taxi-v4'"),
         ("FrozenLak-v1", {}, "did you mean 'FrozenLake-v1' or 'FrozenLake8x8-v1'"),
@@ -71,7 +71,7 @@ def test_blackjack_is_opened_without_a_table():
         ("FrozenLake-v1", {"map_name": "9x9"}, "map_name=9x9: FrozenLake-v1 knows 4x4 and 8x8; give a map"),
         ("Taxi-v4", {"max_episode_steps": 3}, "--env-arg max_episode_steps is not passed on: use --time-limit"),
         ("Taxi-v4", {"render_mode": "human"}, "--env-arg render_mode is not passed on"),
-        ("no_such_module_here:Walk-v0", {}, "No module named 'no_such_module_here'"),
+        ("no_such_module_here:Walk-v0", {}, "there is no module 'no_such_module_here'"),
     ],
 )
 def test_what_cannot_be_opened_is_refused_in_one_line(name, kwargs, message):

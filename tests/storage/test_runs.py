@@ -27,6 +27,21 @@ def test_default_names_distinguish_the_runs(tmp_path: Path) -> None:
     assert runs.default_folder(config, logs, models).name == "my-table-dueling-3-3"
 
 
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ("Taxi-v4", "taxi-v4"),
+        ("ns/Maze-v0", "maze-v0"),
+        ("folder/two.npz", "two"),
+        ("package.part:Maze", "package-part-maze"),
+        ("folder/maze.py:Maze", "maze-maze"),
+        ("in-memory/Maze", "maze"),
+    ],
+)
+def test_the_default_name_begins_with_the_environment(environment: str, name: str) -> None:
+    assert runs.default_name(resolve({"environment": {"id": environment}})) == f"{name}-dueling-0"
+
+
 def test_a_reserved_folder_is_released_without_a_trace(tmp_path: Path) -> None:
     run = runs.reserve(tmp_path / "models" / "a", tmp_path / "logs", force=False)
     with Log(run.log.parent, run.folder):
