@@ -175,10 +175,15 @@ def test_a_command_imports_nothing_from_the_folder(stranger, tmp_path, empty):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "CartPole", "gymnasium:CartPole-v1", "GymV26Environment-v0"])
-def test_an_environment_without_state_numbers_is_not_even_made_for_a_file(name):
-    with pytest.raises(UsageError, match=r"is not one of the environments with state numbers: pass --trust-env"):
+@pytest.mark.parametrize("name", ["CartPole-v1", "CartPole", "gymnasium:CartPole-v1"])
+def test_a_text_as_an_argument_is_refused_from_a_file(name):
+    with pytest.raises(UsageError, match=r"a text as xml_file, which may name a file or code: pass --trust-env"):
         open_environment(EnvironmentConfig(name, {"xml_file": "/etc/passwd"}), trust_module=False)
+
+
+def test_an_environment_that_is_not_known_is_not_even_made_for_a_file():
+    with pytest.raises(UsageError, match=r"which is not an environment that deeptaxi knows: pass --trust-env"):
+        open_environment(EnvironmentConfig("GymV26Environment-v0", {"xml_file": "/etc/passwd"}), trust_module=False)
 
 
 def test_environments_registered_by_the_process_need_no_trust():
