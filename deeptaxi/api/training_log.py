@@ -27,9 +27,9 @@ BARE = TrainingLog(
     None,
     None,
     {
-        "history": "a bare .keras file has no log",
-        "visits": "a bare .keras file has no record of what its training tried",
-        "replay": "a bare .keras file has no record of what its training tried",
+        "history": "a bare model file has no log",
+        "visits": "a bare model file has no record of what its training tried",
+        "replay": "a bare model file has no record of what its training tried",
     },
 )
 

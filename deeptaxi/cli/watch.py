@@ -109,7 +109,7 @@ def told(episode_steps: Iterable[EpisodeStep]) -> list[dict[str, Any]]:
                 {
                     "state": step.state,
                     "action": step.action,
-                    "q_values": step.q_values.tolist(),
+                    "q_values": None if step.q_values is None else step.q_values.tolist(),
                     "optimal_actions": None if step.optimal is None else step.optimal.nonzero()[0].tolist(),
                 }
             )
@@ -141,7 +141,7 @@ def perform(episode_steps: Iterable[EpisodeStep], run: Run, plain: bool, speed: 
     with status:
         for number, step in enumerate(episode_steps):
             if number == 0:
-                screen.print(player.legend(step.optimal is not None), soft_wrap=True)
+                screen.print(player.legend(step.optimal is not None, step.q_values is not None), soft_wrap=True)
             status.show(step)
             if speed is not None:
                 time.sleep(1 / speed if status.waits else 0)

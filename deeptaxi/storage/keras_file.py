@@ -192,6 +192,7 @@ CONTROL = {
     "WhileLoop",
 }  # operations that run functions
 FUNCTIONS = ("activations", "losses", "metrics")
+CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
 MAKERS = ("deserialize", "get", "serialize")  # in the same modules, but not functions of tensors
 VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"}  # not classes
 
@@ -275,11 +276,17 @@ def name_of(found: Mapping[str, Any]) -> tuple[str, str]:
     return str(found.get("module")), str(inner)
 
 
+class CodeError(ArchiveError):
+    """A model whose layers are Python code, which is never run."""
+
+
 def check_class(found: Mapping[str, Any]) -> None:
     """Reject an object whose class or function is not allowed."""
     import keras
 
     module, name = name_of(found)
+    if name in CODE:
+        raise CodeError(f"it has a {name}, which is code of whoever saved it: refused")
     registered = str(found.get("registered_name") or name)
     if found["class_name"] in VALUES and registered == name:
         return
