@@ -12,7 +12,7 @@ from deeptaxi.api.report import check_comparable
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp.environment import Environment, open_environment
+from deeptaxi.mdp.environment import Environment
 from deeptaxi.storage.arrays import check_decisions, decisions_of
 from deeptaxi.storage.foreign import check_network, read_model
 from deeptaxi.storage.models import ModelSource, find_model
@@ -74,19 +74,24 @@ def kept_in(source: ModelSource) -> dict[str, Any]:
     return {"folder": folder, "facts": read_facts(folder)}
 
 
-def load_comparable(folders: Sequence[Path], trust: bool) -> list[Run]:
-    """Load runs of the same problem, sharing one environment.
+def load_comparable(folders: Sequence[Path], spec: EnvSpec) -> list[Run]:
+    """Load runs and model files for the same problem, sharing one environment: the runs' own, else that of `spec`.
 
     Raises:
-        UsageError: one is not a run folder or is given twice, or their environments or objectives differ.
+        UsageError: one is given twice, their environments or objectives differ, no run says the environment and none
+            is given, or one is given although a run says it.
         DeepTaxiError: a model is damaged.
     """
     sources = [find_model(folder) for folder in folders]
     for folder, source in zip(folders, sources, strict=True):
-        if source.config is not None and [other.resolve() for other in folders].count(folder.resolve()) > 1:
+        if [other.resolve() for other in folders].count(folder.resolve()) > 1:
             raise UsageError(f"{folder} is named twice")
     first = check_comparable([source.name for source in sources], [source.config for source in sources])
-    environment = open_environment(first.environment, trust_module=trust)
+    if first is not None and spec.env is not None:
+        raise UsageError(
+            f"--env is for model files that do not say it; the runs named here have {first.environment.id}"
+        )
+    environment = spec.open_for(first.environment if first else None, sources[0].name)
     return [load_source(source, environment) for source in sources]
 
 

@@ -49,6 +49,8 @@ def command(
 ) -> None:
     """Play episodes of MODEL's greedy policy, and show what it sees in each state.
 
+    MODEL is a run folder or a model file that `deeptaxi evaluate` takes.
+
     In each state it shows the environment's own drawing, where it has one, and the Q value of every action as a bar;
     ▶ marks the greedy action, = those that are as good to 1e-6, and ✓ those that are optimal, where a transition table
     tells.

@@ -23,7 +23,6 @@ from deeptaxi.io.safe_archive import ArchiveError, read_npy, read_npz
 from deeptaxi.io.safe_load import parse_json, read_text
 from deeptaxi.mdp.environment import Environment
 
-ENDINGS = (".npy", ".npz", ".csv", ".json")
 MAX_BYTES = 2**30  # of an array
 TEXT_BYTES = 2**28  # of a text
 Q_NAMES = ("q_values", "q_table", "qtable", "q")

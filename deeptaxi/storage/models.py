@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import EnvironmentConfig, OptimizerConfig, TrainConfig, read_run, resolve
@@ -25,6 +25,7 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import History, read_history
 from deeptaxi.storage import checkpoints, keras_h5
 from deeptaxi.storage.checkpoints import Checkpoint
+from deeptaxi.storage.formats import MODEL_ENDINGS, ModelKind
 from deeptaxi.storage.keras_file import CodeError, load_model
 from deeptaxi.storage.keras_h5 import load_model as load_hdf5
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, LOGS, place_of
@@ -32,11 +33,6 @@ from deeptaxi.storage.run_folder import CONFIG_FILE, MODEL_FILE, TABLE_FILE
 
 METADATA_BYTES = 2**16
 SAVED_MODEL = "saved_model.pb"
-ENDINGS: dict[Literal["keras", "array", "served"], tuple[str, ...]] = {
-    "keras": (".keras", ".h5", ".hdf5"),
-    "array": (".npy", ".npz", ".csv", ".json"),
-    "served": (".onnx",),
-}
 PICKLES, TORCH = (".pkl", ".pickle", ".p"), (".pt", ".pth")
 ANY_BYTES = 2**62  # no limit: no other member is unpacked
 
@@ -190,7 +186,7 @@ class ModelSource:
     path: Path
     name: str
     config: TrainConfig | None
-    kind: Literal["keras", "array", "served"] = "keras"
+    kind: ModelKind = "keras"
 
     @property
     def environment(self) -> EnvironmentConfig | None:
@@ -222,7 +218,7 @@ def find_model(model: Path) -> ModelSource:
     return ModelSource(model, str(model), None, kind_of_file(model))
 
 
-def kind_of_file(path: Path) -> Literal["keras", "array", "served"]:
+def kind_of_file(path: Path) -> ModelKind:
     """Return the kind of a model file, by its ending.
 
     Raises:
@@ -236,15 +232,15 @@ def kind_of_file(path: Path) -> Literal["keras", "array", "served"]:
             f"numpy.save({path.stem + '.npy'!r}, x['qtable'] if isinstance(x, dict) else x)"
         )
         raise UsageError(
-            f"{name} is a pickle, which runs code of whoever made it when it is opened: where you trust it, convert it, "
+            f"{name} is a pickle, which runs code when it is opened: where you trust whoever made it, convert it, "
             f'python -c "{code}"'
         )
     if ending in TORCH:
         raise UsageError(f"{path} is a PyTorch file: export the model as ONNX, torch.onnx.export(…)")
-    for kind, endings in ENDINGS.items():
+    for kind, endings in MODEL_ENDINGS.items():
         if ending in endings:
             return kind
-    known = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
+    known = ", ".join(ending for endings in MODEL_ENDINGS.values() for ending in endings)
     raise UsageError(f"{path} is neither a run folder nor a model file ({known}, or a SavedModel folder)")
 
 
