@@ -83,7 +83,7 @@ def load_comparable(folders: Sequence[Path], spec: EnvSpec) -> list[Run]:
         DeepTaxiError: a model is damaged.
     """
     sources = [find_model(folder) for folder in folders]
-    for folder, source in zip(folders, sources, strict=True):
+    for folder in folders:
         if [other.resolve() for other in folders].count(folder.resolve()) > 1:
             raise UsageError(f"{folder} is named twice")
     first = check_comparable([source.name for source in sources], [source.config for source in sources])
