@@ -291,7 +291,7 @@ def columns_of(
     width = len(cells[0]) if cells else 0
     if header is None:
         counted = [row[0].strip() for row in cells] == [str(state) for state in range(states)]
-        if counted and width == (actions + 1 if actions > 1 else 2):
+        if counted and (width == actions + 1 or width == 2 < actions):
             return 0, list(range(1, width))
         return None, list(range(width))
     index = next((column for column, name in enumerate(header) if name in STATE_NAMES), None)

@@ -22,12 +22,14 @@ from deeptaxi.backend.importing import standard_error_aside
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.safe_archive import format_bytes
 from deeptaxi.io.safe_load import open_plain
+from deeptaxi.io.temporary import temporary
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.network.encodings import encode, expectation, kind_of, parts_of
 
 SAVED_MODEL, SIGNATURE = "saved_model.pb", "serving_default"
 Q_NAMES = ("q_values", "q", "output", "outputs")
 MAX_GRAPH, MAX_BYTES = 2**27, 2**31
+MAX_FILES = 16  # of variables
 BLOCK = 4096  # states at a time
 CLOSE = 1e-4  # allowed difference between blocks, relative to the largest Q value
 # TensorFlow's operations that only compute, and those that call functions of the same file.
@@ -163,13 +165,18 @@ def open_savedmodel(path: Path) -> Served:
     if chosen_backend() != "tensorflow":
         raise UsageError(f"{path} is read by TensorFlow, and Keras runs on {chosen_backend()}: unset KERAS_BACKEND")
     keras_backend.start()
-    with standard_error_aside():
+    with standard_error_aside(), temporary() as scratch:
         import tensorflow as tf
         from tensorflow.core.protobuf import saved_model_pb2
 
-        found = saved_model_pb2.SavedModel.FromString(read_bytes(path / SAVED_MODEL, MAX_GRAPH))
-        check_operations(found, str(path))
-        loaded = tf.saved_model.load(str(path))
+        content = read_bytes(path / SAVED_MODEL, MAX_GRAPH)
+        check_operations(saved_model_pb2.SavedModel.FromString(content), str(path))
+        copy = scratch.path / "model"  # TensorFlow reads files by their names: what is checked is what it gets
+        (copy / "variables").mkdir(parents=True)
+        (copy / SAVED_MODEL).write_bytes(content)
+        for file in sorted((path / "variables").glob("variables.*"))[:MAX_FILES]:
+            (copy / "variables" / file.name).write_bytes(read_bytes(file, MAX_BYTES))
+        loaded = tf.saved_model.load(str(copy))
     if SIGNATURE not in loaded.signatures:
         raise UsageError(f"{path} has no signature {SIGNATURE}: save it with model.export(…)")
     serve = loaded.signatures[SIGNATURE]
