@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeptaxi.diagnosis.case import GOOD, Case, Check, Finding, the
+from deeptaxi.diagnosis.case import GOOD, Case, Check, Finding, Unchecked, the
 from deeptaxi.diagnosis.learning_curves import lower_rate
 from deeptaxi.evaluation import exact
 from deeptaxi.mdp import planning
@@ -238,10 +238,10 @@ def state_as_number(case: Case) -> Finding | None:
     )
 
 
-def mixes_states(case: Case) -> Finding | None:
+def mixes_states(case: Case) -> Finding | Unchecked | None:
     """Detect a network whose answer to one state depends on the others that are asked with it."""
     if case.mixing is None:
-        return None
+        return Unchecked(case.missing("network")) if case.network is None else None
     why, difference = case.mixing
     return Finding(
         "mixes-states",

@@ -192,7 +192,7 @@ CONTROL = {
     "WhileLoop",
 }  # operations that run functions
 FUNCTIONS = ("activations", "losses", "metrics")
-CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
+CODE = ("Lambda", "__lambda__")
 MAKERS = ("deserialize", "get", "serialize")  # in the same modules, but not functions of tensors
 VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"}  # not classes
 
@@ -277,7 +277,7 @@ def name_of(found: Mapping[str, Any]) -> tuple[str, str]:
 
 
 class CodeError(ArchiveError):
-    """A model whose layers are Python code, which is never run."""
+    """A model whose layers are functions of Python, which are never run."""
 
 
 def check_class(found: Mapping[str, Any]) -> None:
@@ -285,8 +285,6 @@ def check_class(found: Mapping[str, Any]) -> None:
     import keras
 
     module, name = name_of(found)
-    if name in CODE:
-        raise CodeError(f"it has a {name}, which is code of whoever saved it: refused")
     registered = str(found.get("registered_name") or name)
     if found["class_name"] in VALUES and registered == name:
         return
@@ -300,10 +298,11 @@ def check_class(found: Mapping[str, Any]) -> None:
             return
     elif (module, name) in SINGLE or (module == "keras.layers" and name in LAYERS) or is_class(module, name):
         return
+    refusal = CodeError if name in CODE else ArchiveError
     if module.partition(".")[0] == "keras":
-        raise ArchiveError(f"it asks for {module}.{name}, which no network on state numbers needs: refused")
+        raise refusal(f"it asks for {module}.{name}, which no network on state numbers needs: refused")
     asked = registered if module == "None" else f"{module}.{name}"
-    raise ArchiveError(f"it asks for code that is not Keras' or deeptaxi's: {asked}: refused")
+    raise refusal(f"it asks for code that is not Keras' or deeptaxi's: {asked}: refused")
 
 
 def is_function(module: str, name: str) -> bool:

@@ -315,7 +315,7 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
 def conversion(path: Path) -> str:
     """Say how a model that runs code is judged where it is trusted."""
     return (
-        "In the Python program that made it, deeptaxi.evaluate(model, ENV) judges it, and deeptaxi.export(model, 'npz', "
+        "In the program that made it, deeptaxi.evaluate(model, ENV) judges it, and deeptaxi.export(model, 'npz', "
         "'q_table.npz', env=ENV) converts it to its Q table; elsewhere, where you trust it, model is "
         f"keras.saving.load_model({str(path)!r}, safe_mode=False)"
     )
