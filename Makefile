@@ -30,7 +30,7 @@ format: ## set the code in form
 docs: ## build the documentation into docs/_build
 	$(BIN)/sphinx-build -W --keep-going docs docs/_build
 
-figures: ## measure what the README quotes (about five minutes)
+figures: ## measure what docs/performance.md quotes (about five minutes)
 	taskset -c 0 $(BIN)/python -m benchmarks.figures
 
 benchmarks: ## deeptaxi beside its peers (about 20 minutes; see benchmarks/README.md)

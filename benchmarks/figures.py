@@ -1,4 +1,4 @@
-"""The figures that the README quotes, measured on this machine: ``python -m benchmarks.figures [--seeds N]``.
+"""Measure the figures that docs/performance.md quotes: ``python -m benchmarks.figures [--seeds N]``.
 
 Trains Taxi-v4 with the dueling and the Q-table network for each seed, each in a process of its own, as a user would;
 times the answers that must not wait for TensorFlow; checks the gradients of the dueling head; computes the known

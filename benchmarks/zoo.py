@@ -37,18 +37,18 @@ README = """# Models
 
 <!-- Written by `python -m benchmarks.zoo`. -->
 
-Agents that deeptaxi comes with. Each verdict is exact, computed from the environment's transition table, and the tests
-compute it again. `deeptaxi zoo` lists them, and `deeptaxi evaluate models/taxi-v4-dueling` computes one anew.
+Agents that come with deeptaxi. Each verdict is exact, computed from the environment's transition table, and the tests
+compute it again. `deeptaxi zoo` lists them, and `deeptaxi evaluate models/taxi-v4-dueling` computes one again.
 [docs/zoo.md](../docs/zoo.md) says more.
 
 {table}
 
-*Optimal* counts the start states that are played optimally: all of them but on rainy Taxi, where the policy is short of
-the optimum by as much as its card says. *Best* is the highest mean return there is within the time limit, which may
-take a policy that watches the clock.
+*Optimal* counts the start states that are played optimally: all of them except on rainy Taxi, where the policy misses
+the optimum by as much as its card says. *Best* is the highest possible mean return within the time limit, which may
+require a policy that watches the clock.
 
-`deeptaxi train` puts its runs here too, under names that end in the seed: one folder a run, with `model.keras`,
-`config.toml`, `card.md` and `card.json`. Git passes them over.
+`deeptaxi train` puts its runs here too, under names that end in the seed: one folder per run, with `model.keras`,
+`config.toml`, `card.md` and `card.json`. Git ignores them.
 """
 
 

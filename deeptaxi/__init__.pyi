@@ -1,6 +1,8 @@
 from .api import explain as explain
 from .api import listing as listing
+from .api.convert import convert as convert
 from .api.diagnose import diagnose as diagnose
+from .api.discover import discover as discover
 from .api.evaluate import evaluate as evaluate
 from .api.export import export as export
 from .api.load import load as load

@@ -21,8 +21,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deeptaxi.errors import UsageError
-from deeptaxi.io.safe_load import TOO_LONG, check_lengths, is_of_python
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import TOO_LONG, check_lengths, is_a, is_of_python
 
 LONGEST = 2**18  # characters per value: a map of 500 × 500 cells
 DEEPEST = 32  # nesting levels
@@ -30,9 +29,9 @@ SHOWN = 120  # characters of a value shown in a title
 BRACKETS = "[]{}()"
 NUMBER_LIKE = re.compile(r"[-+.\s]*\d[\d\s.,:_+*/%eE-]*", re.ASCII)
 EXPECTED = (
-    'it is neither TOML nor Python; expected a value such as false, 0.8, (1, 0), ["AB", "CD"], or a text in quotes'
+    'it is neither TOML nor Python; expected a value such as false, 0.8, (1, 0), ["AB", "CD"], or a quoted string'
 )
-BY_SHELL = "; the shell takes quotes away, unless all of it is in single ones"
+BY_SHELL = "; the shell removes quotes, unless the whole argument is in single quotes"
 WORDS = {"true": True, "false": False, "inf": math.inf, "nan": math.nan}  # TOML's words, inside Python brackets
 SURROGATES = re.compile("[\ud800-\udfff]")
 PLAIN = re.compile(r"[^\s\"'\\#]+")  # text shown without quotes if it parses back as itself
@@ -45,7 +44,7 @@ def parse(text: str) -> Any:
         ValueError: the text looks like a literal but is not one, or is not finite, too long, or nested too deeply.
     """
     if len(text) > LONGEST:
-        raise ValueError(f"it is longer than {LONGEST:,} letters")
+        raise ValueError(f"it is longer than {LONGEST:,} characters")
     for read in (read_toml, read_python):
         try:
             value = read(text)
@@ -56,7 +55,7 @@ def parse(text: str) -> Any:
         check_plain(value, re.search("inf|nan", text, re.IGNORECASE) is not None)
         return value
     if text.strip().lower() in ("true", "false"):
-        raise ValueError("expected true or false, in small letters, or a text in quotes")
+        raise ValueError("expected true or false in lowercase, or a quoted string")
     if looks_like_literal(text.strip()):
         raise ValueError(EXPECTED + (BY_SHELL if text.strip()[0] in BRACKETS and '"' not in text else ""))
     return text
@@ -69,7 +68,7 @@ def read_toml(text: str) -> Any:
     found = tomllib.loads(f"value = [ {text} ]")
     check_lengths(found)
     if list(found) != ["value"] or len(found["value"]) != 1:
-        raise ValueError("it is not one value")
+        raise ValueError("expected a single value")
     return found["value"][0]
 
 
@@ -116,14 +115,14 @@ def is_formula(node: ast.AST, depth: int) -> Any:
             return number_of(operand, depth + 1)
         case ast.BinOp(op=ast.Div(), left=left, right=right):
             return number_of(left, depth + 1) / number_of(right, depth + 1)
-    raise ValueError("it is no literal")
+    raise ValueError("it is not a literal")
 
 
 def number_of(node: ast.AST, depth: int) -> Any:
     """Evaluate a node that must be a number."""
     value = value_of(node, depth)
     if not is_a(value, int | float):
-        raise ValueError("it is no number")  # of a text
+        raise ValueError("it is not a number")  # of a text
     return value
 
 
@@ -198,7 +197,7 @@ def shorten(text: str) -> str:
     """Cut the middle out of a long text."""
     if len(text) <= SHOWN:
         return text
-    return f"{text[: SHOWN // 2]} … {text[-SHOWN // 4 :]} ({len(text):,} letters)"
+    return f"{text[: SHOWN // 2]} … {text[-SHOWN // 4 :]} ({len(text):,} characters)"
 
 
 def title(environment: Mapping[str, Any]) -> str:
@@ -227,7 +226,7 @@ def to_toml(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if not is_kept(kwargs[key], text):
             raise UsageError(
                 f"the environment's argument {key} is {described(kwargs[key])}, which config.toml cannot hold: give it "
-                "as true or false, a number, a text, None, or lists, tuples and dicts of these"
+                "as true or false, a number, a string, None, or lists, tuples and dicts of these"
             )
     return {key: value for key, value in kwargs.items() if key not in literals}, literals
 

@@ -24,8 +24,7 @@ import tomli_w
 from deeptaxi import arguments
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.io import safe_load
-from deeptaxi.io.safe_load import check_lengths
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import check_lengths, is_a
 from deeptaxi.presets import Preset, fitting, plain
 from deeptaxi.renamed import SETTINGS, renamed_in
 
@@ -39,12 +38,12 @@ class Check:
     choices: tuple[str, ...] = ()
 
 
-POSITIVE = Check("above 0", lambda x: x > 0)
-COUNT = Check("from 1 to 1,000,000,000", lambda x: 1 <= x <= 10**9)  # compiled programs count in 32 bits
-NOT_NEGATIVE = Check("0 or more", lambda x: x >= 0)
-FRACTION = Check("between 0 and 1", lambda x: 0 <= x <= 1)
-RATE = Check("above 0 and at most 1", lambda x: 0 < x <= 1)
-SIZES = Check("of whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
+POSITIVE = Check("a value above 0", lambda x: x > 0)
+COUNT = Check("a value from 1 to 1,000,000,000", lambda x: 1 <= x <= 10**9)  # compiled programs count in 32 bits
+NOT_NEGATIVE = Check("a value of 0 or more", lambda x: x >= 0)
+FRACTION = Check("a value between 0 and 1", lambda x: 0 <= x <= 1)
+RATE = Check("a value above 0 and at most 1", lambda x: 0 < x <= 1)
+SIZES = Check("whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
 
 
 def one_of(names: tuple[str, ...]) -> Check:
@@ -75,7 +74,7 @@ class Checked:
                 continue
             if not check.passes(value):
                 near = nearest(str(value), check.choices)
-                raise UsageError(f"{item.name} = {show(value)}: expected a value {check.description}{near}")
+                raise UsageError(f"{item.name} = {show(value)}: expected {check.description}{near}")
 
 
 def leaf_settings(cls: type, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
@@ -154,7 +153,7 @@ def coerce(value: Any, hint: Any, name: str) -> Any:
     return value
 
 
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a list"}
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", tuple: "a list"}
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -189,6 +188,12 @@ class EnvironmentConfig(Checked):
     id: str = setting("", "Gymnasium id, module:Id or .npz transition table")
     kwargs: Mapping[str, Any] = setting({}, "keyword arguments for gymnasium.make")
     time_limit: int | None = setting(None, "steps before an episode is cut", POSITIVE, "--time-limit")
+    discover: bool | None = setting(
+        None,
+        "discover the transition table of an environment that has none, if that takes seconds (the default)",
+        None,
+        "--discover/--no-discover",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -217,10 +222,12 @@ class NetworkConfig(Checked):
         if len(self.hidden) > MAX_HIDDEN:
             raise UsageError(
                 f"--hidden: expected at most {MAX_HIDDEN} layers, received {len(self.hidden):,}: "
-                "files of more could not be read again"
+                "files with more could not be read back"
             )
         if self.encoding == "factored" and self.kind == "q-table":
-            raise UsageError("--q-table has one weight a state: leave out --encoding factored, or add hidden layers")
+            raise UsageError(
+                "--q-table has one row of weights per state: leave out --encoding factored, or add hidden layers"
+            )
 
     @property
     def kind(self) -> str:
@@ -258,7 +265,7 @@ class OptimizerConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.learning_rate is None) == (self.tabular_step is None):
-            raise UsageError("set either learning_rate or tabular_step, not both and not neither")
+            raise UsageError("set exactly one of learning_rate and tabular_step")
         if self.tabular_step is not None and (self.name, self.loss) != ("sgd", "mse"):
             raise UsageError("tabular_step is the step of plain SGD on the mse loss: set --optimizer sgd --loss mse")
         for key, value in self.options.items():
@@ -541,7 +548,8 @@ def check_together(config: TrainConfig) -> None:
         raise UsageError("prioritized replay needs importance weights in the loss: use --loop gymnasium")
     if config.exploration.exploring_starts > 0 and config.loop != "compiled":
         raise UsageError(
-            f"--exploring-starts sets states, which --loop {config.loop} cannot: use --loop compiled, or leave it out"
+            f"--exploring-starts sets the environment's state, which --loop {config.loop} cannot do: "
+            "use --loop compiled, or leave it out"
         )
     copies, steps = config.interaction.environments, config.target.n_step
     if config.replay.capacity < copies * steps:

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from deeptaxi.errors import CONTROLS, DeepTaxiError, UsageError
-from deeptaxi.io.safe_load import MAX_LINE, lines_of, open_plain, parse_json
-from deeptaxi.io.type_checks import Seed, check_of
+from deeptaxi.io.safe_load import MAX_LINE, Seed, check_of, lines_of, open_plain, parse_json
 from deeptaxi.renamed import RECORDS
 
 
@@ -215,7 +214,7 @@ def from_line(line: bytes) -> Record | None:
     """
     values = parse_json(line.decode("utf-8"))
     if not isinstance(values, dict) or not isinstance(values.get("kind"), str):
-        raise ValueError("it is no object with a kind")  # noqa: TRY004  # of a text
+        raise ValueError("it is not an object with a kind")  # noqa: TRY004  # of a text
     cls = KINDS.get(values["kind"])
     if cls is None:
         return None
@@ -343,7 +342,7 @@ def read_history(path: Path, earlier: bool = False) -> History:
             elif not earlier:
                 check_kind(path, line)
     if not records:
-        raise DeepTaxiError(f"{path} holds no record of deeptaxi")
+        raise DeepTaxiError(f"{path} contains no deeptaxi records")
     return History(path, tuple(records), tuple(skipped))
 
 

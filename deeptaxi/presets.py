@@ -142,7 +142,7 @@ def preset_named(name: str, kind: str | None) -> Preset:
         raise UsageError(f"unknown preset '{name}'{near(name, known)}")
     if kind == "q-table" and known[name].network != kind:
         if name + Q_TABLE not in known:
-            raise UsageError(f"--preset {name} has no sibling for --q-table: leave one of the two out")
+            raise UsageError(f"--preset {name} has no variant for --q-table: leave one of the two out")
         return known[name + Q_TABLE]
     return known[name]
 

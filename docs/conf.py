@@ -14,11 +14,16 @@ import reference
 project = "deeptaxi"
 author = "The deeptaxi authors"
 release = metadata.version("deeptaxi")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["mathml", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "deeptaxi"
 html_show_copyright = False
+html_static_path = ["math.css"]
+html_css_files = ["math.css"]
+html_math_renderer = "mathml"
+myst_enable_extensions = ["dollarmath"]
+myst_fence_as_directive = ["math"]
 myst_heading_anchors = 3
 napoleon_use_ivar = True
 default_role = "code"  # docstrings are plain text: a word in single backticks is code

@@ -85,7 +85,7 @@ MODULES_HEAD = """# Modules
 
 From the ground up: a module imports only from its own floor or from below.
 """
-FLOORS = ("mdp", "network", "evaluation", "learning", "diagnosis", "storage", "export", "display", "report", "api")
+FLOORS = ("mdp", "network", "evaluation", "learning", "diagnosis", "storage", "exports", "display", "report", "api")
 
 
 def module_part(name: str) -> str:

@@ -84,7 +84,7 @@ def test_malformed_literals_are_refused(text):
 
 
 def test_a_refusal_mentions_the_quoting_that_the_shell_removed():
-    with pytest.raises(ValueError, match="the shell takes quotes away"):
+    with pytest.raises(ValueError, match="the shell removes quotes"):
         arguments.parse("[SFFF,HFFG]")
 
 
@@ -126,6 +126,6 @@ def test_numpy_scalars_become_python_numbers():
 def test_a_title_leaves_out_the_middle_of_a_long_value():
     text = arguments.title({"id": "Lake-v0", "kwargs": {"desc": ["F" * 500], "goal": (1, 2), "name": "8x8"}})
     assert text.startswith('Lake-v0 desc=["FFF')
-    assert text.endswith("(504 letters) goal=(1, 2) name=8x8")
+    assert text.endswith("(504 characters) goal=(1, 2) name=8x8")
     assert len(text) < 200
     assert json.dumps(text)

@@ -115,7 +115,9 @@ def test_presets_are_packaged_files_only(tmp_path):
 
 
 def test_a_factored_q_table_is_refused_with_advice():
-    with pytest.raises(UsageError, match=r"--q-table has one weight a state: leave out --encoding factored, or add"):
+    with pytest.raises(
+        UsageError, match=r"--q-table has one row of weights per state: leave out --encoding factored, or add"
+    ):
         resolve({"network": {**Q_TABLE, "encoding": "factored"}})
     assert resolve({"network": {"hidden": [], "encoding": "factored"}}).network.kind == "dueling"  # linear in the parts
 
@@ -135,14 +137,14 @@ def test_a_learning_rate_replaces_the_tabular_step_of_the_preset():
         ({"replay": 3}, "'replay' is a table of settings: write [replay]"),
         ({"network": 3}, "'network' is a table of settings: write [network]"),
         ({"environment": "Taxi-v4"}, "'environment' is a table of settings: write [environment]"),
-        ({"environment": {"id": 3}}, "'environment.id' = 3: expected a text"),
+        ({"environment": {"id": 3}}, "'environment.id' = 3: expected a string"),
         ({"environment": {"kwargs": 3}}, "'environment.kwargs' = 3: expected a table"),
         ({"environment": {"time_limit": 0}}, "[environment] time_limit = 0: expected a value above 0"),
         ({"updates": True}, "'updates' = True: expected a whole number"),
         ({"updates": 1.0}, "'updates' = 1.0: expected a whole number"),
         ({"updates": None}, "'updates' = None: expected a whole number"),
         ({"updates": 0}, "updates = 0: expected a value from 1 to 1,000,000,000"),
-        ({"seed": -1}, "seed = -1: expected a value 0 or more"),
+        ({"seed": -1}, "seed = -1: expected a value of 0 or more"),
         ({"discount": "0.9"}, "'discount' = '0.9': expected a number"),
         ({"discount": True}, "'discount' = True: expected a number"),
         ({"discount": math.nan}, "'discount' = nan: expected a finite number"),
@@ -150,13 +152,13 @@ def test_a_learning_rate_replaces_the_tabular_step_of_the_preset():
         ({"optimizer": {"learning_rate": math.inf}}, "'optimizer.learning_rate' = inf: expected a finite number"),
         ({"optimizer": {"learning_rate": 10**400}}, "'optimizer.learning_rate'"),
         ({"optimizer": {"name": "adm"}}, "lamb, lion, nadam, rmsprop, sgd; did you mean 'adam'?"),
-        ({"network": {"hidden": [64, 0]}}, "[network] hidden = 64,0: expected a value of whole numbers above 0"),
+        ({"network": {"hidden": [64, 0]}}, "[network] hidden = 64,0: expected whole numbers above 0"),
         ({"network": {"hidden": [64.0]}}, "'network.hidden' = 64.0: expected a whole number"),
         ({"network": {"hidden": "64"}}, "'network.hidden' = '64': expected a list"),
         ({"network": {"dueling": 1}}, "'network.dueling' = 1: expected true or false"),
         ({"target": {"polyak": 0}}, "[target] polyak = 0.0: expected a value above 0 and at most 1"),
         ({"evaluation": {"objective_discount": 1.5}}, "expected a value between 0 and 1"),
-        ({"optimizer": {"learning_rate": 0.1, "tabular_step": 0.1}}, "either learning_rate or tabular_step"),
+        ({"optimizer": {"learning_rate": 0.1, "tabular_step": 0.1}}, "exactly one of learning_rate and tabular_step"),
         ({"optimizer": {"name": "adam", "tabular_step": 0.1}}, "set --optimizer sgd --loss mse"),
         (
             {"optimizer": {"clip_norm": 1.0, "options": {"clipvalue": 1.0}}},
@@ -170,9 +172,9 @@ def test_a_learning_rate_replaces_the_tabular_step_of_the_preset():
         ),
         (
             {"loop": "gymnasium", "exploration": {"exploring_starts": 0.1}},
-            "--loop gymnasium cannot: use --loop compiled",
+            "--loop gymnasium cannot do: use --loop compiled",
         ),
-        ({"loop": "fit", "exploration": {"exploring_starts": 0.1}}, "--loop fit cannot: use --loop compiled"),
+        ({"loop": "fit", "exploration": {"exploring_starts": 0.1}}, "--loop fit cannot do: use --loop compiled"),
         (
             {"replay": {"capacity": 11}, "interaction": {"environments": 4}, "target": {"n_step": 3}},
             "--replay-capacity 11 is too small for 4 environments and 3-step targets: set it to 12 or more",

@@ -101,7 +101,7 @@ def test_a_broken_line_is_skipped_and_counted_among_the_whole_ones(log, broken):
 
 
 def test_a_log_without_any_record_is_a_failure(log):
-    with pytest.raises(DeepTaxiError, match="holds no record of deeptaxi"):
+    with pytest.raises(DeepTaxiError, match="contains no deeptaxi records"):
         read_history(log(*BROKEN))
 
 

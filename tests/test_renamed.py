@@ -89,7 +89,7 @@ def test_an_argument_of_an_environment_may_have_an_old_name() -> None:
 def test_an_old_card_is_noted_in_the_list_of_agents(old: Path) -> None:
     (row,) = json.loads(run("zoo", old, "--json").stdout)
     assert row["note"].startswith(
-        f"{old / 'card.json'} is of an earlier deeptaxi: 'exact.normalised_score' is now 'exact"
+        f"{old / 'card.json'} was written by an earlier deeptaxi: 'exact.normalised_score' is now 'exact"
     )
     assert "'configuration.judgement' is now 'configuration.evaluation'" in row["note"]
 
@@ -99,7 +99,9 @@ def test_an_old_checkpoint_is_refused(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     checkpoints.write(path, {"config": "replay.prioritised = true\njudgement.every = 3"}, None)
     refused(
-        run("train", "--resume", tmp_path / "run"), 1, f"{path} is of an earlier deeptaxi: {SETTINGS}; train it again"
+        run("train", "--resume", tmp_path / "run"),
+        1,
+        f"{path} was written by an earlier deeptaxi: {SETTINGS}; train it again",
     )
 
 

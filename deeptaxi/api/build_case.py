@@ -1,23 +1,29 @@
-"""Build the case of an opened model: everything that a diagnosis looks at."""
+"""Build the case of an opened model: everything that a diagnosis looks at.
+
+That includes environments that are easily confused with the model's: the same size, but other dynamics, such as Taxi
+with and without rain. They come from the packaged presets.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.api.environments import EnvSpec
+from deeptaxi.api.run_data import TrainingLog, training_now
 from deeptaxi.api.status import status
-from deeptaxi.api.training_log import TrainingLog, training_now
-from deeptaxi.config import TrainConfig
-from deeptaxi.diagnosis.case import Case
-from deeptaxi.diagnosis.sample import play_sample
+from deeptaxi.arguments import words
+from deeptaxi.config import EnvironmentConfig, TrainConfig
+from deeptaxi.diagnosis.case import Case, play_sample
 from deeptaxi.evaluation import exact
 from deeptaxi.mdp.describe import names_of
-from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
-from deeptaxi.mdp.related import related_tables
+from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount, open_environment
+from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.presets import Problem, listed_presets
 
 
 class DiagnoseOptions(NamedTuple):
@@ -133,3 +139,26 @@ def with_network(case: Case, opened: OpenedModel) -> Case:
         states = np.arange(case.states)
     parts = parts_for(opened.network, opened.environment)
     return dataclasses.replace(case, network=look_into(opened.network, states, opened.environment.states, parts))
+
+
+def related_tables(environment: Environment) -> dict[str, TransitionTable]:
+    """Return the tables of the other problems of the environment's class with as many states and actions."""
+    if environment.config.id.endswith(".npz"):
+        return {}
+    found: dict[str, TransitionTable] = {}
+    seen: list[Problem] = []
+    for problem in (problem for preset in listed_presets() for problem in preset.problems):
+        same_class = entry_point(problem.id) == entry_point(environment.config.id) is not None
+        if problem in seen or not same_class or problem.is_meant(environment.config.id, environment.config.kwargs):
+            continue
+        seen.append(problem)
+        other = open_environment(EnvironmentConfig(problem.id, problem.kwargs))
+        if other.table is not None and other.table.probability.shape[:2] == (environment.states, environment.actions):
+            found[f"{problem.id} {words(problem.kwargs)}".strip()] = other.table
+    return found
+
+
+def entry_point(name: str) -> str | None:
+    """Return the class of a registered environment as text, or None."""
+    spec = gymnasium.registry.get(name.rpartition(":")[2])
+    return str(spec.entry_point) if spec is not None else None

@@ -14,8 +14,8 @@ from deeptaxi.api.environments import EnvLike, EnvSpec
 from deeptaxi.api.load import Model, run_of_object
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
+from deeptaxi.api.run_data import BARE, find_log_file, read_training_log, training_now
 from deeptaxi.api.status import status
-from deeptaxi.api.training_log import BARE, find_log_file, read_training_log, training_now
 from deeptaxi.arguments import title
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis import Case
@@ -112,14 +112,14 @@ def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:
     """
     if asked.spec.env is not None:
         raise UsageError(
-            f"{path} is a log without a model, which cannot be looked at on {asked.spec.env}: leave out --env"
+            f"{path} is a log without a model, which cannot be diagnosed on {asked.spec.env}: leave out --env"
         )
     history = read_history(path)
     begun = history.started
     if begun is None:
-        raise DeepTaxiError(f"{path} does not say what was trained: its first record is missing")
+        raise DeepTaxiError(f"{path} does not record what was trained: its first record is missing")
     tried = read_visits(path.parent)
-    why = {"table": "MODEL is a log, and a log does not tell the environment's arguments: name the run instead"}
+    why = {"table": "MODEL is a log, and a log does not record the environment's arguments: give the run instead"}
     return Case(
         EnvironmentConfig(begun.environment),
         begun.states,
@@ -130,7 +130,7 @@ def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:
         running=training_now(path),
         visits=tried.visits if tried else None,
         replay=tried.replay if tried else None,
-        why={**why, "config": "a log does not hold the configuration", "sample": why["table"]},
+        why={**why, "config": "a log does not contain the configuration", "sample": why["table"]},
     )
 
 
@@ -156,7 +156,7 @@ class Diagnosed(RichRepr, Diagnosis):
 
     def __repr__(self) -> str:
         names = ", ".join(f"{finding.name} ({finding.severity})" for finding in self.findings)
-        return f"Diagnosed({self.model} on {title(self.environment)}: {names or 'nothing was found'})"
+        return f"Diagnosed({self.model} on {title(self.environment)}: {names or 'no problems found'})"
 
     def __rich__(self) -> RenderableType:
         from deeptaxi.display.tables import findings_page

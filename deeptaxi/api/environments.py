@@ -8,13 +8,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deeptaxi.api.status import status
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp.contract import closing
+from deeptaxi.mdp.discover import with_discovered
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment
 from deeptaxi.mdp.table import TransitionTable
 
-EnvLike = str | Path | TransitionTable | Environment
+TableLike = Mapping[Any, Any] | list[Any] | tuple[Any, Any]  # P, or (P, R): see `mdp.files.read.read_value`
+EnvLike = str | Path | TransitionTable | Environment | TableLike
 IN_MEMORY = "transition-table"  # the id of a table that has no file
+_discovered: dict[Any, Environment] = {}
+
+
+def open_by_name(config: EnvironmentConfig, trust: bool = True) -> Environment:
+    """Open an environment, and discover its transition table if it has none; see `mdp.discover`.
+
+    Args:
+        config: the id or path, arguments and time limit, and whether to discover.
+        trust: whether the module of a `module:Id` may be imported.
+
+    Raises:
+        UsageError: the environment does not exist, or does not take these arguments.
+        DeepTaxiError: the table is damaged.
+    """
+    environment = open_environment(config, trust_module=trust)
+    if environment.table is not None or config.discover is False:
+        return environment
+    with closing(environment.make()) as env:
+        key = (type(env.unwrapped), repr(env.spec), repr(config))
+    if key not in _discovered:
+        with status("discovering the transition table …"):
+            _discovered[key] = with_discovered(environment)
+    return _discovered[key]
 
 
 @dataclass(frozen=True)
@@ -22,16 +49,19 @@ class EnvSpec:
     """The environment that a command or function is asked to use.
 
     Attributes:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, a table or an environment; None for the model's own.
-        kwargs: arguments for `gymnasium.make`; they override the model's own.
+        env: a Gymnasium id, `module:Id`, the path of a file with a table, a table, a value that is one, or an
+            environment; None for the model's own.
+        kwargs: arguments for `gymnasium.make`, or what a file or value does not say; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust: whether to import the environment module that only a file names, which executes its code.
+        discover: whether to discover the table of an environment that has none; None for by default.
     """
 
     env: EnvLike | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     time_limit: int | None = None
     trust: bool = False
+    discover: bool | None = None
 
     def open(self) -> Environment:
         """Open the environment that is named; the user who names a module trusts it.
@@ -41,9 +71,13 @@ class EnvSpec:
             DeepTaxiError: the table is damaged.
         """
         if isinstance(self.env, str | Path):
-            return open_environment(EnvironmentConfig(str(self.env), dict(self.kwargs), self.time_limit), True)
+            return open_by_name(
+                EnvironmentConfig(str(self.env), dict(self.kwargs), self.time_limit, self.discover), True
+            )
         if isinstance(self.env, TransitionTable):
             return open_table(self.env, EnvironmentConfig(IN_MEMORY, dict(self.kwargs), self.time_limit))
+        if (read := open_value(self.env, self.kwargs, self.time_limit)) is not None:
+            return read
         return change_environment(known(self.env), self.kwargs, self.time_limit)
 
     def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
@@ -61,11 +95,33 @@ class EnvSpec:
         if isinstance(own, Environment):
             return change_environment(own, self.kwargs, self.time_limit)
         if own is None:
-            raise UsageError(f"{name} does not say what it was trained on: name it with --env")
+            raise UsageError(f"{name} does not record what it was trained on: specify it with --env")
         changes: dict[str, Any] = {"kwargs": {**own.kwargs, **self.kwargs}}
         if self.time_limit:
             changes["time_limit"] = self.time_limit
-        return open_environment(dataclasses.replace(own, **changes), trust_module=self.trust)
+        return open_by_name(dataclasses.replace(own, **changes), self.trust)
+
+
+def open_value(
+    env: Any, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None
+) -> Environment | None:
+    """Open a value that is a table, such as `P` or (P, R), as an environment in memory; None if it is none.
+
+    Raises:
+        DeepTaxiError: it is malformed.
+    """
+    from deeptaxi.mdp.files.read import is_table_value, options_of, read_value  # readers that few problems need
+
+    if not is_table_value(env):
+        return None
+    found = read_value(env, options_of(env_args or {}))
+    environment = environment_over(found.table, EnvironmentConfig(IN_MEMORY, {}, time_limit))
+    return dataclasses.replace(environment, read_as=(found.form, *found.notes))
+
+
+def describe_object(value: Any) -> str:
+    """Describe an argument of the wrong type."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
 
 
 def known(env: Any) -> Environment:
@@ -77,10 +133,10 @@ def known(env: Any) -> Environment:
     if isinstance(env, Environment):
         return env
     name = getattr(getattr(env, "spec", None), "id", None)
-    instead = f": name it by its id, '{name}', with its arguments in env_args" if name else ""
+    instead = f": pass its id, '{name}', and its arguments as env_args" if name else ""
     raise UsageError(
-        "expected an environment as a Gymnasium id, a .npz path or a TransitionTable, "
-        f"received an object of {type(env).__name__}{instead}"
+        "expected an environment as a Gymnasium id, the path of a table, a TransitionTable, P or (P, R), "
+        f"received {describe_object(env)}{instead}"
     )
 
 
@@ -90,7 +146,10 @@ def name_of(env: EnvLike | None) -> tuple[str | None, TransitionTable | Environm
         return None if env is None else str(env), None
     if isinstance(env, TransitionTable):
         return IN_MEMORY, env
-    return known(env).config.id, env
+    if (read := open_value(env)) is not None:
+        return IN_MEMORY, read
+    opened = known(env)
+    return opened.config.id, opened
 
 
 def open_requested(
@@ -106,8 +165,8 @@ def open_requested(
     if isinstance(opened, Environment):
         return change_environment(opened, requested.kwargs, requested.time_limit)
     if requested.id == IN_MEMORY:
-        raise UsageError("the settings are of a table that was kept in memory: name the TransitionTable too")
-    return open_environment(requested, trust_module=trust)
+        raise UsageError("the config belongs to a table in memory: pass the TransitionTable too")
+    return open_by_name(requested, trust)
 
 
 def change_environment(
@@ -124,8 +183,8 @@ def change_environment(
 def reopen_environment(environment: Environment, config: EnvironmentConfig) -> Environment:
     """Reopen an environment with another configuration; a table needs no file for that."""
     if environment.table is not None and (config.id == IN_MEMORY or config.id.endswith(".npz")):
-        return open_table(environment.table, config)
-    return open_environment(config)
+        return dataclasses.replace(open_table(environment.table, config), read_as=environment.read_as)
+    return open_by_name(config)
 
 
 def open_table(table: TransitionTable, config: EnvironmentConfig) -> Environment:

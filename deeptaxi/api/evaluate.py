@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from deeptaxi import arguments
 from deeptaxi.api.environments import EnvLike, EnvSpec
-from deeptaxi.api.episodes import sample_episodes
 from deeptaxi.api.load import Model, as_run
 from deeptaxi.api.rich_repr import RichRepr
+from deeptaxi.api.sampling import sample_episodes
 from deeptaxi.errors import UsageError
 
 if TYPE_CHECKING:

@@ -56,7 +56,7 @@ def untrained_subject(network_options: NetworkOptions) -> Subject:
         name, network_options.spec.kwargs, network_options.config, network_options.q_table, network_options.given
     )
     if network_options.preset is None and not values.get("environment", {}).get("id"):
-        raise UsageError("name what the network is for with --env, or a MODEL: a run folder or a .keras file")
+        raise UsageError("specify the environment with --env, or a MODEL: a run folder or a .keras file")
     planned = plan(
         values, network_options.preset, network_options.spec.trust or network_options.spec.env is not None, opened
     )
@@ -82,7 +82,7 @@ def trained_subject(model: Model, network_options: NetworkOptions) -> Subject:
     from deeptaxi.network.inspect import is_ours
 
     if not is_ours(run.network):
-        raise UsageError(f"{run.name} is no network of deeptaxi, whose layers an explanation knows")
+        raise UsageError(f"{run.name} is not a deeptaxi network, the only kind that can be explained")
     network, mask = without_mask(run.network)
     config, preset = settings_of(run, network, network_options.given)
     if run is model:
@@ -99,7 +99,7 @@ def check_trained_options(model: Model, network_options: NetworkOptions) -> None
     refused += [f"--{name.replace('_', '-')}" for name in network_options.given.get("network", {})]
     if refused:
         name = model.name if isinstance(model, Run) else model
-        raise UsageError(f"{refused[0]} is for a fresh network, and {name} has its own: leave one of the two out")
+        raise UsageError(f"{refused[0]} configures a fresh network, but {name} is trained: leave one of the two out")
 
 
 def copy_network(network: Any) -> Any:
@@ -134,8 +134,8 @@ def check_named_options(run: Run, found: Mapping[str, Any]) -> None:
     for name, value in found.items():
         if told.get(name, value) != value:
             raise UsageError(
-                f"{run.name}: its config.toml tells of a network with {name} = {told[name]}, its model has {value}; "
-                "name its model.keras and --env instead"
+                f"{run.name}: its config.toml describes a network with {name} = {told[name]}, but its model has "
+                f"{value}; give its model.keras and --env instead"
             )
 
 
@@ -317,7 +317,7 @@ def update(
     Args:
         model: a run folder, a `.keras` file or a `Run`; None for a fresh network.
         env: environment, as `train` takes it; overrides the model's own.
-        state: state of the transition; the outcome is the likeliest in the table, or sampled if `seed` is given.
+        state: state of the transition; the outcome is the most likely in the table, or sampled if `seed` is given.
         action: action taken in `state`; None for the greedy one.
         transitions: explicit transition, (state, action, reward, next state[, terminated]); n in a row for n-step
             targets. Without it and without `state`, a transition is sampled with `seed`.
@@ -411,7 +411,7 @@ def check_count(actions: int | None, gradient: Sequence[float] | None) -> int:
             f"--gradient {list(gradient)}: expected finite numbers of at most {LARGEST:g}, such as 0,8,0,0"
         )
     if gradient is not None and actions not in (None, len(gradient)):
-        raise UsageError(f"--gradient has {len(gradient)} numbers, --actions {actions} asks for {actions}")
+        raise UsageError(f"--gradient has {len(gradient)} numbers, but --actions is {actions}")
     count = len(gradient) if gradient is not None else DEFAULT_ACTIONS if actions is None else actions
     if not 1 <= count <= MOST_ACTIONS:
         raise UsageError(f"actions = {count}: expected from 1 to {MOST_ACTIONS:,}")

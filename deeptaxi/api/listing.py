@@ -54,7 +54,7 @@ def envs(
     with status("computing the exact optima …"):
         for name, kwargs in asked:
             try:
-                rows.append(environment_row(EnvSpec(name, kwargs or {}, time_limit).open()))
+                rows.append(environment_row(EnvSpec(name, kwargs or {}, time_limit, discover=bool(env)).open()))
             except DeepTaxiError:
                 if env:  # requested by name; otherwise environments that cannot be trained are omitted
                     raise

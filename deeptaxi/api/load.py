@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, EnvSpec
+from deeptaxi.api.environments import EnvLike, EnvSpec, describe_object
 from deeptaxi.api.report import check_comparable
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
@@ -85,7 +85,7 @@ def load_comparable(folders: Sequence[Path], spec: EnvSpec) -> list[Run]:
     sources = [find_model(folder) for folder in folders]
     for folder in folders:
         if [other.resolve() for other in folders].count(folder.resolve()) > 1:
-            raise UsageError(f"{folder} is named twice")
+            raise UsageError(f"{folder} is given twice")
     first = check_comparable([source.name for source in sources], [source.config for source in sources])
     if first is not None and spec.env is not None:
         raise UsageError(
@@ -125,7 +125,7 @@ def run_of_object(model: Any, spec: EnvSpec) -> Run:
     network = None if is_array else network_in(model)
     if spec.env is None:
         kind = "an array" if is_array else "a Keras model"
-        raise UsageError(f"{kind} does not say what it was trained on: name its environment, env=…")
+        raise UsageError(f"{kind} does not record what it was trained on: pass its environment as env=…")
     environment = spec.open()
     if is_array:
         array = decisions_of(model, environment)
@@ -172,7 +172,7 @@ def network_in(model: Any) -> Any:
         if built is not None:
             return built
         what = "a run folder, a model file, a Run, a Keras model or an array"
-        raise UsageError(f"expected a model as {what}, received an object of {type(model).__name__}")
+        raise UsageError(f"expected a model as {what}, received {describe_object(model)}")
     from deeptaxi.network.policy_model import q_network_of
 
     return q_network_of(model)

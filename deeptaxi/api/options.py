@@ -40,9 +40,9 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.stop_after is not None and self.stop_after < 1:
-            raise UsageError(f"stop_after = {self.stop_after}: expected an update, from 1 on")
+            raise UsageError(f"stop_after = {self.stop_after}: expected an update of 1 or more")
         if not self.checkpoint_every > 0:
-            raise UsageError(f"checkpoint_every = {self.checkpoint_every}: expected seconds above 0")
+            raise UsageError(f"checkpoint_every = {self.checkpoint_every}: expected a number of seconds above 0")
 
 
 PLAIN = RunOptions()
@@ -90,4 +90,4 @@ class UpdateOptions:
         given = {"--state": self.state is not None, "--transition": bool(self.transitions), "--random": at_random}
         names = [name for name, is_given in given.items() if is_given]
         if len(names) > 1:
-            raise UsageError(f"{' and '.join(names)} each say which transition it is: give one of them")
+            raise UsageError(f"{' and '.join(names)} each select the transition: give only one of them")

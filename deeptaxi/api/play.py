@@ -78,9 +78,9 @@ def film(run: RunData, path: Path, speed: float = 4.0, force: bool = False, **sh
     """
     check_gif(path, force)
     if not SLOWEST <= speed <= FASTEST:
-        raise UsageError(f"speed = {speed}: expected steps a second, from {SLOWEST:g} to {FASTEST:g}")
+        raise UsageError(f"speed = {speed}: expected steps per second, from {SLOWEST:g} to {FASTEST:g}")
     if "rgb_array" not in render_modes(run.environment):
-        raise UsageError(f"{run.environment.config.id} draws no pictures, so there is nothing for --gif; leave it out")
+        raise UsageError(f"{run.environment.config.id} renders no images for --gif; leave it out")
     discount = show.pop("objective_discount", None)
     return filmed(play(run, discount, **{**show, "render_mode": "rgb_array"}), path, speed, force)
 
@@ -92,7 +92,7 @@ def check_gif(path: Path, force: bool) -> None:
         UsageError: its name does not end in .gif, or it exists.
     """
     if path.suffix.lower() != ".gif":
-        raise UsageError(f"--gif {path}: expected a name that ends with .gif")
+        raise UsageError(f"--gif {path}: expected a name that ends in .gif")
     check_free(path, force, replaceable=path.is_file(), option="--gif")
 
 

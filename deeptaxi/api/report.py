@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.api.build_case import DiagnoseOptions, OpenedModel, build_case
-from deeptaxi.api.episodes import sample_episodes
 from deeptaxi.api.run_data import RunData
+from deeptaxi.api.sampling import sample_episodes
 from deeptaxi.api.status import status
 from deeptaxi.arguments import short_words, show
 from deeptaxi.config import TrainConfig, dump_toml
@@ -110,7 +110,7 @@ def commands(run: RunData) -> tuple[str, str]:
     if config is None:
         return "", evaluate_command(run)
     if run.folder is None:
-        evaluate = f"deeptaxi evaluate {shlex.quote(run.name)}   # once it is kept there: run.save('{run.name}')"
+        evaluate = f"deeptaxi evaluate {shlex.quote(run.name)}   # once it is saved there: run.save('{run.name}')"
         return f"deeptaxi train --config {CONFIG_FILE}   # which holds the configuration above", evaluate
     return model_card.training_command(run.folder, config), model_card.evaluate_command(run.folder, config)
 
@@ -197,12 +197,14 @@ def check_places(path: Path, figures: Path | None, force: bool) -> None:
     if figures is None:
         return
     if path.resolve() in (figures.resolve(), *figures.resolve().parents):
-        raise UsageError(f"{path} cannot be the page and a folder of --figures {figures} at once: name another")
+        raise UsageError(f"{path} cannot be both the page and the folder of --figures {figures}: choose another")
     if figures.exists() and not figures.is_dir():
-        raise UsageError(f"{figures} is a file: --figures names a folder")
+        raise UsageError(f"{figures} is a file: --figures expects a folder")
     taken = [file for ending in ("png", "svg") for file in figures.glob(f"*.{ending}")]
     if taken and not force:
-        raise UsageError(f"{figures} holds {taken[0].name}; name another folder, or overwrite pictures with --force")
+        raise UsageError(
+            f"{figures} contains {taken[0].name}; choose another folder, or overwrite pictures with --force"
+        )
 
 
 def check_comparable(names: Sequence[str], configs: Sequence[TrainConfig | None]) -> TrainConfig | None:
@@ -220,7 +222,7 @@ def check_comparable(names: Sequence[str], configs: Sequence[TrainConfig | None]
             ("environment", "objective discount"), problem(first), problem(config), strict=True
         ):
             if one != other:
-                raise UsageError(f"{name} has the {what} {other}, {begun} {one}: write a report on each of them")
+                raise UsageError(f"{name} has the {what} {other}, {begun} {one}: write a separate report on each")
     return known[0][1] if known else None
 
 

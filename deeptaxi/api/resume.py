@@ -39,6 +39,7 @@ from deeptaxi.learning.resolve import Configured
 from deeptaxi.learning.state import TrainingState
 from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite
 from deeptaxi.renamed import SETTINGS, renamed_in
@@ -46,10 +47,9 @@ from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.checkpoints import Checkpoint, table_digest
 from deeptaxi.storage.logs import LOG_FILE, LOGS, Kept, Position, place_of, take_up
 from deeptaxi.storage.model_card import read_card
-from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import CHECKPOINTS, TABLE_FILE
+from deeptaxi.storage.runs import check_room
 
-TABLE_SUFFIX = ".npz"
 MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}
 
 
@@ -81,7 +81,7 @@ def is_named(environment: str, asked: str) -> bool:
     """
     version = environment.removeprefix(f"{asked}-v")
     is_version = version != environment and version.isdecimal()
-    return is_version or Path(environment).suffix == Path(asked).suffix == TABLE_SUFFIX
+    return is_version or (is_table_file(environment) and Path(environment).suffix == Path(asked).suffix)
 
 
 def check_backend(folder: Path, found: Checkpoint) -> None:
@@ -143,11 +143,13 @@ def open_saved_environment(
     requested = config.environment
     if requested.id == IN_MEMORY and given is None:
         requested = replace(requested, id=str(folder / CHECKPOINTS / TABLE_FILE))
-    elif requested.id.endswith(TABLE_SUFFIX) and asked:
+    elif is_table_file(requested.id) and asked:
         requested = replace(requested, id=asked)
-    environment = replace(open_requested(requested, trust, given), config=config.environment)
     said = found.about.get("environment")
     facts = dict(said) if isinstance(said, Mapping) else {}
+    if facts.get("table") is None:  # it was trained without one, and may have none to discover
+        requested = replace(requested, discover=False)
+    environment = replace(open_requested(requested, trust, given), config=config.environment)
     now = {**environment.describe(), "table": table_digest(environment.table)}
     for name in ("states", "actions", "time_limit", "table"):
         if facts.get(name) != now[name]:
@@ -246,7 +248,9 @@ def config_of(found: Checkpoint) -> TrainConfig:
         said = parse_toml(str(found.about.get("config")))
         known_facts(said.pop("run", {}))
         if old := renamed_in(said, SETTINGS):
-            raise DeepTaxiError(f"{found.path} is of an earlier deeptaxi: {old}; train it again, without --resume")
+            raise DeepTaxiError(
+                f"{found.path} was written by an earlier deeptaxi: {old}; train it again, without --resume"
+            )
         said = with_literals(said)
         config: TrainConfig = from_mapping(TrainConfig, merge(to_mapping(TrainConfig()), said))
         check_together(config)
@@ -392,6 +396,5 @@ def exactness_warnings(found: Checkpoint, before: TrainConfig, config: TrainConf
     if config.updates > before.updates:
         yield (
             "schedules-kept",
-            f"learning rate and ε take their course over {config.schedule_length:,} updates, as before, "
-            "and stay where they are then",
+            f"learning rate and ε keep their schedules over {config.schedule_length:,} updates, and then stay constant",
         )

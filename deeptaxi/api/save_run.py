@@ -21,8 +21,8 @@ from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.storage import checkpoints, logs, runs
 from deeptaxi.storage.logs import EVENTS, FAILED_FILE, VISITS_FILE, save_visits
 from deeptaxi.storage.model_card import resuming_command
-from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import MODEL_FILE, TABLE_FILE
+from deeptaxi.storage.runs import check_room
 
 
 def own_table(environment: Environment, facts: Mapping[str, str] | None = None) -> TransitionTable | None:
@@ -65,7 +65,7 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
     finally:
         reserved.release()
     if log.lost:
-        raise DiskError(f"{log.lost}; the run itself is kept in {folder}")
+        raise DiskError(f"{log.lost}; the run itself is saved in {folder}")
     return folder
 
 

@@ -30,6 +30,7 @@ class Settings(TypedDict, total=False):
     """The training settings; the command reference describes each one and its default."""
 
     time_limit: int
+    discover: bool
     seed: int
     loop: str
     updates: int

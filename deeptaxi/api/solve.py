@@ -28,9 +28,10 @@ def solve(
     """Compute the exact optimum of an environment from its transition table, without learning.
 
     Args:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
+        env: a Gymnasium id, `module:Id`, the path of a table (`.npz`, or a file that `convert` reads), a
+            `TransitionTable`, or a value that is a table, such as `P` or arrays (P, R).
         discount: discount of the value; None for the table's own, else 0.99.
-        env_args: arguments for `gymnasium.make`.
+        env_args: arguments for `gymnasium.make`; what a table of another form does not say, such as `start`.
         time_limit: steps that returns are summed over, instead of the environment's own limit.
         out: file to write Q* and the optimal policy to: `.csv`, `.npz` or `.json`.
         force: whether to overwrite that file.

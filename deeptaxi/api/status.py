@@ -7,19 +7,25 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+Update = Callable[[str], object]
+
 Show = Callable[[str], AbstractContextManager[Any]]
 _show: ContextVar[Show | None] = ContextVar("show", default=None)
 
 
 @contextmanager
-def status(text: str) -> Iterator[None]:
-    """Show `text` while the block runs; nested calls show nothing."""
+def status(text: str) -> Iterator[Update]:
+    """Show `text` while the block runs; yield a function that changes it. Nested calls show nothing."""
     show = _show.get()
     if show is None:
-        yield
+        yield ignore
         return
-    with shown_by(None), show(text):
-        yield
+    with shown_by(None), show(text) as shown:
+        yield getattr(shown, "update", ignore)
+
+
+def ignore(_text: str) -> None:
+    """Show nothing."""
 
 
 @contextmanager

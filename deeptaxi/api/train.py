@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from deeptaxi.api.environments import EnvLike, name_of, open_requested
-from deeptaxi.api.episodes import add_sampled_episodes
+from deeptaxi.api.environments import EnvLike, name_of, open_requested, open_value
 from deeptaxi.api.options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.resume import ResumePoint, open_for_resume
 from deeptaxi.api.run import Run
+from deeptaxi.api.run_data import TrainingLog
+from deeptaxi.api.sampling import add_sampled_episodes
 from deeptaxi.api.save_run import (
     checkpoint_metadata,
     event_writers,
@@ -29,7 +30,6 @@ from deeptaxi.api.save_run import (
 )
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
-from deeptaxi.api.training_log import TrainingLog
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping, merge, resolve, to_mapping
 from deeptaxi.diagnosis.monitor import Monitor
@@ -44,8 +44,8 @@ from deeptaxi.metrics import Finished, History, Record, Started
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
 from deeptaxi.storage.model_card import resuming_command
-from deeptaxi.storage.room import check_room
 from deeptaxi.storage.run_folder import TABLE_FILE
+from deeptaxi.storage.runs import check_room
 
 OnRecord = Callable[[Record], object]
 
@@ -292,7 +292,7 @@ def build_run(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -
 def resume_hint(planned: Plan, run_options: RunOptions) -> str:
     """Explain how to continue a run that was stopped early."""
     if planned.run_folder is None:
-        return "It was not kept."
+        return "The run was not saved."
     if run_options.checkpoints or checkpoints.files_in(planned.run_folder.folder):
         return f"Resume with: {resuming_command(planned.run_folder.folder, planned.config)}"
     return f"The whole training again: {runs.train_again(planned.run_folder, planned.config)}"
@@ -324,11 +324,12 @@ def train(
     `settings`, which takes every option of `deeptaxi train` by name, such as `hidden=(64,)` or `learning_rate=0.01`.
 
     Args:
-        env: a Gymnasium id, `module:Id`, the path of a `.npz`, or a `TransitionTable`.
+        env: a Gymnasium id, `module:Id`, the path of a table (`.npz`, or a file that `convert` reads), a
+            `TransitionTable`, or a value that is a table, such as `P` or arrays (P, R).
         q_table: whether to use a network without hidden layers or biases, whose weights are the Q table.
         preset: name of a preset, see `listing.presets`; None for the one that fits.
         config: a TOML file, a mapping of the same form, or the `config` of another run.
-        env_args: arguments for `gymnasium.make`.
+        env_args: arguments for `gymnasium.make`; what a table of another form does not say, such as `start`.
         out: the run folder to write; True for a free name in `models/`.
         logs: folder for the log of a saved run; None for `logs`, or for the log's current location with `resume`.
         tensorboard: whether to also log for TensorBoard.
@@ -348,6 +349,8 @@ def train(
             run in `resume` has other settings.
         DeepTaxiError: training diverged or the environment failed before there was anything to save.
     """
+    if (read := open_value(env, env_args)) is not None:
+        env, env_args = read, None
     name, table = name_of(env)
     run_options = RunOptions(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)
     if resume is not None:

@@ -11,7 +11,7 @@ persistent entries:
 An entry is read once, and the bytes that were hashed are the bytes that are written: no name is resolved twice, and no
 file is shared with another process, which could replace or change it in between. So a computing process is unaffected
 by whatever another process does to the root, and by processes that are killed. The working folder of a killed process
-is removed by the next process that exits (`io.temporary`). Any failure here only means running without a cache.
+is removed by the next process that exits (`io.atomic`). Any failure here only means running without a cache.
 
 Entries are executable machine code. Anyone who can write an entry can also name it, so the sha256 detects damage but
 does not authenticate; a secret in the folder would not either, as anyone who can read it could use it. What is trusted
@@ -34,7 +34,7 @@ from pathlib import Path
 
 import platformdirs
 
-from deeptaxi.io.temporary import Scratch, sweep, temporary
+from deeptaxi.io.atomic import Scratch, sweep, temporary
 from deeptaxi.machine import compiler_target
 
 VARIABLE = "DEEPTAXI_CACHE"

@@ -28,14 +28,14 @@ SEVERE = 3  # exit code
 @options.json_option
 @options.shared_options
 def command(model: Path, as_json: bool, **asked: Any) -> int:
-    """Say by name what is wrong with MODEL: a run folder, a model file or a log folder.
+    """Diagnose what is wrong with MODEL, a run folder, a model file or a log folder, by name.
 
-    Each finding has its evidence, the likely cause, and the cure as an option to type. A model file, made here
-    or elsewhere, is one that `deeptaxi evaluate` takes. Exit code 3: something severe was found.
+    Each finding has evidence, a likely cause, and a cure as an option to type. A model file, made here or elsewhere, is
+    one that `deeptaxi evaluate` takes. Exit code 3: something severe was found.
 
     \b
     severe    it harms the agent as it is: the policy is measurably bad, and this is a cause
-    warning   it is wrong, and the agent is none the worse for it, or that cannot be known
+    warning   it is wrong, but does the agent no harm, or none that can be shown
     note      worth knowing
     """
     from deeptaxi.api.diagnose import diagnose

@@ -14,7 +14,9 @@ from deeptaxi.cli.options import model_options
 @click.command("evaluate")
 @model_options("evaluate on")
 @options.objective_discount_option("the run's own, else the table's, else 0.99")
-@click.option("--episodes", type=click.IntRange(0), default=1000, show_default=True, help="Episodes to play as well.")
+@click.option(
+    "--episodes", type=click.IntRange(0), default=1000, show_default=True, help="Episodes to play in addition."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the episodes.")
 @options.json_option
 @options.shared_options
@@ -29,10 +31,10 @@ def command(
     trust_env: bool,
     as_json: bool,
 ) -> None:
-    """Evaluate MODEL: exactly where a transition table exists, and by episodes.
+    """Evaluate MODEL: exactly if there is a transition table, and by episodes.
 
     MODEL is a run folder or a model file: .keras, .h5, a Q table or policy (.npy, .npz, .csv, .json), .onnx, or the
-    folder of a SavedModel. A file does not say its environment: name it with --env.
+    folder of a SavedModel. A file does not record its environment: name it with --env.
 
     \b
     Optimal      every start state's discounted value is the optimum

@@ -42,8 +42,8 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click 
     show_default=True,
     help="What the dueling head subtracts from A.",
 )
-@click.option("--gradient", type=Numbers(), help="dE/dQ, one number an action.  [default: random]")
-@click.option("--vectors", type=options.PATH, metavar="FILE", help="Write test vectors as JSON, of several N.")
+@click.option("--gradient", type=Numbers(), help="dE/dQ, one number per action.  [default: random]")
+@click.option("--vectors", type=options.PATH, metavar="FILE", help="Write test vectors for several N, as JSON.")
 @options.force_option
 @options.json_option
 @options.shared_options
@@ -64,7 +64,7 @@ def gradients_command(
     autodiff              the backend's automatic differentiation
     central differences   (E(x + h) − E(x − h)) / 2h
 
-    Exit code 1 if the largest discrepancy is above 1e-6. All is computed in float64.
+    Exit code 1 if the largest discrepancy is above 1e-6. Everything is computed in float64.
     """
     from deeptaxi.api import explain
     from deeptaxi.errors import DeepTaxiError
@@ -99,20 +99,20 @@ def shapes_an_update(path: tuple[str, ...]) -> bool:
 @click.option("--env", help="Environment, as `train` takes it.  [default: the run's own]")
 @options.env_arg_option
 @click.option("--state", type=int, metavar="S", help="State of the transition.")
-@click.option("--action", type=int, metavar="A", help="Action that is taken there.  [default: the greedy one]")
+@click.option("--action", type=int, metavar="A", help="Action taken there.  [default: the greedy one]")
 @click.option(
     "--transition",
     "transitions",
     type=options.TransitionType(),
     multiple=True,
-    help="The transition, written down; n times in a row for --n-step n.",
+    help="The transition, given explicitly; repeat it n times for --n-step n.",
 )
-@click.option("--random", "at_random", is_flag=True, help="A transition drawn by --seed.  [default]")
-@click.option("--compare", "comparing", is_flag=True, help="Set the masked gradient beside the overwrite recipe.")
+@click.option("--random", "at_random", is_flag=True, help="A random transition, drawn with --seed.  [default]")
+@click.option("--compare", "comparing", is_flag=True, help="Compare the overwrite recipe with the masked gradient.")
 @click.option(
     "--target-noise",
     type=click.FloatRange(0, min_open=True),
-    help="Add noise of this spread to the target network's weights, as if it lagged behind.",
+    help="Add noise of this standard deviation to the target network's weights, as if it lagged behind.",
 )
 @click.option("--config", "config_file", type=options.PATH, metavar="FILE", help="TOML file of settings.")
 @click.option("--preset", metavar="NAME", help="Settings of `deeptaxi presets`.  [default: the one that fits]")
@@ -132,19 +132,19 @@ def update_command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Show one update, on paper: every number from the predictions to the weights that change.
+    """Show one update step by step: every number from the predictions to the weights that change.
 
-    Without MODEL, the network is the one that `deeptaxi train ENV` with the same options would start with; with MODEL,
-    a run folder or a .keras file, it is that one. Online and target network are equal, unless --target-noise parts
-    them. The optimizer is fresh, B is 1 unless --batch-size says that the sample is one of more.
+    MODEL is a run folder or a .keras file; without it, the network is the one that `deeptaxi train ENV` with the same
+    options would start with. Online and target network are equal, unless --target-noise makes them differ. The
+    optimizer is fresh, and B is 1, unless --batch-size makes the sample one of a larger minibatch.
 
     \b
-    --state S --action A   the likeliest outcome in the transition table; drawn from it where --seed is given
-    --transition S,A,R,S2  written down; add ,terminated where the episode ended
-    --random               a state that episodes visit, an action and an outcome, drawn by --seed
+    --state S --action A   the most likely outcome in the transition table; with --seed, a random one
+    --transition S,A,R,S2  given explicitly; add ,terminated if the episode ended
+    --random               a state that episodes visit, an action and an outcome, drawn with --seed
 
-    After the first of n steps (--n-step) the network's greedy actions are taken. The other options of `deeptaxi train`
-    are taken too, and have no say in one update.
+    After the first of n steps (--n-step), the network's greedy actions are taken. The other options of `deeptaxi train`
+    are accepted too, but do not affect a single update.
     """
     from deeptaxi.api.options import NetworkOptions, UpdateOptions
 
@@ -169,7 +169,7 @@ def update_command(
 
 @click.group("explain", cls=Group)
 def command() -> None:
-    """Show how a network learns: one update, or the gradients of a dueling head, with every number.
+    """Show how a network learns: every number of one update, or of the gradients of a dueling head.
 
     \b
     deeptaxi explain update --env Taxi-v4 --state 328 --action 4

@@ -12,15 +12,15 @@ from deeptaxi.cli import options
 from deeptaxi.storage.formats import FORMATS, MODEL_ENDINGS
 
 FAILED = 1  # exit code
-HELP = f"""Write MODEL, a run folder or a model file, in forms that others use: one of them, or all.
+HELP = f"""Export MODEL, a run folder or a model file, to one format or to all.
 
 \b
 {chr(10).join(f"{form.name:<12} {form.summary}" for form in FORMATS.values())}
 
-All take a batch of integer states, and give q_values and the greedy action of each; a state outside 0 … S−1 has no
-answer. What is written is read back in a process of its own, without deeptaxi, and compared with the model on all
-states before it is kept. A model that was made elsewhere is written as the Q table that it computes, and needs --env; a
-policy has only the tables.
+All take a batch of integer states and return q_values and the greedy action of each; a state outside 0 … S−1 has no
+answer. Each export is read back in a separate process, without deeptaxi, and compared with the model on all states
+before it is kept. A model made elsewhere is exported as the Q table that it computes, and needs --env; a policy only to
+csv, npz or json.
 """
 
 
@@ -32,12 +32,12 @@ def model_name(model: Path) -> str:
 
 @click.command("export", help=HELP)
 @click.argument("model", type=options.PATH)
-@click.option("--format", "name", type=click.Choice(list(FORMATS)), help="What to write.")
-@click.option("--all", "everything", is_flag=True, help="Write every format that can be written here, into a folder.")
+@click.option("--format", "name", type=click.Choice(list(FORMATS)), help="Format to write.")
+@click.option("--all", "everything", is_flag=True, help="Write every available format, into a folder.")
 @click.option(
     "--out", type=options.PATH, metavar="PATH", help="File or folder.  [default: by the model's name, in this folder]"
 )
-@click.option("--env", help="Environment whose names the tables have.  [default: the run's own]")
+@click.option("--env", help="Environment whose state and action names the tables use.  [default: the run's own]")
 @options.env_arg_option
 @options.trust_option
 @options.force_option
@@ -56,7 +56,7 @@ def command(
 ) -> int:
     """Write a model in forms that others use."""
     if everything == (name is not None):
-        raise click.UsageError(f"say what to write: --format with one of {', '.join(FORMATS)}, or --all")
+        raise click.UsageError(f"choose a format: --format with one of {', '.join(FORMATS)}, or --all")
     from deeptaxi.api.environments import EnvSpec
     from deeptaxi.api.export import ALL, prepare
 

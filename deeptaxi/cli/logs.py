@@ -16,13 +16,13 @@ from deeptaxi.cli import options
 @options.json_option
 @options.shared_options
 def command(run: Path, as_json: bool) -> None:
-    """Show how the training of RUN went: its curves, its warnings, its end.
+    """Show how the training of RUN went: curves, warnings, outcome.
 
-    RUN is a run folder or a log folder, also of a training that still runs or has failed, or the file of a log. The
-    curves are as wide as the terminal; one that is too narrow gets words. `tensorboard --logdir logs` shows the same,
-    and several runs beside each other.
+    RUN is a run folder, a log folder or a log file, even of a training that is still running or has failed. The curves
+    are as wide as the terminal; if it is too narrow, they are described in words. `tensorboard --logdir logs` shows the
+    same, and several runs side by side.
     """
-    from deeptaxi.api.training_log import history_of, training_now
+    from deeptaxi.api.run_data import history_of, training_now
     from deeptaxi.display import console, training
 
     history = history_of(run)

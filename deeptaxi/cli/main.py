@@ -37,17 +37,19 @@ ENDLESS = re.compile(r"\d{200,}")
 NO_INTEGER = re.compile(r"(?<=\d{200}')(?: is not a valid integer(?: range)?)")
 
 COMMANDS = {
-    "train": "Train a Q-network and keep it, with the exact verdict on it.",
-    "evaluate": "Evaluate a model: exactly where a transition table exists, and by episodes.",
+    "train": "Train a Q-network and save it with its exact verdict.",
+    "evaluate": "Evaluate a model, exactly if there is a transition table, and by episodes.",
     "watch": "Play episodes, with the Q values of every state.",
-    "diagnose": "Say by name what is wrong with a model, and what to do.",
-    "report": "Write a page about one or several runs: verdict, curves, policy map, findings.",
-    "logs": "Show how a training went: its curves, its warnings, its end.",
-    "explain": "Show one update, or the gradients of a dueling head, with every number.",
-    "export": "Write a model in a form that others use.",
+    "diagnose": "Diagnose what is wrong with a model, by name, and how to fix it.",
+    "report": "Write an HTML page about one or more runs: verdict, curves, policy map, findings.",
+    "logs": "Show how a training went: curves, warnings, outcome.",
+    "explain": "Show every number of one update, or of the gradients of a dueling head.",
+    "export": "Export a model to formats that other programs read.",
+    "convert": "Convert a table of another form, or logged data, for use as ENV.",
+    "discover": "Find the exact transition table of an environment that has none.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
-    "presets": "List the settings that were tuned for known problems.",
+    "presets": "List the settings tuned for known problems.",
     "zoo": "List trained agents with their verdicts.",
 }
 
@@ -131,8 +133,8 @@ def check_current_folder() -> None:
         os.getcwd()  # noqa: PTH109  # pathlib is not imported yet
     except OSError as error:
         raise DeepTaxiError(
-            f"the current folder cannot be used ({error.strerror}), as when it was removed: "
-            "change to one that is there (cd), and type the command again"
+            f"cannot use the current folder ({error.strerror}), which may have been removed: "
+            "change to one that exists (cd) and try again"
         ) from None
 
 
@@ -150,7 +152,7 @@ def shortage(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or of_system == errno.ENOMEM or any(say in loaded for say in mapped):
         what, cure = "not enough memory", "close other programs, or allow this one more (ulimit -v)"
     elif of_system in (errno.EMFILE, errno.ENFILE) or f"Error {errno.EMFILE}" in loaded:
-        what, cure = "not enough files may be open", "close other programs, or allow this one more (ulimit -n)"
+        what, cure = "too many open files", "close other programs, or allow this one more (ulimit -n)"
     elif isinstance(error, RuntimeError) and said == "can't start new thread":
         what, cure = "not enough threads", "close other programs, or allow this one more (ulimit -u, -v)"
     else:
@@ -170,7 +172,7 @@ def describe_unforeseen(error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     if isinstance(error, Warning):
-        return f"a warning was made an error, by PYTHONWARNINGS or python -W: {kind}: {error}; unset that"
+        return f"PYTHONWARNINGS or python -W turned a warning into an error: {kind}: {error}; unset it"
     return f"unexpected {kind}: {error} (--debug shows where)"
 
 

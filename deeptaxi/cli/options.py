@@ -102,13 +102,13 @@ def objective_discount_option(default: str) -> Callable[[Function], Function]:
 
 def trust_option(function: Function) -> Function:
     """Add ``--trust-env``."""
-    help_text = "Import the environment module that a file names; it is code."
+    help_text = "Import the environment module that a file names, which runs its code."
     return click.option("--trust-env", is_flag=True, help=help_text)(function)
 
 
 def force_option(function: Function) -> Function:
     """Add ``--force``."""
-    return click.option("--force", is_flag=True, help="Overwrite what is there.")(function)
+    return click.option("--force", is_flag=True, help="Overwrite existing files.")(function)
 
 
 class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -180,7 +180,7 @@ class TransitionType(click.ParamType):  # type: ignore[type-arg]
             (terminated,) = [self.words[word.strip()] for word in end] or [False]
             found = int(state), int(action), float(reward), int(reached), terminated
         except (KeyError, ValueError):
-            self.fail(f"expected such as 0,1,-1,4 or 62,2,1,63,terminated, received '{value}'", param, ctx)
+            self.fail(f"expected a transition such as 0,1,-1,4 or 62,2,1,63,terminated, received '{value}'", param, ctx)
         if not math.isfinite(found[2]):
             self.fail(f"expected a finite reward, received '{value}'", param, ctx)
         return found

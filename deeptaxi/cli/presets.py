@@ -11,10 +11,11 @@ from deeptaxi.cli import options
 @options.json_option
 @options.shared_options
 def command(as_json: bool) -> None:
-    """List the presets: settings tuned for known problems, which `deeptaxi train` picks by itself.
+    """List the presets: settings tuned for known problems, which `deeptaxi train` chooses automatically.
 
-    `deeptaxi train --preset NAME` trains one on its own problem, `deeptaxi train ENV --preset NAME` uses its settings
-    on another; `--preset table` derives settings from ENV's transition table, `--preset none` takes the plain defaults.
+    `deeptaxi train --preset NAME` trains one on its own problem, `deeptaxi train ENV --preset NAME` applies its
+    settings to another; `--preset table` derives settings from ENV's transition table, `--preset none` takes the plain
+    defaults.
     """
     from deeptaxi.api import listing
 

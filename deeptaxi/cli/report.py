@@ -16,7 +16,7 @@ from deeptaxi.cli import options
 @options.env_arg_option
 @options.time_limit_option
 @click.option("--out", "-o", type=options.PATH, metavar="FILE", help="Page to write.  [default: the run's name.html]")
-@click.option("--figures", type=options.PATH, metavar="DIR", help="Write its pictures as PNG and SVG files too.")
+@click.option("--figures", type=options.PATH, metavar="DIR", help="Also write its pictures, as PNG and SVG files.")
 @options.force_option
 @options.trust_option
 @options.json_option
@@ -32,11 +32,11 @@ def command(
     trust_env: bool,
     as_json: bool,
 ) -> None:
-    """Write a page about MODEL, a run folder or a model file, or about several on the same environment.
+    """Write an HTML page about MODEL, a run folder or a model file, or about several on the same environment.
 
-    It is one HTML file that needs no network: the verdict, the learning curves beside the optimum, the policy (on a
-    map where the environment is a grid), Q beside Q*, visits, findings, the configuration and how to reproduce it.
-    Of several runs it shows the median and the range, and looks closely at the one that is farthest from the optimum.
+    It is one self-contained file: the verdict, the learning curves beside the optimum, the policy (on a map if the
+    environment is a grid), Q beside Q*, visits, findings, the configuration and how to reproduce it. For several runs
+    it shows the median and the range, and details of the one farthest from the optimum.
     """
     path = out or Path(f"{runs[0].resolve().name}.html" if len(runs) == 1 else "report.html")
     from deeptaxi.api.environments import EnvSpec

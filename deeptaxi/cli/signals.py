@@ -185,7 +185,7 @@ def stopping_gently() -> Generator[Callable[[], int]]:
             # click.echo would bypass the live view, which has replaced standard error. If the signal arrives during a
             # write to it, Python raises an error.
             with contextlib.suppress(OSError, RuntimeError):
-                sys.stderr.write("Stopping, and keeping the best weights (Ctrl-C twice more gives them up) …\n")
+                sys.stderr.write("Stopping and keeping the best weights (press Ctrl-C twice more to discard them) …\n")
                 sys.stderr.flush()
 
     before = {number: signal.signal(number, note) for number in listened_to()}

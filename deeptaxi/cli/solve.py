@@ -41,6 +41,7 @@ def command(
     if as_json:
         options.print_json({"environment": environment.describe(), **solution.to_dict()})
         return
-    console.print_wide(tables.optimum_table(title(environment.describe()), solution.to_dict()), console.FACTS)
+    described = environment.describe()
+    console.print_wide(tables.optimum_table(title(described), solution.to_dict(), described), console.FACTS)
     if out is not None:
         console.out().print(f"Wrote {out}", soft_wrap=True)

@@ -47,7 +47,7 @@ PRESET_HELP = (
     default=EVERY,
     help=f"Time from one checkpoint to the next; it changes nothing in the result.  [default: {EVERY:g}]",
 )
-@click.option("--checkpoints/--no-checkpoints", default=True, help="Keep what --resume needs.  [default: yes]")
+@click.option("--checkpoints/--no-checkpoints", default=True, help="Write checkpoints for --resume.  [default: yes]")
 @click.option("--quiet", is_flag=True, help="Show no progress; errors and the result still.")
 @options.force_option
 @options.trust_option
@@ -69,9 +69,10 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> int:
-    """Train a Q-network on ENV and keep it, with the exact verdict on it.
+    """Train a Q-network on ENV and save it with its exact verdict.
 
-    ENV is a Gymnasium id (Taxi-v4), module:Id for an environment of your own, or a .npz transition table.
+    ENV is a Gymnasium id (Taxi-v4), module:Id for an environment of your own, a .npz transition table, or a table of
+    another form (`deeptaxi convert`).
     Settings come from the preset that fits (`deeptaxi presets`), then --config, then the options below.
     """
     from deeptaxi.api import settings
@@ -94,7 +95,7 @@ def command(
         run, signal_number = train(planned, run_options, quiet)
     report(run, as_json)
     if run.failure:
-        raise DeepTaxiError(f"{run.failure}; kept in {run.folder} is what was best before that")
+        raise DeepTaxiError(f"{run.failure}; {run.folder} has the best weights before that")
     return 128 + signal_number if signal_number else 0
 
 

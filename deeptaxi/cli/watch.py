@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the environment.")
 @click.option("--state", "start", type=int, metavar="S", help="State to start in.  [default: the environment's starts]")
 @click.option("--max-steps", type=click.IntRange(1), help="Steps before an episode is stopped.  [default: the horizon]")
-@click.option("--speed", type=click.FloatRange(0.1, 1000), default=4.0, show_default=True, help="Steps a second.")
+@click.option("--speed", type=click.FloatRange(0.1, 1000), default=4.0, show_default=True, help="Steps per second.")
 @click.option("--step", "by_key", is_flag=True, help="Wait for a key at every step; q ends.")
-@click.option("--plain", is_flag=True, help="One step below the other, without colors or pauses.")
+@click.option("--plain", is_flag=True, help="Print the steps one below the other, without colors or pauses.")
 @click.option("--gif", type=options.PATH, metavar="FILE", help="Write the environment's pictures to FILE instead.")
 @options.force_option
 @options.json_option
@@ -47,13 +47,12 @@ def command(
     as_json: bool,
     **show: Any,
 ) -> None:
-    """Play episodes of MODEL's greedy policy, and show what it sees in each state.
+    """Play episodes of MODEL's greedy policy, and show the Q values in each state.
 
     MODEL is a run folder or a model file that `deeptaxi evaluate` takes.
 
-    In each state it shows the environment's own drawing, where it has one, and the Q value of every action as a bar;
-    ▶ marks the greedy action, = those that are as good to 1e-6, and ✓ those that are optimal, where a transition table
-    tells.
+    Each step shows the environment's own drawing, if it has one, and the Q value of every action as a bar. ▶ marks the
+    greedy action, = those tied with it to 1e-6, and ✓ those that are optimal, if a transition table is known.
     """
     check_keys(by_key)
     if gif is not None:
@@ -83,7 +82,7 @@ def check_keys(by_key: bool) -> None:
     from deeptaxi.errors import UsageError
 
     if by_key and not sys.stdin.isatty():
-        raise UsageError("--step waits for keys, which only a terminal has: leave it out")
+        raise UsageError("--step waits for a key, which needs a terminal: leave it out")
 
 
 def described(run: Run, seed: int) -> dict[str, Any]:
@@ -127,7 +126,7 @@ def show_endings(episode_steps: Iterable[EpisodeStep], gif: Path) -> None:
     for step in episode_steps:
         if step.ending is not None:
             screen.print(player.ending(step), soft_wrap=True)
-    screen.print(f"Written to {gif}.", soft_wrap=True)
+    screen.print(f"Wrote {gif}.", soft_wrap=True)
 
 
 def perform(episode_steps: Iterable[EpisodeStep], run: Run, plain: bool, speed: float | None) -> None:

@@ -14,10 +14,10 @@ from deeptaxi.cli import options
 @options.json_option
 @options.shared_options
 def command(folder: Path, as_json: bool) -> None:
-    """List the agents in FOLDER (models, if none is named) with the verdicts on their cards. No model is loaded.
+    """List the agents in FOLDER (default: models) with the verdicts on their cards. No model is loaded.
 
-    Optimal says in how many of the start states the agent is. Return is its mean over the starts, Best the highest
-    there is. A checkout of deeptaxi comes with proven agents in models/; `deeptaxi train` puts yours beside them.
+    Optimal counts the start states that are played optimally. Return is the mean over the starts, Best the highest
+    possible. A checkout of deeptaxi comes with proven agents in models/; `deeptaxi train` puts yours beside them.
     """
     from deeptaxi.api import listing
     from deeptaxi.display import console, tables
@@ -28,7 +28,7 @@ def command(folder: Path, as_json: bool) -> None:
         return
     others = listing.without_model(folder)
     if not rows and not others:
-        console.err().print(f"{folder} holds no agent: `deeptaxi train Taxi-v4` trains one", soft_wrap=True)
+        console.err().print(f"{folder} contains no agents: `deeptaxi train Taxi-v4` trains one", soft_wrap=True)
         return
     screen = console.out()
     if rows:

@@ -2,6 +2,9 @@
 
 A `Case` holds everything known about a model, and quantities shared by several checks. A `Check` has a name, the facts
 it needs, and a pure function of the case. Its result is a `Finding`: a name, evidence, a cause and a cure.
+
+Without a table, transitions are sampled step by step: half of the episodes follow the greedy policy, if there is one;
+the other half are random.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.config import EnvironmentConfig, TrainConfig
-from deeptaxi.diagnosis.sample import Sample
 from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE
+from deeptaxi.evaluation.rollout import VectorStep, rollout
 from deeptaxi.mdp import planning
+from deeptaxi.mdp.contract import blaming, closing
+from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 from deeptaxi.metrics import History
 from deeptaxi.network.facts import NetworkFacts
@@ -126,8 +131,8 @@ WHY = {
     "config": "it is not known how the model was trained: a bare model file has no configuration",
     "history": "the training left no log",
     "visits": "there is no record of what the training tried (visits.npz)",
-    "replay": "there is no record of what the memory held in the end (visits.npz)",
-    "network": "the network was not looked into",
+    "replay": "there is no record of what the replay buffer held at the end (visits.npz)",
+    "network": "the network was not inspected",
     "verdict": "there is no exact verdict",
     "sample": "no episodes were played",
     "discount": "it is not known at which discount below 1 the model was trained",
@@ -334,3 +339,70 @@ def known(case: Case, need: str) -> bool:
     if need == "discount":
         return case.reference is not None and case.reference.q_star is not None
     return getattr(case, need) is not None
+
+
+COPIES = 16
+STEPS = 20_000  # at most, for all environments together, for each of the two policies
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Transitions, `[n]` each.
+
+    Attributes:
+        state, action, reward, next_state, terminated, truncated: of each transition.
+        time: the step within its episode, from 1.
+        greedy: whether the greedy policy chose the action.
+        episodes: the number of episodes ended, by the greedy policy and at random.
+    """
+
+    state: Ints
+    action: Ints
+    reward: Floats
+    next_state: Ints
+    terminated: Bools
+    truncated: Bools
+    time: Ints
+    greedy: Bools
+    episodes: tuple[int, int]
+
+
+def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | None, count: int, seed: int) -> Sample:
+    """Run `count` episodes with `policy` `[S]`, if given, and `count` with random `allowed` actions `[S, A]`."""
+    greedy, random = np.random.SeedSequence(seed).spawn(2)
+    shape = (environment.states, environment.actions)
+    everything = np.ones(shape, np.bool_) if allowed is None else allowed
+    rows, ended = play_rows(environment, everything, count, random)
+    by_random, by_greedy, length = ended, 0, len(rows)
+    if policy is not None:
+        chosen = np.asarray(policy[:, None] == np.arange(environment.actions))
+        more, by_greedy = play_rows(environment, chosen, count, greedy)
+        rows += more
+    state, action, reward, reached, terminated, truncated, time = (
+        np.concatenate(column) for column in list(zip(*rows, strict=True))[:-1]
+    )
+    mark = np.arange(len(state)) >= length * len(rows[0][0])
+    return Sample(state, action, reward, reached, terminated, truncated, time, mark, (by_greedy, by_random))
+
+
+def play_rows(
+    environment: Environment, choices: Bools, count: int, seeds: np.random.SeedSequence
+) -> tuple[list[VectorStep], int]:
+    """Run until `count` episodes have ended or `STEPS` steps are made; actions are sampled from `choices` `[S, A]`."""
+    rng = np.random.default_rng(seeds)
+    copies = min(count, COPIES)
+    rows: list[VectorStep] = []
+    ended = 0
+    with blaming(environment.config.id), closing(environment.make_vector(copies, masks=False)) as vector:
+        states = vector.reset(seed=rng.integers(0, 2**31, copies).tolist())[0]
+
+        def choose(state: Ints) -> Ints:
+            draws = rng.random((copies, environment.actions)) * choices[state]
+            return np.asarray(draws.argmax(axis=1))
+
+        for step in rollout(environment, vector, states, choose, environment.horizon):
+            rows.append(step)
+            ended += int(step.over.sum())
+            if ended >= count or len(rows) * copies >= STEPS:
+                break
+    return rows, ended

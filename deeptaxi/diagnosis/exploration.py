@@ -15,7 +15,7 @@ from deeptaxi.diagnosis.case import Case, Check, Finding, Severity, Unchecked, t
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools
 
-UNVISITED_CAUSE = "exploration was too little to come there, or the training too short"
+UNVISITED_CAUSE = "too little exploration to get there, or too short a training"
 EXPLORE = "--epsilon-start 1 --epsilon-end 0.5 --epsilon-fraction 0.5"
 STARTS = 0.1  # of exploring starts, in the compiled loop
 FEW = 0.01  # fraction of pairs below which a gap is only a note
@@ -64,7 +64,7 @@ def states_never_visited(case: Case) -> Finding | Unchecked | None:
     return Finding(
         "states-never-visited",
         severity(case, share, costly),
-        f"the training never visited {int(never.sum())} of {int(case.reached.sum())} states that it can come to",
+        f"the training never visited {int(never.sum())} of {int(case.reached.sum())} states that it can reach",
         {"states": int(never.sum()), "of": int(case.reached.sum()), "share": share, "critical_pairs": costly,
          "examples": np.flatnonzero(never)[:5].tolist()},
         "exact",
@@ -113,7 +113,7 @@ def pairs_never_tried(case: Case) -> Finding | Unchecked | None:
         {"pairs": int(never.sum()), "of": int(possible.sum()), "share": share, "critical_pairs": costly,
          "examples": np.argwhere(never)[:5].tolist()},
         "exact" if case.table is not None else "log",
-        "exploration was too little: what is never tried keeps the Q value that it was born with",
+        "too little exploration: an action that is never tried keeps its initial Q value",
         exploration_cure(case.config),
     )  # fmt: skip
 
@@ -172,12 +172,12 @@ def replay_forgot_pairs(case: Case) -> Finding | Unchecked | None:
     return Finding(
         "replay-forgot-pairs",
         severity(case, share, costly),
-        f"in the end the memory held none of {int(forgotten.sum())} of {int(tried.sum())} pairs that were tried",
+        f"at the end, the replay buffer held none of {int(forgotten.sum())} of {int(tried.sum())} pairs tried",
         {"pairs": int(forgotten.sum()), "of": int(tried.sum()), "share": share, "critical_pairs": costly,
          "held": held, "capacity": capacity, "steps": int(visits.sum())},
         "exact" if case.table is not None else "log",
-        f"a memory of {capacity:,} transitions holds only the last of {int(visits.sum()):,} steps: "
-        "what the policy no longer does is unlearned",
+        f"a replay buffer of {capacity:,} transitions holds only the last of {int(visits.sum()):,} steps: "
+        "what the policy no longer does is forgotten",
         f"--replay-capacity {max(50_000, min(int(visits.sum()), 500_000))}",
     )  # fmt: skip
 

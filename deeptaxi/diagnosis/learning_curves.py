@@ -85,9 +85,9 @@ def diverged(case: Case) -> Finding | None:
     if not case.broken and not lost and not (failure and "the training diverged" in failure):
         return None
     where = (
-        f"{case.broken} of {case.states} states have Q values that are no numbers"
+        f"{case.broken} of {case.states} states have NaN or infinite Q values"
         if case.broken
-        else (failure or f"{lost} of {len(losses)} reports of the log have a loss that is no number")
+        else (failure or f"{lost} of {len(losses)} records of the log have a loss that is not finite")
     )
     return Finding(
         "diverged",
@@ -95,7 +95,7 @@ def diverged(case: Case) -> Finding | None:
         where,
         {"broken_states": case.broken, "broken_reports": lost, "failure": failure},
         "network" if case.broken else "log",
-        "the steps were too long: each overshot its target by more than the one before",
+        "the updates were too large: each overshot its target by more than the one before",
         lower_rate(case.config, history.started if history else None),
     )
 
@@ -124,8 +124,8 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     if not signs:
         return None
     told = {
-        "overshoot": "Q or its td_error left the range of values that are possible, by {overshoot:.2g} times its width",
-        "td_error_grew": "the td_error grew to {td_error_grew:.3g} times its smallest value on the way",
+        "overshoot": "Q or its td_error left the range of possible values by {overshoot:.2g} times its width",
+        "td_error_grew": "the td_error grew to {td_error_grew:.3g} times its earlier minimum",
         "policy_change": "in the last quarter, {policy_change:.0%} of the greedy actions still change from snapshot to "
         "snapshot, and Q by {q_change:.1%} of its range",
     }
@@ -137,7 +137,7 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
         "; ".join(text.format(**signs) for key, text in told.items() if key in signs),
         {**signs, "learning_rate": history.started.learning_rate if history.started else None},
         "exact" if exactly else "log",
-        "each update overshoots its target, so that Q values swing about the right ones instead of settling",
+        "each update overshoots its target, so Q values oscillate around the right ones instead of settling",
         lower_rate(case.config),
     )
 
@@ -206,11 +206,11 @@ def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
     return Finding(
         "learning-rate-too-low",
         "warning",
-        f"in the second half the mean Q value moved by {moved:.3g}, always in the same direction, and {left:.3g} is "
-        "still to go",
+        f"in the second half the mean Q value moved by {moved:.3g}, always in the same direction, and still has "
+        f"{left:.3g} to go",
         {"moved": moved, "to_go": left, "steady": steady, "updates": snapshots[-1].update},
         "exact",
-        "the steps are so short that the training ended on the way",
+        "the updates are so small that the training ended before the values arrived",
         f"{higher_rate(case.config)} or --updates {10 * snapshots[-1].update}",
     )
 
@@ -294,10 +294,10 @@ def target_too_fresh(case: Case) -> Finding | None:
         "target-too-fresh",
         "warning",
         f"the target network moves by {config.target.polyak:g} every {config.target.period} updates, and the training "
-        "does not come to rest",
+        "does not settle",
         {"polyak": config.target.polyak, "period": config.target.period, **signs},
         "log",
-        "what shares weights chases its own predictions where the target follows at once",
+        "a network that shares weights chases its own predictions if the target follows immediately",
         "--polyak 0.02 --target-period 1",
     )
 
@@ -307,17 +307,17 @@ def interrupted(case: Case) -> Finding | Unchecked | None:
     history = the(case.history)
     done = history.finished
     if case.running is not None:
-        return Unchecked(f"the training still runs, by {case.running}")
+        return Unchecked(f"the training is still running, by {case.running}")
     if history.failure is not None or (done is not None and done.stopped != "interrupted"):
         return None
     if done is None and case.config is not None and case.q is not None:  # a run is saved at the end of its training
-        cause = "the run was kept, so its log could not be written to the end, or was cut off since"
-        return unfinished(case, "interrupted", "its log stops there", cause, "train it again for a whole log")
+        cause = "the run was saved, so its log could not be completed, or was truncated afterwards"
+        return unfinished(case, "interrupted", "its log stops there", cause, "train it again for a complete log")
     return unfinished(
         case,
         "interrupted",
-        "it was stopped" if done else "it broke off",
-        "it was stopped" if done else "it broke off",
+        "it was stopped" if done else "it ended abruptly",
+        "it was stopped" if done else "it ended abruptly",
         "resume it with `deeptaxi train --resume`, or train it again to the end",
     )
 
@@ -339,7 +339,7 @@ def environment_failed(case: Case) -> Finding | None:
     failure = the(the(case.history).failure)
     where = PLACE.search(failure)
     cure = f"fix the environment {f'at {where[1]}' if where else 'where the error says'}, then train again"
-    return unfinished(case, "environment-failed", failure, "the environment's own code broke the training off", cure)
+    return unfinished(case, "environment-failed", failure, "the environment's own code ended the training", cure)
 
 
 def training_failed(case: Case) -> Finding | None:
@@ -347,7 +347,7 @@ def training_failed(case: Case) -> Finding | None:
     if cause_of_failure(case) != "other":
         return None
     failure = the(the(case.history).failure)
-    return unfinished(case, "training-failed", failure, failure, "mend what the error names, then train again")
+    return unfinished(case, "training-failed", failure, failure, "fix what the error names, then train again")
 
 
 def unfinished(case: Case, name: str, why: str, cause: str, cure: str) -> Finding:

@@ -96,7 +96,7 @@ class Monitor:
         # A log has null for non-finite numbers.
         if not isinstance(record, Progress) or math.isfinite(math.nan if record.loss is None else record.loss):
             return None
-        return f"the loss is no number any more; {lower_rate(self._config)}"
+        return f"the loss is no longer finite; {lower_rate(self._config)}"
 
     def _check_range(self, record: Record) -> str | None:
         if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) < 2:
@@ -107,7 +107,7 @@ class Monitor:
         if not all(beyond):
             return None
         return (
-            f"Q values of {record.q_min:.3g} to {record.q_max:.3g} where {low:.3g} to {high:.3g} are possible; "
+            f"Q values of {record.q_min:.3g} to {record.q_max:.3g} where only {low:.3g} to {high:.3g} are possible; "
             f"{lower_rate(self._config)}"
         )
 
@@ -132,7 +132,7 @@ class Monitor:
             return None
         return (
             f"action {record.greedy_action} in {record.greedy_share:.0%} of the states for {LASTING} snapshots; an "
-            f"optimal policy takes it in {best:.0%} at most"
+            f"optimal policy takes it in at most {best:.0%}"
         )
 
     @cached_property
@@ -169,6 +169,6 @@ class Monitor:
             return None
         untried = self._pairs - record.pairs_covered
         return (
-            f"ε is {self._epsilon:.2g}, {untried:,} of {self._pairs:,} pairs were never tried and "
-            f"next to none are added; {exploration_cure(self._config)}"
+            f"ε is {self._epsilon:.2g}, {untried:,} of {self._pairs:,} pairs were never tried, and "
+            f"almost none are being added; {exploration_cure(self._config)}"
         )

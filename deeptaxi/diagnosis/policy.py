@@ -55,8 +55,8 @@ def exact_collapse(case: Case) -> Finding | None:
     return Finding(
         "one-action-collapse",
         case.worst,
-        f"it takes {case.action(action)} in {share:.0%} of the states that it can come to; an optimal policy does "
-        f"so in {best:.0%} at most",
+        f"it takes {case.action(action)} in {share:.0%} of the states that it can reach; an optimal policy does "
+        f"in at most {best:.0%}",
         {
             "action": action, "share": share, "optimal_share": best, "states": int(states.sum()),
             "actions_used": len(np.unique(case.policy[states])), "share_of_states_with_equal_q": flat,
@@ -104,7 +104,7 @@ def policy_loops(case: Case) -> Finding | Unchecked | None:
         "policy-loops",
         case.worst,
         f"from {len(stuck)} of {int((table.start > 0).sum())} start states the greedy policy never ends an episode; "
-        "an optimal policy ends it",
+        "an optimal policy does",
         {
             "start_states": len(stuck), "share_of_starts": chance, "examples": stuck[:5].tolist(),
             "states": int((case.stuck & case.reached).sum()),
@@ -129,7 +129,7 @@ def sampled_loops(case: Case) -> Finding | Unchecked | None:
     return Finding(
         "policy-loops",
         "warning",
-        f"{1 - ends[0]:.0%} of its episodes do not end by themselves; of random ones {1 - ends[1]:.0%} do not",
+        f"{1 - ends[0]:.0%} of its episodes do not end by themselves; {1 - ends[1]:.0%} of random ones do not",
         {"terminated": ends[0], "terminated_at_random": ends[1], "episodes": sample.episodes[0]},
         "episodes",
         EXPLAINED_ELSEWHERE,

@@ -48,15 +48,15 @@ def overestimation(case: Case) -> Finding | None:
     return Finding(
         "overestimation",
         case.worst,
-        f"Q of its own choice is {greedy:.3g} above Q* in the mean; {by_maximizing:.3g} of that come from maximizing "
-        f"over noise",
+        f"at its own choices, Q is {greedy:.3g} above Q* on average; {by_maximizing:.3g} of that comes from maximizing "
+        "over noise",
         {"bias_of_greedy_action": greedy, "bias_of_all_pairs": shared, "by_maximizing": by_maximizing,
          "range_of_q_star": case.span, "double": double, "bias_without_maximizing": shared},
         "exact",
-        "max over noisy Q values picks the one that chance has lifted most, and the td_target passes it on",
+        "the max over noisy Q values picks the one that chance raised most, and td_target propagates it",
         "a smaller --learning-rate with --learning-rate-schedule exponential, and a larger --batch-size"
         if double
-        else f"--double (it takes away what maximizing adds: about {by_maximizing:.3g} of the {greedy:.3g})",
+        else f"--double (it removes what maximizing adds: about {by_maximizing:.3g} of the {greedy:.3g})",
     )  # fmt: skip
 
 
@@ -74,11 +74,11 @@ def reward_scale_off(case: Case) -> Finding | None:
     return Finding(
         "reward-scale-off",
         case.worst,
-        f"the network has to give Q values up to {seen:.3g}, and its own are off by {error:.0%} of that",
+        f"the network has to output Q values up to {seen:.3g}, and is off by {error:.0%} of that",
         {"largest_q_star": size, "reward_scale": scale, "largest_in_network": seen, "error": error},
         "exact",
         "an optimizer such as Adam moves weights by its learning rate whatever the size of the rewards: "
-        "to large Q values it is far to go, small ones drown in the noise of the weights",
+        "large Q values take long to reach, and small ones drown in the noise of the weights",
         f"--reward-scale {2.0 ** round(np.log2(size / 16)):g}",
     )
 
@@ -143,14 +143,14 @@ def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
     return Finding(
         "terminal-states-bootstrapped",
         case.worst,
-        f"Q is off by {right[0]:.3g} from Q* of the problem, and by {rival[0]:.3g} from that of one in which terminal "
-        "states go on"
+        f"Q is off by {right[0]:.3g} from Q* of the problem, and by {rival[0]:.3g} from that of one whose terminal "
+        "states continue"
         if not local
         else f"where an episode may end, Q is off by {local['right']:.3g} from its own td_target, and by "
         f"{local['bootstrapped']:.3g} from one that adds the value of the terminal state",
         {"distance": right[0], "distance_bootstrapped": rival[0], "discount": rival[1], "one_backup": local or None},
         "exact",
-        "td_target adds discount · max Q(next state) also where the next state is terminal",
+        "td_target adds discount · max Q(next state) even where the next state is terminal",
         "multiply the bootstrap by (1 − terminated), as `deeptaxi train` does; in an environment of your own, return "
         "terminated=True at the end",
     )
@@ -202,7 +202,7 @@ def truncation_as_terminal(case: Case) -> Finding | Unchecked | None:
         {"distance": right[0], "distance_truncated": rival[0], "steps": rival[1]},
         "exact",
         "where the time limit cut an episode, td_target left out the value of the next state",
-        "bootstrap unless terminated, also where truncated: store `terminated`, never `terminated or truncated`",
+        "bootstrap unless terminated, even if truncated: store `terminated`, never `terminated or truncated`",
     )
 
 
@@ -224,11 +224,10 @@ def seen_truncation(case: Case) -> Finding | Unchecked | None:
         "truncation-as-terminal",
         "severe",
         f"the environment says terminated after step {step} in {int(both.sum())} episodes, by transitions that "
-        "at other times go on: that is a time limit",
+        "continue at other times: that is a time limit",
         {"step": step, "episodes": int(both.sum()), "transitions": len(np.unique(key[both]))},
         "episodes",
-        "the environment returns terminated where it should return truncated, so that states before the limit "
-        "look like the end",
+        "the environment returns terminated where it should return truncated, so states before the limit look terminal",
         "return truncated=True at the time limit, or leave the limit to gymnasium's TimeLimit (--time-limit)",
     )
 
@@ -286,7 +285,7 @@ def other(case: Case, severity: str, summary: str, evidence: dict[str, object], 
         summary,
         evidence,
         source,  # type: ignore[arg-type]
-        "the model is right for another problem than the one it is asked about",
+        "the model fits another problem than the one it is diagnosed on",
         f"--env {place} with the arguments of its training, or train it for {case.environment.id}",
     )
 

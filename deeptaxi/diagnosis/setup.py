@@ -76,7 +76,7 @@ def all_policies_equal(case: Case) -> Finding | None:
         why,
         {"optimal_value": the(case.verdict).optimal_value},
         "exact",
-        "the problem leaves nothing to learn",
+        "the problem has nothing to learn",
         "change the environment or the table, then train again",
     )
 
@@ -95,10 +95,10 @@ def optimality_unknown(case: Case) -> Finding | None:
     return Finding(
         "optimality-unknown",
         "warning",
-        f"at discount {case.discount:g} it cannot be told whether the policy is optimal: {why['reason']}",
+        f"at discount {case.discount:g} it cannot be determined whether the policy is optimal: {why['reason']}",
         {"start_states": why["start_states"], "discount": case.discount, "telling_discount": larger},
         "exact",
-        "rewards are so many steps away that next to nothing is left of them",
+        "rewards are so many steps away that discounting leaves almost nothing of them",
         cure,
     )
 
@@ -162,10 +162,10 @@ def dead_relu_units(case: Case) -> Finding | None:
     return Finding(
         "dead-relu-units",
         case.worst if severe else "note" if case.harmful is False else "warning",
-        f"{worst.dead} of {worst.units} {worst.activation} units of layer {worst.name} give 0 in every state",
+        f"{worst.dead} of {worst.units} {worst.activation} units of layer {worst.name} output 0 in every state",
         {"layers": [describe_layer(layer, layer.dead) for layer in layers], "states": the(case.network).states},
         "network",
-        "steps that were too long have pushed the units below zero everywhere, where their gradient is zero for good",
+        "updates that were too large pushed the units below zero everywhere, where their gradient stays zero",
         f"{lower_rate(case.config)}; --activation elu keeps a gradient below zero",
     )
 
@@ -188,12 +188,12 @@ def saturated_output(case: Case) -> Finding | None:
     return Finding(
         "saturated-output",
         case.worst,
-        f"{worst.saturated} of {worst.units} {worst.activation} units of layer {worst.name} stand at the end of their "
-        "range in nearly every state",
+        f"{worst.saturated} of {worst.units} {worst.activation} units of layer {worst.name} are saturated in "
+        "nearly every state",
         {"layers": [describe_layer(layer, layer.saturated) for layer in layers], "states": facts.states},
         "network",
-        "units at the end of their range give the same in all states and have no gradient: steps were too long, or Q "
-        "values too large for the weights",
+        "saturated units output the same in all states and have no gradient: updates were too large, or Q values too "
+        "large for the weights",
         "--activation relu with a lower --learning-rate, or a larger --reward-scale",
     )
 
@@ -232,7 +232,8 @@ def state_as_number(case: Case) -> Finding | None:
         "the network takes the number of the state as one input, as if state 200 were twice state 100",
         {"input": "number", "states": case.states},
         "network",
-        "state numbers are names, not quantities; over one number a small network can only draw a few kinks",
+        "state numbers are names, not quantities; of a single number, a small network can only form a curve "
+        "with a few kinks",
         "one-hot: keras.layers.CategoryEncoding(num_tokens=states, output_mode='one_hot') before the first Dense; "
         "`deeptaxi train` does so",
     )

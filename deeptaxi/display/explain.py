@@ -105,7 +105,7 @@ def compare_gradients(summary: Summary) -> Lines:
         for weight in found["weights"]
     ]
     totals = ("largest", tiny(found["gradient_difference"]), tiny(found["weight_difference"]))
-    sizes = ("beside values up to", short(found["largest_gradient"]), short(found["largest_step"]))
+    sizes = ("compared with values up to", short(found["largest_gradient"]), short(found["largest_step"]))
     losses = f"E = {plain(found['overwrite_loss'])} and {plain(found['masked_loss'])}"
     return [
         line("recipe: the loss of all A outputs against the overwritten targets", "dim"),
@@ -163,9 +163,9 @@ def of_update(summary: Summary) -> Group:
     """Format the whole explanation."""
     actions = actions_of(summary)
     steps: list[tuple[str, Callable[[Summary, Actions], Lines]]] = [
-        ("Predict the state, by the online network", step_predictions),
-        ("Predict the next state, by the target network", predicted_next),
-        ("Make the td_target", td_target),
+        ("Predict the state with the online network", step_predictions),
+        ("Predict the next state with the target network", predicted_next),
+        ("Compute the td_target", td_target),
         ("Overwrite: the network's own predictions, and td_target for the action taken", step_targets),
         ("The loss: only one output has an error", loss),
         ("Back through the loss: dE/dQ", gradient),
@@ -199,7 +199,7 @@ def head(summary: Summary) -> Table:
         "Action": f"{action}: {summary['action_names'][action]}",
         "Outcome": f"{outcome(summary)} ({summary['outcome']})",
         "Network": f"{network['kind']}{hidden}, {network['encoding']} encoding; {origin}",
-        "Target network": target if noise is None else f"the online network with noise of spread {noise:g}",
+        "Target network": target if noise is None else f"the online network plus noise of standard deviation {noise:g}",
         "Settings": settings(summary),
     }
     return facts(f"One update on {summary['environment']['id']}", rows)
@@ -246,8 +246,10 @@ def predicted_next(summary: Summary, actions: Actions) -> Lines:
     allowed = ", ".join(str(action) for action, may in enumerate(target["allowed"]) if may)
     excluded = f" of those that the action mask allows ({allowed})" * (not all(target["allowed"]))
     if summary["double"]:
-        equal = " The two are equal here: --target-noise parts them." * (summary["q_target"] == summary["choosing_q"])
-        say = f"Double DQN: q_online chooses action {best} ({name}){excluded}, q_target rates it: {value}.{equal}"
+        equal = " The two are equal here: --target-noise makes them differ." * (
+            summary["q_target"] == summary["choosing_q"]
+        )
+        say = f"Double DQN: q_online chooses action {best} ({name}){excluded}, q_target evaluates it: {value}.{equal}"
     else:
         say = f"The largest{excluded}: action {best} ({name}), {value}"
     return [where, rows, line(say)]

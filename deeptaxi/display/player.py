@@ -114,7 +114,7 @@ def ending(step: EpisodeStep) -> str:
     text = f"Episode {step.episode} {ENDINGS[step.ending or '']} after {steps}, return {number(step.total)}."
     if step.loop is None:
         return text
-    before = f"state {step.state} was met at step {step.loop:,} already, and nothing since was left to chance"
+    before = f"state {step.state} was met at step {step.loop:,} already, and every step since was deterministic"
     return f"{text} The policy loops: {before}."
 
 

@@ -20,6 +20,7 @@ from deeptaxi.arguments import words
 from deeptaxi.display import console
 from deeptaxi.display.console import columns, facts, number
 from deeptaxi.errors import printable
+from deeptaxi.evaluation.resampling import describe_estimate
 from deeptaxi.storage.model_card import describe_environment
 
 STYLES = {"severe": "bold red", "warning": "yellow", "note": "dim"}
@@ -44,7 +45,7 @@ def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None
     for finding in diagnosis["findings"]:
         parts += finding_lines(finding)
     if not diagnosis["findings"]:
-        parts.append(Text("Nothing was found.", style="green"))
+        parts.append(Text("No problems found.", style="green"))
     if diagnosis["not_checked"]:
         parts += [Text(), Text("Not checked", style="dim")]
         parts += [
@@ -86,7 +87,7 @@ def show(exports: Sequence[Any], folder: Path | None) -> None:
         (one,) = exports
         screen.print(
             f"Wrote {one.path} ({one.format}); max difference {one.max_difference:g} over all {one.states:,} states, "
-            f"{actions(one)}; a state outside: {one.outside}",
+            f"{actions(one)}; out-of-range states: {one.outside}",
             soft_wrap=True,
         )
         return
@@ -95,8 +96,10 @@ def show(exports: Sequence[Any], folder: Path | None) -> None:
         for one in exports
         if one.path is not None
     ]
-    console.print_wide(console.columns(None, ("format", "file", "max difference", "actions", "a state outside"), rows))
-    total = f"Wrote {len(rows)} formats to {folder}, each read back by itself and compared on all"
+    console.print_wide(
+        console.columns(None, ("format", "file", "max difference", "actions", "out-of-range state"), rows)
+    )
+    total = f"Wrote {len(rows)} formats to {folder}, each read back and compared on all"
     screen.print(f"{total} {exports[0].states:,} states", soft_wrap=True)
     for one in exports:
         if one.skipped is not None:
@@ -109,7 +112,7 @@ def actions(one: Any) -> str:
     """Describe whether the actions match the model's."""
     if not one.differing_actions:
         return "the same actions"
-    return f"other actions in {one.differing_actions:,} states, in ties"
+    return f"different actions in {one.differing_actions:,} states, all ties"
 
 
 def verdict_table(
@@ -128,7 +131,7 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
     """Return the rows of the exact verdict."""
     played, all_starts, worst = exact["optimal_start_states"], exact["start_states"], exact["worst_start"]
     resets = exact.get("starts_estimated_from_resets")
-    seen = f" that came in {resets:,} resets" if resets else ""
+    seen = f" seen in {resets:,} resets" if resets else ""
     optimal = Text(f"yes: {played} of {all_starts} start states{seen} are played optimally", style="green")
     if exact["optimal"] is None:
         optimal = Text(unknown(exact), style="yellow")
@@ -148,6 +151,9 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
         "Episodes end": f"with probability {probability(exact['termination_probability'])},"
         f" after {number(exact['mean_episode_length'], 2)} steps on average",
     }
+    if exact.get("estimated"):
+        optimal.append(", in the estimated table")
+        rows |= estimate_rows(exact["estimated"])
     if exact["q_error"]:
         error = exact["q_error"]
         rows["Q error"] = (
@@ -165,11 +171,37 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
     return rows
 
 
+def estimate_rows(estimated: Mapping[str, Any]) -> dict[str, str | Text]:
+    """Return the rows on what a table is estimated from, and how sure its verdict is."""
+    told = describe_estimate(estimated)
+    rows: dict[str, str | Text] = {"Table": Text(told, style="yellow")}
+    found, best, share = (estimated.get(key) for key in ("value_interval", "optimal_value_interval", "optimal_in"))
+    if found and best:
+        optimal = f"; this policy is optimal in {share:.0%} of them" if share is not None else ""
+        rows["95 % interval"] = (
+            f"value {number(found[0])} to {number(found[1])}, optimal value {number(best[0])} to {number(best[1])},"
+            f" from {estimated['resamples']:,} resamples of the episodes{optimal}"
+        )
+        if estimated.get("optimism") is not None:
+            rows["Optimism"] = (
+                f"{number(estimated['optimism'])}: by so much a policy that is chosen by such a log looks better"
+            )
+    elif estimated.get("interval_unavailable"):
+        rows["95 % interval"] = f"none: {estimated['interval_unavailable']}"
+    return rows
+
+
+def read_rows_of(environment: Mapping[str, Any]) -> dict[str, str | Text]:
+    """Return the row on how a file of others was read; empty for others."""
+    told = environment.get("read_as")
+    return {"Read as": printable("; ".join(told))} if told else {}
+
+
 def unknown(exact: Mapping[str, Any]) -> str:
     """Explain why optimality is unknown, and how to determine it."""
     why = exact["optimal_unknown"]
-    cure = f"; --objective-discount {why['telling_discount']:g} tells" if why["telling_discount"] else ""
-    return f"cannot be told at discount {exact['discount']:g}: {why['reason']}{cure}"
+    cure = f"; --objective-discount {why['telling_discount']:g} can tell" if why["telling_discount"] else ""
+    return f"cannot be determined at discount {exact['discount']:g}: {why['reason']}{cure}"
 
 
 def probability(value: float) -> str:
@@ -182,7 +214,8 @@ def mean(value: float, solution: Mapping[str, Any], name: str) -> tuple[str, str
     """Format a mean over the starts and its error, from rounding or from estimated starts."""
     bound, spread = solution[f"{name}_bound"], solution[f"{name}_uncertainty"]
     if bound is not None:
-        return number(0.0 if abs(value) <= bound else value), f"± {bound:.1e}"
+        of = " on the estimate" if solution.get("estimated") else ""
+        return number(0.0 if abs(value) <= bound else value), f"± {bound:.1e}{of}"
     starts = f"starts estimated from {solution['starts_estimated_from_resets']:,} resets"
     return number(value), starts if spread is None else f"± {spread:.2g} at 95 %: {starts}"
 
@@ -202,7 +235,7 @@ def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
     if episodes["endless"]:
         rows["Never end"] = (
             f"{episodes['endless']:,} episodes: the policy never ends one from state {episodes['endless_state']} on;"
-            " they were cut there, and the rest of their return is the transition table's"
+            " they were cut there, and the rest of their return was drawn from the transition table"
         )
     if episodes["cut"]:
         rows["Cut"] = (
@@ -226,6 +259,7 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
     return facts(
         title,
         {
+            **read_rows_of(summary["environment"]),
             **exact_rows(summary["exact"], summary["exact_unavailable"]),
             **discount_row(summary),
             **sampled_rows(summary),
@@ -233,9 +267,9 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
             f" {summary['train_seconds']:.1f} s (and {summary['compile_seconds']:.1f} s to compile);"
             f" stopped: {summary['stopped']}",
             "Weights digest": summary["weights_digest"],
-            "Kept in": summary["run"] if summary["log"] is None else f"{summary['run']}   (log: {summary['log']})",
+            "Saved in": summary["run"] if summary["log"] is None else f"{summary['run']}   (log: {summary['log']})",
             **(
-                {"Log": Text(f"not whole: {summary['log_unavailable']}", "yellow")}
+                {"Log": Text(f"incomplete: {summary['log_unavailable']}", "yellow")}
                 if summary["log_unavailable"]
                 else {}
             ),
@@ -249,8 +283,8 @@ def discount_row(summary: Mapping[str, Any]) -> dict[str, str]:
     return {} if learned == objective else {"Discount": f"learned at {learned:g}, evaluated at {objective:g}"}
 
 
-def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
-    """Create the table of an environment's exact optimum."""
+def optimum_table(title: str, solution: Mapping[str, Any], environment: Mapping[str, Any] | None = None) -> Table:
+    """Create the table of an environment's exact optimum; `environment` is its `describe` mapping."""
     nothing = solution["all_policies_equal"]
     (best, how_far), (value, how_far_value) = (
         mean(solution["optimal_return"], solution, "return"),
@@ -260,6 +294,7 @@ def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
     return facts(
         title,
         {
+            **read_rows_of(environment or {}),
             "Optimal return": f"{best} in {solution['horizon']:,} steps ({how_far})",
             "Optimal value": f"{value} at discount {solution['discount']}"
             f" ({how_far_value}, {solution['iterations']:,} iterations)",
@@ -268,8 +303,51 @@ def optimum_table(title: str, solution: Mapping[str, Any]) -> Table:
             f" {probability(solution['termination_probability'])},"
             f" after {number(solution['mean_episode_length'], 2)} steps",
             "Start states": f"{solution['start_states']:,}"
-            + (f" that came in {resets:,} resets; all means are over these" if resets else ""),
+            + (f" seen in {resets:,} resets; all means are over these" if resets else ""),
+            **(estimate_rows(solution["estimated"]) if solution.get("estimated") else {}),
             **({"Note": Text(nothing, style="yellow")} if nothing else {}),
+        },
+    )
+
+
+def conversion_table(found: Mapping[str, Any]) -> Table:
+    """Create the table of what `convert` read and wrote."""
+    start, actions = found["start_states"], found["actions"]
+    rows: dict[str, str | Text] = {
+        "Read as": found["form"] or "a table that is deeptaxi's already",
+        "Size": f"{found['states']:,} state{'s' * (found['states'] != 1)}, {actions:,} action{'s' * (actions != 1)},"
+        f" {found['outcomes']:,} outcome{'s' * (found['outcomes'] != 1)}"
+        f" (at most {found['most_outcomes']:,} of a pair), {found['terminating_outcomes']:,} of which end the episode",
+        "Start": f"{start:,} state{'s' * (start != 1)}",
+        "Mask": f"{found['forbidden_pairs']:,} of {found['states'] * actions:,} pairs may not be taken"
+        if found["forbidden_pairs"]
+        else "every action may be taken",
+        "Table": "exact" if found["exact"] else Text(describe_estimate(found["estimated"]), style="yellow"),
+    }
+    for name, key in (("Discount", "discount"), ("Time limit", "time_limit")):
+        if found[key] is not None:
+            rows[name] = f"{found[key]:g}"
+    for count, note in enumerate(found["notes"], 1):
+        rows["Note" if count == 1 else f"Note {count}"] = printable(note)
+    if found["path"]:
+        rows["Written to"] = found["path"]
+    return facts(printable(found["source"]), rows)
+
+
+def discovery_table(title: str, found: Mapping[str, Any]) -> Table:
+    """Create the table of a discovered transition table: its size, and the walk that found it."""
+    limit = f", time limit {found['time_limit']:,}" if found["time_limit"] else ""
+    ignored = found["ignored_attributes"]
+    return facts(
+        title,
+        {
+            "Table": f"discovered: {found['states']:,} states, exact",
+            "Size": f"{found['table_states']:,} state numbers, {found['actions']:,} actions, "
+            f"{found['most_outcomes']:,} outcomes at most{limit}",
+            "Start states": f"{found['start_states']:,}",
+            "Walk": f"{found['snapshots']:,} snapshots, {found['branches']:,} branches, {found['seconds']:.1f} s",
+            **({"Left out": f"{', '.join(ignored)}: changing nothing else"} if ignored else {}),
+            **({"Note": Text(found["hidden"], style="yellow")} if found["hidden"] else {}),
         },
     )
 
@@ -333,7 +411,7 @@ RIGHT = ("Return", "Best", "Size")  # right-aligned
 SPACE = 2  # between two columns
 VERDICT = 41  # maximum characters of the columns from Optimal to Best, for numbers of usual size
 SHORTEST = 20  # characters of a name before it is wrapped to make room for them
-WATCHES = "Best may take a policy that watches the clock; an agent is optimal by its discounted value."
+WATCHES = "Best may require a policy that watches the clock; an agent is judged optimal by its discounted value."
 
 
 def agents_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableType:

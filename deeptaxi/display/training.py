@@ -412,7 +412,7 @@ def shown(value: float) -> str:
 def summary(curve: Curve) -> str:
     """Summarize a curve in words, for a screen too narrow for a chart."""
     numbers = (significant(value) for value in (min(curve.values), max(curve.values), curve.values[-1]))
-    return f"{curve.name}: from {{}} to {{}}, in the end {{}}".format(*numbers)
+    return f"{curve.name}: from {{}} to {{}}, finally {{}}".format(*numbers)
 
 
 def log_view(history: History, console: Console, running: str | None = None) -> RenderableType:
@@ -441,13 +441,13 @@ def without_end(history: History, running: str | None) -> str:
     last = history.progress[-1].update if history.progress else 0
     planned = f" of {history.started.updates:,}" if history.started else ""
     if running is not None:
-        return f"No end yet: the training still runs, after update {last:,}{planned}, by {running}."
+        return f"Still running, after update {last:,}{planned}, by {running}."
     if history.failed is not None:
-        return f"No end: the training failed after update {last:,}{planned}: {history.failed.failure}."
+        return f"Failed after update {last:,}{planned}: {history.failed.failure}."
     if history.path and ".failed" in history.path.suffixes:
-        return f"No end: the training failed after update {last:,}{planned}."
+        return f"Failed after update {last:,}{planned}."
     why = "the training was interrupted, or its log could not be written"
-    return f"No end: the log stops after update {last:,}{planned}; {why}."
+    return f"Incomplete: the log stops after update {last:,}{planned}; {why}."
 
 
 def ending(history: History, running: str | None = None) -> str:
@@ -468,7 +468,7 @@ STOPPED = {
     "optimal": "three evaluations in a row found it optimal",
     "updates": "all updates were made",
     "interrupted": "it was interrupted",
-    "stop-after": "it stopped there as asked",
+    "stop-after": "it was told to stop there",
 }
 
 

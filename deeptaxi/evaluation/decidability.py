@@ -123,7 +123,7 @@ def why_equal(table: TransitionTable, value: Floats) -> str:
     """Return a message that every policy has the same value, and why; `value` is V* `[S]`."""
     starts = table.start > 0
     if value[starts].any():
-        return "every policy has the same value: what is earned does not depend on the actions"
+        return "every policy has the same value: rewards do not depend on the actions"
     return f"nothing can be earned: {why_nothing(table)}"
 
 
@@ -139,9 +139,9 @@ def why_nothing(table: TransitionTable) -> str:
     state = int(np.argmax(paid.any(axis=1)))
     if (paid & choosable(replace(table, terminated=np.zeros_like(table.terminated)), None)).any():
         return (
-            f"rewards are given after the end only, as in state {state}: give them for the step that ends the episode"
+            f"rewards are only given after the end, as in state {state}: give them for the step that ends the episode"
         )
-    return f"no way leads from a start to a reward, as in state {state}"
+    return f"no path leads from a start to a reward, as in state {state}"
 
 
 def choosable(table: TransitionTable, mask: Bools | None) -> Bools:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, DivergedError
 from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE, Decidability, decidability, random_values
+from deeptaxi.evaluation.resampling import Estimate, describe_log, resample
 from deeptaxi.mdp import planning, total_reward
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
@@ -109,6 +110,7 @@ class Verdict:
     all_policies_equal: str | None = None
     return_uncertainty: float | None = None  # half the 95 % interval of the means over estimated starts
     value_uncertainty: float | None = None
+    estimated: Estimate | None = None  # what the table is estimated from; None if it is exact
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict under its JSON names."""
@@ -179,13 +181,16 @@ def allowed_actions(q: NDArray[np.floating], table_mask: Bools | None) -> Bools:
     return np.asarray(allowed)
 
 
-def evaluate_greedy(target: Reference, q: NDArray[Any], start_resets: int | None = None) -> Verdict:
+def evaluate_greedy(
+    target: Reference, q: NDArray[Any], start_resets: int | None = None, intervals: bool = False
+) -> Verdict:
     """Evaluate the greedy policy of `q`.
 
     Args:
         target: the optima of the table.
         q: action values `[S, A]`, −inf for disallowed actions; or integers `[S]`, a policy, which has no error of Q.
         start_resets: number of resets that the start distribution was estimated from, to report in the verdict.
+        intervals: whether to resample the log of an estimated table, which takes seconds.
 
     Raises:
         DeepTaxiError: the Q values are NaN or +∞, their shape is not the table's, or the policy takes an action that
@@ -222,6 +227,7 @@ def evaluate_greedy(target: Reference, q: NDArray[Any], start_resets: int | None
         all_policies_equal=target.decidability.all_policies_equal,
         return_uncertainty=uncertainty(table.start, episode.returns, start_resets),
         value_uncertainty=uncertainty(table.start, value, start_resets),
+        estimated=resample(table, policy, target.discount) if intervals else describe_log(table),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from deeptaxi.evaluation.decidability import decidability, random_values
 from deeptaxi.evaluation.exact import mean, snap, uncertainty
+from deeptaxi.evaluation.resampling import Estimate, describe_estimate, resample
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, Ints, TransitionTable
 from deeptaxi.metrics import decimals
@@ -45,13 +46,16 @@ class Solution:
     starts_estimated_from_resets: int | None = None
     return_uncertainty: float | None = None
     value_uncertainty: float | None = None
+    estimated: Estimate | None = None  # what the table is estimated from; None if it is exact
 
     def __repr__(self) -> str:
         resets = self.starts_estimated_from_resets
         starts = f", starts estimated from {resets:,} resets" if resets else ""
+        estimated = f", {describe_estimate(dataclasses.asdict(self.estimated))}" if self.estimated else ""
         return (
             f"Solution(return {decimals(self.optimal_return)} in {self.horizon:,} steps, "
-            f"value {decimals(self.optimal_value)} at discount {self.discount}; {len(self.policy):,} states{starts})"
+            f"value {decimals(self.optimal_value)} at discount {self.discount}; "
+            f"{len(self.policy):,} states{starts}{estimated})"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,6 +65,7 @@ class Solution:
             **{name: getattr(self, name) for name in names},
             "value": self.value.tolist(),
             "policy": self.policy.tolist(),
+            "estimated": dataclasses.asdict(self.estimated) if self.estimated else None,
         }
 
 
@@ -114,4 +119,5 @@ def solve(table: TransitionTable, horizon: int, discount: float, start_resets: i
         starts_estimated_from_resets=start_resets,
         return_uncertainty=uncertainty(start, best.returns, start_resets),
         value_uncertainty=uncertainty(start, optimum.value, start_resets),
+        estimated=resample(table, policy, discount),
     )

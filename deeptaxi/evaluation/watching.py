@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.exact import policy_of
 from deeptaxi.evaluation.rollout import rollout
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import is_a
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.describe import inside
 from deeptaxi.mdp.environment import Env, Environment
@@ -132,7 +132,7 @@ def check(environment: Environment, show: Show) -> None:
     if start is not None and (not is_a(start, int | np.integer) or not 0 <= start < environment.states):
         raise UsageError(f"--state {brief(start)}: expected a state from 0 to {environment.states - 1}")
     if show.render_mode is not None and show.render_mode not in (modes := render_modes(environment)):
-        known = f"expected one of {', '.join(modes)}" if modes else f"{environment.config.id} draws nothing"
+        known = f"expected one of {', '.join(modes)}" if modes else f"{environment.config.id} renders nothing"
         raise UsageError(f"render_mode = {brief(show.render_mode)}: {known}")
     if start is not None:
         with open_for_watching(environment, None) as vector:

@@ -29,10 +29,10 @@ def check_place(name: str | None, path: Path, force: bool) -> None:
         raise UsageError(f"--out {path}: Keras reads and writes only names that end in .keras")
     in_the_way = next((folder for folder in path.parents if folder.is_file()), None)
     if in_the_way is not None:
-        raise UsageError(f"{path} cannot be written: {in_the_way} is a file; choose another --out")
+        raise UsageError(f"cannot write {path}: {in_the_way} is a file; choose another --out")
     run = run_around(path)
     if run is not None:
-        raise UsageError(f"{path} is in the run {run}, which training alone writes to; choose another --out")
+        raise UsageError(f"{path} is in the run {run}, which only training writes to; choose another --out")
     tidy(path)
     if name not in (None, "savedmodel") or not is_empty(path):
         check_free(path, force, replaceable(name, path))

@@ -214,7 +214,7 @@ def write(source: Source, name: str, path: Path) -> None:
         if refused is not None:
             raise refused from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise DeepTaxiError(f"the {name} export cannot be written: {reason}") from error
+        raise DeepTaxiError(f"cannot write the {name} export: {reason}") from error
 
 
 def remove(path: Path) -> None:

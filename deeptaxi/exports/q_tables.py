@@ -80,8 +80,8 @@ def check_size(states: int, actions: int, form: str) -> None:
     if states > most:
         megabytes = states * (40 + 14 * actions) / 1e6
         raise UsageError(
-            f"a {form} table has room for {most:,} states, and this one has {states:,} (about {megabytes:,.0f} MB); "
-            "write npz, or one of the formats that compute"
+            f"a {form} table holds at most {most:,} states, but this one has {states:,} (about {megabytes:,.0f} MB); "
+            "choose npz, or a format other than a table"
         )
 
 

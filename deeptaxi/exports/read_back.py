@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.io.atomic import cannot_write
-from deeptaxi.io.temporary import temporary
+from deeptaxi.io.atomic import cannot_write, temporary
 from deeptaxi.mdp.table import Ints
 from deeptaxi.search_path import current_entries
 from deeptaxi.storage.formats import ERROR, Format
@@ -155,13 +154,13 @@ def compare(form: Format, answers: Answers, q_values: NDArray[np.float32], polic
     wrong = ~greedy(answers.q_values, answers.actions) if policy is None else answers.actions != policy
     if wrong.any():
         raise DeepTaxiError(
-            f"the {form.name} export does not act by its Q values in {wrong.sum()} states, such as {wrong.argmax()}, "
-            "so it was not kept"
+            f"the {form.name} export's actions contradict its Q values in {wrong.sum()} states, such as "
+            f"{wrong.argmax()}, so it was not kept"
         )
     marked = np.isnan(answers.outside_q_values).all(axis=1) & (answers.outside_actions == -1)
     if not (answers.outside_errors if form.outside == ERROR else marked & ~answers.outside_errors).all():
         raise DeepTaxiError(
-            f"the {form.name} export should give {form.outside} for states that do not exist, and does not, "
+            f"the {form.name} export should give {form.outside} for states that do not exist, but does not, "
             "so it was not kept"
         )
     if policy is not None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from deeptaxi.backend.importing import standard_error_aside
 from deeptaxi.exports import q_tables
 from deeptaxi.exports.q_tables import Labels
-from deeptaxi.io.temporary import temporary
+from deeptaxi.io.atomic import temporary
 from deeptaxi.mdp.table import Ints
 from deeptaxi.network.plain import plain_network
 from deeptaxi.network.policy_model import agent

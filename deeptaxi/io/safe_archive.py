@@ -1,11 +1,11 @@
-"""Untrusted zip archives, such as `.npz` and `.keras`: validated by their directory before anything is unpacked.
+"""Untrusted zip archives, such as `.npz` and `.keras`: checked by their directory before anything is unpacked.
 
 A few hundred bytes can claim to be petabytes, a name can point outside the folder, and NumPy allocates what an array
 *claims* to hold before it reads it. So sizes are taken from the directory (no more than that is read) and compared
 with a limit, and an array's header must match the size of its member.
 
 A zip archive ends with its directory, which is read as a whole, so its size is limited too; its members have limits of
-their own.
+their own. This module stands apart from `safe_load` because it imports NumPy, which a usage error must not wait for.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Archive(io.BufferedReader):
         """Read `size` bytes, or raise if that is too many."""
         if self.directory and size is not None and size > MAX_DIRECTORY:
             raise ArchiveError(
-                f"its directory takes {format_bytes(size)}, where {format_bytes(MAX_DIRECTORY)} are enough"
+                f"its directory takes {format_bytes(size)}; at most {format_bytes(MAX_DIRECTORY)} are read"
             )
         return super().read(size)
 
@@ -88,9 +88,9 @@ def open_archive(path: Path, limit: int | None) -> Iterator[zipfile.ZipFile]:
     except MemoryError:  # because of this file or of everything else that runs: unknown
         raise ArchiveError("there is not enough memory to read it") from None
     except RecursionError:
-        raise ArchiveError("it is not sound (it is nested too deeply)") from None
+        raise ArchiveError("it is corrupt (it is nested too deeply)") from None
     except DAMAGE as error:
-        raise ArchiveError(f"it is not sound ({printable(' '.join(str(error).split()))[:200]})") from None
+        raise ArchiveError(f"it is corrupt ({printable(' '.join(str(error).split()))[:200]})") from None
 
 
 def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
@@ -100,7 +100,7 @@ def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
         ArchiveError: too many members, too large ones, duplicate names, or one that is not a plain file.
     """
     if len(members) > MAX_MEMBERS:
-        raise ArchiveError(f"it holds {len(members):,} members, where at most {MAX_MEMBERS:,} are read")
+        raise ArchiveError(f"it holds {len(members):,} members; at most {MAX_MEMBERS:,} are read")
     names = set()
     for member in members:
         name = member.filename
@@ -109,7 +109,7 @@ def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
         if name.startswith(("/", "\\")) or ".." in parts or name[1:2] == ":":
             raise ArchiveError(f"its member {shown} leads out of the folder")
         if len(name) > MAX_NAME or printable(name) != name or "\x00" in member.orig_filename:
-            raise ArchiveError(f"it has a member with a name that no file has: {shown}")
+            raise ArchiveError(f"it has a member with an invalid name: {shown}")
         if name in names:
             raise ArchiveError(f"it holds {shown} twice")
         names.add(name)
@@ -120,9 +120,7 @@ def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
             raise ArchiveError(f"its member {shown} is encrypted or compressed in an unusual way")
     size = sum(member.file_size for member in members)
     if size > limit:
-        raise ArchiveError(
-            f"it says that it unpacks to {format_bytes(size)}, where at most {format_bytes(limit)} are read"
-        )
+        raise ArchiveError(f"it claims to unpack to {format_bytes(size)}; at most {format_bytes(limit)} are read")
 
 
 def read_npz(path: Path, limit: int | None) -> dict[str, NDArray[Any]]:
@@ -165,7 +163,7 @@ def arrays_in(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
     """
     for member in archive.infolist():
         if not member.filename.endswith(".npy"):
-            raise ArchiveError(f"its member {member.filename!r} is no array")
+            raise ArchiveError(f"its member {member.filename!r} is not an array")
     return [(member.filename.removesuffix(".npy"), member) for member in archive.infolist()]
 
 
@@ -209,13 +207,13 @@ def parse_array(file: Any, name: str, file_size: int, limit: int) -> NDArray[Any
     # An array without entries can still have a dimension of billions, and a loop over it would never end.
     sides = math.prod(max(1, side) for side in shape) * dtype.itemsize
     if min(shape, default=0) < 0 or sides > max(limit, 1) or math.prod(shape) * dtype.itemsize != size:
-        raise ArchiveError(f"{name!r} says that it is {dtype} {list(shape)[:8]}, and holds {format_bytes(size)}")
+        raise ArchiveError(f"{name!r} claims to be {dtype} {list(shape)[:8]}, but holds {format_bytes(size)}")
     raw = np.empty(size, np.uint8)
     for first in range(0, size, BLOCK):
         block = file.read(min(BLOCK, size - first))
         raw[first : first + BLOCK] = np.frombuffer(block, np.uint8)
     if file.read(1):  # at the end, the checksum is compared
-        raise ArchiveError(f"{name!r} holds more than it says")
+        raise ArchiveError(f"{name!r} holds more than it claims")
     check_values(raw, dtype, name)
     return raw.view(dtype).reshape(shape, order="F" if fortran else "C")
 
@@ -228,14 +226,14 @@ def read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[A
     """
     read = HEADERS.get(npy.read_magic(file))
     if read is None:
-        raise ArchiveError(f"{name!r} is an array of a version that is not read")
+        raise ArchiveError(f"{name!r} is an array of an unsupported version")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an outdated header is not ours
         shape, fortran, dtype = read(file, max_header_size=MAX_HEADER)
     if dtype.hasobject:
         raise ArchiveError(f"{name!r} holds pickled objects, which are never loaded")
     if dtype.kind not in KINDS or dtype.itemsize == 0:
-        raise ArchiveError(f"{name!r} is an array of {dtype}, not of numbers or texts")
+        raise ArchiveError(f"{name!r} is an array of {dtype}, not of numbers or strings")
     return shape, fortran, dtype
 
 
@@ -246,11 +244,11 @@ def check_values(raw: NDArray[np.uint8], dtype: np.dtype[Any], name: str) -> Non
         ArchiveError: there are some.
     """
     if dtype.kind == "b" and raw.size and raw.max() > 1:
-        raise ArchiveError(f"{name!r} holds a truth value that is neither 0 nor 1")
+        raise ArchiveError(f"{name!r} holds a boolean that is neither 0 nor 1")
     if dtype.kind == "U":
         letters = raw.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
         if ((letters > 0x10FFFF) | ((letters >= 0xD800) & (letters < 0xE000))).any():
-            raise ArchiveError(f"{name!r} holds letters that do not exist")
+            raise ArchiveError(f"{name!r} holds invalid characters")
 
 
 def format_bytes(size: float) -> str:

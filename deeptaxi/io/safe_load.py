@@ -1,8 +1,13 @@
-"""Untrusted small text files: settings in TOML, facts in JSON.
+"""Untrusted texts: settings in TOML, facts in JSON, and the types of what they hold.
 
-Both parsers take time and memory that depend on their input: a TOML table named by ten thousand words takes time
-quadratic in that number. So texts are limited in size, and keys in length, before parsing. Any fault in a text is a
-one-line `ValueError`, and any fault of its file an `OSError`.
+**Texts.** Both parsers take time and memory that depend on their input: a TOML table named by ten thousand words takes
+time quadratic in that number. So texts are limited in size, and keys in length, before parsing. Any fault in a text is
+a one-line `ValueError`, and any fault of its file an `OSError`.
+
+**Values** are checked against types. A type is Python's own (``int``, ``float | None``, ``list[str]``,
+``dict[str, str]``, ``tuple[float, float]``), or a mapping of keys to types for an object of JSON, or a list of one such
+mapping for any number of objects. A Boolean is no number, a whole number is a number too, and numbers are bounded, so
+that arithmetic on them stays finite.
 """
 
 from __future__ import annotations
@@ -15,10 +20,14 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import NoneType, UnionType
+from typing import Annotated, Any, BinaryIO, Union, get_args, get_origin
+
+from deeptaxi.errors import printable
 
 TOML_BYTES = 2**18  # a map of 500 × 500 cells, as an environment argument; settings take 2 KB
 JSON_BYTES = 2**20  # a model card takes 4 KB
@@ -50,9 +59,9 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
 def parse_toml(text: str) -> dict[str, Any]:
     """Parse a TOML text; raise a `ValueError` if it is invalid."""
     if len(text) > TOML_BYTES:
-        raise ValueError(f"it is longer than the {TOML_BYTES:,} letters that are read")
+        raise ValueError(f"it is longer than the limit of {TOML_BYTES:,} characters")
     if LONG_KEY.search(text):
-        raise ValueError(f"it has a key of more than {WORDS} words")
+        raise ValueError(f"it has a key of more than {WORDS} parts")
     try:
         with digits_limited():
             found = tomllib.loads(text)
@@ -92,7 +101,7 @@ def read_text(path: Path, limit: int, plain: bool = False) -> str:
         if len(content) == FIRST:
             content += file.read(limit + 1 - FIRST)
     if len(content) > limit:
-        raise ValueError(f"it is larger than the {limit // 1024:,} KiB that are read")
+        raise ValueError(f"it is larger than the limit of {limit // 1024:,} KiB")
     return content.decode("utf-8")
 
 
@@ -169,3 +178,67 @@ def all_finite(value: Any) -> bool:
 def is_of_python(error: Exception) -> bool:
     """Whether the error is Python's limit on the number of digits."""
     return LIMIT_OF_PYTHON in str(error)
+
+
+LARGEST, LARGEST_COUNT = 1e300, 2**53  # of numbers: leaves room for sums, and a count is exact as a float
+OPTIONAL = "?"  # ends the name of a key that may be missing or null
+Seed = Annotated[int, "0 or more"]  # an `int` alone is a count
+Line = Annotated[str, "printable, in one line"]
+
+BASIC: Mapping[Any, Callable[[Any], bool]] = {
+    Any: lambda _: True,
+    NoneType: lambda value: value is None,
+    bool: lambda value: isinstance(value, bool),
+    int: lambda value: is_a(value, int) and 0 <= value <= LARGEST_COUNT,
+    Seed: lambda value: is_a(value, int) and 0 <= value <= LARGEST,
+    float: lambda value: is_a(value, int | float) and abs(value) <= LARGEST,
+    str: lambda value: isinstance(value, str),
+    Line: lambda value: isinstance(value, str) and printable(value) == value,
+    dict: lambda value: isinstance(value, dict),
+}
+
+
+def is_a(value: Any, kind: type | UnionType) -> bool:
+    """Whether a value is an instance of a type; a Boolean is one of ``bool`` only."""
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+@cache
+def check_of(kind: Any) -> Callable[[Any], bool]:
+    """Return the function that tells whether a value is of a type."""
+    if kind in BASIC:
+        return BASIC[kind]
+    origin, checks = get_origin(kind), [check_of(inner) for inner in get_args(kind)]
+    if origin in (Union, UnionType):
+        return lambda value: any(check(value) for check in checks)
+    if origin is list:
+        return lambda value: isinstance(value, list) and all(map(checks[0], value))
+    if origin is tuple:
+        return lambda value: (
+            isinstance(value, list)
+            and len(value) == len(checks)
+            and all(check(item) for check, item in zip(checks, value, strict=True))
+        )
+    return lambda value: isinstance(value, dict) and all(map(checks[1], value.values()))
+
+
+def fault_of(value: Any, kind: Any, name: str = "") -> str | None:
+    """Return the first entry of a value that is missing or has the wrong type, as a message; None if there is none."""
+    if isinstance(kind, Mapping) and isinstance(value, dict):
+        for known, inner in kind.items():
+            key = known.removesuffix(OPTIONAL)
+            if key != known and value.get(key) is None:
+                continue
+            where = f"{name}.{key}" if name else key
+            fault = fault_of(value[key], inner, where) if key in value else wrong(where)
+            if fault:
+                return fault
+        return None
+    if isinstance(kind, list) and isinstance(value, list):
+        return next(filter(None, (fault_of(item, kind[0], f"{name}.{i}") for i, item in enumerate(value))), None)
+    return None if not isinstance(kind, Mapping | list) and check_of(kind)(value) else wrong(name)
+
+
+def wrong(name: str) -> str:
+    """Say that an entry is missing or has the wrong type."""
+    return f"'{name}' is missing or of the wrong kind"

@@ -11,6 +11,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.state import TrainingState, array
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment, is_mask, known_mask, usable
+from deeptaxi.mdp.files import is_table_file
 
 
 def shows_mask(environment: Environment) -> bool:
@@ -35,7 +36,7 @@ class ActionMaskTable:
         self._known = known_mask(environment) if active else None
         self._name = environment.config.id
         if active and self._known is None and not shows_mask(environment):
-            missing = "has no array 'action_mask'" if self._name.endswith(".npz") else "gives no info['action_mask']"
+            missing = "has no array 'action_mask'" if is_table_file(self._name) else "provides no info['action_mask']"
             raise UsageError(f"--action-mask: {self._name} {missing}")
         shape = (environment.states, environment.actions)
         self._allowed = np.ones(shape, np.bool_) if self._known is None else self._known
@@ -85,13 +86,13 @@ class ActionMaskTable:
         if not self._active or self._known is not None:
             return
         if "action_mask" not in info:
-            raise DeepTaxiError(f"--action-mask: {self._name} gives info['action_mask'] at times only")
+            raise DeepTaxiError(f"--action-mask: {self._name} provides info['action_mask'] only sometimes")
         given = np.asarray(info["action_mask"])
         present = np.asarray(info.get("_action_mask", np.ones(len(states), np.bool_)))
         if given.shape != (len(states), self._allowed.shape[1]):
             raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of shape {list(given.shape[1:])}")
         if not is_mask(given[present], given[present].shape):
-            raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of something else than 0 and 1")
+            raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of values other than 0 and 1")
         for state, row in zip(states[present], usable(given[present].astype(np.bool_)), strict=True):
             if self._seen[state] and not np.array_equal(self._allowed[state], row):
                 raise DeepTaxiError(f"--action-mask: {self._name} masks state {state} in more than one way")

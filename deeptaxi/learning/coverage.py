@@ -1,4 +1,4 @@
-"""Visit counts and Q-value snapshots of a training."""
+"""Visit counts and Q-value snapshots of a training. Imports no Keras, so that a log can be read without it."""
 
 from __future__ import annotations
 

@@ -112,17 +112,18 @@ class Evaluator:
         network = type(online).from_config(online.get_config())  # a clone would include the optimizer
         network.set_weights(online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
-        verdict, allowed = self._verdict(self._masked(tabulate(network))), self._masks.allowed
+        verdict, allowed = self._verdict(self._masked(tabulate(network)), intervals=True), self._masks.allowed
         return network if allowed is None else with_mask(network, allowed), verdict
 
     def _masked(self, q_values: NDArray[np.float32]) -> NDArray[np.float32]:
         allowed = self._masks.allowed
         return q_values if allowed is None else np.where(allowed, q_values, np.float32(-np.inf))
 
-    def _verdict(self, q_values: NDArray[np.float32]) -> exact.Verdict | None:
+    def _verdict(self, q_values: NDArray[np.float32], intervals: bool = False) -> exact.Verdict | None:
         if self._environment.table is None:
             return None
-        return exact.evaluate_greedy(self._target(self._environment.table), q_values, self._environment.start_resets)
+        target = self._target(self._environment.table)
+        return exact.evaluate_greedy(target, q_values, self._environment.start_resets, intervals)
 
     def _target(self, table: TransitionTable) -> exact.Reference:
         """Return the optima, recomputed whenever more of the mask is known."""

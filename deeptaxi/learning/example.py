@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from deeptaxi.errors import UsageError
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import is_a
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Env, Environment
@@ -89,12 +89,12 @@ def choose(
         table = table_to_look_in(environment)
         check_goes_on(table, state)
         first = act(state) if action is None else action
-        how = "the likeliest in the table" if seed is None else f"drawn from the table by seed {seed}"
+        how = "the most likely in the table" if seed is None else f"drawn from the table with seed {seed}"
         return Choice(looked_up(table, state, first, n, act, None if seed is None else rng), how)
     if table is None:
-        return Choice(play_transitions(environment, allowed, n, act, rng), f"played by seed {seed or 0}")
+        return Choice(play_transitions(environment, allowed, n, act, rng), f"played with seed {seed or 0}")
     pair = random_pair(table, allowed, rng)
-    return Choice(looked_up(table, *pair, n, act, rng), f"drawn from the table by seed {seed or 0}")
+    return Choice(looked_up(table, *pair, n, act, rng), f"drawn from the table with seed {seed or 0}")
 
 
 def table_to_look_in(environment: Environment) -> TransitionTable:

@@ -69,7 +69,7 @@ def too_many(config: TrainConfig, actions: int) -> str | None:
     if size <= LOOP_BYTES and numbers < LARGEST_INDEX:
         return None
     return (
-        f"a replay memory of {config.replay.capacity:,}, {config.interaction.environments:,} environments and "
+        f"a replay buffer of {config.replay.capacity:,}, {config.interaction.environments:,} environments and "
         f"minibatches of {config.replay.batch_size:,} take {size / 2**30:,.1f} GiB, more than "
         f"{LOOP_BYTES / 2**30:,.0f} GiB"
     )
@@ -82,5 +82,5 @@ def too_large(states: int, actions: int, outcomes: int) -> str | None:
         return None
     return (
         f"the table has {states:,} states × {actions:,} actions × {outcomes:,} outcomes, "
-        f"{entries * BYTES / 2**30:,.1f} GiB when laid out, more than {LARGEST_BYTES / 2**30:,.0f} GiB"
+        f"{entries * BYTES / 2**30:,.1f} GiB when expanded, more than {LARGEST_BYTES / 2**30:,.0f} GiB"
     )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import keras
 import numpy as np
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.io.type_checks import LARGEST_COUNT, is_a
+from deeptaxi.io.safe_load import LARGEST_COUNT, is_a
 from deeptaxi.learning.coverage import Counts, Coverage, Snapshots
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.learning.state import StateMismatchError, TrainingState, amount, brief, count, fact, steps_in
 from deeptaxi.metrics import Progress, Warned
+
+if TYPE_CHECKING:
+    import keras
 
 SUMS = ("loss", "td_error", "returns")  # may be any number, and NaN if training diverges
 RECORDS = 500  # progress records over the whole training

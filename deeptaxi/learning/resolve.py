@@ -26,7 +26,7 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import is_a
 from deeptaxi.learning.memory import check_size, too_large, too_many
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.table import TransitionTable
@@ -148,13 +148,13 @@ def why_not_compiled(config: TrainConfig, environment: Environment) -> str | Non
         return f"it runs on {' and '.join(COMPILING)}, not on KERAS_BACKEND={running}"
     known = OPTIMIZER_OPTIONS.get(config.optimizer.name)
     if known is None:
-        return f"it has the optimizers {' and '.join(OPTIMIZER_OPTIONS)}, not {config.optimizer.name}"
+        return f"it supports the optimizers {' and '.join(OPTIMIZER_OPTIONS)}, not {config.optimizer.name}"
     for option, value in config.optimizer.options.items():
         if option not in known:
             return f"its {config.optimizer.name} has no option {option}"
         check_option(option, value)
     if config.exploration.action_mask and known_mask(environment) is None:
-        return "it needs the action mask of all states in advance, and this environment shows it on the way"
+        return "it needs the action mask of all states in advance, and this environment only reveals it step by step"
     return too_large(*environment.table.probability.shape) or too_many(config, environment.actions)
 
 
@@ -186,7 +186,7 @@ class Configured:
         objective = self.config.evaluation.objective_discount
         slower = f"; it learns at discount {self.config.discount:g}, where values travel faster than at {objective:g}"
         told = {
-            NONE: "none: plain defaults and what was given",
+            NONE: "none: plain defaults, and what was set",
             TABLE: "table: settings from the numbers of the transition table"
             + (slower if self.config.discount < objective else ""),
         }

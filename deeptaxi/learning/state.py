@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import is_a
 from deeptaxi.metrics import Record
 
 

@@ -24,7 +24,7 @@ from deeptaxi.io.safe_load import all_finite
 from deeptaxi.mdp.contract import quiet
 
 WORDS = {
-    "bool": "true or false", "number": "a number", "text": "a text", "list": "a list", "table": "a table",
+    "bool": "true or false", "number": "a number", "text": "a string", "list": "a list", "table": "a table",
     "None": "None",
 }  # fmt: skip
 KINDS: Mapping[Any, tuple[str, ...]] = {

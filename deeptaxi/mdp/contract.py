@@ -235,7 +235,7 @@ def finite(reward: Any) -> Any:
             return reward if known else float(reward)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError(f"the reward {brief(reward)}: expected a finite number of at most {MAX_REWARD:g} in size")
+    raise ValueError(f"the reward {brief(reward)}: expected a finite number of at most {MAX_REWARD:g} in magnitude")
 
 
 def truth(name: str, value: Any) -> bool:

@@ -34,6 +34,7 @@ from deeptaxi.config import NetworkConfig
 from deeptaxi.errors import UsageError, printable
 from deeptaxi.mdp.contract import Answers, CheckedEnv, blaming, closing
 from deeptaxi.mdp.environment import Env, Environment
+from deeptaxi.mdp.planning import reachable
 from deeptaxi.mdp.table import Ints
 
 # Wrappers that leave observations unchanged.
@@ -90,7 +91,7 @@ def encoded_factors(environment: Environment, network: NetworkConfig) -> tuple[i
     found = factors(environment)
     if found is None:
         raise UsageError(
-            f"{environment.config.id} does not say what parts its states are made of: leave out --encoding factored, "
+            f"{environment.config.id} does not say which parts its states consist of: leave out --encoding factored, "
             "or give a MultiDiscrete or Tuple observation, or a .npz table with 'factors'"
         )
     return found
@@ -214,6 +215,8 @@ class GridMap:
         layers: the arrangement of the layers, `[down][across]`.
         across: what differs between layers side by side, with the value of each.
         down: the same for layers one below the other.
+        row: what the rows stand for, with a label for each; empty where they are places.
+        column: the same for the columns.
     """
 
     kinds: tuple[tuple[str, ...], ...]
@@ -223,6 +226,8 @@ class GridMap:
     walls: tuple[tuple[Cell, Cell], ...] = ()
     across: tuple[str, tuple[str, ...]] = ("", ("",))
     down: tuple[str, tuple[str, ...]] = ("", ("",))
+    row: tuple[str, tuple[str, ...]] = ("", ())
+    column: tuple[str, tuple[str, ...]] = ("", ())
 
     @property
     def rows(self) -> int:
@@ -241,12 +246,68 @@ class GridMap:
 
 
 def grid_map(environment: Environment) -> GridMap | None:
-    """Return the map of Taxi, FrozenLake or CliffWalking, for any arguments; None for any other environment."""
+    """Return the map of Taxi, FrozenLake or CliffWalking, for any arguments; of other environments a chart of parts.
+
+    None for an environment whose states do not have two to four parts.
+    """
     with blaming(environment.config.id), closing(environment.make()) as env:
-        found = None if renames_actions(env) else drawn(inside(env))
+        known = drawn(inside(env))
+        found = None if renames_actions(env) else known
+    if known is None:
+        return chart_of_parts(environment)
     if found is None or found.cells != environment.states or len(found.moves) != environment.actions:
         return None
     return found
+
+
+MOST_SIGNS = 6  # actions that a chart has signs for
+MOST_CHARTED = 10_000  # states
+
+
+def chart_of_parts(environment: Environment) -> GridMap | None:
+    """Return a map whose rows, columns and layers are the parts of a state, such as Blackjack's sum, card and ace.
+
+    Only values that some state has in which an action is chosen are on it. What the parts are called is taken from the
+    names of the states, where these are as many phrases as there are parts.
+    """
+    sizes = factors(environment)
+    if sizes is None or not 2 <= len(sizes) <= 4 or environment.actions > MOST_SIGNS:
+        return None
+    if environment.table is None or environment.states > MOST_CHARTED:
+        return None
+    names, table = names_of(environment), environment.table
+    parts = np.unravel_index(np.flatnonzero(reachable(table, table.action_mask)), sizes)
+    values = [np.unique(part) for part in parts]
+    numbers = np.ravel_multi_index(np.ix_(*values), sizes)
+    numbers = numbers.reshape(*numbers.shape, *[1] * (4 - len(sizes)))
+    none: tuple[str, tuple[str, ...]] = ("", ("",))
+    labels = [label_part(names, numbers, axis, values) for axis in range(len(values))] + [none, none]
+    rows, columns, across, down = numbers.shape
+    layers = tuple(tuple(Layer(numbers[:, :, x, y]) for x in range(across)) for y in range(down))
+    kinds = (("floor",) * columns,) * rows
+    row, column, beside, below = labels[:4]
+    return GridMap(kinds, names.actions, layers, across=beside, down=below, row=row, column=column)
+
+
+def label_part(names: Names, numbers: Ints, axis: int, values: list[Ints]) -> tuple[str, tuple[str, ...]]:
+    """Return what a part of the states is, and the label of each of its values, from the names of the states.
+
+    Args:
+        names: the names.
+        numbers: states by the values of their parts, four axes.
+        axis: the part.
+        values: the values of all parts.
+    """
+    states = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)[:, 0].tolist()
+    phrases = [names.state(state).strip("()").split(", ") for state in states]
+    if any(len(phrase) != len(values) for phrase in phrases):
+        return f"part {axis + 1}:", tuple(map(str, values[axis].tolist()))
+    words = [phrase[axis].split(" ") for phrase in phrases]
+    common = 0
+    while all(len(word) > common + 1 and word[common] == words[0][common] for word in words):
+        common += 1
+    title = " ".join(words[0][:common]) or ("" if len(words[0]) > 1 else f"part {axis + 1}:")
+    return title, tuple(" ".join(word[common:]) for word in words)
 
 
 def renames_actions(env: Env) -> bool:

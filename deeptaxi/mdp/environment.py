@@ -22,9 +22,10 @@ from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.mdp.constructor import check_arguments, registered_id
 from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, blaming, closing, quiet, rehearse, with_answers_checked
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
-from deeptaxi.mdp.table import Bools, TransitionTable, load_table
+from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.search_path import current_folder_first, hide_current_folder
 
@@ -49,6 +50,8 @@ class Environment:
         table_missing: why there is no table, or None.
         start_resets: the number of resets that `table.start` was estimated from; None if it is known.
         make: creates a new instance, checked as it runs; takes Gymnasium's ``render_mode``.
+        read_as: the form of a file or value of others, and what was decided in reading it; empty otherwise.
+        discovered: the states of a table that was discovered by walking through the environment, else None.
     """
 
     config: EnvironmentConfig
@@ -60,6 +63,8 @@ class Environment:
     table_missing: str | None
     start_resets: int | None
     make: Callable[..., Env]
+    read_as: tuple[str, ...] = ()
+    discovered: int | None = None
 
     def __repr__(self) -> str:
         limit = f", time limit {self.time_limit:,}" if self.time_limit else ""
@@ -110,6 +115,8 @@ class Environment:
             "states": self.states,
             "actions": self.actions,
             "time_limit": self.time_limit,
+            **({"read_as": list(self.read_as)} if self.read_as else {}),
+            **({"discovered": self.discovered} if self.discovered else {}),
         }
 
 
@@ -129,7 +136,7 @@ def open_environment(config: EnvironmentConfig, trust_module: bool = True) -> En
         UsageError: it is unknown, cannot be made, or has unsupported spaces.
         DeepTaxiError: its table file is damaged.
     """
-    if config.id.endswith(".npz"):
+    if is_table_file(config.id):
         return open_table(config)
     check_request(config)
     if not trust_module:
@@ -199,10 +206,14 @@ def copy_over(table: TransitionTable, limit: int | None, render_mode: str | None
 
 
 def open_table(config: EnvironmentConfig) -> Environment:
-    """Open a transition table as an environment."""
-    if config.kwargs:
+    """Open a file of a transition table as an environment; its arguments are what a file of others may not say."""
+    from deeptaxi.mdp.files.read import OWN_FORM, is_foreign, options_of, read_table_file  # readers that few need
+
+    if config.kwargs and not is_foreign(config.id):
         raise UsageError(f"a transition table takes no arguments, received {', '.join(config.kwargs)}")
-    return environment_over(load_table(Path(config.id)), config)
+    found = read_table_file(Path(config.id), options_of(config.kwargs))
+    read_as = () if found.form == OWN_FORM else (found.form, *found.notes)
+    return replace(environment_over(found.table, config), read_as=read_as)
 
 
 def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Environment:
@@ -295,17 +306,17 @@ def first_copy(make: Callable[[], Env], config: EnvironmentConfig) -> Env:
     except MemoryError as error:
         raise DeepTaxiError(f"not enough memory for {config.id}{f': {error}' if str(error) else ''}") from error
     except (Exception, SystemExit) as error:  # the environment's own code may raise anything
-        raise UsageError(f"{config.id} could not be made: {type(error).__name__}: {error}") from error
+        raise UsageError(f"{config.id} could not be created: {type(error).__name__}: {error}") from error
 
 
 def type_fault(message: str, config: EnvironmentConfig) -> str:
     """Explain a `TypeError` raised while the environment was made."""
     reason = message.partition(" was raised from ")[0]
     if "Gym is incompatible with Gymnasium" in message:
-        return f"could not be made: {OLD} its class is one of 'gym'; derive it from gymnasium.Env, and {NEW}"
+        return f"could not be created: {OLD} its class is one of 'gym'; derive it from gymnasium.Env, and {NEW}"
     if re.search(r"unexpected keyword argument|required (positional|keyword)|positional arguments? but", reason):
         return f"does not take these arguments ({dict(config.kwargs)}): {reason}"
-    return f"could not be made: TypeError: {reason}"
+    return f"could not be created: TypeError: {reason}"
 
 
 def unknown(name: str) -> str:

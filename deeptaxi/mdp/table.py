@@ -19,6 +19,7 @@ A table is built from its arrays (`from_arrays`), from the rows of a ``P`` as in
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -32,9 +33,10 @@ from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import ArrayLike, NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.io.atomic import ASIDE, Scratch, put_new
 from deeptaxi.io.safe_archive import ArchiveError, read_npz, read_shapes
-from deeptaxi.io.temporary import ASIDE, Scratch, put_new
 from deeptaxi.machine import memory_exceeded
+from deeptaxi.mdp.logged import LoggedData, arrange
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -68,6 +70,7 @@ class TransitionTable:
         action_mask: bool `[S, A]`, True where the action may be taken, or None.
         factors: sizes of the parts of a state number, row-major, or None.
         state_names, action_names: `[S]` and `[A]` texts, or None.
+        logged: the logged transitions that the table is estimated from; None if it is exact.
 
     Raises:
         TableError: shapes, probabilities, indices or rewards do not form a decision process.
@@ -84,6 +87,7 @@ class TransitionTable:
     factors: tuple[int, ...] | None = None
     state_names: tuple[str, ...] | None = None
     action_names: tuple[str, ...] | None = None
+    logged: LoggedData | None = None
 
     def __post_init__(self) -> None:
         for name, (dtype, dimensions) in ARRAYS.items():
@@ -170,7 +174,7 @@ def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray
         raw = np.asarray(values)
     except ValueError:
         raise TableError(
-            f"{name}: expected numbers in {dimensions} dimensions, received rows of several lengths"
+            f"{name}: expected numbers in {dimensions} dimensions, received rows of different lengths"
         ) from None
     if raw.ndim != dimensions or raw.dtype.kind not in "biuf":
         raise TableError(f"{name}: expected numbers in {dimensions} dimensions, received {raw.dtype} {list(raw.shape)}")
@@ -197,9 +201,50 @@ def from_arrays(
     start: ArrayLike,
     **optional: Any,
 ) -> TransitionTable:
-    """Build a table from array-likes `[S, A, K]` and `start [S]`, with lossless conversions only."""
+    """Build a table from array-likes `[S, A, K]` and `start [S]`, with lossless conversions only.
+
+    A reward of −∞ says that the action may not be taken, as in QuantEcon; such a pair, and one that `action_mask`
+    excludes, needs no distribution.
+    """
     arrays: Any = (probability, next_state, reward, terminated, start)
+    with contextlib.suppress(TypeError, ValueError):  # shapes and types are reported by the table
+        arrays, optional["action_mask"] = without_forbidden_pairs(arrays, optional.get("action_mask"))
     return TransitionTable(*arrays, **optional)
+
+
+def without_forbidden_pairs(arrays: tuple[Any, ...], mask: Any) -> tuple[tuple[Any, ...], Any]:
+    """Return the five arrays with a distribution for every pair that may not be taken, and the mask.
+
+    Raises:
+        TableError: a reward is −∞ in some outcomes of a pair only.
+    """
+    chance, reward = np.asarray(arrays[0]), np.asarray(arrays[2])
+    if (
+        chance.ndim != 3
+        or chance.shape != reward.shape
+        or reward.dtype.kind not in "iuf"
+        or chance.dtype.kind not in "iuf"
+    ):
+        return arrays, mask
+    possible: Bools = np.asarray(chance > 0)
+    infinite: Bools = np.asarray(np.isneginf(reward))
+    forbidden: Bools = np.asarray((infinite & possible).any(-1))
+    partly = (possible & ~infinite).any(-1) & forbidden
+    if partly.any():
+        state, action = (int(i) for i in np.argwhere(partly)[0])
+        raise TableError(
+            f"reward of state {state}, action {action} is −∞ in some outcomes only: −∞ says that the action may not be "
+            "taken, so it must be in all"
+        )
+    allowed = np.asarray(True if mask is None else mask)
+    if allowed.dtype != np.bool_ or allowed.shape not in ((), forbidden.shape):
+        return arrays, mask
+    empty: Bools = np.asarray((chance == 0).all(-1) & ~allowed)
+    if not (infinite.any() or empty.any()):
+        return arrays, mask
+    chance = np.where(empty[..., None], np.eye(1, chance.shape[2]), chance)
+    reward = np.where(infinite, 0.0, reward)
+    return (chance, arrays[1], reward, *arrays[3:]), allowed & ~forbidden if forbidden.any() else mask
 
 
 def check_shapes(table: TransitionTable) -> None:
@@ -222,7 +267,9 @@ def check_numbers(table: TransitionTable) -> None:
             raise TableError(f"{name} holds {describe_first(~np.isfinite(values), values)}: all numbers must be finite")
     large = np.abs(table.reward) > MAX_REWARD
     if large.any():
-        raise TableError(f"reward holds {describe_first(large, table.reward)}: expected at most {MAX_REWARD:g} in size")
+        raise TableError(
+            f"reward holds {describe_first(large, table.reward)}: expected at most {MAX_REWARD:g} in magnitude"
+        )
     for name in ("probability", "start"):
         values = getattr(table, name)
         if (values < 0).any():
@@ -261,6 +308,26 @@ def check_optional(table: TransitionTable) -> None:
         names = getattr(table, name)
         if names is not None and len(names) != count:
             raise TableError(f"{name}: expected {count} names, received {len(names)}")
+
+
+def check_logged(table: TransitionTable) -> None:
+    """Check that the logged transitions of an estimated table estimate that table."""
+    if table.logged is None:
+        return
+    try:
+        found = arrange(table.logged, table.states, table.actions)
+    except ValueError as error:
+        raise TableError(f"logged: {error}") from None
+    probability, reward, _ = found.weighted(np.ones(table.logged.episodes))
+    same = (
+        found.next_state.shape == table.next_state.shape
+        and np.array_equal(found.next_state, table.next_state)
+        and np.array_equal(found.terminated, table.terminated)
+        and np.allclose(probability, table.probability, atol=SUM_TOLERANCE)
+        and np.allclose(reward, table.reward, atol=SUM_TOLERANCE)
+    )
+    if not same:
+        raise TableError("logged: these transitions do not estimate this table")
 
 
 BYTES_PER_ENTRY = 100  # of S·A·K; the arrays take 25, planning and the compiled loop at their peak the rest
@@ -354,6 +421,7 @@ def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional
 
 
 OPTIONAL = ("time_limit", "discount", "action_mask", "factors", "state_names", "action_names")
+LOGGED = ("logged", "prior")  # of an estimated table: its transitions, float64 `[N, 6]`, and their prior
 MAX_BYTES = 2**50  # size that a file may claim while only its shapes are read
 TABLE_BYTES = 32  # maximum size of the arrays, per entry of S·A·K
 REST = 2**26  # bytes for names and everything else that does not grow with the outcomes
@@ -367,6 +435,8 @@ def save_table(table: TransitionTable, path: Path) -> None:
     """
     check_names(table)
     optional = {name: getattr(table, name) for name in OPTIONAL if getattr(table, name) is not None}
+    if table.logged is not None:
+        optional |= {"logged": table.logged.to_array(), "prior": table.logged.prior}
     with path.open("wb") as file:  # np.savez would add an extension to a name without one
         np.savez_compressed(file, **{name: getattr(table, name) for name in ARRAYS}, **optional)
 
@@ -378,8 +448,8 @@ def check_names(table: TransitionTable) -> None:
         longest = max(map(len, names or ()), default=0)
         if 2 * 4 * longest * len(names or ()) > room:
             raise TableError(
-                f"the {kind} names take too much room in an .npz, which gives each the {longest:,} letters of the "
-                "longest: shorten them"
+                f"the {kind} names take too much room in an .npz, which stores each with the {longest:,} characters "
+                "of the longest: shorten them"
             )
 
 
@@ -394,9 +464,12 @@ def load_table(path: Path) -> TransitionTable:
         where = "" if path.is_absolute() else f" (seen from {Path.cwd()})"
         raise UsageError(f"no transition table at {path}{where}")
     try:
-        shape = read_shapes(path, MAX_BYTES).get("probability", ())
+        shapes = read_shapes(path, MAX_BYTES)
+        shape = shapes.get("probability", ())
         check_memory(shape)
-        values = read_npz(path, math.prod(shape) * BYTES_PER_ENTRY + REST)
+        logged = shapes.get("logged", ())
+        check_memory(logged)
+        values = read_npz(path, math.prod(shape) * BYTES_PER_ENTRY + math.prod(logged) * 8 + REST)
     except ArchiveError as error:
         single = f"a single array, not an .npz of {', '.join(ARRAYS)}"
         what = single if is_single_array(path) else f"not a readable .npz file: {error}"
@@ -405,13 +478,15 @@ def load_table(path: Path) -> TransitionTable:
         if name not in values:
             raise TableError(f"{path} lacks '{name}'; a table holds {', '.join(ARRAYS)}")
     for name in values:
-        if name not in (*ARRAYS, *OPTIONAL):
+        if name not in (*ARRAYS, *OPTIONAL, *LOGGED):
             raise TableError(f"{path} holds an unknown array '{name}'{nearest(name, (*ARRAYS, *OPTIONAL))}")
     try:
         arrays = [values.pop(name) for name in ARRAYS]
-        return from_arrays(*arrays, **read_optional(values))
+        table = from_arrays(*arrays, **read_optional(values))
+        check_logged(table)
     except TableError as error:
         raise TableError(f"{path}: {error}") from None
+    return table
 
 
 def is_single_array(path: Path) -> bool:
@@ -426,8 +501,16 @@ def is_single_array(path: Path) -> bool:
 def read_optional(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Convert the optional arrays of an ``.npz`` to the fields of a table."""
     fields: dict[str, Any] = {}
+    prior = float(array(values.get("prior", np.zeros(())), np.float64, "prior", 0))
     for name, value in values.items():
-        if name in ("state_names", "action_names"):
+        if name == "logged":
+            try:
+                fields[name] = LoggedData.from_array(array(value, np.float64, name, 2), prior)
+            except ValueError as error:
+                raise TableError(f"logged: {error}") from None
+        elif name == "prior":
+            continue
+        elif name in ("state_names", "action_names"):
             fields[name] = tuple(str(item) for item in value.ravel())
         elif name == "action_mask":
             fields[name] = array(value, np.bool_, name, 2)

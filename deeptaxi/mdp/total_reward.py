@@ -168,7 +168,7 @@ def optimal_values(table: TransitionTable, mask: Bools | None = None) -> tuple[F
     starts = np.flatnonzero(table.start > 0)
     endless = starts[~np.isfinite(distance[starts]) & ~model.absorbing[starts]]
     if endless.size:
-        raise UndefinedError(f"no policy surely ends an episode from state {endless[0]}")
+        raise UndefinedError(f"no policy ends an episode with certainty from state {endless[0]}")
     nothing = ((table.reward == 0) | (table.probability == 0)).all(axis=-1) & model.pairs
     idle = np.asarray(model.end_components(nothing)[0].any(axis=1))
     pairs, reach = model.surely_ending(idle) if idle.any() else (sure, distance)
@@ -433,7 +433,7 @@ def recurrent(fixed: Chain, members: Ints) -> Floats:
     if (reward <= 0).all() or (reward >= 0).all():
         return np.full(len(members), np.sign(reward.sum()) * np.inf)
     if len(members) > SPARSE:
-        raise UndefinedError(f"a policy goes round in {len(members):,} states without end")
+        raise UndefinedError(f"a policy cycles through {len(members):,} states forever")
     place = np.zeros(len(fixed.reward), np.int64)
     place[members] = np.arange(len(members))
     onward = Chain(reward, fixed.continuation[members], place[fixed.next_state[members]]).matrix()

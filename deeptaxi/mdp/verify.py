@@ -153,7 +153,7 @@ def improbable(table: TransitionTable, state: Ints, action: Ints, outcome: Ints)
     k = int(np.argmax(np.abs(seen[s, a] / visits[s, a] - table.probability[s, a])))
     return (
         f"its P gives state {table.next_state[s, a, k]} after state {s}, action {a} the probability "
-        f"{table.probability[s, a, k]:.3g}, and it came {int(seen[s, a, k])} times in {int(visits[s, a])}"
+        f"{table.probability[s, a, k]:.3g}, but it came {int(seen[s, a, k])} times in {int(visits[s, a])}"
     )
 
 

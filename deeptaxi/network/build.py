@@ -53,7 +53,7 @@ def build_q_network(
         ValueError: factors are given for the Q-table network, which would then not be a table.
     """
     if factors is not None and not hidden and not dueling:
-        raise ValueError("a Q table has one weight a state: factors need hidden layers or a dueling head")
+        raise ValueError("a Q table has one row of weights per state: factors need hidden layers or a dueling head")
     seeds = iter(np.random.SeedSequence(seed).generate_state(len(hidden) + 2).tolist())
     state = keras.Input(shape=(), dtype="int32", name="state")
     first, bias, x = StateInput(states, factors), bool(hidden), state
@@ -205,7 +205,7 @@ def known(network: keras.Model) -> Structure:
     if found is None:
         raise ValueError(
             "expected a network of deeptaxi, from state numbers [B] to Q values [B, A], and nothing else in its graph "
-            "(whether another Keras model is optimal, `deeptaxi diagnose` says)"
+            "(for other Keras models, use `deeptaxi diagnose`)"
         )
     return found
 

@@ -61,7 +61,7 @@ def check_layers(network: keras.Model) -> None:
     """
     for operation in getattr(network, "operations", network.layers):
         if not isinstance(operation, keras.Layer):
-            what = f"the computation {operation.name}, which is no layer"
+            what = f"the computation {operation.name}, which is not a layer"
         elif len(operation._inbound_nodes) != 1:
             what = f"the layer {operation.name} more than once"
         else:

@@ -87,8 +87,8 @@ def block_of(size: int) -> int:
     """
     if size > BUDGET:
         raise DeepTaxiError(
-            f"the network computes {size / 2**20:,.0f} MiB of numbers for a single state, where {BUDGET // 2**20} are "
-            "enough: it is not run; remove the layer that widens it so"
+            f"the network computes {size / 2**20:,.0f} MiB of numbers for a single state, more than the limit of "
+            f"{BUDGET // 2**20} MiB: it is not run; remove the layer that makes it so wide"
         )
     return int(min(BLOCK, BUDGET // max(1, size)))
 
@@ -119,11 +119,11 @@ def passed_on(network: keras.Model, states: int, parts: Parts = NO_PARTS) -> Ite
     for name, tensor in [("input", state), *found]:
         if not tensor.shape or tensor.shape[0] != ROWS:
             raise MixedStatesError(
-                f"the network's '{name}' gives numbers of shape {list(tensor.shape)} for {ROWS} states, not one row a "
-                "state: its answer to one state depends on the others; keep axis 0 as it is"
+                f"the network's '{name}' gives numbers of shape {list(tensor.shape)} for {ROWS} states, not one row "
+                "per state: its answer to one state depends on the others; keep axis 0 as it is"
             )
         if None in tensor.shape:
-            raise DeepTaxiError(f"the network's '{name}' gives numbers whose count no one knows before it is run")
+            raise DeepTaxiError(f"the network's '{name}' has an output whose size is unknown before it runs")
         yield tensor
 
 
@@ -165,9 +165,7 @@ def check_input(tensor: Any, states: int, parts: Parts = NO_PARTS) -> None:
         return
     most = np.iinfo(dtype).max if dtype.startswith(("int", "uint")) else EXACT.get(dtype, 0)
     if states - 1 > most:
-        raise DeepTaxiError(
-            f"the network's input is {dtype}, which does not tell {states:,} states apart: make it int32"
-        )
+        raise DeepTaxiError(f"the network's input is {dtype}, which cannot tell {states:,} states apart: make it int32")
 
 
 def feed(network: keras.Model, states: NDArray[np.integer], count: int, parts: Parts = NO_PARTS) -> Any:
@@ -226,8 +224,8 @@ def check_function(
     other = ~np.isclose(again, q_values, rtol=0, atol=slack, equal_nan=True).all(axis=1)
     if other.any():
         raise MixedStatesError(
-            f"the network gives other Q values for state {int(other.argmax())} when other states are asked with it, or "
-            "when asked again: it is no function of the state; take out what mixes axis 0, or draws random numbers"
+            f"the network gives different Q values for state {int(other.argmax())} when called with other states, or "
+            "called again: it is not a function of the state; remove what mixes axis 0 or draws random numbers"
         )
 
 

@@ -330,9 +330,9 @@ def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
     error = q - star
     text = (
         f"{len(q):,} pairs of state and action. Q is off by {number(float(np.abs(error).max()))} at most and by "
-        f"{number(float(np.abs(error).mean()))} in the mean; {share(error > 0)} are too high."
+        f"{number(float(np.abs(error).mean()))} on average; {share(error > 0)} are too high."
     )
-    text += f" {shown:,} of them are drawn, which cover the same ground." if shown < len(q) else ""
+    text += f" {shown:,} of them are drawn, covering the same range." if shown < len(q) else ""
     return Chart("q-scatter", "Q against Q*", text, figure)
 
 

@@ -41,6 +41,14 @@ DROP_OFF = Path(
     [(-0.24, -0.22), (0, 0.12), (0.24, -0.22), (-0.24, -0.22), (-0.24, 0.26), (0.24, 0.26)],
     [MOVE, TO, TO, TO, MOVE, TO],
 )
+GLYPHS = (  # for the actions of a chart: a bar, a ring, a cross, an angle, a box, a bar that stands
+    Path([(-0.25, 0), (0.25, 0)]),
+    Path.circle((0, 0), 0.25),
+    Path([(-0.22, -0.22), (0.22, 0.22), (-0.22, 0.22), (0.22, -0.22)], [MOVE, TO, MOVE, TO]),
+    Path([(-0.25, 0.2), (0, -0.2), (0.25, 0.2)]),
+    Path([(-0.22, -0.22), (0.22, -0.22), (0.22, 0.22), (-0.22, 0.22), (-0.22, -0.22)], closed=True),
+    Path([(0, -0.25), (0, 0.25)]),
+)
 Cells = Iterable[tuple[int, int]]  # rows and columns
 Point = tuple[float, float]  # x, y
 
@@ -55,11 +63,11 @@ def toward(shape: Path, move: tuple[int, int]) -> Path:
     return Affine2D().rotate(math.atan2(*move)).transform_path(shape)
 
 
-def sign(move: tuple[int, int] | str) -> Path:
+def sign(move: tuple[int, int] | str, action: int = 0) -> Path:
     """Return the sign of an action: an arrow, or a sign of its own if it does not move."""
     if isinstance(move, tuple):
         return toward(ARROW, move)
-    return PICK_UP if move == "pick up" else DROP_OFF
+    return {"pick up": PICK_UP, "drop off": DROP_OFF}.get(move) or GLYPHS[action]
 
 
 def stamp(ax: Axes, shapes: Iterable[tuple[Path, Cells]], **look: Any) -> None:
@@ -84,6 +92,7 @@ def segments(ax: Axes, lines: Iterable[tuple[Point, Point]], **look: Any) -> Non
 
 
 GAP = 0.9  # between layers, in cells
+NAMED = 2.2  # cells left of and below a layer for the labels of its rows and columns
 MARGIN, LABELS = 0.08, 0.34  # inches: around a map, and for the names of its layers
 LEGEND_ROW, LEGEND_COLUMN = 0.2, 3.0  # inches
 Entry = tuple[Artist | tuple[Artist, ...], str]  # a sample, and its meaning
@@ -128,16 +137,22 @@ def sheet(grid: GridMap, states: Bools, width: float, largest: float, entries: S
         absent: what a gray layer means.
     """
     down, across = len(grid.layers), len(grid.layers[0])
-    left, top = (LABELS, LABELS) if down > 1 else (MARGIN, MARGIN)
-    wide, high = (count * (cells + GAP) - GAP for count, cells in ((across, grid.columns), (down, grid.rows)))
+    named = NAMED if grid.row[1] else 0.0
+    left = LABELS if down > 1 else MARGIN
+    top = LABELS if down > 1 or (across > 1 and named) else MARGIN
+    wide, high = (count * (cells + GAP + named) - GAP for count, cells in ((across, grid.columns), (down, grid.rows)))
     cell = min(largest, (width - left - MARGIN) / wide)
     full = max(left + cell * wide + MARGIN, min(width, HALF))
     columns = max(1, int(full / LEGEND_COLUMN))
     legend = 0.25 + LEGEND_ROW * math.ceil(len(entries) / columns)
     height = top + cell * high + legend
     figure = Figure(figsize=(full, height))
-    place = {"left": left / full, "right": (left + cell * wide) / full, "bottom": legend / height}
-    gaps = {"wspace": GAP / grid.columns, "hspace": GAP / grid.rows}
+    place = {
+        "left": (left + cell * named) / full,
+        "right": (left + cell * wide) / full,
+        "bottom": (legend + cell * named) / height,
+    }
+    gaps = {"wspace": (GAP + named) / grid.columns, "hspace": (GAP + named) / grid.rows}
     axes = figure.subplots(down, across, squeeze=False, gridspec_kw={**place, "top": 1 - top / height, **gaps})
     figure.legend(
         *zip(*entries, strict=True), loc="lower left", ncols=columns, fontsize=8, borderaxespad=0.3, labelspacing=0.6
@@ -145,12 +160,26 @@ def sheet(grid: GridMap, states: Bools, width: float, largest: float, entries: S
     found = Sheet(grid, figure, 72 * cell, list(zip(itertools.chain(*grid.layers), axes.flat, strict=True)))
     for layer, ax in found.layers:
         ground(found, layer, ax, states[layer.states], absent)
-    if down > 1:
+    if top > MARGIN:
         for ax, text in zip(axes[0], grid.across[1], strict=True):
-            ax.set_title(f"{grid.across[0]} {text}", fontsize=0.45 * found.size, fontweight="normal")
+            ax.set_title(f"{grid.across[0]} {text}".strip(), fontsize=0.45 * found.size, fontweight="normal")
+    if down > 1:
         for ax, text in zip(axes[:, 0], grid.down[1], strict=True):
-            ax.set_ylabel(f"{grid.down[0]} {text}", fontsize=0.45 * found.size, color=INK)
+            words, size = f"{grid.down[0]} {text}".strip(), 0.45 * found.size
+            if named:  # the label of the axis says what its rows are
+                place_of = (-named - 0.5, grid.rows / 2)
+                ax.text(*place_of, words, fontsize=size, color=INK, rotation=90, ha="right", va="center")
+            else:
+                ax.set_ylabel(words, fontsize=size, color=INK)
     return found
+
+
+def label_cells(grid: GridMap, ax: Axes, size: float) -> None:
+    """Label the rows and columns of a layer."""
+    for axis, (title, texts) in ((ax.yaxis, grid.row), (ax.xaxis, grid.column)):
+        axis.set_ticks(np.arange(len(texts)) + 0.5, texts, fontsize=0.4 * size, color=MUTED)
+        axis.set_tick_params(length=0, pad=0.15 * size)
+        axis.set_label_text(title.rstrip(":"), fontsize=0.45 * size, color=INK)
 
 
 def ground(on: Sheet, layer: Layer, ax: Axes, states: Bools, absent: str) -> None:
@@ -159,6 +188,8 @@ def ground(on: Sheet, layer: Layer, ax: Axes, states: Bools, absent: str) -> Non
     empty = not states.any()
     ax.set(xlim=(0, grid.columns), ylim=(grid.rows, 0))
     ax.set(xticks=[], yticks=[])
+    if grid.row[1]:
+        label_cells(grid, ax, size)
     ax.spines[:].set(visible=True, color=MUTED, linewidth=0.9)
     ax.add_patch(Rectangle((0, 0), grid.columns, grid.rows, facecolor=ABSENT if empty else FLOOR, linewidth=0))
     kinds = np.array(grid.kinds)
@@ -213,7 +244,8 @@ def policy_map(grid: GridMap, policy: Ints, states: Bools, comparison: Compariso
     wrong = np.zeros(len(policy), np.bool_) if comparison is None else comparison.wrong
     matters = wrong if comparison is None else wrong & comparison.met
     off, color = wrong & ~matters, INK if comparison is None else BLUE
-    entries = [*action_entries(bool(matters.any()), bool(off.any()), color), *cell_entries(grid, states, absent, color)]
+    signs = action_entries(grid, bool(matters.any()), bool(off.any()), color)
+    entries = [*signs, *cell_entries(grid, states, absent, color)]
     on = sheet(grid, states, FULL if wide else HALF, 0.62, entries, absent)
     on.mark(matters, CELL, facecolor=VERMILLION, alpha=0.22)
     on.mark(matters, CELL, edgecolor=VERMILLION, hatch="//")
@@ -221,8 +253,9 @@ def policy_map(grid: GridMap, policy: Ints, states: Bools, comparison: Compariso
     for chosen, look, width in ((states & ~wrong, color, 0.06), (off, ORANGE, 0.06), (matters, VERMILLION, 0.1)):
         for layer, ax in on.layers:
             cells = cells_where(chosen[layer.states])
-            signs = ((sign(grid.moves[policy[layer.states[cell]]]), [cell]) for cell in cells)
-            stamp(ax, signs, edgecolor=look, linewidth=max(0.7, width * on.size), zorder=3)
+            chosen_actions = ((int(policy[layer.states[cell]]), cell) for cell in cells)
+            shapes = ((sign(grid.moves[action], action), [cell]) for action, cell in chosen_actions)
+            stamp(ax, shapes, edgecolor=look, linewidth=max(0.7, width * on.size), zorder=3)
     if comparison is not None:
         better = comparison.optimal & wrong[:, np.newaxis]
         moves = [(action, toward(HINT, move)) for action, move in enumerate(grid.moves) if isinstance(move, tuple)]
@@ -232,15 +265,22 @@ def policy_map(grid: GridMap, policy: Ints, states: Bools, comparison: Compariso
     return on.figure
 
 
-def action_entries(wrong: bool, off: bool, color: str) -> Iterator[Entry]:
+def action_entries(grid: GridMap, wrong: bool, off: bool, color: str) -> Iterator[Entry]:
     """Yield the legend of the actions, with only the signs that occur on the map."""
-    yield sample(ARROW, color), "optimal action" if color == BLUE else "greedy action"
+    best = "optimal action" if color == BLUE else "greedy action"
+    arrows = any(isinstance(move, tuple) for move in grid.moves)
+    shape = ARROW if arrows else GLYPHS[0]
+    if arrows:
+        yield sample(ARROW, color), best
+    else:
+        for action, move in enumerate(grid.moves):
+            yield sample(sign(move, action), color), f"{best}: {move}"
     if wrong:
         hatched = Patch(facecolor="none", edgecolor=VERMILLION, hatch="//////", linewidth=0.6)
-        yield (hatched, sample(ARROW, VERMILLION)), "wrong action, on the policy's way"
+        yield (hatched, sample(shape, VERMILLION)), "wrong action, on the policy's path"
     if off:
-        yield (sample(ARROW, ORANGE), sample(CORNER, ORANGE, filled=True)), "wrong, where the policy never comes"
-    if wrong or off:
+        yield (sample(shape, ORANGE), sample(CORNER, ORANGE, filled=True)), "wrong, where the policy never goes"
+    if (wrong or off) and arrows:
         yield (
             sample(Affine2D().translate(-0.415, 0).transform_path(HINT), GREEN, filled=True, size=5),
             "where an optimal action leads",

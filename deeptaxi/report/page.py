@@ -24,6 +24,7 @@ from deeptaxi.report.chart import Chart
 from deeptaxi.report.content import Content, ReportedRun
 from deeptaxi.report.curves import coverage_chart, error_by_state, learning_curves, q_scatter, visits_by_state
 from deeptaxi.report.maps import MOST_CELLS, policy_map
+from deeptaxi.storage.model_card import describe_interval
 
 LIMIT = 400_000  # bytes
 LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # characters
@@ -168,6 +169,7 @@ def words(content: Content) -> dict[str, Any]:
         "subject": run_words(run),
         "chosen": "the farthest from the optimum" if run.exact else "the one with the lowest return",
         "exact": run.exact,
+        "estimated": describe_interval(run.exact["estimated"]) if run.exact and run.exact.get("estimated") else "",
         "episodes": run.episodes,
         "worst_start": brief(content.names.state(run.exact["worst_start"]["state"])) if run.exact else "",
         "curve_runs": len(content.histories),
@@ -201,13 +203,13 @@ def headline(content: Content) -> dict[str, str]:
     if len(content.runs) > 1:
         good = sum(bool(run.exact and run.exact["optimal"]) for run in content.runs)
         kind = "good" if good == len(content.runs) else "bad"
-        sentence = "An optimal run plays every start state as well as can be."
+        sentence = "An optimal run plays every start state as well as possible."
         return {"kind": kind, "headline": f"{good} of {len(content.runs)} runs are optimal", "sentence": sentence}
     resets = exact.get("starts_estimated_from_resets")
-    seen = f" that came in {resets:,} resets" if resets else ""
+    seen = f" seen in {resets:,} resets" if resets else ""
     starts = f"{exact['optimal_start_states']:,} of {exact['start_states']:,} start states{seen} are played optimally"
     if exact["optimal"] is None:
-        return {"kind": "open", "headline": "Cannot be told", "sentence": f"It {unknown(exact)}."}
+        return {"kind": "open", "headline": "Cannot be determined", "sentence": f"It {unknown(exact)}."}
     if exact.get("all_policies_equal"):
         return {"kind": "open", "headline": "Every policy is optimal", "sentence": f"{exact['all_policies_equal']}."}
     if exact["optimal"]:
@@ -312,15 +314,15 @@ def told_policy(content: Content) -> str:
     """Describe in words how good a policy is, and where it is wrong."""
     comparison = content.subject.comparison
     if comparison is None:
-        return "The greedy action of every state that the training came to; which are optimal is not known."
+        return "The greedy action of every state that the training reached; which are optimal is not known."
     states, wrong = int(comparison.reachable.sum()), comparison.wrong
     matters = np.flatnonzero(wrong & comparison.met)
     text = f"The greedy action is optimal in {states - int(wrong.sum()):,} of {states:,} states"
     if not wrong.any():
         return text + "."
-    text += f", and wrong in {len(matters):,} that the policy itself comes to from a start"
+    text += f", and wrong in {len(matters):,} that the policy itself reaches from a start"
     off = int(wrong.sum()) - len(matters)
-    text += f" and in {off:,} that it never comes to." if off else "."
+    text += f" and in {off:,} that it never reaches." if off else "."
     if len(matters):
         named = "; ".join(content.names.state(int(state))[:80] for state in matters[:3])
         text += f" The first: {named}."

@@ -25,8 +25,7 @@ import numpy as np
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.io.atomic import remove_if_empty, write_atomic, write_atomic_all
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
-from deeptaxi.io.safe_load import parse_json
-from deeptaxi.io.type_checks import is_a
+from deeptaxi.io.safe_load import is_a, parse_json
 from deeptaxi.learning.callbacks import Event
 from deeptaxi.learning.state import CheckpointEvent, TrainingState
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
@@ -100,13 +99,15 @@ def read(path: Path) -> Checkpoint:
         facts, version = about.pop("facts"), whole(about.pop("checkpoint"), "checkpoint", 1)
         update = 0 if facts is None else whole(facts["update"], "update", 0)
         if about.pop("arrays") != sorted(arrays):
-            raise ArchiveError("it has lost arrays")  # noqa: TRY301  # handled like the errors above
+            raise ArchiveError("arrays are missing")  # noqa: TRY301  # handled like the errors above
     except (ArchiveError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DeepTaxiError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
     if version > VERSION:
-        raise OtherVersionError(f"{path} is of a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi")
+        raise OtherVersionError(
+            f"{path} was written by a newer deeptaxi (checkpoint version {version}): upgrade deeptaxi"
+        )
     if version < VERSION and facts is not None:
-        raise OtherVersionError(f"{path} is of an earlier deeptaxi: train it again, without --resume")
+        raise OtherVersionError(f"{path} was written by an earlier deeptaxi: train it again, without --resume")
     return Checkpoint(path, about, None if facts is None else TrainingState(arrays, facts), update)
 
 

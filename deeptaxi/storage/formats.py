@@ -75,7 +75,7 @@ FORMATS = {
             "litert", "model.tflite", ".tflite", "LiteRT (TensorFlow Lite), for small devices", by_tensorflow=True,
             rounds=True, packages=("ai_edge_litert",), extra="litert",
         ),
-        Format("csv", "q_table.csv", ".csv", "Q table and greedy policy, a row a state", ERROR),
+        Format("csv", "q_table.csv", ".csv", "Q table and greedy policy, one row per state", ERROR),
         Format("npz", "q_table.npz", ".npz", "the same as NumPy arrays"),
         Format("json", "q_table.json", ".json", "the same as JSON, with the environment", ERROR),
     )

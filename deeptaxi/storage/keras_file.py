@@ -96,7 +96,7 @@ def check_item(group: Any, name: str) -> tuple[int, int]:
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "biuf":
         is_half = isinstance(item, h5py.Dataset) and item.dtype == "V2"
         hint = " (as bfloat16 is to HDF5: save it as float32)" if is_half else ""
-        raise ArchiveError(f"its {WEIGHTS} holds something else than numbers at {where!r}{hint}")
+        raise ArchiveError(f"its {WEIGHTS} holds something other than numbers at {where!r}{hint}")
     if item.external or item.is_virtual:
         raise ArchiveError(f"its {WEIGHTS} takes {where!r} from another file: refused")
     return math.prod(item.shape), item.dtype.itemsize
@@ -147,7 +147,7 @@ def check_widths(model: Any) -> None:
     """
     for tensor in tensors(model):
         if math.prod(side for side in tensor.shape[1:] if side is not None) > MAX_WIDTH:
-            raise ValueError(f"it computes {list(tensor.shape)} numbers on the way, where {MAX_WIDTH:,} are enough")
+            raise ValueError(f"it computes {list(tensor.shape)} numbers in between; at most {MAX_WIDTH:,} are allowed")
 
 
 def tensors(model: Any) -> Iterator[Any]:
@@ -220,7 +220,7 @@ def check_three(archive: ZipFile) -> None:
     for name in set(archive.namelist()) - set(limits()):
         raise ArchiveError(f"it holds {name!r}, which is not a part of a network")
     for name in sorted(set(limits()) - set(archive.namelist())):
-        raise ArchiveError(f"it is no .keras file: it holds no {name}")
+        raise ArchiveError(f"it is not a .keras file: it holds no {name}")
     for name, limit in limits().items():
         member = archive.getinfo(name)
         if member.file_size > limit:
@@ -240,7 +240,7 @@ def parse_config(text: bytes, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ArchiveError(f"its {name} is damaged ({error})") from None
     if not isinstance(value, dict):
-        raise ArchiveError(f"its {name} is damaged (it holds no object)")
+        raise ArchiveError(f"its {name} is damaged (it is not a JSON object)")
     return value
 
 
@@ -334,7 +334,7 @@ def check_model(found: Mapping[str, Any], models: int) -> None:
         return
     calls = found.get("inbound_nodes", ())
     if models > MAX_MODELS or "shared_object_id" in found or (isinstance(calls, list) and len(calls) > 1):
-        raise ArchiveError("it holds models within models, which multiply: refused")
+        raise ArchiveError("it nests models within models: refused")
 
 
 class NotANetworkError(DeepTaxiError):

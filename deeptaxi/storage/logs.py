@@ -151,9 +151,9 @@ def read_visits(log: Path, pairs: int | None = None) -> Coverage | None:
             or arrays[name].ndim != 2
             or arrays[name].min() < 0
         ):
-            raise DeepTaxiError(f"{path} is damaged: it holds no counts '{name}'")
+            raise DeepTaxiError(f"{path} is damaged: it has no counts '{name}'")
     if len({arrays[name].shape for name in Coverage._fields}) > 1:
-        raise DeepTaxiError(f"{path} is damaged: its counts are of several sizes")
+        raise DeepTaxiError(f"{path} is damaged: its counts differ in shape")
     return Coverage(*(arrays[name].astype(np.int64) for name in Coverage._fields))
 
 
@@ -471,8 +471,8 @@ def find_log(run: Path) -> Path:
         end = end_of(path)
         if digest is None or end is None or end.weights_digest in (digest, None):
             return path.parent
-    fault = "is of another training" if found else "is not there"
-    raise UsageError(f"{run} has no log: it says {said}, which {fault} (training it again keeps one)")
+    fault = "belongs to another training" if found else "does not exist"
+    raise UsageError(f"{run} has no log: it says {said}, which {fault} (train it again to get one)")
 
 
 def take_up(folder: Path, position: Position) -> Kept | None:

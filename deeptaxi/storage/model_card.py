@@ -23,9 +23,10 @@ from deeptaxi.arguments import short_words, title
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
-from deeptaxi.io.safe_load import TOML_BYTES, read_json
-from deeptaxi.io.type_checks import OPTIONAL, Line, Seed, fault_of
+from deeptaxi.evaluation.resampling import describe_estimate
+from deeptaxi.io.safe_load import OPTIONAL, TOML_BYTES, Line, Seed, fault_of, read_json
 from deeptaxi.machine import processor
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.metrics import Finished, decimals, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in
 from deeptaxi.storage.formats import FORMATS
@@ -77,13 +78,22 @@ def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -
     words = {True: "optimal", False: "not optimal", None: f"not known to be optimal ({reason(exact)})"}
     equal = f" (but {exact['all_policies_equal']})" if exact.get("all_policies_equal") else ""
     resets = exact.get("starts_estimated_from_resets")
-    seen = f" that came in {resets:,} resets" if resets else ""
+    seen = f" seen in {resets:,} resets" if resets else ""
     starts = f"{exact['optimal_start_states']} of {exact['start_states']} start states{seen}"
+    known = exact.get("estimated")
+    estimated = f"; {describe_interval(known)}" if known else ""
     return (
         f"{words[exact['optimal']]}{equal}: {starts}; "
         f"return {decimals(exact['return'])} of {decimals(exact['optimal_return'])}, "
         f"value {figure(exact['value'])} of {decimals(exact['optimal_value'])} at discount {exact['discount']}"
+        f"{estimated}"
     )
+
+
+def describe_interval(estimated: Mapping[str, Any]) -> str:
+    """Say what a verdict is estimated from, and the interval of its value, if there is one."""
+    told, found = describe_estimate(estimated), estimated.get("value_interval")
+    return f"{told}, value from {decimals(found[0])} to {decimals(found[1])} (95 %)" if found else told
 
 
 def figure(value: float | None) -> str:
@@ -134,7 +144,12 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         off = f", so the mean returns are known to ± {spread:.2g} (95 %)" if spread else ""
         said.append(
             f"The start states were estimated from {exact['starts_estimated_from_resets']:,} resets{off}. "
-            "A start that never came in them may be played badly."
+            "A start state that never occurred in them may be played badly."
+        )
+    if exact and exact.get("estimated"):
+        said.append(
+            f"The problem itself was {describe_estimate(exact['estimated'])}: the verdict is exact for that estimate. "
+            "What was never tried is unknown, and a policy that was chosen by a log looks better on it than it is."
         )
     if facts["training"].get("failure"):
         said.append(f"The training failed: {' '.join(facts['training']['failure'].split())}.")
@@ -173,7 +188,7 @@ def front_matter(card: Mapping[str, Any]) -> str:
 def tags(card: Mapping[str, Any]) -> list[str]:
     """Return the search tags of a card."""
     place = card["environment"]["id"]
-    return [TASK, "deeptaxi", "q-learning", card["network"]["kind"], *([] if place.endswith(".npz") else [place])]
+    return [TASK, "deeptaxi", "q-learning", card["network"]["kind"], *([] if is_table_file(place) else [place])]
 
 
 def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,7 +261,9 @@ KINDS = {  # the types that the page and the list of agents rely on
     "name": Line, "verdict": Line, "exact": dict | None, "preset": Line, "seed": Seed, "weights_digest": Line,
     "made": Line, "configuration": dict, "signature": dict[str, Line], "outside": dict[str, Line],
     "limits": list[Line], "versions": dict[str, Line],
-    "environment": {"id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None},
+    "environment": {
+        "id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None, "discovered?": int,
+    },
     "network": {"kind": Line, "description": Line},
     "training": {
         "updates": int, "best_update": int, "environment_steps": int, "train_seconds": float, "stopped": Line,
@@ -261,6 +278,7 @@ KINDS = {  # the types that the page and the list of agents rely on
 EXACT_KINDS = {
     "optimal": bool | None, "return": float, "optimal_return": float, "gap": float, "horizon": int, "discount": float,
     "value": float | None, "optimal_value": float, "start_states": int, "optimal_start_states": int,
+    "estimated?": {"transitions": int, "episodes": int, "prior": float, "value_interval?": tuple[float, float]},
 }  # fmt: skip
 
 
@@ -343,9 +361,9 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     if isinstance(version, int) and version > CARD_VERSION:
         raise DeepTaxiError(f"{path} is of a newer deeptaxi (card version {version}): upgrade deeptaxi to read it")
     if isinstance(facts, dict) and (old := renamed_in(facts, CARD)):
-        raise DeepTaxiError(f"{path} is of an earlier deeptaxi: {old}; train it again")
+        raise DeepTaxiError(f"{path} was written by an earlier deeptaxi: {old}; train it again")
     kinds = KINDS | ({"exact": EXACT_KINDS} if isinstance(facts, dict) and facts.get("exact") is not None else {})
-    fault = fault_of(facts, kinds) or misspelled_key(facts) if isinstance(facts, dict) else "it holds no object"
+    fault = fault_of(facts, kinds) or misspelled_key(facts) if isinstance(facts, dict) else "it is not a JSON object"
     if version != CARD_VERSION or fault:
         raise DeepTaxiError(f"{path} is damaged: {fault or 'it has no version that is known'}")
     return dict(facts)

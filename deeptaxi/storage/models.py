@@ -107,9 +107,9 @@ class Unfinished:
         resume = f"`deeptaxi train --resume {quoted}{self.trusted}`"
         if self.failure is not None:
             more = f", and {resume} resumes from its last checkpoint" if self.resumable else ""
-            return f"{self.folder} has no model, its training failed: {self.failure}; {show} shows its log{more}"
+            return f"{self.folder} has no model because its training failed: {self.failure}; {show} shows its log{more}"
         if not self.resumable:
-            return f"{self.folder} has no model, its training was interrupted: {show} shows its log"
+            return f"{self.folder} has no model because its training was interrupted: {show} shows its log"
         return f"{self.folder}: its training was interrupted; {resume} resumes it"
 
 

@@ -20,9 +20,9 @@ from deeptaxi.backend import keras_backend
 from deeptaxi.backend.exactness import chosen_backend
 from deeptaxi.backend.importing import standard_error_aside
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
+from deeptaxi.io.atomic import temporary
 from deeptaxi.io.safe_archive import format_bytes
 from deeptaxi.io.safe_load import open_plain
-from deeptaxi.io.temporary import temporary
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.network.encodings import encode, expectation, kind_of, parts_of
 

@@ -14,7 +14,7 @@ from deeptaxi.storage.model_card import CARD_BYTES, read_card
 from deeptaxi.storage.run_folder import CARD_FILE, CONFIG_FILE, MODEL_FILE
 
 VERDICT_ROW = "| Verdict | "  # in a card.md
-NO_CARD = "it has no card.json, as a run of an early deeptaxi; `deeptaxi evaluate {}` computes its verdict"
+NO_CARD = "it has no card.json, as it was made by an early deeptaxi; `deeptaxi evaluate {}` computes its verdict"
 
 
 def agents(folder: Path) -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def agents(folder: Path) -> list[dict[str, Any]]:
         UsageError: the folder does not exist.
     """
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "is not there"
+        what = "is a file" if folder.exists() else "does not exist"
         raise UsageError(f"{folder} {what}: name the folder that holds the runs of `deeptaxi train`")
     if model_bytes(folder) is not None:
         return [agent(folder, folder.resolve().name)]

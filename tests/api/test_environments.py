@@ -37,7 +37,7 @@ def test_what_is_no_environment_is_refused_with_what_to_write_instead() -> None:
 
 def test_a_table_in_memory_must_be_given_again(table: TransitionTable) -> None:
     requested = EnvironmentConfig(IN_MEMORY, {}, 7)
-    with pytest.raises(UsageError, match="name the TransitionTable too"):
+    with pytest.raises(UsageError, match="pass the TransitionTable too"):
         open_requested(requested, False, None)
     assert open_requested(requested, False, table).horizon == 7
 

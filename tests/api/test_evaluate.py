@@ -30,7 +30,7 @@ def test_evaluate_refuses_invalid_arguments(lake: Run, lake_run: Path) -> None:
         (lake, {"episodes": -1}, "expected 0 or more"),
         (lake, {"objective_discount": 1.5}, "expected a discount between 0 and 1"),
         ("nowhere", {}, "no model at nowhere"),
-        (lake_run / "model.keras", {}, "does not say what it was trained on"),
+        (lake_run / "model.keras", {}, "does not record what it was trained on"),
     ):
         with pytest.raises(UsageError, match=message):
             deeptaxi.evaluate(model, **arguments)

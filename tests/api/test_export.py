@@ -34,7 +34,7 @@ def test_export_writes_the_same_files_as_the_command(lake: Run, lake_run: Path, 
 
 def test_foreign_models_are_exported_as_the_q_table_that_they_compute(empty: Path) -> None:
     foreign = keras.Sequential([keras.Input((), dtype="int32"), keras.layers.Embedding(16, 4)], name="theirs")
-    for model, message in ((None, "received an object of NoneType"), (foreign, "name its environment")):
+    for model, message in ((None, "received an object of type NoneType"), (foreign, "pass its environment")):
         with pytest.raises(UsageError, match=message):
             deeptaxi.export(model, "json", "x.json")
     assert list(empty.iterdir()) == []

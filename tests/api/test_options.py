@@ -11,8 +11,8 @@ from deeptaxi.errors import UsageError
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"stop_after": 0}, "stop_after = 0: expected an update, from 1 on"),
-        ({"checkpoint_every": 0}, "checkpoint_every = 0: expected seconds above 0"),
+        ({"stop_after": 0}, "stop_after = 0: expected an update of 1 or more"),
+        ({"checkpoint_every": 0}, "checkpoint_every = 0: expected a number of seconds above 0"),
         ({"checkpoint_every": float("nan")}, "checkpoint_every = nan"),
     ],
 )

@@ -173,7 +173,7 @@ def test_a_run_whose_log_is_lost_is_diagnosed_without_it(lake_run, tmp_path):
         assert result.exit_code == 0, result.output
         reasons[lost] = {item["name"]: item["why"] for item in json.loads(result.stdout)["not_checked"]}["interrupted"]
     assert "has no log" in reasons["no such file"]
-    assert "holds no record" in reasons["empty"]
+    assert "contains no deeptaxi records" in reasons["empty"]
 
 
 def test_a_model_in_the_wrong_environment_is_named(lake_run, corridor_file):
@@ -236,7 +236,7 @@ def test_without_a_table_episodes_are_sampled(tmp_path):
 def test_bad_input_is_refused_in_one_line(tmp_path):
     refused(run("diagnose", tmp_path / "nothing"), 2, "no model at")
     (tmp_path / "metrics.jsonl").write_text("")
-    refused(run("diagnose", tmp_path), 1, "holds no record")
+    refused(run("diagnose", tmp_path), 1, "contains no deeptaxi records")
     refused(run("diagnose", tmp_path / "x.jsonl"), 2, "cannot read the log")
 
 

@@ -151,7 +151,7 @@ def test_an_impossible_explanation_is_refused_in_one_line(words: list[object], p
 
 def test_options_of_a_fresh_network_are_refused_for_a_model(lake_run: Path) -> None:
     for words in (["--q-table"], ["--hidden", "4"], ["--preset", "taxi"]):
-        refused(run("explain", "update", lake_run, *words), 2, words[0], "has its own")
+        refused(run("explain", "update", lake_run, *words), 2, words[0], "is trained")
 
 
 def gradients_of(*words: object) -> dict[str, Any]:

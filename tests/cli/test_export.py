@@ -75,7 +75,7 @@ def test_a_format_is_read_back_and_never_overwrites_without_force(lake_run: Path
     assert done == {**expected, "outside": FORMATS[name].outside, "skipped": None, "failed": None}
     refused(run("export", lake_run, "--format", name, "--out", path), 2, "exists", "--force")
     printed = run("export", lake_run, "--format", name, "--out", path, "--force").stdout
-    assert f"({name}); max difference 0 over all 16 states, the same actions; a state outside: " in printed
+    assert f"({name}); max difference 0 over all 16 states, the same actions; out-of-range states: " in printed
 
 
 def test_a_failing_format_exits_with_1_and_leaves_the_others(

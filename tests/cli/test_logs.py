@@ -97,7 +97,7 @@ def test_corrupt_lines_are_skipped_and_counted(lake_run, log):
 def test_an_unfinished_training_says_how_far_it_came(log):
     lines = (log / "metrics.jsonl").read_text().splitlines()
     (log / "metrics.jsonl").write_text("\n".join(lines[:20]))
-    assert "No end: the log stops after update" in run("logs", log).stdout
+    assert "Incomplete: the log stops after update" in run("logs", log).stdout
 
 
 def test_the_log_of_a_training_that_failed_is_named_by_its_file(log):
@@ -105,8 +105,8 @@ def test_the_log_of_a_training_that_failed_is_named_by_its_file(log):
     assert "FrozenLake-v1, q-table" in run("logs", failed).stdout
     lines = failed.read_text().splitlines()
     failed.write_text("\n".join(lines[:20]))
-    assert "No end: the training failed after update" in run("logs", failed).stdout
-    assert "No end: the training failed after update" in run("logs", log).stdout
+    assert "Failed after update" in run("logs", failed).stdout
+    assert "Failed after update" in run("logs", log).stdout
 
 
 def test_a_run_without_a_log_is_refused_in_one_line(lake_run, tmp_path):

@@ -51,6 +51,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ["evaluate", "--help"],
         ["train", "--sed", "1"],
         ["tran"],
+        ["convert", "--help"],
         ["export", "--help"],
         ["export", "models/x", "--format", "excel"],
         ["export", "models/x"],
@@ -162,6 +163,8 @@ COMMAND_LINES = [
     ["explain", "gradients"],
     ["explain", "update", "x"],
     ["export", "x", "--all"],
+    ["convert", "x.csv", "x.npz"],
+    ["discover", "FrozenLake-v1", "--out", "x.npz"],
     ["solve", "FrozenLake-v1", "--out", "x.csv"],
     ["envs"],
     ["presets"],
@@ -177,7 +180,7 @@ def test_a_removed_current_folder_is_named_as_the_cause(tmp_path: Path, monkeypa
     gone.rmdir()
     assert {words[0] for words in COMMAND_LINES} == set(COMMANDS)
     for words in COMMAND_LINES:
-        refused(run(*words), 1, "the current folder cannot be used (No such file or directory)", "change to one")
+        refused(run(*words), 1, "cannot use the current folder (No such file or directory)", "change to one")
     assert run("train", "--help").exit_code == 0
 
 
@@ -196,10 +199,10 @@ def advised(cause: ImportError) -> ImportError:
         (ImportError("libx.so: failed to map segment from shared object"), "Error: not enough memory: libx.so"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "Error: not enough memory: [Errno 12] Cannot allocate"),
         (advised(ImportError("libx.so: failed to map segment")), "Error: not enough memory: libx.so: failed to map"),
-        (OSError(errno.EMFILE, "Too many open files", "x"), "Error: not enough files may be open: [Errno 24] Too many"),
-        (ImportError("libx.so: cannot open shared object file: Error 24"), "Error: not enough files may be open: lib"),
+        (OSError(errno.EMFILE, "Too many open files", "x"), "Error: too many open files: [Errno 24] Too many"),
+        (ImportError("libx.so: cannot open shared object file: Error 24"), "Error: too many open files: lib"),
         (RuntimeError("can't start new thread"), "Error: not enough threads: can't start new thread; close other"),
-        (DeprecationWarning("x"), "Error: a warning was made an error, by PYTHONWARNINGS or python -W: Deprecation"),
+        (DeprecationWarning("x"), "Error: PYTHONWARNINGS or python -W turned a warning into an error: Deprecation"),
         (ImportError("no x"), "Error: unexpected ImportError: no x"),
     ],
 )

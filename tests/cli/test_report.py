@@ -141,7 +141,7 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(lake_run, bad_run,
         (lake_run / "config.toml").read_text().replace("objective_discount = 0.99", "objective_discount = 0.5")
     )
     refused(run("report", lake_run, slippery), 2, "objective discount 0.5")
-    refused(run("report", lake_run, bad_run, lake_run.parent / "." / lake_run.name), 2, "named twice")
+    refused(run("report", lake_run, bad_run, lake_run.parent / "." / lake_run.name), 2, "given twice")
     refused(run("report", lake_run / "model.keras"), 2, "not a run folder")
     refused(run("report", tmp_path / "none"), 2, "no model at")
 
@@ -158,7 +158,9 @@ def test_nothing_is_overwritten_unless_forced(lake_run, tmp_path):
     refused(run("report", lake_run, "-o", tmp_path / "b.html", "--figures", figures), 2, "mine.png")
     refused(run("report", lake_run, "-o", tmp_path / "b.html", "--figures", page), 2, "is a file")
     refused(run("report", lake_run, "-o", figures, "--force"), 2, "something else")
-    refused(run("report", lake_run, "-o", tmp_path / "new", "--figures", tmp_path / "new" / "below"), 2, "at once")
+    refused(
+        run("report", lake_run, "-o", tmp_path / "new", "--figures", tmp_path / "new" / "below"), 2, "cannot be both"
+    )
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "b.html").exists()
 
@@ -203,7 +205,7 @@ def test_an_unreadable_log_counts_as_missing(own_log, tmp_path):
     folder, log = own_log
     (log / "metrics.jsonl").write_text("garbage\n")
     outline, said = report(tmp_path, folder)
-    assert "holds no record" in said
+    assert "contains no deeptaxi records" in said
     assert "chart-value" not in outline.ids()
 
 

@@ -60,9 +60,7 @@ def test_a_table_without_a_discount_is_solved_without_one(tmp_path: Path) -> Non
 def test_a_problem_that_needs_a_discount_says_so_before_any_work(command: str, tmp_path: Path) -> None:
     save_table(loop(1, discount=1.0), tmp_path / "loop.npz")
     words = [command, tmp_path / "loop.npz"]
-    why = (
-        "discount 1 is not defined here: no policy surely ends an episode from state 0; take --objective-discount 0.99"
-    )
+    why = "discount 1 is not defined here: no policy ends an episode with certainty from state 0"
     refused(run(*words), 2, why)
     assert run("solve", tmp_path / "loop.npz", "--objective-discount", 0.99).exit_code == 0
 
@@ -163,7 +161,7 @@ def test_means_over_estimated_start_states_have_no_bound() -> None:
     assert abs(found["optimal_return"] - 0.5) < 2 * found["return_uncertainty"]
     assert row["return_uncertainty"] == found["return_uncertainty"] == solution.return_uncertainty
     assert "(± 0.0098 at 95 %: starts estimated from 10,000 resets)" in text
-    assert "2 that came in 10,000 resets" in text
+    assert "2 seen in 10,000 resets" in text
     assert "± 0.0098" in listed
     assert "starts estimated from 10,000 resets" in listed
     assert "starts estimated from 10,000 resets" in repr(solution)

@@ -13,7 +13,7 @@ import keras
 import pytest
 from click.testing import Result
 
-from deeptaxi.api import episodes as sampling
+from deeptaxi.api import sampling as sampling
 from deeptaxi.config import read_toml, resolve
 from deeptaxi.mdp import table
 from deeptaxi.mdp.table import save_table
@@ -125,13 +125,16 @@ def test_an_own_environment_is_found_in_the_current_folder(type_in: TypeIn, monk
         (["Taxi-v4", "--q-table", "--hidden", "8"], ["--q-table", "--hidden"]),
         (["Taxi-v4", "--q-table", "--dueling"], ["--q-table", "--dueling"]),
         (["Taxi-v4", "--q-table", "--aggregation", "max"], ["--q-table", "--aggregation"]),
-        (["Taxi-v4", "--q-table", "--encoding", "factored"], ["one weight a state", "leave out --encoding factored"]),
+        (
+            ["Taxi-v4", "--q-table", "--encoding", "factored"],
+            ["one row of weights per state", "leave out --encoding factored"],
+        ),
         (["Taxi-v4", "--encoding", "factord"], ["'factord'", "joint", "factored"]),
         (["Taxi-v4", "--out", ""], ["--out", "expected a path"]),
         (["a:b:c"], ["module:Id"]),
-        (["Taxi-v4", "--hidden", "0"], ["hidden = 0", "above 0"]),
+        (["Taxi-v4", "--hidden", "0"], ["hidden = 0", "a value above 0"]),
         (["Taxi-v4", "--hidden", "many"], ["128,64", "many"]),
-        (["Taxi-v4", "--seed", "-1"], ["seed = -1", "0 or more"]),
+        (["Taxi-v4", "--seed", "-1"], ["seed = -1", "a value of 0 or more"]),
         (["Taxi-v4", "--learning-rate", "nan"], ["learning_rate", "finite"]),
         (["Taxi-v4", "--tabular-step", "0.5"], ["tabular_step", "--optimizer sgd"]),
         (["Taxi-v4", "--env-arg", "rainy"], ["KEY=VALUE"]),

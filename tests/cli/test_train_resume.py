@@ -247,7 +247,7 @@ def test_an_optimal_run_that_may_stop_early_again_says_so(type_in: TypeIn) -> No
 def test_more_updates_leave_the_schedules_as_they_were(type_in: TypeIn) -> None:
     assert summary(type_in(*TRAIN, "--out", "a", "--json"))["updates"] == 400
     more = type_in("train", "--resume", "a", "--updates", 600, "--json")
-    assert "schedules-kept: learning rate and ε take their course over 400 updates" in more.stderr
+    assert "schedules-kept: learning rate and ε keep their schedules over 400 updates" in more.stderr
     assert "not-exact" not in more.stderr
     whole = type_in(*TRAIN, "--updates", 600, "--schedule-updates", 400, "--out", "b", "--json")
     assert summary(more)["weights_digest"] == summary(whole)["weights_digest"]

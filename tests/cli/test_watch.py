@@ -53,7 +53,7 @@ def test_the_frames_become_a_gif(lake_run, tmp_path):
     gif = tmp_path / "out" / "lake.gif"
     result = run("watch", lake_run, "--gif", gif, "--speed", 10)
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines() == ["Episode 1 terminated after 6 steps, return 1.", f"Written to {gif}."]
+    assert result.stdout.splitlines() == ["Episode 1 terminated after 6 steps, return 1.", f"Wrote {gif}."]
     with Image.open(gif) as image:
         assert (image.n_frames, image.info["duration"], image.info["loop"]) == (7, 100, 0)
         colors = {image.seek(frame) or image.convert("RGB").tobytes() for frame in range(7)}
@@ -69,7 +69,7 @@ def test_a_table_has_names_and_no_frames(type_in):
     lines = run("watch", "a").stdout.splitlines()
     assert "State 0" in lines
     assert "state 0" not in lines
-    refused(run("watch", "a", "--gif", "a.gif"), 2, "own.npz draws no pictures", "--gif")
+    refused(run("watch", "a", "--gif", "a.gif"), 2, "own.npz renders no images", "--gif")
     assert not Path("a.gif").exists()
 
 
@@ -89,7 +89,7 @@ def test_a_policy_that_loops_is_cut_at_the_time_limit_and_reported(type_in):
     text = run("watch", "left.keras", "--env", "FrozenLake-v1", "--env-arg", "is_slippery=false", "--plain").stdout
     assert text.rstrip().endswith(
         "Episode 1 was cut by the time limit after 100 steps, return 0. The policy loops: "
-        "state 0 was met at step 0 already, and nothing since was left to chance."
+        "state 0 was met at step 0 already, and every step since was deterministic."
     )
 
 
@@ -105,4 +105,4 @@ def test_every_width_of_terminal_is_drawn_on(lake_run, monkeypatch, width):
 
 
 def test_keys_need_a_terminal(lake_run):
-    refused(run("watch", lake_run, "--step"), 2, "--step waits for keys")
+    refused(run("watch", lake_run, "--step"), 2, "--step waits for a key")

@@ -65,10 +65,10 @@ def test_a_run_joins_the_list(lake_run: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_agents_says_so_in_one_line(tmp_path: Path) -> None:
-    refused(run("zoo", tmp_path / "nowhere"), 2, "nowhere is not there")
+    refused(run("zoo", tmp_path / "nowhere"), 2, "nowhere does not exist")
     empty = run("zoo", tmp_path)
     assert (empty.exit_code, empty.stdout) == (0, "")
-    assert "holds no agent: `deeptaxi train Taxi-v4` trains one" in empty.stderr
+    assert "contains no agents: `deeptaxi train Taxi-v4` trains one" in empty.stderr
     assert json.loads(run("zoo", tmp_path, "--json").stdout) == []
 
 
@@ -116,7 +116,7 @@ def shown(rows: list[dict[str, Any]], width: int) -> list[str]:
 @pytest.mark.slow
 def test_a_shipped_agent_is_a_run_without_a_log(type_in: TypeIn) -> None:
     agent = MODELS / "taxi-v4-q-table"
-    refused(type_in("logs", agent), 2, "has no log", "training it again keeps one")
+    refused(type_in("logs", agent), 2, "has no log", "train it again to get one")
     assert "its policy is optimal" in type_in("diagnose", agent).stdout
     assert "Takes" in type_in("watch", agent).stdout
     page = type_in("report", agent, "--out", "page.html")

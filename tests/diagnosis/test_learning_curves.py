@@ -168,7 +168,7 @@ def test_an_unfinished_training_is_named():
     stopped = checked("interrupted", unseen(history=history(stopped="interrupted")))
     assert stopped.cause == "it was stopped"
     saved = unseen(history=history(progress(7), stopped=None), config=config(), q=np.zeros((3, 2)))
-    assert "its log could not be written to the end" in checked("interrupted", saved).cause
+    assert "its log could not be completed" in checked("interrupted", saved).cause
     lost = checked("interrupted", unseen(history=history(progress(7), stopped=None)))
     assert "after 7 of 1,000 updates" in lost.summary
     assert lost.severity == "warning"

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from deeptaxi.diagnosis.case import Unchecked, can_end, only
-from deeptaxi.diagnosis.sample import Sample
+from deeptaxi.diagnosis.case import Sample, Unchecked, can_end, only
 from tests.diagnosis.cases import case_on, checked, history, snapshot, unseen
 from tests.problems import build, chain, loop, surely
 

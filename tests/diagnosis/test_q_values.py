@@ -7,8 +7,7 @@ import pytest
 
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.diagnosis import q_values, setup
-from deeptaxi.diagnosis.case import Unchecked
-from deeptaxi.diagnosis.sample import Sample
+from deeptaxi.diagnosis.case import Sample, Unchecked
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.planning import value_iteration
 from tests.diagnosis.cases import case_on, checked, config, unseen

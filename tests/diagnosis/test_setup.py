@@ -42,7 +42,7 @@ def test_differences_that_no_network_can_see_count_as_ties():
 def test_a_problem_where_nothing_can_be_earned_is_named():
     table = build([[surely(0, 0, True), surely(0, 0)], [surely(0, 1, True), surely(1, 0)]])
     finding = checked("all-policies-equal", case_on(table, np.zeros((2, 2))))
-    assert "nothing can be earned: no way leads from a start to a reward, as in state 1" in finding.summary
+    assert "nothing can be earned: no path leads from a start to a reward, as in state 1" in finding.summary
     assert checked("all-policies-equal", case_on(chain(), np.zeros((3, 2)))) is None
 
 

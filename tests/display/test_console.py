@@ -40,7 +40,7 @@ def test_a_narrow_terminal_cuts_nothing_off() -> None:
 
 
 def test_square_brackets_are_not_markup() -> None:
-    assert "[red]x[/red]" in shown(facts("t", {"Kept in": "[red]x[/red]"}), width=80)
+    assert "[red]x[/red]" in shown(facts("t", {"Saved in": "[red]x[/red]"}), width=80)
     assert "[b]" in shown(columns(None, ("Name", "Size"), [("[b]", 3)]), width=80)
 
 

@@ -69,7 +69,7 @@ def test_the_steps_come_in_order_with_their_numbers() -> None:
         "1  Predict the state",
         "2  Predict the next state",
         "The largest: action 1 (go1), 4",
-        "3  Make the td_target",
+        "3  Compute the td_target",
         "= 3 + 0.5 · 4 = 5",
         "= 5 − 1 = 4",
         "4  Overwrite",
@@ -122,7 +122,7 @@ def test_the_head_has_its_own_step() -> None:
 def test_special_cases_are_explained() -> None:
     step = Transition(0, 0, 3.0, 1, True)
     assert "terminated: no bootstrap" in explained(steps=[step])
-    assert "--target-noise parts them" in explained({"target": {"double": True}})
+    assert "--target-noise makes them differ" in explained({"target": {"double": True}})
     assert "3 / 2 = 1.5" in explained({"target": {"reward_scale": 2.0}})
     assert "holds for plain SGD on mse" in explained({"optimizer": {"name": "adam"}})
     assert "A fresh Adam moves each weight by about" in explained({"optimizer": {"name": "adam"}})

@@ -19,9 +19,13 @@ UNKNOWN = {
 
 def test_an_undecidable_verdict_names_the_discount_that_decides_it() -> None:
     text = str(verdict_rows(UNKNOWN)["Optimal"])
-    assert text == ("cannot be told at discount 0.99: policies differ by too little; --objective-discount 0.999 tells")
+    assert text == (
+        "cannot be determined at discount 0.99: policies differ by too little; --objective-discount 0.999 can tell"
+    )
     silent = {**UNKNOWN, "optimal_unknown": {**UNKNOWN["optimal_unknown"], "telling_discount": None}}
-    assert str(verdict_rows(silent)["Optimal"]) == "cannot be told at discount 0.99: policies differ by too little"
+    assert (
+        str(verdict_rows(silent)["Optimal"]) == "cannot be determined at discount 0.99: policies differ by too little"
+    )
     assert describe_verdict(UNKNOWN, None).startswith("not known to be optimal (policies differ by too little): 0 of 1")
 
 

@@ -120,6 +120,6 @@ def test_ambiguous_arguments_are_refused() -> None:
     given = ("solve", "FrozenLake-v1", "--env-arg")
     refused(run(*given, "is_slippery=no"), 2, "is_slippery=no: FrozenLake-v1 expects true or false")
     refused(run(*given, "is_slippery=None"), 2, "is_slippery=None: FrozenLake-v1 expects true or false")
-    refused(run(*given, "is_slippery=TRUE"), 2, "is_slippery=TRUE: expected true or false, in small letters")
+    refused(run(*given, "is_slippery=TRUE"), 2, "is_slippery=TRUE: expected true or false in lowercase")
     refused(run(*given, "desc=[SFFF,HFFG]"), 2, "desc=[SFFF,HFFG]: it is neither TOML nor Python", "the shell")
     refused(run(*given, "success_rate=1", "--env-arg", "success_rate=0.5"), 2, "success_rate is given twice")

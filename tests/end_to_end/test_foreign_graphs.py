@@ -63,7 +63,7 @@ def test_diagnose_and_python_evaluate_a_foreign_graph_by_its_outputs(network):
     assert deeptaxi.evaluate(around(network, lambda x: 2 * x), episodes=0, **place).optimal is True
     with pytest.raises(UsageError, match="nothing else in its graph"):
         deeptaxi.export(negative, "npz", "x.npz")
-    with pytest.raises(DeepTaxiError, match="no function of the state"):
+    with pytest.raises(DeepTaxiError, match="not a function of the state"):
         deeptaxi.evaluate(around(network, lambda x: ops.flip(x, axis=0)), **place)
 
 
@@ -72,7 +72,7 @@ def test_a_small_file_does_not_take_all_memory(network):
     for _ in range(8):
         q_values = ops.max(keras.layers.RepeatVector(4_000_000)(q_values), axis=1)
     keras.Model(network.input, q_values).save("odd.keras")
-    refused(run(*COMMANDS["diagnose"]), 1, "MiB of numbers for a single state, where 512 are enough")
+    refused(run(*COMMANDS["diagnose"]), 1, "MiB of numbers for a single state, more than the limit of 512 MiB")
 
 
 @pytest.mark.parametrize("activation", ["glu", "deserialize"])
@@ -95,7 +95,7 @@ def test_other_types_of_numbers_are_refused_or_evaluated(network, dtype):
     layer.set_weights([(1000 * weight).astype(dtype) for weight in network.get_weights()])
     model.save("odd.keras")
     if dtype == "bfloat16":
-        refused(run(*COMMANDS["diagnose"]), 1, "holds something else than numbers", "save it as float32")
+        refused(run(*COMMANDS["diagnose"]), 1, "holds something other than numbers", "save it as float32")
         return
     refused(run(*COMMANDS["evaluate"]), 1, "expected a network of deeptaxi")
     result = run(*COMMANDS["diagnose"], "--json")
@@ -106,5 +106,7 @@ def test_other_types_of_numbers_are_refused_or_evaluated(network, dtype):
 def test_a_run_whose_model_contradicts_its_configuration_is_not_explained(lake_run, tmp_path):
     shutil.copytree(lake_run, tmp_path / "run")
     build_q_network(16, 4, (8,)).save(tmp_path / "run" / "model.keras")
-    line = refused(run("explain", "update", tmp_path / "run"), 2, "its config.toml tells of a network with hidden = []")
+    line = refused(
+        run("explain", "update", tmp_path / "run"), 2, "its config.toml describes a network with hidden = []"
+    )
     assert "its model has [8]" in line

@@ -108,7 +108,7 @@ def test_a_training_is_watched_and_stopped(tmp_path, width):
         screen.wait_for("value ")
         os.kill(screen.process.pid, signal.SIGINT)
         assert screen.end() == 130
-    assert "Stopping, and keeping the best weights" in " ".join(screen.shown.split())
+    assert "Stopping and keeping the best weights" in " ".join(screen.shown.split())
     assert "Interrupted after update" in screen.shown
     assert (tmp_path / "a" / "model.keras").exists()
     assert read_history(find_log(tmp_path / "a") / "metrics.jsonl").finished.stopped == "interrupted"

@@ -70,12 +70,12 @@ def test_a_run_in_progress_is_reported_with_how_to_watch_it(stopped: TypeIn, rea
 def test_the_log_of_a_run_in_progress_is_shown_and_never_called_interrupted(stopped: TypeIn) -> None:
     with lock(Path("models/a"), "deeptaxi train", log=Path("logs/a")), lock(Path("logs/a"), "deeptaxi train"):
         for name in ("models/a", "logs/a"):
-            assert "No end yet: the training still runs, after update 40 of 60" in stopped("logs", name).stdout
+            assert "Still running, after update 40 of 60" in stopped("logs", name).stdout
         assert json.loads(stopped("logs", "models/a", "--json").stdout)["running"].startswith("this process")
         found = json.loads(stopped("diagnose", "logs/a", "--json").stdout)
         assert "interrupted" not in [finding["name"] for finding in found["findings"]]
         reasons = {item["name"]: item["why"] for item in found["not_checked"]}
-        assert reasons["interrupted"].startswith("the training still runs, by this process")
+        assert reasons["interrupted"].startswith("the training is still running, by this process")
         for folder in ("models", "models/a"):
             assert "Note: models/a is still being trained, by this process" in stopped("zoo", folder).stderr
         with pytest.raises(UsageError, match="is still being trained"):
@@ -101,13 +101,13 @@ def test_the_reason_of_a_failed_run_is_reported(stopped: TypeIn) -> None:
     log = Path("logs/a/metrics.jsonl")
     log.write_text(log.read_text() + to_line(Failed(40, "the disk is full", "other")) + "\n")
     message = refused(
-        stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full"
+        stopped("evaluate", "models/a"), 2, "models/a has no model because its training failed: the disk is full"
     )
     assert "`deeptaxi logs models/a` shows its log, and `deeptaxi train --resume models/a` resumes" in message
     log.rename("logs/a/metrics.failed.jsonl")
     shutil.rmtree("models/a")
-    refused(stopped("evaluate", "models/a"), 2, "models/a has no model, its training failed: the disk is full")
-    assert "No end: the training failed after update 40 of 60: the disk is full." in stopped("logs", "models/a").stdout
+    refused(stopped("evaluate", "models/a"), 2, "models/a has no model because its training failed: the disk is full")
+    assert "Failed after update 40 of 60: the disk is full." in stopped("logs", "models/a").stdout
     assert json.loads(stopped("logs", "models/a", "--json").stdout)["failed"]["cause"] == "other"
     found = json.loads(stopped("diagnose", "logs/a", "--json").stdout)["findings"][0]
     assert (found["name"], found["cause"]) == ("training-failed", "the disk is full")
@@ -124,7 +124,11 @@ def test_a_failing_environment_is_the_finding(pond: TypeIn) -> None:
     words = ["--loop", "gymnasium", "--q-table", *QUICK, "--replay-start", 200, "--out", "models/a"]
     assert pond("train", "pond:Dry-v1", *words).exit_code == 1
     failure = "the environment pond:Dry-v1 failed: RuntimeError: out of water (pond.py:13, in step)"
-    refused(pond("evaluate", "models/a"), 2, f"models/a has no model, its training failed: {failure}; `deeptaxi logs")
+    refused(
+        pond("evaluate", "models/a"),
+        2,
+        f"models/a has no model because its training failed: {failure}; `deeptaxi logs",
+    )
     assert failure in " ".join(pond("logs", "models/a").stdout.split())
     done = pond("diagnose", "logs/a", "--json")
     found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}

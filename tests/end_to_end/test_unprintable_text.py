@@ -34,5 +34,5 @@ def test_a_name_that_is_no_text_is_escaped_in_json(type_in, tmp_path) -> None:
 
 @pytest.mark.parametrize("words", [["--out", ODD], ["--out", "run", "--logs", ODD]])
 def test_a_name_that_files_cannot_hold_is_refused_before_the_training(type_in, tmp_path, words) -> None:
-    refused(type_in("train", "FrozenLake-v1", "--updates", "5", *words), 2, "no Unicode text")
+    refused(type_in("train", "FrozenLake-v1", "--updates", "5", *words), 2, "not valid Unicode")
     assert not list(tmp_path.iterdir())

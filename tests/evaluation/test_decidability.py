@@ -75,8 +75,8 @@ def test_nothing_can_be_earned_and_why(discount):
     apart = build([[surely(0, 0, True), surely(0, 0)], [surely(0, 1, True), surely(1, 0)]])
     for table, why in (
         (replace(lake, action_mask=mask), "the action mask excludes every action that earns or leads to a reward"),
-        (late, "rewards are given after the end only, as in state 1"),
-        (apart, "no way leads from a start to a reward, as in state 1"),
+        (late, "rewards are only given after the end, as in state 1"),
+        (apart, "no path leads from a start to a reward, as in state 1"),
         (replace(lake, reward=np.zeros_like(lake.reward)), "all rewards are 0"),
     ):
         found = verdict(table, 0, discount, 100)
@@ -90,7 +90,7 @@ def test_nothing_can_be_earned_and_why(discount):
 def test_where_there_is_no_choice_every_policy_has_the_same_value():
     found = verdict(loop(2), 0, 0.5)
     assert (found.optimal, found.value) == (True, pytest.approx(4))
-    assert found.all_policies_equal == "every policy has the same value: what is earned does not depend on the actions"
+    assert found.all_policies_equal == "every policy has the same value: rewards do not depend on the actions"
 
 
 def test_rewards_below_the_tolerance_decide_nothing():

@@ -220,6 +220,7 @@ KEYS = [
     "all_policies_equal",
     "return_uncertainty",
     "value_uncertainty",
+    "estimated",
 ]
 
 

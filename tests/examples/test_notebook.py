@@ -39,7 +39,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, kernel: str) -> No
     printed = "".join(output.text for output in found if output.output_type == "stream")
     assert not [output for output in found if output.output_type == "stream" and output.name == "stderr"]
     assert "optimal from 300 of 300 starts" in printed
-    assert "Make the td_target" in printed
+    assert "Compute the td_target" in printed
     shown = [output.data for output in found if "data" in output]
     assert sum("image/png" in data for data in shown) == 3
     pages = [data["text/html"] for data in shown if "text/html" in data]

@@ -21,7 +21,7 @@ def run_folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("inside", [".", "exports", "a/b/q.csv", "../taxi/exports"])
 @pytest.mark.parametrize("name", [None, "csv"])
 def test_exports_into_a_run_folder_are_refused(run_folder: Path, inside: str, name: str | None) -> None:
-    with pytest.raises(UsageError, match=r"is in the run .*taxi, which training alone writes to"):
+    with pytest.raises(UsageError, match=r"is in the run .*taxi, which only training writes to"):
         check_place(name, run_folder / inside, force=True)
     check_place(name, run_folder.parent / "beside", force=False)
 

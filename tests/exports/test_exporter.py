@@ -56,7 +56,7 @@ def test_a_failing_format_is_reported_and_leaves_the_others(tmp_path: Path, monk
     monkeypatch.setitem(WRITERS, "onnx", unable)
     monkeypatch.setitem(WRITERS, "json", lambda source, path: path.write_text("{}"))
     found = {one.format: one for one in export_all(shaken("dueling"), tmp_path / "all")}
-    assert found["onnx"].failed == "the onnx export cannot be written: ImportError: libwhatever.so: wrong version"
+    assert found["onnx"].failed == "cannot write the onnx export: ImportError: libwhatever.so: wrong version"
     assert found["json"].failed == "the json export cannot be read back, so it was not kept: KeyError: 'policy'"
     assert found["json"].path is None
     assert found["csv"].failed is None
@@ -67,7 +67,7 @@ def test_a_failing_format_is_reported_and_leaves_the_others(tmp_path: Path, monk
 def test_where_every_format_fails_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("onnx", "csv", "npz", "json"):
         monkeypatch.setitem(WRITERS, name, unable)
-    with pytest.raises(DeepTaxiError, match="the onnx export cannot be written"):
+    with pytest.raises(DeepTaxiError, match="cannot write the onnx export"):
         export_all(shaken("dueling"), tmp_path / "all")
     assert list(tmp_path.iterdir()) == []
 
@@ -120,5 +120,5 @@ def test_finite_weights_whose_q_values_overflow_are_refused(tmp_path: Path) -> N
 
 def test_a_table_too_large_for_its_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(q_tables, "JSON_STATES", S - 1)
-    with pytest.raises(UsageError, match=f"room for {S - 1} states, and this one has {S}"):
+    with pytest.raises(UsageError, match=f"at most {S - 1} states, but this one has {S}"):
         export(shaken("dueling"), "json", tmp_path / "q.json")

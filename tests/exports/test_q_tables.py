@@ -106,7 +106,7 @@ def test_the_names_are_those_of_the_environment() -> None:
 def test_a_table_too_long_for_a_spreadsheet_says_how_long_it_is() -> None:
     check_size(CSV_STATES, 4, "csv")
     check_size(10**9, 4, "npz")
-    with pytest.raises(UsageError, match=r"room for 1,048,575 states, and this one has 2,000,000 \(about 192 MB\)"):
+    with pytest.raises(UsageError, match=r"at most 1,048,575 states, but this one has 2,000,000 \(about 192 MB\)"):
         check_size(2_000_000, 4, "csv")
-    with pytest.raises(UsageError, match="room for 1,000,000"):
+    with pytest.raises(UsageError, match="at most 1,000,000"):
         check_size(2_000_000, 4, "json")

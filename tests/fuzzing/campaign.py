@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.fuzzing.readers import KINDS
 from tests.fuzzing.supervision import Case, Found, make_seeds, supervise
 
-TURNS = {"model": 6, "graph": 4, "table": 6, "log": 5, "card": 3, "config": 3, "checkpoint": 2, "link": 1}
+TURNS = {"model": 6, "graph": 4, "table": 6, "foreign": 6, "log": 5, "card": 3, "config": 3, "checkpoint": 2, "link": 1}
 
 
 @dataclass

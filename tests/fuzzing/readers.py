@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fuzzing import graphs, hostile, links, mutants
+from tests.fuzzing.seeds import FOREIGN
 
 Break = Callable[[random.Random, bytes], bytes]
 ENV = ["--env", "FrozenLake-v1", "--env-arg", "is_slippery=false"]
@@ -60,6 +61,13 @@ def broken_card(rng: random.Random, content: bytes) -> bytes:
 def broken_log(rng: random.Random, content: bytes) -> bytes:
     """Break a log, or the counts that belong to it."""
     return mutants.as_archive(rng, content) if content[:2] == b"PK" else mutants.as_lines(rng, content)
+
+
+def broken_table(rng: random.Random, content: bytes) -> bytes:
+    """Break a table of another form: an archive, a text, or the bytes of anything else."""
+    if content[:2] == b"PK":
+        return (mutants.as_archive if rng.random() < 0.9 else hostile.with_pickle)(rng, content)
+    return mutants.text(rng, content) if content.isascii() and rng.random() < 0.7 else mutants.raw(rng, content)
 
 
 def resume(file: str) -> list[str]:
@@ -126,6 +134,15 @@ KINDS = {
             on_file("diagnose", "models/q", "--env", "FILE", "--json"),
             on_file("train", "FILE", *CHEAP, "--out", "models/new"),
             on_file("watch", "models/q", "--env", "FILE", "--max-steps", "5"),
+        ),
+    ),
+    "foreign": Kind(
+        tuple(f"others/{name}" for name in FOREIGN),
+        ((broken_table, 1),),
+        (
+            on_file("solve", "FILE", "--json"),
+            on_file("convert", "FILE", "out.npz"),
+            on_file("convert", "FILE", "out.npz", "--json", "--prior", "0.5"),
         ),
     ),
     "config": Kind(

@@ -35,6 +35,7 @@ def make(folder: Path) -> None:
     for name in ("table", "fit"):  # nothing to fall back to
         (folder / f"models/{name}/checkpoints/000001.npz").unlink()
     make_table(folder / "table.npz")
+    make_foreign(folder / "others")
     make_models(folder)
     write_forbidden(folder)
     shutil.copy(folder / "models/q/config.toml", folder / "settings.toml")
@@ -55,6 +56,44 @@ def make_table(path: Path) -> None:
     optional = {"time_limit": 50, "discount": 0.9, "action_mask": mask, "factors": (4, 4)}
     names = {"state_names": [f"cell {i}" for i in range(16)], "action_names": ["left", "down", "right", "up"]}
     dataclasses.replace(lake, **optional, **names).save(path)
+
+
+FOREIGN = ("rows.csv", "log.csv", "p.json", "rows.jsonl", "pr.npz", "pr.mat", "rows.parquet", "m.tra", "m.mdp")
+
+
+def make_foreign(folder: Path) -> None:
+    """Write a table in each of the forms of others."""
+    import json
+
+    import numpy as np
+    import pyarrow
+    from pyarrow import parquet
+    from scipy import io
+
+    folder.mkdir()
+    rows = {
+        "state": [0, 0, 1], "action": [0, 1, 0], "next_state": [1, 0, 1], "probability": [1.0, 1.0, 1.0],
+        "reward": [0.0, 1.5, 4.0], "terminated": [False, True, True],
+    }  # fmt: skip
+    lines = [",".join(map(str, row)) for row in zip(*rows.values(), strict=True)]
+    logged = [f"{episode},{line}" for episode in range(3) for line in lines]
+    matrices = {"P": np.array([[[0.5, 0.5], [0, 1]], [[1, 0], [0.25, 0.75]]]), "R": np.array([[1.0, 0], [0, 2]])}
+    texts = {
+        "rows.csv": "\n".join([",".join(rows), *lines]),
+        "log.csv": "\n".join(["episode,state,action,next_state,weight,reward,terminated", *logged]),
+        "p.json": json.dumps({name: value.tolist() for name, value in matrices.items()}),
+        "rows.jsonl": "\n".join(
+            json.dumps(dict(zip(rows, row, strict=True))) for row in zip(*rows.values(), strict=True)
+        ),
+        "m.tra": "2 3 4\n0 0 0 0.5 go\n0 0 1 0.5 go\n0 1 0 1 stay\n1 0 1 1 go\n",
+        "m.srew": "2 1\n0 -1\n",
+        "m.mdp": "discount: 0.9\nvalues: cost\nstates: 2\nactions: go\nT: go\n0 1 0.5 0.5\nR: go : 0 : * : * 1.0\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    np.savez(folder / "pr.npz", **matrices)
+    io.savemat(folder / "pr.mat", matrices, do_compression=True)
+    parquet.write_table(pyarrow.table(rows), folder / "rows.parquet")
 
 
 def optimal_q_values() -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deeptaxi.errors import DeepTaxiError, TakenError, UsageError
-from deeptaxi.io import temporary
+from deeptaxi.io import atomic
 from deeptaxi.io.atomic import cannot_write, check_free, make_folder, write_atomic, write_atomic_all
 
 
@@ -178,7 +178,7 @@ def late(path: Path, make: Callable[[Path], object]) -> None:
 @pytest.mark.parametrize("linking", [True, False])
 def test_a_file_created_meanwhile_is_not_overwritten(tmp_path, monkeypatch, linking):
     if not linking:
-        monkeypatch.setattr(temporary.os, "link", no_links)
+        monkeypatch.setattr(atomic.os, "link", no_links)
     path = tmp_path / "report.html"
     with pytest.raises(TakenError, match=r"report\.html was written by another process meanwhile"):
         late(path, Path.touch)

@@ -76,25 +76,25 @@ def link(name):
         ([("..\\a.npy", npy([1]))], "leads out of the folder"),
         ([("C:a.npy", npy([1]))], "leads out of the folder"),
         ([(link("a.npy"), "/etc/passwd")], "is a link or a device"),
-        ([("\x1b[2Ja.npy", npy([1]))], "a name that no file has: '\\[2Ja.npy'"),
-        ([("a" * 300 + ".npy", npy([1]))], "a name that no file has"),
-        ([("code.py", b"import os")], "its member 'code.py' is no array"),
+        ([("\x1b[2Ja.npy", npy([1]))], "an invalid name: '\\[2Ja.npy'"),
+        ([("a" * 300 + ".npy", npy([1]))], "an invalid name"),
+        ([("code.py", b"import os")], "its member 'code.py' is not an array"),
         ([("a.npy", npy(np.array([None])))], "'a' holds pickled objects, which are never loaded"),
-        ([("a.npy", npy(np.zeros(1, "V3")))], "'a' is an array of .*, not of numbers or texts"),
-        ([("a.npy", npy(np.zeros(1, "M8[s]")))], "not of numbers or texts"),
-        ([("a.npy", npy(shape=(10**12,)))], r"'a' says that it is float64 \[1000000000000\], and holds 0 bytes"),
-        ([("a.npy", npy(shape=(0, 10**12)))], "'a' says that it is"),
-        ([("a.npy", npy(shape=(-1, -1)) + bytes(8))], "'a' says that it is"),
-        ([("a.npy", npy(shape=(10**9,), descr="<U0"))], "not of numbers or texts"),
-        ([("a.npy", npy([1.0]) + b"more")], "'a' says that it is"),
-        ([("a.npy", npy(shape=(2,), descr="|b1") + b"\x02\x01")], "a truth value that is neither 0 nor 1"),
-        ([("a.npy", npy(shape=(1,), descr="<U1") + b"\xff\xff\xff\x7f")], "letters that do not exist"),
-        ([("a.npy", npy(shape=(1,), descr=">U1") + b"\x00\x00\xd8\x00")], "letters that do not exist"),
-        ([("a.npy", b"")], "it is not sound"),
-        ([("a.npy", b"\x93NUMPY\x03\x00" + bytes(100))], "a version that is not read"),
-        ([("a.npy", b"\x93NUMPY\x01\x00\xff\xff" + b"-" * 0xFFFF)], "it is not sound"),
-        ([("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr':'O4'  }")], "it is not sound"),
-        ([("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f8',")], "it is not sound"),  # read as of Python 2
+        ([("a.npy", npy(np.zeros(1, "V3")))], "'a' is an array of .*, not of numbers or strings"),
+        ([("a.npy", npy(np.zeros(1, "M8[s]")))], "not of numbers or strings"),
+        ([("a.npy", npy(shape=(10**12,)))], r"'a' claims to be float64 \[1000000000000\], but holds 0 bytes"),
+        ([("a.npy", npy(shape=(0, 10**12)))], "'a' claims to be"),
+        ([("a.npy", npy(shape=(-1, -1)) + bytes(8))], "'a' claims to be"),
+        ([("a.npy", npy(shape=(10**9,), descr="<U0"))], "not of numbers or strings"),
+        ([("a.npy", npy([1.0]) + b"more")], "'a' claims to be"),
+        ([("a.npy", npy(shape=(2,), descr="|b1") + b"\x02\x01")], "a boolean that is neither 0 nor 1"),
+        ([("a.npy", npy(shape=(1,), descr="<U1") + b"\xff\xff\xff\x7f")], "invalid characters"),
+        ([("a.npy", npy(shape=(1,), descr=">U1") + b"\x00\x00\xd8\x00")], "invalid characters"),
+        ([("a.npy", b"")], "it is corrupt"),
+        ([("a.npy", b"\x93NUMPY\x03\x00" + bytes(100))], "an unsupported version"),
+        ([("a.npy", b"\x93NUMPY\x01\x00\xff\xff" + b"-" * 0xFFFF)], "it is corrupt"),
+        ([("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr':'O4'  }")], "it is corrupt"),
+        ([("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f8',")], "it is corrupt"),  # read as of Python 2
     ],
 )  # fmt: skip
 def test_members_that_are_not_numbers_are_refused_in_one_line(archive, members, reason):
@@ -119,7 +119,7 @@ def test_a_decompression_bomb_is_refused_before_anything_is_unpacked(archive):
     path = archive(("a.npy", npy(np.zeros(MIB))), compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < MIB / 10
     tracemalloc.start()
-    with pytest.raises(ArchiveError, match=r"it says that it unpacks to 8\.0 MiB, where at most 1\.0 MiB are read"):
+    with pytest.raises(ArchiveError, match=r"it claims to unpack to 8\.0 MiB; at most 1\.0 MiB are read"):
         read_npz(path, MIB)
     assert tracemalloc.get_traced_memory()[1] < MIB / 2
     tracemalloc.stop()
@@ -129,14 +129,14 @@ def test_a_decompression_bomb_that_hides_its_size_is_refused(archive):
     path = archive(("a.npy", npy(np.zeros(MIB))), compression=zipfile.ZIP_DEFLATED)
     lie, size = struct.pack("<I", 1_000), struct.pack("<I", 8 * MIB + 128)
     path.write_bytes(path.read_bytes().replace(size, lie))
-    with pytest.raises(ArchiveError, match="it is not sound"):
+    with pytest.raises(ArchiveError, match="it is corrupt"):
         read_npz(path, MIB)
 
 
 def test_a_directory_that_is_too_long_is_refused(archive):
-    with pytest.raises(ArchiveError, match="it holds 5,000 members, where at most 4,096 are read"):
+    with pytest.raises(ArchiveError, match="it holds 5,000 members; at most 4,096 are read"):
         read_npz(archive(*((f"{number}.npy", b"") for number in range(5_000))), MIB)
-    with pytest.raises(ArchiveError, match=r"its directory takes 7\.6 MiB, where 4\.0 MiB are enough"):
+    with pytest.raises(ArchiveError, match=r"its directory takes 7\.6 MiB; at most 4\.0 MiB are read"):
         read_npz(archive(*((f"{number:059}.npy", b"") for number in range(73_000))), MIB)
 
 
@@ -144,7 +144,7 @@ def test_a_changed_value_is_detected_by_its_checksum(archive):
     path = archive(("a.npy", npy(np.arange(8.0))))
     content = path.read_bytes()
     path.write_bytes(content.replace(struct.pack("<d", 5), struct.pack("<d", 6), 1))
-    with pytest.raises(ArchiveError, match="it is not sound"):
+    with pytest.raises(ArchiveError, match="it is corrupt"):
         read_npz(path, MIB)
 
 
@@ -152,7 +152,7 @@ def test_a_changed_value_is_detected_by_its_checksum(archive):
 def test_a_file_that_is_not_an_archive_is_refused(tmp_path, content):
     path = tmp_path / "x.npz"
     path.write_bytes(content)
-    with pytest.raises(ArchiveError, match="it is not sound"):
+    with pytest.raises(ArchiveError, match="it is corrupt"):
         read_npz(path, MIB)
 
 

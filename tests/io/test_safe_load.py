@@ -46,10 +46,10 @@ def test_valid_files_are_read(file):
     [
         ("a = " + "[" * 100_000, "nested too deeply"),
         ("a = " + "{b=" * 50_000, "nested too deeply"),
-        (".".join(["a"] * 50_000) + " = 1", "it has a key of more than 32 words"),
-        (" . ".join(["'a b'", '"c.d"'] * 20) + " = 1", "it has a key of more than 32 words"),
-        ("[" + ".".join(["a-b"] * 40) + "]", "it has a key of more than 32 words"),
-        ("a" * 2**18 + " = 1", "it is larger than the 256 KiB that are read"),
+        (".".join(["a"] * 50_000) + " = 1", "it has a key of more than 32 parts"),
+        (" . ".join(["'a b'", '"c.d"'] * 20) + " = 1", "it has a key of more than 32 parts"),
+        ("[" + ".".join(["a-b"] * 40) + "]", "it has a key of more than 32 parts"),
+        ("a" * 2**18 + " = 1", "it is larger than the limit of 256 KiB"),
         ("a = " + "9" * 5_000, "too long"),
         (b"a = '\xff'", "codec can't decode"),
         ("a = 1\na = 2", "overwrite"),
@@ -80,7 +80,7 @@ def test_checking_for_long_keys_is_fast(file, content):
         ('{"a":' * 100_000, "nested too deeply"),
         ('["\\ud800"]', "surrogates not allowed"),
         ("9" * 5_000, "too long"),
-        (" " * (2**20 + 1), "it is larger than the 1,024 KiB that are read"),
+        (" " * (2**20 + 1), "it is larger than the limit of 1,024 KiB"),
     ],
 )
 def test_json_beyond_the_limits_is_refused_at_once(file, content, reason):
@@ -104,7 +104,7 @@ def test_a_pipe_is_not_opened_as_a_file(tmp_path):
 
 
 def test_no_more_is_read_than_the_limit():
-    with pytest.raises(ValueError, match="it is larger than the 1 KiB that are read"):
+    with pytest.raises(ValueError, match="it is larger than the limit of 1 KiB"):
         read_text(Path("/dev/zero"), 1024)
 
 

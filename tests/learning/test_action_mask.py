@@ -102,7 +102,7 @@ def test_an_environment_without_a_mask_is_refused(tmp_path):
 
 def test_an_environment_that_stops_giving_its_mask_is_refused(unknown):
     book = ActionMaskTable(unknown, active=True)
-    with pytest.raises(DeepTaxiError, match="at times only"):
+    with pytest.raises(DeepTaxiError, match="only sometimes"):
         book.note(np.array([0]), {})
 
 

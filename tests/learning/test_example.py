@@ -34,7 +34,7 @@ def slippery(tmp_path):
 def test_the_outcome_is_the_likeliest_one_unless_a_seed_draws_it(slippery):
     found = chosen(slippery, state=0, action=0)
     assert found.transitions == [Transition(0, 0, 2.0, 1, False, probability=0.75)]
-    assert "likeliest" in found.how
+    assert "most likely" in found.how
     drawn = [chosen(slippery, state=0, action=0, seed=seed).transitions[0] for seed in range(40)]
     assert {step.next_state for step in drawn} == {0, 1}
     assert drawn[:5] == [chosen(slippery, state=0, action=0, seed=seed).transitions[0] for seed in range(5)]

@@ -73,5 +73,5 @@ def test_a_table_must_fit_into_memory(sizes, large):
 def test_a_training_too_large_is_reported_with_its_sizes():
     # 20,000 · 1,000 · 20 entries of 25 bytes are 10¹⁰ bytes, 9.3 GiB.
     reason = too_large(20_000, 1_000, 20)
-    assert reason.startswith("the table has 20,000 states × 1,000 actions × 20 outcomes, 9.3 GiB when laid out")
+    assert reason.startswith("the table has 20,000 states × 1,000 actions × 20 outcomes, 9.3 GiB when expanded")
     assert reason.endswith("more than 8 GiB")

@@ -178,7 +178,7 @@ def test_a_backend_that_does_not_compile_is_named(problem, monkeypatch):
 @pytest.mark.parametrize(
     ("optimizer", "reason"),
     [
-        ({"name": "rmsprop"}, "it has the optimizers sgd and adam, not rmsprop"),
+        ({"name": "rmsprop"}, "it supports the optimizers sgd and adam, not rmsprop"),
         ({"name": "adam", "options": {"amsgrad": True}}, "its adam has no option amsgrad"),
         ({"name": "sgd", "options": {"weight_decay": 0.1, "momentum": 0.5}}, "its sgd has no option weight_decay"),
     ],

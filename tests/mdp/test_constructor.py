@@ -48,7 +48,7 @@ def made(**arguments):
         ("FrozenLake", {"is_slippery": "no"}, "is_slippery=no: FrozenLake expects true or false"),
         ("FrozenLake-v1", {"success_rate": "high"}, "success_rate=high: FrozenLake-v1 expects a number"),
         ("FrozenLake-v1", {"success_rate": True}, "success_rate=true: FrozenLake-v1 expects a number"),
-        ("FrozenLake-v1", {"map_name": None}, "map_name=None: FrozenLake-v1 expects a text"),
+        ("FrozenLake-v1", {"map_name": None}, "map_name=None: FrozenLake-v1 expects a string"),
         ("FrozenLake-v1", {"desc": "SF,HG"}, 'desc=SF,HG: FrozenLake-v1 expects a list or None, such as ["AB", "CD"]'),
         ("FrozenLake-v1", {"map_name": "16x16"}, "map_name=16x16: FrozenLake-v1 knows 4x4 and 8x8; give a map"),
         ("FrozenLake-v1", {"desc": ["SF", "HGF"]}, "row 2 has 3 cells and row 1 has 2; give all rows the same length"),

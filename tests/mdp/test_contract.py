@@ -114,7 +114,10 @@ OLD = "this is the old Gym API: "
         (spoiled(1, np.array([1.0])), "step(0) returned the reward array([1.]): expected a finite number"),
         (spoiled(1, float("nan")), "step(0) returned the reward nan: expected a finite number"),
         (spoiled(1, 10**400), "expected a finite number"),
-        (spoiled(1, -1e31), "step(0) returned the reward -1e+31: expected a finite number of at most 1e+30 in size"),
+        (
+            spoiled(1, -1e31),
+            "step(0) returned the reward -1e+31: expected a finite number of at most 1e+30 in magnitude",
+        ),
         (spoiled(1, 1j), "step(0) returned the reward 1j: expected a finite number"),
         (spoiled(2, None), "step(0) returned terminated = None: expected True or False"),
         (spoiled(3, "False"), "step(0) returned truncated = 'False': expected True or False"),
@@ -257,7 +260,7 @@ class Clumsy(Walk):
 
 
 def test_a_type_error_inside_the_environment_is_not_blamed_on_arguments():
-    with pytest.raises(UsageError, match=r"Walk-v0 could not be made: TypeError: object of type 'int' has no len\(\)"):
+    with pytest.raises(UsageError, match=r"could not be created: TypeError: object of type .int. has no len"):
         opened(Clumsy)
 
 

@@ -10,7 +10,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete, Tuple
 from deeptaxi.config import EnvironmentConfig, NetworkConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.describe import ENDS, encoded_factors, factors, grid_map, inside, names_of
-from deeptaxi.mdp.environment import open_environment
+from deeptaxi.mdp.environment import environment_over, open_environment
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.mdp.table import save_table
 from tests.problems import build, chain, opened, random_table, registered, surely
@@ -262,6 +262,32 @@ class Mirrored(gymnasium.ActionWrapper):
 def test_no_arrows_where_a_wrapper_changes_the_actions():
     with registered("Mirrored-v0", lambda **kwargs: Mirrored(FrozenLakeEnv(**kwargs))) as name:
         assert grid_map(opened(name)) is None
+
+
+def test_the_parts_of_a_state_make_a_chart_of_values_that_occur():
+    # Two jobs of 0 … 2 and 0 … 1 steps to go; (0, 0) is the end, and (2, 1) no start leads to.
+    names = [f"first {first}, second {second}" for first in range(3) for second in range(2)]
+    rows = [[surely(max(s - 2, 0), -1, s < 3), surely(s - s % 2, -1, s < 2)] for s in range(6)]
+    table = build(rows, [0, 0, 0, 0.5, 0.5, 0], factors=(3, 2), state_names=names, action_names=("one", "two"))
+    grid = grid_map(environment_over(table, EnvironmentConfig("jobs.npz")))
+    assert grid.row == ("first", ("0", "1", "2"))
+    assert grid.column == ("second", ("0", "1"))
+    assert grid.moves == ("one", "two")
+    assert [layer.states.tolist() for layer in grid.layers[0]] == [[[0, 1], [2, 3], [4, 5]]]
+
+
+def test_parts_without_names_are_numbered():
+    rows = [[surely(s + 2, 0, s == 2)] for s in (0, 0, 0)]
+    table = build([*rows, [surely(0, 0, True)]], 0, factors=(2, 2))
+    grid = grid_map(environment_over(table, EnvironmentConfig("plain.npz")))
+    assert grid.row == ("part 1:", ("0", "1"))
+    assert grid.column == ("part 2:", ("0",))
+
+
+def test_no_chart_of_one_part_or_of_too_many_actions():
+    assert grid_map(environment_over(build([[surely(0, 0)]] * 4), EnvironmentConfig("one.npz"))) is None
+    wide = build([[surely(0, 0)] * 7] * 4, factors=(2, 2))
+    assert grid_map(environment_over(wide, EnvironmentConfig("wide.npz"))) is None
 
 
 class Narrow(TaxiEnv):

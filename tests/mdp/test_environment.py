@@ -62,7 +62,7 @@ def test_blackjack_is_opened_without_a_table():
         ("Taxi-v44", {}, "unknown environment 'Taxi-v44'; did you mean 'Taxi-v4'"),
         ("FrozenLak-v1", {}, "did you mean 'FrozenLake-v1' or 'FrozenLake8x8-v1'"),
         ("Qqqqqqqq-v0", {}, "unknown environment 'Qqqqqqqq-v0'; `deeptaxi envs` lists"),
-        ("Taxi v4", {}, "Taxi v4 could not be made: "),
+        ("Taxi v4", {}, "Taxi v4 could not be created: "),
         ("Taxi-v3", {}, "Taxi-v4"),
         ("CartPole-v1", {}, "CartPole-v1 observes Box("),
         ("Pendulum-v1", {}, "Pendulum-v1 observes Box("),
@@ -266,7 +266,7 @@ def test_an_environment_need_not_take_a_render_mode_nor_close_well():
 
 
 def test_an_environment_that_exits_is_told_like_any_failure():
-    message = "Exits-v0 could not be made: SystemExit"
+    message = "Exits-v0 could not be created: SystemExit"
     with registered("Exits-v0", Exits) as name, pytest.raises(UsageError, match=message):
         open_id(name)
 

@@ -166,7 +166,7 @@ def test_names_are_written_up_to_the_limit_of_reading(tmp_path, monkeypatch, let
         assert load_table(path).state_names == table.state_names
         return
     with pytest.raises(
-        TableError, match=r"the state names take too much room in an \.npz, which gives each the 6 letters"
+        TableError, match=r"the state names take too much room in an \.npz, which stores each with the 6 characters"
     ):
         save_table(table, path)
 
@@ -262,7 +262,7 @@ def test_a_table_larger_than_memory_is_refused_before_it_is_read(tmp_path):
 
 def test_names_that_take_more_memory_than_the_table_are_refused(tmp_path, archive):
     path = archive(state_names=np.array(["here" * 5_000_000, "there"]))
-    with pytest.raises(TableError, match=r"it says that it unpacks to 152\.6 MiB, where at most 64\.0 MiB are read"):
+    with pytest.raises(TableError, match=r"it claims to unpack to 152\.6 MiB; at most 64\.0 MiB are read"):
         load_table(path)
 
 
@@ -276,5 +276,5 @@ def test_a_table_is_made_of_lists_of_rows_or_of_a_file(tmp_path):
     assert TransitionTable.load(path).state_names == ("first", "second", "last")
     with pytest.raises(UsageError, match="exists"):
         table.save(path)
-    with pytest.raises(DeepTaxiError, match="several lengths"):
+    with pytest.raises(DeepTaxiError, match="different lengths"):
         TransitionTable(**{**SOUND, "reward": [[[1.0], [2.0, 3.0]]]})

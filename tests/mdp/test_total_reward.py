@@ -77,8 +77,8 @@ def test_larger_problems_are_solved_in_other_ways_to_the_same_values(solver, mon
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        (loop(1), "no policy surely ends an episode from state 0"),
-        (river_swim(), "no policy surely ends an episode from state 1"),
+        (loop(1), "no policy ends an episode with certainty from state 0"),
+        (river_swim(), "no policy ends an episode with certainty from state 1"),
         (stay_or_leave(), "from state 0, a policy earns without end"),
         # To end costs 5, to wait costs nothing.
         (build([[surely(0, 0), surely(0, -5, True)]]), "from state 0, a policy gains by never ending"),

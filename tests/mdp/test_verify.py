@@ -174,7 +174,7 @@ def test_wrong_probabilities_are_detected_by_frequencies():
 
     finding = find(ToldEnv(build(coin(0.95), [1.0]), dict(enumerate(coin(0.5))), [1.0]))
     assert finding.table is None
-    assert "the probability 0.5, and it came" in finding.reason
+    assert "the probability 0.5, but it came" in finding.reason
 
 
 @pytest.mark.parametrize("seed", range(20))

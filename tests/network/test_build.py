@@ -105,7 +105,7 @@ def test_a_factored_layer_starts_with_the_variance_of_its_active_inputs():
 
 
 def test_a_factored_q_table_is_refused():
-    with pytest.raises(ValueError, match="one weight a state"):
+    with pytest.raises(ValueError, match="one row of weights per state"):
         build_q_network(6, 2, factors=(2, 3))
 
 

@@ -67,7 +67,7 @@ def test_a_network_too_wide_for_one_state_is_not_run(where):
     ids=["repeat", "reshape", "transpose", "mean", "max"],
 )
 def test_axis_0_is_one_row_a_state(function):
-    with pytest.raises(DeepTaxiError, match="not one row a state"):
+    with pytest.raises(DeepTaxiError, match="not one row per state"):
         tabulate(on_table(function), S)
 
 
@@ -82,7 +82,7 @@ def test_axis_0_is_one_row_a_state(function):
     ids=["flip", "sort", "softmax", "cumsum"],
 )
 def test_a_network_that_mixes_states_is_refused(function):
-    with pytest.raises(DeepTaxiError, match="no function of the state"):
+    with pytest.raises(DeepTaxiError, match="not a function of the state"):
         tabulate(on_table(function), S)
 
 
@@ -91,7 +91,7 @@ def test_a_network_that_draws_random_numbers_is_refused():
         def call(self, x):
             return x + keras.random.normal(ops.shape(x))
 
-    with pytest.raises(DeepTaxiError, match="or when asked again"):
+    with pytest.raises(DeepTaxiError, match="or called again"):
         tabulate(on_table(Noise()), S)
 
 
@@ -120,7 +120,7 @@ def test_a_network_that_fails_when_called_is_refused_in_one_line():
 
 @pytest.mark.parametrize(("dtype", "states"), [("int8", 129), ("float16", 2_050), ("bool", 3)])
 def test_an_input_that_cannot_distinguish_states_is_refused(dtype, states):
-    with pytest.raises(DeepTaxiError, match=f"input is {dtype}, which does not tell"):
+    with pytest.raises(DeepTaxiError, match=f"input is {dtype}, which cannot tell"):
         module.check_input(keras.KerasTensor((None,), dtype=dtype), states)
     module.check_input(keras.KerasTensor((None, states), dtype=dtype), states)  # a one-hot vector
 

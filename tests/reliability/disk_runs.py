@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.io.temporary import ASIDE
+from deeptaxi.io.atomic import ASIDE
 from deeptaxi.metrics import read_history
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, PREVIOUS, end_of

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.backend.cache import Cache
-from deeptaxi.io.atomic import tidy, write_atomic, write_atomic_all, write_text
+from deeptaxi.io.atomic import ASIDE, tidy, write_atomic, write_atomic_all, write_text
 from deeptaxi.io.locks import lock
-from deeptaxi.io.temporary import ASIDE
 
 OLD, NEW = "old", "new"
 

@@ -25,8 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deeptaxi.io.atomic import SPARE
-from deeptaxi.io.temporary import ASIDE
+from deeptaxi.io.atomic import ASIDE, SPARE
 from tests.reliability import processes
 from tests.reliability.failing_disk import Disk, failing
 from tests.reliability.outcome import Outcome

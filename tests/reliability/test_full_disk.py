@@ -102,7 +102,7 @@ def test_a_log_that_cannot_be_restored_is_reported_at_the_end(tmp_path: Path, mo
     with screen.capture() as shown:
         screen.print(training_table("title", found.to_dict()))
     assert "models/a\n" in shown.get().replace(" ", "")
-    assert "not whole: cannot write logs/a" in shown.get()
+    assert "incomplete: cannot write logs/a" in shown.get()
 
 
 def test_a_disk_without_room_for_a_model_is_refused_before_the_training(

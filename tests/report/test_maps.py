@@ -66,3 +66,19 @@ def test_a_map_has_axes_for_each_layer_and_a_legend_of_what_occurs() -> None:
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.texts] == ["greedy action", "hole", "never seen"]
     assert [sum(text.get_text() == "never seen" for text in ax.texts) for ax in figure.axes] == [1, 0, 0, 0]
+
+
+def test_a_chart_of_parts_labels_its_rows_and_columns() -> None:
+    layers = ((Layer(np.arange(6).reshape(2, 3)), Layer(np.arange(6, 12).reshape(2, 3))),)
+    grid = GridMap(
+        (("floor",) * 3,) * 2, ("stick", "hit"), layers, across=("", ("no ace", "an ace")),
+        row=("sum", ("20", "21")), column=("part 2:", ("1", "2", "3")),
+    )  # fmt: skip
+    with chart.apply_style():
+        figure = policy_map(grid, np.array([0, 1] * 6), np.ones(12, bool), None)
+    assert [ax.get_title() for ax in figure.axes] == ["no ace", "an ace"]
+    for ax in figure.axes:
+        assert (ax.get_ylabel(), ax.get_xlabel()) == ("sum", "part 2")
+        assert [text.get_text() for text in ax.get_yticklabels()] == ["20", "21"]
+        assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "2", "3"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["greedy action: stick", "greedy action: hit"]

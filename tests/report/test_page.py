@@ -63,17 +63,17 @@ def wrong_at(name: str, state: int, action: int) -> str:
 
 def test_a_wrong_action_on_the_policys_path_is_hatched_and_named():
     svg = wrong_at("CliffWalking-v1", 36, 3)  # at the start, to the left
-    assert "wrong action, on the policy's way" in svg
-    assert "wrong, where the policy never comes" not in svg
+    assert "wrong action, on the policy's path" in svg
+    assert "wrong, where the policy never goes" not in svg
     assert "var(--vermillion)" in svg
-    assert "wrong in 1 that the policy itself comes to" in svg
+    assert "wrong in 1 that the policy itself reaches" in svg
     assert "row 3, column 0" in svg
 
 
 def test_a_wrong_action_off_the_policys_path_looks_different():
     svg = wrong_at("CliffWalking-v1", 0, 0)  # in the corner above, where the way along the cliff never goes
-    assert "wrong action, on the policy's way" not in svg
-    assert "wrong, where the policy never comes" in svg
+    assert "wrong action, on the policy's path" not in svg
+    assert "wrong, where the policy never goes" in svg
     assert "var(--vermillion)" not in svg
 
 
@@ -170,4 +170,4 @@ def test_findings_are_shown_with_cause_and_cure():
     assert "Not checked: dead-units (no hidden layer)." in texts
     assert "findings" in made.sections
     nothing = dataclasses.replace(content.subject, diagnosis={"findings": [], "not_checked": []})
-    assert "Nothing was found." in page(dataclasses.replace(content, subject=nothing)).html
+    assert "No problems found." in page(dataclasses.replace(content, subject=nothing)).html

@@ -89,7 +89,7 @@ def test_a_checkpoint_of_a_newer_deeptaxi_is_refused_and_not_skipped(
     monkeypatch.setattr(checkpoints, "VERSION", checkpoints.VERSION + 1)
     write(folder / "000002.npz", ABOUT, STATE)
     monkeypatch.undo()
-    with pytest.raises(DeepTaxiError, match=r"000002\.npz is of a newer deeptaxi .*: upgrade"):
+    with pytest.raises(DeepTaxiError, match=r"000002\.npz was written by a newer deeptaxi .*: upgrade"):
         newest(tmp_path)
 
 
@@ -102,7 +102,9 @@ def test_one_of_an_earlier_deeptaxi_is_refused_unless_it_has_no_state(
     write(folder / "000002.npz", ABOUT, STATE)
     monkeypatch.undo()
     assert read(folder / "000001.npz").state is None
-    with pytest.raises(DeepTaxiError, match=r"000002\.npz is of an earlier deeptaxi: train it again, without --resume"):
+    with pytest.raises(
+        DeepTaxiError, match=r"000002\.npz was written by an earlier deeptaxi: train it again, without --resume"
+    ):
         newest(tmp_path)
 
 

@@ -166,9 +166,9 @@ def test_layers_registered_by_the_process_are_loaded(tmp_path):
     [
         ({"../../x": b""}, "leads out of the folder"),
         ({"assets/vocabulary.txt": b"x"}, "it holds 'assets/vocabulary.txt', which is not a part of a network"),
-        ({"config__json": None}, "it is no .keras file: it holds no config.json"),
+        ({"config__json": None}, "it is not a .keras file: it holds no config.json"),
         ({"config__json": b"{" * 10}, "its config.json is damaged"),
-        ({"config__json": b"[]"}, "its config.json is damaged (it holds no object)"),
+        ({"config__json": b"[]"}, "its config.json is damaged (it is not a JSON object)"),
         ({"config__json": b"[" * 100_000}, "its config.json is damaged"),
         ({"config__json": b'{"a":' * 500 + b"1" + b"}" * 500}, "which is not a model of Keras' own layers"),
         ({"config__json": b" " * 2**21}, "its config.json takes 2.0 MiB, where at most 1.0 MiB are read"),
@@ -205,7 +205,7 @@ def saved_elsewhere(tmp_path, make):
 
 def test_a_layer_that_inflates_its_input_is_refused(tmp_path):
     message = saved_elsewhere(tmp_path, keras.layers.RepeatVector(10**9))
-    assert "it computes [None, 1000000000, 16] numbers on the way, where 16,777,216 are enough" in message
+    assert "it computes [None, 1000000000, 16] numbers in between; at most 16,777,216 are allowed" in message
 
 
 def test_nested_models_that_multiply_are_refused(tmp_path):
@@ -220,7 +220,7 @@ def test_nested_models_that_multiply_are_refused(tmp_path):
         return model(inputs)
 
     for make in (twice, within):
-        assert "it holds models within models, which multiply: refused" in saved_elsewhere(tmp_path, make)
+        assert "it nests models within models: refused" in saved_elsewhere(tmp_path, make)
 
 
 def test_a_file_with_too_many_objects_is_refused(saved, refused):
@@ -279,7 +279,7 @@ def virtual(file):
         ),
         (
             replaced("layers/dense/vars/0", shape=(8, 1), dtype=h5py.string_dtype()),
-            "holds something else than numbers at '/layers/dense/vars/0'",
+            "holds something other than numbers at '/layers/dense/vars/0'",
         ),
         (
             replaced("layers/dense/vars/0", shape=(2**20, 2**10), dtype="f4", chunks=(2**10, 2**10), compression=9),
@@ -301,7 +301,7 @@ def test_groups_that_contain_themselves_are_visited_once(weights):
 
 def test_a_version_of_thousands_of_digits_is_no_version(saved, refused):
     message = refused(config__json=b"[]", metadata__json=json.dumps({"keras_version": "9" * 5_000}))
-    assert re.search(r"damaged \(it holds no object\)", message)
+    assert re.search(r"damaged \(it is not a JSON object\)", message)
 
 
 def test_missing_weights_are_refused_and_not_initialized(tmp_path):

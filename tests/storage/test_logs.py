@@ -62,7 +62,7 @@ def test_a_log_folder_is_its_own_log(run):
 
 
 def test_a_run_without_its_log_says_where_it_should_be(run):
-    with pytest.raises(UsageError, match=r"models/a has no log: it says gone/metrics.jsonl, which is not there"):
+    with pytest.raises(UsageError, match=r"models/a has no log: it says gone/metrics.jsonl, which does not exist"):
         find_log(run("gone", "logs/b"))
 
 
@@ -73,7 +73,7 @@ def test_a_log_of_another_training_of_the_same_name_is_not_used(run):
     assert find_log(folder) == Path("logs/a")  # its training goes on
     ended = Finished("updates", 1, 1, 1, 0.1, 0.1, "theirs", None, None)
     Path("logs/a/metrics.jsonl").write_text(f"{to_line(STARTED)}\n{to_line(ended)}\n")
-    with pytest.raises(UsageError, match=r"models/a has no log: .*, which is of another training .training it"):
+    with pytest.raises(UsageError, match=r"models/a has no log: .*, which belongs to another training .train it again"):
         find_log(folder)
     ours = dataclasses.replace(ended, weights_digest="ours")
     Path("logs/a/metrics.jsonl").write_text(f"{to_line(STARTED)}\n{to_line(ours)}\n")

@@ -173,7 +173,7 @@ def test_a_run_without_a_card_has_none(tmp_path: Path) -> None:
     [
         ("", "is damaged"),
         ("{", "is damaged"),
-        ("[]", "damaged: it holds no object"),
+        ("[]", "damaged: it is not a JSON object"),
         ("[" * 100_000, "is damaged"),
         ("{}", "damaged: 'name' is missing"),
         (json.dumps({"card": CARD_VERSION + 1}), "is of a newer deeptaxi .card version 2.: upgrade"),

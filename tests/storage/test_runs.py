@@ -128,7 +128,7 @@ def test_concurrent_processes_never_share_a_folder(tmp_path: Path) -> None:
 def test_an_impossible_folder_is_refused_and_leaves_nothing_locked(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder, logs in (("file", "logs"), ("file/run", "logs"), ("run", "file"), ("run", "file/logs")):
-        with pytest.raises(UsageError, match="file of that name stands in the way"):
+        with pytest.raises(UsageError, match="file of that name is in the way"):
             runs.reserve(tmp_path / folder, tmp_path / logs, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

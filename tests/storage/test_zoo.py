@@ -101,7 +101,7 @@ def test_a_linked_run_has_the_name_of_its_target(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="nowhere is not there: name the folder"):
+    with pytest.raises(UsageError, match="nowhere does not exist: name the folder"):
         agents(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="file is a file: name the folder"):
         agents(tmp_path / "file")

@@ -34,7 +34,7 @@ from keras import ops
 
 from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
-from deeptaxi.learning.optimizers import Arrays, Optimizer, power
+from deeptaxi.learning.compiled.optimizers import Arrays, Optimizer, power
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.targets import clip_by_global_norm, loss_and_slope, td_targets
 from deeptaxi.network import functional

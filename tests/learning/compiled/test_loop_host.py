@@ -230,7 +230,7 @@ def test_the_factored_network_learns_too(tmp_path):
 def test_what_it_cannot_do_is_refused_before_anything_is_computed(tmp_path):
     rmsprop = {"optimizer": {"name": "rmsprop", "tabular_step": None, "learning_rate": 0.1}}
     config, environment = opened_problem(chain(), tmp_path, **merge(QUICK, rmsprop))
-    with pytest.raises(UsageError, match=r"^--loop compiled: it has the optimizers .*; use --loop gymnasium$"):
+    with pytest.raises(UsageError, match=r"^--loop compiled: it supports the optimizers .*; use --loop gymnasium$"):
         finished(train(config, environment))
 
 

@@ -10,8 +10,8 @@ from keras import ops
 
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import merge
+from deeptaxi.learning.compiled.optimizers import Optimizer
 from deeptaxi.learning.compiled.update import Rows, TargetUpdate, read_target, sparse_update, sum_duplicates
-from deeptaxi.learning.optimizers import Optimizer
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.network.functional import Weights

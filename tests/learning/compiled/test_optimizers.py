@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from deeptaxi.learning.optimizers import Optimizer, power
+from deeptaxi.learning.compiled.optimizers import Optimizer, power
 from tests.learning.helpers import numbers
 
 CASES = [

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeptaxi.diagnosis.sample import COPIES, play_sample
+from deeptaxi.diagnosis.case import COPIES, play_sample
 from tests.problems import opened
 
 

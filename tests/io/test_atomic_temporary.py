@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.io import temporary
-from deeptaxi.io.temporary import HOST, Scratch, sweep
+from deeptaxi.io import atomic
+from deeptaxi.io.atomic import HOST, Scratch, sweep
 
 # Makes a scratch folder with something in it, and waits.
 MAKE = """
-import sys; from pathlib import Path; from deeptaxi.io.temporary import Scratch
+import sys; from pathlib import Path; from deeptaxi.io.atomic import Scratch
 made = Scratch(Path(), ".s-"); (made.path / "file").touch(); print(made.path, flush=True); sys.stdin.read()
 """
 
@@ -58,11 +58,11 @@ def test_folders_with_other_names_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [".s-0000abcd-abc_1234", f".s-{HOST}-abc_1234"])
 def test_age_decides_where_locks_are_unavailable(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if HOST in name:
-        monkeypatch.setattr(temporary, "locked", lambda _: None)
+        monkeypatch.setattr(atomic, "locked", lambda _: None)
     (tmp_path / name).mkdir()
     sweep(tmp_path, ".s-")
     assert (tmp_path / name).exists()
-    os.utime(tmp_path / name, (time.time(), time.time() - temporary.STALE - 60))
+    os.utime(tmp_path / name, (time.time(), time.time() - atomic.STALE - 60))
     sweep(tmp_path, ".s-")
     assert not (tmp_path / name).exists()
 
@@ -91,7 +91,7 @@ def test_files_that_cannot_be_rescued_stay(tmp_path: Path) -> None:
 
 # Makes scratch folders, which must stay there until they are closed, and sweeps those of the others.
 CONTEND = """
-import time; from pathlib import Path; from deeptaxi.io.temporary import Scratch, sweep
+import time; from pathlib import Path; from deeptaxi.io.atomic import Scratch, sweep
 end = time.monotonic() + 1
 while time.monotonic() < end:
     with Scratch(Path(), ".s-") as made:

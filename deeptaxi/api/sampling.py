@@ -101,7 +101,7 @@ def sample_within_budget(run: RunData, stop: Callable[[], bool]) -> Episodes:
         DeepTaxiError: the environment or network failed, training was stopped, or episodes take too long.
     """
     if stop() or run.failure:
-        raise StoppedError("the training was stopped" if stop() else "the training broke off")
+        raise StoppedError("the training was stopped" if stop() else "the training failed")
     for count in COUNTS[:-1]:
         try:
             return play(limit_steps(run.environment, stop), run.policy, count, SEED)

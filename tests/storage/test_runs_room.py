@@ -21,7 +21,7 @@ from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.memory import count_weights
 from deeptaxi.metrics import Warned, to_line
 from deeptaxi.network.build import build_q_network, sizes, with_mask
-from deeptaxi.storage import keras_file, logs, model_card, room
+from deeptaxi.storage import keras_file, logs, model_card, runs
 from deeptaxi.storage.models import load_network
 from tests.api.conftest import LAKE
 from tests.api.conftest import lake as lake
@@ -154,12 +154,12 @@ def test_arguments_too_long_to_be_read_back_are_refused_before_a_training(
     for name, place, limit in (("config.toml", safe_load, "TOML_BYTES"), ("card.json", model_card, "CARD_BYTES")):
         size = (tmp_path / "whole" / name).stat().st_size
         with monkeypatch.context() as patch:
-            patch.setattr(place, limit, size + room.FACTS)
+            patch.setattr(place, limit, size + runs.FACTS)
             lake.save(tmp_path / name, **places)
             assert deeptaxi.load(tmp_path / name).weights_digest == lake.weights_digest
             assert model_card.read_card(tmp_path / name)
         with monkeypatch.context() as patch:
-            patch.setattr(place, limit, 500 + room.FACTS)
+            patch.setattr(place, limit, 500 + runs.FACTS)
             with pytest.raises(UsageError, match=rf"{name} would take .* could not be read again: shorten --env-arg"):
                 deeptaxi.train("FrozenLake-v1", out=tmp_path / "refused", **places, **LAKE)
             with pytest.raises(UsageError, match=f"{name} would take"):
@@ -172,7 +172,7 @@ def test_arguments_that_no_file_can_hold_are_refused_before_a_training(tmp_path:
     for _ in range(40):
         nested = {"deep": nested}
     with pytest.raises(UsageError, match=r"argument deep is .*, which config\.toml cannot hold"):
-        room.check_texts(
+        runs.check_texts(
             tmp_path,
             {"id": "a:B-v0", "kwargs": {}, "states": 1, "actions": 1, "time_limit": None},
             resolve({"environment": {"id": "a:B-v0", "kwargs": nested}}),
@@ -185,14 +185,14 @@ def test_a_log_too_large_to_be_read_back_is_refused_before_the_training(tmp_path
         deeptaxi.train("FrozenLake-v1", out=tmp_path / "run", logs=tmp_path / "logs", **asked)
     least = int(str(caught.value).split("--eval-every ")[-1].split()[0])
     for every in (least, least - 1):
-        size = asked["updates"] // every * room.EVALUATION + room.PROGRESS
+        size = asked["updates"] // every * runs.EVALUATION + runs.PROGRESS
         assert (size <= metrics.MAX_BYTES) == (every == least)
 
 
 def test_an_evaluation_takes_less_space_in_a_log_than_estimated(lake: Run) -> None:
     assert lake.history is not None
     kinds = (lake.history.evaluations, lake.history.snapshots)
-    assert sum(max(len(to_line(record)) for record in records) for records in kinds) < room.EVALUATION
+    assert sum(max(len(to_line(record)) for record in records) for records in kinds) < runs.EVALUATION
 
 
 @pytest.mark.parametrize(("letter", "read"), [("x", "x"), ("𝒙", "𝒙"), ("\udc80", "\N{REPLACEMENT CHARACTER}")])
@@ -210,7 +210,7 @@ def test_as_many_counts_are_read_as_the_records_announce(tmp_path: Path) -> None
     for found in (logs.read_visits(tmp_path, 3_000), logs.read_visits(tmp_path)):
         assert found is not None
         np.testing.assert_array_equal(found.visits, counts)
-    with pytest.raises(DeepTaxiError, match=r"visits\.npz is damaged: it says that it unpacks to 47\.\d KiB"):
+    with pytest.raises(DeepTaxiError, match=r"visits\.npz is damaged: it claims to unpack to 47\.\d KiB"):
         logs.read_visits(tmp_path, 1_000)
 
 

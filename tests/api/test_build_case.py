@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from deeptaxi.api.build_case import entry_point, related_tables
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.mdp.environment import open_environment
-from deeptaxi.mdp.related import entry_point, related_tables
 from deeptaxi.mdp.table import save_table
 from tests.problems import chain, opened
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deeptaxi.io.type_checks import Line, Seed, check_of, fault_of, is_a
+from deeptaxi.io.safe_load import Line, Seed, check_of, fault_of, is_a
 
 CARD = {"name": Line, "run": {"seed": Seed, "steps?": int}, "ends": tuple[float, float], "files?": [{"file": str}]}
 SOUND = {"name": "a", "run": {"seed": 2**60}, "ends": [0, 1.5]}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.api.training_log import BARE, find_log_file, history_of, read_training_log, training_now
+from deeptaxi.api.run_data import BARE, find_log_file, history_of, read_training_log, training_now
 from deeptaxi.errors import UsageError
 from deeptaxi.io.locks import lock
 from deeptaxi.metrics import Started, to_line
