@@ -183,7 +183,7 @@ def exportable(source: ModelSource, environment: Environment | None) -> Any:
         if is_ours(network):
             return network
     if environment is None:
-        raise UsageError(f"{source.name} does not say what states it is for: name its environment with --env")
+        raise UsageError(f"{source.name} does not record what states it is for: specify its environment with --env")
     return of_decisions(load_source(source, environment))
 
 

@@ -73,4 +73,4 @@ def check_network(network: Any, environment: Environment, name: str) -> None:
     try:
         check_foreign(network, environment.states, environment.actions, parts_of(environment))
     except ValueError as error:
-        raise UsageError(f"{name} cannot be looked into: it has {error}") from None
+        raise UsageError(f"cannot inspect {name}: it has {error}") from None

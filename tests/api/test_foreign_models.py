@@ -121,7 +121,7 @@ def test_a_report_on_bare_models(place: TransitionTable, tmp_path: Path) -> None
 
 
 def test_the_environment_is_needed_and_the_shape_compared(place: TransitionTable) -> None:
-    with pytest.raises(UsageError, match="an array does not say what it was trained on: name its environment"):
+    with pytest.raises(UsageError, match="an array does not record what it was trained on: pass its environment"):
         deeptaxi.evaluate(Q)
     with pytest.raises(UsageError, match=r"has the shape \[3, 2\], Taxi-v4 has \[S, A\] = \[500, 6\]"):
         deeptaxi.evaluate(Q, "Taxi-v4")
