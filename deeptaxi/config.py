@@ -45,6 +45,11 @@ FRACTION = Check("a value between 0 and 1", lambda x: 0 <= x <= 1)
 RATE = Check("a value above 0 and at most 1", lambda x: 0 < x <= 1)
 SIZES = Check("whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
 
+RANGES = Check(
+    'of ranges low:high, such as -3:3,-3.5:3.5; ":" leaves a part its own bounds',
+    lambda ranges: all(not one or (len(one) == 2 and one[0] < one[1]) for one in ranges),
+)
+
 
 def one_of(names: tuple[str, ...]) -> Check:
     """Check that the value is one of `names`."""
@@ -61,7 +66,9 @@ def setting(default: Any, help_text: str, check: Check | None = None, option: st
 
 def show(value: Any) -> str:
     """Format a value as the user may have typed it."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    return ",".join(":".join(map(str, item)) or ":" if isinstance(item, tuple) else str(item) for item in value)
 
 
 class Checked:
@@ -164,8 +171,13 @@ def to_mapping(config: Any) -> dict[str, Any]:
         if dataclasses.is_dataclass(value):
             plain[item.name] = to_mapping(value)
         elif value is not None:
-            plain[item.name] = list(value) if isinstance(value, tuple) else value
+            plain[item.name] = listed(value)
     return plain
+
+
+def listed(value: Any) -> Any:
+    """Convert tuples, also those in tuples, to lists."""
+    return [listed(item) for item in value] if isinstance(value, tuple) else value
 
 
 MAX_HIDDEN = 256  # layers; a checkpoint has some twelve arrays per layer, and at most 4,096 are read
@@ -194,9 +206,23 @@ class EnvironmentConfig(Checked):
         None,
         "--discover/--no-discover",
     )
+    observation: str | None = setting(
+        None, "one-hot: a vector of zeros and ones is a one-hot vector", one_of(("one-hot",)), "--observation"
+    )
+    bins: tuple[int, ...] | None = setting(
+        None, "bins of each real part of an observation, or of all, e.g. 12,8,12,8", SIZES, "--bins"
+    )
+    bin_range: tuple[tuple[float, ...], ...] | None = setting(
+        None, "where bins lie: of each real part, or of those without bounds, e.g. -3:3,-3.5:3.5", RANGES, "--bin-range"
+    )
+    action_bins: tuple[int, ...] | None = setting(
+        None, "values to choose from of each real part of an action, or of all, e.g. 5", SIZES, "--action-bins"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.bin_range and not self.bins:
+            raise UsageError("--bin-range says where bins lie: say with --bins how many there are")
         try:
             check_lengths(self.kwargs)
         except ValueError as error:

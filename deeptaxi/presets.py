@@ -117,12 +117,18 @@ def plain(kind: str) -> Preset:
 def fitting(environment_id: str, kwargs: Mapping[str, Any], kind: str, encoding: str = "joint") -> Preset | None:
     """Return the preset tuned for an environment and kind of network, or None.
 
-    A preset tuned for the given encoding is preferred; otherwise one for the joint encoding is used.
+    A preset tuned for the given encoding is preferred, then one for the joint encoding.
     """
     network = "q-table" if kind == "q-table" else "dueling"
     found = [item for item in listed_presets() if item.network == network and item.fits(environment_id, kwargs)]
-    ranked = [item for wanted in (encoding, "joint") for item in found if item.encoding == wanted]
+    ranked = [item for wanted in (encoding, "joint", "factored") for item in found if item.encoding == wanted]
     return next(iter(ranked), None)
+
+
+def binning_of(environment_id: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bins that a packaged preset sees an environment in, as settings of it; empty if it needs none."""
+    fit = (item.settings.get("environment") for item in listed_presets() if item.fits(environment_id, kwargs))
+    return dict(next((found for found in fit if found), {}))
 
 
 def preset_named(name: str, kind: str | None) -> Preset:

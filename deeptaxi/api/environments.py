@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.api.status import status
-from deeptaxi.config import EnvironmentConfig
+from deeptaxi.config import EnvironmentConfig, from_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.contract import closing
 from deeptaxi.mdp.discover import with_discovered
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment
+from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.presets import binning_of
 
 TableLike = Mapping[Any, Any] | list[Any] | tuple[Any, Any]  # P, or (P, R): see `mdp.files.read.read_value`
 EnvLike = str | Path | TransitionTable | Environment | TableLike
@@ -63,17 +65,20 @@ class EnvSpec:
     trust: bool = False
     discover: bool | None = None
 
+    def config(self, view: Mapping[str, Any]) -> EnvironmentConfig:
+        """Return the configuration of the environment that is named, seen in the bins of `view`."""
+        config: EnvironmentConfig = from_mapping(EnvironmentConfig, {"id": str(self.env), **view})
+        return dataclasses.replace(config, kwargs=dict(self.kwargs), time_limit=self.time_limit, discover=self.discover)
+
     def open(self) -> Environment:
-        """Open the environment that is named; the user who names a module trusts it.
+        """Open the environment that is named, in the bins of its preset; the user who names a module trusts it.
 
         Raises:
             UsageError: none is named, it does not exist, or it does not take these arguments.
             DeepTaxiError: the table is damaged.
         """
         if isinstance(self.env, str | Path):
-            return open_by_name(
-                EnvironmentConfig(str(self.env), dict(self.kwargs), self.time_limit, self.discover), True
-            )
+            return open_by_name(self.config(binning_of(str(self.env), self.kwargs)), True)
         if isinstance(self.env, TransitionTable):
             return open_table(self.env, EnvironmentConfig(IN_MEMORY, dict(self.kwargs), self.time_limit))
         if (read := open_value(self.env, self.kwargs, self.time_limit)) is not None:
@@ -81,7 +86,7 @@ class EnvSpec:
         return change_environment(known(self.env), self.kwargs, self.time_limit)
 
     def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
-        """Open the environment that is named, else a model's own with the changes applied.
+        """Open the environment that is named, seen as the model sees its own; else its own with the changes applied.
 
         Args:
             own: the environment that the model was trained on, open or not; None if it is unknown.
@@ -90,6 +95,8 @@ class EnvSpec:
         Raises:
             UsageError: none is named and the model's own is unknown, or it cannot be opened.
         """
+        if isinstance(self.env, str | Path) and own is not None and not is_table_file(str(self.env)):
+            return open_by_name(self.config(view_of(own)), True)
         if self.env is not None:
             return self.open()
         if isinstance(own, Environment):
@@ -100,6 +107,13 @@ class EnvSpec:
         if self.time_limit:
             changes["time_limit"] = self.time_limit
         return open_by_name(dataclasses.replace(own, **changes), self.trust)
+
+
+def view_of(own: EnvironmentConfig | Environment) -> dict[str, Any]:
+    """Return how a model sees the observations and actions of its environment, as settings."""
+    config = own.config if isinstance(own, Environment) else own
+    settings = {name: getattr(config, name) for name in ("observation", "bins", "bin_range", "action_bins")}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def open_value(

@@ -62,7 +62,8 @@ def load_source(source: ModelSource, environment: Environment) -> Run:
     with status("loading the model …"):
         network, array = read_model(source, environment)
         run = Run(source.name, environment, network, source.config, **kept_in(source), array=array)
-        _ = run.decisions  # computed now, so that failures surface here
+        if environment.tabulated:
+            _ = run.decisions  # computed now, so that failures surface here
     return run
 
 

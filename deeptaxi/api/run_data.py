@@ -20,9 +20,9 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
 from deeptaxi.io.locks import in_use
 from deeptaxi.learning.coverage import Coverage
-from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount
-from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains, one_line
-from deeptaxi.mdp.table import Ints
+from deeptaxi.mdp.binning import one_line
+from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, UNTABULATED, Environment, objective_discount
+from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
 from deeptaxi.metrics import Finished, History, read_history
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
 from deeptaxi.storage.models import describe_unfinished
@@ -61,7 +61,13 @@ class RunData:
 
     @cached_property
     def decisions(self) -> NDArray[Any]:
-        """What decides its actions: the Q values `[S, A]`, or of a model that has none, its policy, int64 `[S]`."""
+        """What decides its actions: the Q values `[S, A]`, or of a model that has none, its policy, int64 `[S]`.
+
+        Raises:
+            DeepTaxiError: there are too many states for a table.
+        """
+        if not self.environment.tabulated:
+            raise DeepTaxiError(f"{self.environment.config.id} has {self.environment.states:,} states; {UNTABULATED}")
         if self.array is not None:
             return self.array
         from deeptaxi.network.encodings import parts_for
@@ -85,12 +91,16 @@ class RunData:
         return self.decisions
 
     @cached_property
-    def policy(self) -> Ints:
-        """The greedy policy: the action of each state, int64 `[S]`.
+    def policy(self) -> Any:
+        """The greedy policy: the action of each state, int64 `[S]`; of too many for a table, a `GreedyPolicy`.
 
         Raises:
             DeepTaxiError: the Q values are NaN or +∞, or a state has no allowed action.
         """
+        if not self.environment.tabulated:
+            from deeptaxi.network.tabulate import GreedyPolicy
+
+            return GreedyPolicy(self.network)
         table = self.environment.table
         return verdicts.policy_of(self.decisions, table.action_mask if table else None, table)
 
@@ -137,7 +147,7 @@ class RunData:
     @property
     def coverage(self) -> Coverage | None:
         """The training's counts of each (state, action), `visits` and `replay` `[S, A]`; None if unknown."""
-        coverage = self.log.coverage
+        coverage = self.log.coverage if self.environment.tabulated else None
         shape = (self.environment.states, self.environment.actions)
         return coverage if coverage and coverage.visits.shape == shape else None
 
@@ -180,15 +190,15 @@ class RunData:
     def act(self, state: ArrayLike) -> Any:
         """Return the greedy action of a state, or of each state in an array `[…]`.
 
-        If observations have parts (Tuple, MultiDiscrete), a Python tuple is one observation, and its action is
-        returned; convert a list or array with `tuple(observation)`. A list or array of integers holds state numbers; it
-        is rejected if it could also be an observation.
+        An observation of several parts is given as a tuple or dict, or as an array of real numbers; convert a list or
+        an array of integers with `tuple(observation)`. A list or array of integers holds state numbers; it is rejected
+        if it could also be an observation.
 
-        Actions are numbered from 0: add `environment.first_action` for an environment that does not start at 0.
+        Actions are numbered from 0: `environment.decode_action(action)` is the environment's own.
         If its observations do not start at 0, `environment.codec.encode(observation)` is the state number.
 
         Args:
-            state: a state number, integers `[…]`, or an observation as a tuple.
+            state: a state number, integers `[…]`, or an observation.
 
         Returns:
             An int, or an int64 array `[…]`.
@@ -197,7 +207,7 @@ class RunData:
             UsageError: the state or observation does not exist, or the argument is ambiguous.
         """
         codec = self.environment.codec
-        if codec.composite and isinstance(state, tuple):
+        if codec.composite and (isinstance(state, tuple | dict) or is_real_array(state)):
             return int(self.policy[observed(codec, state)])
         try:
             states = np.asarray(state)
@@ -206,7 +216,7 @@ class RunData:
         if states.dtype.kind not in "iu" or ((states < 0) | (states >= self.environment.states)).any():
             raise UsageError(
                 f"state {brief(state)}: expected whole numbers from 0 to {self.environment.states - 1}"
-                f"{f', or an observation of {one_line(codec.space)} as a tuple' if codec.composite else ''}"
+                f"{f', or an observation of {one_line(codec.space)}' if codec.composite else ''}"
             )
         if codec.composite and states.ndim and contains(codec.space, state):
             raise UsageError(
@@ -215,6 +225,11 @@ class RunData:
             )
         actions = self.policy[states]
         return int(actions) if states.ndim == 0 else actions
+
+
+def is_real_array(value: Any) -> bool:
+    """Whether a value is an array of real numbers, which can be no state numbers."""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def observed(codec: StateCodec, observation: Any) -> int:

@@ -72,7 +72,7 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
 def finish_log(log: logs.Log, folder: Path, coverage: Coverage | None) -> None:
     """Flush a log and its visit counts to disk; failures are recorded in `Log.lost`."""
     log.position()
-    if coverage is not None:
+    if coverage is not None and coverage.visits.size:
         with log.surviving(VISITS_FILE):
             save_visits(folder, coverage)
 

@@ -31,6 +31,10 @@ class Settings(TypedDict, total=False):
 
     time_limit: int
     discover: bool
+    observation: str
+    bins: Sequence[int]
+    bin_range: Sequence[Sequence[float]]
+    action_bins: Sequence[int]
     seed: int
     loop: str
     updates: int

@@ -31,7 +31,7 @@ from deeptaxi.api.save_run import (
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping, merge, resolve, to_mapping
+from deeptaxi.config import TrainConfig, merge, resolve, to_mapping
 from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.callbacks import Callback, each_record, stop_when, warn_first
@@ -84,8 +84,8 @@ def plan(
     """
     named = choose(values, preset)
     values = with_environment(values, named)
-    resolve({"loop": "compiled", **values}, preset=named)  # report wrong settings before opening the environment
-    requested: EnvironmentConfig = from_mapping(EnvironmentConfig, values.get("environment", {}), "environment.")
+    # Report wrong settings before opening the environment, with the bins of its preset.
+    requested = resolve({"loop": "compiled", **values}, preset=named).environment
     environment = open_requested(requested, trust, opened)
     if isinstance(opened, Environment):  # its id alone does not determine its arguments
         values = merge(values, {"environment": to_mapping(environment.config)})

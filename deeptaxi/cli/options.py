@@ -126,12 +126,30 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
             self.fail(f"expected whole numbers such as 128,64, received '{value}'", param, ctx)
 
 
+class Ranges(click.ParamType):  # type: ignore[type-arg]
+    """Comma-separated ranges, such as ``-3:3,-3.5:3.5``; an empty one is ``:``."""
+
+    name = "LOW:HIGH,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[list[float]]:
+        """Parse comma-separated ranges."""
+        if isinstance(value, list):
+            return value
+        try:
+            pairs = [part.split(":") for part in str(value).split(",")]
+            return [[] if pair == ["", ""] else [float(low) for low in pair] for pair in pairs]
+        except ValueError:
+            self.fail(f"expected ranges such as -3:3,-3.5:3.5, received '{value}'", param, ctx)
+
+
 def option_type(hint: Any, choices: tuple[str, ...]) -> Any:
     """Return the click type of a setting."""
     if choices:
         return click.Choice(choices)
     if isinstance(hint, UnionType):
         hint = get_args(hint)[0]
+    if get_origin(hint) is tuple and get_origin(get_args(hint)[0]) is tuple:
+        return Ranges()
     return Sizes() if get_origin(hint) is tuple else hint
 
 

@@ -201,7 +201,7 @@ def start_in(env: Env, environment: Environment, state: int) -> None:
     if isinstance(inner, TableEnv):
         inner.state = state
     elif isinstance(getattr(inner, "s", None), int | np.integer) and hasattr(inner, "P"):  # Gymnasium's toy-text
-        inner.s = state + environment.codec.layout[0][1]
+        inner.s = environment.codec.decode(state)
     else:
         raise UsageError(
             f"--state: {environment.config.id} cannot be put into a state; that is possible with transition tables, "

@@ -1,4 +1,4 @@
-"""The allowed actions of each state, known in advance or collected from ``info["action_mask"]``."""
+"""The allowed actions of each state, known in advance or collected as the environment shows them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.state import TrainingState, array
-from deeptaxi.mdp.contract import blaming, closing
+from deeptaxi.mdp.contract import ShownMask, blaming, closing
 from deeptaxi.mdp.environment import Environment, is_mask, known_mask, usable
 from deeptaxi.mdp.files import is_table_file
 
 
 def shows_mask(environment: Environment) -> bool:
-    """Return whether the environment provides ``info["action_mask"]`` on reset."""
+    """Return whether the environment shows an action mask on reset, see `ShownMask`."""
     with blaming(environment.config.id), closing(environment.make()) as env:
-        return "action_mask" in env.reset(seed=0)[1]
+        info = env.reset(seed=0)[1]
+        return ShownMask(env, environment.action_codec)(info) is not None
 
 
 class ActionMaskTable:
@@ -32,20 +33,26 @@ class ActionMaskTable:
     """
 
     def __init__(self, environment: Environment, active: bool) -> None:
+        if active and not environment.tabulated:
+            raise UsageError(
+                f"--action-mask is a table over all states, and {environment.config.id} has too many for one"
+            )
         self._active = active
         self._known = known_mask(environment) if active else None
         self._name = environment.config.id
         if active and self._known is None and not shows_mask(environment):
-            missing = "has no array 'action_mask'" if is_table_file(self._name) else "provides no info['action_mask']"
+            missing = "has no array 'action_mask'"
+            if not is_table_file(self._name):
+                missing = "shows none, neither in info['action_mask'] nor by a method action_mask"
             raise UsageError(f"--action-mask: {self._name} {missing}")
-        shape = (environment.states, environment.actions)
+        shape = (environment.states if environment.tabulated else 0, environment.actions)
         self._allowed = np.ones(shape, np.bool_) if self._known is None else self._known
-        self._seen = np.full(environment.states, self._known is not None)
+        self._seen = np.full(shape[0], self._known is not None)
         self._all = np.ones((0, environment.actions), np.bool_)
 
     @property
     def gathers(self) -> bool:
-        """Whether the mask is collected from ``info["action_mask"]`` during training."""
+        """Whether the mask is collected during training, as the environment shows it."""
         return self._active and self._known is None
 
     @property

@@ -56,7 +56,7 @@ class Evaluator:
         """Evaluate the weights after `update`; yield the evaluation if there is a table."""
         self.last = update
         online = self._loop.network
-        learned = tabulate(online)
+        learned = self._tabulated(online)
         self.q_values = self._masked(learned * np.float32(self._config.target.reward_scale))
         verdict = self._verdict(self.q_values)
         if verdict is None:
@@ -104,7 +104,7 @@ class Evaluator:
         """Return whether a failure now would leave weights worth saving: evaluated ones, or finite last ones."""
         if self._environment.table is not None:
             return self._best is not None
-        return self.last > 0 and bool(np.isfinite(tabulate(self._loop.network)).all())
+        return self.last > 0 and bool(np.isfinite(self._tabulated(self._loop.network)).all())
 
     def best(self) -> tuple[keras.Model, exact.Verdict | None]:
         """Return a new network with the best weights, including its mask, and the verdict on it."""
@@ -112,8 +112,19 @@ class Evaluator:
         network = type(online).from_config(online.get_config())  # a clone would include the optimizer
         network.set_weights(online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
-        verdict, allowed = self._verdict(self._masked(tabulate(network)), intervals=True), self._masks.allowed
+        verdict = self._verdict(self._masked(self._tabulated(network)), intervals=True)
+        allowed = self._masks.allowed
         return network if allowed is None else with_mask(network, allowed), verdict
+
+    def _tabulated(self, network: keras.Model) -> NDArray[np.floating]:
+        """Return the Q values of all states, `[S, A]`.
+
+        Of too many states for a table: of none, or one row of NaN if a weight is not finite.
+        """
+        if self._environment.tabulated:
+            return tabulate(network)
+        finite = all(np.isfinite(weight).all() for weight in network.get_weights())
+        return np.full((0 if finite else 1, self._environment.actions), np.nan, np.float32)
 
     def _masked(self, q_values: NDArray[np.float32]) -> NDArray[np.float32]:
         allowed = self._masks.allowed

@@ -278,7 +278,8 @@ class Collector:
         noise = self.rng.random(allowed.shape, np.float32)
         actions = self.agent.act(self.runner.states, epsilon, draws, noise, allowed)
         transitions, returns = self.runner.step(actions)
-        np.add.at(self.visits, (transitions.states, actions), 1)
+        if len(self.visits):
+            np.add.at(self.visits, (transitions.states, actions), 1)
         self.replay.add(transitions._replace(rewards=transitions.rewards / np.float32(self.reward_scale)))
         return returns
 
@@ -311,7 +312,8 @@ class GymnasiumLoop:
         seeds: np.random.SeedSequence,
     ) -> None:
         self.agent = agent
-        self.visits = np.zeros((environment.states, environment.actions), np.int64)
+        counted = environment.states if environment.tabulated else 0
+        self.visits = np.zeros((counted, environment.actions), np.int64)
         self._config = config
         self._environment = environment
         self._masks = masks
@@ -361,6 +363,8 @@ class GymnasiumLoop:
     def coverage(self) -> Coverage:
         """Return the visit counts of the training and of the replay buffer."""
         states, actions = self.visits.shape
+        if not states:
+            return Coverage(self.visits, self.visits)
         return Coverage(self.visits, count_pairs(self._replay.pairs(actions), states, actions))
 
     def state_dict(self) -> TrainingState:

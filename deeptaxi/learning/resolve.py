@@ -29,6 +29,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.io.safe_load import is_a
 from deeptaxi.learning.memory import check_size, too_large, too_many
 from deeptaxi.mdp.environment import Environment, known_mask
+from deeptaxi.mdp.spaces import MAX_STATES
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.presets import NONE, TABLE, Preset, fitting, preset_named
 
@@ -257,6 +258,8 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     # The ID with its resolved version.
     named_values = merge(values, {"environment": {"id": environment.config.id}})
     asked = environment.asked_settings()
+    if kind_of(values) == "q-table":  # its weights are a table over all states
+        asked.pop("network", None)
     starts = values.get("exploration", {}).get("exploring_starts")
     if starts or "loop" not in values:
         unable = why_not_compiled(resolve({**named_values, "loop": "compiled"}, asked, preset), environment)
@@ -270,6 +273,11 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     if chosen.name == TABLE:  # derived from the same table, and may learn with a discount below the table's
         asked = merge(asked, chosen.settings)
     config = resolve(named_values, asked, chosen)
+    if not environment.tabulated and config.network.encoding != "factored":
+        raise UsageError(
+            f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "
+            f"{MAX_STATES:,}: let it see the parts of a state by themselves, --encoding factored"
+        )
     check_size(config, environment.states, environment.actions)
     masked = environment.table is not None and environment.table.action_mask is not None
     if masked and not config.exploration.action_mask:

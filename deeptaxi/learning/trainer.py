@@ -172,6 +172,8 @@ class Trainer:
     def _evaluate(self) -> Generator[Record]:
         evaluator, update = self.evaluator, self.progress.update
         yield from evaluator(update)
+        if not self.environment.tabulated:
+            return
         yield self.progress.snapshots(update, evaluator.q_values, self.loop.visits, evaluator.reachable)
 
     def _finished(self, network: keras.Model, verdict: Verdict | None, seconds: float) -> Finished:

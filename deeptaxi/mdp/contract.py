@@ -10,6 +10,7 @@ blames the environment (`quiet`, `blaming`, `closing`).
 
 from __future__ import annotations
 
+import inspect
 import re
 import traceback
 import warnings
@@ -25,7 +26,7 @@ from gymnasium.spaces import Discrete
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from deeptaxi.errors import DeepTaxiError, EnvironmentFailedError
-from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
+from deeptaxi.mdp.spaces import ActionCodec, ObservationError, StateCodec, brief, contains
 from deeptaxi.mdp.table import MAX_REWARD
 
 PACKAGE = str(Path(__file__).parents[1])
@@ -142,47 +143,43 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         env: the environment with all its wrappers.
         codec: maps its observations.
         name: its display name.
-        numbers: whether to return state numbers and an empty `info`, as needed by vectorized environments, whose
-            batching casts values (3.5 to 3).
-        masks: whether to leave the action mask in `info` even then.
     """
 
-    def __init__(
-        self, env: gymnasium.Env[Any, Any], codec: StateCodec, name: str, numbers: bool = False, masks: bool = True
-    ) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], codec: StateCodec, name: str) -> None:
         super().__init__(env)
         self._codec = codec
         self._name = name
-        self._numbers = numbers
-        self._masks = masks
-        if numbers:
-            self._observation_space = Discrete(codec.states)
+        self._step = 0  # of the episode
+        self._state = 0
+        self._integers = type(env.action_space) is Discrete
 
     @property
     def spec(self) -> Any:  # type: ignore[override]  # Gymnasium's own wrappers override it so as well
         """The environment's own spec: this wrapper is not part of it."""
         return self.env.spec
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         """Reset the environment.
 
         Raises:
             ContractError: it does not return an observation in its space and a dict.
         """
+        self._step = 0
         answer: Any = self.env.reset(seed=seed, options=options or None)  # a reset mask leaves an empty dict behind
         if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], Mapping)):
             raise_unlike_reset(self._name, self.env.observation_space, answer)
         observation, info = answer
-        state = self._state("reset()", observation)
-        return (state, self._told(info)) if self._numbers else (observation, info)
+        self._note(observation, RESETTING)
+        return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, Any]:
-        """Step the environment.
+        """Step the environment; of NumPy's integers it gets Python's.
 
         Raises:
             ContractError: it does not return an observation in its space, a finite reward, two booleans and a dict.
         """
-        answer: Any = self.env.step(action)
+        self._step += 1
+        answer: Any = self.env.step(int(action) if self._integers else action)
         if type(answer) is not tuple or len(answer) != 5:
             raise_unlike_step(self._name, action, answer)
         observation, reward, terminated, truncated, info = answer
@@ -190,34 +187,144 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             reward = finite(reward)
             terminated, truncated = truth("terminated", terminated), truth("truncated", truncated)
         except ValueError as error:
-            raise broken(self._name, f"{stepped(action)} returned {error}") from None
+            raise broken(self._name, f"{self._stepped(action)} returned {error}") from None
         if not isinstance(info, Mapping):
-            raise broken(self._name, f"{stepped(action)} returned the info {brief(info)}: expected a dict")
-        state = self._state(action, observation)
-        if self._numbers:
-            return state, reward, terminated, truncated, self._told(info)
+            raise broken(self._name, f"{self._stepped(action)} returned the info {brief(info)}: expected a dict")
+        self._note(observation, action)
         return observation, reward, terminated, truncated, info
+
+    def _note(self, observation: Any, action: Any) -> None:
+        """Keep the state number of an observation; `action` is that of the step, or `RESETTING`."""
+        try:
+            self._state = self._codec.encode(observation)
+        except ObservationError as error:
+            method = "reset()" if action is RESETTING else self._stepped(action)
+            raise broken(self._name, f"{method} returned {error}") from None
+
+    def _stepped(self, action: Any) -> str:
+        """Format the call of a step, with its number in the episode if it is not the first."""
+        return stepped(action) if self._step == 1 else f"at step {self._step:,} of an episode, {stepped(action)}"
+
+
+RESETTING = object()
+
+
+class NumberedActions(gymnasium.ActionWrapper[Any, Any, Any]):
+    """Takes action numbers 0 … A−1 instead of the arrays, tuples or dicts of an environment."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], codec: ActionCodec) -> None:
+        super().__init__(env)
+        self._codec = codec
+        self.action_space = Discrete(codec.actions)
+
+    @property
+    def spec(self) -> Any:  # type: ignore[override]  # Gymnasium's own wrappers override it so as well
+        """The environment's own spec: this wrapper is not part of it."""
+        return self.env.spec
+
+    def action(self, action: Any) -> Any:
+        """Return the environment's own action."""
+        return self._codec.decode(int(action))
+
+
+def with_numbered_actions(env: gymnasium.Env[Any, Any], codec: ActionCodec) -> gymnasium.Env[Any, Any]:
+    """Let an environment take integers as actions, if it does not."""
+    return NumberedActions(env, codec) if codec.composite else env
+
+
+class NumberedEnv(CheckedEnv):
+    """Returns state numbers, and of `info` the action mask alone.
+
+    Vectorized environments are made of these: the batching of anything else casts values (3.5 to 3).
+
+    Args:
+        env: the environment with all its wrappers.
+        codec: maps its observations.
+        actions: maps its actions, which its masks are of.
+        name: its display name.
+        masks: whether to leave the action mask in `info`.
+    """
+
+    def __init__(
+        self, env: gymnasium.Env[Any, Any], codec: StateCodec, actions: ActionCodec, name: str, masks: bool = True
+    ) -> None:
+        super().__init__(env, codec, name)
+        self._mask = ShownMask(env, actions) if masks else None
+        self._observation_space = Discrete(codec.states)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """Reset the environment; return the state."""
+        _, info = super().reset(seed=seed, options=options)
+        return self._state, self._told(info)
+
+    def step(self, action: Any) -> tuple[int, Any, bool, bool, dict[str, Any]]:
+        """Step the environment; return the state."""
+        _, reward, terminated, truncated, info = super().step(action)
+        return self._state, reward, terminated, truncated, self._told(info)
 
     def _told(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """Return the part of `info` that a vectorized environment receives."""
-        return mask_of(info) if self._masks else {}
-
-    def _state(self, method: Any, observation: Any) -> int:
-        """Return a state number; `method` is the method that returned the observation, or the action of a step."""
-        try:
-            return self._codec.encode(observation)
-        except ObservationError as error:
-            method = method if isinstance(method, str) else stepped(method)
-            raise broken(self._name, f"{method} returned {error}") from None
+        mask = None if self._mask is None else self._mask(info)
+        return {} if mask is None else {"action_mask": mask}
 
 
-def mask_of(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return only the action mask of an `info`, with numbers as float64 so that batching does not cast them."""
-    if "action_mask" not in info:
-        return {}
-    mask = info["action_mask"]
-    array = np.asarray(mask) if isinstance(mask, np.ndarray | list | tuple) else None
-    return {"action_mask": mask if array is None or array.dtype.kind not in "biuf" else array.astype(np.float64)}
+MASKS = ("action_mask", "action_masks")
+
+
+class ShownMask:
+    """Finds the action mask that an environment shows for its current state.
+
+    It is ``info["action_mask"]`` or ``info["action_masks"]``, else what a method of one of these names returns that
+    takes no argument. Of actions with several parts, each part may have its own mask: as a tuple, or in a row, as in
+    sb3-contrib's ``action_masks()``. An action is then allowed if all its parts are.
+
+    Args:
+        env: the environment.
+        actions: maps its actions.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], actions: ActionCodec) -> None:
+        methods: dict[str, Any] = {name: getattr(env.unwrapped, name, None) for name in MASKS}
+        self._method = next(((name, method) for name, method in methods.items() if takes_nothing(method)), None)
+        self._actions = actions.actions
+        self._sizes = [size for size, _ in actions.layout]
+
+    def __call__(self, info: Mapping[str, Any]) -> Any:
+        """Return the mask, float64 `[A]` so that batching does not cast it; None if there is none.
+
+        What is no mask is returned as it is, for the caller to report.
+        """
+        for name in MASKS:
+            if name in info:
+                return self._joint(name, info[name])
+        return None if self._method is None else self._joint(self._method[0], self._method[1]())
+
+    def _joint(self, name: str, given: Any) -> Any:
+        masks = list(given) if isinstance(given, tuple) else [given]
+        if len(self._sizes) > 1 and [np.size(mask) for mask in masks] == self._sizes:
+            given = np.concatenate([np.asarray(mask).ravel() for mask in masks])
+            name = MASKS[1]
+        if not isinstance(given, np.ndarray | list | tuple):
+            return given
+        array = np.asarray(given)
+        if array.dtype.kind not in "biuf":
+            return given
+        in_a_row = array.shape == (sum(self._sizes),) and (array.size != self._actions or name == MASKS[1])
+        if len(self._sizes) > 1 and in_a_row:
+            joint = np.ones(1)
+            for part in np.split(array, np.cumsum(self._sizes)[:-1]):
+                joint = np.multiply.outer(joint, part).ravel()
+            return joint
+        return array.astype(np.float64)
+
+
+def takes_nothing(method: Any) -> bool:
+    """Whether something is a method that can be called without arguments."""
+    try:
+        inspect.signature(method).bind()
+    except (TypeError, ValueError):
+        return False
+    return callable(method)
 
 
 def finite(reward: Any) -> Any:
@@ -259,7 +366,7 @@ def broken(name: str, what: str) -> ContractError:
 
 def stepped(action: Any) -> str:
     """Format the call of a step."""
-    return f"step({action})"
+    return f"step({action if isinstance(action, int | np.integer) else brief(action)})"
 
 
 def reset_argument_error(argument: str) -> str:
@@ -308,21 +415,21 @@ def with_answers_checked(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.E
     return env
 
 
-def rehearse(env: gymnasium.Env[Any, Any], codec: StateCodec, name: str, seed: int) -> None:
+def rehearse(env: gymnasium.Env[Any, Any], codec: StateCodec, actions: ActionCodec, name: str, seed: int) -> None:
     """Reset an environment and step it once, to report immediate faults before anything else starts.
 
     Args:
-        env: an open environment with discrete actions.
+        env: an open environment whose actions are integers.
         codec: maps its observations.
+        actions: maps its actions.
         name: its display name.
         seed: the seed of the reset.
 
     Raises:
         ContractError: it violates Gymnasium's API.
     """
-    actions: Any = env.action_space
     checked = CheckedEnv(env, codec, name)
     _, info = checked.reset(seed=seed)
-    mask = np.asarray(info.get("action_mask", ()))
-    allowed = np.flatnonzero(mask) if mask.shape == (int(actions.n),) else np.zeros(0, np.int64)
-    checked.step(np.int64(int(actions.start) + (int(allowed[0]) if allowed.size else 0)))
+    mask = np.asarray(ShownMask(env, actions)(info))
+    allowed = np.flatnonzero(mask) if mask.shape == (actions.actions,) else np.zeros(0, np.int64)
+    checked.step(actions.first + (int(allowed[0]) if allowed.size else 0))

@@ -92,7 +92,7 @@ def encoded_factors(environment: Environment, network: NetworkConfig) -> tuple[i
     if found is None:
         raise UsageError(
             f"{environment.config.id} does not say which parts its states consist of: leave out --encoding factored, "
-            "or give a MultiDiscrete or Tuple observation, or a .npz table with 'factors'"
+            "or give an observation of several parts, or a .npz table with 'factors'"
         )
     return found
 
@@ -127,6 +127,8 @@ def names_of(environment: Environment) -> Names:
     actions = next((names for cls, names in ACTIONS.items() if isinstance(inner, cls)), ())
     if table is not None and table.action_names is not None:
         actions = tuple(map(one_line, table.action_names))
+    if environment.action_codec.composite:
+        actions = tuple(environment.action_codec.name(action) for action in range(environment.actions))
     if len(set(actions)) != environment.actions:
         actions = tuple(f"action {action}" for action in range(environment.actions))
     return Names(actions, state_namer(environment, inner, sizes))
@@ -143,17 +145,15 @@ def state_namer(environment: Environment, inner: Any, sizes: tuple[int, ...] | N
     if table is not None and table.state_names is not None:
         given = table.state_names
         return lambda state: one_line(given[state])
+    describe = next((found for cls, found in STATES.items() if isinstance(inner, cls)), None)
+    if describe is None and environment.codec.composite:
+        return lambda state: one_line(environment.codec.name(state))
     if sizes is None:
         return lambda state: f"state {state}"
-    describe = next((found for cls, found in STATES.items() if isinstance(inner, cls)), None)
-    firsts = [first for _, first in environment.codec.layout]
 
     def name(state: int) -> str:
         parts: Ints = np.array(np.unravel_index(state, sizes))
-        if describe is not None:
-            return describe(*parts.tolist())
-        shown = parts + firsts if len(firsts) == len(parts) else parts
-        return f"({', '.join(map(str, shown))})"
+        return f"({', '.join(map(str, parts))})" if describe is None else describe(*parts.tolist())
 
     return name
 

@@ -20,19 +20,38 @@ from numpy.typing import NDArray
 from deeptaxi.arguments import parts_of, shorten
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.mdp.binning import View, lacking_options
 from deeptaxi.mdp.constructor import check_arguments, registered_id
-from deeptaxi.mdp.contract import NEW, OLD, CheckedEnv, blaming, closing, quiet, rehearse, with_answers_checked
+from deeptaxi.mdp.contract import (
+    NEW,
+    OLD,
+    CheckedEnv,
+    NumberedEnv,
+    blaming,
+    closing,
+    quiet,
+    rehearse,
+    takes_nothing,
+    with_answers_checked,
+    with_numbered_actions,
+)
 from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.simulate import TableEnv
-from deeptaxi.mdp.spaces import StateCodec, check_actions, state_codec
+from deeptaxi.mdp.spaces import MAX_STATES, ActionCodec, StateCodec, action_codec, state_codec
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
+from deeptaxi.presets import binning_of
 from deeptaxi.search_path import current_folder_first, hide_current_folder
 
 DEFAULT_HORIZON = 5_000
+UNTABULATED = (
+    f"of more than {MAX_STATES:,} states nothing is tabulated: there are episodes, but no diagnosis, report or export"
+)
+MASKED_STATES = 100_000  # most that a method is asked for the masks of, one by one
 DEFAULT_DISCOUNT = 0.99
 TRUST = "pass --trust-env if you trust where the run comes from"
 RESERVED = {"max_episode_steps": "use --time-limit", "render_mode": "it is set where frames are shown"}
+TOY_TEXT, CLASSIC = "gymnasium.envs.toy_text", "gymnasium.envs.classic_control"
 Env = gymnasium.Env[Any, Any]
 
 
@@ -44,12 +63,13 @@ class Environment:
         config: the configuration it was opened from, with the resolved version in its id.
         codec: maps its observations to state numbers.
         actions: A.
-        first_action: the environment's own number for action 0.
+        first_action: its number for action 0, which `step` takes.
         time_limit: steps after which its episodes are truncated, or None.
         table: its transition table, or None.
         table_missing: why there is no table, or None.
         start_resets: the number of resets that `table.start` was estimated from; None if it is known.
         make: creates a new instance, checked as it runs; takes Gymnasium's ``render_mode``.
+        action_codec: maps action numbers from 0 to the actions of the environment without deeptaxi's wrappers.
         read_as: the form of a file or value of others, and what was decided in reading it; empty otherwise.
         discovered: the states of a table that was discovered by walking through the environment, else None.
     """
@@ -63,8 +83,14 @@ class Environment:
     table_missing: str | None
     start_resets: int | None
     make: Callable[..., Env]
+    action_codec: ActionCodec = None  # type: ignore[assignment]  # set below
     read_as: tuple[str, ...] = ()
     discovered: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.action_codec is None:
+            space = gymnasium.spaces.Discrete(self.actions, start=self.first_action)
+            object.__setattr__(self, "action_codec", ActionCodec(space))
 
     def __repr__(self) -> str:
         limit = f", time limit {self.time_limit:,}" if self.time_limit else ""
@@ -93,13 +119,29 @@ class Environment:
         def make_numbered() -> Env:
             env = self.make(render_mode=render_mode)
             inner = env.env if type(env) is CheckedEnv else env
-            return CheckedEnv(inner, self.codec, self.config.id, numbers=True, masks=masks)
+            return NumberedEnv(inner, self.codec, self.action_codec, self.config.id, masks)
 
         return SyncVectorEnv([make_numbered] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
+    def decode_action(self, action: int) -> Any:
+        """Return the action, of the environment without deeptaxi's wrappers, for an action number from 0."""
+        return self.action_codec.decode(int(action))
+
+    @property
+    def tabulated(self) -> bool:
+        """Whether there is room for tables over all states, such as those of Q values, visits and masks."""
+        return self.states <= MAX_STATES
+
+    @property
+    def binned(self) -> bool:
+        """Whether its observations are real numbers in bins."""
+        return bool(self.codec.view.bins)
+
     def asked_settings(self) -> dict[str, Any]:
-        """Return the settings that the problem itself requests: its discount and its action mask."""
+        """Return the settings that the problem itself requests: its discount, its action mask, and how to see bins."""
         asked: dict[str, Any] = {}
+        if self.binned and len(self.codec.layout) > 1:  # neighboring bins have more in common than one-hot would say
+            asked["network"] = {"encoding": "factored"}
         if self.table is not None and self.table.discount is not None:
             asked["discount"] = self.table.discount
             asked["evaluation"] = {"objective_discount": objective_discount(self.table)}
@@ -108,13 +150,15 @@ class Environment:
         return asked
 
     def describe(self) -> dict[str, Any]:
-        """Describe the environment for the JSON of every command."""
+        """Describe the environment for the JSON of every command, and how its observations and actions are numbered."""
+        parts = {"observation": self.codec.describe(), "action": self.action_codec.describe()}
         return {
             "id": self.config.id,
             "kwargs": dict(self.config.kwargs),
             "states": self.states,
             "actions": self.actions,
             "time_limit": self.time_limit,
+            **{name: told for name, told in parts.items() if told},
             **({"read_as": list(self.read_as)} if self.read_as else {}),
             **({"discovered": self.discovered} if self.discovered else {}),
         }
@@ -160,22 +204,39 @@ def wrap_environment(config: EnvironmentConfig, local: bool) -> Environment:
 
     env = first_copy(partial(unchecked_copy, config, local), config)
     with blaming(config.id), closing(env):
-        codec = state_codec(env.observation_space, config.id)
-        actions = check_actions(env.action_space, config.id)
-        rehearse(env, codec, config.id, CHECK_SEED)
+        codec, actions = codecs_of(env, config)
+        env = with_numbered_actions(env, actions)
+        rehearse(env, codec, actions, config.id, CHECK_SEED)
         env = CheckedEnv(env, codec, config.id)
         finding = find_table(env, codec)
 
     return Environment(
         config=replace(config, id=full_id(config.id, env)),
         codec=codec,
-        actions=int(actions.n),
-        first_action=int(actions.start),
+        actions=actions.actions,
+        first_action=actions.first,
         time_limit=env.spec.max_episode_steps if env.spec else None,
         table=finding.table,
-        table_missing=finding.reason,
+        table_missing=finding.reason if codec.states <= MAX_STATES else f"{finding.reason}; {UNTABULATED}",
         start_resets=finding.resets,
-        make=partial(checked_copy, config, local, codec),
+        make=partial(checked_copy, config, local, codec, actions),
+        action_codec=actions,
+    )
+
+
+def codecs_of(env: Env, config: EnvironmentConfig) -> tuple[StateCodec, ActionCodec]:
+    """Return the codecs of an environment's observations and actions.
+
+    Raises:
+        UsageError: a space is not finite, or its bins do not fit it.
+    """
+    view = View(config.observation is not None, config.bins or (), config.bin_range or ())
+    lacking = lacking_options(env, view, config.action_bins or ())
+    if lacking:
+        raise UsageError(f"{config.id} {lacking}")
+    return (
+        state_codec(env.observation_space, config.id, view),
+        action_codec(env.action_space, config.id, config.action_bins or ()),
     )
 
 
@@ -190,13 +251,16 @@ def unchecked_copy(config: EnvironmentConfig, local: bool, render_mode: str | No
     return with_answers_checked(env, config.id)
 
 
-def checked_copy(config: EnvironmentConfig, local: bool, codec: StateCodec, render_mode: str | None = None) -> Env:
-    """Open a Gymnasium environment that is checked as it runs."""
+def checked_copy(
+    config: EnvironmentConfig, local: bool, codec: StateCodec, actions: ActionCodec, render_mode: str | None = None
+) -> Env:
+    """Open a Gymnasium environment that is checked as it runs; its actions are integers."""
+    env = with_numbered_actions(unchecked_copy(config, local, render_mode), actions)
     if render_mode is None:
-        return CheckedEnv(unchecked_copy(config, local), codec, config.id)
-    env = Frames(unchecked_copy(config, local, render_mode), codec, config.id)
-    env.local = local
-    return env
+        return CheckedEnv(env, codec, config.id)
+    frames = Frames(env, codec, config.id)
+    frames.local = local
+    return frames
 
 
 def copy_over(table: TransitionTable, limit: int | None, render_mode: str | None = None) -> Env:
@@ -217,7 +281,18 @@ def open_table(config: EnvironmentConfig) -> Environment:
 
 
 def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Environment:
-    """Create an environment from a table; the time limit in `config` overrides the table's."""
+    """Create an environment from a table; the time limit in `config` overrides the table's.
+
+    Raises:
+        UsageError: bins are given.
+    """
+    for name, value in (
+        ("--observation", config.observation),
+        ("--bins", config.bins),
+        ("--action-bins", config.action_bins),
+    ):
+        if value:
+            raise UsageError(f"{name}: the states and actions of a transition table are numbers already: leave it out")
     limit = config.time_limit or table.time_limit
     codec = state_codec(TableEnv(table).observation_space, config.id)
     return Environment(
@@ -263,9 +338,9 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
     """Restrict an environment named only by a file to code that is installed or already loaded.
 
     No module is imported for it: ``gymnasium:Taxi-v4`` becomes Taxi-v4, and any other module is rejected. Of
-    Gymnasium's own environments only toy text is allowed: others import optional packages, read files named by their
-    arguments, or come from other libraries. Environments registered by this process accept only numbers and booleans
-    as arguments, since a string might name a file or a class.
+    Gymnasium's own environments only toy text and classic control are allowed: others import optional packages, read
+    files named by their arguments, or come from other libraries. Environments registered by this process accept only
+    numbers and booleans as arguments, since a string might name a file or a class.
 
     Raises:
         UsageError: it could run code.
@@ -275,9 +350,9 @@ def without_code(config: EnvironmentConfig) -> EnvironmentConfig:
         raise UsageError(f"the run names the environment module '{shorten(module)}', which is code: {TRUST}")
     spec = gymnasium.registry.get(registered_id(name))
     if spec is not None and spec.id not in known_ids():
-        raise UsageError(f"the run names {name}, which is not one of the environments with state numbers: {TRUST}")
+        raise UsageError(f"the run names {name}, which is not an environment that deeptaxi knows: {TRUST}")
     texts = [key for key, value in config.kwargs.items() if holds_text(value)]
-    if spec is not None and texts and not is_toy_text(spec):
+    if spec is not None and texts and not str(spec.entry_point).startswith(TOY_TEXT):
         raise UsageError(f"the run gives {name} a text as {texts[0]}, which may name a file or code: {TRUST}")
     return replace(config, id=name)
 
@@ -325,18 +400,27 @@ def unknown(name: str) -> str:
     return f"unknown environment '{name}'{suggestion}"
 
 
-def is_toy_text(spec: EnvSpec) -> bool:
-    """Whether an environment is one of Gymnasium's toy-text environments, which have state numbers."""
-    return str(spec.entry_point).startswith("gymnasium.envs.toy_text")
+def is_simple(spec: EnvSpec) -> bool:
+    """Whether an environment is one of Gymnasium's own that need no other package, and read no file."""
+    return str(spec.entry_point).startswith((TOY_TEXT, CLASSIC))
 
 
 def known_ids() -> list[str]:
-    """Return the registered ids that may have discrete spaces: toy text, and everything not from Gymnasium itself."""
+    """Return the registered ids that may have finite spaces: toy text, classic control, and what is not Gymnasium's."""
     return [
         name
         for name, spec in gymnasium.registry.items()
         if not (str(spec.entry_point).startswith(("gymnasium.envs.", "<function _raise")) or name.startswith("GymV2"))
-        or is_toy_text(spec)
+        or is_simple(spec)
+    ]
+
+
+def trainable_ids() -> list[str]:
+    """Return the registered ids that may be trained as they are: they need no bins, or a preset has them."""
+    return [
+        name
+        for name in known_ids()
+        if not str(gymnasium.registry[name].entry_point).startswith(CLASSIC) or binning_of(name, {})
     ]
 
 
@@ -349,16 +433,15 @@ def full_id(name: str, env: Env) -> str:
 def known_mask(environment: Environment) -> Bools | None:
     """Return the allowed actions of all states, bool `[S, A]`, or None if they are not known before an episode.
 
-    They come from the table, or from an environment with a method ``action_mask(state)``, such as Taxi.
+    They come from the table, or from an environment with a method ``action_mask(observation)``, such as Taxi.
     """
     if environment.table is not None and environment.table.action_mask is not None:
         return environment.table.action_mask
     with blaming(environment.config.id), closing(environment.make()) as env:
         method = getattr(env.unwrapped, "action_mask", None)
-        if not callable(method) or len(environment.codec.layout) > 1:
+        if not callable(method) or takes_nothing(method) or environment.binned or environment.states > MASKED_STATES:
             return None
-        first = environment.codec.layout[0][1]
-        given = np.array([method(state + first) for state in range(environment.states)])
+        given = np.array([method(environment.codec.decode(state)) for state in range(environment.states)])
     if not is_mask(given, (environment.states, environment.actions)):
         raise DeepTaxiError(
             f"the environment {environment.config.id} failed: action_mask(state) does not return "

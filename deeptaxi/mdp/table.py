@@ -67,7 +67,8 @@ class TransitionTable:
         start: float64 `[S]`.
         time_limit: steps after which an episode is truncated, or None.
         discount: the discount intended for the problem, or None.
-        action_mask: bool `[S, A]`, True where the action may be taken, or None.
+        action_mask: bool `[S, A]`, True where the action may be taken, or None. An expected reward of −∞ excludes a
+            pair as well, as in QuantEcon; an excluded pair needs no distribution.
         factors: sizes of the parts of a state number, row-major, or None.
         state_names, action_names: `[S]` and `[A]` texts, or None.
         logged: the logged transitions that the table is estimated from; None if it is exact.
@@ -90,6 +91,7 @@ class TransitionTable:
     logged: LoggedData | None = None
 
     def __post_init__(self) -> None:
+        exclude_pairs(self)
         for name, (dtype, dimensions) in ARRAYS.items():
             object.__setattr__(self, name, array(getattr(self, name), dtype, name, dimensions))
         if self.action_mask is not None:
@@ -191,6 +193,41 @@ def describe_first(where: Bools, values: NDArray[Any]) -> str:
     """Describe the first entry marked by `where`, as ``nan at [3, 0, 1]``."""
     index = tuple(int(i) for i in np.argwhere(where)[0])
     return f"{values[index]} at {list(index)}"
+
+
+def exclude_pairs(table: TransitionTable) -> None:
+    """Move rewards of −∞ into the mask, and give the excluded pairs that have no distribution one: the end, for 0.
+
+    What is no array of numbers of the right shape is left for the checks to report.
+    """
+    try:
+        fields = [np.asarray(getattr(table, name)) for name in ("probability", "reward", "next_state", "terminated")]
+    except ValueError:  # ragged lists
+        return
+    probability, reward = fields[:2]
+    if len({field.shape for field in fields}) > 1 or any(field.dtype.kind not in "biuf" for field in fields):
+        return
+    if probability.ndim != 3:
+        return
+    mask = table.action_mask
+    minus = np.isneginf(reward) & (probability != 0)
+    if minus.any():
+        given = np.ones(minus.shape[:2], np.bool_) if mask is None else array(mask, np.bool_, "action_mask", 2)
+        if given.shape != minus.shape[:2]:
+            return
+        mask = given & ~minus.any(axis=-1)
+        object.__setattr__(table, "action_mask", mask)
+    if mask is None or np.shape(mask) != probability.shape[:2]:
+        return
+    excluded = ~np.asarray(mask, np.bool_)
+    empty = excluded & (minus.any(axis=-1) | np.isnan(probability).any(axis=-1) | (probability == 0).all(axis=-1))
+    if empty.any():
+        states, actions = np.nonzero(empty)
+        for name, values in zip(("probability", "reward", "next_state", "terminated"), fields, strict=True):
+            filled = values.copy()
+            filled[states, actions] = name == "terminated"
+            filled[states, actions, 0] = {"probability": 1, "next_state": states, "terminated": True}.get(name, 0)
+            object.__setattr__(table, name, filled)
 
 
 def from_arrays(
@@ -385,8 +422,28 @@ def form_of(p: Any) -> str:
     return f"{text if len(text) <= 60 else text[:59] + '…'}{place}"
 
 
+def actions_of(state: Any) -> set[Any]:
+    """Return the actions that a state has rows for."""
+    keys = state.keys() if isinstance(state, Mapping) else range(len(state))
+    return {key for key in keys if len(state[key])}
+
+
+def count_actions(present: set[Any]) -> int:
+    """Return A, given the actions that any state has rows for.
+
+    Raises:
+        LookupError: they are not 0 … A−1, or there are none.
+    """
+    if not present or present != set(range(len(present))):
+        raise LookupError
+    return len(present)
+
+
 def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional: Any) -> TransitionTable:
     """Build a table from Gymnasium's ``P[state][action] = [(probability, next_state, reward, terminated), …]``.
+
+    An action that is missing in a state, or has no rows there, is excluded by the mask. A state without any action is
+    the end of an episode.
 
     Args:
         p: the rows, keyed 0 … S−1 and 0 … A−1.
@@ -398,10 +455,10 @@ def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional
     """
     try:
         states = len(p)
-        actions = len(p[0])
-        merged = [[merge_rows(p[s][a]) for a in range(actions)] for s in range(states)]
-        if any(len(p[s]) != actions for s in range(states)):
-            raise TableError("P has states with different numbers of actions")
+        present = [actions_of(p[s]) for s in range(states)]
+        actions = count_actions(set().union(*present))
+        merged = [[merge_rows(p[s][a] if a in present[s] else ()) for a in range(actions)] for s in range(states)]
+        has = np.array([[a in present[s] for a in range(actions)] for s in range(states)], np.bool_)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         raise TableError(
             "P is not of the form P[state][action] = [(probability, next_state, reward, terminated), …] "
@@ -410,9 +467,17 @@ def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional
     width = max((len(outcomes) for row in merged for outcomes in row), default=0)
     shape = (states, actions, max(width, 1))
     check_memory(shape)
+    has |= ~has.any(axis=1, keepdims=True)
+    given = optional.pop("action_mask", None)
+    if not has.all():
+        optional["action_mask"] = has if given is None else has & array(given, np.bool_, "action_mask", 2)
+    elif given is not None:
+        optional["action_mask"] = given
     probability, reward = np.zeros(shape), np.zeros(shape)
     next_state, terminated = np.zeros(shape, np.int64), np.ones(shape, np.bool_)
     for s, row in enumerate(merged):
+        if not any(row):
+            probability[s, :, 0], next_state[s] = 1, s
         for a, outcomes in enumerate(row):
             for k, ((target, gain, ends), chance) in enumerate(outcomes.items()):
                 probability[s, a, k], next_state[s, a, k] = chance, target

@@ -122,7 +122,7 @@ def contradiction(
             f"its P has {table.states} states and {table.actions} actions, "
             f"its spaces {codec.states} and {int(actions.n)}"
         )
-    starts, seen = experience(env, codec)
+    starts, seen = experience(env, codec, table.action_mask)
     impossible_starts = np.flatnonzero(table.start[starts] == 0)
     if starts_known and impossible_starts.size:
         return f"an episode started in state {starts[impossible_starts[0]]}, which its start distribution excludes"
@@ -160,8 +160,13 @@ def improbable(table: TransitionTable, state: Ints, action: Ints, outcome: Ints)
 Experience = tuple[Ints, Ints, Floats, Ints, Bools]  # state, action, reward, next state, terminated: each [CHECK_STEPS]
 
 
-def experience(env: gymnasium.Env[Any, Any], codec: StateCodec) -> tuple[Ints, Experience]:
-    """Return the first states of the E episodes, `[E]`, and all transitions of `CHECK_STEPS` random steps."""
+def experience(
+    env: gymnasium.Env[Any, Any], codec: StateCodec, allowed: Bools | None = None
+) -> tuple[Ints, Experience]:
+    """Return the first states of the E episodes, `[E]`, and all transitions of `CHECK_STEPS` random steps.
+
+    An action that is not `allowed` `[S, A]` is replaced by the next one that is.
+    """
     space: Any = env.action_space
     actions = np.random.default_rng(CHECK_SEED).integers(0, space.n, CHECK_STEPS)
     states, reached = np.empty(CHECK_STEPS, np.int64), np.empty(CHECK_STEPS, np.int64)
@@ -169,6 +174,9 @@ def experience(env: gymnasium.Env[Any, Any], codec: StateCodec) -> tuple[Ints, E
     state = int(codec.encode(env.reset(seed=CHECK_SEED)[0]))
     starts = [state]
     for i, action in enumerate(actions.tolist()):
+        if allowed is not None and not allowed[state, action]:
+            choices = np.flatnonzero(allowed[state])
+            action = actions[i] = int(choices[np.searchsorted(choices, action) % len(choices)])
         observation, reward, terminated, truncated, _ = env.step(action + int(space.start))
         states[i], reached[i] = state, codec.encode(observation)
         rewards[i], terminations[i] = reward, terminated

@@ -79,6 +79,25 @@ def block_size(network: keras.Model, states: int, parts: Parts = NO_PARTS) -> in
     return block_of(8 * found.width if found is not None else bytes_of(list(passed_on(network, states, parts))))
 
 
+class GreedyPolicy:
+    """The greedy actions of a network from `build_q_network`, computed for the states that are asked for.
+
+    Args:
+        network: the network.
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        self._network = network
+        self._states, self._actions = sizes(network)
+
+    def __getitem__(self, states: Any) -> Any:
+        """Return the actions of `states`, int64 of their shape."""
+        numbers = np.asarray(states)
+        flat = numbers.reshape(-1)
+        q_values = call_batch(self._network, flat, self._states, self._actions, max(len(flat), 1))
+        return q_values.argmax(axis=-1).reshape(numbers.shape)
+
+
 def block_of(size: int) -> int:
     """Return the number of states to process at a time, at `size` bytes each.
 

@@ -234,6 +234,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
         code=lambda text: Markup(textwrap.indent(text, "    ")),  # noqa: S704  # Markdown shows it as it is
         count=lambda number: f"{number:,}",
         listed=describe_versions,
+        numbered=lambda environment: Markup(numbering(environment)),  # noqa: S704  # escaped there
         sampled=describe_episodes,
         title=describe_environment,
         toml=lambda values: Markup(tomli_w.dumps(without_none(values)).rstrip()),  # noqa: S704  # in a block of code
@@ -241,6 +242,30 @@ def markdown(facts: Mapping[str, Any]) -> str:
     optional = dict.fromkeys(("episodes", "exports", "flags"))
     head = Markup(front_matter(facts))  # noqa: S704  # YAML has its own escapes
     return page.get_template("card.md.jinja").render({**optional, **facts, "front_matter": head})
+
+
+def numbering(environment: Mapping[str, Any]) -> str:
+    """Return how observations of several parts become states, and actions of several parts come of their numbers."""
+    openings = {"observation": "The state of an observation is", "action": "The number of an action is"}
+    told = [
+        f"{opening} the row-major index of the numbers of its parts: {'; '.join(map(part_rule, parts))}."
+        for name, opening in openings.items()
+        if (parts := (environment.get(name) or {}).get("parts"))
+    ]
+    return "".join(f"\n{escape(text)}\n" for text in told)
+
+
+def part_rule(part: Mapping[str, Any]) -> str:
+    """Say how one part becomes a number."""
+    name, size, first = f"`{part['part']}`", part.get("size") or 0, part.get("first") or 0
+    bounds = f"from {part.get('low') or 0:g} to {part.get('high') or 0:g}"
+    if part.get("one_hot"):
+        return f"{name} is the place of the 1 among {size}"
+    if part.get("bins"):
+        return f"{name} is in one of {part['bins']} bins of equal width {bounds}, else in the nearest"
+    if part.get("levels"):
+        return f"{name} is one of {part['levels']} values, evenly {bounds}"
+    return f"{name} counts from {first:g} to {first + size - 1:g}"
 
 
 def escape(text: str) -> str:
@@ -257,12 +282,18 @@ def without_none(value: Any) -> Any:
 
 CARD_VERSION = 1
 CARD_BYTES = 16 * TOML_BYTES  # a card takes 4 KB, and repeats the arguments of an environment several times
+PARTS = {
+    "space": Line,
+    "parts?": [{"part": Line, "first?": float, "size?": int, "bins?": int, "levels?": int, "low?": float,
+                "high?": float, "one_hot?": bool}],
+}  # fmt: skip
 KINDS = {  # the types that the page and the list of agents rely on
     "name": Line, "verdict": Line, "exact": dict | None, "preset": Line, "seed": Seed, "weights_digest": Line,
     "made": Line, "configuration": dict, "signature": dict[str, Line], "outside": dict[str, Line],
     "limits": list[Line], "versions": dict[str, Line],
     "environment": {
         "id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None, "discovered?": int,
+        "observation?": PARTS, "action?": PARTS,
     },
     "network": {"kind": Line, "description": Line},
     "training": {

@@ -121,7 +121,7 @@ def test_an_own_environment_is_found_in_the_current_folder(type_in: TypeIn, monk
     [
         (["Taxi-v3"], ["Taxi-v4"]),
         (["taxi-v4"], ["unknown environment 'taxi-v4'", "did you mean 'Taxi-v4'?"]),
-        (["CartPole-v1"], ["Box(", "Discrete, MultiDiscrete and Tuple"]),
+        (["MountainCar-v0"], ["Box(", "2 real numbers: divide them into bins with --bins 8"]),
         (["Taxi-v4", "--q-table", "--hidden", "8"], ["--q-table", "--hidden"]),
         (["Taxi-v4", "--q-table", "--dueling"], ["--q-table", "--dueling"]),
         (["Taxi-v4", "--q-table", "--aggregation", "max"], ["--q-table", "--aggregation"]),
@@ -132,7 +132,7 @@ def test_an_own_environment_is_found_in_the_current_folder(type_in: TypeIn, monk
         (["Taxi-v4", "--encoding", "factord"], ["'factord'", "joint", "factored"]),
         (["Taxi-v4", "--out", ""], ["--out", "expected a path"]),
         (["a:b:c"], ["module:Id"]),
-        (["Taxi-v4", "--hidden", "0"], ["hidden = 0", "a value above 0"]),
+        (["Taxi-v4", "--hidden", "0"], ["hidden = 0", "whole numbers above 0"]),
         (["Taxi-v4", "--hidden", "many"], ["128,64", "many"]),
         (["Taxi-v4", "--seed", "-1"], ["seed = -1", "a value of 0 or more"]),
         (["Taxi-v4", "--learning-rate", "nan"], ["learning_rate", "finite"]),
@@ -245,7 +245,7 @@ def test_an_environment_that_fails_late_leaves_the_best_weights_so_far(own: Type
     last = result.stderr.splitlines()[-1]
     assert result.exit_code == 1
     assert "the environment own:Failing-v0 failed: RuntimeError: out of fuel" in last
-    assert "kept in a" in last
+    assert "a has the best weights before that" in last
     assert Path("a/model.keras").exists()
     assert "interrupted" in Path("a/card.md").read_text()
 
@@ -297,6 +297,7 @@ for cls in (Pond, Dry, Stopped, Long):
     gymnasium.register(f"{cls.__name__}-v0", entry_point=cls)
 """
 FEW = ["--loop", "gymnasium", "--q-table", "--environments", 8, "--batch-size", 8, "--replay-start", 8, "--updates", 10]
+FEW += ["--no-discover"]  # these environments stand for those whose chance cannot be enumerated
 
 
 @pytest.fixture

@@ -371,9 +371,9 @@ BOUNDS: list[tuple[str, Any, str]] = [  # of facts, of a dictionary among them, 
     ("evaluator.in_a_row", -3, "'in_a_row' is -3, expected 0 … 400"),
     ("evaluator.best_update", 500, "'best_update' is 500, expected 0 … 400"),
     ("evaluator.value", float("nan"), "'value' is no number"),
-    ("ticks", [{"update": -5}], "'ticks': "),
+    ("step_metrics", [{"update": -5}], "'step_metrics': "),
     ("program.visits", -1, "'program.visits' holds -1 … "),
-    ("program.copies.times", -3, "'program.copies.times' holds -3 … "),
+    ("program.envs.times", -3, "'program.envs.times' holds -3 … "),
 ]
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -11,8 +13,10 @@ from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.gymnasium_loop import VectorEnvRunner
 from deeptaxi.learning.trainer import train
+from deeptaxi.mdp.contract import ShownMask
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.simulate import TableEnv
+from deeptaxi.mdp.spaces import action_codec
 from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import SMALL, finished, opened_problem
 from tests.problems import build, opened, registered, rows_of, surely
@@ -125,3 +129,66 @@ def test_the_verdict_uses_the_final_mask():
     np.testing.assert_array_equal(np.isneginf(q_values), ~MASK)
     target = reference(environment.table, environment.horizon, 0.99, config.discount, MASK)
     assert records[-1].exact == evaluate_greedy(target, q_values).to_dict()
+
+
+class Order(gymnasium.Env):
+    """Orders 0 to 2 pieces of two products, where there is room for 3 of each; the mask is shown in many ways."""
+
+    observation_space, action_space = MultiDiscrete([4, 4]), MultiDiscrete([3, 3])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.stock = np.zeros(2, int)
+        return self.stock.copy(), self.info()
+
+    def step(self, action):
+        self.stock = self.stock + action
+        assert (self.stock <= 3).all(), "an order for which there is no room"
+        self.stock -= self.np_random.integers(0, 2, 2) * (self.stock > 0)
+        return self.stock.copy(), float(self.stock.sum()), False, False, self.info()
+
+    def info(self):
+        return {}
+
+    def parts(self):
+        return tuple((self.stock[i] + np.arange(3) <= 3).astype(np.int8) for i in range(2))
+
+
+WAYS = {
+    "info, joint": {"info": lambda self: {"action_mask": np.outer(*self.parts()).ravel()}},
+    "info, by parts": {"info": lambda self: {"action_mask": self.parts()}},
+    "info, another name": {"info": lambda self: {"action_masks": np.concatenate(self.parts())}},
+    "method, in a row": {"action_masks": lambda self: np.concatenate(self.parts())},
+    "method, joint": {"action_mask": lambda self: np.outer(*self.parts()).ravel().astype(bool)},
+    "of a state": {
+        "action_mask": lambda _, stock: np.outer(*(stock[:, None] + np.arange(3) <= 3)).ravel(),
+    },
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_mask_is_found_wherever_it_is_shown(way):
+    with registered("Order-v0", type("Shown", (Order,), WAYS[way])) as name:
+        environment = open_environment(EnvironmentConfig(name, time_limit=20))
+        settings = {**SMALL, "exploration": {"action_mask": True, "start": 1.0, "end": 1.0}, "updates": 40}
+        config = resolve({**settings, "loop": "gymnasium", "environment": {"id": name}})
+        trained = finished(train(config, environment))
+    assert trained is not None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "given", "allowed"),
+    [
+        ([2, 2], np.array([1, 0, 1, 1]), [1, 0, 1, 1]),  # as many parts in a row as actions: of the actions
+        ([2, 2], (np.array([1, 0]), np.array([1, 1])), [1, 1, 0, 0]),
+        ([3, 2], np.array([1, 0, 1, 0, 1]), [0, 1, 0, 0, 0, 1]),
+        ([3], np.array([True, False, True]), [1, 0, 1]),
+        ([3], [1, 0, 1], [1, 0, 1]),
+        ([3], None, None),
+        ([3], "ab", "ab"),  # for the caller to report
+    ],
+)
+def test_the_masks_of_parts_make_one_of_all_actions(sizes, given, allowed):
+    space = MultiDiscrete(sizes) if len(sizes) > 1 else Discrete(sizes[0])
+    found = ShownMask(Order(), action_codec(space, "Some-v0"))({"action_mask": given} if given is not None else {})
+    assert found.tolist() == allowed if isinstance(found, np.ndarray) else found == allowed

@@ -6,11 +6,12 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode
 
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.mdp.describe import factors, names_of
 from deeptaxi.mdp.environment import known_mask, open_environment
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.table import TableError, save_table
@@ -273,3 +274,90 @@ def test_an_environment_that_exits_is_told_like_any_failure():
 
 def test_an_id_without_version_is_the_newest():
     assert open_id("CliffWalking").config.id == "CliffWalking-v1"
+
+
+class Shop(gymnasium.Env):
+    """Takes an array of two orders, and observes the pieces of two products by their names."""
+
+    observation_space = Dict(pens=Discrete(3), ink=Box(0, 3, (1,), np.int8))
+    action_space = MultiDiscrete([2, 2])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.stock = [0, 0]
+        return self.look(), {}
+
+    def look(self):
+        return {"ink": np.array([self.stock[1]], np.int8), "pens": self.stock[0]}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.stock = [min(self.stock[i] + int(action[i]), 2 + i) for i in (0, 1)]
+        return self.look(), 1.0, self.stock == [2, 3], False, {}
+
+
+class Strict(TableEnv):
+    """Takes Python's integers only."""
+
+    def __init__(self, render_mode=None):
+        super().__init__(chain(), render_mode)
+
+    def step(self, action):
+        assert type(action) is int
+        return super().step(action)
+
+
+def test_actions_of_several_parts_are_numbers_to_all_but_the_environment():
+    with registered("Shop-v0", Shop) as name:
+        environment = open_id(name, time_limit=9)
+        assert (environment.states, environment.actions, environment.first_action) == (12, 4, 0)
+        env, vector = environment.make(), environment.make_vector(2)
+        env.reset(seed=0), vector.reset(seed=0)
+        assert env.step(np.int64(3))[0] == {"ink": np.array([1]), "pens": 1}
+        assert vector.step(np.array([1, 2]))[0].tolist() == [1, 4]  # 0·4 + 1, 1·4 + 0
+        assert environment.decode_action(2).tolist() == [1, 0]
+        names = names_of(environment)
+    assert names.actions == ("(0, 0)", "(0, 1)", "(1, 0)", "(1, 1)")
+    assert names.state(6) == "pens 1, ink 2"
+
+
+def test_an_environment_gets_pythons_integers():
+    with registered("Strict-v0", Strict) as name:
+        environment = open_id(name)
+        env, vector = environment.make(), environment.make_vector(2)
+        env.reset(seed=0), vector.reset(seed=0)
+        assert env.step(np.int64(0))[0] == 1
+        assert vector.step(np.zeros(2, np.int64))[0].tolist() == [1, 1]
+
+
+def test_real_numbers_are_seen_in_bins():
+    environment = open_id("Pendulum-v1", bins=(3, 3, 5), action_bins=(3,))
+    assert (environment.states, environment.actions, environment.time_limit) == (45, 3, 200)
+    assert [environment.decode_action(action).tolist() for action in range(3)] == [[-2], [0], [2]]
+    assert factors(environment) == (3, 3, 5)
+    assert environment.asked_settings() == {"network": {"encoding": "factored"}}
+    env, vector = environment.make(), environment.make_vector(2)
+    assert environment.codec.encode(env.reset(seed=0)[0]) == vector.reset(seed=0)[0][0]
+    assert environment.codec.encode(env.step(2)[0]) == vector.step(np.array([2, 0]))[0][0]
+
+
+def test_the_fault_of_a_later_step_is_told_with_its_number():
+    class Late(Strict):
+        def step(self, action):
+            return (7 if self.state == 1 else super().step(action)[0]), 0.0, False, False, {}
+
+    with registered("Late-v0", Late) as name:
+        env = open_id(name).make()
+        env.reset(seed=0), env.step(0)
+        with pytest.raises(
+            DeepTaxiError, match=r"failed: at step 2 of an episode, step\(0\) returned the observation 7: e"
+        ):
+            env.step(0)
+
+
+def test_a_table_has_nothing_to_divide(table_file):
+    for name, value in (("bins", (3,)), ("action_bins", (3,)), ("observation", "one-hot")):
+        with pytest.raises(
+            UsageError, match=f"--{name.replace('_', '-')}: the states and actions of a transition table"
+        ):
+            open_id(table_file(chain()), **{name: value})

@@ -81,7 +81,7 @@ def test_unknown_start_distributions_are_estimated():
         ([[[(2, 0, 0, False), (-1, 1, 0, False)]], PLAYED[1]], START, "probabilities are at least 0"),
         ([[surely(0, np.nan)], PLAYED[1]], START, "reward holds nan at [0, 0, 0]"),
         ([[surely(5, 0)], PLAYED[1]], START, "next_state holds 5 at [0, 0, 0]: expected 0 to 1"),
-        ({0: {}, 1: {}}, START, "expected a shape [S, A, K] without zeros"),
+        ({0: {}, 1: {}}, START, "it is an empty dict at [0]"),
         ({7: PLAYED[0], 8: PLAYED[1]}, START, "P is not of the form"),
         (np.eye(2), START, "P is not of the form"),
         (0.5, START, "P is not of the form"),
