@@ -7,7 +7,6 @@ with and without rain. They come from the packaged presets.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -44,14 +43,16 @@ class OpenedModel(NamedTuple):
     environment: Environment
     config: TrainConfig | None
     log: TrainingLog
-    network: Any  # None if its sizes do not fit
-    q_values: NDArray[np.float32] | None  # [S, A]; None if its sizes do not fit
-    why: Mapping[str, str] = {}  # why something is unknown, by name
+    network: Any  # None if there is none, or it cannot be tabulated
+    decisions: NDArray[Any] | None = None  # Q values [S, A], or a policy [S]; None if it cannot be tabulated
+    misfit: str | None = None  # its sizes, if they are not the environment's
+    mixing: tuple[str, float] | None = None  # if its answers mix states: the error, and the difference that makes
 
 
 def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
     """Build the case of an opened model: known facts, verdict, sampled episodes and network units."""
-    environment, config = opened.environment, opened.config
+    environment, config, decisions = opened.environment, opened.config, opened.decisions
+    is_policy = decisions is not None and decisions.ndim == 1
     table = environment.table
     objective = asked.objective_discount
     if objective is None and config is not None:
@@ -65,14 +66,28 @@ def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
         environment.horizon,
         objective,
         table=table,
-        q=opened.q_values,
+        q=None if is_policy else decisions,
+        given=decisions if is_policy else None,
+        misfit=opened.misfit,
+        mixing=opened.mixing,
         config=config,
         action_names=names_of(environment).actions,
         training_discount=asked.discount if asked.discount is not None else config.discount if config else None,
-        why={"table": environment.table_missing or "", **opened.log.missing, **opened.why},
+        why={"table": environment.table_missing or "", **opened.log.missing, **reasons(opened, is_policy)},
         **logged(opened.log, (environment.states, environment.actions)),
     )
     return with_network(with_sample(with_verdict(case), environment, asked), opened)
+
+
+def reasons(opened: OpenedModel, is_policy: bool) -> dict[str, str]:
+    """Return why the Q values or the network of a model are unknown."""
+    if opened.misfit is not None:
+        return {"q": opened.misfit}
+    if opened.mixing is not None:
+        return {"q": "the network has no Q values of a state alone: it mixes states"}
+    if is_policy:
+        return {"q": "a policy has no Q values", "network": "a policy has no network"}
+    return {"network": "there is no network that could be looked into, only its Q values"} if not opened.network else {}
 
 
 def logged(log: TrainingLog, shape: tuple[int, int]) -> dict[str, Any]:
@@ -90,7 +105,8 @@ def with_verdict(case: Case) -> Case:
     with status("computing the exact verdict …"):
         mask = None if case.q is None or case.broken else case.allowed
         reference = exact.reference(case.table, case.horizon, case.discount, case.training_discount, mask)
-        verdict = exact.evaluate_greedy(reference, case.q) if case.q is not None and mask is not None else None
+        decisions = case.given if case.q is None else case.q
+        verdict = exact.evaluate_greedy(reference, decisions) if decisions is not None and not case.broken else None
         return dataclasses.replace(case, reference=reference, verdict=verdict)
 
 
@@ -100,7 +116,7 @@ def with_sample(case: Case, environment: Environment, asked: DiagnoseOptions) ->
         return dataclasses.replace(case, siblings=related_tables(environment))
     if case.table is not None or asked.episodes == 0:
         return case
-    sound = case.q is not None and not case.broken
+    sound = case.given is not None or (case.q is not None and not case.broken)
     with status(f"playing {asked.episodes:,} episodes …"):
         sample = play_sample(
             environment, case.policy if sound else None, case.allowed if sound else None, asked.episodes, asked.seed
@@ -112,6 +128,7 @@ def with_network(case: Case, opened: OpenedModel) -> Case:
     """Add the activity of the network's units over the reachable states, as far as those are known."""
     if opened.network is None:
         return case
+    from deeptaxi.network.encodings import parts_for
     from deeptaxi.network.inspect import look_into
 
     if case.table is not None and not case.broken:
@@ -120,7 +137,8 @@ def with_network(case: Case, opened: OpenedModel) -> Case:
         states = np.flatnonzero(case.visits.sum(axis=1))
     else:
         states = np.arange(case.states)
-    return dataclasses.replace(case, network=look_into(opened.network, states, opened.environment.states))
+    parts = parts_for(opened.network, opened.environment)
+    return dataclasses.replace(case, network=look_into(opened.network, states, opened.environment.states, parts))
 
 
 def related_tables(environment: Environment) -> dict[str, TransitionTable]:

@@ -7,26 +7,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.api.build_case import DiagnoseOptions, OpenedModel, build_case
 from deeptaxi.api.environments import EnvLike, EnvSpec
-from deeptaxi.api.load import Model, run_of_keras
+from deeptaxi.api.load import Model, run_of_object
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
 from deeptaxi.api.run_data import BARE, find_log_file, read_training_log, training_now
 from deeptaxi.api.status import status
 from deeptaxi.arguments import title
-from deeptaxi.config import EnvironmentConfig
+from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis import Case
 from deeptaxi.diagnosis import diagnose as findings_of
 from deeptaxi.diagnosis.case import Diagnosis
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import History, read_history
+from deeptaxi.storage.arrays import check_decisions
+from deeptaxi.storage.foreign import check_network, read_model
 from deeptaxi.storage.logs import read_visits
-from deeptaxi.storage.models import find_model, load_network
+from deeptaxi.storage.models import find_model
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,7 +37,7 @@ def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
     """Build the case of a model and return it with the model's name.
 
     Args:
-        model: a run folder, a `.keras` file, a log folder, a log file, a `Run`, or a Keras model.
+        model: a run folder, a model file, a log folder, a log file, a `Run`, a Keras model, or an array.
         asked: environment, discounts, episodes and seed.
 
     Raises:
@@ -47,10 +48,10 @@ def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
         log = find_log_file(Path(model))
         if log is not None:
             return case_of_log(log, asked), str(model)
-        opened = look_at_file(Path(model), asked)
+        looked_at = look_at_file(Path(model), asked)
     else:
-        opened = look_at_run(model, asked)
-    return build_case(opened, asked), opened.name
+        looked_at = look_at_run(model, asked)
+    return build_case(looked_at, asked), looked_at.name
 
 
 def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
@@ -58,41 +59,48 @@ def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
     source = find_model(model)
     environment = asked.spec.open_for(source.environment, source.name)
     with status("loading the model …"):
-        loaded = load_network(source.path, foreign=True, states=environment.states)
-        network, q_values, why = tabulate_fitting(loaded, environment, source.name)
+        network, array = read_model(source, environment, fitting=False)
+        found = opened(source.name, environment, network, array, source.config)
     log = read_training_log(source.path.parent) if source.config else BARE
-    return OpenedModel(source.name, environment, source.config, log, network, q_values, why)
+    return found._replace(log=log)
 
 
 def look_at_run(model: Run | Any, asked: DiagnoseOptions) -> OpenedModel:
-    """Pair a run or a Keras model with the environment to diagnose it on."""
-    run = model if isinstance(model, Run) else run_of_keras(model, asked.spec)
-    if run is model:
-        environment = asked.spec.open_for(run.environment, run.name)
-        if environment is not run.environment:
-            found = tabulate_fitting(run.network, environment, run.name)
-            return OpenedModel(run.name, environment, run.config, run.log, *found)
-    return OpenedModel(run.name, run.environment, run.config, run.log, run.network, run.q_values)
+    """Pair a run, a Keras model or an array with the environment to diagnose it on."""
+    run = model if isinstance(model, Run) else run_of_object(model, asked.spec)
+    environment = asked.spec.open_for(run.environment, run.name) if run is model else run.environment
+    array = run.array
+    if array is not None and environment is not run.environment:
+        array = check_decisions(array, environment, run.name)
+    return opened(run.name, environment, run.network, array, run.config)._replace(log=run.log)
 
 
-def tabulate_fitting(
-    network: Any, environment: Environment, name: str
-) -> tuple[Any, NDArray[np.float32] | None, dict[str, str]]:
-    """Return the network and its Q values `[S, A]`, or the reason why its sizes do not fit the environment."""
+def opened(
+    name: str, environment: Environment, network: Any, array: NDArray[Any] | None, config: TrainConfig | None
+) -> OpenedModel:
+    """Return a model, a `network` or an `array`, with all that can be tabulated on an environment.
+
+    Raises:
+        UsageError: a network from elsewhere has other inputs or outputs.
+    """
+    model = OpenedModel(name, environment, config, BARE, network, array)
+    if network is None:
+        return model
     from deeptaxi.network.build import sizes
-    from deeptaxi.network.inspect import check_foreign, is_ours
-    from deeptaxi.network.tabulate import tabulate
+    from deeptaxi.network.encodings import parts_for
+    from deeptaxi.network.inspect import difference_alone, is_ours
+    from deeptaxi.network.tabulate import MixedStatesError, tabulate
 
-    if is_ours(network):
-        if sizes(network) != (environment.states, environment.actions):
-            states, actions = sizes(network)
-            return None, None, {"q": f"the model has {states} states and {actions} actions"}
-    else:
-        try:
-            check_foreign(network, environment.states, environment.actions)
-        except ValueError as error:
-            raise UsageError(f"cannot inspect {name}: it has {error}") from None
-    return network, tabulate(network, environment.states), {}
+    if is_ours(network) and sizes(network) != (environment.states, environment.actions):
+        states, actions = sizes(network)
+        return model._replace(network=None, misfit=f"the model has {states} states and {actions} actions")
+    check_network(network, environment, name)
+    parts = parts_for(network, environment)
+    try:
+        return model._replace(decisions=tabulate(network, environment.states, parts))
+    except MixedStatesError as error:
+        mixing = difference_alone(network, environment.states, parts)
+        return model._replace(network=None, mixing=(str(error), mixing))
 
 
 def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:
@@ -171,8 +179,8 @@ def diagnose(
     """Name what is wrong with a model, with evidence, likely cause and cure.
 
     Args:
-        model: a run folder, a `.keras` file, a log folder, a log file, a `Run`, or a Keras model that maps state
-            numbers to Q values.
+        model: a run folder, a model file (as for `load`), a log folder, a log file, a `Run`, a Keras model that maps
+            states to Q values, or an array with Q values `[S, A]` or a policy `[S]`.
         env: environment to diagnose on, instead of the model's own.
         env_args: arguments for `gymnasium.make`; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+import numpy as np
+
 from deeptaxi.api.environments import EnvLike, EnvSpec
-from deeptaxi.api.load import Model, network_in
+from deeptaxi.api.load import Model, as_run, is_array_like, load_source, network_in
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
+from deeptaxi.backend import keras_backend
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.exports.destination import check_place
 from deeptaxi.exports.q_tables import labels_of
@@ -68,12 +71,15 @@ def export(
     it is put in place.
 
     Args:
-        model: a run folder, a `.keras` file, a `Run`, or a Keras model of deeptaxi.
+        model: a run folder, a model file (as for `load`), a `Run`, a Keras model or an array. A network that is not
+            deeptaxi's, or that another runtime computes, is exported as the Q table that it computes; a policy only
+            to the tables.
         format: `"keras"`, `"plain"`, `"savedmodel"`, `"onnx"`, `"litert"`, `"csv"`, `"npz"` or `"json"`; `"all"` for
             every format that is available.
         out: a file, or for `"savedmodel"` and `"all"` a folder.
         force: whether to overwrite an existing export of the same kind.
-        env: environment that names the states and actions in tables, instead of the model's own.
+        env: environment that names the states and actions in tables, instead of the model's own; needed for a model
+            that is not deeptaxi's.
         env_args: arguments for `gymnasium.make`.
         trust_env: whether to import the environment module that the run names, which executes its code.
 
@@ -118,10 +124,11 @@ class Prepared:
         card = read_card(self.folder) if self.folder and self.name is None else None
         if isinstance(self.model, ModelSource):
             with status("loading the model …"):
-                network = load_network(self.model.path)
+                network = exportable(self.model, self.environment)
         if self.environment is not None:
             name = self.model.name if isinstance(self.model, ModelSource) else "the model"
-            check_fits(network, self.environment, name)
+            if not isinstance(network, np.ndarray):
+                check_fits(network, self.environment, name)
             labels = labels_of(self.environment)
         from deeptaxi.exports.exporter import export as write
         from deeptaxi.exports.exporter import export_all
@@ -152,26 +159,48 @@ def prepare(
             raise UsageError(f"{path} holds the model itself; choose another --out")
         folder = source.path.parent if source.config else None
         return Prepared(source, folder, name, path, force, *environment_of(source, spec))
-    environment = None if spec.env is None else spec.open()
-    if isinstance(source, Run):
-        return Prepared(source.network, source.folder, name, path, force, environment or source.environment, None)
-    return Prepared(of_deeptaxi(source), None, name, path, force, environment, None)
+    if spec.env is None and not isinstance(source, Run) and not is_array_like(source):
+        network = network_in(source)
+        from deeptaxi.network.inspect import is_ours
+
+        if is_ours(network):
+            return Prepared(network, None, name, path, force, None, None)
+    run = as_run(source, spec)
+    return Prepared(of_decisions(run), run.folder, name, path, force, run.environment, None)
 
 
-def of_deeptaxi(model: Any) -> Any:
-    """Return the Q-network of a Keras model made by deeptaxi.
+def exportable(source: ModelSource, environment: Environment | None) -> Any:
+    """Load a model as what can be exported: a network of deeptaxi, or a policy `[S]`.
 
     Raises:
-        UsageError: the model was not made by deeptaxi.
+        UsageError: it is not deeptaxi's, and no environment is given that says how many states there are.
+        DeepTaxiError: it is damaged.
     """
-    network = network_in(model)
-    from deeptaxi.network.build import sizes
+    if source.kind == "keras":
+        network = load_network(source.path, foreign=True, states=environment.states if environment else None)
+        from deeptaxi.network.inspect import is_ours
 
-    try:
-        sizes(network)
-    except ValueError as error:
-        raise UsageError(f"{network.name} cannot be exported: {error}") from None
-    return network
+        if is_ours(network):
+            return network
+    if environment is None:
+        raise UsageError(f"{source.name} does not record what states it is for: specify its environment with --env")
+    return of_decisions(load_source(source, environment))
+
+
+def of_decisions(run: Run) -> Any:
+    """Return a run's network if it is deeptaxi's, else the Q-table network of its Q values, or its policy `[S]`.
+
+    Raises:
+        DeepTaxiError: the Q values are NaN or +∞, or float32 changes the greedy policy.
+    """
+    keras_backend.start()
+    from deeptaxi.network.build import q_table_network
+    from deeptaxi.network.inspect import is_ours
+
+    if run.network is not None and is_ours(run.network):
+        return run.network
+    policy = run.policy
+    return policy if run.decisions.ndim == 1 else q_table_network(run.q_values)
 
 
 def known(form: str) -> str:

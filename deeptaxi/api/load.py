@@ -1,4 +1,4 @@
-"""Load models given as a run folder, a `.keras` file, a run, or a Keras model."""
+"""Load models given as a run folder, a model file, a run, a Keras model, or an array."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.environments import EnvLike, EnvSpec, describe_object, open_by_name
+from deeptaxi.api.environments import EnvLike, EnvSpec, describe_object
 from deeptaxi.api.report import check_comparable
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network
+from deeptaxi.storage.arrays import check_decisions, decisions_of
+from deeptaxi.storage.foreign import check_network, read_model
+from deeptaxi.storage.models import ModelSource, find_model
 from deeptaxi.storage.runs import read_facts
 
-Model = str | Path | Run | Any  # any: a Keras model
+Model = str | Path | Run | Any  # any: a Keras model, or an array with Q values [S, A] or a policy [S]
 
 
 def load(
@@ -30,7 +32,8 @@ def load(
     """Open a trained agent and its environment.
 
     Args:
-        model: a run folder, or a `.keras` file, which needs `env`.
+        model: a run folder; or a model file, which needs `env`: `.keras`, `.h5`, a Q table or policy (`.npy`, `.npz`,
+            `.csv`, `.json`), `.onnx`, a SavedModel folder.
         env: environment to use instead of the model's own, as `train` takes it.
         env_args: arguments for `gymnasium.make`; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
@@ -57,10 +60,10 @@ def load_source(source: ModelSource, environment: Environment) -> Run:
         DeepTaxiError: the model is damaged.
     """
     with status("loading the model …"):
-        network = load_network(source.path)
-        check_fits(network, environment, source.name)
-        run = Run(source.name, environment, network, source.config, **kept_in(source))
-        _ = run.q_values  # computed now, so that failures surface here
+        network, array = read_model(source, environment)
+        run = Run(source.name, environment, network, source.config, **kept_in(source), array=array)
+        if environment.tabulated:
+            _ = run.decisions  # computed now, so that failures surface here
     return run
 
 
@@ -72,19 +75,24 @@ def kept_in(source: ModelSource) -> dict[str, Any]:
     return {"folder": folder, "facts": read_facts(folder)}
 
 
-def load_comparable(folders: Sequence[Path], trust: bool) -> list[Run]:
-    """Load runs of the same problem, sharing one environment.
+def load_comparable(folders: Sequence[Path], spec: EnvSpec) -> list[Run]:
+    """Load runs and model files for the same problem, sharing one environment: the runs' own, else that of `spec`.
 
     Raises:
-        UsageError: one is not a run folder or is given twice, or their environments or objectives differ.
+        UsageError: one is given twice, their environments or objectives differ, no run says the environment and none
+            is given, or one is given although a run says it.
         DeepTaxiError: a model is damaged.
     """
     sources = [find_model(folder) for folder in folders]
-    for folder, source in zip(folders, sources, strict=True):
-        if source.config is not None and [other.resolve() for other in folders].count(folder.resolve()) > 1:
+    for folder in folders:
+        if [other.resolve() for other in folders].count(folder.resolve()) > 1:
             raise UsageError(f"{folder} is given twice")
     first = check_comparable([source.name for source in sources], [source.config for source in sources])
-    environment = open_by_name(first.environment, trust)
+    if first is not None and spec.env is not None:
+        raise UsageError(
+            f"--env is for model files that do not say it; the runs named here have {first.environment.id}"
+        )
+    environment = spec.open_for(first.environment if first else None, sources[0].name)
     return [load_source(source, environment) for source in sources]
 
 
@@ -98,33 +106,60 @@ def as_run(model: Model, spec: EnvSpec) -> Run:
     if isinstance(model, str | Path):
         return load_model(Path(model), spec)
     if not isinstance(model, Run):
-        return run_of_keras(model, spec)
+        return run_of_object(model, spec)
     environment = spec.open_for(model.environment, model.name)
     if environment is model.environment:
         return model
-    check_network(model.network, environment, model.name)
-    return dataclasses.replace(model, environment=environment, verdict=None, episodes=None)
+    if model.network is not None:
+        check_network(model.network, environment, model.name)
+    array = None if model.array is None else check_decisions(model.array, environment, model.name)
+    return dataclasses.replace(model, environment=environment, verdict=None, episodes=None, array=array)
 
 
-def run_of_keras(model: Any, spec: EnvSpec) -> Run:
-    """Return a Keras model as a run.
+def run_of_object(model: Any, spec: EnvSpec) -> Run:
+    """Return a Keras model or an array as a run.
 
     Raises:
-        UsageError: it is not a Keras model, no environment is given, or it does not fit.
+        UsageError: it is neither, no environment is given, or it does not fit.
     """
-    network = network_in(model)
+    is_array = is_array_like(model)
+    network = None if is_array else network_in(model)
     if spec.env is None:
-        raise UsageError("a Keras model does not record what it was trained on: pass its environment as env=…")
+        kind = "an array" if is_array else "a Keras model"
+        raise UsageError(f"{kind} does not record what it was trained on: pass its environment as env=…")
+    environment = spec.open()
+    if is_array:
+        array = decisions_of(model, environment)
+        return Run("Q table" if array.ndim > 1 else "policy", environment, None, array=array)
     from deeptaxi.network.policy_model import check_agent
 
-    environment = spec.open()
     try:
-        if network is not model:
+        if network is not model and hasattr(model, "inputs"):
             check_agent(model, network, environment.states)
     except ValueError as error:
         raise UsageError(f"{model.name} does not fit {environment.config.id}: {error}") from None
     check_network(network, environment, str(model.name))
     return Run(str(model.name), environment, network)
+
+
+def is_array_like(model: Any) -> bool:
+    """Return whether a model is given as an array, nested lists, or what NumPy takes for one."""
+    return isinstance(model, list | tuple) or (hasattr(model, "__array__") and not callable(model))
+
+
+def functional_of(model: Any) -> Any:
+    """Return a functional model of a subclassed Keras model that has been called; None for anything else."""
+    configured = model.get_build_config() if callable(model) and hasattr(model, "get_build_config") else None
+    shape = (configured or {}).get("input_shape")
+    if not shape:
+        return None
+    import keras
+
+    try:
+        taken = keras.Input(tuple(shape[1:]))
+        return keras.Model(taken, model(taken), name=model.name)
+    except Exception:  # its own code may raise anything for symbolic inputs
+        return None
 
 
 def network_in(model: Any) -> Any:
@@ -134,25 +169,11 @@ def network_in(model: Any) -> Any:
         UsageError: it is not a Keras model.
     """
     if not (hasattr(model, "inputs") and hasattr(model, "outputs") and callable(model)):
-        what = "a run folder, a .keras file, a Run or a Keras model"
+        built = functional_of(model)
+        if built is not None:
+            return built
+        what = "a run folder, a model file, a Run, a Keras model or an array"
         raise UsageError(f"expected a model as {what}, received {describe_object(model)}")
     from deeptaxi.network.policy_model import q_network_of
 
     return q_network_of(model)
-
-
-def check_network(network: Any, environment: Environment, name: str) -> None:
-    """Reject a network, deeptaxi's or of Keras' own layers, that does not fit the environment.
-
-    Raises:
-        UsageError: its numbers of states or actions differ from the environment's.
-    """
-    from deeptaxi.network.inspect import check_foreign, is_ours
-
-    if is_ours(network):
-        check_fits(network, environment, name)
-        return
-    try:
-        check_foreign(network, environment.states, environment.actions)
-    except ValueError as error:
-        raise UsageError(f"cannot inspect {name}: it has {error}") from None

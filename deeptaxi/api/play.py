@@ -62,7 +62,7 @@ def play(
     """Play with the greedy policy; actions are marked as optimal at the objective's `discount`."""
     reference = run.reference(discount)
     optimal = None if reference is None else optimal_actions(reference.optimum.q)
-    return watch(run.environment, run.q_values, Show(episodes, seed, state, max_steps, render_mode), optimal)
+    return watch(run.environment, run.decisions, Show(episodes, seed, state, max_steps, render_mode), optimal)
 
 
 def draws_text(run: RunData) -> bool:

@@ -12,7 +12,7 @@ from deeptaxi.api.build_case import DiagnoseOptions, OpenedModel, build_case
 from deeptaxi.api.run_data import RunData
 from deeptaxi.api.sampling import sample_episodes
 from deeptaxi.api.status import status
-from deeptaxi.arguments import short_words
+from deeptaxi.arguments import short_words, show
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.diagnosis import diagnose
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -45,19 +45,13 @@ def gather(runs: Sequence[RunData]) -> Content:
     )
 
 
-def config_of(run: RunData) -> TrainConfig:
-    """Return the configuration of a run that is known to have one."""
-    assert run.config is not None  # noqa: S101  # checked by `check_comparable`
-    return run.config
-
-
 def reported_run(run: RunData, remarks: list[str]) -> ReportedRun:
     """Return a run with its verdict and log; append what is missing to `remarks`."""
     episodes = None if run.exact else sample_episodes(run, EPISODES, 0)
     return ReportedRun(
         name=run.name,
-        network=model_card.describe_network(config_of(run)),
-        config=config_of(run),
+        network=describe_model(run),
+        config=run.config,
         facts=run.facts,
         exact=run.exact,
         episodes=episodes.to_dict() if episodes else None,
@@ -65,9 +59,20 @@ def reported_run(run: RunData, remarks: list[str]) -> ReportedRun:
     )
 
 
+def describe_model(run: RunData) -> str:
+    """Describe a model in a few words, as far as it is known."""
+    if run.config is not None:
+        return model_card.describe_network(run.config)
+    if run.network is None:
+        return "Q table" if run.decisions.ndim > 1 else "policy without Q values"
+    return "network from a bare file, whose training is not known"
+
+
 def history_of(run: RunData, remarks: list[str]) -> History | None:
     """Return the log of a run; if there is none, append a remark and return None."""
     history = run.history
+    if history is None and run.config is None:
+        return None
     if history is None:
         remarks.append(f"{run.log.missing.get('history')}; its learning curves and visits are missing here")
         return None
@@ -90,27 +95,36 @@ def look_closely(run: RunData, reported: ReportedRun, remarks: list[str]) -> Sub
     return Subject(
         run=reported,
         policy=run.policy,
-        comparison=None if reference is None else compare(reference, run.q_values),
+        comparison=None if reference is None else compare(reference, run.decisions),
         visits=visits_of(run, remarks),
         diagnosis=diagnose_run(run, remarks),
         again=again,
         evaluate=evaluate,
-        settings=dump_toml(config_of(run), {}).partition("\n[run]")[0],
+        settings="" if run.config is None else dump_toml(run.config, {}).partition("\n[run]")[0],
     )
 
 
 def commands(run: RunData) -> tuple[str, str]:
     """Return the commands that retrain and evaluate a run; an unsaved run is treated as if saved under its name."""
-    config = config_of(run)
+    config = run.config
+    if config is None:
+        return "", evaluate_command(run)
     if run.folder is None:
         evaluate = f"deeptaxi evaluate {shlex.quote(run.name)}   # once it is saved there: run.save('{run.name}')"
         return f"deeptaxi train --config {CONFIG_FILE}   # which holds the configuration above", evaluate
     return model_card.training_command(run.folder, config), model_card.evaluate_command(run.folder, config)
 
 
+def evaluate_command(run: RunData) -> str:
+    """Return the command that evaluates a bare model file."""
+    environment = run.environment.config
+    words = [f"--env-arg {shlex.quote(f'{key}={show(value)}')}" for key, value in environment.kwargs.items()]
+    return " ".join(["deeptaxi evaluate", shlex.quote(run.name), "--env", shlex.quote(environment.id), *words])
+
+
 def diagnose_run(run: RunData, remarks: list[str]) -> Mapping[str, Any] | None:
     """Return the diagnosis of a run; None, with a remark, if it fails."""
-    opened = OpenedModel(run.name, run.environment, run.config, run.log, run.network, run.q_values)
+    opened = OpenedModel(run.name, run.environment, run.config, run.log, run.network, run.decisions)
     try:
         return diagnose(build_case(opened, DiagnoseOptions())).to_dict()
     except DeepTaxiError as error:
@@ -193,24 +207,23 @@ def check_places(path: Path, figures: Path | None, force: bool) -> None:
         )
 
 
-def check_comparable(names: Sequence[str], configs: Sequence[TrainConfig | None]) -> TrainConfig:
-    """Check that all runs are of the same problem, and return the configuration of the first.
+def check_comparable(names: Sequence[str], configs: Sequence[TrainConfig | None]) -> TrainConfig | None:
+    """Check that all runs are of the same problem, and return the configuration of the first; None without any.
+
+    A bare model has no configuration: it is judged on the problem of the others.
 
     Raises:
-        UsageError: one is not a run, or their environments or objectives differ.
+        UsageError: the environments or objectives of two runs differ.
     """
-    known: list[TrainConfig] = []
-    for name, config in zip(names, configs, strict=True):
-        if config is None:
-            raise UsageError(f"{name} is not a run folder: a report needs a run's configuration and log")
-        known.append(config)
-        first = known[0]
+    known = [(name, config) for name, config in zip(names, configs, strict=True) if config is not None]
+    for name, config in known:
+        begun, first = known[0]
         for what, one, other in zip(
             ("environment", "objective discount"), problem(first), problem(config), strict=True
         ):
             if one != other:
-                raise UsageError(f"{name} has the {what} {other}, {names[0]} {one}: write a separate report on each")
-    return known[0]
+                raise UsageError(f"{name} has the {what} {other}, {begun} {one}: write a separate report on each")
+    return known[0][1] if known else None
 
 
 def problem(config: TrainConfig) -> tuple[str, str]:

@@ -36,13 +36,14 @@ class RunData:
     Attributes:
         name: the run folder, or the default name of an unsaved run.
         environment: has `states` S, `actions` A, `time_limit`, `table` (or None) and `describe()`.
-        network: a Keras model that maps state numbers `[B]` to Q values `[B, A]`.
-        config: the training configuration; None for a bare `.keras` file.
+        network: a Keras model that maps states to Q values `[B, A]`; None for a model that is only an array.
+        config: the training configuration; None for a bare model file.
         folder: the run folder; None if the run is not saved.
         facts: further facts: preset, versions, log.
         episodes: episodes that `train` sampled at its end, keyed as in `evaluate`; None if the verdict is exact.
         episodes_unavailable: why `train` could not sample them, or None.
         log_unavailable: which part of the log `train` could not write, and why, or None.
+        array: the Q table `[S, A]` or policy `[S]` of a model without a network, else None.
     """
 
     name: str
@@ -56,21 +57,38 @@ class RunData:
     episodes: Mapping[str, Any] | None = None
     episodes_unavailable: str | None = None
     log_unavailable: str | None = None
+    array: NDArray[Any] | None = None
 
     @cached_property
-    def q_values(self) -> NDArray[np.float32]:
-        """The Q values of all states, float32 `[S, A]`; −∞ for actions that are not allowed.
+    def decisions(self) -> NDArray[Any]:
+        """What decides its actions: the Q values `[S, A]`, or of a model that has none, its policy, int64 `[S]`.
 
         Raises:
             DeepTaxiError: there are too many states for a table.
         """
         if not self.environment.tabulated:
             raise DeepTaxiError(f"{self.environment.config.id} has {self.environment.states:,} states; {UNTABULATED}")
+        if self.array is not None:
+            return self.array
+        from deeptaxi.network.encodings import parts_for
         from deeptaxi.network.tabulate import tabulate
 
-        values = np.asarray(tabulate(self.network, self.environment.states))
+        values = np.asarray(tabulate(self.network, self.environment.states, parts_for(self.network, self.environment)))
         values.setflags(write=False)
         return values
+
+    @property
+    def q_values(self) -> NDArray[np.float32]:
+        """The Q values of all states, `[S, A]`; −∞ for actions that are not allowed.
+
+        Float32 if a network gives them, as exact as they are in an array.
+
+        Raises:
+            UsageError: the model is a policy, which has none.
+        """
+        if self.decisions.ndim == 1:
+            raise UsageError(f"{self.name} is a policy: it has an action for each state, and no Q values")
+        return self.decisions
 
     @cached_property
     def policy(self) -> Any:
@@ -84,7 +102,7 @@ class RunData:
 
             return GreedyPolicy(self.network)
         table = self.environment.table
-        return verdicts.policy_of(self.q_values, table.action_mask if table else None)
+        return verdicts.policy_of(self.decisions, table.action_mask if table else None, table)
 
     @cached_property
     def exact(self) -> Mapping[str, Any] | None:
@@ -103,7 +121,13 @@ class RunData:
 
     @cached_property
     def weights_digest(self) -> str:
-        """The SHA-256 of the weights: equal for the same settings, seed, machine and versions."""
+        """The SHA-256 of the weights: equal for the same settings, seed, machine and versions.
+
+        Raises:
+            UsageError: the model is an array, which has none.
+        """
+        if self.network is None:
+            raise UsageError(f"{self.name} has no network, and so no weights")
         from deeptaxi.network.build import weights_digest
 
         return weights_digest(self.network)
@@ -124,7 +148,8 @@ class RunData:
     def coverage(self) -> Coverage | None:
         """The training's counts of each (state, action), `visits` and `replay` `[S, A]`; None if unknown."""
         coverage = self.log.coverage if self.environment.tabulated else None
-        return coverage if coverage and coverage.visits.shape == self.q_values.shape else None
+        shape = (self.environment.states, self.environment.actions)
+        return coverage if coverage and coverage.visits.shape == shape else None
 
     @property
     def finished(self) -> Finished | None:
@@ -150,7 +175,7 @@ class RunData:
         if table is None:
             return None
         training_discount = self.config.discount if self.config else None
-        mask = self.q_values > float("-inf")
+        mask = self.decisions > float("-inf") if self.decisions.ndim > 1 else None
         return verdicts.reference(table, self.environment.horizon, self.discount(discount), training_discount, mask)
 
     def exact_at(self, discount: float | None = None) -> Mapping[str, Any] | None:
@@ -159,7 +184,7 @@ class RunData:
             reference = self.reference(discount)
             if reference is None:
                 return None
-            found = verdicts.evaluate_greedy(reference, self.q_values, self.environment.start_resets, intervals=True)
+            found = verdicts.evaluate_greedy(reference, self.decisions, self.environment.start_resets, intervals=True)
             return found.to_dict()
 
     def act(self, state: ArrayLike) -> Any:
@@ -231,9 +256,9 @@ BARE = TrainingLog(
     None,
     None,
     {
-        "history": "a bare .keras file has no log",
-        "visits": "a bare .keras file has no record of what its training tried",
-        "replay": "a bare .keras file has no record of what its training tried",
+        "history": "a bare model file has no log",
+        "visits": "a bare model file has no record of what its training tried",
+        "replay": "a bare model file has no record of what its training tried",
     },
 )
 

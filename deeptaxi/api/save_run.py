@@ -142,7 +142,7 @@ def summary(run: RunData) -> dict[str, Any]:
         "compile_seconds": finished.compile_seconds if finished else None,
         "stopped": finished.stopped if finished else None,
         "resumed_from": run.history.resumed.update if run.history and run.history.resumed else None,
-        "weights_digest": run.weights_digest,
+        "weights_digest": None if run.network is None else run.weights_digest,
         "exact": run.exact,
         "exact_unavailable": run.exact_unavailable,
         "episodes": run.episodes,

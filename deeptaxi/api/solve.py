@@ -53,7 +53,7 @@ def solve(
         found = solution.solve(table, environment.horizon, chosen, environment.start_resets)
     if path is not None:
         with write_atomic(path, force) as aside:
-            WRITERS[path.suffix[1:]][0](aside, found.q_star, labels_of(environment))
+            WRITERS[path.suffix[1:]](aside, found.q_star, labels_of(environment), None)
     return found
 
 

@@ -28,10 +28,10 @@ SEVERE = 3  # exit code
 @options.json_option
 @options.shared_options
 def command(model: Path, as_json: bool, **asked: Any) -> int:
-    """Diagnose what is wrong with MODEL, a run folder, a .keras file or a log folder, by name.
+    """Diagnose what is wrong with MODEL, a run folder, a model file or a log folder, by name.
 
-    Each finding has evidence, a likely cause, and a cure as an option to type. A .keras file may be a model made
-    elsewhere from Keras' own layers that maps state numbers to Q values. Exit code 3: something severe was found.
+    Each finding has evidence, a likely cause, and a cure as an option to type. A model file, made here or elsewhere, is
+    one that `deeptaxi evaluate` takes. Exit code 3: something severe was found.
 
     \b
     severe    it harms the agent as it is: the policy is measurably bad, and this is a cause

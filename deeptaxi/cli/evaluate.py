@@ -31,7 +31,10 @@ def command(
     trust_env: bool,
     as_json: bool,
 ) -> None:
-    """Evaluate MODEL, a run folder or a .keras file: exactly if there is a transition table, and by episodes.
+    """Evaluate MODEL: exactly if there is a transition table, and by episodes.
+
+    MODEL is a run folder or a model file: .keras, .h5, a Q table or policy (.npy, .npz, .csv, .json), .onnx, or the
+    folder of a SavedModel. A file does not record its environment: name it with --env.
 
     \b
     Optimal      every start state's discounted value is the optimum

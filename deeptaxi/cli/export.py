@@ -9,18 +9,25 @@ from typing import Any
 import click
 
 from deeptaxi.cli import options
-from deeptaxi.storage.formats import FORMATS
+from deeptaxi.storage.formats import FORMATS, MODEL_ENDINGS
 
 FAILED = 1  # exit code
-HELP = f"""Export MODEL, a run folder or a .keras file, to one format or to all.
+HELP = f"""Export MODEL, a run folder or a model file, to one format or to all.
 
 \b
 {chr(10).join(f"{form.name:<12} {form.summary}" for form in FORMATS.values())}
 
 All take a batch of integer states and return q_values and the greedy action of each; a state outside 0 … S−1 has no
 answer. Each export is read back in a separate process, without deeptaxi, and compared with the model on all states
-before it is kept.
+before it is kept. A model made elsewhere is exported as the Q table that it computes, and needs --env; a policy only to
+csv, npz or json.
 """
+
+
+def model_name(model: Path) -> str:
+    """Return the name of a model without the ending of its file."""
+    path = model.resolve()
+    return path.stem if any(path.suffix.lower() in endings for endings in MODEL_ENDINGS.values()) else path.name
 
 
 @click.command("export", help=HELP)
@@ -53,7 +60,7 @@ def command(
     from deeptaxi.api.environments import EnvSpec
     from deeptaxi.api.export import ALL, prepare
 
-    path = out or Path(model.resolve().name.removesuffix(".keras") + (FORMATS[name].ending if name else "-exports"))
+    path = out or Path(model_name(model) + (FORMATS[name].ending if name else "-exports"))
     prepared = prepare(model, name or ALL, path, force, EnvSpec(env, env_args, trust=trust_env))
     if prepared.note is not None:
         from deeptaxi.display.console import err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,7 +11,10 @@ from deeptaxi.cli import options
 
 
 @click.command("report")
-@click.argument("runs", type=options.PATH, nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", type=options.PATH, nargs=-1, required=True, metavar="MODEL...")
+@click.option("--env", help="Environment of model files, which do not say it.  [default: the run's own]")
+@options.env_arg_option
+@options.time_limit_option
 @click.option("--out", "-o", type=options.PATH, metavar="FILE", help="Page to write.  [default: the run's name.html]")
 @click.option("--figures", type=options.PATH, metavar="DIR", help="Also write its pictures, as PNG and SVG files.")
 @options.force_option
@@ -18,22 +22,31 @@ from deeptaxi.cli import options
 @options.json_option
 @options.shared_options
 def command(
-    runs: tuple[Path, ...], out: Path | None, figures: Path | None, force: bool, trust_env: bool, as_json: bool
+    runs: tuple[Path, ...],
+    env: str | None,
+    env_args: dict[str, Any],
+    time_limit: int | None,
+    out: Path | None,
+    figures: Path | None,
+    force: bool,
+    trust_env: bool,
+    as_json: bool,
 ) -> None:
-    """Write an HTML page about RUN, a run folder, or about several on the same environment.
+    """Write an HTML page about MODEL, a run folder or a model file, or about several on the same environment.
 
     It is one self-contained file: the verdict, the learning curves beside the optimum, the policy (on a map if the
     environment is a grid), Q beside Q*, visits, findings, the configuration and how to reproduce it. For several runs
     it shows the median and the range, and details of the one farthest from the optimum.
     """
     path = out or Path(f"{runs[0].resolve().name}.html" if len(runs) == 1 else "report.html")
+    from deeptaxi.api.environments import EnvSpec
     from deeptaxi.api.load import load_comparable
     from deeptaxi.api.report import check_places, report
     from deeptaxi.display.console import err
     from deeptaxi.display.console import out as screen
 
     check_places(path, figures, force)
-    made = report(load_comparable(runs, trust_env), path, figures, force)
+    made = report(load_comparable(runs, EnvSpec(env, env_args, time_limit, trust_env)), path, figures, force)
     for remark in made.remarks:
         err().print(f"Note: {remark}", soft_wrap=True)
     if as_json:

@@ -49,6 +49,8 @@ def command(
 ) -> None:
     """Play episodes of MODEL's greedy policy, and show the Q values in each state.
 
+    MODEL is a run folder or a model file that `deeptaxi evaluate` takes.
+
     Each step shows the environment's own drawing, if it has one, and the Q value of every action as a bar. ▶ marks the
     greedy action, = those tied with it to 1e-6, and ✓ those that are optimal, if a transition table is known.
     """
@@ -108,7 +110,7 @@ def told(episode_steps: Iterable[EpisodeStep]) -> list[dict[str, Any]]:
                 {
                     "state": step.state,
                     "action": step.action,
-                    "q_values": step.q_values.tolist(),
+                    "q_values": None if step.q_values is None else step.q_values.tolist(),
                     "optimal_actions": None if step.optimal is None else step.optimal.nonzero()[0].tolist(),
                 }
             )
@@ -140,7 +142,7 @@ def perform(episode_steps: Iterable[EpisodeStep], run: Run, plain: bool, speed: 
     with status:
         for number, step in enumerate(episode_steps):
             if number == 0:
-                screen.print(player.legend(step.optimal is not None), soft_wrap=True)
+                screen.print(player.legend(step.optimal is not None, step.q_values is not None), soft_wrap=True)
             status.show(step)
             if speed is not None:
                 time.sleep(1 / speed if status.waits else 0)

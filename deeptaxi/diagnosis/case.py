@@ -128,7 +128,7 @@ GOOD = 0.99  # normalized score
 WHY = {
     "table": "there is no true transition table",
     "q": "there is no network, only a log",
-    "config": "it is not known how the model was trained: a bare .keras file has no configuration",
+    "config": "it is not known how the model was trained: a bare model file has no configuration",
     "history": "the training left no log",
     "visits": "there is no record of what the training tried (visits.npz)",
     "replay": "there is no record of what the replay buffer held at the end (visits.npz)",
@@ -150,6 +150,10 @@ class Case:
         discount: the objective's discount.
         table: the transition table, or None.
         q: its Q values `[S, A]`, −inf for masked actions; None if unknown.
+        given: the policy `[S]` of a model without Q values, or None.
+        misfit: the sizes of a model that are not the environment's, or None.
+        mixing: of a network whose answer to a state depends on the others: how that was found, and the largest
+            difference that it makes; else None.
         reference, verdict: the exact evaluation, if there is a table and the Q values are finite.
         config: the configuration it was trained with.
         training_discount: the discount of its td_target, if known.
@@ -170,6 +174,9 @@ class Case:
     discount: float
     table: TransitionTable | None = None
     q: NDArray[np.floating] | None = None
+    given: Ints | None = None
+    misfit: str | None = None
+    mixing: tuple[str, float] | None = None
     reference: exact.Reference | None = None
     verdict: exact.Verdict | None = None
     config: TrainConfig | None = None
@@ -242,7 +249,10 @@ class Case:
 
     @cached_property
     def policy(self) -> Ints:
-        """The greedy policy, `[S]`; needs Q."""
+        """The greedy policy, `[S]`; needs Q, or a given policy."""
+        if self.given is not None:
+            mask = None if self.table is None else self.table.action_mask
+            return exact.policy_of(self.given, mask, self.table)
         return planning.greedy_policy(the(self.q), self.allowed)
 
     @cached_property

@@ -29,7 +29,7 @@ def one_action_collapse(case: Case) -> Finding | Unchecked | None:
     """Detect an agent that takes the same action nearly everywhere."""
     if case.verdict is not None:
         return exact_collapse(case)
-    if case.q is None or case.broken:
+    if case.given is None and (case.q is None or case.broken):
         return logged_collapse(case) if case.history else Unchecked(case.missing("q"))
     if case.visits is not None:
         action, share = favorite(case, case.visits.sum(axis=1) > 0)
@@ -47,8 +47,11 @@ def exact_collapse(case: Case) -> Finding | None:
     best = float(case.optimal[states, action].mean())
     if share < COLLAPSED or share < best + EXCESS:
         return None
-    q = np.where(case.allowed, the(case.q), np.nan)[states]
-    flat = float(np.mean(np.nanmax(q, axis=1) - np.nanmin(q, axis=1) <= 1e-6 * (1 + np.nanmax(np.abs(q), axis=1))))
+    flat = None
+    if case.q is not None:
+        q = np.where(case.allowed, case.q, np.nan)[states]
+        spread = np.nanmax(q, axis=1) - np.nanmin(q, axis=1)
+        flat = float(np.mean(spread <= 1e-6 * (1 + np.nanmax(np.abs(q), axis=1))))
     return Finding(
         "one-action-collapse",
         case.worst,

@@ -248,9 +248,9 @@ def moved(case: Case) -> EnvironmentConfig | None:
 def wrong_environment(case: Case) -> Finding | None:
     """Detect a model trained for another environment, from its configuration or its Q values."""
     trained = moved(case)
-    if case.q is None and "q" in case.why:
+    if case.misfit is not None:
         return other(
-            case, "severe", f"{case.why['q']}, the environment has {case.states} and {case.actions}", {}, "network"
+            case, "severe", f"{case.misfit}, the environment has {case.states} and {case.actions}", {}, "network"
         )
     if trained is not None and (trained.id, dict(trained.kwargs)) != (
         case.environment.id,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeptaxi.diagnosis.case import GOOD, Case, Check, Finding, the
+from deeptaxi.diagnosis.case import GOOD, Case, Check, Finding, Unchecked, the
 from deeptaxi.diagnosis.learning_curves import lower_rate
 from deeptaxi.evaluation import exact
 from deeptaxi.mdp import planning
@@ -239,7 +239,26 @@ def state_as_number(case: Case) -> Finding | None:
     )
 
 
+def mixes_states(case: Case) -> Finding | Unchecked | None:
+    """Detect a network whose answer to one state depends on the others that are asked with it."""
+    if case.mixing is None:
+        return Unchecked(case.missing("network")) if case.network is None else None
+    why, difference = case.mixing
+    return Finding(
+        "mixes-states",
+        "severe",
+        f"its Q values of a state depend on the other states in the batch, by up to {difference:.3g}",
+        {"largest_difference": difference, "found": why},
+        "network",
+        "an operation runs over axis 0, the batch, as the mean over all advantages of a dueling head does without "
+        "axis=1: the network that acts, on one state, is not the one that was trained",
+        "keras.ops.mean(advantage, axis=1, keepdims=True), and axis=-1 in whatever else reduces or normalizes; "
+        "--dueling builds such a head",
+    )
+
+
 NETWORK_CHECKS = (
+    Check("mixes-states", (), mixes_states),
     Check("state-as-number", ("network",), state_as_number),
     Check("saturated-output", ("network",), saturated_output),
     Check("dead-relu-units", ("network",), dead_relu_units),

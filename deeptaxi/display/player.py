@@ -75,9 +75,19 @@ def without_colors(line: Text) -> Text:
 def bars(step: EpisodeStep, names: Names, width: int) -> list[Text]:
     """Return a line per action: its Q value, with a bar if there is room; ▶ is greedy, = tied, ✓ optimal.
 
+    A policy without Q values has only the marks.
+
     The best action has the longest bar. The others' bars are shorter by their deficit, relative to the span of the
     state's actions or to `LEAST_SPAN`, so that negligible differences look negligible.
     """
+    best_known = step.optimal if step.optimal is not None else np.zeros(len(names.actions), np.bool_)
+    if step.q_values is None:
+        return [
+            Text.assemble(
+                (f"{GREEDY if action == step.action else ' '} {OPTIMAL if best_known[action] else ' '} ", "green"), name
+            )
+            for action, name in enumerate(names.actions)
+        ]
     allowed = step.q_values[np.isfinite(step.q_values)]
     best = float(allowed.max())
     span = max(best - float(allowed.min()), LEAST_SPAN * step.q_span)
@@ -86,7 +96,7 @@ def bars(step: EpisodeStep, names: Names, width: int) -> list[Text]:
     room = width - first - second - 8
     lines = []
     for action, (name, shown) in enumerate(zip(names.actions, numbers, strict=True)):
-        greedy, optimal = action == step.action, step.optimal is not None and bool(step.optimal[action])
+        greedy, optimal = action == step.action, bool(best_known[action])
         less = best - float(step.q_values[action])
         tied = less <= OPTIMAL_TOLERANCE * (1 + abs(best))
         marks = f"{GREEDY if greedy else TIED if tied else ' '} {OPTIMAL if optimal else ' '} "
@@ -116,9 +126,9 @@ ENDINGS = {
 }
 
 
-def legend(optimal: bool) -> str:
-    """Explain the marks."""
-    return f"{GREEDY} greedy, {TIED} tied with it" + (
+def legend(optimal: bool, q_values: bool = True) -> str:
+    """Explain the marks, with and without what is `optimal`, and of a model with and without Q values."""
+    return (f"{GREEDY} greedy, {TIED} tied with it" if q_values else f"{GREEDY} taken; a policy has no Q values") + (
         f", {OPTIMAL} optimal" if optimal else "; no transition table, so what is optimal is not known"
     )
 

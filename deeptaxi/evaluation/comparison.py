@@ -11,11 +11,12 @@ Only non-terminal states that some policy reaches count. Errors of Q are relativ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.evaluation.exact import ZERO, Reference, allowed_actions
+from deeptaxi.evaluation.exact import ZERO, Reference, allowed_actions, policy_of
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, Ints
 
@@ -31,7 +32,7 @@ class Comparison:
         met: those of them that the greedy policy itself reaches, `[S]`.
         loss: V* − V^π at the objective's discount, `[S]`.
         pairs: the (state, action) pairs with an error: reachable, allowed, and with a Q*, `[S, A]`.
-        q: the Q values, `[S, A]`.
+        q: the Q values, `[S, A]`; None for a policy, which has none.
         q_star: Q* of the training discount, `[S, A]`, or None.
     """
 
@@ -41,7 +42,7 @@ class Comparison:
     met: Bools
     loss: Floats
     pairs: Bools
-    q: Floats
+    q: Floats | None
     q_star: Floats | None
 
     @property
@@ -51,23 +52,24 @@ class Comparison:
 
     @property
     def error(self) -> Floats | None:
-        """The largest |Q − Q*| in each state, `[S]`, NaN where there is nothing to compare; None without Q*."""
-        if self.q_star is None:
+        """The largest |Q − Q*| in each state, `[S]`, NaN where there is nothing to compare; None without Q or Q*."""
+        if self.q_star is None or self.q is None:
             return None
         size = np.abs(np.where(self.pairs, self.q, 0.0) - np.where(self.pairs, self.q_star, 0.0)).max(axis=1)
         return np.where(self.pairs.any(axis=1), size, np.nan)
 
 
-def compare(target: Reference, q: NDArray[np.floating]) -> Comparison:
-    """Compare `q` `[S, A]`, −inf for disallowed actions, with the optima of its table.
+def compare(target: Reference, q: NDArray[Any]) -> Comparison:
+    """Compare `q` `[S, A]`, −inf for disallowed actions, or a policy `[S]` with the optima of its table.
 
     Raises:
         DeepTaxiError: the Q values are NaN or +∞, or leave a state without an action.
     """
     table = target.table
-    allowed = allowed_actions(q, table.action_mask)
-    policy = planning.greedy_policy(q, allowed)
-    taken = np.zeros(q.shape, np.bool_)
+    policy = policy_of(q, table.action_mask, table)
+    # A policy says nothing about the value of any pair.
+    allowed = allowed_actions(q, table.action_mask) if q.ndim > 1 else np.zeros(target.optimum.q.shape, np.bool_)
+    taken = np.zeros(allowed.shape, np.bool_)
     taken[np.arange(table.states), policy] = True
     optimum = target.optimum.value
     loss = optimum - planning.evaluate_policy(table, policy, target.discount).value
@@ -79,7 +81,7 @@ def compare(target: Reference, q: NDArray[np.floating]) -> Comparison:
         met=planning.reachable(table, taken),
         loss=np.where(loss < ZERO * (1 + np.abs(optimum)), 0.0, loss),
         pairs=comparable if target.q_star is None else comparable & np.isfinite(target.q_star),
-        q=q.astype(np.float64),
+        q=q.astype(np.float64) if q.ndim > 1 else None,
         q_star=target.q_star,
     )
 

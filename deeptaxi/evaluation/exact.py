@@ -1,7 +1,8 @@
-"""Exact evaluation of a Q array.
+"""Exact evaluation of a Q array, or of a policy.
 
-Q `[S, A]` is evaluated by its greedy policy π(s) = argmax_a Q[s, a] (the first on ties; −∞ marks disallowed actions).
-With the start distribution d, the horizon H and the objective's discount γ,
+Q `[S, A]` is evaluated by its greedy policy π(s) = argmax_a Q[s, a] (the first on ties; −∞ marks disallowed actions);
+a policy `[S]` that has no Q values is evaluated as it is. With the start distribution d, the horizon H and the
+objective's discount γ,
 
     return  = Σ_s d(s) · E[r_1 + … + r_H]                 compared with the best in H steps (backward induction),
     value   = Σ_s d(s) · E[r_1 + γ r_2 + γ² r_3 + …]      compared with the optimum V* (value iteration).
@@ -181,24 +182,24 @@ def allowed_actions(q: NDArray[np.floating], table_mask: Bools | None) -> Bools:
 
 
 def evaluate_greedy(
-    target: Reference, q: NDArray[np.floating], start_resets: int | None = None, intervals: bool = False
+    target: Reference, q: NDArray[Any], start_resets: int | None = None, intervals: bool = False
 ) -> Verdict:
-    """Evaluate the greedy policy of `q` `[S, A]`.
+    """Evaluate the greedy policy of `q`.
 
     Args:
         target: the optima of the table.
-        q: action values, −inf for disallowed actions.
+        q: action values `[S, A]`, −inf for disallowed actions; or integers `[S]`, a policy, which has no error of Q.
         start_resets: number of resets that the start distribution was estimated from, to report in the verdict.
         intervals: whether to resample the log of an estimated table, which takes seconds.
 
     Raises:
-        DeepTaxiError: the Q values are NaN or +∞, or their shape is not the table's.
+        DeepTaxiError: the Q values are NaN or +∞, their shape is not the table's, or the policy takes an action that
+            is not allowed.
     """
     table = target.table
-    if q.shape != (table.states, table.actions):
+    if q.shape not in ((table.states, table.actions), (table.states,)):
         raise DeepTaxiError(f"expected Q values of shape {[table.states, table.actions]}, received {list(q.shape)}")
-    allowed = allowed_actions(q, table.action_mask)
-    policy = planning.greedy_policy(q, allowed)
+    policy = policy_of(q, table.action_mask, table)
     value = planning.evaluate_policy(table, policy, target.discount).value
     episode = planning.evaluate_horizon(table, policy, target.horizon)
     mean_value, optimal_value = mean(table, value), mean(table, target.optimum.value)
@@ -220,7 +221,7 @@ def evaluate_greedy(
         worst_start=worst,
         termination_probability=snap(float(table.start @ episode.termination), 1.0),
         mean_episode_length=float(table.start @ episode.length),
-        q_error=q_error(target, q, allowed),
+        q_error=None if q.ndim == 1 else q_error(target, q, allowed_actions(q, table.action_mask)),
         starts_estimated_from_resets=start_resets,
         optimal_unknown=target.decidability.explanation if not bad and good < starts else None,
         all_policies_equal=target.decidability.all_policies_equal,
@@ -302,6 +303,27 @@ def q_error(target: Reference, q: NDArray[np.floating], allowed: Bools) -> QErro
     return QError(target.training_discount, float(size.max()), float(size.mean()), float(difference.mean()))
 
 
-def policy_of(q: NDArray[np.floating], table_mask: Bools | None = None) -> Ints:
-    """Return the greedy policy of a Q array, `[S]`, after validating the array."""
-    return planning.greedy_policy(q, allowed_actions(q, table_mask))
+def policy_of(q: NDArray[Any], table_mask: Bools | None = None, table: TransitionTable | None = None) -> Ints:
+    """Return the greedy policy `[S]` of Q values `[S, A]` after validating them; a policy `[S]` is its own.
+
+    Args:
+        q: the Q values, or the policy.
+        table_mask: the allowed actions, `[S, A]`; None for all.
+        table: tells which states matter to a policy: in those that none reaches, an action that is not allowed is
+            replaced with one that is.
+
+    Raises:
+        DeepTaxiError: a Q value is NaN or +∞, a state has no allowed action, or the policy takes one that is not.
+    """
+    if q.ndim > 1:
+        return planning.greedy_policy(q, allowed_actions(q, table_mask))
+    policy = np.asarray(q, np.int64)
+    if table_mask is None:
+        return policy
+    wrong = ~table_mask[np.arange(len(policy)), policy]
+    met = wrong if table is None else wrong & planning.reachable(table, table_mask)
+    if met.any():
+        state = int(met.argmax())
+        allowed = ", ".join(map(str, np.flatnonzero(table_mask[state])))
+        raise DeepTaxiError(f"the policy takes action {policy[state]} in state {state}, where {allowed} are allowed")
+    return np.where(wrong, table_mask.argmax(axis=1), policy)

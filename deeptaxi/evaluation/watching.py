@@ -55,7 +55,7 @@ class EpisodeStep:
         total: the sum of rewards in the episode so far.
         loop: the step of the previous visit to this state, if the policy will return forever; else None.
         ending: ``"terminated"``, ``"truncated"``, ``"loop"`` or ``"steps"`` once the episode is over.
-        q_values: `[A]`, −∞ for disallowed actions.
+        q_values: `[A]`, −∞ for disallowed actions; None for a policy that has none.
         action: the greedy action.
         optimal: the optimal actions, `[A]`, or None without a table.
         q_span: range of the allowed Q values over all states.
@@ -69,7 +69,7 @@ class EpisodeStep:
     total: float
     loop: int | None
     ending: str | None
-    q_values: NDArray[np.floating]
+    q_values: NDArray[np.floating] | None
     action: int
     optimal: Bools | None
     q_span: float
@@ -96,9 +96,9 @@ class Show:
 
 
 def watch(
-    environment: Environment, q_values: NDArray[np.floating], show: Show, optimal: Bools | None = None
+    environment: Environment, q_values: NDArray[Any], show: Show, optimal: Bools | None = None
 ) -> Generator[EpisodeStep]:
-    """Play the greedy policy of `q_values` `[S, A]`, yielding a `EpisodeStep` per step.
+    """Play the greedy policy of `q_values` `[S, A]`, or a policy `[S]`, yielding a `EpisodeStep` per step.
 
     The last one of each episode has an `ending`. The environment's time limit ends an episode. Without one, a looping
     policy is stopped as soon as the loop is certain, else at the horizon.
@@ -111,8 +111,8 @@ def watch(
         DeepTaxiError: the environment failed.
     """
     check(environment, show)
-    policy = policy_of(q_values, environment.table.action_mask if environment.table else None)
-    return episode_steps(environment, q_values, policy, show, optimal)
+    policy = policy_of(q_values, environment.table.action_mask if environment.table else None, environment.table)
+    return episode_steps(environment, q_values if q_values.ndim > 1 else None, policy, show, optimal)
 
 
 def check(environment: Environment, show: Show) -> None:
@@ -141,10 +141,10 @@ def check(environment: Environment, show: Show) -> None:
 
 
 def episode_steps(
-    environment: Environment, q_values: NDArray[np.floating], policy: Ints, show: Show, optimal: Bools | None
+    environment: Environment, q_values: NDArray[np.floating] | None, policy: Ints, show: Show, optimal: Bools | None
 ) -> Generator[EpisodeStep]:
     """Play as `watch` does, without validation."""
-    known = q_values[np.isfinite(q_values)]
+    known = np.zeros(1) if q_values is None else q_values[np.isfinite(q_values)]
     span = float(known.max()) - float(known.min())
     with open_for_watching(environment, show.render_mode) as vector:
         for episode in range(1, show.episodes + 1):
@@ -153,7 +153,7 @@ def episode_steps(
                 yield EpisodeStep(
                     episode,
                     *passed,
-                    q_values=q_values[passed.state],
+                    q_values=None if q_values is None else q_values[passed.state],
                     action=int(policy[passed.state]),
                     optimal=None if optimal is None else optimal[passed.state],
                     q_span=span,

@@ -14,12 +14,14 @@ import numpy as np
 
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import allowed_actions
+from deeptaxi.exports import q_tables
 from deeptaxi.exports.destination import check_place
 from deeptaxi.exports.q_tables import Labels, check_size, number_labels
 from deeptaxi.exports.read_back import Comparison, compare, readings
 from deeptaxi.exports.writers import WRITERS, Source
 from deeptaxi.io.atomic import of_the_disk, write_atomic
-from deeptaxi.network.tabulate import block_size, tabulate
+from deeptaxi.mdp.table import Ints
+from deeptaxi.network.tabulate import BLOCK, block_size, tabulate
 from deeptaxi.storage.formats import FORMATS, check_available
 from deeptaxi.storage.model_card import write_card
 
@@ -49,11 +51,13 @@ class Export:
     failed: str | None = None
 
 
-def export(network: keras.Model, name: str, path: Path, labels: Labels | None = None, force: bool = False) -> Export:
+def export(
+    network: keras.Model | Ints, name: str, path: Path, labels: Labels | None = None, force: bool = False
+) -> Export:
     """Write `network` to `path` in the format `name`.
 
     Args:
-        network: maps states `[B]` to Q values `[B, A]`.
+        network: maps states `[B]` to Q values `[B, A]`; or a policy `[S]`, which only tables can hold.
         name: a key of `FORMATS`.
         path: a file, or for ``savedmodel`` a folder.
         labels: names of states and actions, for formats that store them.
@@ -68,6 +72,7 @@ def export(network: keras.Model, name: str, path: Path, labels: Labels | None = 
     source = source_of(network, labels)
     states, actions = source.q_values.shape
     check_size(states, actions, name)
+    check_holds(name, source)
     with write_atomic(path, force) as aside:
         found = write_and_compare(source, {name: aside})[name]
         if isinstance(found, DeepTaxiError):
@@ -76,7 +81,7 @@ def export(network: keras.Model, name: str, path: Path, labels: Labels | None = 
 
 
 def export_all(
-    network: keras.Model,
+    network: keras.Model | Ints,
     folder: Path,
     labels: Labels | None = None,
     force: bool = False,
@@ -112,12 +117,15 @@ def export_all(
     return sorted(done, key=lambda one: list(FORMATS).index(one.format))
 
 
-def source_of(network: keras.Model, labels: Labels | None) -> Source:
-    """Validate the network and return the source of an export.
+def source_of(network: keras.Model | Ints, labels: Labels | None) -> Source:
+    """Validate the network, or policy, and return the source of an export.
 
     Raises:
         DeepTaxiError: a weight is NaN or infinite, or a Q value is NaN or +∞.
     """
+    if isinstance(network, np.ndarray):
+        none = np.empty((len(network), 0), np.float32)
+        return Source(None, none, labels or number_labels(int(network.max()) + 1), network)
     check_weights(network)
     q_values = tabulate(network)
     allowed_actions(q_values, None)
@@ -145,9 +153,21 @@ def unwritable(name: str, source: Source) -> str | None:
     try:
         states, actions = source.q_values.shape
         check_size(states, actions, name)
+        check_holds(name, source)
     except UsageError as error:
         return str(error)
     return FORMATS[name].missing()
+
+
+def check_holds(name: str, source: Source) -> None:
+    """Reject a policy without Q values in a format that computes them.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if source.policy is not None and name not in q_tables.WRITERS:
+        tables = ", ".join(q_tables.WRITERS)
+        raise UsageError(f"a policy has no Q values, which {name} computes: write one of {tables}")
 
 
 def write_and_compare(source: Source, places: Mapping[str, Path]) -> dict[str, Comparison | DeepTaxiError]:
@@ -156,7 +176,7 @@ def write_and_compare(source: Source, places: Mapping[str, Path]) -> dict[str, C
     Returns the comparison of each format, or its error.
     """
     found: dict[str, Any] = {}
-    block = block_size(source.network, source.states)
+    block = BLOCK if source.network is None else block_size(source.network, source.states)
     with readings() as reading:
         for name, path in places.items():
             with failures(name, found):
@@ -165,7 +185,7 @@ def write_and_compare(source: Source, places: Mapping[str, Path]) -> dict[str, C
         for name in places:
             if name not in found:
                 with failures(name, found):
-                    found[name] = compare(FORMATS[name], reading.answers(name), source.q_values)
+                    found[name] = compare(FORMATS[name], reading.answers(name), source.q_values, source.policy)
     return {name: found[name] for name in places}
 
 

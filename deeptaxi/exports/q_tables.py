@@ -1,4 +1,7 @@
-"""Write and read Q tables as `csv`, `npz` and `json`, with the greedy policy and the environment's names.
+"""Write Q tables as `csv`, `npz` and `json`, with the greedy policy and the environment's names.
+
+A policy without Q values is Q values of no action, `[S, 0]`, with the policy beside them: the same tables without them.
+`storage.arrays` reads all of these back.
 
 Numbers are written with as many digits as are needed to read the same number back. −∞, the value of an action that is
 not allowed, is ``-inf`` in CSV and null in JSON.
@@ -16,7 +19,6 @@ with an apostrophe (https://owasp.org/www-community/attacks/CSV_Injection). Numb
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.exact import policy_of
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import to_json
 
 Q = NDArray[np.floating]
@@ -82,9 +85,10 @@ def check_size(states: int, actions: int, form: str) -> None:
         )
 
 
-def rows(q: Q, labels: Labels) -> Iterator[tuple[int, str, list[str], int, str]]:
-    """Yield each state with its name, Q values as text, greedy action and that action's name."""
-    for state, (values, action) in enumerate(zip(q, policy_of(q).tolist(), strict=True)):
+def rows(q: Q, labels: Labels, policy: Ints | None) -> Iterator[tuple[int, str, list[str], int, str]]:
+    """Yield each state with its name, Q values as text, action and that action's name; None: the greedy policy."""
+    taken = policy_of(q) if policy is None else policy
+    for state, (values, action) in enumerate(zip(q, taken.tolist(), strict=True)):
         yield state, labels.state(state), [str(value) for value in values], action, labels.actions[action]
 
 
@@ -93,35 +97,29 @@ def as_text(name: str) -> str:
     return name if NUMBER.fullmatch(name) else FORMULA.sub(r"\1'", name)
 
 
-def write_csv(path: Path, q: Q, labels: Labels) -> None:
+def write_csv(path: Path, q: Q, labels: Labels, policy: Ints | None = None) -> None:
     """Write one row per state: number, name, one Q value per action, greedy action and its name."""
     states, actions = q.shape
     check_size(states, actions, "csv")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        q_names = [as_text(f"q_{name}") for name in labels.actions]
+        q_names = [as_text(f"q_{name}") for name in labels.actions[:actions]]
         writer.writerow(["state", "state_name", *q_names, "action", "action_name"])
-        for state, name, values, action, action_name in rows(q, labels):
+        for state, name, values, action, action_name in rows(q, labels, policy):
             writer.writerow([state, as_text(name), *values, action, as_text(action_name)])
 
 
-def read_csv(path: Path) -> Q:
-    """Read the Q values back, float64 `[S, A]`."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return np.array([[float(value) for value in row[2:-2]] for row in list(csv.reader(file))[1:]])
-
-
-def write_json(path: Path, q: Q, labels: Labels) -> None:
+def write_json(path: Path, q: Q, labels: Labels, policy: Ints | None = None) -> None:
     """Write ``policy``, which maps each state to its Q values and greedy action, one line per state."""
     states, actions = q.shape
     check_size(states, actions, "json")
     about = {"environment": labels.environment or None, "states": len(q), "actions": labels.actions}
     with path.open("w", encoding="utf-8") as file:
         file.write(f'{to_json(about)[:-1]}, "policy": {{')
-        for state, name, values, action, action_name in rows(q, labels):
+        for state, name, values, action, action_name in rows(q, labels, policy):
             told = {
                 "name": name,
-                "q_values": [float(value) for value in values],
+                **({"q_values": [float(value) for value in values]} if actions else {}),
                 "action": action,
                 "action_name": action_name,
             }
@@ -129,37 +127,27 @@ def write_json(path: Path, q: Q, labels: Labels) -> None:
         file.write("\n}}\n")
 
 
-def read_json(path: Path) -> Q:
-    """Read the Q values back, float64 `[S, A]`; null is −∞."""
-    policy = json.loads(path.read_text(encoding="utf-8"))["policy"]
-    found = [policy[str(state)]["q_values"] for state in range(len(policy))]
-    return np.array([[-np.inf if value is None else value for value in row] for row in found])
-
-
-def write_npz(path: Path, q: Q, labels: Labels) -> None:
+def write_npz(path: Path, q: Q, labels: Labels, policy: Ints | None = None) -> None:
     """Write ``q_values`` `[S + 1, A]`, ``policy`` `[S + 1]`, ``state_names``, ``action_names``, ``environment``.
 
     Row S is a sentinel: NaN, and action −1.
     """
+    values: dict[str, Any] = (
+        {"q_values": np.vstack([q, np.full((1, q.shape[1]), np.nan, q.dtype)])} if q.shape[1] else {}
+    )
     with path.open("wb") as file:
         np.savez_compressed(
             file,
-            q_values=np.vstack([q, np.full((1, q.shape[1]), np.nan, q.dtype)]),
-            policy=np.append(policy_of(q), -1).astype(np.int32),
+            policy=np.append(policy_of(q) if policy is None else policy, -1).astype(np.int32),
             state_names=np.array([labels.state(state) for state in range(len(q))]),
             action_names=np.array(labels.actions),
             environment=np.array(to_json(labels.environment or None)),
+            **values,
         )
 
 
-def read_npz(path: Path) -> Q:
-    """Read the Q values back."""
-    with np.load(path, allow_pickle=False) as archive:
-        return np.asarray(archive["q_values"])[:-1]
-
-
-WRITERS: dict[str, tuple[Callable[[Path, Q, Labels], None], Callable[[Path], Q]]] = {
-    "csv": (write_csv, read_csv),
-    "npz": (write_npz, read_npz),
-    "json": (write_json, read_json),
+WRITERS: dict[str, Callable[[Path, Q, Labels, Ints | None], None]] = {
+    "csv": write_csv,
+    "npz": write_npz,
+    "json": write_json,
 }

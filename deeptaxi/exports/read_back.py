@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.io.atomic import cannot_write, temporary
+from deeptaxi.mdp.table import Ints
 from deeptaxi.search_path import current_entries
 from deeptaxi.storage.formats import ERROR, Format
 
@@ -141,8 +142,8 @@ class Comparison(NamedTuple):
     differing_actions: int  # states in which it breaks a tie differently
 
 
-def compare(form: Format, answers: Answers, q_values: NDArray[np.float32]) -> Comparison:
-    """Compare an export's answers with the network's Q values `[S, A]`.
+def compare(form: Format, answers: Answers, q_values: NDArray[np.float32], policy: Ints | None = None) -> Comparison:
+    """Compare an export's answers with the network's Q values `[S, A]`; those of a policy `[S]`, with its actions.
 
     Raises:
         DeepTaxiError: they differ by more than rounding, or a state that does not exist gets the wrong answer.
@@ -150,7 +151,7 @@ def compare(form: Format, answers: Answers, q_values: NDArray[np.float32]) -> Co
     difference = max_difference(answers.q_values, q_values)
     if difference > tolerance(form, q_values):
         raise DeepTaxiError(f"the {form.name} export differs from the model by {difference:g}, so it was not kept")
-    wrong = ~greedy(answers.q_values, answers.actions)
+    wrong = ~greedy(answers.q_values, answers.actions) if policy is None else answers.actions != policy
     if wrong.any():
         raise DeepTaxiError(
             f"the {form.name} export's actions contradict its Q values in {wrong.sum()} states, such as "
@@ -162,6 +163,8 @@ def compare(form: Format, answers: Answers, q_values: NDArray[np.float32]) -> Co
             f"the {form.name} export should give {form.outside} for states that do not exist, but does not, "
             "so it was not kept"
         )
+    if policy is not None:
+        return Comparison(difference, 0)
     return Comparison(difference, int((answers.actions != q_values.argmax(axis=1)).sum()))
 
 

@@ -79,7 +79,8 @@ def by_litert(path: str) -> Ask:
 def by_npz(path: str) -> Ask:
     """Load NumPy arrays; the last row, which −1 also reads, stands for states out of range."""
     with np.load(path, allow_pickle=False) as archive:
-        q_values, policy = archive["q_values"], archive["policy"]
+        policy = archive["policy"]
+        q_values = archive["q_values"] if "q_values" in archive else np.empty((len(policy), 0), np.float32)
     return lambda states: (q_values[states], policy[states])
 
 
@@ -108,7 +109,7 @@ def by_json(path: str) -> Ask:
         policy = json.load(file)["policy"]
     return by_rows(
         {
-            state: ([-np.inf if value is None else value for value in row["q_values"]], row["action"])
+            state: ([-np.inf if value is None else value for value in row.get("q_values", [])], row["action"])
             for state, row in policy.items()
         }
     )

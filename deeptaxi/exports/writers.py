@@ -28,6 +28,7 @@ from deeptaxi.backend.importing import standard_error_aside
 from deeptaxi.exports import q_tables
 from deeptaxi.exports.q_tables import Labels
 from deeptaxi.io.atomic import temporary
+from deeptaxi.mdp.table import Ints
 from deeptaxi.network.plain import plain_network
 from deeptaxi.network.policy_model import agent
 
@@ -40,14 +41,16 @@ class Source:
     """A network to export, with its Q values and labels.
 
     Attributes:
-        network: maps states `[B]` to Q values `[B, A]`.
-        q_values: Q values of all states, `[S, A]`.
+        network: maps states `[B]` to Q values `[B, A]`; None for a policy, which only tables can hold.
+        q_values: Q values of all states, `[S, A]`; of a policy `[S, 0]`.
         labels: names of states and actions.
+        policy: the actions of a policy without Q values, `[S]`, or None.
     """
 
     network: keras.Model
     q_values: NDArray[np.float32]
     labels: Labels
+    policy: Ints | None = None
 
     @property
     def states(self) -> int:
@@ -149,8 +152,8 @@ def archive(network: keras.Model, answer: Served, path: Path) -> None:
 
 def table_writer(name: str) -> Callable[[Source, Path], None]:
     """Return the writer of a table format."""
-    write, _ = q_tables.WRITERS[name]
-    return lambda source, path: write(path, source.q_values, source.labels)
+    write = q_tables.WRITERS[name]
+    return lambda source, path: write(path, source.q_values, source.labels, source.policy)
 
 
 WRITERS: dict[str, Callable[[Source, Path], None]] = {

@@ -174,20 +174,46 @@ def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) ->
         ArchiveError: it does not match its header, or has an unsupported type. `open_archive` converts other
             errors to this one.
     """
-    name = member.filename.removesuffix(".npy")
     with archive.open(member) as file:
-        shape, fortran, dtype = read_header(file, name)
-        size = member.file_size - file.tell()
-        # An array without entries can still have a dimension of billions, and a loop over it would never end.
-        sides = math.prod(max(1, side) for side in shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or sides > max(limit, 1) or math.prod(shape) * dtype.itemsize != size:
-            raise ArchiveError(f"{name!r} claims to be {dtype} {list(shape)[:8]}, but holds {format_bytes(size)}")
-        raw = np.empty(size, np.uint8)
-        for first in range(0, size, BLOCK):
-            block = file.read(min(BLOCK, size - first))
-            raw[first : first + BLOCK] = np.frombuffer(block, np.uint8)
-        if file.read(1):  # at the end, the checksum is compared
-            raise ArchiveError(f"{name!r} holds more than it claims")
+        return parse_array(file, member.filename.removesuffix(".npy"), member.file_size, limit)
+
+
+def read_npy(path: Path, limit: int) -> NDArray[Any]:
+    """Read the array of an `.npy`, without pickle.
+
+    Args:
+        path: the file.
+        limit: bytes that it may take.
+
+    Raises:
+        ArchiveError: the file cannot be read, is damaged or too large, or holds anything but numbers or text.
+    """
+    try:
+        with open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise ArchiveError(f"it takes {format_bytes(size)}, where at most {format_bytes(limit)} are read")
+            return parse_array(file, path.name, size, limit)
+    except OSError as error:
+        raise ArchiveError(error.strerror or str(error)) from None
+    except DAMAGE as error:
+        raise ArchiveError(f"it is not sound ({printable(' '.join(str(error).split()))[:200]})") from None
+
+
+def parse_array(file: Any, name: str, file_size: int, limit: int) -> NDArray[Any]:
+    """Read the `.npy` of `file_size` bytes that `file` is at the start of; raises the errors of `read_array`."""
+    shape, fortran, dtype = read_header(file, name)
+    size = file_size - file.tell()
+    # An array without entries can still have a dimension of billions, and a loop over it would never end.
+    sides = math.prod(max(1, side) for side in shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or sides > max(limit, 1) or math.prod(shape) * dtype.itemsize != size:
+        raise ArchiveError(f"{name!r} claims to be {dtype} {list(shape)[:8]}, but holds {format_bytes(size)}")
+    raw = np.empty(size, np.uint8)
+    for first in range(0, size, BLOCK):
+        block = file.read(min(BLOCK, size - first))
+        raw[first : first + BLOCK] = np.frombuffer(block, np.uint8)
+    if file.read(1):  # at the end, the checksum is compared
+        raise ArchiveError(f"{name!r} holds more than it claims")
     check_values(raw, dtype, name)
     return raw.view(dtype).reshape(shape, order="F" if fortran else "C")
 

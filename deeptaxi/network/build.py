@@ -18,6 +18,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.errors import DeepTaxiError
 from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense
 from deeptaxi.network.structure import Structure, structure_of
 
@@ -110,6 +111,25 @@ def _dense(
     else:
         kernel = keras.initializers.Constant(start / len(first.factors or (1,))) if start else "zeros"
     return OneHotDense(units, first.states, activation, bias, kernel, factors=first.factors, name=name)(x)
+
+
+def q_table_network(q: NDArray[np.floating]) -> keras.Model:
+    """Return the Q-table network whose Q values are `q` `[S, A]` as float32; −∞ becomes an `ActionMask`.
+
+    Raises:
+        DeepTaxiError: rounded to float32, the greedy action of a state is another one.
+    """
+    allowed, rounded = ~np.isneginf(q), q.astype(np.float32)
+    other = rounded.argmax(axis=1) != q.argmax(axis=1)
+    if other.any():
+        raise DeepTaxiError(
+            f"in float32, as exports are, the Q values have another best action in {int(other.sum()):,} of {len(q):,} "
+            f"states, such as state {int(other.argmax())}: nothing was exported; save its policy, q.argmax(axis=1)"
+        )
+    states, actions = q.shape
+    network = build_q_network(states, actions, hidden=())
+    network.get_layer("q_values").set_weights([np.where(allowed, rounded, np.float32(0))])
+    return network if allowed.all() else with_mask(network, allowed)
 
 
 def with_mask(network: keras.Model, mask: NDArray[np.bool_]) -> keras.Model:

@@ -1,7 +1,7 @@
 """Inspect a network: collect plain facts about its structure and hidden units (`facts`).
 
-Networks built elsewhere from Keras' own layers are supported too. Their input is a state number, `[B]` or `[B, 1]`, or
-its one-hot vector `[B, S]`, and their output is the Q values `[B, A]`.
+Networks built elsewhere from Keras' own layers are supported too. Their input is a state in one of the ways of
+`encodings`, their output the Q values `[B, A]`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from keras.src.models.functional import Functional
 from numpy.typing import NDArray
 
 from deeptaxi.network.build import sizes
+from deeptaxi.network.encodings import NO_PARTS, Parts, expectation, kind_of
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
 from deeptaxi.network.layers import ActionMask
 from deeptaxi.network.structure import structure_of
-from deeptaxi.network.tabulate import block_size, feed, refusals
+from deeptaxi.network.tabulate import block_size, call_batch, feed, refusals
 
 ONE_HOT = ("CategoryEncoding", "OneHot", "OneHotDense", "StringLookup", "IntegerLookup", "Hashing")
 CUT_AT_ZERO = ("relu", "relu6")
@@ -25,6 +26,7 @@ ENDS = {  # lowest and highest value of activations
     "tanh": (-1.0, 1.0), "hard_tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0), "log_sigmoid": (None, 0.0),
 }  # fmt: skip
 NEAR_END = 0.01  # fraction of the range from lowest to highest value
+AMONG = 64  # states asked together
 MOST = 0.95  # fraction of the states
 
 
@@ -37,20 +39,34 @@ def is_ours(network: keras.Model) -> bool:
     return True
 
 
-def check_foreign(network: keras.Model, states: int, actions: int) -> None:
-    """Verify that a network built elsewhere maps state numbers to Q values.
+def check_foreign(network: keras.Model, states: int, actions: int, parts: Parts = NO_PARTS) -> None:
+    """Verify that a network built elsewhere maps states, numbers or `parts` of observations, to Q values.
 
     Raises:
         ValueError: its input or output has another shape.
     """
-    expected = f"expected a state number [B] or [B, 1], or its one-hot vector [B, {states}]"
+    expected = expectation(states, parts)
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise ValueError(f"{len(network.inputs)} inputs and {len(network.outputs)} outputs: {expected}")
     shape, output = tuple(network.inputs[0].shape), tuple(network.outputs[0].shape)
-    if len(shape) > 2 or shape[1:] not in ((), (1,), (states,)):
+    if kind_of(shape[1:], states, parts) is None:
         raise ValueError(f"an input of shape {list(shape)}: {expected}")
     if len(output) != 2 or output[1] != actions:
         raise ValueError(f"an output of shape {list(output)}: expected Q values [B, {actions}]")
+
+
+def difference_alone(network: keras.Model, states: int, parts: Parts = NO_PARTS) -> float:
+    """Return the largest difference between the Q values of a state asked alone and asked among others.
+
+    It is measured in at most `AMONG` states.
+
+    Raises:
+        DeepTaxiError: the network cannot be run.
+    """
+    some = np.unique(np.linspace(0, states - 1, min(states, AMONG)).astype(np.int64))
+    together = call_batch(network, some, states, None, len(some), parts)
+    alone = call_batch(network, some, states, None, 1, parts)
+    return float(np.nanmax(np.abs(together - alone)))
 
 
 def activation_of(layer: keras.Layer) -> str:
@@ -64,7 +80,8 @@ def activation_of(layer: keras.Layer) -> str:
 
 def state_input(network: keras.Model, states: int) -> str:
     """Return the encoding of the state input: ``"one-hot"``, ``"embedding"``, ``"number"`` or ``"unknown"``."""
-    if len(network.inputs[0].shape) == 2 and network.inputs[0].shape[1] == states > 1:
+    shape = network.inputs[0].shape[1:]
+    if len(shape) and shape[-1] == states > 1:
         return "one-hot"
     for operation in getattr(network, "operations", network.layers):
         kind = type(operation).__name__
@@ -103,13 +120,14 @@ class Units:
         return LayerFacts(self.name, self.activation, len(self.dead), dead, saturated)
 
 
-def look_into(network: keras.Model, states: NDArray[np.int64], count: int) -> NetworkFacts:
+def look_into(network: keras.Model, states: NDArray[np.int64], count: int, parts: Parts = NO_PARTS) -> NetworkFacts:
     """Collect plain facts about a network.
 
     Args:
         network: the network.
         states: the states to observe its hidden units in, `[n]`.
         count: S.
+        parts: the parts of an observation, if the network may take these.
 
     Raises:
         DeepTaxiError: it cannot be run.
@@ -118,8 +136,8 @@ def look_into(network: keras.Model, states: NDArray[np.int64], count: int) -> Ne
     hidden = [layer for layer in layers[:-1] if activation_of(layer) != "linear" and is_hidden(layer)]
     last = activation_of(layers[-1]) if is_last(layers[-1], network) else "linear"
     return NetworkFacts(
-        state_input(network, count), last, ENDS.get(last, (None, None)), units_of(network, hidden, states, count),
-        len(states),
+        state_input(network, count), last, ENDS.get(last, (None, None)),
+        units_of(network, hidden, states, count, parts), len(states),
     )  # fmt: skip
 
 
@@ -142,16 +160,17 @@ def is_last(layer: keras.Layer, network: keras.Model) -> bool:
 
 
 def units_of(
-    network: keras.Model, hidden: list[keras.Layer], states: NDArray[np.int64], count: int
+    network: keras.Model, hidden: list[keras.Layer], states: NDArray[np.int64], count: int, parts: Parts
 ) -> tuple[LayerFacts, ...]:
     """Return the facts about the units of hidden layers over `states` `[n]`, of `count` states in all."""
     if not hidden or type(network) not in (Functional, keras.Sequential):  # a custom `call` may differ from the graph
         return ()
     found = [Units(layer) for layer in hidden]
     with refusals():
-        inner, block = keras.Model(network.inputs[0], [layer.output for layer in hidden]), block_size(network, count)
+        inner = keras.Model(network.inputs[0], [layer.output for layer in hidden])
+        block = block_size(network, count, parts)
         for first in range(0, len(states), block):
-            values = inner(feed(network, states[first : first + block], count), training=False)
+            values = inner(feed(network, states[first : first + block], count, parts), training=False)
             for units, value in zip(found, keras.tree.flatten(values), strict=True):
                 units.add(keras.ops.convert_to_numpy(value))
     return tuple(units.facts for units in found)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.network.build import sizes
+from deeptaxi.network.encodings import NO_PARTS, Parts, encode, kind_of
 from deeptaxi.network.structure import structure_of
 
 BLOCK = 65_536  # most states at a time
@@ -38,14 +39,20 @@ WIDE = ("float64", "int32", "int64", "uint32", "uint64")  # would lose bits as f
 NARROW = ("float32", "float16", "bfloat16", "int8", "int16", "uint8", "uint16")
 
 
-def tabulate(network: keras.Model, states: int | None = None) -> NDArray[np.floating]:
+class MixedStatesError(DeepTaxiError):
+    """The answer of a network to one state depends on the others that are asked with it, or on chance."""
+
+
+def tabulate(network: keras.Model, states: int | None = None, parts: Parts = NO_PARTS) -> NDArray[np.floating]:
     """Return the Q values of all states, `[S, A]`: float32, or float64 if float32 would lose bits.
 
     Args:
         network: a network from `build_q_network`, or a Keras model accepted by `inspect.check_foreign`.
         states: S; ignored for networks from `build_q_network`.
+        parts: the parts of an observation, if the network may take these.
 
     Raises:
+        MixedStatesError: its answer to one state depends on the others.
         DeepTaxiError: it cannot be called, needs too much memory, or is not a function of the state.
     """
     found = structure_of(network)
@@ -56,20 +63,20 @@ def tabulate(network: keras.Model, states: int | None = None) -> NDArray[np.floa
         return call_batch(network, np.arange(states), states, actions, block_of(8 * found.width))
     if states is None:
         states, _ = sizes(network)  # raises with an explanation
-    tensors = list(passed_on(network, states))
-    q_values = call_batch(network, np.arange(states), states, None, block_of(bytes_of(tensors)))
-    check_function(network, q_values, tensors)
+    tensors = list(passed_on(network, states, parts))
+    q_values = call_batch(network, np.arange(states), states, None, block_of(bytes_of(tensors)), parts)
+    check_function(network, q_values, tensors, parts)
     return q_values
 
 
-def block_size(network: keras.Model, states: int) -> int:
+def block_size(network: keras.Model, states: int, parts: Parts = NO_PARTS) -> int:
     """Return the number of states to call a network on at a time.
 
     Raises:
         DeepTaxiError: even a single state needs too much memory.
     """
     found = structure_of(network)
-    return block_of(8 * found.width if found is not None else bytes_of(list(passed_on(network, states))))
+    return block_of(8 * found.width if found is not None else bytes_of(list(passed_on(network, states, parts))))
 
 
 class GreedyPolicy:
@@ -116,7 +123,7 @@ def itemsize(dtype: str) -> int:
     return 16 if "128" in dtype else 8 if "64" in dtype else 4
 
 
-def passed_on(network: keras.Model, states: int) -> Iterator[Any]:
+def passed_on(network: keras.Model, states: int, parts: Parts = NO_PARTS) -> Iterator[Any]:
     """Yield the symbolic tensors of a network for `ROWS` states, including its input, without running it.
 
     Raises:
@@ -124,13 +131,13 @@ def passed_on(network: keras.Model, states: int) -> Iterator[Any]:
     """
     found: list[tuple[str, Any]] = []
     taken = network.inputs[0]
-    check_input(taken, states)
+    check_input(taken, states, parts)
     state = keras.KerasTensor((ROWS, *taken.shape[1:]), dtype=taken.dtype)
     with refusals():
         shape_recorder(network, found)(state)
     for name, tensor in [("input", state), *found]:
         if not tensor.shape or tensor.shape[0] != ROWS:
-            raise DeepTaxiError(
+            raise MixedStatesError(
                 f"the network's '{name}' gives numbers of shape {list(tensor.shape)} for {ROWS} states, not one row "
                 "per state: its answer to one state depends on the others; keep axis 0 as it is"
             )
@@ -166,34 +173,33 @@ def scores(operation: Any, args: Any, kwargs: Any) -> Iterator[Any]:
     yield keras.KerasTensor((ROWS, heads, max(places, default=1), max(places, default=1)), dtype="float32")
 
 
-def check_input(tensor: Any, states: int) -> None:
+def check_input(tensor: Any, states: int, parts: Parts = NO_PARTS) -> None:
     """Verify that the input's dtype can represent all state numbers exactly.
 
     Raises:
         DeepTaxiError: it cannot.
     """
     dtype = str(tensor.dtype)
-    if len(tensor.shape) == 2 and tensor.shape[1] == states > 1:
-        return  # a one-hot vector
+    if kind_of(tensor.shape[1:], states, parts) != "number":
+        return
     most = np.iinfo(dtype).max if dtype.startswith(("int", "uint")) else EXACT.get(dtype, 0)
     if states - 1 > most:
         raise DeepTaxiError(f"the network's input is {dtype}, which cannot tell {states:,} states apart: make it int32")
 
 
-def feed(network: keras.Model, states: NDArray[np.integer], count: int) -> Any:
+def feed(network: keras.Model, states: NDArray[np.integer], count: int, parts: Parts = NO_PARTS) -> Any:
     """Return the network's input for `states` `[B]` out of `count`."""
     tensor = network.inputs[0]
-    if len(tensor.shape) == 1:
-        return keras.ops.cast(states.astype("int32"), tensor.dtype)
-    if tensor.shape[1] == 1:
-        return keras.ops.cast(states.astype("int32")[:, None], tensor.dtype)
-    vectors = np.zeros((len(states), count), "float32")
-    vectors[np.arange(len(states)), states] = 1
-    return keras.ops.cast(vectors, tensor.dtype)
+    return keras.ops.cast(encode(states, tensor.shape[1:], count, parts), tensor.dtype)
 
 
 def call_batch(
-    network: keras.Model, states: NDArray[np.integer], count: int, actions: int | None, block: int
+    network: keras.Model,
+    states: NDArray[np.integer],
+    count: int,
+    actions: int | None,
+    block: int,
+    parts: Parts = NO_PARTS,
 ) -> NDArray[np.floating]:
     """Call a network block by block on `states` `[n]` out of `count`; return the Q values `[n, A]`.
 
@@ -205,7 +211,7 @@ def call_batch(
     for first in range(0, len(states), block):
         some = states[first : first + block]
         with refusals():
-            outputs = keras.tree.flatten(network(feed(network, some, count), training=False))
+            outputs = keras.tree.flatten(network(feed(network, some, count, parts), training=False))
             values = keras.ops.convert_to_numpy(outputs[0])
         dtype = keras.backend.standardize_dtype(outputs[0].dtype)
         if len(outputs) != 1 or values.shape != (len(some), width) or dtype not in (*NARROW, *WIDE):
@@ -217,24 +223,26 @@ def call_batch(
     return np.concatenate(blocks)
 
 
-def check_function(network: keras.Model, q_values: NDArray[np.floating], tensors: list[Any]) -> None:
+def check_function(
+    network: keras.Model, q_values: NDArray[np.floating], tensors: list[Any], parts: Parts = NO_PARTS
+) -> None:
     """Call a network again, on the states in reverse order and at most half of them at a time.
 
     `q_values` `[S, A]` are the results of the first call, `tensors` the symbolic tensors of the network.
 
     Raises:
-        DeepTaxiError: the results differ.
+        MixedStatesError: the results differ.
     """
     count = len(q_values)
     block = min(block_of(bytes_of(tensors)), (count + 1) // 2)
-    again = call_batch(network, np.arange(count)[::-1], count, None, block)[::-1]
+    again = call_batch(network, np.arange(count)[::-1], count, None, block, parts)[::-1]
     finite = np.abs(q_values[np.isfinite(q_values)])
     coarse = {"float16": 2**-6, "bfloat16": 2**-3}
     rounding = max((coarse.get(str(tensor.dtype), ROUNDING) for tensor in tensors), default=ROUNDING)
     slack = rounding * max(1.0, float(finite.max(initial=0.0)))
     other = ~np.isclose(again, q_values, rtol=0, atol=slack, equal_nan=True).all(axis=1)
     if other.any():
-        raise DeepTaxiError(
+        raise MixedStatesError(
             f"the network gives different Q values for state {int(other.argmax())} when called with other states, or "
             "called again: it is not a function of the state; remove what mixes axis 0 or draws random numbers"
         )

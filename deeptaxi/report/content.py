@@ -22,7 +22,7 @@ class ReportedRun:
     Attributes:
         name: the name given by the user.
         network: the network in a few words.
-        config: its configuration.
+        config: its configuration; None for a bare model.
         facts: facts from its files, if present: "weights_digest", "deeptaxi", "versions", "preset".
         exact: the exact verdict, or None.
         episodes: the sampled verdict, or None.
@@ -31,7 +31,7 @@ class ReportedRun:
 
     name: str
     network: str
-    config: TrainConfig
+    config: TrainConfig | None
     facts: Mapping[str, Any]
     exact: Mapping[str, Any] | None
     episodes: Mapping[str, Any] | None
@@ -48,9 +48,9 @@ class Subject:
         comparison: of its Q values with the optimum; None without a table.
         visits: how often its training tried each pair, `[S, A]`, or None.
         diagnosis: the "findings" and "not_checked" of `diagnose --json`; None if it was not diagnosed.
-        again: the command to train it again.
+        again: the command to train it again; empty for a bare model.
         evaluate: the command to evaluate it.
-        settings: its configuration as TOML.
+        settings: its configuration as TOML; empty for a bare model.
     """
 
     run: ReportedRun

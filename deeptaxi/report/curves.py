@@ -309,7 +309,7 @@ def dots(ax: Axes, points: np.ndarray[Any, Any], color: str, label: str, large: 
 
 def q_scatter(comparison: Comparison, discount: float) -> Chart | None:
     """Plot Q against Q*, one point per (state, action) pair, with greedy actions in another color."""
-    if comparison.q_star is None or not comparison.pairs.any():
+    if comparison.q_star is None or comparison.q is None or not comparison.pairs.any():
         return None
     chosen = np.zeros(comparison.pairs.shape, np.bool_)
     chosen[np.arange(len(comparison.policy)), comparison.policy] = True

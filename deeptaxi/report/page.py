@@ -149,6 +149,8 @@ def sections(content: Content, charts: Mapping[str, list[Chart]]) -> list[str]:
         empty -= {"policy"}
     if content.subject.diagnosis is None:
         empty |= {"findings"}
+    if not content.subject.settings:
+        empty |= {"configuration"}
     return [name for name in TITLES if name not in empty]
 
 
@@ -171,7 +173,7 @@ def words(content: Content) -> dict[str, Any]:
         "episodes": run.episodes,
         "worst_start": brief(content.names.state(run.exact["worst_start"]["state"])) if run.exact else "",
         "curve_runs": len(content.histories),
-        "no_curves": "" if content.histories else "the training left no log, or it is not where the run says it is",
+        "no_curves": "" if content.histories else no_log(run),
         "told_policy": told_policy(content),
         "any_wrong": subject.comparison is not None and bool(subject.comparison.wrong.any()),
         "states": state_rows(content),
@@ -183,6 +185,13 @@ def words(content: Content) -> dict[str, Any]:
         "evaluate": subject.evaluate,
         "provenance": provenance(run),
     }
+
+
+def no_log(run: ReportedRun) -> str:
+    """Say why there is no log."""
+    if run.config is None:
+        return "a bare model has no log"
+    return "the training left no log, or it is not where the run says it is"
 
 
 def headline(content: Content) -> dict[str, str]:
@@ -216,7 +225,7 @@ def run_words(run: ReportedRun) -> dict[str, Any]:
     return {
         "name": brief(run.name),
         "description": run.network,
-        "seed": run.config.seed,
+        "seed": "–" if run.config is None else run.config.seed,
         "preset": brief(run.facts.get("preset", "")),
         "exact": run.exact,
         "episodes": run.episodes,
@@ -267,12 +276,14 @@ NAMES = (
 def charts_of(content: Content) -> dict[str, list[Chart]]:
     """Return the charts of each section; a section without charts is empty."""
     subject = content.subject
-    comparison, discount = subject.comparison, subject.run.config.discount
+    comparison, config = subject.comparison, subject.run.config
     q_range = None
     if comparison is not None and comparison.q_star is not None and comparison.pairs.any():
         star = comparison.q_star[comparison.pairs]
         q_range = np.array([star.min(), star.max()])
-    compared = [] if comparison is None else [q_scatter(comparison, discount), error_by_state(comparison, content.grid)]
+    compared: list[Chart | None] = []
+    if comparison is not None and config is not None:
+        compared = [q_scatter(comparison, config.discount), error_by_state(comparison, content.grid)]
     found: dict[str, list[Chart | None]] = {
         "curves": [*learning_curves(content.histories, subject.run.exact, q_range)],
         "policy": [policy_chart(content)],

@@ -1,4 +1,4 @@
-"""Export formats and their availability.
+"""The endings of model files, and the export formats with their availability.
 
 All have the same signature: integer states `[B]` in, ``q_values`` `[B, A]` and ``action`` `[B]` out; tables are looked
 up. This module does not import Keras, so a missing runtime is reported at once.
@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import Literal
 
 from deeptaxi.backend.exactness import chosen_backend
 from deeptaxi.errors import UsageError
 
+ModelKind = Literal["keras", "array", "served"]
+MODEL_ENDINGS: dict[ModelKind, tuple[str, ...]] = {  # of the files that are read as models
+    "keras": (".keras", ".h5", ".hdf5"),
+    "array": (".npy", ".npz", ".csv", ".json"),
+    "served": (".onnx",),
+}
 NAN, ERROR = "NaN and action −1", "error"  # possible answers to a state outside 0 … S−1
 
 

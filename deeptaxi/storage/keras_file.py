@@ -192,6 +192,7 @@ CONTROL = {
     "WhileLoop",
 }  # operations that run functions
 FUNCTIONS = ("activations", "losses", "metrics")
+CODE = ("Lambda", "__lambda__")
 MAKERS = ("deserialize", "get", "serialize")  # in the same modules, but not functions of tensors
 VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"}  # not classes
 
@@ -275,6 +276,10 @@ def name_of(found: Mapping[str, Any]) -> tuple[str, str]:
     return str(found.get("module")), str(inner)
 
 
+class CodeError(ArchiveError):
+    """A model whose layers are functions of Python, which are never run."""
+
+
 def check_class(found: Mapping[str, Any]) -> None:
     """Reject an object whose class or function is not allowed."""
     import keras
@@ -293,10 +298,11 @@ def check_class(found: Mapping[str, Any]) -> None:
             return
     elif (module, name) in SINGLE or (module == "keras.layers" and name in LAYERS) or is_class(module, name):
         return
+    refusal = CodeError if name in CODE else ArchiveError
     if module.partition(".")[0] == "keras":
-        raise ArchiveError(f"it asks for {module}.{name}, which no network on state numbers needs: refused")
+        raise refusal(f"it asks for {module}.{name}, which no network on state numbers needs: refused")
     asked = registered if module == "None" else f"{module}.{name}"
-    raise ArchiveError(f"it asks for code that is not Keras' or deeptaxi's: {asked}: refused")
+    raise refusal(f"it asks for code that is not Keras' or deeptaxi's: {asked}: refused")
 
 
 def is_function(module: str, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Load Q-networks from run folders or `.keras` files, in Keras' safe mode.
+"""Find models, and load Q-networks from run folders, `.keras` or `.h5` files, in Keras' safe mode.
 
 For a run folder without a model, the error says whether training is still running, has failed, or was interrupted. For
 a file written by a newer version, the error says to upgrade.
@@ -23,13 +23,17 @@ from deeptaxi.io.safe_archive import ArchiveError, open_archive
 from deeptaxi.io.safe_load import read_toml
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import History, read_history
-from deeptaxi.storage import checkpoints
+from deeptaxi.storage import checkpoints, keras_h5
 from deeptaxi.storage.checkpoints import Checkpoint
-from deeptaxi.storage.keras_file import load_model
+from deeptaxi.storage.formats import MODEL_ENDINGS, ModelKind
+from deeptaxi.storage.keras_file import CodeError, load_model
+from deeptaxi.storage.keras_h5 import load_model as load_hdf5
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, LOGS, place_of
 from deeptaxi.storage.run_folder import CONFIG_FILE, MODEL_FILE, TABLE_FILE
 
 METADATA_BYTES = 2**16
+SAVED_MODEL = "saved_model.pb"
+PICKLES, TORCH = (".pkl", ".pickle", ".p"), (".pt", ".pth")
 ANY_BYTES = 2**62  # no limit: no other member is unpacked
 
 
@@ -174,17 +178,19 @@ def environment_of(history: History | None, kept: Checkpoint | None) -> str:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The location of a model and its configuration, which a bare `.keras` file lacks.
+    """The location of a model and its configuration, which a bare file lacks.
 
     Attributes:
-        path: the `.keras` file.
+        path: the file, or the folder of a SavedModel.
         name: the name given by the user.
         config: the training configuration, or None.
+        kind: ``"keras"`` (`.keras` and `.h5`), ``"array"`` (a Q table or policy) or ``"served"`` (SavedModel, ONNX).
     """
 
     path: Path
     name: str
     config: TrainConfig | None
+    kind: ModelKind = "keras"
 
     @property
     def environment(self) -> EnvironmentConfig | None:
@@ -201,6 +207,8 @@ def find_model(model: Path) -> ModelSource:
     """
     if model.is_dir():
         path = model / MODEL_FILE
+        if not path.is_file() and (model / SAVED_MODEL).is_file():
+            return ModelSource(model, str(model), None, "served")
         if not path.is_file():
             known = describe_unfinished(model)
             raise UsageError(str(known) if known else f"{model} is not a run folder: it holds no {MODEL_FILE}")
@@ -210,10 +218,34 @@ def find_model(model: Path) -> ModelSource:
         return ModelSource(path, str(model), read_config(model))
     if not model.exists():
         known = describe_unfinished(model.parent if model.name == MODEL_FILE else model)
-        raise UsageError(str(known) if known else f"no model at {model}: expected a run folder or a .keras file")
-    if model.suffix != ".keras":
-        raise UsageError(f"{model} is neither a run folder nor a .keras file")
-    return ModelSource(model, str(model), None)
+        raise UsageError(str(known) if known else f"no model at {model}: expected a run folder or a model file")
+    return ModelSource(model, str(model), None, kind_of_file(model))
+
+
+def kind_of_file(path: Path) -> ModelKind:
+    """Return the kind of a model file, by its ending.
+
+    Raises:
+        UsageError: it is no model file; for a pickle, the message says how to convert it.
+    """
+    ending = path.suffix.lower()
+    if ending in PICKLES:
+        name = shlex.quote(str(path))
+        code = (
+            f"import pickle, numpy; x = pickle.load(open({str(path)!r}, 'rb')); "
+            f"numpy.save({path.stem + '.npy'!r}, x['qtable'] if isinstance(x, dict) else x)"
+        )
+        raise UsageError(
+            f"{name} is a pickle, which runs code when it is opened: where you trust whoever made it, convert it, "
+            f'python -c "{code}"'
+        )
+    if ending in TORCH:
+        raise UsageError(f"{path} is a PyTorch file: export the model as ONNX, torch.onnx.export(…)")
+    for kind, endings in MODEL_ENDINGS.items():
+        if ending in endings:
+            return kind
+    known = ", ".join(ending for endings in MODEL_ENDINGS.values() for ending in endings)
+    raise UsageError(f"{path} is neither a run folder nor a model file ({known}, or a SavedModel folder)")
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -250,7 +282,7 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
     """Load a Q-network in Keras' safe mode; unknown code is never executed.
 
     Args:
-        path: the `.keras` file; for an exported agent, the network inside it is loaded.
+        path: the `.keras` or `.h5` file; for an exported agent, the network inside it is loaded.
         foreign: whether to accept a model of Keras' own layers, made elsewhere; the caller checks its inputs and
             outputs.
         states: S of the environment; a foreign agent for another number of states is rejected.
@@ -266,12 +298,14 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Skipping nested container")  # its weights would be left random
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # the optimizer is not needed
-            model = load_model(path)
+            model = (load_hdf5 if path.suffix.lower() in keras_h5.ENDINGS else load_model)(path)
         network = q_network_of(model)
         if not foreign:
             sizes(network)
         if network is not model:
             check_agent(model, network, sizes(network)[0] if states is None else states)
+    except CodeError as error:
+        raise DeepTaxiError(f"{path}: {error}. {conversion(path)}") from None
     except ArchiveError as error:
         raise DeepTaxiError(f"{path}: {error}{newer_keras(path)}") from None
     except Exception as error:  # Keras raises many types, depending on what is wrong
@@ -280,6 +314,15 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
             f"{path} cannot be loaded as a Q-network of deeptaxi: {reason}{newer_keras(path)}"
         ) from error
     return network
+
+
+def conversion(path: Path) -> str:
+    """Say how a model that runs code is judged where it is trusted."""
+    return (
+        "In the program that made it, deeptaxi.evaluate(model, ENV) judges it, and deeptaxi.export(model, 'npz', "
+        "'q_table.npz', env=ENV) converts it to its Q table; elsewhere, where you trust it, model is "
+        f"keras.saving.load_model({str(path)!r}, safe_mode=False)"
+    )
 
 
 def check_fits(network: Any, environment: Environment, name: str) -> None:

@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import deeptaxi
 from deeptaxi.api.run import Run
-from deeptaxi.errors import UsageError
+from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.exports import exporter
 from deeptaxi.storage.formats import FORMATS
 from tests.cli.conftest import run
@@ -31,14 +32,34 @@ def test_export_writes_the_same_files_as_the_command(lake: Run, lake_run: Path, 
             deeptaxi.export(lake, form, out)
 
 
-def test_foreign_models_are_not_exported(empty: Path) -> None:
+def test_foreign_models_are_exported_as_the_q_table_that_they_compute(empty: Path) -> None:
     foreign = keras.Sequential([keras.Input((), dtype="int32"), keras.layers.Embedding(16, 4)], name="theirs")
-    for model, message in (
-        (None, "received an object of type NoneType"),
-        (foreign, "theirs cannot be exported: expected"),
-    ):
+    for model, message in ((None, "received an object of type NoneType"), (foreign, "pass its environment")):
         with pytest.raises(UsageError, match=message):
             deeptaxi.export(model, "json", "x.json")
+    assert list(empty.iterdir()) == []
+    q = foreign.get_weights()[0]
+    deeptaxi.export(foreign, "npz", "q.npz", env="FrozenLake-v1")
+    deeptaxi.export(q, "keras", "q.keras", env="FrozenLake-v1")
+    for path in ("q.npz", "q.keras"):
+        np.testing.assert_array_equal(deeptaxi.load(path, "FrozenLake-v1").q_values, q)
+
+
+def test_a_policy_is_exported_to_tables_alone(empty: Path) -> None:
+    policy = np.arange(16) % 4
+    deeptaxi.export(policy, "csv", "p.csv", env="FrozenLake-v1")
+    assert Path("p.csv").read_text().startswith("state,state_name,action,action_name\n")
+    assert deeptaxi.load("p.csv", "FrozenLake-v1").policy.tolist() == policy.tolist()
+    with pytest.raises(UsageError, match="a policy has no Q values, which plain computes: write one of csv, npz, json"):
+        deeptaxi.export(policy, "plain", "p.keras", env="FrozenLake-v1")
+
+
+def test_rounding_that_would_change_the_policy_is_refused(empty: Path) -> None:
+    q = np.zeros((16, 4))
+    q[7, 2] = 1 + 1e-12
+    q[7, 1] = 1
+    with pytest.raises(DeepTaxiError, match="another best action in 1 of 16 states, such as state 7"):
+        deeptaxi.export(q, "csv", "q.csv", env="FrozenLake-v1")
     assert list(empty.iterdir()) == []
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import deeptaxi
+from deeptaxi.api.environments import EnvSpec
 from deeptaxi.api.run import Run
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation.watching import EpisodeStep
@@ -93,7 +94,7 @@ def blackjack() -> Run:
 
     network = build_q_network(704, 2)
     network.set_weights([np.random.default_rng(0).normal(size=(704, 2))])
-    return as_run(network, "Blackjack-v1")
+    return as_run(network, EnvSpec("Blackjack-v1"))
 
 
 def test_an_observation_of_several_parts_is_one_state(blackjack: Run) -> None:
@@ -189,8 +190,8 @@ def test_a_network_of_nan_is_reported_and_does_not_break_the_notebook() -> None:
         run(network, "FrozenLake-v1")
     from deeptaxi.api.load import as_run
 
-    assert "NaN" in repr(as_run(network, "FrozenLake-v1"))
-    assert "NaN" in str(as_run(network, "FrozenLake-v1"))
+    assert "NaN" in repr(as_run(network, EnvSpec("FrozenLake-v1")))
+    assert "NaN" in str(as_run(network, EnvSpec("FrozenLake-v1")))
 
 
 def test_a_run_is_saved_like_a_training_with_out(lake: Run, empty: Path) -> None:
@@ -220,7 +221,7 @@ def test_a_run_without_a_configuration_cannot_be_saved(empty: Path) -> None:
     from deeptaxi.api.load import as_run
 
     with pytest.raises(UsageError, match="export"):
-        as_run(build_q_network(16, 4), "FrozenLake-v1").save("run")
+        as_run(build_q_network(16, 4), EnvSpec("FrozenLake-v1")).save("run")
     assert not list(empty.iterdir())
 
 

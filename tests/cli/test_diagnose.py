@@ -202,7 +202,7 @@ def test_a_keras_model_that_takes_the_state_as_a_number_is_named(tmp_path, corri
     document = json.loads(result.stdout)
     assert "state-as-number" in [finding["name"] for finding in document["findings"]]
     reasons = {item["name"]: item["why"] for item in document["not_checked"]}
-    assert "bare .keras file" in reasons["interrupted"]
+    assert "bare model file" in reasons["interrupted"]
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path, corridor_file):

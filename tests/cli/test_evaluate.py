@@ -61,7 +61,7 @@ def test_a_model_of_other_sizes_is_refused(lake_run: Path) -> None:
 def test_a_file_that_is_not_a_model_is_refused(lake_run: Path, tmp_path: Path) -> None:
     refused(run("evaluate", tmp_path / "none"), 2, "no model at")
     refused(run("evaluate", tmp_path), 2, "not a run folder")
-    refused(run("evaluate", lake_run / "config.toml"), 2, "neither a run folder nor a .keras file")
+    refused(run("evaluate", lake_run / "config.toml"), 2, "neither a run folder nor a model file")
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000])
@@ -71,10 +71,14 @@ def test_a_truncated_model_is_refused(lake_run: Path, tmp_path: Path, keep: int)
     refused(run("evaluate", path, "--env", *LAKE), 1, "half.keras")
 
 
-def test_a_foreign_keras_model_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_keras_model_with_other_inputs_is_refused(tmp_path: Path) -> None:
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "foreign.keras")
-    refused(run("evaluate", tmp_path / "foreign.keras", "--env", *LAKE), 1, "expected a network of deeptaxi")
+    refused(
+        run("evaluate", tmp_path / "foreign.keras", "--env", *LAKE),
+        2,
+        "an input of shape [None, 4]: expected a state number",
+    )
 
 
 def test_an_archive_that_is_not_a_model_is_refused(tmp_path: Path) -> None:

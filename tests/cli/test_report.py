@@ -142,7 +142,7 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(lake_run, bad_run,
     )
     refused(run("report", lake_run, slippery), 2, "objective discount 0.5")
     refused(run("report", lake_run, bad_run, lake_run.parent / "." / lake_run.name), 2, "given twice")
-    refused(run("report", lake_run / "model.keras"), 2, "not a run folder")
+    refused(run("report", lake_run / "model.keras"), 2, "--env")
     refused(run("report", tmp_path / "none"), 2, "no model at")
 
 
@@ -241,5 +241,5 @@ def test_disallowed_actions_are_never_compared(tmp_path):
 
 def test_help_is_quick_and_says_what_a_report_is():
     text = run("report", "--help").stdout
-    assert "RUN..." in text
+    assert "MODEL..." in text
     assert "--figures" in text

@@ -84,7 +84,7 @@ def test_the_configuration_reveals_the_environment_of_a_model():
 
 
 def test_other_sizes_are_severe():
-    finding = checked("wrong-environment", unseen(why={"q": "the model has 16 states and 4 actions"}))
+    finding = checked("wrong-environment", unseen(misfit="the model has 16 states and 4 actions"))
     assert (finding.severity, "16 states" in finding.summary) == ("severe", True)
 
 

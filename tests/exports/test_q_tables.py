@@ -10,7 +10,9 @@ import pytest
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.exports.q_tables import CSV_STATES, WRITERS, Labels, as_text, check_size, labels_of, number_labels
-from deeptaxi.mdp.environment import open_environment
+from deeptaxi.mdp.environment import environment_over, open_environment
+from deeptaxi.storage.arrays import read_decisions
+from tests.problems import build, surely
 
 LABELS = Labels(("left", "right, or so"), lambda state: f'the "{state}"', {"id": "Walk-v0"})
 Q = np.array([[0.1, -np.inf], [1 / 3, 1e-30], [-2.5, 7.0]], dtype=np.float32)
@@ -19,14 +21,14 @@ GREEDY = [0, 0, 1]
 
 @pytest.mark.parametrize("form", WRITERS)
 def test_a_table_is_read_back_to_the_last_bit(form: str, tmp_path: Path) -> None:
-    write, read = WRITERS[form]
+    place = environment_over(build([[surely(0, 0)] * 2] * 3), EnvironmentConfig("walk"))
     for q in (Q, Q.astype(np.float64) / 3):
-        write(tmp_path / "q", q, LABELS)
-        assert np.array_equal(read(tmp_path / "q").astype(q.dtype), q)
+        WRITERS[form](tmp_path / f"q.{form}", q, LABELS, None)
+        assert np.array_equal(read_decisions(tmp_path / f"q.{form}", place).astype(q.dtype), q)
 
 
 def test_csv_has_a_row_a_state_by_its_own_names(tmp_path: Path) -> None:
-    WRITERS["csv"][0](tmp_path / "q.csv", Q, LABELS)
+    WRITERS["csv"](tmp_path / "q.csv", Q, LABELS, None)
     with (tmp_path / "q.csv").open(newline="") as file:
         found = {row["state"]: row for row in csv.DictReader(file)}
     assert list(found["0"]) == ["state", "state_name", "q_left", "q_right, or so", "action", "action_name"]
@@ -64,7 +66,7 @@ def test_no_name_is_a_formula_for_a_spreadsheet(name: str, cell: str) -> None:
 
 
 def test_json_looks_states_up_by_number_and_has_no_others(tmp_path: Path) -> None:
-    WRITERS["json"][0](tmp_path / "q.json", Q, LABELS)
+    WRITERS["json"](tmp_path / "q.json", Q, LABELS, None)
     document = json.loads((tmp_path / "q.json").read_text())
     assert {key: document[key] for key in ("environment", "states", "actions")} == {
         "environment": {"id": "Walk-v0"},
@@ -81,7 +83,7 @@ def test_json_looks_states_up_by_number_and_has_no_others(tmp_path: Path) -> Non
 
 
 def test_the_last_row_of_an_npz_stands_for_states_out_of_range(tmp_path: Path) -> None:
-    WRITERS["npz"][0](tmp_path / "q.npz", Q, LABELS)
+    WRITERS["npz"](tmp_path / "q.npz", Q, LABELS, None)
     with np.load(tmp_path / "q.npz", allow_pickle=False) as archive:
         q_values, policy = archive["q_values"], archive["policy"]
         assert archive["state_names"].tolist() == ['the "0"', 'the "1"', 'the "2"']

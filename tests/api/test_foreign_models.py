@@ -1,0 +1,127 @@
+"""Arrays and models of others through every function that takes a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import deeptaxi
+from deeptaxi.api.environments import EnvSpec
+from deeptaxi.api.load import as_run
+from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.mdp.table import TransitionTable
+from tests.problems import chain
+
+Q = np.array([[0.81, 0.73], [0.9, 0.81], [1.0, 0.9]])  # Q* of the chain at 0.9
+POLICY = [0, 0, 0]
+
+
+@pytest.fixture
+def place() -> TransitionTable:
+    return chain(time_limit=20, discount=0.9, state_names=("first", "second", "last"), action_names=("go", "stay"))
+
+
+def batch_mean() -> keras.Model:
+    """A dueling head that subtracts the mean over the whole batch."""
+    taken = keras.Input((3,))
+    advantage = keras.layers.Dense(2, use_bias=False)(taken)
+    value = keras.layers.Dense(1, use_bias=False)(taken)
+    model = keras.Model(taken, value + advantage - keras.ops.mean(advantage, keepdims=True))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense):
+            kernel = np.zeros((3, layer.units))
+            kernel[0, 0] = 4 * (layer.units == 2)
+            layer.set_weights([kernel])
+    return model
+
+
+def test_a_q_table_and_its_policy_have_the_same_verdict(place: TransitionTable) -> None:
+    table, policy = (deeptaxi.evaluate(model, place, episodes=10) for model in (Q, POLICY))
+    assert table.optimal
+    assert {**table.exact, "q_error": None} == policy.exact  # type: ignore[dict-item]
+    assert (table.model, policy.model) == ("Q table", "policy")
+    assert table.episodes == policy.episodes
+
+
+def test_a_policy_has_no_q_values(place: TransitionTable, tmp_path: Path) -> None:
+    np.save(tmp_path / "p.npy", POLICY)
+    run = deeptaxi.load(tmp_path / "p.npy", place)
+    assert (run.policy.tolist(), run.act(2), run.optimal) == (POLICY, 0, True)
+    with pytest.raises(UsageError, match="is a policy: it has an action for each state, and no Q values"):
+        _ = run.q_values
+    with pytest.raises(UsageError, match="has no network, and so no weights"):
+        _ = run.weights_digest
+    with pytest.raises(UsageError, match="no configuration"):
+        run.save(tmp_path / "run")
+    assert run.to_dict()["network"] is None
+
+
+def test_watching_a_policy_shows_what_it_takes_alone(place: TransitionTable) -> None:
+    steps = list(as_run(POLICY, EnvSpec(place)).play())
+    assert [step.action for step in steps[:-1]] == POLICY
+    assert all(step.q_values is None for step in steps)
+    assert steps[0].optimal is not None
+
+
+def test_a_policy_is_diagnosed_by_what_it_does(place: TransitionTable) -> None:
+    found = deeptaxi.diagnose([1, 1, 1], place)
+    assert {finding.name for finding in found.findings} == {"one-action-collapse", "policy-loops"}
+    assert found.severe
+    reasons = {item.name: item.why for item in found.not_checked}
+    assert reasons["overestimation"] == "a policy has no Q values"
+    assert reasons["saturated-output"] == "a policy has no network"
+    assert "wrong-environment" not in reasons
+    assert deeptaxi.diagnose(POLICY, place).optimal
+
+
+def test_a_policy_that_takes_what_is_not_allowed_is_refused() -> None:
+    masked = chain(action_mask=[[True, False], [True, True], [True, True]])
+    with pytest.raises(DeepTaxiError, match="takes action 1 in state 0, where 0 are allowed"):
+        deeptaxi.evaluate([1, 0, 0], masked)
+
+
+def test_a_network_that_mixes_states_is_named_with_the_difference_it_makes(place: TransitionTable) -> None:
+    found = deeptaxi.diagnose(batch_mean(), place).named("mixes-states")
+    assert found is not None
+    assert found.severity == "severe"
+    assert found.evidence["largest_difference"] == pytest.approx(2 - 4 / 6)
+    with pytest.raises(DeepTaxiError, match="depends on the others"):
+        deeptaxi.evaluate(batch_mean(), place)
+
+
+def test_a_subclassed_model_that_was_called_is_judged(place: TransitionTable) -> None:
+    class Network(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(2, use_bias=False)
+
+        def call(self, inputs: Any) -> Any:
+            return self.dense(inputs)
+
+    model = Network()
+    model(np.eye(3, dtype="float32"))
+    model.dense.set_weights([Q])
+    assert deeptaxi.evaluate(model, place, episodes=0).optimal
+
+
+def test_a_report_on_bare_models(place: TransitionTable, tmp_path: Path) -> None:
+    np.save(tmp_path / "q.npy", Q)
+    np.save(tmp_path / "p.npy", POLICY)
+    runs = [deeptaxi.load(tmp_path / name, place) for name in ("q.npy", "p.npy")]
+    made = runs[0].report(tmp_path / "page.html", beside=runs[1:])
+    assert {"verdict", "findings"} <= set(made.sections)
+    assert "configuration" not in made.sections
+    page = (tmp_path / "page.html").read_text()
+    assert "How it was trained is not known" in page
+    assert "policy without Q values" in page
+
+
+def test_the_environment_is_needed_and_the_shape_compared(place: TransitionTable) -> None:
+    with pytest.raises(UsageError, match="an array does not record what it was trained on: pass its environment"):
+        deeptaxi.evaluate(Q)
+    with pytest.raises(UsageError, match=r"has the shape \[3, 2\], Taxi-v4 has \[S, A\] = \[500, 6\]"):
+        deeptaxi.evaluate(Q, "Taxi-v4")
