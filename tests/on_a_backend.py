@@ -141,7 +141,7 @@ def every_optimizer_updates() -> None:
     (batch, allowed), *_ = batches_of("plain", 1)
     for name in OPTIMIZERS:
         settings = merge(SMALL, {"optimizer": {"name": name}})
-        agent = DQNAgent(start_of("plain"), start_of("plain"), resolve(settings), copies=2)
+        agent = DQNAgent(start_of("plain"), start_of("plain"), resolve(settings), environments=2)
         before = flat(agent.online)
         result = agent.update(batch, allowed)
         assert np.isfinite(result.loss)

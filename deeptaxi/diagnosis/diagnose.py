@@ -25,7 +25,7 @@ CAUSES: tuple[Check, ...] = (
 CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)
 UNEXPLAINED = (
     "nothing else was found that explains it: too few updates, or values of actions too close to tell apart",
-    "twice as many --updates, or the settings of a preset (`deeptaxi presets`)",
+    "--updates: twice as many; or the settings of a preset (`deeptaxi presets`)",
 )
 
 

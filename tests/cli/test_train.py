@@ -109,6 +109,8 @@ def test_an_own_environment_is_found_in_the_current_folder(type_in: TypeIn, monk
     )
     words = ["train", "my_lake:MyLake-v0", "--q-table", *QUICK, "--stop-after", 3, "--out", "a"]
     assert type_in(*words).exit_code == 0
+    assert type_in("evaluate", "a", "--episodes", 2).exit_code == 0  # a run of one's own is trusted
+    Path("my_lake.py").write_text(Path("my_lake.py").read_text() + "# changed\n")
     refused(type_in("evaluate", "a"), 2, "my_lake", "--trust-env")
     refused(type_in("train", "--config", "a/config.toml"), 2, "my_lake", "--trust-env")
     assert type_in("evaluate", "a", "--trust-env", "--episodes", 2).exit_code == 0
@@ -131,7 +133,7 @@ def test_an_own_environment_is_found_in_the_current_folder(type_in: TypeIn, monk
         ),
         (["Taxi-v4", "--encoding", "factord"], ["'factord'", "joint", "factored"]),
         (["Taxi-v4", "--out", ""], ["--out", "expected a path"]),
-        (["a:b:c"], ["module:Id"]),
+        (["a:b:c"], ["module:Class"]),
         (["Taxi-v4", "--hidden", "0"], ["hidden = 0", "whole numbers above 0"]),
         (["Taxi-v4", "--hidden", "many"], ["128,64", "many"]),
         (["Taxi-v4", "--seed", "-1"], ["seed = -1", "a value of 0 or more"]),

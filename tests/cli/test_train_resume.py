@@ -310,6 +310,7 @@ def test_an_environment_module_that_a_run_names_needs_trust(type_in: TypeIn) -> 
     )
     words = ["train", "my_pond:MyPond-v0", *SETTINGS, "--stop-after", 20, "--out", "a"]
     assert "deeptaxi train --resume a --trust-env" in type_in(*words).stderr
+    Path("my_pond.py").write_text(Path("my_pond.py").read_text() + "# changed\n")  # a run of one's own is trusted
     refused(type_in("train", "--resume", "a"), 2, "my_pond", "--trust-env")
     assert type_in("train", "--resume", "a", "--trust-env", "--updates", 401, "--stop-after", 30).exit_code == 0
 

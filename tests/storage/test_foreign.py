@@ -164,7 +164,8 @@ def test_a_savedmodel_that_does_more_than_compute_is_refused(
 
 
 def test_onnx_is_computed_by_its_runtime(lake: Environment, q_star: Any, tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
+    import onnx
+
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("MatMul", ["x", "kernel"], ["q"])],
