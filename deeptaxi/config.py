@@ -46,7 +46,7 @@ RATE = Check("a value above 0 and at most 1", lambda x: 0 < x <= 1)
 SIZES = Check("whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
 
 RANGES = Check(
-    'of ranges low:high, such as -3:3,-3.5:3.5; ":" leaves a part its own bounds',
+    'ranges low:high, such as -3:3,-3.5:3.5; ":" leaves a part its own bounds',
     lambda ranges: all(not one or (len(one) == 2 and one[0] < one[1]) for one in ranges),
 )
 

@@ -357,3 +357,13 @@ def check_kind(path: Path, line: bytes) -> None:
         raise DeepTaxiError(
             f"{path} is the log of an earlier deeptaxi: '{kind}' is now '{RECORDS[kind]}'; train it again"
         )
+
+
+def describe_estimate(estimated: Any) -> str:
+    """Say what a verdict is estimated from: ``estimated from 1,200 transitions in 100 episodes``."""
+    counts = [
+        f"{estimated[key]:,} {key if estimated[key] != 1 else key.removesuffix('s')}"
+        for key in ("transitions", "episodes")
+    ]
+    prior = f" with a prior of {estimated['prior']:g}" if estimated["prior"] else ""
+    return f"estimated from {' in '.join(counts)}{prior}"

@@ -20,7 +20,7 @@ from deeptaxi.arguments import words
 from deeptaxi.display import console
 from deeptaxi.display.console import columns, facts, number
 from deeptaxi.errors import printable
-from deeptaxi.evaluation.resampling import describe_estimate
+from deeptaxi.metrics import describe_estimate
 from deeptaxi.storage.model_card import describe_environment
 
 STYLES = {"severe": "bold red", "warning": "yellow", "note": "dim"}

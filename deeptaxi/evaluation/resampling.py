@@ -21,7 +21,6 @@ None of this knows anything of pairs that were never tried, and little of those 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -162,13 +161,3 @@ def interval(values: Floats, around: float | None = None, below: float = 0.0) ->
     if around is not None and np.isfinite(around):
         low, high = min(low, 2 * around - high), max(high, 2 * around - low)
     return low - below, high
-
-
-def describe_estimate(estimated: Any) -> str:
-    """Say what a verdict is estimated from: ``estimated from 1,200 transitions in 100 episodes``."""
-    counts = [
-        f"{estimated[key]:,} {key if estimated[key] != 1 else key.removesuffix('s')}"
-        for key in ("transitions", "episodes")
-    ]
-    prior = f" with a prior of {estimated['prior']:g}" if estimated["prior"] else ""
-    return f"estimated from {' in '.join(counts)}{prior}"

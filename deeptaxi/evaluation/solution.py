@@ -8,10 +8,10 @@ from typing import Any
 
 from deeptaxi.evaluation.decidability import decidability, random_values
 from deeptaxi.evaluation.exact import mean, snap, uncertainty
-from deeptaxi.evaluation.resampling import Estimate, describe_estimate, resample
+from deeptaxi.evaluation.resampling import Estimate, resample
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Floats, Ints, TransitionTable
-from deeptaxi.metrics import decimals
+from deeptaxi.metrics import decimals, describe_estimate
 
 
 @dataclass(frozen=True, repr=False)

@@ -23,11 +23,10 @@ from deeptaxi.arguments import short_words, title
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import OBJECT, EnvironmentConfig, TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
-from deeptaxi.evaluation.resampling import describe_estimate
 from deeptaxi.io.safe_load import OPTIONAL, TOML_BYTES, Line, Seed, fault_of, read_json
 from deeptaxi.machine import processor
 from deeptaxi.mdp.files import is_table_file
-from deeptaxi.metrics import Finished, decimals, finite, to_json
+from deeptaxi.metrics import Finished, decimals, describe_estimate, finite, to_json
 from deeptaxi.renamed import CARD, renamed_in
 from deeptaxi.storage.formats import FORMATS
 from deeptaxi.storage.run_folder import CARD_FILE, CARD_JSON, CONFIG_FILE

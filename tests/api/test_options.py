@@ -31,8 +31,8 @@ def test_an_option_that_is_fixed_on_resume_is_refused_by_its_name() -> None:
     ("options", "at_random", "message"),
     [
         (UpdateOptions(None, 2, (), None), False, "--action needs the state"),
-        (UpdateOptions(1, 2, ((0, 1, 2.0, 3),), None), False, "--state and --transition each say"),
-        (UpdateOptions(1, None, (), 0), True, "--state and --random each say"),
+        (UpdateOptions(1, 2, ((0, 1, 2.0, 3),), None), False, "--state and --transition each select the transition"),
+        (UpdateOptions(1, None, (), 0), True, "--state and --random each select the transition"),
     ],
 )
 def test_an_update_is_selected_in_one_way(options: UpdateOptions, at_random: bool, message: str) -> None:

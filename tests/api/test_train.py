@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 
@@ -134,9 +133,8 @@ def test_what_is_wrong_is_told_in_one_line_before_anything_is_done(empty: Path) 
         ({"env": "Taxi-v4", "preset": "lake"}, "unknown preset 'lake'"),
         ({"env": "Taxi-v4", "hidden": "many"}, "expected a list"),
         ({"env": chain(), "env_args": {"size": 3}}, "takes no arguments, received size"),
-        ({"env": gymnasium.make("Taxi-v4")}, "pass its id, 'Taxi-v4'"),
         ({"env": 3}, "an object of type int"),
-        ({"env": gymnasium.Env}, "the class Env"),
+        ({"env": dict}, "derive its class from gymnasium.Env"),
         ({"config": {"updats": 3}}, "unknown key 'updats'; did you mean 'updates'"),
         ({"config": {"environment": {"id": "transition-table"}}}, "pass the TransitionTable too"),
         ({"config": "none.toml"}, "cannot read none.toml"),

@@ -43,9 +43,9 @@ def test_bins_are_part_of_the_model_from_training_to_resuming(type_in):
             ["CartPole-v1", "--preset", "none"],
             "of which [1], [3] without bounds: divide them into bins with --bins 8 --bin-r",
         ),
-        (["MountainCar-v0", "--bins", "0"], "bins = 0: expected a value of whole numbers above 0"),
+        (["MountainCar-v0", "--bins", "0"], "bins = 0: expected whole numbers above 0"),
         (["MountainCar-v0", "--bins", "6,x"], "expected whole numbers such as 128,64, received '6,x'"),
-        (["MountainCar-v0", "--bins", "6", "--bin-range", "1"], "bin_range = 1.0: expected a value of ranges low:high"),
+        (["MountainCar-v0", "--bins", "6", "--bin-range", "1"], "bin_range = 1.0: expected ranges low:high"),
         (["MountainCar-v0", "--bin-range", "0:1"], "say with --bins how many there are"),
         (["Taxi-v4", "--bins", "6"], "--bins: Taxi-v4 has no real numbers to divide in Discrete(500): leave it out"),
         (

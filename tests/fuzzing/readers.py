@@ -137,7 +137,7 @@ KINDS = {
         ),
     ),
     "foreign": Kind(
-        tuple(f"others/{name}" for name in FOREIGN),
+        tuple(f"tables/{name}" for name in FOREIGN),
         ((broken_table, 1),),
         (
             on_file("solve", "FILE", "--json"),

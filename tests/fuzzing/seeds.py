@@ -35,7 +35,7 @@ def make(folder: Path) -> None:
     for name in ("table", "fit"):  # nothing to fall back to
         (folder / f"models/{name}/checkpoints/000001.npz").unlink()
     make_table(folder / "table.npz")
-    make_foreign(folder / "others")
+    make_foreign(folder / "tables")
     make_models(folder)
     write_forbidden(folder)
     shutil.copy(folder / "models/q/config.toml", folder / "settings.toml")
