@@ -9,11 +9,11 @@ from scipy import stats
 from deeptaxi.evaluation import resampling
 from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.evaluation.resampling import Estimate, describe_log, improve, resample
-from deeptaxi.metrics import describe_estimate
 from deeptaxi.evaluation.solution import solve
 from deeptaxi.mdp.logged import LoggedData, arrange
 from deeptaxi.mdp.planning import evaluate_policy, value_iteration
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.metrics import describe_estimate
 from tests.problems import chain, random_table
 
 
