@@ -44,7 +44,7 @@ from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite
 from deeptaxi.renamed import SETTINGS, renamed_in
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.checkpoints import Checkpoint, table_digest
-from deeptaxi.storage.logs import LOG_FILE, LOGS, Kept, Position, place_of, take_up
+from deeptaxi.storage.logs import LOG_FILE, LOGS, LogPrefix, Position, place_of, read_log_until
 from deeptaxi.storage.model_card import read_card
 from deeptaxi.storage.run_folder import CHECKPOINTS, TABLE_FILE
 from deeptaxi.storage.runs import check_room
@@ -176,7 +176,7 @@ class ResumePoint:
 
     checkpoint: Checkpoint
     state: TrainingState | None
-    log: Kept | None
+    log: LogPrefix | None
     warnings: tuple[Warned, ...]
 
 
@@ -224,7 +224,7 @@ def open_for_resume(
         check_room(folder, environment.describe(), config)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold_log(log, folder, undoing, "--logs")
-        kept = kept_log(folder, log, found)
+        kept = log_before(folder, log, found)
         reserved = runs.RunFolder(folder, log / LOG_FILE, undoing)
         state = reset_early_stop(found.state, before, config)
         told = [
@@ -303,14 +303,14 @@ def log_folder(folder: Path, found: Checkpoint) -> Path:
     return said if said.name == name and said.is_dir() else LOGS / name
 
 
-def kept_log(folder: Path, log: Path, found: Checkpoint) -> Kept | None:
+def log_before(folder: Path, log: Path, found: Checkpoint) -> LogPrefix | None:
     """Return the log up to the checkpoint; None if it was not started, is missing, or has lost lines.
 
     Raises:
         UsageError: the log of another run is in its place.
     """
     position = position_of(found)
-    kept = take_up(log, position) if position else None
+    kept = read_log_until(log, position) if position else None
     if kept is None and (log / LOG_FILE).exists():
         runs.check_ours(folder, log / LOG_FILE)
     return kept
@@ -336,7 +336,7 @@ def reset_early_stop(state: TrainingState | None, before: TrainConfig, config: T
     return state._replace(facts={**state.facts, "evaluator": {**state.facts["evaluator"], "in_a_row": 0}})
 
 
-def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[str, str]]:
+def lost_log(found: Checkpoint, kept: LogPrefix | None, log: Path) -> Iterator[tuple[str, str]]:
     """Warn if the log is missing or has a gap."""
     if kept is None and found.about.get("position") is not None:
         yield "lost-log", f"the log of the training is not in {log}, or has lost lines: a new one begins there"
@@ -345,7 +345,7 @@ def lost_log(found: Checkpoint, kept: Kept | None, log: Path) -> Iterator[tuple[
 
 
 def stop_warnings(
-    before: TrainConfig, config: TrainConfig, state: TrainingState | None, kept: Kept | None
+    before: TrainConfig, config: TrainConfig, state: TrainingState | None, kept: LogPrefix | None
 ) -> Iterator[tuple[str, str]]:
     """Warn if early stopping is now off, or training continues past the point where a fresh run would have stopped."""
     if was_optimal(state, before) and not config.evaluation.early_stop:
@@ -360,7 +360,7 @@ def stop_warnings(
         yield NOT_EXACT, "its policy was optimal, where the same settings from the beginning would have stopped"
 
 
-def stopped_early(before: TrainConfig, kept: Kept | None) -> bool:
+def stopped_early(before: TrainConfig, kept: LogPrefix | None) -> bool:
     """Return whether early stopping, had it been on, would have stopped the run, by the evaluations in its log."""
     found = [record.optimal for record in kept.records if isinstance(record, Evaluated)] if kept else []
     rows = [found[first : first + PATIENCE] for first in range(len(found) - PATIENCE + 1)]

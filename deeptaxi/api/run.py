@@ -150,7 +150,7 @@ class Run(RichRepr, RunData):
         return restored, (Ready(), type(self), state)
 
     def __repr__(self) -> str:
-        broken = f"\n    failed: {self.failure}" if self.kept_log and self.failure else ""
+        broken = f"\n    failed: {self.failure}" if self.training_log and self.failure else ""
         return f"Run({self.name} on {arguments.title(self.environment.describe())}: {self.headline()}){broken}"
 
     def __rich__(self) -> RenderableType:

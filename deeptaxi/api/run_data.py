@@ -52,7 +52,7 @@ class RunData:
     config: TrainConfig | None = None
     folder: Path | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
-    kept_log: TrainingLog | None = None  # None: read from the folder on demand
+    training_log: TrainingLog | None = None  # None: read from the folder on demand
     verdict: Mapping[str, Any] | None = None  # None: computed on demand
     episodes: Mapping[str, Any] | None = None
     episodes_unavailable: str | None = None
@@ -135,8 +135,8 @@ class RunData:
     @cached_property
     def log(self) -> TrainingLog:
         """The records and visit counts of the training, and why any are missing."""
-        if self.kept_log is not None:
-            return self.kept_log
+        if self.training_log is not None:
+            return self.training_log
         return BARE if self.folder is None else read_training_log(self.folder)
 
     @property

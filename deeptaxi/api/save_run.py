@@ -64,7 +64,7 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
             runs.save_run(reserved, run.network, about, config, run.finished, preset, table, run.history.disturbed)
         if run.episodes is not None:
             runs.add_episodes(folder, run.episodes)
-        checkpoints.give_up(folder)  # of the run that was here before
+        checkpoints.discard(folder)  # of the run that was here before
     finally:
         reserved.release()
     if log.lost:

@@ -138,7 +138,7 @@ def reserve_run_folder(
         yield kept
     except BaseException as error:
         if first:
-            checkpoints.take_back(reserved.folder, first, error)
+            checkpoints.roll_back(reserved.folder, first, error)
         point_to_log(error, reserved.log.parent)
         if first:
             point_to_checkpoint(error, kept.config, reserved.folder, first)
@@ -233,7 +233,7 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
             if log.lost:  # the space reserved for the run may suffice for its log
                 finish_log(log, folder.log.parent, trained.coverage)
             if not run_options.checkpoints and point is None:
-                checkpoints.give_up(folder.folder)  # of the run that was here before
+                checkpoints.discard(folder.folder)  # of the run that was here before
     for warning in log.warnings if log else ():  # added at the end
         tell(warning)
     run = build_run(planned, trained.network, TrainingLog(history, trained.coverage), kept_table=table is not None)
@@ -286,7 +286,7 @@ def build_run(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -
         config=planned.config,
         folder=folder.folder if folder else None,
         facts=facts,
-        kept_log=log,
+        training_log=log,
         verdict=finished.exact if finished else None,
     )
 

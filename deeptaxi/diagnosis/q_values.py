@@ -124,10 +124,10 @@ def scatter(case: Case, q: Floats) -> float:
     return float(max(q[case.learned_pairs].std(), 1e-9))
 
 
-def explains_better(case: Case, right: tuple[float, float, Floats], rival: tuple[float, float, Floats]) -> bool:
+def explains_better(case: Case, right: tuple[float, float, Floats], alternative: tuple[float, float, Floats]) -> bool:
     """Whether an alternative explains Q and the right problem does not."""
     far = right[0] > FAR * scatter(case, right[2])
-    return far and rival[0] < NEARER * right[0] and rival[0] < CLOSE * scatter(case, rival[2])
+    return far and alternative[0] < NEARER * right[0] and alternative[0] < CLOSE * scatter(case, alternative[2])
 
 
 def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
@@ -136,19 +136,24 @@ def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
     if ours(case) or not (table.terminated & (table.probability > 0)).any():
         return None
     endless = replace(table, terminated=np.zeros_like(table.terminated))
-    right, rival = nearest(case, table), nearest(case, endless)
-    local = one_backup(case, endless, rival[1], scatter(case, right[2]))
-    if not explains_better(case, right, rival) and not local:
+    right, alternative = nearest(case, table), nearest(case, endless)
+    local = one_backup(case, endless, alternative[1], scatter(case, right[2]))
+    if not explains_better(case, right, alternative) and not local:
         return None
     return Finding(
         "terminal-states-bootstrapped",
         case.worst,
-        f"Q is off by {right[0]:.3g} from Q* of the problem, and by {rival[0]:.3g} from that of one whose terminal "
-        "states continue"
+        f"Q is off by {right[0]:.3g} from Q* of the problem, and by {alternative[0]:.3g} from that of one whose "
+        "terminal states continue"
         if not local
         else f"where an episode may end, Q is off by {local['right']:.3g} from its own td_target, and by "
         f"{local['bootstrapped']:.3g} from one that adds the value of the terminal state",
-        {"distance": right[0], "distance_bootstrapped": rival[0], "discount": rival[1], "one_backup": local or None},
+        {
+            "distance": right[0],
+            "distance_bootstrapped": alternative[0],
+            "discount": alternative[1],
+            "one_backup": local or None,
+        },
         "exact",
         "td_target adds discount · max Q(next state) even where the next state is terminal",
         "multiply the bootstrap by (1 − terminated), as `deeptaxi train` does; in an environment of your own, return "
@@ -187,19 +192,19 @@ def truncation_as_terminal(case: Case) -> Finding | Unchecked | None:
     if ours(case):
         return None
     right = nearest(case, case.table)
-    rivals = []
+    alternatives = []
     for steps in limits:
         q = optimum(case, case.table, min(case.training_discount, 0.999) * (1 - 1 / steps))
-        rivals.append((distance(case, q), float(steps), q))
-    rival = min(rivals, key=lambda item: item[0])
-    if not explains_better(case, right, rival):
+        alternatives.append((distance(case, q), float(steps), q))
+    alternative = min(alternatives, key=lambda item: item[0])
+    if not explains_better(case, right, alternative):
         return None
     return Finding(
         "truncation-as-terminal",
         case.worst,
-        f"Q is off by {right[0]:.3g} from Q*, and by {rival[0]:.3g} from that of a problem that ends by chance after "
-        f"{rival[1]:.0f} steps",
-        {"distance": right[0], "distance_truncated": rival[0], "steps": rival[1]},
+        f"Q is off by {right[0]:.3g} from Q*, and by {alternative[0]:.3g} from that of a problem that ends by chance "
+        f"after {alternative[1]:.0f} steps",
+        {"distance": right[0], "distance_truncated": alternative[0], "steps": alternative[1]},
         "exact",
         "where the time limit cut an episode, td_target left out the value of the next state",
         "bootstrap unless terminated, even if truncated: store `terminated`, never `terminated or truncated`",
@@ -262,16 +267,16 @@ def wrong_environment(case: Case) -> Finding | None:
     if case.config is not None or not case.siblings or case.q is None or case.broken:
         return None
     right = nearest(case, the(case.table))
-    rivals = {name: nearest(case, table) for name, table in case.siblings.items()}
-    name = min(rivals, key=lambda name: rivals[name][0])
-    if not explains_better(case, right, rivals[name]):
+    alternatives = {name: nearest(case, table) for name, table in case.siblings.items()}
+    name = min(alternatives, key=lambda name: alternatives[name][0])
+    if not explains_better(case, right, alternatives[name]):
         return None
     return other(
         case,
         case.worst,
-        f"Q is off by {right[0]:.3g} from Q* of {case.environment.id}, and by {rivals[name][0]:.3g} from that of "
+        f"Q is off by {right[0]:.3g} from Q* of {case.environment.id}, and by {alternatives[name][0]:.3g} from that of "
         f"{name}",
-        {"distance": right[0], "distance_to_sibling": rivals[name][0], "sibling": name},
+        {"distance": right[0], "distance_to_sibling": alternatives[name][0], "sibling": name},
         "exact",
     )
 

@@ -343,7 +343,7 @@ def discovery_table(title: str, found: Mapping[str, Any]) -> Table:
         {
             "Table": f"discovered: {found['states']:,} states, exact",
             "Size": f"{found['table_states']:,} state numbers, {found['actions']:,} actions, "
-            f"{found['most_outcomes']:,} outcomes at most{limit}",
+            f"{found['most_outcomes']:,} outcome{'s' * (found['most_outcomes'] != 1)} at most{limit}",
             "Start states": f"{found['start_states']:,}",
             "Walk": f"{found['snapshots']:,} snapshots, {found['branches']:,} branches, {found['seconds']:.1f} s",
             **({"Left out": f"{', '.join(ignored)}: changing nothing else"} if ignored else {}),

@@ -145,7 +145,7 @@ class Chart:
         """Write ``NAME.png`` and ``NAME.svg``, including the title; return their paths."""
         paths = [folder / f"{self.name}.png", folder / f"{self.name}.svg"]
         with apply_style():
-            settle(self.figure)
+            fix_layout(self.figure)
         heading = self.figure.text(0.02, 1.02, self.title, fontsize=11, fontweight="bold", va="bottom")
         self.figure.savefig(paths[0], dpi=PNG_DPI, facecolor="white", bbox_inches="tight", metadata={"Software": None})
         paths[1].write_text(drawing(self.figure, facecolor="white", bbox_inches="tight"), encoding="utf-8")
@@ -153,7 +153,7 @@ class Chart:
         return paths
 
 
-def settle(figure: Figure) -> None:
+def fix_layout(figure: Figure) -> None:
     """Lay out the figure once and for all: a second layout would shift it, and takes longer than drawing."""
     engine = figure.get_layout_engine()
     if engine is not None:
@@ -165,7 +165,7 @@ def drawing(figure: Figure, **options: Any) -> str:
     """Return matplotlib's SVG of a figure, without date and creator."""
     file = io.StringIO()
     with apply_style():
-        settle(figure)
+        fix_layout(figure)
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, **options)
     return file.getvalue()
 

@@ -177,7 +177,7 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
     return first
 
 
-def take_back(run: Path, first: int, error: BaseException) -> None:
+def roll_back(run: Path, first: int, error: BaseException) -> None:
     """Remove useless checkpoints of a failed run: all if it diverged, else only a lone initial one.
 
     After a disk error, checkpoints are kept, unless the folder holds the model of another run, which they would hide.
@@ -199,9 +199,9 @@ def take_back(run: Path, first: int, error: BaseException) -> None:
     remove_if_empty(run / CHECKPOINTS)
 
 
-def give_up(run: Path) -> None:
+def discard(run: Path) -> None:
     """Remove all checkpoints of a run folder, because the run they belong to is gone."""
-    take_back(run, 0, DivergedError())
+    roll_back(run, 0, DivergedError())
 
 
 def numbered(run: Path, number: int) -> Path:

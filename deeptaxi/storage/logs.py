@@ -58,7 +58,7 @@ def back_up(folder: Path) -> None:
     All of its files are moved at once, so that none is lost if this is interrupted.
     """
     if (folder / PREVIOUS).exists():
-        settle_logs(folder, failed=end_of(folder / LOG_FILE) is None)
+        resolve_backup(folder, failed=end_of(folder / LOG_FILE) is None)
     files = files_of(folder)
     if not files:
         return
@@ -80,18 +80,18 @@ def name_also(path: Path, other: Path) -> None:
         shutil.copyfile(path, other)
 
 
-def settle_logs(folder: Path, failed: bool) -> None:
+def resolve_backup(folder: Path, failed: bool) -> None:
     """Remove the log that was set aside, or restore it if the new run failed; safe to repeat if interrupted."""
     previous = folder / PREVIOUS
     aside = files_of(previous)
     if failed and (aside or not previous.exists()):  # else everything is restored
-        give_up(folder)
+        mark_failed(folder)
         for path in reversed(aside):  # the records last: until then, the log counts as set aside
             path.replace(folder / path.name)
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def give_up(folder: Path) -> None:
+def mark_failed(folder: Path) -> None:
     """Turn the log in a folder into that of a failed run: rename its records and remove the rest."""
     log, old = folder / LOG_FILE, folder / PREVIOUS / LOG_FILE
     if not log.exists():
@@ -187,7 +187,7 @@ class Lines:
         kept: existing log to continue; None to start a new one.
     """
 
-    def __init__(self, folder: Path, kept: Kept | None = None) -> None:
+    def __init__(self, folder: Path, kept: LogPrefix | None = None) -> None:
         self._path = folder / LOG_FILE
         if kept:
             with write_atomic(self._path) as aside:
@@ -260,7 +260,7 @@ class Log:
         folder: Path,
         run: Path,
         writers: Mapping[str, Callable[[Path], Writer]] = MappingProxyType({}),
-        kept: Kept | None = None,
+        kept: LogPrefix | None = None,
     ) -> None:
         self._folder = folder
         self._run = os.path.relpath(run.resolve(), folder.resolve())
@@ -291,7 +291,7 @@ class Log:
         self._write()
         self._close()
         with suppress(OSError):  # the next run finds what was set aside
-            self._settle(failed=error is not None)
+            self._resolve_backup(failed=error is not None)
 
     @property
     def lost(self) -> str | None:
@@ -316,13 +316,13 @@ class Log:
                 text = f"{NO_LOG}: {fault}; training continues without it"
                 self.warnings.append(Warned(self._update, NO_LOG, text))
 
-    def _settle(self, failed: bool) -> None:
+    def _resolve_backup(self, failed: bool) -> None:
         """Remove or restore the log that was set aside, if this one has started to replace it."""
         stands_aside = (self._folder / PREVIOUS).exists()
         if failed and self._kept is not None and not stands_aside:
             return  # the log belongs to the existing run and its checkpoints
         if self._begun and (self._took_place or stands_aside):
-            settle_logs(self._folder, failed)
+            resolve_backup(self._folder, failed)
 
     def __call__(self, event: Event) -> list[Warned]:
         """Write a record; return a warning if a file could not be written, unless it is the last record."""
@@ -356,7 +356,7 @@ class Log:
             self._position = lines.position
         self._seconds = time.monotonic()
 
-    def _open(self, kept: Kept | None) -> None:
+    def _open(self, kept: LogPrefix | None) -> None:
         """Start a log, or continue an existing one; files other than `metrics.jsonl` are rewritten."""
         self._begun = True
         with self.surviving(LOG_FILE):
@@ -393,7 +393,7 @@ class Log:
         before = self._kept.position.lines if self._kept else 0
         records = (*(self._kept.records if self._kept else ()), *self._written)
         self._close()
-        self._open(Kept(Position(own, before + len(lines)), records, text))
+        self._open(LogPrefix(Position(own, before + len(lines)), records, text))
 
     def position(self) -> Position | None:
         """Flush all records to disk and return the position of the log; None if it was not started.
@@ -419,7 +419,7 @@ def failed(error: Exception, update: int) -> Failed:
     return Failed(update, " ".join(told.split()), cause)
 
 
-class Kept(NamedTuple):
+class LogPrefix(NamedTuple):
     """The content of a log up to a position."""
 
     position: Position
@@ -475,7 +475,7 @@ def find_log(run: Path) -> Path:
     raise UsageError(f"{run} has no log: it says {said}, which {fault} (train it again to get one)")
 
 
-def take_up(folder: Path, position: Position) -> Kept | None:
+def read_log_until(folder: Path, position: Position) -> LogPrefix | None:
     """Restore a log and return its content up to a position; None if it is missing or has lost lines.
 
     Raises:
@@ -495,7 +495,7 @@ def take_up(folder: Path, position: Position) -> Kept | None:
         records = [from_line(line) for line in lines]
     except ValueError:
         return None
-    return Kept(position, tuple(record for record in records if record), b"".join(lines))
+    return LogPrefix(position, tuple(record for record in records if record), b"".join(lines))
 
 
 def brought_back(folder: Path, head: str) -> bool:
@@ -508,7 +508,7 @@ def brought_back(folder: Path, head: str) -> bool:
         (folder / FAILED_FILE).replace(folder / LOG_FILE)
         return True
     if aside == head:
-        settle_logs(folder, failed=True)
+        resolve_backup(folder, failed=True)
         return True
     if stands is not None:
         raise UsageError(f"{folder / LOG_FILE} is the log of another training than the checkpoint's: move it away")

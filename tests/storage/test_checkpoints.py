@@ -12,7 +12,7 @@ from deeptaxi.learning.state import CheckpointEvent, TrainingState
 from deeptaxi.metrics import Resumed, Started, read_history
 from deeptaxi.storage import checkpoints
 from deeptaxi.storage.checkpoints import Checkpointer, files_in, newest, read, write
-from deeptaxi.storage.logs import Log, Position, take_up
+from deeptaxi.storage.logs import Log, Position, read_log_until
 
 ABOUT = {"config": "seed = 1", "backend": "tensorflow"}
 STATE = TrainingState(
@@ -165,14 +165,14 @@ def test_a_checkpoint_that_cannot_be_written_is_reported_once_and_training_conti
 
 def test_a_failed_training_leaves_the_useful_checkpoints(tmp_path: Path) -> None:
     first = checkpoints.begin(tmp_path, ABOUT, None)
-    checkpoints.take_back(tmp_path, first, DeepTaxiError())
+    checkpoints.roll_back(tmp_path, first, DeepTaxiError())
     assert not (tmp_path / checkpoints.CHECKPOINTS).exists()
     first = checkpoints.begin(tmp_path, ABOUT, None)
     checkpoint, _ = checkpointer(tmp_path)
     checkpoint.save(None, STATE)
-    checkpoints.take_back(tmp_path, first, DeepTaxiError())
+    checkpoints.roll_back(tmp_path, first, DeepTaxiError())
     assert len(files_in(tmp_path)) == 2
-    checkpoints.take_back(tmp_path, first, DivergedError())
+    checkpoints.roll_back(tmp_path, first, DivergedError())
     assert not (tmp_path / checkpoints.CHECKPOINTS).exists()
 
 
@@ -193,7 +193,7 @@ def begun(folder: Path, count: int) -> Position:
 
 def test_a_log_is_truncated_to_its_checkpoint_and_continued(tmp_path: Path) -> None:
     position = begun(tmp_path, 4)
-    kept = take_up(tmp_path, position)
+    kept = read_log_until(tmp_path, position)
     assert kept is not None
     assert [record.kind for record in kept.records] == ["started", "resumed", "resumed"]
     with Log(tmp_path, tmp_path, kept=kept) as log:
@@ -205,20 +205,20 @@ def test_a_log_is_truncated_to_its_checkpoint_and_continued(tmp_path: Path) -> N
 def test_a_log_is_found_where_a_failure_left_it(tmp_path: Path) -> None:
     position = begun(tmp_path, 4)
     (tmp_path / "metrics.jsonl").rename(tmp_path / "metrics.failed.jsonl")
-    assert take_up(tmp_path, position) is not None
+    assert read_log_until(tmp_path, position) is not None
     assert not (tmp_path / "metrics.failed.jsonl").exists()
     # Another training began in its place, and was killed.
     (tmp_path / ".previous").mkdir()
     (tmp_path / "metrics.jsonl").rename(tmp_path / ".previous" / "metrics.jsonl")
     (tmp_path / "metrics.jsonl").write_text('{"kind": "started", "of": "another"}\n')
-    assert take_up(tmp_path, position) is not None
+    assert read_log_until(tmp_path, position) is not None
     assert "another" in (tmp_path / "metrics.failed.jsonl").read_text()
 
 
 def test_a_missing_or_foreign_log_is_not_continued(tmp_path: Path) -> None:
     position = begun(tmp_path, 4)
-    assert take_up(tmp_path, position._replace(lines=9)) is None
+    assert read_log_until(tmp_path, position._replace(lines=9)) is None
     with pytest.raises(UsageError, match="another training"):
-        take_up(tmp_path, position._replace(head="0"))
+        read_log_until(tmp_path, position._replace(head="0"))
     (tmp_path / "metrics.jsonl").unlink()
-    assert take_up(tmp_path, position) is None
+    assert read_log_until(tmp_path, position) is None

@@ -195,7 +195,7 @@ def test_old_events_that_cannot_be_removed_do_not_stop_a_training(tmp_path):
     (tmp_path / "events.out.tfevents.1.deeptaxi").mkdir()  # which `unlink` refuses, as a disk that is full may
     line = f"{to_line(STARTED)}\n".encode()
     (tmp_path / "metrics.jsonl").write_bytes(line)
-    kept = logs.Kept(logs.Position(logs.head_of(line), 1), (STARTED,), line)
+    kept = logs.LogPrefix(logs.Position(logs.head_of(line), 1), (STARTED,), line)
     with Log(tmp_path, tmp_path / "models" / "a", kept=kept) as log:
         log.write(progress(1))
     assert updates(tmp_path) == [1]
