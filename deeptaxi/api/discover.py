@@ -12,7 +12,7 @@ from deeptaxi.api.status import status
 from deeptaxi.arguments import title
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io.atomic import check_free, write_atomic
-from deeptaxi.mdp import discover as walks
+from deeptaxi.mdp import discovery as walks
 from deeptaxi.mdp.chance import NotDiscoverableError
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import TransitionTable, save_table

@@ -14,7 +14,7 @@ from deeptaxi.api.status import status
 from deeptaxi.config import EnvironmentConfig, from_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.contract import closing
-from deeptaxi.mdp.discover import with_discovered
+from deeptaxi.mdp.discovery import with_discovered
 from deeptaxi.mdp.environment import Environment, environment_over, open_environment, wrap_environment
 from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.in_memory import InMemory, is_object, resolve_object
@@ -31,7 +31,7 @@ _discovered: dict[Any, Environment] = {}
 
 
 def open_by_name(config: EnvironmentConfig, trust: bool = True) -> Environment:
-    """Open an environment, and discover its transition table if it has none; see `mdp.discover`.
+    """Open an environment, and discover its transition table if it has none; see `mdp.discovery`.
 
     Args:
         config: the id or path, arguments and time limit, and whether to discover.

@@ -1,4 +1,4 @@
-"""Show how a network learns, with every number: `explain.update` and `explain.gradients`."""
+"""Show how a network learns, with every number: `explanation.update` and `explanation.gradients`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from deeptaxi.api.environments import EnvSpec, name_of
 from deeptaxi.api.load import Model, as_run
-from deeptaxi.api.options import NetworkOptions, UpdateOptions
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
+from deeptaxi.api.run_options import NetworkOptions, UpdateOptions
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
 from deeptaxi.api.train import plan
@@ -288,9 +288,9 @@ class Explanation(RichRepr):
         return f"Explanation(gradients of {self.numbers['actions']} actions, largest discrepancy {found:.1e})"
 
     def __rich__(self) -> RenderableType:
-        from deeptaxi.display import explain
+        from deeptaxi.display import explanation
 
-        return (explain.of_update if self.what == "update" else explain.gradient_check)(self.numbers)
+        return (explanation.of_update if self.what == "update" else explanation.gradient_check)(self.numbers)
 
 
 def update(

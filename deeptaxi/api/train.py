@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from deeptaxi.api.environments import EnvLike, Opened, name_of, open_requested, open_value
-from deeptaxi.api.options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.resume import ResumePoint, open_for_resume
 from deeptaxi.api.run import Run
 from deeptaxi.api.run_data import TrainingLog
+from deeptaxi.api.run_options import EVERY, PLAIN, RunOptions, never, refuse_with_resume
 from deeptaxi.api.sampling import add_sampled_episodes
 from deeptaxi.api.save_run import (
     checkpoint_metadata,

@@ -78,7 +78,7 @@ class Cli(Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"deeptaxi.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"deeptaxi.cli.{cmd_name}_command").command
         command.short_help = COMMANDS[cmd_name]
         return command
 

@@ -5,6 +5,6 @@ pure function in the module for its kind of evidence.
 """
 
 from deeptaxi.diagnosis.case import Case, Diagnosis, Finding, NotChecked
-from deeptaxi.diagnosis.diagnose import diagnose
+from deeptaxi.diagnosis.run_checks import diagnose
 
 __all__ = ["Case", "Diagnosis", "Finding", "NotChecked", "diagnose"]

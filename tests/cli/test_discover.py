@@ -9,7 +9,7 @@ from click.testing import Result
 
 import deeptaxi
 from tests.cli.conftest import refused, run
-from tests.mdp.test_discover import Grid, Small, Wide
+from tests.mdp.test_discovery import Grid, Small, Wide
 from tests.problems import registered
 
 

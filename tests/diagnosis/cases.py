@@ -8,7 +8,7 @@ import numpy as np
 
 from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.diagnosis import Case
-from deeptaxi.diagnosis.diagnose import CHECKS
+from deeptaxi.diagnosis.run_checks import CHECKS
 from deeptaxi.evaluation import exact
 from deeptaxi.metrics import Finished, History, Progress, Snapshot, Started
 

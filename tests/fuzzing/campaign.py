@@ -52,7 +52,7 @@ def warm() -> None:
     keras_backend.start()
     from deeptaxi.cli.main import COMMANDS
 
-    names = [f"deeptaxi.cli.{name}" for name in COMMANDS]
+    names = [f"deeptaxi.cli.{name}_command" for name in COMMANDS]
     names += [
         "deeptaxi.learning.trainer",
         "deeptaxi.storage.tensorboard",

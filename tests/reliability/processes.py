@@ -37,7 +37,7 @@ def warm() -> None:
 
     from deeptaxi.cli.main import COMMANDS
 
-    for name in (*(f"cli.{command}" for command in COMMANDS), "api.train", "learning.trainer"):
+    for name in (*(f"cli.{command}_command" for command in COMMANDS), "api.train", "learning.trainer"):
         importlib.import_module(f"deeptaxi.{name}")
     import gymnasium.envs.toy_text  # noqa: F401
 

@@ -146,7 +146,7 @@ def update_command(
     After the first of n steps (--n-step), the network's greedy actions are taken. The other options of `deeptaxi train`
     are accepted too, but do not affect a single update.
     """
-    from deeptaxi.api.options import NetworkOptions, UpdateOptions
+    from deeptaxi.api.run_options import NetworkOptions, UpdateOptions
 
     update_options = UpdateOptions(state, action, transitions, given["seed"])
     update_options.check(at_random)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deeptaxi.api.options import EVERY, RunOptions, refuse_with_resume
+from deeptaxi.api.run_options import EVERY, RunOptions, refuse_with_resume
 from deeptaxi.api.status import shown_by
 from deeptaxi.cli import options, signals
 from deeptaxi.metrics import Record, Started, Warned

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deeptaxi.api.options import RunOptions, UpdateOptions, refuse_with_resume
+from deeptaxi.api.run_options import RunOptions, UpdateOptions, refuse_with_resume
 from deeptaxi.errors import UsageError
 
 

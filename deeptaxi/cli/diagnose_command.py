@@ -39,7 +39,7 @@ def command(model: Path, as_json: bool, **asked: Any) -> int:
     note      worth knowing
     """
     from deeptaxi.api.diagnose import diagnose
-    from deeptaxi.cli.logs import skipped_lines
+    from deeptaxi.cli.logs_command import skipped_lines
     from deeptaxi.display import console
 
     found = diagnose(model, **asked)

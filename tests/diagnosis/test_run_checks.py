@@ -3,7 +3,7 @@ import json
 import numpy as np
 
 from deeptaxi.diagnosis import diagnose
-from deeptaxi.diagnosis.diagnose import CHECKS, UNEXPLAINED
+from deeptaxi.diagnosis.run_checks import CHECKS, UNEXPLAINED
 from deeptaxi.metrics import to_json
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
 from tests.diagnosis.cases import case_on, config, history, progress, snapshot, unseen

@@ -13,7 +13,7 @@ from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import EnvironmentFailedError
 from deeptaxi.evaluation.solution import solve
 from deeptaxi.mdp.chance import NotDiscoverableError
-from deeptaxi.mdp.discover import QUICK, discover, discover_table, with_discovered
+from deeptaxi.mdp.discovery import QUICK, discover, discover_table, with_discovered
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.mdp.walk import Limits

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from deeptaxi.config import merge, to_mapping
-from deeptaxi.display import explain
+from deeptaxi.display import explanation
 from deeptaxi.display.console import PLAIN
 from deeptaxi.learning.example import Transition
 from deeptaxi.learning.update_trace import trace_update
@@ -58,7 +58,7 @@ def summary_of(settings: Any = None, actions: int = 2, steps: Any = None, compar
 
 
 def explained(*arguments: Any, **more: Any) -> str:
-    return shown(explain.of_update(summary_of(*arguments, **more)))
+    return shown(explanation.of_update(summary_of(*arguments, **more)))
 
 
 def test_the_steps_come_in_order_with_their_numbers() -> None:
@@ -134,7 +134,7 @@ def test_special_cases_are_explained() -> None:
 def test_masked_actions_are_no_choice() -> None:
     summary = summary_of()
     summary["td_target"] = {**summary["td_target"], "allowed": [False, True]}
-    assert "of those that the action mask allows (1): action 1" in shown(explain.of_update(summary))
+    assert "of those that the action mask allows (1): action 1" in shown(explanation.of_update(summary))
 
 
 def test_the_rewards_of_n_steps_have_a_row_each() -> None:
@@ -155,7 +155,7 @@ def test_only_the_relevant_ones_of_many_actions_are_shown() -> None:
 def test_square_brackets_in_names_are_not_markup() -> None:
     summary = copy.deepcopy(summary_of())
     summary["action_names"], summary["state_name"] = ["[red]", "[b]x"], "[blue]"
-    text = shown(explain.of_update(summary))
+    text = shown(explanation.of_update(summary))
     assert "[red]" in text
     assert "[blue]" in text
 
@@ -172,6 +172,6 @@ def test_gradients_that_differ_too_much_are_reported() -> None:
         "limit": 1e-6,
         "vectors": "vectors.json",
     }
-    text = shown(explain.gradient_check(summary))
+    text = shown(explanation.gradient_check(summary))
     assert "Largest discrepancy 5.0e-01 (allowed: 1e-06)" in text
     assert "Wrote vectors.json" in text
