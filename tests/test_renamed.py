@@ -12,7 +12,7 @@ import pytest
 
 import deeptaxi
 from deeptaxi import renamed
-from deeptaxi.cli import train
+from deeptaxi.cli import train_command
 from deeptaxi.config import TrainConfig, to_mapping
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import Verdict
@@ -52,7 +52,7 @@ def old(tmp_path: Path) -> Path:
 
 
 def test_the_new_names_exist() -> None:
-    options = {name for option in train.command.params for name in option.opts}
+    options = {name for option in train_command.command.params for name in option.opts}
     assert options.issuperset(renamed.OPTIONS.values())
     assert options.isdisjoint(renamed.OPTIONS)
     assert KINDS.keys() >= set(renamed.RECORDS.values())
