@@ -140,7 +140,9 @@ def found_within(environment: Environment, limits: Limits, update: Any) -> walks
         DeepTaxiError: it has no table that can be found so.
     """
     try:
-        return walks.discover(environment, limits, lambda told: update(f"discovering the transition table: {told} …"))
+        return walks.discover(
+            environment, limits, lambda progress: update(f"discovering the transition table: {progress} …")
+        )
     except NotDiscoverableError as error:
         limited = "its limit of" in str(error)
         hint = "; --max-seconds, --max-states and --max-branches raise the limits" if limited else ""

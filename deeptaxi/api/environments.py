@@ -56,10 +56,13 @@ def discover_table(environment: Environment, once: bool) -> Environment:
         return environment
     with closing(environment.make()) as env:
         key = (type(env.unwrapped), repr(env.spec), repr(config))
-    if not once or key not in _discovered:
-        with status("discovering the transition table …"):
-            _discovered[key] = with_discovered(environment)
-    return _discovered[key]
+    if once and key in _discovered:
+        return _discovered[key]
+    with status("discovering the transition table …"):
+        found = with_discovered(environment)
+    if once:
+        _discovered[key] = found
+    return found
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class EnvSpec:
         kwargs: arguments of the environment, or what a file or value does not say; they override the model's own.
         time_limit: steps after which an episode is truncated, instead of the environment's own limit.
         trust: whether to import the environment module that only a file names, which executes its code.
-        discover: whether to discover the table of an environment that has none; None for by default.
+        discover: whether to discover the table of an environment that has none; None to do so if it takes seconds.
     """
 
     env: EnvLike | None = None
@@ -138,7 +141,7 @@ def view_of(own: EnvironmentConfig | Environment) -> dict[str, Any]:
 def open_value(
     env: Any, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None
 ) -> Environment | None:
-    """Open a value that is a table, such as `P` or (P, R), as an environment in memory; None if it is none.
+    """Open a value that is a table, such as `P` or (P, R), as an environment in memory; None for any other value.
 
     Raises:
         DeepTaxiError: it is malformed.
@@ -161,7 +164,7 @@ def name_of(env: EnvLike | None) -> tuple[str | None, Opened | None]:
     """Return the name of an environment, and the object itself if it is open or in memory, or its configuration.
 
     Raises:
-        UsageError: it is no environment, nor what makes one, or it cannot be copied.
+        UsageError: it is not an environment and makes none, or it cannot be copied.
     """
     if env is None or isinstance(env, str | Path):
         return None if env is None else str(env), None
@@ -192,7 +195,7 @@ def require_object(env: Any) -> Any:
 def open_requested(requested: EnvironmentConfig, trust: bool, opened: Opened | None) -> Environment:
     """Open the environment of a configuration; `opened` is its table, object or open environment, if there is one.
 
-    Of a configuration that is given as well, the arguments and the time limit apply where the first has none.
+    If `opened` is a configuration too, its arguments and time limit apply where the requested one has none.
 
     Raises:
         UsageError: the environment does not exist, or its in-memory table or object was not given.

@@ -48,10 +48,10 @@ class Evaluation(RichRepr):
     def __repr__(self) -> str:
         from deeptaxi.storage.model_card import describe_verdict
 
-        told = describe_verdict(self.exact, self.exact_unavailable)
+        verdict = describe_verdict(self.exact, self.exact_unavailable)
         if self.episodes:
-            told += f"; {self.episodes['count']:,} episodes returned {self.episodes['mean_return']:.4f} on average"
-        return f"Evaluation({self.model} on {arguments.title(self.environment)}: {told})"
+            verdict += f"; {self.episodes['count']:,} episodes returned {self.episodes['mean_return']:.4f} on average"
+        return f"Evaluation({self.model} on {arguments.title(self.environment)}: {verdict})"
 
     def __rich__(self) -> RenderableType:
         from deeptaxi.display import tables

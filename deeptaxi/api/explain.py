@@ -130,11 +130,11 @@ def check_named_options(run: Run, found: Mapping[str, Any]) -> None:
     Raises:
         UsageError: they differ; the message says in what.
     """
-    told = to_mapping(run.config).get("network", {})
+    described = to_mapping(run.config).get("network", {})
     for name, value in found.items():
-        if told.get(name, value) != value:
+        if described.get(name, value) != value:
             raise UsageError(
-                f"{run.name}: its config.toml describes a network with {name} = {told[name]}, but its model has "
+                f"{run.name}: its config.toml describes a network with {name} = {described[name]}, but its model has "
                 f"{value}; give its model.keras and --env instead"
             )
 

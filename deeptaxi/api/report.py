@@ -210,7 +210,7 @@ def check_places(path: Path, figures: Path | None, force: bool) -> None:
 def check_comparable(names: Sequence[str], configs: Sequence[TrainConfig | None]) -> TrainConfig | None:
     """Check that all runs are of the same problem, and return the configuration of the first; None without any.
 
-    A bare model has no configuration: it is judged on the problem of the others.
+    A bare model has no configuration: it is evaluated on the problem of the others.
 
     Raises:
         UsageError: the environments or objectives of two runs differ.

@@ -152,10 +152,10 @@ def open_saved_environment(
     now = {**environment.describe(), "table": table_digest(environment.table)}
     for name in ("states", "actions", "time_limit", "table"):
         if facts.get(name) != now[name]:
-            told = "has another transition table" if name == "table" else f"has {now[name]} {name.replace('_', ' ')}"
+            change = "has another transition table" if name == "table" else f"has {now[name]} {name.replace('_', ' ')}"
             was = "" if name == "table" else f", where it had {facts.get(name)}"
             raise UsageError(
-                f"{requested.id} is not what {folder} was trained on: it {told}{was}; start a new training"
+                f"{requested.id} is not what {folder} was trained on: it {change}{was}; start a new training"
             )
     return environment
 
@@ -224,17 +224,17 @@ def open_for_resume(
         check_room(folder, environment.describe(), config)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold_log(log, folder, undoing, "--logs")
-        kept = log_before(folder, log, found)
+        earlier_log = log_before(folder, log, found)
         reserved = runs.RunFolder(folder, log / LOG_FILE, undoing)
         state = reset_early_stop(found.state, before, config)
-        told = [
+        named_texts = [
             *exactness_warnings(found, before, config),
-            *lost_log(found, kept, log),
-            *stop_warnings(before, config, found.state, kept),
+            *lost_log(found, earlier_log, log),
+            *stop_warnings(before, config, found.state, earlier_log),
         ]
-        warnings = tuple(Warned(found.update, name, f"{name}: {text}") for name, text in told)
+        warnings = tuple(Warned(found.update, name, f"{name}: {text}") for name, text in named_texts)
         configured = Configured(config, str(found.about.get("preset", "none")))
-        yield environment, configured, reserved, ResumePoint(found, state, kept, warnings)
+        yield environment, configured, reserved, ResumePoint(found, state, earlier_log, warnings)
 
 
 def config_of(found: Checkpoint) -> TrainConfig:
@@ -310,10 +310,10 @@ def log_before(folder: Path, log: Path, found: Checkpoint) -> LogPrefix | None:
         UsageError: the log of another run is in its place.
     """
     position = position_of(found)
-    kept = read_log_until(log, position) if position else None
-    if kept is None and (log / LOG_FILE).exists():
+    earlier_log = read_log_until(log, position) if position else None
+    if earlier_log is None and (log / LOG_FILE).exists():
         runs.check_ours(folder, log / LOG_FILE)
-    return kept
+    return earlier_log
 
 
 def in_a_row(state: TrainingState | None) -> int:
@@ -336,16 +336,16 @@ def reset_early_stop(state: TrainingState | None, before: TrainConfig, config: T
     return state._replace(facts={**state.facts, "evaluator": {**state.facts["evaluator"], "in_a_row": 0}})
 
 
-def lost_log(found: Checkpoint, kept: LogPrefix | None, log: Path) -> Iterator[tuple[str, str]]:
+def lost_log(found: Checkpoint, earlier_log: LogPrefix | None, log: Path) -> Iterator[tuple[str, str]]:
     """Warn if the log is missing or has a gap."""
-    if kept is None and found.about.get("position") is not None:
+    if earlier_log is None and found.about.get("position") is not None:
         yield "lost-log", f"the log of the training is not in {log}, or has lost lines: a new one begins there"
     elif isinstance(lost := found.about.get("log_lost"), str):
         yield "lost-log", f"the log of the training has a gap up to here: {printable(' '.join(lost.split())[:300])}"
 
 
 def stop_warnings(
-    before: TrainConfig, config: TrainConfig, state: TrainingState | None, kept: LogPrefix | None
+    before: TrainConfig, config: TrainConfig, state: TrainingState | None, earlier_log: LogPrefix | None
 ) -> Iterator[tuple[str, str]]:
     """Warn if early stopping is now off, or training continues past the point where a fresh run would have stopped."""
     if was_optimal(state, before) and not config.evaluation.early_stop:
@@ -355,14 +355,14 @@ def stop_warnings(
             "still keeps the best weights (--early-stop lets it stop again)",
         )
     changed = config.updates > before.updates or not before.evaluation.early_stop
-    optimal = in_a_row(state) >= PATIENCE or stopped_early(before, kept)
+    optimal = in_a_row(state) >= PATIENCE or stopped_early(before, earlier_log)
     if config.evaluation.early_stop and changed and optimal:
         yield NOT_EXACT, "its policy was optimal, where the same settings from the beginning would have stopped"
 
 
-def stopped_early(before: TrainConfig, kept: LogPrefix | None) -> bool:
+def stopped_early(before: TrainConfig, earlier_log: LogPrefix | None) -> bool:
     """Return whether early stopping, had it been on, would have stopped the run, by the evaluations in its log."""
-    found = [record.optimal for record in kept.records if isinstance(record, Evaluated)] if kept else []
+    found = [record.optimal for record in earlier_log.records if isinstance(record, Evaluated)] if earlier_log else []
     rows = [found[first : first + PATIENCE] for first in range(len(found) - PATIENCE + 1)]
     return not before.evaluation.early_stop and any(all(row) for row in rows)
 

@@ -130,18 +130,18 @@ def reserve_run_folder(
     else:
         reserved = runs.reserve(Path(out), Path(logs), force, table)
     remember(planned.environment.config)
-    kept, first = replace(planned, run_folder=reserved), 0
+    reserved_plan, first = replace(planned, run_folder=reserved), 0
     try:
-        kept = with_spare(kept)
+        reserved_plan = with_spare(reserved_plan)
         if with_checkpoints:
-            first = checkpoints.begin(reserved.folder, plan_metadata(kept), own_table(planned.environment))
-        yield kept
+            first = checkpoints.begin(reserved.folder, plan_metadata(reserved_plan), own_table(planned.environment))
+        yield reserved_plan
     except BaseException as error:
         if first:
             checkpoints.roll_back(reserved.folder, first, error)
         point_to_log(error, reserved.log.parent)
         if first:
-            point_to_checkpoint(error, kept.config, reserved.folder, first)
+            point_to_checkpoint(error, reserved_plan.config, reserved.folder, first)
         raise
     finally:
         reserved.release()
@@ -236,7 +236,7 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
                 checkpoints.discard(folder.folder)  # of the run that was here before
     for warning in log.warnings if log else ():  # added at the end
         tell(warning)
-    run = build_run(planned, trained.network, TrainingLog(history, trained.coverage), kept_table=table is not None)
+    run = build_run(planned, trained.network, TrainingLog(history, trained.coverage), has_table=table is not None)
     return add_sampled_episodes(replace(run, log_unavailable=log.lost if log else None), run_options.stop, tell)
 
 
@@ -272,13 +272,13 @@ def checkpointers(
     return [checkpoints.Checkpointer(planned.run_folder.folder, metadata, log, run_options.checkpoint_every)]
 
 
-def build_run(planned: Plan, network: Any, log: TrainingLog, kept_table: bool) -> Run:
+def build_run(planned: Plan, network: Any, log: TrainingLog, has_table: bool) -> Run:
     """Build the run that results from training."""
     folder = planned.run_folder
     finished: Finished | None = log.history.finished if log.history else None
     facts = runs.facts_of(finished, planned.configured.preset) if finished else {}
     if folder is not None:
-        facts |= {"log": str(folder.log), **({"table": TABLE_FILE} if kept_table else {})}
+        facts |= {"log": str(folder.log), **({"table": TABLE_FILE} if has_table else {})}
     return Run(
         name=str(folder.folder) if folder else runs.default_name(planned.config),
         environment=planned.environment,

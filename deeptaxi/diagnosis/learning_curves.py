@@ -123,7 +123,7 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
         return None  # it settled anyway, or was stopped as soon as it was good
     if not signs:
         return None
-    told = {
+    texts = {
         "overshoot": "Q or its td_error left the range of possible values by {overshoot:.2g} times its width",
         "td_error_grew": "the td_error grew to {td_error_grew:.3g} times its earlier minimum",
         "policy_change": "in the last quarter, {policy_change:.0%} of the greedy actions still change from snapshot to "
@@ -134,7 +134,7 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     return Finding(
         "learning-rate-too-high",
         case.worst if certain else "warning",
-        "; ".join(text.format(**signs) for key, text in told.items() if key in signs),
+        "; ".join(text.format(**signs) for key, text in texts.items() if key in signs),
         {**signs, "learning_rate": history.started.learning_rate if history.started else None},
         "exact" if exactly else "log",
         "each update overshoots its target, so Q values oscillate around the right ones instead of settling",

@@ -261,9 +261,9 @@ def wrong_environment(case: Case) -> Finding | None:
         case.environment.id,
         dict(case.environment.kwargs),
     ):
-        told = [f"{place.id} {short_words(place.kwargs)}".strip() for place in (trained, case.environment)]
-        return other(case, case.worst, f"it was trained on {told[0]} and is evaluated on {told[1]}",
-                     {"trained_on": told[0], "looked_at_on": told[1]}, "network")  # fmt: skip
+        problems = [f"{place.id} {short_words(place.kwargs)}".strip() for place in (trained, case.environment)]
+        return other(case, case.worst, f"it was trained on {problems[0]} and is evaluated on {problems[1]}",
+                     {"trained_on": problems[0], "looked_at_on": problems[1]}, "network")  # fmt: skip
     if case.config is not None or not case.siblings or case.q is None or case.broken:
         return None
     right = nearest(case, the(case.table))

@@ -186,12 +186,12 @@ class Configured:
         """One line on where the settings come from."""
         objective = self.config.evaluation.objective_discount
         slower = f"; it learns at discount {self.config.discount:g}, where values travel faster than at {objective:g}"
-        told = {
+        explanations = {
             NONE: "none: plain defaults, and what was set",
             TABLE: "table: settings from the numbers of the transition table"
             + (slower if self.config.discount < objective else ""),
         }
-        return told.get(self.preset) or f"{self.preset} (`deeptaxi presets` lists them, --preset chooses)"
+        return explanations.get(self.preset) or f"{self.preset} (`deeptaxi presets` lists them, --preset chooses)"
 
 
 def choose(values: Mapping[str, Any], name: str | None) -> Preset | None:
