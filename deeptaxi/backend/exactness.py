@@ -111,7 +111,7 @@ def text_of(name: str) -> str:
         return text
     try:
         return read_text(Path(text), FLAG_BYTES, plain=True).strip()
-    except (OSError, ValueError):  # `backend.start` reports this if the compiler cannot continue
+    except (OSError, ValueError):  # `keras_backend.start` reports this if the compiler cannot continue
         return ""
 
 
