@@ -26,7 +26,7 @@ from benchmarks.zoo import markdown_table
 LIST = Path(__file__).with_suffix(".toml")
 RESULTS = Path(__file__).with_suffix(".json")
 UPDATES = 500
-SECONDS = 180  # for each, at most
+SECONDS = 300  # for each, at most
 WITHOUT_A_SCREEN = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "MPLBACKEND": "Agg"}
 
 
@@ -71,7 +71,17 @@ def train(entry: Mapping[str, Any], folder: Path, scratch: Path) -> dict[str, An
         why there is no exact verdict; else the error.
     """
     command = [sys.executable, "-m", "deeptaxi", "train", env_of(entry), *entry.get("options", ())]
-    command += ["--json", "--quiet", "--updates", str(UPDATES), "--out", str(scratch / "run"), "--force"]
+    command += [
+        "--json",
+        "--quiet",
+        "--updates",
+        str(UPDATES),
+        "--out",
+        str(scratch / "run"),
+        "--log",
+        str(scratch / "log"),
+        "--force",
+    ]
     paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     began = time.monotonic()
     try:
