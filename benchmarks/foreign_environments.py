@@ -78,7 +78,7 @@ def train(entry: Mapping[str, Any], folder: Path, scratch: Path) -> dict[str, An
         str(UPDATES),
         "--out",
         str(scratch / "run"),
-        "--log",
+        "--logs",
         str(scratch / "log"),
         "--force",
     ]
