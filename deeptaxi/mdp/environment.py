@@ -243,6 +243,9 @@ def codecs_of(env: Env, config: EnvironmentConfig) -> tuple[StateCodec, ActionCo
     Raises:
         UsageError: a space is not finite, or its bins do not fit it.
     """
+    for told, space in (("observation_space", env.observation_space), ("action_space", env.action_space)):
+        if any(cls.__module__.partition(".")[0] == "gym" for cls in type(space).__mro__):
+            raise UsageError(f"{config.id}: its {told} is one of 'gym', the old one: import spaces from gymnasium")
     view = View(config.observation is not None, config.bins or (), config.bin_range or ())
     lacking = lacking_options(env, view, config.action_bins or ())
     if lacking:

@@ -370,3 +370,49 @@ def test_blackjack_by_the_book():
     optimum = solve(found.table, environment.horizon, 1.0)
     assert optimum.optimal_value == pytest.approx(-0.046556, abs=5e-7)
     assert optimum.start_states == 270
+
+
+class Shuffled(Small):
+    """A deck of cards in an order of its own in each episode."""
+
+    def reset(self, *, seed=None, options=None):
+        answer = super().reset(seed=seed)
+        self.deck = list(range(20))
+        self.np_random.shuffle(self.deck)
+        return answer
+
+
+def test_a_reset_whose_every_outcome_is_too_rare_ends_the_walk():
+    with pytest.raises(
+        NotDiscoverableError, match=r"too wide: all that reset\(\) draws was rarer than 1e-12 in 1,000 of"
+    ):
+        explored(Shuffled)
+
+
+class PassesOn:
+    """Passes on what it is asked for, and so recurs without end while it is empty, as `pickle` makes it."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __getattr__(self, name):
+        return getattr(self.array, name)
+
+
+class Wrapped(Small):
+    """Its place is an array in an object that passes on attributes."""
+
+    def reset(self, *, seed=None, options=None):
+        answer = super().reset(seed=seed)
+        self.kept = PassesOn(np.zeros(2, int))
+        return answer
+
+    def step(self, action):
+        self.kept.array[0] += action
+        self.place = min(int(self.kept.array[0]), 3)
+        return self.place, float(self.place == 3), self.place == 3, False, {}
+
+
+def test_an_object_that_passes_on_attributes_is_copied():
+    found = explored(Wrapped)
+    assert (found.states, found.snapshots) == (3, 3)  # the fourth ends the episode
