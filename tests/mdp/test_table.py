@@ -341,3 +341,16 @@ def test_a_table_is_made_of_lists_of_rows_or_of_a_file(tmp_path):
         table.save(path)
     with pytest.raises(DeepTaxiError, match="different lengths"):
         TransitionTable(**{**SOUND, "reward": [[[1.0], [2.0, 3.0]]]})
+
+
+def test_a_reward_of_minus_infinity_means_the_same_through_every_door():
+    chance = np.array([[[1.0, 0.0], [0.5, 0.5]]])
+    arrays = (chance, np.zeros((1, 2, 2), int), np.array([[[1.0, -np.inf], [-np.inf, -np.inf]]]))
+    ends, start = np.ones((1, 2, 2), bool), np.ones(1)
+    for build in (from_arrays, TransitionTable):
+        table = build(*arrays, ends, start)
+        assert table.action_mask.tolist() == [[True, False]]
+        assert np.isfinite(table.reward).all()
+        wrong = np.array([[[1.0, 0.0], [1.0, -np.inf]]])
+        with pytest.raises(TableError, match="reward of state 0, action 1 is −∞ in some outcomes only"):
+            build(chance, arrays[1], wrong, ends, start)
