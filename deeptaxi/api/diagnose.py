@@ -213,6 +213,7 @@ def diagnose(
     asked = DiagnoseOptions(spec, objective_discount, discount, episodes, seed)
     case, name = open_case(model, asked)
     found, environment = findings_of(case), case.environment
+    estimate = None if case.table is None else describe_log(case.table)
     return Diagnosed(
         found.findings,
         found.not_checked,
@@ -220,5 +221,5 @@ def diagnose(
         {"id": environment.id, "kwargs": dict(environment.kwargs), "states": case.states, "actions": case.actions},
         case.verdict.optimal if case.verdict else None,
         case.history,
-        None if case.table is None or case.table.logged is None else asdict(describe_log(case.table)),
+        asdict(estimate) if estimate else None,
     )

@@ -68,6 +68,7 @@ def environment_row(environment: Environment) -> dict[str, Any]:
     from deeptaxi.evaluation.solution import estimated_return
 
     table, resets = environment.table, environment.start_resets
+    found = None if table is None else describe_log(table)
     best, uncertainty = (None, None) if table is None else estimated_return(table, environment.horizon, resets)
     return {
         **environment.describe(),
@@ -78,7 +79,7 @@ def environment_row(environment: Environment) -> dict[str, Any]:
         "optimal_return": best,
         "starts_estimated_from_resets": None if table is None else resets,
         "return_uncertainty": uncertainty,
-        "estimated": None if table is None or table.logged is None else asdict(describe_log(table)),
+        "estimated": asdict(found) if found else None,
     }
 
 

@@ -526,17 +526,28 @@ def load_table(path: Path) -> TransitionTable:
         raise TableError(f"{path} is {what}") from None
     for name in ARRAYS:
         if name not in values:
-            raise TableError(f"{path} lacks '{name}'; a table holds {', '.join(ARRAYS)}")
+            ends = "if no outcome ends an episode, it is np.zeros(probability.shape, bool)"
+            what = ends if name == "terminated" else f"a table holds {', '.join(ARRAYS)}"
+            raise TableError(f"{path} lacks '{name}'; {what}")
     for name in values:
         if name not in (*ARRAYS, *OPTIONAL, *LOGGED):
-            raise TableError(f"{path} holds an unknown array '{name}'{nearest(name, (*ARRAYS, *OPTIONAL))}")
+            discount = "; the discount of a table is named 'discount'" if name in ("gamma", "beta") else ""
+            raise TableError(f"{path} holds an unknown array '{name}'{discount or nearest(name, (*ARRAYS, *OPTIONAL))}")
+    arrays = [values.pop(name) for name in ARRAYS]
     try:
-        arrays = [values.pop(name) for name in ARRAYS]
         table = from_arrays(*arrays, **read_optional(values))
         check_logged(table)
     except TableError as error:
-        raise TableError(f"{path}: {error}") from None
+        once = "reward" in str(error) and values_of_pairs(arrays)
+        cure = "; if it is that of every outcome, np.broadcast_to(reward[..., None], probability.shape) repeats it"
+        raise TableError(f"{path}: {error}{cure if once else ''}") from None
     return table
+
+
+def values_of_pairs(arrays: Sequence[NDArray[Any]]) -> bool:
+    """Whether the rewards of a table are `[S, A]` instead of `[S, A, K]`."""
+    named = dict(zip(ARRAYS, arrays, strict=True))
+    return named["probability"].ndim == 3 and named["reward"].shape == named["probability"].shape[:2]
 
 
 def is_single_array(path: Path) -> bool:

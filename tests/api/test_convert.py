@@ -95,6 +95,12 @@ def test_a_verdict_on_logged_data_says_so_wherever_it_is_shown(folder: Path) -> 
     assert told in repr(run)
     assert told in str(run)
     assert (folder / "run" / "card.md").read_text(encoding="utf-8").count(told) == 2
+    found = deeptaxi.diagnose("run")
+    assert found.estimated is not None
+    assert (found.estimated["transitions"], found.to_dict()["estimated"]) == (40, found.estimated)
+    assert told in str(found)
+    (row,) = deeptaxi.envs("log.npz")
+    assert row["estimated"]["episodes"] == 20
     again = deeptaxi.evaluate("run", episodes=0)
     assert again.exact is not None
     assert again.exact["estimated"] == run.exact["estimated"]

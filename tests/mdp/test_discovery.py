@@ -387,3 +387,12 @@ def test_blackjack_by_the_book():
     optimum = solve(found.table, environment.horizon, 1.0)
     assert optimum.optimal_value == pytest.approx(-0.046556, abs=5e-7)
     assert optimum.start_states == 270
+
+
+@pytest.mark.slow
+def test_blackjack_that_pays_more_for_a_natural():
+    # The pinned value is that of a dynamic program of the rules, by the player's cards, with an infinite deck.
+    environment = opened("Blackjack-v1", natural=True)
+    found = discover(environment, Limits())
+    assert (found.states, found.split, found.policy_needs_hidden) == (290, 10, False)
+    assert solve(found.table, environment.horizon, 1.0).optimal_value == pytest.approx(-0.025729182789, abs=1e-11)

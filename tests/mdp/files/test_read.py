@@ -227,7 +227,13 @@ def test_options_that_say_nothing_of_a_form_are_refused(options, said, tmp_path,
         read_table_file(Path("rows.csv"), ReadOptions(**options))
 
 
-FIVE = "state,action,next_state,probability,reward,terminated\n0,0,0,.5,1,0\n0,0,1,.5,1,0\n0,1,1,1,0,0\n1,0,0,1,0,1\n1,1,1,1,2,0\n"
+FIVE = """state,action,next_state,probability,reward,terminated
+0,0,0,.5,1,0
+0,0,1,.5,1,0
+0,1,1,1,0,0
+1,0,0,1,0,1
+1,1,1,1,2,0
+"""
 
 
 @pytest.mark.parametrize(
