@@ -526,9 +526,9 @@ def load_table(path: Path) -> TransitionTable:
         raise TableError(f"{path} is {what}") from None
     for name in ARRAYS:
         if name not in values:
-            ends = "if no outcome ends an episode, it is np.zeros(probability.shape, bool)"
-            what = ends if name == "terminated" else f"a table holds {', '.join(ARRAYS)}"
-            raise TableError(f"{path} lacks '{name}'; {what}")
+            ends = "; if no outcome ends an episode, it is np.zeros(probability.shape, bool)"
+            cure = ends if name == "terminated" else ""
+            raise TableError(f"{path} lacks '{name}'; a table holds {', '.join(ARRAYS)}{cure}")
     for name in values:
         if name not in (*ARRAYS, *OPTIONAL, *LOGGED):
             discount = "; the discount of a table is named 'discount'" if name in ("gamma", "beta") else ""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import deeptaxi
+from deeptaxi.api.listing import envs
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.table import save_table
 from tests.problems import chain, rows_of
@@ -99,7 +100,7 @@ def test_a_verdict_on_logged_data_says_so_wherever_it_is_shown(folder: Path) -> 
     assert found.estimated is not None
     assert (found.estimated["transitions"], found.to_dict()["estimated"]) == (40, found.estimated)
     assert told in str(found)
-    (row,) = deeptaxi.envs("log.npz")
+    (row,) = envs("log.npz")
     assert row["estimated"]["episodes"] == 20
     again = deeptaxi.evaluate("run", episodes=0)
     assert again.exact is not None

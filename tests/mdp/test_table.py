@@ -362,7 +362,7 @@ def test_a_reward_of_minus_infinity_means_the_same_through_every_door():
         (lambda a: a | {"gamma": 0.9}, "holds an unknown array 'gamma'; the discount of a table is named 'discount'"),
         (
             lambda a: {k: v for k, v in a.items() if k != "terminated"},
-            "lacks 'terminated'; if no outcome ends an episode, it is np.zeros(probability.shape, bool)",
+            "terminated, start; if no outcome ends an episode, it is np.zeros(probability.shape, bool)",
         ),
         (
             lambda a: a | {"reward": a["reward"][..., 0]},
