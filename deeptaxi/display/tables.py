@@ -356,6 +356,30 @@ def discovery_table(title: str, found: Mapping[str, Any]) -> Table:
     )
 
 
+def compliance_page(found: Mapping[str, Any]) -> Group:
+    """Format what `check` found: each fault with its place, then what passed, then notes.
+
+    Args:
+        found: `Checked.to_dict`.
+    """
+    count = len(found["faults"])
+    verdict = f"{count} fault{'s' * (count != 1)}" if count else "no faults"
+    parts: list[Any] = [Text(f"{found['environment']}: {verdict}", style="bold")]
+    for fault in found["faults"]:
+        often = f" ({fault['times']:,} times, first at step {fault['step']:,})" if fault["times"] > 1 else ""
+        parts.append(marked("✗", fault["message"] + often, "bold red"))
+    parts += [marked("✓", passed, "green") for passed in found["passed"]]
+    parts += [marked("·", note, "dim") for note in found["notes"]]
+    return Group(*parts)
+
+
+def marked(mark: str, text: str, style: str) -> Table:
+    """Return a line that starts with a mark; longer ones are indented below it."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(Text(mark, style=style), Text(printable(text)))
+    return grid
+
+
 def estimated_return(row: Mapping[str, Any]) -> str:
     """Format the optimal return of an environment with estimated starts."""
     spread = row["return_uncertainty"]
