@@ -157,12 +157,8 @@ class Diagnosed(RichRepr, Diagnosis):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that `deeptaxi diagnose --json` prints."""
-        return {
-            "model": self.model,
-            "environment": dict(self.environment),
-            **super().to_dict(),
-            "estimated": self.estimated,
-        }
+        known = {"model": self.model, "environment": dict(self.environment), **super().to_dict()}
+        return known | ({"estimated": dict(self.estimated)} if self.estimated else {})
 
     def __repr__(self) -> str:
         names = ", ".join(f"{finding.name} ({finding.severity})" for finding in self.findings)
