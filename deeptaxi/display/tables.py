@@ -41,7 +41,11 @@ def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None
         optimal: the exact verdict, or None.
     """
     verdict = {True: ": its policy is optimal", False: ": its policy is not optimal", None: ""}[optimal]
-    parts: list[Any] = [Text(f"{title}{verdict}", style="bold")]
+    estimated = diagnosis.get("estimated")
+    where = " in the estimated table" if estimated and optimal is not None else ""
+    parts: list[Any] = [Text(f"{title}{verdict}{where}", style="bold")]
+    if estimated:
+        parts.append(Text(f"The table is {describe_estimate(estimated)}: so is what is said of it.", style="yellow"))
     for finding in diagnosis["findings"]:
         parts += finding_lines(finding)
     if not diagnosis["findings"]:
@@ -386,6 +390,8 @@ def told_table(row: Mapping[str, Any]) -> str:
     """Describe whether there is an exact verdict, and its basis."""
     if not row["table"]:
         return f"no: {row['table_missing']}"
+    if row.get("estimated"):
+        return f"yes, on the table: {describe_estimate(row['estimated'])}"
     resets = row["starts_estimated_from_resets"]
     return f"yes; starts estimated from {resets:,} resets (± at 95 %)" if resets else "yes"
 

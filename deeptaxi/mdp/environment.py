@@ -167,6 +167,16 @@ class Environment:
         }
 
 
+def check_tabulated(environment: Environment) -> None:
+    """Reject an environment with more states than anything is tabulated for.
+
+    Raises:
+        DeepTaxiError: there are more than `MAX_STATES`.
+    """
+    if not environment.tabulated:
+        raise DeepTaxiError(f"{environment.config.id} has {environment.states:,} states; {UNTABULATED}")
+
+
 def objective_discount(table: TransitionTable) -> float:
     """Return the default discount that defines what is optimal on `table`."""
     return DEFAULT_DISCOUNT if table.discount is None else table.discount

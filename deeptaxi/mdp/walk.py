@@ -24,7 +24,15 @@ from random import Random
 from typing import Any, NamedTuple, NoReturn
 
 from deeptaxi.mdp.beliefs import Graph, Outcome
-from deeptaxi.mdp.chance import NEGLIGIBLE, NotDiscoverableError, PrunedError, StandIns, Tape, enumerate_runs
+from deeptaxi.mdp.chance import (
+    NEGLIGIBLE,
+    NotDiscoverableError,
+    PrunedError,
+    StandIns,
+    Tape,
+    Uniform,
+    enumerate_runs,
+)
 from deeptaxi.mdp.contract import finite, truth
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.snapshots import VALUES, Attribute, Snapshot, SnapshotBox
@@ -235,7 +243,7 @@ class Walk:
         """Step the environment; return also whether it truncated the episode by itself."""
         observation, reward, terminated, truncated, _ = self._top.step(action + self._first_action)
         if type(reward) is not float:
-            reward = float(finite(reward))
+            reward = float(reward if isinstance(reward, Uniform) else finite(reward))  # of a Uniform an error
         if terminated is not True and terminated is not False:
             terminated = truth("terminated", terminated)
         self._state = self._codec.encode(observation)
