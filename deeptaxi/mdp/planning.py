@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp import total_reward
+from deeptaxi.mdp import sweeps, total_reward
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
@@ -75,7 +75,10 @@ class HorizonOptimum:
 
 def bellman(table: TransitionTable, value: Floats, discount: float, mask: Bools | None = None) -> Floats:
     """Apply the Bellman operator: values `[S]` to action values `[S, A]`, −inf where `mask` is False."""
-    q = table.expected_reward + discount * expectation(table.continuation, value[table.next_state])
+    if sweeps.is_large(table):
+        q = sweeps.rows_of(table).backup(value, discount)
+    else:
+        q = table.expected_reward + discount * expectation(table.continuation, value[table.next_state])
     return q if mask is None else np.where(mask, q, -np.inf)
 
 
@@ -139,6 +142,8 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
     check_discount(discount)
     if discount == 1:
         return Optimum(*total_reward.optimal_values(table, mask))
+    if sweeps.is_large(table):
+        return large_optimum(table, discount, mask)
 
     def step(value: Floats) -> Floats:
         return np.asarray(bellman(table, value, discount, mask).max(axis=1))
@@ -148,8 +153,50 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
     return Optimum(q.max(axis=1), q, bound, iterations)
 
 
+def gains(rows: sweeps.Rows, mask: Bools | None, excluded: float = -np.inf) -> Floats:
+    """Return the expected rewards `[N, A, B]` of sparse rows, `excluded` where the `mask` `[S, A]` is False."""
+    return rows.reward if mask is None else np.where(rows.arrange(mask), rows.reward, excluded)
+
+
+def settle(
+    rows: sweeps.Rows, gain: Floats, discount: float, worst: bool = False, start: Floats | None = None
+) -> tuple[Floats, float, int]:
+    """Sweep until the values have settled, then prove them by one whole step.
+
+    Returns:
+        T V `[S, A]`, a bound on the error of opt_a T V (rounding included), and the number of sweeps.
+    """
+    pick = np.min if worst else np.max
+    excluded = rows.disarrange(np.isinf(gain)) if gain is not rows.reward else None
+    total, best = 0, np.inf
+    steps = iterations_needed(float(np.abs(rows.reward).max()) + (0 if start is None else np.abs(start).max()), discount)
+    while True:
+        swept = sweeps.sweep(rows, gain, discount, steps, worst, TOLERANCE, start)
+        total += swept.sweeps
+        q = rows.backup(swept.values, discount)
+        if excluded is not None:
+            q[excluded] = np.inf if worst else -np.inf
+        value = np.asarray(pick(q, axis=1))
+        change, scale = float(np.abs(value - swept.values).max()), 1 + float(np.abs(value).max())
+        small = discount / (1 - discount) * change <= 2 * TOLERANCE * scale or change <= ROUNDING * scale
+        if small or change >= best / 2:  # as near as rounding allows
+            return q, (discount * change + ROUNDING * scale) / (1 - discount), total
+        start, best = value, change
+
+
+def large_optimum(table: TransitionTable, discount: float, mask: Bools | None) -> Optimum:
+    """Compute the optimal values of a large table."""
+    rows = sweeps.rows_of(table)
+    q, bound, count = settle(rows, gains(rows, mask), discount)
+    return Optimum(q.max(axis=1), q, bound, count)
+
+
 def worst_values(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
     """Compute the values of the worst policy by value iteration; `discount` is below 1, `mask` bool `[S, A]`."""
+    if sweeps.is_large(table):
+        rows = sweeps.rows_of(table)
+        q, bound, count = settle(rows, gains(rows, mask, np.inf), discount, worst=True)
+        return Evaluation(q.min(axis=1), bound, count)
 
     def step(value: Floats) -> Floats:
         q = bellman(table, value, discount)
@@ -158,10 +205,13 @@ def worst_values(table: TransitionTable, discount: float, mask: Bools | None = N
     return Evaluation(*fixed_point(step, step(np.zeros(table.states)), discount))
 
 
-def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: float) -> Evaluation:
+def evaluate_policy(
+    table: TransitionTable, policy: Ints | Floats, discount: float, start: Floats | None = None
+) -> Evaluation:
     """Evaluate any policy, proper or not, given as actions `[S]` or probabilities `[S, A]`.
 
-    At a discount of 1 the value of a policy that loses reward forever is −∞.
+    At a discount of 1 the value of a policy that loses reward forever is −∞. `start` `[S]`, such as the values of a
+    similar policy, saves sweeps over a large table; the bound does not depend on it.
 
     Raises:
         UsageError: the discount is out of range.
@@ -169,6 +219,10 @@ def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: flo
     check_discount(discount)
     if discount == 1:
         return Evaluation(*total_reward.policy_values(table, policy), 1)
+    if table.states > DIRECT and sweeps.is_large(table):
+        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        q, bound, count = settle(rows, rows.reward, discount, start=start)
+        return Evaluation(q[:, 0], bound, count)
     fixed = chain(table, policy)
     if table.states <= DIRECT:
         return Evaluation(*solve_values(fixed, discount), 1)
@@ -180,6 +234,8 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
 
     `policy` is an action per state `[S]`, or probabilities `[S, A]`.
     """
+    if table.states > SQUARED and sweeps.is_large(table):
+        return evaluate_long_horizon(sweeps.fix(sweeps.rows_of(table), policy), horizon)
     fixed = chain(table, policy)
     ones = np.ones(table.states)
     ends = ones - fixed.continuation.sum(axis=1)
@@ -197,8 +253,25 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
     return HorizonEvaluation(total[:, 0], np.clip(total[:, 1], 0, 1), total[:, 2], bound)
 
 
+def evaluate_long_horizon(rows: sweeps.Rows, horizon: int) -> HorizonEvaluation:
+    """Evaluate the policy that `rows` fix over `horizon` steps.
+
+    The probability of not having terminated is what one more step would add to the mean length.
+    """
+    returns = sweeps.sweep(rows, rows.reward, 1.0, horizon)
+    length = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon).values
+    onward = rows.backup(length, 1.0)[:, 0] - rows.disarrange(rows.reward)[:, 0] + 1 - length
+    bound = horizon * ROUNDING * float(np.abs(returns.values).max()) + returns.neglected
+    return HorizonEvaluation(returns.values, np.clip(1 - onward, 0, 1), length, bound)
+
+
 def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:
     """Compute the best return over `horizon` steps from each state, `[S]`, by backward induction."""
+    if sweeps.is_large(table):
+        rows = sweeps.rows_of(table)
+        swept = sweeps.sweep(rows, gains(rows, mask), 1.0, horizon)
+        bound = horizon * ROUNDING * float(np.abs(swept.values).max()) + swept.neglected
+        return HorizonOptimum(swept.values, bound)
     returns = np.zeros(table.states)
     for _ in range(horizon):
         longer = bellman(table, returns, 1.0, mask).max(axis=1)
@@ -212,7 +285,7 @@ def reachable(table: TransitionTable, mask: Bools | None = None) -> Bools:
     """Mark the states that some policy visits before termination, `[S]`, including the start states."""
     found = table.start > 0
     frontier = np.flatnonzero(found)
-    allowed = table.continuation > 0
+    allowed = (table.probability > 0) & ~table.terminated
     if mask is not None:
         allowed = allowed & mask[:, :, None]
     while frontier.size:

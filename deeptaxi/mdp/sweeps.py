@@ -1,0 +1,460 @@
+"""Bellman sweeps over a large table, at the cost of what changes.
+
+The rows of every (state, action) pair are stored sparsely, without padding, merged where outcomes agree. States are
+ordered by their distance from the end of an episode and cut into blocks. In most problems values spread like a wave:
+ahead of it all values change alike, behind it they have settled. With the sweep V_{n+1} = T V_n and the change
+D_n = V_n − V_{n−1}, every state of a block obeys
+
+    γ·σ·min D_n ≤ D_{n+1} ≤ γ·σ'·max D_n          over the successors of the block,
+
+where the sums σ, σ' of a row's continuation probabilities are 1 unless it may terminate (T is monotone, and
+T(V + c) = T V + γ·c for a constant c; Puterman, Markov Decision Processes, 1994, lemma 6.1.1 and §6.6.2). So where the
+changes of all successors agree within rounding, a block's values change by a known constant and its rows need not be
+read. What is neglected this way is summed up and is part of the error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeptaxi.machine import check_address_space
+from deeptaxi.mdp.chains import ROUNDING
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+LARGE = 200_000  # outcomes S·A·K from which sparse rows pay for the import of SciPy
+BLOCKS, SMALLEST = 128, 256  # number of blocks, and the fewest states in one
+DECIMALS, REFINE = 9, 64  # digits that long-run gains are rounded to; steps to refine those that are not round
+CHECK = 64  # sweeps between two attempts to foresee all others
+EVERY = 0.25  # seconds between two reports of progress
+
+Listener = Callable[[int, float], object]  # is told the number of sweeps and the present bound, or change
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def reported_to(listener: Listener | None) -> Iterator[None]:
+    """Report the progress of all long sweeps in the block to `listener`; None reports nothing."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Sparse rows of N blocks of B states with A actions each, in the order [N, A, B].
+
+    Attributes:
+        matrix: continuation probabilities, `[N·A·B, N·B]`.
+        reward: expected rewards, `[N, A, B]`.
+        order: the state at each position, `[N·B]`; the last state is repeated to fill the last block.
+        place: the first position of each state, `[S]`.
+        leaks: the blocks from which an episode may end, `[N]`.
+        sources: for all blocks, one after the other, the blocks that its rows lead to.
+        first: where each block begins in `sources`, `[N]`.
+    """
+
+    matrix: csr_array
+    reward: Floats
+    order: Ints
+    place: Ints
+    leaks: Bools
+    sources: Ints
+    first: Ints
+
+    def backup(self, values: Floats, discount: float) -> Floats:
+        """Return R + γP·V, `[S, A]`, for the values V `[S]`."""
+        blocks, actions, size = self.reward.shape
+        q = (self.matrix @ (discount * values[self.order])).reshape(blocks, actions, size)
+        q += self.reward
+        return self.disarrange(q)
+
+    def arrange(self, pairs: NDArray[Any]) -> NDArray[Any]:
+        """Bring an array `[S, A]` into the order `[N, A, B]`."""
+        blocks, _, size = self.reward.shape
+        return np.ascontiguousarray(pairs[self.order].reshape(blocks, size, -1).transpose(0, 2, 1))
+
+    def disarrange(self, pairs: NDArray[Any]) -> NDArray[Any]:
+        """Bring an array `[N, A, B]` into the order `[S, A]`."""
+        return np.asarray(pairs.transpose(0, 2, 1).reshape(-1, pairs.shape[1])[self.place])
+
+
+_rows: WeakKeyDictionary[TransitionTable, Rows] = WeakKeyDictionary()
+
+
+def is_large(table: TransitionTable) -> bool:
+    """Whether sparse rows are worth the import of SciPy."""
+    return table.probability.size >= LARGE
+
+
+def rows_of(table: TransitionTable) -> Rows:
+    """Return the sparse rows of a table; they are made once."""
+    found = _rows.get(table)
+    if found is None:
+        found = _rows[table] = pack(table)
+    return found
+
+
+def pack(table: TransitionTable) -> Rows:
+    """Store the outcomes of a table sparsely, nearest to the end of an episode first."""
+    check_address_space()
+    from scipy.sparse import csr_array
+
+    states, actions, outcomes = table.probability.shape
+    order = order_from_ends(table)
+    size = max(SMALLEST, -(-states // BLOCKS))
+    blocks = -(-states // size)
+    order = np.concatenate([order, np.full(blocks * size - states, order[-1])])
+    place = np.zeros(states, np.int64)
+    place[order[::-1]] = np.arange(len(order))[::-1]
+    target = place.astype(np.int32 if len(order) < 2**31 else np.int64)
+    reward = np.empty((blocks, actions, size))
+    data, indices, counts = [], [], []
+    for block in range(blocks):
+        here = order[block * size : (block + 1) * size]
+        chance = table.probability[here]
+        reward[block] = np.einsum("sak,sak->as", chance, table.reward[here])
+        chance *= ~table.terminated[here]
+        flat = chance.transpose(1, 0, 2).reshape(-1)
+        column = target[table.next_state[here]].transpose(1, 0, 2).reshape(-1)
+        ends = np.arange(0, flat.size + 1, outcomes, dtype=column.dtype)
+        part = csr_array((flat, column, ends), shape=(size * actions, len(order)))
+        part.sum_duplicates()
+        part.eliminate_zeros()
+        data.append(part.data.copy())
+        indices.append(part.indices.copy())
+        counts.append(np.diff(part.indptr))
+    return assemble(data, indices, counts, reward, order, place)
+
+
+def assemble(
+    data: list[Any], indices: list[Any], counts: list[Any], reward: Floats, order: Ints, place: Ints
+) -> Rows:
+    """Join the blocks of a sparse matrix, given as lists of its parts, and note what each block depends on."""
+    from scipy.sparse import csr_array
+
+    size = reward.shape[2]
+    leaks, sources = [], []
+    for values, columns, lengths in zip(data, indices, counts, strict=True):
+        sums = np.bincount(np.repeat(np.arange(len(lengths)), lengths), values, minlength=len(lengths))
+        leaks.append(bool((sums < 1 - ROUNDING).any()))
+        sources.append(np.flatnonzero(np.bincount(columns // size, minlength=reward.shape[0])))
+        if not len(sources[-1]):  # every pair ends the episode: the block depends on nothing, so on itself
+            sources[-1] = np.array([len(sources) - 1])
+    pointers = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+    if pointers[-1] < 2**31:
+        pointers = pointers.astype(np.int32)
+    matrix = csr_array(
+        (join(data), join(indices), pointers), shape=(reward.size, len(order))
+    )
+    first = np.concatenate([[0], np.cumsum([len(found) for found in sources])[:-1]])
+    return Rows(matrix, reward, order, place, np.array(leaks), np.concatenate(sources), first)
+
+
+def join(parts: list[Any]) -> NDArray[Any]:
+    """Concatenate arrays, releasing each once it is copied."""
+    whole = np.empty(sum(map(len, parts)), parts[0].dtype)
+    at = 0
+    while parts:
+        part = parts.pop(0)
+        whole[at : at + len(part)] = part
+        at += len(part)
+    return whole
+
+
+def order_from_ends(table: TransitionTable) -> Ints:
+    """Return the states by their fewest steps to the end of an episode, `[S]`.
+
+    Those that reach no end come last, before them those that lead there in one step: their values may never change
+    alike, which would keep busy every block that holds one of them.
+    """
+    from scipy.sparse import csr_array
+
+    states = table.states
+    ends = np.zeros(states, np.bool_)
+    parts: list[Any] = []
+    counts = np.zeros(states + 1, np.int64)
+    step = max(1, 2**20 // (table.probability.size // states))
+    for begin in range(0, states, step):
+        here = slice(begin, begin + step)
+        possible = table.probability[here] > 0
+        over = possible & table.terminated[here]
+        ends[here] = over.any(axis=(1, 2))
+        goes_on = possible & ~over
+        parts.append(table.next_state[here][goes_on].astype(np.int32))
+        counts[begin + 1 : begin + 1 + len(goes_on)] = goes_on.sum(axis=(1, 2))
+    if not ends.any():
+        return np.arange(states)
+    targets, pointers = join(parts), np.cumsum(counts)
+    onward = csr_array((np.ones(len(targets), np.bool_), targets, pointers), shape=(states, states))
+    back = onward.tocsc()
+    found, frontier, levels = ends.copy(), np.flatnonzero(ends), []
+    while frontier.size:
+        levels.append(frontier)
+        begins, lengths = back.indptr[frontier].astype(np.int64), np.diff(back.indptr)[frontier]
+        offsets = np.repeat(begins - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+        before = back.indices[np.arange(int(lengths.sum())) + offsets]
+        frontier = np.unique(before[~found[before]])
+        found[frontier] = True
+    between = found & (onward @ ~found)
+    near = np.concatenate(levels)
+    return np.concatenate([near[~between[near]], near[between[near]], np.flatnonzero(~found)])
+
+
+def fix(rows: Rows, policy: Ints | Floats) -> Rows:
+    """Fix a policy, given as actions `[S]` or probabilities `[S, A]`: return rows with one action."""
+    from scipy.sparse import csr_array
+
+    blocks, actions, size = rows.reward.shape
+    weights = np.eye(actions)[policy] if policy.ndim == 1 else policy
+    weights = rows.arrange(weights)  # [N, A, B]
+    data, indices, counts, reward = [], [], [], (weights * rows.reward).sum(axis=1, keepdims=True)
+    for block in range(blocks):
+        part = cut(rows, block, block + 1)
+        inner, action = np.nonzero(weights[block].T)
+        shares = weights[block].T[inner, action]
+        ends = np.searchsorted(inner, np.arange(size + 1))
+        mean = csr_array((shares, action * size + inner, ends), shape=(size, actions * size)) @ part
+        mean.sum_duplicates()
+        data.append(mean.data)
+        indices.append(mean.indices.astype(rows.matrix.indices.dtype, copy=False))
+        counts.append(np.diff(mean.indptr))
+    return assemble(data, indices, counts, np.asarray(reward), rows.order, rows.place)
+
+
+def cut(rows: Rows, begin: int, end: int) -> csr_array:
+    """Return the rows of the blocks from `begin` to before `end`, as a view."""
+    from scipy.sparse import csr_array
+
+    matrix, (_, actions, size) = rows.matrix, rows.reward.shape
+    pointers = matrix.indptr[begin * actions * size : end * actions * size + 1]
+    entries = slice(pointers[0], pointers[-1])
+    shape = (len(pointers) - 1, matrix.shape[1])
+    return csr_array((matrix.data[entries], matrix.indices[entries], pointers - pointers[0]), shape=shape)
+
+
+@dataclass
+class Sweeping:
+    """Values that are swept until they settle.
+
+    Attributes:
+        values: V_n, `[S]`.
+        sweeps: n.
+        neglected: a bound on the error of V_n from blocks that were not read; rounding not included.
+        change: the largest |V_n − V_{n−1}|.
+    """
+
+    values: Floats
+    sweeps: int
+    neglected: float
+    change: float
+
+
+def sweep(
+    rows: Rows,
+    gain: Floats,
+    discount: float,
+    steps: int,
+    worst: bool = False,
+    tolerance: float | None = None,
+    start: Floats | None = None,
+) -> Sweeping:
+    """Apply V ← opt_a (gain + γP·V) to `start`, `steps` times or until it has settled.
+
+    Args:
+        rows: P.
+        gain: what a step gains, `[N, A, B]`; −∞, or ∞ for the worst, excludes a pair.
+        discount: γ, from 0 to 1.
+        steps: most sweeps.
+        worst: whether to take the least instead of the greatest over the actions.
+        tolerance: stop when the values are within about this of the fixed point, relative to 1 + ‖V‖; None to sweep
+            `steps` times.
+        start: the first values, `[S]`; None for 0.
+    """
+    state = _State(rows, gain, discount, worst)
+    if start is not None:
+        state.begin(start)
+    heard, told = _listener.get(), time.monotonic()
+    for count in range(1, steps + 1):
+        state.step()
+        change = state.change()
+        if heard is not None and count % 8 == 0 and time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            heard(count, change if discount == 1 else change * discount / (1 - discount))
+        if tolerance is not None and state.settled(tolerance):
+            break
+        if tolerance is None and count % CHECK == 0 and state.leap(steps - count):
+            break
+    values = state.whole()
+    return Sweeping(values, count, state.neglected, state.change())
+
+
+class _State:
+    """The present values of a sweep, block by block."""
+
+    def __init__(self, rows: Rows, gain: Floats, discount: float, worst: bool) -> None:
+        self.rows, self.gain, self.discount = rows, gain, discount
+        self.blocks, self.actions, self.size = rows.reward.shape
+        self.pick = np.minimum if worst else np.maximum
+        self.worst, self.worst_case = worst, np.inf if worst else -np.inf
+        self.values = np.zeros((self.blocks, self.size))
+        self.low, self.high = np.zeros((2, self.blocks))
+        self.owed = np.zeros(self.blocks)  # what is still to be added to the values of a block
+        self.scale = 1.0  # at least 1 + ‖V‖
+        self.latest: list[tuple[slice, Floats]] = []  # the blocks that were read in the last sweep, and their changes
+        self.began = False
+        self.neglected = 0.0
+        self.cuts = lru_cache(maxsize=4)(lambda begin, end: cut(rows, begin, end))
+
+    def begin(self, start: Floats) -> None:
+        """Start from the values `[S]`."""
+        self.values[:] = start[self.rows.order].reshape(self.values.shape)
+        self.scale = 1 + float(np.abs(self.values).max())
+
+    def step(self) -> None:
+        """Sweep once."""
+        low, high = self.foresee()
+        epsilon = ROUNDING * self.scale
+        alike = (high - low <= epsilon) & self.began
+        active = np.flatnonzero(~alike)
+        self.settle_debts(self.needed(active))
+        renewed = self.renew(active)
+        self.neglected *= self.discount
+        if len(active) < self.blocks:
+            middle = np.where(np.maximum(-low, high) <= epsilon, 0.0, (low + high) / 2)
+            error = np.maximum(middle - low, high - middle)[alike]
+            self.neglected += self.discount * float(error.max())
+            moved = self.discount * middle[alike]
+            self.owed[alike] += moved
+            self.low[alike] = self.high[alike] = moved
+            self.scale += float(np.abs(moved).max())
+        self.latest = []
+        for begin, new, old in renewed:
+            change, part = new - old, slice(begin, begin + len(new))
+            self.low[part], self.high[part] = change.min(axis=1), change.max(axis=1)
+            self.values[part] = new
+            self.latest.append((part, change))
+            self.scale = max(self.scale, 1 + float(new.max()), 1 - float(new.min()))
+        self.began = True
+
+    def foresee(self) -> tuple[Floats, Floats]:
+        """Return the least and the greatest change of what each block depends on, `[N]`."""
+        rows = self.rows
+        low = np.minimum.reduceat(self.low[rows.sources], rows.first)
+        high = np.maximum.reduceat(self.high[rows.sources], rows.first)
+        low[rows.leaks] = np.minimum(low[rows.leaks], 0)
+        high[rows.leaks] = np.maximum(high[rows.leaks], 0)
+        return low, high
+
+    def needed(self, active: Ints) -> Ints:
+        """Return the blocks whose values the `active` blocks read, themselves included."""
+        rows = self.rows
+        reads = np.zeros(self.blocks, np.bool_)
+        reads[active] = True
+        ends = np.append(rows.first[1:], len(rows.sources))
+        for block in active:
+            reads[rows.sources[rows.first[block] : ends[block]]] = True
+        return np.flatnonzero(reads & (self.owed != 0))
+
+    def settle_debts(self, blocks: Ints) -> None:
+        """Add to the values of `blocks` what they are owed."""
+        if blocks.size:
+            self.values[blocks] += self.owed[blocks][:, None]
+            self.owed[blocks] = 0
+
+    def renew(self, active: Ints) -> list[tuple[int, Floats, Floats]]:
+        """Compute the new values of the `active` blocks: for each run of blocks its first, new and old values."""
+        found = []
+        values = self.values.reshape(-1)
+        discounted = values if self.discount == 1 else self.discount * values if active.size * 2 > self.blocks else None
+        for run in np.split(active, np.flatnonzero(np.diff(active) > 1) + 1) if active.size else ():
+            begin, end = int(run[0]), int(run[-1]) + 1
+            matrix = self.cuts(begin, end)
+            q = matrix @ values * self.discount if discounted is None else matrix @ discounted
+            q = q.reshape(end - begin, self.actions, self.size)
+            q += self.gain[begin:end]
+            new = q[:, 0] if self.actions == 1 else self.pick.reduce(q, axis=1)
+            found.append((begin, new, self.values[begin:end]))
+        return found
+
+    def change(self) -> float:
+        """Return the largest change of the last sweep."""
+        return float(max(np.abs(self.low).max(), np.abs(self.high).max()))
+
+    def settled(self, tolerance: float) -> bool:
+        """Whether the values are as near to the fixed point as asked, or as rounding allows.
+
+        Without termination, the fixed point lies between V + γ/(1−γ)·min D and V + γ/(1−γ)·max D; then its middle is
+        taken (MacQueen's bounds; Puterman, 1994, theorem 6.6.6).
+        """
+        ahead = self.discount / (1 - self.discount)
+        least, most = float(self.low.min()), float(self.high.max())
+        change, scale = max(abs(least), abs(most)), self.scale
+        if ahead * change <= tolerance * scale or change <= ROUNDING / 2 * scale:
+            return True
+        if not self.rows.leaks.any() and ahead * (most - least) <= tolerance * scale:
+            self.owed += ahead * (most + least) / 2
+            return True
+        return False
+
+    def leap(self, steps: int) -> bool:
+        """Add the changes of `steps` more undiscounted sweeps at once, if they are known; return whether they are.
+
+        Let U be the change of the last sweep within δ, and π a policy that it was greedy for. If P_a·U ≤ U + ε for all
+        actions and P_π·U ≥ U − ε, then by induction n more sweeps change V by n·U within n·δ + n²·ε/2: U is what a step
+        gains in the long run (Puterman, 1994, theorem 9.1.2, the first of the optimality equations).
+        """
+        if self.discount != 1 or sum(len(change) for _, change in self.latest) * 4 > self.blocks:
+            return False
+        change = np.repeat(self.low[:, None], self.size, axis=1)
+        for part, exact in self.latest:
+            change[part] = exact
+        noise = ROUNDING * self.scale
+        if float(np.abs(self.onward(change) - change).max()) > 4 * noise:
+            return False
+        gained = np.round(change, DECIMALS)
+        unsure = np.abs(change - gained) > noise
+        gained[unsure] = change[unsure]
+        for _ in range(REFINE if unsure.any() else 0):
+            gained[unsure] = self.onward(gained)[unsure]
+        off = float(np.abs(change - gained).max())
+        self.settle_debts(np.arange(self.blocks))
+        before = (self.values - change).reshape(-1)
+        q = (self.rows.matrix @ before).reshape(self.gain.shape) + self.gain
+        following = (self.rows.matrix @ gained.reshape(-1)).reshape(q.shape)
+        chosen = (q.argmin(axis=1) if self.worst else q.argmax(axis=1))[:, None]
+        kept = np.take_along_axis(following, chosen, axis=1)[:, 0]
+        error = steps * off + steps * steps / 2 * max(
+            float(np.abs(self.pick.reduce(np.where(np.isfinite(q), following, self.worst_case), axis=1) - gained).max()),
+            float(np.abs(kept - gained).max()),
+        )
+        if error > steps * noise:
+            return False
+        self.values += steps * gained
+        self.neglected += error
+        return True
+
+    def onward(self, change: Floats) -> Floats:
+        """Return opt_a P·U over the allowed actions, `[N, B]`, for U `[N, B]`."""
+        following = (self.rows.matrix @ change.reshape(-1)).reshape(self.gain.shape)
+        following = np.where(np.isfinite(self.gain), following, self.worst_case)
+        return np.asarray(self.pick.reduce(following, axis=1))
+
+    def whole(self) -> Floats:
+        """Return the values in the order of the states, `[S]`."""
+        self.settle_debts(np.arange(self.blocks))
+        return np.asarray(self.values.reshape(-1)[self.rows.place])
