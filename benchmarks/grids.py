@@ -1,4 +1,4 @@
-"""Random grids of any size, to measure planning and learning on: `python -m benchmarks.grids 316 grid316.npz --slip 0.2`.
+"""Random grids of any size, to plan and to learn on: `python -m benchmarks.grids 316 grid316.npz --slip 0.2`.
 
 A fifth of the cells are walls; every free cell is a start; each step costs 1, and reaching the far corner ends the
 episode. Moves slip aside with the given probability, half to each side. 316 × 316 has 10⁵ states, 1000 × 1000 a

@@ -153,6 +153,6 @@ def choosable(table: TransitionTable, mask: Bools | None) -> Bools:
 def random_values(table: TransitionTable, discount: float) -> Floats:
     """Return the values of the uniform random policy, `[S]`; NaN if they cannot be computed."""
     try:
-        return planning.evaluate_policy(table, planning.uniform_policy(table, table.action_mask), discount).value
+        return planning.evaluate_uniform(table, discount, table.action_mask).value
     except UndefinedError:  # its episodes may be too long to compute
         return np.full(table.states, np.nan)

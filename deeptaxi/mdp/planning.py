@@ -19,6 +19,7 @@ never terminate. Masked actions count as −∞.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp import sweeps, total_reward
+from deeptaxi.mdp import remembered_values, sweeps, total_reward
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
@@ -159,44 +160,118 @@ def gains(rows: sweeps.Rows, mask: Bools | None, excluded: float = -np.inf) -> F
 
 
 def settle(
-    rows: sweeps.Rows, gain: Floats, discount: float, worst: bool = False, start: Floats | None = None
+    rows: sweeps.Rows,
+    gain: Floats,
+    discount: float,
+    worst: bool = False,
+    start: Floats | None = None,
+    entry: str | None = None,
 ) -> tuple[Floats, float, int]:
     """Sweep until the values have settled, then prove them by one whole step.
+
+    Args:
+        rows: P.
+        gain: what a step gains, `[N, A, B]`; −∞, or ∞ for the worst, excludes a pair.
+        discount: γ, below 1.
+        worst: whether to take the least instead of the greatest over the actions.
+        start: the first values, `[S]`; None for 0.
+        entry: the name of the entry to remember the values in, or None.
 
     Returns:
         T V `[S, A]`, a bound on the error of opt_a T V (rounding included), and the number of sweeps.
     """
-    pick = np.min if worst else np.max
-    excluded = rows.disarrange(np.isinf(gain)) if gain is not rows.reward else None
-    total, best = 0, np.inf
-    steps = iterations_needed(float(np.abs(rows.reward).max()) + (0 if start is None else np.abs(start).max()), discount)
-    while True:
-        swept = sweeps.sweep(rows, gain, discount, steps, worst, TOLERANCE, start)
-        total += swept.sweeps
-        q = rows.backup(swept.values, discount)
+    excluded = None if gain is rows.reward else rows.disarrange(np.isinf(gain))
+
+    def prove(value: Floats) -> tuple[Floats, float, float, bool]:
+        q = rows.backup(value, discount)
         if excluded is not None:
             q[excluded] = np.inf if worst else -np.inf
-        value = np.asarray(pick(q, axis=1))
-        change, scale = float(np.abs(value - swept.values).max()), 1 + float(np.abs(value).max())
-        small = discount / (1 - discount) * change <= 2 * TOLERANCE * scale or change <= ROUNDING * scale
-        if small or change >= best / 2:  # as near as rounding allows
-            return q, (discount * change + ROUNDING * scale) / (1 - discount), total
-        start, best = value, change
+        better = least(q) if worst else greatest(q)
+        change, scale = float(np.abs(better - value).max()), 1 + float(np.abs(better).max())
+        near = discount / (1 - discount) * change <= 2 * TOLERANCE * scale or change <= ROUNDING * scale
+        return q, (discount * change + ROUNDING * scale) / (1 - discount), change, near
+
+    known = remembered_values.recall_values(entry, len(rows.place)) if entry else None
+    if known is not None:
+        q, bound, _, near = prove(known[0])
+        if near:
+            return q, bound, known[1]
+    first = float(np.abs(rows.reward).max()) + (0.0 if start is None else float(np.abs(start).max()))
+    total, best = 0, np.inf
+    while True:
+        swept = sweeps.sweep(rows, gain, discount, iterations_needed(first, discount), worst, TOLERANCE, start)
+        total += swept.sweeps
+        q, bound, change, near = prove(swept.values)
+        if near or change >= best / 2:  # as near as rounding allows
+            break
+        start, best = swept.values, change
+    if entry and near:
+        remembered_values.remember_values(entry, swept.values, total)
+    return q, bound, total
+
+
+def greatest(q: Floats) -> Floats:
+    """Return the greatest of few actions, `[S]` for `[S, A]`; faster than a reduction along short rows."""
+    return np.asarray(functools.reduce(np.maximum, q.T)) if q.shape[1] > 1 else q[:, 0]
+
+
+def least(q: Floats) -> Floats:
+    """Return the least of few actions, `[S]` for `[S, A]`."""
+    return -greatest(-q)
 
 
 def large_optimum(table: TransitionTable, discount: float, mask: Bools | None) -> Optimum:
-    """Compute the optimal values of a large table."""
+    """Compute the optimal values of a large table, or recall them."""
     rows = sweeps.rows_of(table)
-    q, bound, count = settle(rows, gains(rows, mask), discount)
-    return Optimum(q.max(axis=1), q, bound, count)
+    entry = remembered_values.name_of(table, "optimum", discount, mask_digest(mask))
+
+    def compute() -> Optimum:
+        q, bound, count = settle(rows, gains(rows, mask), discount, entry=entry)
+        return Optimum(greatest(q), q, bound, count)
+
+    return remembered_values.once(table, entry, compute)
+
+
+def mask_digest(mask: Bools | None) -> str | None:
+    """Return the sha256 of a mask; None if it excludes nothing."""
+    return None if mask is None or mask.all() else remembered_values.digest_arrays(mask)
+
+
+def worst_of_large(table: TransitionTable, discount: float, mask: Bools | None) -> Evaluation:
+    """Compute the values of the worst policy on a large table, or recall them."""
+    rows = sweeps.rows_of(table)
+    entry = remembered_values.name_of(table, "worst", discount, mask_digest(mask))
+
+    def compute() -> Evaluation:
+        q, bound, count = settle(rows, gains(rows, mask, np.inf), discount, worst=True, entry=entry)
+        return Evaluation(least(q), bound, count)
+
+    return remembered_values.once(table, entry, compute)
+
+
+def evaluate_uniform(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
+    """Evaluate the uniform policy over the allowed actions; on a large table, its values are remembered.
+
+    Raises:
+        UndefinedError: at a discount of 1, the values cannot be computed.
+    """
+    policy = uniform_policy(table, mask)
+    if discount == 1 or table.states <= DIRECT or not sweeps.is_large(table):
+        return evaluate_policy(table, policy, discount)
+    entry = remembered_values.name_of(table, "uniform", discount, mask_digest(mask))
+
+    def compute() -> Evaluation:
+        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        q, bound, count = settle(rows, rows.reward, discount, entry=entry)
+        return Evaluation(q[:, 0], bound, count)
+
+    return remembered_values.once(table, entry, compute)
 
 
 def worst_values(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
     """Compute the values of the worst policy by value iteration; `discount` is below 1, `mask` bool `[S, A]`."""
     if sweeps.is_large(table):
-        rows = sweeps.rows_of(table)
-        q, bound, count = settle(rows, gains(rows, mask, np.inf), discount, worst=True)
-        return Evaluation(q.min(axis=1), bound, count)
+        return worst_of_large(table, discount, mask)
 
     def step(value: Floats) -> Floats:
         q = bellman(table, value, discount)
@@ -268,10 +343,7 @@ def evaluate_long_horizon(rows: sweeps.Rows, horizon: int) -> HorizonEvaluation:
 def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:
     """Compute the best return over `horizon` steps from each state, `[S]`, by backward induction."""
     if sweeps.is_large(table):
-        rows = sweeps.rows_of(table)
-        swept = sweeps.sweep(rows, gains(rows, mask), 1.0, horizon)
-        bound = horizon * ROUNDING * float(np.abs(swept.values).max()) + swept.neglected
-        return HorizonOptimum(swept.values, bound)
+        return optimal_long_horizon(table, horizon, mask)
     returns = np.zeros(table.states)
     for _ in range(horizon):
         longer = bellman(table, returns, 1.0, mask).max(axis=1)
@@ -279,6 +351,18 @@ def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = N
             break
         returns = longer
     return HorizonOptimum(returns, horizon * ROUNDING * float(np.abs(returns).max()))
+
+
+def optimal_long_horizon(table: TransitionTable, horizon: int, mask: Bools | None) -> HorizonOptimum:
+    """Compute the best return over `horizon` steps on a large table, once."""
+    rows = sweeps.rows_of(table)
+
+    def compute() -> HorizonOptimum:
+        swept = sweeps.sweep(rows, gains(rows, mask), 1.0, horizon)
+        bound = horizon * ROUNDING * float(np.abs(swept.values).max()) + swept.neglected
+        return HorizonOptimum(swept.values, bound)
+
+    return remembered_values.once(table, f"horizon {horizon} {mask_digest(mask)}", compute)
 
 
 def reachable(table: TransitionTable, mask: Bools | None = None) -> Bools:

@@ -141,9 +141,7 @@ def pack(table: TransitionTable) -> Rows:
     return assemble(data, indices, counts, reward, order, place)
 
 
-def assemble(
-    data: list[Any], indices: list[Any], counts: list[Any], reward: Floats, order: Ints, place: Ints
-) -> Rows:
+def assemble(data: list[Any], indices: list[Any], counts: list[Any], reward: Floats, order: Ints, place: Ints) -> Rows:
     """Join the blocks of a sparse matrix, given as lists of its parts, and note what each block depends on."""
     from scipy.sparse import csr_array
 
@@ -158,9 +156,7 @@ def assemble(
     pointers = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
     if pointers[-1] < 2**31:
         pointers = pointers.astype(np.int32)
-    matrix = csr_array(
-        (join(data), join(indices), pointers), shape=(reward.size, len(order))
-    )
+    matrix = csr_array((join(data), join(indices), pointers), shape=(reward.size, len(order)))
     first = np.concatenate([[0], np.cumsum([len(found) for found in sources])[:-1]])
     return Rows(matrix, reward, order, place, np.array(leaks), np.concatenate(sources), first)
 
@@ -439,7 +435,9 @@ class _State:
         chosen = (q.argmin(axis=1) if self.worst else q.argmax(axis=1))[:, None]
         kept = np.take_along_axis(following, chosen, axis=1)[:, 0]
         error = steps * off + steps * steps / 2 * max(
-            float(np.abs(self.pick.reduce(np.where(np.isfinite(q), following, self.worst_case), axis=1) - gained).max()),
+            float(
+                np.abs(self.pick.reduce(np.where(np.isfinite(q), following, self.worst_case), axis=1) - gained).max()
+            ),
             float(np.abs(kept - gained).max()),
         )
         if error > steps * noise:
