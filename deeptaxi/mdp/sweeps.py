@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -35,12 +34,13 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 LARGE = 200_000  # outcomes S·A·K from which sparse rows pay for the import of SciPy
-BLOCKS, SMALLEST = 128, 256  # number of blocks, and the fewest states in one
+BLOCKS, SMALLEST, GREATEST = 128, 256, 2_048  # number of blocks, and the fewest and most states in one
+GROUP = 16  # blocks whose rows are read at once if they are all active
 DECIMALS, REFINE = 9, 64  # digits that long-run gains are rounded to; steps to refine those that are not round
 CHECK = 64  # sweeps between two attempts to foresee all others
 EVERY = 0.25  # seconds between two reports of progress
 
-Listener = Callable[[int, float], object]  # is told the number of sweeps and the present bound, or change
+Listener = Callable[[int, float, bool], object]  # is told the number of sweeps, and a bound (True) or the last change
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
@@ -116,7 +116,7 @@ def pack(table: TransitionTable) -> Rows:
 
     states, actions, outcomes = table.probability.shape
     order = order_from_ends(table)
-    size = max(SMALLEST, -(-states // BLOCKS))
+    size = max(SMALLEST, min(GREATEST, -(-states // BLOCKS)))
     blocks = -(-states // size)
     order = np.concatenate([order, np.full(blocks * size - states, order[-1])])
     place = np.zeros(states, np.int64)
@@ -243,6 +243,15 @@ def cut(rows: Rows, begin: int, end: int) -> csr_array:
     return csr_array((matrix.data[entries], matrix.indices[entries], pointers - pointers[0]), shape=shape)
 
 
+def in_groups(active: Ints, blocks: int) -> list[tuple[int, int]]:
+    """Return the `active` blocks as ranges: whole groups of `GROUP`, and single blocks."""
+    counts = np.bincount(active // GROUP, minlength=-(-blocks // GROUP)) if active.size else np.zeros(1)
+    whole = np.flatnonzero(counts == GROUP)
+    alone = active[counts[active // GROUP] < GROUP] if active.size else active
+    groups = [(int(group) * GROUP, (int(group) + 1) * GROUP) for group in whole]
+    return groups + [(int(block), int(block) + 1) for block in alone]
+
+
 @dataclass
 class Sweeping:
     """Values that are swept until they settle.
@@ -287,10 +296,12 @@ def sweep(
     heard, told = _listener.get(), time.monotonic()
     for count in range(1, steps + 1):
         state.step()
-        change = state.change()
         if heard is not None and count % 8 == 0 and time.monotonic() - told > EVERY:
             told = time.monotonic()
-            heard(count, change if discount == 1 else change * discount / (1 - discount))
+            if discount == 1:
+                heard(count, state.change(), False)
+            else:
+                heard(count, (state.change() * discount + state.neglected) / (1 - discount), True)
         if tolerance is not None and state.settled(tolerance):
             break
         if tolerance is None and count % CHECK == 0 and state.leap(steps - count):
@@ -314,7 +325,10 @@ class _State:
         self.latest: list[tuple[slice, Floats]] = []  # the blocks that were read in the last sweep, and their changes
         self.began = False
         self.neglected = 0.0
-        self.cuts = lru_cache(maxsize=4)(lambda begin, end: cut(rows, begin, end))
+        self.reads: Bools = np.zeros((self.blocks, self.blocks), np.bool_)  # whether a block leads to another
+        counts = np.diff(np.append(rows.first, len(rows.sources)))
+        self.reads[np.repeat(np.arange(self.blocks), counts), rows.sources] = True
+        self.cuts: dict[tuple[int, int], csr_array] = {}
 
     def begin(self, start: Floats) -> None:
         """Start from the values `[S]`."""
@@ -357,30 +371,29 @@ class _State:
         return low, high
 
     def needed(self, active: Ints) -> Ints:
-        """Return the blocks whose values the `active` blocks read, themselves included."""
-        rows = self.rows
-        reads = np.zeros(self.blocks, np.bool_)
+        """Return the blocks whose values the `active` blocks read, themselves included, and that are owed anything."""
+        reads = self.reads[active].any(axis=0)
         reads[active] = True
-        ends = np.append(rows.first[1:], len(rows.sources))
-        for block in active:
-            reads[rows.sources[rows.first[block] : ends[block]]] = True
         return np.flatnonzero(reads & (self.owed != 0))
 
     def settle_debts(self, blocks: Ints) -> None:
         """Add to the values of `blocks` what they are owed."""
-        if blocks.size:
-            self.values[blocks] += self.owed[blocks][:, None]
-            self.owed[blocks] = 0
+        for block in blocks:
+            self.values[block] += self.owed[block]
+        self.owed[blocks] = 0
 
     def renew(self, active: Ints) -> list[tuple[int, Floats, Floats]]:
         """Compute the new values of the `active` blocks: for each run of blocks its first, new and old values."""
         found = []
         values = self.values.reshape(-1)
-        discounted = values if self.discount == 1 else self.discount * values if active.size * 2 > self.blocks else None
-        for run in np.split(active, np.flatnonzero(np.diff(active) > 1) + 1) if active.size else ():
-            begin, end = int(run[0]), int(run[-1]) + 1
-            matrix = self.cuts(begin, end)
-            q = matrix @ values * self.discount if discounted is None else matrix @ discounted
+        discounted = self.discount * values if active.size * 2 > self.blocks and self.discount < 1 else None
+        for begin, end in in_groups(active, self.blocks):
+            part = self.cuts.get((begin, end))
+            if part is None:
+                part = self.cuts[begin, end] = cut(self.rows, begin, end)
+            q = part @ (values if discounted is None else discounted)
+            if discounted is None and self.discount < 1:
+                q *= self.discount
             q = q.reshape(end - begin, self.actions, self.size)
             q += self.gain[begin:end]
             new = q[:, 0] if self.actions == 1 else self.pick.reduce(q, axis=1)
@@ -422,13 +435,13 @@ class _State:
         noise = ROUNDING * self.scale
         if float(np.abs(self.onward(change) - change).max()) > 4 * noise:
             return False
+        self.settle_debts(np.arange(self.blocks))
         gained = np.round(change, DECIMALS)
         unsure = np.abs(change - gained) > noise
         gained[unsure] = change[unsure]
         for _ in range(REFINE if unsure.any() else 0):
             gained[unsure] = self.onward(gained)[unsure]
         off = float(np.abs(change - gained).max())
-        self.settle_debts(np.arange(self.blocks))
         before = (self.values - change).reshape(-1)
         q = (self.rows.matrix @ before).reshape(self.gain.shape) + self.gain
         following = (self.rows.matrix @ gained.reshape(-1)).reshape(q.shape)
