@@ -372,7 +372,7 @@ class _State:
 
     def needed(self, active: Ints) -> Ints:
         """Return the blocks whose values the `active` blocks read, themselves included, and that are owed anything."""
-        reads = self.reads[active].any(axis=0)
+        reads = np.asarray(self.reads[active].any(axis=0))
         reads[active] = True
         return np.flatnonzero(reads & (self.owed != 0))
 
