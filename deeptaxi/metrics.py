@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -173,7 +172,7 @@ def to_json(value: Any, indent: int | None = None) -> str:
     if indent and isinstance(value, dict):
         long = {name: item for name, item in value.items() if isinstance(item, list) and len(item) > LONG}
         texts = {name: numbers_to_json(item, indent) for name, item in long.items()}
-        marks = {name: uuid.uuid4().hex for name, text in texts.items() if text is not None}
+        marks = {name: os.urandom(16).hex() for name, text in texts.items() if text is not None}
         if marks:
             whole = to_json({name: marks.get(name, item) for name, item in value.items()}, indent)
             for name, mark in marks.items():
