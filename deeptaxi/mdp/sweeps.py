@@ -37,7 +37,8 @@ LARGE = 200_000  # outcomes S·A·K from which sparse rows pay for the import of
 BLOCKS, SMALLEST, GREATEST = 128, 256, 2_048  # number of blocks, and the fewest and most states in one
 GROUP = 16  # blocks whose rows are read at once if they are all active
 DECIMALS, REFINE = 9, 64  # digits that long-run gains are rounded to; steps to refine those that are not round
-CHECK = 64  # sweeps between two attempts to foresee all others
+CHECK = 64  # fewest sweeps between two attempts to foresee all others
+NEARER = 0.1  # share of the change that may be left by an extrapolation
 EVERY = 0.25  # seconds between two reports of progress
 
 Listener = Callable[[int, float, bool], object]  # is told the number of sweeps, and a bound (True) or the last change
@@ -293,7 +294,7 @@ def sweep(
     state = _State(rows, gain, discount, worst)
     if start is not None:
         state.begin(start)
-    heard, told = _listener.get(), time.monotonic()
+    heard, told, check = _listener.get(), time.monotonic(), CHECK
     for count in range(1, steps + 1):
         state.step()
         if heard is not None and count % 8 == 0 and time.monotonic() - told > EVERY:
@@ -304,8 +305,12 @@ def sweep(
                 heard(count, (state.change() * discount + state.neglected) / (1 - discount), True)
         if tolerance is not None and state.settled(tolerance):
             break
-        if tolerance is None and count % CHECK == 0 and state.leap(steps - count):
-            break
+        if count == check:
+            check += max(CHECK, count // 8)
+            if tolerance is not None:
+                state.extrapolate()
+            elif state.leap(steps - count):
+                break
     values = state.whole()
     return Sweeping(values, count, state.neglected, state.change())
 
@@ -420,6 +425,30 @@ class _State:
             return True
         return False
 
+    def changes(self) -> Floats:
+        """Return what the last sweep changed, `[N, B]`."""
+        change = np.repeat(self.low[:, None], self.size, axis=1)
+        for part, exact in self.latest:
+            change[part] = exact
+        return change
+
+    def extrapolate(self) -> None:
+        """Add what all further discounted sweeps would add to the values, if that brings them nearer to settling.
+
+        A change D that every step of a greedy policy keeps, P_π·D = D, adds γ·D, γ²·D, …, so γ/(1−γ)·D. Whether it
+        does is seen from the result: one step from it must change far less.
+        """
+        ahead = self.discount / (1 - self.discount)
+        self.settle_debts(np.arange(self.blocks))
+        found = self.values + ahead * self.changes()
+        q = self.discount * (self.rows.matrix @ found.reshape(-1)).reshape(self.gain.shape) + self.gain
+        better = self.pick.reduce(q, axis=1)
+        change = better - found
+        if float(np.abs(change).max()) < NEARER * self.change():
+            self.values, self.low, self.high = better, change.min(axis=1), change.max(axis=1)
+            self.scale = max(self.scale, 1 + float(np.abs(better).max()))
+            self.neglected, self.latest = 0.0, [(slice(0, self.blocks), change)]
+
     def leap(self, steps: int) -> bool:
         """Add the changes of `steps` more undiscounted sweeps at once, if they are known; return whether they are.
 
@@ -429,9 +458,7 @@ class _State:
         """
         if self.discount != 1 or sum(len(change) for _, change in self.latest) * 4 > self.blocks:
             return False
-        change = np.repeat(self.low[:, None], self.size, axis=1)
-        for part, exact in self.latest:
-            change[part] = exact
+        change = self.changes()
         noise = ROUNDING * self.scale
         if float(np.abs(self.onward(change) - change).max()) > 4 * noise:
             return False
