@@ -245,14 +245,15 @@ def depth(case: Case, discount: float, start_value: float) -> int | None:
     Sweeps begin at Q = `start_value`. None if `TOO_DEEP` sweeps do not suffice.
     """
     table, mask = the(case.table), the(case.table).action_mask
-    q = np.full((case.states, case.actions), start_value)
+    q, starts = np.full((case.states, case.actions), start_value), np.flatnonzero(table.start > 0)
     for sweep in range(1, TOO_DEEP):
         value = q.max(axis=1) if mask is None else np.where(mask, q, -np.inf).max(axis=1)
         better = planning.bellman(table, value, discount, mask)
         policy = planning.greedy_policy(better, mask)
-        passed = np.flatnonzero(planning.reachable(table, only(policy, case.actions)))
-        if case.optimal[passed, policy[passed]].all():
-            return sweep
+        if case.optimal[starts, policy[starts]].all():  # else the path is not needed
+            passed = np.flatnonzero(planning.reachable(table, only(policy, case.actions)))
+            if case.optimal[passed, policy[passed]].all():
+                return sweep
         if np.array_equal(better, q):
             return None
         q = better

@@ -179,6 +179,20 @@ def order_from_ends(table: TransitionTable) -> Ints:
     Those that reach no end come last, before them those that lead there in one step: their values may never change
     alike, which would keep busy every block that holds one of them.
     """
+    onward, ends = links(table)
+    if not ends.any():
+        return np.arange(table.states)
+    levels = levels_before(onward, ends)
+    found = np.zeros(table.states, np.bool_)
+    near = np.concatenate(levels)
+    found[near] = True
+    between = found & (onward @ ~found)
+    return np.concatenate([near[~between[near]], near[between[near]], np.flatnonzero(~found)])
+
+
+def links(table: TransitionTable, pairs: Bools | None = None) -> tuple[csr_array, Bools]:
+    """Return which states the `pairs` `[S, A]` (None for all) may lead to, `[S, S]`, and where they may end, `[S]`."""
+    check_address_space()
     from scipy.sparse import csr_array
 
     states = table.states
@@ -189,27 +203,41 @@ def order_from_ends(table: TransitionTable) -> Ints:
     for begin in range(0, states, step):
         here = slice(begin, begin + step)
         possible = table.probability[here] > 0
+        if pairs is not None:
+            possible &= pairs[here][:, :, None]
         over = possible & table.terminated[here]
         ends[here] = over.any(axis=(1, 2))
         goes_on = possible & ~over
         parts.append(table.next_state[here][goes_on].astype(np.int32))
         counts[begin + 1 : begin + 1 + len(goes_on)] = goes_on.sum(axis=(1, 2))
-    if not ends.any():
-        return np.arange(states)
     targets, pointers = join(parts), np.cumsum(counts)
-    onward = csr_array((np.ones(len(targets), np.bool_), targets, pointers), shape=(states, states))
+    if pointers[-1] < 2**31:
+        pointers = pointers.astype(np.int32)
+    return csr_array((np.ones(len(targets), np.bool_), targets, pointers), shape=(states, states)), ends
+
+
+def levels_before(onward: csr_array, targets: Bools) -> list[Ints]:
+    """Return the `targets` `[S]`, the states that lead to one in a step, those that do in two, and so on."""
     back = onward.tocsc()
-    found, frontier, levels = ends.copy(), np.flatnonzero(ends), []
+    found, frontier, levels = targets.copy(), np.flatnonzero(targets), []
+    lengths_of = np.diff(back.indptr)
     while frontier.size:
         levels.append(frontier)
-        begins, lengths = back.indptr[frontier].astype(np.int64), np.diff(back.indptr)[frontier]
+        begins, lengths = back.indptr[frontier].astype(np.int64), lengths_of[frontier]
         offsets = np.repeat(begins - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
         before = back.indices[np.arange(int(lengths.sum())) + offsets]
-        frontier = np.unique(before[~found[before]])
+        frontier = np.unique(before[~found[before]]).astype(np.int64)
         found[frontier] = True
-    between = found & (onward @ ~found)
-    near = np.concatenate(levels)
-    return np.concatenate([near[~between[near]], near[between[near]], np.flatnonzero(~found)])
+    return levels
+
+
+def leads_to(table: TransitionTable, targets: Bools | None, pairs: Bools | None) -> Bools:
+    """Mark the states from which the `pairs` `[S, A]` (None for all) may lead to `targets` `[S]` (None: to an end)."""
+    onward, ends = links(table, pairs)
+    found = np.zeros(table.states, np.bool_)
+    for level in levels_before(onward, ends if targets is None else targets):
+        found[level] = True
+    return found
 
 
 def fix(rows: Rows, policy: Ints | Floats) -> Rows:

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks.grids import random_grid
+from deeptaxi.diagnosis.case import can_end, only
+from deeptaxi.evaluation.decidability import leads_to_choice
+from deeptaxi.evaluation.episodes import Endless
 from deeptaxi.mdp import planning, sweeps
 from deeptaxi.mdp.table import from_arrays
 from tests.problems import random_table
@@ -209,3 +212,25 @@ def test_ctrl_c_is_heard_between_two_sweeps(monkeypatch):
 
     with sweeps.reported_to(interrupt), pytest.raises(KeyboardInterrupt):
         planning.value_iteration(corridor(300), 0.99)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_leads_where_is_found_by_one_search_on_large_tables(monkeypatch, seed):
+    table = random_grid(12, 0.2 * (seed % 2), seed=seed, walls=0.45)
+    policy = np.random.default_rng(seed).integers(4, size=table.states)
+    matters = np.random.default_rng(seed).random(table.states) < 0.02
+
+    def compute():
+        endless = Endless(table, policy)
+        return [
+            can_end(table, only(policy, 4)),
+            can_end(table, np.ones((table.states, 4), bool)),
+            leads_to_choice(table, matters),
+            np.array([state in endless for state in range(table.states)]),
+        ]
+
+    dense = densely(monkeypatch, compute)
+    monkeypatch.setattr(sweeps, "LARGE", 0)
+    for found, expected in zip(compute(), dense, strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert 0 < found.sum() < table.states
