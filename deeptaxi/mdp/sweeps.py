@@ -91,7 +91,10 @@ class Rows:
 
     def disarrange(self, pairs: NDArray[Any]) -> NDArray[Any]:
         """Bring an array `[N, A, B]` into the order `[S, A]`."""
-        return np.asarray(pairs.transpose(0, 2, 1).reshape(-1, pairs.shape[1])[self.place])
+        found = np.empty((len(self.place), pairs.shape[1]), pairs.dtype)
+        for action in range(pairs.shape[1]):  # several times as fast as gathering rows of few entries
+            found[:, action] = pairs[:, action].reshape(-1).take(self.place)
+        return found
 
 
 _rows: WeakKeyDictionary[TransitionTable, Rows] = WeakKeyDictionary()
@@ -124,7 +127,7 @@ def pack(table: TransitionTable) -> Rows:
     place[order[::-1]] = np.arange(len(order))[::-1]
     target = place.astype(np.int32 if len(order) < 2**31 else np.int64)
     reward = np.empty((blocks, actions, size))
-    data, indices, counts = [], [], []
+    store = _Store(len(order) * actions * outcomes, target.dtype)
     for block in range(blocks):
         here = order[block * size : (block + 1) * size]
         chance = table.probability[here]
@@ -136,28 +139,45 @@ def pack(table: TransitionTable) -> Rows:
         part = csr_array((flat, column, ends), shape=(size * actions, len(order)))
         part.sum_duplicates()
         part.eliminate_zeros()
-        data.append(part.data.copy())
-        indices.append(part.indices.copy())
-        counts.append(np.diff(part.indptr))
-    return assemble(data, indices, counts, reward, order, place)
+        store.add(part)
+    return assemble(store, reward, order, place)
 
 
-def assemble(data: list[Any], indices: list[Any], counts: list[Any], reward: Floats, order: Ints, place: Ints) -> Rows:
-    """Join the blocks of a sparse matrix, given as lists of its parts, and note what each block depends on."""
+class _Store:
+    """A sparse matrix that grows by blocks of rows. The memory that it reserves is taken only as it is written."""
+
+    def __init__(self, most: int, dtype: Any) -> None:
+        self.data = np.empty(most)
+        self.indices = np.empty(most, dtype)
+        self.lengths: list[Ints] = []
+        self.ends = [0]
+
+    def add(self, part: csr_array) -> None:
+        """Append rows."""
+        begin, end = self.ends[-1], self.ends[-1] + part.nnz
+        self.data[begin:end], self.indices[begin:end] = part.data, part.indices
+        self.lengths.append(np.diff(part.indptr))
+        self.ends.append(end)
+
+
+def assemble(store: _Store, reward: Floats, order: Ints, place: Ints) -> Rows:
+    """Join the blocks of a sparse matrix, and note what each block depends on."""
     from scipy.sparse import csr_array
 
     size = reward.shape[2]
     leaks, sources = [], []
-    for values, columns, lengths in zip(data, indices, counts, strict=True):
-        sums = np.bincount(np.repeat(np.arange(len(lengths)), lengths), values, minlength=len(lengths))
+    for block, lengths in enumerate(store.lengths):
+        part = slice(store.ends[block], store.ends[block + 1])
+        sums = np.bincount(np.repeat(np.arange(len(lengths)), lengths), store.data[part], minlength=len(lengths))
         leaks.append(bool((sums < 1 - ROUNDING).any()))
-        sources.append(np.flatnonzero(np.bincount(columns // size, minlength=reward.shape[0])))
+        sources.append(np.flatnonzero(np.bincount(store.indices[part] // size, minlength=reward.shape[0])))
         if not len(sources[-1]):  # every pair ends the episode: the block depends on nothing, so on itself
-            sources[-1] = np.array([len(sources) - 1])
-    pointers = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+            sources[-1] = np.array([block])
+    pointers = np.concatenate([[0], np.cumsum(np.concatenate(store.lengths))])
     if pointers[-1] < 2**31:
         pointers = pointers.astype(np.int32)
-    matrix = csr_array((join(data), join(indices), pointers), shape=(reward.size, len(order)))
+    whole = slice(0, store.ends[-1])
+    matrix = csr_array((store.data[whole], store.indices[whole], pointers), shape=(reward.size, len(order)))
     first = np.concatenate([[0], np.cumsum([len(found) for found in sources])[:-1]])
     return Rows(matrix, reward, order, place, np.array(leaks), np.concatenate(sources), first)
 
@@ -247,7 +267,8 @@ def fix(rows: Rows, policy: Ints | Floats) -> Rows:
     blocks, actions, size = rows.reward.shape
     weights = np.eye(actions)[policy] if policy.ndim == 1 else policy
     weights = rows.arrange(weights)  # [N, A, B]
-    data, indices, counts, reward = [], [], [], (weights * rows.reward).sum(axis=1, keepdims=True)
+    reward = (weights * rows.reward).sum(axis=1, keepdims=True)
+    store = _Store(rows.matrix.nnz, rows.matrix.indices.dtype)
     for block in range(blocks):
         part = cut(rows, block, block + 1)
         inner, action = np.nonzero(weights[block].T)
@@ -255,10 +276,8 @@ def fix(rows: Rows, policy: Ints | Floats) -> Rows:
         ends = np.searchsorted(inner, np.arange(size + 1))
         mean = csr_array((shares, action * size + inner, ends), shape=(size, actions * size)) @ part
         mean.sum_duplicates()
-        data.append(mean.data)
-        indices.append(mean.indices.astype(rows.matrix.indices.dtype, copy=False))
-        counts.append(np.diff(mean.indptr))
-    return assemble(data, indices, counts, np.asarray(reward), rows.order, rows.place)
+        store.add(mean)
+    return assemble(store, np.asarray(reward), rows.order, rows.place)
 
 
 def cut(rows: Rows, begin: int, end: int) -> csr_array:
