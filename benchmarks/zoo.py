@@ -1,6 +1,6 @@
 """The agents that deeptaxi ships in `models/`: ``python -m benchmarks.zoo`` makes them anew, from the presets.
 
-One for every preset of a problem with a transition table but `LEFT_OUT`, by seed 0, as a user trains it:
+One for every preset of a problem with a transition table, by seed 0, as a user trains it:
 ``deeptaxi train --preset``. Each takes its place once its exact verdict is what is promised of its preset, and then
 `models/README.md` and `models/.gitignore` are written from the cards. Nothing is added to an agent but the license on
 its card, and its `.keras` file is zipped, where Keras stores what is in it as it is.
@@ -28,10 +28,6 @@ from deeptaxi.storage.run_folder import MODEL_FILE
 MODELS = Path(__file__).parents[1] / "models"
 LICENSE = "mit"  # deeptaxi's own
 SEED = 0
-# Chance makes near-ties of too many of rainy Taxi's actions (docs/presets.md): its agent is this near the optimum, as a
-# share of 1 + |optimum|. The other network's is not optimal either, and large.
-SHORT_OF_OPTIMAL = {"taxi-rainy.q-table": 0.002}
-LEFT_OUT = ("taxi-rainy",)
 
 README = """# Models
 
@@ -43,8 +39,7 @@ compute it again. `deeptaxi zoo` lists them, and `deeptaxi evaluate models/taxi-
 
 {table}
 
-*Optimal* counts the start states that are played optimally: all of them except on rainy Taxi, where the policy misses
-the optimum by as much as its card says. *Best* is the highest possible mean return within the time limit, which may
+*Optimal* counts the start states that are played optimally: all of them. *Best* is the highest possible mean return within the time limit, which may
 require a policy that watches the clock.
 
 `deeptaxi train` puts its runs here too, under names that end in the seed: one folder per run, with `model.keras`,
@@ -62,7 +57,7 @@ def name_of(preset: Preset) -> str:
 
 def plan() -> dict[str, Preset]:
     """Return the presets that have an agent here, by the agent's name."""
-    others = {*WITHOUT_TABLE, *(f"{name}.q-table" for name in WITHOUT_TABLE), *LEFT_OUT}
+    others = {*WITHOUT_TABLE, *(f"{name}.q-table" for name in WITHOUT_TABLE)}
     found = [preset for preset in listed_presets() if preset.name not in others]
     return dict(sorted((name_of(preset), preset) for preset in found))
 
@@ -71,7 +66,7 @@ def make(name: str, preset: Preset, models: Path) -> None:
     """Train one agent in a folder of its own, check it, and put it into its place in `models`.
 
     Raises:
-        RuntimeError: it is not as good as its preset promises. What stood in its place still does.
+        RuntimeError: it is not optimal. What stood in its place still does.
     """
     with tempfile.TemporaryDirectory() as folder:
         words = [
@@ -89,7 +84,7 @@ def make(name: str, preset: Preset, models: Path) -> None:
         subprocess.run([sys.executable, "-m", "deeptaxi", *words], cwd=folder, stdout=subprocess.DEVNULL, check=True)
         run = Path(folder) / "models" / name
         card = card_of(run)
-        if not good_enough(card["exact"], preset.name):
+        if not card["exact"]["optimal"]:
             raise RuntimeError(f"{name}: {card['verdict']}")
         with write_atomic_all(run) as aside:
             write_card(aside, {**card, "license": LICENSE})
@@ -97,12 +92,6 @@ def make(name: str, preset: Preset, models: Path) -> None:
         shutil.rmtree(models / name, ignore_errors=True)
         shutil.copytree(run, models / name)
     print(f"{name}: {card['verdict']}", flush=True)
-
-
-def good_enough(exact: dict[str, Any], preset: str) -> bool:
-    """Whether an agent is optimal, or as near to it as its preset comes."""
-    near = SHORT_OF_OPTIMAL.get(preset, 0.0) * (1 + abs(exact["optimal_value"]))
-    return bool(exact["optimal"] or exact["value_gap"] < near)
 
 
 def deflate(path: Path) -> None:

@@ -1,5 +1,6 @@
 from .api import explain as explain
 from .api import listing as listing
+from .api.check import check as check
 from .api.convert import convert as convert
 from .api.diagnose import diagnose as diagnose
 from .api.discover import discover as discover

@@ -359,6 +359,9 @@ class ReplayConfig(Checked):
     )
 
 
+BACKUPS = ("sample", "expected")
+
+
 @dataclass(frozen=True)
 class TargetConfig(Checked):
     """The td_target; every `period` updates the target network moves by `polyak` toward the online network."""
@@ -368,6 +371,12 @@ class TargetConfig(Checked):
         "double DQN: the online network chooses the next action, the target network evaluates it",
         None,
         "--double/--no-double",
+    )
+    backup: str = setting(
+        "sample",
+        "next state in the td_target: the sampled one, or the expectation over all outcomes in the transition table",
+        one_of(BACKUPS),
+        "--backup",
     )
     n_step: int = setting(1, "rewards summed before the bootstrap", COUNT, "--n-step")
     reward_scale: float = setting(
@@ -379,6 +388,11 @@ class TargetConfig(Checked):
 
     polyak: float = setting(0.01, "soft-update coefficient τ of the target network; 1 is a hard copy", RATE, "--polyak")
     period: int = setting(1, "updates between two updates of the target network", COUNT, "--target-period")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backup == "expected" and self.n_step > 1:
+            raise UsageError(f"--backup expected looks one step ahead: it cannot be used with --n-step {self.n_step}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ from deeptaxi.diagnosis import Case
 from deeptaxi.diagnosis import diagnose as findings_of
 from deeptaxi.diagnosis.case import Diagnosis
 from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.mdp.environment import Environment
+from deeptaxi.evaluation.resampling import describe_log
+from deeptaxi.mdp.environment import Environment, check_tabulated
 from deeptaxi.metrics import History, read_history
 from deeptaxi.storage.arrays import check_decisions
 from deeptaxi.storage.foreign import check_network, read_model
@@ -82,7 +83,9 @@ def opened(
 
     Raises:
         UsageError: a network from elsewhere has other inputs or outputs.
+        DeepTaxiError: the environment has too many states for a table.
     """
+    check_tabulated(environment)
     model = OpenedModel(name, environment, config, BARE, network, array)
     if network is None:
         return model
@@ -143,16 +146,19 @@ class Diagnosed(RichRepr, Diagnosis):
         environment: id, arguments and sizes of the environment.
         optimal: whether the exact verdict is optimal; None if there is no verdict.
         history: the log that was examined, or None.
+        estimated: what the table is estimated from, under the names of `evaluate`'s JSON; None if it is exact.
     """
 
     model: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
     optimal: bool | None = None
     history: History | None = None
+    estimated: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that `deeptaxi diagnose --json` prints."""
-        return {"model": self.model, "environment": dict(self.environment), **super().to_dict()}
+        known = {"model": self.model, "environment": dict(self.environment), **super().to_dict()}
+        return known | ({"estimated": dict(self.estimated)} if self.estimated else {})
 
     def __repr__(self) -> str:
         names = ", ".join(f"{finding.name} ({finding.severity})" for finding in self.findings)
@@ -203,6 +209,7 @@ def diagnose(
     asked = DiagnoseOptions(spec, objective_discount, discount, episodes, seed)
     case, name = open_case(model, asked)
     found, environment = findings_of(case), case.environment
+    estimate = None if case.table is None else describe_log(case.table)
     return Diagnosed(
         found.findings,
         found.not_checked,
@@ -210,4 +217,5 @@ def diagnose(
         {"id": environment.id, "kwargs": dict(environment.kwargs), "states": case.states, "actions": case.actions},
         case.verdict.optimal if case.verdict else None,
         case.history,
+        asdict(estimate) if estimate else None,
     )

@@ -114,6 +114,11 @@ def discover(
         UsageError: the environment does not exist or is a table itself, or `out` cannot be written.
         DeepTaxiError: it has no table that can be found so; the message is the reason.
     """
+    if not max_seconds > 0 or max_states < 1 or max_branches < 1:
+        raise UsageError(
+            f"max_seconds = {max_seconds}, max_states = {max_states}, max_branches = {max_branches}: "
+            "expected numbers above 0"
+        )
     path = None if out is None else Path(out)
     if path is not None:
         check_out(path, force)

@@ -15,10 +15,17 @@ from deeptaxi.config import EnvironmentConfig, from_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.contract import closing
 from deeptaxi.mdp.discovery import with_discovered
-from deeptaxi.mdp.environment import Environment, environment_over, open_environment, wrap_environment
+from deeptaxi.mdp.environment import (
+    Environment,
+    check_request,
+    environment_over,
+    open_environment,
+    wrap_environment,
+)
 from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.in_memory import InMemory, is_object, resolve_object
-from deeptaxi.mdp.sources import Named
+from deeptaxi.mdp.named_code import code_folder
+from deeptaxi.mdp.sources import Named, Source
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.presets import binning_of
 
@@ -108,6 +115,27 @@ class EnvSpec:
         if isinstance(opened, TransitionTable) or is_table_file(name):
             view = {}  # whose states are numbers
         return open_requested(self.config(name, binning_of(name, self.kwargs) if view is None else view), True, opened)
+
+    def unopened(self) -> Environment | tuple[EnvironmentConfig, Source]:
+        """Return how the environment that is named is configured and made, without opening it; a table is opened.
+
+        Raises:
+            UsageError: none is named, or its code is not found.
+            DeepTaxiError: the table is damaged.
+        """
+        name, opened = name_of(self.env)
+        if isinstance(opened, Environment) and opened.source is not None:
+            return opened.config, opened.source
+        if isinstance(opened, TransitionTable | Environment) or is_table_file(name or ""):
+            return self.open()
+        config = self.config(name or "", binning_of(name or "", self.kwargs))
+        if isinstance(opened, InMemory):
+            return config, opened.source
+        if isinstance(opened, EnvironmentConfig):
+            kwargs, limit = {**opened.kwargs, **config.kwargs}, config.time_limit or opened.time_limit
+            config = dataclasses.replace(config, id=opened.id, kwargs=kwargs, time_limit=limit)
+        check_request(config)
+        return config, Named(code_folder(config.id))
 
     def open_for(self, own: EnvironmentConfig | Environment | None, name: str) -> Environment:
         """Open the environment that is named, seen as the model sees its own; else its own with the changes applied.

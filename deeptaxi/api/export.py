@@ -17,7 +17,7 @@ from deeptaxi.backend import keras_backend
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.exports.destination import check_place
 from deeptaxi.exports.q_tables import labels_of
-from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.environment import Environment, check_tabulated
 from deeptaxi.storage.formats import FORMATS, check_available
 from deeptaxi.storage.model_card import read_card
 from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network
@@ -155,10 +155,13 @@ def prepare(
         check_available(name)
     check_place(name, path, force)
     if isinstance(source, ModelSource):
+        environment, note = environment_of(source, spec)
+        if environment is not None:
+            check_tabulated(environment)
         if path.resolve() in source.path.resolve().parents:
             raise UsageError(f"{path} holds the model itself; choose another --out")
         folder = source.path.parent if source.config else None
-        return Prepared(source, folder, name, path, force, *environment_of(source, spec))
+        return Prepared(source, folder, name, path, force, environment, note)
     if spec.env is None and not isinstance(source, Run) and not is_array_like(source):
         network = network_in(source)
         from deeptaxi.network.inspect import is_ours
@@ -166,6 +169,7 @@ def prepare(
         if is_ours(network):
             return Prepared(network, None, name, path, force, None, None)
     run = as_run(source, spec)
+    check_tabulated(run.environment)
     return Prepared(of_decisions(run), run.folder, name, path, force, run.environment, None)
 
 

@@ -6,6 +6,7 @@ At module level, this imports neither NumPy nor Gymnasium.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +64,11 @@ def envs(
 
 def environment_row(environment: Environment) -> dict[str, Any]:
     """Build one row of the environment list."""
+    from deeptaxi.evaluation.resampling import describe_log
     from deeptaxi.evaluation.solution import estimated_return
 
     table, resets = environment.table, environment.start_resets
+    found = None if table is None else describe_log(table)
     best, uncertainty = (None, None) if table is None else estimated_return(table, environment.horizon, resets)
     return {
         **environment.describe(),
@@ -76,6 +79,7 @@ def environment_row(environment: Environment) -> dict[str, Any]:
         "optimal_return": best,
         "starts_estimated_from_resets": None if table is None else resets,
         "return_uncertainty": uncertainty,
+        "estimated": asdict(found) if found else None,
     }
 
 

@@ -21,7 +21,7 @@ from deeptaxi.evaluation import exact as verdicts
 from deeptaxi.io.locks import in_use
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.binning import one_line
-from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, UNTABULATED, Environment, objective_discount
+from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, check_tabulated, objective_discount
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
 from deeptaxi.metrics import Finished, History, read_history
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
@@ -66,8 +66,7 @@ class RunData:
         Raises:
             DeepTaxiError: there are too many states for a table.
         """
-        if not self.environment.tabulated:
-            raise DeepTaxiError(f"{self.environment.config.id} has {self.environment.states:,} states; {UNTABULATED}")
+        check_tabulated(self.environment)
         if self.array is not None:
             return self.array
         from deeptaxi.network.encodings import parts_for

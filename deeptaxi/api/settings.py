@@ -67,6 +67,7 @@ class Settings(TypedDict, total=False):
     priority_exponent: float
     importance_exponent: float
     double: bool
+    backup: str
     n_step: int
     reward_scale: float
     polyak: float

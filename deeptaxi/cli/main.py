@@ -47,6 +47,7 @@ COMMANDS = {
     "export": "Export a model to formats that other programs read.",
     "convert": "Convert a table of another form, or logged data, for use as ENV.",
     "discover": "Find the exact transition table of an environment that has none.",
+    "check": "Check an environment against Gymnasium's API, and list all its faults.",
     "solve": "Compute the exact optimum of an environment, without learning.",
     "envs": "List what can be trained.",
     "presets": "List the settings tuned for known problems.",

@@ -222,6 +222,7 @@ def settings(summary: Summary) -> str:
         f"loss {optimizer['loss']}",
         f"B = {summary['batch_size']}",
     ]
+    parts += ["one outcome of those that training takes the expectation of"] * (summary["backup"] == "expected")
     parts += ["double DQN"] * summary["double"] + [f"{summary['n_step']} steps"] * (summary["n_step"] > 1)
     parts += [f"rewards / {summary['reward_scale']:g}"] * (summary["reward_scale"] != 1)
     parts += [f"preset {summary['preset']}"] * (summary["model"] is None)

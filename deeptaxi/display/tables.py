@@ -41,7 +41,11 @@ def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None
         optimal: the exact verdict, or None.
     """
     verdict = {True: ": its policy is optimal", False: ": its policy is not optimal", None: ""}[optimal]
-    parts: list[Any] = [Text(f"{title}{verdict}", style="bold")]
+    estimated = diagnosis.get("estimated")
+    where = " in the estimated table" if estimated and optimal is not None else ""
+    parts: list[Any] = [Text(f"{title}{verdict}{where}", style="bold")]
+    if estimated:
+        parts.append(Text(f"The table is {describe_estimate(estimated)}: so is what is said of it.", style="yellow"))
     for finding in diagnosis["findings"]:
         parts += finding_lines(finding)
     if not diagnosis["findings"]:
@@ -352,6 +356,30 @@ def discovery_table(title: str, found: Mapping[str, Any]) -> Table:
     )
 
 
+def compliance_page(found: Mapping[str, Any]) -> Group:
+    """Format what `check` found: each fault with its place, then what passed, then notes.
+
+    Args:
+        found: `Checked.to_dict`.
+    """
+    count = len(found["faults"])
+    verdict = f"{count} fault{'s' * (count != 1)}" if count else "no faults"
+    parts: list[Any] = [Text(f"{found['environment']}: {verdict}", style="bold")]
+    for fault in found["faults"]:
+        often = f" ({fault['times']:,} times, first at step {fault['step']:,})" if fault["times"] > 1 else ""
+        parts.append(marked("✗", fault["message"] + often, "bold red"))
+    parts += [marked("✓", passed, "green") for passed in found["passed"]]
+    parts += [marked("·", note, "dim") for note in found["notes"]]
+    return Group(*parts)
+
+
+def marked(mark: str, text: str, style: str) -> Table:
+    """Return a line that starts with a mark; longer ones are indented below it."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(Text(mark, style=style), Text(printable(text)))
+    return grid
+
+
 def estimated_return(row: Mapping[str, Any]) -> str:
     """Format the optimal return of an environment with estimated starts."""
     spread = row["return_uncertainty"]
@@ -362,6 +390,8 @@ def told_table(row: Mapping[str, Any]) -> str:
     """Describe whether there is an exact verdict, and its basis."""
     if not row["table"]:
         return f"no: {row['table_missing']}"
+    if row.get("estimated"):
+        return f"yes, on the table: {describe_estimate(row['estimated'])}"
     resets = row["starts_estimated_from_resets"]
     return f"yes; starts estimated from {resets:,} resets (± at 95 %)" if resets else "yes"
 

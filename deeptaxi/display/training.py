@@ -468,7 +468,7 @@ STOPPED = {
     "optimal": "three evaluations in a row found it optimal",
     "updates": "all updates were made",
     "interrupted": "it was interrupted",
-    "stop-after": "it was told to stop there",
+    "stop-after": "--stop-after ended it there",
 }
 
 

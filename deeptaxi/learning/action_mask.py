@@ -77,9 +77,11 @@ class ActionMaskTable:
             self._seen = array(saved, "masks.seen", self._seen.shape, np.bool_).copy()
 
     def of(self, states: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return the allowed actions `[B, A]` of `states` `[B]`."""
+        """Return the allowed actions `[B, A]` of `states` `[B]`, or `[B, K, A]` of `[B, K]`."""
         if self._active:
             return np.asarray(self._allowed[states])
+        if states.ndim > 1:
+            return np.ones((*states.shape, self._all.shape[1]), np.bool_)
         if len(self._all) != len(states):
             self._all = np.ones((len(states), self._all.shape[1]), np.bool_)
         return self._all

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import OptimizerConfig, TrainConfig
 from deeptaxi.errors import UsageError, nearest
+from deeptaxi.learning.expected import ExpectedOutcomes, expect
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.state import TrainingState, array, count
@@ -50,8 +51,8 @@ class TDTargets(NamedTuple):
     """The targets of an update and the Q values they are computed from, without gradients."""
 
     q_online: Any  # of the states, before the step, [B, A]
-    q_target: Any  # of the next states, [B, A]
-    choosing_q: Any  # double DQN: the online network's Q values of the next states, [B, A]; else None
+    q_target: Any  # of the next states, [B, A]; with expected updates [B, K, A]
+    choosing_q: Any  # double DQN: the online network's Q values of the next states, of that shape; else None
     td_targets: Any  # [B]
     targets: Any  # `q_online` with the entries of the actions taken overwritten, [B, A]
 
@@ -160,8 +161,8 @@ class UpdateRule:
         self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, next_allowed: Any
     ) -> TDTargets:
         """Return the targets of an update on these samples; the arguments are those of `update`."""
-        next_q = ops.stop_gradient(self.target(next_states, training=False))
-        choosing_q = ops.stop_gradient(self.online(next_states, training=False)) if self._double else None
+        next_q = ops.stop_gradient(q_values(self.target, next_states))
+        choosing_q = ops.stop_gradient(q_values(self.online, next_states)) if self._double else None
         targets = td_targets(rewards, discounts, next_q, next_allowed, choosing_q)
         q_before = ops.stop_gradient(self.online(states, training=False))
         return TDTargets(q_before, next_q, choosing_q, targets, overwrite(q_before, actions, targets))
@@ -177,6 +178,14 @@ class UpdateRule:
         """Move the target network toward the online network by τ."""
         for old, new in zip(self.target.variables, self.online.variables, strict=True):
             old.assign(old + self._polyak * (new - old))
+
+
+def q_values(network: keras.Model, states: Any) -> Any:
+    """Return the Q values `[B, A]` of `states` `[B]`, or `[B, K, A]` of `[B, K]`."""
+    if len(states.shape) == 1:
+        return network(states, training=False)
+    flat = network(ops.reshape(states, (-1,)), training=False)
+    return ops.reshape(flat, (*states.shape, flat.shape[-1]))
 
 
 def without_initializers(config: Any) -> Any:
@@ -203,10 +212,13 @@ class Agent(Protocol):
         """Return ε-greedy actions `[N]`; the arguments are those of `epsilon_greedy`."""
 
     def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
-        """Take one optimizer step on B samples; `next_allowed` `[B, A]` masks the actions of the next states."""
+        """Take one optimizer step on B samples; `next_allowed` `[B, A]` masks the actions of the next states.
 
-    def compile(self) -> float:
-        """Compile everything without changing the state; return the seconds taken."""
+        With expected updates, it is `[B, K, A]`.
+        """
+
+    def compile(self, outcomes: ExpectedOutcomes | None = None) -> float:
+        """Compile everything without changing the state, for expected updates if given; return the seconds taken."""
 
     def state_dict(self) -> TrainingState:
         """Return the state between two updates."""
@@ -301,7 +313,7 @@ class DQNAgent:
             item.assign(array(saved, f"agent.{i}", tuple(item.shape), kind))
         self.updates = count(saved, "updates", self.config.updates)
 
-    def compile(self) -> float:
+    def compile(self, outcomes: ExpectedOutcomes | None = None) -> float:
         """Compile everything by running it once, then undo the changes; return the seconds taken."""
         start = time.perf_counter()
         before = [ops.convert_to_numpy(variable).copy() for variable in self.rule.state()]
@@ -310,7 +322,11 @@ class DQNAgent:
         whole, real, matrix = zeros(self.environments, self.actions)
         self.act(whole, 1.0, real, matrix, matrix == 0)
         whole, real, matrix = zeros(self.config.replay.batch_size, self.actions)
-        self.update(Batch(whole, whole, real, whole, real, real), matrix == 0)
+        batch, allowed = Batch(whole, whole, real, whole, real, real), matrix == 0
+        if outcomes is not None:
+            batch = expect(batch, outcomes, self.actions)
+            allowed = np.ones((*batch.next_states.shape, self.actions), np.bool_)
+        self.update(batch, allowed)
         for variable, value in zip(self.rule.state(), before, strict=True):
             variable.assign(value)
         self.updates = updates
@@ -323,8 +339,9 @@ def zeros(rows: int, actions: int) -> tuple[NDArray[np.int32], NDArray[np.float3
 
 
 def predict(network: keras.Model, states: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Return the Q values `[B, A]` of `states` `[B]`."""
-    return np.asarray(network.predict(states, batch_size=len(states), verbose=0))
+    """Return the Q values `[B, A]` of `states` `[B]`, or `[B, K, A]` of `[B, K]`."""
+    flat = np.asarray(network.predict(states.reshape(-1), batch_size=states.size, verbose=0))
+    return flat.reshape(*states.shape, -1)
 
 
 class FitAgent(DQNAgent):

@@ -121,7 +121,7 @@ def check_pair(environment: Environment, allowed: Bools, state: int, action: int
 def check_range(name: str, value: int, count: int, where: str) -> None:
     """Raise a `UsageError` if a state or action does not exist; `name` is one of these two words."""
     if not is_a(value, int | np.integer):
-        raise UsageError(f"{name} {brief(value)}: expected a whole number; an observation of several parts is none")
+        raise UsageError(f"{name} {brief(value)}: expected a whole number, not an observation of several parts")
     if not 0 <= value < count:
         raise UsageError(f"{name} {value} does not exist: {where} has {name}s 0 to {count - 1}")
 

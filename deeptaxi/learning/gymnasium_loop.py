@@ -28,6 +28,7 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import Agent
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
+from deeptaxi.learning.expected import ExpectedOutcomes, expect, expected_outcomes
 from deeptaxi.learning.progress import StepMetrics
 from deeptaxi.learning.replay_buffer import PrioritizedReplayBuffer, ReplayBuffer, Transitions
 from deeptaxi.learning.schedules import exploration
@@ -321,6 +322,9 @@ class GymnasiumLoop:
         self._seeds = for_environments.generate_state(config.interaction.environments).tolist()
         self._exploring, self._sampling = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
         self._replay = build_replay(config)
+        self._outcomes: ExpectedOutcomes | None = None
+        if config.target.backup == "expected" and environment.table is not None:
+            self._outcomes = expected_outcomes(environment.table, config.discount, config.target.reward_scale)
         self._runner: VectorEnvRunner | None = None
         self._resumed_from: TrainingState | None = None
 
@@ -331,7 +335,7 @@ class GymnasiumLoop:
 
     def compile(self) -> float:
         """Compile the functions of the agent; return the seconds taken."""
-        return self.agent.compile()
+        return self.agent.compile(self._outcomes)
 
     def run(self, last: int) -> Generator[StepMetrics | Warned]:
         """Run the remaining updates up to `last`; yield one `StepMetrics` per update."""
@@ -353,6 +357,8 @@ class GymnasiumLoop:
                 for _ in range(per_update):
                     returns += collector.collect(epsilon)
                 batch = replay.sample(config.replay.batch_size, self._sampling, progress)
+                if self._outcomes is not None:
+                    batch = expect(batch, self._outcomes, self._environment.actions)
                 result = self.agent.update(batch, self._masks.of(batch.next_states))
                 if isinstance(replay, PrioritizedReplayBuffer):
                     replay.update_priorities(result.td_errors)

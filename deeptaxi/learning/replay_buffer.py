@@ -47,7 +47,7 @@ class Transitions(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A minibatch; each array is `[B]`."""
+    """A minibatch; each array is `[B]`, with expected updates the next states and the factors `[B, K]`."""
 
     states: Ints
     actions: Ints

@@ -118,6 +118,8 @@ def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[st
     if not compiled:
         return settings
     updates = 40_000 if is_random(table) else 20_000
+    if is_random(table):  # what the table says of chance need not be sampled
+        settings["target"]["backup"] = "expected"
     return {
         **settings,
         "updates": updates,
@@ -186,12 +188,16 @@ class Configured:
         """One line on where the settings come from."""
         objective = self.config.evaluation.objective_discount
         slower = f"; it learns at discount {self.config.discount:g}, where values travel faster than at {objective:g}"
+        expected = ""
+        if self.config.target.backup == "expected":
+            expected = "; its td_targets are expectations over the table's outcomes (--backup sample: sampled ones)"
         explanations = {
             NONE: "none: plain defaults, and what was set",
             TABLE: "table: settings from the numbers of the transition table"
             + (slower if self.config.discount < objective else ""),
         }
-        return explanations.get(self.preset) or f"{self.preset} (`deeptaxi presets` lists them, --preset chooses)"
+        named = f"{self.preset} (`deeptaxi presets` lists them, --preset chooses)"
+        return explanations.get(self.preset, named) + expected
 
 
 def choose(values: Mapping[str, Any], name: str | None) -> Preset | None:
@@ -273,6 +279,11 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     if chosen.name == TABLE:  # derived from the same table, and may learn with a discount below the table's
         asked = merge(asked, chosen.settings)
     config = resolve(named_values, asked, chosen)
+    if config.target.backup == "expected" and environment.table is None:
+        raise UsageError(
+            f"--backup expected needs a transition table, and {environment.config.id} has none: "
+            f"{environment.table_missing}; leave it out, or discover the table: `deeptaxi discover`"
+        )
     if not environment.tabulated and config.network.encoding != "factored":
         raise UsageError(
             f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "

@@ -5,6 +5,8 @@ For a transition (s, a, r, s', terminated),
     td_target = r + γ · (1 − terminated) · max_a' q_target(s')[a']
     td_error  = td_target − q_online(s)[a].
 
+With expected updates, the part after r is summed over all outcomes of (s, a): see `expected`.
+
 A time limit cuts the episode, never the bootstrap: only `terminated` does. The overwrite rule turns this into a
 regression target for all actions: the network's own predictions q_online(s), with entry a replaced by td_target. All
 other errors are zero, so dE/dQ is zero for every other action: fitting these targets is exactly the masked gradient.
@@ -45,17 +47,30 @@ def td_targets(rewards: Any, discounts: Any, next_q: Any, next_allowed: Any = No
         next_allowed: bool `[B, A]`, the actions allowed in the next states; None for all.
         choosing_q: `[B, A]`, Q values that choose the next action: the online network's for double DQN; None for
             `next_q` itself.
+
+    With expected updates, `discounts` is `[B, K]` and the Q values `[B, K, A]`: of all outcomes.
     """
+    return bootstrap(rewards, discounts, next_values(next_q, next_allowed, choosing_q))
+
+
+def next_values(next_q: Any, next_allowed: Any = None, choosing_q: Any = None) -> Any:
+    """Return the values of the next states, ``[...]`` for Q values ``[..., A]``; the arguments are `td_targets`'s."""
     choosing = next_q if choosing_q is None else choosing_q
     if next_allowed is not None:
         choosing = ops.where(next_allowed, choosing, float("-inf"))
     if choosing_q is None:
-        best = ops.max(choosing, axis=-1)
-    else:
-        action = ops.expand_dims(ops.cast(ops.argmax(choosing, axis=-1), "int32"), -1)
-        best = ops.sum(ops.where(action == ops.arange(next_q.shape[-1], dtype="int32"), next_q, 0.0), axis=-1)
-    # Terminal states select 0 rather than multiply by it: if no action is allowed, 0 · −∞ would be NaN.
-    return ops.add(rewards, ops.where(ops.equal(discounts, 0.0), 0.0, ops.multiply(discounts, best)))
+        return ops.max(choosing, axis=-1)
+    action = ops.expand_dims(ops.cast(ops.argmax(choosing, axis=-1), "int32"), -1)
+    return ops.sum(ops.where(action == ops.arange(next_q.shape[-1], dtype="int32"), next_q, 0.0), axis=-1)
+
+
+def bootstrap(rewards: Any, discounts: Any, values: Any) -> Any:
+    """Return ``rewards + discounts · values``, `[B]`; of `discounts` and `values` `[B, K]` the sum over K.
+
+    Terminal states select 0 rather than multiply by it: if no action is allowed, 0 · −∞ would be NaN.
+    """
+    carried = ops.where(ops.equal(discounts, 0.0), 0.0, ops.multiply(discounts, values))
+    return ops.add(rewards, carried if len(carried.shape) == 1 else ops.sum(carried, axis=-1))
 
 
 def n_step(rewards: Any, terminated: Any, truncated: Any, discount: float) -> tuple[Any, Any, Any]:

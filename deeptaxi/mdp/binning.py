@@ -274,12 +274,21 @@ def seen_ranges(env: gymnasium.Env[Any, Any], parts: Sequence[Part]) -> list[Ran
 
 
 def value_at(observation: Any, place: Place) -> float:
-    """Return the real number at a place."""
-    for index, key in enumerate(place):
-        if isinstance(observation, np.ndarray):
-            return float(observation[place[index:]])
-        observation = observation[key]
-    return float(observation)
+    """Return the real number at a place.
+
+    Raises:
+        UsageError: there is none.
+    """
+    value = observation
+    try:
+        for index, key in enumerate(place):
+            if isinstance(value, np.ndarray):
+                return float(value[place[index:]])
+            value = value[key]
+        return float(value)
+    except (IndexError, KeyError, TypeError, ValueError):
+        what = f"it returned the observation {' '.join(repr(observation).split())[:80]}"
+        raise UsageError(f"{what}, which has no real number at {place_text(place)}, as its space says") from None
 
 
 def round_outward(value: float, direction: int) -> float:

@@ -34,6 +34,7 @@ from deeptaxi.errors import DeepTaxiError
 NEGLIGIBLE = 1e-12  # probability of a run that is not followed
 MAX_LOST = 1e-9  # probability of all runs of one step that are not followed
 MAX_DRAWS = 1_000  # of one run
+MAX_CERTAIN = 100_000  # draws of one run that have a single outcome, such as a draw that is rejected for ever
 MAX_OUTCOMES = 100_000  # of a single draw
 SIMPLE = {int, float, str}
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class Tape:
     Attributes:
         taken: the index of the outcome of each draw so far.
         counts: the number of outcomes of each draw so far.
+        certain: how many draws so far had a single outcome; they are in neither list.
         probability: the probability of the run so far.
     """
 
@@ -68,12 +70,13 @@ class Tape:
         self.generator: Random | None = None
         self.taken: list[int] = []
         self.counts: list[int] = []
+        self.certain = 0
         self.probability = 1.0
 
     def rewind(self, script: Sequence[int] = (), generator: Random | None = None) -> None:
         """Start a run."""
         self.script, self.generator = script, generator
-        self.taken, self.counts, self.probability = [], [], 1.0
+        self.taken, self.counts, self.certain, self.probability = [], [], 0, 1.0
 
     def pick(self, weights: Sequence[float]) -> int:
         """Make a draw with outcomes of these weights, which sum to 1; return the index of its outcome.
@@ -83,6 +86,9 @@ class Tape:
         """
         count = len(weights)
         if count == 1:
+            self.certain += 1
+            if self.certain > MAX_CERTAIN:
+                raise NotDiscoverableError(f"its draws do not end: there were {MAX_CERTAIN:,} in one step")
             return 0
         taken, script = self.taken, self.script
         place = len(taken)
@@ -269,6 +275,7 @@ class Uniform:
         refuse(self._interval.name)
 
     __float__ = __abs__ = __pow__ = __rpow__ = __mod__ = __floordiv__ = __rtruediv__ = _as_number
+    __repr__ = __str__ = __format__ = _as_number  # a text would need its digits
     __reduce__ = __deepcopy__ = _as_number  # it would be kept in the environment, undecided
 
 

@@ -377,29 +377,37 @@ def reset_argument_error(argument: str) -> str:
 
 def raise_unlike_reset(name: str, space: gymnasium.Space[Any], answer: Any) -> None:
     """Raise a `ContractError` if `answer` is not a valid result of `reset`; a list of two values is accepted."""
+    if (what := fault_of_reset(space, answer)) is not None:
+        raise broken(name, what)
+
+
+def fault_of_reset(space: gymnasium.Space[Any] | None, answer: Any) -> str | None:
+    """Return what is wrong with the form of a result of `reset`, or None."""
     pair = isinstance(answer, tuple | list) and len(answer) == 2
     if pair and isinstance(answer[1], Mapping):
-        return
-    if contains(space, answer):
+        return None
+    if space is not None and contains(space, answer):
         here = brief(answer)
-        what = f"{OLD} reset() returned the observation {here} alone; return {RESULT}, here ({here}, {{}})"
-    elif pair:
-        what = f"reset() returned the info {brief(answer[1])}: expected a dict"
-    else:
-        what = f"reset() returned {brief(answer)}: expected {RESULT}"
-    raise broken(name, what)
+        return f"{OLD} reset() returned the observation {here} alone; return {RESULT}, here ({here}, {{}})"
+    if pair:
+        return f"reset() returned the info {brief(answer[1])}: expected a dict"
+    return f"reset() returned {brief(answer)}: expected {RESULT}"
 
 
 def raise_unlike_step(name: str, action: Any, answer: Any) -> None:
     """Raise a `ContractError` if `answer` is not a valid result of `step`; a list of five values is accepted."""
+    if (what := fault_of_step(action, answer)) is not None:
+        raise broken(name, what)
+
+
+def fault_of_step(action: Any, answer: Any) -> str | None:
+    """Return what is wrong with the number of values that `step` returned, or None."""
     several = isinstance(answer, tuple | list)
     if several and len(answer) == 5:
-        return
+        return None
     if several and len(answer) == 4:
-        what = f"{OLD} {stepped(action)} returned the 4 values {brief(answer)}; return 5, {STEPPED}"
-    else:
-        what = f"{stepped(action)} returned {brief(answer)}: expected the 5 values {STEPPED}"
-    raise broken(name, what)
+        return f"{OLD} {stepped(action)} returned the 4 values {brief(answer)}; return 5, {STEPPED}"
+    return f"{stepped(action)} returned {brief(answer)}: expected the 5 values {STEPPED}"
 
 
 def with_answers_checked(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:

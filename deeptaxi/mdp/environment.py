@@ -167,6 +167,16 @@ class Environment:
         }
 
 
+def check_tabulated(environment: Environment) -> None:
+    """Reject an environment with more states than anything is tabulated for.
+
+    Raises:
+        DeepTaxiError: there are more than `MAX_STATES`.
+    """
+    if not environment.tabulated:
+        raise DeepTaxiError(f"{environment.config.id} has {environment.states:,} states; {UNTABULATED}")
+
+
 def objective_discount(table: TransitionTable) -> float:
     """Return the default discount that defines what is optimal on `table`."""
     return DEFAULT_DISCOUNT if table.discount is None else table.discount
@@ -243,6 +253,9 @@ def codecs_of(env: Env, config: EnvironmentConfig) -> tuple[StateCodec, ActionCo
     Raises:
         UsageError: a space is not finite, or its bins do not fit it.
     """
+    for told, space in (("observation_space", env.observation_space), ("action_space", env.action_space)):
+        if any(cls.__module__.partition(".")[0] == "gym" for cls in type(space).__mro__):
+            raise UsageError(f"{config.id}: its {told} is one of 'gym', the old one: import spaces from gymnasium")
     view = View(config.observation is not None, config.bins or (), config.bin_range or ())
     lacking = lacking_options(env, view, config.action_bins or ())
     if lacking:

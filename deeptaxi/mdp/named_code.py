@@ -93,8 +93,9 @@ def load_code(module: str, folder: str | None) -> ModuleType:
         near = nearest(path.name, [other.name for other in path.parent.glob(f"*{FILE}")])
         raise UsageError(f"there is no file {module}{near}")
     name = module_name(path)
-    if name in sys.modules:
-        return sys.modules[name]
+    for known in (name, dotted_name(path)[1]):
+        if known in sys.modules and source_of(sys.modules[known]) == path.resolve():
+            return sys.modules[known]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{module} cannot be imported")
@@ -102,10 +103,33 @@ def load_code(module: str, folder: str | None) -> ModuleType:
     sys.modules[name] = loaded
     try:
         spec.loader.exec_module(loaded)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, ImportError) and "relative import" in str(error):
+            return load_member(path)
         raise
     return loaded
+
+
+def load_member(path: Path) -> ModuleType:
+    """Import a file as a module of the package that it is in, so that ``from .part import`` finds what is beside it."""
+    root, name = dotted_name(path)
+    sys.path.insert(0, str(root))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(root))
+
+
+def dotted_name(path: Path) -> tuple[Path, str]:
+    """Return the folder that holds the package of a file, and the name of the file's module from there.
+
+    The package begins at the outermost folder in a row with an ``__init__.py``, else at the file's own folder.
+    """
+    root, names = path.parent.parent, [path.parent.name, path.stem]
+    while (root / "__init__.py").is_file() and root != root.parent:
+        root, names = root.parent, [root.name, *names]
+    return root, ".".join(names)
 
 
 def module_name(path: Path) -> str:

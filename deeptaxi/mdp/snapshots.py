@@ -101,6 +101,29 @@ class Copier(pickle.Pickler):
             self._seen[id(obj)] = obj
         return known
 
+    def reducer_override(self, obj: Any) -> Any:
+        """Let an object that passes on unknown attributes be filled without being asked for any.
+
+        Such as ``__getattr__`` returning ``getattr(self._array, name)``: asked for ``__setstate__`` while it is empty,
+        it asks itself for ``_array`` without end.
+        """
+        kind = type(obj)
+        if isinstance(obj, type) or not hasattr(kind, "__getattr__") or hasattr(kind, "__setstate__"):
+            return NotImplemented
+        reduced = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        if not isinstance(reduced, tuple) or len(reduced) < 3 or reduced[2] is None:
+            return reduced
+        entries = [*reduced[3:5], None, None][:2]
+        return (*reduced[:3], *entries, fill)
+
+
+def fill(obj: Any, state: Any) -> None:
+    """Set the attributes of an empty object, as `pickle` does: of its dict, and of its slots."""
+    own, slots = state if isinstance(state, tuple) else (state, None)
+    vars(obj).update(own or {})
+    for name, value in (slots or {}).items():
+        object.__setattr__(obj, name, value)
+
 
 class Restorer(pickle.Unpickler):
     """Reads what a `Copier` wrote."""

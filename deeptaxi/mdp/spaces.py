@@ -434,6 +434,12 @@ def spaces_in(space: Space[Any]) -> Iterator[Space[Any]]:
         yield from spaces_in(part)
 
 
+def strange(space: Space[Any]) -> str:
+    """Name the kind of the first space in it that is none of Gymnasium's finite ones, if it is a part."""
+    kind = next((type(one).__name__ for one in spaces_in(space) if not isinstance(one, OWN)), "")
+    return f", with a part of {kind}" if kind and isinstance(space, Tuple | Dict) else ""
+
+
 def unlike(space: Space[Any], observation: Any) -> str:
     """Describe which value puts an observation outside its space, and what was expected."""
     place, value, expected = offender(space, observation, ())
@@ -529,7 +535,8 @@ def state_codec(space: Space[Any], name: str, view: View = PLAIN) -> StateCodec:
         states = codec.states
     except TypeError:
         raise UsageError(
-            f"{name} observes {one_line(space)}; deeptaxi trains on {SUPPORTED}: for other observations {OTHERS}"
+            f"{name} observes {one_line(space)}{strange(space)}; "
+            f"deeptaxi trains on {SUPPORTED}: for other observations {OTHERS}"
         ) from None
     most = MAX_STATES if len(codec.layout) == 1 else MAX_NUMBER  # of parts, the network may see each by itself
     if states > most:
@@ -564,7 +571,8 @@ def action_codec(space: Space[Any], name: str, bins: tuple[int, ...] = ()) -> Ac
         actions = codec.actions
     except TypeError:
         raise UsageError(
-            f"{name} takes actions from {one_line(space)}; deeptaxi trains on {SUPPORTED}: for other actions {OTHERS}"
+            f"{name} takes actions from {one_line(space)}{strange(space)}; "
+            f"deeptaxi trains on {SUPPORTED}: for other actions {OTHERS}"
         ) from None
     if actions > MAX_ACTIONS:
         raise UsageError(

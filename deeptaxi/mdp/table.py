@@ -19,7 +19,6 @@ A table is built from its arrays (`from_arrays`), from the rows of a ``P`` as in
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -199,6 +198,9 @@ def exclude_pairs(table: TransitionTable) -> None:
     """Move rewards of −∞ into the mask, and give the excluded pairs that have no distribution one: the end, for 0.
 
     What is no array of numbers of the right shape is left for the checks to report.
+
+    Raises:
+        TableError: a reward is −∞ in some outcomes of a pair only.
     """
     try:
         fields = [np.asarray(getattr(table, name)) for name in ("probability", "reward", "next_state", "terminated")]
@@ -207,20 +209,23 @@ def exclude_pairs(table: TransitionTable) -> None:
     probability, reward = fields[:2]
     if len({field.shape for field in fields}) > 1 or any(field.dtype.kind not in "biuf" for field in fields):
         return
-    if probability.ndim != 3:
+    if probability.ndim != 3 or 0 in probability.shape:
         return
     mask = table.action_mask
-    minus = np.isneginf(reward) & (probability != 0)
+    minus, forbidden = np.isneginf(reward), forbidden_pairs(probability, reward)
     if minus.any():
-        given = np.ones(minus.shape[:2], np.bool_) if mask is None else array(mask, np.bool_, "action_mask", 2)
-        if given.shape != minus.shape[:2]:
+        given = np.ones(forbidden.shape, np.bool_) if mask is None else array(mask, np.bool_, "action_mask", 2)
+        if given.shape != forbidden.shape:
             return
-        mask = given & ~minus.any(axis=-1)
-        object.__setattr__(table, "action_mask", mask)
+        fields[1] = np.where(minus, 0.0, reward)  # also that of outcomes that cannot happen
+        object.__setattr__(table, "reward", fields[1])
+        if forbidden.any():
+            mask = given & ~forbidden
+            object.__setattr__(table, "action_mask", mask)
     if mask is None or np.shape(mask) != probability.shape[:2]:
         return
     excluded = ~np.asarray(mask, np.bool_)
-    empty = excluded & (minus.any(axis=-1) | np.isnan(probability).any(axis=-1) | (probability == 0).all(axis=-1))
+    empty = excluded & (forbidden | np.isnan(probability).any(axis=-1) | (probability == 0).all(axis=-1))
     if empty.any():
         states, actions = np.nonzero(empty)
         for name, values in zip(("probability", "reward", "next_state", "terminated"), fields, strict=True):
@@ -228,6 +233,24 @@ def exclude_pairs(table: TransitionTable) -> None:
             filled[states, actions] = name == "terminated"
             filled[states, actions, 0] = {"probability": 1, "next_state": states, "terminated": True}.get(name, 0)
             object.__setattr__(table, name, filled)
+
+
+def forbidden_pairs(probability: NDArray[Any], reward: NDArray[Any]) -> Bools:
+    """Return which pairs a reward of −∞ forbids, `[S, A]`.
+
+    Raises:
+        TableError: a reward is −∞ in some outcomes of a pair only.
+    """
+    possible, minus = probability != 0, np.isneginf(reward)
+    forbidden: Bools = np.asarray((minus & possible).any(axis=-1))
+    partly = forbidden & (possible & ~minus).any(axis=-1)
+    if partly.any():
+        state, action = (int(i) for i in np.argwhere(partly)[0])
+        raise TableError(
+            f"reward of state {state}, action {action} is −∞ in some outcomes only: −∞ says that the action may not be "
+            "taken, so it must be in all"
+        )
+    return forbidden
 
 
 def from_arrays(
@@ -243,45 +266,7 @@ def from_arrays(
     A reward of −∞ says that the action may not be taken, as in QuantEcon; such a pair, and one that `action_mask`
     excludes, needs no distribution.
     """
-    arrays: Any = (probability, next_state, reward, terminated, start)
-    with contextlib.suppress(TypeError, ValueError):  # shapes and types are reported by the table
-        arrays, optional["action_mask"] = without_forbidden_pairs(arrays, optional.get("action_mask"))
-    return TransitionTable(*arrays, **optional)
-
-
-def without_forbidden_pairs(arrays: tuple[Any, ...], mask: Any) -> tuple[tuple[Any, ...], Any]:
-    """Return the five arrays with a distribution for every pair that may not be taken, and the mask.
-
-    Raises:
-        TableError: a reward is −∞ in some outcomes of a pair only.
-    """
-    chance, reward = np.asarray(arrays[0]), np.asarray(arrays[2])
-    if (
-        chance.ndim != 3
-        or chance.shape != reward.shape
-        or reward.dtype.kind not in "iuf"
-        or chance.dtype.kind not in "iuf"
-    ):
-        return arrays, mask
-    possible: Bools = np.asarray(chance > 0)
-    infinite: Bools = np.asarray(np.isneginf(reward))
-    forbidden: Bools = np.asarray((infinite & possible).any(-1))
-    partly = (possible & ~infinite).any(-1) & forbidden
-    if partly.any():
-        state, action = (int(i) for i in np.argwhere(partly)[0])
-        raise TableError(
-            f"reward of state {state}, action {action} is −∞ in some outcomes only: −∞ says that the action may not be "
-            "taken, so it must be in all"
-        )
-    allowed = np.asarray(True if mask is None else mask)
-    if allowed.dtype != np.bool_ or allowed.shape not in ((), forbidden.shape):
-        return arrays, mask
-    empty: Bools = np.asarray((chance == 0).all(-1) & ~allowed)
-    if not (infinite.any() or empty.any()):
-        return arrays, mask
-    chance = np.where(empty[..., None], np.eye(1, chance.shape[2]), chance)
-    reward = np.where(infinite, 0.0, reward)
-    return (chance, arrays[1], reward, *arrays[3:]), allowed & ~forbidden if forbidden.any() else mask
+    return TransitionTable(probability, next_state, reward, terminated, start, **optional)  # type: ignore[arg-type]
 
 
 def check_shapes(table: TransitionTable) -> None:
@@ -541,17 +526,28 @@ def load_table(path: Path) -> TransitionTable:
         raise TableError(f"{path} is {what}") from None
     for name in ARRAYS:
         if name not in values:
-            raise TableError(f"{path} lacks '{name}'; a table holds {', '.join(ARRAYS)}")
+            ends = "; if no outcome ends an episode, it is np.zeros(probability.shape, bool)"
+            cure = ends if name == "terminated" else ""
+            raise TableError(f"{path} lacks '{name}'; a table holds {', '.join(ARRAYS)}{cure}")
     for name in values:
         if name not in (*ARRAYS, *OPTIONAL, *LOGGED):
-            raise TableError(f"{path} holds an unknown array '{name}'{nearest(name, (*ARRAYS, *OPTIONAL))}")
+            discount = "; the discount of a table is named 'discount'" if name in ("gamma", "beta") else ""
+            raise TableError(f"{path} holds an unknown array '{name}'{discount or nearest(name, (*ARRAYS, *OPTIONAL))}")
+    arrays = [values.pop(name) for name in ARRAYS]
     try:
-        arrays = [values.pop(name) for name in ARRAYS]
         table = from_arrays(*arrays, **read_optional(values))
         check_logged(table)
     except TableError as error:
-        raise TableError(f"{path}: {error}") from None
+        once = "reward" in str(error) and values_of_pairs(arrays)
+        cure = "; if it is that of every outcome, np.broadcast_to(reward[..., None], probability.shape) repeats it"
+        raise TableError(f"{path}: {error}{cure if once else ''}") from None
     return table
+
+
+def values_of_pairs(arrays: Sequence[NDArray[Any]]) -> bool:
+    """Whether the rewards of a table are `[S, A]` instead of `[S, A, K]`."""
+    named = dict(zip(ARRAYS, arrays, strict=True))
+    return named["probability"].ndim == 3 and named["reward"].shape == named["probability"].shape[:2]
 
 
 def is_single_array(path: Path) -> bool:

@@ -15,6 +15,7 @@ Trials are evidence, not proof: `discover` steps the real environment against th
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,7 +24,15 @@ from random import Random
 from typing import Any, NamedTuple, NoReturn
 
 from deeptaxi.mdp.beliefs import Graph, Outcome
-from deeptaxi.mdp.chance import NotDiscoverableError, PrunedError, StandIns, Tape, enumerate_runs
+from deeptaxi.mdp.chance import (
+    NEGLIGIBLE,
+    NotDiscoverableError,
+    PrunedError,
+    StandIns,
+    Tape,
+    Uniform,
+    enumerate_runs,
+)
 from deeptaxi.mdp.contract import finite, truth
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.snapshots import VALUES, Attribute, Snapshot, SnapshotBox
@@ -32,6 +41,7 @@ from deeptaxi.mdp.verify import LONGEST_EPISODE
 COMPARED = 150  # steps of random episodes, to see what changes
 PLAYED = 1_500  # steps of random episodes, to gather snapshots
 PLAYED_SECONDS = 1.0  # for each of these, at most
+RESETS = 1_000  # random ones that are too improbable to be followed, in a row
 SHORT = 15  # steps after which every other of them is cut
 LARGE = 512  # bytes of an attribute that is compared less often
 SELDOM = 50  # steps between comparisons of those
@@ -205,24 +215,35 @@ class Walk:
                 episode, steps = episode + 1, 0
 
     def _reset(self, generator: Random | None) -> Result:
-        """Reset the environment; draw with `generator`, unless the tape is being read."""
-        while True:
+        """Reset the environment; draw with `generator`, unless the tape is being read.
+
+        Raises:
+            NotDiscoverableError: it draws so much that every outcome is too improbable to be followed, as the order of
+                a deck of cards is.
+        """
+        until = time.monotonic() + PLAYED_SECONDS
+        for tried in itertools.count(1):
             if generator is not None:
                 self._tape.rewind((), generator)
             try:
                 observation, _ = self._top.reset()
+                break
             except PrunedError:
                 if generator is None:
                     raise
-                continue
-            self._state = self._codec.encode(observation)
-            return Result(self._state, 0.0, False)
+                if tried == RESETS or time.monotonic() > until:
+                    raise NotDiscoverableError(
+                        f"its chance is too wide: all that reset() draws was rarer than {NEGLIGIBLE:g} in {tried:,} of "
+                        f"{tried:,} tries"
+                    ) from None
+        self._state = self._codec.encode(observation)
+        return Result(self._state, 0.0, False)
 
     def _step(self, action: int) -> tuple[Result, bool]:
         """Step the environment; return also whether it truncated the episode by itself."""
         observation, reward, terminated, truncated, _ = self._top.step(action + self._first_action)
         if type(reward) is not float:
-            reward = float(finite(reward))
+            reward = float(reward if isinstance(reward, Uniform) else finite(reward))  # of a Uniform an error
         if terminated is not True and terminated is not False:
             terminated = truth("terminated", terminated)
         self._state = self._codec.encode(observation)

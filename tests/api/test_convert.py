@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import deeptaxi
+from deeptaxi.api.listing import envs
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.table import save_table
 from tests.problems import chain, rows_of
@@ -95,6 +96,12 @@ def test_a_verdict_on_logged_data_says_so_wherever_it_is_shown(folder: Path) -> 
     assert told in repr(run)
     assert told in str(run)
     assert (folder / "run" / "card.md").read_text(encoding="utf-8").count(told) == 2
+    found = deeptaxi.diagnose("run")
+    assert found.estimated is not None
+    assert (found.estimated["transitions"], found.to_dict()["estimated"]) == (40, found.estimated)
+    assert told in str(found)
+    (row,) = envs("log.npz")
+    assert row["estimated"]["episodes"] == 20
     again = deeptaxi.evaluate("run", episodes=0)
     assert again.exact is not None
     assert again.exact["estimated"] == run.exact["estimated"]

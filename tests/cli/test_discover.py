@@ -33,6 +33,10 @@ def test_people_are_told_what_was_found(type_in: Callable[..., Result]) -> None:
     refused(type_in("discover", "CliffWalking-v1", "--out", "cliff.csv"), 2, "a name that ends in .npz")
 
 
+def test_a_limit_is_a_number() -> None:
+    refused(run("discover", "CliffWalking-v1", "--max-seconds", "nan"), 2, "max_seconds = nan", "numbers above 0")
+
+
 def test_a_limit_says_how_to_raise_it() -> None:
     with registered("Wide-v0", Wide) as name:
         line = refused(

@@ -165,6 +165,7 @@ COMMAND_LINES = [
     ["export", "x", "--all"],
     ["convert", "x.csv", "x.npz"],
     ["discover", "FrozenLake-v1", "--out", "x.npz"],
+    ["check", "FrozenLake-v1"],
     ["solve", "FrozenLake-v1", "--out", "x.csv"],
     ["envs"],
     ["presets"],

@@ -11,6 +11,7 @@ from deeptaxi.config import merge, resolve
 from deeptaxi.learning.compiled.loop import LoopProgram
 from deeptaxi.learning.compiled.mdp import Sizes, compile_mdp
 from deeptaxi.learning.compiled.update import CompiledUpdate
+from deeptaxi.learning.expected import expected_outcomes
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network.functional import Weights
 from tests.learning.helpers import numbers
@@ -35,9 +36,12 @@ class Loop:
     def __init__(self, table, q_values=None, **settings):
         self.table, self.config = table, resolve(merge(SETTINGS, settings))
         allowed = table.action_mask
-        rule = CompiledUpdate(self.config, table.actions, None, sparse=False)
+        rule = CompiledUpdate(self.config, table.actions, None, sparse=False, states=table.states)
         self.loop = LoopProgram(self.config, rule, Sizes(*table.probability.shape, table.time_limit))
-        self.mdp = compile_mdp(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11)
+        expected = None
+        if self.config.target.backup == "expected":
+            expected = expected_outcomes(table, self.config.discount, self.config.target.reward_scale)
+        self.mdp = compile_mdp(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11, expected)
         q_values = np.zeros((table.states, table.actions)) if q_values is None else q_values
         self.start = (self.loop.initial(self.agent(q_values)), *np.zeros(2, np.float32))
         functions = {"prefill": self._prefill, "run": self._run, "step": self._step, "reset": lambda _, state: state}

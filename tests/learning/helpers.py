@@ -113,10 +113,11 @@ def summed(steps, discount):
     return total, reached, factor
 
 
-def random_batches(count, size, states=5, actions=3, seed=0, weighted=False):
+def random_batches(count, size, states=5, actions=3, seed=0, weighted=False, outcomes=None):
     """Yield minibatches with the actions allowed in their next states; most hold some (state, action) twice.
 
-    The bootstraps come after one step to three, with a discount of 0.9; a fifth of the samples has none.
+    The bootstraps come after one step to three, with a discount of 0.9; a fifth of the samples has none. With
+    `outcomes` K, each sample has K next states whose factors are random shares of its own.
     """
     rng = np.random.default_rng(seed)
     for _ in range(count):
@@ -128,8 +129,20 @@ def random_batches(count, size, states=5, actions=3, seed=0, weighted=False):
             (0.9 ** rng.integers(1, 4, size) * (rng.random(size) >= 0.2)).astype(np.float32),
             (rng.random(size) if weighted else np.ones(size)).astype(np.float32),
         )
-        allowed = rng.random((size, actions)) < 0.7
-        yield batch, allowed | ~allowed.any(axis=1, keepdims=True)
+        if outcomes is not None:
+            shares = rng.dirichlet(np.ones(outcomes), size) * (rng.random((size, outcomes)) >= 0.2)
+            batch = batch._replace(
+                next_states=rng.integers(0, states, (size, outcomes), np.int32),
+                discounts=(batch.discounts[:, None] * shares).astype(np.float32),
+            )
+        allowed = rng.random((states, actions)) < 0.7
+        allowed |= ~allowed.any(axis=1, keepdims=True)
+        yield batch, allowed[batch.next_states]
+
+
+def predict_on_batch(network, states):
+    """Return the Q values `[B, A]` of `states` `[B]`, or `[B, K, A]` of `[B, K]`."""
+    return np.asarray(network.predict_on_batch(states.reshape(-1))).reshape(*states.shape, -1)
 
 
 class Literal(FitAgent):
@@ -142,7 +155,7 @@ class Literal(FitAgent):
 
     def update(self, batch, next_allowed):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(agent, "predict", lambda network, states: np.asarray(network.predict_on_batch(states)))
+            patch.setattr(agent, "predict", predict_on_batch)
             return super().update(batch, next_allowed)
 
     def fit(self, batch, targets):
@@ -162,7 +175,7 @@ class Updates:
 
     def __init__(self, settings, states=5, actions=3, factors=None, sparse=False):
         self.config, self.states, self.actions = resolve(settings), states, actions
-        self.rule = CompiledUpdate(self.config, actions, factors, sparse)
+        self.rule = CompiledUpdate(self.config, actions, factors, sparse, states)
         size = self.config.replay.batch_size
         q_values = np.zeros((states, actions), np.float32)
         self._looks = (np.float32(0), np.zeros(size, np.float32), q_values, q_values.copy())
@@ -188,7 +201,11 @@ class Updates:
         self.updates = 0
 
     def update(self, batch, allowed=None):
-        """Make one update; return the loss and the td_errors."""
+        """Make one update, with the actions `allowed` in the next states; return the loss and the td_errors."""
+        if allowed is not None:
+            table = np.ones((self.states, self.actions), np.bool_)
+            table[batch.next_states] = allowed
+            allowed = table
         rate = learning_rate(self.config, self.actions, self.updates / self.config.updates)
         arguments = (batch, allowed, np.float32(rate), np.int32(self.updates))
         self._program("update", *self._program.arguments(arguments))

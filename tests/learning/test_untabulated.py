@@ -45,6 +45,23 @@ def test_four_to_the_twelfth_states_are_trained_by_their_parts():
             _ = run.q_values
 
 
+def test_what_tabulates_says_at_once_that_there_are_too_many_states(tmp_path):
+    with registered("Cells-v0", Cells) as name:
+        kept = tmp_path / "run"
+        deeptaxi.train(name, encoding="factored", updates=5, out=kept, logs=tmp_path / "logs", **SETTINGS)
+        run = deeptaxi.load(kept)
+        for judge in (
+            lambda: deeptaxi.diagnose(kept),
+            lambda: deeptaxi.diagnose(run),
+            lambda: deeptaxi.export(kept, "csv", tmp_path / "q.csv"),
+            lambda: deeptaxi.export(run, "plain", tmp_path / "plain.keras"),
+        ):
+            with pytest.raises(DeepTaxiError, match="Cells-v0 has 16,777,216 states; of more than 10,000,000 states"):
+                judge()
+        assert "nothing is tabulated" in deeptaxi.train(resume=kept, updates=8).exact_unavailable
+        assert deeptaxi.evaluate(kept, episodes=2).episodes["episodes"] == 2
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

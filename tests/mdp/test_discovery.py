@@ -133,6 +133,21 @@ def small(go):
     return type("Ruled", (Small,), {"go": go})
 
 
+def reject_for_ever(generator):
+    while generator.random() < 2:
+        pass
+
+
+def test_a_continuous_reward_is_refused_by_the_name_of_its_draw():
+    class Drawn(Small):
+        def step(self, action):
+            observation, _, *rest = super().step(action)
+            return observation, self.np_random.random(), *rest
+
+    with pytest.raises(NotDiscoverableError, match=r"its chance is not finite: it draws from random\(\)"):
+        explored(Drawn)
+
+
 def test_a_coin_in_every_step():
     found = explored(small(lambda self, action: self.np_random.random() < (0.25 if action else 0.5)))
     assert rows(found.table, 0, 1) == pytest.approx({(1, 0.0, False): 0.25, (0, 0.0, False): 0.75})
@@ -145,6 +160,8 @@ def test_a_coin_in_every_step():
     [
         (lambda self, _: self.np_random.normal() > 0, "its chance is not finite: it draws from normal()"),
         (lambda self, _: float(self.np_random.random()) > 0.5, "it draws from random()"),
+        (lambda self, _: f"{self.np_random.random():.3f}" > "0.5", "it draws from random()"),
+        (lambda self, _: reject_for_ever(self.np_random), "its draws do not end: there were 100,000 in one step"),
         (lambda self, _: self.np_random.integers(2**40) > 5, "integers() draws one of 1,099,511,627,776 numbers"),
     ],
 )
@@ -370,3 +387,58 @@ def test_blackjack_by_the_book():
     optimum = solve(found.table, environment.horizon, 1.0)
     assert optimum.optimal_value == pytest.approx(-0.046556, abs=5e-7)
     assert optimum.start_states == 270
+
+
+class Shuffled(Small):
+    """A deck of cards in an order of its own in each episode."""
+
+    def reset(self, *, seed=None, options=None):
+        answer = super().reset(seed=seed)
+        self.deck = list(range(20))
+        self.np_random.shuffle(self.deck)
+        return answer
+
+
+def test_a_reset_whose_every_outcome_is_too_rare_ends_the_walk():
+    with pytest.raises(
+        NotDiscoverableError, match=r"too wide: all that reset\(\) draws was rarer than 1e-12 in 1,000 of"
+    ):
+        explored(Shuffled)
+
+
+class PassesOn:
+    """Passes on what it is asked for, and so recurs without end while it is empty, as `pickle` makes it."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __getattr__(self, name):
+        return getattr(self.array, name)
+
+
+class Wrapped(Small):
+    """Its place is an array in an object that passes on attributes."""
+
+    def reset(self, *, seed=None, options=None):
+        answer = super().reset(seed=seed)
+        self.kept = PassesOn(np.zeros(2, int))
+        return answer
+
+    def step(self, action):
+        self.kept.array[0] += action
+        self.place = min(int(self.kept.array[0]), 3)
+        return self.place, float(self.place == 3), self.place == 3, False, {}
+
+
+def test_an_object_that_passes_on_attributes_is_copied():
+    found = explored(Wrapped)
+    assert (found.states, found.snapshots) == (3, 3)  # the fourth ends the episode
+
+
+@pytest.mark.slow
+def test_blackjack_that_pays_more_for_a_natural():
+    # The pinned value is that of a dynamic program of the rules, by the player's cards, with an infinite deck.
+    environment = opened("Blackjack-v1", natural=True, sab=False)
+    found = discover(environment, Limits())
+    assert (found.states, found.split, found.policy_needs_hidden) == (290, 10, False)
+    assert solve(found.table, environment.horizon, 1.0).optimal_value == pytest.approx(-0.025729182789, abs=1e-11)

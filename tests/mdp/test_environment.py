@@ -361,3 +361,23 @@ def test_a_table_has_nothing_to_divide(table_file):
             UsageError, match=f"--{name.replace('_', '-')}: the states and actions of a transition table"
         ):
             open_id(table_file(chain()), **{name: value})
+
+
+class OldDiscrete(Discrete):
+    """A space that the module of another package makes, as the old `gym` is one."""
+
+    __module__ = "gym.spaces.discrete"
+
+
+class HalfOld(TableEnv):
+    """A class of Gymnasium's, with an action space of the old one."""
+
+    def __init__(self, render_mode=None):
+        super().__init__(chain(), render_mode)
+        self.action_space = OldDiscrete(2)
+
+
+def test_spaces_of_the_old_gym_are_told_from_gymnasiums():
+    message = "HalfOld-v0: its action_space is one of 'gym', the old one: import spaces from gymnasium"
+    with registered("HalfOld-v0", HalfOld) as name, pytest.raises(UsageError, match=re.escape(message)):
+        open_environment(EnvironmentConfig(name))

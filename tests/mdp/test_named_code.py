@@ -176,3 +176,20 @@ def test_only_what_can_be_imported_again_has_a_name():
     assert importable_name(TableEnv) == "deeptaxi.mdp.simulate:TableEnv"
     assert importable_name(importable_name) == "deeptaxi.mdp.named_code:importable_name"
     assert importable_name(Local) is importable_name(lambda: None) is importable_name(3) is importable_name(int) is None
+
+
+@pytest.mark.parametrize("files", [(), ("__init__.py",), ("__init__.py", "../__init__.py")])
+def test_a_file_may_import_relatively_what_is_in_its_package(files, folder, monkeypatch):
+    names = f"outer_{len(files)}", f"inner_{len(files)}"
+    inner = folder.joinpath(*names)
+    inner.mkdir(parents=True)
+    for name in files:
+        (inner / name).write_text("")
+    (inner / "part.py").write_text("from tests.problems import chain\n")
+    (inner / "walks.py").write_text(CODE.replace("helper_beside", ".part").replace("Timed-v2", f"Timed{len(files)}-v2"))
+    before = list(sys.path)
+    environment = open_environment(EnvironmentConfig(f"{names[0]}/{names[1]}/walks.py:Walk"))
+    assert environment.states == 3
+    again = environment.make()
+    assert type(again.unwrapped).__module__ == ".".join([*names[len(files) < 2 :], "walks"])
+    assert sys.path == before

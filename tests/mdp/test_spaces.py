@@ -324,3 +324,9 @@ def test_more_actions_than_a_network_can_have_outputs_are_refused():
 def test_states_are_named_by_the_keys_of_a_dict():
     codec = state_codec(Dict(agent=Box(0, 4, (2,), int), key=Discrete(2)), "Some-v0")
     assert codec.name(codec.encode({"agent": np.array([3, 1]), "key": 1})) == "agent (3, 1), key 1"
+
+
+def test_the_part_that_is_not_finite_is_named():
+    space = Dict({"image": Box(0, 1, (2,), np.uint8), "mission": Text(9)})
+    with pytest.raises(UsageError, match=r"Some-v0 observes Dict\(.*\), with a part of Text; deeptaxi trains on"):
+        state_codec(space, "Some-v0")

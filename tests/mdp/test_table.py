@@ -341,3 +341,43 @@ def test_a_table_is_made_of_lists_of_rows_or_of_a_file(tmp_path):
         table.save(path)
     with pytest.raises(DeepTaxiError, match="different lengths"):
         TransitionTable(**{**SOUND, "reward": [[[1.0], [2.0, 3.0]]]})
+
+
+def test_a_reward_of_minus_infinity_means_the_same_through_every_door():
+    chance = np.array([[[1.0, 0.0], [0.5, 0.5]]])
+    arrays = (chance, np.zeros((1, 2, 2), int), np.array([[[1.0, -np.inf], [-np.inf, -np.inf]]]))
+    ends, start = np.ones((1, 2, 2), bool), np.ones(1)
+    for door in (from_arrays, TransitionTable):
+        table = door(*arrays, ends, start)
+        assert table.action_mask.tolist() == [[True, False]]
+        assert np.isfinite(table.reward).all()
+        wrong = np.array([[[1.0, 0.0], [1.0, -np.inf]]])
+        with pytest.raises(TableError, match="reward of state 0, action 1 is −∞ in some outcomes only"):
+            door(chance, arrays[1], wrong, ends, start)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a: a | {"gamma": 0.9}, "holds an unknown array 'gamma'; the discount of a table is named 'discount'"),
+        (
+            lambda a: {k: v for k, v in a.items() if k != "terminated"},
+            "terminated, start; if no outcome ends an episode, it is np.zeros(probability.shape, bool)",
+        ),
+        (
+            lambda a: a | {"reward": a["reward"][..., 0]},
+            "[3, 2]; if it is that of every outcome, np.broadcast_to(reward[..., None], probability.shape) repeats it",
+        ),
+    ],
+)
+def test_what_a_table_nearly_is_says_what_is_missing(change, said, tmp_path):
+    arrays = {
+        "probability": np.full((3, 2, 3), 1 / 3),
+        "next_state": np.broadcast_to(np.arange(3), (3, 2, 3)),
+        "reward": np.ones((3, 2, 3)),
+        "terminated": np.zeros((3, 2, 3), bool),
+        "start": np.eye(3)[0],
+    }
+    np.savez(tmp_path / "t.npz", **change(arrays))
+    with pytest.raises(TableError, match=re.escape(said)):
+        load_table(tmp_path / "t.npz")

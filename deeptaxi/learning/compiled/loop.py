@@ -30,6 +30,7 @@ from deeptaxi.learning.compiled.mdp import CompiledMDP, Sizes, any_state, compil
 from deeptaxi.learning.compiled.ring_buffer import CompiledReplayBuffer, Ring
 from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
+from deeptaxi.learning.expected import expected_outcomes
 from deeptaxi.learning.progress import RECORDS, StepMetrics, updates_per_record
 from deeptaxi.learning.schedules import exploration, importance_exponent, learning_rate
 from deeptaxi.learning.state import (
@@ -163,8 +164,7 @@ class LoopProgram:
             state, ended, total = self.step_environments(state, mdp, of_step, chance)
             episodes, returns = episodes + ended, returns + total
         indices, batch = self.replay.sample(state.ring, mdp, bits[self.steps * self.width :], exponent)
-        allowed = None if mdp.allowed is None else xla.gather(mdp.allowed, batch.next_states)
-        agent, loss, errors = self.rule.update(state.agent, batch, allowed, rate, number)
+        agent, loss, errors = self.rule.update(state.agent, batch, mdp.allowed, rate, number)
         sums = ops.stack([loss, ops.mean(ops.abs(errors)), episodes, returns])
         return state._replace(
             agent=agent,
@@ -277,11 +277,14 @@ class CompiledLoop:
         pays = weights.kernel.size >= SMALL_KERNEL and table.states > config.replay.batch_size
         sparse = config.optimizer.row_sparse and factors is None and pays
         compiled = settings_of_program(config)
-        self._rule = CompiledUpdate(compiled, table.actions, factors, sparse)
+        self._rule = CompiledUpdate(compiled, table.actions, factors, sparse, table.states)
         self._traced = LoopProgram(compiled, self._rule, sizes)
         # With a million states, finding the reachable ones takes seconds.
         anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
-        mdp = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed)
+        expected = None
+        if config.target.backup == "expected" and sizes.outcomes > 1:  # one outcome is its own expectation
+            expected = expected_outcomes(table, config.discount, config.target.reward_scale)
+        mdp = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed, expected)
         agent = self._rule.initial(weights)
         kind = (repr(compiled), factors, sparse, sizes, shapes_of(mdp))
         functions: dict[str, Callable[..., Any]] = {"prefill": self._traced.prefill, "run": self._traced.run}

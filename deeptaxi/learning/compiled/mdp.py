@@ -18,6 +18,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi.backend import xla
+from deeptaxi.learning.expected import ExpectedOutcomes
 from deeptaxi.mdp.table import TransitionTable
 
 
@@ -79,6 +80,7 @@ class CompiledMDP(NamedTuple):
     start_alias: Any  # int32 [n]
     anywhere: Any  # int32 [m], the states of exploring starts
     allowed: Any  # bool [S, A]; None if everything is allowed
+    expected: Any  # the `ExpectedOutcomes` of expected updates; None for sampled ones
     seed: Any  # int32, of all random numbers; an argument, so that one compiled program serves all seeds
 
 
@@ -97,6 +99,7 @@ def compile_mdp(
     allowed: NDArray[np.bool_] | None,
     anywhere: NDArray[np.bool_],
     seed: int,
+    expected: ExpectedOutcomes | None = None,
 ) -> CompiledMDP:
     """Lay out the table as arrays.
 
@@ -106,6 +109,7 @@ def compile_mdp(
         allowed: bool `[S, A]`, or None.
         anywhere: bool `[S]`, the states of exploring starts.
         seed: of all random numbers, below 2³¹.
+        expected: what expected updates look up; None for sampled ones.
     """
     states, actions, outcomes = table.probability.shape
     share = alias = None
@@ -123,6 +127,7 @@ def compile_mdp(
         *start_arrays(table.start),
         np.flatnonzero(anywhere).astype(np.int32),
         allowed,
+        expected,
         np.int32(seed),
     )
 

@@ -105,6 +105,16 @@ class CompiledReplayBuffer:
         if self.steps > 1:
             return indices, self.sequence(ring, mdp, indices, weights)
         drawn = xla.gather(ring.entries, indices)
+        if mdp.expected is not None:
+            pairs = drawn // mdp.expected.next_states.shape[1]
+            return indices, Batch(
+                xla.gather(mdp.state, drawn),
+                xla.gather(mdp.action, drawn),
+                xla.gather(mdp.expected.rewards, pairs),
+                xla.gather(mdp.expected.next_states, pairs),
+                xla.gather(mdp.expected.discounts, pairs),
+                weights,  # type: ignore[arg-type]
+            )
         not_terminated = 1.0 - ops.cast(xla.gather(mdp.terminated, drawn), "float32")
         return indices, Batch(
             xla.gather(mdp.state, drawn),

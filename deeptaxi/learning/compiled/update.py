@@ -27,6 +27,7 @@ cost more. The other occurrences are sent past the end of the kernel, where the 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.compiled.optimizers import Arrays, Optimizer, power
 from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.learning.targets import clip_by_global_norm, loss_and_slope, td_targets
+from deeptaxi.learning.targets import bootstrap, clip_by_global_norm, loss_and_slope, next_values
 from deeptaxi.network import functional
 from deeptaxi.network.layers import encode
 
@@ -157,10 +158,14 @@ class CompiledUpdate:
         actions: A.
         factors: sizes of the factors of a state; None for the joint encoding.
         sparse: whether updates are row-sparse; only with the joint encoding.
+        states: S.
     """
 
-    def __init__(self, config: TrainConfig, actions: int, factors: tuple[int, ...] | None, sparse: bool) -> None:
+    def __init__(
+        self, config: TrainConfig, actions: int, factors: tuple[int, ...] | None, sparse: bool, states: int
+    ) -> None:
         self.config = config
+        self.states = states
         self.factors = factors
         self.sparse = sparse
         self.shapes = functional.shapes(config.network, actions)
@@ -216,17 +221,14 @@ class CompiledUpdate:
         Args:
             agent: the state before.
             batch: B transitions.
-            allowed: the actions allowed in the next states, bool `[B, A]`; None for all.
+            allowed: the actions allowed in all states, bool `[S, A]`; None for all.
             rate: the learning rate.
             updates: int32.
 
         Returns:
             the state after, the loss, and the td_errors `[B]`.
         """
-        next_q = self.q_target(agent, batch.next_states, updates)
-        choosing = self.q_online(agent, batch.next_states) if self.config.target.double else None
-        targets = td_targets(batch.rewards, batch.discounts, next_q, allowed, choosing)
-
+        targets = bootstrap(batch.rewards, batch.discounts, self.values(agent, batch.next_states, allowed, updates))
         z = self.gather_rows(self.online(agent).kernel, batch.states)
         parts = functional.unravel(agent.dense.online[-1], self.shapes)
         q, back = xla.pullback(lambda z, *rest: functional.q_values(z, rest, self.config.network), (z, *parts))
@@ -235,6 +237,25 @@ class CompiledUpdate:
         loss, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, q.shape[-1])
         slope = ops.where(taken, ops.expand_dims(slope, -1), 0.0)  # dE/dQ
         return self.apply(agent, batch.states, slope, back, rate, updates), loss, errors
+
+    def values(self, agent: AgentState, states: Any, allowed: Any, updates: Any) -> Any:
+        """Return the target network's values of `states`, `[B]` or `[B, K]`, which a bootstrap takes.
+
+        If there are more of them than there are states, all states are evaluated once, and their values looked up.
+        """
+        if len(states.shape) == 1:
+            return self.values_of(agent, states, allowed, updates)
+        if self.states <= math.prod(states.shape):
+            every = ops.arange(self.states, dtype="int32")
+            return xla.gather(self.values_of(agent, every, allowed, updates), states)
+        return ops.reshape(self.values_of(agent, ops.reshape(states, (-1,)), allowed, updates), states.shape)
+
+    def values_of(self, agent: AgentState, states: Any, allowed: Any, updates: Any) -> Any:
+        """Return the target network's values `[B]` of `states` `[B]`."""
+        masks = None if allowed is None else xla.gather(allowed, states)
+        next_q = self.q_target(agent, states, updates)
+        choosing = self.q_online(agent, states) if self.config.target.double else None
+        return next_values(next_q, masks, choosing)
 
     def apply(self, agent: AgentState, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> AgentState:
         """Take the optimizer step and update the target, given `slope`, dE/dQ `[B, A]`."""

@@ -186,11 +186,15 @@ def columns_of(source: Source, header: Sequence[Any], rows: Sequence[Sequence[An
     """Arrange rows by column.
 
     Raises:
-        TableError: there are no rows.
+        TableError: there are no rows, or two columns of one name.
     """
     if not rows:
         raise TableError(f"{source.name} has no rows")
     places = recognize(header)
+    texts = [str(name).strip("\ufeff").strip() for name in header]
+    for place in places.values():
+        if texts.count(texts[place]) > 1:
+            raise TableError(f"{source.name} has {texts.count(texts[place])} columns '{printable(texts[place])[:40]}'")
     values = {name: [row[place] for row in rows] for name, place in places.items()}
     names = {name: printable(str(header[place]).strip().strip("\ufeff"))[:40] for name, place in places.items()}
     return Columns(source, values, np.asarray(lines, np.int64), names)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError, nearest, printable
-from deeptaxi.mdp.table import SUM_TOLERANCE, Bools, Floats, Ints, TableError, TransitionTable, check_memory
+from deeptaxi.mdp.table import MAX_REWARD, SUM_TOLERANCE, Bools, Floats, Ints, TableError, TransitionTable, check_memory
 
 Start = int | str | Sequence[float] | NDArray[Any] | None
 UNIFORM = "uniform"
@@ -184,15 +184,18 @@ def assemble_table(source: Source, outcomes: Outcomes, facts: Facts, options: Re
     start, said = start_of(source, options.start, facts, finished)
     notes += said
     allowed[ends] = True  # no action is chosen there
-    table = TransitionTable(
-        *arrays,
-        start,
-        time_limit=options.time_limit or facts.time_limit,
-        discount=facts.discount if options.discount is None else options.discount,
-        action_mask=None if allowed.all() else allowed,
-        state_names=facts.state_names,
-        action_names=facts.action_names,
-    )
+    try:
+        table = TransitionTable(
+            *arrays,
+            start,
+            time_limit=options.time_limit or facts.time_limit,
+            discount=facts.discount if options.discount is None else options.discount,
+            action_mask=None if allowed.all() else allowed,
+            state_names=facts.state_names,
+            action_names=facts.action_names,
+        )
+    except TableError as error:  # of the start, the discount or the time limit
+        raise source.fault(str(error)) from None
     return Reading(table, "", tuple(notes))
 
 
@@ -219,6 +222,11 @@ def check_columns(source: Source, outcomes: Outcomes) -> None:
         (~np.isfinite(chance), "a probability of {0}: all probabilities must be finite", chance),
         (chance < 0, "a probability of {0}: probabilities are at least 0", chance),
         (np.isnan(reward) | np.isposinf(reward), "a reward of {0}: rewards must be finite", reward),
+        (
+            np.isfinite(reward) & (np.abs(reward) > MAX_REWARD),
+            f"a reward of {{0}}: expected at most {MAX_REWARD:g} in magnitude",
+            reward,
+        ),
     )
     for wrong, text, values in faults:
         if wrong.any():

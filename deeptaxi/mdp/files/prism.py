@@ -217,7 +217,7 @@ def labels_of(path: Path, states: int) -> dict[str, Bools]:
         state = count_of(source, number, left.strip(), states)
         for word in right.split():
             if word not in names:
-                raise source.fault(f"label {printable(word)[:40]!r} is none of the first line", number)
+                raise source.fault(f"label {printable(word)[:40]!r} is not in the first line", number)
             found[names[word]][state] = True
     return found
 

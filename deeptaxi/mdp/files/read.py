@@ -56,6 +56,11 @@ def read_table_file(path: Path, options: ReadOptions | None = None) -> Reading:
         TableError: it is damaged, or does not describe a decision process.
     """
     given = options or ReadOptions()
+    return check_used(str(path), given, read_by_ending(path, given))
+
+
+def read_by_ending(path: Path, given: ReadOptions) -> Reading:
+    """Read a table with the reader that the ending of its name asks for; raises the errors of `read_table_file`."""
     ending = path.suffix.lower()
     if ending in (".pkl", ".pickle", ".joblib"):
         raise UsageError(describe_pickle(path))
@@ -79,6 +84,19 @@ def read_table_file(path: Path, options: ReadOptions | None = None) -> Reading:
     if ending not in readers:
         raise UsageError(f"{path}: expected a name that ends in {', '.join(READ)}")
     return read_rows(readers[ending](path), given)
+
+
+def check_used(name: str, options: ReadOptions, found: Reading) -> Reading:
+    """Reject options that say nothing of a table of this form, and return the reading.
+
+    Raises:
+        UsageError: there is a goal without PRISM's labels, or a prior without logged transitions.
+    """
+    if options.goal is not None and "PRISM" not in found.form:
+        raise UsageError(f"{name}: --goal names a label of PRISM's files (.tra), and this holds {found.form}")
+    if options.prior and found.table.logged is None:
+        raise UsageError(f"{name}: --prior is for logged transitions, and this holds {found.form}")
+    return found
 
 
 def describe_pickle(path: Path) -> str:
@@ -166,6 +184,11 @@ def read_value(value: Any, options: ReadOptions | None = None) -> Reading:
         UsageError: it has no such start.
     """
     given = options or ReadOptions()
+    return check_used("the table", given, read_by_type(value, given))
+
+
+def read_by_type(value: Any, given: ReadOptions) -> Reading:
+    """Read a table with the reader of the value's type; raises the errors of `read_value`."""
     source = Source("P")
     if isinstance(value, TransitionTable):
         return Reading(value, OWN_FORM)

@@ -119,7 +119,7 @@ def assert_same(one, other):
 )
 def test_before_the_first_update_there_is_as_much_as_it_needs(settings, steps):
     config = resolve(merge(SETTINGS, settings))
-    loop = LoopProgram(config, CompiledUpdate(config, 2, None, False), Sizes(3, 2, 1, None))
+    loop = LoopProgram(config, CompiledUpdate(config, 2, None, False, 3), Sizes(3, 2, 1, None))
     assert loop.prefill_steps == steps
 
 

@@ -34,7 +34,7 @@ ALL = {
     "optimizer": {"loss": "huber", "clip_norm": 0.1, "schedule": "exponential"},
     "target": {"double": True, "polyak": 0.5, "period": 3},
 }
-MASKED, WEIGHTED = "masked", "weighted"  # what else the minibatches have
+MASKED, WEIGHTED, EXPECTED = "masked", "weighted", "expected"  # what else the minibatches have
 
 # Minibatches bootstrap after one step to three, and most hold some (state, action) twice: `random_batches`.
 VARIANTS = {
@@ -54,6 +54,9 @@ VARIANTS = {
     MASKED: {},
     f"huber-{WEIGHTED}": {"optimizer": {"loss": "huber"}},
     f"all-{MASKED}-{WEIGHTED}": ALL,
+    EXPECTED: {},
+    f"all-{EXPECTED}-{MASKED}-{WEIGHTED}": ALL,
+    f"few-{EXPECTED}-{MASKED}": {"replay": {"batch_size": 2}},
 }
 
 
@@ -66,7 +69,9 @@ def factors_of(name):
 
 
 def batches_of(name, count=COUNT):
-    for batch, allowed in random_batches(count, 16, STATES, ACTIONS, weighted=WEIGHTED in name):
+    size = resolve(settings_of(name)).replay.batch_size
+    outcomes = (2 if size < STATES else 3) if EXPECTED in name else None  # 2 · 2 next states are fewer than all states
+    for batch, allowed in random_batches(count, size, STATES, ACTIONS, 0, WEIGHTED in name, outcomes):
         yield batch, allowed if MASKED in name else np.ones_like(allowed)
 
 

@@ -91,7 +91,7 @@ def test_choices_are_numbered_where_labels_do_not_tell_them_apart(read):
         ({"tra": "0 0 0\n"}, "m.tra, line 1: a model without states"),
         ({"lab": "nothing"}, 'm.lab, line 1: expected labels such as 0="init"'),
         ({"lab": LAB + "7: 0\n"}, "m.lab, line 4: '7': expected a whole number from 0 to 2"),
-        ({"lab": LAB + "1: 5\n"}, "m.lab, line 4: label '5' is none of the first line"),
+        ({"lab": LAB + "1: 5\n"}, "m.lab, line 4: label '5' is not in the first line"),
         ({"lab": LAB + "1\n"}, 'm.lab, line 4: expected "state: label label …"'),
         ({"srew": "3 1\n5 1\n"}, "m.srew, line 2: '5': expected a whole number"),
         ({"srew": "3 1\n0 0 1\n"}, 'm.srew, line 2: 3 values: expected "state choice target reward"'),

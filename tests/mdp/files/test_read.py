@@ -211,3 +211,47 @@ def test_a_broken_file_is_read_or_refused_in_one_line(name, tmp_path):
         (tmp_path / name).write_text(text, encoding="utf-8")
         with contextlib.suppress(DeepTaxiError):
             read_table_file(tmp_path / name, ReadOptions(prior=rng.choice([0.0, 0.5])))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"goal": "won"}, "rows.csv: --goal names a label of PRISM's files (.tra), and this holds 5 rows of outcomes"),
+        ({"prior": 1.0}, "rows.csv: --prior is for logged transitions, and this holds 5 rows of outcomes"),
+    ],
+)
+def test_options_that_say_nothing_of_a_form_are_refused(options, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text(FIVE)
+    with pytest.raises(UsageError, match=re.escape(said)):
+        read_table_file(Path("rows.csv"), ReadOptions(**options))
+
+
+FIVE = """state,action,next_state,probability,reward,terminated
+0,0,0,.5,1,0
+0,0,1,.5,1,0
+0,1,1,1,0,0
+1,0,0,1,0,1
+1,1,1,1,2,0
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("1,2,0", "1,1e300,0", "rows.csv, line 6: state 1, action 1 has a reward of 1e+300: expected at most 1e+30 in"),
+        ("probability", "reward", "rows.csv has 2 columns 'reward'"),
+    ],
+)
+def test_what_is_wrong_with_rows_is_named(old, new, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text(FIVE.replace(old, new))
+    with pytest.raises(DeepTaxiError, match=re.escape(said)):
+        read_table_file(Path("rows.csv"))
+
+
+def test_a_discount_that_is_none_is_named_with_its_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("m.npz", P=np.ones((1, 1, 1)), R=np.zeros((1, 1)), gamma=7)
+    with pytest.raises(DeepTaxiError, match=re.escape("m.npz: discount: expected a number between 0 and 1")):
+        read_table_file(Path("m.npz"))

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+
+import deeptaxi
+from deeptaxi.mdp import compliance
+from tests.cli.conftest import refused, run
+from tests.mdp.test_contract import NoOptions, Walk
+from tests.problems import chain, registered
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compliance, "CHECK_STEPS", 300)
+
+
+def test_faults_are_printed_and_counted_in_the_exit_code() -> None:
+    with registered("Walk-v0", lambda: Walk(reset=0)) as name:
+        found = run("check", name)
+    assert found.exit_code == 1
+    assert "Walk-v0: 1 fault\n✗ this is the old Gym API: reset() returned the observation 0 alone" in found.stdout
+    assert "times, first at step 0)" in found.stdout
+    assert "✓ spaces: 6 states, 2 actions" in found.stdout
+
+
+def test_no_faults_is_exit_code_0() -> None:
+    with registered("Walk-v0", Walk) as name:
+        found = json.loads(run("check", name, "--json").stdout)
+    assert found["ok"]
+    assert (found["environment"], found["faults"], found["steps"]) == ("Walk-v0", [], 300)
+    assert found["notes"] == ["no P; `deeptaxi discover` finds the table of an environment whose chance is finite"]
+
+
+def test_a_table_is_opened(type_in: Callable[..., Result]) -> None:
+    type_in("discover", "CliffWalking-v1", "-o", "cliff.npz")
+    assert "✓ table: 48 states, 4 actions" in type_in("check", "cliff.npz").stdout
+    refused(type_in("check", "nothing.npz"), 2, "nothing.npz")
+    refused(type_in("check", "Nothing-v0"), 2, "unknown environment 'Nothing-v0'")
+
+
+def test_from_python_an_object_is_checked() -> None:
+    assert deeptaxi.check(Walk).ok
+    found = deeptaxi.check(lambda: NoOptions())
+    assert repr(found) == "Checked(in-memory/NoOptions: 1 fault)"
+    assert "✗ reset() does not take 'options'" in str(found)
+    assert deeptaxi.check(chain()).ok
