@@ -288,7 +288,9 @@ def cut(rows: Rows, begin: int, end: int) -> csr_array:
     pointers = matrix.indptr[begin * actions * size : end * actions * size + 1]
     entries = slice(pointers[0], pointers[-1])
     shape = (len(pointers) - 1, matrix.shape[1])
-    return csr_array((matrix.data[entries], matrix.indices[entries], pointers - pointers[0]), shape=shape)
+    part = csr_array((matrix.data[entries], matrix.indices[entries], pointers - pointers[0]), shape=shape)
+    part.data, part.indices = matrix.data[entries], matrix.indices[entries]  # SciPy copies views of larger arrays
+    return part
 
 
 def in_groups(active: Ints, blocks: int) -> list[tuple[int, int]]:
