@@ -23,7 +23,7 @@ from deeptaxi.mdp.table import Floats, TransitionTable
 
 T = TypeVar("T")
 FOLDER = "values"
-LIMIT = 200 * 2**20  # bytes of all files
+LIMIT = 100 * 2**20  # bytes of all files
 MOST = LIMIT // 4  # bytes of one file
 HEADER = 128  # bytes before the numbers in a file of one dimension
 
