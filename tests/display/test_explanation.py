@@ -47,6 +47,7 @@ def summary_of(settings: Any = None, actions: int = 2, steps: Any = None, compar
         "discount": config.discount,
         "double": config.target.double,
         "n_step": config.target.n_step,
+        "backup": config.target.backup,
         "reward_scale": config.target.reward_scale,
         "target_noise": None,
         "outcome": "as given",
