@@ -159,3 +159,21 @@ def test_a_whole_number_is_read_as_a_float_where_one_is_expected():
     said |= {"kind": "evaluation", "optimal_start_states": 0, "q_error_max": None}
     record = from_line(json.dumps(said).encode())
     assert (type(record.value), record.value, type(record.update)) == (float, 1e30, int)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.1, 2, float("nan"), 1e300] * 300,
+        [0, 1, 2] * 400,
+        [[0, 1], [], [3]] * 400,
+        [[0, 0.5], [True]] * 600,
+        ["a", 1] * 600,
+        [True, False] * 600,
+    ],
+)
+def test_long_lists_have_the_format_of_short_ones(monkeypatch, values):
+    document = {"before": "x", "values": values, "after": {"values": values}}
+    found = to_json(document, indent=2)
+    monkeypatch.setattr("deeptaxi.metrics.LONG", 10**9)
+    assert found == to_json(document, indent=2)

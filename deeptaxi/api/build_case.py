@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.api.environments import EnvSpec
 from deeptaxi.api.run_data import TrainingLog, training_now
-from deeptaxi.api.status import status
+from deeptaxi.api.status import planning_status, status
 from deeptaxi.arguments import words
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis.case import Case, play_sample
@@ -102,7 +102,7 @@ def with_verdict(case: Case) -> Case:
     """Add the reference if there is a transition table, and the exact verdict if the Q values are valid."""
     if case.table is None:
         return case
-    with status("computing the exact verdict …"):
+    with planning_status("computing the exact verdict …"):
         mask = None if case.q is None or case.broken else case.allowed
         reference = exact.reference(case.table, case.horizon, case.discount, case.training_discount, mask)
         decisions = case.given if case.q is None else case.q

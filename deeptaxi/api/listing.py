@@ -45,14 +45,14 @@ def envs(
     if env_args and not env:
         raise UsageError("--env-arg needs the environment that takes it: deeptaxi envs ENV --env-arg KEY=VALUE")
     from deeptaxi.api.environments import EnvSpec
-    from deeptaxi.api.status import status
+    from deeptaxi.api.status import planning_status
     from deeptaxi.mdp.environment import trainable_ids
 
     asked: list[tuple[EnvLike, Mapping[str, Any] | None]] = [(name, env_args) for name in env]
     if not env:
         asked = [(name, kwargs) for name in trainable_ids() for kwargs in ({}, *VARIANTS.get(name, []))]
     rows: list[dict[str, Any]] = []
-    with status("computing the exact optima …"):
+    with planning_status("computing the exact optima …"):
         for name, kwargs in asked:
             try:
                 rows.append(environment_row(EnvSpec(name, kwargs or {}, time_limit, discover=bool(env)).open()))

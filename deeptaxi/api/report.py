@@ -11,7 +11,7 @@ from typing import Any
 from deeptaxi.api.build_case import DiagnoseOptions, OpenedModel, build_case
 from deeptaxi.api.run_data import RunData
 from deeptaxi.api.sampling import sample_episodes
-from deeptaxi.api.status import status
+from deeptaxi.api.status import planning_status
 from deeptaxi.arguments import short_words, show
 from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.diagnosis import diagnose
@@ -173,7 +173,7 @@ def report(runs: Sequence[RunData], path: Path, figures: Path | None = None, for
     check_places(path, figures, force)
     check_comparable([run.name for run in runs], [run.config for run in runs])
     content = gather(runs)
-    with status("drawing the report …"):
+    with planning_status("drawing the report …"):
         from deeptaxi.report.page import page
 
         made = page(content)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deeptaxi.api.status import status
+from deeptaxi.api.status import planning_status
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation import exact as verdicts
@@ -179,7 +179,7 @@ class RunData:
 
     def exact_at(self, discount: float | None = None) -> Mapping[str, Any] | None:
         """Compute the exact verdict at an objective discount; None without a transition table."""
-        with status("computing the exact verdict …"):
+        with planning_status("computing the exact verdict …"):
             reference = self.reference(discount)
             if reference is None:
                 return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.api.environments import EnvLike, EnvSpec
-from deeptaxi.api.status import status
+from deeptaxi.api.status import planning_status
 from deeptaxi.errors import UsageError
 from deeptaxi.evaluation import solution
 from deeptaxi.evaluation.solution import Solution
@@ -48,7 +48,7 @@ def solve(
     table = environment.table
     if table is None:
         raise UsageError(f"{environment.config.id} has no true table to solve: {environment.table_missing}")
-    with status("solving …"):
+    with planning_status("solving …"):
         chosen = objective_discount(table) if discount is None else discount
         found = solution.solve(table, environment.horizon, chosen, environment.start_resets)
     if path is not None:

@@ -24,6 +24,22 @@ def status(text: str) -> Iterator[Update]:
         yield getattr(shown, "update", ignore)
 
 
+@contextmanager
+def planning_status(text: str) -> Iterator[None]:
+    """Show `text` while the block runs, and how near to the end its sweeps over a large table are."""
+    from deeptaxi.mdp.sweeps import reported_to
+
+    if _show.get() is None:
+        yield
+        return
+
+    def show_sweeps(count: int, left: float, exact: bool) -> None:
+        update(f"{text} sweep {count:,}, {'within' if exact else 'still changing by'} {left:.1g}")
+
+    with status(text) as update, reported_to(show_sweeps):
+        yield
+
+
 def ignore(_text: str) -> None:
     """Show nothing."""
 

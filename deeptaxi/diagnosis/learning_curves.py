@@ -233,6 +233,7 @@ STEP_SIZE_CHECKS = (
 
 SAMPLES = 10  # of a pair, below which nothing can be learned
 TOO_DEEP = 2_000  # sweeps
+PROBES = 256  # start states that are looked at first
 MANY = 1_000  # steps of propagation that suffice for any problem
 PLACE = re.compile(r"\(([^()]+:\d+, in [^()]+)\)$")  # at the end of an environment's error
 DIVERGED = "the training diverged"  # the wording of divergence errors
@@ -245,14 +246,17 @@ def depth(case: Case, discount: float, start_value: float) -> int | None:
     Sweeps begin at Q = `start_value`. None if `TOO_DEEP` sweeps do not suffice.
     """
     table, mask = the(case.table), the(case.table).action_mask
-    q = np.full((case.states, case.actions), start_value)
+    q, starts = np.full((case.states, case.actions), start_value), np.flatnonzero(table.start > 0)
+    probes = starts[:: -(-len(starts) // PROBES)]
     for sweep in range(1, TOO_DEEP):
-        value = q.max(axis=1) if mask is None else np.where(mask, q, -np.inf).max(axis=1)
+        value = planning.greatest(q if mask is None else np.where(mask, q, -np.inf))
         better = planning.bellman(table, value, discount, mask)
-        policy = planning.greedy_policy(better, mask)
-        passed = np.flatnonzero(planning.reachable(table, only(policy, case.actions)))
-        if case.optimal[passed, policy[passed]].all():
-            return sweep
+        some = planning.greedy_policy(better[probes], None if mask is None else mask[probes])
+        policy = planning.greedy_policy(better, mask) if case.optimal[probes, some].all() else None
+        if policy is not None and case.optimal[starts, policy[starts]].all():  # else the path is not needed
+            passed = np.flatnonzero(planning.reachable(table, only(policy, case.actions)))
+            if case.optimal[passed, policy[passed]].all():
+                return sweep
         if np.array_equal(better, q):
             return None
         q = better

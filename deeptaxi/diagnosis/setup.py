@@ -50,7 +50,7 @@ def promise(table: TransitionTable, objective: float, discount: float, mask: Boo
         best_of_ties,
         planning.evaluate_policy(table, planning.uniform_policy(table, alike), objective).value,
         planning.value_iteration(table, objective, table.action_mask).value,
-        planning.evaluate_policy(table, planning.uniform_policy(table, table.action_mask), objective).value,
+        planning.evaluate_uniform(table, objective, table.action_mask).value,
     )
     best, blurred, optimum, random = (exact.mean(table, value) for value in values)
     scores = [exact.normalize_score(value, optimum, random) for value in (best, blurred)]

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.mdp import planning
+from deeptaxi.mdp.sweeps import is_large, leads_to
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 from deeptaxi.mdp.total_reward import UndefinedError, steps_to
 
@@ -71,10 +72,7 @@ def decidability(
         return Decidability(undecided)
     spread, least, rounding = spread_of(table, discount, optimum)
     undecided &= spread <= tolerance
-    onward = table.continuation > 0
-    if table.action_mask is not None:
-        onward = onward & table.action_mask[:, :, None]
-    leading = np.isfinite(steps_to(spread > least, onward, table.next_state))
+    leading = leads_to_choice(table, np.asarray(spread > least))
     unknown = np.asarray(undecided & leading)
     if unknown.any():
         return Decidability(unknown, explanation(table, discount, unknown, advise))
@@ -82,6 +80,16 @@ def decidability(
         return Decidability(unknown)
     equal = bool((spread[starts] <= rounding).all())
     return Decidability(unknown, None, why_equal(table, optimum.value) if equal else NEARLY_EQUAL)
+
+
+def leads_to_choice(table: TransitionTable, matters: Bools) -> Bools:
+    """Mark the states that may lead to one where the choice `matters` `[S]`, `[S]`."""
+    if is_large(table):
+        return leads_to(table, matters, table.action_mask)
+    onward = table.continuation > 0
+    if table.action_mask is not None:
+        onward = onward & table.action_mask[:, :, None]
+    return np.isfinite(steps_to(matters, onward, table.next_state))
 
 
 def spread_of(table: TransitionTable, discount: float, optimum: planning.Optimum) -> tuple[Floats, Floats, float]:
@@ -153,6 +161,6 @@ def choosable(table: TransitionTable, mask: Bools | None) -> Bools:
 def random_values(table: TransitionTable, discount: float) -> Floats:
     """Return the values of the uniform random policy, `[S]`; NaN if they cannot be computed."""
     try:
-        return planning.evaluate_policy(table, planning.uniform_policy(table, table.action_mask), discount).value
+        return planning.evaluate_uniform(table, discount, table.action_mask).value
     except UndefinedError:  # its episodes may be too long to compute
         return np.full(table.states, np.nan)

@@ -19,6 +19,7 @@ never terminate. Masked actions count as −∞.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp import total_reward
+from deeptaxi.mdp import remembered_values, sweeps, total_reward
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
@@ -75,7 +76,10 @@ class HorizonOptimum:
 
 def bellman(table: TransitionTable, value: Floats, discount: float, mask: Bools | None = None) -> Floats:
     """Apply the Bellman operator: values `[S]` to action values `[S, A]`, −inf where `mask` is False."""
-    q = table.expected_reward + discount * expectation(table.continuation, value[table.next_state])
+    if sweeps.is_large(table):
+        q = sweeps.rows_of(table).backup(value, discount)
+    else:
+        q = table.expected_reward + discount * expectation(table.continuation, value[table.next_state])
     return q if mask is None else np.where(mask, q, -np.inf)
 
 
@@ -139,6 +143,8 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
     check_discount(discount)
     if discount == 1:
         return Optimum(*total_reward.optimal_values(table, mask))
+    if sweeps.is_large(table):
+        return large_optimum(table, discount, mask)
 
     def step(value: Floats) -> Floats:
         return np.asarray(bellman(table, value, discount, mask).max(axis=1))
@@ -148,8 +154,124 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
     return Optimum(q.max(axis=1), q, bound, iterations)
 
 
+def gains(rows: sweeps.Rows, mask: Bools | None, excluded: float = -np.inf) -> Floats:
+    """Return the expected rewards `[N, A, B]` of sparse rows, `excluded` where the `mask` `[S, A]` is False."""
+    return rows.reward if mask is None else np.where(rows.arrange(mask), rows.reward, excluded)
+
+
+def settle(
+    rows: sweeps.Rows,
+    gain: Floats,
+    discount: float,
+    worst: bool = False,
+    start: Floats | None = None,
+    entry: str | None = None,
+) -> tuple[Floats, float, int]:
+    """Sweep until the values have settled, then prove them by one whole step.
+
+    Args:
+        rows: P.
+        gain: what a step gains, `[N, A, B]`; −∞, or ∞ for the worst, excludes a pair.
+        discount: γ, below 1.
+        worst: whether to take the least instead of the greatest over the actions.
+        start: the first values, `[S]`; None for 0.
+        entry: the name of the entry to remember the values in, or None.
+
+    Returns:
+        T V `[S, A]`, a bound on the error of opt_a T V (rounding included), and the number of sweeps.
+    """
+    excluded = None if gain is rows.reward else rows.disarrange(np.isinf(gain))
+
+    def prove(value: Floats) -> tuple[Floats, float, float, bool]:
+        q = rows.backup(value, discount)
+        if excluded is not None:
+            q[excluded] = np.inf if worst else -np.inf
+        better = least(q) if worst else greatest(q)
+        change, scale = float(np.abs(better - value).max()), 1 + float(np.abs(better).max())
+        near = discount / (1 - discount) * change <= 2 * TOLERANCE * scale or change <= ROUNDING * scale
+        return q, (discount * change + ROUNDING * scale) / (1 - discount), change, near
+
+    known = remembered_values.recall_values(entry, len(rows.place)) if entry else None
+    if known is not None:
+        q, bound, _, near = prove(known[0])
+        if near:
+            return q, bound, known[1]
+    first = float(np.abs(rows.reward).max()) + (0.0 if start is None else float(np.abs(start).max()))
+    total, best = 0, np.inf
+    while True:
+        swept = sweeps.sweep(rows, gain, discount, iterations_needed(first, discount), worst, TOLERANCE, start)
+        total += swept.sweeps
+        q, bound, change, near = prove(swept.values)
+        if near or change >= best / 2:  # as near as rounding allows
+            break
+        start, best = swept.values, change
+    if entry and near:
+        remembered_values.remember_values(entry, swept.values, total)
+    return q, bound, total
+
+
+def greatest(q: Floats) -> Floats:
+    """Return the greatest of few actions, `[S]` for `[S, A]`; faster than a reduction along short rows."""
+    return np.asarray(functools.reduce(np.maximum, q.T)) if q.shape[1] > 1 else q[:, 0]
+
+
+def least(q: Floats) -> Floats:
+    """Return the least of few actions, `[S]` for `[S, A]`."""
+    return -greatest(-q)
+
+
+def large_optimum(table: TransitionTable, discount: float, mask: Bools | None) -> Optimum:
+    """Compute the optimal values of a large table, or recall them."""
+    rows = sweeps.rows_of(table)
+    entry = remembered_values.name_of(table, "optimum", discount, mask_digest(mask))
+
+    def compute() -> Optimum:
+        q, bound, count = settle(rows, gains(rows, mask), discount, entry=entry)
+        return Optimum(greatest(q), q, bound, count)
+
+    return remembered_values.once(table, entry, compute)
+
+
+def mask_digest(mask: Bools | None) -> str | None:
+    """Return the sha256 of a mask; None if it excludes nothing."""
+    return None if mask is None or mask.all() else remembered_values.digest_arrays(mask)
+
+
+def worst_of_large(table: TransitionTable, discount: float, mask: Bools | None) -> Evaluation:
+    """Compute the values of the worst policy on a large table, or recall them."""
+    rows = sweeps.rows_of(table)
+    entry = remembered_values.name_of(table, "worst", discount, mask_digest(mask))
+
+    def compute() -> Evaluation:
+        q, bound, count = settle(rows, gains(rows, mask, np.inf), discount, worst=True, entry=entry)
+        return Evaluation(least(q), bound, count)
+
+    return remembered_values.once(table, entry, compute)
+
+
+def evaluate_uniform(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
+    """Evaluate the uniform policy over the allowed actions; on a large table, its values are remembered.
+
+    Raises:
+        UndefinedError: at a discount of 1, the values cannot be computed.
+    """
+    policy = uniform_policy(table, mask)
+    if discount == 1 or table.states <= DIRECT or not sweeps.is_large(table):
+        return evaluate_policy(table, policy, discount)
+    entry = remembered_values.name_of(table, "uniform", discount, mask_digest(mask))
+
+    def compute() -> Evaluation:
+        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        q, bound, count = settle(rows, rows.reward, discount, entry=entry)
+        return Evaluation(q[:, 0], bound, count)
+
+    return remembered_values.once(table, entry, compute)
+
+
 def worst_values(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
     """Compute the values of the worst policy by value iteration; `discount` is below 1, `mask` bool `[S, A]`."""
+    if sweeps.is_large(table):
+        return worst_of_large(table, discount, mask)
 
     def step(value: Floats) -> Floats:
         q = bellman(table, value, discount)
@@ -158,10 +280,13 @@ def worst_values(table: TransitionTable, discount: float, mask: Bools | None = N
     return Evaluation(*fixed_point(step, step(np.zeros(table.states)), discount))
 
 
-def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: float) -> Evaluation:
+def evaluate_policy(
+    table: TransitionTable, policy: Ints | Floats, discount: float, start: Floats | None = None
+) -> Evaluation:
     """Evaluate any policy, proper or not, given as actions `[S]` or probabilities `[S, A]`.
 
-    At a discount of 1 the value of a policy that loses reward forever is −∞.
+    At a discount of 1 the value of a policy that loses reward forever is −∞. `start` `[S]`, such as the values of a
+    similar policy, saves sweeps over a large table; the bound does not depend on it.
 
     Raises:
         UsageError: the discount is out of range.
@@ -169,6 +294,10 @@ def evaluate_policy(table: TransitionTable, policy: Ints | Floats, discount: flo
     check_discount(discount)
     if discount == 1:
         return Evaluation(*total_reward.policy_values(table, policy), 1)
+    if table.states > DIRECT and sweeps.is_large(table):
+        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        q, bound, count = settle(rows, rows.reward, discount, start=start)
+        return Evaluation(q[:, 0], bound, count)
     fixed = chain(table, policy)
     if table.states <= DIRECT:
         return Evaluation(*solve_values(fixed, discount), 1)
@@ -180,6 +309,8 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
 
     `policy` is an action per state `[S]`, or probabilities `[S, A]`.
     """
+    if table.states > SQUARED and sweeps.is_large(table):
+        return evaluate_long_horizon(sweeps.fix(sweeps.rows_of(table), policy), horizon)
     fixed = chain(table, policy)
     ones = np.ones(table.states)
     ends = ones - fixed.continuation.sum(axis=1)
@@ -197,8 +328,22 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
     return HorizonEvaluation(total[:, 0], np.clip(total[:, 1], 0, 1), total[:, 2], bound)
 
 
+def evaluate_long_horizon(rows: sweeps.Rows, horizon: int) -> HorizonEvaluation:
+    """Evaluate the policy that `rows` fix over `horizon` steps.
+
+    The probability of not having terminated is what one more step would add to the mean length.
+    """
+    returns = sweeps.sweep(rows, rows.reward, 1.0, horizon)
+    length = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon).values
+    onward = rows.backup(length, 1.0)[:, 0] - rows.disarrange(rows.reward)[:, 0] + 1 - length
+    bound = horizon * ROUNDING * float(np.abs(returns.values).max()) + returns.neglected
+    return HorizonEvaluation(returns.values, np.clip(1 - onward, 0, 1), length, bound)
+
+
 def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:
     """Compute the best return over `horizon` steps from each state, `[S]`, by backward induction."""
+    if sweeps.is_large(table):
+        return optimal_long_horizon(table, horizon, mask)
     returns = np.zeros(table.states)
     for _ in range(horizon):
         longer = bellman(table, returns, 1.0, mask).max(axis=1)
@@ -208,11 +353,23 @@ def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = N
     return HorizonOptimum(returns, horizon * ROUNDING * float(np.abs(returns).max()))
 
 
+def optimal_long_horizon(table: TransitionTable, horizon: int, mask: Bools | None) -> HorizonOptimum:
+    """Compute the best return over `horizon` steps on a large table, once."""
+    rows = sweeps.rows_of(table)
+
+    def compute() -> HorizonOptimum:
+        swept = sweeps.sweep(rows, gains(rows, mask), 1.0, horizon)
+        bound = horizon * ROUNDING * float(np.abs(swept.values).max()) + swept.neglected
+        return HorizonOptimum(swept.values, bound)
+
+    return remembered_values.once(table, f"horizon {horizon} {mask_digest(mask)}", compute)
+
+
 def reachable(table: TransitionTable, mask: Bools | None = None) -> Bools:
     """Mark the states that some policy visits before termination, `[S]`, including the start states."""
     found = table.start > 0
     frontier = np.flatnonzero(found)
-    allowed = table.continuation > 0
+    allowed = (table.probability > 0) & ~table.terminated
     if mask is not None:
         allowed = allowed & mask[:, :, None]
     while frontier.size:

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from deeptaxi.mdp.remembered_values import once
 from deeptaxi.mdp.table import TransitionTable
 
 
@@ -25,8 +26,8 @@ class TableEnv(gymnasium.Env[np.int64, np.int64]):
         self.observation_space = gymnasium.spaces.Discrete(table.states)
         self.action_space = gymnasium.spaces.Discrete(table.actions)
         self.state = 0
-        self._cumulative = inverse_table(table.probability)
-        self._start = inverse_table(table.start)
+        self._cumulative = once(table, "cumulative", lambda: inverse_table(table.probability))
+        self._start = once(table, "cumulative start", lambda: inverse_table(table.start))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
