@@ -14,7 +14,8 @@ Planning needs only two quantities derived from it:
     continuation[s, a, k]     = p_k · (1 − terminated_k)
 
 A table is built from its arrays (`from_arrays`), from the rows of a ``P`` as in Gymnasium's toy-text environments
-(`from_rows`), or read from a `.npz` file without pickle (`load_table`); `save_table` writes one.
+(`from_rows`) or a function that returns them (`mdp.successors`), or read from a `.npz` file without pickle
+(`load_table`); `save_table` writes one.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from deeptaxi.io.atomic import ASIDE, Scratch, put_new
 from deeptaxi.io.safe_archive import ArchiveError, read_npz, read_shapes
 from deeptaxi.machine import memory_exceeded
 from deeptaxi.mdp.logged import LoggedData, arrange
+from deeptaxi.mdp.successors import Limits, OutcomeError, Progress, Successors, collect_outcomes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -128,6 +130,25 @@ class TransitionTable:
         `optional` any other fields. Raises `TableError` if rows are missing or do not form a decision process.
         """
         return from_rows(p, start, **optional)
+
+    @classmethod
+    def from_successors(
+        cls,
+        states: int,
+        actions: int,
+        successors: Successors,
+        start: ArrayLike,
+        progress: Progress | None = None,
+        **optional: Any,
+    ) -> TransitionTable:
+        """Build a table from ``successors(state, action) = [(probability, next_state, reward, terminated), …]``.
+
+        The function is called once for every state 0 … `states` − 1 and action 0 … `actions` − 1, and what it returns
+        is checked at once. `start` `[S]` is the distribution of the first state; `progress` is called with the number
+        of states that are done and S, four times a second; `optional` are any other fields. Raises `TableError`,
+        naming the state and action, if outcomes do not form a decision process.
+        """
+        return from_successors(states, actions, successors, start, progress, **optional)
 
     def save(self, path: str | Path, force: bool = False) -> None:
         """Write the table as `.npz`, for use as the environment of any command.
@@ -468,6 +489,69 @@ def from_rows(p: Mapping[int, Any] | Sequence[Any], start: ArrayLike, **optional
                 probability[s, a, k], next_state[s, a, k] = chance, target
                 reward[s, a, k], terminated[s, a, k] = gain, ends
     return from_arrays(probability, next_state, reward, terminated, start, **optional)
+
+
+def from_successors(
+    states: int,
+    actions: int,
+    successors: Successors,
+    start: ArrayLike,
+    progress: Progress | None = None,
+    **optional: Any,
+) -> TransitionTable:
+    """Build a table from a function that returns the outcomes of a state and an action.
+
+    Outcomes that agree in next state, reward and terminated are merged, and those of probability 0 dropped. As in
+    `from_rows`, a pair without outcomes is excluded by the mask, and a state without any is the end of an episode.
+
+    Args:
+        states: S.
+        actions: A.
+        successors: called with a state 0 … S−1 and an action 0 … A−1; returns
+            ``[(probability, next_state, reward, terminated), …]``.
+        start: distribution of the first state, `[S]`.
+        progress: called with the number of states that are done and S, four times a second and at the end.
+        **optional: other fields of the table.
+
+    Raises:
+        TableError: the outcomes of a pair are no distribution, lead out of the states or have rewards that are not
+            finite, or the table would take more than most of the memory. What `successors` itself raises is passed on,
+            with a note of the state and action.
+        TypeError: a field is unknown.
+    """
+    check_given(states, actions, start, optional)
+    limits = Limits(MAX_REWARD, SUM_TOLERANCE, check_memory)
+    try:
+        outcomes, has = collect_outcomes((int(states), int(actions)), successors, limits, progress)
+    except OutcomeError as error:
+        raise TableError(str(error)) from None
+    has |= ~has.any(axis=1, keepdims=True)
+    if not has.all():
+        given = optional.get("action_mask")
+        optional["action_mask"] = has if given is None else has & array(given, np.bool_, "action_mask", 2)
+    table = from_arrays(*outcomes, start, **optional)
+    if progress is not None:
+        progress(states, states)
+    return table
+
+
+def check_given(states: int, actions: int, start: ArrayLike, optional: Mapping[str, Any]) -> None:
+    """Reject, before any work, what could not be part of a table whatever its outcomes were.
+
+    Raises:
+        TableError: the numbers of states and actions, `start` or a field of `optional` are unfit.
+        TypeError: a field is unknown.
+    """
+    for name, count in (("states", states), ("actions", actions)):
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise TableError(f"{name}: expected a number of 1 or more, received {count!r}")
+    for name in optional:
+        if name not in OPTIONAL:
+            raise TypeError(f"a table has no field {name!r}{nearest(name, OPTIONAL)}")
+    shape = (int(states), int(actions), 1)
+    check_memory(shape)
+    sure, nothing, first = np.broadcast_to(1.0, shape), np.broadcast_to(0.0, shape), np.broadcast_to(0, shape)
+    from_arrays(sure, first, nothing, sure, start, **optional)  # a process that ends at once
 
 
 OPTIONAL = ("time_limit", "discount", "action_mask", "factors", "state_names", "action_names")
