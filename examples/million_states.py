@@ -5,17 +5,25 @@ python examples/million_states.py [--size 1000] [--slip 0.2] [--updates N] [--ou
 A city of `size` × `size` blocks. A fifth of them are built over; one in a thousand is an exit. An episode begins
 anywhere, each step costs 1, and an exit ends it. With probability `slip` a move goes aside. The table is made as
 arrays, the Q table is trained on it with expected updates, and the verdict is exact: it compares what the policy is
-worth with the optimum, in every state. At size 1000 it needs some 5 GB of memory; docs/scale.md says how long it takes.
+worth with the optimum, in every start state. docs/scale.md says what this takes.
+
+What makes so large a Q table learn: every step is in a random state and takes a random action, as no episode comes by
+everywhere; the expected update has no noise to average away, so the step of a sample can be large. One of 0.5, not 1:
+where a pair occurs twice in a minibatch both steps add, and what overshoots would be taken for a better action and
+spread. The Q values begin at the worst that any policy is worth, −1 / (1 − discount): the policy then takes what is
+known to reach an exit, while from 0 it takes what has not been tried often enough to know better.
 """
 
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import deeptaxi
 
+DISCOUNT = 0.99
 MOVES = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])  # up, right, down, left
 BUILT, BLOCKS_AN_EXIT = 0.2, 1_000
 
@@ -42,7 +50,7 @@ def city(size: int, slip: float, seed: int = 0) -> deeptaxi.TransitionTable:
         terminated=leaves[next_state],
         start=start / start.sum(),
         time_limit=1_000,
-        discount=0.99,
+        discount=DISCOUNT,
         factors=(size, size),
         action_names=("up", "right", "down", "left"),
     )
@@ -53,17 +61,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=int, default=1_000, help="blocks along each side")
     parser.add_argument("--slip", type=float, default=0.2, help="probability that a move goes aside")
-    parser.add_argument("--updates", type=int, help="optimizer steps; by default 40 for every thousand states")
+    parser.add_argument("--updates", type=int, help="optimizer steps; by default 100 for every thousand states")
     parser.add_argument("--out", type=Path, default=Path("out/million_states.html"), help="the report")
     chosen = parser.parse_args()
-    began = time.monotonic()
+    began = due = time.monotonic()
 
     def tell(text: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
 
+    def show(record: Any) -> None:
+        nonlocal due
+        if record.kind == "progress" and time.monotonic() > due:
+            tell(f"update {record.update:,} of {updates:,}, mean |td_error| {record.td_error:.2g}")
+            due = time.monotonic() + 5
+        if record.kind == "progress" and record.update == updates:
+            tell("judging the policy …")
+
     table = city(chosen.size, chosen.slip)
     tell(str(table))
-    updates = chosen.updates or max(2_000, 40 * table.states // 1_000)
+    tell("solving it, and compiling …")
+    updates = chosen.updates or max(2_000, 100 * table.states // 1_000)
     run = deeptaxi.train(
         table,
         q_table=True,
@@ -71,17 +88,18 @@ def main() -> None:
         eval_every=updates,  # judge once, at the end
         backup="expected",
         optimizer="sgd",
-        tabular_step=1.0,
+        tabular_step=0.5,
+        initial_value=-1 / (1 - DISCOUNT),
         learning_rate_schedule="constant",
         exploring_starts=1.0,
         epsilon_start=1.0,
         epsilon_end=1.0,
         environments=2_048,
         batch_size=max(32, min(4_096, table.states // 4)),  # of a few pairs, many would occur twice in a batch
-        polyak=0.2,
-        on_record=lambda record: tell(f"{record.kind} {getattr(record, 'update', '')}"),
+        polyak=1.0,
+        on_record=show,
     )
-    tell(f"trained for {run.finished.updates:,} updates")
+    tell("trained")
     print(run)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     tell(f"report: {run.report(chosen.out, force=True).report}")
