@@ -163,7 +163,12 @@ class LoopProgram:
             of_step = bits[step * self.width : (step + 1) * self.width]
             state, ended, total = self.step_environments(state, mdp, of_step, chance)
             episodes, returns = episodes + ended, returns + total
-        indices, batch = self.replay.sample(state.ring, mdp, bits[self.steps * self.width :], exponent)
+
+        def greedy(states: Any, actions: Any) -> Any:
+            return self.rule.greedy(state.agent, states, actions, mdp.allowed, number)
+
+        cut = greedy if self.config.target.cuts else None
+        indices, batch = self.replay.sample(state.ring, mdp, bits[self.steps * self.width :], exponent, cut)
         agent, loss, errors = self.rule.update(state.agent, batch, mdp.allowed, rate, number)
         sums = ops.stack([loss, ops.mean(ops.abs(errors)), episodes, returns])
         return state._replace(
