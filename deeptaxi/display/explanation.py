@@ -289,12 +289,10 @@ def td_target(summary: Summary, _actions: Actions) -> Lines:
 
 def cut_of(summary: Summary) -> str:
     """Say why an n-step target has fewer steps than there are."""
-    count = len(summary["td_target"]["rewards"])
-    unused = summary["transitions"][count]
-    return (
-        f"The sum ends after {count} of {len(summary['transitions'])} steps: action {unused['action']} is not greedy in "
-        f"state {unused['state']}. (--n-step-correction none sums them all.)"
-    )
+    steps, count = summary["transitions"], len(summary["td_target"]["rewards"])
+    state, action = steps[count]["state"], steps[count]["action"]
+    why = f"action {action} is not greedy in state {state} (--n-step-correction none sums them all)"
+    return f"The sum ends after {count} of {len(steps)} steps: {why}."
 
 
 def rewards(summary: Summary) -> Padding:

@@ -79,9 +79,7 @@ def bootstrap(rewards: Any, discounts: Any, values: Any) -> Any:
     return ops.add(rewards, carried if len(carried.shape) == 1 else ops.sum(carried, axis=-1))
 
 
-def n_step(
-    rewards: Any, terminated: Any, truncated: Any, discount: float, greedy: Any = None
-) -> tuple[Any, Any, Any]:
+def n_step(rewards: Any, terminated: Any, truncated: Any, discount: float, greedy: Any = None) -> tuple[Any, Any, Any]:
     """Sum the discounted rewards of n consecutive steps, or fewer if the episode ends or an action is not greedy.
 
     Args:

@@ -131,9 +131,7 @@ class CompiledReplayBuffer:
             weights,  # type: ignore[arg-type]  # None: all samples weigh the same
         )
 
-    def sequence(
-        self, ring: Ring, mdp: CompiledMDP, indices: Any, weights: Any, greedy: Greedy | None = None
-    ) -> Batch:
+    def sequence(self, ring: Ring, mdp: CompiledMDP, indices: Any, weights: Any, greedy: Greedy | None = None) -> Batch:
         """Return the n-step samples that begin at `indices` `[B]`; `greedy` as for `sample`."""
         later = self.environments * ops.arange(self.steps, dtype="int32")
         entries = xla.gather(ring.entries, (ops.expand_dims(indices, 1) + later) % self.capacity)  # [B, n]
