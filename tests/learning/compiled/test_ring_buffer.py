@@ -57,7 +57,9 @@ MASK = np.array([[True, True], [True, False], [True, True]])  # in state 1 only 
     ("settings", "mask", "changes"),
     [
         pytest.param({}, None, {}, id="watkins"),
-        pytest.param({"n_step_correction": "none"}, None, {0: (0, 0, 0.25, 2, 0.0), 3: (0, 0, 0.0, 2, 0.125)}, id="none"),
+        pytest.param(
+            {"n_step_correction": "none"}, None, {0: (0, 0, 0.25, 2, 0.0), 3: (0, 0, 0.0, 2, 0.125)}, id="none"
+        ),
         pytest.param({}, MASK, {0: (0, 0, 0.25, 2, 0.0), 3: (0, 0, 0.0, 1, 0.25)}, id="mask"),
     ],
 )
