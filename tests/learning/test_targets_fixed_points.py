@@ -85,6 +85,7 @@ def test_the_compiled_loop_learns_the_fixed_point(correction, expected, toleranc
 )
 def test_the_gymnasium_loop_learns_the_optimum(variant, tmp_path):
     short = {"loop": "gymnasium", "evaluation": {"every": 1_200, "early_stop": False}}
-    settings = merge(merge(SETTINGS, {**short, "network": {"hidden": [], "dueling": False}}), variant)
+    constant = {"network": {"hidden": [], "dueling": False}, "optimizer": {"tabular_step": 0.1, "schedule": "constant"}}
+    settings = merge(merge(SETTINGS, {**short, **constant}), variant)
     _, network = finished(train(*opened_problem(table(), tmp_path, **settings)))
     np.testing.assert_allclose(tabulate(network), OPTIMAL, atol=1e-2)

@@ -60,7 +60,7 @@ MASK = np.array([[True, True], [True, False], [True, True]])  # in state 1 only 
         pytest.param(
             {"n_step_correction": "none"}, None, {0: (0, 0, 0.25, 2, 0.0), 3: (0, 0, 0.0, 2, 0.125)}, id="none"
         ),
-        pytest.param({}, MASK, {0: (0, 0, 0.25, 2, 0.0), 3: (0, 0, 0.0, 1, 0.25)}, id="mask"),
+        pytest.param({}, MASK, {0: (0, 0, 0.25, 2, 0.0), 3: (0, 0, 0.0, 1, 0.5)}, id="mask"),
     ],
 )
 def test_sequences_end_before_an_action_that_is_not_greedy(settings, mask, changes):
@@ -94,9 +94,10 @@ def test_sequences_are_those_of_the_literal_replay_buffer(double, batch):
     mask = rng.random((8, 3)) < 0.7
     mask[:, 0] = True
     settings = {"discount": 0.5, "target": {"n_step": 3, "double": double}, "replay": {"capacity": 40}}
+    settings["interaction"] = {"environments": 2}
     table = random_table(4, states=8, actions=3, outcomes=2, time_limit=6, action_mask=mask)
     online, target = rng.integers(0, 4, (2, 8, 3)).astype(np.float32)  # some tie
-    loop = Loop(table, online, interaction={"environments": 2}, exploration={"start": 0.7, "end": 0.7}, **settings)
+    loop = Loop(table, online, exploration={"start": 0.7, "end": 0.7}, **settings)
     agent = loop.agent(online)
     loop.again(agent=agent._replace(dense=agent.dense._replace(target=(target, agent.dense.target[-1]))))
     loop.do("prefill", 20)
