@@ -360,6 +360,7 @@ class ReplayConfig(Checked):
 
 
 BACKUPS = ("sample", "expected")
+CORRECTIONS = ("watkins", "none")
 
 
 @dataclass(frozen=True)
@@ -379,6 +380,12 @@ class TargetConfig(Checked):
         "--backup",
     )
     n_step: int = setting(1, "rewards summed before the bootstrap", COUNT, "--n-step")
+    n_step_correction: str = setting(
+        "watkins",
+        "off-policy correction of n steps: end the sum before the first action that is not greedy, or sum them all",
+        one_of(CORRECTIONS),
+        "--n-step-correction",
+    )
     reward_scale: float = setting(
         1.0,
         "divide rewards by this while learning; saved Q values are in the original scale",
@@ -393,6 +400,11 @@ class TargetConfig(Checked):
         super().__post_init__()
         if self.backup == "expected" and self.n_step > 1:
             raise UsageError(f"--backup expected looks one step ahead: it cannot be used with --n-step {self.n_step}")
+
+    @property
+    def cuts(self) -> bool:
+        """Whether n-step sums end before the first action that is not greedy."""
+        return self.n_step > 1 and self.n_step_correction == "watkins"
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,7 @@ def explain_update(
         "discount": config.discount,
         "double": config.target.double,
         "n_step": config.target.n_step,
+        "n_step_correction": config.target.n_step_correction,
         "backup": config.target.backup,
         "reward_scale": config.target.reward_scale,
         "target_noise": target_noise,

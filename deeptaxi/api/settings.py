@@ -69,6 +69,7 @@ class Settings(TypedDict, total=False):
     double: bool
     backup: str
     n_step: int
+    n_step_correction: str
     reward_scale: float
     polyak: float
     target_period: int

@@ -85,7 +85,8 @@ def gradients_command(
         )
 
 
-SHAPING = {"seed", "discount", "network", "optimizer", "batch_size", "action_mask", "double", "n_step", "reward_scale"}
+SHAPING = {"seed", "discount", "network", "optimizer", "batch_size", "action_mask", "double", "reward_scale"}
+SHAPING |= {"n_step", "n_step_correction"}
 NOT_SHAPING = {"row_sparse", "schedule", "final_fraction"}
 
 

@@ -223,7 +223,8 @@ def settings(summary: Summary) -> str:
         f"B = {summary['batch_size']}",
     ]
     parts += ["one outcome of those that training takes the expectation of"] * (summary["backup"] == "expected")
-    parts += ["double DQN"] * summary["double"] + [f"{summary['n_step']} steps"] * (summary["n_step"] > 1)
+    plain_sum = ", uncorrected" * (summary["n_step_correction"] == "none")
+    parts += ["double DQN"] * summary["double"] + [f"{summary['n_step']} steps{plain_sum}"] * (summary["n_step"] > 1)
     parts += [f"rewards / {summary['reward_scale']:g}"] * (summary["reward_scale"] != 1)
     parts += [f"preset {summary['preset']}"] * (summary["model"] is None)
     return ", ".join(parts)
@@ -274,6 +275,8 @@ def td_target(summary: Summary, _actions: Actions) -> Lines:
         numbers += f" + {plain(found['discount'])} · {factor(found['bootstrap'])}"
     if several:
         lines += [rewards(summary)]
+    if len(found["rewards"]) < len(summary["transitions"]):
+        lines.append(line(cut_of(summary)))
     error = f"{total} − {factor(taken)} = {plain(found['td_error'])}"
     return [
         *lines,
@@ -284,14 +287,22 @@ def td_target(summary: Summary, _actions: Actions) -> Lines:
     ]
 
 
+def cut_of(summary: Summary) -> str:
+    """Say why an n-step target has fewer steps than there are."""
+    steps, count = summary["transitions"], len(summary["td_target"]["rewards"])
+    state, action = steps[count]["state"], steps[count]["action"]
+    why = f"action {action} is not greedy in state {state} (--n-step-correction none sums them all)"
+    return f"The sum ends after {count} of {len(steps)} steps: {why}."
+
+
 def rewards(summary: Summary) -> Padding:
-    """List the steps of an n-step target, each reward with its factor."""
+    """List the steps used of an n-step target, each reward with its factor."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("k", "state", "action", "reward", "discount^k", "product", "next state"):
         table.add_column(name, justify="right", header_style="dim", no_wrap=True)
     found = summary["td_target"]
     for k, (step, reward, gamma) in enumerate(
-        zip(summary["transitions"], found["rewards"], found["factors"], strict=True)
+        zip(summary["transitions"], found["rewards"], found["factors"], strict=False)
     ):
         ends = " ended" if step["terminated"] else " cut" if step["truncated"] else ""
         numbers = (plain(reward), plain(gamma), plain(reward * gamma))

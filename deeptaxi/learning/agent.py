@@ -31,7 +31,7 @@ from deeptaxi.learning.expected import ExpectedOutcomes, expect
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.state import TrainingState, array, count
-from deeptaxi.learning.targets import epsilon_greedy, loss_of, overwrite, td_targets
+from deeptaxi.learning.targets import epsilon_greedy, is_greedy, loss_of, overwrite, td_targets
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (
@@ -148,6 +148,15 @@ class UpdateRule:
         """Return ε-greedy actions `[N]`; the arguments are those of `epsilon_greedy`, for states `[N]`."""
         return epsilon_greedy(self.online(states, training=False), epsilon, draws, noise, allowed)
 
+    @property
+    def choosing(self) -> keras.Model:
+        """The network that chooses the action that a bootstrap takes."""
+        return self.online if self._double else self.target
+
+    def greedy(self, states: Any, actions: Any, allowed: Any) -> Any:
+        """Return whether `actions` are those that a bootstrap from `states` would choose, bool `[B, n]`."""
+        return is_greedy(q_values(self.choosing, states), actions, allowed)
+
     def update(
         self, states: Any, actions: Any, rewards: Any, next_states: Any, discounts: Any, weights: Any, next_allowed: Any
     ) -> tuple[Any, Any]:
@@ -211,6 +220,11 @@ class Agent(Protocol):
     ) -> NDArray[np.int64]:
         """Return ε-greedy actions `[N]`; the arguments are those of `epsilon_greedy`."""
 
+    def greedy(
+        self, states: NDArray[np.int32], actions: NDArray[np.int32], allowed: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Return whether `actions` `[B, n]` are greedy in `states` `[B, n]`, among those `allowed` `[B, n, A]`."""
+
     def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
         """Take one optimizer step on B samples; `next_allowed` `[B, A]` masks the actions of the next states.
 
@@ -256,6 +270,7 @@ class DQNAgent:
         """Compile the functions, once for all agents of the same kind."""
         rule, kind = self.rule, self.rule.kind
         self._act = keras_backend.compiled(rule.act, rule.online.variables, ("act", kind))
+        self._greedy = keras_backend.compiled(rule.greedy, rule.choosing.variables, ("greedy", kind))
         self._update = keras_backend.compiled(rule.update, rule.state(), ("update", kind))
         self._move = keras_backend.compiled(rule.move, rule.online.variables + rule.target.variables, ("move", kind))
 
@@ -270,6 +285,18 @@ class DQNAgent:
         """Return ε-greedy actions `[N]` of the online network; the arguments are those of `epsilon_greedy`."""
         chosen = self._act(states, np.float32(epsilon), draws, noise, allowed)
         return np.asarray(ops.convert_to_numpy(chosen), np.int64)
+
+    def greedy(
+        self, states: NDArray[np.int32], actions: NDArray[np.int32], allowed: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Return whether `actions` are those that a bootstrap from `states` would choose, bool `[B, n]`.
+
+        Args:
+            states: `[B, n]`.
+            actions: `[B, n]`.
+            allowed: bool `[B, n, A]`.
+        """
+        return np.asarray(ops.convert_to_numpy(self._greedy(states, actions, allowed)), np.bool_)
 
     def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
         """Take one optimizer step on the minibatch, then update the target network if due.
@@ -323,6 +350,9 @@ class DQNAgent:
         self.act(whole, 1.0, real, matrix, matrix == 0)
         whole, real, matrix = zeros(self.config.replay.batch_size, self.actions)
         batch, allowed = Batch(whole, whole, real, whole, real, real), matrix == 0
+        if self.config.target.cuts:
+            later = np.zeros((len(whole), self.config.target.n_step - 1), np.int32)
+            self.greedy(later, later, np.ones((*later.shape, self.actions), np.bool_))
         if outcomes is not None:
             batch = expect(batch, outcomes, self.actions)
             allowed = np.ones((*batch.next_states.shape, self.actions), np.bool_)
@@ -352,6 +382,7 @@ class FitAgent(DQNAgent):
         loss = keras.losses.Huber() if self.config.optimizer.loss == "huber" else keras.losses.MeanSquaredError()
         self.online.compile(optimizer=self.optimizer, loss=loss)
         self._act = lambda states, *rest: epsilon_greedy(predict(self.online, states), *rest)
+        self._greedy = lambda states, *rest: is_greedy(predict(self.rule.choosing, states), *rest)
 
     def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
         """Take one optimizer step: copy the predictions, overwrite the entries of the actions taken, fit."""

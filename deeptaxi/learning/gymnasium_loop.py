@@ -342,6 +342,7 @@ class GymnasiumLoop:
         config, replay = self._config, self._replay
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         returns: list[float] = []
+        greedy = self._greedy if config.target.cuts else None
         with closing(self._environment.make_vector(count, masks=self._masks.gathers)) as vector:
             runner = self._runner = VectorEnvRunner(self._environment, vector, self._seeds, self._masks)
             yield from self._resume(runner)
@@ -356,7 +357,7 @@ class GymnasiumLoop:
                 epsilon = exploration(config, progress)
                 for _ in range(per_update):
                     returns += collector.collect(epsilon)
-                batch = replay.sample(config.replay.batch_size, self._sampling, progress)
+                batch = replay.sample(config.replay.batch_size, self._sampling, progress, greedy)
                 if self._outcomes is not None:
                     batch = expect(batch, self._outcomes, self._environment.actions)
                 result = self.agent.update(batch, self._masks.of(batch.next_states))
@@ -365,6 +366,10 @@ class GymnasiumLoop:
                 ended = (len(returns), sum(returns))
                 yield StepMetrics(update + 1, replay.added, epsilon, 1, result.loss, result.td_error, *ended)
                 returns = []
+
+    def _greedy(self, states: NDArray[np.int32], actions: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Return whether `actions` `[B, n]` are greedy in `states` `[B, n]`, among the allowed ones."""
+        return self.agent.greedy(states, actions, self._masks.of(states))
 
     def coverage(self) -> Coverage:
         """Return the visit counts of the training and of the replay buffer."""

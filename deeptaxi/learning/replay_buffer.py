@@ -15,7 +15,7 @@ target, and loses it when it is overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ from deeptaxi.learning.targets import n_step
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+Greedy = Callable[[Ints, Ints], Bools]  # states and actions, [B, n − 1] each, to whether these are greedy
 
 
 class Transitions(NamedTuple):
@@ -94,19 +95,26 @@ class ReplayBuffer:
             column[first : first + self._copies] = values
         self.added += self._copies
 
-    def sample(self, count: int, rng: np.random.Generator, progress: float = 0.0) -> Batch:
-        """Sample `count` entries uniformly with replacement; `progress` is that of the training."""
+    def sample(
+        self, count: int, rng: np.random.Generator, progress: float = 0.0, greedy: Greedy | None = None
+    ) -> Batch:
+        """Sample `count` entries uniformly with replacement; `progress` is that of the training, `greedy` of `at`."""
         del progress  # used only by prioritized replay
         oldest = max(0, self.added - self.capacity)
         rows = (oldest + rng.integers(0, len(self), count)) % self.capacity
-        return self.at(rows, np.ones(count, np.float32))
+        return self.at(rows, np.ones(count, np.float32), greedy)
 
-    def at(self, rows: NDArray[np.int64], weights: Floats) -> Batch:
-        """Return the minibatch of the entries at positions `rows` `[B]`, with the given weights."""
+    def at(self, rows: NDArray[np.int64], weights: Floats, greedy: Greedy | None = None) -> Batch:
+        """Return the minibatch of the entries at positions `rows` `[B]`, with the given weights.
+
+        `greedy` tells which actions are greedy, which ends n-step sums before others; None for plain sums.
+        """
         sequences = (rows[:, None] + self._sequence) % self.capacity
         states, actions, rewards, next_states, terminated, truncated = self._columns
+        later = sequences[:, 1:]
+        followed = None if greedy is None else greedy(states[later], actions[later])
         returns, last, discounts = n_step(
-            rewards[sequences], terminated[sequences], truncated[sequences], self._discount
+            rewards[sequences], terminated[sequences], truncated[sequences], self._discount, followed
         )
         reached = sequences[np.arange(len(rows)), last]
         return Batch(states[rows], actions[rows], returns, next_states[reached], discounts, weights)
@@ -184,13 +192,15 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         if first >= self._waiting:
             self._set(self._round(first - self._waiting), self._largest)
 
-    def sample(self, count: int, rng: np.random.Generator, progress: float = 0.0) -> Batch:
+    def sample(
+        self, count: int, rng: np.random.Generator, progress: float = 0.0, greedy: Greedy | None = None
+    ) -> Batch:
         """Sample `count` entries, one from each of `count` strata of equal priority, with importance weights."""
         uniforms = ((np.arange(count) + rng.random(count)) / count).astype(np.float32)
         exponent = importance_exponent(self._importance_exponent, progress)
         rows, weights = self._draw(uniforms, np.float32(len(self)), np.float32(exponent))
         self._drawn = np.asarray(ops.convert_to_numpy(rows), np.int32)
-        return self.at(self._drawn.astype(np.int64), np.asarray(ops.convert_to_numpy(weights)))
+        return self.at(self._drawn.astype(np.int64), np.asarray(ops.convert_to_numpy(weights)), greedy)
 
     def update_priorities(self, td_errors: Floats) -> None:
         """Update the priorities of the last minibatch from its |td_error| `[B]`."""

@@ -14,9 +14,15 @@ other errors are zero, so dE/dQ is zero for every other action: fitting these ta
 **Double DQN** (van Hasselt, Guez & Silver 2016, "Deep Reinforcement Learning with Double Q-learning", eq. 4): the
 online network chooses a', the target network evaluates it: q_target(s')[argmax_a' q_online(s')[a']].
 
-**n steps** (Sutton & Barto 2018, "Reinforcement Learning", eq. 7.1; without off-policy correction, as in Hessel et al.
-2018, "Rainbow"): r is replaced by r_1 + γ·r_2 + … + γ^(m−1)·r_m, s' by the state after step m, and γ by γ^m. The sum
-stops, at m ≤ n, with the step that ends the episode; if that was a time limit, it bootstraps from there.
+**n steps** (Sutton & Barto 2018, "Reinforcement Learning", eq. 7.1): r is replaced by r_1 + γ·r_2 + … + γ^(m−1)·r_m,
+s' by the state after step m, and γ by γ^m. The sum stops, at m ≤ n, with the step that ends the episode; if that was a
+time limit, it bootstraps from there.
+
+The plain sum (as in Hessel et al. 2018, "Rainbow") is a return of the policy that acted: where that explores, its fixed
+point is not Q*. **Watkins' correction** (Sutton & Barto 2018, §12.10) ends the sum before the first action, other than
+that of the sample itself, that is not greedy when the sample is used: an action that a bootstrap from its state would
+not choose, by the same network (the target network's Q values; with double DQN the online network's), among the allowed
+ones. Then every step summed is one that the greedy policy takes too, and the fixed point is Q*, whatever policy acted.
 
 **Scale of the loss.** Keras averages the squared errors over the A outputs and the B samples, although all but one of
 the A are zero. With plain SGD at learning rate lr on the Q-table network, one sample therefore moves its entry by
@@ -73,24 +79,27 @@ def bootstrap(rewards: Any, discounts: Any, values: Any) -> Any:
     return ops.add(rewards, carried if len(carried.shape) == 1 else ops.sum(carried, axis=-1))
 
 
-def n_step(rewards: Any, terminated: Any, truncated: Any, discount: float) -> tuple[Any, Any, Any]:
-    """Sum the discounted rewards of n consecutive steps, or fewer if the episode ends.
+def n_step(rewards: Any, terminated: Any, truncated: Any, discount: float, greedy: Any = None) -> tuple[Any, Any, Any]:
+    """Sum the discounted rewards of n consecutive steps, or fewer if the episode ends or an action is not greedy.
 
     Args:
         rewards: float `[B, n]`, the steps in order.
         terminated: bool `[B, n]`.
         truncated: bool `[B, n]`.
         discount: γ.
+        greedy: bool `[B, n − 1]`, whether the actions from the second on are greedy, of `is_greedy`: the sum ends
+            before the first that is not. None for the plain sum.
 
     Returns:
         The discounted sums up to and including the last step used, `[B]`; the index of that step, int32 `[B]`, whose
         next state is the one to bootstrap from; and the bootstrap factors, `[B]`. NumPy in, NumPy out.
     """
-    if not all(isinstance(x, np.ndarray) for x in (rewards, terminated, truncated)):
+    if not all(isinstance(x, np.ndarray | None) for x in (rewards, terminated, truncated, greedy)):
         rewards, terminated, truncated = (ops.convert_to_tensor(x) for x in (rewards, terminated, truncated))
+        greedy = None if greedy is None else ops.convert_to_tensor(greedy)
     ends = _cast(terminated, "float32")
     goes_on = (1.0 - ends) * (1.0 - _cast(truncated, "float32"))
-    used = 1.0 + 0.0 * ends[:, 0]  # 1 while the episode has not ended before step k
+    used = 1.0 + 0.0 * ends[:, 0]  # 1 while neither the episode nor the sum has ended before step k
     returns, steps, discounts = 0.0 * used, 0.0 * used, 0.0 * used
     for k in range(rewards.shape[1]):
         returns = returns + discount**k * used * rewards[:, k]
@@ -98,7 +107,24 @@ def n_step(rewards: Any, terminated: Any, truncated: Any, discount: float) -> tu
         # If this step was reached, it replaces the one before.
         discounts = (1.0 - used) * discounts + discount ** (k + 1) * used * (1.0 - ends[:, k])
         used = used * goes_on[:, k]
+        if greedy is not None and k + 1 < rewards.shape[1]:
+            used = used * _cast(greedy[:, k], "float32")
     return returns, _cast(steps, "int32") - 1, discounts
+
+
+def is_greedy(q_values: Any, actions: Any, allowed: Any = None) -> Any:
+    """Return whether actions have the largest Q value, bool `[...]`; all that tie do.
+
+    Args:
+        q_values: ``[..., A]``.
+        actions: `[...]`.
+        allowed: bool ``[..., A]``, the actions to compare; None for all.
+    """
+    if allowed is not None:
+        q_values = ops.where(allowed, q_values, float("-inf"))
+    best = ops.equal(q_values, ops.max(q_values, axis=-1, keepdims=True))
+    taken = ops.expand_dims(actions, -1) == ops.arange(q_values.shape[-1], dtype=actions.dtype)
+    return ops.any(ops.logical_and(best, taken), axis=-1)
 
 
 def _cast(x: Any, dtype: str) -> Any:

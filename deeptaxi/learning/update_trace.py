@@ -48,7 +48,7 @@ Floats = NDArray[np.floating[Any]]
 class TdTarget:
     """The terms of td_target, in units of the reward scale: Σ_k γ^k · r_k + discount · bootstrap."""
 
-    rewards: tuple[float, ...]  # r_k
+    rewards: tuple[float, ...]  # r_k of the steps used
     factors: tuple[float, ...]  # γ^k
     reward: float  # the discounted sum
     discount: float  # γ^m · (1 − terminated) after m steps
@@ -279,6 +279,22 @@ def batch_of(steps: Sequence[Transition], config: TrainConfig) -> Batch:
     )
 
 
+def steps_before_exploration(agent: DQNAgent, steps: Sequence[Transition], allowed: Bools) -> Sequence[Transition]:
+    """Return the steps that an n-step sum of the agent has: those before the first action that is not greedy.
+
+    Args:
+        agent: the agent, before the update.
+        steps: n consecutive transitions, fewer if the episode ended.
+        allowed: the actions allowed in each state, bool `[S, A]`.
+    """
+    later = steps[1:]
+    if not (agent.config.target.cuts and later):
+        return steps
+    states, actions = (np.array([[getattr(step, name) for step in later]], np.int32) for name in ("state", "action"))
+    (greedy,) = agent.greedy(states, actions, allowed[states])
+    return steps if greedy.all() else steps[: 1 + int(greedy.argmin())]
+
+
 def trace_update(agent: DQNAgent, steps: Sequence[Transition], allowed: Bools, comparing: bool = False) -> Anatomy:
     """Run one update of the agent on `steps` and return every intermediate value.
 
@@ -289,7 +305,8 @@ def trace_update(agent: DQNAgent, steps: Sequence[Transition], allowed: Bools, c
         comparing: whether to compare with the masked gradient.
     """
     config, online = agent.config, agent.online
-    batch = batch_of(steps, config)
+    used = steps_before_exploration(agent, steps, allowed)
+    batch = batch_of(used, config)
     next_allowed = allowed[batch.next_states]
     inputs, weights = [tensor(x) for x in (*batch[:5], next_allowed)], tensor(batch.weights)
     td = TDTargets(*(x if x is None else array(x) for x in agent.rule.compute_targets(*inputs)))
@@ -299,7 +316,7 @@ def trace_update(agent: DQNAgent, steps: Sequence[Transition], allowed: Bools, c
     agent.update(batch, next_allowed)
     made = weights_of(online)
     state, action = steps[0].state, steps[0].action
-    td_target = td_target_of(steps, batch, td, next_allowed[0], config)
+    td_target = td_target_of(used, batch, td, next_allowed[0], config)
     after = after_of(state, action, table_before, tabulate(online), td_target.td_target)
     return Anatomy(
         state=state,

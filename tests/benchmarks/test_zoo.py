@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import subprocess
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import pytest
 
 from benchmarks import zoo
-from deeptaxi.backend.exactness import chosen_backend, versions
 from deeptaxi.arguments import short_words
+from deeptaxi.backend.exactness import chosen_backend, versions
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation import exact
 from deeptaxi.machine import processor
@@ -89,7 +90,9 @@ def test_a_card_belongs_to_the_agent_beside_it(name: str) -> None:
     source = find_model(folder)
     assert (facts["name"], facts["preset"], facts["license"]) == (name, zoo.plan()[name].name, "mit")
     assert (folder / "card.md").read_text(encoding="utf-8") == markdown(facts)
-    ended = Finished(**facts["training"], compile_seconds=0.0, weights_digest="", exact=None, exact_unavailable="")
+    known = {item.name for item in fields(Finished)}
+    training = {key: value for key, value in facts["training"].items() if key in known}
+    ended = Finished(**training, compile_seconds=0.0, weights_digest="", exact=None, exact_unavailable="")
     again = card(Path("models") / name, facts["environment"], source.config, ended)
     assert again["configuration"] == facts["configuration"]
     assert again["commands"] == facts["commands"]

@@ -47,6 +47,7 @@ def summary_of(settings: Any = None, actions: int = 2, steps: Any = None, compar
         "discount": config.discount,
         "double": config.target.double,
         "n_step": config.target.n_step,
+        "n_step_correction": config.target.n_step_correction,
         "backup": config.target.backup,
         "reward_scale": config.target.reward_scale,
         "target_noise": None,
@@ -144,6 +145,16 @@ def test_the_rewards_of_n_steps_have_a_row_each() -> None:
     assert "discount^2" in text
     assert "0 cut" in text
     assert "= 4 + 0.25 · 2 = 4.5" in text
+
+
+def test_it_is_told_why_a_sum_has_fewer_steps_than_there_are() -> None:
+    steps = [Transition(0, 0, 3.0, 1, False), Transition(1, 0, 2.0, 0, False)]
+    text = " ".join(explained({"target": {"n_step": 2}}, steps=steps).split())
+    assert "The sum ends after 1 of 2 steps: action 0 is not greedy in state 1" in text
+    assert "(--n-step-correction none sums them all)" in text
+    uncorrected = explained({"target": {"n_step": 2, "n_step_correction": "none"}}, steps=steps)
+    assert "The sum ends" not in uncorrected
+    assert "2 steps, uncorrected" in " ".join(uncorrected.split())
 
 
 def test_only_the_relevant_ones_of_many_actions_are_shown() -> None:

@@ -110,12 +110,12 @@ class Loop:
         )
 
     def drawn(self, count, exponent=0.5, seed=0):
-        """Draw a minibatch of `count` from the ring as it is; return the places too."""
-        ring, mdp = self.state.ring, self.mdp
+        """Draw a minibatch of `count` from the ring as it is, before the first update; return the places too."""
+        state, mdp = self.state, self.mdp
         mdp = type(mdp)(*(None if array is None else ops.convert_to_tensor(array) for array in mdp))
 
         def draw(index):
-            places, batch = self.loop.replay.sample(ring, mdp, xla.random_bits(seed, index, (count,)), exponent)
+            places, batch = self.loop.sample(state, mdp, np.int32(0), xla.random_bits(seed, index, (count,)), exponent)
             return places, *batch[: 6 if batch.weights is not None else 5]
 
         return [numbers(array) for array in keras_backend.compiled(draw, [])(np.int32(0))]

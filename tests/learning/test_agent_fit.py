@@ -117,10 +117,12 @@ def test_predictions_are_the_network_s_q_values():
 
 
 @pytest.mark.slow
-def test_both_loops_train_alike(tmp_path):
+@pytest.mark.parametrize("steps", [1, 3])
+def test_both_loops_train_alike(steps, tmp_path):
     networks = []
     for loop in ("gymnasium", "fit"):
-        config, environment = opened_problem(chain(), tmp_path, loop=loop, updates=6, replay={"start": 0})
+        settings = {"updates": 6, "replay": {"start": 0}, "target": {"n_step": steps}}
+        config, environment = opened_problem(chain(), tmp_path, loop=loop, **settings)
         records, network = finished(train(config, environment))
         assert isinstance(records[-1], Finished)
         assert records[0].loop == loop

@@ -78,6 +78,9 @@ class Studio:
         return [step for tape in self.tapes for step in tape.steps]
 
 
+PLAIN = {"n_step": 3, "n_step_correction": "none"}
+
+
 class Recorder(DQNAgent):
     """Acts by the noise, learns nothing, and keeps what it is given."""
 
@@ -96,10 +99,10 @@ class Recorder(DQNAgent):
         return UpdateResult(0.0, 0.0, np.zeros(len(batch.states), np.float32))
 
 
-def recorded(studio, **settings):
+def recorded(studio, cls=None, **settings):
     """Run the loop to its end with a recorder; return the ticks and the recorder."""
     config = resolve({**TABLE, "interaction": {"environments": len(studio.lengths)}, **settings})
-    recorder = Recorder(*build_pair(STATES, 2, config), config, len(studio.lengths))
+    recorder = (cls or Recorder)(*build_pair(STATES, 2, config), config, len(studio.lengths))
     recorder.events = studio.events
     masks = ActionMaskTable(studio.environment, active=False)
     loop = GymnasiumLoop(config, studio.environment, recorder, masks, np.random.SeedSequence(0))
@@ -161,7 +164,7 @@ def test_n_steps_are_summed_up_within_an_episode_and_a_time_limit_bootstraps(pri
     # Episodes of two steps and three-step targets with γ = ½: each ends by what the tape ended it with. The ring of
     # 12 goes round several times.
     studio = Studio(2, 5)
-    settings = {"interaction": {"environments": 2}, "discount": 0.5, "target": {"n_step": 3}}
+    settings = {"interaction": {"environments": 2}, "discount": 0.5, "target": PLAIN}
     replay = {"start": 0, "capacity": 13, "batch_size": 16, "prioritized": prioritized}
     _, recorder = recorded(studio, updates=30, replay=replay, **settings)
     expected = {}
@@ -175,9 +178,31 @@ def test_n_steps_are_summed_up_within_an_episode_and_a_time_limit_bootstraps(pri
     assert ends == set(ENDS)
 
 
+def test_sums_end_before_the_actions_that_the_agent_calls_exploratory():
+    # This agent calls action 1 so, and is asked for every sequence, with the mask of its states.
+    studio, asked = Studio(2, 5), []
+
+    class Choosy(Recorder):
+        def greedy(self, states, actions, allowed):
+            asked.append((states.shape, allowed.shape))
+            return actions == 0
+
+    settings = {"interaction": {"environments": 2}, "discount": 0.5, "target": {"n_step": 3}, "updates": 30}
+    _, recorder = recorded(studio, Choosy, replay={"start": 0, "capacity": 13, "batch_size": 16}, **settings)
+    expected = {}
+    for tape in studio.tapes:
+        for i, (state, action, *_) in enumerate(tape.steps):
+            steps = tape.steps[i : i + 3]
+            cut = next((k for k in range(1, len(steps)) if steps[k][1] == 1), 3)
+            expected[state] = (state, action, *summed(steps[:cut], 0.5))
+    drawn = [row for batch in recorder.batches for row in rows_of(batch)]
+    assert [row[:5] for row in drawn] == [expected[row[0]] for row in drawn]
+    assert asked == [((16, 2), (16, 2, 2))] * 30
+
+
 def test_the_first_update_waits_until_there_is_a_sequence_of_n_steps():
     studio = Studio(9)
-    ticks, recorder = recorded(studio, updates=2, replay={"start": 0, "batch_size": 2}, target={"n_step": 3})
+    ticks, recorder = recorded(studio, updates=2, replay={"start": 0, "batch_size": 2}, target=PLAIN)
     assert [tick.environment_steps for tick in ticks] == [3, 4]
     assert set(recorder.batches[0].states.tolist()) == {studio.steps()[0][0]}
 

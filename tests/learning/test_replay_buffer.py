@@ -83,6 +83,29 @@ def test_a_minibatch_agrees_with_a_queue_of_rounds(copies, rounds, added, steps)
     assert len(replay) == len(expected)
 
 
+@pytest.mark.parametrize("kind", [ReplayBuffer, PrioritizedReplayBuffer])
+def test_sums_end_before_the_actions_that_are_not_greedy(kind):
+    # Transition n is of state n and action n + 1, and earns n/2; γ = ½. Those of an even number are not greedy.
+    replay = filled(kind(12, 2, 3, 0.5, *[0.5] * (2 if kind is PrioritizedReplayBuffer else 0)), 8, 2)
+    asked = []
+
+    def greedy(states, actions):
+        asked.append((states, actions))
+        return states % 2 == 1
+
+    drawn = replay.sample(60, np.random.default_rng(0), 0.0, greedy)
+    assert {row[:5] for row in rows_of(drawn)} == {
+        (0, 1, 0.0, 2, 0.5),  # cut before transition 2
+        (1, 2, 0.5 + 0.75 + 0.625, 7, 0.125),  # then 3 and 5
+        (2, 3, 1.0, 4, 0.5),
+        (3, 4, 1.5 + 1.25 + 0.875, 9, 0.125),
+    }
+    ((states, actions),) = asked
+    assert states.shape == (60, 2)
+    np.testing.assert_array_equal(states, drawn.states[:, None] + [2, 4])
+    np.testing.assert_array_equal(actions, states + 1)
+
+
 def test_a_minibatch_has_the_types_that_networks_expect():
     batch = filled(ReplayBuffer(4, 1, 2, 0.5), 6).sample(5, np.random.default_rng(0))
     kinds = [np.int32, np.int32, np.float32, np.int32, np.float32, np.float32]

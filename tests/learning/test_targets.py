@@ -13,6 +13,7 @@ from deeptaxi.learning.schedules import anneal
 from deeptaxi.learning.targets import (
     clip_by_global_norm,
     epsilon_greedy,
+    is_greedy,
     learning_rate_of,
     loss_of,
     n_step,
@@ -131,6 +132,58 @@ def test_n_steps_agree_with_a_loop_for_numpy_and_backend_arrays(shape, n, discou
         np.testing.assert_allclose(numbers(other), column, rtol=1e-5, atol=1e-6)
 
 
+# As above; of the second and the third action, those with an x are not greedy.
+CUTS = {
+    "all-greedy": ("...", "..", 3.0, 2, 0.125),
+    "before-the-second": ("...", "x.", 1.0, 0, 0.5),
+    "before-the-third": ("...", ".x", 2.0, 1, 0.25),
+    "the-first-counts": ("...", "xx", 1.0, 0, 0.5),
+    "terminated-before": ("T..", "x.", 1.0, 0, 0.0),
+    "terminated-after": (".T.", "x.", 1.0, 0, 0.5),
+    "truncated-at-the-same-step": (".L.", ".x", 2.0, 1, 0.25),
+    "of-the-next-episode": (".T.", ".x", 2.0, 1, 0.0),
+    "terminated-at-n": ("..T", "..", 3.0, 2, 0.0),
+}
+
+
+@pytest.mark.parametrize(("story", "taken", "total", "last", "factor"), CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("convert", [np.asarray, ops.convert_to_tensor], ids=["numpy", "backend"])
+def test_n_steps_end_before_an_action_that_is_not_greedy(story, taken, total, last, factor, convert):
+    greedy = np.array([list(taken)]) == "."
+    arrays = (convert(x) for x in (floats([1, 2, 4]), *ends(story)))
+    returns, index, discounts = (numbers(x) for x in n_step(*arrays, 0.5, convert(greedy)))
+    assert (returns.tolist(), index.tolist(), discounts.tolist()) == ([total], [last], [factor])
+    assert (returns.dtype, index.dtype, discounts.dtype) == (np.float32, np.int32, np.float32)
+
+
+@given(shape=shapes, n=st.integers(1, 6))
+@settings(max_examples=30, deadline=None)
+def test_an_action_that_is_not_greedy_ends_the_sum_as_a_time_limit_before_it_does(shape, n):
+    rows, _, seed = shape
+    rng = np.random.default_rng(seed)
+    rewards = rng.normal(size=(rows, n)).astype(np.float32)
+    terminated, truncated, greedy = rng.random((3, rows, n)) < 0.3
+    cut = truncated.copy()
+    cut[:, :-1] |= ~greedy[:, 1:]
+    found = n_step(rewards, terminated, truncated, 0.9, greedy[:, 1:])
+    for one, other in zip(found, n_step(rewards, terminated, cut, 0.9), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_greedy_are_all_actions_that_tie_for_the_best_of_those_allowed():
+    q_values = floats([1, 3, 3], [2, 1, 0], [2, 1, 0], [2, 1, 1])
+    allowed = np.array([[True] * 3, [True] * 3, [False, True, True], [False, True, True]])
+
+    def greedy(*mask):
+        columns = [is_greedy(q_values, np.full(4, action, np.int32), *mask) for action in range(3)]
+        return np.transpose([numbers(column) for column in columns]).astype(int).tolist()
+
+    assert greedy() == [[0, 1, 1], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
+    assert greedy(allowed) == [[0, 1, 1], [1, 0, 0], [0, 1, 0], [0, 1, 1]]
+    several = is_greedy(q_values.reshape(2, 2, 3), np.array([[1, 0], [1, 2]], np.int32), allowed.reshape(2, 2, 3))
+    assert numbers(several).tolist() == [[True, True], [True, True]]
+
+
 def test_one_step_is_the_transition_itself():
     terminated, truncated = np.array([[True], [False], [False]]), np.array([[False], [True], [False]])
     returns, last, discounts = n_step(floats([1], [2], [3]), terminated, truncated, 0.9)
@@ -197,8 +250,10 @@ def check_compiled():
 
     def step(rewards, terminated, truncated, progress):
         sums = n_step(rewards, terminated, truncated, 0.9)
+        greedy = is_greedy(ops.stack([rewards, -rewards], axis=-1), ops.cast(terminated, "int32"))
         return (
             *sums,
+            *n_step(rewards, terminated, truncated, 0.9, greedy[:, 1:]),
             *clip_by_global_norm([rewards], 0.5),
             *(anneal(kind, 1.0, 0.1, 0.5, progress) for kind in SCHEDULES),
         )

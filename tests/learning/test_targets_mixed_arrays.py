@@ -12,6 +12,7 @@ from deeptaxi.learning import sum_tree
 from deeptaxi.learning.targets import (
     clip_by_global_norm,
     epsilon_greedy,
+    is_greedy,
     loss_and_slope,
     loss_of,
     n_step,
@@ -38,6 +39,8 @@ CASES = {
     "huber-slope": (lambda *arrays: loss_and_slope("huber", *arrays, ACTIONS), REWARDS, WEIGHTS),
     "clipping": (lambda *arrays: clip_by_global_norm(list(arrays), 0.5), Q, REWARDS),
     "n-step": (lambda *arrays: n_step(*arrays, 0.9), Q, *ENDS),
+    "watkins": (lambda greedy, *arrays: n_step(*arrays, 0.9, greedy), ALLOWED[:, 1:], Q, *ENDS),
+    "is-greedy": (is_greedy, Q, ACTED, ALLOWED),
     "epsilon-greedy": (lambda q, *rest: epsilon_greedy(q, np.float32(0.4), *rest), Q, DRAWS, NOISE, ALLOWED),
     "draw": (lambda leaves, uniforms: sum_tree.draw([leaves], uniforms), LEAVES, DRAWS),
     "assign": (lambda leaves, *rest: sum_tree.assign([leaves], *rest), LEAVES, np.arange(5, dtype=np.int32), REWARDS),

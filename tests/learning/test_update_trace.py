@@ -91,10 +91,22 @@ def test_the_bootstrap_uses_an_allowed_action():
 def test_the_rewards_of_n_steps_are_discounted():
     # 1 + ½·2 + ¼·4 = 3, and ⅛·2 from state 0: 3.25
     steps = [*STEP, Transition(1, 0, 2.0, 1, False), Transition(1, 1, 4.0, 0, False)]
-    td = of_hand(steps, target={"n_step": 3}).td_target
+    td = of_hand(steps, target={"n_step": 3, "n_step_correction": "none"}).td_target
     assert td.rewards == (1, 2, 4)
     assert td.factors == (1, 0.5, 0.25)
     assert (td.reward, td.discount, td.next_state, td.td_target) == (3, 0.125, 0, 3.25)
+
+
+def test_n_steps_end_before_an_action_that_is_not_greedy():
+    # In state 1 action 1 is greedy, 8 to 4: 1 + ½·4, and ¼·8 from state 1, where action 0 is taken next.
+    steps = [*STEP, Transition(1, 1, 4.0, 1, False), Transition(1, 0, 2.0, 0, True)]
+    found = of_hand(steps, target={"n_step": 3})
+    td = found.td_target
+    assert (td.rewards, td.factors, td.reward, td.discount) == ((1, 4), (1, 0.5), 3, 0.25)
+    assert (td.next_state, td.terminated, td.td_target) == (1, False, 5)
+    assert len(found.transitions) == 3
+    only_0 = of_hand(steps, target={"n_step": 3}, allowed=[[True, True], [True, False]]).td_target
+    assert (only_0.rewards, only_0.td_target) == ((1,), 3)  # among the allowed actions; 1 + ½·4
 
 
 def test_double_dqn_chooses_with_the_online_network():

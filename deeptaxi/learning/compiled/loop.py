@@ -32,6 +32,7 @@ from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
 from deeptaxi.learning.expected import expected_outcomes
 from deeptaxi.learning.progress import RECORDS, StepMetrics, updates_per_record
+from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import exploration, importance_exponent, learning_rate
 from deeptaxi.learning.state import (
     StateMismatchError,
@@ -163,7 +164,7 @@ class LoopProgram:
             of_step = bits[step * self.width : (step + 1) * self.width]
             state, ended, total = self.step_environments(state, mdp, of_step, chance)
             episodes, returns = episodes + ended, returns + total
-        indices, batch = self.replay.sample(state.ring, mdp, bits[self.steps * self.width :], exponent)
+        indices, batch = self.sample(state, mdp, number, bits[self.steps * self.width :], exponent)
         agent, loss, errors = self.rule.update(state.agent, batch, mdp.allowed, rate, number)
         sums = ops.stack([loss, ops.mean(ops.abs(errors)), episodes, returns])
         return state._replace(
@@ -171,6 +172,14 @@ class LoopProgram:
             ring=self.replay.update_priorities(state.ring, indices, errors),
             reports=self.add_to_report(state.reports, number, sums),
         )
+
+    def sample(self, state: State, mdp: CompiledMDP, number: Any, bits: Any, exponent: Any) -> tuple[Any, Batch]:
+        """Sample the minibatch of update `number`; the rest is as for `CompiledReplayBuffer.sample`."""
+
+        def greedy(states: Any, actions: Any) -> Any:
+            return self.rule.greedy(state.agent, states, actions, mdp.allowed, number)
+
+        return self.replay.sample(state.ring, mdp, bits, exponent, greedy if self.config.target.cuts else None)
 
     def add_to_report(self, reports: Any, number: Any, sums: Any) -> Any:
         """Add `sums` to the report of update `number`; the first update of a report clears it."""

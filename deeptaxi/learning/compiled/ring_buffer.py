@@ -7,6 +7,7 @@ an n-step target. An entry is an outcome number o (`mdp`), or −1 − o if a ti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from deeptaxi.learning import sum_tree
 from deeptaxi.learning.compiled.mdp import CompiledMDP
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.targets import n_step
+
+Greedy = Callable[[Any, Any], Any]  # states and actions, int32 [B, n − 1], to whether these are greedy, bool [B, n − 1]
 
 
 class Ring(NamedTuple):
@@ -82,7 +85,9 @@ class CompiledReplayBuffer:
         tree = tuple(sum_tree.assign(ring.tree, indices, values))
         return ring._replace(tree=tree, largest=ops.maximum(ring.largest, ops.max(values)))
 
-    def sample(self, ring: Ring, mdp: CompiledMDP, bits: Any, exponent: Any) -> tuple[Any, Batch]:
+    def sample(
+        self, ring: Ring, mdp: CompiledMDP, bits: Any, exponent: Any, greedy: Greedy | None = None
+    ) -> tuple[Any, Batch]:
         """Sample a minibatch.
 
         Args:
@@ -90,6 +95,7 @@ class CompiledReplayBuffer:
             mdp: the arrays to look outcomes up in.
             bits: random bits, int32 `[B]`.
             exponent: β of the importance weights.
+            greedy: tells which actions are greedy, which ends n-step sums before others; None for plain sums.
 
         Returns:
             The positions of the entries, int32 `[B]`, and the minibatch; its weights are None if all are equal.
@@ -103,7 +109,7 @@ class CompiledReplayBuffer:
             indices, chance = sum_tree.draw(ring.tree, (strata + xla.fractions(bits)) / bits.shape[0])
             weights = sum_tree.importance_weights(chance, ops.cast(drawable, "float32"), exponent)
         if self.steps > 1:
-            return indices, self.sequence(ring, mdp, indices, weights)
+            return indices, self.sequence(ring, mdp, indices, weights, greedy)
         drawn = xla.gather(ring.entries, indices)
         if mdp.expected is not None:
             pairs = drawn // mdp.expected.next_states.shape[1]
@@ -125,14 +131,17 @@ class CompiledReplayBuffer:
             weights,  # type: ignore[arg-type]  # None: all samples weigh the same
         )
 
-    def sequence(self, ring: Ring, mdp: CompiledMDP, indices: Any, weights: Any) -> Batch:
-        """Return the n-step samples that begin at `indices` `[B]`."""
+    def sequence(self, ring: Ring, mdp: CompiledMDP, indices: Any, weights: Any, greedy: Greedy | None = None) -> Batch:
+        """Return the n-step samples that begin at `indices` `[B]`; `greedy` as for `sample`."""
         later = self.environments * ops.arange(self.steps, dtype="int32")
         entries = xla.gather(ring.entries, (ops.expand_dims(indices, 1) + later) % self.capacity)  # [B, n]
         cut = entries < 0
         drawn = ops.where(cut, -1 - entries, entries)
+        followed = None
+        if greedy is not None:
+            followed = greedy(xla.gather(mdp.state, drawn[:, 1:]), xla.gather(mdp.action, drawn[:, 1:]))
         returns, last, discounts = n_step(
-            xla.gather(mdp.reward, drawn), xla.gather(mdp.terminated, drawn), cut, self.discount
+            xla.gather(mdp.reward, drawn), xla.gather(mdp.terminated, drawn), cut, self.discount, followed
         )
         reached = ops.expand_dims(last, 1) == ops.arange(self.steps, dtype="int32")
         final = ops.sum(ops.where(reached, drawn, 0), axis=1)

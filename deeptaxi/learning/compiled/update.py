@@ -37,7 +37,7 @@ from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.compiled.optimizers import Arrays, Optimizer, power
 from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.learning.targets import bootstrap, clip_by_global_norm, loss_and_slope, next_values
+from deeptaxi.learning.targets import bootstrap, clip_by_global_norm, is_greedy, loss_and_slope, next_values
 from deeptaxi.network import functional
 from deeptaxi.network.layers import encode
 
@@ -256,6 +256,18 @@ class CompiledUpdate:
         next_q = self.q_target(agent, states, updates)
         choosing = self.q_online(agent, states) if self.config.target.double else None
         return next_values(next_q, masks, choosing)
+
+    def greedy(self, agent: AgentState, states: Any, actions: Any, allowed: Any, updates: Any) -> Any:
+        """Return whether `actions` are those that a bootstrap from `states` would choose, bool; all three `[B, n]`."""
+        every = ops.arange(self.states, dtype="int32")
+        some = self.states > math.prod(states.shape)  # else all states are evaluated once, as by `values`
+        index = ops.reshape(states, (-1,)) if some else every
+        masks = None if allowed is None else xla.gather(allowed, index)
+        choosing = self.q_online(agent, index) if self.config.target.double else self.q_target(agent, index, updates)
+        if masks is not None:
+            choosing = ops.where(masks, choosing, float("-inf"))
+        shape = (*states.shape, choosing.shape[-1])
+        return is_greedy(ops.reshape(choosing, shape) if some else xla.gather(choosing, states), actions)
 
     def apply(self, agent: AgentState, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> AgentState:
         """Take the optimizer step and update the target, given `slope`, dE/dQ `[B, A]`."""

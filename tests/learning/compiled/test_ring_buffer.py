@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deeptaxi.learning.agent import FitAgent
 from deeptaxi.learning.compiled.ring_buffer import Ring
+from deeptaxi.learning.replay_buffer import ReplayBuffer
 from tests.learning.driven import Loop
-from tests.learning.helpers import numbers, rows_of
-from tests.problems import chain
+from tests.learning.helpers import TABLE, new_learner, numbers, rows_of, transitions
+from tests.problems import chain, random_table
 
 
 def test_the_ring_is_overwritten_oldest_first():
@@ -46,6 +48,78 @@ def test_sequences_of_three_steps_end_where_an_episode_does(position):
     }  # the newest two have no successors yet
     found = {(place - position) % 6: row for place, row in zip(places.tolist(), rows_of(batch), strict=True)}
     assert found == expected
+
+
+MASK = np.array([[True, True], [True, False], [True, True]])  # in state 1 only action 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "mask", "changes"),
+    [
+        pytest.param({}, None, {}, id="watkins"),
+        pytest.param(
+            {"n_step_correction": "none"}, None, {0: (0, 0, 0.25, 2, 0.0), 3: (0, 0, 0.0, 2, 0.125)}, id="none"
+        ),
+        pytest.param({}, MASK, {0: (0, 0, 0.25, 2, 0.0), 3: (0, 0, 0.0, 1, 0.5)}, id="mask"),
+    ],
+)
+def test_sequences_end_before_an_action_that_is_not_greedy(settings, mask, changes):
+    # By these weights action 1, which stays, is greedy in state 1; in state 2 both are. Oldest first: 0 → 1 → 2 → end,
+    # earning 1; 0 → 1, where the next step stays and the one after goes on.
+    table = chain() if mask is None else chain(action_mask=mask)
+    loop = Loop(
+        table,
+        [[2.0, 0.0], [0.0, 1.0], [0.0, 0.0]],
+        discount=0.5,
+        target={"n_step": 3, **settings},
+        replay={"capacity": 6, "batch_size": 4},
+    )
+    loop.again(ring=ring_of(0, 2, 4, 0, 3, 2, position=0))
+    places, *batch = loop.drawn(400)
+    expected = {
+        0: (0, 0, 0.0, 1, 0.5),  # going on from 1 is not greedy
+        1: (1, 0, 0.5, 2, 0.0),  # but as the first action it counts; the next is one of two that tie
+        2: (2, 0, 1.0, 2, 0.0),
+        3: (0, 0, 0.0, 1, 0.25),  # staying is greedy, going on is not
+    }
+    found = dict(zip(places.tolist(), rows_of(batch), strict=True))
+    assert found == {**expected, **changes}
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("batch", [3, 400], ids=["few", "all-states"])
+def test_sequences_are_those_of_the_literal_replay_buffer(double, batch):
+    # A restless policy on a random table with masks, ends and a limit; online and target network differ.
+    rng = np.random.default_rng(2)
+    mask = rng.random((8, 3)) < 0.7
+    mask[:, 0] = True
+    settings = {"discount": 0.5, "target": {"n_step": 3, "double": double}, "replay": {"capacity": 40}}
+    settings["interaction"] = {"environments": 2}
+    table = random_table(4, states=8, actions=3, outcomes=2, time_limit=6, action_mask=mask)
+    online, target = rng.integers(0, 4, (2, 8, 3)).astype(np.float32)  # some tie
+    loop = Loop(table, online, exploration={"start": 0.7, "end": 0.7}, **settings)
+    agent = loop.agent(online)
+    loop.again(agent=agent._replace(dense=agent.dense._replace(target=(target, agent.dense.target[-1]))))
+    loop.do("prefill", 20)
+
+    literal = new_learner({**TABLE, **settings}, states=8, actions=3, q_values=online, cls=FitAgent)
+    literal.target.set_weights([target])
+    replay = ReplayBuffer(40, 2, 3, 0.5)
+    for row in zip(*loop.store(), strict=True):
+        replay.add(transitions(*row))
+
+    def greedy(states, actions):
+        return literal.greedy(states, actions, mask[states])
+
+    kept = 0
+    for seed in range(1 if batch > 100 else 4):
+        places, *drawn = loop.drawn(batch, seed=seed)
+        expected = replay.at(places.astype(np.int64), np.ones(batch, np.float32), greedy)
+        assert rows_of(drawn) == [row[:5] for row in rows_of(expected)]
+        kept += (expected.discounts < 0.5).sum()
+    plain = replay.at(places.astype(np.int64), np.ones(batch, np.float32))
+    assert kept
+    assert batch < 100 or (plain.rewards != expected.rewards).any()
 
 
 def test_one_step_of_the_ring_bootstraps_where_a_limit_cut_it():

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning.agent import DQNAgent, FitAgent
 from deeptaxi.network import functional
@@ -144,6 +145,34 @@ def test_a_few_updates_are_those_of_predict_and_fit_to_the_letter():
 def test_updates_with_everything_at_once_are_those_of_the_other_compiled_learner():
     name = f"all-{MASKED}-{WEIGHTED}"
     assert_alike(compiled(name), learned_by(DQNAgent, name))
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "row-sparse"])
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("rows", [2, 7], ids=["fewer-than-states", "all-states"])
+def test_greedy_actions_are_those_of_the_literal_recipe_in_the_midst_of_a_training(double, sparse, rows):
+    settings = merge(SMALL, {"target": {"double": double, "period": 2}, "optimizer": SGD})
+    updates = Updates(settings, STATES, ACTIONS, sparse=sparse)
+    updates.start(functional.weights_of(start_of("plain"), resolve(settings).network))
+    agents = [cls(start_of("plain"), start_of("plain"), resolve(settings), 2) for cls in (DQNAgent, Literal)]
+    for batch, allowed in random_batches(5, 16, STATES, ACTIONS):
+        updates.update(batch._replace(weights=None))
+        for agent in agents:
+            agent.update(batch, np.ones_like(allowed))
+    rng = np.random.default_rng(3)
+    mask = rng.random((STATES, ACTIONS)) < 0.7
+    mask[:, 1] = True
+    states = rng.integers(0, STATES, (rows, 2), np.int32)
+
+    def greedy(states, actions, mask):
+        return updates.rule.greedy(updates.agent, states, actions, mask, np.int32(5))
+
+    for action in range(ACTIONS):
+        actions = np.full_like(states, action)
+        one, other = (agent.greedy(states, actions, mask[states]) for agent in agents)
+        found = keras.ops.convert_to_numpy(keras_backend.compiled(greedy, [])(states, actions, mask))
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(found, other)
 
 
 @pytest.mark.parametrize("name", ["q-table-sgd", "clip"])
