@@ -5,8 +5,8 @@ python examples/million_states.py [--size 1000] [--slip 0.2] [--updates N] [--ou
 A city of `size` × `size` blocks. A fifth of them are built over; one in a thousand is an exit. An episode begins
 anywhere, each step costs 1, and an exit ends it. With probability `slip` a move goes aside. The table is made as
 arrays, the Q table is trained on it with expected updates, and the verdict is exact: it compares what the policy is
-worth with the optimum, in every start state. It takes some six CPU minutes and 2.6 GB
-till the verdict; docs/scale.md has all of it.
+worth with the optimum, in every start state. A million states take some six CPU minutes and 2.6 GB up to the verdict;
+docs/scale.md has the rest.
 
 What makes so large a Q table learn: every step is in a random state and takes a random action, as no episode comes by
 everywhere; the expected update has no noise to average away, so the step of a sample can be large. One of 0.5, not 1:
