@@ -12,6 +12,17 @@ discount, at most `LONGEST`:
     initial_value   if no episode terminates, the value of the mean reward forever: Q values need not climb there
     updates, environments, minibatch   by the number of pairs S·A, and by whether transitions are random
     evaluation      as often as it costs no more than the updates in between
+
+**Large tables**, of more than `LARGE` pairs. A hidden layer's output weights are shared by all states, so that each
+update moves the values of thousands of states that are not in the minibatch: no setting was found by which 64 hidden
+units learn 10,000 states. So the network has none: its weights are a Q table, or a table under a dueling head. Its
+targets are free of chance (`expected`), hence a constant step of SGD. With B samples an update:
+
+    updates         a value travels one step when its pair is in the minibatch, every S·A/B updates, and when the target
+                    network follows, in 1/polyak updates; it must travel `horizon_steps` steps
+    tabular step    1, or less where a pair occurs several times in a minibatch; under a dueling head by states
+    polyak          0.2; under a dueling head, where a sample moves the other actions of its state too, so slowly that a
+                    state is sampled `VISITS` times in the meantime
 """
 
 from __future__ import annotations
@@ -37,6 +48,10 @@ RANGE = 16.0
 BATCH = 512
 LONGEST = 0.99  # a larger discount takes hundreds of thousands of updates; see `docs/presets.md`
 PLAIN_DISCOUNT = 0.99
+LARGE = 10_000  # pairs
+LARGE_BATCH, LARGE_COPIES = 4_096, 2_048
+VISITS = 8
+NEGLECTED = 1e-3  # share of a value's range that the last of the steps it travels still adds
 
 
 def power_of_two(value: float) -> float:
@@ -98,13 +113,49 @@ def table_rate(table: TransitionTable) -> float:
     return clip(0.02, 0.02 * table.states * table.actions / BATCH, 0.2)
 
 
-def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[str, Any]:
+def horizon_steps(table: TransitionTable) -> float:
+    """Return the number of steps after which a reward adds less than `NEGLECTED` of it to a value."""
+    discount = learning_discount(table)
+    discounted = math.log(NEGLECTED) / math.log(discount) if discount > 0 else 1.0
+    return min(discounted, table.time_limit or math.inf)
+
+
+def large_settings(table: TransitionTable, kind: str) -> dict[str, Any]:
+    """Return settings by which a network without hidden layers learns a large table; see above."""
+    pairs = table.states * table.actions
+    every = pairs / LARGE_BATCH  # updates between two updates of a pair
+    if kind == "q-table":
+        step, polyak = min(1.0, every / 2), 0.2
+    else:
+        step, polyak = min(0.4, table.states / LARGE_BATCH), min(0.05, LARGE_BATCH / (VISITS * table.states))
+    updates = 1_000 * math.ceil(horizon_steps(table) * (max(every, 1.0) + 1 / polyak) / 1_000)
+    return {
+        "updates": updates,
+        "network": {} if kind == "q-table" else {"hidden": []},
+        "exploration": {"exploring_starts": 1.0, "start": 1.0, "end": 1.0},
+        "interaction": {"environments": LARGE_COPIES},
+        "replay": {"batch_size": LARGE_BATCH, "capacity": 500_000},
+        "optimizer": {"name": "sgd", "tabular_step": step, "schedule": "constant"},
+        "target": {"polyak": polyak},
+        "evaluation": {"every": max(500, updates // 8)},
+    }
+
+
+def is_large(table: TransitionTable, values: Mapping[str, Any]) -> bool:
+    """Whether a table takes the settings of large ones: not if the user asks for another network or optimizer."""
+    network, optimizer = values.get("network", {}), values.get("optimizer", {})
+    asked = network.get("hidden") or network.get("encoding", "joint") != "joint" or kind_of(values) == "mlp"
+    return table.states * table.actions > LARGE and not asked and not optimizer
+
+
+def table_settings(table: TransitionTable, kind: str, compiled: bool, large: bool = False) -> dict[str, Any]:
     """Return training settings derived from `table`, nested as in a configuration.
 
     Args:
         table: the transition table.
         kind: network kind, ``"q-table"`` or another.
         compiled: whether the compiled loop is used; otherwise an update takes a millisecond and states cannot be set.
+        large: whether to learn without hidden layers, as `large_settings` says; only with the compiled loop.
     """
     bound = value_range(table)
     settings: dict[str, Any] = {
@@ -117,9 +168,11 @@ def table_settings(table: TransitionTable, kind: str, compiled: bool) -> dict[st
     }
     if not compiled:
         return settings
-    updates = 40_000 if is_random(table) else 20_000
     if is_random(table):  # what the table says of chance need not be sampled
         settings["target"]["backup"] = "expected"
+    if large:
+        return merge(settings, large_settings(table, kind))
+    updates = 40_000 if is_random(table) else 20_000
     return {
         **settings,
         "updates": updates,
@@ -247,7 +300,7 @@ def preset_for(environment: Environment, values: Mapping[str, Any], preset: Pres
     if table is None:
         raise UsageError(f"--preset table: {environment.config.id} has no true table: {environment.table_missing}")
     table = replace(table, time_limit=environment.time_limit)
-    return Preset(TABLE, settings=table_settings(table, kind, values["loop"] == "compiled"))
+    return Preset(TABLE, settings=table_settings(table, kind, values["loop"] == "compiled", is_large(table, values)))
 
 
 def configure(environment: Environment, values: Mapping[str, Any], preset: Preset | None = None) -> Configured:
@@ -266,6 +319,9 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     asked = environment.asked_settings()
     if kind_of(values) == "q-table":  # its weights are a table over all states
         asked.pop("network", None)
+    target = values.get("target", {})
+    if target.get("n_step", 1) > 1 and "backup" not in target:  # which a preset would set, and which excludes it
+        named_values = merge(named_values, {"target": {"backup": "sample"}})
     starts = values.get("exploration", {}).get("exploring_starts")
     if starts or "loop" not in values:
         unable = why_not_compiled(resolve({**named_values, "loop": "compiled"}, asked, preset), environment)

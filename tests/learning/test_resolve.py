@@ -18,6 +18,7 @@ from deeptaxi.learning.resolve import (
     RANGE,
     configure,
     eval_every,
+    horizon_steps,
     is_random,
     mean_value,
     table_rate,
@@ -97,6 +98,46 @@ def test_the_learning_rate_of_a_q_table_grows_with_its_size():
     settings = table_settings(chain(), "q-table", True)
     assert settings["optimizer"]["learning_rate"] == 0.02
     assert table_settings(chain(), "mlp", True)["optimizer"]["learning_rate"] == 0.003
+
+
+def settings_for(table, tmp_path, **asked):
+    table.save(tmp_path / "own.npz", force=True)
+    return configure(open_environment(EnvironmentConfig(str(tmp_path / "own.npz"))), asked).config
+
+
+Q_TABLE = {"hidden": [], "dueling": False}
+
+
+def test_a_table_with_chance_takes_it_out_of_the_target_unless_several_steps_are_asked_for(tmp_path):
+    assert settings_for(geometric(0.5), tmp_path).target.backup == "expected"
+    assert settings_for(chain(), tmp_path).target.backup == "sample"
+    several = settings_for(geometric(0.5), tmp_path, target={"n_step": 3}).target
+    assert (several.backup, several.n_step) == ("sample", 3)
+    with pytest.raises(UsageError, match="looks one step ahead"):
+        settings_for(geometric(0.5), tmp_path, target={"n_step": 3, "backup": "expected"})
+
+
+def test_a_large_table_is_learned_without_hidden_layers_in_as_many_updates_as_values_travel(tmp_path):
+    large = random_table(0, states=10_240, actions=4, outcomes=2, discount=0.9)
+    found = settings_for(large, tmp_path, network=Q_TABLE)
+    assert (found.optimizer.name, found.optimizer.tabular_step, found.optimizer.schedule) == ("sgd", 1.0, "constant")
+    assert (found.target.backup, found.target.polyak) == ("expected", 0.2)
+    assert (found.exploration.exploring_starts, found.exploration.end) == (1.0, 1.0)
+    # 40,960 pairs are each in every tenth minibatch of 4,096, and 0.9^66 = 0.001: 66 steps of 10 + 5 updates.
+    assert horizon_steps(large) == pytest.approx(65.6, abs=0.1)
+    assert found.updates == 1_000
+    dueling = settings_for(large, tmp_path)
+    assert (dueling.network.hidden, dueling.network.dueling) == ((), True)
+    assert (dueling.optimizer.tabular_step, dueling.target.polyak) == (0.4, 0.05)
+    assert dueling.updates == 2_000  # 66 steps of 10 + 20 updates
+
+
+def test_who_asks_for_another_network_or_optimizer_on_a_large_table_gets_it(tmp_path):
+    large = random_table(0, states=10_240, actions=4, discount=0.9)
+    assert settings_for(large, tmp_path, network={"hidden": [32]}).optimizer.name == "adam"
+    assert settings_for(large, tmp_path, optimizer={"name": "adam"}).network.hidden == (64,)
+    assert settings_for(large, tmp_path, optimizer={"learning_rate": 0.1}).network.hidden == (64,)
+    assert settings_for(large, tmp_path, loop="gymnasium").network.hidden == (64,)
 
 
 def test_other_loops_get_few_updates_and_no_exploring_starts():
