@@ -5,8 +5,9 @@ updates do not overshoot, that is, move Q values at most to their targets, all o
 best and worst luck, which is computed exactly and extended by 0 and the network's initial value, with the noise about
 that value of randomly initialized weights (a Q table has none).
 
-**Staleness.** A value propagates one step back per refresh of the target network (n steps with n-step targets). After
-m hard copies Q is at best the m + 1-th sweep of value iteration, so a policy that needs more sweeps cannot be found.
+**Staleness.** A value propagates one step back per refresh of the target network (up to n steps with n-step targets).
+After m hard copies Q is at best the m + 1-th sweep of value iteration, so a policy that needs more sweeps cannot be
+found.
 """
 
 from __future__ import annotations

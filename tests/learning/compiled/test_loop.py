@@ -140,7 +140,7 @@ def played():
         [[1.0, 0.0, 0.0]] * 6,
         exploration={"start": 0.5, "end": 0.5, "exploring_starts": 0.2},
         replay={"capacity": 1_600},
-        target={"n_step": 2, "reward_scale": 4.0},
+        target={"n_step": 2, "n_step_correction": "none", "reward_scale": 4.0},
         interaction={"environments": 8},
     )
     told = []
