@@ -20,9 +20,12 @@ targets are free of chance (`expected`), hence a constant step of SGD. With B sa
 
     updates         a value travels one step when its pair is in the minibatch, every S·A/B updates, and when the target
                     network follows, in 1/polyak updates; it must travel `horizon_steps` steps
-    tabular step    1, or less where a pair occurs several times in a minibatch; under a dueling head by states
-    polyak          0.2; under a dueling head, where a sample moves the other actions of its state too, so slowly that a
+    tabular step    1/2, or less where a pair occurs several times in a minibatch, whose steps add: with 1, three of a
+                    pair would overshoot by the whole error, which the max spreads; under a dueling head by states
+    polyak          1; under a dueling head, where a sample moves the other actions of its state too, so slowly that a
                     state is sampled `VISITS` times in the meantime
+    initial value   of a Q table the lowest possible: then a value is right as soon as that of its best action is, where
+                    from above all the others would have to come down first
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ PLAIN_DISCOUNT = 0.99
 LARGE = 10_000  # pairs
 LARGE_BATCH, LARGE_COPIES = 4_096, 2_048
 VISITS = 8
-NEGLECTED = 1e-3  # share of a value's range that the last of the steps it travels still adds
+NEGLECTED = 1e-4  # share of a value's range that the last of the steps it travels still adds
 
 
 def power_of_two(value: float) -> float:
@@ -120,18 +123,26 @@ def horizon_steps(table: TransitionTable) -> float:
     return min(discounted, table.time_limit or math.inf)
 
 
+def lowest_value(table: TransitionTable) -> float:
+    """Return the value of the worst mean reward forever, or 0; if no episode terminates, that of the mean reward."""
+    if never_ends(table):
+        return mean_value(table)
+    allowed = np.ones(table.expected_reward.shape, bool) if table.action_mask is None else table.action_mask
+    return min(0.0, float(table.expected_reward[allowed].min())) / (1 - learning_discount(table))
+
+
 def large_settings(table: TransitionTable, kind: str) -> dict[str, Any]:
     """Return settings by which a network without hidden layers learns a large table; see above."""
     pairs = table.states * table.actions
     every = pairs / LARGE_BATCH  # updates between two updates of a pair
     if kind == "q-table":
-        step, polyak = min(1.0, every / 2), 0.2
+        step, polyak = min(0.5, every / 4), 1.0
     else:
         step, polyak = min(0.4, table.states / LARGE_BATCH), min(0.05, LARGE_BATCH / (VISITS * table.states))
     updates = 1_000 * math.ceil(horizon_steps(table) * (max(every, 1.0) + 1 / polyak) / 1_000)
     return {
         "updates": updates,
-        "network": {} if kind == "q-table" else {"hidden": []},
+        "network": {"initial_value": lowest_value(table)} if kind == "q-table" else {"hidden": []},
         "exploration": {"exploring_starts": 1.0, "start": 1.0, "end": 1.0},
         "interaction": {"environments": LARGE_COPIES},
         "replay": {"batch_size": LARGE_BATCH, "capacity": 500_000},

@@ -120,16 +120,17 @@ def test_a_table_with_chance_takes_it_out_of_the_target_unless_several_steps_are
 def test_a_large_table_is_learned_without_hidden_layers_in_as_many_updates_as_values_travel(tmp_path):
     large = random_table(0, states=10_240, actions=4, outcomes=2, discount=0.9)
     found = settings_for(large, tmp_path, network=Q_TABLE)
-    assert (found.optimizer.name, found.optimizer.tabular_step, found.optimizer.schedule) == ("sgd", 1.0, "constant")
-    assert (found.target.backup, found.target.polyak) == ("expected", 0.2)
+    assert (found.optimizer.name, found.optimizer.tabular_step, found.optimizer.schedule) == ("sgd", 0.5, "constant")
+    assert (found.target.backup, found.target.polyak) == ("expected", 1.0)
     assert (found.exploration.exploring_starts, found.exploration.end) == (1.0, 1.0)
-    # 40,960 pairs are each in every tenth minibatch of 4,096, and 0.9^66 = 0.001: 66 steps of 10 + 5 updates.
-    assert horizon_steps(large) == pytest.approx(65.6, abs=0.1)
+    # 40,960 pairs are each in every tenth minibatch of 4,096, and 0.9^87 = 0.0001: 87 steps of 10 + 1 updates.
+    assert horizon_steps(large) == pytest.approx(87.4, abs=0.1)
     assert found.updates == 1_000
+    assert found.network.initial_value == pytest.approx(10 * large.expected_reward.min())
     dueling = settings_for(large, tmp_path)
     assert (dueling.network.hidden, dueling.network.dueling) == ((), True)
     assert (dueling.optimizer.tabular_step, dueling.target.polyak) == (0.4, 0.05)
-    assert dueling.updates == 2_000  # 66 steps of 10 + 20 updates
+    assert dueling.updates == 3_000  # 87 steps of 10 + 20 updates
 
 
 def test_who_asks_for_another_network_or_optimizer_on_a_large_table_gets_it(tmp_path):
