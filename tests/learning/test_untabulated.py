@@ -59,7 +59,7 @@ def test_what_tabulates_says_at_once_that_there_are_too_many_states(tmp_path):
             with pytest.raises(DeepTaxiError, match="Cells-v0 has 16,777,216 states; of more than 10,000,000 states"):
                 judge()
         assert "nothing is tabulated" in deeptaxi.train(resume=kept, updates=8).exact_unavailable
-        assert deeptaxi.evaluate(kept, episodes=2).episodes["episodes"] == 2
+        assert 0 <= deeptaxi.evaluate(kept, episodes=2).episodes["mean_return"] <= 10  # of ten steps, each worth 0 or 1
 
 
 @pytest.mark.parametrize(

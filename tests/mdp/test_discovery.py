@@ -134,8 +134,10 @@ def small(go):
 
 
 def reject_for_ever(generator):
-    while generator.random() < 2:
-        pass
+    """Reject 200,000 draws, more than a walk follows; without an end, the real environment would hang."""
+    for _ in range(200_000):
+        if generator.random() >= 2:
+            return
 
 
 def test_a_continuous_reward_is_refused_by_the_name_of_its_draw():
