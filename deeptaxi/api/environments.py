@@ -132,8 +132,7 @@ class EnvSpec:
         if isinstance(opened, InMemory):
             return config, opened.source
         if isinstance(opened, EnvironmentConfig):
-            kwargs, limit = {**opened.kwargs, **config.kwargs}, config.time_limit or opened.time_limit
-            config = dataclasses.replace(config, id=opened.id, kwargs=kwargs, time_limit=limit)
+            config = complete_config(config, opened)
         check_request(config)
         return config, Named(code_folder(config.id))
 
@@ -231,8 +230,7 @@ def open_requested(requested: EnvironmentConfig, trust: bool, opened: Opened | N
     if isinstance(opened, InMemory):
         return discover_table(opened.open(requested), once=False)
     if isinstance(opened, EnvironmentConfig):
-        kwargs, limit = {**opened.kwargs, **requested.kwargs}, requested.time_limit or opened.time_limit
-        return open_by_name(dataclasses.replace(requested, id=opened.id, kwargs=kwargs, time_limit=limit))
+        return open_by_name(complete_config(requested, opened))
     if isinstance(opened, TransitionTable):
         return open_table(opened, requested)
     if isinstance(opened, Environment):
@@ -240,6 +238,12 @@ def open_requested(requested: EnvironmentConfig, trust: bool, opened: Opened | N
     if requested.id == IN_MEMORY:
         raise UsageError("the config belongs to a table in memory: pass the TransitionTable too")
     return open_by_name(requested, trust)
+
+
+def complete_config(requested: EnvironmentConfig, own: EnvironmentConfig) -> EnvironmentConfig:
+    """Return a configuration with the id of another, and its arguments and time limit where it has none itself."""
+    kwargs, limit = {**own.kwargs, **requested.kwargs}, requested.time_limit or own.time_limit
+    return dataclasses.replace(requested, id=own.id, kwargs=kwargs, time_limit=limit)
 
 
 def change_environment(

@@ -29,6 +29,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import platformdirs
@@ -198,12 +199,17 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def prune(root: Path, limit: int) -> None:
     """Remove the oldest entries until the others take at most `limit` bytes."""
+    stores = [folder for folder in root.iterdir() if STORE.fullmatch(folder.name) and not folder.is_symlink()]
+    remove_oldest([path for store in stores for path in list_entries(store) if ENTRY.fullmatch(path.name)], limit)
+
+
+def remove_oldest(paths: Iterable[Path], limit: int) -> None:
+    """Remove the oldest files until the others take at most `limit` bytes."""
     found = []
-    for store in [folder for folder in root.iterdir() if STORE.fullmatch(folder.name) and not folder.is_symlink()]:
-        for path in [path for path in list_entries(store) if ENTRY.fullmatch(path.name)]:
-            with contextlib.suppress(OSError):  # another process is removing it
-                status = path.stat()
-                found.append((status.st_mtime, status.st_size, path))
+    for path in paths:
+        with contextlib.suppress(OSError):  # another process is removing it
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
     total = 0
     for _, size, path in sorted(found, reverse=True):
         total += size

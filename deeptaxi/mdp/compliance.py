@@ -29,6 +29,7 @@ from deeptaxi.mdp.contract import (
     ShownMask,
     blaming,
     closing,
+    describe_failure,
     fault_of_reset,
     fault_of_step,
     finite,
@@ -208,7 +209,7 @@ class Play:
         try:
             answer = self.env.reset(**{name: given[name] for name in self._accepted})
         except (Exception, SystemExit) as error:  # third-party code
-            self.report("reset", f"raised {place_of(error)}", f"reset() raised {failure(error)}", 0)
+            self.report("reset", f"raised {place_of(error)}", f"reset() raised {describe_failure(error)}", 0)
             return False
         for kind, message in self.faults_of_reset(answer):
             self.report("reset", kind, message, 0)
@@ -241,7 +242,7 @@ class Play:
         try:
             answer = self.env.step(action)
         except (Exception, SystemExit) as error:  # third-party code
-            self.report("step", f"raised {place_of(error)}", f"{call} raised {failure(error)}", step)
+            self.report("step", f"raised {place_of(error)}", f"{call} raised {describe_failure(error)}", step)
             return False
         for kind, message in self.faults_of_step(action, answer):
             self.report("step", kind, message, step)
@@ -288,7 +289,7 @@ class Play:
         try:
             mask = self._mask(info if isinstance(info, Mapping) else {})
         except (Exception, SystemExit) as error:  # third-party code
-            self.report("action_mask", "raised", f"after {call} the action mask raised {failure(error)}", step)
+            self.report("action_mask", "raised", f"after {call} the action mask raised {describe_failure(error)}", step)
             return
         if mask is None:
             return
@@ -388,9 +389,3 @@ def reset_arguments(env: Any) -> list[str]:
         return ["seed", "options"]
     anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     return [name for name in ("seed", "options") if anything or name in parameters]
-
-
-def failure(error: BaseException) -> str:
-    """Format an error of an environment's own code with its place."""
-    where = place_of(error)
-    return f"{type(error).__name__}: {error}{f' ({where})' if where else ''}"

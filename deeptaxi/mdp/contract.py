@@ -45,9 +45,13 @@ def blaming(name: str) -> Iterator[None]:
             f"not enough memory for the environment {name}{f': {error}' if str(error) else ''}"
         ) from error
     except (Exception, SystemExit) as error:
-        where = place_of(error)
-        told = f"{type(error).__name__}: {error}{f' ({where})' if where else ''}"
-        raise EnvironmentFailedError(f"the environment {name} failed: {told}") from error
+        raise EnvironmentFailedError(f"the environment {name} failed: {describe_failure(error)}") from error
+
+
+def describe_failure(error: BaseException) -> str:
+    """Format an error of an environment's own code with its place: ``KeyError: 3 (pond.py:17, in step)``."""
+    where = place_of(error)
+    return f"{type(error).__name__}: {error}{f' ({where})' if where else ''}"
 
 
 def place_of(error: BaseException) -> str:

@@ -90,6 +90,7 @@ def remember_values(name: str, values: Floats, sweeps: int) -> None:
     folder = folder_of_values()
     if folder is None or HEADER + 8 * (len(values) + 1) > MOST:
         return
+    from deeptaxi.backend.cache import remove_oldest
     from deeptaxi.io.atomic import write_atomic
 
     with contextlib.suppress(OSError, DeepTaxiError):
@@ -97,19 +98,4 @@ def remember_values(name: str, values: Floats, sweeps: int) -> None:
             each.mkdir(mode=0o700, exist_ok=True)
         with write_atomic(folder / f"{name}.npy") as aside:
             np.save(aside, np.append(values, sweeps))
-        prune_values(folder)
-
-
-def prune_values(folder: Path, limit: int = LIMIT) -> None:
-    """Remove the oldest entries until the others take at most `limit` bytes."""
-    found = []
-    for path in folder.glob("*.npy"):
-        with contextlib.suppress(OSError):  # another process is removing it
-            status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
-    total = 0
-    for _, size, path in sorted(found, reverse=True):
-        total += size
-        if total > limit:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+        remove_oldest(folder.glob("*.npy"), LIMIT)

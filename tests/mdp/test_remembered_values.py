@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.grids import random_grid
-from deeptaxi.mdp import planning, remembered_values, sweeps
+from deeptaxi.backend.cache import remove_oldest
+from deeptaxi.mdp import planning, sweeps
 
 
 @pytest.fixture(autouse=True)
@@ -131,5 +132,5 @@ def test_the_oldest_entries_are_removed_above_the_limit(folder):
             os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 100))
         assert len(list(folder.iterdir())) == age + 1
     newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime)
-    remembered_values.prune_values(folder, limit=newest.stat().st_size)
+    remove_oldest(folder.iterdir(), limit=newest.stat().st_size)
     assert list(folder.iterdir()) == [newest]
