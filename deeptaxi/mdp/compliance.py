@@ -118,17 +118,17 @@ def check_compliance(config: EnvironmentConfig, source: Source, seconds: float =
         if codec is not None and actions is not None and not found.faults:
             with closing(make()) as env:
                 check_table(CheckedEnv(with_numbered_actions(env, actions), codec, config.id), codec, config, found)
-        elif table_of(env) is not None:
+        elif has_table(env):
             found.notes.append("P was not checked: mend the faults first")
     return found
 
 
-def table_of(env: Any) -> Any:
-    """Return the attribute `P` of an environment, which its code may compute, or None."""
+def has_table(env: Any) -> bool:
+    """Whether an environment has an attribute `P`, also if its code fails to compute it."""
     try:
-        return getattr(env.unwrapped, "P", None)
+        return getattr(env.unwrapped, "P", None) is not None
     except Exception:  # third-party code
-        return None
+        return True
 
 
 def beneath(env: Any) -> Any:
@@ -255,8 +255,11 @@ class Play:
         """Return a random action that is allowed, as the environment takes it."""
         if self._actions is None:
             return self.env.action_space.sample()
-        choices = np.arange(self._actions.actions) if self._allowed is None else np.flatnonzero(self._allowed)
-        number = self._actions.first + int(self._random.choice(choices))
+        if self._allowed is None:
+            index = self._random.integers(self._actions.actions)
+        else:
+            index = self._random.choice(np.flatnonzero(self._allowed))
+        number = self._actions.first + int(index)
         return self._actions.decode(number) if self._actions.composite else number
 
     def faults_of_step(self, action: Any, answer: Any) -> Iterator[tuple[str, str]]:
@@ -368,7 +371,7 @@ def check_table(env: gymnasium.Env[Any, Any], codec: StateCodec, config: Environ
     """Check the table of an environment against the environment itself."""
     try:
         with blaming(config.id):
-            finding = None if table_of(env) is None else find_table(env, codec)
+            finding = find_table(env, codec) if has_table(env) else None
     except DeepTaxiError as error:
         found.faults.append(Fault("P", str(error)))
         return

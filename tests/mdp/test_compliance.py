@@ -188,6 +188,23 @@ def test_spaces_are_checked_and_the_play_continues():
     assert messages(found, "step")[0].endswith("returned the info None: expected a dict")
 
 
+def test_a_table_that_cannot_be_read_is_a_fault():
+    class Failing(Walk):
+        @property
+        def P(self):  # noqa: N802
+            raise RuntimeError("not here")
+
+    (fault,) = checked(Failing).faults
+    assert (fault.part, "cannot be read: RuntimeError: not here" in fault.message) == ("P", True)
+
+
+def test_many_actions_are_sampled_without_a_list_of_them():
+    class Wide(Walk):
+        action_space = Discrete(10_000)
+
+    assert not checked(Wide).faults
+
+
 def test_what_never_ends_is_noted():
     class Endless(Walk):
         def step(self, action):
