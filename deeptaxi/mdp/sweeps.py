@@ -33,7 +33,7 @@ from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-LARGE = 200_000  # outcomes S·A·K from which sparse rows pay for the import of SciPy
+LARGE = 30_000  # outcomes S·A·K from which sparse rows pay for the import of SciPy, of 0.15 CPU seconds
 BLOCKS, SMALLEST, GREATEST = 128, 256, 2_048  # number of blocks, and the fewest and most states in one
 GROUP = 16  # blocks whose rows are read at once if they are all active
 DECIMALS, REFINE = 9, 64  # digits that long-run gains are rounded to; steps to refine those that are not round

@@ -64,6 +64,11 @@ def leaky(chance, states=600):
     return from_arrays(weights, target, reward, ends, np.eye(states)[0])
 
 
+def test_tables_of_ten_thousand_states_are_planned_sparsely_and_those_of_presets_are_not():
+    assert sweeps.is_large(random_grid(100, slip=0.0))
+    assert not sweeps.is_large(random_grid(28, slip=0.2))  # of more outcomes than rainy Taxi's 9,000
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.usefixtures("sparse")
 def test_one_step_is_that_of_the_padded_table(monkeypatch, seed):
