@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
 import os
 import stat
 import struct
@@ -29,6 +30,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, printable
+from deeptaxi.io import mapped as mapping
 from deeptaxi.io.safe_load import open_plain
 
 MAX_MEMBERS = 4_096  # a network has two arrays per layer, a checkpoint several times that
@@ -39,6 +41,8 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others allocate memory a
 ENCRYPTED = 0x1
 KINDS = "biufcSU"  # NumPy's types for numbers and text, nothing that needs unpickling
 BLOCK = 2**20
+MAPPED = 2**22  # bytes from which an array may stay in its file
+LOCAL = struct.Struct("<26xHH")  # the header before a member, up to the lengths of its name and its extra field
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 DAMAGE = (  # what zipfile, zlib and NumPy raise, depending on the damaged part
@@ -123,12 +127,13 @@ def check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
         raise ArchiveError(f"it claims to unpack to {format_bytes(size)}; at most {format_bytes(limit)} are read")
 
 
-def read_npz(path: Path, limit: int | None) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path, limit: int | None, mapped: bool = False) -> dict[str, NDArray[Any]]:
     """Read the arrays of an `.npz`, without pickle.
 
     Args:
         path: the file.
         limit: bytes that it may take in memory; None for the size of the file, if nothing is compressed.
+        mapped: whether large arrays of numbers stay in the file, where it is not compressed; they are read-only.
 
     Returns:
         The arrays by name, each with its own memory: of numbers, booleans or text.
@@ -139,7 +144,42 @@ def read_npz(path: Path, limit: int | None) -> dict[str, NDArray[Any]]:
     with open_archive(path, limit) as archive:
         found = arrays_in(archive)
         most = sum(member.file_size for _, member in found) if limit is None else limit
-        return {name: read_array(archive, member, most) for name, member in found}
+        stays = [member for _, member in found if mapped and is_mappable(member)]
+        whole = mapping.map_file(archive.fp) if stays else None
+        arrays = {}
+        for name, member in found:
+            mapped_array = map_array(archive, member, whole) if whole is not None and member in stays else None
+            arrays[name] = read_array(archive, member, most) if mapped_array is None else mapped_array
+        return arrays
+
+
+def is_mappable(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is large enough to be mapped, and stored as it is."""
+    return mapping.MAPPABLE and member.compress_type == zipfile.ZIP_STORED and member.file_size >= MAPPED
+
+
+def map_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, whole: mmap.mmap) -> NDArray[Any] | None:
+    """Return an array of an archive that is mapped as a `whole`; None if it must be read, as not native or not in C order.
+
+    Raises:
+        ArchiveError: it does not match its header or its checksum, or has an unsupported type.
+    """
+    name = member.filename.removesuffix(".npy")
+    with archive.open(member) as file:
+        shape, fortran, dtype = read_header(file, name)
+        header = file.tell()
+    if fortran or dtype.kind not in "biuf" or not dtype.isnative or math.prod(shape) == 0:
+        return None
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != member.file_size - header:
+        return None  # `read_array` says so
+    names, extra = LOCAL.unpack_from(whole, member.header_offset)
+    begin = member.header_offset + LOCAL.size + names + extra
+    if begin + member.file_size > len(whole) or mapping.checksum(whole, begin, member.file_size) != member.CRC:
+        raise ArchiveError(f"Bad CRC-32 for file {member.filename!r}")
+    found = mapping.array_in(whole, begin + header, shape, dtype)
+    for part in mapping.in_blocks(found) if dtype.kind == "b" and found.ndim else ():
+        check_values(found[part].reshape(-1).view(np.uint8), dtype, name)
+    return found
 
 
 def read_shapes(path: Path, limit: int) -> dict[str, tuple[int, ...]]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.io.mapped import in_blocks
 from deeptaxi.mdp.table import Floats, TransitionTable
 
 T = TypeVar("T")
@@ -45,8 +46,8 @@ def digest_arrays(*arrays: NDArray[Any] | None) -> str:
     digest = hashlib.sha256()
     for values in arrays:
         digest.update(b"none" if values is None else f"{values.dtype.str}{values.shape}".encode())
-        if values is not None:
-            digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        for part in () if values is None else in_blocks(values):
+            digest.update(np.ascontiguousarray(values[part]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.io.atomic import ASIDE, Scratch, put_new
+from deeptaxi.io.mapped import drop_pages, in_blocks, mapping_of, write_npz
 from deeptaxi.io.safe_archive import ArchiveError, read_npz, read_shapes
 from deeptaxi.machine import memory_exceeded
 from deeptaxi.mdp.logged import LoggedData, arrange
@@ -49,6 +50,7 @@ ARRAYS: dict[str, tuple[type, int]] = {  # types and dimensions
 }  # fmt: skip
 SUM_TOLERANCE = 1e-6
 MAX_REWARD = 1e30  # networks learn in float32, which overflows at 3e38
+LARGE = 2**20  # outcomes S·A·K from which next states take 32 bits, nothing is copied, and files are not compressed
 
 
 class TableError(DeepTaxiError):
@@ -63,7 +65,7 @@ class TransitionTable:
 
     Attributes:
         probability, reward: float64 `[S, A, K]`.
-        next_state: int64 `[S, A, K]`.
+        next_state: int64 `[S, A, K]`, int32 of more than a million outcomes.
         terminated: bool `[S, A, K]`.
         start: float64 `[S]`.
         time_limit: steps after which an episode is truncated, or None.
@@ -103,8 +105,10 @@ class TransitionTable:
         check_shapes(self)
         check_numbers(self)
         check_optional(self)
+        if is_long(self) and mapping_of(self.next_state) is None:
+            object.__setattr__(self, "next_state", self.next_state.astype(np.int32, copy=False))
         # Sums that are off only by rounding would accumulate over thousands of planning steps.
-        object.__setattr__(self, "probability", self.probability / self.probability.sum(-1, keepdims=True))
+        object.__setattr__(self, "probability", normalize(self.probability))
         object.__setattr__(self, "start", self.start / self.start.sum())
 
     def __repr__(self) -> str:
@@ -182,7 +186,10 @@ class TransitionTable:
     @cached_property
     def expected_reward(self) -> Floats:
         """Σ_k p_k · r_k, `[S, A]`."""
-        return np.asarray(np.einsum("sak,sak->sa", self.probability, self.reward))
+        found = np.empty((self.states, self.actions))
+        for part in in_blocks(self.probability, self.reward):
+            np.einsum("sak,sak->sa", self.probability[part], self.reward[part], out=found[part])
+        return found
 
     @cached_property
     def continuation(self) -> Floats:
@@ -200,19 +207,50 @@ def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray
         ) from None
     if raw.ndim != dimensions or raw.dtype.kind not in "biuf":
         raise TableError(f"{name}: expected numbers in {dimensions} dimensions, received {raw.dtype} {list(raw.shape)}")
-    if raw.dtype.kind == "f" and not np.isfinite(raw).all():
-        raise TableError(f"{name} holds {describe_first(~np.isfinite(raw), raw)}: all numbers must be finite")
+    if raw.dtype.kind == "f" and (found := describe_first(is_infinite, raw)):
+        raise TableError(f"{name} holds {found}: all numbers must be finite")
+    if dtype is np.int64 and raw.dtype == np.int32 and raw.size >= LARGE:
+        return raw
     with np.errstate(invalid="ignore"):  # values that do not fit are rejected below
         cast: NDArray[Any] = raw.astype(dtype, copy=False)
-    if dtype is not np.float64 and not (cast == raw).all():
-        raise TableError(f"{name} holds {describe_first(cast != raw, raw)}: expected {np.dtype(dtype).name} values")
+    if cast is not raw and dtype is not np.float64 and (found := describe_first(np.not_equal, raw, cast)):
+        raise TableError(f"{name} holds {found}: expected {np.dtype(dtype).name} values")
     return cast
 
 
-def describe_first(where: Bools, values: NDArray[Any]) -> str:
-    """Describe the first entry marked by `where`, as ``nan at [3, 0, 1]``."""
-    index = tuple(int(i) for i in np.argwhere(where)[0])
-    return f"{values[index]} at {list(index)}"
+def is_infinite(values: NDArray[Any]) -> Bools:
+    """Return which values are infinite or not a number."""
+    return ~np.isfinite(values)
+
+
+def find_first(test: Callable[..., Bools], *arrays: NDArray[Any]) -> tuple[int, ...] | None:
+    """Return the first index at which `test`, called with blocks of the `arrays`, is True; None if there is none."""
+    if not arrays[0].ndim:
+        return () if test(*arrays) else None
+    for part in in_blocks(*arrays):
+        where = test(*(values[part] for values in arrays))
+        if where.any():
+            first, *rest = (int(i) for i in np.argwhere(where)[0])
+            return (part.start + first, *rest)
+    return None
+
+
+def describe_first(test: Callable[..., Bools], *arrays: NDArray[Any]) -> str | None:
+    """Describe the first entry of the first array that fails a `test`, as ``nan at [3, 0, 1]``; None if none does."""
+    index = find_first(test, *arrays)
+    return None if index is None else f"{arrays[0][index]} at {list(index)}"
+
+
+def is_long(table: TransitionTable) -> bool:
+    """Whether a table is large enough to save memory on."""
+    return table.probability.size >= LARGE
+
+
+def normalize(probability: Floats) -> Floats:
+    """Divide probabilities `[S, A, K]` by their sums; return a large array itself if all sums are exactly 1."""
+    if probability.size >= LARGE and find_first(lambda part: part.sum(-1) != 1, probability) is None:
+        return probability
+    return np.asarray(probability / probability.sum(-1, keepdims=True))
 
 
 def exclude_pairs(table: TransitionTable) -> None:
@@ -233,6 +271,8 @@ def exclude_pairs(table: TransitionTable) -> None:
     if probability.ndim != 3 or 0 in probability.shape:
         return
     mask = table.action_mask
+    if mask is None and find_first(np.isneginf, reward) is None:
+        return
     minus, forbidden = np.isneginf(reward), forbidden_pairs(probability, reward)
     if minus.any():
         given = np.ones(forbidden.shape, np.bool_) if mask is None else array(mask, np.bool_, "action_mask", 2)
@@ -303,29 +343,19 @@ def check_shapes(table: TransitionTable) -> None:
 
 
 def check_numbers(table: TransitionTable) -> None:
-    """Check that probabilities are distributions, indices exist and rewards are finite."""
-    for name in ("probability", "reward", "start"):
-        values = getattr(table, name)
-        if not np.isfinite(values).all():
-            raise TableError(f"{name} holds {describe_first(~np.isfinite(values), values)}: all numbers must be finite")
-    large = np.abs(table.reward) > MAX_REWARD
-    if large.any():
-        raise TableError(
-            f"reward holds {describe_first(large, table.reward)}: expected at most {MAX_REWARD:g} in magnitude"
-        )
+    """Check that probabilities are distributions, indices exist and rewards are not too large; all are finite."""
+    if found := describe_first(lambda part: np.abs(part) > MAX_REWARD, table.reward):
+        raise TableError(f"reward holds {found}: expected at most {MAX_REWARD:g} in magnitude")
     for name in ("probability", "start"):
-        values = getattr(table, name)
-        if (values < 0).any():
-            raise TableError(f"{name} holds {describe_first(values < 0, values)}: probabilities are at least 0")
-    outside = (table.next_state < 0) | (table.next_state >= table.states)
-    if outside.any():
-        found = describe_first(outside, table.next_state)
+        if found := describe_first(lambda part: part < 0, getattr(table, name)):
+            raise TableError(f"{name} holds {found}: probabilities are at least 0")
+    if found := describe_first(lambda part: (part < 0) | (part >= table.states), table.next_state):
         raise TableError(f"next_state holds {found}: expected 0 to {table.states - 1}")
-    sums = table.probability.sum(-1)
-    off = np.abs(sums - 1) > SUM_TOLERANCE
-    if off.any():
-        state, action = (int(i) for i in np.argwhere(off)[0])
-        raise TableError(f"probability of state {state}, action {action} sums to {sums[state, action]:.6g}, not to 1")
+    off = find_first(lambda part: np.abs(part.sum(-1) - 1) > SUM_TOLERANCE, table.probability)
+    if off is not None:
+        state, action = off
+        total = table.probability[state, action].sum()
+        raise TableError(f"probability of state {state}, action {action} sums to {total:.6g}, not to 1")
     if abs(table.start.sum() - 1) > SUM_TOLERANCE:
         raise TableError(f"start sums to {table.start.sum():.6g}, not to 1")
 
@@ -561,8 +591,13 @@ TABLE_BYTES = 32  # maximum size of the arrays, per entry of S·A·K
 REST = 2**26  # bytes for names and everything else that does not grow with the outcomes
 
 
-def save_table(table: TransitionTable, path: Path) -> None:
-    """Write the table as a compressed ``.npz`` that `load_table` reads.
+def save_table(table: TransitionTable, path: Path, compressed: bool = False) -> None:
+    """Write the table as an ``.npz`` that `load_table` reads.
+
+    Args:
+        table: the table.
+        path: the file.
+        compressed: whether to compress a large table too, which then cannot stay in its file when it is read.
 
     Raises:
         TableError: the names are too long for `load_table` to read.
@@ -571,8 +606,12 @@ def save_table(table: TransitionTable, path: Path) -> None:
     optional = {name: getattr(table, name) for name in OPTIONAL if getattr(table, name) is not None}
     if table.logged is not None:
         optional |= {"logged": table.logged.to_array(), "prior": table.logged.prior}
+    arrays = {name: np.asarray(value) for name, value in ({name: getattr(table, name) for name in ARRAYS} | optional).items()}
+    if is_long(table) and not compressed:
+        write_npz(path, arrays)
+        return
     with path.open("wb") as file:  # np.savez would add an extension to a name without one
-        np.savez_compressed(file, **{name: getattr(table, name) for name in ARRAYS}, **optional)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def check_names(table: TransitionTable) -> None:
@@ -603,7 +642,8 @@ def load_table(path: Path) -> TransitionTable:
         check_memory(shape)
         logged = shapes.get("logged", ())
         check_memory(logged)
-        values = read_npz(path, math.prod(shape) * BYTES_PER_ENTRY + math.prod(logged) * 8 + REST)
+        limit = math.prod(shape) * BYTES_PER_ENTRY + math.prod(logged) * 8 + REST
+        values = read_npz(path, limit, mapped=True)
     except ArchiveError as error:
         single = f"a single array, not an .npz of {', '.join(ARRAYS)}"
         what = single if is_single_array(path) else f"not a readable .npz file: {error}"

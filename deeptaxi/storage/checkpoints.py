@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
+from deeptaxi.io.mapped import in_blocks
 from deeptaxi.io.atomic import remove_if_empty, write_atomic, write_atomic_all
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
 from deeptaxi.io.safe_load import is_a, parse_json
@@ -156,7 +157,10 @@ def table_digest(table: TransitionTable | None) -> str | None:
     for name in (*ARRAYS, "action_mask"):
         values = getattr(table, name)
         if values is not None:
-            digest.update(f"{name} {values.dtype} {values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+            kind = np.dtype(np.int64) if name == "next_state" else values.dtype  # however it is kept
+            digest.update(f"{name} {kind} {values.shape}".encode())
+            for part in in_blocks(values):
+                digest.update(np.ascontiguousarray(values[part], kind).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -171,7 +175,7 @@ def begin(run: Path, about: Mapping[str, Any], table: TransitionTable | None) ->
     first = following(run)
     with write_atomic_all(run / CHECKPOINTS) as aside:
         if table is not None:
-            save_table(table, aside / TABLE_FILE)
+            save_table(table, aside / TABLE_FILE, compressed=True)
         save(aside / numbered(run, first).name, {**about, "position": None}, None)
     drop_old(run)
     return first

@@ -1,0 +1,92 @@
+"""Arrays that stay in their file: mapped into memory, and read only as they are used.
+
+The pages of a mapped file can be dropped at any time, as the file still has them. What passes over all of a large
+array takes it in blocks (`in_blocks`) and drops the pages of each, so that the pass takes the memory of a block. Whoever
+changes a file in place changes the arrays; deeptaxi itself only ever replaces files.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+ALIGNED = 64  # bytes that the numbers of a mapped array should begin at a multiple of
+LOCAL, ZIP64, FIELD = 30, 20, 4  # bytes of a member's header, of the sizes of large files in it, of an empty field in it
+PADDING = 0xD935  # the kind of field that Android's zipalign fills with zeros
+BLOCK = 2**20  # entries of an array that are handled at once
+MAPPABLE = hasattr(mmap.mmap, "madvise")  # not on Windows, which also could not replace a file that is mapped
+DROP = getattr(mmap, "MADV_DONTNEED", None)
+
+
+def mapping_of(values: Any) -> mmap.mmap | None:
+    """Return the mapped file that an array lies in, or None."""
+    while isinstance(values, np.ndarray | memoryview):
+        values = values.base if isinstance(values, np.ndarray) else values.obj
+    return values if isinstance(values, mmap.mmap) else None
+
+
+def drop_pages(*arrays: Any) -> None:
+    """Drop the pages of the files that any of the `arrays` are mapped from; they are read again when needed."""
+    for mapped in {id(found): found for found in map(mapping_of, arrays) if found is not None}.values():
+        if DROP is not None:
+            mapped.madvise(DROP)
+
+
+def in_blocks(*arrays: NDArray[Any]) -> Iterator[slice]:
+    """Yield slices that cover the first axis, alike in all `arrays`, and drop the mapped pages after each.
+
+    Raises:
+        ValueError: the arrays differ in length.
+    """
+    if len({len(values) for values in arrays}) > 1:
+        raise ValueError("arrays of different lengths")
+    length = len(arrays[0])
+    step = max(1, BLOCK * length // max(1, *(values.size for values in arrays)))
+    for begin in range(0, length, step):
+        yield slice(begin, begin + step)
+        drop_pages(*arrays)
+
+
+def map_file(file: Any) -> mmap.mmap:
+    """Map a file that is open for reading."""
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def checksum(mapped: mmap.mmap, begin: int, size: int) -> int:
+    """Return the CRC-32 of a part of a mapped file, as zip archives have it."""
+    found = 0
+    with memoryview(mapped) as whole:
+        for at in range(begin, begin + size, 8 * BLOCK):
+            found = zlib.crc32(whole[at : min(at + 8 * BLOCK, begin + size)], found)
+            if DROP is not None:
+                mapped.madvise(DROP)
+    return found
+
+
+def array_in(mapped: mmap.mmap, begin: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return an array, in C order, that begins at a byte of a mapped file; it cannot be written to."""
+    return np.ndarray(shape, dtype, buffer=mapped, offset=begin)
+
+
+def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an uncompressed ``.npz``, block by block, whose arrays can be mapped."""
+    with path.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+        for name, values in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            taken = file.tell() + LOCAL + len(member.filename.encode()) + ZIP64 + FIELD
+            padding = -taken % ALIGNED  # the header of an array takes a multiple of it
+            member.extra = struct.pack("<HH", PADDING, padding) + bytes(padding)
+            with archive.open(member, "w", force_zip64=True) as out:
+                shape = values.shape
+                npy.write_array_header_1_0(out, {"descr": values.dtype.str, "fortran_order": False, "shape": shape})
+                for part in in_blocks(values) if shape else [()]:
+                    out.write(np.ascontiguousarray(values[part]).tobytes())
