@@ -6,11 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from deeptaxi.evaluation.decidability import decidability, random_values
 from deeptaxi.evaluation.exact import mean, snap, uncertainty
 from deeptaxi.evaluation.resampling import Estimate, resample
 from deeptaxi.mdp import planning
-from deeptaxi.mdp.table import Floats, Ints, TransitionTable
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 from deeptaxi.metrics import decimals, describe_estimate
 
 
@@ -69,6 +71,18 @@ class Solution:
         }
 
 
+def lists_of(marked: Bools) -> list[list[int]]:
+    """Return the numbers of the marked actions of every state, for `[S, A]`; states with the same ones share a list."""
+    if marked.shape[1] > 64:
+        return [row.nonzero()[0].tolist() for row in marked]
+    bits = np.zeros((len(marked), 8), np.uint8)
+    packed = np.packbits(marked, axis=1)
+    bits[:, : packed.shape[1]] = packed
+    _, first, each = np.unique(bits.view(np.uint64)[:, 0], return_index=True, return_inverse=True)
+    lists = [marked[state].nonzero()[0].tolist() for state in first]
+    return [lists[kind] for kind in each]
+
+
 def optimal_return(table: TransitionTable, horizon: int) -> float:
     """Return the best mean return of `horizon` steps."""
     return estimated_return(table, horizon, None)[0]
@@ -113,7 +127,7 @@ def solve(table: TransitionTable, horizon: int, discount: float, start_resets: i
         start_states=int((start > 0).sum()),
         value=optimum.value,
         policy=policy,
-        optimal_actions=[row.nonzero()[0].tolist() for row in planning.optimal_actions(optimum.q)],
+        optimal_actions=lists_of(planning.optimal_actions(optimum.q)),
         q_star=optimum.q,
         all_policies_equal=decidability(table, discount, optimum, random, advise=False).all_policies_equal,
         starts_estimated_from_resets=start_resets,

@@ -96,7 +96,9 @@ def optimal_actions(q: Floats, tolerance: float = 1e-6) -> Bools:
 
 def uniform_policy(table: TransitionTable, mask: Bools | None = None) -> Floats:
     """Return the uniform policy over the allowed actions, `[S, A]`."""
-    allowed = np.ones((table.states, table.actions)) if mask is None else mask.astype(np.float64)
+    if mask is None:
+        return np.broadcast_to(1 / table.actions, (table.states, table.actions))
+    allowed = mask.astype(np.float64)
     return np.asarray(allowed / allowed.sum(axis=1, keepdims=True))
 
 

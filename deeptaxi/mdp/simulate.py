@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 
 from deeptaxi.mdp.remembered_values import once
-from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.mdp.table import TransitionTable, is_long
 
 
 class TableEnv(gymnasium.Env[np.int64, np.int64]):
@@ -26,7 +26,7 @@ class TableEnv(gymnasium.Env[np.int64, np.int64]):
         self.observation_space = gymnasium.spaces.Discrete(table.states)
         self.action_space = gymnasium.spaces.Discrete(table.actions)
         self.state = 0
-        self._cumulative = once(table, "cumulative", lambda: inverse_table(table.probability))
+        self._cumulative = None if is_long(table) else once(table, "cumulative", lambda: inverse_table(table.probability))
         self._start = once(table, "cumulative start", lambda: inverse_table(table.start))
 
     def reset(
@@ -40,7 +40,8 @@ class TableEnv(gymnasium.Env[np.int64, np.int64]):
     def step(self, action: np.int64) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
         """Sample an outcome of (state, action)."""
         row = (self.state, int(action))
-        k = int(np.searchsorted(self._cumulative[row], self.np_random.random(), side="right"))
+        rows = inverse_table(self.table.probability[row]) if self._cumulative is None else self._cumulative[row]
+        k = int(np.searchsorted(rows, self.np_random.random(), side="right"))
         outcome = (*row, k)
         self.state = int(self.table.next_state[outcome])
         return (

@@ -26,6 +26,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.io.mapped import in_blocks
 from deeptaxi.machine import check_address_space
 from deeptaxi.mdp.chains import ROUNDING
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 LARGE = 30_000  # outcomes S·A·K from which sparse rows pay for the import of SciPy, of 0.15 CPU seconds
 BLOCKS, SMALLEST, GREATEST = 128, 256, 2_048  # number of blocks, and the fewest and most states in one
+FRONTIER = 2**16  # states of a level that are looked at at once
 GROUP = 16  # blocks whose rows are read at once if they are all active
 DECIMALS, REFINE = 9, 64  # digits that long-run gains are rounded to; steps to refine those that are not round
 CHECK = 64  # fewest sweeps between two attempts to foresee all others
@@ -114,72 +116,121 @@ def rows_of(table: TransitionTable) -> Rows:
 
 
 def pack(table: TransitionTable) -> Rows:
-    """Store the outcomes of a table sparsely, nearest to the end of an episode first."""
-    check_address_space()
-    from scipy.sparse import csr_array
+    """Store the outcomes of a table sparsely, nearest to the end of an episode first.
 
-    states, actions, outcomes = table.probability.shape
-    order = order_from_ends(table)
+    The table is read twice from its beginning to its end, as it may lie in a file: for the number of outcomes of each
+    pair, from which their places follow, and to put them there.
+    """
+    check_address_space()
+    states, actions, _ = table.probability.shape
     size = max(SMALLEST, min(GREATEST, -(-states // BLOCKS)))
     blocks = -(-states // size)
+    counts, order = count_and_order(table)
     order = np.concatenate([order, np.full(blocks * size - states, order[-1])])
     place = np.zeros(states, np.int64)
     place[order[::-1]] = np.arange(len(order))[::-1]
-    target = place.astype(np.int32 if len(order) < 2**31 else np.int64)
-    reward = np.empty((blocks, actions, size))
-    store = _Store(len(order) * actions * outcomes, target.dtype)
-    for block in range(blocks):
-        here = order[block * size : (block + 1) * size]
-        chance = table.probability[here]
-        reward[block] = np.einsum("sak,sak->as", chance, table.reward[here])
-        chance *= ~table.terminated[here]
-        flat = chance.transpose(1, 0, 2).reshape(-1)
-        column = target[table.next_state[here]].transpose(1, 0, 2).reshape(-1)
-        ends = np.arange(0, flat.size + 1, outcomes, dtype=column.dtype)
-        part = csr_array((flat, column, ends), shape=(size * actions, len(order)))
-        part.sum_duplicates()
-        part.eliminate_zeros()
-        store.add(part)
-    return assemble(store, reward, order, place)
-
-
-class _Store:
-    """A sparse matrix that grows by blocks of rows. The memory that it reserves is taken only as it is written."""
-
-    def __init__(self, most: int, dtype: Any) -> None:
-        self.data = np.empty(most)
-        self.indices = np.empty(most, dtype)
-        self.lengths: list[Ints] = []
-        self.ends = [0]
-
-    def add(self, part: csr_array) -> None:
-        """Append rows."""
-        begin, end = self.ends[-1], self.ends[-1] + part.nnz
-        self.data[begin:end], self.indices[begin:end] = part.data, part.indices
-        self.lengths.append(np.diff(part.indptr))
-        self.ends.append(end)
-
-
-def assemble(store: _Store, reward: Floats, order: Ints, place: Ints) -> Rows:
-    """Join the blocks of a sparse matrix, and note what each block depends on."""
-    from scipy.sparse import csr_array
-
-    size = reward.shape[2]
-    leaks, sources = [], []
-    for block, lengths in enumerate(store.lengths):
-        part = slice(store.ends[block], store.ends[block + 1])
-        sums = np.bincount(np.repeat(np.arange(len(lengths)), lengths), store.data[part], minlength=len(lengths))
-        leaks.append(bool((sums < 1 - ROUNDING).any()))
-        sources.append(np.flatnonzero(np.bincount(store.indices[part] // size, minlength=reward.shape[0])))
-        if not len(sources[-1]):  # every pair ends the episode: the block depends on nothing, so on itself
-            sources[-1] = np.array([block])
-    pointers = np.concatenate([[0], np.cumsum(np.concatenate(store.lengths))])
+    pointers = np.zeros(order.size * actions + 1, np.int64)
+    lengths = pointers[1:].reshape(blocks, actions, size)
+    for action in range(actions):
+        lengths[:, action] = counts[:, action].take(order).reshape(blocks, size)
+    del counts, lengths
+    np.cumsum(pointers, out=pointers)
     if pointers[-1] < 2**31:
         pointers = pointers.astype(np.int32)
-    whole = slice(0, store.ends[-1])
-    matrix = csr_array((store.data[whole], store.indices[whole], pointers), shape=(reward.size, len(order)))
+    column = place.astype(np.int32 if len(order) < 2**31 else np.int64)
+    data, indices = np.empty(pointers[-1]), np.empty(pointers[-1], column.dtype)
+    reward = np.empty((blocks, actions, size))
+    for here, matrix, gain in parts_of(table, column):
+        block, inner = np.divmod(place[here], size)
+        reward[block, :, inner] = gain
+        row = ((block[:, None] * actions + np.arange(actions)) * size + inner[:, None]).reshape(-1)
+        length = np.diff(matrix.indptr)
+        at = np.repeat(pointers[row] - matrix.indptr[:-1], length) + np.arange(matrix.nnz, dtype=pointers.dtype)
+        data[at], indices[at] = matrix.data, matrix.indices
+    fill_last_block(pointers, data, indices, reward, states - 1 - (blocks - 1) * size)
+    return assemble(pointers, data, indices, reward, order, place)
+
+
+def parts_of(table: TransitionTable, column: NDArray[Any]) -> Iterator[tuple[slice, csr_array, Floats]]:
+    """Yield the rows of a table, some states at a time: the states, their rows by pair, and expected rewards `[B, A]`.
+
+    `column` `[S]` says in which column of the rows each state is. Outcomes that agree in the next state are merged.
+    """
+    from scipy.sparse import csr_array
+
+    outcomes, columns = table.probability.shape[2], int(column.max()) + 1
+    for here in in_blocks(table.probability, table.next_state, table.reward, table.terminated):
+        chance = table.probability[here]
+        gain = np.einsum("sak,sak->sa", chance, table.reward[here])
+        flat = (chance * ~table.terminated[here]).reshape(-1)
+        ends = np.arange(0, flat.size + 1, outcomes, dtype=column.dtype)
+        to = column[table.next_state[here]].reshape(-1)
+        matrix = csr_array((flat, to, ends), shape=(len(ends) - 1, columns))
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        yield slice(here.start, here.start + len(gain)), matrix, gain
+
+
+def count_and_order(table: TransitionTable) -> tuple[NDArray[np.int32], Ints]:
+    """Return the number of different next states of each pair, `[S, A]`, and the states in `order_from_ends`."""
+    from scipy.sparse import csr_array
+
+    states, actions, _ = table.probability.shape
+    counts, ends = np.empty((states, actions), np.int32), np.zeros(states, np.bool_)
+    targets: list[Any] = []
+    for here, matrix, _ in parts_of(table, np.arange(states, dtype=np.int32 if states < 2**31 else np.int64)):
+        counts[here] = np.diff(matrix.indptr).reshape(-1, actions)
+        ends[here] = ((table.probability[here] > 0) & table.terminated[here]).any(axis=(1, 2))
+        targets.append(matrix.indices)
+    if not ends.any():
+        return counts, np.arange(states)
+    pointers = np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
+    if pointers[-1] < 2**31:
+        pointers = pointers.astype(np.int32)
+    joined = join(targets)
+    return counts, order_from_ends(csr_array((np.ones(len(joined), np.bool_), joined, pointers), (states, states)), ends)
+
+
+def fill_last_block(
+    pointers: NDArray[Any], data: Floats, indices: NDArray[Any], reward: Floats, last: int
+) -> None:
+    """Repeat the rows of the state at position `last` of the last block in the positions after it."""
+    blocks, actions, size = reward.shape
+    reward[-1, :, last + 1 :] = reward[-1, :, last : last + 1]
+    for action in range(actions):
+        row = ((blocks - 1) * actions + action) * size + last
+        begin, end, until = pointers[row], pointers[row + 1], pointers[row + size - last]
+        for values in (data, indices):
+            values[end:until] = np.tile(values[begin:end], size - 1 - last)
+
+
+def assemble(
+    pointers: NDArray[Any], data: Floats, indices: NDArray[Any], reward: Floats, order: Ints, place: Ints
+) -> Rows:
+    """Join what `Rows` are made of, and note what each block depends on."""
+    blocks, actions, size = reward.shape
+    leaks, sources = [], []
+    for block in range(blocks):
+        here = pointers[block * actions * size : (block + 1) * actions * size + 1]
+        part = slice(here[0], here[-1])
+        rows = np.repeat(np.arange(len(here) - 1), np.diff(here))
+        sums = np.bincount(rows, data[part], minlength=len(here) - 1)
+        leaks.append(bool((sums < 1 - ROUNDING).any()))
+        sources.append(np.flatnonzero(np.bincount(indices[part] // size, minlength=blocks)))
+        if not len(sources[-1]):  # every pair ends the episode: the block depends on nothing, so on itself
+            sources[-1] = np.array([block])
     first = np.concatenate([[0], np.cumsum([len(found) for found in sources])[:-1]])
+    matrix = sparse_rows(data, indices, pointers, len(order))
     return Rows(matrix, reward, order, place, np.array(leaks), np.concatenate(sources), first)
+
+
+def sparse_rows(data: Floats, indices: NDArray[Any], pointers: NDArray[Any], columns: int) -> csr_array:
+    """Return a sparse matrix over arrays as they are: SciPy copies views of larger arrays."""
+    from scipy.sparse import csr_array
+
+    found = csr_array((len(pointers) - 1, columns))
+    found.data, found.indices, found.indptr = data, indices, pointers
+    return found
 
 
 def join(parts: list[Any]) -> NDArray[Any]:
@@ -193,17 +244,18 @@ def join(parts: list[Any]) -> NDArray[Any]:
     return whole
 
 
-def order_from_ends(table: TransitionTable) -> Ints:
+def order_from_ends(onward: csr_array, ends: Bools) -> Ints:
     """Return the states by their fewest steps to the end of an episode, `[S]`.
 
     Those that reach no end come last, before them those that lead there in one step: their values may never change
     alike, which would keep busy every block that holds one of them.
+
+    Args:
+        onward: which states lead to which in a step, `[S, S]`.
+        ends: where an episode may end, `[S]`.
     """
-    onward, ends = links(table)
-    if not ends.any():
-        return np.arange(table.states)
     levels = levels_before(onward, ends)
-    found = np.zeros(table.states, np.bool_)
+    found = np.zeros(len(ends), np.bool_)
     near = np.concatenate(levels)
     found[near] = True
     between = found & (onward @ ~found)
@@ -219,9 +271,7 @@ def links(table: TransitionTable, pairs: Bools | None = None) -> tuple[csr_array
     ends = np.zeros(states, np.bool_)
     parts: list[Any] = []
     counts = np.zeros(states + 1, np.int64)
-    step = max(1, 2**20 // (table.probability.size // states))
-    for begin in range(0, states, step):
-        here = slice(begin, begin + step)
+    for here in in_blocks(table.probability, table.next_state, table.terminated):
         possible = table.probability[here] > 0
         if pairs is not None:
             possible &= pairs[here][:, :, None]
@@ -229,7 +279,7 @@ def links(table: TransitionTable, pairs: Bools | None = None) -> tuple[csr_array
         ends[here] = over.any(axis=(1, 2))
         goes_on = possible & ~over
         parts.append(table.next_state[here][goes_on].astype(np.int32))
-        counts[begin + 1 : begin + 1 + len(goes_on)] = goes_on.sum(axis=(1, 2))
+        counts[here.start + 1 : here.start + 1 + len(goes_on)] = goes_on.sum(axis=(1, 2))
     targets, pointers = join(parts), np.cumsum(counts)
     if pointers[-1] < 2**31:
         pointers = pointers.astype(np.int32)
@@ -243,11 +293,15 @@ def levels_before(onward: csr_array, targets: Bools) -> list[Ints]:
     lengths_of = np.diff(back.indptr)
     while frontier.size:
         levels.append(frontier)
-        begins, lengths = back.indptr[frontier].astype(np.int64), lengths_of[frontier]
-        offsets = np.repeat(begins - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-        before = back.indices[np.arange(int(lengths.sum())) + offsets]
-        frontier = np.unique(before[~found[before]]).astype(np.int64)
-        found[frontier] = True
+        news = []
+        for part in np.split(frontier, range(FRONTIER, len(frontier), FRONTIER)):
+            begins, lengths = back.indptr[part].astype(np.int64), lengths_of[part]
+            offsets = np.repeat(begins - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+            before = back.indices[np.arange(int(lengths.sum())) + offsets]
+            new = np.unique(before[~found[before]]).astype(np.int64)
+            found[new] = True
+            news.append(new)
+        frontier = np.sort(np.concatenate(news)) if len(news) > 1 else news[0]
     return levels
 
 
@@ -265,32 +319,33 @@ def fix(rows: Rows, policy: Ints | Floats) -> Rows:
     from scipy.sparse import csr_array
 
     blocks, actions, size = rows.reward.shape
-    weights = np.eye(actions)[policy] if policy.ndim == 1 else policy
-    weights = rows.arrange(weights)  # [N, A, B]
-    reward = (weights * rows.reward).sum(axis=1, keepdims=True)
-    store = _Store(rows.matrix.nnz, rows.matrix.indices.dtype)
-    for block in range(blocks):
-        part = cut(rows, block, block + 1)
-        inner, action = np.nonzero(weights[block].T)
-        shares = weights[block].T[inner, action]
+    every = np.eye(actions)
+    reward = np.empty((blocks, 1, size))
+    pointers = np.zeros(blocks * size + 1, rows.matrix.indptr.dtype)
+    data, indices = np.empty(rows.matrix.nnz), np.empty(rows.matrix.nnz, rows.matrix.indices.dtype)
+    for block in range(blocks):  # memory is taken as it is written to
+        chosen = policy[rows.order[block * size : (block + 1) * size]]
+        weights = np.ascontiguousarray((every[chosen] if policy.ndim == 1 else chosen).T)  # [A, B]
+        reward[block, 0] = (weights * rows.reward[block]).sum(axis=0)
+        inner, action = np.nonzero(weights.T)
         ends = np.searchsorted(inner, np.arange(size + 1))
-        mean = csr_array((shares, action * size + inner, ends), shape=(size, actions * size)) @ part
+        shares = csr_array((weights.T[inner, action], action * size + inner, ends), shape=(size, actions * size))
+        mean = shares @ cut(rows, block, block + 1)
         mean.sum_duplicates()
-        store.add(mean)
-    return assemble(store, np.asarray(reward), rows.order, rows.place)
+        row = block * size
+        begin, end = pointers[row], pointers[row] + mean.nnz
+        data[begin:end], indices[begin:end] = mean.data, mean.indices
+        pointers[row + 1 : row + size + 1] = begin + mean.indptr[1:]
+    whole = slice(0, pointers[-1])
+    return assemble(pointers, data[whole], indices[whole], reward, rows.order, rows.place)
 
 
 def cut(rows: Rows, begin: int, end: int) -> csr_array:
     """Return the rows of the blocks from `begin` to before `end`, as a view."""
-    from scipy.sparse import csr_array
-
     matrix, (_, actions, size) = rows.matrix, rows.reward.shape
     pointers = matrix.indptr[begin * actions * size : end * actions * size + 1]
     entries = slice(pointers[0], pointers[-1])
-    shape = (len(pointers) - 1, matrix.shape[1])
-    part = csr_array((matrix.data[entries], matrix.indices[entries], pointers - pointers[0]), shape=shape)
-    part.data, part.indices = matrix.data[entries], matrix.indices[entries]  # SciPy copies views of larger arrays
-    return part
+    return sparse_rows(matrix.data[entries], matrix.indices[entries], pointers - pointers[0], matrix.shape[1])
 
 
 def in_groups(active: Ints, blocks: int) -> list[tuple[int, int]]:
@@ -372,6 +427,7 @@ class _State:
         self.blocks, self.actions, self.size = rows.reward.shape
         self.pick = np.minimum if worst else np.maximum
         self.worst, self.worst_case = worst, np.inf if worst else -np.inf
+        self.excludes = not all(np.isfinite(part).all() for part in gain)  # some pairs
         self.values = np.zeros((self.blocks, self.size))
         self.low, self.high = np.zeros((2, self.blocks))
         self.owed = np.zeros(self.blocks)  # what is still to be added to the values of a block
@@ -490,7 +546,9 @@ class _State:
         ahead = self.discount / (1 - self.discount)
         self.settle_debts(np.arange(self.blocks))
         found = self.values + ahead * self.changes()
-        q = self.discount * (self.rows.matrix @ found.reshape(-1)).reshape(self.gain.shape) + self.gain
+        q = (self.rows.matrix @ found.reshape(-1)).reshape(self.gain.shape)
+        q *= self.discount
+        q += self.gain
         better = self.pick.reduce(q, axis=1)
         change = better - found
         if float(np.abs(change).max()) < NEARER * self.change():
@@ -525,7 +583,7 @@ class _State:
         kept = np.take_along_axis(following, chosen, axis=1)[:, 0]
         error = steps * off + steps * steps / 2 * max(
             float(
-                np.abs(self.pick.reduce(np.where(np.isfinite(q), following, self.worst_case), axis=1) - gained).max()
+                np.abs(self.pick.reduce(self.allowed(following), axis=1) - gained).max()
             ),
             float(np.abs(kept - gained).max()),
         )
@@ -538,8 +596,11 @@ class _State:
     def onward(self, change: Floats) -> Floats:
         """Return opt_a P·U over the allowed actions, `[N, B]`, for U `[N, B]`."""
         following = (self.rows.matrix @ change.reshape(-1)).reshape(self.gain.shape)
-        following = np.where(np.isfinite(self.gain), following, self.worst_case)
-        return np.asarray(self.pick.reduce(following, axis=1))
+        return np.asarray(self.pick.reduce(self.allowed(following), axis=1))
+
+    def allowed(self, q: Floats) -> Floats:
+        """Return what follows on the pairs, `[N, A, B]`, and the worst case where one is excluded."""
+        return np.where(np.isfinite(self.gain), q, self.worst_case) if self.excludes else q
 
     def whole(self) -> Floats:
         """Return the values in the order of the states, `[S]`."""
