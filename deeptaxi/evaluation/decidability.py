@@ -72,7 +72,10 @@ def decidability(
         return Decidability(undecided)
     spread, least, rounding = spread_of(table, discount, optimum)
     undecided &= spread <= tolerance
-    leading = leads_to_choice(table, np.asarray(spread > least))
+    matters = np.asarray(spread > least)
+    if not undecided.any() and (starts & matters).any():
+        return Decidability(undecided)
+    leading = leads_to_choice(table, matters)
     unknown = np.asarray(undecided & leading)
     if unknown.any():
         return Decidability(unknown, explanation(table, discount, unknown, advise))

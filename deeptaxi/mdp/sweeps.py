@@ -173,22 +173,16 @@ def parts_of(table: TransitionTable, column: NDArray[Any]) -> Iterator[tuple[sli
 
 def count_and_order(table: TransitionTable) -> tuple[NDArray[np.int32], Ints]:
     """Return the number of different next states of each pair, `[S, A]`, and the states in `order_from_ends`."""
-    from scipy.sparse import csr_array
-
     states, actions, _ = table.probability.shape
     counts, ends = np.empty((states, actions), np.int32), np.zeros(states, np.bool_)
-    targets: list[Any] = []
+    graph = _Graph(states)
     for here, matrix, _ in parts_of(table, np.arange(states, dtype=np.int32 if states < 2**31 else np.int64)):
         counts[here] = np.diff(matrix.indptr).reshape(-1, actions)
         ends[here] = ((table.probability[here] > 0) & table.terminated[here]).any(axis=(1, 2))
-        targets.append(matrix.indices)
+        graph.add(matrix.indices, matrix.indptr[::actions])
     if not ends.any():
         return counts, np.arange(states)
-    pointers = np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
-    if pointers[-1] < 2**31:
-        pointers = pointers.astype(np.int32)
-    joined = join(targets)
-    return counts, order_from_ends(csr_array((np.ones(len(joined), np.bool_), joined, pointers), (states, states)), ends)
+    return counts, order_from_ends(graph.whole(), ends)
 
 
 def fill_last_block(
@@ -233,6 +227,34 @@ def sparse_rows(data: Floats, indices: NDArray[Any], pointers: NDArray[Any], col
     return found
 
 
+class _Graph:
+    """Which states lead to which in a step, collected some states at a time."""
+
+    def __init__(self, states: int) -> None:
+        self.states = states
+        self.targets: list[NDArray[Any]] = []
+        self.lengths: list[NDArray[Any]] = []
+
+    def add(self, targets: NDArray[Any], pointers: NDArray[Any]) -> None:
+        """Append states, those that each leads to one after the other, and where they begin."""
+        from scipy.sparse import csr_array
+
+        part = csr_array((np.ones(len(targets), np.bool_), targets, pointers), (len(pointers) - 1, self.states))
+        part.sum_duplicates()
+        self.targets.append(part.indices)
+        self.lengths.append(np.diff(part.indptr))
+
+    def whole(self) -> csr_array:
+        """Return the graph, `[S, S]`."""
+        from scipy.sparse import csr_array
+
+        pointers = np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))])
+        if pointers[-1] < 2**31:
+            pointers = pointers.astype(np.int32)
+        targets = join(self.targets)
+        return csr_array((np.ones(len(targets), np.bool_), targets, pointers), (self.states, self.states))
+
+
 def join(parts: list[Any]) -> NDArray[Any]:
     """Concatenate arrays, releasing each once it is copied."""
     whole = np.empty(sum(map(len, parts)), parts[0].dtype)
@@ -265,12 +287,7 @@ def order_from_ends(onward: csr_array, ends: Bools) -> Ints:
 def links(table: TransitionTable, pairs: Bools | None = None) -> tuple[csr_array, Bools]:
     """Return which states the `pairs` `[S, A]` (None for all) may lead to, `[S, S]`, and where they may end, `[S]`."""
     check_address_space()
-    from scipy.sparse import csr_array
-
-    states = table.states
-    ends = np.zeros(states, np.bool_)
-    parts: list[Any] = []
-    counts = np.zeros(states + 1, np.int64)
+    ends, graph = np.zeros(table.states, np.bool_), _Graph(table.states)
     for here in in_blocks(table.probability, table.next_state, table.terminated):
         possible = table.probability[here] > 0
         if pairs is not None:
@@ -278,12 +295,9 @@ def links(table: TransitionTable, pairs: Bools | None = None) -> tuple[csr_array
         over = possible & table.terminated[here]
         ends[here] = over.any(axis=(1, 2))
         goes_on = possible & ~over
-        parts.append(table.next_state[here][goes_on].astype(np.int32))
-        counts[here.start + 1 : here.start + 1 + len(goes_on)] = goes_on.sum(axis=(1, 2))
-    targets, pointers = join(parts), np.cumsum(counts)
-    if pointers[-1] < 2**31:
-        pointers = pointers.astype(np.int32)
-    return csr_array((np.ones(len(targets), np.bool_), targets, pointers), shape=(states, states)), ends
+        pointers = np.concatenate([[0], np.cumsum(goes_on.sum(axis=(1, 2)))])
+        graph.add(table.next_state[here][goes_on].astype(np.int32), pointers.astype(np.int32))
+    return graph.whole(), ends
 
 
 def levels_before(onward: csr_array, targets: Bools) -> list[Ints]:
@@ -498,9 +512,7 @@ class _State:
         values = self.values.reshape(-1)
         discounted = self.discount * values if active.size * 2 > self.blocks and self.discount < 1 else None
         for begin, end in in_groups(active, self.blocks):
-            part = self.cuts.get((begin, end))
-            if part is None:
-                part = self.cuts[begin, end] = cut(self.rows, begin, end)
+            part = self.part(begin, end)
             q = part @ (values if discounted is None else discounted)
             if discounted is None and self.discount < 1:
                 q *= self.discount
@@ -546,10 +558,12 @@ class _State:
         ahead = self.discount / (1 - self.discount)
         self.settle_debts(np.arange(self.blocks))
         found = self.values + ahead * self.changes()
-        q = (self.rows.matrix @ found.reshape(-1)).reshape(self.gain.shape)
-        q *= self.discount
-        q += self.gain
-        better = self.pick.reduce(q, axis=1)
+        better = np.empty_like(found)
+        for begin, end in self.groups():
+            q = (self.part(begin, end) @ found.reshape(-1)).reshape(self.gain[begin:end].shape)
+            q *= self.discount
+            q += self.gain[begin:end]
+            better[begin:end] = self.pick.reduce(q, axis=1)
         change = better - found
         if float(np.abs(change).max()) < NEARER * self.change():
             self.values, self.low, self.high = better, change.min(axis=1), change.max(axis=1)
@@ -576,31 +590,49 @@ class _State:
         for _ in range(REFINE if unsure.any() else 0):
             gained[unsure] = self.onward(gained)[unsure]
         off = float(np.abs(change - gained).max())
-        before = (self.values - change).reshape(-1)
-        q = (self.rows.matrix @ before).reshape(self.gain.shape) + self.gain
-        following = (self.rows.matrix @ gained.reshape(-1)).reshape(q.shape)
-        chosen = (q.argmin(axis=1) if self.worst else q.argmax(axis=1))[:, None]
-        kept = np.take_along_axis(following, chosen, axis=1)[:, 0]
-        error = steps * off + steps * steps / 2 * max(
-            float(
-                np.abs(self.pick.reduce(self.allowed(following), axis=1) - gained).max()
-            ),
-            float(np.abs(kept - gained).max()),
-        )
+        error = steps * off + steps * steps / 2 * self.unlike(gained, self.values - change)
         if error > steps * noise:
             return False
         self.values += steps * gained
         self.neglected += error
         return True
 
+    def unlike(self, gained: Floats, values: Floats) -> float:
+        """Return by how much a step from U `[N, B]` changes it: opt_a P·U, or P_π·U for the greedy π of `values`."""
+        found = 0.0
+        for begin, end in self.groups():
+            part = self.part(begin, end)
+            q = (part @ values.reshape(-1)).reshape(self.gain[begin:end].shape)
+            q += self.gain[begin:end]
+            chosen = (q.argmin(axis=1) if self.worst else q.argmax(axis=1))[:, None]
+            following = (part @ gained.reshape(-1)).reshape(q.shape)
+            kept = np.take_along_axis(following, chosen, axis=1)[:, 0]
+            best = self.pick.reduce(self.allowed(following, begin, end), axis=1)
+            found = max(found, *(float(np.abs(each - gained[begin:end]).max()) for each in (best, kept)))
+        return found
+
     def onward(self, change: Floats) -> Floats:
         """Return opt_a P·U over the allowed actions, `[N, B]`, for U `[N, B]`."""
-        following = (self.rows.matrix @ change.reshape(-1)).reshape(self.gain.shape)
-        return np.asarray(self.pick.reduce(self.allowed(following), axis=1))
+        found = np.empty_like(change)
+        for begin, end in self.groups():
+            following = (self.part(begin, end) @ change.reshape(-1)).reshape(self.gain[begin:end].shape)
+            found[begin:end] = self.pick.reduce(self.allowed(following, begin, end), axis=1)
+        return found
 
-    def allowed(self, q: Floats) -> Floats:
-        """Return what follows on the pairs, `[N, A, B]`, and the worst case where one is excluded."""
-        return np.where(np.isfinite(self.gain), q, self.worst_case) if self.excludes else q
+    def allowed(self, q: Floats, begin: int, end: int) -> Floats:
+        """Return what follows on the pairs of blocks, `[…, A, B]`, and the worst case where one is excluded."""
+        return np.where(np.isfinite(self.gain[begin:end]), q, self.worst_case) if self.excludes else q
+
+    def groups(self) -> list[tuple[int, int]]:
+        """Return all blocks, in groups."""
+        return in_groups(np.arange(self.blocks), self.blocks)
+
+    def part(self, begin: int, end: int) -> csr_array:
+        """Return the rows of some blocks."""
+        found = self.cuts.get((begin, end))
+        if found is None:
+            found = self.cuts[begin, end] = cut(self.rows, begin, end)
+        return found
 
     def whole(self) -> Floats:
         """Return the values in the order of the states, `[S]`."""
