@@ -38,10 +38,11 @@ def command(
         check_out(out, env, force)  # `solve` checks again; here, before the environment is opened
     environment = EnvSpec(env, env_args, time_limit).open()
     solution = solve(environment, objective_discount, out=out, force=force)
-    if as_json:
-        options.print_json({"environment": environment.describe(), **solution.to_dict()})
-        return
     described = environment.describe()
+    del environment  # and what was kept for its table, before the lists of a million states are written
+    if as_json:
+        options.print_json({"environment": described, **solution.to_dict()})
+        return
     console.print_wide(tables.optimum_table(title(described), solution.to_dict(), described), console.FACTS)
     if out is not None:
         console.out().print(f"Wrote {out}", soft_wrap=True)

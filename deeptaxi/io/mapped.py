@@ -1,8 +1,8 @@
 """Arrays that stay in their file: mapped into memory, and read only as they are used.
 
 The pages of a mapped file can be dropped at any time, as the file still has them. What passes over all of a large
-array takes it in blocks (`in_blocks`) and drops the pages of each, so that the pass takes the memory of a block. Whoever
-changes a file in place changes the arrays; deeptaxi itself only ever replaces files.
+array takes it in blocks (`in_blocks`) and drops the pages of each, so that the pass takes the memory of a block.
+Whoever changes a file in place changes the arrays; deeptaxi itself only ever replaces files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 ALIGNED = 64  # bytes that the numbers of a mapped array should begin at a multiple of
-LOCAL, ZIP64, FIELD = 30, 20, 4  # bytes of a member's header, of the sizes of large files in it, of an empty field in it
+LOCAL, ZIP64, FIELD = (
+    30,
+    20,
+    4,
+)  # bytes of a member's header, of the sizes of large files in it, of an empty field in it
 PADDING = 0xD935  # the kind of field that Android's zipalign fills with zeros
 BLOCK = 2**20  # entries of an array that are handled at once
 MAPPABLE = hasattr(mmap.mmap, "madvise")  # not on Windows, which also could not replace a file that is mapped

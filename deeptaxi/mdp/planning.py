@@ -19,6 +19,7 @@ never terminate. Masked actions count as −∞.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -30,9 +31,11 @@ from numpy.typing import NDArray
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp import remembered_values, sweeps, total_reward
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
+from deeptaxi.mdp.krylov import approach
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict treats 1e-9 as zero
+PATIENCE = 100  # sweeps of a fixed policy that may take thousands, before its equations are solved otherwise
 DIRECT = 1_024  # up to this many states, a policy is evaluated by solving S equations instead of iterating
 SQUARED = 256  # up to this many states, long horizons are evaluated by squaring an S × S matrix
 
@@ -199,14 +202,18 @@ def settle(
         if near:
             return q, bound, known[1]
     first = float(np.abs(rows.reward).max()) + (0.0 if start is None else float(np.abs(start).max()))
-    total, best = 0, np.inf
+    total, best, most = 0, np.inf, iterations_needed(first, discount)
+    slow = gain.shape[1] == 1 and most > 10 * PATIENCE
     while True:
-        swept = sweeps.sweep(rows, gain, discount, iterations_needed(first, discount), worst, TOLERANCE, start)
+        swept = sweeps.sweep(rows, gain, discount, PATIENCE if slow else most, worst, TOLERANCE, start)
         total += swept.sweeps
         q, bound, change, near = prove(swept.values)
-        if near or change >= best / 2:  # as near as rounding allows
+        if near or (change >= best / 2 and not slow):  # as near as rounding allows
             break
         start, best = swept.values, change
+        if slow:
+            (start, products), slow, best = approach(rows, discount, start), False, np.inf
+            total += products
     if entry and near:
         remembered_values.remember_values(entry, swept.values, total)
     return q, bound, total
@@ -335,8 +342,12 @@ def evaluate_long_horizon(rows: sweeps.Rows, horizon: int) -> HorizonEvaluation:
 
     The probability of not having terminated is what one more step would add to the mean length.
     """
-    returns = sweeps.sweep(rows, rows.reward, 1.0, horizon)
-    length = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon).values
+    steps = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon)
+    length, gain = steps.values, float(rows.reward.flat[0])
+    if (rows.reward == gain).all():  # every step costs the same
+        returns = dataclasses.replace(steps, values=gain * length, neglected=abs(gain) * steps.neglected)
+    else:
+        returns = sweeps.sweep(rows, rows.reward, 1.0, horizon)
     onward = rows.backup(length, 1.0)[:, 0] - rows.disarrange(rows.reward)[:, 0] + 1 - length
     bound = horizon * ROUNDING * float(np.abs(returns.values).max()) + returns.neglected
     return HorizonEvaluation(returns.values, np.clip(1 - onward, 0, 1), length, bound)

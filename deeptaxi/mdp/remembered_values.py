@@ -46,7 +46,9 @@ def digest_arrays(*arrays: NDArray[Any] | None) -> str:
     digest = hashlib.sha256()
     for values in arrays:
         digest.update(b"none" if values is None else f"{values.dtype.str}{values.shape}".encode())
-        for part in () if values is None else in_blocks(values):
+        if values is None:
+            continue
+        for part in in_blocks(values):
             digest.update(np.ascontiguousarray(values[part]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 

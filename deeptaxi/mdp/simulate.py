@@ -26,7 +26,9 @@ class TableEnv(gymnasium.Env[np.int64, np.int64]):
         self.observation_space = gymnasium.spaces.Discrete(table.states)
         self.action_space = gymnasium.spaces.Discrete(table.actions)
         self.state = 0
-        self._cumulative = None if is_long(table) else once(table, "cumulative", lambda: inverse_table(table.probability))
+        self._cumulative = (
+            None if is_long(table) else once(table, "cumulative", lambda: inverse_table(table.probability))
+        )
         self._start = once(table, "cumulative start", lambda: inverse_table(table.start))
 
     def reset(

@@ -57,6 +57,11 @@ def reported_to(listener: Listener | None) -> Iterator[None]:
         _listener.reset(token)
 
 
+def listener() -> Listener | None:
+    """Return what progress is reported to, or None."""
+    return _listener.get()
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Sparse rows of N blocks of B states with A actions each, in the order [N, A, B].
@@ -185,9 +190,7 @@ def count_and_order(table: TransitionTable) -> tuple[NDArray[np.int32], Ints]:
     return counts, order_from_ends(graph.whole(), ends)
 
 
-def fill_last_block(
-    pointers: NDArray[Any], data: Floats, indices: NDArray[Any], reward: Floats, last: int
-) -> None:
+def fill_last_block(pointers: NDArray[Any], data: Floats, indices: NDArray[Any], reward: Floats, last: int) -> None:
     """Repeat the rows of the state at position `last` of the last block in the positions after it."""
     blocks, actions, size = reward.shape
     reward[-1, :, last + 1 :] = reward[-1, :, last : last + 1]
@@ -412,7 +415,7 @@ def sweep(
     state = _State(rows, gain, discount, worst)
     if start is not None:
         state.begin(start)
-    heard, told, check = _listener.get(), time.monotonic(), CHECK
+    heard, told, check = listener(), time.monotonic(), CHECK
     for count in range(1, steps + 1):
         state.step()
         if heard is not None and count % 8 == 0 and time.monotonic() - told > EVERY:

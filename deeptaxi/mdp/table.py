@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest
 from deeptaxi.io.atomic import ASIDE, Scratch, put_new
-from deeptaxi.io.mapped import drop_pages, in_blocks, mapping_of, write_npz
+from deeptaxi.io.mapped import in_blocks, mapping_of, write_npz
 from deeptaxi.io.safe_archive import ArchiveError, read_npz, read_shapes
 from deeptaxi.machine import memory_exceeded
 from deeptaxi.mdp.logged import LoggedData, arrange
@@ -220,7 +220,7 @@ def array(values: ArrayLike, dtype: type, name: str, dimensions: int) -> NDArray
 
 def is_infinite(values: NDArray[Any]) -> Bools:
     """Return which values are infinite or not a number."""
-    return ~np.isfinite(values)
+    return np.asarray(~np.isfinite(values))
 
 
 def find_first(test: Callable[..., Bools], *arrays: NDArray[Any]) -> tuple[int, ...] | None:
@@ -285,15 +285,24 @@ def exclude_pairs(table: TransitionTable) -> None:
             object.__setattr__(table, "action_mask", mask)
     if mask is None or np.shape(mask) != probability.shape[:2]:
         return
-    excluded = ~np.asarray(mask, np.bool_)
+    fill_excluded(table, ~np.asarray(mask, np.bool_), forbidden, fields)
+
+
+def fill_excluded(table: TransitionTable, excluded: Bools, forbidden: Bools, fields: Sequence[NDArray[Any]]) -> None:
+    """Let the `excluded` pairs `[S, A]` that are `forbidden`, or have no distribution, end the episode for 0.
+
+    `fields` are the table's probability, reward, next_state and terminated.
+    """
+    probability = fields[0]
     empty = excluded & (forbidden | np.isnan(probability).any(axis=-1) | (probability == 0).all(axis=-1))
-    if empty.any():
-        states, actions = np.nonzero(empty)
-        for name, values in zip(("probability", "reward", "next_state", "terminated"), fields, strict=True):
-            filled = values.copy()
-            filled[states, actions] = name == "terminated"
-            filled[states, actions, 0] = {"probability": 1, "next_state": states, "terminated": True}.get(name, 0)
-            object.__setattr__(table, name, filled)
+    if not empty.any():
+        return
+    states, actions = np.nonzero(empty)
+    for name, values in zip(("probability", "reward", "next_state", "terminated"), fields, strict=True):
+        filled = values.copy()
+        filled[states, actions] = name == "terminated"
+        filled[states, actions, 0] = {"probability": 1, "next_state": states, "terminated": True}.get(name, 0)
+        object.__setattr__(table, name, filled)
 
 
 def forbidden_pairs(probability: NDArray[Any], reward: NDArray[Any]) -> Bools:
@@ -606,7 +615,9 @@ def save_table(table: TransitionTable, path: Path, compressed: bool = False) -> 
     optional = {name: getattr(table, name) for name in OPTIONAL if getattr(table, name) is not None}
     if table.logged is not None:
         optional |= {"logged": table.logged.to_array(), "prior": table.logged.prior}
-    arrays = {name: np.asarray(value) for name, value in ({name: getattr(table, name) for name in ARRAYS} | optional).items()}
+    arrays = {
+        name: np.asarray(value) for name, value in ({name: getattr(table, name) for name in ARRAYS} | optional).items()
+    }
     if is_long(table) and not compressed:
         write_npz(path, arrays)
         return

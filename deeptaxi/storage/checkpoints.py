@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
-from deeptaxi.io.mapped import in_blocks
 from deeptaxi.io.atomic import remove_if_empty, write_atomic, write_atomic_all
+from deeptaxi.io.mapped import in_blocks
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
 from deeptaxi.io.safe_load import is_a, parse_json
 from deeptaxi.learning.callbacks import Event

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.io.mapped import mapping_of
+from deeptaxi.mdp import table as table_module
 from deeptaxi.mdp.planning import value_iteration
 from deeptaxi.mdp.table import (
     ARRAYS,
@@ -381,3 +383,56 @@ def test_what_a_table_nearly_is_says_what_is_missing(change, said, tmp_path):
     np.savez(tmp_path / "t.npz", **change(arrays))
     with pytest.raises(TableError, match=re.escape(said)):
         load_table(tmp_path / "t.npz")
+
+
+@pytest.fixture
+def _large(monkeypatch):
+    """Treat every table as one of a million states."""
+    monkeypatch.setattr(table_module, "LARGE", 1)
+    monkeypatch.setattr("deeptaxi.io.safe_archive.MAPPED", 1)
+    monkeypatch.setattr("deeptaxi.io.mapped.BLOCK", 3)
+
+
+@pytest.mark.usefixtures("_large")
+def test_a_large_table_stays_in_its_file(tmp_path):
+    table = from_arrays(**SOUND, **EVERYTHING)
+    table.save(tmp_path / "table.npz")
+    copy = load_table(tmp_path / "table.npz")
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(copy, name), getattr(table, name), strict=True)
+    assert copy.next_state.dtype == np.int32
+    assert all(mapping_of(getattr(copy, name)) is not None for name in ("probability", "next_state", "terminated"))
+    assert np.array_equal(copy.expected_reward, table.expected_reward)
+    table.save(tmp_path / "table.npz", force=True)  # replaced, not overwritten
+    assert np.array_equal(copy.reward, table.reward)
+
+
+@pytest.mark.usefixtures("_large")
+def test_a_large_table_is_checked_as_a_small_one_is(tmp_path):
+    for change, message in [
+        ({"reward": [[[8, 0]], [[0, np.nan]]]}, "reward holds nan at [1, 0, 1]: all numbers must be finite"),
+        ({"reward": [[[8, 0]], [[0, 1e31]]]}, "reward holds 1e+31 at [1, 0, 1]"),
+        ({"next_state": np.array([[[0, 1]], [[2, 0]]], np.int32)}, "next_state holds 2 at [1, 0, 0]: expected 0 to 1"),
+        ({"next_state": [[[0, 1.5]], [[1, 0]]]}, "next_state holds 1.5 at [0, 0, 1]: expected int64 values"),
+        ({"probability": [[[0.5, 0.5]], [[2.0, -1.0]]]}, "probability holds -1.0 at [1, 0, 1]"),
+        ({"probability": [[[0.5, 0.5]], [[0.5, 0.2]]]}, "probability of state 1, action 0 sums to 0.7, not to 1"),
+    ]:
+        np.savez(tmp_path / "table.npz", **{**SOUND, **change})
+        with pytest.raises(TableError, match=re.escape(message)):
+            load_table(tmp_path / "table.npz")
+
+
+@pytest.mark.usefixtures("_large")
+def test_sums_off_by_rounding_are_corrected_in_a_large_table_too(tmp_path):
+    np.savez(tmp_path / "table.npz", **{**SOUND, "probability": np.array([[[0.3, 0.7 + 1e-9]], [[1.0, 0.0]]])})
+    assert abs(load_table(tmp_path / "table.npz").probability.sum(-1) - 1).max() < 1e-15
+
+
+def test_a_table_for_which_the_memory_is_too_small_is_refused_unread(tmp_path, monkeypatch):
+    from_arrays(**SOUND).save(tmp_path / "table.npz")
+    monkeypatch.setattr("deeptaxi.machine.physical_memory", lambda: 100.0)
+    monkeypatch.setattr(table_module, "read_npz", None)  # not called
+    with pytest.raises(
+        TableError, match=r"^a table of 2 × 1 × 2 outcomes takes .* GiB, and this machine has 0\.0 GiB$"
+    ):
+        load_table(tmp_path / "table.npz")
