@@ -105,6 +105,7 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
     from deeptaxi.backend import keras_backend
     from deeptaxi.display.console import err
     from deeptaxi.display.training import TrainingProgress
+    from deeptaxi.mdp.sweeps import reported_to
 
     console = err(quiet)
     with console.status("starting Keras …"):
@@ -113,6 +114,7 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
         shown_by(None),
         signals.stopping_gently() as received,
         TrainingProgress(console) as progress,
+        reported_to(progress.judge),
     ):
         show = announce_preset(progress.show, console, planned.configured.explanation)
         run = run_training(planned, show, replace(run_options, stop=lambda: bool(received())))

@@ -145,6 +145,7 @@ class Standing:
         self.evaluation: metrics.Evaluated | None = None
         self.snapshot: metrics.Snapshot | None = None
         self.warned: metrics.Warned | None = None
+        self.judging: str | None = None  # how far a judgement is that takes long
         self.update = 0
         self.speed = Speed()
         self.steps_per_update = 0.0
@@ -154,6 +155,7 @@ class Standing:
 
     def take(self, record: metrics.Record, second: float) -> None:
         """Process a record that arrived `second` seconds after the first."""
+        self.judging = None
         if isinstance(record, metrics.Progress | metrics.Evaluated | metrics.Snapshot):
             self.update = record.update
             self.speed.add(second, record.update)
@@ -223,7 +225,18 @@ class TrainingProgress:
             return
         if self._console.is_terminal and isinstance(record, metrics.Started):
             self._live.start()
-        elif second - self._shown >= (DRAW_SECONDS if self._console.is_terminal else LINE_SECONDS):
+        else:
+            self._draw(second)
+
+    def judge(self, sweeps: int, left: float, exact: bool) -> None:
+        """Show how far the planning of a judgement is: see `mdp.sweeps.reported_to`."""
+        self._standing.judging = f"sweep {sweeps:,}, {'within' if exact else 'still changing by'} {left:.1g}"
+        if not self._console.quiet:
+            self._draw(self._clock() - self._begun)
+
+    def _draw(self, second: float) -> None:
+        """Draw the display, or print a line, if it is time to."""
+        if second - self._shown >= (DRAW_SECONDS if self._console.is_terminal else LINE_SECONDS):
             self._shown = second
             if self._console.is_terminal:
                 self._live.refresh()
@@ -286,6 +299,8 @@ def parts(standing: Standing) -> list[tuple[str, str, str]]:
         states = f"{share(snapshot.states_covered, snapshot.states_reachable)} states"
         pairs = f"{share(snapshot.pairs_covered, snapshot.pairs_reachable)} pairs"
         found.append(("tried", f"{states}, {pairs}", ""))
+    if standing.judging:
+        found.append(("judging", standing.judging, ""))
     if standing.warned:
         found.append(("finding", f"{standing.warned.finding}, update {standing.warned.update:,}", ""))
     return found

@@ -159,7 +159,7 @@ def is_mappable(member: zipfile.ZipInfo) -> bool:
 
 
 def map_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, whole: mmap.mmap) -> NDArray[Any] | None:
-    """Return an array of an archive that is mapped as a `whole`; None if it must be read: it is text, or laid out otherwise.
+    """Return an array of an archive mapped as a `whole`; None if it must be read: it is text, or laid out otherwise.
 
     Raises:
         ArchiveError: it does not match its header or its checksum, or has an unsupported type.

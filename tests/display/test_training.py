@@ -142,6 +142,20 @@ def test_a_short_training_prints_no_line():
     assert shown(training(9), width=80) == ""
 
 
+def test_a_long_judgement_shows_how_far_it_is():
+    screen, now = Console(**PLAIN, file=io.StringIO(), width=80), [50.0]
+    with TrainingProgress(screen, clock=lambda: now[0]) as view:
+        view.show(STARTED)
+        for second, sweeps in ((50.9, 8), (51.1, 16), (52.2, 24)):
+            now[0] = second
+            view.judge(sweeps, 0.0123, True)
+        now[0] = 60
+        view.show(EVALUATED)
+    lines = screen.file.getvalue().splitlines()
+    assert lines[:2] == [f"0 of 1,000 updates, judging sweep {sweeps}, within 0.01" for sweeps in (16, 24)]
+    assert "judging" not in lines[2]
+
+
 def test_a_quiet_console_shows_nothing_not_even_on_a_terminal():
     assert shown(training(), width=80, quiet=True) == ""
     assert shown(training(), width=80, quiet=True, force_terminal=True) == ""
