@@ -13,7 +13,10 @@ from deeptaxi.evaluation import solution
 from deeptaxi.evaluation.solution import Solution
 from deeptaxi.exports.q_tables import WRITERS, labels_of
 from deeptaxi.io.atomic import check_free, write_atomic
+from deeptaxi.io.safe_archive import format_bytes
 from deeptaxi.mdp.environment import objective_discount
+from deeptaxi.mdp.sweeps import PLANNING_BYTES
+from deeptaxi.mdp.table import TransitionTable, is_long
 
 
 def solve(
@@ -48,13 +51,20 @@ def solve(
     table = environment.table
     if table is None:
         raise UsageError(f"{environment.config.id} has no true table to solve: {environment.table_missing}")
-    with planning_status("solving …"):
+    with planning_status(f"solving{memory_note(table)} …"):
         chosen = objective_discount(table) if discount is None else discount
         found = solution.solve(table, environment.horizon, chosen, environment.start_resets)
     if path is not None:
         with write_atomic(path, force) as aside:
             WRITERS[path.suffix[1:]](aside, found.q_star, labels_of(environment), None)
     return found
+
+
+def memory_note(table: TransitionTable) -> str:
+    """Return how much memory planning on a large table takes, in brackets; nothing for a small one."""
+    if not is_long(table):
+        return ""
+    return f" (it takes about {format_bytes(PLANNING_BYTES * table.probability.size)} of memory)"
 
 
 def check_out(out: Path, env: EnvLike, force: bool) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 LARGE = 30_000  # outcomes S·A·K from which sparse rows pay for the import of SciPy, of 0.15 CPU seconds
+PLANNING_BYTES = 40  # for an outcome, at its peak, besides a table that is in memory
 BLOCKS, SMALLEST, GREATEST = 128, 256, 2_048  # number of blocks, and the fewest and most states in one
 FRONTIER = 2**16  # states of a level that are looked at at once
 GROUP = 16  # blocks whose rows are read at once if they are all active

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 import deeptaxi
+from benchmarks.grids import random_grid
+from deeptaxi.api.status import shown_by
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.table import TransitionTable
 from tests.api.helpers import answer, plain
@@ -24,3 +27,11 @@ def test_solve_agrees_with_its_command(table: TransitionTable, empty: Path) -> N
             deeptaxi.solve(table, out=out)
     with pytest.raises(UsageError, match="Blackjack-v1 has no true table"):
         deeptaxi.solve("Blackjack-v1")
+
+
+def test_the_memory_that_planning_takes_is_told_of_a_large_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("deeptaxi.mdp.table.LARGE", 1)
+    with shown_by(lambda text: contextlib.nullcontext(told.append(text))):
+        deeptaxi.solve(random_grid(3))
+    assert told == ["solving (it takes about 4.2 KiB of memory) …"]
