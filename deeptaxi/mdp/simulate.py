@@ -42,8 +42,7 @@ class TableEnv(gymnasium.Env[np.int64, np.int64]):
     def step(self, action: np.int64) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
         """Sample an outcome of (state, action)."""
         row = (self.state, int(action))
-        rows = inverse_table(self.table.probability[row]) if self._cumulative is None else self._cumulative[row]
-        k = int(np.searchsorted(rows, self.np_random.random(), side="right"))
+        k = self._sample(row, self.np_random.random())
         outcome = (*row, k)
         self.state = int(self.table.next_state[outcome])
         return (
@@ -53,6 +52,14 @@ class TableEnv(gymnasium.Env[np.int64, np.int64]):
             False,
             self._info(),
         )
+
+    def _sample(self, row: tuple[int, int], draw: float) -> int:
+        """Return the number of the outcome of a pair that a `draw` from [0, 1) means."""
+        if self._cumulative is not None:
+            return int(np.searchsorted(self._cumulative[row], draw, side="right"))
+        chances = self.table.probability[row]
+        found = int(np.searchsorted(np.cumsum(chances), draw, side="right"))
+        return found if found < len(chances) and chances[found] > 0 else int(np.flatnonzero(chances)[-1])
 
     def render(self) -> str | None:
         """Return the name or number of the current state."""

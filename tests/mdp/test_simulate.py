@@ -110,3 +110,15 @@ def test_a_state_is_shown_by_its_name_or_number():
     unnamed.reset(seed=0)
     assert unnamed.render() == "state 0"
     assert TableEnv(chain()).render() is None
+
+
+def test_a_large_table_is_sampled_alike_without_cumulative_probabilities(monkeypatch):
+    table = random_table(3, states=6)
+    small = TableEnv(table)
+    monkeypatch.setattr("deeptaxi.mdp.table.LARGE", 1)
+    large = TableEnv(table)
+    draws = [0.0, LARGEST_DRAW, *np.random.default_rng(0).random(20)]
+    for row in np.ndindex(table.probability.shape[:2]):
+        edges = np.cumsum(table.probability[row])
+        for draw in (*draws, *np.clip([*edges, *np.nextafter(edges, 0), *np.nextafter(edges, 1)], 0, LARGEST_DRAW)):
+            assert large._sample(row, draw) == small._sample(row, draw)
