@@ -199,7 +199,20 @@ def evaluate_greedy(
     table = target.table
     if q.shape not in ((table.states, table.actions), (table.states,)):
         raise DeepTaxiError(f"expected Q values of shape {[table.states, table.actions]}, received {list(q.shape)}")
-    policy = policy_of(q, table.action_mask, table)
+    verdict = evaluate_policy(target, policy_of(q, table.action_mask, table), start_resets, intervals)
+    return verdict if q.ndim == 1 else with_q_error(verdict, target, q)
+
+
+def with_q_error(verdict: Verdict, target: Reference, q: NDArray[np.floating]) -> Verdict:
+    """Return the verdict on the greedy policy of `q` `[S, A]` from that on the policy alone."""
+    return dataclasses.replace(verdict, q_error=q_error(target, q, allowed_actions(q, target.table.action_mask)))
+
+
+def evaluate_policy(
+    target: Reference, policy: Ints, start_resets: int | None = None, intervals: bool = False
+) -> Verdict:
+    """Evaluate a policy `[S]` of allowed actions; see `evaluate_greedy`."""
+    table = target.table
     value = planning.evaluate_policy(table, policy, target.discount).value
     episode = planning.evaluate_horizon(table, policy, target.horizon)
     mean_value, optimal_value = mean(table, value), mean(table, target.optimum.value)
@@ -221,7 +234,7 @@ def evaluate_greedy(
         worst_start=worst,
         termination_probability=snap(float(table.start @ episode.termination), 1.0),
         mean_episode_length=float(table.start @ episode.length),
-        q_error=None if q.ndim == 1 else q_error(target, q, allowed_actions(q, table.action_mask)),
+        q_error=None,
         starts_estimated_from_resets=start_resets,
         optimal_unknown=target.decidability.explanation if not bad and good < starts else None,
         all_policies_equal=target.decidability.all_policies_equal,

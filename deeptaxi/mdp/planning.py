@@ -34,6 +34,8 @@ from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict treats 1e-9 as zero
 DIRECT = 1_024  # up to this many states, a policy is evaluated by solving S equations instead of iterating
+FEW = 50_000  # up to this many sparse entries, a whole step costs less than to find out what has still to change
+WHOLE_STEPS = 2_000  # so many steps over so many entries; what changes alike may be foreseen over longer horizons
 SQUARED = 256  # up to this many states, long horizons are evaluated by squaring an S × S matrix
 
 
@@ -296,12 +298,25 @@ def evaluate_policy(
         return Evaluation(*total_reward.policy_values(table, policy), 1)
     if table.states > DIRECT and sweeps.is_large(table):
         rows = sweeps.fix(sweeps.rows_of(table), policy)
+        if rows.matrix.nnz <= FEW:
+            return evaluate_in_whole_steps(rows, discount, start)
         q, bound, count = settle(rows, rows.reward, discount, start=start)
         return Evaluation(q[:, 0], bound, count)
     fixed = chain(table, policy)
     if table.states <= DIRECT:
         return Evaluation(*solve_values(fixed, discount), 1)
     return Evaluation(*fixed_point(lambda value: fixed.backup(value, discount), fixed.reward, discount))
+
+
+def evaluate_in_whole_steps(rows: sweeps.Rows, discount: float, start: Floats | None = None) -> Evaluation:
+    """Evaluate the policy that `rows` fix by steps over all of them, from the values `start` `[S]`, or from 0."""
+    gain = rows.reward.reshape(-1)
+
+    def step(value: Floats) -> Floats:
+        return np.asarray(gain + discount * (rows.matrix @ value))
+
+    value, bound, count = fixed_point(step, gain if start is None else step(start[rows.order]), discount)
+    return Evaluation(value[rows.place], bound, count)
 
 
 def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int) -> HorizonEvaluation:
@@ -333,11 +348,23 @@ def evaluate_long_horizon(rows: sweeps.Rows, horizon: int) -> HorizonEvaluation:
 
     The probability of not having terminated is what one more step would add to the mean length.
     """
-    returns = sweeps.sweep(rows, rows.reward, 1.0, horizon)
-    length = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon).values
+    neglected = 0.0
+    if rows.matrix.nnz <= FEW and rows.matrix.nnz * horizon <= FEW * WHOLE_STEPS:
+        gains = np.stack([rows.reward.reshape(-1), np.ones(len(rows.order))], axis=1)
+        totals = np.zeros_like(gains)
+        for count in range(horizon):
+            longer = rows.matrix @ totals + gains
+            if count % 16 == 0 and np.array_equal(longer, totals):  # every episode has ended
+                break
+            totals = longer
+        returns, length = totals[rows.place].T
+    else:
+        swept = sweeps.sweep(rows, rows.reward, 1.0, horizon)
+        returns, neglected = swept.values, swept.neglected
+        length = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon).values
     onward = rows.backup(length, 1.0)[:, 0] - rows.disarrange(rows.reward)[:, 0] + 1 - length
-    bound = horizon * ROUNDING * float(np.abs(returns.values).max()) + returns.neglected
-    return HorizonEvaluation(returns.values, np.clip(1 - onward, 0, 1), length, bound)
+    bound = horizon * ROUNDING * float(np.abs(returns).max()) + neglected
+    return HorizonEvaluation(returns, np.clip(1 - onward, 0, 1), length, bound)
 
 
 def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:
