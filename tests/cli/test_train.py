@@ -383,7 +383,8 @@ def test_a_diverged_training_is_reported_and_leaves_no_run(type_in: TypeIn) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_training_saves_its_weights(tmp_path: Path, number: int, code: int) -> None:
-    words = [sys.executable, "-m", "deeptaxi", "train", "Taxi-v4", "--no-early-stop", "--out", "a", "--json"]
+    long = ["train", "Taxi-v4", "--q-table", "--no-early-stop", "--updates", "1000000"]
+    words = [sys.executable, "-m", "deeptaxi", *long, "--out", "a", "--json"]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "logs" / "a" / "metrics.jsonl"
     deadline = time.monotonic() + 60
