@@ -391,6 +391,11 @@ class Sweeping:
     neglected: float
     change: float
 
+    def times(self, factor: float) -> Sweeping:
+        """Return what the same sweeps would have made of `factor` times the gain, without a choice of actions."""
+        size = abs(factor)
+        return Sweeping(factor * self.values, self.sweeps, size * self.neglected, size * self.change)
+
 
 def sweep(
     rows: Rows,
