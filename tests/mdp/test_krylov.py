@@ -33,6 +33,7 @@ def test_what_is_no_better_than_the_start_is_not_taken(monkeypatch, result):
 
 
 def test_a_policy_that_sweeps_settle_slowly_is_proven_all_the_same(monkeypatch):
+    monkeypatch.setattr(planning, "FEW", 0)
     monkeypatch.setattr(sweeps, "LARGE", 0)
     monkeypatch.setattr(planning, "DIRECT", 0)
     states = 2_000
