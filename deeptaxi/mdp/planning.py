@@ -337,8 +337,8 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
         if takes_whole_steps(rows, horizon):
             returns, length = sum_in_whole_steps(rows, horizon).T
             return HorizonEvaluation(returns, termination_of(rows, length), length, rounding(returns, horizon))
-        steps, gain = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon), float(rows.reward.flat[0])
-        swept = steps.times(gain) if (rows.reward == gain).all() else sweeps.sweep(rows, rows.reward, 1.0, horizon)
+        steps, each = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon), float(rows.reward.flat[0])
+        swept = steps.times(each) if (rows.reward == each).all() else sweeps.sweep(rows, rows.reward, 1.0, horizon)
         bound = rounding(swept.values, horizon) + swept.neglected
         return HorizonEvaluation(swept.values, termination_of(rows, steps.values), steps.values, bound)
     fixed = chain(table, policy)

@@ -121,7 +121,7 @@ def compile_mdp(
         pairs % actions,
         table.next_state.reshape(-1).astype(np.int32),
         (table.reward.reshape(-1) / reward_scale).astype(np.float32),
-        table.terminated.reshape(-1),
+        np.array(table.terminated.reshape(-1)),  # a mapped array cannot be written to, which PyTorch warns of
         share,
         alias,
         *start_arrays(table.start),
