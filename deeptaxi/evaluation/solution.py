@@ -108,9 +108,9 @@ def solve(table: TransitionTable, horizon: int, discount: float, start_resets: i
     """
     mask, start = table.action_mask, table.start
     optimum = planning.value_iteration(table, discount, mask)
+    random = random_values(table, discount)  # takes most memory, so it comes first
     policy = planning.greedy_policy(optimum.q)
     episode = planning.evaluate_horizon(table, policy, horizon)
-    random = random_values(table, discount)
     best = planning.optimal_horizon(table, horizon, mask)
     return Solution(
         horizon=horizon,
