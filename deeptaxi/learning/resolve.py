@@ -330,9 +330,6 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     asked = environment.asked_settings()
     if kind_of(values) == "q-table":  # its weights are a table over all states
         asked.pop("network", None)
-    target = values.get("target", {})
-    if target.get("n_step", 1) > 1 and "backup" not in target:  # which a preset would set, and which excludes it
-        named_values = merge(named_values, {"target": {"backup": "sample"}})
     starts = values.get("exploration", {}).get("exploring_starts")
     if starts or "loop" not in values:
         unable = why_not_compiled(resolve({**named_values, "loop": "compiled"}, asked, preset), environment)
@@ -347,10 +344,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
         asked = merge(asked, chosen.settings)
     config = resolve(named_values, asked, chosen)
     if config.target.backup == "expected" and environment.table is None:
-        raise UsageError(
-            f"--backup expected needs a transition table, and {environment.config.id} has none: "
-            f"{environment.table_missing}; leave it out, or discover the table: `deeptaxi discover`"
-        )
+        raise UsageError(no_expectation(environment, values, chosen))
     if not environment.tabulated and config.network.encoding != "factored":
         raise UsageError(
             f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "
@@ -362,6 +356,15 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
         raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")
     silent = config == without_preset(named_values, environment)
     return Configured(config, NONE if silent else chosen.name)
+
+
+def no_expectation(environment: Environment, values: Mapping[str, Any], chosen: Preset) -> str:
+    """Say that expected updates need a table, who asks for them, and what to do."""
+    missing = f"and {environment.config.id} has none: {environment.table_missing}"
+    if "backup" not in values.get("target", {}):
+        return f"preset {chosen.name} learns from the outcomes in a transition table, {missing}; add --backup sample"
+    instead = "leave out --no-discover, or" if environment.config.discover is False else "leave out"
+    return f"--backup expected needs a transition table, {missing}; {instead} --backup expected"
 
 
 def without_preset(values: Mapping[str, Any], environment: Environment) -> TrainConfig | None:

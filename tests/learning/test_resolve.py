@@ -28,6 +28,7 @@ from deeptaxi.learning.resolve import (
 )
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import save_table
+from deeptaxi.presets import preset_named
 from tests.learning.helpers import opened_problem
 from tests.problems import bandit, build, chain, geometric, loop, opened, random_table, surely
 
@@ -115,6 +116,24 @@ def test_a_table_with_chance_takes_it_out_of_the_target_unless_several_steps_are
     assert (several.backup, several.n_step) == ("sample", 3)
     with pytest.raises(UsageError, match="looks one step ahead"):
         settings_for(geometric(0.5), tmp_path, target={"n_step": 3, "backup": "expected"})
+
+
+@pytest.mark.parametrize(
+    ("values", "preset", "message"),
+    [
+        ({"target": {"backup": "expected"}}, "cartpole", "--backup expected needs a transition table, and Blackjack-v1 has none: .*; "
+         "leave out --backup expected$"),
+        ({}, "taxi-rainy", "preset taxi-rainy learns from the outcomes in a transition table, and Blackjack-v1 has none: .*; "
+         "add --backup sample$"),
+    ],
+)  # fmt: skip
+def test_expected_updates_without_a_table_say_who_asks_for_them(values, preset, message):
+    environment = opened("Blackjack-v1")
+    with pytest.raises(UsageError, match=message):
+        configure(environment, values, preset_named(preset, "dueling"))
+    without = replace(environment, config=replace(environment.config, discover=False))
+    with pytest.raises(UsageError, match=r"leave out --no-discover, or --backup expected$"):
+        configure(without, {"target": {"backup": "expected"}})
 
 
 def test_a_large_table_is_learned_without_hidden_layers_in_as_many_updates_as_values_travel(tmp_path):
