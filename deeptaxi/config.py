@@ -506,7 +506,18 @@ def read_run(path: Path) -> tuple[dict[str, Any], Any]:
         known_keys(values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    return values, run
+    return values if run is None else as_it_was(values), run
+
+
+def as_it_was(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to the configuration that a run saved what it meant before there was a key for it.
+
+    The sums of n steps were not corrected before `target.n_step_correction`, which every run saves since.
+    """
+    target = saved.get("target", {})
+    if isinstance(target, Mapping) and target.get("n_step", 1) != 1 and "n_step_correction" not in target:
+        return merge(saved, {"target": {"n_step_correction": "none"}})
+    return dict(saved)
 
 
 def known_keys(values: Mapping[str, Any]) -> None:

@@ -208,6 +208,20 @@ def test_an_optimizer_that_a_presets_step_does_not_fit_is_refused_by_its_name(ke
     assert (getattr(advised, key), advised.tabular_step) == (value, None)
 
 
+@pytest.mark.parametrize(
+    ("target", "run", "correction"),
+    [
+        ("n_step = 3", "[run]", "none"),  # of a run saved before there was the key
+        ("n_step = 3\nn_step_correction = 'watkins'", "[run]", "watkins"),
+        ("n_step = 3", "", "watkins"),  # somebody's own file
+        ("n_step = 1", "[run]", "watkins"),
+    ],
+)
+def test_a_saved_run_means_what_it_meant_before_sums_were_corrected(tmp_path, target, run, correction):
+    (tmp_path / "config.toml").write_text(f"[target]\n{target}\n{run}\n")
+    assert resolve(read_toml(tmp_path / "config.toml")).target.n_step_correction == correction
+
+
 def test_whole_numbers_pass_as_floats_and_lists_as_tuples():
     resolved = resolve({"discount": 1, "network": {"hidden": [64, 32]}})
     assert isinstance(resolved.discount, float)

@@ -180,6 +180,6 @@ def test_layers_of_few_states_are_told_in_words():
     )  # fmt: skip
     told = told_apart(grid, np.array([0, 0, 1, 0, 1]), Names(("stick", "hit"), "number {}".format))
     assert told == [
-        "Not on the map: 2 states of history 2, such as number 2; there hit in 1, stick in 1.",
+        "Not on the map: 2 states of history 2, such as number 2; there stick in 1, hit in 1.",
         "Not on the map: 1 state of history 3, such as number 4; there always hit.",
     ]
