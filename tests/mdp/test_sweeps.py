@@ -151,7 +151,6 @@ def sum_of_trapped(left, chance, horizon):
     return found
 
 
-@pytest.mark.usefixtures("sparse")
 def test_the_rounding_of_long_rows_does_not_keep_a_horizon_from_ending():
     table = random_table(0, states=300, actions=3, outcomes=300)
     table = replace(table, reward=table.reward + 50, terminated=np.zeros_like(table.terminated))
@@ -168,6 +167,7 @@ def test_the_rounding_of_long_rows_does_not_keep_a_horizon_from_ending():
     assert np.abs(found.returns - plainly).max() <= found.bound
 
 
+@pytest.mark.usefixtures("sparse")
 def test_without_ends_the_middle_of_the_bounds_is_taken():
     rng = np.random.default_rng(0)
     chance = rng.dirichlet(np.ones(20), (20, 3))
