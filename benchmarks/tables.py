@@ -1,7 +1,7 @@
 """A family of problems that no setting was tuned on one by one: pure functions from a seed to a transition table.
 
-`TUNED` are the families that the default for tables was tuned on, `HELD_OUT` those that it was only evaluated on.
-Sizes, rewards and probabilities of every table follow from its seed.
+`TUNED` are the families that the default for tables was tuned on, `HELD_OUT` those that it was only evaluated on; of
+these, `PUBLISHED` are problems of books. Sizes, rewards and probabilities of every table follow from its seed.
 """
 
 from __future__ import annotations
@@ -38,6 +38,13 @@ def sure(next_state: Any, reward: Any, start: Any, ends: Any, **optional: Any) -
 def first(states: int, state: int = 0) -> Any:
     """Return the distribution that always starts in `state`."""
     return np.eye(states)[state]
+
+
+def poisson(mean: float, most: int) -> Any:
+    """Return the probabilities of 0 … `most` − 1 events, and of `most` or more, `[most + 1]`."""
+    log_k = np.cumsum(np.log(np.maximum(np.arange(most), 1)))
+    exactly = np.exp(np.arange(most) * np.log(mean) - mean - log_k)
+    return np.append(exactly, 1 - exactly.sum())
 
 
 def garnet(seed: int, states: int | None = None, **optional: Any) -> TransitionTable:
@@ -119,13 +126,11 @@ def inventory(seed: int) -> TransitionTable:
     rng = np.random.default_rng(seed)
     capacity, demand = int(rng.choice([10, 20, 40])), rng.uniform(2, 6)
     price, cost, hold, fixed = 8.0, 3.0, rng.uniform(0.1, 0.5), rng.uniform(1, 5)
-    log_k = np.cumsum(np.log(np.maximum(np.arange(capacity + 1), 1)))
-    poisson = np.exp(np.arange(capacity + 1) * np.log(demand) - demand - log_k)
     p, reward = np.zeros((capacity + 1, capacity + 1, capacity + 1)), np.zeros((capacity + 1, capacity + 1))
     for s in range(capacity + 1):
         for a in range(capacity + 1):
             stock = min(s + a, capacity)
-            sold = np.append(poisson[:stock], 1 - poisson[:stock].sum())
+            sold = poisson(demand, stock)
             p[s, a, stock - np.arange(stock + 1)] = sold
             reward[s, a] = price * sold @ np.arange(stock + 1) - cost * (stock - s) - fixed * (stock > s) - hold * stock
     return dense(np.maximum(p, 0), reward, first(capacity + 1), discount=0.95)
@@ -135,15 +140,20 @@ def gambler(seed: int) -> TransitionTable:
     """Return the gambler's problem (Sutton and Barto, example 4.3): stake up to what is missing, win 1 at the goal."""
     rng = np.random.default_rng(seed)
     goal, win = int(rng.choice([10, 25, 50])), rng.uniform(0.25, 0.55)
-    stakes = np.minimum(1 + np.arange(goal // 2), np.minimum(np.arange(goal), goal - np.arange(goal))[:, None])
-    stakes = np.maximum(stakes, 1)
+    return stakes(goal, win, discount=0.99)
+
+
+def stakes(goal: int, win: float, discount: float) -> TransitionTable:
+    """Return the gambler's problem up to `goal`; a stake of 0, as good as the best one and endless, is left out."""
+    stake = np.minimum(1 + np.arange(goal // 2), np.minimum(np.arange(goal), goal - np.arange(goal))[:, None])
+    stake = np.maximum(stake, 1)
     states = np.arange(goal)[:, None]
-    target = np.stack([np.minimum(states + stakes, goal), np.maximum(states - stakes, 0)], axis=-1)
+    target = np.stack([np.minimum(states + stake, goal), np.maximum(states - stake, 0)], axis=-1)
     chance = np.broadcast_to([win, 1 - win], target.shape)
     ends = (target == goal) | (target == 0)
     start = np.where(np.arange(goal) > 0, 1 / (goal - 1), 0)
     return from_arrays(
-        chance, np.where(target == goal, 0, target), (target == goal).astype(float), ends, start, discount=0.99
+        chance, np.where(target == goal, 0, target), (target == goal).astype(float), ends, start, discount=discount
     )
 
 
@@ -173,10 +183,135 @@ def chain(seed: int) -> TransitionTable:
     return sure(target, reward * 10.0 ** rng.integers(-3, 4), first(states), ends, discount=0.99)
 
 
+def gambler_undiscounted(seed: int) -> TransitionTable:
+    """Return the gambler's problem as the book has it: a goal of 100 and γ = 1; the seed says how often he wins."""
+    return stakes(100, np.random.default_rng(seed).uniform(0.25, 0.55), discount=1.0)
+
+
+def rent(requests: float, returns: float, room: int = 20) -> tuple[Any, Any]:
+    """Return P(cars in the evening | in the morning) `[room + 1, room + 1]` of one place, and the mean number rented.
+
+    What is returned can be rented from the next day; what exceeds `room` is taken away.
+    """
+    evening, rented = np.zeros((room + 1, room + 1)), np.zeros(room + 1)
+    for cars in range(room + 1):
+        asked = poisson(requests, cars)
+        rented[cars] = asked @ np.arange(cars + 1)
+        for left, chance in enumerate(asked[::-1]):
+            evening[cars, left:] += chance * poisson(returns, room - left)
+    return evening, rented
+
+
+def jacks_cars(requests: tuple[float, float], returns: tuple[float, float], price: float = 2.0) -> TransitionTable:
+    """Return Jack's car rental (Sutton and Barto, 2018, example 4.2): 21 · 21 states, 11 actions, 441 outcomes.
+
+    Up to 5 cars are moved overnight between two places, for `price` each; a car rented out earns 10. An action moves
+    no more cars than there are.
+    """
+    (here, rented_here), (there, rented_there) = (rent(*rates) for rates in zip(requests, returns, strict=True))
+    first_place, second_place = np.divmod(np.arange(441), 21)
+    moved = np.arange(-5, 6)
+    before = np.stack([first_place[:, None] - moved, second_place[:, None] + moved])
+    one, two = np.clip(before, 0, 20)
+    p = here[one][..., :, None] * there[two][..., None, :]
+    reward = 10 * (rented_here[one] + rented_there[two]) - price * abs(moved)
+    return dense(
+        p.reshape(441, 11, 441), reward, np.full(441, 1 / 441), discount=0.9, action_mask=(before >= 0).all(axis=0)
+    )
+
+
+def car_rental(seed: int) -> TransitionTable:
+    """Return Jack's car rental with other rates and another price of moving a car."""
+    rng = np.random.default_rng(seed)
+    requests, returns = rng.uniform(2, 5, size=2), rng.uniform(2, 4, size=2)
+    return jacks_cars(tuple(requests), tuple(returns), rng.uniform(1, 4))
+
+
+def stand_of_trees(ages: int, old: float, cut: float, fire: float, discount: float) -> TransitionTable:
+    """Return forest management as pymdptoolbox's ``example.forest(S, r1, r2, p)`` defines it.
+
+    To wait (0) lets the forest grow a year older, or burn down with probability `fire`, and is worth `old` at the
+    greatest age; to cut it (1) is worth 0 at the least age, `cut` at the greatest and 1 in between.
+    """
+    p, reward = np.zeros((ages, 2, ages)), np.zeros((ages, 2))
+    age = np.arange(ages)
+    p[age, 0, np.minimum(age + 1, ages - 1)] = 1 - fire
+    p[:, 0, 0], p[:, 1, 0] = fire, 1
+    reward[1:, 1] = 1
+    reward[-1] = old, cut
+    return dense(p, reward, first(ages), discount=discount)
+
+
+def forest(seed: int) -> TransitionTable:
+    """Return forest management of 5 to 50 ages, with rewards at which waiting may or may not pay."""
+    rng = np.random.default_rng(seed)
+    ages = int(rng.choice([5, 10, 20, 50]))
+    old = rng.uniform(2, 2 * ages)
+    return stand_of_trees(ages, old, old * rng.uniform(0.3, 0.9), rng.uniform(0.01, 0.1), discount=0.96)
+
+
+def stock_control(
+    demand: Any, capacity: int, fixed: float, cost: float, hold: float, price: float, discount: float
+) -> TransitionTable:
+    """Return stochastic inventory control (Puterman, 1994, section 3.2) with the demand's distribution `[D]`.
+
+    The stock s is replenished by a ≤ `capacity` − s at once, for `fixed` + `cost` · a if a > 0; `hold` is paid for all
+    of s + a, and `price` earned for what is sold. Demand that is not met is lost.
+    """
+    size = capacity + 1
+    p, reward = np.zeros((size, size, size)), np.zeros((size, size))
+    for s, a in np.argwhere(np.add.outer(np.arange(size), np.arange(size)) < size):
+        sold = np.minimum(np.arange(len(demand)), s + a)
+        np.add.at(p[s, a], s + a - sold, demand)
+        reward[s, a] = price * (demand @ sold) - (fixed + cost * a) * (a > 0) - hold * (s + a)
+    return dense(p, reward, np.full(size, 1 / size), discount=discount, action_mask=p.any(axis=-1))
+
+
+def stock(seed: int) -> TransitionTable:
+    """Return Puterman's inventory problem with a random demand and a fixed cost that makes it pay to order rarely."""
+    rng = np.random.default_rng(seed)
+    capacity = int(rng.choice([5, 15, 30]))
+    demand = rng.dirichlet(np.ones(capacity // 2 + 1))
+    return stock_control(demand, capacity, rng.uniform(2, 20), 2.0, rng.uniform(0.1, 1), 8.0, discount=0.95)
+
+
+def admissions(arrivals: Any, services: Any, room: int, price: float, hold: float, discount: float) -> TransitionTable:
+    """Return admission control of a queue in discrete time (Puterman, 1994, section 3.7.1).
+
+    A state is the number of jobs in the system, at most `room`, and of those that have just arrived, of which the
+    action admits some; the others are lost. `arrivals` and `services` are distributions of how many jobs arrive, and
+    how many can be served, in one period. A job served earns `price`, one in the system costs `hold` a period.
+    """
+    most = len(arrivals)
+    jobs, come, admit = np.meshgrid(np.arange(room + 1), np.arange(most), np.arange(most), indexing="ij")
+    allowed = (admit <= come) & (jobs + admit <= room)
+    p, reward = np.zeros((*allowed.shape, room + 1, most)), np.zeros(allowed.shape)
+    for s, v, a in np.argwhere(allowed):
+        served = np.minimum(np.arange(len(services)), s + a)
+        np.add.at(p[s, v, a], s + a - served, np.multiply.outer(services, arrivals))
+        reward[s, v, a] = price * (services @ served) - hold * (s + a)
+    states = (room + 1) * most
+    return dense(
+        p.reshape(states, most, states), reward.reshape(states, most), first(states), discount=discount,
+        action_mask=allowed.reshape(states, most),
+    )  # fmt: skip
+
+
+def queue(seed: int) -> TransitionTable:
+    """Return admission control where up to 4 jobs arrive and up to 3 are served, in room for 10 to 40."""
+    rng = np.random.default_rng(seed)
+    arrivals, services = rng.dirichlet(np.ones(5)), rng.dirichlet(np.ones(4))
+    return admissions(arrivals, services, int(rng.choice([10, 20, 40])), 10.0, rng.uniform(0.1, 1), discount=0.98)
+
+
 TUNED: dict[str, Make] = {
     "garnet": garnet, "river swim": river_swim, "lock": lock, "grid": grid, "scaled garnet": scaled_garnet,
 }  # fmt: skip
+PUBLISHED: dict[str, Make] = {
+    "car rental": car_rental, "gambler undiscounted": gambler_undiscounted, "forest": forest, "stock": stock,
+    "queue": queue,
+}  # fmt: skip
 HELD_OUT: dict[str, Make] = {
-    "wide": wide, "inventory": inventory, "gambler": gambler, "machine": machine, "chain": chain,
+    "wide": wide, "inventory": inventory, "gambler": gambler, "machine": machine, "chain": chain, **PUBLISHED,
 }  # fmt: skip
 FAMILIES = {**TUNED, **HELD_OUT}

@@ -311,7 +311,10 @@ class OptimizerConfig(Checked):
         if self.clip_norm is not None and doubled:
             raise UsageError(f"--clip-norm and the optimizer option {doubled[0]} both clip the gradient: leave one out")
         if self.schedule == "exponential" and self.final_fraction == 0:
-            raise UsageError("an exponential schedule never reaches 0: set a final_fraction above 0")
+            raise UsageError(
+                "an exponential schedule never reaches 0: set --final-learning-rate-fraction above 0, or another "
+                "--learning-rate-schedule"
+            )
 
 
 @dataclass(frozen=True)
@@ -335,7 +338,10 @@ class ExplorationConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.schedule == "exponential" and 0 in (self.start, self.end):
-            raise UsageError("an exponential schedule never reaches 0: set an ε above 0, or a linear schedule")
+            raise UsageError(
+                "an exponential schedule never reaches 0: set --epsilon-start and --epsilon-end above 0, or "
+                "--epsilon-schedule linear"
+            )
 
 
 @dataclass(frozen=True)
@@ -500,7 +506,18 @@ def read_run(path: Path) -> tuple[dict[str, Any], Any]:
         known_keys(values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    return values, run
+    return values if run is None else as_it_was(values), run
+
+
+def as_it_was(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to the configuration that a run saved what it meant before there was a key for it.
+
+    The sums of n steps were not corrected before `target.n_step_correction`, which every run saves since.
+    """
+    target = saved.get("target", {})
+    if isinstance(target, Mapping) and target.get("n_step", 1) != 1 and "n_step_correction" not in target:
+        return merge(saved, {"target": {"n_step_correction": "none"}})
+    return dict(saved)
 
 
 def known_keys(values: Mapping[str, Any]) -> None:
@@ -583,6 +600,8 @@ def resolve(
     base: dict[str, Any] = to_mapping(TrainConfig())
     for layer in (plain(kind).settings, preset.settings if preset else {}, problem or {}):
         base = merge(base, layer)
+    base = merge(base, for_typed_targets(values.get("target", {})))
+    check_typed_optimizer(base["optimizer"], values.get("optimizer", {}))
     if merge(base, values)["loop"] != "compiled":
         base = merge(base, for_other_loops(base))
     config: TrainConfig = from_mapping(TrainConfig, merge(base, values))
@@ -597,6 +616,27 @@ def for_other_loops(base: Mapping[str, Any]) -> dict[str, Any]:
     """
     copies = min(base["interaction"]["environments"], InteractionConfig().environments)
     return {"exploration": {"exploring_starts": 0.0}, "interaction": {"environments": copies}}
+
+
+def for_typed_targets(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return replacements for a preset's settings of the td_target that those of the user exclude."""
+    if typed.get("n_step", 1) > 1 and "backup" not in typed:
+        return {"target": {"backup": "sample"}}
+    if typed.get("backup") == "expected" and "n_step" not in typed:
+        return {"target": {"n_step": 1}}
+    return {}
+
+
+def check_typed_optimizer(base: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Raise a `UsageError` if the user sets an optimizer or a loss that the preset's `tabular_step` does not fit."""
+    if base.get("tabular_step") is None or typed.keys() & {"tabular_step", "learning_rate"}:
+        return
+    for key, option, fitting_value in (("name", "--optimizer", "sgd"), ("loss", "--loss", "mse")):
+        if typed.get(key, fitting_value) != fitting_value:
+            raise UsageError(
+                f"{option} {typed[key]} does not go with the preset's step, --tabular-step {base['tabular_step']:g} of "
+                f"plain SGD on the mse loss: set a --learning-rate too, such as 0.01, or leave out {option}"
+            )
 
 
 def check_together(config: TrainConfig) -> None:
@@ -614,6 +654,6 @@ def check_together(config: TrainConfig) -> None:
     copies, steps = config.interaction.environments, config.target.n_step
     if config.replay.capacity < copies * steps:
         raise UsageError(
-            f"--replay-capacity {config.replay.capacity} is too small for {copies} environments and {steps}-step "
-            f"targets: set it to {copies * steps} or more"
+            f"{copies} environments and {steps}-step targets need --replay-capacity {copies * steps} or more, "
+            f"and it is {config.replay.capacity}"
         )

@@ -22,7 +22,7 @@ from deeptaxi.config import (
     value_at,
 )
 from deeptaxi.errors import UsageError
-from deeptaxi.presets import presets
+from deeptaxi.presets import Preset, presets
 
 Q_TABLE = {"hidden": [], "dueling": False}
 RAINY = {"is_rainy": True}
@@ -177,13 +177,49 @@ def test_a_learning_rate_replaces_the_tabular_step_of_the_preset():
         ({"loop": "fit", "exploration": {"exploring_starts": 0.1}}, "--loop fit cannot do: use --loop compiled"),
         (
             {"replay": {"capacity": 11}, "interaction": {"environments": 4}, "target": {"n_step": 3}},
-            "--replay-capacity 11 is too small for 4 environments and 3-step targets: set it to 12 or more",
+            "4 environments and 3-step targets need --replay-capacity 12 or more, and it is 11",
         ),
     ],
 )
 def test_invalid_values_are_refused_by_name(values, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         resolve(values)
+
+
+def test_what_is_set_replaces_what_it_excludes_of_a_preset():
+    several = Preset("five", settings={"target": {"n_step": 5}})
+    expected = resolve({"target": {"backup": "expected"}}, preset=several).target
+    assert (expected.backup, expected.n_step) == ("expected", 1)
+    table = Preset("expected", settings={"target": {"backup": "expected"}})
+    sampled = resolve({"target": {"n_step": 3}}, preset=table).target
+    assert (sampled.backup, sampled.n_step) == ("sample", 3)
+    assert resolve({"target": {"n_step": 1}}, preset=table).target.backup == "expected"
+    with pytest.raises(UsageError, match="looks one step ahead"):
+        resolve({"target": {"backup": "expected", "n_step": 3}}, preset=several)
+
+
+@pytest.mark.parametrize(("key", "value", "option"), [("name", "adam", "--optimizer"), ("loss", "huber", "--loss")])
+def test_an_optimizer_that_a_presets_step_does_not_fit_is_refused_by_its_name(key, value, option):
+    tabular = Preset("stepping", settings={"optimizer": {"name": "sgd", "tabular_step": 0.3}})
+    message = f"{option} {value} does not go with the preset's step, --tabular-step 0.3 of plain SGD on the mse loss: "
+    with pytest.raises(UsageError, match=re.escape(message)):
+        resolve({"optimizer": {key: value}}, preset=tabular)
+    advised = resolve({"optimizer": {key: value, "learning_rate": 0.01}}, preset=tabular).optimizer
+    assert (getattr(advised, key), advised.tabular_step) == (value, None)
+
+
+@pytest.mark.parametrize(
+    ("target", "run", "correction"),
+    [
+        ("n_step = 3", "[run]", "none"),  # of a run saved before there was the key
+        ("n_step = 3\nn_step_correction = 'watkins'", "[run]", "watkins"),
+        ("n_step = 3", "", "watkins"),  # somebody's own file
+        ("n_step = 1", "[run]", "watkins"),
+    ],
+)
+def test_a_saved_run_means_what_it_meant_before_sums_were_corrected(tmp_path, target, run, correction):
+    (tmp_path / "config.toml").write_text(f"[target]\n{target}\n{run}\n")
+    assert resolve(read_toml(tmp_path / "config.toml")).target.n_step_correction == correction
 
 
 def test_whole_numbers_pass_as_floats_and_lists_as_tuples():

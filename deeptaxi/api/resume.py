@@ -19,6 +19,7 @@ from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import (
     PATIENCE,
     TrainConfig,
+    as_it_was,
     check_together,
     coerce,
     from_mapping,
@@ -121,9 +122,10 @@ def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, confi
 def is_of(card: Mapping[str, Any], config: TrainConfig) -> bool:
     """Return whether a card has this configuration; a table that was in memory is now in the run folder."""
     now = json.loads(json.dumps(finite(to_toml(config)), default=str))
+    then = as_it_was(card["configuration"])
     if config.environment.id == IN_MEMORY:
-        now["environment"] = card["configuration"].get("environment")
-    return bool(card["configuration"] == now)
+        now["environment"] = then.get("environment")
+    return bool(then == now)
 
 
 def open_saved_environment(
@@ -250,7 +252,7 @@ def config_of(found: Checkpoint) -> TrainConfig:
             raise DeepTaxiError(
                 f"{found.path} was written by an earlier deeptaxi: {old}; train it again, without --resume"
             )
-        said = with_literals(said)
+        said = as_it_was(with_literals(said))
         config: TrainConfig = from_mapping(TrainConfig, merge(to_mapping(TrainConfig()), said))
         check_together(config)
     except (UsageError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 from deeptaxi.arguments import plain
 from deeptaxi.config import (
     TrainConfig,
+    as_it_was,
     known_facts,
     known_keys,
     leaf_settings,
@@ -129,7 +130,7 @@ def values_of(config: Config | None) -> dict[str, Any]:
         known_facts(config.get("run"))
         values = with_literals({key: value for key, value in config.items() if key != "run"})
         known_keys(values)
-        return values
+        return as_it_was(values) if "run" in config else values
     return read_toml(Path(config))
 
 

@@ -5,6 +5,11 @@ Part of it is an error shared by all actions, the mean of d over all pairs; the 
 (Thrun & Schwartz, Issues in Using Function Approximation for Reinforcement Learning, 1993), and is what double DQN
 (van Hasselt et al., 2016) removes.
 
+**Noise.** A sampled td_target r + γ·(1 − terminated)·V*(s') scatters by σ(s, a) around Q*(s, a). After n samples of
+each of two actions, no average tells their Q* apart if these differ by less than `UNSURE` standard errors,
+√(σ₁²/n + σ₂²/n). A sample that is replayed brings nothing new, so n is at most the number of visits; and a constant
+step α weighs the samples as if there were 2/α − 1 of them.
+
 **Alternative hypotheses.** A faulty training converges too, to the Q* of another problem: one in which terminal states
 continue, a time limit terminates, the ground differs, or the discount does. Each alternative's Q* is computed exactly,
 and the one nearest to Q, over the pairs that were tried, identifies the fault. It explains Q better only if Q is far
@@ -28,10 +33,71 @@ from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, the
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 
+UNSURE = 2.0  # standard errors
+ARRIVED = 0.1  # of the range of Q*: a mean error of values that are no longer on their way
+A_THIRD = 1 / 3  # of the states that are played wrongly
 BELIEVED = 0.05  # of the range of Q*
 BY_MAXIMIZING = 0.3  # fraction of the bias
 LARGE, SMALL = 300.0, 0.003  # in the network's units
 OFF = 0.2  # of the largest |Q*|
+
+
+def noise(case: Case) -> Floats:
+    """Return the standard deviation of one sampled td_target with the values V* of the training discount, `[S, A]`."""
+    table = the(case.table)
+    value = case.q_star.max(axis=1)
+    targets = table.reward + the(case.training_discount) * ~table.terminated * value[table.next_state]
+    mean = (table.probability * targets).sum(axis=-1, keepdims=True)
+    return np.asarray(np.sqrt((table.probability * (targets - mean) ** 2).sum(axis=-1)))
+
+
+def fresh_samples(case: Case) -> Floats:
+    """Return over how many sampled outcomes of its own the value of each pair can be averaged, `[S, A]`, at least 1."""
+    config, done = the(case.config), the(case.history).finished
+    total = (done.updates if done else config.updates) * config.replay.batch_size
+    if case.visits is None:
+        found = np.full((case.states, case.actions), total / max(1, int(case.pairs.sum())))
+    else:
+        visits = case.visits.astype(float)
+        found = np.minimum(visits, total * visits / max(1.0, visits.sum()))
+    step = config.optimizer.tabular_step
+    constant = step is not None and config.optimizer.schedule == "constant"
+    return np.asarray(np.maximum(1.0, np.minimum(found, 2 / step - 1) if step and constant else found))
+
+
+def noisy_targets(case: Case) -> Finding | None:
+    """Detect wrong decisions between actions that the samples of the training cannot tell apart."""
+    target = the(case.config).target
+    states = np.flatnonzero(case.losing)
+    if target.backup != "sample" or the(case.verdict).optimal or not states.size or case.span == 0:
+        return None
+    right, wrong = case.q_star.argmax(axis=1)[states], case.policy[states]
+    gap = case.q_star[states, right] - case.q_star[states, wrong]
+    variance, samples = noise(case) ** 2, fresh_samples(case)
+    of_mean = variance / samples  # the variance of an average
+    error = np.sqrt(of_mean[states, right] + of_mean[states, wrong])
+    unsure = (gap > 0) & (gap < UNSURE * error)
+    by_chance = UNSURE * float(np.sqrt(of_mean[case.learned_pairs].mean()))
+    if unsure.mean() < A_THIRD or distance(case, case.q_star) > max(ARRIVED * case.span, by_chance):
+        return None
+    both = np.concatenate([right[unsure], wrong[unsure]])
+    scatters = float(np.median(np.sqrt(variance)[np.tile(states[unsure], 2), both]))
+    seen = float(np.median(samples[np.tile(states[unsure], 2), both]))
+    apart = float(np.median(gap[unsure]))
+    needed = seen * float(np.median((UNSURE * error[unsure] / gap[unsure]) ** 2))
+    return Finding(
+        "noisy-targets",
+        case.worst,
+        f"in {int(unsure.sum())} of {len(states)} states that it plays wrongly, the better action is better by "
+        f"{apart:.2g} where one td_target scatters by {scatters:.2g}: to tell them apart takes some {needed:,.0f} "
+        f"samples of each, and the training averages over {seen:,.0f}",
+        {"states": int(unsure.sum()), "wrong_states": len(states), "gap": apart, "noise": scatters,
+         "samples": seen, "samples_needed": needed},
+        "exact",
+        "each td_target is one sampled outcome, and actions differ by less than its chance averages out to; the "
+        "transition table says the probabilities, so they need not be sampled",
+        "--backup expected" + (" --n-step 1" if target.n_step > 1 else ""),
+    )  # fmt: skip
 
 
 def overestimation(case: Case) -> Finding | None:
@@ -83,6 +149,7 @@ def reward_scale_off(case: Case) -> Finding | None:
     )
 
 
+NOISE_CHECKS = (Check("noisy-targets", ("config", "history", "table", "q", "discount", "verdict"), noisy_targets),)
 VALUE_CHECKS = (
     Check("reward-scale-off", ("q", "discount"), reward_scale_off),
     Check("overestimation", ("q", "discount"), overestimation),

@@ -20,6 +20,7 @@ CAUSES: tuple[Check, ...] = (
     *learning_curves.PROGRESS_CHECKS,
     *learning_curves.STEP_SIZE_CHECKS,
     *exploration.CHECKS,
+    *q_values.NOISE_CHECKS,
     *q_values.VALUE_CHECKS,
 )
 CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)

@@ -4,7 +4,7 @@ The preset is the one named; else the one tuned for the environment and network;
 settings derived from it; else none.
 
 **Settings from a table** for which no preset was tuned. `docs/presets.md` explains each of them. With γ the table's
-discount, at most `LONGEST`:
+discount, at most `LONGEST` unless that is too short-sighted (`far_sighted`):
 
     value range     the largest |r|, times the number of rewards in an episode: one if all rewards come at the end,
                     else 1/(1 − γ) or the time limit
@@ -35,6 +35,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -42,14 +43,18 @@ from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.io.safe_load import is_a
 from deeptaxi.learning.memory import check_size, too_large, too_many
+from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.spaces import MAX_STATES
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.mdp.total_reward import UndefinedError
 from deeptaxi.presets import NONE, TABLE, Preset, fitting, preset_named
 
 RANGE = 16.0
 BATCH = 512
 LONGEST = 0.99  # a larger discount takes hundreds of thousands of updates; see `docs/presets.md`
+LONGER = (0.999, 0.9999, 0.99999)
+GOOD = 0.99  # normalized score
 PLAIN_DISCOUNT = 0.99
 LARGE = 10_000  # pairs
 LARGE_BATCH, LARGE_COPIES = 4_096, 2_048
@@ -67,9 +72,43 @@ def clip(low: float, value: float, high: float) -> float:
     return min(max(value, low), high)
 
 
+_discounts: WeakKeyDictionary[TransitionTable, float] = WeakKeyDictionary()
+
+
 def learning_discount(table: TransitionTable) -> float:
     """Return the discount to learn with."""
-    return min(PLAIN_DISCOUNT if table.discount is None else table.discount, LONGEST)
+    asked = PLAIN_DISCOUNT if table.discount is None else table.discount
+    if asked <= LONGEST or table.states > planning.DIRECT or table.states * table.actions > LARGE:
+        return min(asked, LONGEST)
+    if table not in _discounts:
+        _discounts[table] = far_sighted(table, asked)
+    return _discounts[table]
+
+
+def far_sighted(table: TransitionTable, asked: float) -> float:
+    """Return the least of `LONGEST` and `LONGER` whose optimal policy scores `GOOD` at the discount `asked`."""
+    try:
+        random = start_value(table, planning.uniform_policy(table, table.action_mask), asked)
+        best = planning.value_iteration(table, 1.0, table.action_mask).value if asked == 1 else None
+        policy = planning.greedy_policy(table.expected_reward, table.action_mask)
+        if best is None:
+            policy = planning.improve_policy(table, asked, policy, table.action_mask)
+            best = planning.evaluate_policy(table, policy, asked).value
+        gain = float(table.start @ best) - random
+        if not math.isfinite(gain) or gain <= 1e-9 * (1 + abs(random)):
+            return LONGEST
+        for discount in (LONGEST, *(longer for longer in LONGER if longer < asked)):
+            policy = planning.improve_policy(table, discount, policy, table.action_mask)
+            if start_value(table, policy, asked) - random >= GOOD * gain:
+                return discount
+    except UndefinedError:
+        pass
+    return LONGEST
+
+
+def start_value(table: TransitionTable, policy: Any, discount: float) -> float:
+    """Return the value of a policy `[S]` or `[S, A]` where episodes start."""
+    return float(table.start @ planning.evaluate_policy(table, policy, discount).value)
 
 
 def ends_only(table: TransitionTable) -> bool:
@@ -345,9 +384,6 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     asked = environment.asked_settings()
     if kind_of(values) == "q-table":  # its weights are a table over all states
         asked.pop("network", None)
-    target = values.get("target", {})
-    if target.get("n_step", 1) > 1 and "backup" not in target:  # which a preset would set, and which excludes it
-        named_values = merge(named_values, {"target": {"backup": "sample"}})
     starts = values.get("exploration", {}).get("exploring_starts")
     if starts or "loop" not in values:
         unable = why_not_compiled(resolve({**named_values, "loop": "compiled"}, asked, preset), environment)
@@ -362,10 +398,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
         asked = merge(asked, chosen.settings)
     config = resolve(named_values, asked, chosen)
     if config.target.backup == "expected" and environment.table is None:
-        raise UsageError(
-            f"--backup expected needs a transition table, and {environment.config.id} has none: "
-            f"{environment.table_missing}; leave it out, or discover the table: `deeptaxi discover`"
-        )
+        raise UsageError(no_expectation(environment, values, chosen))
     if not environment.tabulated and config.network.encoding != "factored":
         raise UsageError(
             f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "
@@ -377,6 +410,15 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
         raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")
     silent = config == without_preset(named_values, environment)
     return Configured(config, NONE if silent else chosen.name)
+
+
+def no_expectation(environment: Environment, values: Mapping[str, Any], chosen: Preset) -> str:
+    """Say that expected updates need a table, who asks for them, and what to do."""
+    missing = f"and {environment.config.id} has none: {environment.table_missing}"
+    if "backup" not in values.get("target", {}):
+        return f"preset {chosen.name} learns from the outcomes in a transition table, {missing}; add --backup sample"
+    instead = "leave out --no-discover, or" if environment.config.discover is False else "leave out"
+    return f"--backup expected needs a transition table, {missing}; {instead} --backup expected"
 
 
 def without_preset(values: Mapping[str, Any], environment: Environment) -> TrainConfig | None:

@@ -217,6 +217,7 @@ class GridMap:
         down: the same for layers one below the other.
         row: what the rows stand for, with a label for each; empty where they are places.
         column: the same for the columns.
+        apart: the states, `[N]`, of layers with so few of them that these are not on the map, by what they share.
     """
 
     kinds: tuple[tuple[str, ...], ...]
@@ -228,6 +229,7 @@ class GridMap:
     down: tuple[str, tuple[str, ...]] = ("", ("",))
     row: tuple[str, tuple[str, ...]] = ("", ())
     column: tuple[str, tuple[str, ...]] = ("", ())
+    apart: Mapping[str, Ints] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -262,6 +264,7 @@ def grid_map(environment: Environment) -> GridMap | None:
 
 MOST_SIGNS = 6  # actions that a chart has signs for
 MOST_CHARTED = 10_000  # states
+FEW = 0.1  # of the states that the fullest layers have: fewer are told in words
 
 
 def chart_of_parts(environment: Environment) -> GridMap | None:
@@ -276,8 +279,8 @@ def chart_of_parts(environment: Environment) -> GridMap | None:
     if environment.table is None or environment.states > MOST_CHARTED:
         return None
     names, table = names_of(environment), environment.table
-    parts = np.unravel_index(np.flatnonzero(reachable(table, table.action_mask)), sizes)
-    values = [np.unique(part) for part in parts]
+    states, apart = set_apart(np.flatnonzero(reachable(table, table.action_mask)), sizes, names)
+    values = [np.unique(part) for part in np.unravel_index(states, sizes)]
     numbers = np.ravel_multi_index(np.ix_(*values), sizes)
     numbers = numbers.reshape(*numbers.shape, *[1] * (4 - len(sizes)))
     none: tuple[str, tuple[str, ...]] = ("", ("",))
@@ -286,7 +289,22 @@ def chart_of_parts(environment: Environment) -> GridMap | None:
     layers = tuple(tuple(Layer(numbers[:, :, x, y]) for x in range(across)) for y in range(down))
     kinds = (("floor",) * columns,) * rows
     row, column, beside, below = labels[:4]
-    return GridMap(kinds, names.actions, layers, across=beside, down=below, row=row, column=column)
+    return GridMap(kinds, names.actions, layers, across=beside, down=below, row=row, column=column, apart=apart)
+
+
+def set_apart(states: Ints, sizes: tuple[int, ...], names: Names) -> tuple[Ints, dict[str, Ints]]:
+    """Return the states `[N]` whose layers are worth a picture, and the others by the part that makes them few."""
+    apart: dict[str, Ints] = {}
+    for axis in range(2, len(sizes)):
+        part = np.unravel_index(states, sizes)[axis]
+        values, counts = np.unique(part, return_counts=True)
+        for value in values[counts < FEW * counts.max()]:
+            found = states[part == value]
+            phrases = names.state(int(found[0])).strip("()").split(", ")
+            named = len(phrases) == len(sizes) and phrases[axis] != str(value)
+            apart[phrases[axis] if named else f"part {axis + 1}: {value}"] = found
+        states = states[np.isin(part, values[counts >= FEW * counts.max()])]
+    return states, apart
 
 
 def label_part(names: Names, numbers: Ints, axis: int, values: list[Ints]) -> tuple[str, tuple[str, ...]]:

@@ -259,6 +259,22 @@ def worst_of_large(table: TransitionTable, discount: float, mask: Bools | None) 
     return remembered_values.once(table, entry, compute)
 
 
+def improve_policy(table: TransitionTable, discount: float, policy: Ints, mask: Bools | None = None) -> Ints:
+    """Improve a policy `[S]` until it is optimal at a `discount` below 1: policy iteration (Puterman, 1994, §6.4).
+
+    It solves S equations a few times, where value iteration sweeps 1/(1 − γ) times and more. An action is replaced only
+    by one that is better beyond rounding, so it ends.
+    """
+    states = np.arange(table.states)
+    while True:
+        evaluation = evaluate_policy(table, policy, discount)
+        q = bellman(table, evaluation.value, discount, mask)
+        better = q.max(axis=1) > q[states, policy] + 2 * evaluation.bound + TOLERANCE
+        if not better.any():
+            return policy
+        policy = np.where(better, q.argmax(axis=1), policy)
+
+
 def evaluate_uniform(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
     """Evaluate the uniform policy over the allowed actions; on a large table, its values are remembered.
 

@@ -213,7 +213,7 @@ def assemble(
         part = slice(here[0], here[-1])
         rows = np.repeat(np.arange(len(here) - 1), np.diff(here))
         sums = np.bincount(rows, data[part], minlength=len(here) - 1)
-        leaks.append(bool((sums < 1 - ROUNDING).any()))
+        leaks.append(bool((sums < 1 - rounding_of(np.diff(here))).any()))
         sources.append(np.flatnonzero(np.bincount(indices[part] // size, minlength=blocks)))
         if not len(sources[-1]):  # every pair ends the episode: the block depends on nothing, so on itself
             sources[-1] = np.array([block])
@@ -442,6 +442,18 @@ def sweep(
     return Sweeping(values, count, state.neglected, state.change())
 
 
+def leaks_of(rows: Rows, allowed: Bools) -> Bools:
+    """Return the blocks from which an episode may end by a pair that is `allowed` `[N, A, B]`, `[N]`."""
+    sums = rows.matrix @ np.ones(rows.matrix.shape[1])
+    ends = (sums < 1 - rounding_of(np.diff(rows.matrix.indptr))).reshape(allowed.shape)
+    return np.asarray((ends & allowed).any(axis=(1, 2)))
+
+
+def rounding_of(terms: Ints) -> Floats:
+    """Return a bound on the rounding error of a sum of that many `terms`, half an ε for each, relative to the sum."""
+    return np.asarray(ROUNDING * np.maximum(1, terms / 16))
+
+
 class _State:
     """The present values of a sweep, block by block."""
 
@@ -455,6 +467,8 @@ class _State:
         self.low, self.high = np.zeros((2, self.blocks))
         self.owed = np.zeros(self.blocks)  # what is still to be added to the values of a block
         self.scale = 1.0  # at least 1 + ‖V‖
+        self.rounding = float(rounding_of(np.diff(rows.matrix.indptr)).max())
+        self.leaks = leaks_of(rows, np.isfinite(gain)) if self.excludes else rows.leaks
         self.latest: list[tuple[slice, Floats]] = []  # the blocks that were read in the last sweep, and their changes
         self.began = False
         self.neglected = 0.0
@@ -471,7 +485,7 @@ class _State:
     def step(self) -> None:
         """Sweep once."""
         low, high = self.foresee()
-        epsilon = ROUNDING * self.scale
+        epsilon = self.rounding * self.scale
         alike = (high - low <= epsilon) & self.began
         active = np.flatnonzero(~alike)
         self.settle_debts(self.needed(active))
@@ -499,8 +513,8 @@ class _State:
         rows = self.rows
         low = np.minimum.reduceat(self.low[rows.sources], rows.first)
         high = np.maximum.reduceat(self.high[rows.sources], rows.first)
-        low[rows.leaks] = np.minimum(low[rows.leaks], 0)
-        high[rows.leaks] = np.maximum(high[rows.leaks], 0)
+        low[self.leaks] = np.minimum(low[self.leaks], 0)
+        high[self.leaks] = np.maximum(high[self.leaks], 0)
         return low, high
 
     def needed(self, active: Ints) -> Ints:
@@ -546,7 +560,7 @@ class _State:
         change, scale = max(abs(least), abs(most)), self.scale
         if ahead * change <= tolerance * scale or change <= ROUNDING / 2 * scale:
             return True
-        if not self.rows.leaks.any() and ahead * (most - least) <= tolerance * scale:
+        if not self.leaks.any() and ahead * (most - least) <= tolerance * scale:
             self.owed += ahead * (most + least) / 2
             return True
         return False
@@ -589,7 +603,7 @@ class _State:
         if self.discount != 1 or sum(len(change) for _, change in self.latest) * 4 > self.blocks:
             return False
         change = self.changes()
-        noise = ROUNDING * self.scale
+        noise = self.rounding * self.scale
         if float(np.abs(self.onward(change) - change).max()) > 4 * noise:
             return False
         self.settle_debts(np.arange(self.blocks))

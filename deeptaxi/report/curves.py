@@ -279,7 +279,7 @@ SHADES = 6
 
 def one_layer(grid: GridMap | None) -> bool:
     """Whether a number per state can be shown as a shade on the map."""
-    return grid is not None and grid.cells <= MOST_CELLS and len(grid.layers) == 1
+    return grid is not None and grid.cells <= MOST_CELLS and len(grid.layers) == 1 and not grid.apart
 
 
 def dots(ax: Axes, points: np.ndarray[Any, Any], color: str, label: str, large: bool = False) -> None:

@@ -18,6 +18,8 @@ from deeptaxi.arguments import show
 from deeptaxi.display.console import number
 from deeptaxi.display.tables import SOURCES, merge_findings, unknown
 from deeptaxi.evaluation.comparison import Comparison, worst_states
+from deeptaxi.mdp.describe import GridMap, Names
+from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import to_json
 from deeptaxi.report import chart
 from deeptaxi.report.chart import Chart
@@ -307,7 +309,22 @@ def policy_chart(content: Content) -> Chart | None:
     if grid is None or grid.cells > MOST_CELLS:
         return None
     figure = policy_map(grid, subject.policy, subject.states, subject.comparison)
-    return Chart("policy", "Policy map", told_policy(content), figure, figure.get_figwidth() > 5)
+    text = " ".join([told_policy(content), *told_apart(grid, subject.policy, content.names)])
+    return Chart("policy", "Policy map", text, figure, figure.get_figwidth() > 5)
+
+
+def told_apart(grid: GridMap, policy: Ints, names: Names) -> list[str]:
+    """Describe in words what the policy does in the states that are not on the map."""
+    told = []
+    for shared, states in list(grid.apart.items())[:FEW_STATES]:
+        taken, counts = np.unique(policy[states], return_counts=True)
+        each = [f"{names.actions[action]} in {count}" for action, count in zip(taken, counts, strict=True)]
+        does = f"always {names.actions[taken[0]]}" if len(taken) == 1 else ", ".join(each)
+        whose = f"{len(states)} state{'s' * (len(states) > 1)} of {shared}, such as {names.state(int(states[0]))[:80]}"
+        told.append(f"Not on the map: {whose}; there {does}.")
+    if len(grid.apart) > FEW_STATES:
+        told.append(f"Nor {sum(map(len, list(grid.apart.values())[FEW_STATES:])):,} others.")
+    return told
 
 
 def told_policy(content: Content) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import deeptaxi
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import Resumed, Started
+from deeptaxi.storage import checkpoints
+from deeptaxi.storage.checkpoints import Checkpoint
 from tests.api.conftest import CHAIN
 from tests.problems import chain
 
@@ -44,3 +47,23 @@ def test_options_fixed_on_resume_are_refused(empty: Path) -> None:
         deeptaxi.train("FrozenLake-v1", stop_after=0)
     with pytest.raises(UsageError, match="checkpoint_every"):
         deeptaxi.train("FrozenLake-v1", checkpoint_every=0)
+
+
+def test_a_run_from_before_sums_of_n_steps_were_corrected_goes_on_without_correction(
+    empty: Path, table: TransitionTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**CHAIN, "early_stop": False, "n_step": 3, "n_step_correction": "none"}
+    whole = deeptaxi.train(table, **settings)
+    deeptaxi.train(table, out="a", stop_after=110, **settings)
+    newest = checkpoints.newest
+
+    def before_the_key(folder: Path) -> Checkpoint:
+        found = newest(folder)
+        text = str(found.about["config"])
+        assert 'n_step_correction = "none"\n' in text
+        return replace(found, about={**found.about, "config": text.replace('n_step_correction = "none"\n', "")})
+
+    monkeypatch.setattr(checkpoints, "newest", before_the_key)
+    with pytest.raises(UsageError, match="cannot change --n-step-correction on resume: a uses none, not watkins"):
+        deeptaxi.train(resume="a", n_step_correction="watkins")
+    assert deeptaxi.train(resume="a").weights_digest == whole.weights_digest

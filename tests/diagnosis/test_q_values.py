@@ -10,7 +10,7 @@ from deeptaxi.diagnosis import q_values, setup
 from deeptaxi.diagnosis.case import Sample, Unchecked
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.planning import value_iteration
-from tests.diagnosis.cases import case_on, checked, config, unseen
+from tests.diagnosis.cases import case_on, checked, config, history, unseen
 from tests.problems import build, random_table, surely
 
 NAMES = ("terminal-states-bootstrapped", "truncation-as-terminal", "wrong-environment")
@@ -152,3 +152,50 @@ def test_the_right_values_are_never_called_wrong(seed):
     case = case_on(table, planning.value_iteration(table, 0.9).q)
     for check in (*q_values.VALUE_CHECKS, *setup.PROBLEM_CHECKS):
         assert check(case) is None, check.name
+
+
+def near_tie(gap=0.01):
+    """One choice, then the end: arm 0 pays 1 or −1 by a fair coin, arm 1 as well and `gap` more."""
+    coin = [(0.5, 0, 1, True), (0.5, 0, -1, True)]
+    return build([[coin, [(p, s, r + gap, end) for p, s, r, end in coin]]])
+
+
+def noisy(q=((0.01, 0.0),), updates=1_000, table=None, visits=((10**6, 10**6),), **settings):
+    settings = {"replay": {"batch_size": 10}, **settings}
+    known = {"config": config(**settings), "history": history(updates=updates), "visits": np.array(visits)}
+    return case_on(near_tie() if table is None else table, q, **known)
+
+
+def test_actions_that_samples_cannot_tell_apart_are_named_with_expected_updates_as_the_cure():
+    # 10,000 samples, 5,000 of each arm, which scatter by 1: the difference is known to within 2 · √(2 / 5,000) = 0.04
+    finding = checked("noisy-targets", noisy())
+    assert (finding.severity, finding.source, finding.cure) == ("severe", "exact", "--backup expected")
+    evidence = {"gap": 0.01, "noise": 1.0, "samples": 5_000, "samples_needed": 80_000}  # 0.01 = 2 · √(2 / 80,000)
+    assert {key: finding.evidence[key] for key in evidence} == pytest.approx(evidence)
+    assert checked("noisy-targets", noisy(updates=17_000)) is None  # 85,000 of each would do
+    few = checked("noisy-targets", noisy(updates=17_000, visits=((100, 100),)))  # but not if they are replayed ones
+    assert few.evidence["samples"] == 100
+    several = checked("noisy-targets", noisy(target={"n_step": 3}))
+    assert several.cure == "--backup expected --n-step 1"
+
+
+def test_a_constant_step_averages_over_few_samples():
+    sgd = {"name": "sgd", "tabular_step": 0.1, "schedule": "constant"}
+    table = {"hidden": [], "dueling": False}
+    finding = checked("noisy-targets", noisy(updates=17_000, optimizer=sgd, network=table))
+    assert finding.evidence["samples"] == pytest.approx(19)
+    falling = {**sgd, "schedule": "exponential"}
+    assert checked("noisy-targets", noisy(updates=17_000, optimizer=falling, network=table)) is None
+
+
+def test_noise_is_not_blamed_where_there_is_none_or_where_the_values_have_not_arrived():
+    assert checked("noisy-targets", noisy(target={"backup": "expected"})) is None
+    assert checked("noisy-targets", noisy(q=((0.0, 0.01),))) is None  # it plays well
+    assert checked("noisy-targets", noisy(q=((5.0, 0.0),))) is None  # no noise takes it so far
+    sure = build([[surely(0, 1, True), surely(0, 1.01, True)]])
+    assert checked("noisy-targets", noisy(q=((1.01, 1.0),), table=sure)) is None
+
+
+def test_without_a_table_expected_updates_are_not_advised():
+    case = unseen(config=config(), history=history(), q=np.zeros((3, 2)))
+    assert checked("noisy-targets", case) == Unchecked("there is none")

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.tables import FAMILIES
+from benchmarks.tables import FAMILIES, stakes
 from deeptaxi.config import EnvironmentConfig, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.resolve import (
@@ -21,6 +21,7 @@ from deeptaxi.learning.resolve import (
     horizon_steps,
     is_random,
     large_eval_every,
+    learning_discount,
     mean_value,
     table_rate,
     table_settings,
@@ -29,6 +30,7 @@ from deeptaxi.learning.resolve import (
 )
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.table import save_table
+from deeptaxi.presets import preset_named
 from tests.learning.helpers import opened_problem
 from tests.problems import bandit, build, chain, geometric, loop, opened, random_table, surely
 
@@ -81,6 +83,24 @@ def test_the_derived_discount_is_capped(asked, learned):
     assert table_settings(loop(1.0, discount=asked), "dueling", True)["discount"] == learned
 
 
+@pytest.mark.parametrize(
+    ("win", "learned"),
+    [
+        (0.4, 0.99),  # bold play is best at every discount
+        (0.5, 0.99),  # all policies are equal
+        (0.55, 0.9999),  # the best stake is 1, which takes hundreds of steps; at 0.99 one would rather hurry
+        (0.53, 0.99999),
+    ],
+)
+def test_the_derived_discount_looks_as_far_as_the_objective_needs(win, learned):
+    assert learning_discount(stakes(100, win, discount=1.0)) == learned
+
+
+def test_a_discount_of_1_without_values_is_capped():
+    endless = build([[surely(0, 1), surely(0, -1)]], discount=1.0)  # worth ∞
+    assert learning_discount(endless) == 0.99
+
+
 def test_random_outcomes_need_more_updates():
     sure, random = (table_settings(table, "dueling", True)["updates"] for table in (chain(), geometric(0.5)))
     assert sure < random
@@ -116,6 +136,23 @@ def test_a_table_with_chance_takes_it_out_of_the_target_unless_several_steps_are
     assert (several.backup, several.n_step) == ("sample", 3)
     with pytest.raises(UsageError, match="looks one step ahead"):
         settings_for(geometric(0.5), tmp_path, target={"n_step": 3, "backup": "expected"})
+
+
+@pytest.mark.parametrize(
+    ("values", "preset", "message"),
+    [
+        ({"target": {"backup": "expected"}}, "cartpole", "--backup expected needs a .*; leave out --backup expected$"),
+        ({}, "taxi-rainy", "preset taxi-rainy learns from .*; add --backup sample$"),
+    ],
+)
+def test_expected_updates_without_a_table_say_who_asks_for_them(values, preset, message):
+    environment = opened("Blackjack-v1")
+    with pytest.raises(UsageError, match=message) as refusal:
+        configure(environment, values, preset_named(preset, "dueling"))
+    assert "and Blackjack-v1 has none: the environment has no transition table" in str(refusal.value)
+    without = replace(environment, config=replace(environment.config, discover=False))
+    with pytest.raises(UsageError, match=r"leave out --no-discover, or --backup expected$"):
+        configure(without, {"target": {"backup": "expected"}})
 
 
 def test_a_large_table_is_learned_without_hidden_layers_in_as_many_updates_as_values_travel(tmp_path):

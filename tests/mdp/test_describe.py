@@ -284,6 +284,22 @@ def test_parts_without_names_are_numbered():
     assert grid.column == ("part 2:", ("0",))
 
 
+def remembering(states=1):
+    """A ring of 20 places, some of which have a second history, as the table of `discover` names them."""
+    names = [f"place {place}, lap {lap}, history {kind}" for place in range(10) for lap in (1, 2) for kind in (1, 2)]
+    rows = [[surely((s // 2 * 2 + 2) % 40 + (s // 2 < states), 0), surely(s // 2 * 2, -1)] for s in range(40)]
+    return build(rows, 0, factors=(10, 2, 2), state_names=names, action_names=("go", "stay"))
+
+
+def test_a_layer_of_few_states_is_no_picture():
+    grid = grid_map(environment_over(remembering(), EnvironmentConfig("ring.npz")))
+    assert [len(row) for row in grid.layers] == [1]
+    assert grid.cells == 20
+    assert {shared: states.tolist() for shared, states in grid.apart.items()} == {"history 2": [3]}
+    more = grid_map(environment_over(remembering(states=2), EnvironmentConfig("ring.npz")))
+    assert (more.apart, more.across) == ({}, ("history", ("1", "2")))  # two of 20 are a tenth
+
+
 def test_no_chart_of_one_part_or_of_too_many_actions():
     assert grid_map(environment_over(build([[surely(0, 0)]] * 4), EnvironmentConfig("one.npz"))) is None
     wide = build([[surely(0, 0)] * 7] * 4, factors=(2, 2))

@@ -13,6 +13,7 @@ from deeptaxi.mdp.planning import (
     evaluate_horizon,
     evaluate_policy,
     greedy_policy,
+    improve_policy,
     optimal_actions,
     optimal_horizon,
     reachable,
@@ -268,3 +269,15 @@ def test_the_reachable_states_of_taxi():
     # 500 less the 100 in which the passenger waits at its destination. Four of these end an episode: nobody goes on.
     table = opened("Taxi-v4").table
     assert reachable(table).sum() == 400
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("discount", [0.5, 0.9999])
+def test_policy_iteration_ends_at_the_optimum(seed, discount):
+    table = random_table(seed, states=7, actions=4)
+    mask = np.random.default_rng(seed).random((7, 4)) < 0.6
+    mask[:, 0] = True
+    policy = improve_policy(table, discount, np.zeros(7, int), mask)
+    assert mask[np.arange(7), policy].all()
+    optimum = value_iteration(table, discount, mask)
+    assert evaluate_policy(table, policy, discount).value == pytest.approx(optimum.value)

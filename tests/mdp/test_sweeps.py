@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -152,6 +154,22 @@ def sum_of_trapped(left, chance, horizon):
         when = np.arange(1, steps + 2)
         found[place] = (chance * (1 - chance) ** (when - 1) * (horizon - when)).sum()
     return found
+
+
+def test_the_rounding_of_long_rows_does_not_keep_a_horizon_from_ending():
+    table = random_table(0, states=300, actions=3, outcomes=300)
+    table = replace(table, reward=table.reward + 50, terminated=np.zeros_like(table.terminated))
+    rows = sweeps.rows_of(table)
+    state = sweeps._State(rows, rows.reward, 1.0, worst=False)
+    for _ in range(400):  # all states have gained alike for long, but for the rounding of sums over 300 outcomes
+        state.step()
+    assert not state.latest  # nothing was read
+    plainly = np.zeros(300)
+    for _ in range(1_000):
+        onward = np.einsum("sak,sak->sa", table.continuation, plainly[table.next_state])
+        plainly = (table.expected_reward + onward).max(axis=1)
+    found = planning.optimal_horizon(table, 1_000)
+    assert np.abs(found.returns - plainly).max() <= found.bound
 
 
 @pytest.mark.usefixtures("sparse")
