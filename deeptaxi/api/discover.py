@@ -132,6 +132,8 @@ def discover(
             f"{environment.config.id} has no table of its observations: {found.hidden}, and what is optimal depends on "
             f"it; --split makes it part of the state ({found.table.states:,} states)"
         )
+    if environment.numbering is not None:
+        environment = environment.with_codec(found.codec)
     if path is not None:
         with write_atomic(path, force) as aside:
             save_table(found.table, aside)

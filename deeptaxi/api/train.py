@@ -31,7 +31,7 @@ from deeptaxi.api.save_run import (
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, resolve, to_mapping
+from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve, to_mapping
 from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.callbacks import Callback, each_record, stop_when, warn_first
@@ -40,7 +40,8 @@ from deeptaxi.learning.state import StateMismatchError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.remembered import remember
-from deeptaxi.metrics import Finished, History, Record, Started
+from deeptaxi.mdp.spaces import amount
+from deeptaxi.metrics import Finished, History, Record, Started, Warned
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
 from deeptaxi.storage.model_card import resuming_command
@@ -85,7 +86,7 @@ def plan(
     named = choose(values, preset)
     values = with_environment(values, named)
     # Report wrong settings before opening the environment, with the bins of its preset.
-    requested = resolve({"loop": "compiled", **values}, preset=named).environment
+    requested = requested_environment(resolve({"loop": "compiled", **values}, preset=named))
     environment = open_requested(requested, trust, opened)
     if isinstance(opened, Environment | EnvironmentConfig):  # its id alone does not determine its arguments
         values = merge(values, {"environment": to_mapping(environment.config)})
@@ -197,6 +198,28 @@ def with_saved_table(planned: Plan) -> Plan:
     return replace(planned, environment=environment, configured=replace(planned.configured, config=config))
 
 
+def with_own_numbering(planned: Plan) -> Plan:
+    """Begin the numbers of observations anew, if they are numbered as they are met: others may use the environment."""
+    codec = planned.environment.numbering
+    return planned if codec is None else replace(planned, environment=planned.environment.with_codec(codec.renew()))
+
+
+NUMBERED = "numbered-as-met"  # name of the finding
+
+
+def describe_numbering(environment: Environment) -> tuple[Warned, ...]:
+    """Say in a line that observations are numbered as they are met, and what that costs; empty if they are not."""
+    codec = environment.numbering
+    if codec is None or codec.complete:
+        return ()
+    text = (
+        f"{NUMBERED}: {environment.config.id} has {amount(codec.combinations)} combinations of observations, which are "
+        f"numbered as they are met, up to {codec.capacity - 1:,} (--state-capacity): each is learned by itself, without "
+        "generalization, and without a discovered table there is no exact verdict"
+    )
+    return (Warned(0, NUMBERED, text),)
+
+
 def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: RunOptions = PLAIN) -> Run:
     """Train or resume; if a run folder is reserved, save the run there. See `train`."""
     with status("starting Keras …"):
@@ -204,6 +227,7 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
     keras_backend.check_float32()
     from deeptaxi.learning.trainer import build_trainer
 
+    planned = with_own_numbering(planned)
     table = own_table(planned.environment)
     metadata, planned = plan_metadata(planned), with_saved_table(planned)
     environment, config, folder, point = planned.environment, planned.config, planned.run_folder, planned.resume_point
@@ -215,7 +239,7 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
             *([log] if log else []),
             each_record(records.append),
             each_record(tell),
-            warn_first(point.warnings if point else ()),
+            warn_first(point.warnings if point else describe_numbering(environment)),
             build_monitor(planned, records),
             *checkpointers(planned, run_options, log, metadata),
         ]

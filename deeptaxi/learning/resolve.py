@@ -43,6 +43,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.io.safe_load import is_a
 from deeptaxi.learning.memory import check_size, too_large, too_many
 from deeptaxi.mdp.environment import Environment, known_mask
+from deeptaxi.mdp.occurrence import CAPACITY
 from deeptaxi.mdp.spaces import MAX_STATES
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.presets import NONE, TABLE, Preset, fitting, preset_named
@@ -325,8 +326,11 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     Raises:
         UsageError: the settings conflict with each other or the environment, or need too much memory.
     """
-    # The ID with its resolved version.
-    named_values = merge(values, {"environment": {"id": environment.config.id}})
+    if preset is None and is_table_of_the_met(environment, values):
+        values = merge(values, {"network": {"hidden": [], "dueling": False}})
+    # The ID with its resolved version, and what was decided on opening it.
+    own = {"id": environment.config.id, "state_capacity": environment.config.state_capacity}
+    named_values = merge(values, {"environment": {name: value for name, value in own.items() if value is not None}})
     asked = environment.asked_settings()
     if kind_of(values) == "q-table":  # its weights are a table over all states
         asked.pop("network", None)
@@ -354,7 +358,8 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     if not environment.tabulated and config.network.encoding != "factored":
         raise UsageError(
             f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "
-            f"{MAX_STATES:,}: let it see the parts of a state by themselves, --encoding factored"
+            f"{MAX_STATES:,}: let it see the parts of a state by themselves, --encoding factored, or only those that "
+            f"are met, --state-capacity {CAPACITY}"
         )
     check_size(config, environment.states, environment.actions)
     masked = environment.table is not None and environment.table.action_mask is not None
@@ -362,6 +367,16 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
         raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")
     silent = config == without_preset(named_values, environment)
     return Configured(config, NONE if silent else chosen.name)
+
+
+def is_table_of_the_met(environment: Environment, values: Mapping[str, Any]) -> bool:
+    """Whether the network is a Q table by default: of observations numbered as they are met, without a table.
+
+    One-hot over 100,000 states, a hidden layer would share nothing between them, and take ten times as long.
+    """
+    asked = values.get("network", {})
+    own = environment.numbering is not None and environment.table is None
+    return own and not any(name in asked for name in ("hidden", "dueling", "encoding"))
 
 
 def without_preset(values: Mapping[str, Any], environment: Environment) -> TrainConfig | None:
