@@ -92,6 +92,9 @@ def plan(
         values = merge(values, {"environment": to_mapping(environment.config)})
     configured = configure(environment, values, named)
     check_objective(environment, configured.config)
+    if environment.numbering is not None:
+        decided = replace(environment.config, discover=configured.config.environment.discover)
+        environment = replace(environment, config=decided)
     return Plan(environment, configured)
 
 
@@ -252,7 +255,15 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
             finish_log(log, folder.log.parent, trained.coverage)
             description, preset = environment.describe(), planned.configured.preset
             runs.save_run(
-                folder, trained.network, description, config, history.finished, preset, table, history.disturbed
+                folder,
+                trained.network,
+                description,
+                config,
+                history.finished,
+                preset,
+                table,
+                history.disturbed,
+                environment.numbering,
             )
             if log.lost:  # the space reserved for the run may suffice for its log
                 finish_log(log, folder.log.parent, trained.coverage)

@@ -329,7 +329,9 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     if preset is None and is_table_of_the_met(environment, values):
         values = merge(values, {"network": {"hidden": [], "dueling": False}})
     # The ID with its resolved version, and what was decided on opening it.
-    own = {"id": environment.config.id, "state_capacity": environment.config.state_capacity}
+    own: dict[str, Any] = {"id": environment.config.id, "state_capacity": environment.config.state_capacity}
+    if environment.numbering is not None and environment.table is None:
+        own["discover"] = False  # a table that is discovered later has other numbers
     named_values = merge(values, {"environment": {name: value for name, value in own.items() if value is not None}})
     asked = environment.asked_settings()
     if kind_of(values) == "q-table":  # its weights are a table over all states

@@ -53,11 +53,13 @@ from deeptaxi.io.safe_load import read_toml
 from deeptaxi.learning.memory import FLOAT, count_weights
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.occurrence import NumberingCodec
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
 from deeptaxi.metrics import Finished, read_history, to_json
 from deeptaxi.storage import keras_file, model_card
 from deeptaxi.storage.logs import LOG_FILE, PREVIOUS
 from deeptaxi.storage.model_card import card, describe_versions, limits, read_card, training_command, write_card
+from deeptaxi.storage.observations import FACT, save_observations
 from deeptaxi.storage.run_folder import CARD_FILE, CARD_JSON, CHECKPOINTS, CONFIG_FILE, MODEL_FILE, TABLE_FILE
 
 MODELS = Path("models")
@@ -214,11 +216,12 @@ def save_run(
     preset: str = "none",
     table: TransitionTable | None = None,
     disturbed: bool = False,
+    numbering: NumberingCodec | None = None,
 ) -> None:
     """Write model, configuration and card atomically: all or none.
 
     `environment` is the result of `Environment.describe`. A `table` without a file of its own is saved in the run
-    folder.
+    folder, and so is the `numbering` of observations that were numbered as they were met.
     """
     if run.spare is not None:
         run.spare.release()
@@ -229,6 +232,8 @@ def save_run(
         if table is not None:
             about["table"] = TABLE_FILE
             save_table(table, aside / TABLE_FILE)
+        if numbering is not None:
+            about[FACT] = save_observations(aside, numbering)
         (aside / CONFIG_FILE).write_text(dump_toml(config, about), encoding="utf-8")
         write_card(aside, facts)
 
@@ -338,6 +343,8 @@ def size_of(config: TrainConfig, environment: Environment, table: TransitionTabl
         hidden[0] if hidden else environment.actions
     )  # `count_weights` counts these at their minimum
     tables = sum(int(one.nbytes) for one in arrays if one is not None)
+    if environment.numbering is not None:
+        tables += environment.states * environment.numbering.width
     return FLOAT * weights + LAYER * (len(hidden) + 2) + OTHERS + tables
 
 
