@@ -441,7 +441,15 @@ class EvaluationConfig(Checked):
 
 
 LOOPS = ("compiled", "gymnasium", "fit")
-FACTS = ("log", "preset", "weights_digest", "deeptaxi", "versions", "table", "observations")  # facts about the run, in the table [run]
+FACTS = (
+    "log",
+    "preset",
+    "weights_digest",
+    "deeptaxi",
+    "versions",
+    "table",
+    "observations",
+)  # facts about the run, in the table [run]
 LITERALS = "literals"  # environment arguments that TOML cannot express
 
 

@@ -93,7 +93,9 @@ def play(environment: Environment, policy: Ints, count: int, seed: int, steps: i
     share[: count % copies] += 1
     codec = environment.numbering
     met = None if codec is None or codec.others is None else PolicyOfTheMet(policy, codec.others)
-    ended = run_copies(environment, policy if met is None else met, share, sequence.generate_state(copies).tolist(), steps)
+    ended = run_copies(
+        environment, policy if met is None else met, share, sequence.generate_state(copies).tolist(), steps
+    )
     returns, lengths, terminated = (np.array(column) for column in list(zip(*ended, strict=True))[:3])
     endless = np.array([episode.endless is not None for episode in ended])
     if environment.table is not None and endless.any():
@@ -147,7 +149,7 @@ def run_copies(
     left, made, limit = share.copy(), 0, min(environment.horizon, steps)
     total = np.zeros(len(share))
     table = environment.table if limit > LONG else None
-    endless = None if table is None else Endless(table, policy)
+    endless = None if table is None or isinstance(policy, PolicyOfTheMet) else Endless(table, policy)
     with blaming(environment.config.id), closing(environment.make_vector(len(share), masks=False)) as vector:
         states = vector.reset(seed=seeds)[0]
         for step in rollout(environment, vector, states, lambda state: policy[state], limit):

@@ -365,7 +365,10 @@ class GymnasiumLoop:
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         returns: list[float] = []
         greedy = self._greedy if config.target.cuts else None
-        with growing(self._numbering), closing(self._environment.make_vector(count, masks=self._masks.gathers)) as vector:
+        with (
+            growing(self._numbering),
+            closing(self._environment.make_vector(count, masks=self._masks.gathers)) as vector,
+        ):
             runner = self._runner = VectorEnvRunner(self._environment, vector, self._seeds, self._masks)
             yield from self._resume(runner)
             collector = Collector(

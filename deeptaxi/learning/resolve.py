@@ -328,11 +328,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     """
     if preset is None and is_table_of_the_met(environment, values):
         values = merge(values, {"network": {"hidden": [], "dueling": False}})
-    # The ID with its resolved version, and what was decided on opening it.
-    own: dict[str, Any] = {"id": environment.config.id, "state_capacity": environment.config.state_capacity}
-    if environment.numbering is not None and environment.table is None:
-        own["discover"] = False  # a table that is discovered later has other numbers
-    named_values = merge(values, {"environment": {name: value for name, value in own.items() if value is not None}})
+    named_values = merge(values, {"environment": decided_on_opening(environment)})
     asked = environment.asked_settings()
     if kind_of(values) == "q-table":  # its weights are a table over all states
         asked.pop("network", None)
@@ -357,18 +353,38 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
             f"--backup expected needs a transition table, and {environment.config.id} has none: "
             f"{environment.table_missing}; leave it out, or discover the table: `deeptaxi discover`"
         )
-    if not environment.tabulated and config.network.encoding != "factored":
-        raise UsageError(
-            f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "
-            f"{MAX_STATES:,}: let it see the parts of a state by themselves, --encoding factored, or only those that "
-            f"are met, --state-capacity {CAPACITY}"
-        )
+    check_tabulable(environment, config)
     check_size(config, environment.states, environment.actions)
     masked = environment.table is not None and environment.table.action_mask is not None
     if masked and not config.exploration.action_mask:
         raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")
     silent = config == without_preset(named_values, environment)
     return Configured(config, NONE if silent else chosen.name)
+
+
+def decided_on_opening(environment: Environment) -> dict[str, Any]:
+    """Return the settings of an environment that were resolved when it was opened."""
+    config = environment.config
+    found: dict[str, Any] = {"id": config.id}  # with its version
+    if config.state_capacity is not None:
+        found["state_capacity"] = config.state_capacity
+    if environment.numbering is not None and environment.table is None:
+        found["discover"] = False  # a table that is discovered later has other numbers
+    return found
+
+
+def check_tabulable(environment: Environment, config: TrainConfig) -> None:
+    """Reject a one-hot network over more states than one takes.
+
+    Raises:
+        UsageError: there are more.
+    """
+    if not environment.tabulated and config.network.encoding != "factored":
+        raise UsageError(
+            f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "
+            f"{MAX_STATES:,}: let it see the parts of a state by themselves, --encoding factored, or only those that "
+            f"are met, --state-capacity {CAPACITY}"
+        )
 
 
 def is_table_of_the_met(environment: Environment, values: Mapping[str, Any]) -> bool:

@@ -165,9 +165,7 @@ def discover_by(walk: Walk, environment: Environment) -> Discovery:
         beliefs = follow_beliefs(merged, BELIEFS)
         blocks = blocks_of(beliefs.graph)
         final, nodes = merge_blocks(beliefs.graph, blocks)
-        hidden = describe_hidden(
-            beliefs, final, nodes, names, walk, firsts, environment.numbering is not None
-        )
+        hidden = describe_hidden(beliefs, final, nodes, names, walk, firsts, environment.numbering is not None)
     time_limit = environment.time_limit or own_limit(walk)
     if environment.numbering is not None:
         codec, final = restrict(environment.numbering, final)
@@ -280,9 +278,9 @@ def describe_hidden(
             one, other = nodes[first[state]], nodes[number]
             texts = [tell_history(beliefs, node, names) for node in (one, other)]
             kept = [walk.snapshots[firsts[node]] for node in far_apart(beliefs.beliefs[one], beliefs.beliefs[other])]
-            number = "" if numbered else f" (state {state})"
+            told = "" if numbered else f" (state {state})"
             return (
-                f"its observation {names.state(state)}{number} hides something: {texts[0]} and {texts[1]} have "
+                f"its observation {names.state(state)}{told} hides something: {texts[0]} and {texts[1]} have "
                 f"different futures there{differing(walk, *kept)}"
             )
         first[state] = number

@@ -165,7 +165,9 @@ class Environment:
     def asked_settings(self) -> dict[str, Any]:
         """Return the settings that the problem itself requests: its discount, its action mask, and how to see bins."""
         asked: dict[str, Any] = {}
-        if self.binned and len(self.codec.layout) > 1 and self.numbering is None:  # neighboring bins have more in common than one-hot would say
+        if (
+            self.binned and len(self.codec.layout) > 1 and self.numbering is None
+        ):  # neighboring bins have more in common than one-hot would say
             asked["network"] = {"encoding": "factored"}
         if self.table is not None and self.table.discount is not None:
             asked["discount"] = self.table.discount
@@ -298,9 +300,9 @@ def observation_codec(space: gymnasium.Space[Any], config: EnvironmentConfig, vi
     if codec.count > MAX_NUMBER or (codec.count > MAX_STATES and len(codec.layout) == 1):
         most = MAX_STATES if len(codec.layout) == 1 else MAX_NUMBER
         raise UsageError(
-            f"{config.id} has {amount(codec.count)} states; all of them are numbered only if they are {most:,} at most: "
-            f"leave out --state-capacity 0{' or --encoding factored' if len(codec.layout) > 1 else ''}, so that they are "
-            "numbered as they are met"
+            f"{config.id} has {amount(codec.count)} states; all of them are numbered only if there are {most:,} at "
+            f"most: leave out {'--encoding factored and ' if len(codec.layout) > 1 else ''}--state-capacity 0, and they "
+            "are numbered as they are met"
         )
     return codec
 

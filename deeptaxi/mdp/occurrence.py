@@ -6,9 +6,9 @@ all of them is out of the question; one-hot over those that occur is not. So sta
     0 … S−2    the observations, in the order in which a training meets them
     S−1        all others: those that came when the numbers before were used up, and those that no training met
 
-S is the *capacity*. All instances of an environment share one numbering. It is open, so that it grows, only while a loop
-trains; and it is part of the model, which means nothing without it. Where the transition table is discovered, exactly
-the observations of the table are numbered, in the order of the space, and there is no state for others.
+S is the *capacity*. All instances of an environment share one numbering. It is open, so that it grows, only while a
+loop trains; and it is part of the model, which means nothing without it. Where the transition table is discovered,
+exactly the observations of the table are numbered, in the order of the space, and there is no state for others.
 
 An observation is identified by its row-major index in the whole space, an integer of any size.
 """
@@ -190,7 +190,8 @@ class NumberingCodec(StateCodec):
         """
         if observations.dtype != np.uint8 or observations.ndim != 2 or observations.shape[1] != self.width:
             raise DeepTaxiError(
-                f"its observations are {observations.dtype} {list(observations.shape)}, expected uint8 [N, {self.width}]"
+                f"its observations are {observations.dtype} {list(observations.shape)}, "
+                f"expected uint8 [N, {self.width}]"
             )
         most = MAX_STATES if complete else self.capacity - 1
         if len(observations) > most:

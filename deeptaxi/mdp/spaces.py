@@ -170,7 +170,9 @@ class Blocks:
         if ((parts < 0) | (parts >= self._sizes)).any():
             return NONE
         number = 0
-        for block, count in zip(np.add.reduceat(parts * self._weights, self._starts).tolist(), self._counts, strict=True):
+        for block, count in zip(
+            np.add.reduceat(parts * self._weights, self._starts).tolist(), self._counts, strict=True
+        ):
             number = number * count + block
         return int(number)
 

@@ -144,6 +144,20 @@ def describe_others(episodes: Mapping[str, Any]) -> str:
     )
 
 
+def limits_of_numbering(environment: Mapping[str, Any]) -> list[str]:
+    """Say which observations have a state, if they are numbered as they are met."""
+    numbered, last = (environment.get("observation") or {}).get("numbering"), environment["states"] - 1
+    if not numbered:
+        return []
+    met, combinations = f"{numbered['met']:,} observations", f"{numbered['combinations']} combinations"
+    if numbered["complete"]:
+        return [f"Its states are the {met} of its discovered table, of {combinations}: it has no action for any other."]
+    return [
+        f"Its states are numbered as training met them: {met} of {combinations}, of at most {last:,}. All others share "
+        f"state {last} and one action, which means nothing unless they came in training too."
+    ]
+
+
 def limits(facts: Mapping[str, Any]) -> list[str]:
     """List the limitations of the verdict, one sentence each."""
     place, exact = facts["environment"], facts["exact"]
@@ -154,18 +168,7 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         said.append(
             "Its environment was an object in memory, which is not kept here: `env` in the commands stands for it."
         )
-    numbered = (place.get("observation") or {}).get("numbering")
-    if numbered and numbered.get("complete"):
-        said.append(
-            f"Its states are the {numbered['met']:,} observations of its discovered table, of "
-            f"{numbered['combinations']} combinations: it has no action for any other."
-        )
-    elif numbered:
-        said.append(
-            f"Its states are numbered as training met them: {numbered['met']:,} observations of "
-            f"{numbered['combinations']} combinations, up to {last:,}. All others share state {last}, and one action, "
-            "which means nothing unless they came in training too."
-        )
+    said += limits_of_numbering(place)
     if exact is None and facts.get("episodes"):
         said.append("How good it is was sampled, not computed: `deeptaxi evaluate` plays more episodes with it.")
     elif exact is None:

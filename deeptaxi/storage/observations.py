@@ -46,7 +46,7 @@ def read_observations(path: Path, codec: NumberingCodec, digest: str) -> Numberi
         arrays = read_npz(path, MAX_BYTES + HEADERS)
         observations, complete = arrays["observations"], arrays["complete"]
         if complete.shape != () or complete.dtype != np.bool_:
-            raise ArchiveError("'complete' is not true or false")  # noqa: TRY301  # handled like the errors of read_npz
+            raise ArchiveError("'complete' is not true or false")
         found = codec.restore(observations, bool(complete))
     except KeyError as error:
         raise DeepTaxiError(f"{path} is damaged: it has no array {error}") from None
