@@ -40,8 +40,7 @@ from deeptaxi.learning.state import StateMismatchError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.remembered import remember
-from deeptaxi.mdp.spaces import amount
-from deeptaxi.metrics import Finished, History, Record, Started, Warned
+from deeptaxi.metrics import Finished, History, Record, Started
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
 from deeptaxi.storage.model_card import resuming_command
@@ -207,22 +206,6 @@ def with_own_numbering(planned: Plan) -> Plan:
     return planned if codec is None else replace(planned, environment=planned.environment.with_codec(codec.renew()))
 
 
-NUMBERED = "numbered-as-met"  # name of the finding
-
-
-def describe_numbering(environment: Environment) -> tuple[Warned, ...]:
-    """Say in a line that observations are numbered as they are met, and what that costs; empty if they are not."""
-    codec = environment.numbering
-    if codec is None or codec.complete:
-        return ()
-    text = (
-        f"{NUMBERED}: {environment.config.id} has {amount(codec.combinations)} combinations of observations, which are "
-        f"numbered as they are met, up to {codec.capacity - 1:,} (--state-capacity): each is learned by itself, without "
-        "generalization, and without a discovered table there is no exact verdict"
-    )
-    return (Warned(0, NUMBERED, text),)
-
-
 def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: RunOptions = PLAIN) -> Run:
     """Train or resume; if a run folder is reserved, save the run there. See `train`."""
     with status("starting Keras …"):
@@ -242,7 +225,7 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
             *([log] if log else []),
             each_record(records.append),
             each_record(tell),
-            warn_first(point.warnings if point else describe_numbering(environment)),
+            warn_first(point.warnings if point else ()),
             build_monitor(planned, records),
             *checkpointers(planned, run_options, log, metadata),
         ]

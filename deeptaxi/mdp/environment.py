@@ -155,6 +155,20 @@ class Environment:
         """The codec, if it numbers observations as they are met; else None."""
         return self.codec if isinstance(self.codec, NumberingCodec) else None
 
+    @property
+    def numbering_note(self) -> str | None:
+        """How its observations are numbered, and what that costs, if they are numbered as they are met; else None."""
+        codec = self.numbering
+        if codec is None:
+            return None
+        begin = f"{self.config.id} has {amount(codec.combinations)} combinations of observations"
+        if codec.complete:
+            return f"{begin}: the {codec.states:,} of its discovered table are numbered"
+        return (
+            f"{begin}: they are numbered as they are met, up to {codec.capacity - 1:,} (--state-capacity). Each is "
+            "learned by itself, without generalization, and without a discovered table there is no exact verdict"
+        )
+
     def with_codec(self, codec: StateCodec) -> Environment:
         """Return the same environment with its observations numbered by another codec."""
         if self.source is None:
@@ -300,8 +314,8 @@ def observation_codec(space: gymnasium.Space[Any], config: EnvironmentConfig, vi
     if codec.count > MAX_NUMBER or (codec.count > MAX_STATES and len(codec.layout) == 1):
         most = MAX_STATES if len(codec.layout) == 1 else MAX_NUMBER
         raise UsageError(
-            f"{config.id} has {amount(codec.count)} states; all of them are numbered only if there are {most:,} at "
-            f"most: leave out {'--encoding factored and ' if len(codec.layout) > 1 else ''}--state-capacity 0, and they "
+            f"{config.id} has {amount(codec.count)} states; all of them are numbered only up to {most:,}: "
+            f"leave out {'--encoding factored and ' if len(codec.layout) > 1 else ''}--state-capacity 0, and they "
             "are numbered as they are met"
         )
     return codec

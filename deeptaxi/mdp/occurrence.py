@@ -215,9 +215,9 @@ class NumberingCodec(StateCodec):
 
     # Other numberings of the same space
 
-    def renew(self) -> Self:
-        """Return a codec with a numbering of its own: an empty one, unless this one is complete."""
-        numbering = Numbering(self.numbering, complete=True) if self.complete else Numbering()
+    def renew(self, growing: bool = False) -> Self:
+        """Return a codec with a numbering of its own: an empty one, which may be open, unless this one is complete."""
+        numbering = Numbering(self.numbering, complete=True) if self.complete else Numbering(open=growing)
         return replace(self, numbering=numbering)
 
     def explore(self) -> Self:

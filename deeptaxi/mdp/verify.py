@@ -63,7 +63,7 @@ def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
     if p is None:
         return TableFinding(None, "the environment has no transition table (env.unwrapped.P)")
     if isinstance(codec, NumberingCodec):
-        return TableFinding(None, "its P is a table of all observations, and only those that are met are numbered")
+        return TableFinding(None, "its P is not used where observations are numbered as they are met")
     resets = None if start is not None else START_RESETS
     try:
         table = from_rows(
