@@ -12,11 +12,13 @@ from gymnasium.wrappers import TimeLimit
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import EnvironmentFailedError
 from deeptaxi.evaluation.solution import solve
+from deeptaxi.mdp import planning
 from deeptaxi.mdp.chance import NotDiscoverableError
 from deeptaxi.mdp.discovery import QUICK, discover, discover_table, with_discovered
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.mdp.walk import Limits
+from tests.boards import Picture
 from tests.problems import opened, registered
 
 
@@ -444,3 +446,80 @@ def test_blackjack_that_pays_more_for_a_natural():
     found = discover(environment, Limits())
     assert (found.states, found.split, found.policy_needs_hidden) == (290, 10, False)
     assert solve(found.table, environment.horizon, 1.0).optimal_value == pytest.approx(-0.025729182789, abs=1e-11)
+
+
+def test_of_a_huge_space_the_table_has_what_occurs():
+    with registered("Picture-v0", lambda: Picture(3)) as name:
+        found = with_discovered(open_environment(EnvironmentConfig(name)))
+    assert found.table is not None
+    assert (found.states, found.discovered) == (9, 8)
+    assert found.numbering_note.endswith("combinations of observations: the 9 of its discovered table are numbered")
+    cells = {found.codec.encode(found.codec.decode(state)): state for state in range(9)}
+    assert cells == {state: state for state in range(9)}
+    # In the order of the space, the picture whose last pixel is bright comes first: state 8 − c is cell c.
+    assert found.table.start.tolist() == [0.0] * 8 + [1.0]
+    for cell in range(8):
+        row, column = divmod(cell, 3)
+        moves = (
+            (min(row + 1, 2), column),
+            (max(row - 1, 0), column),
+            (row, min(column + 1, 2)),
+            (row, max(column - 1, 0)),
+        )
+        for action, (down, right) in enumerate(moves):
+            reached = 3 * down + right
+            ends = reached == 8
+            assert rows(found.table, 8 - cell, action) == {(8 - reached, 1.0 if ends else -0.1, ends): 1.0}
+    assert found.table.state_names is not None
+    assert found.table.state_names[8] == "(255, 0, 0, 0, 0, 0, 0, 0, 0)"
+    assert planning.value_iteration(found.table, 1.0, None).value[8] == pytest.approx(0.7)
+
+
+def test_the_numbers_of_a_huge_space_do_not_depend_on_the_walk():
+    class Shuffled(Picture):
+        def step(self, action):
+            return super().step(3 - int(action))
+
+    digests = set()
+    for env in (Picture, Shuffled):
+        with registered("Picture-v0", env) as name:
+            digests.add(with_discovered(open_environment(EnvironmentConfig(name))).numbering.digest)
+    assert len(digests) == 1
+
+
+class Hiding(Picture):
+    """It ends at the second visit of a corner, which the picture does not tell."""
+
+    def reset(self, **arguments):
+        self.visits = 0
+        return super().reset(**arguments)
+
+    def step(self, action):
+        pixels, reward, _, _, info = super().step(action)
+        self.visits += self.cell == (0, 2) and self.visits < 2
+        return pixels, reward, self.visits == 2, False, info
+
+
+def test_what_a_huge_space_hides_is_told_without_numbers_of_the_walk():
+    with registered("Hiding-v0", Hiding) as name:
+        found = with_discovered(open_environment(EnvironmentConfig(name)))
+    assert found.table is None
+    assert found.states == 100_000
+    assert "its observation (0, 0, 0, 0, 0, 255, 0, 0, 0) hides something: a start in (255, 0" in found.table_missing
+
+
+class Rare(Picture):
+    """Its 19,000th step shows a black picture."""
+
+    def step(self, action):
+        answer = super().step(action)
+        self.count = getattr(self, "count", 0) + 1
+        return (np.zeros((3, 3), np.uint8), *answer[1:]) if self.count == 19_000 else answer
+
+
+def test_an_observation_that_the_walk_did_not_meet_contradicts_its_table():
+    with registered("Rare-v0", Rare) as name:
+        found = with_discovered(open_environment(EnvironmentConfig(name)))
+    assert found.table is None
+    assert "expected one of the 9 of its discovered table" in found.table_missing
+    assert found.states == 100_000
