@@ -239,6 +239,24 @@ def test_an_environment_that_cannot_be_copied_is_refused_with_the_attribute():
         explored(Locked)
 
 
+class Pair(str):
+    """A text that is made of two: its copy would be made of one."""
+
+    def __new__(cls, one, other):
+        return super().__new__(cls, one + other)
+
+
+class Paired(Small):
+    def reset(self, **arguments):
+        self.pair = Pair("a", str(len(getattr(self, "pair", ""))))
+        return super().reset(**arguments)
+
+
+def test_an_environment_whose_copy_cannot_be_made_is_refused_and_not_blamed():
+    with pytest.raises(NotDiscoverableError, match=r"^it cannot be copied: TypeError: .*missing 1 required positional"):
+        explored(Paired)
+
+
 class Sealed(Locked):
     """Keeps its place where no copy gets at it, and hands it out by its own methods."""
 
