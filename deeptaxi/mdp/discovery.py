@@ -146,7 +146,22 @@ def contradicted_by(environment: Environment, found: Discovery) -> str | None:
         else:
             told = TellingHistory(env, environment, found.process)
             evidence = contradiction(told, state_codec(told.observation_space, environment.config.id), found.table)
-    return None if evidence is None else f"{evidence} (in {CHECK_STEPS:,} steps)".replace("its P", "the table")
+    if evidence is None:
+        return None
+    if found.hidden is not None or environment.numbering is not None:  # states that only the table has
+        evidence = with_observations(evidence, environment, found)
+    return f"{evidence} (in {CHECK_STEPS:,} steps)".replace("its P", "the table")
+
+
+def with_observations(evidence: str, environment: Environment, found: Discovery) -> str:
+    """Name the states of a table, in a text about it, by the observations that they stand for."""
+    names, most = names_of(environment), found.table.states // environment.states
+
+    def name(match: re.Match[str]) -> str:
+        state, variant = divmod(int(match[1]), most)
+        return f"{names.state(state)}{f', history {variant + 1}' if most > 1 else ''}"
+
+    return re.sub(r"\bstate (\d+)", name, evidence)
 
 
 def discover_by(walk: Walk, environment: Environment) -> Discovery:

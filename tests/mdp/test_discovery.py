@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 
@@ -237,6 +238,32 @@ def test_an_environment_that_cannot_be_copied_is_refused_with_the_attribute():
         NotDiscoverableError, match=r"it cannot be copied: its attribute Locked.guard holds an object of _thread.lock"
     ):
         explored(Locked)
+
+
+class Late(Small):
+    """Gets on at every second try; its 15,000th step is worth more."""
+
+    def reset(self, **arguments):
+        self.odd = False
+        return super().reset(**arguments)
+
+    def go(self, action):
+        self.odd = not self.odd
+        return action == 1 and not self.odd
+
+    def step(self, action):
+        self.total = getattr(self, "total", 0) + 1
+        place, reward, *more = super().step(action)
+        return place, reward + 7 * (self.total == 15_000), *more
+
+
+def test_a_contradiction_names_observations_and_histories_and_no_state_that_only_the_table_has():
+    with pytest.raises(NotDiscoverableError) as refused:
+        explored(Late, Limits(states=400))
+    assert re.search(
+        r"impossible what it did: state [0-3], history [12], action [01] gave state [0-3](, history [12])?, reward [78],",
+        str(refused.value),
+    )
 
 
 class Pair(str):
