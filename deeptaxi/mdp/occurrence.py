@@ -44,10 +44,9 @@ class Numbering:
     """
 
     def __init__(self, observations: Iterable[int] = (), complete: bool = False, open: bool = False) -> None:  # noqa: A002
-        self._observations = list(observations)
-        self._numbers = {observation: number for number, observation in enumerate(self._observations)}
         self.complete = complete
         self.open = open
+        self.replace(observations)
 
     def __len__(self) -> int:
         return len(self._observations)
@@ -68,7 +67,8 @@ class Numbering:
 
     def replace(self, observations: Iterable[int]) -> None:
         """Take other observations instead of these."""
-        self.__init__(observations, self.complete, self.open)  # type: ignore[misc]
+        self._observations = list(observations)
+        self._numbers = {observation: number for number, observation in enumerate(self._observations)}
 
 
 @dataclass(frozen=True)
