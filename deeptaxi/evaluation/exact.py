@@ -102,8 +102,8 @@ class Verdict:
     start_states: int
     optimal_start_states: int
     worst_start: WorstStart
-    termination_probability: float
-    mean_episode_length: float
+    termination_probability: float | None  # None in the evaluations of a training, where it takes as long as the rest
+    mean_episode_length: float | None
     q_error: QError | None
     starts_estimated_from_resets: int | None = None
     optimal_unknown: dict[str, Any] | None = None
@@ -200,10 +200,37 @@ def evaluate_greedy(
     if q.shape not in ((table.states, table.actions), (table.states,)):
         raise DeepTaxiError(f"expected Q values of shape {[table.states, table.actions]}, received {list(q.shape)}")
     policy = policy_of(q, table.action_mask, table)
+    verdict = with_lengths(evaluate_policy(target, policy, start_resets, intervals), target, policy)
+    return verdict if q.ndim == 1 else with_q_error(verdict, target, q)
+
+
+def with_q_error(verdict: Verdict, target: Reference, q: NDArray[np.floating]) -> Verdict:
+    """Return the verdict on the greedy policy of `q` `[S, A]` from that on the policy alone."""
+    return dataclasses.replace(verdict, q_error=q_error(target, q, allowed_actions(q, target.table.action_mask)))
+
+
+def with_lengths(verdict: Verdict, target: Reference, policy: Ints) -> Verdict:
+    """Return the verdict on a policy `[S]` with the lengths of its episodes, if it is without."""
+    if verdict.mean_episode_length is not None:
+        return verdict
+    start = target.table.start
+    termination, length = planning.evaluate_lengths(target.table, policy, target.horizon)
+    return dataclasses.replace(
+        verdict,
+        termination_probability=snap(float(start @ termination), 1.0),
+        mean_episode_length=float(start @ length),
+    )
+
+
+def evaluate_policy(
+    target: Reference, policy: Ints, start_resets: int | None = None, intervals: bool = False
+) -> Verdict:
+    """Evaluate a policy `[S]` of allowed actions, but for the lengths of its episodes; see `evaluate_greedy`."""
+    table = target.table
     value = planning.evaluate_policy(table, policy, target.discount).value
-    episode = planning.evaluate_horizon(table, policy, target.horizon)
+    returns = planning.evaluate_returns(table, policy, target.horizon)
     mean_value, optimal_value = mean(table, value), mean(table, target.optimum.value)
-    mean_return = float(table.start @ episode.returns)
+    mean_return = float(table.start @ returns)
     starts, good, bad, worst = evaluate_starts(target, value)
     return Verdict(
         optimal=False if bad else True if good == starts else None,
@@ -219,13 +246,13 @@ def evaluate_greedy(
         start_states=starts,
         optimal_start_states=good,
         worst_start=worst,
-        termination_probability=snap(float(table.start @ episode.termination), 1.0),
-        mean_episode_length=float(table.start @ episode.length),
-        q_error=None if q.ndim == 1 else q_error(target, q, allowed_actions(q, table.action_mask)),
+        termination_probability=None,
+        mean_episode_length=None,
+        q_error=None,
         starts_estimated_from_resets=start_resets,
         optimal_unknown=target.decidability.explanation if not bad and good < starts else None,
         all_policies_equal=target.decidability.all_policies_equal,
-        return_uncertainty=uncertainty(table.start, episode.returns, start_resets),
+        return_uncertainty=uncertainty(table.start, returns, start_resets),
         value_uncertainty=uncertainty(table.start, value, start_resets),
         estimated=resample(table, policy, target.discount) if intervals else describe_log(table),
     )

@@ -21,7 +21,7 @@ from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.progress import Loop
 from deeptaxi.learning.state import StateMismatchError, TrainingState, array, count, fact
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.table import Bools, TransitionTable
+from deeptaxi.mdp.table import Bools, Ints, TransitionTable
 from deeptaxi.metrics import Evaluated
 from deeptaxi.network.build import scale_outputs, with_mask
 from deeptaxi.network.tabulate import tabulate
@@ -48,6 +48,7 @@ class Evaluator:
         self._masks = masks
         self._reference: tuple[int, exact.Reference] | None = None
         self._best: tuple[list[Any], float] | None = None
+        self._latest: tuple[exact.Reference, Ints, exact.Verdict] | None = None
         self.best_update = 0
         self.last = -1
         self.in_a_row = 0
@@ -112,7 +113,7 @@ class Evaluator:
         network = type(online).from_config(online.get_config())  # a clone would include the optimizer
         network.set_weights(online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
-        verdict = self._verdict(self._masked(self._tabulated(network)), intervals=True)
+        verdict = self._verdict(self._masked(self._tabulated(network)), final=True)
         allowed = self._masks.allowed
         return network if allowed is None else with_mask(network, allowed), verdict
 
@@ -130,11 +131,22 @@ class Evaluator:
         allowed = self._masks.allowed
         return q_values if allowed is None else np.where(allowed, q_values, np.float32(-np.inf))
 
-    def _verdict(self, q_values: NDArray[np.float32], intervals: bool = False) -> exact.Verdict | None:
-        if self._environment.table is None:
+    def _verdict(self, q_values: NDArray[np.float32], final: bool = False) -> exact.Verdict | None:
+        """Evaluate the greedy policy; not again if it is the latest that was evaluated.
+
+        Only the `final` verdict has intervals and the lengths of episodes: each takes about as long as all the rest.
+        """
+        table, resets = self._environment.table, self._environment.start_resets
+        if table is None:
             return None
-        target = self._target(self._environment.table)
-        return exact.evaluate_greedy(target, q_values, self._environment.start_resets, intervals)
+        target = self._target(table)
+        policy = exact.policy_of(q_values, table.action_mask, table)
+        latest = self._latest
+        other = latest is None or latest[0] is not target or not np.array_equal(latest[1], policy)
+        if latest is None or other or (final and table.logged is not None):
+            latest = self._latest = target, policy, exact.evaluate_policy(target, policy, resets, intervals=final)
+        verdict = exact.with_lengths(latest[2], target, policy) if final else latest[2]
+        return exact.with_q_error(verdict, target, q_values)
 
     def _target(self, table: TransitionTable) -> exact.Reference:
         """Return the optima, recomputed whenever more of the mask is known."""

@@ -34,6 +34,8 @@ from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict treats 1e-9 as zero
 DIRECT = 1_024  # up to this many states, a policy is evaluated by solving S equations instead of iterating
+FEW = 50_000  # up to this many sparse entries, a whole step costs less than to find out what has still to change
+WHOLE_STEPS = 2_000  # so many steps over so many entries; what changes alike may be foreseen over longer horizons
 SQUARED = 256  # up to this many states, long horizons are evaluated by squaring an S × S matrix
 
 
@@ -296,6 +298,8 @@ def evaluate_policy(
         return Evaluation(*total_reward.policy_values(table, policy), 1)
     if table.states > DIRECT and sweeps.is_large(table):
         rows = sweeps.fix(sweeps.rows_of(table), policy)
+        if rows.matrix.nnz <= FEW:
+            return evaluate_in_whole_steps(rows, discount, start)
         q, bound, count = settle(rows, rows.reward, discount, start=start)
         return Evaluation(q[:, 0], bound, count)
     fixed = chain(table, policy)
@@ -304,13 +308,30 @@ def evaluate_policy(
     return Evaluation(*fixed_point(lambda value: fixed.backup(value, discount), fixed.reward, discount))
 
 
+def evaluate_in_whole_steps(rows: sweeps.Rows, discount: float, start: Floats | None = None) -> Evaluation:
+    """Evaluate the policy that `rows` fix by steps over all of them, from the values `start` `[S]`, or from 0."""
+    gain = rows.reward.reshape(-1)
+
+    def step(value: Floats) -> Floats:
+        return np.asarray(gain + discount * (rows.matrix @ value))
+
+    value, bound, count = fixed_point(step, gain if start is None else step(start[rows.order]), discount)
+    return Evaluation(value[rows.place], bound, count)
+
+
 def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int) -> HorizonEvaluation:
     """Compute return, termination probability and length of episodes over `horizon` steps.
 
     `policy` is an action per state `[S]`, or probabilities `[S, A]`.
     """
-    if table.states > SQUARED and sweeps.is_large(table):
-        return evaluate_long_horizon(sweeps.fix(sweeps.rows_of(table), policy), horizon)
+    if has_long_horizon(table):
+        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        if takes_whole_steps(rows, horizon):
+            returns, length = sum_in_whole_steps(rows, horizon).T
+            return HorizonEvaluation(returns, termination_of(rows, length), length, rounding(returns, horizon))
+        swept = sweeps.sweep(rows, rows.reward, 1.0, horizon)
+        bound = rounding(swept.values, horizon) + swept.neglected
+        return HorizonEvaluation(swept.values, *evaluate_lengths(table, policy, horizon), bound)
     fixed = chain(table, policy)
     ones = np.ones(table.states)
     ends = ones - fixed.continuation.sum(axis=1)
@@ -324,20 +345,61 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
         if np.array_equal(longer, total):  # every episode has ended: longer horizons add nothing
             break
         total = longer
-    bound = horizon * ROUNDING * float(np.abs(total[:, 0]).max())
-    return HorizonEvaluation(total[:, 0], np.clip(total[:, 1], 0, 1), total[:, 2], bound)
+    return HorizonEvaluation(total[:, 0], np.clip(total[:, 1], 0, 1), total[:, 2], rounding(total[:, 0], horizon))
 
 
-def evaluate_long_horizon(rows: sweeps.Rows, horizon: int) -> HorizonEvaluation:
-    """Evaluate the policy that `rows` fix over `horizon` steps.
+def evaluate_returns(table: TransitionTable, policy: Ints | Floats, horizon: int) -> Floats:
+    """Compute the mean return of `horizon` steps, `[S]`: half the work of `evaluate_horizon` on a large table."""
+    if has_long_horizon(table):
+        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        if not takes_whole_steps(rows, horizon):
+            return sweeps.sweep(rows, rows.reward, 1.0, horizon).values
+    return evaluate_horizon(table, policy, horizon).returns
 
-    The probability of not having terminated is what one more step would add to the mean length.
-    """
-    returns = sweeps.sweep(rows, rows.reward, 1.0, horizon)
-    length = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon).values
-    onward = rows.backup(length, 1.0)[:, 0] - rows.disarrange(rows.reward)[:, 0] + 1 - length
-    bound = horizon * ROUNDING * float(np.abs(returns.values).max()) + returns.neglected
-    return HorizonEvaluation(returns.values, np.clip(1 - onward, 0, 1), length, bound)
+
+def evaluate_lengths(table: TransitionTable, policy: Ints | Floats, horizon: int) -> tuple[Floats, Floats]:
+    """Compute the probability of having terminated after `horizon` steps, and the mean number of steps, `[S]` each."""
+    if has_long_horizon(table):
+        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        if not takes_whole_steps(rows, horizon):
+            length = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon).values
+            return termination_of(rows, length), length
+    episode = evaluate_horizon(table, policy, horizon)
+    return episode.termination, episode.length
+
+
+def has_long_horizon(table: TransitionTable) -> bool:
+    """Return whether the steps of a horizon are taken on sparse rows."""
+    return table.states > SQUARED and sweeps.is_large(table)
+
+
+def takes_whole_steps(rows: sweeps.Rows, horizon: int) -> bool:
+    """Return whether the `horizon` steps of the policy that `rows` fix are best taken over all states."""
+    entries = int(rows.matrix.nnz)
+    return entries <= FEW and entries * horizon <= FEW * WHOLE_STEPS
+
+
+def sum_in_whole_steps(rows: sweeps.Rows, horizon: int) -> Floats:
+    """Return the rewards and the number of the steps, summed over `horizon` steps over all states, `[S, 2]`."""
+    gain = np.stack([rows.reward.reshape(-1), np.ones(len(rows.order))], axis=1)
+    total = np.zeros_like(gain)
+    for count in range(horizon):
+        longer = rows.matrix @ total + gain
+        if count % 16 == 0 and np.array_equal(longer, total):  # every episode has ended
+            break
+        total = longer
+    return np.asarray(total[rows.place])
+
+
+def termination_of(rows: sweeps.Rows, length: Floats) -> Floats:
+    """Return the probability of having terminated, `[S]`: what one more step would not add to the mean `length`."""
+    following = rows.backup(length, 1.0)[:, 0] - rows.disarrange(rows.reward)[:, 0]
+    return np.asarray(np.clip(length - following, 0, 1))
+
+
+def rounding(total: Floats, horizon: int) -> float:
+    """Return the rounding error of a sum over `horizon` steps."""
+    return horizon * ROUNDING * float(np.abs(total).max())
 
 
 def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:

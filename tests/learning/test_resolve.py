@@ -20,6 +20,7 @@ from deeptaxi.learning.resolve import (
     eval_every,
     horizon_steps,
     is_random,
+    large_eval_every,
     mean_value,
     table_rate,
     table_settings,
@@ -131,6 +132,20 @@ def test_a_large_table_is_learned_without_hidden_layers_in_as_many_updates_as_va
     assert (dueling.network.hidden, dueling.network.dueling) == ((), True)
     assert (dueling.optimizer.tabular_step, dueling.target.polyak) == (0.4, 0.05)
     assert dueling.updates == 3_000  # 87 steps of 10 + 20 updates
+
+
+@pytest.mark.parametrize(
+    ("limit", "updates", "every"),
+    [
+        (100, 20_000, 2_500),  # an eighth: 2,849 sweeps of 0.097 ms take 0.4 times as long as 1,320 updates of 0.52 ms
+        (3_000, 20_000, 2_750),  # 5,749 sweeps, 2,660 updates
+        (20_000, 20_000, 5_000),  # a quarter, or early stopping would never see three evaluations in a row
+        (3_000, 1_000, 500),
+    ],
+)
+def test_a_large_table_is_evaluated_in_a_share_of_the_time_of_its_updates(limit, updates, every):
+    large = random_table(0, states=10_240, actions=4, outcomes=3, discount=0.99)
+    assert large_eval_every(replace(large, time_limit=limit), updates) == every
 
 
 def test_who_asks_for_another_network_or_optimizer_on_a_large_table_gets_it(tmp_path):

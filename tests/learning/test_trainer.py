@@ -12,6 +12,7 @@ from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.callbacks import stop_when
 from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.trainer import train
+from deeptaxi.mdp import planning
 from deeptaxi.metrics import Evaluated, Finished, Progress, Snapshot, Started
 from deeptaxi.network.build import build_q_network, sizes, weights_digest
 from deeptaxi.network.tabulate import tabulate
@@ -117,6 +118,20 @@ def test_an_evaluation_says_how_far_the_policy_is_from_the_optimum(evaluated):
     assert (bad.update, bad.optimal, bad.value, bad.value_gap, bad.gap) == (20, False, 1, 4, 4)
     assert (good.start_states, good.optimal_start_states, bad.optimal_start_states) == (1, 1, 0)
     assert (good.q_error_max, bad.q_error_max) == (2, 7)  # 7 − 5, and 8 − 1
+
+
+def test_a_policy_is_evaluated_once_however_its_q_values_move(evaluated, monkeypatch):
+    evaluator, look = evaluated
+    policies = []
+    plain = planning.evaluate_policy
+    monkeypatch.setattr(planning, "evaluate_policy", lambda *args: policies.append(args[1].tolist()) or plain(*args))
+    errors = [look(update, q_values).q_error_max for update, q_values in enumerate([(7, 1), (9, 1), (1, 5), (4, 1)])]
+    assert policies[-3:] == [[0], [1], [0]]  # before them, those of the reference
+    assert errors == [2, 4, 4, 1]
+    assert [0] not in policies[:-3]
+    before = len(policies)
+    assert evaluator.best()[1].q_error.max == 1
+    assert len(policies) == before
 
 
 def test_the_best_weights_are_kept_and_of_equals_the_later(evaluated):

@@ -19,9 +19,10 @@ def _no_cache(monkeypatch):
     monkeypatch.setenv("DEEPTAXI_CACHE", "off")
 
 
-@pytest.fixture
-def sparse(monkeypatch):
-    """Plan on every table by sparse rows, in blocks of two states or more."""
+@pytest.fixture(params=[0, planning.FEW], ids=["in-blocks", "in-whole-steps"])
+def sparse(request, monkeypatch):
+    """Plan on every table by sparse rows, in blocks of two states or more; evaluate policies so, or in whole steps."""
+    monkeypatch.setattr(planning, "FEW", request.param)
     monkeypatch.setattr(sweeps, "LARGE", 0)
     monkeypatch.setattr(sweeps, "SMALLEST", 2)
     monkeypatch.setattr(planning, "DIRECT", 0)
