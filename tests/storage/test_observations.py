@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 
 import numpy as np
 import pytest
 
 import deeptaxi
+from deeptaxi.api.environments import EnvSpec
+from deeptaxi.api.load import load_comparable, load_source
 from deeptaxi.api.run_data import NeverMetWarning
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.episodes import play
 from deeptaxi.learning.gymnasium_loop import FULL
 from deeptaxi.storage.model_card import describe_episodes
-from tests.boards import Picture, Wander
+from deeptaxi.storage.models import find_model
+from tests.boards import MOVES, Picture, Wander
 from tests.problems import registered
 
 SETTINGS = {"updates": 60, "environments": 4, "batch_size": 16, "replay_start": 50, "eval_every": 20}
@@ -98,8 +103,6 @@ def test_it_is_trained_again_from_its_own_configuration(kept):
 
 
 def test_a_pickled_run_keeps_its_numbers(kept):
-    import pickle
-
     again = pickle.loads(pickle.dumps(kept))  # noqa: S301  # our own
     assert [again.act(picture) for picture in pictures()] == [kept.act(picture) for picture in pictures()]
 
@@ -140,9 +143,31 @@ def test_more_observations_than_there_is_room_for_share_the_last_state(wander, t
     assert deeptaxi.train(resume=part).weights_digest == whole
 
 
-def test_a_numbering_that_is_not_the_runs_is_refused(kept, wander, tmp_path):
-    import shutil
+class Fenced(Wander):
+    """Tells which ways lead out of the picture."""
 
+    def told(self):
+        inside = [all(0 <= at + by < 3 for at, by in zip(self.cell, way, strict=True)) for way in MOVES]
+        return {"action_mask": np.array(inside, np.int8)}
+
+    def reset(self, **arguments):
+        return super().reset(**arguments)[0], self.told()
+
+    def step(self, action):
+        *answer, _ = super().step(action)
+        return *answer, self.told()
+
+
+def test_the_state_of_all_others_has_no_mask_as_theirs_differ():
+    with registered("Fenced-v0", Fenced) as name:
+        run = deeptaxi.train(name, state_capacity=4, action_mask=True, **SETTINGS)
+    masked = np.isneginf(run.q_values)
+    assert masked[0].tolist() == [False, True, False, True]
+    assert run.coverage.visits[3].sum() > 0
+    assert not masked[3].any()
+
+
+def test_a_numbering_that_is_not_the_runs_is_refused(kept, wander, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(kept.folder, run)
     arrays = dict(np.load(run / "observations.npz"))
@@ -162,8 +187,6 @@ def test_a_numbering_that_is_not_the_runs_is_refused(kept, wander, tmp_path):
 
 
 def test_a_model_that_does_not_say_its_numbers_is_refused(kept, wander, tmp_path):
-    import shutil
-
     bare = shutil.copy(kept.folder / "model.keras", tmp_path / "bare.keras")
     for model in (bare, kept.network, kept.q_values):
         with pytest.raises(UsageError, match=r"does not say how the observations of Wander-v0 are numbered.* run fold"):
@@ -171,9 +194,6 @@ def test_a_model_that_does_not_say_its_numbers_is_refused(kept, wander, tmp_path
 
 
 def test_runs_that_met_others_are_not_compared(kept, wander, tmp_path):
-    from deeptaxi.api.environments import EnvSpec
-    from deeptaxi.api.load import load_comparable
-
     other = deeptaxi.train(wander, seed=5, out=tmp_path / "other", logs=tmp_path / "logs", **SETTINGS)
     with pytest.raises(UsageError, match="have met other observations, or in another order"):
         load_comparable([kept.folder, other.folder], EnvSpec())
@@ -191,8 +211,9 @@ def test_a_discovered_run_is_exact_and_knows_its_observations(tmp_path):
         assert [again.act(picture) for picture in pictures()] == [run.act(picture) for picture in pictures()]
         with pytest.raises(UsageError, match="expected one of the 9 of its discovered table"):
             again.act(UNMET)
-        blind = deeptaxi.load(tmp_path / "run", name, env_args={})
-        assert blind.environment.numbering.complete
+        unknown = load_source(find_model(tmp_path / "run"), EnvSpec(name, discover=False).open())
+        assert unknown.exact is None  # as if its table had not been found in time
+        assert [unknown.act(picture) for picture in pictures()] == [run.act(picture) for picture in pictures()]
         longer = deeptaxi.evaluate(run, time_limit=7, episodes=1)
         assert longer.exact["optimal"]
         assert "Its states are the 9 observations of its discovered table" in (tmp_path / "run" / "card.md").read_text()
