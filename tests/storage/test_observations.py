@@ -97,9 +97,11 @@ def test_a_resumed_training_goes_on_with_its_numbers(kept, wander, tmp_path):
     assert deeptaxi.load(part).environment.numbering.digest == kept.environment.numbering.digest
 
 
-def test_it_is_trained_again_from_its_own_configuration(kept):
+def test_it_is_trained_again_from_its_own_configuration_and_saved_later(kept, tmp_path):
     again = deeptaxi.train(config=kept.folder / "config.toml")
     assert again.weights_digest == kept.weights_digest
+    folder = again.save(tmp_path / "later", logs=tmp_path / "logs")
+    assert deeptaxi.load(folder).environment.numbering.digest == kept.environment.numbering.digest
 
 
 def test_a_pickled_run_keeps_its_numbers(kept):
