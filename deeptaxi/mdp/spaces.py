@@ -146,7 +146,9 @@ def are_small(layout: Layout) -> bool:
 
 
 class Blocks:
-    """Numbers arrays of many parts: in blocks whose numbers have 62 bits, then these.
+    """Numbers arrays of many parts: blocks of them whose numbers have 62 bits, then pairs of blocks, pairs of pairs, ….
+
+    One after the other, the numbers of a picture would be multiplied by thousands of factors, each with all its digits.
 
     Args:
         layout: ``(size, first value)`` of each part.
@@ -155,26 +157,34 @@ class Blocks:
     def __init__(self, layout: Layout) -> None:
         self._sizes, self._firsts = (np.array(column, np.int64) for column in zip(*layout, strict=True))
         self._starts: list[int] = []
-        self._counts: list[int] = []  # of each block
+        counts: list[int] = []  # of each block
         self._weights = np.ones(len(layout), np.int64)
         for part, (size, _) in enumerate(layout):
-            if not self._counts or self._counts[-1] * size >= 2**62:
+            if not counts or counts[-1] * size >= 2**62:
                 self._starts.append(part)
-                self._counts.append(1)
+                counts.append(1)
             self._weights[self._starts[-1] : part] *= size
-            self._counts[-1] *= size
+            counts[-1] *= size
+        self._levels: list[list[int]] = []  # the factors of the first of each pair
+        while len(counts) > 1:
+            self._levels.append(counts[1::2])
+            counts = [*(one * other for one, other in zip(counts[::2], counts[1::2], strict=False)), *unpaired(counts)]
 
     def number(self, value: NDArray[Any]) -> int:
         """Return the row-major index of an array, or `NONE`."""
         parts = value.ravel().astype(np.int64) - self._firsts
         if ((parts < 0) | (parts >= self._sizes)).any():
             return NONE
-        number = 0
-        for block, count in zip(
-            np.add.reduceat(parts * self._weights, self._starts).tolist(), self._counts, strict=True
-        ):
-            number = number * count + block
-        return int(number)
+        numbers: list[int] = np.add.reduceat(parts * self._weights, self._starts).tolist()
+        for factors in self._levels:
+            pairs = zip(numbers[::2], numbers[1::2], factors, strict=False)
+            numbers = [*(one * factor + other for one, other, factor in pairs), *unpaired(numbers)]
+        return numbers[0]
+
+
+def unpaired(values: list[int]) -> list[int]:
+    """Return the last of values that are taken in pairs, if it is left over."""
+    return values[-1:] if len(values) % 2 else []
 
 
 class Integers(ArrayNode):
