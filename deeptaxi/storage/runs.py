@@ -60,7 +60,15 @@ from deeptaxi.storage import keras_file, model_card
 from deeptaxi.storage.logs import LOG_FILE, PREVIOUS
 from deeptaxi.storage.model_card import card, describe_versions, limits, read_card, training_command, write_card
 from deeptaxi.storage.observations import FACT, save_observations
-from deeptaxi.storage.run_folder import CARD_FILE, CARD_JSON, CHECKPOINTS, CONFIG_FILE, MODEL_FILE, TABLE_FILE
+from deeptaxi.storage.run_folder import (
+    CARD_FILE,
+    CARD_JSON,
+    CHECKPOINTS,
+    CONFIG_FILE,
+    MODEL_FILE,
+    OBSERVATIONS_FILE,
+    TABLE_FILE,
+)
 
 MODELS = Path("models")
 FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
@@ -133,7 +141,7 @@ def reserve(folder: Path, logs: Path, force: bool, table: bool = False) -> RunFo
         DeepTaxiError: a folder cannot be written to.
     """
     log = logs / folder.resolve().name / LOG_FILE
-    files = (*FILES, TABLE_FILE) if table else FILES
+    files = (*FILES, OBSERVATIONS_FILE, *((TABLE_FILE,) if table else ()))
     with ExitStack() as undoing:
         lock_folder(folder, undoing, log=log.parent)
         hold_log(log.parent, folder, undoing, "--out or --logs")
