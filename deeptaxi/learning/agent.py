@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -116,7 +116,7 @@ class Exponential(keras.optimizers.schedules.ExponentialDecay):
 class UpdateRule:
     """The computation of an update, on two networks and an optimizer.
 
-    Everything it depends on, except the values of the variables, is an argument here and part of `kind`.
+    Everything it depends on, except the values of the variables, is an argument here and part of `kinds`.
 
     Args:
         online: the network that acts and is trained; states `[B]` to Q values `[B, A]`.
@@ -134,11 +134,16 @@ class UpdateRule:
         self._loss, self._double, self._polyak = loss, double, polyak
 
     @property
-    def kind(self) -> Hashable:
-        """A key shared by all rules with the same computation, whatever their variables."""
-        networks = [without_initializers(network.get_config()) for network in (self.online, self.target)]
+    def kinds(self) -> dict[str, Hashable]:
+        """For each function a key shared by all rules with the same computation, whatever their variables."""
+        online, target = (repr(without_initializers(network.get_config())) for network in (self.online, self.target))
         steps = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # Keras numbers instance names
-        return repr((networks, steps)), self._loss, self._double, self._polyak
+        return {
+            "act": online,
+            "greedy": online if self._double else target,
+            "update": (online, target, repr(steps), self._loss, self._double),
+            "move": (online, target, self._polyak),
+        }
 
     def state(self) -> list[Any]:
         """Return all variables that an update may read or write."""
@@ -267,12 +272,18 @@ class DQNAgent:
         self.prepare()
 
     def prepare(self) -> None:
-        """Compile the functions, once for all agents of the same kind."""
-        rule, kind = self.rule, self.rule.kind
-        self._act = keras_backend.compiled(rule.act, rule.online.variables, ("act", kind))
-        self._greedy = keras_backend.compiled(rule.greedy, rule.choosing.variables, ("greedy", kind))
-        self._update = keras_backend.compiled(rule.update, rule.state(), ("update", kind))
-        self._move = keras_backend.compiled(rule.move, rule.online.variables + rule.target.variables, ("move", kind))
+        """Compile the functions, each once for all agents in which it computes the same."""
+        rule = self.rule
+        functions: dict[str, tuple[Callable[..., Any], Sequence[Any]]] = {
+            "act": (rule.act, rule.online.variables),
+            "greedy": (rule.greedy, rule.choosing.variables),
+            "update": (rule.update, rule.state()),
+            "move": (rule.move, rule.online.variables + rule.target.variables),
+        }
+        self._act, self._greedy, self._update, self._move = (
+            keras_backend.compiled(function, state, (name, rule.kinds[name]))
+            for name, (function, state) in functions.items()
+        )
 
     def act(
         self,

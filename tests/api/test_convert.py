@@ -40,7 +40,8 @@ def test_a_value_is_converted_and_written(folder: Path) -> None:
 
 def test_every_verb_takes_a_value(folder: Path) -> None:
     assert deeptaxi.solve(P, 0.9, env_args={"start": 0}).value == pytest.approx([3.6, 4])
-    run = deeptaxi.train(P, q_table=True, updates=200, time_limit=5, env_args={"start": 0}, objective_discount=0.9)
+    settings = {"q_table": True, "updates": 200, "objective_discount": 0.9, "loop": "gymnasium"}
+    run = deeptaxi.train(P, time_limit=5, env_args={"start": 0}, **settings)
     assert run.exact is not None
     assert run.exact["start_states"] == 1
     assert run.environment.describe()["read_as"][0] == "3 outcomes P[state][action]"
@@ -89,7 +90,8 @@ def test_a_verdict_on_logged_data_says_so_wherever_it_is_shown(folder: Path) -> 
     assert solution.optimal_value == pytest.approx(1.8)
     low, high = solution.estimated.value_interval
     assert low < 1.8 < high
-    run = deeptaxi.train("log.npz", q_table=True, updates=300, out="run", objective_discount=0.9)
+    settings = {"q_table": True, "updates": 300, "objective_discount": 0.9, "loop": "gymnasium"}
+    run = deeptaxi.train("log.npz", out="run", **settings)
     assert run.exact is not None
     assert run.exact["estimated"]["value_interval"] == pytest.approx((low, high))
     told = "estimated from 40 transitions in 20 episodes"

@@ -86,7 +86,9 @@ def test_an_environment_that_is_open_is_trained_on_as_it_is(lake: Run) -> None:
     run = deeptaxi.train(lake.environment, **{**LAKE, "env_args": None})
     assert run.weights_digest == lake.weights_digest
     assert run.config == lake.config
-    shorter = deeptaxi.train(lake.environment, time_limit=5, **{**LAKE, "updates": 2, "eval_every": 2})
+    shorter = deeptaxi.train(
+        lake.environment, time_limit=5, loop="gymnasium", **{**LAKE, "updates": 2, "eval_every": 2}
+    )
     assert shorter.config is not None
     assert shorter.config.environment.kwargs == {"is_slippery": False}
     assert (shorter.environment.horizon, shorter.exact and shorter.exact["horizon"]) == (5, 5)
@@ -97,7 +99,7 @@ def test_settings_come_from_a_file_a_mapping_or_another_run_and_what_is_given_li
 ) -> None:
     assert kept.config is not None
     assert kept.folder is not None
-    few = {"updates": 2, "eval_every": 2}
+    few = {"updates": 2, "eval_every": 2, "loop": "gymnasium", "exploring_starts": 0}
     for config in (kept.config, kept.folder / "config.toml", {**QUICK_CONFIG, "run": {"log": "x"}}):
         run = deeptaxi.train(table, config=config, **few)
         assert run.config is not None
@@ -113,7 +115,8 @@ QUICK_CONFIG: dict[str, Any] = {
 
 
 def test_numbers_of_numpy_are_numbers(table: TransitionTable) -> None:
-    run = deeptaxi.train(table, q_table=True, **{**QUICK, "updates": np.int64(3), "learning_rate": np.float32(0.5)})
+    numbers = {"updates": np.int64(3), "learning_rate": np.float32(0.5)}
+    run = deeptaxi.train(table, q_table=True, loop="gymnasium", **{**QUICK, **numbers})
     assert run.config is not None
     assert (run.config.updates, run.config.optimizer.learning_rate) == (3, 0.5)
 

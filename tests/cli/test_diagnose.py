@@ -70,7 +70,8 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_named(name, corridor_file, tmp_path):
-    words = [*QUICK, "--q-table", "--exploring-starts", "0", "--updates", "600", *FAULTS[name]]
+    # Each has settings of its own, for which the compiled loop would compile a program of its own.
+    words = [*QUICK, "--loop", "gymnasium", "--q-table", "--updates", "600", *FAULTS[name]]
     folder, result = trained(tmp_path, corridor_file, *words)
     assert result.exit_code == 0, result.output
     finding = diagnosed(folder)[name]
@@ -119,7 +120,8 @@ def test_a_good_training_prints_no_warning(lake_run):
 
 
 def test_a_replay_buffer_that_forgets_is_named(tmp_path):
-    folder, _ = trained(tmp_path, *LAKE, "--q-table", *QUICK, "--replay-capacity", "16", "--exploring-starts", "0")
+    words = [*QUICK, "--loop", "gymnasium", "--q-table", "--replay-capacity", "16"]
+    folder, _ = trained(tmp_path, *LAKE, *words)
     finding = diagnosed(folder, severe=json.loads(run("diagnose", folder, "--json").stdout)["severe"])
     assert finding["replay-forgot-pairs"]["evidence"]["held"] == 16
 

@@ -104,7 +104,7 @@ def test_the_mask_of_a_model_applies_and_its_reward_scale_is_undone(tmp_path: Pa
     )
     words = ["train", tmp_path / "t.npz", "--updates", 200, "--out", tmp_path / "run", "--logs", tmp_path]
     scaled = ["--reward-scale", 8, "--discount", 0.5, "--batch-size", 16, "--environments", 4, "--dueling"]
-    assert run(*words, *scaled).exit_code == 0
+    assert run(*words, *scaled, "--loop", "gymnasium").exit_code == 0
     found = update(tmp_path / "run", "--state", 0, "--action", 0)
     assert found["td_target"]["allowed"] == [True, False]
     assert found["td_target"]["best_action"] == 0

@@ -15,6 +15,7 @@ from tests.problems import random_table
 from tests.report.outline import Outline, check_sound
 
 LITTLE = ["--updates", "6", "--no-early-stop", "--eval-every", "3", "--environments", "4", "--batch-size", "8"]
+LITTLE += ["--loop", "gymnasium"]  # compiled in a moment; `lake_run` is of the compiled loop
 
 
 def trained(folder: Path, *words: object) -> Path:

@@ -64,7 +64,8 @@ def test_a_free_name_is_chosen_without_out(type_in: TypeIn) -> None:
 
 def test_options_override_the_file_and_the_file_the_preset(type_in: TypeIn) -> None:
     Path("c.toml").write_text('updates = 7\n[optimizer]\nname = "sgd"\n[replay]\nstart = 10\n')
-    done = type_in("train", "Taxi-v4", "--config", "c.toml", "--updates", 5, "--environments", 2, "--out", "a")
+    words = ["--updates", 5, "--environments", 2, "--loop", "gymnasium"]
+    done = type_in("train", "Taxi-v4", "--config", "c.toml", *words, "--out", "a")
     assert done.exit_code == 0
     config = resolve(read_toml(Path("a/config.toml")))
     assert (config.updates, config.optimizer.name, config.replay.start, config.discount) == (5, "sgd", 10, 0.95)
@@ -90,7 +91,8 @@ def test_a_transition_table_brings_its_own_discount_and_mask(type_in: TypeIn) ->
         discount=0.5, time_limit=4, action_mask=table.array([[1, 0]], bool, "action_mask", 2),
     )  # fmt: skip
     save_table(problem, Path("two.npz"))
-    done = type_in("train", "two.npz", "--q-table", *QUICK, "--updates", 200, "--out", "a", "--json")
+    words = ["--loop", "gymnasium", "--q-table", *QUICK, "--updates", 200]
+    done = type_in("train", "two.npz", *words, "--out", "a", "--json")
     exact = json.loads(done.stdout)["exact"]
     assert (exact["discount"], exact["horizon"], exact["return"]) == (0.5, 4, 4.0)
     assert exact["optimal_value"] == pytest.approx(2.0)
@@ -107,7 +109,7 @@ def test_an_own_environment_is_found_in_the_current_folder(type_in: TypeIn, monk
         "from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv\n"
         "gymnasium.register('MyLake-v0', entry_point=FrozenLakeEnv, max_episode_steps=50)\n"
     )
-    words = ["train", "my_lake:MyLake-v0", "--q-table", *QUICK, "--stop-after", 3, "--out", "a"]
+    words = ["train", "my_lake:MyLake-v0", "--loop", "gymnasium", "--q-table", *QUICK, "--stop-after", 3, "--out", "a"]
     assert type_in(*words).exit_code == 0
     assert type_in("evaluate", "a", "--episodes", 2).exit_code == 0  # a run of one's own is trusted
     Path("my_lake.py").write_text(Path("my_lake.py").read_text() + "# changed\n")
@@ -160,7 +162,7 @@ def test_a_factored_encoding_of_unknown_factors_is_refused_before_anything_is_ov
 
 def test_the_initial_value_is_that_of_full_q_values(type_in: TypeIn) -> None:
     # One update of next to nothing: the Q table is still what it started as.
-    standstill = ["--q-table", *QUICK, "--updates", 1, "--learning-rate", "1e-9"]
+    standstill = ["--loop", "gymnasium", "--q-table", *QUICK, "--updates", 1, "--learning-rate", "1e-9"]
     assert type_in("train", *LAKE, *standstill, "--initial-value", 3, "--out", "a").exit_code == 0
     q_values = tabulate(keras.saving.load_model("a/model.keras"))
     assert q_values.min() == pytest.approx(3)
@@ -178,13 +180,15 @@ def test_a_key_of_another_section_is_named_in_full(type_in: TypeIn) -> None:
 
 
 def test_an_id_without_version_gets_the_preset_of_the_newest(type_in: TypeIn) -> None:
-    assert type_in("train", "Taxi", "--updates", 2, "--environments", 2, "--out", "a").exit_code == 0
+    few = ["--updates", 2, "--environments", 2, "--loop", "gymnasium"]
+    assert type_in("train", "Taxi", *few, "--out", "a").exit_code == 0
     config = resolve(read_toml(Path("a/config.toml")))
     assert (config.environment.id, config.discount) == ("Taxi-v4", 0.95)
 
 
 def test_a_failed_training_leaves_its_name_free_and_other_logs_alone(type_in: TypeIn) -> None:
     words = ["train", "CliffWalking-v1", "--time-limit", 50, "--q-table", *QUICK, "--updates", 20, "--out", "models/a"]
+    words += ["--loop", "gymnasium"]
     diverging = ["--optimizer", "sgd", "--learning-rate", "1e38"]
     assert type_in(*words, *diverging).exit_code == 1
     assert [path.name for path in Path("logs/a").iterdir()] == ["metrics.failed.jsonl"]
@@ -322,7 +326,7 @@ def test_without_a_table_a_training_ends_with_sampled_episodes(pond: TypeIn) -> 
 
 
 def test_an_exact_verdict_needs_no_episodes(type_in: TypeIn) -> None:
-    words = ["train", *LAKE, "--q-table", *QUICK, "--updates", 3, "--out", "a"]
+    words = ["train", *LAKE, "--q-table", *QUICK, "--stop-after", 3, "--out", "a"]
     done = json.loads(type_in(*words, "--json").stdout)
     assert (done["episodes"], done["episodes_unavailable"], done["failure"]) == (None, None, None)
 
@@ -379,7 +383,8 @@ def test_a_diverged_training_is_reported_and_leaves_no_run(type_in: TypeIn) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_training_saves_its_weights(tmp_path: Path, number: int, code: int) -> None:
-    words = [sys.executable, "-m", "deeptaxi", "train", "Taxi-v4", "--no-early-stop", "--out", "a", "--json"]
+    long = ["train", "Taxi-v4", "--q-table", "--no-early-stop", "--updates", "1000000"]
+    words = [sys.executable, "-m", "deeptaxi", *long, "--out", "a", "--json"]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "logs" / "a" / "metrics.jsonl"
     deadline = time.monotonic() + 60

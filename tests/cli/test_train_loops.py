@@ -30,7 +30,7 @@ def loop_of(result: Result, folder: str = "a") -> str:
 
 @pytest.mark.slow
 def test_a_training_on_a_table_is_compiled_by_default(type_in: TypeIn) -> None:
-    result = type_in("train", "Taxi-v4", "--updates", 300, "--out", "a", "--json")
+    result = type_in("train", "Taxi-v4", "--q-table", "--updates", 300, "--out", "a", "--json")
     assert loop_of(result) == "compiled"
     summary = json.loads(result.stdout)
     assert (summary["updates"], summary["stopped"]) == (300, "updates")

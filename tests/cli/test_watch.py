@@ -65,7 +65,8 @@ def test_the_frames_become_a_gif(lake_run, tmp_path):
 
 def test_a_table_has_names_and_no_frames(type_in):
     save_table(chain(), Path("own.npz"))
-    assert run("train", "own.npz", "--q-table", *QUICK, "--out", "a", "--quiet").exit_code == 0
+    words = ["--loop", "gymnasium", "--q-table", *QUICK, "--updates", 20]
+    assert run("train", "own.npz", *words, "--out", "a", "--quiet").exit_code == 0
     lines = run("watch", "a").stdout.splitlines()
     assert "State 0" in lines
     assert "state 0" not in lines
@@ -82,7 +83,7 @@ def test_a_missing_package_for_frames_is_named(lake_run, tmp_path, monkeypatch):
 
 def test_a_policy_that_loops_is_cut_at_the_time_limit_and_reported(type_in):
     words = ["train", *LAKE, "--q-table", *QUICK, "--updates", 1, "--learning-rate", "1e-9", "--out", "a", "--quiet"]
-    assert run(*words, "--initial-value", 1).exit_code == 0
+    assert run(*words, "--initial-value", 1, "--loop", "gymnasium").exit_code == 0
     network = keras.saving.load_model("a/model.keras")
     network.set_weights([weight * 0 + [1.0, 0, 0, 0] for weight in network.get_weights()])  # left, against the wall
     network.save("left.keras")

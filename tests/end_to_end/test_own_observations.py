@@ -60,7 +60,8 @@ def test_observations_outside_the_space_are_refused_by_every_command(type_in):
         "the environment Hand-v0 failed: reset() returned the observation (0.0, 0), whose part [0] is 0.0: expected an"
     )
     with registered("Hand-v0", Hand):
-        assert type_in("train", "Hand-v0", *QUICK, "--updates", 30, "--q-table", "--out", "a").exit_code == 0
+        words = ["train", "Hand-v0", *QUICK, "--updates", 40, "--q-table", "--stop-after", 30, "--out", "a"]
+        assert type_in(*words).exit_code == 0
     with registered("Hand-v0", type("Hand", (Hand,), {"form": "float"})):
         refused(type_in("train", "Hand-v0", *QUICK, "--q-table", "--out", "b"), 1, said)
         for words in (
@@ -80,7 +81,7 @@ def test_a_policy_that_never_ends_is_evaluated_and_reported_as_a_loop(type_in):
     from tests.problems import loop
 
     save_table(loop(2), Path("own.npz"))
-    words = ["--q-table", *QUICK, "--updates", 5, "--out", "a", "--quiet"]
+    words = ["--loop", "gymnasium", "--q-table", *QUICK, "--updates", 5, "--out", "a", "--quiet"]
     assert type_in("train", "own.npz", *words).exit_code == 0
     text = type_in("evaluate", "a", "--episodes", 50).stdout
     assert "50 episodes: the policy never ends one from state 0 on" in " ".join(text.split())

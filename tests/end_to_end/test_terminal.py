@@ -118,6 +118,7 @@ def test_a_training_whose_terminal_closes_keeps_its_run(tmp_path):
     words = [
         "train",
         "FrozenLake-v1",
+        "--q-table",
         *QUICK,
         "--eval-every",
         1_000,
@@ -146,7 +147,8 @@ def test_episodes_advance_by_keys(tmp_path, lake_run):
 
 
 def test_a_quiet_training_shows_its_result_alone(tmp_path):
-    with terminal("train", "FrozenLake-v1", *QUICK, "--quiet", "--out", "a", folder=tmp_path) as screen:
+    words = ["train", "FrozenLake-v1", "--loop", "gymnasium", "--q-table", *QUICK, "--updates", 40]
+    with terminal(*words, "--quiet", "--out", "a", folder=tmp_path) as screen:
         assert screen.end() == 0
     assert "━" not in screen.shown
     assert "Preset" not in screen.shown

@@ -145,13 +145,17 @@ def predict_on_batch(network, states):
     return np.asarray(network.predict_on_batch(states.reshape(-1))).reshape(*states.shape, -1)
 
 
-class Literal(FitAgent):
-    """Predict, overwrite, train: the recipe by the methods of Keras that take one minibatch, which are much faster."""
+class Traced(FitAgent):
+    """Predict, overwrite, fit, by functions that are traced, not compiled: seconds less for a pair of networks."""
 
     def prepare(self):
         super().prepare()
         for network in (self.online, self.target):
             network.jit_compile = False
+
+
+class Literal(Traced):
+    """Predict, overwrite, train: the recipe by the methods of Keras that take one minibatch, which are much faster."""
 
     def update(self, batch, next_allowed):
         with pytest.MonkeyPatch.context() as patch:
@@ -177,27 +181,20 @@ class Updates:
         self.config, self.states, self.actions = resolve(settings), states, actions
         self.rule = CompiledUpdate(self.config, actions, factors, sparse, states)
         size = self.config.replay.batch_size
-        q_values = np.zeros((states, actions), np.float32)
-        self._looks = (np.float32(0), np.zeros(size, np.float32), q_values, q_values.copy())
+        self._reports = (np.float32(0), np.zeros(size, np.float32))
         outputs = actions + self.config.network.dueling
         width, rest = (self.config.network.hidden or (outputs,))[0], sum(map(math.prod, self.rule.shapes))
         kernel = np.zeros((states if factors is None else sum(factors), width), np.float32)
         start = self.rule.initial(functional.Weights(kernel, np.zeros(rest, np.float32)))
-        functions = {"update": self._update, "look": self._look, "reset": lambda _, state: state}
-        self._program = Program(functions, (start, *self._looks))
+        self._program = Program({"update": self._update}, (start, *self._reports))
         self.updates = 0
 
     def _update(self, state, batch, allowed, rate, updates):
-        return *self.rule.update(state[0], batch, allowed, rate, updates), *state[3:]
-
-    def _look(self, state, everywhere, updates):
-        online = self.rule.q_online(state[0], everywhere)
-        return *state[:3], online, self.rule.q_target(state[0], everywhere, updates)
+        return self.rule.update(state[0], batch, allowed, rate, updates)
 
     def start(self, weights):
         """Begin with these weights, arrays of `functional.Weights`."""
-        fresh = (self.rule.initial(functional.Weights(*weights)), *self._looks)
-        self._program("reset", self._program.arguments(fresh))
+        self._program.reset((self.rule.initial(functional.Weights(*weights)), *self._reports))
         self.updates = 0
 
     def update(self, batch, allowed=None):
@@ -222,10 +219,10 @@ class Updates:
         return functional.Weights(*(numbers(array) for array in self.rule.online(self.agent)))
 
     def q_values(self):
-        """Return the Q values of the online and of the target network, `[S, A]` each."""
-        arguments = (np.arange(self.states, dtype=np.int32), np.int32(self.updates))
-        self._program("look", *self._program.arguments(arguments))
-        return tuple(numbers(array) for array in self._program.state[3:])
+        """Return the Q values of the online and of the target network, `[S, A]` each; no program is compiled for it."""
+        everywhere, updates = self._program.arguments((np.arange(self.states, dtype=np.int32), np.int32(self.updates)))
+        online = self.rule.q_online(self.agent, everywhere)
+        return numbers(online), numbers(self.rule.q_target(self.agent, everywhere, updates))
 
 
 def everything(batch, actions=3):

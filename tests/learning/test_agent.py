@@ -171,12 +171,44 @@ def test_what_decides_an_update_is_part_of_its_kind():
         {"optimizer": {"schedule": "linear"}},
         {"updates": 77},
         {"target": {"double": True}},
-        {"target": {"polyak": 0.5}},
     ]
-    kinds = [new_learner(merge(base, change)).rule.kind for change in ({}, *changes)]
+    kinds = [new_learner(merge(base, change)).rule.kinds["update"] for change in ({}, *changes)]
     assert len(set(kinds)) == 1 + len(changes)
-    assert new_learner(base).rule.kind == kinds[0]
-    assert new_learner(base, states=6).rule.kind != kinds[0]
+    assert new_learner(base).rule.kinds["update"] == kinds[0]
+    assert new_learner(base, states=6).rule.kinds["update"] != kinds[0]
+    assert new_learner(merge(base, {"target": {"polyak": 0.5}})).rule.kinds["update"] == kinds[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "others"),
+    [
+        ({"network": {"hidden": [5]}}, {"act", "greedy", "update", "move"}),
+        ({"network": {"activation": "tanh"}}, {"act", "greedy", "update", "move"}),
+        ({"optimizer": {"name": "nadam"}}, {"update"}),
+        ({"optimizer": {"loss": "huber"}}, {"update"}),
+        ({"target": {"double": True}}, {"update"}),
+        ({"target": {"polyak": 0.5}}, {"move"}),
+        ({"discount": 0.5}, set()),
+    ],
+)
+def test_agents_share_what_computes_the_same(change, others):
+    base = {"network": {"hidden": [4]}, "optimizer": {"name": "adam", "learning_rate": 0.1}}
+    one, other = (new_learner(settings).rule.kinds for settings in (base, merge(base, change)))
+    assert {name for name in one if one[name] != other[name]} == others
+
+
+def test_agents_that_share_a_program_use_their_own_networks():
+    changes = ({}, {"optimizer": {"loss": "huber"}}, {"target": {"double": True, "polyak": 0.5}})
+    shifts = range(len(changes))  # the best action of state s is s + shift
+    tables = [np.roll(np.eye(5, 3), shift, axis=1) for shift in shifts]
+    learners = [new_learner(merge(TABLE, change), q_values=q) for change, q in zip(changes, tables, strict=True)]
+    states, draws, noise = np.arange(3, dtype=np.int32), np.ones(3, np.float32), np.ones((3, 3), np.float32)
+    for _ in range(2):
+        for shift, learner in zip(shifts, learners, strict=True):
+            actions = learner.act(states, 0.0, draws, noise, np.ones((3, 3), np.bool_))
+            np.testing.assert_array_equal(actions, (states + shift) % 3)
+            greedy = learner.greedy(states[:, None], actions[:, None].astype(np.int32), np.ones((3, 1, 3), np.bool_))
+            assert greedy.all()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from deeptaxi.learning.trainer import train
 from deeptaxi.metrics import Finished
 from deeptaxi.network.build import build_q_network
 from deeptaxi.network.tabulate import tabulate
-from tests.learning.helpers import Literal, build_pair, finished, new_learner, opened_problem, random_batches
+from tests.learning.helpers import Literal, Traced, build_pair, finished, new_learner, opened_problem, random_batches
 from tests.problems import build, chain, surely
 
 # More samples than fit's default batch size of 32: a minibatch must still be one step.
@@ -46,18 +46,20 @@ def assert_alike(compiled, fitted, batches):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("optimizer", "target", "updates"),
+    ("optimizer", "target", "updates", "cls"),
     [
-        pytest.param(ADAM, {}, 12, id="adam"),
-        pytest.param(SGD, {}, 8, id="sgd"),
-        pytest.param({**SGD, "options": {"clipnorm": 0.01}}, {}, 3, id="sgd-clipnorm"),
-        pytest.param({**SGD, "clip_norm": 0.01, "loss": "huber"}, {"double": True}, 8, id="sgd-clip-huber-double"),
+        pytest.param(ADAM, {}, 12, FitAgent, id="adam"),
+        pytest.param(SGD, {}, 8, Traced, id="sgd"),
+        pytest.param({**SGD, "options": {"clipnorm": 0.01}}, {}, 3, Traced, id="sgd-clipnorm"),
+        pytest.param(
+            {**SGD, "clip_norm": 0.01, "loss": "huber"}, {"double": True}, 8, Traced, id="sgd-clip-huber-double"
+        ),
     ],
 )
-def test_the_compiled_learner_does_what_predict_and_fit_do(optimizer, target, updates):
+def test_the_compiled_learner_does_what_predict_and_fit_do(optimizer, target, updates, cls):
     # The minibatches bootstrap after one step to three, and from the actions that a mask allows.
     settings = merge({**DUELING, "optimizer": optimizer, "updates": updates}, {"target": target})
-    compiled, fitted = (new_learner(settings, cls=cls) for cls in (DQNAgent, FitAgent))
+    compiled, fitted = (new_learner(settings, cls=one) for one in (DQNAgent, cls))
     assert_alike(compiled, fitted, random_batches(updates, SIZE))
 
 
@@ -89,14 +91,14 @@ def test_the_compiled_learner_learns_from_n_steps_of_a_replay_memory_as_fit_does
     loop = GymnasiumLoop(config, environment, recorder, ActionMaskTable(environment, False), np.random.SeedSequence(0))
     list(loop.run(config.updates))
     assert {float(x) for batch, _ in recorder.recorded for x in batch.discounts} == {0.5, 0.25, 0.125}
-    compiled, fitted = (cls(*build_pair(2, 2, config), config, environments=4) for cls in (DQNAgent, FitAgent))
+    compiled, fitted = (cls(*build_pair(2, 2, config), config, environments=4) for cls in (DQNAgent, Traced))
     assert_alike(compiled, fitted, recorder.recorded)
 
 
 @pytest.mark.parametrize(("polyak", "period"), [(1.0, 2), (0.25, 1)], ids=["hard", "polyak"])
 def test_the_target_network_moves_as_the_compiled_one_does(polyak, period):
     settings = {**DUELING, "optimizer": SGD, "target": {"polyak": polyak, "period": period}}
-    compiled, fitted = (new_learner(settings, cls=cls) for cls in (DQNAgent, FitAgent))
+    compiled, fitted = (new_learner(settings, cls=cls) for cls in (DQNAgent, Traced))
     for batch, allowed in random_batches(3, SIZE):
         compiled.update(batch, allowed)
         fitted.update(batch, allowed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,28 @@ def check_left(folder: Path) -> None:
     check(digest_in(folder / "models" / "x") == agent(1).weights_digest, "the second time it is not there either")
 
 
+def once(folder: Path, make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return a preparation that makes its files once, and copies them from then on.
+
+    Args:
+        folder: of the copies, which is not there yet.
+        make: makes the files in a folder, always the same one.
+    """
+
+    def prepare(target: Path) -> None:
+        if folder.exists():
+            shutil.copytree(folder, target, dirs_exist_ok=True)
+            return
+        make(target)
+        shutil.copytree(target, folder)
+
+    return prepare
+
+
+def nothing(_target: Path) -> None:
+    """Prepare nothing."""
+
+
 def kept(folder: Path, over: bool) -> Write:
     """Return the saving of an agent that was trained before."""
 
@@ -132,7 +155,7 @@ def kept(folder: Path, over: bool) -> Write:
     return Write(
         f"saving a run{' over another' if over else ''}",
         folder / "runs",
-        lambda target: save(target, 0) if over else None,
+        once(folder / "saved before", lambda target: save(target, 0)) if over else nothing,
         lambda target: save(target, 1, force=over),
         lambda target, killed, success: look(target, killed, success, agent(0).weights_digest if over else None),
         again,
@@ -152,7 +175,7 @@ def training(folder: Path, over: bool) -> Write:
     return Write(
         f"training a run{' over another' if over else ''}",
         folder / "runs",
-        lambda target: save(target, 0) if over else None,
+        once(folder / "saved before", lambda target: save(target, 0)) if over else nothing,
         lambda target: train(target, force=over),
         lambda target, killed, success: look(target, killed, success, agent(0).weights_digest if over else None),
         again,
@@ -175,7 +198,8 @@ def resumed(folder: Path) -> Write:
     def what_stands(target: Path, killed: bool, success: bool) -> str:
         return look(target, killed, success, known[0], same_log=True)
 
-    return Write("resuming a run", folder / "runs", prepare, resume, what_stands, again, most=RUNS)
+    prepared = once(folder / "stopped before", prepare)
+    return Write("resuming a run", folder / "runs", prepared, resume, what_stands, again, most=RUNS)
 
 
 def run_writes(folder: Path) -> list[Write]:

@@ -27,6 +27,7 @@ QUICK = {
     "replay": {"batch_size": 4, "start": 0, "capacity": 40},
     "evaluation": {"every": 20, "early_stop": False},
 }
+LONG = 1_100  # updates, of which two share a report
 # A hidden layer, row-sparse Adam with a lazy target, sequences, masks, priorities, exploring starts: all at once.
 RICH = {
     "network": {"hidden": [6], "dueling": True},
@@ -132,16 +133,16 @@ def test_progress_tells_of_exploration_and_of_the_learning_rate_as_the_other_loo
 
 
 def test_warming_up_changes_nothing_and_pieces_end_where_the_host_must_look(tmp_path):
-    config, environment = opened_problem(chain(), tmp_path, **merge(QUICK, {"updates": 1_100}))
+    config, environment = opened_problem(chain(), tmp_path, **merge(QUICK, {"updates": LONG}))
     one = learner(config, environment)
     before = tabulate(one.network)
     assert one.compile() > 0
     np.testing.assert_array_equal(tabulate(one.network), before)
     ticks = list(one.run(config.updates))
     # Reports of two updates; evaluations every 20. What is settled is where a piece ended, evaluations among them.
-    assert set(range(2, 1_101, 2)) <= {tick.update for tick in ticks}
+    assert set(range(2, LONG + 1, 2)) <= {tick.update for tick in ticks}
     assert [tick.count for tick in ticks] == np.diff([0, *(tick.update for tick in ticks)]).tolist()
-    assert {20 * n for n in range(1, 56)} <= {tick.update for tick in ticks if tick.settled}
+    assert set(range(20, LONG + 1, 20)) <= {tick.update for tick in ticks if tick.settled}
     assert (tabulate(one.network) != before).any()
 
 
@@ -166,7 +167,8 @@ def test_a_second_training_of_a_kind_runs_the_same_program_and_learns_as_by_a_ne
 
 
 def test_the_last_weights_are_evaluated_whatever_the_interval(tmp_path):
-    problem = opened_problem(chain(), tmp_path, **merge(QUICK, {"updates": 7, "evaluation": {"every": 3}}))
+    settings = {"updates": 7, "schedule_updates": 70, "evaluation": {"every": 3}}  # the program of `quick`
+    problem = opened_problem(chain(), tmp_path, **merge(QUICK, settings))
     records, _ = finished(train(*problem))
     assert [record.update for record in of_kind(records, Evaluated)] == [3, 6, 7]
     assert records[-1].updates == 7
@@ -188,12 +190,12 @@ def test_three_optimal_evaluations_in_a_row_end_the_training(tmp_path):
 def test_a_training_that_is_told_to_stop_has_the_weights_of_the_update_that_it_names(tmp_path, monkeypatch):
     # Asked after each piece; the third answer is to stop. The same updates in one go give the same weights.
     monkeypatch.setattr(loop, "PIECE_SECONDS", 1e9)
-    config, environment = opened_problem(chain(), tmp_path, **merge(QUICK, {"updates": 1_000}))
+    config, environment = opened_problem(chain(), tmp_path, **merge(QUICK, {"updates": LONG}))
     asked = []
     records, network = finished(train(config, environment, [stop_when(lambda: asked.append(True) or len(asked) == 3)]))
     last = records[-1]
     assert last.stopped == "interrupted"
-    assert 2 < last.updates < 1_000
+    assert 2 < last.updates < LONG
     assert of_kind(records, Evaluated)[-1].update == last.updates == last.best_update
 
     seed = int(np.random.SeedSequence(config.seed).spawn(2)[1].generate_state(1)[0] >> 1)

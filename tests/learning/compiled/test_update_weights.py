@@ -147,12 +147,18 @@ def test_updates_with_everything_at_once_are_those_of_the_other_compiled_learner
     assert_alike(compiled(name), learned_by(DQNAgent, name))
 
 
+@cache
+def plain_updates(double, sparse):
+    """Return updates by plain SGD, compiled once."""
+    settings = merge(SMALL, {"target": {"double": double, "period": 2}, "optimizer": SGD})
+    return settings, Updates(settings, STATES, ACTIONS, sparse=sparse)
+
+
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "row-sparse"])
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("rows", [2, 7], ids=["fewer-than-states", "all-states"])
 def test_greedy_actions_are_those_of_the_literal_recipe_in_the_midst_of_a_training(double, sparse, rows):
-    settings = merge(SMALL, {"target": {"double": double, "period": 2}, "optimizer": SGD})
-    updates = Updates(settings, STATES, ACTIONS, sparse=sparse)
+    settings, updates = plain_updates(double, sparse)
     updates.start(functional.weights_of(start_of("plain"), resolve(settings).network))
     agents = [cls(start_of("plain"), start_of("plain"), resolve(settings), 2) for cls in (DQNAgent, Literal)]
     for batch, allowed in random_batches(5, 16, STATES, ACTIONS):
