@@ -3,7 +3,8 @@
 `foreign_environments.toml` lists them. Nothing is installed or downloaded: what is not importable here is passed over,
 and so are the public repositories unless ``--repositories FOLDER`` has them, each as ``FOLDER/owner+name``. A training
 is short (500 updates), as what is looked for is whether it begins and what its verdict is made of. The results go to
-`foreign_environments.json`, and the table of docs/foreign_environments.md to standard output.
+`foreign_environments.json`, with ``--only`` in the place of earlier ones, and the table of docs/foreign_environments.md
+to standard output.
 """
 
 from __future__ import annotations
@@ -121,6 +122,18 @@ def page_table(results: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(rows)
 
 
+def merge(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the kept results with these in the place of those of the same environments."""
+    new = {(result["origin"], result["env"], *result["options"]): result for result in results}
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return [new.get((result["origin"], result["env"], *result["options"]), result) for result in kept]
+
+
+def keep(results: Sequence[Mapping[str, Any]]) -> None:
+    """Write the results to their file."""
+    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Train on all that are here, keep the results, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.foreign_environments", description=__doc__)
@@ -144,8 +157,7 @@ def main() -> None:
             print(
                 f"{env}: {result['outcome']}, {result['seconds']} s {result['told'][:100]}", file=sys.stderr, flush=True
             )
-            if not asked.only:
-                RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            keep(merge(results) if asked.only else results)
     trained = sum(result["outcome"] != "refused" for result in results)
     print(page_table(results))
     print(f"\n{trained} of {len(results)} trained.")

@@ -45,6 +45,9 @@ FRACTION = Check("a value between 0 and 1", lambda x: 0 <= x <= 1)
 RATE = Check("a value above 0 and at most 1", lambda x: 0 < x <= 1)
 SIZES = Check("whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
 
+CAPACITY = Check(
+    "at least 2 states, or 0 to number all combinations", lambda states: states == 0 or 2 <= states <= 10**9
+)
 RANGES = Check(
     'ranges low:high, such as -3:3,-3.5:3.5; ":" leaves a part its own bounds',
     lambda ranges: all(not one or (len(one) == 2 and one[0] < one[1]) for one in ranges),
@@ -220,6 +223,12 @@ class EnvironmentConfig(Checked):
     )
     action_bins: tuple[int, ...] | None = setting(
         None, "values to choose from of each real part of an action, or of all, e.g. 5", SIZES, "--action-bins"
+    )
+    state_capacity: int | None = setting(
+        None,
+        "number observations as they are met, up to this many states; the default above 10,000,000 combinations",
+        CAPACITY,
+        "--state-capacity",
     )
 
     def __post_init__(self) -> None:
@@ -438,7 +447,15 @@ class EvaluationConfig(Checked):
 
 
 LOOPS = ("compiled", "gymnasium", "fit")
-FACTS = ("log", "preset", "weights_digest", "deeptaxi", "versions", "table")  # facts about the run, in the table [run]
+FACTS = (
+    "log",
+    "preset",
+    "weights_digest",
+    "deeptaxi",
+    "versions",
+    "table",
+    "observations",
+)  # facts about the run, in the table [run]
 LITERALS = "literals"  # environment arguments that TOML cannot express
 
 
@@ -639,11 +656,24 @@ def check_typed_optimizer(base: Mapping[str, Any], typed: Mapping[str, Any]) -> 
             )
 
 
+def requested_environment(config: TrainConfig) -> EnvironmentConfig:
+    """Return the environment of a training, to be opened: a network that sees factors numbers all combinations."""
+    environment = config.environment
+    if config.network.encoding == "factored" and environment.state_capacity is None:
+        return dataclasses.replace(environment, state_capacity=0)
+    return environment
+
+
 def check_together(config: TrainConfig) -> None:
     """Raise a `UsageError` if settings from different tables exclude each other.
 
     This is not checked when a `TrainConfig` is constructed: a file may hold one setting, and an option the other.
     """
+    if config.network.encoding == "factored" and config.environment.state_capacity:
+        raise UsageError(
+            "--encoding factored sees the parts of an observation, and --state-capacity numbers whole ones as they are "
+            "met: leave one out"
+        )
     if config.replay.prioritized and config.loop == "fit":
         raise UsageError("prioritized replay needs importance weights in the loss: use --loop gymnasium")
     if config.exploration.exploring_starts > 0 and config.loop != "compiled":

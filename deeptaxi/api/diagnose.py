@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.api.build_case import DiagnoseOptions, OpenedModel, build_case
 from deeptaxi.api.environments import EnvLike, EnvSpec
-from deeptaxi.api.load import Model, run_of_object
+from deeptaxi.api.load import Model, number_alike, number_as_saved, run_of_object
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
 from deeptaxi.api.run_data import BARE, find_log_file, read_training_log, training_now
@@ -58,7 +58,7 @@ def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
 def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
     """Open a model file and the environment to diagnose it on."""
     source = find_model(model)
-    environment = asked.spec.open_for(source.environment, source.name)
+    environment = number_as_saved(asked.spec.open_for(source.environment, source.name), source)
     with status("loading the model …"):
         network, array = read_model(source, environment, fitting=False)
         found = opened(source.name, environment, network, array, source.config)
@@ -70,6 +70,8 @@ def look_at_run(model: Run | Any, asked: DiagnoseOptions) -> OpenedModel:
     """Pair a run, a Keras model or an array with the environment to diagnose it on."""
     run = model if isinstance(model, Run) else run_of_object(model, asked.spec)
     environment = asked.spec.open_for(run.environment, run.name) if run is model else run.environment
+    if environment is not run.environment:
+        environment = number_alike(environment, run.environment)
     array = run.array
     if array is not None and environment is not run.environment:
         array = check_decisions(array, environment, run.name)

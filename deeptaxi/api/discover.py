@@ -15,6 +15,7 @@ from deeptaxi.io.atomic import check_free, write_atomic
 from deeptaxi.mdp import discovery as walks
 from deeptaxi.mdp.chance import NotDiscoverableError
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.occurrence import NumberingCodec
 from deeptaxi.mdp.table import TransitionTable, save_table
 from deeptaxi.mdp.walk import Limits
 
@@ -90,6 +91,7 @@ def discover(
     out: str | Path | None = None,
     force: bool = False,
     split: bool = False,
+    reachable: bool = False,
     max_states: int = LIMITS.states,
     max_branches: int = LIMITS.branches,
     max_seconds: float = LIMITS.seconds,
@@ -103,6 +105,7 @@ def discover(
         out: the `.npz` file to write the table to, for use as the environment of any command.
         force: whether to overwrite that file.
         split: whether to make states of what observations hide, even if what is optimal depends on it.
+        reachable: whether to number only the observations that the walk comes to, in their order, instead of all.
         max_states: where to end the walk.
         max_branches: steps and resets to run at most, one for each sequence of draws.
         max_seconds: time to take at most.
@@ -125,6 +128,8 @@ def discover(
     environment = EnvSpec(env, env_args or {}, time_limit, discover=False).open()
     if environment.table is not None and is_table(environment):
         raise UsageError(f"{environment.config.id} is a transition table already: there is nothing to discover")
+    if reachable and environment.numbering is None:
+        environment = environment.with_codec(NumberingCodec(environment.codec.space, environment.codec.view))
     with status("discovering the transition table …") as update:
         found = found_within(environment, Limits(max_states, max_branches, max_seconds), update)
     if found.hidden is not None and found.policy_needs_hidden and not split:
@@ -132,6 +137,8 @@ def discover(
             f"{environment.config.id} has no table of its observations: {found.hidden}, and what is optimal depends on "
             f"it; --split makes it part of the state ({found.table.states:,} states)"
         )
+    if environment.numbering is not None:
+        environment = environment.with_codec(found.codec)
     if path is not None:
         with write_atomic(path, force) as aside:
             save_table(found.table, aside)

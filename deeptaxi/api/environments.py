@@ -34,6 +34,7 @@ ObjectLike = gymnasium.Env[Any, Any] | Callable[..., gymnasium.Env[Any, Any]]  #
 EnvLike = str | Path | TransitionTable | Environment | TableLike | ObjectLike
 Opened = TransitionTable | Environment | InMemory | EnvironmentConfig  # what a name alone does not say
 IN_MEMORY = "transition-table"  # the id of a table that has no file
+VIEW = ("observation", "bins", "bin_range", "action_bins", "state_capacity")  # how observations become numbers
 _discovered: dict[Any, Environment] = {}
 
 
@@ -161,7 +162,7 @@ class EnvSpec:
 def view_of(own: EnvironmentConfig | Environment) -> dict[str, Any]:
     """Return how a model sees the observations and actions of its environment, as settings."""
     config = own.config if isinstance(own, Environment) else own
-    settings = {name: getattr(config, name) for name in ("observation", "bins", "bin_range", "action_bins")}
+    settings = {name: getattr(config, name) for name in VIEW}
     return {name: value for name, value in settings.items() if value is not None}
 
 

@@ -65,6 +65,8 @@ def untrained_subject(network_options: NetworkOptions) -> Subject:
     from deeptaxi.learning.trainer import initial_network
 
     environment, config = planned.environment, with_batch_size_one(planned.config, network_options)
+    if environment.numbering is not None and not environment.numbering.complete:  # it begins with this explanation
+        environment = environment.with_codec(environment.numbering.renew(growing=True))
     network = initial_network(config, environment)
     return Subject(environment, config, planned.configured.preset, network, allowed_in(environment, config), None)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from deeptaxi.api.environments import EnvLike, EnvSpec
-from deeptaxi.api.load import Model, as_run, is_array_like, load_source, network_in
+from deeptaxi.api.load import Model, as_run, is_array_like, load_source, network_in, number_as_saved
 from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.backend import keras_backend
@@ -226,10 +226,11 @@ def environment_of(source: ModelSource, spec: EnvSpec) -> tuple[Environment | No
         UsageError: the given environment cannot be opened.
     """
     if spec.env is not None:
-        return spec.open(), None
+        return number_as_saved(spec.open(), source), None
     if source.environment is None:
         return None, None
     try:
-        return spec.open_for(source.environment, source.name), None
+        environment = spec.open_for(source.environment, source.name)
     except DeepTaxiError as error:
         return None, f"States and actions are named by their numbers: {error}"
+    return number_as_saved(environment, source), None

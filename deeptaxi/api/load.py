@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from deeptaxi.api.run import Run
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.spaces import amount
 from deeptaxi.storage.arrays import check_decisions, decisions_of
 from deeptaxi.storage.foreign import check_network, read_model
 from deeptaxi.storage.models import ModelSource, find_model
+from deeptaxi.storage.observations import renumber, restore_numbering
 from deeptaxi.storage.runs import read_facts
 
 Model = str | Path | Run | Any  # any: a Keras model, or an array with Q values [S, A] or a policy [S]
@@ -59,12 +61,26 @@ def load_source(source: ModelSource, environment: Environment) -> Run:
         UsageError: the model does not fit the environment.
         DeepTaxiError: the model is damaged.
     """
+    environment = number_as_saved(environment, source)
     with status("loading the model …"):
         network, array = read_model(source, environment)
         run = Run(source.name, environment, network, source.config, **kept_in(source), array=array)
         if environment.tabulated:
             _ = run.decisions  # computed now, so that failures surface here
     return run
+
+
+def number_as_saved(environment: Environment, source: ModelSource) -> Environment:
+    """Return an environment whose observations have the numbers that a model knows them by; see `storage.observations`.
+
+    Raises:
+        UsageError: nothing says how the model's observations were numbered.
+        DeepTaxiError: the numbering is damaged.
+    """
+    if environment.numbering is None:
+        return environment
+    facts = {} if source.config is None else read_facts(source.path.parent)
+    return restore_numbering(environment, source.path.parent, facts, source.name)
 
 
 def kept_in(source: ModelSource) -> dict[str, Any]:
@@ -93,7 +109,24 @@ def load_comparable(folders: Sequence[Path], spec: EnvSpec) -> list[Run]:
             f"--env is for model files that do not say it; the runs named here have {first.environment.id}"
         )
     environment = spec.open_for(first.environment if first else None, sources[0].name)
-    return [load_source(source, environment) for source in sources]
+    runs = [load_source(source, environment) for source in sources]
+    check_alike(runs)
+    return runs
+
+
+def check_alike(runs: Sequence[Run]) -> None:
+    """Reject runs that know the same observations by different numbers.
+
+    Raises:
+        UsageError: two do.
+    """
+    digests = [codec.digest if (codec := run.environment.numbering) else None for run in runs]
+    for run, digest in zip(runs, digests, strict=True):
+        if digest != digests[0]:
+            raise UsageError(
+                f"{run.name} and {runs[0].name} have met other observations, or in another order, so that their states "
+                "are not the same: write a separate report on each"
+            )
 
 
 def as_run(model: Model, spec: EnvSpec) -> Run:
@@ -110,10 +143,28 @@ def as_run(model: Model, spec: EnvSpec) -> Run:
     environment = spec.open_for(model.environment, model.name)
     if environment is model.environment:
         return model
+    environment = number_alike(environment, model.environment)
     if model.network is not None:
         check_network(model.network, environment, model.name)
     array = None if model.array is None else check_decisions(model.array, environment, model.name)
-    return dataclasses.replace(model, environment=environment, verdict=None, episodes=None, array=array)
+    return replace(model, environment=environment, verdict=None, episodes=None, array=array)
+
+
+def number_alike(environment: Environment, own: Environment) -> Environment:
+    """Return an environment whose observations have the numbers that they have in a model's own.
+
+    Raises:
+        UsageError: its observations are those of another space.
+    """
+    codec = own.numbering
+    if codec is None or environment.numbering is None:
+        return environment
+    if codec.combinations != environment.numbering.combinations:
+        raise UsageError(
+            f"{environment.config.id} has {amount(environment.numbering.combinations)} combinations of observations, "
+            f"where the model's environment has {amount(codec.combinations)}: name its own with env="
+        )
+    return renumber(environment, replace(environment.numbering, capacity=codec.capacity, numbering=codec.numbering))
 
 
 def run_of_object(model: Any, spec: EnvSpec) -> Run:
@@ -128,6 +179,8 @@ def run_of_object(model: Any, spec: EnvSpec) -> Run:
         kind = "an array" if is_array else "a Keras model"
         raise UsageError(f"{kind} does not record what it was trained on: pass its environment as env=…")
     environment = spec.open()
+    if environment.numbering is not None:
+        environment = restore_numbering(environment, Path(), {}, "an array" if is_array else "a Keras model")
     if is_array:
         array = decisions_of(model, environment)
         return Run("Q table" if array.ndim > 1 else "policy", environment, None, array=array)

@@ -26,6 +26,7 @@ from deeptaxi.config import (
     known_facts,
     leaf_settings,
     merge,
+    requested_environment,
     show,
     to_mapping,
     to_toml,
@@ -141,7 +142,7 @@ def open_saved_environment(
     Raises:
         UsageError: the environment has changed.
     """
-    requested = config.environment
+    requested = requested_environment(config)
     if requested.id == IN_MEMORY and given is None:
         requested = replace(requested, id=str(folder / CHECKPOINTS / TABLE_FILE))
     elif is_table_file(requested.id) and asked:

@@ -5,6 +5,7 @@ The functions that play, save, diagnose and report take this; `Run` adds them as
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,7 @@ from deeptaxi.io.locks import in_use
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.binning import one_line
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, check_tabulated, objective_discount
+from deeptaxi.mdp.occurrence import NumberingCodec
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
 from deeptaxi.metrics import Finished, History, read_history
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
@@ -194,6 +196,8 @@ class RunData:
         if it could also be an observation.
 
         Actions are numbered from 0: `environment.decode_action(action)` is the environment's own.
+        Where observations are numbered as they are met, any observation is taken as it is, and one without a number of
+        its own gets the action of all others, with a `NeverMetWarning`.
         If its observations do not start at 0, `environment.codec.encode(observation)` is the state number.
 
         Args:
@@ -206,6 +210,8 @@ class RunData:
             UsageError: the state or observation does not exist, or the argument is ambiguous.
         """
         codec = self.environment.codec
+        if isinstance(codec, NumberingCodec) and codec.composite and contains(codec.space, state):
+            return self._act_on(codec, state)
         if codec.composite and (isinstance(state, tuple | dict) or is_real_array(state)):
             return int(self.policy[observed(codec, state)])
         try:
@@ -224,6 +230,21 @@ class RunData:
             )
         actions = self.policy[states]
         return int(actions) if states.ndim == 0 else actions
+
+    def _act_on(self, codec: NumberingCodec, observation: Any) -> int:
+        """Return the action for an observation of those that are numbered as they are met; warn if it never was."""
+        state = observed(codec, observation)
+        if state == codec.others:
+            warnings.warn(
+                f"the observation {brief(observation)} has no number of its own: the action is that of all others",
+                NeverMetWarning,
+                stacklevel=3,
+            )
+        return int(self.policy[state])
+
+
+class NeverMetWarning(UserWarning):
+    """An observation that no training met."""
 
 
 def is_real_array(value: Any) -> bool:

@@ -61,7 +61,17 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
                 log.write(record)
             about, preset = environment.describe(), run.facts.get("preset", "none")
             finish_log(log, reserved.log.parent, run.log.coverage)
-            runs.save_run(reserved, run.network, about, config, run.finished, preset, table, run.history.disturbed)
+            runs.save_run(
+                reserved,
+                run.network,
+                about,
+                config,
+                run.finished,
+                preset,
+                table,
+                run.history.disturbed,
+                environment.numbering,
+            )
         if run.episodes is not None:
             runs.add_episodes(folder, run.episodes)
         checkpoints.discard(folder)  # of the run that was here before

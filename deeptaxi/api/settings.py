@@ -36,6 +36,7 @@ class Settings(TypedDict, total=False):
     bins: Sequence[int]
     bin_range: Sequence[Sequence[float]]
     action_bins: Sequence[int]
+    state_capacity: int
     seed: int
     loop: str
     updates: int

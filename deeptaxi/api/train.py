@@ -31,7 +31,7 @@ from deeptaxi.api.save_run import (
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, resolve, to_mapping
+from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve, to_mapping
 from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.callbacks import Callback, each_record, stop_when, warn_first
@@ -85,12 +85,15 @@ def plan(
     named = choose(values, preset)
     values = with_environment(values, named)
     # Report wrong settings before opening the environment, with the bins of its preset.
-    requested = resolve({"loop": "compiled", **values}, preset=named).environment
+    requested = requested_environment(resolve({"loop": "compiled", **values}, preset=named))
     environment = open_requested(requested, trust, opened)
     if isinstance(opened, Environment | EnvironmentConfig):  # its id alone does not determine its arguments
         values = merge(values, {"environment": to_mapping(environment.config)})
     configured = configure(environment, values, named)
     check_objective(environment, configured.config)
+    if environment.numbering is not None:
+        decided = replace(environment.config, discover=configured.config.environment.discover)
+        environment = replace(environment, config=decided)
     return Plan(environment, configured)
 
 
@@ -197,6 +200,12 @@ def with_saved_table(planned: Plan) -> Plan:
     return replace(planned, environment=environment, configured=replace(planned.configured, config=config))
 
 
+def with_own_numbering(planned: Plan) -> Plan:
+    """Begin the numbers of observations anew, if they are numbered as they are met: others may use the environment."""
+    codec = planned.environment.numbering
+    return planned if codec is None else replace(planned, environment=planned.environment.with_codec(codec.renew()))
+
+
 def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: RunOptions = PLAIN) -> Run:
     """Train or resume; if a run folder is reserved, save the run there. See `train`."""
     with status("starting Keras …"):
@@ -204,6 +213,7 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
     keras_backend.check_float32()
     from deeptaxi.learning.trainer import build_trainer
 
+    planned = with_own_numbering(planned)
     table = own_table(planned.environment)
     metadata, planned = plan_metadata(planned), with_saved_table(planned)
     environment, config, folder, point = planned.environment, planned.config, planned.run_folder, planned.resume_point
@@ -228,7 +238,15 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
             finish_log(log, folder.log.parent, trained.coverage)
             description, preset = environment.describe(), planned.configured.preset
             runs.save_run(
-                folder, trained.network, description, config, history.finished, preset, table, history.disturbed
+                folder,
+                trained.network,
+                description,
+                config,
+                history.finished,
+                preset,
+                table,
+                history.disturbed,
+                environment.numbering,
             )
             if log.lost:  # the space reserved for the run may suffice for its log
                 finish_log(log, folder.log.parent, trained.coverage)

@@ -18,6 +18,7 @@ STATES, BRANCHES, SECONDS = 1_000_000, 50_000_000, 600.0  # as in `mdp.walk.Limi
 @options.time_limit_option
 @click.option("--out", "-o", type=options.PATH, metavar="FILE", help="Write the table: .npz.")
 @click.option("--split", is_flag=True, help="Make states of what observations hide, even if the optimum depends on it.")
+@click.option("--reachable", is_flag=True, help="Number only the observations that it comes to, instead of all.")
 @click.option(
     "--max-states", type=click.IntRange(1), default=STATES, help=f"End the walk there.  [default: {STATES:,}]"
 )

@@ -116,7 +116,8 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
         TrainingProgress(console) as progress,
         reported_to(progress.judge),
     ):
-        show = announce_preset(progress.show, console, planned.configured.explanation)
+        notes = filter(None, [planned.environment.numbering_note, f"Preset: {planned.configured.explanation}"])
+        show = announce(progress.show, console, list(notes))
         run = run_training(planned, show, replace(run_options, stop=lambda: bool(received())))
     if received() and planned.run_folder is not None and run.finished is not None:
         err().print(f"Interrupted after update {run.finished.updates:,}; the best weights are kept.", soft_wrap=True)
@@ -129,13 +130,13 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
     return run, received()
 
 
-def announce_preset(show: Callable[[Record], object], console: Console, preset: str) -> Callable[[Record], None]:
-    """Wrap `show` so that it also prints the preset once the first updates are made."""
-    waiting = [f"Preset: {preset}"]
+def announce(show: Callable[[Record], object], console: Console, notes: list[str]) -> Callable[[Record], None]:
+    """Wrap `show` so that it also prints `notes` once the first updates are made."""
+    waiting = notes.copy()
 
     def watch(record: Record) -> None:
-        if waiting and not isinstance(record, Started | Warned):
-            console.print(waiting.pop(), soft_wrap=True)
+        while waiting and not isinstance(record, Started | Warned):
+            console.print(waiting.pop(0), soft_wrap=True)
         show(record)
 
     return watch

@@ -21,7 +21,7 @@ from deeptaxi.display import console
 from deeptaxi.display.console import columns, facts, number
 from deeptaxi.errors import printable
 from deeptaxi.metrics import describe_estimate
-from deeptaxi.storage.model_card import describe_environment
+from deeptaxi.storage.model_card import describe_environment, describe_others
 
 STYLES = {"severe": "bold red", "warning": "yellow", "note": "dim"}
 SOURCES = {
@@ -245,6 +245,8 @@ def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
         rows["Cut"] = (
             f"{episodes['cut']:,} episodes after {episodes['cut_steps']:,} steps: the rest of their return is missing"
         )
+    if episodes.get("steps_in_others"):
+        rows["Never met"] = describe_others(episodes)
     if count < asked:
         rows["Not played"] = f"{asked - count:,} episodes: those that were played took too many steps"
     return rows

@@ -24,6 +24,8 @@ def shows_mask(environment: Environment) -> bool:
 class ActionMaskTable:
     """A mask `[S, A]`, True where an action is allowed. Unseen states allow everything.
 
+    So does the state of all observations that have no number of their own, whose masks differ.
+
     Args:
         environment: the environment.
         active: whether to use the mask; if not, everything is allowed.
@@ -40,6 +42,7 @@ class ActionMaskTable:
         self._active = active
         self._known = known_mask(environment) if active else None
         self._name = environment.config.id
+        self._others = environment.numbering.others if environment.numbering is not None else None
         if active and self._known is None and not shows_mask(environment):
             missing = "has no array 'action_mask'"
             if not is_table_file(self._name):
@@ -103,6 +106,8 @@ class ActionMaskTable:
         if not is_mask(given[present], given[present].shape):
             raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of values other than 0 and 1")
         for state, row in zip(states[present], usable(given[present].astype(np.bool_)), strict=True):
+            if state == self._others:
+                continue
             if self._seen[state] and not np.array_equal(self._allowed[state], row):
                 raise DeepTaxiError(f"--action-mask: {self._name} masks state {state} in more than one way")
             self._allowed[state], self._seen[state] = row, True

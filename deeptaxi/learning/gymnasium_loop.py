@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import random
 from array import array as numbers
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
+from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import Agent
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
@@ -45,6 +47,7 @@ from deeptaxi.learning.state import (
 )
 from deeptaxi.mdp.contract import ContractError, blaming, closing
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.occurrence import NumberingCodec
 from deeptaxi.metrics import NOT_EXACT, Warned
 
 KINDS = (np.random.Generator, np.random.RandomState, random.Random)
@@ -112,6 +115,8 @@ def plain(state: Any) -> Any:
     return state.tolist() if isinstance(state, np.ndarray) else state
 
 
+OBSERVATIONS = "observations"  # in a saved state
+FULL = "states-full"  # the finding that observations share a state
 LONGEST = 1_000_000  # recorded steps per episode; longer episodes cannot be replayed
 
 
@@ -126,6 +131,19 @@ class Episode:
         """Record the next action."""
         if len(self.actions) <= LONGEST:
             self.actions.append(action)
+
+
+@contextmanager
+def growing(codec: NumberingCodec | None) -> Iterator[None]:
+    """Let a numbering of observations grow for the duration of the block."""
+    if codec is None:
+        yield
+        return
+    codec.numbering.open = True
+    try:
+        yield
+    finally:
+        codec.numbering.open = False
 
 
 class VectorEnvRunner:
@@ -326,6 +344,10 @@ class GymnasiumLoop:
         if config.target.backup == "expected" and environment.table is not None:
             self._outcomes = expected_outcomes(environment.table, config.discount, config.target.reward_scale)
         self._runner: VectorEnvRunner | None = None
+        self._numbering = environment.numbering
+        if self._numbering is not None and self._numbering.complete:
+            self._numbering = None  # which does not grow
+        self._full = False
         self._resumed_from: TrainingState | None = None
 
     @property
@@ -343,7 +365,10 @@ class GymnasiumLoop:
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         returns: list[float] = []
         greedy = self._greedy if config.target.cuts else None
-        with closing(self._environment.make_vector(count, masks=self._masks.gathers)) as vector:
+        with (
+            growing(self._numbering),
+            closing(self._environment.make_vector(count, masks=self._masks.gathers)) as vector,
+        ):
             runner = self._runner = VectorEnvRunner(self._environment, vector, self._seeds, self._masks)
             yield from self._resume(runner)
             collector = Collector(
@@ -366,6 +391,20 @@ class GymnasiumLoop:
                 ended = (len(returns), sum(returns))
                 yield StepMetrics(update + 1, replay.added, epsilon, 1, result.loss, result.td_error, *ended)
                 returns = []
+                yield from self._tell_if_full(update + 1)
+
+    def _tell_if_full(self, update: int) -> Generator[Warned]:
+        """Warn once if observations have come that there was no number left for."""
+        codec = self._numbering
+        if codec is None or self._full or not self.visits[-1].any():
+            return
+        self._full = True
+        yield Warned(
+            update,
+            FULL,
+            f"{FULL}: {codec.capacity - 1:,} observations are numbered, and all others share one state from here on: "
+            f"--state-capacity {10 * codec.capacity} has room for more",
+        )
 
     def _greedy(self, states: NDArray[np.int32], actions: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return whether `actions` `[B, n]` are greedy in `states` `[B, n]`, among the allowed ones."""
@@ -382,7 +421,7 @@ class GymnasiumLoop:
         """Return the state of the loop between two updates."""
         generators = {"exploring": generator_state(self._exploring), "sampling": generator_state(self._sampling)}
         runner = self._runner.state_dict() if self._runner else TrainingState({}, {})
-        own = TrainingState({"visits": self.visits.copy()}, generators)
+        own = TrainingState({"visits": self.visits.copy(), **self._numbered()}, generators)
         return merge_states(self.agent.state_dict(), self._replay.state_dict(), runner, own)
 
     def load_state_dict(self, saved: TrainingState) -> None:
@@ -397,7 +436,26 @@ class GymnasiumLoop:
         check_range(saved, "visits", 0, steps_in(self._config) + 1)
         set_generator(self._exploring, fact(saved, "exploring", dict))
         set_generator(self._sampling, fact(saved, "sampling", dict))
+        self._full = self._numbering is not None and bool(self.visits[-1].any())
+        self._load_numbering(saved)
         self._resumed_from = saved
+
+    def _numbered(self) -> dict[str, NDArray[Any]]:
+        """Return the observations that have a number, if they are numbered as they are met."""
+        return {} if self._numbering is None else {OBSERVATIONS: self._numbering.observations()}
+
+    def _load_numbering(self, saved: TrainingState) -> None:
+        """Restore the numbers of observations.
+
+        Raises:
+            StateMismatchError: they are those of another space.
+        """
+        if self._numbering is None:
+            return
+        try:
+            self._numbering.load(saved.arrays.get(OBSERVATIONS))
+        except DeepTaxiError as error:
+            raise StateMismatchError(f"'{OBSERVATIONS}' is damaged: {error}") from None
 
     def _resume(self, runner: VectorEnvRunner) -> Generator[Warned]:
         """Restore the unfinished episodes of a saved state, if there is one; warn of those that could not be."""

@@ -45,6 +45,7 @@ from deeptaxi.io.safe_load import is_a
 from deeptaxi.learning.memory import check_size, too_large, too_many
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
+from deeptaxi.mdp.occurrence import CAPACITY
 from deeptaxi.mdp.spaces import MAX_STATES
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.mdp.total_reward import UndefinedError
@@ -379,8 +380,9 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     Raises:
         UsageError: the settings conflict with each other or the environment, or need too much memory.
     """
-    # The ID with its resolved version.
-    named_values = merge(values, {"environment": {"id": environment.config.id}})
+    if preset is None and is_table_of_the_met(environment, values):
+        values = merge(values, {"network": {"hidden": [], "dueling": False}})
+    named_values = merge(values, {"environment": decided_on_opening(environment)})
     asked = environment.asked_settings()
     if kind_of(values) == "q-table":  # its weights are a table over all states
         asked.pop("network", None)
@@ -399,11 +401,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     config = resolve(named_values, asked, chosen)
     if config.target.backup == "expected" and environment.table is None:
         raise UsageError(no_expectation(environment, values, chosen))
-    if not environment.tabulated and config.network.encoding != "factored":
-        raise UsageError(
-            f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "
-            f"{MAX_STATES:,}: let it see the parts of a state by themselves, --encoding factored"
-        )
+    check_tabulable(environment, config)
     check_size(config, environment.states, environment.actions)
     masked = environment.table is not None and environment.table.action_mask is not None
     if masked and not config.exploration.action_mask:
@@ -419,6 +417,41 @@ def no_expectation(environment: Environment, values: Mapping[str, Any], chosen: 
         return f"preset {chosen.name} learns from the outcomes in a transition table, {missing}; add --backup sample"
     instead = "leave out --no-discover, or" if environment.config.discover is False else "leave out"
     return f"--backup expected needs a transition table, {missing}; {instead} --backup expected"
+
+
+def decided_on_opening(environment: Environment) -> dict[str, Any]:
+    """Return the settings of an environment that were resolved when it was opened."""
+    config = environment.config
+    found: dict[str, Any] = {"id": config.id}  # with its version
+    if config.state_capacity is not None:
+        found["state_capacity"] = config.state_capacity
+    if environment.numbering is not None and environment.table is None:
+        found["discover"] = False  # a table that is discovered later has other numbers
+    return found
+
+
+def check_tabulable(environment: Environment, config: TrainConfig) -> None:
+    """Reject a one-hot network over more states than one takes.
+
+    Raises:
+        UsageError: there are more.
+    """
+    if not environment.tabulated and config.network.encoding != "factored":
+        raise UsageError(
+            f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "
+            f"{MAX_STATES:,}: let it see the parts of a state by themselves, --encoding factored, or only those that "
+            f"are met, --state-capacity {CAPACITY}"
+        )
+
+
+def is_table_of_the_met(environment: Environment, values: Mapping[str, Any]) -> bool:
+    """Whether the network is a Q table by default: of observations numbered as they are met, without a table.
+
+    One-hot over 100,000 states, a hidden layer would share nothing between them, and take ten times as long.
+    """
+    asked = values.get("network", {})
+    own = environment.numbering is not None and environment.table is None
+    return own and not any(name in asked for name in ("hidden", "dueling", "encoding"))
 
 
 def without_preset(values: Mapping[str, Any], environment: Environment) -> TrainConfig | None:

@@ -41,8 +41,9 @@ from deeptaxi.mdp.contract import (
     with_numbered_actions,
 )
 from deeptaxi.mdp.environment import codecs_of, first_copy
+from deeptaxi.mdp.occurrence import NumberingCodec
 from deeptaxi.mdp.sources import Source, limit_of
-from deeptaxi.mdp.spaces import ActionCodec, ObservationError, StateCodec, brief
+from deeptaxi.mdp.spaces import ActionCodec, ObservationError, StateCodec, amount, brief
 from deeptaxi.mdp.verify import CHECK_SEED, CHECK_STEPS, LONGEST_EPISODE, find_table
 
 SECONDS = 60.0  # of random steps at most
@@ -156,11 +157,13 @@ def check_spaces(
     try:
         with blaming(config.id):
             codec, actions = codecs_of(env, config)
-            size = codec.states, actions.actions
+            told = f"{codec.states:,} states"
+            if isinstance(codec, NumberingCodec):
+                told = f"{amount(codec.combinations)} combinations of observations"
     except DeepTaxiError as error:
         found.faults.append(Fault("observation_space", str(error)))
         return None, None
-    found.passed.append(f"spaces: {size[0]:,} states, {size[1]:,} actions")
+    found.passed.append(f"spaces: {told}, {actions.actions:,} actions")
     return codec, actions
 
 

@@ -52,6 +52,8 @@ def factors(environment: Environment) -> tuple[int, ...] | None:
     layout = environment.codec.layout
     if environment.table is not None and environment.table.factors is not None:
         found: tuple[int, ...] | None = environment.table.factors
+    elif environment.numbering is not None:  # whose numbers are no index of their parts
+        return None
     elif len(layout) > 1:
         found = tuple(size for size, _ in layout)
     else:
@@ -145,6 +147,8 @@ def state_namer(environment: Environment, inner: Any, sizes: tuple[int, ...] | N
     if table is not None and table.state_names is not None:
         given = table.state_names
         return lambda state: one_line(given[state])
+    if environment.numbering is not None:
+        return lambda state: one_line(environment.codec.name(state))
     describe = next((found for cls, found in STATES.items() if isinstance(inner, cls)), None)
     if describe is None and environment.codec.composite:
         return lambda state: one_line(environment.codec.name(state))
@@ -255,7 +259,7 @@ def grid_map(environment: Environment) -> GridMap | None:
     with blaming(environment.config.id), closing(environment.make()) as env:
         known = drawn(inside(env))
         found = None if renames_actions(env) else known
-    if known is None:
+    if known is None or environment.numbering is not None:
         return chart_of_parts(environment)
     if found is None or found.cells != environment.states or len(found.moves) != environment.actions:
         return None

@@ -28,18 +28,20 @@ from gymnasium.spaces import Discrete
 from deeptaxi.arguments import words
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.mdp import planning
-from deeptaxi.mdp.beliefs import Belief, BeliefGraph, Graph, blocks_of, follow_beliefs, merge_blocks
+from deeptaxi.mdp.beliefs import Belief, BeliefGraph, Graph, Outcome, blocks_of, follow_beliefs, merge_blocks
 from deeptaxi.mdp.chance import NotDiscoverableError
-from deeptaxi.mdp.contract import blaming, closing
+from deeptaxi.mdp.contract import ContractError, blaming, closing
 from deeptaxi.mdp.describe import Names, factors, names_of
 from deeptaxi.mdp.environment import Env, Environment, objective_discount
-from deeptaxi.mdp.spaces import state_codec
+from deeptaxi.mdp.occurrence import NumberingCodec
+from deeptaxi.mdp.spaces import StateCodec, state_codec
 from deeptaxi.mdp.table import TransitionTable, check_memory
 from deeptaxi.mdp.verify import CHECK_STEPS, contradiction
 from deeptaxi.mdp.walk import Limits, RestartError, Walk
 
 QUICK = Limits(states=50_000, branches=40_000, seconds=5.0)  # for a table that is discovered by itself
 NAMED = 100_000  # states of a table that get names
+NAMED_LETTERS = 20_000_000  # of all these names together, each as long as the longest
 BELIEFS = 100_000
 
 
@@ -59,6 +61,7 @@ class Discovery:
         time_limit: the steps after which its episodes are truncated, or None.
         ignored: the attributes that change but change nothing.
         process: the states and outcomes that the table lays out.
+        codec: maps observations to its states; of a space numbered as it is met, only those that were met.
     """
 
     table: TransitionTable
@@ -72,6 +75,7 @@ class Discovery:
     time_limit: int | None
     ignored: tuple[str, ...]
     process: Graph
+    codec: StateCodec
 
 
 def ignore(_text: str) -> None:
@@ -106,6 +110,8 @@ def discover(environment: Environment, limits: Limits, progress: Callable[[str],
         EnvironmentFailedError: its own code failed.
     """
     name = environment.config.id
+    if environment.numbering is not None:
+        environment = environment.with_codec(environment.numbering.explore())
     with blaming(name):
         walk = Walk(environment, limits, progress)
         with closing(walk.box.layers[0]):
@@ -123,13 +129,39 @@ def discover(environment: Environment, limits: Limits, progress: Callable[[str],
 
 def contradicted(environment: Environment, found: Discovery) -> str | None:
     """Step the real environment against the table; return evidence against it, or None."""
+    if environment.numbering is not None:
+        environment = environment.with_codec(found.codec)
+        try:
+            return contradicted_by(environment, found)
+        except ContractError as error:  # an observation that it did not meet
+            return str(error)
+    return contradicted_by(environment, found)
+
+
+def contradicted_by(environment: Environment, found: Discovery) -> str | None:
+    """See `contradicted`; observations that the table does not have are errors."""
     with closing(environment.make()) as env:
         if found.hidden is None:
             evidence = contradiction(env, environment.codec, found.table)
         else:
             told = TellingHistory(env, environment, found.process)
             evidence = contradiction(told, state_codec(told.observation_space, environment.config.id), found.table)
-    return None if evidence is None else f"{evidence} (in {CHECK_STEPS:,} steps)".replace("its P", "the table")
+    if evidence is None:
+        return None
+    if found.hidden is not None or environment.numbering is not None:  # states that only the table has
+        evidence = with_observations(evidence, environment, found)
+    return f"{evidence} (in {CHECK_STEPS:,} steps)".replace("its P", "the table")
+
+
+def with_observations(evidence: str, environment: Environment, found: Discovery) -> str:
+    """Name the states of a table, in a text about it, by the observations that they stand for."""
+    names, most = names_of(environment), found.table.states // environment.states
+
+    def name(match: re.Match[str]) -> str:
+        state, variant = divmod(int(match[1]), most)
+        return f"{names.state(state)}{f', history {variant + 1}' if most > 1 else ''}"
+
+    return re.sub(r"\bstate (\d+)", name, evidence)
 
 
 def discover_by(walk: Walk, environment: Environment) -> Discovery:
@@ -148,8 +180,12 @@ def discover_by(walk: Walk, environment: Environment) -> Discovery:
         beliefs = follow_beliefs(merged, BELIEFS)
         blocks = blocks_of(beliefs.graph)
         final, nodes = merge_blocks(beliefs.graph, blocks)
-        hidden = describe_hidden(beliefs, final, nodes, names, walk, firsts)
+        hidden = describe_hidden(beliefs, final, nodes, names, walk, firsts, environment.numbering is not None)
     time_limit = environment.time_limit or own_limit(walk)
+    if environment.numbering is not None:
+        codec, final = restrict(environment.numbering, final)
+        environment = environment.with_codec(codec)
+        names = names_of(environment)
     table = table_of(final, environment, names, time_limit)
     split = len(final.states) - len(set(final.states))
     return Discovery(
@@ -163,8 +199,25 @@ def discover_by(walk: Walk, environment: Environment) -> Discovery:
         policy_needs_hidden=bool(split) and not is_policy_of_observations(final, table),
         time_limit=time_limit,
         process=final,
+        codec=environment.codec,
         ignored=tuple(walk.box.parts[part].name for part in sorted(walk.free)),
     )
+
+
+def restrict(codec: NumberingCodec, graph: Graph) -> tuple[NumberingCodec, Graph]:
+    """Return the codec of exactly the observations in a graph, and the graph with their numbers in it."""
+    ends = {target for rows in graph.moves for row in rows for target, _, terminated in row if terminated}
+    found = codec.restrict(codec.numbering[state] for state in {*graph.states, *ends})
+    numbers = {state: found.number_of(codec.numbering[state]) for state in {*graph.states, *ends}}
+
+    def renumber(row: Mapping[Outcome, float]) -> dict[Outcome, float]:
+        return {
+            (numbers[target] if terminated else target, reward, terminated): chance
+            for (target, reward, terminated), chance in row.items()
+        }
+
+    states = [numbers[state] for state in graph.states]
+    return found, Graph(states, [[renumber(row) for row in rows] for rows in graph.moves], graph.start)
 
 
 class TellingHistory(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -222,17 +275,27 @@ def own_limit(walk: Walk) -> int | None:
 
 
 def describe_hidden(
-    beliefs: BeliefGraph, final: Graph, nodes: list[int], names: Names, walk: Walk, firsts: list[int]
+    beliefs: BeliefGraph,
+    final: Graph,
+    nodes: list[int],
+    names: Names,
+    walk: Walk,
+    firsts: list[int],
+    numbered: bool = False,
 ) -> str | None:
-    """Name two histories that end in one observation and have different futures; None if there are none."""
+    """Name two histories that end in one observation and have different futures; None if there are none.
+
+    `numbered`: whether observations are numbered as the walk meets them, so that their numbers mean nothing elsewhere.
+    """
     first: dict[int, int] = {}
     for number, state in enumerate(final.states):
         if state in first:
             one, other = nodes[first[state]], nodes[number]
             texts = [tell_history(beliefs, node, names) for node in (one, other)]
             kept = [walk.snapshots[firsts[node]] for node in far_apart(beliefs.beliefs[one], beliefs.beliefs[other])]
+            told = "" if numbered else f" (state {state})"
             return (
-                f"its observation {names.state(state)} (state {state}) hides something: {texts[0]} and {texts[1]} have "
+                f"its observation {names.state(state)}{told} hides something: {texts[0]} and {texts[1]} have "
                 f"different futures there{differing(walk, *kept)}"
             )
         first[state] = number
@@ -314,6 +377,8 @@ def described(environment: Environment, names: Names, most: int) -> Mapping[str,
     found["factors"] = parts
     if environment.states * most <= NAMED and (most > 1 or names.state(0) != "state 0"):
         texts = [names.state(state) for state in range(environment.states)]
+        if environment.states * most * max(map(len, texts)) > NAMED_LETTERS:
+            return found
         found["state_names"] = texts if most == 1 else [f"{t}, history {v + 1}" for t in texts for v in range(most)]
     return found
 
@@ -348,6 +413,8 @@ def with_discovered(environment: Environment, limits: Limits = QUICK) -> Environ
             reason = f"{reason}; `{command}` takes the time it needs"
     if reason is not None:
         return replace(environment, table_missing=f"{environment.table_missing}, and none was discovered: {reason}")
+    if environment.numbering is not None:
+        environment = environment.with_codec(found.codec)
     return replace(
         environment,
         table=found.table,

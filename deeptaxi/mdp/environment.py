@@ -36,10 +36,20 @@ from deeptaxi.mdp.contract import (
 )
 from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.named_code import code_folder, is_file, registered_id, split_name
+from deeptaxi.mdp.occurrence import NumberingCodec, numbering_codec, numbers_as_met
 from deeptaxi.mdp.remembered import holds_text, recall
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.sources import Named, Source, limit_of
-from deeptaxi.mdp.spaces import MAX_STATES, ActionCodec, StateCodec, action_codec, state_codec
+from deeptaxi.mdp.spaces import (
+    MAX_NUMBER,
+    MAX_STATES,
+    ActionCodec,
+    StateCodec,
+    action_codec,
+    amount,
+    state_codec,
+    whole_codec,
+)
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.presets import binning_of
@@ -140,10 +150,38 @@ class Environment:
         """Whether its observations are real numbers in bins."""
         return bool(self.codec.view.bins)
 
+    @property
+    def numbering(self) -> NumberingCodec | None:
+        """The codec, if it numbers observations as they are met; else None."""
+        return self.codec if isinstance(self.codec, NumberingCodec) else None
+
+    @property
+    def numbering_note(self) -> str | None:
+        """How its observations are numbered, and what that costs, if they are numbered as they are met; else None."""
+        codec = self.numbering
+        if codec is None:
+            return None
+        begin = f"{self.config.id} has {amount(codec.combinations)} combinations of observations"
+        if codec.complete:
+            return f"{begin}: the {codec.states:,} of its discovered table are numbered"
+        return (
+            f"{begin}: they are numbered as they are met, up to {codec.capacity - 1:,} (--state-capacity). Each is "
+            "learned by itself, without generalization, and without a discovered table there is no exact verdict"
+        )
+
+    def with_codec(self, codec: StateCodec) -> Environment:
+        """Return the same environment with its observations numbered by another codec."""
+        if self.source is None:
+            raise TypeError("the states of a transition table are numbers already")
+        make = partial(checked_copy, self.config, self.source, codec, self.action_codec)
+        return replace(self, codec=codec, make=make)
+
     def asked_settings(self) -> dict[str, Any]:
         """Return the settings that the problem itself requests: its discount, its action mask, and how to see bins."""
         asked: dict[str, Any] = {}
-        if self.binned and len(self.codec.layout) > 1:  # neighboring bins have more in common than one-hot would say
+        if (
+            self.binned and len(self.codec.layout) > 1 and self.numbering is None
+        ):  # neighboring bins have more in common than one-hot would say
             asked["network"] = {"encoding": "factored"}
         if self.table is not None and self.table.discount is not None:
             asked["discount"] = self.table.discount
@@ -233,7 +271,7 @@ def check_environment(config: EnvironmentConfig, source: Source) -> Environment:
         finding = find_table(env, codec)
 
     return Environment(
-        config=replace(config, id=source.full_name(config.id, env)),
+        config=replace(config, id=source.full_name(config.id, env), state_capacity=capacity_of(codec, config)),
         codec=codec,
         actions=actions.actions,
         first_action=actions.first,
@@ -260,10 +298,34 @@ def codecs_of(env: Env, config: EnvironmentConfig) -> tuple[StateCodec, ActionCo
     lacking = lacking_options(env, view, config.action_bins or ())
     if lacking:
         raise UsageError(f"{config.id} {lacking}")
-    return (
-        state_codec(env.observation_space, config.id, view),
-        action_codec(env.action_space, config.id, config.action_bins or ()),
-    )
+    actions = action_codec(env.action_space, config.id, config.action_bins or ())
+    return observation_codec(env.observation_space, config, view, actions.actions), actions
+
+
+def observation_codec(space: gymnasium.Space[Any], config: EnvironmentConfig, view: View, actions: int) -> StateCodec:
+    """Return the codec of an observation space, which numbers its observations as they are met if they are too many.
+
+    Raises:
+        UsageError: the space is not finite, or the capacity is out of range.
+    """
+    codec = whole_codec(space, config.id, view)
+    if numbers_as_met(codec, config.state_capacity):
+        return numbering_codec(codec, config.state_capacity, actions, config.id)
+    if codec.count > MAX_NUMBER or (codec.count > MAX_STATES and len(codec.layout) == 1):
+        most = MAX_STATES if len(codec.layout) == 1 else MAX_NUMBER
+        raise UsageError(
+            f"{config.id} has {amount(codec.count)} states; all of them are numbered only up to {most:,}: "
+            f"leave out {'--encoding factored and ' if len(codec.layout) > 1 else ''}--state-capacity 0, and they "
+            "are numbered as they are met"
+        )
+    return codec
+
+
+def capacity_of(codec: StateCodec, config: EnvironmentConfig) -> int | None:
+    """Return the capacity that an open environment is configured with: None where it makes no difference."""
+    if isinstance(codec, NumberingCodec):
+        return codec.capacity
+    return config.state_capacity if codec.states > MAX_STATES else None
 
 
 def unchecked_copy(config: EnvironmentConfig, source: Source, render_mode: str | None = None) -> Env:
@@ -314,6 +376,7 @@ def environment_over(table: TransitionTable, config: EnvironmentConfig) -> Envir
         ("--observation", config.observation),
         ("--bins", config.bins),
         ("--action-bins", config.action_bins),
+        ("--state-capacity", config.state_capacity),
     ):
         if value:
             raise UsageError(f"{name}: the states and actions of a transition table are numbers already: leave it out")
@@ -458,7 +521,9 @@ def known_mask(environment: Environment) -> Bools | None:
         return environment.table.action_mask
     with blaming(environment.config.id), closing(environment.make()) as env:
         method = getattr(env.unwrapped, "action_mask", None)
-        if not callable(method) or takes_nothing(method) or environment.binned or environment.states > MASKED_STATES:
+        unknown_states = environment.numbering is not None and not environment.numbering.complete
+        too_many = environment.binned or unknown_states or environment.states > MASKED_STATES
+        if not callable(method) or takes_nothing(method) or too_many:
             return None
         given = np.array([method(environment.codec.decode(state)) for state in range(environment.states)])
     if not is_mask(given, (environment.states, environment.actions)):

@@ -265,8 +265,17 @@ class SnapshotBox:
         return NotDiscoverableError(f"it cannot be copied: {error}")
 
     def unpack(self, data: bytes) -> Any:
-        """Read what `pack` wrote."""
-        return Restorer(io.BytesIO(data), self).load()
+        """Read what `pack` wrote.
+
+        Raises:
+            NotDiscoverableError: an object in it cannot be made again.
+        """
+        try:
+            return Restorer(io.BytesIO(data), self).load()
+        except Exception as error:  # whatever an object's own constructor raises
+            raise NotDiscoverableError(
+                f"it cannot be copied: {type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
 
     def fingerprints(self, skip: Collection[Attribute] = ()) -> dict[Attribute, Any]:
         """Return a value for each attribute, but those to `skip`, that differs if the attribute does."""

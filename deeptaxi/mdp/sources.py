@@ -71,7 +71,7 @@ class Named:
         found = find_creator(config.id, self.folder) if module else Creator(None, name)
         if found.make is not None:
             return made_by(found.make, config, frames)
-        arguments = {**frames, **config.kwargs}
+        arguments = {**(frames or without_window(found.id or name)), **config.kwargs}
         return gymnasium.make(
             found.id or name, max_episode_steps=config.time_limit, disable_env_checker=True, **arguments
         )
@@ -83,6 +83,15 @@ class Named:
             return env.spec.id if env.spec else name
         found = find_creator(name, self.folder)
         return f"{module}:{found.id}" if found.id else name
+
+
+def without_window(name: str) -> dict[str, None]:
+    """Return the argument that keeps an environment from the window that it is registered with, if it is."""
+    try:
+        registered = gymnasium.spec(name).kwargs.get("render_mode")
+    except gymnasium.error.Error:  # which `gymnasium.make` will report
+        return {}
+    return {"render_mode": None} if registered else {}
 
 
 @dataclass(frozen=True)

@@ -136,13 +136,70 @@ class ArrayNode:
             yield {"part": place_text((*place, *index)), "first": first, "size": size}
 
 
+MANY_PARTS = 32  # from which an array is numbered in blocks
+SMALL = 2**31
+
+
+def are_small(layout: Layout) -> bool:
+    """Whether the integers of all parts are small enough to be multiplied."""
+    return all(size <= SMALL and abs(first) <= SMALL for size, first in layout)
+
+
+class Blocks:
+    """Numbers arrays of many parts: blocks of them whose numbers have 62 bits, then pairs of blocks, pairs of pairs, ….
+
+    One after the other, the numbers of a picture would be multiplied by thousands of factors, each with all its digits.
+
+    Args:
+        layout: ``(size, first value)`` of each part.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._sizes, self._firsts = (np.array(column, np.int64) for column in zip(*layout, strict=True))
+        self._starts: list[int] = []
+        counts: list[int] = []  # of each block
+        self._weights = np.ones(len(layout), np.int64)
+        for part, (size, _) in enumerate(layout):
+            if not counts or counts[-1] * size >= 2**62:
+                self._starts.append(part)
+                counts.append(1)
+            self._weights[self._starts[-1] : part] *= size
+            counts[-1] *= size
+        self._levels: list[list[int]] = []  # the factors of the first of each pair
+        while len(counts) > 1:
+            self._levels.append(counts[1::2])
+            counts = [*(one * other for one, other in zip(counts[::2], counts[1::2], strict=False)), *unpaired(counts)]
+
+    def number(self, value: NDArray[Any]) -> int:
+        """Return the row-major index of an array, or `NONE`."""
+        parts = value.ravel().astype(np.int64) - self._firsts
+        if ((parts < 0) | (parts >= self._sizes)).any():
+            return NONE
+        numbers: list[int] = np.add.reduceat(parts * self._weights, self._starts).tolist()
+        for factors in self._levels:
+            pairs = zip(numbers[::2], numbers[1::2], factors, strict=False)
+            numbers = [*(one * factor + other for one, other, factor in pairs), *unpaired(numbers)]
+        return numbers[0]
+
+
+def unpaired(values: list[int]) -> list[int]:
+    """Return the last of values that are taken in pairs, if it is left over."""
+    return values[-1:] if len(values) % 2 else []
+
+
 class Integers(ArrayNode):
     """Numbers a `MultiDiscrete`, `MultiBinary` or integer `Box`."""
+
+    def __init__(self, space: Space[Any], layout: Layout) -> None:
+        super().__init__(space, layout)
+        self._blocks = Blocks(layout) if len(layout) > MANY_PARTS and are_small(layout) else None
 
     def number(self, value: Any) -> int:
         """Return the row-major index of the distances from the first integers."""
         if type(value) is not np.ndarray or value.dtype != self._dtype or value.shape != self._shape:
             return NONE
+        if self._blocks is not None:
+            return self._blocks.number(value)
         number = 0
         for part, (size, first) in zip(value.ravel().tolist(), self.layout, strict=True):
             if not 0 <= part - first < size:
@@ -521,27 +578,37 @@ def amount(count: int) -> str:
     return f"{count:,}" if count < 10**15 else f"more than 10^{int(count.bit_length() * math.log10(2)) - 1}"
 
 
-def state_codec(space: Space[Any], name: str, view: View = PLAIN) -> StateCodec:
-    """Return the codec of an observation space.
+def whole_codec(space: Space[Any], name: str, view: View = PLAIN) -> StateCodec:
+    """Return the codec of an observation space of any size.
 
     Raises:
-        UsageError: the space is not finite, or has too many states.
+        UsageError: the space is not finite.
     """
     if view.one_hot and not any(isinstance(one, MultiBinary) or is_zero_one(one) for one in leaves(space)):
         raise UsageError(f"--observation one-hot: {name} has no vector of zeros and ones in {one_line(space)}")
     divide(space, view, name)  # reports by name what is wrong with the view
     codec = StateCodec(space, view)
     try:
-        states = codec.states
+        _ = codec.count
     except TypeError:
         raise UsageError(
             f"{name} observes {one_line(space)}{strange(space)}; "
             f"deeptaxi trains on {SUPPORTED}: for other observations {OTHERS}"
         ) from None
+    return codec
+
+
+def state_codec(space: Space[Any], name: str, view: View = PLAIN) -> StateCodec:
+    """Return the codec of an observation space that numbers all its observations.
+
+    Raises:
+        UsageError: the space is not finite, or has too many states.
+    """
+    codec = whole_codec(space, name, view)
     most = MAX_STATES if len(codec.layout) == 1 else MAX_NUMBER  # of parts, the network may see each by itself
-    if states > most:
+    if codec.count > most:
         kind = "a one-hot network here takes" if len(codec.layout) == 1 else "their numbers have 32 bits, for"
-        raise UsageError(f"{name} has {amount(states)} states; {kind} at most {most:,}")
+        raise UsageError(f"{name} has {amount(codec.count)} states; {kind} at most {most:,}")
     return codec
 
 

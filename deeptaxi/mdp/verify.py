@@ -22,6 +22,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from deeptaxi.mdp.occurrence import NumberingCodec
 from deeptaxi.mdp.spaces import StateCodec
 from deeptaxi.mdp.table import Bools, Floats, Ints, TableError, TransitionTable, from_rows
 
@@ -61,6 +62,8 @@ def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
         )
     if p is None:
         return TableFinding(None, "the environment has no transition table (env.unwrapped.P)")
+    if isinstance(codec, NumberingCodec):
+        return TableFinding(None, "its P is not used where observations are numbered as they are met")
     resets = None if start is not None else START_RESETS
     try:
         table = from_rows(

@@ -43,12 +43,13 @@ MAX_WIDTH = 2**24  # maximum output size of a layer per state
 FILLING = 2**20  # bytes of weights that layers may have without saving them
 
 
-def check_weights(content: bytes, limit: int | None = None) -> int:
+def check_weights(content: bytes, limit: int | None = None, name: str = f"its {WEIGHTS}") -> int:
     """Check that all weights are in the HDF5 file itself, as plain numbers; return their count.
 
     Args:
         content: content of the file.
         limit: maximum size of the weights in bytes; None for the global limit.
+        name: what errors call the file.
 
     Raises:
         ArchiveError: they are not, or the file is damaged.
@@ -61,10 +62,10 @@ def check_weights(content: bytes, limit: int | None = None) -> int:
     except ArchiveError:
         raise
     except Exception as error:  # h5py raises many types, depending on what is wrong
-        raise ArchiveError(f"its {WEIGHTS} is damaged ({' '.join(str(error).split())[:200]})") from None
+        raise ArchiveError(f"{name} is damaged ({' '.join(str(error).split())[:200]})") from None
     size = sum(count * width for count, width in items)
     if size > (limit or MAX_BYTES) or (size > BOMB_SIZE and size > BOMB_RATIO * len(content)):
-        raise ArchiveError(f"its {WEIGHTS} unpacks from {format_bytes(len(content))} to {format_bytes(size)}")
+        raise ArchiveError(f"{name} unpacks from {format_bytes(len(content))} to {format_bytes(size)}")
     return sum(count for count, _ in items)
 
 

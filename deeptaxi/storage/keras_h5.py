@@ -47,7 +47,7 @@ def load_model(path: Path) -> Any:
         NotANetworkError: Keras cannot build a network from it.
     """
     content = read_bytes(path)
-    check_weights(content)
+    check_weights(content, name="it")
     check_network(content)
     model = build(content)
     most = OTHERS * size_of(model) + SPARE

@@ -127,12 +127,35 @@ def reason(exact: Mapping[str, Any]) -> str:
 def describe_episodes(episodes: Mapping[str, Any]) -> str:
     """Describe the sampled verdict in one sentence."""
     low, high = episodes["ci95"]
+    others = f"; {describe_others(episodes)}" if episodes.get("steps_in_others") else ""
     if low == high:
-        return f"each of {episodes['count']:,} episodes returned {episodes['mean_return']:.4f}"
+        return f"each of {episodes['count']:,} episodes returned {episodes['mean_return']:.4f}{others}"
     return (
         f"{episodes['count']:,} episodes returned {episodes['mean_return']:.4f} on average "
-        f"(95 % interval {low:.4f} to {high:.4f})"
+        f"(95 % interval {low:.4f} to {high:.4f}){others}"
     )
+
+
+def describe_others(episodes: Mapping[str, Any]) -> str:
+    """Say in how many steps the policy had no number for the observation."""
+    return (
+        f"in {episodes['steps_in_others']:,} of {episodes['steps']:,} steps the observation has no number of its own, "
+        "and the policy takes the action of all such observations"
+    )
+
+
+def limits_of_numbering(environment: Mapping[str, Any]) -> list[str]:
+    """Say which observations have a state, if they are numbered as they are met."""
+    numbered, last = (environment.get("observation") or {}).get("numbering"), environment["states"] - 1
+    if not numbered:
+        return []
+    met, combinations = f"{numbered['met']:,} observations", f"{numbered['combinations']} combinations"
+    if numbered["complete"]:
+        return [f"Its states are the {met} of its discovered table, of {combinations}: it has no action for any other."]
+    return [
+        f"Its states are numbered as training met them: {met} of {combinations}, of at most {last:,}. All others share "
+        f"state {last} and one action, which means nothing unless they came in training too."
+    ]
 
 
 def limits(facts: Mapping[str, Any]) -> list[str]:
@@ -145,6 +168,7 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         said.append(
             "Its environment was an object in memory, which is not kept here: `env` in the commands stands for it."
         )
+    said += limits_of_numbering(place)
     if exact is None and facts.get("episodes"):
         said.append("How good it is was sampled, not computed: `deeptaxi evaluate` plays more episodes with it.")
     elif exact is None:
@@ -306,6 +330,7 @@ CARD_VERSION = 1
 CARD_BYTES = 16 * TOML_BYTES  # a card takes 4 KB, and repeats the arguments of an environment several times
 PARTS = {
     "space": Line,
+    "numbering?": {"met": int, "combinations": Line, "complete": bool, "digest": Line},
     "parts?": [{"part": Line, "first?": float, "size?": int, "bins?": int, "levels?": int, "low?": float,
                 "high?": float, "one_hot?": bool}],
 }  # fmt: skip

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import OBJECT, EnvironmentConfig, OptimizerConfig, TrainConfig, read_run, resolve
+from deeptaxi.config import (
+    OBJECT,
+    EnvironmentConfig,
+    OptimizerConfig,
+    TrainConfig,
+    read_run,
+    requested_environment,
+    resolve,
+)
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.locks import in_use, log_in_use
 from deeptaxi.io.safe_archive import ArchiveError, open_archive
@@ -195,7 +203,7 @@ class ModelSource:
     @property
     def environment(self) -> EnvironmentConfig | None:
         """The environment that it was trained on, or None."""
-        return self.config.environment if self.config else None
+        return requested_environment(self.config) if self.config else None
 
 
 def find_model(model: Path) -> ModelSource:

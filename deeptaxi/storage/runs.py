@@ -53,12 +53,22 @@ from deeptaxi.io.safe_load import read_toml
 from deeptaxi.learning.memory import FLOAT, count_weights
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.occurrence import NumberingCodec
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
 from deeptaxi.metrics import Finished, read_history, to_json
 from deeptaxi.storage import keras_file, model_card
 from deeptaxi.storage.logs import LOG_FILE, PREVIOUS
 from deeptaxi.storage.model_card import card, describe_versions, limits, read_card, training_command, write_card
-from deeptaxi.storage.run_folder import CARD_FILE, CARD_JSON, CHECKPOINTS, CONFIG_FILE, MODEL_FILE, TABLE_FILE
+from deeptaxi.storage.observations import FACT, save_observations
+from deeptaxi.storage.run_folder import (
+    CARD_FILE,
+    CARD_JSON,
+    CHECKPOINTS,
+    CONFIG_FILE,
+    MODEL_FILE,
+    OBSERVATIONS_FILE,
+    TABLE_FILE,
+)
 
 MODELS = Path("models")
 FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
@@ -131,7 +141,7 @@ def reserve(folder: Path, logs: Path, force: bool, table: bool = False) -> RunFo
         DeepTaxiError: a folder cannot be written to.
     """
     log = logs / folder.resolve().name / LOG_FILE
-    files = (*FILES, TABLE_FILE) if table else FILES
+    files = (*FILES, OBSERVATIONS_FILE, *((TABLE_FILE,) if table else ()))
     with ExitStack() as undoing:
         lock_folder(folder, undoing, log=log.parent)
         hold_log(log.parent, folder, undoing, "--out or --logs")
@@ -214,11 +224,12 @@ def save_run(
     preset: str = "none",
     table: TransitionTable | None = None,
     disturbed: bool = False,
+    numbering: NumberingCodec | None = None,
 ) -> None:
     """Write model, configuration and card atomically: all or none.
 
     `environment` is the result of `Environment.describe`. A `table` without a file of its own is saved in the run
-    folder.
+    folder, and so is the `numbering` of observations that were numbered as they were met.
     """
     if run.spare is not None:
         run.spare.release()
@@ -229,6 +240,8 @@ def save_run(
         if table is not None:
             about["table"] = TABLE_FILE
             save_table(table, aside / TABLE_FILE)
+        if numbering is not None:
+            about[FACT] = save_observations(aside, numbering)
         (aside / CONFIG_FILE).write_text(dump_toml(config, about), encoding="utf-8")
         write_card(aside, facts)
 
@@ -338,6 +351,8 @@ def size_of(config: TrainConfig, environment: Environment, table: TransitionTabl
         hidden[0] if hidden else environment.actions
     )  # `count_weights` counts these at their minimum
     tables = sum(int(one.nbytes) for one in arrays if one is not None)
+    if environment.numbering is not None:
+        tables += environment.states * environment.numbering.width
     return FLOAT * weights + LAYER * (len(hidden) + 2) + OTHERS + tables
 
 

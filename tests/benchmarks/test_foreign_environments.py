@@ -38,3 +38,16 @@ def test_a_refusal_is_told_by_its_line(tmp_path):
     assert told["told"].startswith("unknown environment 'CartPole-v7'")
     row = {"env": "CartPole-v7", "origin": "gymnasium 1.4.0", "options": [], **told}
     assert "| refused: unknown environment 'CartPole-v7'" in foreign.page_table([row])
+
+
+def test_new_results_take_the_place_of_those_of_the_same_environment(tmp_path, monkeypatch):
+    monkeypatch.setattr(foreign, "RESULTS", tmp_path / "results.json")
+    old = [{"origin": "a 1", "env": env, "options": ["--bins", "2"], "outcome": "refused"} for env in "xyz"]
+    foreign.keep(old)
+    foreign.keep(foreign.merge([{**old[1], "outcome": "exact"}]))
+    kept = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert [(result["env"], result["outcome"]) for result in kept] == [
+        ("x", "refused"),
+        ("y", "exact"),
+        ("z", "refused"),
+    ]

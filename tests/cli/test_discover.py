@@ -33,6 +33,14 @@ def test_people_are_told_what_was_found(type_in: Callable[..., Result]) -> None:
     refused(type_in("discover", "CliffWalking-v1", "--out", "cliff.csv"), 2, "a name that ends in .npz")
 
 
+def test_only_what_is_reachable_is_numbered_on_request(tmp_path: Path) -> None:
+    place = tmp_path / "cliff.npz"
+    found = json.loads(run("discover", "CliffWalking-v1", "--reachable", "-o", place, "--json").stdout)
+    assert (found["states"], found["table_states"]) == (37, 38)  # and the goal, where no action is taken
+    assert found["environment"]["observation"]["numbering"]["met"] == 38
+    assert json.loads(run("solve", place, "--json").stdout)["optimal_return"] == -13
+
+
 def test_a_limit_is_a_number() -> None:
     refused(run("discover", "CliffWalking-v1", "--max-seconds", "nan"), 2, "max_seconds = nan", "numbers above 0")
 

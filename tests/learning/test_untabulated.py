@@ -66,7 +66,7 @@ def test_what_tabulates_says_at_once_that_there_are_too_many_states(tmp_path):
     ("settings", "said"),
     [
         (
-            {},
+            {"state_capacity": 0},
             "a one-hot network takes at most 10,000,000: let it see the parts of a state by themselves, --enc",
         ),
         (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 
@@ -13,11 +14,13 @@ from gymnasium.wrappers import TimeLimit
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import EnvironmentFailedError
 from deeptaxi.evaluation.solution import solve
+from deeptaxi.mdp import planning
 from deeptaxi.mdp.chance import NotDiscoverableError
 from deeptaxi.mdp.discovery import QUICK, discover, discover_table, with_discovered
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.mdp.walk import Limits
+from tests.boards import Picture
 from tests.mdp.blackjack import BOOK, CARDS, NATURAL, by_the_rules
 from tests.problems import opened, registered
 
@@ -244,6 +247,50 @@ def test_an_environment_that_cannot_be_copied_is_refused_with_the_attribute():
         explored(Locked)
 
 
+class Late(Small):
+    """Gets on at every second try; its 15,000th step is worth more."""
+
+    def reset(self, **arguments):
+        self.odd = False
+        return super().reset(**arguments)
+
+    def go(self, action):
+        self.odd = not self.odd
+        return action == 1 and not self.odd
+
+    def step(self, action):
+        self.total = getattr(self, "total", 0) + 1
+        place, reward, *more = super().step(action)
+        return place, reward + 7 * (self.total == 15_000), *more
+
+
+def test_a_contradiction_names_observations_and_histories_and_no_state_that_only_the_table_has():
+    with pytest.raises(NotDiscoverableError) as refused:
+        explored(Late, Limits(states=400))
+    assert re.search(
+        r"impossible what it did: state [0-3], history [12], action [01] gave state [0-3], history [12], reward [78],",
+        str(refused.value),
+    )
+
+
+class Pair(str):
+    """A text that is made of two: its copy would be made of one."""
+
+    def __new__(cls, one, other):
+        return super().__new__(cls, one + other)
+
+
+class Paired(Small):
+    def reset(self, **arguments):
+        self.pair = Pair("a", str(len(getattr(self, "pair", ""))))
+        return super().reset(**arguments)
+
+
+def test_an_environment_whose_copy_cannot_be_made_is_refused_and_not_blamed():
+    with pytest.raises(NotDiscoverableError, match=r"^it cannot be copied: TypeError: .*missing 1 required positional"):
+        explored(Paired)
+
+
 class Sealed(Locked):
     """Keeps its place where no copy gets at it, and hands it out by its own methods."""
 
@@ -458,3 +505,80 @@ class Wrapped(Small):
 def test_an_object_that_passes_on_attributes_is_copied():
     found = explored(Wrapped)
     assert (found.states, found.snapshots) == (3, 3)  # the fourth ends the episode
+
+
+def test_of_a_huge_space_the_table_has_what_occurs():
+    with registered("Picture-v0", lambda: Picture(3)) as name:
+        found = with_discovered(open_environment(EnvironmentConfig(name)))
+    assert found.table is not None
+    assert (found.states, found.discovered) == (9, 8)
+    assert found.numbering_note.endswith("combinations of observations: the 9 of its discovered table are numbered")
+    cells = {found.codec.encode(found.codec.decode(state)): state for state in range(9)}
+    assert cells == {state: state for state in range(9)}
+    # In the order of the space, the picture whose last pixel is bright comes first: state 8 − c is cell c.
+    assert found.table.start.tolist() == [0.0] * 8 + [1.0]
+    for cell in range(8):
+        row, column = divmod(cell, 3)
+        moves = (
+            (min(row + 1, 2), column),
+            (max(row - 1, 0), column),
+            (row, min(column + 1, 2)),
+            (row, max(column - 1, 0)),
+        )
+        for action, (down, right) in enumerate(moves):
+            reached = 3 * down + right
+            ends = reached == 8
+            assert rows(found.table, 8 - cell, action) == {(8 - reached, 1.0 if ends else -0.1, ends): 1.0}
+    assert found.table.state_names is not None
+    assert found.table.state_names[8] == "(255, 0, 0, 0, 0, 0, 0, 0, 0)"
+    assert planning.value_iteration(found.table, 1.0, None).value[8] == pytest.approx(0.7)
+
+
+def test_the_numbers_of_a_huge_space_do_not_depend_on_the_walk():
+    class Shuffled(Picture):
+        def step(self, action):
+            return super().step(3 - int(action))
+
+    digests = set()
+    for env in (Picture, Shuffled):
+        with registered("Picture-v0", env) as name:
+            digests.add(with_discovered(open_environment(EnvironmentConfig(name))).numbering.digest)
+    assert len(digests) == 1
+
+
+class Hiding(Picture):
+    """It ends at the second visit of a corner, which the picture does not tell."""
+
+    def reset(self, **arguments):
+        self.visits = 0
+        return super().reset(**arguments)
+
+    def step(self, action):
+        pixels, reward, _, _, info = super().step(action)
+        self.visits += self.cell == (0, 2) and self.visits < 2
+        return pixels, reward, self.visits == 2, False, info
+
+
+def test_what_a_huge_space_hides_is_told_without_numbers_of_the_walk():
+    with registered("Hiding-v0", Hiding) as name:
+        found = with_discovered(open_environment(EnvironmentConfig(name)))
+    assert found.table is None
+    assert found.states == 100_000
+    assert "its observation (0, 0, 0, 0, 0, 255, 0, 0, 0) hides something: a start in (255, 0" in found.table_missing
+
+
+class Rare(Picture):
+    """Its 19,000th step shows a black picture."""
+
+    def step(self, action):
+        answer = super().step(action)
+        self.count = getattr(self, "count", 0) + 1
+        return (np.zeros((3, 3), np.uint8), *answer[1:]) if self.count == 19_000 else answer
+
+
+def test_an_observation_that_the_walk_did_not_meet_contradicts_its_table():
+    with registered("Rare-v0", Rare) as name:
+        found = with_discovered(open_environment(EnvironmentConfig(name)))
+    assert found.table is None
+    assert "expected one of the 9 of its discovered table" in found.table_missing
+    assert found.states == 100_000

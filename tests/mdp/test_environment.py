@@ -99,6 +99,24 @@ class Flaky(TableEnv):
         raise ZeroDivisionError
 
 
+class Windowed(TableEnv):
+    """Opens a window if it is told to."""
+
+    def __init__(self, render_mode=None):
+        assert render_mode != "human"
+        super().__init__(chain(), render_mode)
+
+
+def test_an_environment_that_is_registered_with_a_window_is_opened_without():
+    gymnasium.register("Windowed-v0", Windowed, kwargs={"render_mode": "human"})
+    try:
+        environment = open_id("Windowed-v0")
+        assert environment.make().render_mode is None
+        assert environment.make(render_mode="ansi").render_mode == "ansi"
+    finally:
+        del gymnasium.registry["Windowed-v0"]
+
+
 class Masked(TableEnv):
     """Tells which actions make sense in a state: going on, but nothing at all in the last one."""
 

@@ -52,12 +52,14 @@ class Columns:
         values: the values of each column by the names of `ALIASES`, all of one length.
         lines: where each row stood, `[N]`.
         header: the names in the file of the columns in `values`.
+        others: the names of the columns that are not read.
     """
 
     source: Source
     values: Mapping[str, Sequence[Any]]
     lines: Ints
     header: Mapping[str, str]
+    others: tuple[str, ...] = ()
 
     def fault(self, index: Any, name: str, what: str) -> TableError:
         """Create the error for one value."""
@@ -197,7 +199,9 @@ def columns_of(source: Source, header: Sequence[Any], rows: Sequence[Sequence[An
             raise TableError(f"{source.name} has {texts.count(texts[place])} columns '{printable(texts[place])[:40]}'")
     values = {name: [row[place] for row in rows] for name, place in places.items()}
     names = {name: printable(str(header[place]).strip().strip("\ufeff"))[:40] for name, place in places.items()}
-    return Columns(source, values, np.asarray(lines, np.int64), names)
+    read = set(places.values())
+    others = tuple(printable(text)[:40] for place, text in enumerate(texts) if place not in read)
+    return Columns(source, values, np.asarray(lines, np.int64), names, others)
 
 
 def read_csv(path: Path) -> Columns:

@@ -204,9 +204,12 @@ def labels_of(path: Path, states: int) -> dict[str, Bools]:
     if not path.is_file():
         return {}
     source, lines = Source(str(path)), text_of(path).splitlines()
-    names = dict(LABEL.findall(lines[0] if lines else ""))
-    if not names:
+    head = lines[0] if lines else ""
+    names = dict(LABEL.findall(head))
+    if not names or LABEL.sub("", head).strip():
         raise source.fault('expected labels such as 0="init" 1="goal"', 1)
+    if len(names) < len(LABEL.findall(head)):
+        raise source.fault("two labels have one number", 1)
     found = {name: np.zeros(states, np.bool_) for name in names.values()}
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():

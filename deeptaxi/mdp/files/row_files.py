@@ -46,7 +46,7 @@ def exact_table(columns: Columns, options: ReadOptions, facts: Facts | None) -> 
     """Make a table of rows with probabilities."""
     (state, next_state), state_names = columns.labels("state", "next_state")
     (action,), action_names = columns.labels("action")
-    terminated, notes = np.zeros(len(state), np.bool_), []
+    terminated, notes = np.zeros(len(state), np.bool_), note_others(columns)
     if "terminated" in columns.values:
         terminated = columns.flags("terminated")
         notes += done_note(columns)
@@ -82,6 +82,18 @@ def size_of(columns: Columns, state: Ints, next_state: Ints) -> int:
     return states
 
 
+MOST_NAMED = 5  # columns
+
+
+def note_others(columns: Columns) -> list[str]:
+    """Return a note on the columns that are not read, if there are any."""
+    others = columns.others
+    if not others:
+        return []
+    names = ", ".join(f"'{name}'" for name in others[:MOST_NAMED]) + (", …" if len(others) > MOST_NAMED else "")
+    return [f"the column {names} is not read" if len(others) == 1 else f"the columns {names} are not read"]
+
+
 def done_note(columns: Columns) -> list[str]:
     """Return a note if a column of the old API tells the ends: it may mean time limits as well."""
     name = columns.header["terminated"]
@@ -112,7 +124,7 @@ def estimated_table(columns: Columns, options: ReadOptions) -> Reading:
     probability, mean_reward, start = estimator.weighted(np.ones(log.episodes))
     acted = np.zeros(states, np.bool_)
     acted[state] = True
-    notes = [*told, *done_note(columns), *log_notes(log, acted, estimator.mask)]
+    notes = [*note_others(columns), *told, *done_note(columns), *log_notes(log, acted, estimator.mask)]
     if options.start is not None:
         facts = Facts(states, actions, start, state_names=state_names)
         start, _ = start_of(columns.source, options.start, facts, ~acted)

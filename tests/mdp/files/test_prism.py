@@ -90,6 +90,8 @@ def test_choices_are_numbered_where_labels_do_not_tell_them_apart(read):
         ({"tra": ""}, "m.tra, line 1: expected"),
         ({"tra": "0 0 0\n"}, "m.tra, line 1: a model without states"),
         ({"lab": "nothing"}, 'm.lab, line 1: expected labels such as 0="init"'),
+        ({"lab": LAB.replace('"\n', '" 9=goal\n', 1)}, 'm.lab, line 1: expected labels such as 0="init"'),
+        ({"lab": LAB.replace('"\n', '" 0="again"\n', 1)}, "m.lab, line 1: two labels have one number"),
         ({"lab": LAB + "7: 0\n"}, "m.lab, line 4: '7': expected a whole number from 0 to 2"),
         ({"lab": LAB + "1: 5\n"}, "m.lab, line 4: label '5' is not in the first line"),
         ({"lab": LAB + "1\n"}, 'm.lab, line 4: expected "state: label label …"'),

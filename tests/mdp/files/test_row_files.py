@@ -42,6 +42,16 @@ def test_rows_are_the_table_that_they_say(read):
     assert found.notes == ("1 pair of state and action may not be taken, without outcomes",)
 
 
+def test_columns_that_are_not_read_are_named(read):
+    rows = [row.split(",") for row in ROWS.split()]
+    one = "".join(",".join([*row, "weight" if row == rows[0] else "3"]) + "\n" for row in rows)
+    assert read(one).notes[0] == "the column 'weight' is not read"
+    many = "".join(",".join([*row, *(f"c{n}" if row == rows[0] else "x" for n in range(7))]) + "\n" for row in rows)
+    assert read(many).notes[0] == "the columns 'c0', 'c1', 'c2', 'c3', 'c4', … are not read"
+    log = "note," + LOG + ",0,0,0,1,1,false\n,0,1,0,5,1,true\n"
+    assert "the column 'note' is not read" in read(log).notes
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
