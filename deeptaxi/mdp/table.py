@@ -49,6 +49,7 @@ ARRAYS: dict[str, tuple[type, int]] = {  # types and dimensions
     "start": (np.float64, 1),
 }  # fmt: skip
 SUM_TOLERANCE = 1e-6
+NORMAL = 4 * float(np.finfo(np.float64).eps)  # rounding of a sum of probabilities that were divided by their sum
 MAX_REWARD = 1e30  # networks learn in float32, which overflows at 3e38
 LARGE = 2**20  # outcomes S·A·K from which next states take 32 bits, nothing is copied, and files are not compressed
 
@@ -109,7 +110,7 @@ class TransitionTable:
             object.__setattr__(self, "next_state", self.next_state.astype(np.int32, copy=False))
         # Sums that are off only by rounding would accumulate over thousands of planning steps.
         object.__setattr__(self, "probability", normalize(self.probability))
-        object.__setattr__(self, "start", self.start / self.start.sum())
+        object.__setattr__(self, "start", normalize(self.start))
 
     def __repr__(self) -> str:
         counts = {
@@ -247,10 +248,20 @@ def is_long(table: TransitionTable) -> bool:
 
 
 def normalize(probability: Floats) -> Floats:
-    """Divide probabilities `[S, A, K]` by their sums; return a large array itself if all sums are exactly 1."""
-    if probability.size >= LARGE and find_first(lambda part: part.sum(-1) != 1, probability) is None:
+    """Divide probabilities `[…, K]` by their sums, except where these are 1 within what such a division leaves.
+
+    So what was normalized once stays as it is: a table that is saved and read again is the same to the last bit. A
+    large array `[S, A, K]` without other sums is returned itself, as it may lie in a file.
+    """
+
+    def unlike_one(sums: Floats) -> Bools:
+        return np.asarray(np.abs(sums - 1) > NORMAL)
+
+    large = probability.ndim > 1 and probability.size >= LARGE
+    if large and find_first(lambda part: unlike_one(part.sum(-1)), probability) is None:
         return probability
-    return np.asarray(probability / probability.sum(-1, keepdims=True))
+    sums = probability.sum(-1, keepdims=True)
+    return np.asarray(probability / np.where(unlike_one(sums), sums, 1.0))
 
 
 def exclude_pairs(table: TransitionTable) -> None:

@@ -13,7 +13,7 @@ from deeptaxi.metrics import Resumed, Started
 from deeptaxi.storage import checkpoints
 from deeptaxi.storage.checkpoints import Checkpoint
 from tests.api.conftest import CHAIN
-from tests.problems import chain
+from tests.problems import chain, random_table
 
 
 def test_a_training_on_a_table_in_memory_is_resumed_from_its_folder(empty: Path, table: TransitionTable) -> None:
@@ -37,6 +37,11 @@ def test_a_training_on_a_table_in_memory_is_resumed_from_its_folder(empty: Path,
         deeptaxi.train(table, resume="b")
     with pytest.raises(UsageError, match="another transition table"):
         deeptaxi.train(chain(start=1, time_limit=20), resume="b", updates=500)
+
+
+def test_a_training_on_a_random_table_in_memory_is_resumed(empty: Path) -> None:
+    deeptaxi.train(random_table(0, states=30, outcomes=3), out="a", stop_after=110, **CHAIN)
+    assert deeptaxi.train(resume="a").finished is not None
 
 
 def test_options_fixed_on_resume_are_refused(empty: Path) -> None:

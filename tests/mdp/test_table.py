@@ -22,7 +22,8 @@ from deeptaxi.mdp.table import (
     load_table,
     save_table,
 )
-from tests.problems import SOUND, bandit, build, chain, opened, rows_of, surely
+from deeptaxi.storage.checkpoints import table_digest
+from tests.problems import SOUND, bandit, build, chain, opened, random_table, rows_of, surely
 
 
 def test_expected_rewards_and_continuations_follow_from_the_outcomes():
@@ -426,6 +427,32 @@ def test_a_large_table_is_checked_as_a_small_one_is(tmp_path):
 def test_sums_off_by_rounding_are_corrected_in_a_large_table_too(tmp_path):
     np.savez(tmp_path / "table.npz", **{**SOUND, "probability": np.array([[[0.3, 0.7 + 1e-9]], [[1.0, 0.0]]])})
     assert abs(load_table(tmp_path / "table.npz").probability.sum(-1) - 1).max() < 1e-15
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_table_that_is_saved_and_read_again_is_the_same_to_the_last_bit(tmp_path, seed):
+    table = random_table(seed, states=30, outcomes=1 + seed)
+    table.save(tmp_path / "table.npz")
+    copy = load_table(tmp_path / "table.npz")
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(copy, name), getattr(table, name), strict=True)
+    assert table_digest(copy) == table_digest(table)
+
+
+@pytest.mark.usefixtures("_large")
+def test_sums_off_by_the_rounding_of_their_division_leave_a_large_table_in_its_file(tmp_path):
+    table = random_table(0, states=30, outcomes=8)
+    assert (table.probability.sum(-1) != 1).any()
+    table.save(tmp_path / "table.npz")
+    assert mapping_of(load_table(tmp_path / "table.npz").probability) is not None
+
+
+def test_the_probabilities_of_a_table_are_its_own():
+    given = {name: np.array(values) for name, values in SOUND.items()}
+    table = from_arrays(**given)
+    given["probability"][:], given["start"][:] = 0, 0
+    assert table.probability.sum() == 2
+    assert table.start.sum() == 1
 
 
 def test_a_table_for_which_the_memory_is_too_small_is_refused_unread(tmp_path, monkeypatch):
