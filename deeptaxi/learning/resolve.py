@@ -47,7 +47,7 @@ from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.occurrence import CAPACITY
 from deeptaxi.mdp.spaces import MAX_STATES
-from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.mdp.table import Floats, TransitionTable
 from deeptaxi.mdp.total_reward import UndefinedError
 from deeptaxi.presets import NONE, TABLE, Preset, fitting, preset_named
 
@@ -95,7 +95,7 @@ def far_sighted(table: TransitionTable, asked: float) -> float:
         if best is None:
             policy = planning.improve_policy(table, asked, policy, table.action_mask)
             best = planning.evaluate_policy(table, policy, asked).value
-        gain = float(table.start @ best) - random
+        gain = mean_at_start(table, best) - random
         if not math.isfinite(gain) or gain <= 1e-9 * (1 + abs(random)):
             return LONGEST
         for discount in (LONGEST, *(longer for longer in LONGER if longer < asked)):
@@ -109,7 +109,13 @@ def far_sighted(table: TransitionTable, asked: float) -> float:
 
 def start_value(table: TransitionTable, policy: Any, discount: float) -> float:
     """Return the value of a policy `[S]` or `[S, A]` where episodes start."""
-    return float(table.start @ planning.evaluate_policy(table, policy, discount).value)
+    return mean_at_start(table, planning.evaluate_policy(table, policy, discount).value)
+
+
+def mean_at_start(table: TransitionTable, value: Floats) -> float:
+    """Return the mean of values `[S]` where episodes start; those of other states may be infinite."""
+    starts = table.start > 0
+    return float(table.start[starts] @ value[starts])
 
 
 def ends_only(table: TransitionTable) -> bool:

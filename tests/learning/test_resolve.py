@@ -101,6 +101,12 @@ def test_a_discount_of_1_without_values_is_capped():
     assert learning_discount(endless) == 0.99
 
 
+def test_states_that_are_lost_forever_do_not_count_where_no_episode_starts():
+    lost = build([[surely(0, 1, True), surely(1, -1)], [surely(1, -1), surely(1, -1)]], discount=1.0)  # state 1: −∞
+    mask = np.array([[True, False], [True, True]])
+    assert learning_discount(replace(lost, action_mask=mask)) == 0.99
+
+
 def test_random_outcomes_need_more_updates():
     sure, random = (table_settings(table, "dueling", True)["updates"] for table in (chain(), geometric(0.5)))
     assert sure < random

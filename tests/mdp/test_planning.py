@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi.errors import UsageError
+from deeptaxi.mdp import planning
 from deeptaxi.mdp.planning import (
     bellman,
     evaluate_horizon,
@@ -281,3 +282,12 @@ def test_policy_iteration_ends_at_the_optimum(seed, discount):
     assert mask[np.arange(7), policy].all()
     optimum = value_iteration(table, discount, mask)
     assert evaluate_policy(table, policy, discount).value == pytest.approx(optimum.value)
+
+
+def test_policy_iteration_looks_further_ahead_than_a_step(monkeypatch):
+    corridor = build([[surely(min(s + 1, 199), -1, s == 199), surely(s, -1)] for s in range(200)])
+    evaluated: list[int] = []
+    evaluate = planning.evaluate_policy
+    monkeypatch.setattr(planning, "evaluate_policy", lambda *given: evaluated.append(0) or evaluate(*given))
+    assert not improve_policy(corridor, 0.999, np.ones(200, int)).any()  # action 1 stays
+    assert len(evaluated) <= 6

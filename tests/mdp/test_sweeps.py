@@ -118,6 +118,19 @@ def test_a_horizon_of_a_grid_is_that_of_every_sweep(monkeypatch, size, slip):
 
 
 @pytest.mark.usefixtures("sparse")
+def test_the_chance_to_end_does_not_depend_on_the_size_of_the_rewards(monkeypatch):
+    small = random_table(3, states=20)
+    table, policy = replace(small, reward=small.reward * 1e20), planning.uniform_policy(small)
+    for horizon in (1, 7, 50):
+        expected = densely(monkeypatch, lambda: planning.evaluate_horizon(small, policy, horizon))  # noqa: B023
+        episode = planning.evaluate_horizon(table, policy, horizon)
+        found = [(episode.termination, episode.length), planning.evaluate_lengths(table, policy, horizon)]
+        for termination, length in found:
+            assert termination == pytest.approx(expected.termination, abs=1e-12)
+            assert length == pytest.approx(expected.length)
+
+
+@pytest.mark.usefixtures("sparse")
 def test_a_corridor_has_its_closed_form_and_reads_only_the_front():
     table = corridor(3_000)
     optimum = planning.value_iteration(table, 0.99)
