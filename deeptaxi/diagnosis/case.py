@@ -356,6 +356,7 @@ class Sample:
         time: the step within its episode, from 1.
         greedy: whether the greedy policy chose the action.
         episodes: the number of episodes ended, by the greedy policy and at random.
+        others: the state that all observations without a number of their own share, or None.
     """
 
     state: Ints
@@ -367,6 +368,7 @@ class Sample:
     time: Ints
     greedy: Bools
     episodes: tuple[int, int]
+    others: int | None = None
 
 
 def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | None, count: int, seed: int) -> Sample:
@@ -384,7 +386,8 @@ def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | 
         np.concatenate(column) for column in list(zip(*rows, strict=True))[:-1]
     )
     mark = np.arange(len(state)) >= length * len(rows[0][0])
-    return Sample(state, action, reward, reached, terminated, truncated, time, mark, (by_greedy, by_random))
+    others = None if environment.numbering is None else environment.numbering.others
+    return Sample(state, action, reward, reached, terminated, truncated, time, mark, (by_greedy, by_random), others)
 
 
 def play_rows(

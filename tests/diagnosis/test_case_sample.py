@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.diagnosis.case import COPIES, play_sample
+from deeptaxi.mdp.environment import open_environment
 from tests.problems import opened
 
 
@@ -48,3 +50,9 @@ def test_equal_seeds_give_equal_samples(lake):
     one, other = (play_sample(lake, None, None, 4, seed=3) for _ in range(2))
     np.testing.assert_array_equal(one.state, other.state)
     np.testing.assert_array_equal(one.action, other.action)
+
+
+def test_a_sample_knows_the_state_that_all_other_observations_share(lake):
+    assert play_sample(lake, None, None, 4, seed=3).others is None
+    numbered = open_environment(EnvironmentConfig("FrozenLake-v1", state_capacity=5))
+    assert play_sample(numbered, None, None, 4, seed=3).others == 4

@@ -112,6 +112,11 @@ def test_random_ends_are_not_taken_for_a_time_limit(sample):
     assert checked("truncation-as-terminal", unseen(sample=sample)) is None
 
 
+def test_transitions_of_the_state_that_all_other_observations_share_are_no_time_limit():
+    limited = replace(cut([1, 2, 3] * 5, [False, False, True] * 5), others=0)
+    assert checked("truncation-as-terminal", unseen(sample=limited)) is None
+
+
 def test_a_check_without_episodes_says_so():
     assert isinstance(checked("truncation-as-terminal", unseen()), Unchecked)
 
