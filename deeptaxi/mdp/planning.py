@@ -38,7 +38,7 @@ TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict treats 1e-9 as zero
 PATIENCE = 100  # sweeps of a fixed policy that may take thousands, before its equations are solved otherwise
 DIRECT = 1_024  # up to this many states, a policy is evaluated by solving S equations instead of iterating
 FEW = 50_000  # up to this many sparse entries, a whole step costs less than to find out what has still to change
-WHOLE_STEPS = 2_000  # so many steps over so many entries; what changes alike may be foreseen over longer horizons
+WHOLE_STEPS = 2_000  # so many steps over so many entries; more may be foreseen, or solved for as equations
 AHEAD, EAGER = 64, 50  # steps that an improvement of a policy looks ahead, and the number of those that do
 SQUARED = 256  # up to this many states, long horizons are evaluated by squaring an S × S matrix
 
@@ -329,7 +329,7 @@ def evaluate_policy(
         return Evaluation(*total_reward.policy_values(table, policy), 1)
     if table.states > DIRECT and sweeps.is_large(table):
         rows = sweeps.fix(sweeps.rows_of(table), policy)
-        if rows.matrix.nnz <= FEW:
+        if takes_whole_steps(rows, iterations_needed(float(np.abs(rows.reward).max()), discount)):
             return evaluate_in_whole_steps(rows, discount, start)
         q, bound, count = settle(rows, rows.reward, discount, start=start)
         return Evaluation(q[:, 0], bound, count)
@@ -406,7 +406,7 @@ def has_long_horizon(table: TransitionTable) -> bool:
 
 
 def takes_whole_steps(rows: sweeps.Rows, horizon: int) -> bool:
-    """Return whether the `horizon` steps of the policy that `rows` fix are best taken over all states."""
+    """Return whether up to `horizon` steps of the policy that `rows` fix are best taken over all states."""
     entries = int(rows.matrix.nnz)
     return entries <= FEW and entries * horizon <= FEW * WHOLE_STEPS
 

@@ -32,18 +32,31 @@ def test_what_is_no_better_than_the_start_is_not_taken(monkeypatch, result):
     assert np.array_equal(approach(rows, 0.9, start)[0], start)
 
 
+def ring(states):
+    """Return a random walk around a ring, whose steps into state 0 pay 5, others −1."""
+    here = np.arange(states)
+    to = np.stack([(here + 1) % states, (here - 1) % states], axis=1)[:, None]
+    reward, ends = np.where(to == 0, 5.0, -1.0), np.zeros(to.shape, bool)
+    return from_arrays(np.full(to.shape, 0.5), to, reward, ends, np.full(states, 1 / states))
+
+
 def test_a_policy_that_sweeps_settle_slowly_is_proven_all_the_same(monkeypatch):
     monkeypatch.setattr(planning, "FEW", 0)
     monkeypatch.setattr(sweeps, "LARGE", 0)
     monkeypatch.setattr(planning, "DIRECT", 0)
-    states = 2_000
-    here = np.arange(states)
-    ring = np.stack([(here + 1) % states, (here - 1) % states], axis=1)[:, None]
-    reward = np.where(ring == 0, 5.0, -1.0)
-    table = from_arrays(np.full(ring.shape, 0.5), ring, reward, np.zeros(ring.shape, bool), np.full(states, 1 / states))
-    policy = np.zeros(states, np.int64)
+    table, policy = ring(2_000), np.zeros(2_000, np.int64)
     found = planning.evaluate_policy(table, policy, 0.999)
     monkeypatch.setattr(krylov, "ROUNDS", 0)
     swept = planning.evaluate_policy(table, policy, 0.999)
     assert np.abs(found.value - swept.value).max() <= found.bound + swept.bound < 1e-6
     assert found.iterations < swept.iterations / 5
+
+
+def test_whole_steps_are_not_taken_where_they_would_be_too_many(monkeypatch):
+    monkeypatch.setattr(sweeps, "LARGE", 0)
+    table, policy = ring(1_100), np.zeros(1_100, np.int64)
+    found = planning.evaluate_policy(table, policy, 0.9999)
+    assert found.iterations < 10_000  # instead of 250,000
+    assert found.bound < 1e-6
+    equations = planning.solve_values(planning.chain(table, policy), 0.9999)
+    assert np.abs(found.value - equations[0]).max() <= found.bound + equations[1]
