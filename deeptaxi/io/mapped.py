@@ -2,13 +2,16 @@
 
 The pages of a mapped file can be dropped at any time, as the file still has them. What passes over all of a large
 array takes it in blocks (`in_blocks`) and drops the pages of each, so that the pass takes the memory of a block.
-Whoever changes a file in place changes the arrays; deeptaxi itself only ever replaces files.
+Whoever changes a file in place changes the arrays, so each pass first asks whether that has happened; deeptaxi itself
+only ever replaces files.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 import struct
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+
+from deeptaxi.errors import DeepTaxiError
 
 ALIGNED = 64  # bytes that the numbers of a mapped array should begin at a multiple of
 LOCAL, ZIP64, FIELD = (
@@ -50,7 +55,11 @@ def in_blocks(*arrays: NDArray[Any]) -> Iterator[slice]:
 
     Raises:
         ValueError: the arrays differ in length.
+        DeepTaxiError: the file that one is mapped from was changed in place.
     """
+    for mapped in map(mapping_of, arrays):
+        if isinstance(mapped, MappedFile):
+            mapped.check()
     if len({len(values) for values in arrays}) > 1:
         raise ValueError("arrays of different lengths")
     length = len(arrays[0])
@@ -60,9 +69,44 @@ def in_blocks(*arrays: NDArray[Any]) -> Iterator[slice]:
         drop_pages(*arrays)
 
 
-def map_file(file: Any) -> mmap.mmap:
-    """Map a file that is open for reading."""
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+class MappedFile(mmap.mmap):
+    """A file that is mapped for reading, and the checksums of the parts that are used."""
+
+    def watch(self, descriptor: int, path: Path) -> None:
+        """Remember the state of the file that is open as `descriptor`, whatever becomes of its name."""
+        self.path, self.parts = path, list[tuple[int, int, int]]()
+        self.descriptor = os.dup(descriptor)
+        self.stamp = self.state()
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def state(self) -> tuple[int, int]:
+        """Return the size of the file and when it was last written to."""
+        found = os.fstat(self.descriptor)
+        return found.st_size, found.st_mtime_ns
+
+    def check(self) -> None:
+        """Reject a file that was changed: its arrays are other ones, and to read behind its end kills the process.
+
+        Raises:
+            DeepTaxiError: it was.
+        """
+        now = self.state()
+        if now == self.stamp:
+            return
+        for begin, size, expected in self.parts:
+            if begin + size > now[0] or checksum(self, begin, size) != expected:
+                raise DeepTaxiError(
+                    f"{self.path} was written to while it was in use, and its numbers are others now: write a new file "
+                    "and give it this name, as TransitionTable.save does"
+                )
+        self.stamp = now
+
+
+def map_file(file: Any, path: Path) -> MappedFile:
+    """Map the file at a `path` that is open for reading."""
+    found = MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)
+    found.watch(file.fileno(), path)
+    return found
 
 
 def checksum(mapped: mmap.mmap, begin: int, size: int) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import math
-import mmap
 import os
 import stat
 import struct
@@ -145,7 +144,7 @@ def read_npz(path: Path, limit: int | None, mapped: bool = False) -> dict[str, N
         found = arrays_in(archive)
         most = sum(member.file_size for _, member in found) if limit is None else limit
         stays = [member for _, member in found if mapped and is_mappable(member)]
-        whole = mapping.map_file(archive.fp) if stays else None
+        whole = mapping.map_file(archive.fp, path) if stays else None
         arrays = {}
         for name, member in found:
             mapped_array = map_array(archive, member, whole) if whole is not None and member in stays else None
@@ -158,7 +157,7 @@ def is_mappable(member: zipfile.ZipInfo) -> bool:
     return mapping.MAPPABLE and member.compress_type == zipfile.ZIP_STORED and member.file_size >= MAPPED
 
 
-def map_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, whole: mmap.mmap) -> NDArray[Any] | None:
+def map_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, whole: mapping.MappedFile) -> NDArray[Any] | None:
     """Return an array of an archive mapped as a `whole`; None if it must be read: it is text, or laid out otherwise.
 
     Raises:
@@ -176,6 +175,7 @@ def map_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, whole: mmap.mma
     begin = member.header_offset + LOCAL.size + names + extra
     if begin + member.file_size > len(whole) or mapping.checksum(whole, begin, member.file_size) != member.CRC:
         raise ArchiveError(f"Bad CRC-32 for file {member.filename!r}")
+    whole.parts.append((begin, member.file_size, member.CRC))
     found = mapping.array_in(whole, begin + header, shape, dtype)
     for part in mapping.in_blocks(found) if dtype.kind == "b" and found.ndim else ():
         check_values(found[part].reshape(-1).view(np.uint8), dtype, name)

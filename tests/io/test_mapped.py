@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from deeptaxi.errors import DeepTaxiError
 from deeptaxi.io import mapped, safe_archive
 from deeptaxi.io.mapped import ALIGNED, in_blocks, mapping_of, write_npz
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
@@ -74,3 +75,25 @@ def test_blocks_cover_every_entry_once_and_no_pages_are_lost(tmp_path):
     np.testing.assert_array_equal(np.concatenate([found["numbers"][part] for part in parts]), ARRAYS["numbers"])
     with pytest.raises(ValueError, match="arrays of different lengths"):
         list(in_blocks(np.zeros(3), np.zeros(4)))
+
+
+def test_a_file_that_is_written_to_while_it_is_mapped_is_noticed_before_a_pass(tmp_path):
+    path = tmp_path / "x.npz"
+    for change in (lambda: write_npz(path, {"numbers": -ARRAYS["numbers"]}), lambda: path.write_bytes(b"short")):
+        write_npz(path, {"numbers": ARRAYS["numbers"]})
+        found = read_npz(path, 2**20, mapped=True)["numbers"]
+        change()  # in place, where the second would kill the process
+        with pytest.raises(DeepTaxiError, match=r"x\.npz was written to while it was in use"):
+            next(in_blocks(found))
+
+
+def test_a_file_that_is_replaced_or_written_anew_with_the_same_numbers_stays_in_use(tmp_path):
+    path = tmp_path / "x.npz"
+    write_npz(path, {"numbers": ARRAYS["numbers"]})
+    found = read_npz(path, 2**20, mapped=True)["numbers"]
+    write_npz(path, {"numbers": ARRAYS["numbers"]})
+    for _ in range(2):
+        assert sum(found[part].sum() for part in in_blocks(found)) == pytest.approx(ARRAYS["numbers"].sum())
+    write_npz(tmp_path / "y.npz", {"numbers": -ARRAYS["numbers"]})
+    (tmp_path / "y.npz").replace(path)
+    assert sum(found[part].sum() for part in in_blocks(found)) == pytest.approx(ARRAYS["numbers"].sum())
