@@ -108,7 +108,7 @@ def discover(
         reachable: whether to number only the observations that the walk comes to, in their order, instead of all.
         max_states: where to end the walk.
         max_branches: steps and resets to run at most, one for each sequence of draws.
-        max_seconds: time to take at most.
+        max_seconds: CPU time to take at most; waiting counts a quarter.
 
     Returns:
         The table, `.table`, and the counts of the walk.

@@ -32,7 +32,7 @@ STATES, BRANCHES, SECONDS = 1_000_000, 50_000_000, 600.0  # as in `mdp.walk.Limi
     "--max-seconds",
     type=click.FloatRange(0, min_open=True),
     default=SECONDS,
-    help=f"Time to take at most.  [default: {SECONDS:g}]",
+    help=f"CPU time to take at most.  [default: {SECONDS:g}]",
 )
 @options.force_option
 @options.json_option

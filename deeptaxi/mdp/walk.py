@@ -52,6 +52,7 @@ MANY, TIMES = 2_000, 8  # nodes, in all and per state number, from which told pa
 RESTARTS = 25
 PREDICTED = 1_000, 50  # runs of one step and nodes from which it is predicted how many there will be
 PREDICTED_TIMES = 1.5  # the limit, so that it is met for certain
+WAITED = 4  # seconds on the clock that count as one of computing
 TOLD_EVERY = 0.2  # seconds between reports of progress
 
 
@@ -92,7 +93,7 @@ class Walk:
         self._first_action = environment.first_action
         self._actions = environment.actions
         self._limits = limits
-        self._began = time.monotonic()
+        self._began = time.process_time(), time.monotonic()
         self._progress = progress
         self._tape = Tape()
         self.stand_ins = StandIns(self._tape)
@@ -125,8 +126,12 @@ class Walk:
 
     @property
     def seconds(self) -> float:
-        """The time since the walk began."""
-        return time.monotonic() - self._began
+        """The CPU time since the walk began, by which a busy machine finds the same table as an idle one.
+
+        At least a quarter of the time on the clock, as an environment may wait for something.
+        """
+        computed, passed = time.process_time() - self._began[0], time.monotonic() - self._began[1]
+        return max(computed, passed / WAITED)
 
     def exact(self) -> None:
         """Take every part that changes for one that matters; the next walk begins with that."""
@@ -195,10 +200,10 @@ class Walk:
 
         Every other episode is cut short: some that end rarely show only when they begin what changes.
         """
-        until, episode, steps = time.monotonic() + PLAYED_SECONDS, 0, 0
+        until, episode, steps = self.seconds + PLAYED_SECONDS, 0, 0
         self._reset(self._luck)
         for played in range(count):
-            if time.monotonic() > until:
+            if self.seconds > until:
                 return
             self._tape.rewind((), self._luck)
             try:
@@ -221,7 +226,7 @@ class Walk:
             NotDiscoverableError: it draws so much that every outcome is too improbable to be followed, as the order of
                 a deck of cards is.
         """
-        until = time.monotonic() + PLAYED_SECONDS
+        until = self.seconds + PLAYED_SECONDS
         for tried in itertools.count(1):
             if generator is not None:
                 self._tape.rewind((), generator)
@@ -231,7 +236,7 @@ class Walk:
             except PrunedError:
                 if generator is None:
                     raise
-                if tried == RESETS or time.monotonic() > until:
+                if tried == RESETS or self.seconds > until:
                     raise NotDiscoverableError(
                         f"its chance is too wide: all that reset() draws was rarer than {NEGLIGIBLE:g} in {tried:,} of "
                         f"{tried:,} tries"
@@ -540,10 +545,10 @@ class Walk:
         Raises:
             RestartError: they differ.
         """
-        until = time.monotonic() + max(0.5, share * self.seconds)
+        until = self.seconds + max(0.5, share * self.seconds)
         with self.stand_ins.everywhere():
             for state, snapshot in self._luck.sample(self._pool, len(self._pool)):
-                if time.monotonic() > until:
+                if self.seconds > until:
                     return
                 node = self._node(state, snapshot)
                 if node >= len(self._moves):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import Counter
 
 import gymnasium
@@ -19,7 +20,7 @@ from deeptaxi.mdp.chance import NotDiscoverableError
 from deeptaxi.mdp.discovery import QUICK, discover, discover_table, with_discovered
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.planning import reachable
-from deeptaxi.mdp.walk import Limits
+from deeptaxi.mdp.walk import Limits, Walk
 from tests.boards import Picture
 from tests.mdp.blackjack import BOOK, CARDS, NATURAL, by_the_rules
 from tests.problems import opened, registered
@@ -345,6 +346,26 @@ class Wide(gymnasium.Env):
 def test_a_limit_is_told_with_what_was_seen(limits, reason):
     with pytest.raises(NotDiscoverableError, match=reason):
         explored(Wide, limits)
+
+
+class Slow(Wide):
+    """Waits in every step, as for a drawing."""
+
+    def step(self, action):
+        time.sleep(0.01)
+        return super().step(action)
+
+
+def test_waiting_ends_a_walk_too():
+    with pytest.raises(NotDiscoverableError, match=r"its limit of 0.1 seconds: it had seen \d+ states"):
+        explored(Slow, Limits(seconds=0.1))
+
+
+def test_the_seconds_of_a_walk_are_not_those_that_other_work_on_the_machine_takes():
+    walk = Walk(opened("FrozenLake-v1"), Limits(), print)
+    before = walk.seconds
+    time.sleep(0.2)
+    assert walk.seconds - before < 0.1
 
 
 class Shared(Small):
