@@ -42,6 +42,8 @@ def read_observations(path: Path, codec: NumberingCodec, digest: str) -> Numberi
     Raises:
         DeepTaxiError: it is missing, damaged, not that of the run, or of another space.
     """
+    if not path.exists():
+        raise DeepTaxiError(f"{path} is missing, without which the model means nothing: copy the whole run folder")
     try:
         arrays = read_npz(path, MAX_BYTES + HEADERS)
         observations, complete = arrays["observations"], arrays["complete"]

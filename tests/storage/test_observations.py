@@ -184,7 +184,7 @@ def test_a_numbering_that_is_not_the_runs_is_refused(kept, wander, tmp_path):
         with pytest.raises(DeepTaxiError, match=said):
             deeptaxi.load(run)
     (run / "observations.npz").unlink()
-    with pytest.raises(DeepTaxiError, match="npz is damaged"):
+    with pytest.raises(DeepTaxiError, match="npz is missing, without which"):
         deeptaxi.load(run)
 
 
