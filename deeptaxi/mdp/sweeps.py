@@ -422,6 +422,7 @@ def sweep(
     if start is not None:
         state.begin(start)
     heard, told, check = listener(), time.monotonic(), CHECK
+    count = 0
     for count in range(1, steps + 1):
         state.step()
         if heard is not None and count % 8 == 0 and time.monotonic() - told > EVERY:
