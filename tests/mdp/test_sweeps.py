@@ -217,12 +217,12 @@ def test_a_warm_start_saves_sweeps_and_keeps_the_bound():
 
 
 @pytest.mark.usefixtures("sparse")
-@pytest.mark.usefixtures("sparse")
 def test_no_steps_are_worth_nothing():
     episode = planning.evaluate_horizon(corridor(6), np.zeros(6, np.int64), 0)
     np.testing.assert_array_equal([episode.returns, episode.length, episode.termination], np.zeros((3, 6)))
 
 
+@pytest.mark.usefixtures("sparse")
 def test_outcomes_that_agree_are_stored_once():
     table = random_grid(10, 0.2)
     rows = sweeps.rows_of(table)
