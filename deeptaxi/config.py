@@ -99,7 +99,7 @@ def leaf_settings(cls: type, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tup
 
 
 def value_at(settings: Any, path: tuple[str, ...]) -> Any:
-    """Return the setting at a path in nested mappings, or in a configuration; None if there is none."""
+    """Return the setting at a path in nested mappings, or in a configuration, or None."""
     for key in path:
         settings = settings.get(key) if isinstance(settings, Mapping) else getattr(settings, key, None)
     return settings
@@ -226,7 +226,7 @@ class EnvironmentConfig(Checked):
     )
     state_capacity: int | None = setting(
         None,
-        "number observations as they are met, up to this many states; the default above 10,000,000 combinations",
+        "number observations as they are first seen, up to this many states; the default above 10,000,000 combinations",
         CAPACITY,
         "--state-capacity",
     )
@@ -447,15 +447,8 @@ class EvaluationConfig(Checked):
 
 
 LOOPS = ("compiled", "gymnasium", "fit")
-FACTS = (
-    "log",
-    "preset",
-    "weights_digest",
-    "deeptaxi",
-    "versions",
-    "table",
-    "observations",
-)  # facts about the run, in the table [run]
+# Facts about the run, in the table [run].
+FACTS = ("log", "preset", "weights_digest", "deeptaxi", "versions", "table", "observations")
 LITERALS = "literals"  # environment arguments that TOML cannot express
 
 
@@ -523,10 +516,10 @@ def read_run(path: Path) -> tuple[dict[str, Any], Any]:
         known_keys(values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    return values if run is None else as_it_was(values), run
+    return values if run is None else with_former_defaults(values), run
 
 
-def as_it_was(saved: Mapping[str, Any]) -> dict[str, Any]:
+def with_former_defaults(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Add to the configuration that a run saved what it meant before there was a key for it.
 
     The sums of n steps were not corrected before `target.n_step_correction`, which every run saves since.

@@ -76,7 +76,7 @@ def main() -> None:
             tell(f"update {record.update:,} of {updates:,}, mean |td_error| {record.td_error:.2g}")
             due = time.monotonic() + 5
         if record.kind == "progress" and record.update == updates:
-            tell("judging the policy …")
+            tell("evaluating the policy …")
 
     table = city(chosen.size, chosen.slip)
     tell(str(table))

@@ -43,7 +43,7 @@ class OpenedModel(NamedTuple):
     environment: Environment
     config: TrainConfig | None
     log: TrainingLog
-    network: Any  # None if there is none, or it cannot be tabulated
+    network: Any  # None if missing, or not to be tabulated
     decisions: NDArray[Any] | None = None  # Q values [S, A], or a policy [S]; None if it cannot be tabulated
     misfit: str | None = None  # its sizes, if they are not the environment's
     mixing: tuple[str, float] | None = None  # if its answers mix states: the error, and the difference that makes

@@ -15,7 +15,7 @@ from deeptaxi.io.atomic import check_free, write_atomic
 from deeptaxi.mdp import discovery as walks
 from deeptaxi.mdp.chance import NotDiscoverableError
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.occurrence import NumberingCodec
+from deeptaxi.mdp.numbering import NumberingCodec
 from deeptaxi.mdp.table import TransitionTable, save_table
 from deeptaxi.mdp.walk import Limits
 

@@ -102,7 +102,7 @@ class Prepared:
 
     Attributes:
         model: source of the model, or the network itself.
-        folder: run folder of the model, whose card is written beside all formats; None if there is none.
+        folder: run folder of the model, whose card is written beside all formats, or None.
         name: a key of `FORMATS`; None for all formats.
         path: file or folder to write.
         force: whether to overwrite an existing export.

@@ -124,8 +124,8 @@ def check_alike(runs: Sequence[Run]) -> None:
     for run, digest in zip(runs, digests, strict=True):
         if digest != digests[0]:
             raise UsageError(
-                f"{run.name} and {runs[0].name} have met other observations, or in another order, so that their states "
-                "are not the same: write a separate report on each"
+                f"{run.name} and {runs[0].name} have seen other observations, or in another order, so that states are "
+                "not the same: write a separate report on each"
             )
 
 

@@ -69,7 +69,7 @@ def describe_model(run: RunData) -> str:
 
 
 def history_of(run: RunData, remarks: list[str]) -> History | None:
-    """Return the log of a run; if there is none, append a remark and return None."""
+    """Return the log of a run; if it is missing, append a remark and return None."""
     history = run.history
     if history is None and run.config is None:
         return None

@@ -19,7 +19,6 @@ from deeptaxi.backend.exactness import chosen_backend, flags, versions
 from deeptaxi.config import (
     PATIENCE,
     TrainConfig,
-    as_it_was,
     check_together,
     coerce,
     from_mapping,
@@ -31,6 +30,7 @@ from deeptaxi.config import (
     to_mapping,
     to_toml,
     value_at,
+    with_former_defaults,
     with_literals,
 )
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
@@ -123,7 +123,7 @@ def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, confi
 def is_of(card: Mapping[str, Any], config: TrainConfig) -> bool:
     """Return whether a card has this configuration; a table that was in memory is now in the run folder."""
     now = json.loads(json.dumps(finite(to_toml(config)), default=str))
-    then = as_it_was(card["configuration"])
+    then = with_former_defaults(card["configuration"])
     if config.environment.id == IN_MEMORY:
         now["environment"] = then.get("environment")
     return bool(then == now)
@@ -253,7 +253,7 @@ def config_of(found: Checkpoint) -> TrainConfig:
             raise DeepTaxiError(
                 f"{found.path} was written by an earlier deeptaxi: {old}; train it again, without --resume"
             )
-        said = as_it_was(with_literals(said))
+        said = with_former_defaults(with_literals(said))
         config: TrainConfig = from_mapping(TrainConfig, merge(to_mapping(TrainConfig()), said))
         check_together(config)
     except (UsageError, ValueError) as error:

@@ -23,7 +23,7 @@ from deeptaxi.io.locks import in_use
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.mdp.binning import one_line
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, check_tabulated, objective_discount
-from deeptaxi.mdp.occurrence import NumberingCodec
+from deeptaxi.mdp.numbering import NumberingCodec
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
 from deeptaxi.metrics import Finished, History, read_history
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
@@ -196,8 +196,8 @@ class RunData:
         if it could also be an observation.
 
         Actions are numbered from 0: `environment.decode_action(action)` is the environment's own.
-        Where observations are numbered as they are met, any observation is taken as it is, and one without a number of
-        its own gets the action of all others, with a `NeverMetWarning`.
+        Where observations are numbered as they are first seen, any observation is taken as it is; one without a number
+        of its own gets the action of the shared state, with an `UnseenObservationWarning`.
         If its observations do not start at 0, `environment.codec.encode(observation)` is the state number.
 
         Args:
@@ -232,19 +232,19 @@ class RunData:
         return int(actions) if states.ndim == 0 else actions
 
     def _act_on(self, codec: NumberingCodec, observation: Any) -> int:
-        """Return the action for an observation of those that are numbered as they are met; warn if it never was."""
+        """Return the action for an observation; warn if it has no number of its own."""
         state = observed(codec, observation)
-        if state == codec.others:
+        if state == codec.shared_state:
             warnings.warn(
-                f"the observation {brief(observation)} has no number of its own: the action is that of all others",
-                NeverMetWarning,
+                f"the observation {brief(observation)} has no number of its own: the action is that of all such",
+                UnseenObservationWarning,
                 stacklevel=3,
             )
         return int(self.policy[state])
 
 
-class NeverMetWarning(UserWarning):
-    """An observation that no training met."""
+class UnseenObservationWarning(UserWarning):
+    """An observation was never seen in training."""
 
 
 def is_real_array(value: Any) -> bool:
@@ -326,5 +326,5 @@ def history_of(run: Path) -> History:
 
 
 def training_now(log: Path | None) -> str | None:
-    """Return the process that is still writing to a log; None if there is none, or it is unknown."""
+    """Return the process that is still writing to a log; None if no process is, or it is unknown."""
     return None if log is None or log.name != LOG_FILE else in_use(log.parent)

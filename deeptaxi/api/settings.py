@@ -13,7 +13,6 @@ from typing import Any, TypedDict
 from deeptaxi.arguments import plain
 from deeptaxi.config import (
     TrainConfig,
-    as_it_was,
     known_facts,
     known_keys,
     leaf_settings,
@@ -21,6 +20,7 @@ from deeptaxi.config import (
     nest,
     read_toml,
     to_mapping,
+    with_former_defaults,
     with_literals,
 )
 from deeptaxi.errors import UsageError, nearest
@@ -131,7 +131,7 @@ def values_of(config: Config | None) -> dict[str, Any]:
         known_facts(config.get("run"))
         values = with_literals({key: value for key, value in config.items() if key != "run"})
         known_keys(values)
-        return as_it_was(values) if "run" in config else values
+        return with_former_defaults(values) if "run" in config else values
     return read_toml(Path(config))
 
 

@@ -201,7 +201,7 @@ def with_saved_table(planned: Plan) -> Plan:
 
 
 def with_own_numbering(planned: Plan) -> Plan:
-    """Begin the numbers of observations anew, if they are numbered as they are met: others may use the environment."""
+    """Give a training a numbering of its own, where observations are numbered: others may use the environment."""
     codec = planned.environment.numbering
     return planned if codec is None else replace(planned, environment=planned.environment.with_codec(codec.renew()))
 

@@ -56,6 +56,6 @@ def command(env: str, env_args: dict[str, Any], time_limit: int | None, as_json:
 
     facts = found.to_dict()
     console.print_wide(tables.discovery_table(title(facts["environment"]), facts), console.FACTS)
-    told: Path | None = given["out"]
-    if told is not None:
-        console.out().print(f"Wrote {told}", soft_wrap=True)
+    out: Path | None = given["out"]
+    if out is not None:
+        console.out().print(f"Wrote {out}", soft_wrap=True)

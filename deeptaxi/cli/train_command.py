@@ -114,7 +114,7 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
         shown_by(None),
         signals.stopping_gently() as received,
         TrainingProgress(console) as progress,
-        reported_to(progress.judge),
+        reported_to(progress.show_sweeps),
     ):
         notes = filter(None, [planned.environment.numbering_note, f"Preset: {planned.configured.explanation}"])
         show = announce(progress.show, console, list(notes))

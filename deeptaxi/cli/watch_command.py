@@ -70,7 +70,9 @@ def command(
     else:
         episode_steps = run.play(**show, render_mode="ansi" if draws_text(run) else None)
     if as_json:
-        options.print_json({"model": run.name, **described(run, show["seed"]), "episodes": told(episode_steps)})
+        options.print_json(
+            {"model": run.name, **described(run, show["seed"]), "episodes": describe_steps(episode_steps)}
+        )
     elif gif is not None:
         show_endings(episode_steps, gif)
     else:
@@ -96,7 +98,7 @@ def described(run: Run, seed: int) -> dict[str, Any]:
     }
 
 
-def told(episode_steps: Iterable[EpisodeStep]) -> list[dict[str, Any]]:
+def describe_steps(episode_steps: Iterable[EpisodeStep]) -> list[dict[str, Any]]:
     """Return the episodes as data: state, action and values of each step, and how each episode ended."""
     episodes: list[dict[str, Any]] = []
     for step in episode_steps:

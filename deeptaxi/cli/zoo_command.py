@@ -36,5 +36,5 @@ def command(folder: Path, as_json: bool) -> None:
     for row in rows:
         if row["note"]:
             console.err().print(f"Note on {row['name']}: {row['note']}", soft_wrap=True)
-    for told in others:
-        console.err().print(f"Note: {told}", soft_wrap=True)
+    for note in others:
+        console.err().print(f"Note: {note}", soft_wrap=True)

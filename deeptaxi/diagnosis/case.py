@@ -319,7 +319,7 @@ class Check:
     Attributes:
         name: the name of its finding.
         needs: names of the facts it needs: attributes of `Case`, or ``"discount"`` for a Q* to compare with.
-        look: returns the finding, None if there is none, or why the check could not be run.
+        look: returns the finding, or None, or why the check could not be run.
     """
 
     name: str
@@ -356,7 +356,7 @@ class Sample:
         time: the step within its episode, from 1.
         greedy: whether the greedy policy chose the action.
         episodes: the number of episodes ended, by the greedy policy and at random.
-        others: the state that all observations without a number of their own share, or None.
+        shared_state: the state that all observations without a number of their own share, or None.
     """
 
     state: Ints
@@ -368,7 +368,7 @@ class Sample:
     time: Ints
     greedy: Bools
     episodes: tuple[int, int]
-    others: int | None = None
+    shared_state: int | None = None
 
 
 def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | None, count: int, seed: int) -> Sample:
@@ -386,8 +386,8 @@ def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | 
         np.concatenate(column) for column in list(zip(*rows, strict=True))[:-1]
     )
     mark = np.arange(len(state)) >= length * len(rows[0][0])
-    others = None if environment.numbering is None else environment.numbering.others
-    return Sample(state, action, reward, reached, terminated, truncated, time, mark, (by_greedy, by_random), others)
+    shared = None if environment.numbering is None else environment.numbering.shared_state
+    return Sample(state, action, reward, reached, terminated, truncated, time, mark, (by_greedy, by_random), shared)
 
 
 def play_rows(

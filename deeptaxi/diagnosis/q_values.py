@@ -286,7 +286,9 @@ def seen_truncation(case: Case) -> Finding | Unchecked | None:
     key = (sample.state * case.actions + sample.action) * case.states + sample.next_state
     ended, time = sample.terminated, sample.time
     going_on = np.unique(key[~ended & ~sample.truncated])
-    alone = (sample.state != sample.others) & (sample.next_state != sample.others)  # else it is many transitions
+    alone = (sample.state != sample.shared_state) & (
+        sample.next_state != sample.shared_state
+    )  # else it is many transitions
     both = ended & alone & np.isin(key, going_on)
     if both.sum() < 5 or len(np.unique(time[both])) > 1:
         return None

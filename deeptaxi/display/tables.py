@@ -21,7 +21,7 @@ from deeptaxi.display import console
 from deeptaxi.display.console import columns, facts, number
 from deeptaxi.errors import printable
 from deeptaxi.metrics import describe_estimate
-from deeptaxi.storage.model_card import describe_environment, describe_others
+from deeptaxi.storage.model_card import describe_environment, describe_shared_state
 
 STYLES = {"severe": "bold red", "warning": "yellow", "note": "dim"}
 SOURCES = {
@@ -122,12 +122,12 @@ def actions(one: Any) -> str:
 def verdict_table(
     title: str, exact: Mapping[str, Any] | None, unavailable: str | None, episodes: Mapping[str, Any] | None = None
 ) -> Table:
-    """Create a table of the exact verdict, or why there is none, and the sampled one."""
+    """Create a table of the exact verdict, or why it is missing, and the sampled one."""
     return facts(title, {**exact_rows(exact, unavailable), **(episode_rows(episodes) if episodes else {})})
 
 
 def exact_rows(exact: Mapping[str, Any] | None, unavailable: str | None) -> dict[str, str | Text]:
-    """Return the rows of the exact verdict, or why there is none."""
+    """Return the rows of the exact verdict, or why it is missing."""
     return verdict_rows(exact) if exact else {"Exact verdict": Text(f"none: {unavailable}", style="yellow")}
 
 
@@ -177,8 +177,8 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
 
 def estimate_rows(estimated: Mapping[str, Any]) -> dict[str, str | Text]:
     """Return the rows on what a table is estimated from, and how sure its verdict is."""
-    told = describe_estimate(estimated)
-    rows: dict[str, str | Text] = {"Table": Text(told, style="yellow")}
+    text = describe_estimate(estimated)
+    rows: dict[str, str | Text] = {"Table": Text(text, style="yellow")}
     found, best, share = (estimated.get(key) for key in ("value_interval", "optimal_value_interval", "optimal_in"))
     if found and best:
         optimal = f"; this policy is optimal in {share:.0%} of them" if share is not None else ""
@@ -197,8 +197,8 @@ def estimate_rows(estimated: Mapping[str, Any]) -> dict[str, str | Text]:
 
 def read_rows_of(environment: Mapping[str, Any]) -> dict[str, str | Text]:
     """Return the row on how a file of others was read; empty for others."""
-    told = environment.get("read_as")
-    return {"Read as": printable("; ".join(told))} if told else {}
+    notes = environment.get("read_as")
+    return {"Read as": printable("; ".join(notes))} if notes else {}
 
 
 def unknown(exact: Mapping[str, Any]) -> str:
@@ -227,7 +227,7 @@ def mean(value: float, solution: Mapping[str, Any], name: str) -> tuple[str, str
 def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
     """Return the rows of the sampled verdict."""
     low, high = episodes["ci95"]
-    # Identical samples say nothing about the error; a zero-width interval would claim that there is none.
+    # Identical samples say nothing about the error; a zero-width interval would claim certainty.
     interval = "all the same" if low == high else f"95 % interval {number(low)} to {number(high)}"
     count, asked = episodes["count"], episodes["asked"]
     title = f"Episodes: {count:,}" if count == asked else f"Episodes: {count:,} of {asked:,}"
@@ -245,8 +245,8 @@ def episode_rows(episodes: Mapping[str, Any]) -> dict[str, str]:
         rows["Cut"] = (
             f"{episodes['cut']:,} episodes after {episodes['cut_steps']:,} steps: the rest of their return is missing"
         )
-    if episodes.get("steps_in_others"):
-        rows["Never met"] = describe_others(episodes)
+    if episodes.get("steps_in_shared_state"):
+        rows["Unseen"] = describe_shared_state(episodes)
     if count < asked:
         rows["Not played"] = f"{asked - count:,} episodes: those that were played took too many steps"
     return rows
@@ -388,7 +388,7 @@ def estimated_return(row: Mapping[str, Any]) -> str:
     return number(row["optimal_return"]) + (f" ± {spread:.2g}" if spread else "")
 
 
-def told_table(row: Mapping[str, Any]) -> str:
+def describe_table(row: Mapping[str, Any]) -> str:
     """Describe whether there is an exact verdict, and its basis."""
     if not row["table"]:
         return f"no: {row['table_missing']}"
@@ -412,7 +412,7 @@ def environments_table(rows: Sequence[Mapping[str, Any]]) -> Table:
                 row["actions"],
                 row["time_limit"],
                 estimated_return(row) if row["starts_estimated_from_resets"] else row["optimal_return"],
-                told_table(row),
+                describe_table(row),
             )
             for row in rows
         ],
@@ -443,7 +443,7 @@ RIGHT = ("Return", "Best", "Size")  # right-aligned
 SPACE = 2  # between two columns
 VERDICT = 41  # maximum characters of the columns from Optimal to Best, for numbers of usual size
 SHORTEST = 20  # characters of a name before it is wrapped to make room for them
-WATCHES = "Best may require a policy that watches the clock; an agent is judged optimal by its discounted value."
+WATCHES = "Best may require a policy that watches the clock; an agent is optimal by its discounted value."
 
 
 def agents_table(rows: Sequence[Mapping[str, Any]], width: int) -> RenderableType:

@@ -145,7 +145,7 @@ class Standing:
         self.evaluation: metrics.Evaluated | None = None
         self.snapshot: metrics.Snapshot | None = None
         self.warned: metrics.Warned | None = None
-        self.judging: str | None = None  # how far a judgement is that takes long
+        self.evaluating: str | None = None  # how far a long evaluation is
         self.update = 0
         self.speed = Speed()
         self.steps_per_update = 0.0
@@ -155,7 +155,7 @@ class Standing:
 
     def take(self, record: metrics.Record, second: float) -> None:
         """Process a record that arrived `second` seconds after the first."""
-        self.judging = None
+        self.evaluating = None
         if isinstance(record, metrics.Progress | metrics.Evaluated | metrics.Snapshot):
             self.update = record.update
             self.speed.add(second, record.update)
@@ -228,9 +228,9 @@ class TrainingProgress:
         else:
             self._draw(second)
 
-    def judge(self, sweeps: int, left: float, exact: bool) -> None:
-        """Show how far the planning of a judgement is: see `mdp.sweeps.reported_to`."""
-        self._standing.judging = f"sweep {sweeps:,}, {'within' if exact else 'still changing by'} {left:.1g}"
+    def show_sweeps(self, sweeps: int, left: float, exact: bool) -> None:
+        """Show how far the planning of an evaluation is: see `mdp.sweeps.reported_to`."""
+        self._standing.evaluating = f"sweep {sweeps:,}, {'within' if exact else 'still changing by'} {left:.1g}"
         if not self._console.quiet:
             self._draw(self._clock() - self._begun)
 
@@ -299,8 +299,8 @@ def parts(standing: Standing) -> list[tuple[str, str, str]]:
         states = f"{share(snapshot.states_covered, snapshot.states_reachable)} states"
         pairs = f"{share(snapshot.pairs_covered, snapshot.pairs_reachable)} pairs"
         found.append(("tried", f"{states}, {pairs}", ""))
-    if standing.judging:
-        found.append(("judging", standing.judging, ""))
+    if standing.evaluating:
+        found.append(("evaluating", standing.evaluating, ""))
     if standing.warned:
         found.append(("finding", f"{standing.warned.finding}, update {standing.warned.update:,}", ""))
     return found
@@ -439,7 +439,9 @@ def log_view(history: History, console: Console, running: str | None = None) -> 
         parts += [Text(summary(found)) for found in curves] + [Text()]
     else:
         parts += [part for found in curves for part in (chart(found, width, last), Text())]
-    parts += [Text(f"Warning at update {told.update:,}: {told.text}", style="yellow") for told in history.warnings]
+    parts += [
+        Text(f"Warning at update {warned.update:,}: {warned.text}", style="yellow") for warned in history.warnings
+    ]
     return Group(*parts, Text(ending(history, running)))
 
 

@@ -118,7 +118,7 @@ def largest_of_each(values: Floats, bins: int) -> tuple[Ints, Floats]:
     """Return the first states of up to `bins` ranges of neighboring states, and the largest value in each range.
 
     Args:
-        values: `[S]`, NaN where there is none; ranges without values are omitted.
+        values: `[S]`, NaN where unknown; ranges without values are omitted.
         bins: maximum number of ranges.
     """
     edges = np.unique(np.linspace(0, len(values), min(bins, len(values)) + 1).astype(np.int64))[:-1]

@@ -44,8 +44,8 @@ class Episodes:
         endless_state: one of those states, or None.
         cut: number of episodes cut before the horizon, so that the rest of their return is missing.
         cut_steps: the number of steps after which they were cut, or None.
-        steps_in_others: of `steps`, those from observations that have no number of their own, where observations are
-            numbered as they are met; else None.
+        steps_in_shared_state: of `steps`, those from observations without a number of their own, where observations
+            are numbered as they are first seen; else None.
     """
 
     count: int
@@ -59,15 +59,15 @@ class Episodes:
     endless_state: int | None = None
     cut: int = 0
     cut_steps: int | None = None
-    steps_in_others: int | None = None
+    steps_in_shared_state: int | None = None
     steps: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for the JSON."""
         values = dataclasses.asdict(self)
         del values["standard_error"]
-        if self.steps_in_others is None:
-            del values["steps_in_others"], values["steps"]
+        if self.steps_in_shared_state is None:
+            del values["steps_in_shared_state"], values["steps"]
         return {**values, "ci95": list(self.ci95)}
 
 
@@ -92,9 +92,9 @@ def play(environment: Environment, policy: Ints, count: int, seed: int, steps: i
     share = np.full(copies, count // copies)
     share[: count % copies] += 1
     codec = environment.numbering
-    met = None if codec is None or codec.others is None else PolicyOfTheMet(policy, codec.others)
+    counting = None if codec is None or codec.shared_state is None else CountingPolicy(policy, codec.shared_state)
     ended = run_copies(
-        environment, policy if met is None else met, share, sequence.generate_state(copies).tolist(), steps
+        environment, policy if counting is None else counting, share, sequence.generate_state(copies).tolist(), steps
     )
     returns, lengths, terminated = (np.array(column) for column in list(zip(*ended, strict=True))[:3])
     endless = np.array([episode.endless is not None for episode in ended])
@@ -118,38 +118,38 @@ def play(environment: Environment, policy: Ints, count: int, seed: int, steps: i
         endless_state=next((episode.endless for episode in ended if episode.endless is not None), None),
         cut=cut,
         cut_steps=limit if cut else None,
-        steps_in_others=None if met is None else met.others,
-        steps=None if met is None else met.steps,
+        steps_in_shared_state=None if counting is None else counting.in_shared_state,
+        steps=None if counting is None else counting.steps,
     )
 
 
-class PolicyOfTheMet:
-    """A policy that counts how often it is asked for its action in one state, that of all other observations.
+class CountingPolicy:
+    """A policy `[S]` that counts how often it acts in the state that unnumbered observations share.
 
     Attributes:
-        others: how often it was that state.
-        steps: how often it was any.
+        in_shared_state: the steps in that state.
+        steps: all steps.
     """
 
     def __init__(self, policy: Ints, state: int) -> None:
         self._policy, self._state = policy, state
-        self.others = self.steps = 0
+        self.in_shared_state = self.steps = 0
 
     def __getitem__(self, states: Any) -> Any:
-        self.others += int(np.sum(states == self._state))
+        self.in_shared_state += int(np.sum(states == self._state))
         self.steps += int(np.size(states))
         return self._policy[states]
 
 
 def run_copies(
-    environment: Environment, policy: Ints | PolicyOfTheMet, share: Ints, seeds: list[int | None], steps: int = STEPS
+    environment: Environment, policy: Ints | CountingPolicy, share: Ints, seeds: list[int | None], steps: int = STEPS
 ) -> list[Ended]:
     """Play ``share[i]`` episodes in environment i, fewer if `steps` steps do not suffice; return the episodes."""
     ended: list[Ended] = []
     left, made, limit = share.copy(), 0, min(environment.horizon, steps)
     total = np.zeros(len(share))
     table = environment.table if limit > LONG else None
-    endless = None if table is None or isinstance(policy, PolicyOfTheMet) else Endless(table, policy)
+    endless = None if table is None or isinstance(policy, CountingPolicy) else Endless(table, policy)
     with blaming(environment.config.id), closing(environment.make_vector(len(share), masks=False)) as vector:
         states = vector.reset(seed=seeds)[0]
         for step in rollout(environment, vector, states, lambda state: policy[state], limit):

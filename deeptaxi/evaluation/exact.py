@@ -290,10 +290,10 @@ def evaluate_starts(target: Reference, value: Floats) -> tuple[int, int, int, Wo
     value, optimum = value[starts], target.optimum.value[starts]
     losses = optimum - value
     good = losses <= OPTIMAL_TOLERANCE * (1 + np.abs(optimum))
-    told = good & ~target.decidability.unknown[starts]
+    certain = good & ~target.decidability.unknown[starts]
     worst = int(np.argmax(losses))
     lost = WorstStart(int(starts[worst]), gap(value[worst], optimum[worst]))
-    return len(starts), int(told.sum()), int((~good).sum()), lost
+    return len(starts), int(certain.sum()), int((~good).sum()), lost
 
 
 def mean(table: TransitionTable, values: Floats) -> float:

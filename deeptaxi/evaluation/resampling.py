@@ -1,7 +1,7 @@
 """How sure a verdict on an estimated table is: the Bayesian bootstrap over the episodes of its log.
 
 The verdict on a table that logged transitions estimate is exact for that table, and the table is not the problem. Each
-of B draws weights the episodes anew (`mdp.logged`), which gives another table that the log might have come from. With
+of B draws weights the episodes again (`mdp.logged`), which gives another table that the log might have come from. With
 V the values on the table, V_b those on resample b, each from its own start distribution, and q the quantiles over b,
 
     optimism o:  mean of V_b(π_b) − V(π_b), π_b being optimal on b

@@ -71,7 +71,7 @@ class Solution:
         }
 
 
-def lists_of(marked: Bools) -> list[list[int]]:
+def action_lists(marked: Bools) -> list[list[int]]:
     """Return the numbers of the marked actions of every state, for `[S, A]`; states with the same ones share a list."""
     if marked.shape[1] > 64:
         return [row.nonzero()[0].tolist() for row in marked]
@@ -127,7 +127,7 @@ def solve(table: TransitionTable, horizon: int, discount: float, start_resets: i
         start_states=int((start > 0).sum()),
         value=optimum.value,
         policy=policy,
-        optimal_actions=lists_of(planning.optimal_actions(optimum.q)),
+        optimal_actions=action_lists(planning.optimal_actions(optimum.q)),
         q_star=optimum.q,
         all_policies_equal=decidability(table, discount, optimum, random, advise=False).all_policies_equal,
         starts_estimated_from_resets=start_resets,

@@ -56,7 +56,7 @@ def is_empty(path: Path) -> bool:
 
 
 def replaceable(name: str | None, path: Path) -> bool:
-    """Return whether a path holds nothing but an export of the same kind, judging by file names."""
+    """Return whether a path holds nothing but an export of the same kind, by file names."""
     if name is None:
         items = list(path.iterdir()) if path.is_dir() else []
         return bool(items) and all(item.name in IN_FOLDER and (item.is_file() or is_savedmodel(item)) for item in items)

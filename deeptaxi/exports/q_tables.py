@@ -117,13 +117,13 @@ def write_json(path: Path, q: Q, labels: Labels, policy: Ints | None = None) -> 
     with path.open("w", encoding="utf-8") as file:
         file.write(f'{to_json(about)[:-1]}, "policy": {{')
         for state, name, values, action, action_name in rows(q, labels, policy):
-            told = {
+            entry = {
                 "name": name,
                 **({"q_values": [float(value) for value in values]} if actions else {}),
                 "action": action,
                 "action_name": action_name,
             }
-            file.write(f'{"," if state else ""}\n"{state}": {to_json(told)}')
+            file.write(f'{"," if state else ""}\n"{state}": {to_json(entry)}')
         file.write("\n}}\n")
 
 

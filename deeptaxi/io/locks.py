@@ -110,7 +110,7 @@ def lock(folder: Path, what: str, option: str = "--out", log: Path | None = None
 
 
 def in_use(folder: Path) -> str | None:
-    """Return the current holder of a folder's lock; None if there is none or it is unknown.
+    """Return the current holder of a folder's lock; None if nobody holds it, or it is unknown.
 
     Nothing is created or changed, and nobody is kept from the lock for longer than they retry (`TRIES`): the file is
     only read, and a shared lock, which the holder's lock excludes, is requested and released at once. The file of a

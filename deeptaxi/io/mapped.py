@@ -25,11 +25,7 @@ from numpy.typing import NDArray
 from deeptaxi.errors import DeepTaxiError
 
 ALIGNED = 64  # bytes that the numbers of a mapped array should begin at a multiple of
-LOCAL, ZIP64, FIELD = (
-    30,
-    20,
-    4,
-)  # bytes of a member's header, of the sizes of large files in it, of an empty field in it
+LOCAL, ZIP64, FIELD = 30, 20, 4  # bytes of a member's header; in it of the sizes of large files, of an empty field
 PADDING = 0xD935  # the kind of field that Android's zipalign fills with zeros
 BLOCK = 2**20  # entries of an array that are handled at once
 MAPPABLE = hasattr(mmap.mmap, "madvise")  # not on Windows, which also could not replace a file that is mapped

@@ -223,7 +223,7 @@ def check_of(kind: Any) -> Callable[[Any], bool]:
 
 
 def fault_of(value: Any, kind: Any, name: str = "") -> str | None:
-    """Return the first entry of a value that is missing or has the wrong type, as a message; None if there is none."""
+    """Return the first entry of a value that is missing or has the wrong type, as a message, or None."""
     if isinstance(kind, Mapping) and isinstance(value, dict):
         for known, inner in kind.items():
             key = known.removesuffix(OPTIONAL)

@@ -42,7 +42,7 @@ class ActionMaskTable:
         self._active = active
         self._known = known_mask(environment) if active else None
         self._name = environment.config.id
-        self._others = environment.numbering.others if environment.numbering is not None else None
+        self._shared_state = environment.numbering.shared_state if environment.numbering is not None else None
         if active and self._known is None and not shows_mask(environment):
             missing = "has no array 'action_mask'"
             if not is_table_file(self._name):
@@ -106,7 +106,7 @@ class ActionMaskTable:
         if not is_mask(given[present], given[present].shape):
             raise DeepTaxiError(f"--action-mask: {self._name} gives a mask of values other than 0 and 1")
         for state, row in zip(states[present], usable(given[present].astype(np.bool_)), strict=True):
-            if state == self._others:
+            if state == self._shared_state:
                 continue
             if self._seen[state] and not np.array_equal(self._allowed[state], row):
                 raise DeepTaxiError(f"--action-mask: {self._name} masks state {state} in more than one way")

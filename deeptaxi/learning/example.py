@@ -98,7 +98,7 @@ def choose(
 
 
 def table_to_look_in(environment: Environment) -> TransitionTable:
-    """Return the transition table, or raise a `UsageError` if there is none."""
+    """Return the transition table, or raise a `UsageError` if it is missing."""
     if environment.table is None:
         raise UsageError(
             f"{environment.config.id} has no transition table to look the outcome up in "

@@ -47,7 +47,7 @@ from deeptaxi.learning.state import (
 )
 from deeptaxi.mdp.contract import ContractError, blaming, closing
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.occurrence import NumberingCodec
+from deeptaxi.mdp.numbering import NumberingCodec
 from deeptaxi.metrics import NOT_EXACT, Warned
 
 KINDS = (np.random.Generator, np.random.RandomState, random.Random)
@@ -441,7 +441,7 @@ class GymnasiumLoop:
         self._resumed_from = saved
 
     def _numbered(self) -> dict[str, NDArray[Any]]:
-        """Return the observations that have a number, if they are numbered as they are met."""
+        """Return the observations that have a number, if they are numbered as they are first seen."""
         return {} if self._numbering is None else {OBSERVATIONS: self._numbering.observations()}
 
     def _load_numbering(self, saved: TrainingState) -> None:

@@ -45,7 +45,7 @@ from deeptaxi.io.safe_load import is_a
 from deeptaxi.learning.memory import check_size, too_large, too_many
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
-from deeptaxi.mdp.occurrence import CAPACITY
+from deeptaxi.mdp.numbering import CAPACITY
 from deeptaxi.mdp.spaces import MAX_STATES
 from deeptaxi.mdp.table import Floats, TransitionTable
 from deeptaxi.mdp.total_reward import UndefinedError
@@ -386,7 +386,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     Raises:
         UsageError: the settings conflict with each other or the environment, or need too much memory.
     """
-    if preset is None and is_table_of_the_met(environment, values):
+    if preset is None and defaults_to_q_table(environment, values):
         values = merge(values, {"network": {"hidden": [], "dueling": False}})
     named_values = merge(values, {"environment": decided_on_opening(environment)})
     asked = environment.asked_settings()
@@ -446,12 +446,12 @@ def check_tabulable(environment: Environment, config: TrainConfig) -> None:
         raise UsageError(
             f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "
             f"{MAX_STATES:,}: let it see the parts of a state by themselves, --encoding factored, or only those that "
-            f"are met, --state-capacity {CAPACITY}"
+            f"occur, --state-capacity {CAPACITY}"
         )
 
 
-def is_table_of_the_met(environment: Environment, values: Mapping[str, Any]) -> bool:
-    """Whether the network is a Q table by default: of observations numbered as they are met, without a table.
+def defaults_to_q_table(environment: Environment, values: Mapping[str, Any]) -> bool:
+    """Whether the network is a Q table by default: of observations numbered as they are first seen, without a table.
 
     One-hot over 100,000 states, a hidden layer would share nothing between them, and take ten times as long.
     """

@@ -1,7 +1,7 @@
 """Decide whether observations tell all there is to know, and average over what they hide.
 
 A walk through an environment finds *nodes*: an observation (a state number) with all that the environment keeps behind
-it. Nodes that cannot be told apart by anything that ever follows are first merged: the coarsest partition in which
+it. Nodes that cannot be distinguished by anything that ever follows are first merged: the coarsest partition in which
 nodes of one block have the same observation and, for every action, the same distribution over (block, reward,
 terminated), by refinement (Larsen & Skou, Bisimulation through probabilistic testing, 1991).
 

@@ -121,7 +121,7 @@ def real_parts(space: Space[Any], one_hot: bool = False, place: Place = ()) -> I
 
 
 def divide(space: Space[Any], view: View, name: str = "the space", option: str = "--bins") -> dict[Place, Bins]:
-    """Return the bins of each real part, by its place; empty if there is none.
+    """Return the bins of each real part, by its place; empty without real parts.
 
     Args:
         space: the space.
@@ -230,28 +230,28 @@ def lacking_options(env: gymnasium.Env[Any, Any], view: View, action_bins: Seque
     """
     parts, levels = list(real_parts(env.observation_space, view.one_hot)), list(real_parts(env.action_space))
     unbounded = [] if view.ranges else [part for part in parts if not math.isfinite(part[2] - part[1])]
-    told, options = [], []
+    faults, options = [], []
     if parts and (not view.bins or unbounded):
         without = (
             f", of which {', '.join(place_text(part[0]) for part in unbounded)} without bounds" if unbounded else ""
         )
-        told.append(f"observes {one_line(env.observation_space)}, {len(parts)} real numbers{without}")
+        faults.append(f"observes {one_line(env.observation_space)}, {len(parts)} real numbers{without}")
         bins = view.bins or next(((n,) for n in (8, 6, 5, 4, 3, 2) if n ** len(parts) <= MOST), ())
         if not bins:
-            return f"{told[0]}: too many to divide into bins; {OTHERS}"
+            return f"{faults[0]}: too many to divide into bins; {OTHERS}"
         options.append(f"--bins {','.join(map(str, bins))}")
         if unbounded:
             options.append(f"--bin-range {','.join(range_text(one) for one in seen_ranges(env, unbounded))}")
     if levels and not action_bins:
-        told.append(f"takes actions from {one_line(env.action_space)}")
+        faults.append(f"takes actions from {one_line(env.action_space)}")
         if not all(math.isfinite(high - low) for _, low, high in levels):
-            return f"{told[-1]}, which has no bounds: {OTHERS}"
+            return f"{faults[-1]}, which has no bounds: {OTHERS}"
         options.append(f"--action-bins {5 if len(levels) < 4 else 3}")
-    if not told:
+    if not faults:
         return None
     one_hot = not view.bins and any(is_zero_one(space) for space in leaves(env.observation_space))
     other = ", or --observation one-hot if it is a one-hot vector" if one_hot else ""
-    return f"{' and '.join(told)}: divide them into bins with {' '.join(options)}{other}"
+    return f"{' and '.join(faults)}: divide them into bins with {' '.join(options)}{other}"
 
 
 def seen_ranges(env: gymnasium.Env[Any, Any], parts: Sequence[Part]) -> list[Range]:
@@ -277,7 +277,7 @@ def value_at(observation: Any, place: Place) -> float:
     """Return the real number at a place.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no number.
     """
     value = observation
     try:

@@ -1,7 +1,7 @@
 """Check everything about an environment, and list all its faults at once.
 
 A training stops at the first fault of an environment. Here it is played on in spite of them: what `reset` and `step`
-return is taken apart value by value, each kind of fault is kept with the call where it came first, and the play goes on
+return is taken apart value by value, each kind of fault is kept with the call where it came first, and play continues
 with whatever can still be used. Then two more questions are asked of an environment whose answers can be read: does it
 do the same with the same seed, and is its table `P` true (`verify`)?
 """
@@ -41,7 +41,7 @@ from deeptaxi.mdp.contract import (
     with_numbered_actions,
 )
 from deeptaxi.mdp.environment import codecs_of, first_copy
-from deeptaxi.mdp.occurrence import NumberingCodec
+from deeptaxi.mdp.numbering import NumberingCodec
 from deeptaxi.mdp.sources import Source, limit_of
 from deeptaxi.mdp.spaces import ActionCodec, ObservationError, StateCodec, amount, brief
 from deeptaxi.mdp.verify import CHECK_SEED, CHECK_STEPS, LONGEST_EPISODE, find_table
@@ -157,13 +157,13 @@ def check_spaces(
     try:
         with blaming(config.id):
             codec, actions = codecs_of(env, config)
-            told = f"{codec.states:,} states"
+            size = f"{codec.states:,} states"
             if isinstance(codec, NumberingCodec):
-                told = f"{amount(codec.combinations)} combinations of observations"
+                size = f"{amount(codec.combinations)} combinations of observations"
     except DeepTaxiError as error:
         found.faults.append(Fault("observation_space", str(error)))
         return None, None
-    found.passed.append(f"spaces: {told}, {actions.actions:,} actions")
+    found.passed.append(f"spaces: {size}, {actions.actions:,} actions")
     return codec, actions
 
 

@@ -294,7 +294,7 @@ class ShownMask:
         self._sizes = [size for size, _ in actions.layout]
 
     def __call__(self, info: Mapping[str, Any]) -> Any:
-        """Return the mask, float64 `[A]` so that batching does not cast it; None if there is none.
+        """Return the mask, float64 `[A]` so that batching does not cast it; None without one.
 
         What is no mask is returned as it is, for the caller to report.
         """
@@ -375,8 +375,8 @@ def stepped(action: Any) -> str:
 
 def reset_argument_error(argument: str) -> str:
     """Format the error that `reset` does not accept an argument; in the old Gym it took no seed."""
-    told = f"reset() does not take '{argument}'; "
-    return f"{OLD} {told}{NEW}" if argument == "seed" else f"{told}define {RESET}"
+    missing = f"reset() does not take '{argument}'; "
+    return f"{OLD} {missing}{NEW}" if argument == "seed" else f"{missing}define {RESET}"
 
 
 def raise_unlike_reset(name: str, space: gymnasium.Space[Any], answer: Any) -> None:

@@ -268,7 +268,7 @@ def grid_map(environment: Environment) -> GridMap | None:
 
 MOST_SIGNS = 6  # actions that a chart has signs for
 MOST_CHARTED = 10_000  # states
-FEW = 0.1  # of the states that the fullest layers have: fewer are told in words
+FEW = 0.1  # of the states that the fullest layers have: fewer are described in words
 
 
 def chart_of_parts(environment: Environment) -> GridMap | None:

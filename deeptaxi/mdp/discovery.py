@@ -33,7 +33,7 @@ from deeptaxi.mdp.chance import NotDiscoverableError
 from deeptaxi.mdp.contract import ContractError, blaming, closing
 from deeptaxi.mdp.describe import Names, factors, names_of
 from deeptaxi.mdp.environment import Env, Environment, objective_discount
-from deeptaxi.mdp.occurrence import NumberingCodec
+from deeptaxi.mdp.numbering import NumberingCodec
 from deeptaxi.mdp.spaces import StateCodec, state_codec
 from deeptaxi.mdp.table import TransitionTable, check_memory
 from deeptaxi.mdp.verify import CHECK_STEPS, contradiction
@@ -52,7 +52,7 @@ class Discovery:
     Attributes:
         table: the exact table. It has more states than the environment has observations if these hide a state.
         states: the states in which an action is chosen.
-        snapshots: the snapshots that the walk told apart.
+        snapshots: the snapshots that the walk distinguished.
         branches: the steps and resets that were run.
         seconds: how long it took.
         hidden: which two histories end in one observation and have different futures; None if there are none.
@@ -61,7 +61,7 @@ class Discovery:
         time_limit: the steps after which its episodes are truncated, or None.
         ignored: the attributes that change but change nothing.
         process: the states and outcomes that the table lays out.
-        codec: maps observations to its states; of a space numbered as it is met, only those that were met.
+        codec: maps observations to its states; of a space numbered as they are first seen, only those that were seen.
     """
 
     table: TransitionTable
@@ -144,8 +144,8 @@ def contradicted_by(environment: Environment, found: Discovery) -> str | None:
         if found.hidden is None:
             evidence = contradiction(env, environment.codec, found.table)
         else:
-            told = TellingHistory(env, environment, found.process)
-            evidence = contradiction(told, state_codec(told.observation_space, environment.config.id), found.table)
+            split = TellingHistory(env, environment, found.process)
+            evidence = contradiction(split, state_codec(split.observation_space, environment.config.id), found.table)
     if evidence is None:
         return None
     if found.hidden is not None or environment.numbering is not None:  # states that only the table has
@@ -167,7 +167,7 @@ def with_observations(evidence: str, environment: Environment, found: Discovery)
 def discover_by(walk: Walk, environment: Environment) -> Discovery:
     """Make the table from a walk."""
     graph = walk.run()
-    if walk.told:
+    if walk.observed:
         try:
             walk.confirm(graph)
         except RestartError:
@@ -291,11 +291,11 @@ def describe_hidden(
     for number, state in enumerate(final.states):
         if state in first:
             one, other = nodes[first[state]], nodes[number]
-            texts = [tell_history(beliefs, node, names) for node in (one, other)]
+            texts = [describe_history(beliefs, node, names) for node in (one, other)]
             kept = [walk.snapshots[firsts[node]] for node in far_apart(beliefs.beliefs[one], beliefs.beliefs[other])]
-            told = "" if numbered else f" (state {state})"
+            which = "" if numbered else f" (state {state})"
             return (
-                f"its observation {names.state(state)}{told} hides something: {texts[0]} and {texts[1]} have "
+                f"its observation {names.state(state)}{which} hides something: {texts[0]} and {texts[1]} have "
                 f"different futures there{differing(walk, *kept)}"
             )
         first[state] = number
@@ -308,7 +308,7 @@ def far_apart(one: Belief, other: Belief) -> tuple[int, int]:
     return max(excess, key=excess.__getitem__), min(excess, key=excess.__getitem__)
 
 
-def tell_history(beliefs: BeliefGraph, node: int, names: Names) -> str:
+def describe_history(beliefs: BeliefGraph, node: int, names: Names) -> str:
     """Format a history as ``a start in state 3, then hit``; long ones from their end."""
     steps = beliefs.history(node)
     if len(steps) == 1:
@@ -362,8 +362,8 @@ def table_of(final: Graph, environment: Environment, names: Names, time_limit: i
     start = np.zeros(states)
     for node, chance in final.start.items():
         start[numbers[node]] += chance
-    told = described(environment, names, most)
-    return TransitionTable(probability, next_state, reward, terminated, start, time_limit, **told)
+    names_and_parts = described(environment, names, most)
+    return TransitionTable(probability, next_state, reward, terminated, start, time_limit, **names_and_parts)
 
 
 def described(environment: Environment, names: Names, most: int) -> Mapping[str, Any]:

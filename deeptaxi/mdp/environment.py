@@ -36,7 +36,7 @@ from deeptaxi.mdp.contract import (
 )
 from deeptaxi.mdp.files import is_table_file
 from deeptaxi.mdp.named_code import code_folder, is_file, registered_id, split_name
-from deeptaxi.mdp.occurrence import NumberingCodec, numbering_codec, numbers_as_met
+from deeptaxi.mdp.numbering import NumberingCodec, numbering_codec, numbers_as_met
 from deeptaxi.mdp.remembered import holds_text, recall
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.sources import Named, Source, limit_of
@@ -152,12 +152,12 @@ class Environment:
 
     @property
     def numbering(self) -> NumberingCodec | None:
-        """The codec, if it numbers observations as they are met; else None."""
+        """The codec, if it numbers observations as they are first seen; else None."""
         return self.codec if isinstance(self.codec, NumberingCodec) else None
 
     @property
     def numbering_note(self) -> str | None:
-        """How its observations are numbered, and what that costs, if they are numbered as they are met; else None."""
+        """What it costs that observations are numbered as they are first seen; None if they are not."""
         codec = self.numbering
         if codec is None:
             return None
@@ -165,8 +165,8 @@ class Environment:
         if codec.complete:
             return f"{begin}: the {codec.states:,} of its discovered table are numbered"
         return (
-            f"{begin}: they are numbered as they are met, up to {codec.capacity - 1:,} (--state-capacity). Each is "
-            "learned by itself, without generalization, and without a discovered table there is no exact verdict"
+            f"{begin}: they are numbered as they are first seen, up to {codec.capacity - 1:,} (--state-capacity). Each "
+            "is learned by itself, without generalization, and without a discovered table there is no exact verdict"
         )
 
     def with_codec(self, codec: StateCodec) -> Environment:
@@ -179,9 +179,8 @@ class Environment:
     def asked_settings(self) -> dict[str, Any]:
         """Return the settings that the problem itself requests: its discount, its action mask, and how to see bins."""
         asked: dict[str, Any] = {}
-        if (
-            self.binned and len(self.codec.layout) > 1 and self.numbering is None
-        ):  # neighboring bins have more in common than one-hot would say
+        # Neighboring bins have more in common than one-hot would say.
+        if self.binned and len(self.codec.layout) > 1 and self.numbering is None:
             asked["network"] = {"encoding": "factored"}
         if self.table is not None and self.table.discount is not None:
             asked["discount"] = self.table.discount
@@ -199,7 +198,7 @@ class Environment:
             "states": self.states,
             "actions": self.actions,
             "time_limit": self.time_limit,
-            **{name: told for name, told in parts.items() if told},
+            **{name: value for name, value in parts.items() if value},
             **({"read_as": list(self.read_as)} if self.read_as else {}),
             **({"discovered": self.discovered} if self.discovered else {}),
         }
@@ -291,9 +290,9 @@ def codecs_of(env: Env, config: EnvironmentConfig) -> tuple[StateCodec, ActionCo
     Raises:
         UsageError: a space is not finite, or its bins do not fit it.
     """
-    for told, space in (("observation_space", env.observation_space), ("action_space", env.action_space)):
+    for name, space in (("observation_space", env.observation_space), ("action_space", env.action_space)):
         if any(cls.__module__.partition(".")[0] == "gym" for cls in type(space).__mro__):
-            raise UsageError(f"{config.id}: its {told} is one of 'gym', the old one: import spaces from gymnasium")
+            raise UsageError(f"{config.id}: its {name} is one of 'gym', the old one: import spaces from gymnasium")
     view = View(config.observation is not None, config.bins or (), config.bin_range or ())
     lacking = lacking_options(env, view, config.action_bins or ())
     if lacking:
@@ -303,7 +302,7 @@ def codecs_of(env: Env, config: EnvironmentConfig) -> tuple[StateCodec, ActionCo
 
 
 def observation_codec(space: gymnasium.Space[Any], config: EnvironmentConfig, view: View, actions: int) -> StateCodec:
-    """Return the codec of an observation space, which numbers its observations as they are met if they are too many.
+    """Return the codec of an observation space; too many observations are numbered as they are first seen.
 
     Raises:
         UsageError: the space is not finite, or the capacity is out of range.
@@ -316,7 +315,7 @@ def observation_codec(space: gymnasium.Space[Any], config: EnvironmentConfig, vi
         raise UsageError(
             f"{config.id} has {amount(codec.count)} states; all of them are numbered only up to {most:,}: "
             f"leave out {'--encoding factored and ' if len(codec.layout) > 1 else ''}--state-capacity 0, and they "
-            "are numbered as they are met"
+            "are numbered as they are first seen"
         )
     return codec
 

@@ -106,7 +106,7 @@ def resolve_object(env: Any) -> str | InMemory | EnvironmentConfig:
         env: an environment, a class, or a function that makes one.
 
     Raises:
-        UsageError: it is none of these, or cannot be copied.
+        UsageError: it is something else, or cannot be copied.
     """
     if isinstance(env, gymnasium.Env):
         again = made_again(env)
@@ -127,7 +127,7 @@ def of_function(function: Callable[..., Any]) -> InMemory:
     """
     named = getattr(function, "__name__", "")
     name = OBJECT + (named if named.isidentifier() else "environment")
-    if missing_arguments(function, {}):  # told with the cure when it is opened
+    if missing_arguments(function, {}):  # reported, with the cure, when it is opened
         return InMemory(name, Made(function))
     with blaming(name), quiet():
         first, second = (checked_kind(function(), f"the {type(function).__name__} {named}".strip()) for _ in range(2))
@@ -268,7 +268,7 @@ def same_layers(one: Env, other: Env) -> bool:
 
 
 def alike(one: Any, other: Any, doubt: bool = False, seen: set[tuple[int, int]] | None = None) -> bool:
-    """Whether two values are equal in all their parts and attributes; `doubt` where that cannot be told."""
+    """Whether two values are equal in all their parts and attributes; `doubt` where that cannot be determined."""
     seen = set() if seen is None else seen
     if one is other or (id(one), id(other)) in seen:
         return True

@@ -43,12 +43,12 @@ def approach(rows: Rows, discount: float, start: Floats) -> tuple[Floats, int]:
         left += values
         return left
 
-    heard, told = listener(), time.monotonic()
+    heard, reported = listener(), time.monotonic()
 
     def tell(_: Floats) -> None:
-        nonlocal told
-        if heard is not None and time.monotonic() - told > EVERY:
-            told = time.monotonic()
+        nonlocal reported
+        if heard is not None and time.monotonic() - reported > EVERY:
+            reported = time.monotonic()
             heard(products, largest / (1 - discount), True)
 
     found = start[rows.order]

@@ -57,8 +57,8 @@ class Located:
 
     def key(self, name: str) -> str:
         """Return the name of the record of an environment in it."""
-        told = json.dumps([self.module, os.fsdecode(self.file), os.fsdecode(self.folder), split_name(name)[1]])
-        return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest() + ".json"
+        text = json.dumps([self.module, os.fsdecode(self.file), os.fsdecode(self.folder), split_name(name)[1]])
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest() + ".json"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def recall(config: EnvironmentConfig) -> Recalled:
 
 
 def locate(name: str) -> Located | None:
-    """Find the module of a name as an import would, the current folder first; None if there is none of Python code.
+    """Find the module of a name as an import would, the current folder first; None unless it is Python code.
 
     One that is already imported from elsewhere counts as none, and so does Gymnasium, which needs no trust.
     """
@@ -190,7 +190,7 @@ def digests(files: Iterator[Path] | list[Path]) -> dict[str, str]:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return a record; None if there is none, it is damaged, or others may have written it."""
+    """Return a record; None if it is missing, damaged, or others may have written it."""
     try:
         check_way(path.parent)
         record = read_json(path) if is_own(path.lstat()) else None

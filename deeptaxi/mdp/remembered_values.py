@@ -74,7 +74,7 @@ def folder_of_values() -> Path | None:
 
 
 def recall_values(name: str, states: int) -> tuple[Floats, int] | None:
-    """Return the values `[S]` of an entry, and the sweeps that they took; None if there is none of that size."""
+    """Return the values `[S]` of an entry, and the sweeps that they took; None without one of that size."""
     folder = folder_of_values()
     if folder is None:
         return None

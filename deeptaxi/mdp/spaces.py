@@ -492,7 +492,7 @@ def spaces_in(space: Space[Any]) -> Iterator[Space[Any]]:
 
 
 def strange(space: Space[Any]) -> str:
-    """Name the kind of the first space in it that is none of Gymnasium's finite ones, if it is a part."""
+    """Name the kind of the first space in it that is not one of Gymnasium's finite ones, if it is a part."""
     kind = next((type(one).__name__ for one in spaces_in(space) if not isinstance(one, OWN)), "")
     return f", with a part of {kind}" if kind and isinstance(space, Tuple | Dict) else ""
 

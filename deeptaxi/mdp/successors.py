@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 EVERY = 0.25  # seconds between two calls of `progress`
 
 Successors = Callable[[int, int], Iterable[tuple[float, int, float, bool]]]
-Progress = Callable[[int, int], object]  # is told the number of states that are done, and of all
+Progress = Callable[[int, int], object]  # receives the number of states that are done, and of all
 
 
 class OutcomeError(Exception):

@@ -44,7 +44,7 @@ CHECK = 64  # fewest sweeps between two attempts to foresee all others
 NEARER = 0.1  # share of the change that may be left by an extrapolation
 EVERY = 0.25  # seconds between two reports of progress
 
-Listener = Callable[[int, float, bool], object]  # is told the number of sweeps, and a bound (True) or the last change
+Listener = Callable[[int, float, bool], object]  # receives the number of sweeps, and a bound (True) or the last change
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
@@ -421,12 +421,12 @@ def sweep(
     state = _State(rows, gain, discount, worst)
     if start is not None:
         state.begin(start)
-    heard, told, check = listener(), time.monotonic(), CHECK
+    heard, reported, check = listener(), time.monotonic(), CHECK
     count = 0
     for count in range(1, steps + 1):
         state.step()
-        if heard is not None and count % 8 == 0 and time.monotonic() - told > EVERY:
-            told = time.monotonic()
+        if heard is not None and count % 8 == 0 and time.monotonic() - reported > EVERY:
+            reported = time.monotonic()
             if discount == 1:
                 heard(count, state.change(), False)
             else:

@@ -119,8 +119,8 @@ class TransitionTable:
             "outcome": self.probability.shape[2],
             "start state": int((self.start > 0).sum()),
         }
-        told = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
-        return f"TransitionTable({told})"
+        sizes = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
+        return f"TransitionTable({sizes})"
 
     @classmethod
     def load(cls, path: str | Path) -> TransitionTable:
@@ -225,7 +225,7 @@ def is_infinite(values: NDArray[Any]) -> Bools:
 
 
 def find_first(test: Callable[..., Bools], *arrays: NDArray[Any]) -> tuple[int, ...] | None:
-    """Return the first index at which `test`, called with blocks of the `arrays`, is True; None if there is none."""
+    """Return the first index at which `test`, called with blocks of the `arrays`, is True, or None."""
     if not arrays[0].ndim:
         return () if test(*arrays) else None
     for part in in_blocks(*arrays):
@@ -434,8 +434,8 @@ def check_memory(shape: tuple[int, ...]) -> None:
     """
     size = math.prod(shape) * BYTES_PER_ENTRY
     if memory := memory_exceeded(size):
-        told = " × ".join(f"{count:,}" for count in shape)
-        raise TableError(f"a table of {told} outcomes takes {size / 2**30:,.1f} GiB, and {memory}")
+        sizes = " × ".join(f"{count:,}" for count in shape)
+        raise TableError(f"a table of {sizes} outcomes takes {size / 2**30:,.1f} GiB, and {memory}")
 
 
 Row = tuple[float, int, float, bool]  # probability, next state, reward, terminated

@@ -22,7 +22,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from deeptaxi.mdp.occurrence import NumberingCodec
+from deeptaxi.mdp.numbering import NumberingCodec
 from deeptaxi.mdp.spaces import StateCodec
 from deeptaxi.mdp.table import Bools, Floats, Ints, TableError, TransitionTable, from_rows
 
@@ -36,7 +36,7 @@ _found: dict[Any, str | None] = {}
 
 @dataclass(frozen=True)
 class TableFinding:
-    """A usable table, or the reason why there is none."""
+    """A usable table, or the reason why it is missing."""
 
     table: TransitionTable | None
     reason: str | None = None
@@ -63,7 +63,7 @@ def find_table(env: gymnasium.Env[Any, Any], codec: StateCodec) -> TableFinding:
     if p is None:
         return TableFinding(None, "the environment has no transition table (env.unwrapped.P)")
     if isinstance(codec, NumberingCodec):
-        return TableFinding(None, "its P is not used where observations are numbered as they are met")
+        return TableFinding(None, "its P is not used where observations are numbered as they are first seen")
     resets = None if start is not None else START_RESETS
     try:
         table = from_rows(

@@ -6,7 +6,7 @@ A node of the walk is an observation (a state number) with the parts of the snap
   that were seen leaves every observation, reward, ending and every other part as it was. This is tried on states of
   random episodes first, and then again with each action in each node.
 - *Told* parts matter only as far as the observation tells: the cards of a hand, of which only the sum counts. Their
-  values are many, so they are looked for only where nodes become many. A snapshot that differs from a node in told
+  values are many, so they are looked for only where nodes become many. A snapshot that differs from a node in observed
   parts alone is the same node if they agree in `ENOUGH` sequences of draws, observation by observation and reward by
   reward; hands that once disagreed are kept apart everywhere.
 
@@ -47,13 +47,13 @@ LARGE = 512  # bytes of an attribute that is compared less often
 SELDOM = 50  # steps between comparisons of those
 PAIRS = 40  # snapshots that a part is exchanged between
 SCRIPTS = 16  # sequences of draws that two snapshots are compared in, per action
-ENOUGH = 256  # sequences in which two values of told parts agree before they are the same
-MANY, TIMES = 2_000, 8  # nodes, in all and per state number, from which told parts are looked for
+ENOUGH = 256  # sequences in which two values of observed parts agree before they are the same
+MANY, TIMES = 2_000, 8  # nodes, in all and per state number, from which observed parts are looked for
 RESTARTS = 25
 PREDICTED = 1_000, 50  # runs of one step and nodes from which it is predicted how many there will be
 PREDICTED_TIMES = 1.5  # the limit, so that it is met for certain
 WAITED = 4  # seconds on the clock that count as one of computing
-TOLD_EVERY = 0.2  # seconds between reports of progress
+REPORT_EVERY = 0.2  # seconds between reports of progress
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Walk:
 
     Attributes:
         box: the environment, and which of its attributes a snapshot holds.
-        free, told: the parts that change nothing, and those that matter only as far as the observation tells.
+        free, observed: the parts that change nothing, and those that matter only as far as the observation tells.
         branches: the runs made.
         truncated_after: the steps after which the environment truncated random episodes by itself.
         snapshots: one of each node.
@@ -102,13 +102,13 @@ class Walk:
         self._luck = Random(0)  # noqa: S311  # of trials, not of secrets
         self._changing: set[Attribute] = set()
         self._restarts = 0
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self._pool: list[tuple[int, Snapshot]] = []
         self._may_merge = True
         self._agreed: dict[tuple[Any, Any], int] = {}
         self._apart: set[tuple[Any, Any]] = set()
         self.free: set[int] = set()
-        self.told: set[int] = set()
+        self.observed: set[int] = set()
         self.branches = 0
         self.truncated_after: set[int] = set()
         self._truncates = False
@@ -122,7 +122,7 @@ class Walk:
         self._known: dict[Any, int] = {}
         self._buckets: dict[Any, list[int]] = {}
         self._distinct: set[int] = set()
-        self._told_sought = bool(self.told)
+        self._sought_observed = bool(self.observed)
 
     @property
     def seconds(self) -> float:
@@ -136,12 +136,12 @@ class Walk:
     def exact(self) -> None:
         """Take every part that changes for one that matters; the next walk begins with that."""
         self._may_merge = False
-        self.free, self.told = set(), set()
+        self.free, self.observed = set(), set()
 
     @property
     def merged(self) -> bool:
         """Whether parts were left out."""
-        return bool(self.free or self.told)
+        return bool(self.free or self.observed)
 
     def run(self) -> Graph:
         """Walk through all states.
@@ -186,7 +186,7 @@ class Walk:
         self._count = sum(1 for _ in self.box.attributes())
         self._fresh = self.box.save()
         self._pool = []
-        self.free, self.told = set(), set()
+        self.free, self.observed = set(), set()
         for _, over in self._play(PLAYED):
             if not over:
                 self._pool.append((self._state, self.box.save()))
@@ -351,15 +351,15 @@ class Walk:
                     return False
         return bool(pairs)
 
-    def _seek_told(self) -> None:
-        """Look for told parts, and begin again if there are any."""
-        self._told_sought = True
+    def _seek_observed(self) -> None:
+        """Look for observed parts, and begin again if there are any."""
+        self._sought_observed = True
         pool = list(zip(self._states, self.snapshots, strict=True))
         for part in set(range(len(self.box.parts))) - self.free:
             pairs = self._pairs(part, same_state=True, pool=pool)
-            if self._exchangeable(part, self.free | self.told, pairs, SCRIPTS):
-                self.told.add(part)
-        if self.told:
+            if self._exchangeable(part, self.free | self.observed, pairs, SCRIPTS):
+                self.observed.add(part)
+        if self.observed:
             raise RestartError
 
     # The walk
@@ -408,34 +408,34 @@ class Walk:
 
     def _node(self, state: int, snapshot: Snapshot) -> int:
         """Return the node of a snapshot, which may be new."""
-        left_out = self.free | self.told
+        left_out = self.free | self.observed
         key = (
             (state, *(value for part, value in enumerate(snapshot) if part not in left_out))
             if left_out
             else (state, *snapshot)
         )
-        if not self.told:
+        if not self.observed:
             node = self._known.get(key)
             return self._add(key, state, snapshot) if node is None else node
-        told = tuple(snapshot[part] for part in sorted(self.told))
-        node = self._known.get((key, told))
+        values = tuple(snapshot[part] for part in sorted(self.observed))
+        node = self._known.get((key, values))
         if node is None:
-            node = next((n for n in self._buckets.get(key, ()) if self._is_same_node(n, told, snapshot)), None)
+            node = next((n for n in self._buckets.get(key, ()) if self._is_same_node(n, values, snapshot)), None)
             if node is None:
-                node = self._add((key, told), state, snapshot)
+                node = self._add((key, values), state, snapshot)
                 self._buckets.setdefault(key, []).append(node)
-            self._known[key, told] = node
+            self._known[key, values] = node
         return node
 
-    def _is_same_node(self, node: int, told: Any, snapshot: Snapshot) -> bool:
-        """Whether a snapshot that differs from a node in told parts has the same future."""
+    def _is_same_node(self, node: int, values: Any, snapshot: Snapshot) -> bool:
+        """Whether a snapshot that differs from a node in observed parts has the same future."""
         one = self.snapshots[node]
-        pair = (tuple(one[part] for part in sorted(self.told)), told)
+        pair = (tuple(one[part] for part in sorted(self.observed)), values)
         agreed = self._agreed.get(pair, 0)
         if pair in self._apart or agreed >= ENOUGH:
             return agreed >= ENOUGH
         for action in range(self._actions):
-            tried = self._agree(one, snapshot, action, self.free | self.told, SCRIPTS)
+            tried = self._agree(one, snapshot, action, self.free | self.observed, SCRIPTS)
             if tried is None:
                 self._apart.add(pair)
                 if agreed:
@@ -456,8 +456,8 @@ class Walk:
         self._distinct.add(state)
         self._check_limits()
         crowded = node > MANY and node > TIMES * len(self._distinct)
-        if crowded and not self._told_sought and self._may_merge:
-            self._seek_told()
+        if crowded and not self._sought_observed and self._may_merge:
+            self._seek_observed()
         return node
 
     def _check_constants(self) -> None:
@@ -500,9 +500,9 @@ class Walk:
             NotDiscoverableError: a limit is met; the message says which, and how far the walk had come.
         """
         done, seen, seconds = len(self._moves), len(self._states), self.seconds
-        if seconds > self._told_at:
+        if seconds > self._reported_at:
             self._progress(f"{len(self._distinct):,} states, {self.branches:,} branches")
-            self._told_at = seconds + TOLD_EVERY
+            self._reported_at = seconds + REPORT_EVERY
         if done >= PREDICTED[1]:
             predicted = max(predicted, self.branches * seen / done)
         soon = predicted > PREDICTED_TIMES * self._limits.branches

@@ -52,7 +52,7 @@ def parts_for(network: Any, environment: Environment) -> Parts:
 
 
 def kind_of(shape: Sequence[int | None], states: int, parts: Parts = NO_PARTS) -> str | None:
-    """Return how an input of `shape`, without the batch axis, takes a state; None if it is none of these ways."""
+    """Return how an input of `shape`, without the batch axis, takes a state; None if in no known way."""
     if any(side != 1 for side in shape[:-1]):
         return None
     width = shape[-1] if shape else 1

@@ -125,7 +125,7 @@ def foldable(value: Any, advantage: Any, aggregation: str) -> bool:
 
 
 def affine(layer: Any) -> tuple[Floats, Floats]:
-    """Return the kernel `[I, O]` and bias `[O]` of a dense layer in float64; the bias is 0 if there is none."""
+    """Return the kernel `[I, O]` and bias `[O]` of a dense layer in float64; a missing bias is 0."""
     kernel, *bias = (weight.astype(np.float64) for weight in layer.get_weights())
     return kernel, bias[0] if bias else np.zeros(kernel.shape[1])
 

@@ -262,6 +262,6 @@ def refusals() -> Iterator[None]:
 def reason_of(error: Exception) -> str:
     """Return the first line of a Keras or backend error, without call arguments."""
     lines = [line.strip() for line in NOISE.sub("", str(error)).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception encountered", "Arguments received", "•"))]
-    first = next(iter(told or lines), "")
+    kept = [line for line in lines if not line.startswith(("Exception encountered", "Arguments received", "•"))]
+    first = next(iter(kept or lines), "")
     return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__

@@ -176,7 +176,7 @@ def words(content: Content) -> dict[str, Any]:
         "worst_start": brief(content.names.state(run.exact["worst_start"]["state"])) if run.exact else "",
         "curve_runs": len(content.histories),
         "no_curves": "" if content.histories else no_log(run),
-        "told_policy": told_policy(content),
+        "policy_text": describe_policy(content),
         "any_wrong": subject.comparison is not None and bool(subject.comparison.wrong.any()),
         "states": state_rows(content),
         "diagnosis": subject.diagnosis,
@@ -309,25 +309,25 @@ def policy_chart(content: Content) -> Chart | None:
     if grid is None or grid.cells > MOST_CELLS:
         return None
     figure = policy_map(grid, subject.policy, subject.states, subject.comparison)
-    text = " ".join([told_policy(content), *told_apart(grid, subject.policy, content.names)])
+    text = " ".join([describe_policy(content), *describe_apart(grid, subject.policy, content.names)])
     return Chart("policy", "Policy map", text, figure, figure.get_figwidth() > 5)
 
 
-def told_apart(grid: GridMap, policy: Ints, names: Names) -> list[str]:
+def describe_apart(grid: GridMap, policy: Ints, names: Names) -> list[str]:
     """Describe in words what the policy does in the states that are not on the map."""
-    told = []
+    sentences = []
     for shared, states in list(grid.apart.items())[:FEW_STATES]:
         taken, counts = np.unique(policy[states], return_counts=True)
         each = [f"{names.actions[action]} in {count}" for action, count in zip(taken, counts, strict=True)]
         does = f"always {names.actions[taken[0]]}" if len(taken) == 1 else ", ".join(each)
         whose = f"{len(states)} state{'s' * (len(states) > 1)} of {shared}, such as {names.state(int(states[0]))[:80]}"
-        told.append(f"Not on the map: {whose}; there {does}.")
+        sentences.append(f"Not on the map: {whose}; there {does}.")
     if len(grid.apart) > FEW_STATES:
-        told.append(f"Nor {sum(map(len, list(grid.apart.values())[FEW_STATES:])):,} others.")
-    return told
+        sentences.append(f"Nor {sum(map(len, list(grid.apart.values())[FEW_STATES:])):,} others.")
+    return sentences
 
 
-def told_policy(content: Content) -> str:
+def describe_policy(content: Content) -> str:
     """Describe in words how good a policy is, and where it is wrong."""
     comparison = content.subject.comparison
     if comparison is None:

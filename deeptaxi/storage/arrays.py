@@ -127,8 +127,8 @@ def as_q_table(found: Array, name: str) -> Array:
         if ((values == 0) | (values == 1)).all():
             return np.asarray(values.argmax(axis=1), np.int64)
         raise UsageError(
-            f"{name} holds probabilities, which sum to 1 in every state, not Q values: a random policy is not judged; "
-            "its likeliest actions are .argmax(axis=1)"
+            f"{name} holds probabilities, which sum to 1 in every state, not Q values: a random policy is not "
+            "evaluated; its likeliest actions are .argmax(axis=1)"
         )
     return values
 

@@ -76,7 +76,7 @@ def check_network(content: bytes) -> None:
     """Check the `model_config` of an HDF5 file.
 
     Raises:
-        ArchiveError: there is none, it is damaged, or it holds something that is rejected.
+        ArchiveError: it is missing or damaged, or it holds something that is rejected.
     """
     import h5py
 

@@ -127,7 +127,7 @@ def save_visits(log: Path, coverage: Coverage) -> None:
 
 
 def read_visits(log: Path, pairs: int | None = None) -> Coverage | None:
-    """Read `visits.npz` of a log folder; None if there is none, as for an interrupted run.
+    """Read `visits.npz` of a log folder; None if it is missing, as for an interrupted run.
 
     Args:
         log: the log folder.
@@ -413,10 +413,10 @@ class Log:
 
 def failed(error: Exception, update: int) -> Failed:
     """Build the record of a run that failed after an update."""
-    told = str(error) if isinstance(error, DeepTaxiError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, DeepTaxiError) else f"{type(error).__name__}: {error}"
     causes = {DivergedError: "diverged", EnvironmentFailedError: "environment"}
     cause = next((name for cls, name in causes.items() if isinstance(error, cls)), "other")
-    return Failed(update, " ".join(told.split()), cause)
+    return Failed(update, " ".join(text.split()), cause)
 
 
 class LogPrefix(NamedTuple):

@@ -109,8 +109,8 @@ def describe_verdict(exact: Mapping[str, Any] | None, unavailable: str | None) -
 
 def describe_interval(estimated: Mapping[str, Any]) -> str:
     """Say what a verdict is estimated from, and the interval of its value, if there is one."""
-    told, found = describe_estimate(estimated), estimated.get("value_interval")
-    return f"{told}, value from {decimals(found[0])} to {decimals(found[1])} (95 %)" if found else told
+    text, found = describe_estimate(estimated), estimated.get("value_interval")
+    return f"{text}, value from {decimals(found[0])} to {decimals(found[1])} (95 %)" if found else text
 
 
 def figure(value: float | None) -> str:
@@ -127,7 +127,7 @@ def reason(exact: Mapping[str, Any]) -> str:
 def describe_episodes(episodes: Mapping[str, Any]) -> str:
     """Describe the sampled verdict in one sentence."""
     low, high = episodes["ci95"]
-    others = f"; {describe_others(episodes)}" if episodes.get("steps_in_others") else ""
+    others = f"; {describe_shared_state(episodes)}" if episodes.get("steps_in_shared_state") else ""
     if low == high:
         return f"each of {episodes['count']:,} episodes returned {episodes['mean_return']:.4f}{others}"
     return (
@@ -136,25 +136,27 @@ def describe_episodes(episodes: Mapping[str, Any]) -> str:
     )
 
 
-def describe_others(episodes: Mapping[str, Any]) -> str:
+def describe_shared_state(episodes: Mapping[str, Any]) -> str:
     """Say in how many steps the policy had no number for the observation."""
     return (
-        f"in {episodes['steps_in_others']:,} of {episodes['steps']:,} steps the observation has no number of its own, "
-        "and the policy takes the action of all such observations"
+        f"in {episodes['steps_in_shared_state']:,} of {episodes['steps']:,} steps the observation has no number of its "
+        "own, and the policy takes the action of all such observations"
     )
 
 
 def limits_of_numbering(environment: Mapping[str, Any]) -> list[str]:
-    """Say which observations have a state, if they are numbered as they are met."""
+    """Say which observations have a state, if they are numbered as they are first seen."""
     numbered, last = (environment.get("observation") or {}).get("numbering"), environment["states"] - 1
     if not numbered:
         return []
-    met, combinations = f"{numbered['met']:,} observations", f"{numbered['combinations']} combinations"
+    seen, combinations = f"{numbered['seen']:,} observations", f"{numbered['combinations']} combinations"
     if numbered["complete"]:
-        return [f"Its states are the {met} of its discovered table, of {combinations}: it has no action for any other."]
+        return [
+            f"Its states are the {seen} of its discovered table, of {combinations}: it has no action for any other."
+        ]
     return [
-        f"Its states are numbered as training met them: {met} of {combinations}, of at most {last:,}. All others share "
-        f"state {last} and one action, which means nothing unless they came in training too."
+        f"Its states are numbered as training saw them: {seen} of {combinations}, of at most {last:,}. All others "
+        f"share state {last} and one action, which means nothing unless they came in training too."
     ]
 
 
@@ -293,12 +295,12 @@ def markdown(facts: Mapping[str, Any]) -> str:
 def numbering(environment: Mapping[str, Any]) -> str:
     """Return how observations of several parts become states, and actions of several parts come of their numbers."""
     openings = {"observation": "The state of an observation is", "action": "The number of an action is"}
-    told = [
+    sentences = [
         f"{opening} the row-major index of the numbers of its parts: {'; '.join(map(part_rule, parts))}."
         for name, opening in openings.items()
         if (parts := (environment.get(name) or {}).get("parts"))
     ]
-    return "".join(f"\n{escape(text)}\n" for text in told)
+    return "".join(f"\n{escape(text)}\n" for text in sentences)
 
 
 def part_rule(part: Mapping[str, Any]) -> str:
@@ -330,7 +332,7 @@ CARD_VERSION = 1
 CARD_BYTES = 16 * TOML_BYTES  # a card takes 4 KB, and repeats the arguments of an environment several times
 PARTS = {
     "space": Line,
-    "numbering?": {"met": int, "combinations": Line, "complete": bool, "digest": Line},
+    "numbering?": {"seen": int, "combinations": Line, "complete": bool, "digest": Line},
     "parts?": [{"part": Line, "first?": float, "size?": int, "bins?": int, "levels?": int, "low?": float,
                 "high?": float, "one_hot?": bool}],
 }  # fmt: skip
@@ -425,7 +427,7 @@ def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
-    """Read the `card.json` of a run folder; None if there is none, as in runs of early versions.
+    """Read the `card.json` of a run folder; None if it is missing, as in runs of early versions.
 
     Raises:
         DeepTaxiError: it is damaged, or was written by a newer or an incompatible earlier deeptaxi.

@@ -92,8 +92,8 @@ class Unfinished:
 
     Attributes:
         folder: the run folder; a run that failed early has removed it.
-        holder: process that is training it; None if there is none.
-        log: the log file; None if there is none.
+        holder: process that is training it, or None.
+        log: the log file, or None.
         failure: error that ended the run; None if unknown.
         resumable: whether there is a checkpoint to resume from.
         trusted: option that `--resume` needs for an environment module: `` --trust-env`` or empty; None if the
@@ -325,7 +325,7 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
 
 
 def conversion(path: Path) -> str:
-    """Say how a model that runs code is judged where it is trusted."""
+    """Say how a model that runs code is evaluated where it is trusted."""
     return (
         "In the program that made it, deeptaxi.evaluate(model, ENV) judges it, and deeptaxi.export(model, 'npz', "
         "'q_table.npz', env=ENV) converts it to its Q table; elsewhere, where you trust it, model is "

@@ -1,4 +1,4 @@
-"""Keep the numbering of a model whose observations were numbered as they were met, beside its weights.
+"""Keep the numbering of a model whose observations were numbered as they were first seen, beside its weights.
 
     <run>/observations.npz      observations    uint8 [N, W], of each state the index of its observation, big-endian
                                 complete        whether they are those of a discovered table
@@ -17,14 +17,14 @@ import numpy as np
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io.safe_archive import ArchiveError, read_npz
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.occurrence import MAX_BYTES, NumberingCodec, digest_of
+from deeptaxi.mdp.numbering import MAX_BYTES, NumberingCodec, digest_of
 from deeptaxi.storage.run_folder import OBSERVATIONS_FILE
 
 FACT = "observations"  # in the table [run]
 HEADERS = 2**16
 OTHER_TABLE = (
-    "the model has a numbering of its own, as its observations were numbered as they were met, and a table of others "
-    "does not apply to it"
+    "the model has a numbering of its own, as its observations were numbered as they were first seen, and a table "
+    "with another numbering does not apply to it"
 )
 
 
@@ -82,7 +82,7 @@ def restore_numbering(environment: Environment, folder: Path, facts: Mapping[str
         return environment
     raise UsageError(
         f"{name} does not say how the observations of {environment.config.id} are numbered, which were numbered as its "
-        "training met them: name its run folder"
+        "training saw them: name its run folder"
     )
 
 

@@ -53,7 +53,7 @@ from deeptaxi.io.safe_load import read_toml
 from deeptaxi.learning.memory import FLOAT, count_weights
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.mdp.occurrence import NumberingCodec
+from deeptaxi.mdp.numbering import NumberingCodec
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
 from deeptaxi.metrics import Finished, read_history, to_json
 from deeptaxi.storage import keras_file, model_card
@@ -229,7 +229,7 @@ def save_run(
     """Write model, configuration and card atomically: all or none.
 
     `environment` is the result of `Environment.describe`. A `table` without a file of its own is saved in the run
-    folder, and so is the `numbering` of observations that were numbered as they were met.
+    folder, and so is the `numbering` of observations that were numbered as they were first seen.
     """
     if run.spare is not None:
         run.spare.release()

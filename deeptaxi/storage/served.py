@@ -113,7 +113,7 @@ def q_values_of(outputs: dict[str, NDArray[Any]], count: int, actions: int, name
     """Return the Q values among the outputs: by their name, else the only output of their shape.
 
     Raises:
-        UsageError: there is none, or several.
+        UsageError: it has no signature, or several.
     """
     fitting = {key: value for key, value in outputs.items() if value.shape == (count, actions)}
     fitting = {key: value for key, value in fitting.items() if value.dtype.kind == "f"}

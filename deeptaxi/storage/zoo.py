@@ -57,7 +57,7 @@ def folders_in(folder: Path) -> list[tuple[Path, bool]]:
 
 
 def model_bytes(run: Path) -> int | None:
-    """Return the size of a run's model in bytes; None if there is none."""
+    """Return the size of a run's model in bytes; None if it is missing."""
     try:
         found = os.stat(f"{run}/{MODEL_FILE}")  # noqa: PTH116  # there may be tens of thousands of runs
     except OSError:
@@ -100,7 +100,7 @@ def without_card(run: Path) -> dict[str, Any]:
         "preset": known_text(about, "preset"),
         "seed": config.get("seed"),
         "optimal": None,
-        "verdict": told_verdict(run / CARD_FILE),
+        "verdict": read_verdict(run / CARD_FILE),
         "exact": None,
         "weights_digest": known_text(about, "weights_digest"),
         "made": None,
@@ -127,8 +127,8 @@ def known_text(values: dict[str, Any], name: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def told_verdict(path: Path) -> str | None:
-    """Return the verdict in a `card.md`; None if there is none."""
+def read_verdict(path: Path) -> str | None:
+    """Return the verdict in a `card.md`; None if it is missing."""
     try:
         lines = read_text(path, CARD_BYTES, plain=True).splitlines()
     except (OSError, ValueError):

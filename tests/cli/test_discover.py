@@ -37,7 +37,7 @@ def test_only_what_is_reachable_is_numbered_on_request(tmp_path: Path) -> None:
     place = tmp_path / "cliff.npz"
     found = json.loads(run("discover", "CliffWalking-v1", "--reachable", "-o", place, "--json").stdout)
     assert (found["states"], found["table_states"]) == (37, 38)  # and the goal, where no action is taken
-    assert found["environment"]["observation"]["numbering"]["met"] == 38
+    assert found["environment"]["observation"]["numbering"]["seen"] == 38
     assert json.loads(run("solve", place, "--json").stdout)["optimal_return"] == -13
 
 

@@ -13,7 +13,7 @@ def test_that_observations_are_numbered_as_they_are_met_is_told_in_a_line(type_i
     with registered("Wander-v0", Wander) as name:
         trained = type_in("train", name, *QUICK, "--updates", 40, "--stop-after", 20, "--json", "--out", "wander")
         assert json.loads(trained.stdout)["environment"]["states"] == 100_000
-        lines = [line for line in trained.stderr.splitlines() if "numbered as they are met" in line]
+        lines = [line for line in trained.stderr.splitlines() if "numbered as they are first seen" in line]
         assert len(lines) == 1
         assert lines[0].startswith("Wander-v0 has more than 10^20 combinations of observations: they are numbered as")
         changed = type_in("train", "--resume", "wander", "--state-capacity", 50)
@@ -21,13 +21,13 @@ def test_that_observations_are_numbered_as_they_are_met_is_told_in_a_line(type_i
         assert json.loads(type_in("train", "--resume", "wander", "--json").stdout)["updates"] == 40
         played = json.loads(type_in("evaluate", "wander", "--episodes", 3, "--json").stdout)["episodes"]
         assert played["steps"] > 0
-        assert played["steps_in_others"] == 0
+        assert played["steps_in_shared_state"] == 0
 
 
 def test_what_cannot_be_numbered_is_refused_with_what_to_type(type_in):
     with registered("Picture-v0", Picture) as name:
         line = refused(type_in("train", name, "--encoding", "factored"), 2, "leave out --encoding factored")
-        assert "they are numbered as they are met" in line
+        assert "they are numbered as they are first seen" in line
         refused(
             type_in("train", name, "--encoding", "factored", "--state-capacity", 9),
             2,

@@ -53,6 +53,6 @@ def test_equal_seeds_give_equal_samples(lake):
 
 
 def test_a_sample_knows_the_state_that_all_other_observations_share(lake):
-    assert play_sample(lake, None, None, 4, seed=3).others is None
+    assert play_sample(lake, None, None, 4, seed=3).shared_state is None
     numbered = open_environment(EnvironmentConfig("FrozenLake-v1", state_capacity=5))
-    assert play_sample(numbered, None, None, 4, seed=3).others == 4
+    assert play_sample(numbered, None, None, 4, seed=3).shared_state == 4

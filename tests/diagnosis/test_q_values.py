@@ -113,7 +113,7 @@ def test_random_ends_are_not_taken_for_a_time_limit(sample):
 
 
 def test_transitions_of_the_state_that_all_other_observations_share_are_no_time_limit():
-    limited = replace(cut([1, 2, 3] * 5, [False, False, True] * 5), others=0)
+    limited = replace(cut([1, 2, 3] * 5, [False, False, True] * 5), shared_state=0)
     assert checked("truncation-as-terminal", unseen(sample=limited)) is None
 
 

@@ -148,12 +148,12 @@ def test_a_long_judgement_shows_how_far_it_is():
         view.show(STARTED)
         for second, sweeps in ((50.9, 8), (51.1, 16), (52.2, 24)):
             now[0] = second
-            view.judge(sweeps, 0.0123, True)
+            view.show_sweeps(sweeps, 0.0123, True)
         now[0] = 60
         view.show(EVALUATED)
     lines = screen.file.getvalue().splitlines()
-    assert lines[:2] == [f"0 of 1,000 updates, judging sweep {sweeps}, within 0.01" for sweeps in (16, 24)]
-    assert "judging" not in lines[2]
+    assert lines[:2] == [f"0 of 1,000 updates, evaluating sweep {sweeps}, within 0.01" for sweeps in (16, 24)]
+    assert "evaluating" not in lines[2]
 
 
 def test_a_quiet_console_shows_nothing_not_even_on_a_terminal():

@@ -15,7 +15,7 @@ from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.mdp.describe import GridMap, Layer, Names, grid_map, names_of
 from deeptaxi.metrics import Evaluated, History, Progress
 from deeptaxi.report.content import Content, ReportedRun, Subject
-from deeptaxi.report.page import page, told_apart
+from deeptaxi.report.page import page, describe_apart
 from tests.problems import opened
 from tests.report.outline import check_sound
 
@@ -179,7 +179,7 @@ def test_layers_of_few_states_are_told_in_words():
         (("floor",) * 2,), ("stick", "hit"), ((Layer(np.arange(2).reshape(1, 2)),),),
         apart={"history 2": np.array([2, 3]), "history 3": np.array([4])},
     )  # fmt: skip
-    told = told_apart(grid, np.array([0, 0, 1, 0, 1]), Names(("stick", "hit"), "number {}".format))
+    told = describe_apart(grid, np.array([0, 0, 1, 0, 1]), Names(("stick", "hit"), "number {}".format))
     assert told == [
         "Not on the map: 2 states of history 2, such as number 2; there stick in 1, hit in 1.",
         "Not on the map: 1 state of history 3, such as number 4; there always hit.",

@@ -1,4 +1,4 @@
-"""Models whose observations were numbered as they were met: kept, opened again, and used."""
+"""Models whose observations were numbered as they were first seen: kept, opened again, and used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import deeptaxi
 from deeptaxi.api.environments import EnvSpec
 from deeptaxi.api.load import load_comparable, load_source
-from deeptaxi.api.run_data import NeverMetWarning
+from deeptaxi.api.run_data import UnseenObservationWarning
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.episodes import play
 from deeptaxi.learning.gymnasium_loop import FULL
@@ -33,7 +33,7 @@ def wander():
 
 @pytest.fixture(scope="module")
 def kept(wander, tmp_path_factory):
-    """A run whose nine observations were numbered as training met them, in a folder."""
+    """A run whose nine observations were numbered as training saw them, in a folder."""
     folder = tmp_path_factory.mktemp("kept")
     return deeptaxi.train(wander, out=folder / "run", logs=folder / "logs", tensorboard=False, **SETTINGS)
 
@@ -52,9 +52,9 @@ def test_it_trains_a_q_table_of_what_it_meets(kept):
     assert len(codec.numbering) == 9
     assert codec.encode(next(pictures())) == 0  # where every episode starts
     assert kept.coverage.visits[9:].sum() == 0
-    assert kept.episodes["steps_in_others"] == 0
+    assert kept.episodes["steps_in_shared_state"] == 0
     described = kept.environment.describe()["observation"]["numbering"]
-    assert described == {"met": 9, "combinations": "more than 10^20", "complete": False, "digest": codec.digest}
+    assert described == {"seen": 9, "combinations": "more than 10^20", "complete": False, "digest": codec.digest}
 
 
 def test_the_same_seed_gives_the_same_numbers_and_weights_and_another_gives_others(kept, wander):
@@ -74,13 +74,15 @@ def test_a_kept_run_knows_its_observations(kept):
     assert deeptaxi.evaluate(kept.folder, episodes=20).episodes == deeptaxi.evaluate(kept, episodes=20).episodes
     assert run.q_values.shape == (100_000, 4)
     card = (kept.folder / "card.md").read_text()
-    assert "Its states are numbered as training met them: 9 observations of more than 10^20 combinations" in card
-    assert json.loads((kept.folder / "card.json").read_text())["environment"]["observation"]["numbering"]["met"] == 9
+    assert "Its states are numbered as training saw them: 9 observations of more than 10^20 combinations" in card
+    assert json.loads((kept.folder / "card.json").read_text())["environment"]["observation"]["numbering"]["seen"] == 9
 
 
 def test_an_observation_that_was_never_met_gets_the_action_of_all_others_with_a_warning(kept):
     run = deeptaxi.load(kept.folder)
-    with pytest.warns(NeverMetWarning, match=r"array\(\[\[7, 7, 7\].* has no number of its own: the action is that of"):
+    with pytest.warns(
+        UnseenObservationWarning, match=r"array\(\[\[7, 7, 7\].* has no number of its own: the action is that of"
+    ):
         assert run.act(UNMET) == run.policy[99_999]
     assert len(run.environment.numbering.numbering) == 9
     with pytest.raises(UsageError, match=r"the observation array\(.* expected an array of integers of shape \(3, 3\)"):
@@ -116,7 +118,7 @@ def test_diagnose_report_export_and_watch_use_its_numbers(kept, tmp_path):
     deeptaxi.export(kept.folder, "csv", tmp_path / "q.csv")
     lines = (tmp_path / "q.csv").read_text().splitlines()
     assert lines[1].startswith('0,"(255, 0, 0, 0, 0, 0, 0, 0, 0)",')
-    assert lines[10].startswith('9,"state 9, not met",')
+    assert lines[10].startswith('9,"state 9, not seen",')
     assert lines[100_000].startswith("99999,all other observations,")
     steps = list(run.play(episodes=1))
     assert steps[0].state == 0
@@ -134,10 +136,10 @@ def test_more_observations_than_there_is_room_for_share_the_last_state(wander, t
     ]
     rightward = play(run.environment, np.full(4, 2), 5, 0)  # to the third picture of the first row
     assert rightward.steps == 100
-    assert 50 < rightward.steps_in_others < 100
+    assert 50 < rightward.steps_in_shared_state < 100
     assert describe_episodes(rightward.to_dict()).endswith(
-        f"in {rightward.steps_in_others} of 100 steps the observation has no number of its own, and the policy takes "
-        "the action of all such observations"
+        f"in {rightward.steps_in_shared_state} of 100 steps the observation has no number of its own, and the policy "
+        "takes the action of all such observations"
     )
     whole = run.weights_digest
     part = tmp_path / "part"
@@ -197,7 +199,7 @@ def test_a_model_that_does_not_say_its_numbers_is_refused(kept, wander, tmp_path
 
 def test_runs_that_met_others_are_not_compared(kept, wander, tmp_path):
     other = deeptaxi.train(wander, seed=5, out=tmp_path / "other", logs=tmp_path / "logs", **SETTINGS)
-    with pytest.raises(UsageError, match="have met other observations, or in another order"):
+    with pytest.raises(UsageError, match="have seen other observations, or in another order"):
         load_comparable([kept.folder, other.folder], EnvSpec())
 
 

@@ -83,7 +83,7 @@ class Tokens:
         """Take a number.
 
         Raises:
-            TableError: it is none, or not finite.
+            TableError: it is not a finite number.
         """
         word = self.peek()
         try:

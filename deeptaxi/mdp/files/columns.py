@@ -84,7 +84,7 @@ class Columns:
         """Return a column as numbers, `[N]`; they may be infinite, but not NaN.
 
         Raises:
-            TableError: a value is none.
+            TableError: a value is invalid.
         """
         values = self.values[name]
         try:
@@ -100,7 +100,7 @@ class Columns:
         """Return a column as truth values, `[N]`.
 
         Raises:
-            TableError: a value is none.
+            TableError: a value is invalid.
         """
         words = [str(value).strip().lower() for value in self.values[name]]
         known = {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}

@@ -7,9 +7,9 @@
 | QuantEcon              | Q `[S, A, S]`                      | R `[S, A]`                    |
 | QuantEcon, pairs       | Q `[L, S]`, `s_indices`, `a_indices` `[L]` | R `[L]`               |
 
-The layout of three-dimensional transitions is told by their shape; where S = A, by where the rows sum to 1, and then by
-the name: Q is QuantEcon's. R `[S]` is earned in the state, whatever the action. A reward of −∞ and a row of zeros both
-say that the action may not be taken.
+The layout of three-dimensional transitions is recognized by their shape; where S = A, by where the rows sum to 1, and
+then by the name: Q is QuantEcon's. R `[S]` is earned in the state, whatever the action. A reward of −∞ and a row of
+zeros both say that the action may not be taken.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def dense(source: Source, name: str, value: Any) -> Floats:
     """Convert a value to an array of numbers.
 
     Raises:
-        TableError: it is none.
+        TableError: it is no array of numbers.
     """
     try:
         found = np.asarray(value.toarray() if is_sparse(value) else value)
@@ -163,7 +163,7 @@ def triples(source: Source, transitions: Any, name: str, prefer: str) -> tuple[T
     """Return the entries of transition matrices that are not 0, their layout, S and A.
 
     Raises:
-        TableError: the shape is none of the layouts.
+        TableError: the shape fits no layout.
     """
     if is_sparse(transitions):
         transitions = [transitions]

@@ -281,7 +281,7 @@ def check_sums(source: Source, outcomes: Outcomes, facts: Facts) -> None:
 
 
 def check_ends(source: Source, outcomes: Outcomes, facts: Facts, ends: Bools) -> None:
-    """Reject states without outcomes that an episode goes on in, and gaps in the numbering."""
+    """Reject states without outcomes in which an episode continues, and gaps in the numbering."""
     going_on = ends[outcomes.next_state] & ~outcomes.terminated
     if going_on.any():
         index = int(np.argmax(going_on))

@@ -45,7 +45,7 @@ def options_of(given: Mapping[str, Any]) -> ReadOptions:
 
 
 def read_table_file(path: Path, options: ReadOptions | None = None) -> Reading:
-    """Read a transition table from a file of any form that is known, told by the ending of its name.
+    """Read a transition table from a file of any known form, recognized by the ending of its name.
 
     Args:
         path: the file.
@@ -180,7 +180,7 @@ def read_value(value: Any, options: ReadOptions | None = None) -> Reading:
         options: what the value does not say.
 
     Raises:
-        TableError: it is none of these, or not a decision process.
+        TableError: it has another form, or is not a decision process.
         UsageError: it has no such start.
     """
     given = options or ReadOptions()

@@ -115,7 +115,7 @@ def estimated_table(columns: Columns, options: ReadOptions) -> Reading:
     reward, terminated = columns.numbers("reward"), columns.flags("terminated")
     if np.isinf(reward).any():
         raise columns.fault(np.argmax(np.isinf(reward)), "reward", "a reward that was logged is finite")
-    episode, told = episodes_of(columns, state, next_state)
+    episode, episode_notes = episodes_of(columns, state, next_state)
     log = LoggedData(episode, state, action, next_state, reward, terminated, float(options.prior))
     states, actions = size_of(columns, state, next_state), int(action.max()) + 1
     check_memory((states, actions, 1))
@@ -124,7 +124,7 @@ def estimated_table(columns: Columns, options: ReadOptions) -> Reading:
     probability, mean_reward, start = estimator.weighted(np.ones(log.episodes))
     acted = np.zeros(states, np.bool_)
     acted[state] = True
-    notes = [*note_others(columns), *told, *done_note(columns), *log_notes(log, acted, estimator.mask)]
+    notes = [*note_others(columns), *episode_notes, *done_note(columns), *log_notes(log, acted, estimator.mask)]
     if options.start is not None:
         facts = Facts(states, actions, start, state_names=state_names)
         start, _ = start_of(columns.source, options.start, facts, ~acted)

@@ -1,10 +1,10 @@
 """Number the observations of a large space in the order in which they first occur.
 
-A board of 20 cells with three values each has 3^20 observations, of which an agent meets a few thousand. One-hot over
-all of them is out of the question; one-hot over those that occur is not. So states are numbered as they are met:
+A board of 20 cells with three values each has 3^20 observations, of which an agent sees a few thousand. One-hot over
+all of them is out of the question; one-hot over those that occur is not. So states are numbered as they are first seen:
 
-    0 … S−2    the observations, in the order in which a training meets them
-    S−1        all others: those that came when the numbers before were used up, and those that no training met
+    0 … S−2    the observations, in the order in which a training first sees them
+    S−1        all others: those seen once the numbers before were used up, and those never seen in training
 
 S is the *capacity*. All instances of an environment share one numbering. It is open, so that it grows, only while a
 loop trains; and it is part of the model, which means nothing without it. Where the transition table is discovered,
@@ -73,7 +73,7 @@ class Numbering:
 
 @dataclass(frozen=True)
 class NumberingCodec(StateCodec):
-    """Maps the observations of a space to state numbers as they are met.
+    """Maps the observations of a space to state numbers as they are first seen.
 
     Attributes:
         capacity: S; of a complete numbering, the number of its observations.
@@ -99,7 +99,7 @@ class NumberingCodec(StateCodec):
         return self.numbering.complete
 
     @property
-    def others(self) -> int | None:
+    def shared_state(self) -> int | None:
         """The state of all observations that have no number of their own; None if there are none."""
         return None if self.complete else self.capacity - 1
 
@@ -125,7 +125,7 @@ class NumberingCodec(StateCodec):
             raise LookupError(observation)
         return found
 
-    def has_met(self, value: Any) -> bool:
+    def has_seen(self, value: Any) -> bool:
         """Return whether an observation has a number of its own.
 
         Raises:
@@ -137,35 +137,35 @@ class NumberingCodec(StateCodec):
         """Return an observation that has this number.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no observation has this number.
         """
         if not 0 <= number < len(self.numbering):
             raise UsageError(
-                f"state {number} is no observation: states 0 … {len(self.numbering) - 1} are those that were met"
+                f"state {number} is no observation: states 0 … {len(self.numbering) - 1} are those that were seen"
             )
         return self.node.value(self.numbering[number])
 
     def name(self, number: int) -> str:
         """Describe the observations that have this number."""
         if number >= len(self.numbering):
-            return "all other observations" if number == self.others else f"state {number}, not met"
+            return "all other observations" if number == self.shared_state else f"state {number}, not seen"
         if len(self.layout) > NAMED_PARTS:
             return f"observation {number}"
         return self.node.name(self.numbering[number])
 
     def describe(self) -> dict[str, Any]:
         """Describe in JSON how an observation becomes a number."""
-        told = {"space": super().describe().get("space", str(self.space)), "parts": None}
-        return told | {
+        described = {"space": super().describe().get("space", str(self.space)), "parts": None}
+        return described | {
             "numbering": {
-                "met": len(self.numbering),
+                "seen": len(self.numbering),
                 "combinations": amount(self.combinations),
                 "complete": self.complete,
                 "digest": self.digest,
             }
         }
 
-    # Keep
+    # Saving
 
     @cached_property
     def width(self) -> int:
@@ -200,20 +200,20 @@ class NumberingCodec(StateCodec):
         if len(set(found)) < len(found):
             raise DeepTaxiError("it numbers an observation twice")
         if found and max(found) >= self.combinations:
-            raise DeepTaxiError(f"it numbers an observation that is none of the {amount(self.combinations)}")
+            raise DeepTaxiError(f"it numbers an observation outside the {amount(self.combinations)} of the space")
         return found
 
     def load(self, observations: NDArray[Any] | None) -> None:
         """Take the numbering of an interrupted training.
 
         Raises:
-            DeepTaxiError: there is none, or it is not of this space.
+            DeepTaxiError: it is missing, or of another space.
         """
         if observations is None:
             raise DeepTaxiError("there are none")
         self.numbering.replace(self.parse(observations, complete=False))
 
-    # Other numberings of the same space
+    # Codecs of the same space
 
     def renew(self, growing: bool = False) -> Self:
         """Return a codec with a numbering of its own: an empty one, which may be open, unless this one is complete."""
@@ -260,7 +260,7 @@ def default_capacity(codec: StateCodec, actions: int) -> int:
 
 
 def numbers_as_met(codec: StateCodec, capacity: int | None) -> bool:
-    """Whether observations are numbered as they are met: where it is asked for, or all of them are too many.
+    """Whether observations are numbered as they are first seen: where it is asked for, or all of them are too many.
 
     Real numbers in bins are seen part by part, as long as their joint numbers have 32 bits.
     """
@@ -271,7 +271,7 @@ def numbers_as_met(codec: StateCodec, capacity: int | None) -> bool:
 
 
 def numbering_codec(codec: StateCodec, capacity: int | None, actions: int, name: str) -> NumberingCodec:
-    """Return the codec that numbers the observations of a space as they are met.
+    """Return the codec that numbers the observations of a space as they are first seen.
 
     Args:
         codec: numbers all of them.

@@ -10,7 +10,7 @@ from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.mdp.binning import View
 from deeptaxi.mdp.environment import environment_over, open_environment
-from deeptaxi.mdp.occurrence import (
+from deeptaxi.mdp.numbering import (
     Numbering,
     NumberingCodec,
     default_capacity,
@@ -35,12 +35,12 @@ def test_observations_are_numbered_in_the_order_in_which_they_occur():
     assert codec.combinations == 10**12
     assert [codec.encode(digits(n)) for n in (700, 5, 700, 999_999_999_999, 5)] == [0, 1, 0, 2, 1]
     assert [codec.encode(digits(n)) for n in (1, 2, 1)] == [3, 3, 3]  # all others share the last state
-    assert codec.others == 3
+    assert codec.shared_state == 3
     assert codec.decode(0).tolist() == digits(700).tolist()
     assert codec.name(1) == "(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5)"
     assert codec.name(3) == "all other observations"
-    assert codec.has_met(digits(5))
-    assert not codec.has_met(digits(1))
+    assert codec.has_seen(digits(5))
+    assert not codec.has_seen(digits(1))
 
 
 def test_a_numbering_that_is_not_open_stays_as_it_is():
@@ -48,7 +48,7 @@ def test_a_numbering_that_is_not_open_stays_as_it_is():
     assert codec.encode(digits(700)) == 0
     assert [codec.encode(digits(n)) for n in (1, 2)] == [9, 9]
     assert len(codec.numbering) == 1
-    assert codec.name(5) == "state 5, not met"
+    assert codec.name(5) == "state 5, not seen"
     for state in (1, 9, -1):
         with pytest.raises(UsageError, match=f"state {state} is no observation: states 0 … 0 are"):
             codec.decode(state)
@@ -58,7 +58,7 @@ def test_a_numbering_that_is_not_open_stays_as_it_is():
 
 def test_a_complete_numbering_has_no_state_for_others():
     codec = NumberingCodec(DIGITS).restrict([700, 5, 5])
-    assert (codec.states, codec.others, codec.complete) == (2, None, True)
+    assert (codec.states, codec.shared_state, codec.complete) == (2, None, True)
     assert [codec.encode(digits(n)) for n in (5, 700)] == [0, 1]  # in the order of the space
     with pytest.raises(ObservationError, match="expected one of the 2 of its discovered table"):
         codec.encode(digits(6))
@@ -82,7 +82,7 @@ def test_observations_are_kept_as_the_bytes_of_their_index():
         (np.zeros((1, 4), np.uint8), r"uint8 \[1, 4\], expected uint8 \[N, 5\]"),
         (np.zeros(5, np.uint8), "expected uint8"),
         (np.zeros((1, 5), np.int64), "expected uint8"),
-        (np.full((1, 5), 255, np.uint8), "an observation that is none of the 1,000,000,000,000"),
+        (np.full((1, 5), 255, np.uint8), "an observation outside the 1,000,000,000,000"),
         (np.zeros((2, 5), np.uint8), "an observation twice"),
         (np.arange(20, dtype=np.uint8).reshape(4, 5) // 19, "expected at most 2"),
     ],
@@ -153,8 +153,8 @@ def test_an_environment_of_too_many_observations_is_opened_with_a_numbering():
         assert environment.numbering is not None
         assert len(environment.numbering.numbering) == 0  # its first look at the environment left no trace
         assert environment.numbering_note == (
-            "Picture-v0 has more than 10^20 combinations of observations: they are numbered as they are met, up to "
-            "99,999 (--state-capacity). Each is learned by itself, without generalization, and without a discovered "
+            "Picture-v0 has more than 10^20 combinations of observations: they are numbered as they are first seen, up "
+            "to 99,999 (--state-capacity). Each is learned by itself, without generalization, and without a discovered "
             "table there is no exact verdict"
         )
         with pytest.raises(UsageError, match="leave out --encoding factored and --state-capacity 0, and they are num"):
