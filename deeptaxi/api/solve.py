@@ -15,8 +15,8 @@ from deeptaxi.exports.q_tables import WRITERS, labels_of
 from deeptaxi.io.atomic import check_free, write_atomic
 from deeptaxi.io.safe_archive import format_bytes
 from deeptaxi.mdp.environment import objective_discount
-from deeptaxi.mdp.sweeps import PLANNING_BYTES
-from deeptaxi.mdp.table import TransitionTable, is_long
+from deeptaxi.mdp.sparse_rows import PLANNING_BYTES
+from deeptaxi.mdp.table import TransitionTable, is_large
 
 
 def solve(
@@ -62,7 +62,7 @@ def solve(
 
 def memory_note(table: TransitionTable) -> str:
     """Return how much memory planning on a large table takes, in brackets; nothing for a small one."""
-    if not is_long(table):
+    if not is_large(table):
         return ""
     return f" (it takes about {format_bytes(PLANNING_BYTES * table.probability.size)} of memory)"
 

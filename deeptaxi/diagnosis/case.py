@@ -21,7 +21,7 @@ from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.evaluation import exact
 from deeptaxi.evaluation.decidability import OPTIMAL_TOLERANCE
 from deeptaxi.evaluation.rollout import VectorStep, rollout
-from deeptaxi.mdp import planning, sweeps
+from deeptaxi.mdp import planning, sparse_rows
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
@@ -112,8 +112,8 @@ def only(policy: Ints, actions: int) -> Bools:
 
 def can_end(table: TransitionTable, choices: Bools) -> Bools:
     """Mark the states from which some of the `choices` eventually end an episode, `[S]`."""
-    if sweeps.is_large(table):
-        return sweeps.leads_to(table, None, choices)
+    if sparse_rows.uses_sparse_rows(table):
+        return sparse_rows.leads_to(table, None, choices)
     taken = choices[:, :, None] & (table.probability > 0)
     ends: Bools = np.asarray((taken & table.terminated).any(axis=(1, 2)))
     going_on = taken & ~table.terminated

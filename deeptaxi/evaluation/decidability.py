@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.mdp import planning
-from deeptaxi.mdp.sweeps import is_large, leads_to
+from deeptaxi.mdp.sparse_rows import leads_to, uses_sparse_rows
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 from deeptaxi.mdp.total_reward import UndefinedError, steps_to
 
@@ -87,7 +87,7 @@ def decidability(
 
 def leads_to_choice(table: TransitionTable, matters: Bools) -> Bools:
     """Mark the states that may lead to one where the choice `matters` `[S]`, `[S]`."""
-    if is_large(table):
+    if uses_sparse_rows(table):
         return leads_to(table, matters, table.action_mask)
     onward = table.continuation > 0
     if table.action_mask is not None:

@@ -17,7 +17,7 @@ from deeptaxi.evaluation.rollout import rollout
 from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.simulate import inverse_table
-from deeptaxi.mdp.sweeps import is_large, leads_to
+from deeptaxi.mdp.sparse_rows import leads_to, uses_sparse_rows
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 COPIES = 64
@@ -179,7 +179,7 @@ class Endless:
         self._table = table
         self._policy = policy
         self._known: dict[int, bool] = {}
-        if is_large(table):  # one search for all states, instead of one for each
+        if uses_sparse_rows(table):  # one search for all states, instead of one for each
             ending = leads_to(table, None, policy[:, None] == np.arange(table.actions))
             self._known = dict(enumerate((~ending).tolist()))
 

@@ -213,7 +213,7 @@ def large_settings(table: TransitionTable, kind: str) -> dict[str, Any]:
     }
 
 
-def is_large(table: TransitionTable, values: Mapping[str, Any]) -> bool:
+def takes_large_settings(table: TransitionTable, values: Mapping[str, Any]) -> bool:
     """Whether a table takes the settings of large ones: not if the user asks for another network or optimizer."""
     network, optimizer = values.get("network", {}), values.get("optimizer", {})
     asked = network.get("hidden") or network.get("encoding", "joint") != "joint" or kind_of(values) == "mlp"
@@ -372,7 +372,9 @@ def preset_for(environment: Environment, values: Mapping[str, Any], preset: Pres
     if table is None:
         raise UsageError(f"--preset table: {environment.config.id} has no true table: {environment.table_missing}")
     table = replace(table, time_limit=environment.time_limit)
-    return Preset(TABLE, settings=table_settings(table, kind, values["loop"] == "compiled", is_large(table, values)))
+    return Preset(
+        TABLE, settings=table_settings(table, kind, values["loop"] == "compiled", takes_large_settings(table, values))
+    )
 
 
 def configure(environment: Environment, values: Mapping[str, Any], preset: Preset | None = None) -> Configured:

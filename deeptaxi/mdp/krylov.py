@@ -13,7 +13,8 @@ import time
 import numpy as np
 
 from deeptaxi.mdp.chains import ROUNDING
-from deeptaxi.mdp.sweeps import EVERY, Rows, listener
+from deeptaxi.mdp.sparse_rows import Rows
+from deeptaxi.mdp.sweeps import EVERY, listener
 from deeptaxi.mdp.table import Floats
 
 MOST = 1_000  # iterations of a round, of two products each

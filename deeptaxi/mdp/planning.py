@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp import remembered_values, sweeps, total_reward
+from deeptaxi.mdp import remembered_values, sparse_rows, sweeps, total_reward
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
 from deeptaxi.mdp.krylov import approach
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
@@ -82,8 +82,8 @@ class HorizonOptimum:
 
 def bellman(table: TransitionTable, value: Floats, discount: float, mask: Bools | None = None) -> Floats:
     """Apply the Bellman operator: values `[S]` to action values `[S, A]`, −inf where `mask` is False."""
-    if sweeps.is_large(table):
-        q = sweeps.rows_of(table).backup(value, discount)
+    if sparse_rows.uses_sparse_rows(table):
+        q = sparse_rows.rows_of(table).backup(value, discount)
     else:
         q = table.expected_reward + discount * expectation(table.continuation, value[table.next_state])
     return q if mask is None else np.where(mask, q, -np.inf)
@@ -151,7 +151,7 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
     check_discount(discount)
     if discount == 1:
         return Optimum(*total_reward.optimal_values(table, mask))
-    if sweeps.is_large(table):
+    if sparse_rows.uses_sparse_rows(table):
         return large_optimum(table, discount, mask)
 
     def step(value: Floats) -> Floats:
@@ -162,13 +162,13 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
     return Optimum(q.max(axis=1), q, bound, iterations)
 
 
-def gains(rows: sweeps.Rows, mask: Bools | None, excluded: float = -np.inf) -> Floats:
+def gains(rows: sparse_rows.Rows, mask: Bools | None, excluded: float = -np.inf) -> Floats:
     """Return the expected rewards `[N, A, B]` of sparse rows, `excluded` where the `mask` `[S, A]` is False."""
     return rows.reward if mask is None else np.where(rows.arrange(mask), rows.reward, excluded)
 
 
 def settle(
-    rows: sweeps.Rows,
+    rows: sparse_rows.Rows,
     gain: Floats,
     discount: float,
     worst: bool = False,
@@ -234,7 +234,7 @@ def least(q: Floats) -> Floats:
 
 def large_optimum(table: TransitionTable, discount: float, mask: Bools | None) -> Optimum:
     """Compute the optimal values of a large table, or recall them."""
-    rows = sweeps.rows_of(table)
+    rows = sparse_rows.rows_of(table)
     entry = remembered_values.name_of(table, "optimum", discount, mask_digest(mask))
 
     def compute() -> Optimum:
@@ -251,7 +251,7 @@ def mask_digest(mask: Bools | None) -> str | None:
 
 def worst_of_large(table: TransitionTable, discount: float, mask: Bools | None) -> Evaluation:
     """Compute the values of the worst policy on a large table, or recall them."""
-    rows = sweeps.rows_of(table)
+    rows = sparse_rows.rows_of(table)
     entry = remembered_values.name_of(table, "worst", discount, mask_digest(mask))
 
     def compute() -> Evaluation:
@@ -289,12 +289,12 @@ def evaluate_uniform(table: TransitionTable, discount: float, mask: Bools | None
         UndefinedError: at a discount of 1, the values cannot be computed.
     """
     policy = uniform_policy(table, mask)
-    if discount == 1 or table.states <= DIRECT or not sweeps.is_large(table):
+    if discount == 1 or table.states <= DIRECT or not sparse_rows.uses_sparse_rows(table):
         return evaluate_policy(table, policy, discount)
     entry = remembered_values.name_of(table, "uniform", discount, mask_digest(mask))
 
     def compute() -> Evaluation:
-        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        rows = sparse_rows.fix_policy(sparse_rows.rows_of(table), policy)
         q, bound, count = settle(rows, rows.reward, discount, entry=entry)
         return Evaluation(q[:, 0], bound, count)
 
@@ -303,7 +303,7 @@ def evaluate_uniform(table: TransitionTable, discount: float, mask: Bools | None
 
 def worst_values(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
     """Compute the values of the worst policy by value iteration; `discount` is below 1, `mask` bool `[S, A]`."""
-    if sweeps.is_large(table):
+    if sparse_rows.uses_sparse_rows(table):
         return worst_of_large(table, discount, mask)
 
     def step(value: Floats) -> Floats:
@@ -327,8 +327,8 @@ def evaluate_policy(
     check_discount(discount)
     if discount == 1:
         return Evaluation(*total_reward.policy_values(table, policy), 1)
-    if table.states > DIRECT and sweeps.is_large(table):
-        rows = sweeps.fix(sweeps.rows_of(table), policy)
+    if table.states > DIRECT and sparse_rows.uses_sparse_rows(table):
+        rows = sparse_rows.fix_policy(sparse_rows.rows_of(table), policy)
         if takes_whole_steps(rows, iterations_needed(float(np.abs(rows.reward).max()), discount)):
             return evaluate_in_whole_steps(rows, discount, start)
         q, bound, count = settle(rows, rows.reward, discount, start=start)
@@ -339,7 +339,7 @@ def evaluate_policy(
     return Evaluation(*fixed_point(lambda value: fixed.backup(value, discount), fixed.reward, discount))
 
 
-def evaluate_in_whole_steps(rows: sweeps.Rows, discount: float, start: Floats | None = None) -> Evaluation:
+def evaluate_in_whole_steps(rows: sparse_rows.Rows, discount: float, start: Floats | None = None) -> Evaluation:
     """Evaluate the policy that `rows` fix by steps over all of them, from the values `start` `[S]`, or from 0."""
     gain = rows.reward.reshape(-1)
 
@@ -356,7 +356,7 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
     `policy` is an action per state `[S]`, or probabilities `[S, A]`.
     """
     if has_long_horizon(table):
-        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        rows = sparse_rows.fix_policy(sparse_rows.rows_of(table), policy)
         if takes_whole_steps(rows, horizon):
             returns, length = sum_in_whole_steps(rows, horizon).T
             return HorizonEvaluation(returns, termination_of(rows, length), length, rounding(returns, horizon))
@@ -383,7 +383,7 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
 def evaluate_returns(table: TransitionTable, policy: Ints | Floats, horizon: int) -> Floats:
     """Compute the mean return of `horizon` steps, `[S]`: half the work of `evaluate_horizon` on a large table."""
     if has_long_horizon(table):
-        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        rows = sparse_rows.fix_policy(sparse_rows.rows_of(table), policy)
         if not takes_whole_steps(rows, horizon):
             return sweeps.sweep(rows, rows.reward, 1.0, horizon).values
     return evaluate_horizon(table, policy, horizon).returns
@@ -392,7 +392,7 @@ def evaluate_returns(table: TransitionTable, policy: Ints | Floats, horizon: int
 def evaluate_lengths(table: TransitionTable, policy: Ints | Floats, horizon: int) -> tuple[Floats, Floats]:
     """Compute the probability of having terminated after `horizon` steps, and the mean number of steps, `[S]` each."""
     if has_long_horizon(table):
-        rows = sweeps.fix(sweeps.rows_of(table), policy)
+        rows = sparse_rows.fix_policy(sparse_rows.rows_of(table), policy)
         if not takes_whole_steps(rows, horizon):
             length = sweeps.sweep(rows, np.ones_like(rows.reward), 1.0, horizon).values
             return termination_of(rows, length), length
@@ -402,16 +402,16 @@ def evaluate_lengths(table: TransitionTable, policy: Ints | Floats, horizon: int
 
 def has_long_horizon(table: TransitionTable) -> bool:
     """Return whether the steps of a horizon are taken on sparse rows."""
-    return table.states > SQUARED and sweeps.is_large(table)
+    return table.states > SQUARED and sparse_rows.uses_sparse_rows(table)
 
 
-def takes_whole_steps(rows: sweeps.Rows, horizon: int) -> bool:
+def takes_whole_steps(rows: sparse_rows.Rows, horizon: int) -> bool:
     """Return whether up to `horizon` steps of the policy that `rows` fix are best taken over all states."""
     entries = int(rows.matrix.nnz)
     return entries <= FEW and entries * horizon <= FEW * WHOLE_STEPS
 
 
-def sum_in_whole_steps(rows: sweeps.Rows, horizon: int) -> Floats:
+def sum_in_whole_steps(rows: sparse_rows.Rows, horizon: int) -> Floats:
     """Return the rewards and the number of the steps, summed over `horizon` steps over all states, `[S, 2]`."""
     gain = np.stack([rows.reward.reshape(-1), np.ones(len(rows.order))], axis=1)
     total = np.zeros_like(gain)
@@ -423,7 +423,7 @@ def sum_in_whole_steps(rows: sweeps.Rows, horizon: int) -> Floats:
     return np.asarray(total[rows.place])
 
 
-def termination_of(rows: sweeps.Rows, length: Floats) -> Floats:
+def termination_of(rows: sparse_rows.Rows, length: Floats) -> Floats:
     """Return the probability of having terminated, `[S]`: what one more step would not add to the mean `length`."""
     following = (rows.matrix @ length[rows.order])[rows.place]
     return np.asarray(np.clip(length - following, 0, 1))
@@ -436,7 +436,7 @@ def rounding(total: Floats, horizon: int) -> float:
 
 def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:
     """Compute the best return over `horizon` steps from each state, `[S]`, by backward induction."""
-    if sweeps.is_large(table):
+    if sparse_rows.uses_sparse_rows(table):
         return optimal_long_horizon(table, horizon, mask)
     returns = np.zeros(table.states)
     for _ in range(horizon):
@@ -449,7 +449,7 @@ def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = N
 
 def optimal_long_horizon(table: TransitionTable, horizon: int, mask: Bools | None) -> HorizonOptimum:
     """Compute the best return over `horizon` steps on a large table, once."""
-    rows = sweeps.rows_of(table)
+    rows = sparse_rows.rows_of(table)
 
     def compute() -> HorizonOptimum:
         swept = sweeps.sweep(rows, gains(rows, mask), 1.0, horizon)

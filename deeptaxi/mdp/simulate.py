@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 
 from deeptaxi.mdp.remembered_values import once
-from deeptaxi.mdp.table import TransitionTable, is_long
+from deeptaxi.mdp.table import TransitionTable, is_large
 
 
 class TableEnv(gymnasium.Env[np.int64, np.int64]):
@@ -27,7 +27,7 @@ class TableEnv(gymnasium.Env[np.int64, np.int64]):
         self.action_space = gymnasium.spaces.Discrete(table.actions)
         self.state = 0
         self._cumulative = (
-            None if is_long(table) else once(table, "cumulative", lambda: inverse_table(table.probability))
+            None if is_large(table) else once(table, "cumulative", lambda: inverse_table(table.probability))
         )
         self._start = once(table, "cumulative start", lambda: inverse_table(table.start))
 

@@ -106,7 +106,7 @@ class TransitionTable:
         check_shapes(self)
         check_numbers(self)
         check_optional(self)
-        if is_long(self) and mapping_of(self.next_state) is None:
+        if is_large(self) and mapping_of(self.next_state) is None:
             object.__setattr__(self, "next_state", self.next_state.astype(np.int32, copy=False))
         # Sums that are off only by rounding would accumulate over thousands of planning steps.
         object.__setattr__(self, "probability", normalize(self.probability))
@@ -242,7 +242,7 @@ def describe_first(test: Callable[..., Bools], *arrays: NDArray[Any]) -> str | N
     return None if index is None else f"{arrays[0][index]} at {list(index)}"
 
 
-def is_long(table: TransitionTable) -> bool:
+def is_large(table: TransitionTable) -> bool:
     """Whether a table is large enough to save memory on."""
     return table.probability.size >= LARGE
 
@@ -629,7 +629,7 @@ def save_table(table: TransitionTable, path: Path, compressed: bool = False) -> 
     arrays = {
         name: np.asarray(value) for name, value in ({name: getattr(table, name) for name in ARRAYS} | optional).items()
     }
-    if is_long(table) and not compressed:
+    if is_large(table) and not compressed:
         write_npz(path, arrays)
         return
     with path.open("wb") as file:  # np.savez would add an extension to a name without one

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from benchmarks.grids import random_grid
 from deeptaxi.api.status import planning_status, shown_by, status
-from deeptaxi.mdp import sweeps
+from deeptaxi.mdp import sparse_rows, sweeps
 
 
 def test_a_status_is_reported_to_its_display_and_nested_ones_are_not() -> None:
@@ -28,7 +28,7 @@ def test_a_status_is_reported_to_its_display_and_nested_ones_are_not() -> None:
 
 def test_a_long_plan_tells_its_sweeps_to_the_display_and_nobody_else(monkeypatch) -> None:
     monkeypatch.setattr(sweeps, "EVERY", 0.0)
-    rows = sweeps.pack(random_grid(20))
+    rows = sparse_rows.pack(random_grid(20))
     told: list[str] = []
 
     class Shown:

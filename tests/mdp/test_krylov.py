@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 
-from deeptaxi.mdp import krylov, planning, sweeps
+from deeptaxi.mdp import krylov, planning, sparse_rows
 from deeptaxi.mdp.krylov import approach
 from deeptaxi.mdp.table import from_arrays
 from tests.problems import random_table
@@ -16,7 +16,7 @@ def test_the_values_are_those_of_the_linear_equations(seed, discount):
     table = random_table(seed, states=40)
     policy = planning.uniform_policy(table)
     expected = planning.evaluate_policy(table, policy, discount)
-    rows = sweeps.fix(sweeps.rows_of(table), policy)
+    rows = sparse_rows.fix_policy(sparse_rows.rows_of(table), policy)
     value, products = approach(rows, discount, np.zeros(table.states))
     np.testing.assert_allclose(value, expected.value, atol=1e-9 * (1 + np.abs(expected.value).max()))
     assert 0 < products < 400
@@ -25,7 +25,7 @@ def test_the_values_are_those_of_the_linear_equations(seed, discount):
 @pytest.mark.parametrize("result", [np.nan, np.inf, 1e9])
 def test_what_is_no_better_than_the_start_is_not_taken(monkeypatch, result):
     table = random_table(0, states=40)
-    rows = sweeps.fix(sweeps.rows_of(table), planning.uniform_policy(table))
+    rows = sparse_rows.fix_policy(sparse_rows.rows_of(table), planning.uniform_policy(table))
     broken = lambda _matrix, right, *_, **__: (np.full(len(right), result), -10)  # noqa: E731
     monkeypatch.setattr(scipy.sparse.linalg, "bicgstab", broken)
     start = np.random.default_rng(0).normal(size=table.states)
@@ -42,7 +42,7 @@ def ring(states):
 
 def test_a_policy_that_sweeps_settle_slowly_is_proven_all_the_same(monkeypatch):
     monkeypatch.setattr(planning, "FEW", 0)
-    monkeypatch.setattr(sweeps, "LARGE", 0)
+    monkeypatch.setattr(sparse_rows, "SPARSE_FROM", 0)
     monkeypatch.setattr(planning, "DIRECT", 0)
     table, policy = ring(2_000), np.zeros(2_000, np.int64)
     found = planning.evaluate_policy(table, policy, 0.999)
@@ -53,7 +53,7 @@ def test_a_policy_that_sweeps_settle_slowly_is_proven_all_the_same(monkeypatch):
 
 
 def test_whole_steps_are_not_taken_where_they_would_be_too_many(monkeypatch):
-    monkeypatch.setattr(sweeps, "LARGE", 0)
+    monkeypatch.setattr(sparse_rows, "SPARSE_FROM", 0)
     table, policy = ring(1_100), np.zeros(1_100, np.int64)
     found = planning.evaluate_policy(table, policy, 0.9999)
     assert found.iterations < 10_000  # instead of 250,000

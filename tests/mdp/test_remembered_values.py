@@ -5,13 +5,13 @@ import pytest
 
 from benchmarks.grids import random_grid
 from deeptaxi.backend.cache import remove_oldest
-from deeptaxi.mdp import planning, sweeps
+from deeptaxi.mdp import planning, sparse_rows, sweeps
 
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
     """Plan on every table by sparse rows, and remember their values in a folder of its own."""
-    monkeypatch.setattr(sweeps, "LARGE", 0)
+    monkeypatch.setattr(sparse_rows, "SPARSE_FROM", 0)
     monkeypatch.setattr(planning, "DIRECT", 0)
     monkeypatch.setenv("DEEPTAXI_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "values"

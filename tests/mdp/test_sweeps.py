@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.grids import random_grid
-from deeptaxi.diagnosis.case import can_end, only
-from deeptaxi.evaluation.decidability import leads_to_choice
-from deeptaxi.evaluation.episodes import Endless
-from deeptaxi.mdp import planning, sweeps
+from deeptaxi.mdp import planning, sparse_rows, sweeps
 from deeptaxi.mdp.table import from_arrays
 from tests.problems import random_table
 
@@ -25,8 +22,8 @@ def _no_cache(monkeypatch):
 def sparse(request, monkeypatch):
     """Plan on every table by sparse rows, in blocks of two states or more; evaluate policies so, or in whole steps."""
     monkeypatch.setattr(planning, "FEW", request.param)
-    monkeypatch.setattr(sweeps, "LARGE", 0)
-    monkeypatch.setattr(sweeps, "SMALLEST", 2)
+    monkeypatch.setattr(sparse_rows, "SPARSE_FROM", 0)
+    monkeypatch.setattr(sparse_rows, "SMALLEST", 2)
     monkeypatch.setattr(planning, "DIRECT", 0)
     monkeypatch.setattr(planning, "SQUARED", 0)
 
@@ -34,7 +31,7 @@ def sparse(request, monkeypatch):
 def densely(monkeypatch, compute):
     """Return what `compute` returns without sparse rows."""
     with monkeypatch.context() as patched:
-        patched.setattr(sweeps, "LARGE", NEVER)
+        patched.setattr(sparse_rows, "SPARSE_FROM", NEVER)
         return compute()
 
 
@@ -68,8 +65,8 @@ def leaky(chance, states=600):
 
 
 def test_tables_of_ten_thousand_states_are_planned_sparsely_and_those_of_presets_are_not():
-    assert sweeps.is_large(random_grid(100, slip=0.0))
-    assert not sweeps.is_large(random_grid(28, slip=0.2))  # of more outcomes than rainy Taxi's 9,000
+    assert sparse_rows.uses_sparse_rows(random_grid(100, slip=0.0))
+    assert not sparse_rows.uses_sparse_rows(random_grid(28, slip=0.2))  # of more outcomes than rainy Taxi's 9,000
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -137,7 +134,7 @@ def test_a_corridor_has_its_closed_form_and_reads_only_the_front():
     steps = 3_000 - np.arange(3_000)
     assert np.abs(optimum.value + (1 - 0.99**steps) / 0.01).max() <= optimum.bound
     assert optimum.bound <= 2e-10
-    rows = sweeps.rows_of(table)
+    rows = sparse_rows.rows_of(table)
     state = sweeps._State(rows, rows.reward, 0.99, worst=False)
     for _ in range(100):
         state.step()
@@ -148,7 +145,7 @@ def test_a_corridor_has_its_closed_form_and_reads_only_the_front():
 @pytest.mark.usefixtures("sparse")
 def test_long_horizons_end_as_soon_as_all_gains_are_known(chance):
     table, horizon = leaky(chance), 5_000
-    rows = sweeps.rows_of(table)
+    rows = sparse_rows.rows_of(table)
     swept = sweeps.sweep(rows, rows.reward, 1.0, horizon)
     assert swept.sweeps < 1_000 or chance > 0  # other gains are not round
     # From state s, n = 599 − s steps are left, each of which is followed with probability 1 − p.
@@ -172,7 +169,7 @@ def sum_of_trapped(left, chance, horizon):
 def test_the_rounding_of_long_rows_does_not_keep_a_horizon_from_ending():
     table = random_table(0, states=300, actions=3, outcomes=300)
     table = replace(table, reward=table.reward + 50, terminated=np.zeros_like(table.terminated))
-    rows = sweeps.rows_of(table)
+    rows = sparse_rows.rows_of(table)
     state = sweeps._State(rows, rows.reward, 1.0, worst=False)
     for _ in range(400):  # all states have gained alike for long, but for the rounding of sums over 300 outcomes
         state.step()
@@ -223,14 +220,6 @@ def test_no_steps_are_worth_nothing():
 
 
 @pytest.mark.usefixtures("sparse")
-def test_outcomes_that_agree_are_stored_once():
-    table = random_grid(10, 0.2)
-    rows = sweeps.rows_of(table)
-    assert rows.matrix.nnz < (table.continuation > 0).sum()
-    assert sweeps.rows_of(table) is rows
-
-
-@pytest.mark.usefixtures("sparse")
 def test_progress_is_a_bound_that_falls_and_holds(monkeypatch):
     monkeypatch.setattr(sweeps, "EVERY", 0.0)
     table, told = corridor(300), []
@@ -240,7 +229,7 @@ def test_progress_is_a_bound_that_falls_and_holds(monkeypatch):
     assert len(bounds) > 10
     assert bounds == sorted(bounds, reverse=True)
     steps = 300 - np.arange(300)
-    rows = sweeps.rows_of(table)
+    rows = sparse_rows.rows_of(table)
     for count, left, _ in told[:5]:
         values = sweeps.sweep(rows, rows.reward, 0.95, count).values
         assert np.abs(values + (1 - 0.95**steps) / 0.05).max() <= left * (1 + 1e-9)
@@ -255,25 +244,3 @@ def test_ctrl_c_is_heard_between_two_sweeps(monkeypatch):
 
     with sweeps.reported_to(interrupt), pytest.raises(KeyboardInterrupt):
         planning.value_iteration(corridor(300), 0.99)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_what_leads_where_is_found_by_one_search_on_large_tables(monkeypatch, seed):
-    table = random_grid(12, 0.2 * (seed % 2), seed=seed, walls=0.45)
-    policy = np.random.default_rng(seed).integers(4, size=table.states)
-    matters = np.random.default_rng(seed).random(table.states) < 0.02
-
-    def compute():
-        endless = Endless(table, policy)
-        return [
-            can_end(table, only(policy, 4)),
-            can_end(table, np.ones((table.states, 4), bool)),
-            leads_to_choice(table, matters),
-            np.array([state in endless for state in range(table.states)]),
-        ]
-
-    dense = densely(monkeypatch, compute)
-    monkeypatch.setattr(sweeps, "LARGE", 0)
-    for found, expected in zip(compute(), dense, strict=True):
-        np.testing.assert_array_equal(found, expected)
-        assert 0 < found.sum() < table.states

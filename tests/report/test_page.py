@@ -15,7 +15,7 @@ from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.mdp.describe import GridMap, Layer, Names, grid_map, names_of
 from deeptaxi.metrics import Evaluated, History, Progress
 from deeptaxi.report.content import Content, ReportedRun, Subject
-from deeptaxi.report.page import page, describe_apart
+from deeptaxi.report.page import describe_apart, page
 from tests.problems import opened
 from tests.report.outline import check_sound
 
