@@ -161,58 +161,71 @@ def limits_of_numbering(environment: Mapping[str, Any]) -> list[str]:
 
 
 def limits(facts: Mapping[str, Any]) -> list[str]:
-    """List the limitations of the verdict, one sentence each."""
-    place, exact = facts["environment"], facts["exact"]
+    """List the limitations of a model and its verdict, one sentence each."""
+    place = facts["environment"]
     where = f"`{describe_environment(place)}`"
-    last = place["states"] - 1
-    said = [f"It is made for the state numbers 0 … {last} of {where}, and means nothing for others."]
+    sentences = [
+        f"It is made for the state numbers 0 … {place['states'] - 1} of {where}, and means nothing for others."
+    ]
     if str(place["id"]).startswith(OBJECT):
-        said.append(
+        sentences.append(
             "Its environment was an object in memory, which is not kept here: `env` in the commands stands for it."
         )
-    said += limits_of_numbering(place)
-    if exact is None and facts.get("episodes"):
-        said.append("How good it is was sampled, not computed: `deeptaxi evaluate` plays more episodes with it.")
-    elif exact is None:
-        said.append("Nothing here says how good it is: `deeptaxi evaluate` plays episodes with it.")
+    sentences += limits_of_numbering(place)
+    if facts["exact"] is not None:
+        sentences += limits_of_verdict(facts["exact"], where)
+    elif facts.get("episodes"):
+        sentences.append("How good it is was sampled, not computed: `deeptaxi evaluate` plays more episodes with it.")
     else:
-        said.append(
-            f"The verdict holds for {where} with {exact['horizon']:,} steps at most and discount {exact['discount']}: "
-            "other arguments, another time limit or another discount ask for another verdict."
-        )
-        said.append("It is about the start states. States that no start leads to may be played badly.")
-    if exact and exact["optimal"] and exact["gap"] > 0:
-        said.append(
+        sentences.append("Nothing here says how good it is: `deeptaxi evaluate` plays episodes with it.")
+    return sentences + limits_of_training(facts)
+
+
+def limits_of_verdict(exact: Mapping[str, Any], where: str) -> list[str]:
+    """Say what an exact verdict on the environment described as `where` does not cover."""
+    sentences = [
+        f"The verdict holds for {where} with {exact['horizon']:,} steps at most and discount {exact['discount']}: "
+        "other arguments, another time limit or another discount ask for another verdict.",
+        "It is about the start states. States that no start leads to may be played badly.",
+    ]
+    if exact["optimal"] and exact["gap"] > 0:
+        sentences.append(
             f"The best mean return is {decimals(exact['gap'])} higher: it takes a policy that watches the clock, or "
             "one for another discount."
         )
-    if exact and exact.get("starts_estimated_from_resets"):
+    if exact.get("starts_estimated_from_resets"):
         spread = exact.get("return_uncertainty")
         off = f", so the mean returns are known to ± {spread:.2g} (95 %)" if spread else ""
-        said.append(
+        sentences.append(
             f"The start states were estimated from {exact['starts_estimated_from_resets']:,} resets{off}. "
             "A start state that never occurred in them may be played badly."
         )
-    if exact and exact.get("estimated"):
-        said.append(
+    if exact.get("estimated"):
+        sentences.append(
             f"The problem itself was {describe_estimate(exact['estimated'])}: the verdict is exact for that estimate. "
             "What was never tried is unknown, and a policy that was chosen by a log looks better on it than it is."
         )
-    if facts["training"].get("failure"):
-        said.append(f"The training failed: {' '.join(facts['training']['failure'].split())}.")
-    elif facts["training"]["stopped"] == "interrupted":
-        said.append("The training was interrupted; the command trains to its end.")
-    if facts["training"].get("disturbed"):
-        said.append(
+    return sentences
+
+
+def limits_of_training(facts: Mapping[str, Any]) -> list[str]:
+    """Say what became of a training, and how far it can be repeated."""
+    training, sentences = facts["training"], []
+    if training.get("failure"):
+        sentences.append(f"The training failed: {' '.join(training['failure'].split())}.")
+    elif training["stopped"] == "interrupted":
+        sentences.append("The training was interrupted; the command trains to its end.")
+    if training.get("disturbed"):
+        sentences.append(
             "The training was resumed where it could not continue bit for bit, or had come to its end: "
             "the command may lead to other weights."
         )
     flags = " and flags" if facts.get("flags") else ""
-    said.append(
+    sentences.append(
         f"The same digest comes of the same command on the same machine with the same versions{flags}; elsewhere the "
         "last bits may differ, and the same verdict is all to expect."
     )
-    return said
+    return sentences
 
 
 TASK = "reinforcement-learning"

@@ -13,7 +13,7 @@ reward of a state is earned with every action taken there. Episodes start in the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,42 +61,23 @@ def read_prism(path: Path, options: ReadOptions) -> Reading:
         TableError: a file is damaged, or the model has neither rewards nor a goal.
     """
     source = Source(str(path))
-    lines = list(lines_of_file(path))
-    if not lines or len(lines[0][1]) not in (2, 3):
-        raise source.fault('expected "states choices transitions", or "states transitions" of a Markov chain', 1)
-    number, head = lines[0]
-    sizes = [count_of(source, number, word) for word in head]
+    sizes, body = read_sizes(source, list(lines_of_file(path)))
     states, chain = sizes[0], len(sizes) == 2
-    if states == 0:
-        raise source.fault("a model without states", number)
-    check_memory((states, 1, 1))
-    body = lines[1:]
-    if len(body) != sizes[-1]:
-        raise source.fault(f"{sizes[-1]:,} transitions are announced, and {len(body):,} follow", number)
     state, choice, target, chance, label = transitions(source, body, states, chain)
     actions, action, names, notes = actions_of(state, choice, label)
     check_memory((states, actions, 1))
     reward, files = rewards_of(path, states, chain, state, choice, target)
     labels = labels_of(path.with_suffix(".lab"), states)
-    ends = np.zeros(states, np.bool_)
+    if options.goal is None and not files:
+        raise TableError(without_rewards(path, labels))
+    ends = np.zeros(states, np.bool_) if options.goal is None else goal_states(path, labels, options.goal)
     if options.goal is not None:
-        ends = goal_states(path, labels, options.goal)
         notes.append(f"episodes end in {counted(int(ends.sum()), 'state')} labelled '{options.goal}'")
         if not files:
             reward = ends[target].astype(np.float64)
             notes.append("getting there earns 1 without a discount, as there are no rewards: values are chances")
-    elif not files:
-        known = ", ".join(label for label in labels if label not in ("init", "deadlock")) or "none"
-        wanted = ", ".join(path.with_suffix(end).name for end in REWARDS)
-        raise TableError(
-            f"{path} has no rewards beside it ({wanted}): add one, or "
-            f"name a goal to earn 1 on reaching it (--goal LABEL or --env-arg goal=LABEL; labels: {printable(known)})"
-        )
-    kept = ~ends[state]
-    terminated = ends[target]
-    outcomes = Outcomes(state, action, target, chance, reward, terminated, np.array([number for number, _ in body]))[
-        kept
-    ]
+    numbers = np.array([number for number, _ in body])
+    outcomes = Outcomes(state, action, target, chance, reward, ends[target], numbers)[~ends[state]]
     start = labels["init"] / labels["init"].sum() if "init" in labels and labels["init"].any() else None
     facts = Facts(
         states,
@@ -113,6 +94,35 @@ def read_prism(path: Path, options: ReadOptions) -> Reading:
     kind = "Markov chain" if chain else "decision process"
     beside = f", rewards of {', '.join(files)}" if files else ""
     return Reading(found.table, f"PRISM's explicit {kind}{beside}", found.notes)
+
+
+def read_sizes(source: Source, lines: Sequence[Line]) -> tuple[list[int], Sequence[Line]]:
+    """Return the numbers in the first line of a `.tra`, and the lines after it.
+
+    Raises:
+        TableError: the numbers are invalid, or not those of the lines.
+    """
+    if not lines or len(lines[0][1]) not in (2, 3):
+        raise source.fault('expected "states choices transitions", or "states transitions" of a Markov chain', 1)
+    number, head = lines[0]
+    sizes = [count_of(source, number, word) for word in head]
+    if sizes[0] == 0:
+        raise source.fault("a model without states", number)
+    check_memory((sizes[0], 1, 1))
+    body = lines[1:]
+    if len(body) != sizes[-1]:
+        raise source.fault(f"{sizes[-1]:,} transitions are announced, and {len(body):,} follow", number)
+    return sizes, body
+
+
+def without_rewards(path: Path, labels: Mapping[str, Bools]) -> str:
+    """Say what a model without rewards lacks."""
+    known = ", ".join(label for label in labels if label not in ("init", "deadlock")) or "none"
+    wanted = ", ".join(path.with_suffix(end).name for end in REWARDS)
+    return (
+        f"{path} has no rewards beside it ({wanted}): add one, or "
+        f"name a goal to earn 1 on reaching it (--goal LABEL or --env-arg goal=LABEL; labels: {printable(known)})"
+    )
 
 
 def transitions(
