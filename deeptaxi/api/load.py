@@ -17,7 +17,7 @@ from deeptaxi.mdp.spaces import amount
 from deeptaxi.storage.arrays import check_decisions, decisions_of
 from deeptaxi.storage.foreign import check_network, read_model
 from deeptaxi.storage.models import ModelSource, find_model
-from deeptaxi.storage.observations import renumber, restore_numbering
+from deeptaxi.storage.observations import FACT, renumber, restore_numbering
 from deeptaxi.storage.runs import read_facts
 
 Model = str | Path | Run | Any  # any: a Keras model, or an array with Q values [S, A] or a policy [S]
@@ -108,24 +108,23 @@ def load_comparable(folders: Sequence[Path], spec: EnvSpec) -> list[Run]:
         raise UsageError(
             f"--env is for model files that do not say it; the runs named here have {first.environment.id}"
         )
+    check_numbered_alike([source for source in sources if source.config is not None])
     environment = spec.open_for(first.environment if first else None, sources[0].name)
-    runs = [load_source(source, environment) for source in sources]
-    check_alike(runs)
-    return runs
+    return [load_source(source, environment) for source in sources]
 
 
-def check_alike(runs: Sequence[Run]) -> None:
+def check_numbered_alike(sources: Sequence[ModelSource]) -> None:
     """Reject runs that know the same observations by different numbers.
 
     Raises:
         UsageError: two do.
     """
-    digests = [codec.digest if (codec := run.environment.numbering) else None for run in runs]
-    for run, digest in zip(runs, digests, strict=True):
+    digests = [read_facts(source.path.parent).get(FACT) for source in sources]
+    for source, digest in zip(sources, digests, strict=True):
         if digest != digests[0]:
             raise UsageError(
-                f"{run.name} and {runs[0].name} have seen other observations, or in another order, so that states are "
-                "not the same: write a separate report on each"
+                f"{source.name} and {sources[0].name} have seen other observations, or in another order, so that "
+                "states are not the same: write a separate report on each"
             )
 
 

@@ -94,6 +94,24 @@ def sampled_unvisited(case: Case) -> Finding | Unchecked | None:
     )  # fmt: skip
 
 
+def states_full(case: Case) -> Finding | None:
+    """Detect steps from observations that no number was left for, where these are numbered as they are first seen."""
+    visits, capacity = the(case.visits), case.environment.state_capacity
+    if case.table is not None or not capacity or not visits[-1].any():
+        return None
+    steps, shared = int(visits.sum()), int(visits[-1].sum())
+    return Finding(
+        "states-full",
+        "warning" if shared / steps >= FEW else "note",
+        f"in {shared:,} of the {steps:,} steps of the training, the observation had no number of its own: "
+        f"{capacity - 1:,} are numbered, and all others share one state and its action",
+        {"steps": shared, "of": steps, "share": shared / steps, "state_capacity": capacity},
+        "log",
+        "more observations occur than there is room for",
+        f"--state-capacity {10 * capacity}",
+    )
+
+
 def pairs_never_tried(case: Case) -> Finding | Unchecked | None:
     """Find actions that were never tried in visited states."""
     visits = the(case.visits)
@@ -187,4 +205,5 @@ CHECKS = (
     Check("replay-forgot-pairs", ("config", "replay", "q"), replay_forgot_pairs),
     Check("states-never-visited", ("visits",), states_never_visited),
     Check("pairs-never-tried", ("visits",), pairs_never_tried),
+    Check("states-full", ("visits",), states_full),
 )

@@ -117,19 +117,26 @@ def policy_loops(case: Case) -> Finding | Unchecked | None:
 
 def sampled_loops(case: Case) -> Finding | Unchecked | None:
     """Compare how often greedy and random episodes terminate."""
-    if case.sample is None or not case.sample.episodes[0]:
-        return Unchecked(case.missing("sample") if case.sample is None else case.missing("q"))
+    if case.sample is None or (case.q is None and case.given is None):
+        return Unchecked(case.missing("sample" if case.sample is None else "q"))
     sample = case.sample
+    if case.broken or not any(sample.episodes):
+        return Unchecked(case.missing("q") if case.broken else f"no episode ended in {len(sample.state):,} steps")
     ends = [
         float(sample.terminated[mark].sum() / max(1, count))
         for mark, count in ((sample.greedy, sample.episodes[0]), (~sample.greedy, sample.episodes[1]))
     ]
-    if ends[0] > 0.5 * ends[1]:
+    if ends[1] == 0:
+        return Unchecked("random episodes do not end by themselves either")
+    if ends[0] > 0.5 * ends[1] or sample.reward[sample.greedy].mean() > 0:  # it may earn most by going on
         return None
+    seen = f"{1 - ends[0]:.0%} of its episodes do not end by themselves"
+    if not sample.episodes[0]:
+        seen = f"none of its episodes ended in {int(sample.greedy.sum()):,} steps"
     return Finding(
         "policy-loops",
         "warning",
-        f"{1 - ends[0]:.0%} of its episodes do not end by themselves; {1 - ends[1]:.0%} of random ones do not",
+        f"{seen}; {1 - ends[1]:.0%} of random ones do not",
         {"terminated": ends[0], "terminated_at_random": ends[1], "episodes": sample.episodes[0]},
         "episodes",
         EXPLAINED_ELSEWHERE,

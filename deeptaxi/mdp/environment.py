@@ -312,10 +312,10 @@ def observation_codec(space: gymnasium.Space[Any], config: EnvironmentConfig, vi
         return numbering_codec(codec, config.state_capacity, actions, config.id)
     if codec.count > MAX_NUMBER or (codec.count > MAX_STATES and len(codec.layout) == 1):
         most = MAX_STATES if len(codec.layout) == 1 else MAX_NUMBER
+        numbering = f"{'--encoding factored and ' * (len(codec.layout) > 1)}--state-capacity 0"
         raise UsageError(
-            f"{config.id} has {amount(codec.count)} states; all of them are numbered only up to {most:,}: "
-            f"leave out {'--encoding factored and ' if len(codec.layout) > 1 else ''}--state-capacity 0, and they "
-            "are numbered as they are first seen"
+            f"{config.id} has {amount(codec.count)} states; {numbering} would number all of them, and are for "
+            f"{most:,} at most: leave them out, and observations are numbered as they are first seen"
         )
     return codec
 

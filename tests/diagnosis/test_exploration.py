@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.diagnosis import exploration
 from deeptaxi.diagnosis.case import Unchecked
 from deeptaxi.diagnosis.exploration import exploration_cure
@@ -82,3 +85,18 @@ def test_without_counts_the_check_says_why_it_cannot_be_run():
     result = checked("pairs-never-tried", unseen())
     assert isinstance(result, Unchecked)
     assert "visits.npz" in result.why
+
+
+def test_steps_from_observations_without_a_number_are_counted_where_these_share_a_state():
+    numbered = replace(
+        unseen(visits=np.array([[60, 0], [0, 30], [10, 0]])), environment=EnvironmentConfig("x", state_capacity=3)
+    )
+    found = checked("states-full", numbered)
+    assert found.summary.startswith(
+        "in 10 of the 100 steps of the training, the observation had no number of its own: 2 "
+    )
+    assert (found.severity, found.cure, found.evidence["share"]) == ("warning", "--state-capacity 30", 0.1)
+    rarely = replace(numbered, visits=np.array([[600, 0], [0, 395], [5, 0]]))
+    assert checked("states-full", rarely).severity == "note"
+    assert checked("states-full", replace(numbered, visits=np.array([[60, 0], [0, 30], [0, 0]]))) is None
+    assert checked("states-full", unseen(visits=np.ones((3, 2), int))) is None  # all states have a number of their own

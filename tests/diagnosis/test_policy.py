@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,3 +90,26 @@ def test_without_a_table_greedy_episodes_are_compared_with_random_ones():
     good = sampled([True, True, True, True], [True, True, False, False])
     assert checked("policy-loops", unseen(q=np.array([GO] * 3), sample=good)) is None
     assert isinstance(checked("policy-loops", unseen(q=np.array([GO] * 3))), Unchecked)
+
+
+def test_without_a_table_a_policy_whose_episodes_never_end_is_found_by_its_steps():
+    """More steps than are played pass before a time limit of 5,000 ends an episode."""
+    endless = replace(sampled([False, False, True, True], [True, True, False, False]), episodes=(0, 2))
+    found = checked("policy-loops", unseen(q=np.array([GO] * 3), sample=endless))
+    assert found.summary == "none of its episodes ended in 2 steps; 0% of random ones do not"
+    nothing = replace(sampled([False] * 4, [True, True, False, False]), episodes=(0, 0))
+    assert checked("policy-loops", unseen(q=np.array([GO] * 3), sample=nothing)).why == "no episode ended in 4 steps"
+
+
+def test_a_policy_that_earns_by_going_on_is_no_loop():
+    """As on CartPole, where every step earns 1."""
+    balanced = sampled([False, False, True, True], [True, True, False, False])
+    balanced = replace(balanced, reward=np.ones(4))
+    assert checked("policy-loops", unseen(q=np.array([GO] * 3), sample=balanced)) is None
+
+
+def test_where_random_episodes_end_by_the_time_limit_too_nothing_is_said_of_loops():
+    found = checked(
+        "policy-loops", unseen(q=np.array([GO] * 3), sample=sampled([False] * 4, [True, True, False, False]))
+    )
+    assert found == Unchecked("random episodes do not end by themselves either")

@@ -197,10 +197,15 @@ def test_a_model_that_does_not_say_its_numbers_is_refused(kept, wander, tmp_path
             deeptaxi.evaluate(model, wander)
 
 
-def test_runs_that_met_others_are_not_compared(kept, wander, tmp_path):
+def test_runs_that_saw_other_observations_are_not_compared(kept, wander, tmp_path):
     other = deeptaxi.train(wander, seed=5, out=tmp_path / "other", logs=tmp_path / "logs", **SETTINGS)
     with pytest.raises(UsageError, match="have seen other observations, or in another order"):
         load_comparable([kept.folder, other.folder], EnvSpec())
+    limited = deeptaxi.train(
+        wander, seed=5, out=tmp_path / "limited", logs=tmp_path / "logs", **(SETTINGS | {"state_capacity": 4})
+    )
+    with pytest.raises(UsageError, match="have seen other observations, or in another order"):
+        load_comparable([kept.folder, limited.folder], EnvSpec())
 
 
 def test_a_discovered_run_is_exact_and_knows_its_observations(tmp_path):
