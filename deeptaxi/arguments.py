@@ -215,8 +215,8 @@ def plain(value: Any) -> Any:
     return value.item() if is_scalar else value
 
 
-def to_toml(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Split arguments into those that TOML can express and the others, as text.
+def to_toml(kwargs: Mapping[str, Any], whose: str = "environment's") -> tuple[dict[str, Any], dict[str, str]]:
+    """Split arguments into those that TOML can express and the others, as text; `whose` they are is for errors.
 
     Raises:
         UsageError: an argument has no text form, so it cannot be stored in a file.
@@ -225,7 +225,7 @@ def to_toml(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     for key, text in literals.items():
         if not is_kept(kwargs[key], text):
             raise UsageError(
-                f"the environment's argument {key} is {described(kwargs[key])}, which config.toml cannot hold: give it "
+                f"the {whose} argument {key} is {described(kwargs[key])}, which config.toml cannot hold: give it "
                 "as true or false, a number, a string, None, or lists, tuples and dicts of these"
             )
     return {key: value for key, value in kwargs.items() if key not in literals}, literals
@@ -263,18 +263,18 @@ def holds_table(value: Any) -> bool:
     return type(value) is dict or (type(value) is list and any(map(holds_table, value)))
 
 
-def from_toml(kwargs: Mapping[str, Any], literals: Any) -> dict[str, Any]:
+def from_toml(kwargs: Mapping[str, Any], literals: Any, section: str = "environment") -> dict[str, Any]:
     """Restore the arguments written by `to_toml`.
 
     Raises:
         UsageError: the texts are not literals.
     """
     if not isinstance(literals, Mapping) or not all(isinstance(text, str) for text in literals.values()):
-        raise UsageError("'environment.literals' holds Python literals as texts, such as goal = \"(1, 0)\"")
+        raise UsageError(f"'{section}.literals' holds Python literals as texts, such as goal = \"(1, 0)\"")
     found = dict(kwargs)
     for key, text in literals.items():
         try:
             found[key] = parse(text)
         except ValueError as error:
-            raise UsageError(f"'environment.literals.{key}' = {shorten(text)!r}: {error}") from None
+            raise UsageError(f"'{section}.literals.{key}' = {shorten(text)!r}: {error}") from None
     return found

@@ -169,8 +169,9 @@ TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", s
 def to_mapping(config: Any) -> dict[str, Any]:
     """Convert the configuration to nested plain values; ``None`` is omitted, as TOML has no null."""
     plain: dict[str, Any] = {}
+    own = isinstance(config, NetworkConfig) and config.builder is not None
     for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
+        value = None if own and item.name not in OWN else getattr(config, item.name)
         if dataclasses.is_dataclass(value):
             plain[item.name] = to_mapping(value)
         elif value is not None:
@@ -247,9 +248,26 @@ class EnvironmentConfig(Checked):
         return self.id.startswith(OBJECT)
 
 
+OWN_KIND = "own"  # the kind of a network of the user's own
+OWN = ("builder", "kwargs")  # settings of a network of the user's own
+BUILDER = Check(
+    "module:function or file.py:function, such as my_net:build", lambda name: ":" in name or name.startswith(OBJECT)
+)
+
+
+def without_builder(name: str) -> str:
+    """Say that a network setting, named as its field, does not go with a model of the user's own."""
+    option = next(item.metadata["option"] for item in dataclasses.fields(NetworkConfig) if item.name == name)
+    shown = str(option).partition("/")[0]
+    return f"--network builds the whole network: leave out {shown} (network.{name} in a file)"
+
+
 @dataclass(frozen=True)
 class NetworkConfig(Checked):
-    """The network that is fitted. Without hidden layers or head it is the Q-table network."""
+    """The network that is fitted. Without hidden layers or head it is the Q-table network.
+
+    With a `builder` it is a Keras model of the user's own, and the settings of layers are empty.
+    """
 
     hidden: tuple[int, ...] = setting((128,), "sizes of the hidden layers, e.g. 128,64", SIZES, "--hidden")
     dueling: bool = setting(True, "dueling head: Q = V + A - mean(A)", None, "--dueling/--no-dueling")
@@ -259,9 +277,23 @@ class NetworkConfig(Checked):
         "joint", "one-hot over all states, or over each factor of a state", one_of(ENCODINGS), "--encoding"
     )
     initial_value: float = setting(0.0, "initial Q value; high is optimistic", None, "--initial-value")
+    builder: str | None = setting(
+        None, "a Keras model of your own: module:function or file.py:function that builds it", BUILDER, "--network"
+    )
+    kwargs: Mapping[str, Any] | None = setting(None, "keyword arguments of that function")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.kwargs is not None:
+            if self.builder is None:
+                raise UsageError("--network-arg is an argument of what --network names: add --network")
+            try:
+                check_lengths(self.kwargs)
+            except ValueError as error:
+                raise UsageError(f"an argument of the network: {error}") from None
+            object.__setattr__(self, "kwargs", arguments.plain(dict(self.kwargs)) or None)
+        if self.builder is not None:
+            self._leave_to_builder()
         if len(self.hidden) > MAX_HIDDEN:
             raise UsageError(
                 f"--hidden: expected at most {MAX_HIDDEN} layers, received {len(self.hidden):,}: "
@@ -272,9 +304,25 @@ class NetworkConfig(Checked):
                 "--q-table has one row of weights per state: leave out --encoding factored, or add hidden layers"
             )
 
+    def _leave_to_builder(self) -> None:
+        """Leave all other settings empty: the model has its own layers."""
+        for item in dataclasses.fields(self):
+            empty = {"hidden": (), "dueling": False}.get(item.name, item.default)
+            if item.name not in OWN and getattr(self, item.name) not in (item.default, empty):
+                raise UsageError(without_builder(item.name))
+            if item.name not in OWN:
+                object.__setattr__(self, item.name, empty)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it was an object of Python, which no file holds."""
+        return self.builder is not None and self.builder.startswith(OBJECT)
+
     @property
     def kind(self) -> str:
-        """``"q-table"``, ``"mlp"`` or ``"dueling"``."""
+        """``"q-table"``, ``"mlp"``, ``"dueling"`` or ``"own"``."""
+        if self.builder is not None:
+            return OWN_KIND
         if self.dueling:
             return "dueling"
         return "mlp" if self.hidden else "q-table"
@@ -449,7 +497,7 @@ class EvaluationConfig(Checked):
 LOOPS = ("compiled", "gymnasium", "fit")
 # Facts about the run, in the table [run].
 FACTS = ("log", "preset", "weights_digest", "deeptaxi", "versions", "table", "observations")
-LITERALS = "literals"  # environment arguments that TOML cannot express
+LITERALS = "literals"  # arguments of an environment or network that TOML cannot express
 
 
 @dataclass(frozen=True)
@@ -534,8 +582,21 @@ def known_keys(values: Mapping[str, Any]) -> None:
     """Check only the names and types of the given keys; combinations are checked after all layers are merged."""
     if old := renamed_in(values, SETTINGS):
         raise UsageError(old)
+    check_own_network(values.get("network"))
     plain_sgd = {"optimizer": {"name": "sgd", "loss": "mse"}}  # both ways to set the step are valid with these
     from_mapping(TrainConfig, merge(merge(to_mapping(TrainConfig()), plain_sgd), values))
+
+
+def check_own_network(network: Any) -> None:
+    """Reject settings of layers beside a model of the user's own.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if isinstance(network, Mapping) and network.get("builder") is not None:
+        for item in dataclasses.fields(NetworkConfig):
+            if item.name not in OWN and network.get(item.name) is not None:
+                raise UsageError(without_builder(item.name))
 
 
 def known_facts(about: Any) -> None:
@@ -553,12 +614,14 @@ def to_toml(config: TrainConfig) -> dict[str, Any]:
     """Convert the configuration to its TOML form; arguments TOML cannot express go to a separate table.
 
     Raises:
-        UsageError: an environment argument has no text form.
+        UsageError: an argument of the environment or network has no text form.
     """
     values = to_mapping(config)
-    kwargs, literals = arguments.to_toml(config.environment.kwargs)
-    environment = {**values["environment"], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
-    return {**values, "environment": environment}
+    for section, whose in (("environment", "environment's"), ("network", "network's")):
+        if "kwargs" in values[section]:
+            kwargs, literals = arguments.to_toml(values[section]["kwargs"], whose)
+            values[section] = {**values[section], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
+    return values
 
 
 def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -567,12 +630,14 @@ def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: the texts are not literals.
     """
-    section = values.get("environment")
-    if not (isinstance(section, Mapping) and LITERALS in section and isinstance(section.get("kwargs", {}), Mapping)):
-        return dict(values)
-    rest = {key: value for key, value in section.items() if key != LITERALS}
-    kwargs = arguments.from_toml(rest.get("kwargs", {}), section[LITERALS])
-    return {**values, "environment": {**rest, "kwargs": kwargs}}
+    restored = dict(values)
+    for name in ("environment", "network"):
+        section = values.get(name)
+        if isinstance(section, Mapping) and LITERALS in section and isinstance(section.get("kwargs", {}), Mapping):
+            rest = {key: value for key, value in section.items() if key != LITERALS}
+            kwargs = arguments.from_toml(rest.get("kwargs", {}), section[LITERALS], name)
+            restored[name] = {**rest, "kwargs": kwargs}
+    return restored
 
 
 def dump_toml(config: TrainConfig, run: Mapping[str, Any]) -> str:
@@ -610,6 +675,8 @@ def resolve(
     base: dict[str, Any] = to_mapping(TrainConfig())
     for layer in (plain(kind).settings, preset.settings if preset else {}, problem or {}):
         base = merge(base, layer)
+    if values.get("network", {}).get("builder") is not None:  # no layers of a preset
+        base["network"] = to_mapping(NetworkConfig())
     base = merge(base, for_typed_targets(values.get("target", {})))
     check_typed_optimizer(base["optimizer"], values.get("optimizer", {}))
     if merge(base, values)["loop"] != "compiled":

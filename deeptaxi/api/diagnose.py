@@ -57,7 +57,7 @@ def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
 
 def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
     """Open a model file and the environment to diagnose it on."""
-    source = find_model(model)
+    source = find_model(model, asked.spec.trust)
     environment = number_as_saved(asked.spec.open_for(source.environment, source.name), source)
     with status("loading the model …"):
         network, array = read_model(source, environment, fitting=False)

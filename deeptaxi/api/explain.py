@@ -12,14 +12,15 @@ import numpy as np
 
 from deeptaxi.api.environments import EnvSpec, name_of
 from deeptaxi.api.load import Model, as_run
+from deeptaxi.api.networks import GivenNetwork, with_network
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
 from deeptaxi.api.run_options import NetworkOptions, UpdateOptions
-from deeptaxi.api.settings import Config, Settings, merge_settings, nested
+from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.status import status
 from deeptaxi.api.train import plan
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import AGGREGATIONS, TrainConfig, merge, resolve, to_mapping
+from deeptaxi.config import AGGREGATIONS, OWN_KIND, TrainConfig, merge, resolve, to_mapping
 from deeptaxi.errors import UsageError
 from deeptaxi.io.atomic import check_free, write_text
 from deeptaxi.learning.action_mask import ActionMaskTable
@@ -57,9 +58,9 @@ def untrained_subject(network_options: NetworkOptions) -> Subject:
     )
     if network_options.preset is None and not values.get("environment", {}).get("id"):
         raise UsageError("specify the environment with --env, or a MODEL: a run folder or a .keras file")
-    planned = plan(
-        values, network_options.preset, network_options.spec.trust or network_options.spec.env is not None, opened
-    )
+    trust = network_options.spec.trust
+    given = GivenNetwork.of(network_options.given, network_options.network, trust)
+    planned = plan(values, network_options.preset, trust or network_options.spec.env is not None, opened, given)
     with status("starting Keras …"):
         keras_backend.start()
     from deeptaxi.learning.trainer import initial_network
@@ -67,7 +68,7 @@ def untrained_subject(network_options: NetworkOptions) -> Subject:
     environment, config = planned.environment, with_batch_size_one(planned.config, network_options)
     if environment.numbering is not None and not environment.numbering.complete:  # it begins with this explanation
         environment = environment.with_codec(environment.numbering.renew(growing=True))
-    network = initial_network(config, environment)
+    network = initial_network(config, environment, planned.network)
     return Subject(environment, config, planned.configured.preset, network, allowed_in(environment, config), None)
 
 
@@ -80,16 +81,18 @@ def trained_subject(model: Model, network_options: NetworkOptions) -> Subject:
     check_trained_options(model, network_options)
     limit = network_options.given.get("environment", {}).get("time_limit")
     run = as_run(model, replace(network_options.spec, time_limit=limit))
-    from deeptaxi.network.build import scale_outputs, without_mask
+    from deeptaxi.network.build import without_mask
     from deeptaxi.network.inspect import is_ours
+    from deeptaxi.network.own import copy_network, scale_q_values
 
-    if not is_ours(run.network):
+    own = run.config is not None and run.config.network.kind == OWN_KIND
+    if not is_ours(run.network) and not (own and is_on_states(run.network)):
         raise UsageError(f"{run.name} is not a deeptaxi network, the only kind that can be explained")
     network, mask = without_mask(run.network)
     config, preset = settings_of(run, network, network_options.given)
     if run is model:
         network = copy_network(network)
-    scale_outputs(network, 1 / config.target.reward_scale)  # saved networks are in unscaled units
+    network = scale_q_values(network, 1 / config.target.reward_scale)  # saved networks are in unscaled units
     allowed = allowed_in(run.environment, config) if mask is None else mask
     return Subject(run.environment, with_batch_size_one(config, network_options), preset, network, allowed, run.name)
 
@@ -98,19 +101,16 @@ def check_trained_options(model: Model, network_options: NetworkOptions) -> None
     """Reject settings that apply only to a fresh network."""
     others = {"config": network_options.config, "preset": network_options.preset, "q-table": network_options.q_table}
     refused = [f"--{name}" for name, value in others.items() if value]
-    refused += [f"--{name.replace('_', '-')}" for name in network_options.given.get("network", {})]
+    own = {"builder": "network", "kwargs": "network-arg"}
+    refused += [f"--{own.get(name, name.replace('_', '-'))}" for name in network_options.given.get("network", {})]
     if refused:
         name = model.name if isinstance(model, Run) else model
         raise UsageError(f"{refused[0]} configures a fresh network, but {name} is trained: leave one of the two out")
 
 
-def copy_network(network: Any) -> Any:
-    """Copy a network, because an explained update changes its weights."""
-    import keras
-
-    copy = keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
-    return copy
+def is_on_states(network: Any) -> bool:
+    """Return whether a network takes state numbers `[B]`, as any that was trained does."""
+    return network is not None and [tuple(one.shape) for one in network.inputs] == [(None,)]
 
 
 def settings_of(run: Run, network: Any, given: Mapping[str, Any]) -> tuple[TrainConfig, str]:
@@ -119,7 +119,8 @@ def settings_of(run: Run, network: Any, given: Mapping[str, Any]) -> tuple[Train
 
     environment = {"environment": to_mapping(run.environment.config)}
     if run.config is not None:
-        check_named_options(run, build.settings_of(network))
+        if run.config.network.kind != OWN_KIND:
+            check_named_options(run, build.settings_of(network))
         return resolve(merge(merge(to_mapping(run.config), given), environment), preset=Preset(NONE)), NONE
     known = {"network": build.settings_of(network)}
     found = configure(run.environment, merge(merge(given, known), environment))
@@ -197,11 +198,15 @@ def explain_update(
 
 def build_agent(subject: Subject, target_noise: float | None, seed: int | None) -> Any:
     """Build a fresh agent whose target network equals the online network, plus noise if given."""
-    import keras
-
     from deeptaxi.learning.agent import DQNAgent
+    from deeptaxi.network.own import copy_network, differs_in_training
 
-    target = keras.models.clone_model(subject.network)
+    if differs_in_training(subject.network, np.arange(min(8, subject.environment.states), dtype=np.int32)):
+        raise UsageError(
+            "an update is explained for one sample without chance, and this network computes otherwise while it is "
+            "fitted (dropout, batch normalization): explain it without those layers"
+        )
+    target = copy_network(subject.network)
     agent = DQNAgent(subject.network, target, subject.config, environments=1)
     if target_noise is not None:
         rng = np.random.default_rng([seed or 0, 1])
@@ -310,6 +315,7 @@ def update(
     preset: str | None = None,
     config: Config | None = None,
     env_args: Mapping[str, Any] | None = None,
+    network_args: Mapping[str, Any] | None = None,
     trust_env: bool = False,
     **settings: Unpack[Settings],
 ) -> Explanation:
@@ -331,7 +337,8 @@ def update(
         preset: name of a preset, see `listing.presets`; None for the one that fits.
         config: a TOML file, a mapping of the same form, or the `config` of a run.
         env_args: arguments for `gymnasium.make`.
-        trust_env: whether to import the environment module that a file names, which executes its code.
+        network_args: arguments of what builds the `network`, as `train` takes them.
+        trust_env: whether to import the module of an environment or network that a file names, which executes its code.
         **settings: training settings, as `train` takes them.
 
     Raises:
@@ -343,7 +350,8 @@ def update(
     update_options = UpdateOptions(state, action, tuple(map(transition, transitions)), settings.get("seed"))
     update_options.check()
     spec = EnvSpec(env, env_args or {}, trust=trust_env)
-    network_options = NetworkOptions(spec, config, preset, q_table, nested(settings))
+    own, value = with_network(settings, network_args)
+    network_options = NetworkOptions(spec, config, preset, q_table, own, value)
     return make_explanation(model, network_options, update_options, target_noise, compare)
 
 

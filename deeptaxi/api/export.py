@@ -148,7 +148,7 @@ def prepare(
 ) -> Prepared:
     """Find the model and its environment; reject unavailable formats and unusable paths before importing Keras."""
     name = None if form == ALL else known(form)
-    source = find_model(Path(model)) if isinstance(model, str | Path) else model
+    source = find_model(Path(model), spec.trust) if isinstance(model, str | Path) else model
     if isinstance(source, ModelSource) and path.resolve() == source.path.resolve():
         raise UsageError(f"{path} is the model itself; choose another --out")
     if name is not None:
@@ -181,7 +181,8 @@ def exportable(source: ModelSource, environment: Environment | None) -> Any:
         DeepTaxiError: it is damaged.
     """
     if source.kind == "keras":
-        network = load_network(source.path, foreign=True, states=environment.states if environment else None)
+        states = environment.states if environment else None
+        network = load_network(source.path, foreign=True, states=states, code=source.code)
         from deeptaxi.network.inspect import is_ours
 
         if is_ours(network):

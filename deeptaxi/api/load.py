@@ -50,7 +50,7 @@ def load(
 
 def load_model(model: Path, spec: EnvSpec) -> Run:
     """Open a trained agent and its environment, or the one that `spec` names. See `load`."""
-    source = find_model(model)
+    source = find_model(model, spec.trust)
     return load_source(source, spec.open_for(source.environment, source.name))
 
 
@@ -99,7 +99,7 @@ def load_comparable(folders: Sequence[Path], spec: EnvSpec) -> list[Run]:
             is given, or one is given although a run says it.
         DeepTaxiError: a model is damaged.
     """
-    sources = [find_model(folder) for folder in folders]
+    sources = [find_model(folder, spec.trust) for folder in folders]
     for folder in folders:
         if [other.resolve() for other in folders].count(folder.resolve()) > 1:
             raise UsageError(f"{folder} is given twice")

@@ -66,9 +66,11 @@ def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> 
             continue
         has, wanted = value_at(config, path), coerce(asked, hint, ".".join(path))
         if path[-1] == "kwargs":  # arguments that are not given again stay as they are
+            has = has or {}
             wanted, has = words({**has, **wanted}), words(has)
         if wanted != has and not (path[-1] == "id" and is_named(str(has), str(asked))):
-            name = item.metadata["option"] or {"id": "ENV", "kwargs": "--env-arg"}.get(path[-1], ".".join(path))
+            unnamed = {"id": "ENV", "kwargs": "--network-arg" if path[0] == "network" else "--env-arg"}
+            name = item.metadata["option"] or unnamed.get(path[-1], ".".join(path))
             raise UsageError(
                 f"cannot change {name.partition('/')[0]} on resume: {folder} uses {show(has) or 'none'}, not "
                 f"{show(wanted)}; omit it, or start a new run with --out"

@@ -61,13 +61,17 @@ def refuse_with_resume(**given: object) -> None:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Options that select the network, as `train` takes them; `given` holds individual settings, nested."""
+    """Options that select the network, as `train` takes them; `given` holds individual settings, nested.
+
+    `network` is the one that they name, if it is an object.
+    """
 
     spec: EnvSpec
     config: Config | None = None
     preset: str | None = None
     q_table: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
+    network: Any = None
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from deeptaxi.api.environments import IN_MEMORY
+from deeptaxi.api.networks import remember_network
 from deeptaxi.api.run_data import RunData
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
-from deeptaxi.config import TrainConfig, dump_toml, to_mapping
+from deeptaxi.config import OWN_KIND, TrainConfig, dump_toml, to_mapping
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.machine import processor
@@ -55,6 +56,7 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
     reserved = runs.reserve(folder, logs_folder, force, table is not None)
     if run.folder is None:  # trained in this process
         remember(environment.config)
+        remember_network(config.network)
     try:
         with logs.Log(reserved.log.parent, reserved.folder) as log:
             for record in run.history.records:
@@ -141,7 +143,7 @@ def summary(run: RunData) -> dict[str, Any]:
         "preset": run.facts.get("preset"),
         "loop": config.loop if config else None,
         "network": {"kind": config.network.kind, **to_mapping(config.network)} if config else None,
-        "encoding": config.network.encoding if config else None,
+        "encoding": config.network.encoding if config and config.network.kind != OWN_KIND else None,
         "discount": config.discount if config else None,
         "objective_discount": config.evaluation.objective_discount if config else None,
         "seed": config.seed if config else None,

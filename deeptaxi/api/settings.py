@@ -48,6 +48,7 @@ class Settings(TypedDict, total=False):
     activation: str
     encoding: str
     initial_value: float
+    network: Any  # a Keras model, a function that builds one, or its name
     optimizer: str
     learning_rate: float
     tabular_step: float
@@ -153,6 +154,12 @@ def merge_settings(
             if network.get(name):
                 raise UsageError(f"--q-table has neither hidden layers nor a head: leave out --{name}")
     values = values_of(config)
+    builders = [values.get("network", {}).get("builder"), network.get("builder")]
+    if q_table and any(builders):
+        raise UsageError("--network builds the whole network: leave out --q-table")
+    if network.get("kwargs") and builders[0] and builders[1] in (None, builders[0]):
+        kwargs = {**(values["network"].get("kwargs") or {}), **network["kwargs"]}
+        given = {**given, "network": {**network, "kwargs": kwargs}}
     if env is not None and values.get("environment", {}).get("id", env) != env:
         values["environment"] = {}
     over = dict(given)

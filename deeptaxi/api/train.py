@@ -14,6 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from deeptaxi.api.environments import EnvLike, Opened, name_of, open_requested, open_value
+from deeptaxi.api.networks import (
+    NOT_GIVEN,
+    GivenNetwork,
+    check_network_name,
+    open_network,
+    remember_network,
+    with_network,
+)
 from deeptaxi.api.resume import ResumePoint, open_for_resume
 from deeptaxi.api.run import Run
 from deeptaxi.api.run_data import TrainingLog
@@ -28,12 +36,12 @@ from deeptaxi.api.save_run import (
     point_to_log,
     pointing_to_table,
 )
-from deeptaxi.api.settings import Config, Settings, merge_settings, nested
+from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.status import status
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve, to_mapping
 from deeptaxi.diagnosis.monitor import Monitor
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.learning.callbacks import Callback, each_record, stop_when, warn_first
 from deeptaxi.learning.resolve import Configured, choose, configure, with_environment
 from deeptaxi.learning.state import StateMismatchError
@@ -52,12 +60,13 @@ OnRecord = Callable[[Record], object]
 
 @dataclass(frozen=True)
 class Plan:
-    """A training run before it starts: environment, configuration, run folder, and resume point."""
+    """A training run before it starts: environment, configuration, run folder, resume point, and own network."""
 
     environment: Environment
     configured: Configured
     run_folder: runs.RunFolder | None = None
     resume_point: ResumePoint | None = None
+    network: Any = None  # of the user's own, with its initial weights
 
     @property
     def config(self) -> TrainConfig:
@@ -70,6 +79,7 @@ def plan(
     preset: str | None = None,
     trust: bool = False,
     opened: Opened | None = None,
+    given: GivenNetwork = NOT_GIVEN,
 ) -> Plan:
     """Open the requested environment and complete the settings for it.
 
@@ -78,6 +88,7 @@ def plan(
         preset: name of the preset, or None for the one that fits.
         trust: whether the module of a `module:Name` may be imported.
         opened: the table, object or open environment that the id in `values` refers to, if any.
+        given: the network that `values` name, if it is an object, and whether its code may be imported.
 
     Raises:
         UsageError: the settings contradict each other or the environment.
@@ -85,7 +96,9 @@ def plan(
     named = choose(values, preset)
     values = with_environment(values, named)
     # Report wrong settings before opening the environment, with the bins of its preset.
-    requested = requested_environment(resolve({"loop": "compiled", **values}, preset=named))
+    asked = resolve({"loop": "compiled", **values}, preset=named)
+    check_network_name(asked.network, given)
+    requested = requested_environment(asked)
     environment = open_requested(requested, trust, opened)
     if isinstance(opened, Environment | EnvironmentConfig):  # its id alone does not determine its arguments
         values = merge(values, {"environment": to_mapping(environment.config)})
@@ -94,7 +107,7 @@ def plan(
     if environment.numbering is not None:
         decided = replace(environment.config, discover=configured.config.environment.discover)
         environment = replace(environment, config=decided)
-    return Plan(environment, configured)
+    return Plan(environment, configured, network=open_network(configured.config, environment, given))
 
 
 def check_objective(environment: Environment, config: TrainConfig) -> None:
@@ -133,6 +146,7 @@ def reserve_run_folder(
     else:
         reserved = runs.reserve(Path(out), Path(logs), force, table)
     remember(planned.environment.config)
+    remember_network(planned.config.network)
     reserved_plan, first = replace(planned, run_folder=reserved), 0
     try:
         reserved_plan = with_spare(reserved_plan)
@@ -158,13 +172,21 @@ def resume_plan(
     logs: Path | None = None,
     stop_after: int | None = None,
     table: Opened | None = None,
+    given: GivenNetwork = NOT_GIVEN,
 ) -> Iterator[Plan]:
     """Reopen a run folder to resume its training for the duration of the block; see `resume.open_for_resume`."""
     with open_for_resume(folder, values, trust, logs, stop_after, table) as (environment, configured, opened, point):
+        network = open_network(configured.config, environment, given)
         remember(environment.config)
+        remember_network(configured.config.network)
         try:
-            yield with_spare(Plan(environment, configured, opened, point))
+            yield with_spare(Plan(environment, configured, opened, point, network))
         except StateMismatchError as error:
+            if network is not None and "'agent." in str(error):
+                raise UsageError(
+                    f"--resume {folder}: its checkpoint does not fit the network that "
+                    f"{configured.config.network.builder} gives now ({error}): resume with the one it began with"
+                ) from None
             raise DeepTaxiError(
                 f"{point.checkpoint.path} does not fit its training: {error}; "
                 "without that file, --resume continues from the previous one"
@@ -180,7 +202,9 @@ def with_spare(planned: Plan) -> Plan:
     if planned.run_folder is None:
         return planned
     table = own_table(planned.environment)
-    return replace(planned, run_folder=planned.run_folder.with_spare(planned.config, planned.environment, table))
+    weights = None if planned.network is None else planned.network.count_params()
+    spare = planned.run_folder.with_spare(planned.config, planned.environment, table, weights)
+    return replace(planned, run_folder=spare)
 
 
 def plan_metadata(planned: Plan) -> dict[str, Any]:
@@ -229,7 +253,7 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
             build_monitor(planned, records),
             *checkpointers(planned, run_options, log, metadata),
         ]
-        trainer = build_trainer(config, environment, callbacks)
+        trainer = build_trainer(config, environment, callbacks, planned.network)
         if point is not None and point.state is not None:
             trainer.load_state_dict(point.state)
         trained = trainer.run(run_options.stop_after)
@@ -325,6 +349,7 @@ def train(
     preset: str | None = None,
     config: Config | None = None,
     env_args: Mapping[str, Any] | None = None,
+    network_args: Mapping[str, Any] | None = None,
     out: str | Path | Literal[True] | None = None,
     logs: str | Path | None = None,
     tensorboard: bool = True,
@@ -351,19 +376,21 @@ def train(
         preset: name of a preset, see `listing.presets`; None for the one that fits.
         config: a TOML file, a mapping of the same form, or the `config` of another run.
         env_args: arguments of the environment; what a table of another form does not say, such as `start`.
+        network_args: arguments of what builds the `network`, besides the numbers of states and actions.
         out: the run folder to write; True for a free name in `models/`.
         logs: folder for the log of a saved run; None for `logs`, or for the log's current location with `resume`.
         tensorboard: whether to also log for TensorBoard.
         force: whether to overwrite an existing run.
-        trust_env: whether to import the environment module that only `config` or `resume` names, which executes its
-            code.
+        trust_env: whether to import the module of an environment or network that only `config` or `resume` names,
+            which executes its code.
         on_record: called with every record (`deeptaxi.metrics`), including warnings, as it is produced.
         stop: called between updates; once it returns True, training ends with the best weights so far.
         stop_after: update to stop after, to continue with `resume` later; None for the last.
         checkpoints: whether a saved run writes checkpoints to resume from.
         checkpoint_every: seconds between checkpoints.
         resume: run folder to resume; its settings apply, but `updates` may be raised.
-        **settings: training settings; see `deeptaxi.api.settings.Settings`.
+        **settings: training settings; see `deeptaxi.api.settings.Settings`. `network` is a Keras model of your own, a
+            function `build(states, actions)` that returns one, or its name, `module:function`.
 
     Raises:
         UsageError: the environment or a setting does not exist, settings exclude each other, `out` is taken, or the
@@ -374,13 +401,15 @@ def train(
         env, env_args = read, None
     name, table = name_of(env)
     run_options = RunOptions(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)
+    own, value = with_network(settings, network_args)
+    given = GivenNetwork.of(own, value, trust_env)
     if resume is not None:
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
-        values = merge_settings(name, env_args, None, q_table, nested(settings))
+        values = merge_settings(name, env_args, None, q_table, own)
         trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
-        with resume_plan(Path(resume), values, trust, log_folder, stop_after, table) as planned:
+        with resume_plan(Path(resume), values, trust, log_folder, stop_after, table, given) as planned:
             return run_training(planned, on_record, run_options)
-    values = merge_settings(name, env_args, config, q_table, nested(settings))
-    planned = plan(values, preset, trust_env or env is not None, table)
+    values = merge_settings(name, env_args, config, q_table, own)
+    planned = plan(values, preset, trust_env or env is not None, table, given)
     with reserve_run_folder(planned, out, logs or LOGS, force, checkpoints) as planned:
         return run_training(planned, on_record, run_options)

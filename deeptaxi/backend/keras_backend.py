@@ -202,29 +202,46 @@ def check_float32() -> None:
         )
 
 
-def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """Return ``loss()`` and its dense gradients with respect to the Keras `variables`, in their order."""
+def gradients(
+    loss: Callable[[], Any], variables: Sequence[Any], updated: Sequence[Any] = ()
+) -> tuple[Any, list[Any]]:
+    """Return ``loss()`` and its dense gradients with respect to the Keras `variables`, in their order.
+
+    Args:
+        loss: returns a scalar.
+        variables: Keras variables.
+        updated: other variables that ``loss()`` assigns, such as moving averages and states of random generators.
+    """
     if name() == "tensorflow":
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
             result = loss()
-        found = tape.gradient(result, [variable.value for variable in variables])
+        inputs = [variable.value for variable in variables]
+        found = tape.gradient(result, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return result, [tf.convert_to_tensor(gradient) for gradient in found]
     if name() == "jax":
         import jax
         import keras
 
-        def pure(values: Sequence[Any]) -> Any:
-            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-                return loss()
+        now = [variable.value for variable in updated]  # a scope does not see the one around it
 
-        result, found = jax.value_and_grad(pure)([variable.value for variable in variables])
+        def pure(values: Sequence[Any]) -> tuple[Any, list[Any]]:
+            mapping = [*zip(variables, values, strict=True), *zip(updated, now, strict=True)]
+            with keras.StatelessScope(state_mapping=mapping) as scope:
+                return loss(), [scope.get_current_value(variable) for variable in updated]
+
+        (result, later), found = jax.value_and_grad(pure, has_aux=True)([variable.value for variable in variables])
+        for variable, value in zip(updated, later, strict=True):
+            variable.assign(value)
         return result, list(found)
     import torch
 
     result = loss()
-    return result.detach(), list(torch.autograd.grad(result, [variable.value for variable in variables]))
+    found = torch.autograd.grad(
+        result, [variable.value for variable in variables], allow_unused=True, materialize_grads=True
+    )
+    return result.detach(), list(found)
 
 
 def compiled(function: Callable[..., Any], state: Sequence[Any], kind: Hashable = None) -> Callable[..., Any]:

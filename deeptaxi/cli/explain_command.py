@@ -99,6 +99,7 @@ def shapes_an_update(path: tuple[str, ...]) -> bool:
 @click.argument("model", type=options.PATH, required=False)
 @click.option("--env", help="Environment, as `train` takes it.  [default: the run's own]")
 @options.env_arg_option
+@options.network_arg_option
 @click.option("--state", type=int, metavar="S", help="State of the transition.")
 @click.option("--action", type=int, metavar="A", help="Action taken there.  [default: the greedy one]")
 @click.option(

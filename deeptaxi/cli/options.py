@@ -32,7 +32,7 @@ class NonEmptyPath(click.Path):
 PATH = NonEmptyPath(path_type=Path)
 
 
-def environment_arguments(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+def keyword_arguments(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
     """Parse KEY=VALUE strings into keyword arguments."""
     found: dict[str, Any] = {}
     for given in values:
@@ -81,8 +81,20 @@ def env_arg_option(function: Function) -> Function:
         "env_args",
         metavar="KEY=VALUE",
         multiple=True,
-        callback=environment_arguments,
+        callback=keyword_arguments,
         help="Argument for gymnasium.make: a TOML or Python literal, else plain text (repeatable).",
+    )(function)
+
+
+def network_arg_option(function: Function) -> Function:
+    """Add ``--network-arg``."""
+    return click.option(
+        "--network-arg",
+        "network__kwargs",
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=lambda *given: keyword_arguments(*given) or None,
+        help="Argument of the function that --network names, like --env-arg (repeatable).",
     )(function)
 
 
@@ -102,7 +114,7 @@ def objective_discount_option(default: str) -> Callable[[Function], Function]:
 
 def trust_option(function: Function) -> Function:
     """Add ``--trust-env``."""
-    help_text = "Import the environment module that a file names, which runs its code."
+    help_text = "Import the module of an environment or network that a file names, which runs its code."
     return click.option("--trust-env", is_flag=True, help=help_text)(function)
 
 

@@ -30,6 +30,7 @@ PRESET_HELP = (
 @click.command("train", cls=options.SectionedCommand)
 @click.argument("env", required=False)
 @options.env_arg_option
+@options.network_arg_option
 @click.option(
     "--config", "config_file", type=options.PATH, metavar="FILE", help="TOML file of settings, such as a run's."
 )
@@ -80,16 +81,18 @@ def command(
     if resume is not None:
         refuse_with_resume(preset=preset, config=config_file, out=out, force=force)
     run_options = RunOptions(**{name: given.pop(name) for name in RUN_OPTIONS})
-    values = settings.merge_settings(env, env_args, config_file, q_table, options.given_settings(given))
+    typed = options.given_settings(given)
+    values = settings.merge_settings(env, env_args, config_file, q_table, typed)
+    from deeptaxi.api.networks import GivenNetwork
     from deeptaxi.api.train import plan, reserve_run_folder, resume_plan
     from deeptaxi.errors import DeepTaxiError
     from deeptaxi.storage.logs import LOGS
 
-    trust = trust_env or env is not None
+    trust, network = trust_env or env is not None, GivenNetwork.of(typed, None, trust_env)
     if resume is not None:
-        reserving = resume_plan(resume, values, trust, logs, run_options.stop_after)
+        reserving = resume_plan(resume, values, trust, logs, run_options.stop_after, given=network)
     else:
-        planned = plan(values, preset, trust)
+        planned = plan(values, preset, trust, given=network)
         reserving = reserve_run_folder(planned, out or True, logs or LOGS, force, run_options.checkpoints)
     with reserving as planned:
         run, signal_number = train(planned, run_options, quiet)

@@ -32,6 +32,7 @@ from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.state import TrainingState, array, count
 from deeptaxi.learning.targets import epsilon_greedy, is_greedy, loss_of, overwrite, td_targets
+from deeptaxi.network.structure import structure_of
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (
@@ -135,7 +136,9 @@ class UpdateRule:
 
     @property
     def kinds(self) -> dict[str, Hashable]:
-        """For each function a key shared by all rules with the same computation, whatever their variables."""
+        """For each function a key shared by all rules with the same computation, whatever their variables, or None."""
+        if structure_of(self.online) is None:  # of the user's own: its configuration need not say all it computes
+            return dict.fromkeys(("act", "greedy", "update", "move"))
         online, target = (repr(without_initializers(network.get_config())) for network in (self.online, self.target))
         steps = {**self.optimizer.get_config(), "name": type(self.optimizer).__name__}  # Keras numbers instance names
         return {
@@ -186,12 +189,14 @@ class UpdateRule:
         return keras_backend.gradients(
             lambda: loss_of(self._loss, self.online(states, training=True), targets, weights),
             self.online.trainable_variables,
+            self.online.non_trainable_variables,
         )
 
     def move(self) -> None:
         """Move the target network toward the online network by τ."""
-        for old, new in zip(self.target.variables, self.online.variables, strict=True):
-            old.assign(old + self._polyak * (new - old))
+        for old, new in zip(self.target.weights, self.online.weights, strict=True):
+            whole = "int" in keras.backend.standardize_dtype(old.dtype)
+            old.assign(new if whole else old + self._polyak * (new - old))
 
 
 def q_values(network: keras.Model, states: Any) -> Any:
@@ -273,7 +278,7 @@ class DQNAgent:
 
     def prepare(self) -> None:
         """Compile the functions, each once for all agents in which it computes the same."""
-        rule = self.rule
+        rule, kinds = self.rule, self.rule.kinds
         functions: dict[str, tuple[Callable[..., Any], Sequence[Any]]] = {
             "act": (rule.act, rule.online.variables),
             "greedy": (rule.greedy, rule.choosing.variables),
@@ -281,7 +286,7 @@ class DQNAgent:
             "move": (rule.move, rule.online.variables + rule.target.variables),
         }
         self._act, self._greedy, self._update, self._move = (
-            keras_backend.compiled(function, state, (name, rule.kinds[name]))
+            keras_backend.compiled(function, state, None if kinds[name] is None else (name, kinds[name]))
             for name, (function, state) in functions.items()
         )
 

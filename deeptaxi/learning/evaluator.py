@@ -23,7 +23,8 @@ from deeptaxi.learning.state import StateMismatchError, TrainingState, array, co
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, Ints, TransitionTable
 from deeptaxi.metrics import Evaluated
-from deeptaxi.network.build import scale_outputs, with_mask
+from deeptaxi.network.build import with_mask
+from deeptaxi.network.own import copy_network, scale_q_values
 from deeptaxi.network.tabulate import tabulate
 
 
@@ -110,9 +111,10 @@ class Evaluator:
     def best(self) -> tuple[keras.Model, exact.Verdict | None]:
         """Return a new network with the best weights, including its mask, and the verdict on it."""
         online = self._loop.network
-        network = type(online).from_config(online.get_config())  # a clone would include the optimizer
-        network.set_weights(online.get_weights() if self._best is None else self._best[0])
-        scale_outputs(network, self._config.target.reward_scale)
+        network = copy_network(online)
+        if self._best is not None:
+            network.set_weights(self._best[0])
+        network = scale_q_values(network, self._config.target.reward_scale)
         verdict = self._verdict(self._masked(self._tabulated(network)), final=True)
         allowed = self._masks.allowed
         return network if allowed is None else with_mask(network, allowed), verdict
@@ -123,7 +125,7 @@ class Evaluator:
         Of too many states for a table: of none, or one row of NaN if a weight is not finite.
         """
         if self._environment.tabulated:
-            return tabulate(network)
+            return tabulate(network, self._environment.states)
         finite = all(np.isfinite(weight).all() for weight in network.get_weights())
         return np.full((0 if finite else 1, self._environment.actions), np.nan, np.float32)
 

@@ -78,7 +78,7 @@ def choose(
         steps = [Transition(*row) for row in given]
         check_sequence(steps, environment, allowed, n)
         return Choice(steps, "as given")
-    q_values = np.where(allowed, tabulate(network), -np.inf)
+    q_values = np.where(allowed, tabulate(network, environment.states), -np.inf)
 
     def act(reached: int) -> int:
         return int(q_values[reached].argmax())

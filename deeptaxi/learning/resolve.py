@@ -39,7 +39,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from deeptaxi.config import TrainConfig, encoding_of, kind_of, merge, resolve
+from deeptaxi.config import OWN_KIND, TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.io.safe_load import is_a
 from deeptaxi.learning.memory import check_size, too_large, too_many
@@ -216,7 +216,8 @@ def large_settings(table: TransitionTable, kind: str) -> dict[str, Any]:
 def takes_large_settings(table: TransitionTable, values: Mapping[str, Any]) -> bool:
     """Whether a table takes the settings of large ones: not if the user asks for another network or optimizer."""
     network, optimizer = values.get("network", {}), values.get("optimizer", {})
-    asked = network.get("hidden") or network.get("encoding", "joint") != "joint" or kind_of(values) == "mlp"
+    joint = network.get("encoding", "joint") == "joint"
+    asked = network.get("hidden") or not joint or kind_of(values) in ("mlp", OWN_KIND)
     return table.states * table.actions > LARGE and not asked and not optimizer
 
 
@@ -270,6 +271,8 @@ OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # supported by the compiled lo
 def why_not_compiled(config: TrainConfig, environment: Environment) -> str | None:
     """Return why the compiled loop cannot run this training; None if it can."""
     running = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if config.network.kind == OWN_KIND:
+        return "it runs deeptaxi's own networks only, not what --network builds"
     if environment.table is None:
         return f"it needs a transition table, and {environment.config.id} has none: {environment.table_missing}"
     if running not in COMPILING:
@@ -335,11 +338,11 @@ def choose(values: Mapping[str, Any], name: str | None) -> Preset | None:
         return None
     network = values.get("network", {})
     preset = preset_named(name, kind_of(values))
-    clash = next((key for key in ("hidden", "dueling") if network.get(key)), None)
+    clash = next((key for key in ("hidden", "dueling", "builder") if network.get(key)), None)
     if preset.network == "q-table" and clash:
         raise UsageError(
             f"--preset {preset.name} is for the Q table, which has neither hidden layers nor a head: "
-            f"leave out --{clash}, or take --preset {preset.name.removesuffix('.q-table')}"
+            f"leave out --{'network' if clash == 'builder' else clash}, or take --preset {preset.name.removesuffix('.q-table')}"
         )
     return preset
 
@@ -444,6 +447,11 @@ def check_tabulable(environment: Environment, config: TrainConfig) -> None:
     Raises:
         UsageError: there are more.
     """
+    if not environment.tabulated and config.network.kind == OWN_KIND:
+        raise UsageError(
+            f"{environment.config.id} has {environment.states:,} states, and --network takes at most {MAX_STATES:,}: "
+            f"number only those that occur, --state-capacity {CAPACITY}"
+        )
     if not environment.tabulated and config.network.encoding != "factored":
         raise UsageError(
             f"{environment.config.id} has {environment.states:,} states; a one-hot network takes at most "
@@ -459,7 +467,7 @@ def defaults_to_q_table(environment: Environment, values: Mapping[str, Any]) -> 
     """
     asked = values.get("network", {})
     own = environment.numbering is not None and environment.table is None
-    return own and not any(name in asked for name in ("hidden", "dueling", "encoding"))
+    return own and not any(name in asked for name in ("hidden", "dueling", "encoding", "builder"))
 
 
 def without_preset(values: Mapping[str, Any], environment: Environment) -> TrainConfig | None:

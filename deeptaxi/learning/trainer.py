@@ -35,6 +35,7 @@ from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import Finished, Record, Resumed, Started
 from deeptaxi.network.build import build_q_network, weights_digest
+from deeptaxi.network.own import copy_network
 
 AGENTS: dict[str, type[DQNAgent]] = {"gymnasium": DQNAgent, "fit": FitAgent}
 
@@ -221,6 +222,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     state: TrainingState | None = None,
     stop_after: int | None = None,
+    network: keras.Model | None = None,
 ) -> Generator[Record, None, Trained]:
     """Build a trainer and run it; see `Trainer.records`.
 
@@ -230,31 +232,39 @@ def train(
         callbacks: called with every event.
         state: the saved state of this training to resume from; None to start from scratch.
         stop_after: the update to stop after; None for the last.
+        network: the network of the user's own that the configuration names, with its initial weights.
 
     Raises:
         UsageError: the configuration cannot be applied to this environment.
         StateMismatchError: `state` is of another training.
         DeepTaxiError: training diverged, or the environment failed, before there was anything to save.
     """
-    trainer = build_trainer(config, environment, callbacks)
+    trainer = build_trainer(config, environment, callbacks, network)
     if state is not None:
         trainer.load_state_dict(state)  # before compiling, to reject another training's state at once
     return (yield from trainer.records(stop_after))
 
 
-def build_trainer(config: TrainConfig, environment: Environment, callbacks: Sequence[Callback] = ()) -> Trainer:
-    """Build the configured loop, with a freshly initialized network, its evaluator and the trainer.
+def build_trainer(
+    config: TrainConfig,
+    environment: Environment,
+    callbacks: Sequence[Callback] = (),
+    network: keras.Model | None = None,
+) -> Trainer:
+    """Build the configured loop, with a freshly initialized network, its evaluator and the trainer; see `train`.
 
     Raises:
         UsageError: the configuration cannot be applied to this environment.
     """
     masks = ActionMaskTable(environment, config.exploration.action_mask)
-    loop = build_loop(config, environment, masks)
+    loop = build_loop(config, environment, masks, network)
     return Trainer(config, environment, loop, Evaluator(config, environment, loop, masks), masks, callbacks)
 
 
-def build_loop(config: TrainConfig, environment: Environment, masks: ActionMaskTable) -> Loop:
-    """Build the configured loop and its agent.
+def build_loop(
+    config: TrainConfig, environment: Environment, masks: ActionMaskTable, network: keras.Model | None = None
+) -> Loop:
+    """Build the configured loop and its agent; `network` as for `initial_network`.
 
     Raises:
         UsageError: the loop cannot run this training, or the factors of a factored encoding are unknown.
@@ -265,8 +275,8 @@ def build_loop(config: TrainConfig, environment: Environment, masks: ActionMaskT
         if reason is not None:
             raise UsageError(f"--loop compiled: {reason}; use --loop gymnasium")
         seed = int(for_loop.generate_state(1)[0] >> 1)
-        return CompiledLoop(initial_network(config, environment), config, environment, masks, seed)
-    online, target = (initial_network(config, environment) for _ in range(2))
+        return CompiledLoop(initial_network(config, environment, network), config, environment, masks, seed)
+    online, target = (initial_network(config, environment, network) for _ in range(2))
     agent = AGENTS[config.loop](online, target, config, config.interaction.environments)
     return GymnasiumLoop(config, environment, agent, masks, for_loop)
 
@@ -276,11 +286,15 @@ def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:
     return np.random.SeedSequence(config.seed).spawn(2)
 
 
-def initial_network(config: TrainConfig, environment: Environment) -> keras.Model:
-    """Build the network with its initial weights.
+def initial_network(
+    config: TrainConfig, environment: Environment, network: keras.Model | None = None
+) -> keras.Model:
+    """Build the network with its initial weights; of the user's own `network` (`network.own`), a copy.
 
     It learns from scaled rewards, and so predicts Q values divided by `reward_scale`.
     """
+    if network is not None:
+        return copy_network(network)
     return build_q_network(
         environment.states,
         environment.actions,

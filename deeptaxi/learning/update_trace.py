@@ -38,7 +38,7 @@ from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.targets import loss_of, n_step
 from deeptaxi.network import gradients
-from deeptaxi.network.build import streams
+from deeptaxi.network.own import copy_network, streams_of
 from deeptaxi.network.tabulate import tabulate
 
 Floats = NDArray[np.floating[Any]]
@@ -209,7 +209,7 @@ def masked_gradients(online: keras.Model, config: TrainConfig, batch: Batch, tar
         taken = ops.take_along_axis(online(states, training=True), taken_index, axis=1)
         return loss_of(config.optimizer.loss, taken, td_targets, weights) / actions
 
-    return keras_backend.gradients(loss, online.trainable_variables)
+    return keras_backend.gradients(loss, online.trainable_variables, online.non_trainable_variables)
 
 
 def compare(
@@ -312,12 +312,13 @@ def trace_update(agent: DQNAgent, steps: Sequence[Transition], allowed: Bools, c
     td = TDTargets(*(x if x is None else array(x) for x in agent.rule.compute_targets(*inputs)))
     loss, found = agent.rule.loss_gradients(inputs[0], tensor(td.targets), weights)
     slopes, gradient = [array(slope) for slope in found], gradient_of(online, td, batch, config)
-    copy, table_before, before = copy_network_of(online), tabulate(online), weights_of(online)
+    states = len(allowed)
+    copy, table_before, before = copy_network(online), tabulate(online, states), weights_of(online)
     agent.update(batch, next_allowed)
     made = weights_of(online)
     state, action = steps[0].state, steps[0].action
     td_target = td_target_of(used, batch, td, next_allowed[0], config)
-    after = after_of(state, action, table_before, tabulate(online), td_target.td_target)
+    after = after_of(state, action, table_before, tabulate(online, states), td_target.td_target)
     return Anatomy(
         state=state,
         action=action,
@@ -381,11 +382,12 @@ def gradient_of(online: keras.Model, td: TDTargets, batch: Batch, config: TrainC
     _, (slope,) = keras_backend.gradients(
         lambda: loss_of(config.optimizer.loss, q_values.value, targets, weights), [q_values]
     )
-    g, below = array(slope).astype(np.float64) + 0.0, streams(online)  # + 0.0 turns −0 into 0
-    if below is None:
+    g, found = array(slope).astype(np.float64) + 0.0, streams_of(online)  # + 0.0 turns −0 into 0
+    if found is None:
         return Gradient(g[0])
+    below, aggregation = found
     value, advantage = (array(x).astype(np.float64) for x in below(batch.states, training=False))
-    aggregation, total = config.network.aggregation, gradients.value_gradient(g)
+    total = gradients.value_gradient(g)
     return Gradient(
         g[0],
         aggregation,
@@ -395,13 +397,6 @@ def gradient_of(online: keras.Model, td: TDTargets, batch: Batch, config: TrainC
         gradients.advantage_gradient_nested(g, advantage, aggregation)[0],
         gradients.advantage_gradient_shared(g, total)[0] if aggregation == "mean" else None,
     )
-
-
-def copy_network_of(network: keras.Model) -> keras.Model:
-    """Clone a network with its weights."""
-    copy = keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
-    return copy
 
 
 def changes(

@@ -1,9 +1,9 @@
-"""Remember the code of environments that this user trained on, so that the user's own runs open without asking.
+"""Remember the code that this user trained with, so that the user's own runs open without asking.
 
-A run names its environment's module, which is code. Whoever trained with it has run that code already. So a training
-that is kept leaves a record in the user's data folder: the file of the module, the name in it, the sha256 of each
-file of its package or folder that was imported, and the arguments. A run that names the same is opened without asking
-only if
+A run names the module of its environment, or of its network, which is code. Whoever trained with it has run that code
+already. So a training that is kept leaves a record in the user's data folder: the file of the module, the name in it,
+the sha256 of each file of its package or folder that was imported, and the arguments. A run that names the same is
+opened without asking only if
 
 - the module is found in the same place, whichever folder is the current one, and nothing else has its name;
 - none of these files has changed;
@@ -84,8 +84,13 @@ def data_root() -> Path | None:
 
 
 def remember(config: EnvironmentConfig) -> None:
-    """Record the imported code of an environment that is trained on, if there is a data folder to keep it in."""
-    root, place = data_root(), locate(config.id)
+    """Record the imported code of an environment that is trained on; see `remember_code`."""
+    remember_code(config.id, config.kwargs)
+
+
+def remember_code(name: str, kwargs: Mapping[str, Any]) -> None:
+    """Record the imported code of `module:Name`, called with these arguments, if there is a data folder to keep it."""
+    root, place = data_root(), locate(name)
     if root is None or place is None:
         return
     with contextlib.suppress(OSError, ValueError):
@@ -94,20 +99,25 @@ def remember(config: EnvironmentConfig) -> None:
             return
         for folder in (*reversed(root.parents), root, root / FOLDER):
             folder.mkdir(mode=0o700, exist_ok=True)
-        path = root.resolve() / FOLDER / place.key(config.id)
+        path = root.resolve() / FOLDER / place.key(name)
         known = read_record(path)
         before = known["arguments"] if known is not None and known["files"] == files else []
-        arguments = list(dict.fromkeys([words(config.kwargs), *before]))[:MOST_ARGUMENTS]
-        write_record(path, {"name": config.id, "files": files, "arguments": arguments})
+        arguments = list(dict.fromkeys([words(kwargs), *before]))[:MOST_ARGUMENTS]
+        write_record(path, {"name": name, "files": files, "arguments": arguments})
 
 
 def recall(config: EnvironmentConfig) -> Recalled:
-    """Return what is remembered of the code that a file names; nothing of it is imported."""
-    root, place = data_root(), locate(config.id)
+    """Return what is remembered of an environment's code that a file names; see `recall_code`."""
+    return recall_code(config.id, config.kwargs)
+
+
+def recall_code(name: str, kwargs: Mapping[str, Any]) -> Recalled:
+    """Return what is remembered of the code of `module:Name` that a file names; nothing of it is imported."""
+    root, place = data_root(), locate(name)
     if root is None or place is None:
         return Recalled()
-    known = read_record(root.resolve() / FOLDER / place.key(config.id))
-    if known is None or (holds_text(config.kwargs) and words(config.kwargs) not in known["arguments"]):
+    known = read_record(root.resolve() / FOLDER / place.key(name))
+    if known is None or (holds_text(kwargs) and words(kwargs) not in known["arguments"]):
         return Recalled()
     for file, digest in known["files"].items():
         with contextlib.suppress(OSError):

@@ -142,11 +142,11 @@ def with_mask(network: keras.Model, mask: NDArray[np.bool_]) -> keras.Model:
 
 def without_mask(network: keras.Model) -> tuple[keras.Model, NDArray[np.bool_] | None]:
     """Undo `with_mask`: return the network without its mask, sharing its weights, and the mask `[S, A]` or None."""
-    found = structure_of(network)
-    if found is None or found.mask is None:
+    layer = network.outputs[0]._keras_history.operation
+    if not isinstance(layer, ActionMask) or network.inputs[0] is not layer.input[0]:
         return network, None
-    below = keras.Model(network.input, found.below, name=network.name)
-    return below, keras.ops.convert_to_numpy(found.mask.mask) != 0
+    below = keras.Model(network.input, layer.input[1], name=network.name)
+    return below, keras.ops.convert_to_numpy(layer.mask) != 0
 
 
 def streams(network: keras.Model) -> keras.Model | None:

@@ -52,7 +52,7 @@ def read_model(source: ModelSource, environment: Environment, fitting: bool = Tr
         values = read_served(source.path, environment)
         values.setflags(write=False)
         return Loaded(None, values)
-    network = load_network(source.path, foreign=True, states=environment.states)
+    network = load_network(source.path, foreign=True, states=environment.states, code=source.code)
     if fitting:
         check_network(network, environment, source.name)
     return Loaded(network, None)

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io.safe_archive import ArchiveError, format_bytes, open_archive
 
 WEIGHTS, MAX_BYTES = "model.weights.h5", 2**32
@@ -281,6 +281,25 @@ class CodeError(ArchiveError):
     """A model whose layers are functions of Python, which are never run."""
 
 
+class UnregisteredError(ArchiveError):
+    """A model of classes that are neither Keras' nor deeptaxi's, and that nothing in this process has registered."""
+
+
+def check_openable(model: Any, name: str) -> None:
+    """Reject a model whose file could not be opened again.
+
+    Raises:
+        UsageError: it holds something that is rejected.
+    """
+    try:
+        check_config(parse_config(model.to_json().encode(), CONFIG))
+    except UnregisteredError as error:
+        register = "write @keras.saving.register_keras_serializable() above it"
+        raise UsageError(f"{name}: its file could not be opened again: {error}; {register}") from None
+    except ArchiveError as error:
+        raise UsageError(f"{name}: its file could not be opened again: {error}") from None
+
+
 def check_class(found: Mapping[str, Any]) -> None:
     """Reject an object whose class or function is not allowed."""
     import keras
@@ -303,6 +322,7 @@ def check_class(found: Mapping[str, Any]) -> None:
     if module.partition(".")[0] == "keras":
         raise refusal(f"it asks for {module}.{name}, which no network on state numbers needs: refused")
     asked = registered if module == "None" else f"{module}.{name}"
+    refusal = CodeError if name in CODE else UnregisteredError
     raise refusal(f"it asks for code that is not Keras' or deeptaxi's: {asked}: refused")
 
 

@@ -10,10 +10,11 @@ import json
 import re
 import shlex
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import (
@@ -34,7 +35,7 @@ from deeptaxi.metrics import History, read_history
 from deeptaxi.storage import checkpoints, keras_h5
 from deeptaxi.storage.checkpoints import Checkpoint
 from deeptaxi.storage.formats import MODEL_ENDINGS, ModelKind
-from deeptaxi.storage.keras_file import CodeError, load_model
+from deeptaxi.storage.keras_file import CodeError, UnregisteredError, load_model
 from deeptaxi.storage.keras_h5 import load_model as load_hdf5
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, LOGS, place_of
 from deeptaxi.storage.run_folder import CONFIG_FILE, MODEL_FILE, TABLE_FILE
@@ -193,12 +194,22 @@ class ModelSource:
         name: the name given by the user.
         config: the training configuration, or None.
         kind: ``"keras"`` (`.keras` and `.h5`), ``"array"`` (a Q table or policy) or ``"served"`` (SavedModel, ONNX).
+        trust: whether the code of a network of the user's own may be imported.
     """
 
     path: Path
     name: str
     config: TrainConfig | None
     kind: ModelKind = "keras"
+    trust: bool = False
+
+    @property
+    def code(self) -> NetworkCode | None:
+        """The code that registers the classes of its network, if a run names it."""
+        network = self.config.network if self.config else None
+        if network is None or network.builder is None or network.in_memory:
+            return None
+        return NetworkCode(network.builder, network.kwargs or {}, self.trust)
 
     @property
     def environment(self) -> EnvironmentConfig | None:
@@ -206,8 +217,32 @@ class ModelSource:
         return requested_environment(self.config) if self.config else None
 
 
-def find_model(model: Path) -> ModelSource:
-    """Find the files of a model without loading it.
+class NetworkCode(NamedTuple):
+    """The code of a network of the user's own.
+
+    Attributes:
+        builder: `module:function` or `file.py:function`.
+        kwargs: its arguments.
+        trust: whether it may be imported; if not, that of a training of this user may be.
+    """
+
+    builder: str
+    kwargs: Mapping[str, Any]
+    trust: bool
+
+    def register(self) -> None:
+        """Import it, which registers the classes of its layers.
+
+        Raises:
+            UsageError: it is not trusted or not found, or importing it fails.
+        """
+        from deeptaxi.network.named_builder import find_builder, trusted_folder
+
+        find_builder(self.builder, trusted_folder(self.builder, self.kwargs, self.trust))
+
+
+def find_model(model: Path, trust: bool = False) -> ModelSource:
+    """Find the files of a model without loading it; `trust` as in `ModelSource`.
 
     Raises:
         UsageError: the run folder or file does not exist.
@@ -223,7 +258,7 @@ def find_model(model: Path) -> ModelSource:
         if not (model / CONFIG_FILE).is_file():
             raise DeepTaxiError(f"{model} is not complete: it holds no {CONFIG_FILE}; name {path} and --env instead")
         check_deeptaxi(model / CONFIG_FILE)
-        return ModelSource(path, str(model), read_config(model))
+        return ModelSource(path, str(model), read_config(model), trust=trust)
     if not model.exists():
         known = describe_unfinished(model.parent if model.name == MODEL_FILE else model)
         raise UsageError(str(known) if known else f"no model at {model}: expected a run folder or a model file")
@@ -286,7 +321,9 @@ def check_options(path: Path, optimizer: OptimizerConfig) -> None:
         raise UsageError(f"{path}: {error}") from None
 
 
-def load_network(path: Path, foreign: bool = False, states: int | None = None) -> Any:
+def load_network(
+    path: Path, foreign: bool = False, states: int | None = None, code: NetworkCode | None = None
+) -> Any:
     """Load a Q-network in Keras' safe mode; unknown code is never executed.
 
     Args:
@@ -294,8 +331,10 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
         foreign: whether to accept a model of Keras' own layers, made elsewhere; the caller checks its inputs and
             outputs.
         states: S of the environment; a foreign agent for another number of states is rejected.
+        code: what registers the classes of its layers, imported if the file asks for any that are not registered.
 
     Raises:
+        UsageError: `code` is not trusted or not found.
         DeepTaxiError: the file is damaged, or holds another kind of model.
     """
     keras_backend.start()
@@ -306,7 +345,14 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Skipping nested container")  # its weights would be left random
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # the optimizer is not needed
-            model = (load_hdf5 if path.suffix.lower() in keras_h5.ENDINGS else load_model)(path)
+            read = load_hdf5 if path.suffix.lower() in keras_h5.ENDINGS else load_model
+            try:
+                model = read(path)
+            except UnregisteredError:
+                if code is None:
+                    raise
+                code.register()
+                model = read(path)
         network = q_network_of(model)
         if not foreign:
             sizes(network)
@@ -314,6 +360,10 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
             check_agent(model, network, sizes(network)[0] if states is None else states)
     except CodeError as error:
         raise DeepTaxiError(f"{path}: {error}. {conversion(path)}") from None
+    except UsageError:
+        raise
+    except UnregisteredError as error:
+        raise DeepTaxiError(f"{path}: {error}; {registration(code)}") from None
     except ArchiveError as error:
         raise DeepTaxiError(f"{path}: {error}{newer_keras(path)}") from None
     except Exception as error:  # Keras raises many types, depending on what is wrong
@@ -322,6 +372,14 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None) -
             f"{path} cannot be loaded as a Q-network of deeptaxi: {reason}{newer_keras(path)}"
         ) from error
     return network
+
+
+def registration(code: NetworkCode | None) -> str:
+    """Say how a model of classes that are not registered is opened."""
+    decorator = "@keras.saving.register_keras_serializable()"
+    if code is None:
+        return f"import the module whose classes have {decorator} first, in Python, and then deeptaxi.load"
+    return f"{code.builder} was imported, and does not register it: write {decorator} above the class"
 
 
 def conversion(path: Path) -> str:

@@ -87,13 +87,15 @@ class RunFolder:
         """Release the locks and remove folders that were created but not used."""
         self.undoing.close()
 
-    def with_spare(self, config: TrainConfig, environment: Environment, table: TransitionTable | None) -> RunFolder:
-        """Reserve disk space for the model until it is written.
+    def with_spare(
+        self, config: TrainConfig, environment: Environment, table: TransitionTable | None, weights: int | None = None
+    ) -> RunFolder:
+        """Reserve disk space for the model until it is written; `weights` as for `size_of`.
 
         Raises:
             DiskError: there is not enough space to save the run.
         """
-        spare = Spare(self.folder, size_of(config, environment, table))
+        spare = Spare(self.folder, size_of(config, environment, table, weights))
         self.undoing.callback(spare.release)
         return replace(self, spare=spare)
 
@@ -342,14 +344,20 @@ def occupy(path: Path, size: int) -> None:
             file.write(bytes(min(BLOCK, size - start)))
 
 
-def size_of(config: TrainConfig, environment: Environment, table: TransitionTable | None) -> int:
-    """Return the maximum size of a run in bytes, including `table` if it is saved with the model."""
+def size_of(
+    config: TrainConfig, environment: Environment, table: TransitionTable | None, own_weights: int | None = None
+) -> int:
+    """Return the maximum size of a run in bytes, including `table` if it is saved with the model.
+
+    `own_weights` is the number of weights of a network of the user's own, None for deeptaxi's.
+    """
     arrays = [getattr(table, name) for name in (*ARRAYS, "action_mask")] if table is not None else []
     hidden, factors = config.network.hidden, encoded_factors(environment, config.network)
     weights = count_weights(config, environment.states, environment.actions)
     weights += sum(factors or ()) * (
         hidden[0] if hidden else environment.actions
     )  # `count_weights` counts these at their minimum
+    weights = weights if own_weights is None else own_weights
     tables = sum(int(one.nbytes) for one in arrays if one is not None)
     if environment.numbering is not None:
         tables += environment.states * environment.numbering.width

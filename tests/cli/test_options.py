@@ -7,7 +7,7 @@ from deeptaxi.cli.options import (
     PATH,
     Sizes,
     TransitionType,
-    environment_arguments,
+    keyword_arguments,
     given_settings,
     option_type,
     sentence,
@@ -46,7 +46,7 @@ def test_an_empty_path_is_not_the_current_folder() -> None:
 
 
 def test_arguments_of_an_environment_are_parsed_by_name() -> None:
-    parse = lambda *values: environment_arguments(None, None, values)  # type: ignore[arg-type]  # noqa: E731
+    parse = lambda *values: keyword_arguments(None, None, values)  # type: ignore[arg-type]  # noqa: E731
     assert parse("map_name=8x8", "is_slippery=false", "size=3") == {"map_name": "8x8", "is_slippery": False, "size": 3}
     for values, message in (
         (("size",), "expected KEY=VALUE, received 'size'"),
