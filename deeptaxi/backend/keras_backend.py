@@ -202,9 +202,7 @@ def check_float32() -> None:
         )
 
 
-def gradients(
-    loss: Callable[[], Any], variables: Sequence[Any], updated: Sequence[Any] = ()
-) -> tuple[Any, list[Any]]:
+def gradients(loss: Callable[[], Any], variables: Sequence[Any], updated: Sequence[Any] = ()) -> tuple[Any, list[Any]]:
     """Return ``loss()`` and its dense gradients with respect to the Keras `variables`, in their order.
 
     Args:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deeptaxi.config import OWN_KIND
 from deeptaxi.diagnosis.case import GOOD, Case, Check, Finding, Unchecked, the
 from deeptaxi.diagnosis.learning_curves import lower_rate
 from deeptaxi.evaluation import exact
@@ -166,7 +167,7 @@ def dead_relu_units(case: Case) -> Finding | None:
         {"layers": [describe_layer(layer, layer.dead) for layer in layers], "states": the(case.network).states},
         "network",
         "updates that were too large pushed the units below zero everywhere, where their gradient stays zero",
-        f"{lower_rate(case.config)}; --activation elu keeps a gradient below zero",
+        f"{lower_rate(case.config)}; {with_activation(case, 'elu')} keeps a gradient below zero",
     )
 
 
@@ -194,7 +195,7 @@ def saturated_output(case: Case) -> Finding | None:
         "network",
         "saturated units output the same in all states and have no gradient: updates were too large, or Q values too "
         "large for the weights",
-        "--activation relu with a lower --learning-rate, or a larger --reward-scale",
+        f"{with_activation(case, 'relu')} with a lower --learning-rate, or a larger --reward-scale",
     )
 
 
@@ -220,6 +221,12 @@ def bounded_output(case: Case, activation: str, low: float | None, high: float |
         "Q values are sums of rewards, not probabilities: the output must be linear",
         "keras.layers.Dense(actions), without activation; `deeptaxi train` builds such a network",
     )
+
+
+def with_activation(case: Case, name: str) -> str:
+    """Say how the hidden layers of the network get another activation."""
+    own = case.config is not None and case.config.network.kind == OWN_KIND
+    return f"activation='{name}' in these layers" if own else f"--activation {name}"
 
 
 def state_as_number(case: Case) -> Finding | None:

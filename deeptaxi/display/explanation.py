@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from deeptaxi.arguments import short_words
 from deeptaxi.display.console import factor, facts, plain, short
 
 INDENT = (0, 0, 0, 3)
@@ -190,7 +191,6 @@ def of_update(summary: Summary) -> Group:
 def head(summary: Summary) -> Table:
     """Describe the transition, the network and the settings of the update."""
     network, action = summary["network"], summary["action"]
-    hidden = ", hidden " + " × ".join(map(str, network["hidden"])) if network["hidden"] else ""
     origin = f"of {summary['model']}" if summary["model"] else f"fresh, seed {summary['seed']}"
     noise = summary["target_noise"]
     target = "equal to the online network" + (" as at the start of a training" if summary["model"] is None else "")
@@ -198,11 +198,19 @@ def head(summary: Summary) -> Table:
         "State": f"{summary['state']}: {summary['state_name']}",
         "Action": f"{action}: {summary['action_names'][action]}",
         "Outcome": f"{outcome(summary)} ({summary['outcome']})",
-        "Network": f"{network['kind']}{hidden}, {network['encoding']} encoding; {origin}",
+        "Network": f"{described(network)}; {origin}",
         "Target network": target if noise is None else f"the online network plus noise of standard deviation {noise:g}",
         "Settings": settings(summary),
     }
     return facts(f"One update on {summary['environment']['id']}", rows)
+
+
+def described(network: Mapping[str, Any]) -> str:
+    """Describe the network in a few words."""
+    if "builder" in network:
+        return f"{network['kind']}, of {network['builder']} {short_words(network.get('kwargs') or {})}".strip()
+    hidden = ", hidden " + " × ".join(map(str, network["hidden"])) if network["hidden"] else ""
+    return f"{network['kind']}{hidden}, {network['encoding']} encoding"
 
 
 def outcome(summary: Summary) -> str:

@@ -340,9 +340,10 @@ def choose(values: Mapping[str, Any], name: str | None) -> Preset | None:
     preset = preset_named(name, kind_of(values))
     clash = next((key for key in ("hidden", "dueling", "builder") if network.get(key)), None)
     if preset.network == "q-table" and clash:
+        typed = "network" if clash == "builder" else clash
         raise UsageError(
             f"--preset {preset.name} is for the Q table, which has neither hidden layers nor a head: "
-            f"leave out --{'network' if clash == 'builder' else clash}, or take --preset {preset.name.removesuffix('.q-table')}"
+            f"leave out --{typed}, or take --preset {preset.name.removesuffix('.q-table')}"
         )
     return preset
 

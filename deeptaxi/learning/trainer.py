@@ -286,9 +286,7 @@ def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:
     return np.random.SeedSequence(config.seed).spawn(2)
 
 
-def initial_network(
-    config: TrainConfig, environment: Environment, network: keras.Model | None = None
-) -> keras.Model:
+def initial_network(config: TrainConfig, environment: Environment, network: keras.Model | None = None) -> keras.Model:
     """Build the network with its initial weights; of the user's own `network` (`network.own`), a copy.
 
     It learns from scaled rewards, and so predicts Q values divided by `reward_scale`.

@@ -182,9 +182,7 @@ def check_call(builder: Callable[..., Any], name: str, sizes: tuple[int, int], k
         ]
         if own is not None and len(names) >= 2:
             others = f"besides states and actions it takes {', '.join(names[2:]) or 'no argument'}"
-            raise UsageError(
-                f"{name} does not take the argument {own}: {others}{nearest(own, names[2:])}"
-            ) from None
+            raise UsageError(f"{name} does not take the argument {own}: {others}{nearest(own, names[2:])}") from None
         if missing:
             cure = " ".join(f"--network-arg {key}=…" for key in missing)
             raise UsageError(f"{name} needs the argument {', '.join(missing)}: add {cure}") from None
@@ -229,5 +227,3 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(state)
         np.random.set_state(legacy)  # noqa: NPY002
-
-

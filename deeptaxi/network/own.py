@@ -82,9 +82,8 @@ def own_network(model: Any, sizes: tuple[int, int], parts: Parts, name: str, see
         raise UsageError(f"{name} has no trainable weights: there is nothing to learn; leave trainable as True")
     wide = next((str(one.dtype) for one in network.trainable_variables if one.dtype != "float32"), None)
     if wide is not None or str(q_values.dtype) != "float32":
-        raise UsageError(
-            f"{name} computes in {wide or q_values.dtype}, and deeptaxi trains in float32: build it with dtype='float32'"
-        )
+        found = wide or q_values.dtype
+        raise UsageError(f"{name} computes in {found}, and deeptaxi trains in float32: build it with dtype='float32'")
     check_embeddings(network, states, name)
     check_is_function(network, states, name, seed)
     return network
@@ -140,9 +139,10 @@ def copy_built(model: keras.Model, states: int, parts: Parts, name: str) -> tupl
         copy = copied(lambda: keras.models.clone_model(model), name)
         try:
             copy(keras.KerasTensor((None, *one.shape), dtype=one.dtype))
-            return copy, one
         except Exception as error:  # as above
             faults.append(f"{shown(one.shape)} ({reason_of(error)})")
+        else:
+            return copy, one
     raise UsageError(
         f"{name} has not been called yet, and takes neither {faults[0]} nor {faults[1]}: call it once on an example "
         "of its input, or give it a keras.Input"
@@ -195,7 +195,9 @@ def encode_symbolic(state: Any, taken: Taken, states: int, parts: Parts) -> Any:
         x = ops.one_hot(state, states, dtype="float32")
     else:
         strides = [math.prod(parts.sizes[at + 1 :]) for at in range(len(parts.sizes))]
-        each = [ops.mod(ops.floor_divide(state, stride), size) for stride, size in zip(strides, parts.sizes, strict=True)]
+        each = [
+            ops.mod(ops.floor_divide(state, stride), size) for stride, size in zip(strides, parts.sizes, strict=True)
+        ]
         if kind == "parts":
             x = ops.stack([part + first for part, first in zip(each, parts.firsts, strict=True)], axis=-1)
         else:
@@ -210,7 +212,7 @@ def encode_symbolic(state: Any, taken: Taken, states: int, parts: Parts) -> Any:
 
 def apply_model(model: keras.Model, x: Any) -> list[Any]:
     """Return the outputs of a model for a symbolic input; its layers go into the caller's graph if it is one."""
-    graph = getattr(model, "_functional", None) if type(model) is keras.Sequential else model
+    graph: Any = getattr(model, "_functional", None) if type(model) is keras.Sequential else model
     if type(graph) is not Functional:
         return list(keras.tree.flatten(model(x)))
     inputs = keras.tree.pack_sequence_as(graph._inputs_struct, [x])

@@ -21,7 +21,7 @@ import tomli_w
 
 from deeptaxi.arguments import short_words, title
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
-from deeptaxi.config import OBJECT, EnvironmentConfig, TrainConfig, to_toml
+from deeptaxi.config import OBJECT, EnvironmentConfig, NetworkConfig, TrainConfig, to_toml
 from deeptaxi.errors import DeepTaxiError, nearest, printable
 from deeptaxi.io.safe_load import OPTIONAL, TOML_BYTES, Line, Seed, fault_of, read_json
 from deeptaxi.machine import processor
@@ -35,32 +35,44 @@ from deeptaxi.storage.run_folder import CARD_FILE, CARD_JSON, CONFIG_FILE
 def training_command(folder: Path, config: TrainConfig, stop_after: int | None = None) -> str:
     """Return the command that trains the configuration of a run folder, to its end or to `stop_after`.
 
-    For an environment that was an object in memory, this and the others are lines of Python: no command can name it.
+    For an environment or network that was an object in memory, this and the others are lines of Python: no command can
+    name it.
     """
-    if config.environment.in_memory:
+    if in_memory(config):
         end = f", stop_after={stop_after}" if stop_after else ""
-        return f"deeptaxi.train(env, config={str(folder / CONFIG_FILE)!r}{end})"
+        return f"deeptaxi.train({objects(config)}config={str(folder / CONFIG_FILE)!r}{end})"
     end = f" --stop-after {stop_after}" if stop_after else ""
     return f"deeptaxi train --config {shlex.quote(str(folder / CONFIG_FILE))}{trusting(config)}{end}"
 
 
 def resuming_command(folder: Path, config: TrainConfig) -> str:
     """Return the command that resumes a run."""
-    if config.environment.in_memory:
-        return f"deeptaxi.train(env, resume={str(folder)!r})"
+    if in_memory(config):
+        return f"deeptaxi.train({objects(config)}resume={str(folder)!r})"
     return f"deeptaxi train --resume {shlex.quote(str(folder))}{trusting(config)}"
 
 
 def evaluate_command(folder: Path, config: TrainConfig) -> str:
     """Return the command that evaluates a run."""
-    if config.environment.in_memory:
-        return f"deeptaxi.evaluate({str(folder)!r}, env)"
+    if in_memory(config):
+        return f"deeptaxi.evaluate({str(folder)!r}{', env' if config.environment.in_memory else ''})"
     return f"deeptaxi evaluate {shlex.quote(str(folder))}{trusting(config)}"
 
 
+def in_memory(config: TrainConfig) -> bool:
+    """Return whether the environment or the network was an object in memory."""
+    return config.environment.in_memory or config.network.in_memory
+
+
+def objects(config: TrainConfig) -> str:
+    """Return the arguments of Python that stand for the objects in memory, each with a comma."""
+    env = "env, " if config.environment.in_memory else ""
+    return f"{env}network=network, " if config.network.in_memory else env
+
+
 def trusting(config: TrainConfig) -> str:
-    """Return the ``--trust-env`` option if the environment is in a module, else an empty string."""
-    return " --trust-env" if ":" in config.environment.id else ""
+    """Return the ``--trust-env`` option if the environment or network is in a module, else an empty string."""
+    return " --trust-env" if ":" in config.environment.id or ":" in (config.network.builder or "") else ""
 
 
 def describe_origin(config: EnvironmentConfig) -> dict[str, str]:
@@ -73,8 +85,21 @@ def describe_origin(config: EnvironmentConfig) -> dict[str, str]:
 
 def describe_network(config: TrainConfig) -> str:
     """Describe the network in a few words, such as ``dueling, hidden 128, joint encoding``."""
+    network = config.network
+    if network.in_memory:
+        return f"own, an object in memory: {str(network.builder).removeprefix(OBJECT)}"
+    if network.builder is not None:
+        return f"own, of {network.builder} {short_words(network.kwargs or {})}".strip()
     hidden = ", hidden " + " × ".join(map(str, config.network.hidden)) if config.network.hidden else ""
     return f"{config.network.kind}{hidden}, {config.network.encoding} encoding"
+
+
+def module_of(network: NetworkConfig) -> str | None:
+    """Return the module that a network of the user's own is built by, as it is imported; None of any other."""
+    if network.builder is None or network.in_memory:
+        return None
+    module = network.builder.rpartition(":")[0]
+    return Path(module).stem if module.endswith(".py") else module
 
 
 def describe_environment(environment: Mapping[str, Any]) -> str:
@@ -170,6 +195,17 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
     if str(place["id"]).startswith(OBJECT):
         sentences.append(
             "Its environment was an object in memory, which is not kept here: `env` in the commands stands for it."
+        )
+    builder = (facts["configuration"].get("network") or {}).get("builder")
+    if str(builder).startswith(OBJECT):
+        sentences.append(
+            "Its network was built in memory: only with the same model or function, as `network` in the command, it is "
+            "trained again or resumed. Classes of its own must be registered before the file opens."
+        )
+    elif builder is not None:
+        sentences.append(
+            f"Its network comes of code, `{builder}`, which is not kept here; where its layers are classes of its own, "
+            "the file opens only after they were imported."
         )
     sentences += limits_of_numbering(place)
     if facts["exact"] is not None:
@@ -357,7 +393,7 @@ KINDS = {  # the types that the page and the list of agents rely on
         "id": Line, "kwargs": dict, "states": int, "actions": int, "time_limit": int | None, "discovered?": int,
         "observation?": PARTS, "action?": PARTS, "origin?": Line,
     },
-    "network": {"kind": Line, "description": Line},
+    "network": {"kind": Line, "description": Line, "module?": Line},
     "training": {
         "updates": int, "best_update": int, "environment_steps": int, "train_seconds": float, "stopped": Line,
         "failure?": str,
@@ -398,6 +434,7 @@ def card(
     backend = chosen_backend()
     ended = ("updates", "best_update", "environment_steps", "train_seconds", "stopped")
     end = finished.updates if finished.stopped == "stop-after" else None
+    module = module_of(config.network)
     facts = {
         "card": CARD_VERSION,
         "name": folder.resolve().name,
@@ -411,7 +448,11 @@ def card(
         "exact": finished.exact,
         "exact_unavailable": finished.exact_unavailable,
         "episodes": None,
-        "network": {"kind": config.network.kind, "description": describe_network(config)},
+        "network": {
+            "kind": config.network.kind,
+            "description": describe_network(config),
+            **({} if module is None else {"module": module}),
+        },
         "preset": preset,
         "seed": config.seed,
         "training": {

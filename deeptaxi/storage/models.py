@@ -29,7 +29,7 @@ from deeptaxi.config import (
 from deeptaxi.errors import DeepTaxiError, UsageError, printable
 from deeptaxi.io.locks import in_use, log_in_use
 from deeptaxi.io.safe_archive import ArchiveError, open_archive
-from deeptaxi.io.safe_load import read_toml
+from deeptaxi.io.safe_load import parse_toml, read_toml
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import History, read_history
 from deeptaxi.storage import checkpoints, keras_h5
@@ -98,7 +98,8 @@ class Unfinished:
         failure: error that ended the run; None if unknown.
         resumable: whether there is a checkpoint to resume from.
         trusted: option that `--resume` needs for an environment module: `` --trust-env`` or empty; None if the
-            environment was an object in memory, which only Python can give.
+            environment or network was an object in memory, which only Python can give.
+        objects: the arguments of Python that stand for these objects.
     """
 
     folder: Path
@@ -107,6 +108,7 @@ class Unfinished:
     failure: str | None
     resumable: bool
     trusted: str | None
+    objects: str = ""
 
     def __str__(self) -> str:
         quoted = shlex.quote(str(self.folder))
@@ -116,7 +118,7 @@ class Unfinished:
             return f"{self.folder} is still being trained, by {self.holder}: {watch}"
         resume = f"`deeptaxi train --resume {quoted}{self.trusted}`"
         if self.trusted is None:
-            resume = f"`deeptaxi.train(env, resume={str(self.folder)!r})`"
+            resume = f"`deeptaxi.train({self.objects}resume={str(self.folder)!r})`"
         if self.failure is not None:
             more = f", and {resume} resumes from its last checkpoint" if self.resumable else ""
             return f"{self.folder} has no model because its training failed: {self.failure}; {show} shows its log{more}"
@@ -136,14 +138,16 @@ def describe_unfinished(folder: Path) -> Unfinished | None:
     resumable = bool(checkpoints.files_in(folder))
     if holder is None and not resumable and history is None:
         return None
-    environment = environment_of(history, kept)
+    environment, builder = environment_of(history, kept), builder_of(kept)
+    objects = "env, " * environment.startswith(OBJECT) + "network=network, " * builder.startswith(OBJECT)
     return Unfinished(
         folder,
         holder,
         history.path if history else None,
         printable(history.failure) if history and history.failure else None,
         resumable,
-        None if environment.startswith(OBJECT) else " --trust-env" if ":" in environment else "",
+        None if objects else " --trust-env" if ":" in environment + builder else "",
+        objects,
     )
 
 
@@ -183,6 +187,15 @@ def environment_of(history: History | None, kept: Checkpoint | None) -> str:
         return history.started.environment
     said = kept.about.get("environment") if kept else None
     return str(said.get("id")) if isinstance(said, dict) else ""
+
+
+def builder_of(kept: Checkpoint | None) -> str:
+    """Return what builds the network of a run; an empty string if it is deeptaxi's, or unknown."""
+    try:
+        network = parse_toml(str(kept.about.get("config"))).get("network") if kept else None
+    except ValueError:
+        return ""
+    return str(network.get("builder") or "") if isinstance(network, dict) else ""
 
 
 @dataclass(frozen=True)
@@ -321,9 +334,7 @@ def check_options(path: Path, optimizer: OptimizerConfig) -> None:
         raise UsageError(f"{path}: {error}") from None
 
 
-def load_network(
-    path: Path, foreign: bool = False, states: int | None = None, code: NetworkCode | None = None
-) -> Any:
+def load_network(path: Path, foreign: bool = False, states: int | None = None, code: NetworkCode | None = None) -> Any:
     """Load a Q-network in Keras' safe mode; unknown code is never executed.
 
     Args:

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from deeptaxi.config import OWN_KIND
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io.safe_load import TOML_BYTES, parse_toml, read_text
 from deeptaxi.storage.model_card import CARD_BYTES, read_card
@@ -93,7 +94,15 @@ def without_card(run: Path) -> dict[str, Any]:
     config = settings(run / CONFIG_FILE)
     environment, network, about = (section(config, name) for name in ("environment", "network", "run"))
     known = {"id": str(environment.get("id") or "?"), "kwargs": section(environment, "kwargs")}
-    kind = "dueling" if network.get("dueling") else "mlp" if network.get("hidden") else "q-table"
+    kind = (
+        OWN_KIND
+        if network.get("builder")
+        else "dueling"
+        if network.get("dueling")
+        else "mlp"
+        if network.get("hidden")
+        else "q-table"
+    )
     return {
         "environment": {**known, "states": None, "actions": None, "time_limit": environment.get("time_limit")},
         "network": {"kind": kind, "description": kind} if network else None,
