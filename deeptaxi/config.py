@@ -258,8 +258,7 @@ BUILDER = Check(
 def without_builder(name: str) -> str:
     """Say that a network setting, named as its field, does not go with a model of the user's own."""
     option = next(item.metadata["option"] for item in dataclasses.fields(NetworkConfig) if item.name == name)
-    shown = str(option).partition("/")[0]
-    return f"--network builds the whole network: leave out {shown} (network.{name} in a file)"
+    return f"--network builds the whole network: leave out {option} (network.{name} in a file)"
 
 
 @dataclass(frozen=True)

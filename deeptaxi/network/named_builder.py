@@ -41,7 +41,7 @@ def check_exists(name: str) -> None:
     """
     module, known = split_name(name)
     if not known:
-        raise UsageError(f"--network {name}: name the function that builds the network, {name}:build")
+        raise UsageError(f"--network {name}: name the function that builds the network, {module}:build")
     if is_file(module):
         if not (Path(code_folder(name) or "") / Path(module).name).is_file():
             load_code(module, code_folder(name))  # says what is near

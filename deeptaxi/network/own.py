@@ -18,7 +18,9 @@ deeptaxi takes it as such. The given model itself is never changed: what is trai
 
 from __future__ import annotations
 
+import inspect
 import math
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -68,6 +70,7 @@ def own_network(model: Any, sizes: tuple[int, int], parts: Parts, name: str, see
     states, actions = sizes
     with seeded(seed):
         model, taken = copy_built(model, states, parts, name)
+        set_seeds(model)
         state = keras.Input(shape=(), dtype="int32", name=free_name(model, "state"))
         try:
             outputs = apply_model(model, encode_symbolic(state, taken, states, parts))
@@ -102,12 +105,22 @@ def check_classes(model: keras.Model, name: str) -> None:
                 f"{name} cannot be cloned: its layer {layer.name} is a Lambda, whose function no file holds safely; "
                 "write it with keras.ops, or as a class of layers that is registered"
             )
-        own = cls.__module__.partition(".")[0] not in ("keras", "deeptaxi")
-        if own and keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is not cls:
-            raise UsageError(
-                f"{name} cannot be cloned: its class {cls.__name__} is not registered; write "
-                f"@keras.saving.register_keras_serializable() above `class {cls.__name__}`"
-            )
+        for part, kind in ((cls, "class"), (getattr(layer, "activation", None), "def")):
+            if not is_known(part):
+                raise UsageError(
+                    f"{name} cannot be cloned: its {'class' if part is cls else 'activation'} {part.__name__} is not "
+                    f"registered; write @keras.saving.register_keras_serializable() above `{kind} {part.__name__}`"
+                )
+
+
+def is_known(part: Any) -> bool:
+    """Whether a class or function is of Keras or deeptaxi, or registered; true of anything else."""
+    module = getattr(part, "__module__", None)
+    if not (inspect.isclass(part) or inspect.isfunction(part)) or not isinstance(module, str):
+        return True
+    if module.partition(".")[0] in ("keras", "deeptaxi"):
+        return True
+    return keras.saving.get_registered_object(keras.saving.get_registered_name(part)) is part
 
 
 def copy_built(model: keras.Model, states: int, parts: Parts, name: str) -> tuple[keras.Model, Taken]:
@@ -147,6 +160,13 @@ def copy_built(model: keras.Model, states: int, parts: Parts, name: str) -> tupl
         f"{name} has not been called yet, and takes neither {faults[0]} nor {faults[1]}: call it once on an example "
         "of its input, or give it a keras.Input"
     )
+
+
+def set_seeds(model: keras.Model) -> None:
+    """Give the layers without a seed, such as dropout, one of their own: some backends draw from elsewhere without."""
+    for layer in model._flatten_layers():
+        if layer._seed_generators and getattr(layer, "seed", 0) is None:
+            layer.seed = random.randint(1, 10**9)  # noqa: S311  # as Keras draws it
 
 
 def copied(copy: Callable[[], Any], name: str) -> Any:
