@@ -337,3 +337,48 @@ def test_the_default_network_is_dueling():
 def test_options_of_the_optimizer_are_numbers_and_booleans(value):
     with pytest.raises(UsageError, match=r"options.beta_1 = .*: expected a finite number, or true or false"):
         OptimizerConfig(options={"beta_1": value})
+
+
+def test_a_network_of_ones_own_leaves_the_settings_of_layers_empty():
+    found = resolve({"environment": {"id": "Taxi-v4"}, "network": {"builder": "my_net:build", "kwargs": {"width": 3}}})
+    assert found.network == NetworkConfig(builder="my_net:build", kwargs={"width": 3})
+    assert (found.network.kind, found.network.hidden, found.network.dueling) == ("own", (), False)
+    assert to_mapping(found)["network"] == {"builder": "my_net:build", "kwargs": {"width": 3}}
+    assert found.optimizer == resolve({"environment": {"id": "Taxi-v4"}}).optimizer  # of the preset, all the same
+
+
+def test_a_network_of_deeptaxi_is_written_as_ever():
+    assert to_mapping(TrainConfig())["network"].keys() == {
+        "hidden", "dueling", "aggregation", "activation", "encoding", "initial_value",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kwargs", [{"width": 64}, {"pair": (1, 2), "none": None, "text": "a b"}])
+def test_arguments_of_a_network_are_read_back_as_they_were(kwargs, tmp_path):
+    whole = from_mapping(TrainConfig, {"network": {"builder": "my_net:build", "kwargs": kwargs}})
+    path = tmp_path / "config.toml"
+    path.write_text(dump_toml(whole, {}))
+    assert from_mapping(TrainConfig, read_toml(path)) == whole
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"builder": "a:b", "hidden": [128]}, "--network builds the whole network: leave out --hidden (network.hidden"),
+        ({"builder": "a:b", "dueling": False}, "leave out --dueling/--no-dueling (network.dueling in a file)"),
+        ({"builder": "a:b", "aggregation": "mean"}, "leave out --aggregation"),
+        ({"builder": "a:b", "activation": "relu"}, "leave out --activation"),
+        ({"builder": "a:b", "encoding": "joint"}, "leave out --encoding"),
+        ({"builder": "a:b", "initial_value": 0.0}, "leave out --initial-value"),
+        ({"builder": "my_net"}, "expected module:function or file.py:function, such as my_net:build"),
+        ({"kwargs": {"a": 1}}, "--network-arg is an argument of what --network names: add --network"),
+    ],
+)
+def test_a_network_of_ones_own_excludes_the_settings_of_layers(network, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        resolve({"network": network})
+
+
+def test_a_network_of_ones_own_excludes_them_where_it_is_constructed_too():
+    with pytest.raises(UsageError, match="leave out --hidden"):
+        NetworkConfig(builder="a:b", hidden=(64,))

@@ -7,6 +7,7 @@ existing one, and `run_training` trains with the callbacks that a run has: log, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -182,7 +183,7 @@ def resume_plan(
         try:
             yield with_spare(Plan(environment, configured, opened, point, network))
         except StateMismatchError as error:
-            if network is not None and "'agent." in str(error):
+            if network is not None and re.match("'(agent|best)[.]", str(error)):  # arrays of the network
                 raise UsageError(
                     f"--resume {folder}: its checkpoint does not fit the network that "
                     f"{configured.config.network.builder} gives now ({error}): resume with the one it began with"

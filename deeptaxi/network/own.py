@@ -105,22 +105,33 @@ def check_classes(model: keras.Model, name: str) -> None:
                 f"{name} cannot be cloned: its layer {layer.name} is a Lambda, whose function no file holds safely; "
                 "write it with keras.ops, or as a class of layers that is registered"
             )
-        for part, kind in ((cls, "class"), (getattr(layer, "activation", None), "def")):
-            if not is_known(part):
-                raise UsageError(
-                    f"{name} cannot be cloned: its {'class' if part is cls else 'activation'} {part.__name__} is not "
-                    f"registered; write @keras.saving.register_keras_serializable() above `{kind} {part.__name__}`"
-                )
+        check_registered(cls, name)
+        check_registered(getattr(layer, "activation", None), name)
 
 
-def is_known(part: Any) -> bool:
-    """Whether a class or function is of Keras or deeptaxi, or registered; true of anything else."""
+def check_registered(part: Any, name: str) -> None:
+    """Reject a class or function that Keras does not find by its name.
+
+    Raises:
+        UsageError: it is not registered, or another one is.
+    """
     module = getattr(part, "__module__", None)
     if not (inspect.isclass(part) or inspect.isfunction(part)) or not isinstance(module, str):
-        return True
-    if module.partition(".")[0] in ("keras", "deeptaxi"):
-        return True
-    return keras.saving.get_registered_object(keras.saving.get_registered_name(part)) is part
+        return
+    registered = keras.saving.get_registered_name(part)
+    known = keras.saving.get_registered_object(registered)
+    if module.partition(".")[0] in ("keras", "deeptaxi") or known is part:
+        return
+    kind, keyword = ("class", "class") if inspect.isclass(part) else ("activation", "def")
+    if known is None and registered == part.__name__:
+        raise UsageError(
+            f"{name} cannot be cloned: its {kind} {part.__name__} is not registered; write "
+            f"@keras.saving.register_keras_serializable() above `{keyword} {part.__name__}`"
+        )
+    raise UsageError(
+        f"{name} cannot be cloned: another {kind} has been registered as {registered} since; build the model again, or "
+        "register one of the two under another package"
+    )
 
 
 def copy_built(model: keras.Model, states: int, parts: Parts, name: str) -> tuple[keras.Model, Taken]:

@@ -7,8 +7,8 @@ from deeptaxi.cli.options import (
     PATH,
     Sizes,
     TransitionType,
-    keyword_arguments,
     given_settings,
+    keyword_arguments,
     option_type,
     sentence,
 )
