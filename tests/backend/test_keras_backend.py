@@ -106,6 +106,19 @@ def test_gradients_come_dense_and_in_the_order_of_the_variables():
     np.testing.assert_array_equal(ops.convert_to_numpy(by_w), [[0, 0], [5, 7], [0, 0]])
 
 
+def test_gradients_leave_what_the_loss_assigns_and_are_zero_where_nothing_depends():
+    x, unused, count = keras.Variable([5.0]), keras.Variable([1.0, 2.0]), keras.Variable(3.0, trainable=False)
+
+    def loss():
+        count.assign(count + 1)
+        return ops.sum(x * count)
+
+    result, (by_x, by_unused) = keras_backend.gradients(loss, [x, unused], [count])
+    assert (float(result), float(count)) == (20.0, 4.0)
+    np.testing.assert_array_equal(ops.convert_to_numpy(by_x), [4.0])
+    np.testing.assert_array_equal(ops.convert_to_numpy(by_unused), [0.0, 0.0])
+
+
 def test_gradients_by_inputs_are_computed_in_float64():
     # d(x²y) = (2xy, x²); 10⁻¹² beside 3 would be lost in float32.
     by_x, by_y = keras_backend.input_gradient(lambda x, y: x * x * y, [np.array(3 + 1e-12), np.array(2.0)])

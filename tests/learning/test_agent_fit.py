@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 
-from deeptaxi.config import merge
+from deeptaxi.config import merge, resolve
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import DQNAgent, FitAgent, predict
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
 from deeptaxi.learning.trainer import train
 from deeptaxi.metrics import Finished
 from deeptaxi.network.build import build_q_network
+from deeptaxi.network.encodings import NO_PARTS
+from deeptaxi.network.own import copy_network, own_network
 from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import Literal, Traced, build_pair, finished, new_learner, opened_problem, random_batches
+from tests.network import own_models
 from tests.problems import build, chain, surely
 
 # More samples than fit's default batch size of 32: a minibatch must still be one step.
@@ -131,3 +135,31 @@ def test_both_loops_train_alike(steps, tmp_path):
         networks.append(tabulate(network))
     assert networks[0].any()
     np.testing.assert_allclose(networks[0], networks[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("target", [{"polyak": 0.25}, {"polyak": 1.0, "period": 2}], ids=["soft", "hard"])
+def test_moving_statistics_of_ones_own_network_are_updated_as_by_fit(target):
+    config = resolve({**DUELING, "network": {"builder": "any:model"}, "optimizer": SGD, "target": target})
+    network = own_network(own_models.normalized(5, 3), (5, 3), NO_PARTS, "it")
+    compiled, fitted = (
+        cls(copy_network(network), copy_network(network), config, environments=2) for cls in (DQNAgent, FitAgent)
+    )
+    assert_alike(compiled, fitted, random_batches(3, SIZE, states=5, actions=3))
+    moved = [layer for layer in compiled.online.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert np.abs(moved[0].get_weights()[2]).max() > 0
+
+
+def test_random_layers_are_drawn_in_the_fitting_pass_alone():
+    config = resolve({**DUELING, "network": {"builder": "any:model"}, "optimizer": SGD})
+    network = own_network(own_models.regularized(5, 3), (5, 3), NO_PARTS, "it")
+    agent = DQNAgent(copy_network(network), copy_network(network), config, environments=2)
+    (seed,) = (v for v in agent.online.variables if "seed" in v.path)
+    before = np.array(seed)
+    states, allowed = np.zeros(2, np.int32), np.ones((2, 3), np.bool_)
+    agent.act(states, 0.0, np.ones(2, np.float32), np.zeros((2, 3), np.float32), allowed)
+    np.testing.assert_array_equal(np.array(seed), before)
+    for batch, masks in random_batches(2, SIZE, states=5, actions=3):
+        agent.update(batch, masks)
+    assert np.array(seed)[1] == before[1] + 2
+    (still,) = (v for v in agent.target.variables if "seed" in v.path)
+    np.testing.assert_array_equal(np.array(still), before)
