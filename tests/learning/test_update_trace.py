@@ -10,8 +10,9 @@ from deeptaxi.config import merge
 from deeptaxi.learning.agent import DQNAgent
 from deeptaxi.learning.example import Transition
 from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.learning.update_trace import batch_of, compare, copy_network_of, trace_update
+from deeptaxi.learning.update_trace import batch_of, compare, trace_update
 from deeptaxi.metrics import to_json
+from deeptaxi.network.own import copy_network
 from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import TABLE, build_pair, new_learner, numbers, resolve
 
@@ -219,7 +220,7 @@ def test_without_the_copied_predictions_the_gradients_differ():
     agent = new_learner(DUELING, states=5, actions=3)
     batch = batch_of(STEP, agent.config)
     targets = np.array([[1.0, 0.0, 0.0]], np.float32)
-    copy = copy_network_of(agent.online)
+    copy = copy_network(agent.online)
     loss, slopes = agent.rule.loss_gradients(batch.states, targets, batch.weights)
     recipe = (float(loss), [numbers(slope) for slope in slopes])
     assert compare(copy, agent.config, batch, targets, recipe, agent.online.get_weights()).gradient_difference > 0.01
