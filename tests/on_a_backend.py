@@ -81,12 +81,12 @@ def networks_of_ones_own_are_fitted_as_keras_fits_them() -> None:
 
     settings = {"updates": 4, "eval_every": 4, "environments": 2, "batch_size": 8, "replay_start": 16, "seed": 3}
     sgd: dict[str, Any] = {**settings, "optimizer": "sgd", "learning_rate": 0.1}
-    ours, oracle = (
-        deeptaxi.train("FrozenLake-v1", network=own_models.normalized, loop=loop, **sgd)
-        for loop in ("gymnasium", "fit")
-    )
-    for one, other in zip(ours.network.get_weights(), oracle.network.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    for build in (own_models.penalized, own_models.normalized):
+        ours, oracle = (
+            deeptaxi.train("FrozenLake-v1", network=build, loop=loop, **sgd) for loop in ("gymnasium", "fit")
+        )
+        for one, other in zip(ours.network.get_weights(), oracle.network.get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
     assert float(np.abs(ours.network.get_layer(index=2).get_weights()[2]).max()) > 0  # the moving mean has moved
     kept = {"network": own_models.regularized, **settings}
     deeptaxi.train("FrozenLake-v1", out="own", stop_after=2, **kept)

@@ -204,7 +204,7 @@ def build_agent(subject: Subject, target_noise: float | None, seed: int | None) 
     if differs_in_training(subject.network, np.arange(min(8, subject.environment.states), dtype=np.int32)):
         raise UsageError(
             "an update is explained for one sample without chance, and this network computes otherwise while it is "
-            "fitted (dropout, batch normalization): explain it without those layers"
+            "fitted (dropout, batch normalization, regularizers): explain it without those layers"
         )
     target = copy_network(subject.network)
     agent = DQNAgent(subject.network, target, subject.config, environments=1)

@@ -226,7 +226,7 @@ def gradients(loss: Callable[[], Any], variables: Sequence[Any], updated: Sequen
 
         def pure(values: Sequence[Any]) -> tuple[Any, list[Any]]:
             mapping = [*zip(variables, values, strict=True), *zip(updated, now, strict=True)]
-            with keras.StatelessScope(state_mapping=mapping) as scope:
+            with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
                 return loss(), [scope.get_current_value(variable) for variable in updated]
 
         (result, later), found = jax.value_and_grad(pure, has_aux=True)([variable.value for variable in variables])

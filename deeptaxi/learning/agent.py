@@ -185,12 +185,16 @@ class UpdateRule:
         return TDTargets(q_before, next_q, choosing_q, targets, overwrite(q_before, actions, targets))
 
     def loss_gradients(self, states: Any, targets: Any, weights: Any) -> tuple[Any, list[Any]]:
-        """Return the loss of all outputs against `targets` `[B, A]`, and its gradients by trainable variable."""
-        return keras_backend.gradients(
-            lambda: loss_of(self._loss, self.online(states, training=True), targets, weights),
-            self.online.trainable_variables,
-            self.online.non_trainable_variables,
-        )
+        """Return the loss of all outputs against `targets` `[B, A]`, and its gradients by trainable variable.
+
+        It includes what layers of the user's own add to the loss, such as regularizers.
+        """
+
+        def loss() -> Any:
+            error = loss_of(self._loss, self.online(states, training=True), targets, weights)
+            return sum(self.online.losses, error)
+
+        return keras_backend.gradients(loss, self.online.trainable_variables, self.online.non_trainable_variables)
 
     def move(self) -> None:
         """Move the target network toward the online network by τ."""

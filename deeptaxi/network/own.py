@@ -379,7 +379,9 @@ def streams_of(network: keras.Model) -> tuple[keras.Model, str] | None:
 
 
 def differs_in_training(network: keras.Model, states: NDArray[np.int32]) -> bool:
-    """Whether a network computes otherwise while it is fitted, as with dropout or batch normalization."""
+    """Whether a network is fitted otherwise than it answers: dropout, batch normalization, losses of its layers."""
+    if network.losses:
+        return True
     if not network.non_trainable_variables:
         return False
     copy = copy_network(network)

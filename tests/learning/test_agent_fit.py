@@ -149,6 +149,15 @@ def test_moving_statistics_of_ones_own_network_are_updated_as_by_fit(target):
     assert np.abs(moved[0].get_weights()[2]).max() > 0
 
 
+def test_losses_of_ones_own_layers_are_added_as_by_fit():
+    config = resolve({**DUELING, "network": {"builder": "any:model"}, "optimizer": SGD})
+    network = own_network(own_models.penalized(5, 3), (5, 3), NO_PARTS, "it")
+    compiled, fitted = (
+        cls(copy_network(network), copy_network(network), config, environments=2) for cls in (DQNAgent, FitAgent)
+    )
+    assert_alike(compiled, fitted, random_batches(3, SIZE, states=5, actions=3))
+
+
 def test_random_layers_are_drawn_in_the_fitting_pass_alone():
     config = resolve({**DUELING, "network": {"builder": "any:model"}, "optimizer": SGD})
     network = own_network(own_models.regularized(5, 3), (5, 3), NO_PARTS, "it")

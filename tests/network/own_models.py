@@ -50,6 +50,19 @@ def regularized(states: int, actions: int) -> keras.Model:
     )
 
 
+def penalized(states: int, actions: int) -> keras.Model:
+    """A penalty on weights, and one on what a layer computes."""
+    decay = keras.regularizers.L2(0.1)
+    return keras.Sequential(
+        [
+            keras.Input((states,)),
+            layers.Dense(8, kernel_regularizer=decay),
+            layers.ActivityRegularization(l2=0.1),
+            layers.Dense(actions),
+        ]
+    )
+
+
 def normalized(states: int, actions: int) -> keras.Model:
     return keras.Sequential(
         [keras.Input((states,)), layers.Dense(8), layers.BatchNormalization(momentum=0.5), layers.Dense(actions)]

@@ -111,6 +111,7 @@ def test_q_values_are_scaled_by_a_layer_on_top():
 def test_what_differs_while_it_is_fitted_is_told_apart():
     assert differs_in_training(adapt(own.regularized(STATES, ACTIONS)), ALL)
     assert differs_in_training(adapt(own.normalized(STATES, ACTIONS)), ALL)
+    assert differs_in_training(adapt(own.penalized(STATES, ACTIONS)), ALL)
     assert not differs_in_training(adapt(own.one_hot(STATES, ACTIONS)), ALL)
 
 
