@@ -11,6 +11,7 @@ same seed of the training.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import random
@@ -40,13 +41,14 @@ def check_exists(name: str) -> None:
         UsageError: it is not there, or the name has no function in it.
     """
     module, known = split_name(name)
-    if not known:
-        raise UsageError(f"--network {name}: name the function that builds the network, {module}:build")
+    if not known or not module:
+        example = f"{module or 'my_net'}:build"
+        raise UsageError(f"--network {name}: name the function that builds the network, {example}")
     if is_file(module):
         if not (Path(code_folder(name) or "") / Path(module).name).is_file():
             load_code(module, code_folder(name))  # says what is near
     elif "." not in module:
-        with Named(code_folder(name)).importing():
+        with Named(code_folder(name)).importing(), contextlib.suppress(ValueError):  # which importing it tells
             if importlib.util.find_spec(module) is None:
                 load_code(module, code_folder(name))
 

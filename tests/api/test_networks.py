@@ -116,6 +116,20 @@ def test_a_model_in_memory_is_trained_as_it_is_and_left_so(tmp_path):
     assert deeptaxi.load(run.folder).act(0) in range(4)
 
 
+def test_an_interrupted_run_says_how_it_is_resumed(trained, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "named")
+    out = {"out": tmp_path / "memory", "logs": tmp_path / "logs"}
+    deeptaxi.train("FrozenLake-v1", network=own.model, stop_after=6, **out, **LAKE)
+    for name, resume in (
+        ("named", f"deeptaxi train --resume {tmp_path / 'named'} --trust-env"),
+        ("memory", f"deeptaxi.train(network=network, resume='{tmp_path / 'memory'}')"),
+    ):
+        (tmp_path / name / "model.keras").unlink()
+        with pytest.raises(UsageError) as caught:
+            deeptaxi.load(tmp_path / name)
+        assert f"its training was interrupted; `{resume}` resumes it" in str(caught.value)
+
+
 def test_training_begins_at_the_weights_of_the_model():
     model = own.build(16, 4)
     found = deeptaxi.explain.update(env="FrozenLake-v1", network=model, transitions=[(14, 2, 1.0, 15, True)])

@@ -28,6 +28,7 @@ def folder(tmp_path, monkeypatch):
         ("a_ner:build", "there is no module 'a_ner'; did you mean 'a_net'?"),
         ("a_ner.py:build", "there is no file a_ner.py; did you mean 'a_net.py'?"),
         ("a_net:", "--network a_net:: name the function that builds the network, a_net:build"),
+        (":build", "--network :build: name the function that builds the network, my_net:build"),
     ],
 )
 def test_a_module_that_is_not_there_is_found_out_without_importing_any(folder, name, message):
@@ -35,6 +36,7 @@ def test_a_module_that_is_not_there_is_found_out_without_importing_any(folder, n
         check_exists(name)
     assert str(caught.value) == message
     check_exists("broken_net:build")
+    check_exists("__main__:build")
     check_exists("a_net.py:build")
 
 
