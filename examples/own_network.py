@@ -24,7 +24,8 @@ def build(states, actions, width=64):
 
 
 if __name__ == "__main__":
-    run = deeptaxi.train("Taxi-v4", network=build, seed=int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    run = deeptaxi.train("Taxi-v4", network=build, seed=seed, eval_every=100)  # it ends soon after it is optimal
     exact = run.exact
     print(f"{run.network.count_params():,} weights, {run.finished.updates:,} updates")
     print(f"optimal in {exact['optimal_start_states']} of {exact['start_states']} start states")

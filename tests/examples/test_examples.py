@@ -190,3 +190,8 @@ def test_javascript_reports_missing_files_with_the_command_to_type(
         assert (done.returncode, done.stdout) == (1, "")
         (line,) = done.stderr.splitlines()
         assert advice in line
+
+
+def test_a_network_of_ones_own_is_proven_optimal() -> None:
+    done = process(sys.executable, "-W", "error::UserWarning", EXAMPLES / "own_network.py")
+    assert printed(done).splitlines()[1:] == ["optimal in 300 of 300 start states", "return 7.9300 of 7.9300"]
