@@ -21,14 +21,16 @@ from deeptaxi.config import PATIENCE, TrainConfig
 from deeptaxi.errors import DeepTaxiError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.learning.action_mask import ActionMaskTable
-from deeptaxi.learning.agent import DQNAgent, FitAgent
+from deeptaxi.learning.agent import Agent, DQNAgent, FitAgent
 from deeptaxi.learning.callbacks import Callback, Event, StopTraining
+from deeptaxi.learning.compiled.compiled_agent import CompiledAgent
 from deeptaxi.learning.compiled.loop import CompiledLoop
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.evaluator import Evaluator
-from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
+from deeptaxi.learning.expected import expected_outcomes
+from deeptaxi.learning.gymnasium_loop import GymnasiumLoop, RecipeAgent
 from deeptaxi.learning.progress import Loop, ProgressTracker, StepMetrics
-from deeptaxi.learning.resolve import why_not_compiled
+from deeptaxi.learning.resolve import why_no_program, why_not_compiled
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.state import CheckpointEvent, StateMismatchError, TrainingState, merge_states
 from deeptaxi.mdp.describe import encoded_factors
@@ -266,9 +268,24 @@ def build_loop(config: TrainConfig, environment: Environment, masks: ActionMaskT
             raise UsageError(f"--loop compiled: {reason}; use --loop gymnasium")
         seed = int(for_loop.generate_state(1)[0] >> 1)
         return CompiledLoop(initial_network(config, environment), config, environment, masks, seed)
+    *for_environments, for_replay = for_loop.spawn(3)
+    agent = build_agent(config, environment, masks, for_replay)
+    return GymnasiumLoop(config, environment, agent, masks, for_environments)
+
+
+def build_agent(
+    config: TrainConfig, environment: Environment, masks: ActionMaskTable, for_replay: np.random.SeedSequence
+) -> Agent:
+    """Build the agent of a loop over environments: one compiled program where the backend and optimizer allow it."""
+    outcomes = None
+    if config.target.backup == "expected" and environment.table is not None:
+        outcomes = expected_outcomes(environment.table, config.discount, config.target.reward_scale)
+    if config.loop == "gymnasium" and why_no_program(config) is None:
+        online = initial_network(config, environment)
+        return CompiledAgent(online, config, environment, masks, outcomes, for_replay)
     online, target = (initial_network(config, environment) for _ in range(2))
-    agent = AGENTS[config.loop](online, target, config, config.interaction.environments)
-    return GymnasiumLoop(config, environment, agent, masks, for_loop)
+    learner = AGENTS[config.loop](online, target, config, config.interaction.environments)
+    return RecipeAgent(learner, config, environment, masks, outcomes, for_replay)
 
 
 def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:

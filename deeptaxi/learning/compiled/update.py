@@ -150,6 +150,16 @@ class AgentState(NamedTuple):
     zeros: Any = None  # [R, W], accumulator of the kernel's gradient in dense updates; 0 between updates
 
 
+SMALL_KERNEL = 2**14  # entries
+
+
+def updates_rows(config: TrainConfig, kernel: Any, factors: tuple[int, ...] | None, states: int) -> bool:
+    """Return whether updates are row-sparse: if they may be, and that pays."""
+    # If the kernel is small, or a minibatch touches most rows, a pass over all of it beats looking rows up.
+    pays = kernel.size >= SMALL_KERNEL and states > config.replay.batch_size
+    return config.optimizer.row_sparse and factors is None and pays
+
+
 class CompiledUpdate:
     """One update, as a pure function of arrays.
 
