@@ -32,6 +32,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.mdp import remembered_values, sparse_rows, sweeps, total_reward
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
 from deeptaxi.mdp.krylov import approach
+from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict treats 1e-9 as zero
@@ -122,6 +123,7 @@ def fixed_point(step: Callable[[Floats], Floats], value: Floats, discount: float
     """
     change, scale, count = float(np.abs(value).max()), 1 + float(np.abs(value).max()), 1
     for count in range(2, iterations_needed(change, discount) + 1):  # noqa: B007  # returned below
+        check_stop()
         better = step(value)
         change = float(np.abs(better - value).max())
         value, scale = better, 1 + float(np.abs(better).max())
@@ -270,6 +272,7 @@ def improve_policy(table: TransitionTable, discount: float, policy: Ints, mask: 
     """
     states = np.arange(table.states)
     for count in itertools.count():
+        check_stop()
         evaluation = evaluate_policy(table, policy, discount)
         q = bellman(table, evaluation.value, discount, mask)
         better = q.max(axis=1) > q[states, policy] + 2 * evaluation.bound + TOLERANCE
@@ -373,6 +376,7 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
     if squared:
         total = iterate_values(fixed.matrix(), gain, horizon)
     for _ in range(0 if squared else horizon):
+        check_stop()
         longer = gain + np.einsum("sj,sjx->sx", fixed.continuation, total[fixed.next_state])
         if np.array_equal(longer, total):  # every episode has ended: longer horizons add nothing
             break
@@ -416,6 +420,7 @@ def sum_in_whole_steps(rows: sparse_rows.Rows, horizon: int) -> Floats:
     gain = np.stack([rows.reward.reshape(-1), np.ones(len(rows.order))], axis=1)
     total = np.zeros_like(gain)
     for count in range(horizon):
+        check_stop()
         longer = rows.matrix @ total + gain
         if count % 16 == 0 and np.array_equal(longer, total):  # every episode has ended
             break
@@ -440,6 +445,7 @@ def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = N
         return optimal_long_horizon(table, horizon, mask)
     returns = np.zeros(table.states)
     for _ in range(horizon):
+        check_stop()
         longer = bellman(table, returns, 1.0, mask).max(axis=1)
         if np.array_equal(longer, returns):
             break
@@ -467,6 +473,7 @@ def reachable(table: TransitionTable, mask: Bools | None = None) -> Bools:
     if mask is not None:
         allowed = allowed & mask[:, :, None]
     while frontier.size:
+        check_stop()
         targets = np.unique(table.next_state[frontier][allowed[frontier]])
         frontier = targets[~found[targets]]
         found[frontier] = True

@@ -24,6 +24,7 @@ import numpy as np
 from deeptaxi.errors import UsageError
 from deeptaxi.machine import check_address_space
 from deeptaxi.mdp.chains import ROUNDING, Chain, chain, expectation
+from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 DENSE, SPARSE = 1_024, 5_000  # up to this many states, equations are solved with dense and with sparse matrices
@@ -127,6 +128,7 @@ class Model:
         """
         states = ~self.absorbing
         while True:
+            check_stop()
             pairs = self.within(states, self.pairs)
             targets = (self.ends & pairs).any(axis=1) | (resting & states)
             distance = steps_to(targets, self.onward & pairs[:, :, None], self.table.next_state)
@@ -143,6 +145,7 @@ class Model:
         """
         kept = pairs & ~self.ends
         while True:
+            check_stop()
             states = np.asarray(kept.any(axis=1))
             kept = self.within(states, kept)
             number = components(self.onward & kept[:, :, None], self.table.next_state)
@@ -217,6 +220,7 @@ def policy_iteration(model: Model, pairs: Bools, distance: Floats, idle: Bools) 
     value, count = np.where(states | model.absorbing, 0.0, np.nan), 0
     while True:
         count += 1
+        check_stop()
         value, bound = follow(model, policy, states, value)
         known = np.nan_to_num(value)
         q = np.where(pairs, table.expected_reward + expectation(table.continuation, known[table.next_state]), -np.inf)
@@ -303,6 +307,7 @@ def iterate(fixed: Chain, right: Floats, before: Floats | None) -> Floats:
         found[:, 0] = before
     sweeps = max(1_000, WORK // max(1, fixed.continuation.size))
     for _ in range(sweeps):
+        check_stop()
         better = right + np.einsum("sj,sjx->sx", fixed.continuation, found[fixed.next_state])
         change = np.abs(better - found).max(axis=0)
         found = better
