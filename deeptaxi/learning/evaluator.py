@@ -128,6 +128,7 @@ class Evaluator:
         network.set_weights(online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
         q_values, verdict = self._masked(self._tabulated(network)), None
+        self._latest = self._latest_best or self._latest
         with contextlib.suppress(StopPlanning):
             verdict = self._verdict(q_values)
             verdict = self._verdict(q_values, final=True)
@@ -149,7 +150,7 @@ class Evaluator:
         return q_values if allowed is None else np.where(allowed, q_values, np.float32(-np.inf))
 
     def _verdict(self, q_values: NDArray[np.float32], final: bool = False) -> exact.Verdict | None:
-        """Evaluate the greedy policy; not again if it is the latest that was evaluated, or the best.
+        """Evaluate the greedy policy; not again if it is the latest that was evaluated.
 
         Only the `final` verdict has intervals and the lengths of episodes: each takes about as long as all the rest.
         """
@@ -158,15 +159,11 @@ class Evaluator:
             return None
         target = self._target(table)
         policy = exact.policy_of(q_values, table.action_mask, table)
-        for known in (self._latest, self._latest_best):
-            if known is not None and known[0] is target and np.array_equal(known[1], policy):
-                self._latest = known
-                break
-        else:
-            known = None
-        if known is None or (final and table.logged is not None):
-            known = self._latest = target, policy, exact.evaluate_policy(target, policy, resets, intervals=final)
-        verdict = exact.with_lengths(known[2], target, policy) if final else known[2]
+        latest = self._latest
+        other = latest is None or latest[0] is not target or not np.array_equal(latest[1], policy)
+        if latest is None or other or (final and table.logged is not None):
+            latest = self._latest = target, policy, exact.evaluate_policy(target, policy, resets, intervals=final)
+        verdict = exact.with_lengths(latest[2], target, policy) if final else latest[2]
         return exact.with_q_error(verdict, target, q_values)
 
     def _target(self, table: TransitionTable) -> exact.Reference:

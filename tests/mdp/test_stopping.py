@@ -13,10 +13,7 @@ COUNT = 400  # states of a corridor
 def corridor():
     """Return a corridor that is left at its end, with one action that goes on and one that goes back."""
     return build(
-        [
-            [surely(min(s + 1, COUNT - 1), -1, s == COUNT - 1), surely(max(s - 1, 0), -1, False)]
-            for s in range(COUNT)
-        ]
+        [[surely(min(s + 1, COUNT - 1), -1, s == COUNT - 1), surely(max(s - 1, 0), -1, False)] for s in range(COUNT)]
     )
 
 
