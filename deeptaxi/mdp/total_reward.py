@@ -8,7 +8,7 @@ Path Problems, 1991; Puterman, Markov Decision Processes, 1994, chapter 7). It i
 
 A state that no action leaves and that earns nothing counts as an end. Policy iteration starts from a policy that ends.
 If it keeps the old action on ties, an improved policy can only fail to end by earning on a cycle, forever; then there
-is no optimum (2. fails). Cycles that earn nothing are invisible to the Bellman equation, which any large value on them
+is no optimum (2. fails). This also holds for the steps that an improvement looks ahead (`look_ahead`). Cycles that earn nothing are invisible to the Bellman equation, which any large value on them
 solves; so each gets the option to stay there for good, worth 0.
 
 An error ε in the Bellman equation costs at most ε times the length of the episode, which gives the bounds; for the
@@ -30,6 +30,7 @@ from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 DENSE, SPARSE = 1_024, 5_000  # up to this many states, equations are solved with dense and with sparse matrices
 WORK = 2 * 10**9  # outcomes backed up before iterating on a larger problem is given up; about ten seconds
 SETTLED = 1e-13  # change of a converged iterate, relative to the values
+AHEAD = 256  # most steps that an improvement of a policy looks ahead
 BETTER = 1e-11  # improvement of an action that is not rounding, relative to the values
 ADVICE = "take --objective-discount 0.99"
 
@@ -222,16 +223,42 @@ def policy_iteration(model: Model, pairs: Bools, distance: Floats, idle: Bools) 
         count += 1
         check_stop()
         value, bound = follow(model, policy, states, value)
+        improved = look_ahead(table, pairs, states, idle, policy, value)
+        if improved is policy:
+            return Improved(value, bound, count)
+        policy = improved
+        check_ending(model, policy, states)
+
+
+def look_ahead(table: TransitionTable, pairs: Bools, states: Bools, idle: Bools, policy: Ints, value: Floats) -> Ints:
+    """Improve a policy, and again by what the improved one earns in a step, and so on; return it as it is if optimal.
+
+    News of a better action travels only one step with each improvement, and to evaluate a policy takes as long as many
+    (modified policy iteration; Puterman, 1994, §6.5). With V_{j+1} = T_{π_{j+1}} V_j, where π_{j+1} takes another action
+    than π_j only where that is better by V_j, V_j ≤ V_{j+1} ≤ T_{π_{j+1}} V_{j+1}. If π_{j+1} stays in some states
+    forever, the mean of this inequality says that it earns there, or that nothing has changed: then π_j stays there
+    too, which it does not, as π_0 ends.
+
+    Args:
+        table: the decision process.
+        pairs: the pairs to choose from, `[S, A]`.
+        states: where there are any, `[S]`.
+        idle: where a policy may rest, `[S]`.
+        policy: one that ends, `[S]`.
+        value: what it is worth, `[S]`.
+    """
+    here = np.arange(table.states)
+    for _ in range(AHEAD):
+        check_stop()
         known = np.nan_to_num(value)
         q = np.where(pairs, table.expected_reward + expectation(table.continuation, known[table.next_state]), -np.inf)
         q = np.concatenate([q, np.where(idle & states, 0.0, -np.inf)[:, None]], axis=1)
-        now = q[np.arange(table.states), policy]
-        best = q.max(axis=1)
-        better = states & (best > now + BETTER * (1 + np.abs(known)))
+        better = states & (q.max(axis=1) > q[here, policy] + BETTER * (1 + np.abs(known)))
         if not better.any():
-            return Improved(value, bound, count)
+            break
         policy = np.where(better, q.argmax(axis=1), policy)
-        check_ending(model, policy, states)
+        value = np.where(states, q[here, policy], value)
+    return policy
 
 
 def follow(model: Model, policy: Ints, states: Bools, before: Floats) -> tuple[Floats, float]:
