@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp import remembered_values, sparse_rows, sweeps, total_reward
+from deeptaxi.mdp.banded import CHEAP, solve_banded_chain
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
 from deeptaxi.mdp.krylov import approach
 from deeptaxi.mdp.stopping import check_stop
@@ -41,6 +42,7 @@ DIRECT = 1_024  # up to this many states, a policy is evaluated by solving S equ
 FEW = 50_000  # up to this many sparse entries, a whole step costs less than to find out what has still to change
 WHOLE_STEPS = 2_000  # so many steps over so many entries; more may be foreseen, or solved for as equations
 AHEAD, EAGER = 64, 50  # steps that an improvement of a policy looks ahead, and the number of those that do
+MANY = 10_000  # sweeps over a small table that take longer than to solve the equations otherwise
 SQUARED = 256  # up to this many states, long horizons are evaluated by squaring an S × S matrix
 
 
@@ -217,11 +219,28 @@ def settle(
             break
         start, best = swept.values, change
         if slow:
-            (start, products), slow, best = approach(rows, discount, start), False, np.inf
+            (start, products), slow, best = solve_slow(rows, discount, start), False, np.inf
             total += products
     if entry and near:
         remembered_values.remember_values(entry, swept.values, total)
     return q, bound, total
+
+
+def solve_slow(rows: sparse_rows.Rows, discount: float, start: Floats) -> tuple[Floats, int]:
+    """Solve for the values of the policy that `rows` fix, which sweeps would take too long for.
+
+    Returns:
+        Values `[S]`, near the true ones or no worse than the first, `start`, and the number of products with P.
+    """
+    reward = rows.reward.reshape(-1)
+    direct, products = solve_banded_chain(discount * rows.matrix, reward, CHEAP), 1
+    if direct is None:
+        start, products = approach(rows, discount, start)
+        value = start[rows.order]
+        left = float(np.abs(reward + discount * (rows.matrix @ value) - value).max())
+        if left > ROUNDING * (1 + float(np.abs(value).max())):
+            direct = solve_banded_chain(discount * rows.matrix, reward)
+    return (start, products) if direct is None else (direct[rows.place], products)
 
 
 def greatest(q: Floats) -> Floats:
@@ -330,7 +349,7 @@ def evaluate_policy(
     check_discount(discount)
     if discount == 1:
         return Evaluation(*total_reward.policy_values(table, policy), 1)
-    if table.states > DIRECT and sparse_rows.uses_sparse_rows(table):
+    if table.states > DIRECT and (sparse_rows.uses_sparse_rows(table) or is_slow(table, discount)):
         rows = sparse_rows.fix_policy(sparse_rows.rows_of(table), policy)
         if takes_whole_steps(rows, iterations_needed(float(np.abs(rows.reward).max()), discount)):
             return evaluate_in_whole_steps(rows, discount, start)
@@ -340,6 +359,11 @@ def evaluate_policy(
     if table.states <= DIRECT:
         return Evaluation(*solve_values(fixed, discount), 1)
     return Evaluation(*fixed_point(lambda value: fixed.backup(value, discount), fixed.reward, discount))
+
+
+def is_slow(table: TransitionTable, discount: float) -> bool:
+    """Return whether a policy's values may take so many sweeps that solving for them is faster, imports included."""
+    return iterations_needed(float(np.abs(table.expected_reward).max()), discount) > MANY
 
 
 def evaluate_in_whole_steps(rows: sparse_rows.Rows, discount: float, start: Floats | None = None) -> Evaluation:

@@ -8,8 +8,9 @@ Path Problems, 1991; Puterman, Markov Decision Processes, 1994, chapter 7). It i
 
 A state that no action leaves and that earns nothing counts as an end. Policy iteration starts from a policy that ends.
 If it keeps the old action on ties, an improved policy can only fail to end by earning on a cycle, forever; then there
-is no optimum (2. fails). This also holds for the steps that an improvement looks ahead (`look_ahead`). Cycles that earn nothing are invisible to the Bellman equation, which any large value on them
-solves; so each gets the option to stay there for good, worth 0.
+is no optimum (2. fails). This also holds for the steps that an improvement looks ahead (`look_ahead`). Cycles that earn
+nothing are invisible to the Bellman equation, which any large value on them solves; so each gets the option to stay
+there for good, worth 0.
 
 An error ε in the Bellman equation costs at most ε times the length of the episode, which gives the bounds; for the
 optimum this assumes that the best policy's episodes are no longer than those of the policy found.
@@ -18,14 +19,19 @@ optimum this assumes that the best policy's episodes are no longer than those of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeptaxi.errors import UsageError
 from deeptaxi.machine import check_address_space
+from deeptaxi.mdp.banded import solve_banded_chain
 from deeptaxi.mdp.chains import ROUNDING, Chain, chain, expectation
 from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 DENSE, SPARSE = 1_024, 5_000  # up to this many states, equations are solved with dense and with sparse matrices
 WORK = 2 * 10**9  # outcomes backed up before iterating on a larger problem is given up; about ten seconds
@@ -233,9 +239,9 @@ def policy_iteration(model: Model, pairs: Bools, distance: Floats, idle: Bools) 
 def look_ahead(table: TransitionTable, pairs: Bools, states: Bools, idle: Bools, policy: Ints, value: Floats) -> Ints:
     """Improve a policy, and again by what the improved one earns in a step, and so on; return it as it is if optimal.
 
-    News of a better action travels only one step with each improvement, and to evaluate a policy takes as long as many
-    (modified policy iteration; Puterman, 1994, §6.5). With V_{j+1} = T_{π_{j+1}} V_j, where π_{j+1} takes another action
-    than π_j only where that is better by V_j, V_j ≤ V_{j+1} ≤ T_{π_{j+1}} V_{j+1}. If π_{j+1} stays in some states
+    News of a better action travels one step with each improvement, and to evaluate a policy takes as long as many
+    (modified policy iteration; Puterman, 1994, §6.5). With V_{j+1} = T_{π_{j+1}} V_j, where π_{j+1} takes another
+    action than π_j only where that is better by V_j, V_j ≤ V_{j+1} ≤ T_{π_{j+1}} V_{j+1}. If π_{j+1} stays in some states
     forever, the mean of this inequality says that it earns there, or that nothing has changed: then π_j stays there
     too, which it does not, as π_0 ends.
 
@@ -300,6 +306,8 @@ def solve(fixed: Chain, before: Floats | None = None) -> tuple[Floats, float]:
     both: Floats
     if count <= DENSE:
         both = np.linalg.solve(np.eye(count) - fixed.matrix(), right).astype(np.float64)
+    elif (found := solve_banded_chain(sparse_matrix(fixed), right)) is not None:
+        both = found
     elif count <= SPARSE:
         both = solve_sparse(fixed, right)
     else:
@@ -312,15 +320,24 @@ def solve(fixed: Chain, before: Floats | None = None) -> tuple[Floats, float]:
 
 def solve_sparse(fixed: Chain, right: Floats) -> Floats:
     """Solve (1 − P)·X = `right` `[S, …]` with sparse matrices."""
-    check_address_space()
-    from scipy.sparse import csc_array, eye_array
+    matrix = sparse_matrix(fixed)
+    from scipy.sparse import eye_array
     from scipy.sparse.linalg import splu
+
+    return np.asarray(splu((eye_array(matrix.shape[0], format="csc") - matrix).tocsc()).solve(right), np.float64)
+
+
+def sparse_matrix(fixed: Chain) -> csr_array:
+    """Return P `[S, S]` of a chain, without explicit zeros."""
+    check_address_space()
+    from scipy.sparse import csr_array
 
     count = len(fixed.reward)
     source = np.broadcast_to(np.arange(count)[:, None], fixed.next_state.shape)
     entries = fixed.continuation.reshape(-1), (source.reshape(-1), fixed.next_state.reshape(-1))
-    matrix = eye_array(count, format="csc") - csc_array(entries, shape=(count, count))
-    return np.asarray(splu(matrix.tocsc()).solve(right), np.float64)
+    matrix = csr_array(entries, shape=(count, count))
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def iterate(fixed: Chain, right: Floats, before: Floats | None) -> Floats:
