@@ -241,9 +241,9 @@ def look_ahead(table: TransitionTable, pairs: Bools, states: Bools, idle: Bools,
 
     News of a better action travels one step with each improvement, and to evaluate a policy takes as long as many
     (modified policy iteration; Puterman, 1994, §6.5). With V_{j+1} = T_{π_{j+1}} V_j, where π_{j+1} takes another
-    action than π_j only where that is better by V_j, V_j ≤ V_{j+1} ≤ T_{π_{j+1}} V_{j+1}. If π_{j+1} stays in some states
-    forever, the mean of this inequality says that it earns there, or that nothing has changed: then π_j stays there
-    too, which it does not, as π_0 ends.
+    action than π_j only where that is better by V_j, V_j ≤ V_{j+1} ≤ T_{π_{j+1}} V_{j+1}. If π_{j+1} stays in some
+    states forever, the mean of this inequality says that it earns there, or that nothing has changed: then π_j stays
+    there too, which it does not, as π_0 ends.
 
     Args:
         table: the decision process.
