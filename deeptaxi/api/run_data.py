@@ -44,6 +44,7 @@ class RunData:
         facts: further facts: preset, versions, log.
         episodes: episodes that `train` sampled at its end, keyed as in `evaluate`; None if the verdict is exact.
         episodes_unavailable: why `train` could not sample them, or None.
+        not_judged: why `train` gave no exact verdict, or None.
         log_unavailable: which part of the log `train` could not write, and why, or None.
         array: the Q table `[S, A]` or policy `[S]` of a model without a network, else None.
     """
@@ -60,6 +61,7 @@ class RunData:
     episodes_unavailable: str | None = None
     log_unavailable: str | None = None
     array: NDArray[Any] | None = None
+    not_judged: str | None = None
 
     @cached_property
     def decisions(self) -> NDArray[Any]:
@@ -107,13 +109,13 @@ class RunData:
 
     @cached_property
     def exact(self) -> Mapping[str, Any] | None:
-        """The exact verdict, keyed as in the JSON of `evaluate`; None without a transition table."""
-        return self.exact_at() if self.verdict is None else self.verdict
+        """The exact verdict, keyed as in the JSON of `evaluate`; None without one."""
+        return self.exact_at() if self.verdict is None and self.not_judged is None else self.verdict
 
     @property
     def exact_unavailable(self) -> str | None:
         """Why there is no exact verdict; None if there is one."""
-        return self.environment.table_missing
+        return self.not_judged or self.environment.table_missing
 
     @property
     def optimal(self) -> bool | None:

@@ -7,6 +7,9 @@ training does, its log, display, checkpoints and warnings, is done by a callback
 Training ends at the last update, at an update to stop after, when a callback asks for it, or when `PATIENCE`
 evaluations in a row found the policy optimal. With a transition table the best weights are kept; otherwise the
 last weights are kept.
+
+An evaluation of a large table takes long. `mdp.stopping.StopPlanning` ends it and the training with it; a training that
+resumes makes up for it.
 """
 
 from __future__ import annotations
@@ -35,9 +38,11 @@ from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_s
 from deeptaxi.learning.state import CheckpointEvent, StateMismatchError, TrainingState, merge_states
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.stopping import StopPlanning
 from deeptaxi.metrics import Finished, Record, Resumed, Started
 from deeptaxi.network.build import build_q_network, weights_digest
 
+NOT_JUDGED = "the training was interrupted before its weights were evaluated (`deeptaxi evaluate` does it)"
 AGENTS: dict[str, type[DQNAgent]] = {"gymnasium": DQNAgent, "fit": FitAgent}
 
 
@@ -78,6 +83,7 @@ class Trainer:
         self._parts = (self.progress, evaluator, masks, loop)
         self._resumed = False
         self._stopping = False  # whether a callback asked to stop
+        self._abandoned = False  # whether an evaluation was not brought to its end
 
     def run(self, stop_after: int | None = None) -> Trained:
         """Train; see `records`."""
@@ -114,7 +120,7 @@ class Trainer:
             for callback in self.callbacks:
                 try:
                     events.extend(callback(each) or ())
-                except StopTraining:
+                except (StopTraining, StopPlanning):
                     self._stopping = True
             if not isinstance(each, CheckpointEvent):
                 yield each
@@ -143,7 +149,9 @@ class Trainer:
     def _updates(self, last: int) -> Generator[Event]:
         """Run the remaining updates up to `last`; afterwards, `progress` has the reason for stopping."""
         progress, events = self.progress, self.loop.run(last)
-        ending = "optimal" if self._is_optimal() else None
+        if self._resumed and self._evaluation_is_due() and self.evaluator.last != progress.update:
+            yield from self._evaluate()  # it was abandoned
+        ending = self._ending()
         begun = ending is None
         try:
             while ending is None and (event := next(events, None)) is not None:
@@ -151,11 +159,10 @@ class Trainer:
                     yield event
                     continue
                 yield from progress.add(event)
-                if event.update % self.config.evaluation.every == 0:
+                if self._evaluation_is_due():
                     yield from self._evaluate()
-                if self._is_optimal():
-                    ending = "optimal"
-                elif event.settled:
+                ending = self._ending()
+                if ending is None and event.settled:
                     yield CheckpointEvent(progress.update, False, self.state_dict)
                     ending = "interrupted" if self._stopping else None
             progress.stopped = ending or ("updates" if progress.update >= self.config.updates else "stop-after")
@@ -165,15 +172,31 @@ class Trainer:
         finally:
             events.close()
         yield from progress.rest()
-        if self.evaluator.last != progress.update:
+        if self.evaluator.last != progress.update and not self._abandoned:
             yield from self._evaluate()
+        if self._abandoned:
+            progress.stopped = "interrupted"
+
+    def _evaluation_is_due(self) -> bool:
+        update = self.progress.update
+        return update > 0 and update % self.config.evaluation.every == 0
+
+    def _ending(self) -> str | None:
+        """Return why the training ends at an evaluation, or None."""
+        if self._abandoned:
+            return "interrupted"
+        return "optimal" if self._is_optimal() else None
 
     def _is_optimal(self) -> bool:
         return self.config.evaluation.early_stop and self.evaluator.in_a_row >= PATIENCE
 
     def _evaluate(self) -> Generator[Record]:
         evaluator, update = self.evaluator, self.progress.update
-        yield from evaluator(update)
+        try:
+            yield from evaluator(update)
+        except StopPlanning:
+            self._abandoned = True
+            return
         if not self.environment.tabulated:
             return
         yield self.progress.snapshots(update, evaluator.q_values, self.loop.visits, evaluator.reachable)
@@ -183,13 +206,13 @@ class Trainer:
         return Finished(
             stopped=progress.stopped,
             updates=progress.update,
-            best_update=self.evaluator.best_update,
+            best_update=self.evaluator.best_update if self.evaluator.last >= 0 else progress.update,
             environment_steps=progress.steps,
             train_seconds=seconds,
             compile_seconds=progress.compile_seconds,
             weights_digest=weights_digest(network),
             exact=verdict.to_dict() if verdict else None,
-            exact_unavailable=self.environment.table_missing,
+            exact_unavailable=self.environment.table_missing or (None if verdict else NOT_JUDGED),
             failure=progress.failure,
         )
 
