@@ -8,9 +8,9 @@ import pytest
 from keras import ops
 
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.layers import OneHotDense
 from deeptaxi.network import tabulate as module
 from deeptaxi.network.build import build_q_network
-from deeptaxi.network.layers import OneHotDense
 from deeptaxi.network.tabulate import BLOCK, BUDGET, block_size, tabulate
 
 S, A = 16, 4

@@ -18,7 +18,7 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.learning import sum_tree
 from deeptaxi.learning.compiled.mdp import CompiledMDP
 from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.learning.targets import n_step
+from deeptaxi.recipe import n_step
 
 Greedy = Callable[[Any, Any], Any]  # states and actions, int32 [B, n − 1], to whether these are greedy, bool [B, n − 1]
 

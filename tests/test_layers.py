@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras import ops, tree
 
 from deeptaxi.backend import keras_backend
-from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense, encode, join
+from deeptaxi.layers import ActionMask, Dueling, OneHotDense, encode, join
 
 NAN, INF = float("nan"), float("inf")
 STATES = np.array([3, 0, 4, 3], np.int32)

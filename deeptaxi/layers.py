@@ -1,4 +1,9 @@
-"""The layers of a Q-network on state numbers.
+"""The layers of a Q-network on state numbers, for deeptaxi's own networks and for any Keras model.
+
+    state = keras.Input((), dtype="int32")
+    hidden = OneHotDense(64, states=500, activation="relu")(state)
+    q_values = Dueling()([keras.layers.Dense(1)(hidden), keras.layers.Dense(6)(hidden)])
+    model = keras.Model(state, q_values)
 
 `OneHotDense` is a dense layer whose input is the one-hot vector e_s of a state. The product e_s W selects row s of W,
 so it is computed as a gather: the same function, at a cost independent of the number of states.
@@ -20,6 +25,14 @@ Deep Reinforcement Learning, 2016, equations 7 to 9):
     mean:  Q = V + A − (1/N) Σ_a A    the usual choice: smoother
 
 `ActionMask` sets the Q values of disallowed actions to −∞, so that every argmax downstream honors the mask.
+
+They run on every backend, in functional, Sequential and subclassed models, and are registered with Keras: a `.keras`
+file that holds them opens where this module has been imported. Importing it starts Keras as deeptaxi does, quietly and
+on one thread, unless Keras has been imported already.
+
+**Mixed precision.** Like Keras' own, the layers compute in the compute dtype of their policy. In float16, V + A is
+rounded to 11 bits, which does not tell Q values apart that differ by less than a thousandth: give the last layer
+``dtype="float32"``. deeptaxi itself trains in float32 only.
 """
 
 from __future__ import annotations
@@ -28,10 +41,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-from keras import ops
-
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import AGGREGATIONS
+
+keras_backend.start()  # before Keras is imported, which would print, and take all threads
+
+import keras  # noqa: E402
+from keras import ops  # noqa: E402
+
+__all__ = ["ActionMask", "Dueling", "OneHotDense"]
+PACKAGE = "deeptaxi"
 
 
 def check_sizes(**sizes: Any) -> None:
@@ -83,7 +102,37 @@ def gather_rows(table: Any, states: Any, factors: Sequence[int] | None = None) -
     return ops.where(ops.expand_dims(inside, -1), rows, float("nan"))
 
 
-PACKAGE = "deeptaxi"
+def shapes_of(inputs: Any) -> Any:
+    """Return the shapes of nested inputs; None if one of them is not an array, which Keras refuses itself."""
+    leaves = keras.tree.flatten(inputs)
+    if not all(hasattr(leaf, "shape") for leaf in leaves):
+        return None
+    return keras.tree.map_structure(lambda leaf: tuple(leaf.shape), inputs)
+
+
+def is_shape(shape: Any) -> bool:
+    """Return whether `shape` is the shape of one array."""
+    return isinstance(shape, list | tuple) and all(side is None or isinstance(side, int) for side in shape)
+
+
+def check_pair(shapes: Any, names: str) -> None:
+    """Raise a `ValueError` unless `shapes` are those of two arrays."""
+    if not isinstance(shapes, list | tuple) or len(shapes) != 2 or not all(is_shape(shape) for shape in shapes):
+        raise ValueError(f"expected the shapes of {names}, received {shapes}")
+
+
+def fits(shape: Sequence[int | None], expected: Sequence[int | None]) -> bool:
+    """Return whether a shape is the expected one, as far as both are known."""
+    return len(shape) == len(expected) and all(
+        None in sides or sides[0] == sides[1] for sides in zip(shape, expected, strict=True)
+    )
+
+
+def check_integers(name: str, states: Any) -> None:
+    """Raise a `ValueError` unless an array holds integers: in float16, 2049 is 2048."""
+    dtype = keras.backend.standardize_dtype(getattr(states, "dtype", "int32"))
+    if "int" not in dtype:
+        raise ValueError(f'{name}: expected integers, received {dtype}; give their keras.Input dtype="int32"')
 
 
 def join(value: Any, advantage: Any, aggregation: str, axis: int = -1) -> Any:
@@ -120,6 +169,17 @@ class OneHotDense(keras.layers.Layer):
 
     Returns:
         `[B, units]`; NaN for a state outside 0 … S−1.
+
+    Raises:
+        ValueError: a size is not a positive integer, the product of the factors is not S, or the inputs are not
+            integers.
+
+    Example:
+        >>> table = OneHotDense(2, states=3, use_bias=False)
+        >>> table.build((None,))
+        >>> table.set_weights([np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])])
+        >>> np.asarray(table(np.array([2, 0]))).tolist()
+        [[4.0, 5.0], [0.0, 1.0]]
     """
 
     def __init__(
@@ -143,6 +203,11 @@ class OneHotDense(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.factors = None if factors is None else tuple(factors)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs, then call the layer: Keras adds lines to what is raised within."""
+        check_integers("inputs", inputs)
+        return super().__call__(inputs, *args, **kwargs)
 
     def build(self, input_shape: Any) -> None:
         """Create the kernel, `[S, units]` or with factors `[Σ n_f, units]`, and the bias `[units]`."""
@@ -203,7 +268,17 @@ class Dueling(keras.layers.Layer):
         inputs: the list ``[value, advantage]`` of shapes `[B, 1]` and `[B, N]`.
 
     Returns:
-        Q values `[B, N]`.
+        Q values `[B, N]`. The mean or maximum is over the actions of each state, never over the batch.
+
+    Raises:
+        ValueError: the aggregation is unknown, or the inputs are not two arrays of these shapes.
+
+    Example:
+        V = 4 and A = (0, 1, 5), whose mean is 2.
+
+        >>> value, advantage = np.array([[4.0]]), np.array([[0.0, 1.0, 5.0]])
+        >>> np.asarray(Dueling()([value, advantage])).tolist()
+        [[2.0, 3.0, 7.0]]
     """
 
     def __init__(self, aggregation: str = "mean", **kwargs: Any) -> None:
@@ -212,16 +287,30 @@ class Dueling(keras.layers.Layer):
             raise ValueError(f"aggregation: expected one of {', '.join(AGGREGATIONS)}, received {aggregation!r}")
         self.aggregation = aggregation
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs, then call the layer: Keras adds lines to what is raised within."""
+        if args:
+            raise ValueError(f"expected one list [value, advantage], received {1 + len(args)} arguments")
+        if (shapes := shapes_of(inputs)) is not None:
+            self.check(shapes)
+        return super().__call__(inputs, **kwargs)
+
+    def check(self, shapes: Any) -> None:
+        """Raise a `ValueError` unless `shapes` are `[B, 1]` and `[B, N]`.
+
+        Backends would broadcast an advantage `[B]` to `[B, B]`, the advantages of all states to each.
+        """
+        check_pair(shapes, "[value, advantage]")
+        value, advantage = map(tuple, shapes)
+        if value[-1:] != (1,):
+            raise ValueError(f"value: expected a last dimension of 1, received {value}")
+        if advantage[-1:] in ((), (None,)) or not fits(advantage[:-1], value[:-1]):
+            expected = ", ".join([*map(str, value[:-1]), "N"])
+            raise ValueError(f"advantage: expected ({expected}) beside a value {value}, received {advantage}")
+
     def build(self, input_shape: Any) -> None:
         """Validate the shapes of the two streams; there are no weights."""
-        if (
-            not isinstance(input_shape, list | tuple)
-            or len(input_shape) != 2
-            or not isinstance(input_shape[0], list | tuple)
-        ):
-            raise ValueError(f"expected the shapes of [value, advantage], received {input_shape}")
-        if input_shape[0][-1] != 1:
-            raise ValueError(f"value: expected a last dimension of 1, received {input_shape[0]}")
+        self.check(input_shape)
         self.built = True
 
     def call(self, inputs: Any) -> Any:
@@ -254,6 +343,18 @@ class ActionMask(keras.layers.Layer):
 
     Returns:
         Q values `[B, N]`.
+
+    Raises:
+        ValueError: a size is not a positive integer, or the inputs are not two arrays of these shapes.
+
+    Example:
+        action 1 is not allowed in state 0.
+
+        >>> layer = ActionMask(states=2, actions=2)
+        >>> layer.build([(None,), (None, 2)])
+        >>> layer.mask.assign([[1.0, 0.0], [1.0, 1.0]])
+        >>> np.asarray(layer([np.array([0, 1]), np.array([[3.0, 9.0], [3.0, 9.0]])])).tolist()
+        [[3.0, -inf], [3.0, 9.0]]
     """
 
     def __init__(self, states: int, actions: int, **kwargs: Any) -> None:
@@ -262,9 +363,26 @@ class ActionMask(keras.layers.Layer):
         self.states = states
         self.actions = actions
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs, then call the layer: Keras adds lines to what is raised within."""
+        if args:
+            raise ValueError(f"expected one list [states, q_values], received {1 + len(args)} arguments")
+        if (shapes := shapes_of(inputs)) is not None:
+            self.check(shapes)
+            check_integers("states", inputs[0])
+        return super().__call__(inputs, **kwargs)
+
+    def check(self, shapes: Any) -> None:
+        """Raise a `ValueError` unless `shapes` are `[B]` and `[B, N]`."""
+        check_pair(shapes, "[states, q_values]")
+        states, q_values = map(tuple, shapes)
+        if not fits(q_values, (*states, self.actions)):
+            expected = ", ".join(map(str, (*states, self.actions)))
+            raise ValueError(f"q_values: expected ({expected}) beside states {states}, received {q_values}")
+
     def build(self, input_shape: Any) -> None:
         """Create the mask `[S, N]`, 1 where an action is allowed; initially all are."""
-        del input_shape
+        self.check(input_shape)
         self.mask = self.add_weight(name="mask", shape=(self.states, self.actions), initializer="ones", trainable=False)
         self.built = True
 

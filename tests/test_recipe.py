@@ -10,7 +10,7 @@ from keras import ops
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import SCHEDULES
 from deeptaxi.learning.schedules import anneal
-from deeptaxi.learning.targets import (
+from deeptaxi.recipe import (
     clip_by_global_norm,
     epsilon_greedy,
     is_greedy,
