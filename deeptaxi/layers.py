@@ -42,6 +42,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deeptaxi.backend import keras_backend
+from deeptaxi.backend.shapes import is_alike
 from deeptaxi.config import AGGREGATIONS
 
 keras_backend.start()  # before Keras is imported, which would print, and take all threads
@@ -102,7 +103,7 @@ def gather_rows(table: Any, states: Any, factors: Sequence[int] | None = None) -
     return ops.where(ops.expand_dims(inside, -1), rows, float("nan"))
 
 
-def shapes_of(inputs: Any) -> Any:
+def input_shapes(inputs: Any) -> Any:
     """Return the shapes of nested inputs; None if one of them is not an array, which Keras refuses itself."""
     leaves = keras.tree.flatten(inputs)
     if not all(hasattr(leaf, "shape") for leaf in leaves):
@@ -115,17 +116,10 @@ def is_shape(shape: Any) -> bool:
     return isinstance(shape, list | tuple) and all(side is None or isinstance(side, int) for side in shape)
 
 
-def check_pair(shapes: Any, names: str) -> None:
+def check_two(shapes: Any, names: str) -> None:
     """Raise a `ValueError` unless `shapes` are those of two arrays."""
     if not isinstance(shapes, list | tuple) or len(shapes) != 2 or not all(is_shape(shape) for shape in shapes):
         raise ValueError(f"expected the shapes of {names}, received {shapes}")
-
-
-def fits(shape: Sequence[int | None], expected: Sequence[int | None]) -> bool:
-    """Return whether a shape is the expected one, as far as both are known."""
-    return len(shape) == len(expected) and all(
-        None in sides or sides[0] == sides[1] for sides in zip(shape, expected, strict=True)
-    )
 
 
 def check_integers(name: str, states: Any) -> None:
@@ -178,7 +172,7 @@ class OneHotDense(keras.layers.Layer):
         >>> table = OneHotDense(2, states=3, use_bias=False)
         >>> table.build((None,))
         >>> table.set_weights([np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])])
-        >>> np.asarray(table(np.array([2, 0]))).tolist()
+        >>> ops.convert_to_numpy(table(np.array([2, 0]))).tolist()
         [[4.0, 5.0], [0.0, 1.0]]
     """
 
@@ -274,10 +268,10 @@ class Dueling(keras.layers.Layer):
         ValueError: the aggregation is unknown, or the inputs are not two arrays of these shapes.
 
     Example:
-        V = 4 and A = (0, 1, 5), whose mean is 2.
+        V is 4 and A = (0, 1, 5), whose mean is 2.
 
         >>> value, advantage = np.array([[4.0]]), np.array([[0.0, 1.0, 5.0]])
-        >>> np.asarray(Dueling()([value, advantage])).tolist()
+        >>> ops.convert_to_numpy(Dueling()([value, advantage])).tolist()
         [[2.0, 3.0, 7.0]]
     """
 
@@ -291,7 +285,7 @@ class Dueling(keras.layers.Layer):
         """Check the inputs, then call the layer: Keras adds lines to what is raised within."""
         if args:
             raise ValueError(f"expected one list [value, advantage], received {1 + len(args)} arguments")
-        if (shapes := shapes_of(inputs)) is not None:
+        if (shapes := input_shapes(inputs)) is not None:
             self.check(shapes)
         return super().__call__(inputs, **kwargs)
 
@@ -300,11 +294,11 @@ class Dueling(keras.layers.Layer):
 
         Backends would broadcast an advantage `[B]` to `[B, B]`, the advantages of all states to each.
         """
-        check_pair(shapes, "[value, advantage]")
+        check_two(shapes, "[value, advantage]")
         value, advantage = map(tuple, shapes)
         if value[-1:] != (1,):
             raise ValueError(f"value: expected a last dimension of 1, received {value}")
-        if advantage[-1:] in ((), (None,)) or not fits(advantage[:-1], value[:-1]):
+        if advantage[-1:] in ((), (None,)) or not is_alike(advantage[:-1], value[:-1]):
             expected = ", ".join([*map(str, value[:-1]), "N"])
             raise ValueError(f"advantage: expected ({expected}) beside a value {value}, received {advantage}")
 
@@ -348,12 +342,12 @@ class ActionMask(keras.layers.Layer):
         ValueError: a size is not a positive integer, or the inputs are not two arrays of these shapes.
 
     Example:
-        action 1 is not allowed in state 0.
+        Action 1 is not allowed in state 0.
 
         >>> layer = ActionMask(states=2, actions=2)
         >>> layer.build([(None,), (None, 2)])
-        >>> layer.mask.assign([[1.0, 0.0], [1.0, 1.0]])
-        >>> np.asarray(layer([np.array([0, 1]), np.array([[3.0, 9.0], [3.0, 9.0]])])).tolist()
+        >>> layer.set_weights([np.array([[1.0, 0.0], [1.0, 1.0]])])
+        >>> ops.convert_to_numpy(layer([np.array([0, 1]), np.array([[3.0, 9.0], [3.0, 9.0]])])).tolist()
         [[3.0, -inf], [3.0, 9.0]]
     """
 
@@ -367,16 +361,16 @@ class ActionMask(keras.layers.Layer):
         """Check the inputs, then call the layer: Keras adds lines to what is raised within."""
         if args:
             raise ValueError(f"expected one list [states, q_values], received {1 + len(args)} arguments")
-        if (shapes := shapes_of(inputs)) is not None:
+        if (shapes := input_shapes(inputs)) is not None:
             self.check(shapes)
             check_integers("states", inputs[0])
         return super().__call__(inputs, **kwargs)
 
     def check(self, shapes: Any) -> None:
         """Raise a `ValueError` unless `shapes` are `[B]` and `[B, N]`."""
-        check_pair(shapes, "[states, q_values]")
+        check_two(shapes, "[states, q_values]")
         states, q_values = map(tuple, shapes)
-        if not fits(q_values, (*states, self.actions)):
+        if not is_alike(q_values, (*states, self.actions)):
             expected = ", ".join(map(str, (*states, self.actions)))
             raise ValueError(f"q_values: expected ({expected}) beside states {states}, received {q_values}")
 
