@@ -200,8 +200,12 @@ def is_greedy(q_values: Any, actions: Any, allowed: Any = None) -> Any:
     if allowed is not None:
         q_values = ops.where(allowed, q_values, float("-inf"))
     best = ops.equal(q_values, ops.max(q_values, axis=-1, keepdims=True))
-    taken = ops.expand_dims(actions, -1) == ops.arange(q_values.shape[-1], dtype=actions.dtype)
-    return ops.any(ops.logical_and(best, taken), axis=-1)
+    return ops.any(ops.logical_and(best, _is_taken(actions, q_values.shape[-1])), axis=-1)
+
+
+def _is_taken(actions: Any, count: int) -> Any:
+    """Return for each of `count` actions whether it is the one taken, bool ``[..., A]`` of `[...]`."""
+    return ops.equal(ops.expand_dims(actions, -1), ops.arange(count, dtype="int32"))
 
 
 def to_arrays(*values: Any) -> list[Any]:
@@ -234,8 +238,7 @@ def overwrite(q_values: Any, actions: Any, targets: Any) -> Any:
     """
     q_values, actions, targets = to_arrays(q_values, actions, targets)
     check_shapes(q_values=(q_values, "BA"), actions=(actions, "B"), targets=(targets, "B"))
-    taken = ops.expand_dims(actions, -1) == ops.arange(q_values.shape[-1], dtype=actions.dtype)
-    return ops.where(taken, ops.expand_dims(targets, -1), q_values)
+    return ops.where(_is_taken(actions, q_values.shape[-1]), ops.expand_dims(targets, -1), q_values)
 
 
 def loss_of(name: str, q_values: Any, goal: Any, weights: Any) -> Any:
