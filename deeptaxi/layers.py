@@ -90,11 +90,14 @@ def encode(states: Any, factors: Sequence[int] | None = None) -> Any:
 def gather_rows(table: Any, states: Any, factors: Sequence[int] | None = None) -> Any:
     """Sum the rows selected by `encode`, `[B, N]`; without factors, ``table[states]``.
 
-    A state outside 0 … S−1 gives a row of NaN on every backend. By default, backends clamp, wrap around or raise; an
-    invalid result must not look like a valid one.
+    A state outside 0 … S−1 gives a row of NaN on every backend, as does a float that is no whole number. By default,
+    backends clamp, wrap around or raise; an invalid result must not look like a valid one.
     """
     count = table.shape[0] if factors is None else math.prod(factors)
     inside = ops.logical_and(states >= 0, states < count)
+    if is_float(states):  # Keras builds a loaded subclassed model by calling it with floats
+        inside = ops.logical_and(inside, ops.equal(states, ops.floor(states)))
+        states = ops.cast(ops.where(inside, states, 0), "int32")
     clipped = ops.clip(states, 0, count - 1)
     if factors is None:
         rows = ops.take(table, clipped, axis=0)
@@ -122,11 +125,19 @@ def check_two(shapes: Any, names: str) -> None:
         raise ValueError(f"expected the shapes of {names}, received {shapes}")
 
 
-def check_integers(name: str, states: Any) -> None:
-    """Raise a `ValueError` unless an array holds integers: in float16, 2049 is 2048."""
-    dtype = keras.backend.standardize_dtype(getattr(states, "dtype", "int32"))
-    if "int" not in dtype:
-        raise ValueError(f'{name}: expected integers, received {dtype}; give their keras.Input dtype="int32"')
+def is_float(states: Any) -> bool:
+    """Return whether an array holds floats."""
+    return "float" in keras.backend.standardize_dtype(states.dtype)
+
+
+def check_states(layer: keras.layers.Layer, name: str, states: Any) -> None:
+    """Raise a `ValueError` if a layer would round state numbers: in float16, 2049 is 2048."""
+    if isinstance(states, keras.KerasTensor) or not hasattr(states, "dtype") or not is_float(states):
+        return
+    received = keras.backend.standardize_dtype(states.dtype)
+    for dtype in (received, layer.compute_dtype):  # to which Keras casts the floats that a layer is called with
+        if "16" in dtype:
+            raise ValueError(f'{name}: {dtype} would round state numbers; give their keras.Input dtype="int32"')
 
 
 def join(value: Any, advantage: Any, aggregation: str, axis: int = -1) -> Any:
@@ -159,14 +170,14 @@ class OneHotDense(keras.layers.Layer):
         **kwargs: standard Keras layer arguments.
 
     Call arguments:
-        inputs: integer state numbers, `[B]`.
+        inputs: state numbers, `[B]`, best as integers.
 
     Returns:
         `[B, units]`; NaN for a state outside 0 … S−1.
 
     Raises:
-        ValueError: a size is not a positive integer, the product of the factors is not S, or the inputs are not
-            integers.
+        ValueError: a size is not a positive integer, the product of the factors is not S, or the inputs are floats of
+            16 bits, which do not tell states apart.
 
     Example:
         >>> table = OneHotDense(2, states=3, use_bias=False)
@@ -200,7 +211,7 @@ class OneHotDense(keras.layers.Layer):
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs, then call the layer: Keras adds lines to what is raised within."""
-        check_integers("inputs", inputs)
+        check_states(self, "inputs", inputs)
         return super().__call__(inputs, *args, **kwargs)
 
     def build(self, input_shape: Any) -> None:
@@ -363,7 +374,7 @@ class ActionMask(keras.layers.Layer):
             raise ValueError(f"expected one list [states, q_values], received {1 + len(args)} arguments")
         if (shapes := input_shapes(inputs)) is not None:
             self.check(shapes)
-            check_integers("states", inputs[0])
+            check_states(self, "states", inputs[0])
         return super().__call__(inputs, **kwargs)
 
     def check(self, shapes: Any) -> None:

@@ -166,6 +166,8 @@ def n_step(rewards: Any, terminated: Any, truncated: Any, discount: float, greed
     if not all(isinstance(x, np.ndarray | None) for x in (rewards, terminated, truncated, greedy)):
         rewards, terminated, truncated = (ops.convert_to_tensor(x) for x in (rewards, terminated, truncated))
         greedy = None if greedy is None else ops.convert_to_tensor(greedy)
+        if "int" in str(rewards.dtype):  # which not every backend multiplies by floats
+            rewards = ops.cast(rewards, "float32")
     ends = _cast(terminated, "float32")
     goes_on = (1.0 - ends) * (1.0 - _cast(truncated, "float32"))
     used = 1.0 + 0.0 * ends[:, 0]  # 1 while neither the episode nor the sum has ended before step k

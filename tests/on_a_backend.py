@@ -165,6 +165,13 @@ def pure_functions_compile() -> None:
     test_recipe.check_compiled()
 
 
+@case("jax", "torch")
+def models_by_hand_are_fitted_by_the_recipe() -> None:
+    from tests import test_layers
+
+    test_layers.check_models(Path())
+
+
 @case("jax")
 def programs_compile() -> None:
     from tests.backend import test_keras_backend, test_program, test_xla

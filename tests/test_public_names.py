@@ -68,6 +68,17 @@ def test_no_module_of_functions_imports_keras_before_it_is_started() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
+def test_the_public_modules_start_keras_as_deeptaxi_does_once_they_are_used() -> None:
+    done = fresh(
+        "import sys, deeptaxi\n"
+        "assert 'keras' not in sys.modules\n"
+        "print(deeptaxi.layers.Dueling().aggregation, deeptaxi.recipe.tabular_step(3, 2, 3))\n"
+        "import tensorflow\n"
+        "print(tensorflow.config.threading.get_intra_op_parallelism_threads())"
+    )
+    assert (done.stdout, done.stderr) == ("mean 1.0\n1\n", "")
+
+
 def test_functions_without_a_network_do_not_start_keras() -> None:
     done = fresh(
         "import sys, deeptaxi\n"
