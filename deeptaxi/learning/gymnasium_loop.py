@@ -22,7 +22,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
@@ -48,6 +47,7 @@ from deeptaxi.learning.state import (
 from deeptaxi.mdp.contract import ContractError, blaming, closing
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.numbering import NumberingCodec
+from deeptaxi.mdp.vector_env import VectorEnv
 from deeptaxi.metrics import NOT_EXACT, Warned
 
 KINDS = (np.random.Generator, np.random.RandomState, random.Random)
@@ -156,9 +156,7 @@ class VectorEnvRunner:
         masks: table of allowed actions, updated from ``info["action_mask"]``.
     """
 
-    def __init__(
-        self, environment: Environment, vector: SyncVectorEnv, seeds: list[int], masks: ActionMaskTable
-    ) -> None:
+    def __init__(self, environment: Environment, vector: VectorEnv, seeds: list[int], masks: ActionMaskTable) -> None:
         self._environment = environment
         self._vector = vector
         self._masks = masks
@@ -186,8 +184,8 @@ class VectorEnvRunner:
             actions.astype(np.int32),
             reward.astype(np.float32),
             reached,
-            terminated.copy(),
-            truncated.copy(),
+            terminated,
+            truncated,
         )
         self._totals += reward
         over = terminated | truncated
@@ -196,7 +194,7 @@ class VectorEnvRunner:
             self._totals[over] = 0.0
             for copy in np.flatnonzero(over):
                 self._episodes[copy] = Episode(generators_of(self._vector.envs[copy]))
-            reached = self._read(*self._vector.reset(options={"reset_mask": over}))
+            reached = self._read(*self._vector.reset(over=over))
         self.states = reached
         return transitions, returns
 
