@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,9 @@ from deeptaxi.metrics import Finished, History, read_history
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
 from deeptaxi.storage.models import describe_unfinished
 from deeptaxi.storage.run_folder import MODEL_FILE
+
+if TYPE_CHECKING:
+    from deeptaxi.network.tabulate import Streams
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,6 +95,27 @@ class RunData:
         if self.decisions.ndim == 1:
             raise UsageError(f"{self.name} is a policy: it has an action for each state, and no Q values")
         return self.decisions
+
+    @cached_property
+    def streams(self) -> Streams | None:
+        """The streams of a dueling network in all states: `value`, V `[S]`, and `advantage`, A `[S, A]`.
+
+        In the units of the rewards, whatever their scale in training; without the action mask. None if the model does
+        not end in a `Dueling` layer.
+
+        Raises:
+            DeepTaxiError: there are too many states for a table.
+        """
+        if self.network is None:
+            return None
+        check_tabulated(self.environment)
+        from deeptaxi.network.encodings import parts_for
+        from deeptaxi.network.tabulate import tabulate_streams
+
+        found = tabulate_streams(self.network, self.environment.states, parts_for(self.network, self.environment))
+        for array in found or ():
+            array.setflags(write=False)
+        return found
 
     @cached_property
     def policy(self) -> Any:

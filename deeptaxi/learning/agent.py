@@ -31,7 +31,7 @@ from deeptaxi.learning.expected import ExpectedOutcomes, expect
 from deeptaxi.learning.replay_buffer import Batch, Transitions
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.state import TrainingState, array, count
-from deeptaxi.learning.targets import epsilon_greedy, is_greedy, loss_of, overwrite, td_targets
+from deeptaxi.recipe import epsilon_greedy, is_greedy, loss_of, overwrite, td_targets
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (

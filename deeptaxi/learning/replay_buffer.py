@@ -28,7 +28,7 @@ from deeptaxi.backend import keras_backend
 from deeptaxi.learning import sum_tree
 from deeptaxi.learning.schedules import importance_exponent
 from deeptaxi.learning.state import TrainingState, amount, array, check_range, count
-from deeptaxi.learning.targets import n_step
+from deeptaxi.recipe import n_step
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]

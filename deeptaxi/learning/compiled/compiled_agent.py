@@ -44,10 +44,10 @@ from deeptaxi.learning.state import (
     named_arrays,
     set_generator,
 )
-from deeptaxi.learning.targets import epsilon_greedy
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.network import functional
+from deeptaxi.recipe import epsilon_greedy
 
 
 class Known(NamedTuple):

@@ -43,11 +43,11 @@ from deeptaxi.learning.state import (
     named_arrays,
     steps_in,
 )
-from deeptaxi.learning.targets import epsilon_greedy
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
+from deeptaxi.recipe import epsilon_greedy
 
 BLOCK = 100  # updates; fewer if they take more random numbers than NUMBERS
 NUMBERS = 2**20

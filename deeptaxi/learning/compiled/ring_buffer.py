@@ -19,7 +19,7 @@ from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning import sum_tree
 from deeptaxi.learning.replay_buffer import Batch, Transitions
-from deeptaxi.learning.targets import n_step
+from deeptaxi.recipe import n_step
 
 Greedy = Callable[[Any, Any], Any]  # states and actions, int32 [B, n − 1], to whether these are greedy, bool [B, n − 1]
 

@@ -35,11 +35,11 @@ from keras import ops
 
 from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
+from deeptaxi.layers import encode
 from deeptaxi.learning.compiled.optimizers import Arrays, Optimizer, power
 from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.learning.targets import bootstrap, clip_by_global_norm, is_greedy, loss_and_slope, next_values
 from deeptaxi.network import functional
-from deeptaxi.network.layers import encode
+from deeptaxi.recipe import bootstrap, clip_by_global_norm, is_greedy, loss_and_slope, next_values
 
 
 class Rows(NamedTuple):
