@@ -8,14 +8,14 @@ From the command line: deeptaxi train Taxi-v4 --network examples/own_network.py:
 import sys
 
 import deeptaxi
+from deeptaxi.layers import Dueling  # before Keras, which then starts quietly and on one thread
+
+# isort: split
+import keras
 
 
 def build(states, actions, width=64):
     """Return a model from state numbers `[B]` to Q values `[B, A]`."""
-    import keras
-
-    from deeptaxi.network.layers import Dueling
-
     state = keras.Input((), dtype="int32")
     x = keras.layers.Embedding(states, 16)(state)
     x = keras.layers.Dense(width, "relu")(x)

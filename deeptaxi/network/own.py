@@ -31,9 +31,9 @@ from keras.src.models.functional import Functional
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.layers import Dueling
 from deeptaxi.network.build import scale_outputs
 from deeptaxi.network.encodings import Parts, expectation, kind_of
-from deeptaxi.network.layers import Dueling
 from deeptaxi.network.named_builder import seeded
 from deeptaxi.network.structure import structure_of
 from deeptaxi.network.tabulate import MixedStatesError, call_batch, reason_of, tabulate
