@@ -38,7 +38,7 @@ from deeptaxi.network.named_builder import seeded
 from deeptaxi.network.structure import structure_of
 from deeptaxi.network.tabulate import MixedStatesError, call_batch, reason_of, tabulate
 
-SCALE = "reward_scale"  # the layer that gives a saved network its unscaled Q values
+SCALE = "reward_scale"  # begins the name of a layer that gives a saved network its unscaled Q values
 ASKED = 64  # states in which other weights are tried
 SHAKEN = 0.5  # standard deviation of what is added to a weight, times the root of its inputs
 AXIS = "a mean over the actions is keras.ops.mean(x, axis=-1, keepdims=True), and deeptaxi's Dueling layer takes it"
@@ -350,32 +350,37 @@ def scale_q_values(network: keras.Model, factor: float) -> keras.Model:
     """Return a network with its Q values multiplied by `factor` > 0.
 
     deeptaxi's own is changed in place (`build.scale_outputs`). Of any other nothing is known but that its outputs are Q
-    values: a layer on top multiplies them, and is left out for 1.
+    values: a layer on top multiplies them, one on each stream of a `Dueling` head, and is left out for 1.
     """
     if structure_of(network) is not None:
         scale_outputs(network, factor)
         return network
-    inner, scale = without_scale(network)
-    if scale * factor == 1:
-        return inner
-    layer = keras.layers.Rescaling(scale * factor, name=SCALE)
-    return keras.Model(inner.input, layer(inner.output), name=network.name)
+    head, tensors = head_of(network)
+    scales = [tensor._keras_history.operation for tensor in tensors]
+    if all(isinstance(layer, keras.layers.Rescaling) and layer.name.startswith(SCALE) for layer in scales):
+        factor *= float(scales[0].scale)
+        tensors = [layer.input for layer in scales]
+    elif factor == 1:
+        return network
+    if factor != 1:
+        names = [SCALE] if head is None else [f"{SCALE}_value", f"{SCALE}_advantage"]
+        layers = [keras.layers.Rescaling(factor, name=name) for name in names]
+        tensors = [layer(tensor) for layer, tensor in zip(layers, tensors, strict=True)]
+    q_values = tensors[0] if head is None else type(head).from_config(head.get_config())(tensors)
+    return keras.Model(network.input, q_values, name=network.name)
 
 
-def without_scale(network: keras.Model) -> tuple[keras.Model, float]:
-    """Undo `scale_q_values`: return the network, sharing the weights, and the factor."""
-    layer = network.outputs[0]._keras_history.operation
-    if isinstance(layer, keras.layers.Rescaling) and layer.name == SCALE:
-        return keras.Model(network.input, layer.input, name=network.name), float(layer.scale)
-    return network, 1.0
+def head_of(network: keras.Model) -> tuple[Dueling | None, list[Any]]:
+    """Return the `Dueling` layer that a network ends in and its inputs [V, A]; else None and the Q values."""
+    output = network.outputs[0]
+    layer = output._keras_history.operation
+    return (layer, list(layer.input)) if isinstance(layer, Dueling) else (None, [output])
 
 
 def streams_of(network: keras.Model) -> tuple[keras.Model, str] | None:
     """Return a network, sharing the weights, from states to [V, A], and how they are joined; None if not dueling."""
-    layer = network.outputs[0]._keras_history.operation
-    if not isinstance(layer, Dueling):
-        return None
-    return keras.Model(network.input, layer.input), layer.aggregation
+    head, tensors = head_of(network)
+    return None if head is None else (keras.Model(network.input, tensors), head.aggregation)
 
 
 def differs_in_training(network: keras.Model, states: NDArray[np.int32]) -> bool:

@@ -8,6 +8,7 @@ from keras import layers, ops
 from deeptaxi.errors import UsageError
 from deeptaxi.network.encodings import Parts, encode
 from deeptaxi.network.own import copy_network, differs_in_training, own_network, scale_q_values, streams_of
+from deeptaxi.network.tabulate import tabulate_streams
 from tests.network import own_models as own
 
 STATES, ACTIONS = 6, 3
@@ -99,13 +100,22 @@ def test_layers_without_a_seed_get_one_from_the_seed():
     assert seeds(0) != seeds(1)
 
 
-def test_q_values_are_scaled_by_a_layer_on_top():
-    network = adapt(own.two_streams(STATES, ACTIONS))
+@pytest.mark.parametrize("build", [own.build, own.two_streams])
+def test_q_values_are_scaled_by_layers_on_top(build):
+    network = adapt(build(STATES, ACTIONS))
     scaled = scale_q_values(network, 4.0)
     np.testing.assert_array_equal(answers(scaled), 4 * answers(network))
-    again = scale_q_values(scaled, 0.25)
+    np.testing.assert_array_equal(answers(scale_q_values(scaled, 2.0)), 8 * answers(network))
+    again = scale_q_values(copy_network(scaled), 0.25)
     assert [layer.name for layer in again.layers] == [layer.name for layer in network.layers]
     assert scale_q_values(network, 1.0) is network
+
+
+def test_the_streams_of_a_scaled_network_are_scaled():
+    network = adapt(own.two_streams(STATES, ACTIONS))
+    plain, scaled = (tabulate_streams(one, STATES) for one in (network, scale_q_values(network, 4.0)))
+    np.testing.assert_array_equal(scaled.value, 4 * plain.value)
+    np.testing.assert_array_equal(scaled.advantage, 4 * plain.advantage)
 
 
 def test_what_differs_while_it_is_fitted_is_told_apart():
