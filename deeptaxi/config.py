@@ -302,7 +302,7 @@ class OptimizerConfig(Checked):
     )
     row_sparse: bool = setting(
         True,
-        "update only the kernel rows of the states in the minibatch (not in the fit loop)",
+        "update only the kernel rows of the states in the minibatch",
         None,
         "--row-sparse/--dense",
     )
