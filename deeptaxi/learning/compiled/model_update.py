@@ -3,13 +3,16 @@
 The model is called by `stateless_call` (Keras, "Functional and stateless"), so that the program carries its variables
 like those of the built-in networks. It may do something else in training than in prediction, as dropout does: the
 predictions that are copied are those of inference, those that are fitted of training, and so the errors of the other
-actions need not be 0. What a model keeps besides its weights, such as the averages of `BatchNormalization`, is updated
-by the forward pass in training; the target network's follows like its weights.
+actions need not be 0. The losses of its layers, such as those of regularizers, are added, as `fit` does. What a model
+keeps besides its weights, such as the averages of `BatchNormalization`, is updated by the forward pass in training; the
+target network's follows like its weights.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Hashable
+from itertools import count
 from typing import Any
 
 import keras
@@ -19,9 +22,13 @@ from keras import ops
 from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.compiled.optimizers import Optimizer
-from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate, Dense, TargetUpdate
+from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate, Dense, TargetUpdate, updates_rows
 from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.recipe import HUBER_DELTA, bootstrap, loss_of, overwrite
+from deeptaxi.mdp.describe import encoded_factors
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.network import functional
+from deeptaxi.network.structure import structure_of
+from deeptaxi.recipe import bootstrap, loss_of, overwrite
 
 
 def differs_in_training(model: keras.Model) -> bool:
@@ -80,35 +87,46 @@ class ModelUpdate(CompiledUpdate):
         del updates  # the target network is always up to date
         return self.call(agent.dense.target, agent.others[1], states)[0]
 
-    def call(self, weights: Any, others: Any, states: Any, training: bool = False) -> tuple[Any, Any]:
-        """Call the model with these variables; return its Q values and what it keeps afterwards."""
-        q, kept = self.model.stateless_call(list(weights), list(others), states, training=training)
-        return q, tuple(kept)
+    def call(self, weights: Any, others: Any, states: Any, training: bool = False) -> tuple[Any, Any, Any]:
+        """Call the model with these variables; return its Q values, what it keeps afterwards, and its own losses."""
+        arguments = (list(weights), list(others), states)
+        q, kept, losses = self.model.stateless_call(*arguments, training=training, return_losses=True)
+        return q, tuple(kept), losses
 
     def update(
         self, agent: AgentState, batch: Batch, allowed: Any, rate: Any, updates: Any
     ) -> tuple[AgentState, Any, Any]:
         """Run update number ``updates + 1``; see `CompiledUpdate.update`."""
         values = self.values(agent, batch.next_states, allowed, updates)
-        q, back, online = xla.pullback_of_first(
-            lambda *weights: self.call(weights, agent.others[0], batch.states, training=True), agent.dense.online
-        )
-        before = self.q_online(agent, batch.states) if self.two_modes else q
-        targets = overwrite(before, batch.actions, bootstrap(batch.rewards, batch.discounts, values))
-        name = self.config.optimizer.loss
-        gradients = self.clip_gradients(back(loss_slope(name, targets - q, batch.weights)))
+        td_targets = bootstrap(batch.rewards, batch.discounts, values)
+        known = self.q_online(agent, batch.states) if self.two_modes else None
+
+        def loss_of_weights(*weights: Any) -> tuple[Any, Any]:
+            q, kept, losses = self.call(weights, agent.others[0], batch.states, training=True)
+            before = ops.stop_gradient(q) if known is None else known
+            targets = overwrite(before, batch.actions, td_targets)
+            loss = loss_of(self.config.optimizer.loss, q, targets, batch.weights)
+            return sum(losses, loss), (kept, ops.sum(targets - before, axis=-1))
+
+        loss, back, (online, errors) = xla.pullback_of_first(loss_of_weights, agent.dense.online)
+        gradients = self.clip_gradients(back(ops.ones_like(loss)))
         dense = self.step_dense(agent.dense, gradients, rate, updates)
         moves = self.following.moves(updates, updates + 1)
         target = tuple(
             self.following.after(moves, old, new) if "float" in str(old.dtype) else old
             for old, new in zip(agent.others[1], online, strict=True)
         )
-        state = AgentState(None, dense, None, (online, target))
-        return state, loss_of(name, q, targets, batch.weights), ops.sum(targets - before, axis=-1)
+        return AgentState(None, dense, None, (online, target)), loss, errors
 
 
-def loss_slope(name: str, errors: Any, weights: Any) -> Any:
-    """Return the derivative of `loss_of` with respect to the Q values, `[B, A]`, for ``errors = targets − Q``."""
-    bounded = ops.clip(errors, -HUBER_DELTA, HUBER_DELTA) if name == "huber" else 2.0 * errors
-    weighted = bounded if weights is None else ops.expand_dims(weights, -1) * bounded
-    return -weighted / (errors.shape[0] * errors.shape[1])
+_models = count()
+
+
+def build_update(online: keras.Model, config: TrainConfig, environment: Environment) -> tuple[CompiledUpdate, Hashable]:
+    """Return the update of a network, and what else than its settings it depends on."""
+    if structure_of(online) is None:  # of the user's own: its configuration need not say all that it computes
+        return ModelUpdate(config, online, environment.states), ("model", next(_models))
+    factors = encoded_factors(environment, config.network)
+    kernel = functional.weights_of(online, config.network).kernel
+    sparse = updates_rows(config, kernel, factors, environment.states)
+    return CompiledUpdate(config, environment.actions, factors, sparse, environment.states), (factors, sparse)
