@@ -383,7 +383,7 @@ def streams_of(network: keras.Model) -> tuple[keras.Model, str] | None:
     return None if head is None else (keras.Model(network.input, tensors), head.aggregation)
 
 
-def differs_in_training(network: keras.Model, states: NDArray[np.int32]) -> bool:
+def is_fitted_otherwise(network: keras.Model, states: NDArray[np.int32]) -> bool:
     """Whether a network is fitted otherwise than it answers: dropout, batch normalization, losses of its layers."""
     if network.losses:
         return True

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-PACKAGE = "tests"
+PACKAGE = "own_models"
 
 
 def build(states: int, actions: int, width: int = 8) -> keras.Model:
