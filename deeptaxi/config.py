@@ -255,6 +255,9 @@ BUILDER = Check(
 )
 
 
+WITHOUT_NETWORK = "--network-arg is an argument of what --network names: add --network"
+
+
 def without_builder(name: str) -> str:
     """Say that a network setting, named as its field, does not go with a model of the user's own."""
     option = next(item.metadata["option"] for item in dataclasses.fields(NetworkConfig) if item.name == name)
@@ -285,7 +288,7 @@ class NetworkConfig(Checked):
         super().__post_init__()
         if self.kwargs is not None:
             if self.builder is None:
-                raise UsageError("--network-arg is an argument of what --network names: add --network")
+                raise UsageError(WITHOUT_NETWORK)
             try:
                 check_lengths(self.kwargs)
             except ValueError as error:
@@ -590,12 +593,16 @@ def known_keys(values: Mapping[str, Any]) -> None:
 
 
 def check_own_network(network: Any) -> None:
-    """Reject settings of layers beside a model of the user's own.
+    """Reject settings of layers beside a model of the user's own, and its arguments without it.
 
     Raises:
         UsageError: there is one.
     """
-    if isinstance(network, Mapping) and network.get("builder") is not None:
+    if not isinstance(network, Mapping):
+        return
+    if network.get("kwargs") is not None and network.get("builder") is None:
+        raise UsageError(WITHOUT_NETWORK)
+    if network.get("builder") is not None:
         for item in dataclasses.fields(NetworkConfig):
             if item.name not in OWN and network.get(item.name) is not None:
                 raise UsageError(without_builder(item.name))

@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 from deeptaxi.arguments import plain
 from deeptaxi.config import (
     TrainConfig,
+    check_own_network,
     known_facts,
     known_keys,
     leaf_settings,
@@ -169,4 +170,6 @@ def merge_settings(
     if kwargs:  # override those of the configuration, which is for the same environment here
         kwargs = {**values.get("environment", {}).get("kwargs", {}), **kwargs}
     environment = {key: value for key, value in (("id", env), ("kwargs", kwargs)) if value}
-    return merge(values, merge(over, {"environment": {**over.get("environment", {}), **environment}}))
+    merged = merge(values, merge(over, {"environment": {**over.get("environment", {}), **environment}}))
+    check_own_network(merged.get("network"))
+    return merged

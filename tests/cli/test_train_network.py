@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -83,3 +85,13 @@ def test_what_only_a_file_names_is_not_imported(own_run, tmp_path, monkeypatch):
     refused(run("train", "--resume", "run"), 2, message)
     refused(run("train", LAKE[0], "--config", "run/config.toml"), 2, message)
     assert run("evaluate", "run", "--episodes", "2").exit_code == 0  # all of its layers are Keras' own
+
+
+@pytest.mark.parametrize("words", [["--network", "a:b", "--hidden", "64"], ["--network-arg", "a=1"]], ids=" ".join)
+def test_settings_that_exclude_each_other_are_refused_before_anything_is_imported(words):
+    code = (
+        "import sys; from click.testing import CliRunner; from deeptaxi.cli.main import cli; "
+        f"found = CliRunner().invoke(cli, ['train', 'Taxi-v4', *{words!r}]); assert found.exit_code == 2; "
+        "print([name for name in ('numpy', 'gymnasium', 'keras') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
