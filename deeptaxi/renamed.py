@@ -7,6 +7,7 @@ from typing import Any
 
 OPTIONS = {"--judge-every": "--eval-every", "--prioritised": "--prioritized"}
 SETTINGS = {"replay.prioritised": "replay.prioritized", "judgement": "evaluation"}  # by path in a configuration
+ARGUMENTS = {"on_record": "callbacks"}  # of functions; a list now
 RECORDS = {"judgement": "evaluation"}  # by kind in a log
 CARD = {
     "exact.normalised_score": "exact.normalized_score",

@@ -30,8 +30,14 @@ def functions() -> list[tuple[str, object]]:
     return found
 
 
-def test_the_names_are_those_of_commands_and_four_more_and_dir_has_them_before_they_are_imported() -> None:
-    assert set(deeptaxi.__all__) - set(COMMANDS) == {"DeepTaxiError", "TransitionTable", "listing", "load"}
+def test_the_names_are_those_of_commands_and_five_more_and_dir_has_them_before_they_are_imported() -> None:
+    assert set(deeptaxi.__all__) - set(COMMANDS) == {
+        "DeepTaxiError",
+        "StopTraining",
+        "TransitionTable",
+        "listing",
+        "load",
+    }
     assert len(set(deeptaxi.__all__)) == len(deeptaxi.__all__)
     done = fresh("import deeptaxi; print(*set(deeptaxi.__all__) - set(dir(deeptaxi)), deeptaxi.__version__)")
     assert done.stdout.strip() == metadata.version("deeptaxi"), done.stderr

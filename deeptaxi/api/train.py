@@ -7,8 +7,8 @@ existing one, and `run_training` trains with the callbacks that a run has: log, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -33,21 +33,27 @@ from deeptaxi.api.status import status
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve, to_mapping
 from deeptaxi.diagnosis.monitor import Monitor
-from deeptaxi.errors import DeepTaxiError
-from deeptaxi.learning.callbacks import Callback, each_record, stop_when, warn_first
+from deeptaxi.errors import CallbackError, DeepTaxiError
+from deeptaxi.learning.callbacks import (
+    Callback,
+    Event,
+    StopTraining,
+    UserCallbacks,
+    each_record,
+    stop_when,
+    warn_first,
+)
 from deeptaxi.learning.resolve import Configured, choose, configure, with_environment
 from deeptaxi.learning.state import StateMismatchError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.remembered import remember
-from deeptaxi.metrics import Finished, History, Record, Started
+from deeptaxi.metrics import Finished, History, Record, Started, Warned
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
 from deeptaxi.storage.model_card import resuming_command
 from deeptaxi.storage.run_folder import TABLE_FILE
 from deeptaxi.storage.runs import check_room
-
-OnRecord = Callable[[Record], object]
 
 
 @dataclass(frozen=True)
@@ -206,8 +212,11 @@ def with_own_numbering(planned: Plan) -> Plan:
     return planned if codec is None else replace(planned, environment=planned.environment.with_codec(codec.renew()))
 
 
-def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: RunOptions = PLAIN) -> Run:
-    """Train or resume; if a run folder is reserved, save the run there. See `train`."""
+def run_training(planned: Plan, watchers: Sequence[Callback] = (), run_options: RunOptions = PLAIN) -> Run:
+    """Train or resume; if a run folder is reserved, save the run there. See `train`.
+
+    `watchers` are called with every event, after the log and the checkpoints have been written.
+    """
     with status("starting Keras …"):
         keras_backend.start()
     keras_backend.check_float32()
@@ -218,16 +227,15 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
     metadata, planned = plan_metadata(planned), with_saved_table(planned)
     environment, config, folder, point = planned.environment, planned.config, planned.run_folder, planned.resume_point
     records = list(point.log.records) if point and point.log else []
-    tell = on_record or (lambda _record: None)
     with open_log(planned, run_options) as log:
         callbacks: list[Callback] = [
             stop_when(run_options.stop),
             *([log] if log else []),
             each_record(records.append),
-            each_record(tell),
             warn_first(point.warnings if point else ()),
             build_monitor(planned, records),
             *checkpointers(planned, run_options, log, metadata),
+            *watchers,
         ]
         trainer = build_trainer(config, environment, callbacks)
         if point is not None and point.state is not None:
@@ -252,6 +260,12 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
                 finish_log(log, folder.log.parent, trained.coverage)
             if not run_options.checkpoints and point is None:
                 checkpoints.discard(folder.folder)  # of the run that was here before
+
+    def tell(warning: Warned) -> None:
+        for watch in watchers:
+            with suppress(StopTraining, CallbackError):  # it has ended, and the error is kept
+                watch(warning)
+
     for warning in log.warnings if log else ():  # added at the end
         tell(warning)
     run = build_run(planned, trained.network, TrainingLog(history, trained.coverage), has_table=table is not None)
@@ -330,7 +344,7 @@ def train(
     tensorboard: bool = True,
     force: bool = False,
     trust_env: bool = False,
-    on_record: OnRecord | None = None,
+    callbacks: Sequence[Callable[[Event], object]] | None = None,
     stop: Callable[[], bool] | None = None,
     stop_after: int | None = None,
     checkpoints: bool = True,
@@ -357,7 +371,8 @@ def train(
         force: whether to overwrite an existing run.
         trust_env: whether to import the environment module that only `config` or `resume` names, which executes its
             code.
-        on_record: called with every record (`deeptaxi.metrics`), including warnings, as it is produced.
+        callbacks: functions that are called with every event: the records of `deeptaxi.metrics` by their `kind`, and
+            `"checkpoint"` between updates. What they return is ignored; `StopTraining` ends the training.
         stop: called between updates; once it returns True, training ends with the best weights so far.
         stop_after: update to stop after, to continue with `resume` later; None for the last.
         checkpoints: whether a saved run writes checkpoints to resume from.
@@ -368,8 +383,10 @@ def train(
     Raises:
         UsageError: the environment or a setting does not exist, settings exclude each other, `out` is taken, or the
             run in `resume` has other settings.
+        CallbackError: a callback raised an error, which is its cause; its `run` is the run so far.
         DeepTaxiError: training diverged or the environment failed before there was anything to save.
     """
+    watching = UserCallbacks(callbacks)
     if (read := open_value(env, env_args)) is not None:
         env, env_args = read, None
     name, table = name_of(env)
@@ -379,8 +396,23 @@ def train(
         values = merge_settings(name, env_args, None, q_table, nested(settings))
         trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
         with resume_plan(Path(resume), values, trust, log_folder, stop_after, table) as planned:
-            return run_training(planned, on_record, run_options)
+            run = run_training(planned, [watching], run_options)
+        return checked(run, watching.error)
     values = merge_settings(name, env_args, config, q_table, nested(settings))
     planned = plan(values, preset, trust_env or env is not None, table)
     with reserve_run_folder(planned, out, logs or LOGS, force, checkpoints) as planned:
-        return run_training(planned, on_record, run_options)
+        run = run_training(planned, [watching], run_options)
+    return checked(run, watching.error)
+
+
+def checked(run: Run, error: CallbackError | None) -> Run:
+    """Return a run whose callbacks did not fail.
+
+    Raises:
+        CallbackError: one failed; the error has the run and says where it is.
+    """
+    if error is None:
+        return run
+    kept = "this error's `run`" if run.folder is None else f"kept in {run.folder}"
+    error.run, error.args = run, (f"{error}; what was trained until then is {kept}",)
+    raise error

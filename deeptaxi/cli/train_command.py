@@ -105,6 +105,7 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
     from deeptaxi.backend import keras_backend
     from deeptaxi.display.console import err
     from deeptaxi.display.training import TrainingProgress
+    from deeptaxi.learning.callbacks import each_record
     from deeptaxi.mdp.sweeps import reported_to
 
     console = err(quiet)
@@ -118,7 +119,7 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
     ):
         notes = filter(None, [planned.environment.numbering_note, f"Preset: {planned.configured.explanation}"])
         show = announce(progress.show, console, list(notes))
-        run = run_training(planned, show, replace(run_options, stop=lambda: bool(received())))
+        run = run_training(planned, [each_record(show)], replace(run_options, stop=lambda: bool(received())))
     if received() and planned.run_folder is not None and run.finished is not None:
         err().print(f"Interrupted after update {run.finished.updates:,}; the best weights are kept.", soft_wrap=True)
     if (

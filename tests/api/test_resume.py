@@ -8,6 +8,7 @@ import pytest
 
 import deeptaxi
 from deeptaxi.errors import UsageError
+from deeptaxi.learning.callbacks import each_record
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import Resumed, Started
 from deeptaxi.storage import checkpoints
@@ -25,7 +26,7 @@ def test_a_training_on_a_table_in_memory_is_resumed_from_its_folder(empty: Path,
     shutil.move("a", "b")  # with its table
     shutil.move("logs/a", "logs/b")
     records: list[object] = []
-    rest = deeptaxi.train(resume="b", on_record=records.append)
+    rest = deeptaxi.train(resume="b", callbacks=[each_record(records.append)])
     assert rest.weights_digest == whole.weights_digest
     assert rest.to_dict()["resumed_from"] == 110
     assert [type(record) for record in records[:2]] == [Started, Resumed]
