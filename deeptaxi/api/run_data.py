@@ -45,6 +45,7 @@ class RunData:
         episodes: episodes that `train` sampled at its end, keyed as in `evaluate`; None if the verdict is exact.
         episodes_unavailable: why `train` could not sample them, or None.
         log_unavailable: which part of the log `train` could not write, and why, or None.
+        tracking_unavailable: which run of a tracker `train` could not complete, and why, or None.
         array: the Q table `[S, A]` or policy `[S]` of a model without a network, else None.
     """
 
@@ -59,6 +60,7 @@ class RunData:
     episodes: Mapping[str, Any] | None = None
     episodes_unavailable: str | None = None
     log_unavailable: str | None = None
+    tracking_unavailable: str | None = None
     array: NDArray[Any] | None = None
 
     @cached_property

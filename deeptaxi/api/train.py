@@ -30,6 +30,7 @@ from deeptaxi.api.save_run import (
 )
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
 from deeptaxi.api.status import status
+from deeptaxi.api.track_run import finish_tracking, open_trackers
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve, to_mapping
 from deeptaxi.diagnosis.monitor import Monitor
@@ -54,6 +55,7 @@ from deeptaxi.storage.logs import LOGS, Log
 from deeptaxi.storage.model_card import resuming_command
 from deeptaxi.storage.run_folder import TABLE_FILE
 from deeptaxi.storage.runs import check_room
+from deeptaxi.tracking.packages import check_trackers
 
 
 @dataclass(frozen=True)
@@ -220,9 +222,28 @@ def run_training(planned: Plan, watchers: Sequence[Callback] = (), run_options: 
     with status("starting Keras …"):
         keras_backend.start()
     keras_backend.check_float32()
-    from deeptaxi.learning.trainer import build_trainer
+
+    def tell(warning: Warned) -> None:
+        for watch in watchers:
+            with suppress(StopTraining, CallbackError):  # the training has ended, and the error is kept
+                watch(warning)
 
     planned = with_own_numbering(planned)
+    point = planned.resume_point
+    before = point.log.records if point and point.log else ()
+    name = planned.run_folder.folder.resolve().name if planned.run_folder else runs.default_name(planned.config)
+    with open_trackers(run_options.track, name, with_saved_table(planned).config, before) as trackers:
+        run, warnings = train_and_save(planned, [*trackers, *watchers], run_options)
+        for warning in warnings:
+            tell(warning)
+        run = add_sampled_episodes(run, run_options.stop, tell)
+        return finish_tracking(run, trackers, tell)
+
+
+def train_and_save(planned: Plan, watchers: Sequence[Callback], run_options: RunOptions) -> tuple[Run, list[Warned]]:
+    """Train or resume, and save the run; return it, and the warnings that come after its last event."""
+    from deeptaxi.learning.trainer import build_trainer
+
     table = own_table(planned.environment)
     metadata, planned = plan_metadata(planned), with_saved_table(planned)
     environment, config, folder, point = planned.environment, planned.config, planned.run_folder, planned.resume_point
@@ -260,16 +281,8 @@ def run_training(planned: Plan, watchers: Sequence[Callback] = (), run_options: 
                 finish_log(log, folder.log.parent, trained.coverage)
             if not run_options.checkpoints and point is None:
                 checkpoints.discard(folder.folder)  # of the run that was here before
-
-    def tell(warning: Warned) -> None:
-        for watch in watchers:
-            with suppress(StopTraining, CallbackError):  # it has ended, and the error is kept
-                watch(warning)
-
-    for warning in log.warnings if log else ():  # added at the end
-        tell(warning)
     run = build_run(planned, trained.network, TrainingLog(history, trained.coverage), has_table=table is not None)
-    return add_sampled_episodes(replace(run, log_unavailable=log.lost if log else None), run_options.stop, tell)
+    return (replace(run, log_unavailable=log.lost), log.warnings) if log else (run, [])
 
 
 @contextmanager
@@ -342,6 +355,7 @@ def train(
     out: str | Path | Literal[True] | None = None,
     logs: str | Path | None = None,
     tensorboard: bool = True,
+    track: str | Sequence[str] = (),
     force: bool = False,
     trust_env: bool = False,
     callbacks: Sequence[Callable[[Event], object]] | None = None,
@@ -368,6 +382,7 @@ def train(
         out: the run folder to write; True for a free name in `models/`.
         logs: folder for the log of a saved run; None for `logs`, or for the log's current location with `resume`.
         tensorboard: whether to also log for TensorBoard.
+        track: `"mlflow"`, `"wandb"`, or both: trackers that the run is logged with.
         force: whether to overwrite an existing run.
         trust_env: whether to import the environment module that only `config` or `resume` names, which executes its
             code.
@@ -390,7 +405,9 @@ def train(
     if (read := open_value(env, env_args)) is not None:
         env, env_args = read, None
     name, table = name_of(env)
-    run_options = RunOptions(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)
+    run_options = RunOptions(
+        stop or never, stop_after, checkpoints, checkpoint_every, tensorboard, check_trackers(track)
+    )
     if resume is not None:
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
         values = merge_settings(name, env_args, None, q_table, nested(settings))
