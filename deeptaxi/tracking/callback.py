@@ -17,11 +17,11 @@ from deeptaxi.learning.state import CheckpointEvent
 from deeptaxi.metrics import Record, Started, Tracked, Warned
 from deeptaxi.storage.scalars import Series, update_of
 from deeptaxi.tracking.packages import TRACKERS
-from deeptaxi.tracking.tracker import Begun, Point, Tracker
+from deeptaxi.tracking.tracker import Begun, Point, Tracker, in_a_line
 
 EVERY = 10.0  # seconds
 SHARE = 100  # times as long as passing points on took, until it is done again
-NOT_TRACKED = "not-tracked"  # the finding
+NOT_TRACKED, TRACKED_ANEW = "not-tracked", "tracked-anew"  # findings: it failed; it is not where it was to be
 
 
 def open_tracker(name: str, begun: Begun) -> Tracker:
@@ -38,16 +38,9 @@ def open_tracker(name: str, begun: Begun) -> Tracker:
         from deeptaxi.tracking.wandb_tracker import WandbTracker
 
         return WandbTracker(begun)
-    except Exception as error:  # of whatever kind: a package, its server, or its disk
-        raise DeepTaxiError(
-            f"{TRACKERS[name]} cannot track this: {in_a_line(error)}; or leave out --track {name}"
-        ) from error
-
-
-def in_a_line(error: Exception) -> str:
-    """Return the first line of an error's message that says something."""
-    lines = [" ".join(line.split()) for line in str(error).splitlines()]
-    return next(filter(None, lines), type(error).__name__)[:300]
+    except Exception as error:  # of whatever kind: of a package, its server, or its disk
+        fault = f"{TRACKERS[name]} cannot be started: {in_a_line(error)}; mend that, or leave out --track {name}"
+        raise DeepTaxiError(fault) from error
 
 
 class Tracking:
@@ -90,9 +83,9 @@ class Tracking:
         return list(new)
 
     def _begin(self) -> list[Record]:
-        tracker, name = self._tracker, f"new-{self._name}-run"
+        tracker = self._tracker
         update = max(tracker.logged, 0)
-        notes = [Warned(update, name, f"{name}: {tracker.note}")] if tracker.note else []
+        notes = [Warned(update, TRACKED_ANEW, f"{TRACKED_ANEW}: {tracker.note}")] if tracker.note else []
         return [Tracked(update, self._name, tracker.run, tracker.place, tracker.resumed), *notes]
 
     def _log(self) -> None:

@@ -14,9 +14,8 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-from deeptaxi.tracking.tracker import Begun, Point
+from deeptaxi.tracking.tracker import PASSWORD, Begun, Point
 
 MOST_METRICS, MOST_OTHERS = 1_000, 100  # of a request: MLflow's limits
 LONGEST_SETTING, LONGEST_TAG = 6_000, 8_000  # characters: likewise
@@ -59,7 +58,7 @@ class MlflowTracker:
             self._mlflow: Any = mlflow
             self._client: Any = mlflow.MlflowClient()
             self.note: str | None = None
-            self.place = without_password(mlflow.get_tracking_uri())
+            self.place = PASSWORD.sub("//", mlflow.get_tracking_uri())
             known = self._find(begun.previous)
             self.resumed = known is not None
             self.run: str = mlflow.start_run(
@@ -144,9 +143,3 @@ class MlflowTracker:
 def shorten(text: str, longest: int) -> str:
     """Cut a text that is too long for MLflow, visibly."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def without_password(address: str) -> str:
-    """Remove the user and password from an address."""
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else address

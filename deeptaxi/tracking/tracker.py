@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,3 +51,13 @@ class Tracker(Protocol):
 
     def end(self, failed: bool) -> None:
         """End the run."""
+
+
+PASSWORD = re.compile(r"(?<=:)//[^/@\s]*@")  # of an address, with its user
+LONGEST = 300  # characters of a tracker's own message
+
+
+def in_a_line(error: Exception) -> str:
+    """Return an error's message in one line, without passwords of addresses, cut where it is long."""
+    text = " ".join(PASSWORD.sub("//", str(error)).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

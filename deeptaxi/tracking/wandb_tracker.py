@@ -6,18 +6,19 @@ deeptaxi), `WANDB_DIR` and their like mean what they mean elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import netrc
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deeptaxi.tracking.tracker import Begun, Point
+from deeptaxi.tracking.tracker import Begun, Point, in_a_line
 
-PATIENCE = 20.0  # seconds until it is given up to start a run
+PATIENCE = 10.0  # seconds until it is given up to start a run
 
 
 def logged_in(address: str) -> bool:
@@ -34,33 +35,60 @@ def logged_in(address: str) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Let Weights & Biases print nothing in the block, unless the user says so."""
+    name = "WANDB_SILENT"
+    given = name in os.environ
+    os.environ.setdefault(name, "true")
+    try:
+        yield
+    finally:
+        if not given:
+            os.environ.pop(name, None)
+
+
 class WandbTracker:
     """A run of Weights & Biases: see `Tracker`."""
 
     def __init__(self, begun: Begun) -> None:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), silent():
             warnings.simplefilter("ignore")
             import wandb
 
             self._wandb: Any = wandb
-            given = os.environ.get("WANDB_MODE")
-            online = given == "online" or (not given and logged_in(self._wandb.Settings().base_url))
-            self._run = self._wandb.init(
-                project=os.environ.get("WANDB_PROJECT", "deeptaxi"),
-                name=begun.name,
-                id=begun.previous,
-                resume="allow" if begun.previous and online else None,
-                config={**begun.settings, **begun.tags},
-                mode=given or ("online" if online else "offline"),
-                reinit="create_new",
-                settings=self._wandb.Settings(silent=True, console="off", init_timeout=PATIENCE),
-            )
+            self.note: str | None = None
+            self._run = self._start(begun)
         self.run: str = self._run.id
-        self.place: str = self._run.url if online and self._run.url else os.path.relpath(Path(self._run.dir).parent)
+        online = not self._run.offline and bool(self._run.url)
+        self.place: str = self._run.url if online else os.path.relpath(Path(self._run.dir).parent)
         self.resumed = begun.previous is not None
-        self.note: str | None = None
         self.logged = int(self._run.summary.get("update") or -1) if online and self.resumed else -1
         self._run.define_metric("*", step_metric="update")
+
+    def _start(self, begun: Begun) -> Any:
+        """Start a run; offline, with a `note`, if its server is only assumed to answer and does not."""
+        mode = os.environ.get("WANDB_MODE")
+        if mode is None and logged_in(self._wandb.Settings().base_url):
+            try:
+                return self._init(begun, "online")
+            except self._wandb.errors.CommError as error:
+                self.note = (
+                    f"the server of Weights & Biases does not answer, so this is tracked offline: {in_a_line(error)}"
+                )
+        return self._init(begun, mode or "offline")
+
+    def _init(self, begun: Begun, mode: str) -> Any:
+        return self._wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "deeptaxi"),
+            name=begun.name,
+            id=begun.previous,
+            resume="allow" if begun.previous and mode != "offline" else None,
+            config={**begun.settings, **begun.tags},
+            mode=mode,
+            reinit="create_new",
+            settings=self._wandb.Settings(console="off", init_timeout=PATIENCE),
+        )
 
     def log(self, points: Sequence[Point]) -> None:
         """Add points to the curves."""
