@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +34,7 @@ from deeptaxi.tracking.packages import TRACKERS
 from deeptaxi.tracking.tracker import Begun
 
 Kind = TypeVar("Kind", bound=RunData)
+IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a run of a tracker: a log may come from anywhere
 FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON, TABLE_FILE, OBSERVATIONS_FILE)
 
 
@@ -53,7 +55,8 @@ def open_trackers(
     """
     settings = {name: value for name, value in hyperparameters(config).items() if value is not None}
     tags = {"deeptaxi.version": metadata.version("deeptaxi"), "deeptaxi.environment": config.environment.id}
-    previous = {record.tracker: record.run for record in before if isinstance(record, Tracked)}
+    tracked = (record for record in before if isinstance(record, Tracked))
+    previous = {record.tracker: record.run for record in tracked if IDENTIFIER.fullmatch(record.run)}
     found: list[Tracking] = []
     try:
         for tracker in names:

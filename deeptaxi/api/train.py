@@ -341,8 +341,8 @@ def resume_hint(planned: Plan, run_options: RunOptions) -> str:
     if planned.run_folder is None:
         return "The run was not saved."
     if run_options.checkpoints or checkpoints.files_in(planned.run_folder.folder):
-        command = resuming_command(planned.run_folder.folder, planned.config)
-        track = "" if planned.config.environment.in_memory else "".join(f" --track {name}" for name in run_options.track)
+        command, names = resuming_command(planned.run_folder.folder, planned.config), run_options.track
+        track = "" if planned.config.environment.in_memory else "".join(f" --track {name}" for name in names)
         return f"Resume with: {command}{track}"
     return f"The whole training again: {runs.train_again(planned.run_folder, planned.config)}"
 
