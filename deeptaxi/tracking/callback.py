@@ -1,8 +1,8 @@
 """The callback that feeds a tracker.
 
-It collects points of curves, and passes them on when they are due: at most every `EVERY` seconds, and so rarely that it
-takes less than a hundredth of the time. A training is worth more than its curves: if the tracker fails, it goes on with
-one warning, and what is missing is tried once more at its end.
+It collects points of curves, and passes them on together: at most every `EVERY` seconds, and not before that will take
+no more than one part in `SHARE` of the time since. Of a short training, this is at its end. A training is worth more
+than its curves: if the tracker fails, it goes on with one warning, and what is missing is tried once more at its end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from deeptaxi.tracking.packages import TRACKERS
 from deeptaxi.tracking.tracker import Begun, Point, Tracker, in_a_line
 
 EVERY = 10.0  # seconds
-SHARE = 100  # times as long as passing points on took, until it is done again
+SHARE = 50
+SECONDS = 0.001  # to pass on a point, until that is measured
 NOT_TRACKED, TRACKED_ANEW = "not-tracked", "tracked-anew"  # findings: it failed; it is not where it was to be
 
 
@@ -64,7 +65,9 @@ class Tracking:
         self._clock = clock
         self._series = Series()
         self._points: list[Point] = []
-        self._due = clock() + EVERY
+        self._last = clock()  # when points were passed on
+        self._seconds = SECONDS  # that this took
+        self._count = 1  # how many they were
         self._update = 0
 
     def __call__(self, event: Event) -> list[Record]:
@@ -77,7 +80,7 @@ class Tracking:
         values = self._series.scalars(event)
         if values and self._update > self._tracker.logged:
             self._points.append(Point(self._update, time.time(), values))
-        if self._clock() >= self._due and self.lost is None:
+        if self.lost is None and self._is_due():
             self._attempt(self._log, "training continues without it, and tries again at its end")
         new, self.warnings = self.warnings, []
         return list(new)
@@ -88,12 +91,19 @@ class Tracking:
         notes = [Warned(update, TRACKED_ANEW, f"{TRACKED_ANEW}: {tracker.note}")] if tracker.note else []
         return [Tracked(update, self._name, tracker.run, tracker.place, tracker.resumed), *notes]
 
+    def _is_due(self) -> bool:
+        """Whether passing the points on would take little enough of the time since the last ones."""
+        expected = self._seconds * max(1.0, len(self._points) / self._count)
+        return self._clock() - self._last >= max(EVERY, SHARE * expected)
+
     def _log(self) -> None:
         begun = self._clock()
         if self._points:
             self._tracker.log(self._points)
+            self._count = len(self._points)
         self._points = []
-        self._due = self._clock() + max(EVERY, SHARE * (self._clock() - begun))
+        self._last = self._clock()
+        self._seconds = self._last - begun
 
     def _attempt(self, act: Callable[[], None], then: str) -> bool:
         """Do something with the tracker and return whether it worked; warn the first time that it did not."""

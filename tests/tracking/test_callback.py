@@ -74,7 +74,7 @@ def test_it_says_at_the_start_where_the_run_is() -> None:
     ]
 
 
-def test_points_are_passed_on_together_and_so_rarely_that_it_takes_a_hundredth_of_the_time() -> None:
+def test_points_are_passed_on_together_and_so_rarely_that_it_takes_a_fiftieth_of_the_time() -> None:
     callback, notebook, clock = tracking()
     assert callback(CheckpointEvent(3, False, lambda: TrainingState({}, {}))) == []
     for update in range(1, 5):
@@ -95,6 +95,16 @@ def test_points_are_passed_on_together_and_so_rarely_that_it_takes_a_hundredth_o
     assert notebook.calls == ["log", "log", "log", "add", "end"]
     assert notebook.points[-1].values["final/return"] == 7.5
     assert callback.lost is None
+
+
+def test_points_of_a_short_training_wait_for_its_end() -> None:
+    callback, notebook, clock = tracking()
+    for update in range(1, 501):
+        clock.now += 0.04  # twenty seconds in all
+        callback(progress(update))
+    assert notebook.calls == []
+    callback.finish({}, [], failed=False)
+    assert len(notebook.points) == 500
 
 
 def test_what_the_run_has_already_is_not_passed_on_again() -> None:
