@@ -1,3 +1,5 @@
+from . import layers as layers
+from . import recipe as recipe
 from .api import explain as explain
 from .api import listing as listing
 from .api.check import check as check

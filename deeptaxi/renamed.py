@@ -1,4 +1,8 @@
-"""Renamed settings and records: a file or command line that uses an old name is refused with the new one."""
+"""Renamed settings, records and modules.
+
+A file or command line that uses the old name of a setting or record is refused with the new one; a model whose layers
+name the module they came from still opens.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 OPTIONS = {"--judge-every": "--eval-every", "--prioritised": "--prioritized"}
 SETTINGS = {"replay.prioritised": "replay.prioritized", "judgement": "evaluation"}  # by path in a configuration
 ARGUMENTS = {"on_record": "callbacks"}  # of functions; a list now
+MODULES = {"deeptaxi.network.layers": "deeptaxi.layers"}  # of registered layers in `.keras` files
 RECORDS = {"judgement": "evaluation"}  # by kind in a log
 CARD = {
     "exact.normalised_score": "exact.normalized_score",

@@ -151,17 +151,25 @@ def every_optimizer_updates() -> None:
 
 @case("torch")
 def pure_functions_take_any_mixture_of_arrays() -> None:
-    from tests.learning import test_targets_mixed_arrays
+    from tests import test_recipe_mixed_arrays
 
-    test_targets_mixed_arrays.check_mixtures()
+    test_recipe_mixed_arrays.check_mixtures()
 
 
 @case("jax", "torch")
 def pure_functions_compile() -> None:
-    from tests.learning import test_sum_tree, test_targets
+    from tests import test_recipe
+    from tests.learning import test_sum_tree
 
     test_sum_tree.check_compiled()
-    test_targets.check_compiled()
+    test_recipe.check_compiled()
+
+
+@case("jax", "torch")
+def models_by_hand_are_fitted_by_the_recipe() -> None:
+    from tests import test_layers
+
+    test_layers.check_models(Path())
 
 
 @case("jax")

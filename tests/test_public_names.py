@@ -30,13 +30,15 @@ def functions() -> list[tuple[str, object]]:
     return found
 
 
-def test_the_names_are_those_of_commands_and_five_more_and_dir_has_them_before_they_are_imported() -> None:
+def test_the_names_are_those_of_commands_and_six_more_and_dir_has_them_before_they_are_imported() -> None:
     assert set(deeptaxi.__all__) - set(COMMANDS) == {
         "DeepTaxiError",
         "StopTraining",
         "TransitionTable",
+        "layers",
         "listing",
         "load",
+        "recipe",
     }
     assert len(set(deeptaxi.__all__)) == len(deeptaxi.__all__)
     done = fresh("import deeptaxi; print(*set(deeptaxi.__all__) - set(dir(deeptaxi)), deeptaxi.__version__)")
@@ -65,6 +67,17 @@ def test_no_module_of_functions_imports_keras_before_it_is_started() -> None:
         "print({'keras', 'tensorflow', 'jax', 'matplotlib', 'jinja2', 'yaml'} & set(sys.modules))"
     )
     assert done.stdout == "set()\n", done.stderr
+
+
+def test_the_public_modules_start_keras_as_deeptaxi_does_once_they_are_used() -> None:
+    done = fresh(
+        "import sys, deeptaxi\n"
+        "assert 'keras' not in sys.modules\n"
+        "print(deeptaxi.layers.Dueling().aggregation, deeptaxi.recipe.tabular_step(3, 2, 3))\n"
+        "import tensorflow\n"
+        "print(tensorflow.config.threading.get_intra_op_parallelism_threads())"
+    )
+    assert (done.stdout, done.stderr) == ("mean 1.0\n1\n", "")
 
 
 def test_functions_without_a_network_do_not_start_keras() -> None:

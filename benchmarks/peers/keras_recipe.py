@@ -73,7 +73,7 @@ class Recipe:
         self._memory[place : place + count] = step
         self._stored += count
         over = terminated | truncated
-        self._states = (self._vector.reset(options={"reset_mask": over})[0] if over.any() else reached).copy()
+        self._states = (self._vector.reset(over=over)[0] if over.any() else reached).copy()
 
     def _learn(self) -> None:
         spec = self.spec

@@ -96,6 +96,6 @@ def evaluate(
         run.name,
         run.environment.describe(),
         verdict,
-        run.exact_unavailable,
+        None if verdict else run.exact_unavailable,
         None if played is None else played.to_dict(),
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def ready() -> None:
     """Start Keras and register deeptaxi's layers."""
     keras_backend.start()
-    import deeptaxi.network.layers  # noqa: F401  # registers them
+    import deeptaxi.layers  # noqa: F401  # registers them
 
 
 class Ready:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,9 @@ from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
 from deeptaxi.storage.models import describe_unfinished
 from deeptaxi.storage.run_folder import MODEL_FILE
 
+if TYPE_CHECKING:
+    from deeptaxi.network.tabulate import Streams
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RunData:
@@ -44,6 +47,7 @@ class RunData:
         facts: further facts: preset, versions, log.
         episodes: episodes that `train` sampled at its end, keyed as in `evaluate`; None if the verdict is exact.
         episodes_unavailable: why `train` could not sample them, or None.
+        not_judged: why `train` gave no exact verdict, or None.
         log_unavailable: which part of the log `train` could not write, and why, or None.
         tracking_unavailable: which run of a tracker `train` could not complete, and why, or None.
         array: the Q table `[S, A]` or policy `[S]` of a model without a network, else None.
@@ -62,6 +66,7 @@ class RunData:
     log_unavailable: str | None = None
     tracking_unavailable: str | None = None
     array: NDArray[Any] | None = None
+    not_judged: str | None = None
 
     @cached_property
     def decisions(self) -> NDArray[Any]:
@@ -94,6 +99,27 @@ class RunData:
         return self.decisions
 
     @cached_property
+    def streams(self) -> Streams | None:
+        """The streams of a dueling network in all states: `value`, V `[S]`, and `advantage`, A `[S, A]`.
+
+        In the units of the rewards, whatever their scale in training; without the action mask. None if the model does
+        not end in a `Dueling` layer.
+
+        Raises:
+            DeepTaxiError: there are too many states for a table.
+        """
+        if self.network is None:
+            return None
+        check_tabulated(self.environment)
+        from deeptaxi.network.encodings import parts_for
+        from deeptaxi.network.tabulate import tabulate_streams
+
+        found = tabulate_streams(self.network, self.environment.states, parts_for(self.network, self.environment))
+        for array in found or ():
+            array.setflags(write=False)
+        return found
+
+    @cached_property
     def policy(self) -> Any:
         """The greedy policy: the action of each state, int64 `[S]`; of too many for a table, a `GreedyPolicy`.
 
@@ -109,13 +135,13 @@ class RunData:
 
     @cached_property
     def exact(self) -> Mapping[str, Any] | None:
-        """The exact verdict, keyed as in the JSON of `evaluate`; None without a transition table."""
-        return self.exact_at() if self.verdict is None else self.verdict
+        """The exact verdict, keyed as in the JSON of `evaluate`; None without one."""
+        return self.exact_at() if self.verdict is None and self.not_judged is None else self.verdict
 
     @property
     def exact_unavailable(self) -> str | None:
         """Why there is no exact verdict; None if there is one."""
-        return self.environment.table_missing
+        return self.not_judged or self.environment.table_missing
 
     @property
     def optimal(self) -> bool | None:

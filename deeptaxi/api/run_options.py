@@ -26,7 +26,7 @@ class RunOptions:
     """Options that do not affect the weights after a given update.
 
     Attributes:
-        stop: called between updates; training ends once it returns True.
+        stop: called between updates and in long evaluations; training ends once it returns True.
         stop_after: update to stop after.
         checkpoints: whether a saved run writes checkpoints to resume from.
         checkpoint_every: seconds between checkpoints.

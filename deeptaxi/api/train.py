@@ -49,6 +49,7 @@ from deeptaxi.learning.state import StateMismatchError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.remembered import remember
+from deeptaxi.mdp.stopping import stop_planning_when
 from deeptaxi.metrics import Finished, History, Record, Started, Warned
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
@@ -261,7 +262,8 @@ def train_and_save(planned: Plan, watchers: Sequence[Callback], run_options: Run
         trainer = build_trainer(config, environment, callbacks)
         if point is not None and point.state is not None:
             trainer.load_state_dict(point.state)
-        trained = trainer.run(run_options.stop_after)
+        with stop_planning_when(run_options.stop):
+            trained = trainer.run(run_options.stop_after)
         history = History(folder.log if folder else None, tuple(records))
         if folder is not None and log is not None and history.finished is not None:
             finish_log(log, folder.log.parent, trained.coverage)
@@ -333,6 +335,7 @@ def build_run(planned: Plan, network: Any, log: TrainingLog, has_table: bool) ->
         facts=facts,
         training_log=log,
         verdict=finished.exact if finished else None,
+        not_judged=finished.exact_unavailable if finished and planned.environment.table else None,
     )
 
 
@@ -390,7 +393,8 @@ def train(
             code.
         callbacks: functions that are called with every event: the records of `deeptaxi.metrics` by their `kind`, and
             `"checkpoint"` between updates. What they return is ignored; `StopTraining` ends the training.
-        stop: called between updates; once it returns True, training ends with the best weights so far.
+        stop: called between updates and in long evaluations; once it returns True, training ends with the best weights
+            so far. An evaluation that has not ended a moment later is abandoned; `resume` makes up for it.
         stop_after: update to stop after, to continue with `resume` later; None for the last.
         checkpoints: whether a saved run writes checkpoints to resume from.
         checkpoint_every: seconds between checkpoints.

@@ -9,7 +9,10 @@ import gc
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from deeptaxi.backend.keras_backend import first_call, name
 
@@ -17,6 +20,13 @@ IDLE = 4  # idle programs kept for later trainings
 LARGEST = 2**25  # bytes: programs with a larger state are not kept
 _idle: dict[Hashable, Program] = {}
 _lent: Counter[Hashable] = Counter()  # programs of each kind in use
+
+
+class Answer(NamedTuple):
+    """What a function of a program returns if it has something to say besides the new state."""
+
+    state: Any
+    value: Any  # an array
 
 
 def borrow_program(kind: Hashable, functions: Mapping[str, Callable[..., Any]], state: Any, owner: object) -> Program:
@@ -63,16 +73,16 @@ class Program:
     """Compiled functions of one state, which stays on the device between calls and is updated in place.
 
     Args:
-        functions: by name; each takes (state, *arguments) and returns the new state.
+        functions: by name; each takes (state, *arguments) and returns the new state, or an `Answer`.
         state: nested tuples of arrays or None.
     """
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]], state: Any) -> None:
         self._inner = (_TensorFlow if name() == "tensorflow" else _Jax)(functions, state)
 
-    def __call__(self, function: str, *arguments: Any) -> None:
-        """Run a function and wait for it; prepare its arguments with `arguments`."""
-        self._inner.call(function, *arguments)
+    def __call__(self, function: str, *arguments: Any) -> Any:
+        """Run a function, wait for it, and return the value of its answer; prepare its arguments with `arguments`."""
+        return self._inner.call(function, *arguments)
 
     @property
     def state(self) -> Any:
@@ -86,6 +96,21 @@ class Program:
     def arguments(self, values: Any) -> Any:
         """Move nested arrays to the device."""
         return self._inner.arguments(values)
+
+    def argument(self, buffer: NDArray[Any]) -> Any:
+        """Return an argument for the next call alone that shares the memory of an `aligned_buffer`."""
+        return self._inner.argument(buffer)
+
+
+ALIGNMENT = 64  # bytes: the backends copy what begins elsewhere, which takes as long as a small program
+
+
+def aligned_buffer(size: int, dtype: Any) -> NDArray[Any]:
+    """Return an empty array `[size]` whose memory backends take as it is."""
+    itemsize = np.dtype(dtype).itemsize
+    whole = np.empty(size * itemsize + ALIGNMENT, np.uint8)
+    begin = -whole.ctypes.data % ALIGNMENT
+    return whole[begin : begin + size * itemsize].view(dtype)
 
 
 class _Jax:
@@ -107,10 +132,15 @@ class _Jax:
 
         return jax.tree.map(jax.numpy.asarray, values)
 
-    def call(self, function: str, *arguments: Any) -> None:
+    def argument(self, buffer: NDArray[Any]) -> Any:
+        return buffer
+
+    def call(self, function: str, *arguments: Any) -> Any:
         import jax
 
-        self.state = jax.block_until_ready(self._compiled[function](self.state, *arguments))
+        returned = jax.block_until_ready(self._compiled[function](self.state, *arguments))
+        self.state, value = returned if isinstance(returned, Answer) else (returned, None)
+        return value
 
 
 class _TensorFlow:
@@ -122,7 +152,7 @@ class _TensorFlow:
         self._structure = state
         self._variables = [tf.Variable(value) for value in arrays_of(state)]
         self._functions = functions
-        self._compiled: dict[str, Any] = {}
+        self._compiled: dict[str, Callable[[list[Any]], Any]] = {}
 
     def reset(self, state: Any) -> None:
         for variable, value in zip(self._variables, arrays_of(state), strict=True):
@@ -137,25 +167,52 @@ class _TensorFlow:
 
         return tf.nest.map_structure(lambda value: None if value is None else tf.convert_to_tensor(value), values)
 
-    def call(self, function: str, *arguments: Any) -> None:
-        if function not in self._compiled:
-            # Calling the concrete function skips the tracer's lookup.
-            concrete = self._compile(self._functions[function]).get_concrete_function(*arguments)
-            self._compiled[function] = concrete
-            first_call(concrete, arguments)
-        else:
-            self._compiled[function](*arguments)
-
-    def _compile(self, function: Callable[..., Any]) -> Any:
+    def argument(self, buffer: NDArray[Any]) -> Any:
         import tensorflow as tf
 
+        return tf.experimental.dlpack.from_dlpack(buffer.__dlpack__())
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        tensors = arrays_of(arguments)
+        if function not in self._compiled:
+            concrete = self._compile(self._functions[function], arguments).get_concrete_function(*tensors)
+            self._compiled[function] = concrete_call(concrete)
+            return first_call(concrete, tensors)
+        return self._compiled[function](tensors)
+
+    def _compile(self, function: Callable[..., Any], structure: Any) -> Any:
+        import tensorflow as tf
+
+        structure = tf.nest.map_structure(lambda value: None if value is None else 0, structure)
+
         @tf.function(jit_compile=True, autograph=False)
-        def compiled(*arguments: Any) -> None:
+        def compiled(*tensors: Any) -> Any:
+            arguments = pack_as(structure, tensors)
             before = pack_as(self._structure, [variable.read_value() for variable in self._variables])
-            for variable, value in zip(self._variables, arrays_of(function(before, *arguments)), strict=True):
-                variable.assign(value)
+            returned = function(before, *arguments)
+            after, value = returned if isinstance(returned, Answer) else (returned, None)
+            for variable, new in zip(self._variables, arrays_of(after), strict=True):
+                variable.assign(new)
+            return value
 
         return compiled
+
+
+def concrete_call(concrete: Any) -> Callable[[list[Any]], Any]:
+    """Return what calls a concrete function of TensorFlow with a list of tensors.
+
+    Its `__call__` matches arguments to a signature, which takes as long as a small program; where this TensorFlow has
+    the method that it calls then, that is called at once.
+    """
+    flat, captured = getattr(concrete, "_call_flat", None), concrete.captured_inputs
+    if flat is None:
+        return lambda tensors: concrete(*tensors)
+
+    def call(tensors: list[Any]) -> Any:
+        returned = flat(tensors, captured)
+        return returned[0] if isinstance(returned, list | tuple) else returned
+
+    return call
 
 
 def arrays_of(state: Any) -> list[Any]:

@@ -136,6 +136,28 @@ def fractions(bits: Any) -> Any:
     return ops.cast(ops.bitwise_and(ops.right_shift(bits, 8), 0xFFFFFF), "float32") * 2.0**-24
 
 
+def as_float(bits: Any) -> Any:
+    """Return the float32 numbers that int32 `bits` encode."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.bitcast(bits, tf.float32)
+    import jax
+
+    return jax.lax.bitcast_convert_type(bits, "float32")
+
+
+def as_bits(numbers: Any) -> Any:
+    """Return the int32 bits that encode float32 `numbers`; the inverse of `as_float`."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.bitcast(numbers, tf.int32)
+    import jax
+
+    return jax.lax.bitcast_convert_type(numbers, "int32")
+
+
 def pullback(function: Callable[..., Any], values: Sequence[Any]) -> tuple[Any, Callable[[Any], list[Any]]]:
     """Return ``function(*values)`` and the map from dE/d(result) to dE/d(each of the arrays `values`)."""
     if name() == "tensorflow":

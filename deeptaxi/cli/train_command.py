@@ -128,7 +128,9 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
         show = announce(progress.show, console, list(notes))
         run = run_training(planned, [each_record(show)], replace(run_options, stop=lambda: bool(received())))
     if received() and planned.run_folder is not None and run.finished is not None:
-        err().print(f"Interrupted after update {run.finished.updates:,}; the best weights are kept.", soft_wrap=True)
+        judged = run.environment.table is None or run.exact is not None
+        kept = "the best weights are kept" if judged else "the weights are kept, not evaluated yet"
+        err().print(f"Interrupted after update {run.finished.updates:,}; {kept}.", soft_wrap=True)
     if (
         planned.run_folder is not None
         and run.finished is not None

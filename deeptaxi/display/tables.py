@@ -152,9 +152,12 @@ def verdict_rows(exact: Mapping[str, Any]) -> dict[str, str | Text]:
         f" of {number(exact['optimal_value'])} at discount {exact['discount']}"
         f" (gap {number(exact['value_gap'])})",
         "Normalized score": f"{number(exact['normalized_score'])} (random policy 0, optimum 1)",
-        "Episodes end": f"with probability {probability(exact['termination_probability'])},"
-        f" after {number(exact['mean_episode_length'], 2)} steps on average",
     }
+    if exact["mean_episode_length"] is not None:  # else the training was interrupted before it was known
+        rows["Episodes end"] = (
+            f"with probability {probability(exact['termination_probability'])},"
+            f" after {number(exact['mean_episode_length'], 2)} steps on average"
+        )
     if exact.get("estimated"):
         optimal.append(", in the estimated table")
         rows |= estimate_rows(exact["estimated"])

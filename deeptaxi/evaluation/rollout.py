@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
 
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, Floats, Ints
+from deeptaxi.mdp.vector_env import VectorEnv
 
 
 class VectorStep(NamedTuple):
@@ -27,7 +27,7 @@ class VectorStep(NamedTuple):
 
 def rollout(
     environment: Environment,
-    vector: SyncVectorEnv,
+    vector: VectorEnv,
     states: Ints,
     choose: Callable[[Ints], Ints],
     limit: int | None = None,
@@ -44,13 +44,13 @@ def rollout(
     state, time = states.copy(), np.zeros(len(states), np.int64)
     while True:
         action = choose(state)
-        observation, reward, terminated, truncated, _ = vector.step(action + environment.first_action)
-        reached, time = observation.copy(), time + 1
+        reached, reward, terminated, truncated, _ = vector.step(action + environment.first_action)
+        time = time + 1
         over = terminated | truncated
         if limit is not None:
             over |= time >= limit
-        yield VectorStep(state, action, reward.copy(), reached, terminated.copy(), truncated.copy(), time, over)
+        yield VectorStep(state, action, reward, reached, terminated, truncated, time, over)
         state = reached
         if over.any():
             time = np.where(over, 0, time)
-            state = vector.reset(options={"reset_mask": over})[0].copy()
+            state = vector.reset(over=over)[0]

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
-from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
@@ -27,6 +26,7 @@ from deeptaxi.mdp.environment import Env, Environment
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import brief
 from deeptaxi.mdp.table import Bools, Ints, TransitionTable
+from deeptaxi.mdp.vector_env import VectorEnv
 
 # pygame prints a greeting to standard output, and looks for a display and audio device that frames do not need.
 SILENT = {"PYGAME_HIDE_SUPPORT_PROMPT": "1", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
@@ -161,7 +161,7 @@ def episode_steps(
                 )
 
 
-def play(vector: SyncVectorEnv, environment: Environment, policy: Ints, state: int, limit: int) -> Generator[Passed]:
+def play(vector: VectorEnv, environment: Environment, policy: Ints, state: int, limit: int) -> Generator[Passed]:
     """Play one episode of `policy` `[S]` in the one environment of `vector`, which is in `state`."""
     steps = rollout(environment, vector, np.array([state]), lambda states: policy[states])
     met: dict[int, int] = {}  # maps states to the steps of their first visit since the last random transition
@@ -209,7 +209,7 @@ def start_in(env: Env, environment: Environment, state: int) -> None:
         )
 
 
-def begin(vector: SyncVectorEnv, environment: Environment, show: Show, seed: int | None) -> int:
+def begin(vector: VectorEnv, environment: Environment, show: Show, seed: int | None) -> int:
     """Reset the environment, set the requested start state if any, and return its state."""
     states, _ = vector.reset(seed=seed)
     if show.start is None:
@@ -225,7 +225,7 @@ def render_modes(environment: Environment) -> tuple[str, ...]:
 
 
 @contextmanager
-def open_for_watching(environment: Environment, render_mode: str | None) -> Iterator[SyncVectorEnv]:
+def open_for_watching(environment: Environment, render_mode: str | None) -> Iterator[VectorEnv]:
     """Open a vector of one environment.
 
     Raises:

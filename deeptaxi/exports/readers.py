@@ -4,7 +4,7 @@
 
 It computes the Q values `[S, A]` and actions `[S]` of all states 0 … S−1, BLOCK at a time, and then those of the states
 −1 and S, which do not exist. deeptaxi cannot be imported meanwhile, except for the format ``keras``, whose file holds
-layers of `deeptaxi.network.layers`. The process exits when its standard input is closed.
+layers of `deeptaxi.layers`. The process exits when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def by_keras(path: str) -> Ask:
 
 def by_deeptaxi_layers(path: str) -> Ask:
     """Load a `.keras` file that holds deeptaxi's layers."""
-    importlib.import_module("deeptaxi.network.layers")
+    importlib.import_module("deeptaxi.layers")
     return by_keras(path)
 
 

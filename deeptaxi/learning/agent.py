@@ -28,10 +28,10 @@ from deeptaxi.backend import keras_backend
 from deeptaxi.config import OptimizerConfig, TrainConfig
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.learning.expected import ExpectedOutcomes, expect
-from deeptaxi.learning.replay_buffer import Batch
+from deeptaxi.learning.replay_buffer import Batch, Transitions
 from deeptaxi.learning.schedules import initial_learning_rate
 from deeptaxi.learning.state import TrainingState, array, count
-from deeptaxi.learning.targets import epsilon_greedy, is_greedy, loss_of, overwrite, td_targets
+from deeptaxi.recipe import epsilon_greedy, is_greedy, loss_of, overwrite, td_targets
 
 REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema"}
 REFUSED_OPTIONS_WHY = (
@@ -209,35 +209,55 @@ def without_initializers(config: Any) -> Any:
     return [without_initializers(item) for item in config] if isinstance(config, list | tuple) else config
 
 
+class Acting(NamedTuple):
+    """What an agent needs to act in N environments."""
+
+    states: NDArray[np.int32]  # [N]
+    epsilon: float
+    draws: NDArray[np.float32]  # [N] and [N, A], as for `epsilon_greedy`
+    noise: NDArray[np.float32]
+
+
+class Updated(NamedTuple):
+    """What a step of the loop with an update returns."""
+
+    actions: NDArray[np.int32]  # [N], chosen after the update
+    loss: float
+    td_error: float  # mean |td_error| over the minibatch
+
+
 class Agent(Protocol):
-    """What learns: it acts, and takes one optimizer step on a minibatch."""
+    """What learns from environments: it stores transitions, acts, and updates itself from what it has stored."""
 
-    online: keras.Model  # states `[B]` to Q values `[B, A]`
-    updates: int  # made so far
+    @property
+    def online(self) -> keras.Model:
+        """The online network, states `[B]` to Q values `[B, A]`."""
 
-    def act(
-        self,
-        states: NDArray[np.int32],
-        epsilon: float,
-        draws: NDArray[np.float32],
-        noise: NDArray[np.float32],
-        allowed: NDArray[np.bool_],
-    ) -> NDArray[np.int64]:
-        """Return ε-greedy actions `[N]`; the arguments are those of `epsilon_greedy`."""
+    @property
+    def updates(self) -> int:
+        """The number of updates made so far."""
 
-    def greedy(
-        self, states: NDArray[np.int32], actions: NDArray[np.int32], allowed: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Return whether `actions` `[B, n]` are greedy in `states` `[B, n]`, among those `allowed` `[B, n, A]`."""
+    @property
+    def added(self) -> int:
+        """The number of transitions stored so far, including overwritten ones."""
 
-    def update(self, batch: Batch, next_allowed: NDArray[np.bool_]) -> UpdateResult:
-        """Take one optimizer step on B samples; `next_allowed` `[B, A]` masks the actions of the next states.
+    def act(self, acting: Acting) -> NDArray[np.int32]:
+        """Return ε-greedy actions `[N]`."""
 
-        With expected updates, it is `[B, K, A]`.
-        """
+    def collect(self, new: Transitions, acting: Acting) -> NDArray[np.int32]:
+        """Store N transitions, then act."""
 
-    def compile(self, outcomes: ExpectedOutcomes | None = None) -> float:
-        """Compile everything without changing the state, for expected updates if given; return the seconds taken."""
+    def update(self, new: Transitions, acting: Acting) -> Updated:
+        """Store N transitions, make an update on a minibatch, then act."""
+
+    def compile(self) -> float:
+        """Compile everything without changing the state; return the seconds taken."""
+
+    def pairs(self) -> NDArray[np.int64]:
+        """Return the pair indices s·A + a of all `n` entries of the replay buffer, int64 `[n]`."""
+
+    def cut(self, copies: list[int]) -> None:
+        """Mark the newest entry of each of these environments as truncated."""
 
     def state_dict(self) -> TrainingState:
         """Return the state between two updates."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from deeptaxi.errors import CallbackError, UsageError
 from deeptaxi.learning.state import CheckpointEvent
+from deeptaxi.mdp.stopping import StopPlanning
 from deeptaxi.metrics import Record, Started, Warned
 
 Event = Record | CheckpointEvent
@@ -62,7 +63,7 @@ class UserCallbacks:
         for function in self._functions.copy():
             try:
                 function(event)
-            except StopTraining:
+            except (StopTraining, StopPlanning):
                 stopping = True
             except Exception as error:  # whatever a user's code raises
                 self._functions.remove(function)

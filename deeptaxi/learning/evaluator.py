@@ -2,10 +2,12 @@
 
 The best weights are those with the highest exact value, the later ones on ties; without a table, the last weights.
 The network learns Q values in units of the reward scale; evaluated and saved Q values are unscaled.
+Once the user has asked to stop, an evaluation that takes long is abandoned (`mdp.stopping`), and leaves no trace.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Generator
 from typing import Any
@@ -21,10 +23,13 @@ from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.progress import Loop
 from deeptaxi.learning.state import StateMismatchError, TrainingState, array, count, fact
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.stopping import StopPlanning
 from deeptaxi.mdp.table import Bools, Ints, TransitionTable
 from deeptaxi.metrics import Evaluated
 from deeptaxi.network.build import scale_outputs, with_mask
 from deeptaxi.network.tabulate import tabulate
+
+Judged = tuple[exact.Reference, Ints, exact.Verdict]
 
 
 class Evaluator:
@@ -48,14 +53,18 @@ class Evaluator:
         self._masks = masks
         self._reference: tuple[int, exact.Reference] | None = None
         self._best: tuple[list[Any], float] | None = None
-        self._latest: tuple[exact.Reference, Ints, exact.Verdict] | None = None
+        self._latest: Judged | None = None
+        self._latest_best: Judged | None = None  # the evaluation of the best weights
         self.best_update = 0
         self.last = -1
         self.in_a_row = 0
 
     def __call__(self, update: int) -> Generator[Evaluated]:
-        """Evaluate the weights after `update`; yield the evaluation if there is a table."""
-        self.last = update
+        """Evaluate the weights after `update`; yield the evaluation if there is a table.
+
+        Raises:
+            StopPlanning: the user asked to stop; it is as if it had not been called.
+        """
         online = self._loop.network
         learned = self._tabulated(online)
         self.q_values = self._masked(learned * np.float32(self._config.target.reward_scale))
@@ -63,13 +72,14 @@ class Evaluator:
         if verdict is None:
             if not np.isfinite(learned).all():
                 raise DivergedError(f"the training diverged before update {update}: train with a lower --learning-rate")
-            self.best_update = update
+            self.best_update = self.last = update
             return
+        self.last = update
         self.in_a_row = self.in_a_row + 1 if verdict.optimal else 0
         slack = exact.ZERO * (1 + abs(verdict.value)) if math.isfinite(verdict.value) else 0.0
         if self._best is None or verdict.value >= self._best[1] - slack:
             self._best = ([weight.copy() for weight in online.get_weights()], verdict.value)
-            self.best_update = update
+            self.best_update, self._latest_best = update, self._latest
         yield record_of(update, verdict)
 
     def state_dict(self) -> TrainingState:
@@ -108,12 +118,20 @@ class Evaluator:
         return self.last > 0 and bool(np.isfinite(self._tabulated(self._loop.network)).all())
 
     def best(self) -> tuple[keras.Model, exact.Verdict | None]:
-        """Return a new network with the best weights, including its mask, and the verdict on it."""
+        """Return a new network with the best weights, including its mask, and the verdict on it.
+
+        The weights are the current ones if none were evaluated. If the user asked to stop, the verdict is what is known
+        of it: without the lengths of episodes, or None.
+        """
         online = self._loop.network
         network = type(online).from_config(online.get_config())  # a clone would include the optimizer
         network.set_weights(online.get_weights() if self._best is None else self._best[0])
         scale_outputs(network, self._config.target.reward_scale)
-        verdict = self._verdict(self._masked(self._tabulated(network)), final=True)
+        q_values, verdict = self._masked(self._tabulated(network)), None
+        self._latest = self._latest_best or self._latest
+        with contextlib.suppress(StopPlanning):
+            verdict = self._verdict(q_values)
+            verdict = self._verdict(q_values, final=True)
         allowed = self._masks.allowed
         return network if allowed is None else with_mask(network, allowed), verdict
 

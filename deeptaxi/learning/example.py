@@ -1,7 +1,7 @@
 """Choose the transitions to explain: given, looked up in a table, sampled from it, or played.
 
 An n-step target needs n consecutive transitions, or fewer if the episode ends. The first action is given; later ones
-are greedy with respect to the online network. (During training some are random, and end the sum: see `targets`.)
+are greedy with respect to the online network. (During training some are random, and end the sum: see `recipe`.)
 """
 
 from __future__ import annotations

@@ -14,23 +14,23 @@ episode, and the resumed run is not bit-for-bit identical.
 from __future__ import annotations
 
 import random
+import time
 from array import array as numbers
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.action_mask import ActionMaskTable
-from deeptaxi.learning.agent import Agent
+from deeptaxi.learning.agent import Acting, Agent, DQNAgent, Updated
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
-from deeptaxi.learning.expected import ExpectedOutcomes, expect, expected_outcomes
+from deeptaxi.learning.expected import ExpectedOutcomes, expect
 from deeptaxi.learning.progress import StepMetrics
 from deeptaxi.learning.replay_buffer import PrioritizedReplayBuffer, ReplayBuffer, Transitions
 from deeptaxi.learning.schedules import exploration
@@ -48,6 +48,7 @@ from deeptaxi.learning.state import (
 from deeptaxi.mdp.contract import ContractError, blaming, closing
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.numbering import NumberingCodec
+from deeptaxi.mdp.vector_env import VectorEnv
 from deeptaxi.metrics import NOT_EXACT, Warned
 
 KINDS = (np.random.Generator, np.random.RandomState, random.Random)
@@ -117,6 +118,8 @@ def plain(state: Any) -> Any:
 
 OBSERVATIONS = "observations"  # in a saved state
 FULL = "states-full"  # the finding that observations share a state
+COUNTED = 256  # steps of all environments whose visits are counted at once
+SETTLED_SECONDS = 0.1  # between two points at which a training may be stopped, or a checkpoint taken
 LONGEST = 1_000_000  # recorded steps per episode; longer episodes cannot be replayed
 
 
@@ -156,9 +159,7 @@ class VectorEnvRunner:
         masks: table of allowed actions, updated from ``info["action_mask"]``.
     """
 
-    def __init__(
-        self, environment: Environment, vector: SyncVectorEnv, seeds: list[int], masks: ActionMaskTable
-    ) -> None:
+    def __init__(self, environment: Environment, vector: VectorEnv, seeds: list[int], masks: ActionMaskTable) -> None:
         self._environment = environment
         self._vector = vector
         self._masks = masks
@@ -167,7 +168,7 @@ class VectorEnvRunner:
         with blaming(environment.config.id):
             self.states = self._read(*vector.reset(seed=list(seeds)))
 
-    def step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
+    def step(self, actions: NDArray[np.int32]) -> tuple[Transitions, list[float]]:
         """Step all environments; return the N transitions and the returns of the episodes that ended.
 
         Raises:
@@ -176,7 +177,7 @@ class VectorEnvRunner:
         with blaming(self._environment.config.id):
             return self._step(actions)
 
-    def _step(self, actions: NDArray[np.int64]) -> tuple[Transitions, list[float]]:
+    def _step(self, actions: NDArray[np.int32]) -> tuple[Transitions, list[float]]:
         for episode, action in zip(self._episodes, actions.tolist(), strict=True):
             episode.add(action)
         observation, reward, terminated, truncated, info = self._vector.step(actions + self._environment.first_action)
@@ -186,8 +187,8 @@ class VectorEnvRunner:
             actions.astype(np.int32),
             reward.astype(np.float32),
             reached,
-            terminated.copy(),
-            truncated.copy(),
+            terminated,
+            truncated,
         )
         self._totals += reward
         over = terminated | truncated
@@ -196,7 +197,7 @@ class VectorEnvRunner:
             self._totals[over] = 0.0
             for copy in np.flatnonzero(over):
                 self._episodes[copy] = Episode(generators_of(self._vector.envs[copy]))
-            reached = self._read(*self._vector.reset(options={"reset_mask": over}))
+            reached = self._read(*self._vector.reset(over=over))
         self.states = reached
         return transitions, returns
 
@@ -278,31 +279,6 @@ class VectorEnvRunner:
         return state, total, generators_of(env)
 
 
-@dataclass
-class Collector:
-    """Steps the environments with the agent's ε-greedy actions, and stores and counts the transitions."""
-
-    agent: Agent
-    runner: VectorEnvRunner
-    masks: ActionMaskTable
-    replay: ReplayBuffer
-    visits: Counts
-    rng: np.random.Generator
-    reward_scale: float
-
-    def collect(self, epsilon: float) -> list[float]:
-        """Step all environments once; return the returns of the episodes that ended."""
-        allowed = self.masks.of(self.runner.states)
-        draws = self.rng.random(len(allowed), np.float32)
-        noise = self.rng.random(allowed.shape, np.float32)
-        actions = self.agent.act(self.runner.states, epsilon, draws, noise, allowed)
-        transitions, returns = self.runner.step(actions)
-        if len(self.visits):
-            np.add.at(self.visits, (transitions.states, actions), 1)
-        self.replay.add(transitions._replace(rewards=transitions.rewards / np.float32(self.reward_scale)))
-        return returns
-
-
 def build_replay(config: TrainConfig) -> ReplayBuffer:
     """Build the configured replay buffer."""
     common = (config.replay.capacity, config.interaction.environments, config.target.n_step, config.discount)
@@ -311,15 +287,113 @@ def build_replay(config: TrainConfig) -> ReplayBuffer:
     return ReplayBuffer(*common)
 
 
+class RecipeAgent:
+    """The recipe step by step: a replay buffer in NumPy, and what updates networks on its minibatches; an `Agent`.
+
+    Args:
+        learner: makes the updates.
+        config: the training.
+        environment: the environment.
+        masks: table of allowed actions, which may grow.
+        outcomes: of the environment, for expected updates.
+        seeds: of the minibatches.
+    """
+
+    def __init__(
+        self,
+        learner: DQNAgent,
+        config: TrainConfig,
+        environment: Environment,
+        masks: ActionMaskTable,
+        outcomes: ExpectedOutcomes | None,
+        seeds: np.random.SeedSequence,
+    ) -> None:
+        self._learner = learner
+        self._config = config
+        self._environment = environment
+        self._masks = masks
+        self._outcomes = outcomes
+        self._rng = np.random.default_rng(seeds)
+        self._replay = build_replay(config)
+
+    @property
+    def online(self) -> keras.Model:
+        """The online network."""
+        return self._learner.online
+
+    @property
+    def updates(self) -> int:
+        """The number of updates made so far."""
+        return self._learner.updates
+
+    @property
+    def added(self) -> int:
+        """The number of transitions stored so far, including overwritten ones."""
+        return self._replay.added
+
+    def act(self, acting: Acting) -> NDArray[np.int32]:
+        """Return ε-greedy actions `[N]`."""
+        return self._learner.act(*acting, self._masks.of(acting.states)).astype(np.int32)
+
+    def collect(self, new: Transitions, acting: Acting) -> NDArray[np.int32]:
+        """Store N transitions, then act."""
+        self._replay.add(new)
+        return self.act(acting)
+
+    def update(self, new: Transitions, acting: Acting) -> Updated:
+        """Store N transitions, make an update on a minibatch, then act."""
+        config, replay = self._config, self._replay
+        replay.add(new)
+        greedy = self._greedy if config.target.cuts else None
+        batch = replay.sample(config.replay.batch_size, self._rng, self.updates / config.schedule_length, greedy)
+        if self._outcomes is not None:
+            batch = expect(batch, self._outcomes, self._environment.actions)
+        result = self._learner.update(batch, self._masks.of(batch.next_states))
+        if isinstance(replay, PrioritizedReplayBuffer):
+            replay.update_priorities(result.td_errors)
+        return Updated(self.act(acting), result.loss, result.td_error)
+
+    def _greedy(self, states: NDArray[np.int32], actions: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Return whether `actions` `[B, n]` are greedy in `states` `[B, n]`, among the allowed ones."""
+        return self._learner.greedy(states, actions, self._masks.of(states))
+
+    def compile(self) -> float:
+        """Compile the functions of the learner; return the seconds taken."""
+        return self._learner.compile(self._outcomes)
+
+    def pairs(self) -> NDArray[np.int64]:
+        """Return the pair indices s·A + a of all `n` entries of the replay buffer, int64 `[n]`."""
+        return self._replay.pairs(self._environment.actions)
+
+    def cut(self, copies: list[int]) -> None:
+        """Mark the newest entry of each of these environments as truncated."""
+        self._replay.cut(copies)
+
+    def state_dict(self) -> TrainingState:
+        """Return the state of learner and replay buffer."""
+        sampling = TrainingState({}, {"sampling": generator_state(self._rng)})
+        return merge_states(self._learner.state_dict(), self._replay.state_dict(), sampling)
+
+    def load_state_dict(self, saved: TrainingState) -> None:
+        """Load a saved state.
+
+        Raises:
+            StateMismatchError: it belongs to another training.
+        """
+        self._learner.load_state_dict(saved)
+        self._replay.load_state_dict(saved, self._environment.states, self._environment.actions)
+        set_generator(self._rng, fact(saved, "sampling", dict))
+
+
 class GymnasiumLoop:
     """Alternates environment steps and updates; a `Loop`.
 
     Args:
         config: the training.
         environment: the environment.
-        agent: acts and is updated.
+        agent: acts and updates itself.
         masks: table of allowed actions.
-        seeds: seed sequence of all random numbers in the loop.
+        seeds: of the environments and of exploration.
     """
 
     def __init__(
@@ -328,21 +402,19 @@ class GymnasiumLoop:
         environment: Environment,
         agent: Agent,
         masks: ActionMaskTable,
-        seeds: np.random.SeedSequence,
+        seeds: Sequence[np.random.SeedSequence],
     ) -> None:
         self.agent = agent
         counted = environment.states if environment.tabulated else 0
-        self.visits = np.zeros((counted, environment.actions), np.int64)
+        self._visits = np.zeros((counted, environment.actions), np.int64)
+        self._visited: list[NDArray[np.int64]] = []  # pairs that are not counted yet
         self._config = config
         self._environment = environment
         self._masks = masks
-        for_environments, for_exploration, for_replay = seeds.spawn(3)
+        for_environments, for_exploration = seeds
         self._seeds = for_environments.generate_state(config.interaction.environments).tolist()
-        self._exploring, self._sampling = np.random.default_rng(for_exploration), np.random.default_rng(for_replay)
-        self._replay = build_replay(config)
-        self._outcomes: ExpectedOutcomes | None = None
-        if config.target.backup == "expected" and environment.table is not None:
-            self._outcomes = expected_outcomes(environment.table, config.discount, config.target.reward_scale)
+        self._exploring = np.random.default_rng(for_exploration)
+        self._actions = np.zeros(0, np.int32)  # chosen, but not yet taken
         self._runner: VectorEnvRunner | None = None
         self._numbering = environment.numbering
         if self._numbering is not None and self._numbering.complete:
@@ -355,43 +427,79 @@ class GymnasiumLoop:
         """The online network."""
         return self.agent.online
 
+    @property
+    def visits(self) -> Counts:
+        """Visits of each pair so far, `[S, A]`."""
+        self._count()
+        return self._visits
+
+    def _count(self) -> None:
+        """Count the visits that are not counted yet: of many at once it takes a tenth of the time."""
+        if self._visited:
+            np.add.at(self._visits.reshape(-1), np.concatenate(self._visited), 1)
+            self._visited.clear()
+
     def compile(self) -> float:
         """Compile the functions of the agent; return the seconds taken."""
-        return self.agent.compile(self._outcomes)
+        return self.agent.compile()
 
     def run(self, last: int) -> Generator[StepMetrics | Warned]:
         """Run the remaining updates up to `last`; yield one `StepMetrics` per update."""
-        config, replay = self._config, self._replay
+        config, agent = self._config, self.agent
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
+        first = config.exploration.start
         returns: list[float] = []
-        greedy = self._greedy if config.target.cuts else None
         with (
             growing(self._numbering),
             closing(self._environment.make_vector(count, masks=self._masks.gathers)) as vector,
         ):
             runner = self._runner = VectorEnvRunner(self._environment, vector, self._seeds, self._masks)
             yield from self._resume(runner)
-            collector = Collector(
-                self.agent, runner, self._masks, replay, self.visits, self._exploring, config.target.reward_scale
-            )
             complete = count * (config.target.n_step - per_update)  # so that the first update has something to sample
-            while replay.added < max(complete, min(config.replay.start, replay.capacity)):
-                returns += collector.collect(config.exploration.start)
-            for update in range(self.agent.updates, last):
-                progress = update / config.schedule_length
-                epsilon = exploration(config, progress)
-                for _ in range(per_update):
-                    returns += collector.collect(epsilon)
-                batch = replay.sample(config.replay.batch_size, self._sampling, progress, greedy)
-                if self._outcomes is not None:
-                    batch = expect(batch, self._outcomes, self._environment.actions)
-                result = self.agent.update(batch, self._masks.of(batch.next_states))
-                if isinstance(replay, PrioritizedReplayBuffer):
-                    replay.update_priorities(result.td_errors)
-                ended = (len(returns), sum(returns))
-                yield StepMetrics(update + 1, replay.added, epsilon, 1, result.loss, result.td_error, *ended)
-                returns = []
+            prefill = max(complete, min(config.replay.start, config.replay.capacity))
+            if not self._actions.size:
+                self._actions = agent.act(self._acting(runner.states, first if prefill > 0 else self._epsilon(0)))
+            while agent.added < prefill:
+                new = self._step(runner, returns)
+                ready = agent.added + count >= prefill
+                self._actions = agent.collect(new, self._acting(runner.states, self._epsilon(0) if ready else first))
+            looked = time.perf_counter()
+            for update in range(agent.updates, last):
+                epsilon = self._epsilon(update)
+                for _ in range(per_update - 1):
+                    self._actions = agent.collect(self._step(runner, returns), self._acting(runner.states, epsilon))
+                new = self._step(runner, returns)
+                self._actions, loss, td_error = agent.update(
+                    new, self._acting(runner.states, self._epsilon(update + 1))
+                )
+                now = time.perf_counter()
+                settled = update + 1 == last or now - looked >= SETTLED_SECONDS
+                looked = now if settled else looked
+                yield StepMetrics(
+                    update + 1, agent.added, epsilon, 1, loss, td_error, len(returns), sum(returns), settled
+                )
+                returns.clear()
                 yield from self._tell_if_full(update + 1)
+
+    def _epsilon(self, update: int) -> float:
+        """Return ε of the steps before an update."""
+        return float(exploration(self._config, update / self._config.schedule_length))
+
+    def _acting(self, states: NDArray[np.int32], epsilon: float) -> Acting:
+        """Return what the agent needs to act in `states` `[N]`."""
+        draws = self._exploring.random(len(states), np.float32)
+        noise = self._exploring.random((len(states), self._environment.actions), np.float32)
+        return Acting(states, epsilon, draws, noise)
+
+    def _step(self, runner: VectorEnvRunner, returns: list[float]) -> Transitions:
+        """Step all environments by the actions chosen; return the transitions, and add returns of ended episodes."""
+        new, ended = runner.step(self._actions)
+        returns += ended
+        if self._visits.size:
+            self._visited.append(new.states * np.int64(self._environment.actions) + new.actions)
+            if len(self._visited) >= COUNTED:
+                self._count()
+        return new._replace(rewards=new.rewards / np.float32(self._config.target.reward_scale))
 
     def _tell_if_full(self, update: int) -> Generator[Warned]:
         """Warn once if observations have come that there was no number left for."""
@@ -406,23 +514,20 @@ class GymnasiumLoop:
             f"--state-capacity {10 * codec.capacity} has room for more",
         )
 
-    def _greedy(self, states: NDArray[np.int32], actions: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Return whether `actions` `[B, n]` are greedy in `states` `[B, n]`, among the allowed ones."""
-        return self.agent.greedy(states, actions, self._masks.of(states))
-
     def coverage(self) -> Coverage:
         """Return the visit counts of the training and of the replay buffer."""
         states, actions = self.visits.shape
         if not states:
             return Coverage(self.visits, self.visits)
-        return Coverage(self.visits, count_pairs(self._replay.pairs(actions), states, actions))
+        return Coverage(self.visits, count_pairs(self.agent.pairs(), states, actions))
 
     def state_dict(self) -> TrainingState:
         """Return the state of the loop between two updates."""
-        generators = {"exploring": generator_state(self._exploring), "sampling": generator_state(self._sampling)}
+        facts = {"exploring": generator_state(self._exploring)}
         runner = self._runner.state_dict() if self._runner else TrainingState({}, {})
-        own = TrainingState({"visits": self.visits.copy(), **self._numbered()}, generators)
-        return merge_states(self.agent.state_dict(), self._replay.state_dict(), runner, own)
+        chosen = {"actions": self._actions.copy()} if self._actions.size else {}
+        own = TrainingState({"visits": self.visits.copy(), **chosen, **self._numbered()}, facts)
+        return merge_states(self.agent.state_dict(), runner, own)
 
     def load_state_dict(self, saved: TrainingState) -> None:
         """Load a saved state; the environments are restored when the loop runs.
@@ -431,11 +536,11 @@ class GymnasiumLoop:
             StateMismatchError: the state belongs to another training.
         """
         self.agent.load_state_dict(saved)
-        self._replay.load_state_dict(saved, self._environment.states, self._environment.actions)
-        self.visits = array(saved, "visits", self.visits.shape, np.int64).copy()
+        self._visits = array(saved, "visits", self._visits.shape, np.int64).copy()
         check_range(saved, "visits", 0, steps_in(self._config) + 1)
         set_generator(self._exploring, fact(saved, "exploring", dict))
-        set_generator(self._sampling, fact(saved, "sampling", dict))
+        self._actions = array(saved, "actions", (self._config.interaction.environments,), np.int32).copy()
+        check_range(saved, "actions", 0, self._environment.actions)
         self._full = self._numbering is not None and bool(self.visits[-1].any())
         self._load_numbering(saved)
         self._resumed_from = saved
@@ -463,7 +568,10 @@ class GymnasiumLoop:
             return
         restarted = runner.load_state_dict(self._resumed_from)
         if restarted:
-            self._replay.cut(restarted)
+            self.agent.cut(restarted)
+            self._actions = self.agent.act(
+                self._acting(runner.states, self._epsilon(self.agent.updates))
+            )  # in their new states
             text = (
                 f"{self._environment.config.id} keeps a state that seeds and actions do not bring back: "
                 f"{len(restarted)} of {len(self._seeds)} episodes restart, and the result is not bit for bit that of "

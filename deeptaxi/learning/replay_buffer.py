@@ -28,7 +28,7 @@ from deeptaxi.backend import keras_backend
 from deeptaxi.learning import sum_tree
 from deeptaxi.learning.schedules import importance_exponent
 from deeptaxi.learning.state import TrainingState, amount, array, check_range, count
-from deeptaxi.learning.targets import n_step
+from deeptaxi.recipe import n_step
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -56,6 +56,21 @@ class Batch(NamedTuple):
     next_states: Ints  # states to bootstrap from
     discounts: Floats  # bootstrap factors: γ^m · (1 − terminated) after m steps
     weights: Floats  # sample weights in the loss
+
+
+def random_bits(rng: np.random.Generator, count: int) -> Ints:
+    """Return random bits, int32 `[count]`, from which compiled programs sample a minibatch too."""
+    return rng.integers(-(2**31), 2**31, count, np.int32)
+
+
+def naturals(bits: Ints) -> NDArray[np.int64]:
+    """Convert random bits to integers from 0 to 2³¹ − 1, as `xla.naturals` does."""
+    return (bits & 0x7FFFFFFF).astype(np.int64)
+
+
+def fractions(bits: Ints) -> Floats:
+    """Convert random bits to numbers in [0, 1), as `xla.fractions` does."""
+    return (bits >> 8 & 0xFFFFFF).astype(np.float32) * np.float32(2.0**-24)
 
 
 class ReplayBuffer:
@@ -101,7 +116,7 @@ class ReplayBuffer:
         """Sample `count` entries uniformly with replacement; `progress` is that of the training, `greedy` of `at`."""
         del progress  # used only by prioritized replay
         oldest = max(0, self.added - self.capacity)
-        rows = (oldest + rng.integers(0, len(self), count)) % self.capacity
+        rows = (oldest + naturals(random_bits(rng, count)) % len(self)) % self.capacity
         return self.at(rows, np.ones(count, np.float32), greedy)
 
     def at(self, rows: NDArray[np.int64], weights: Floats, greedy: Greedy | None = None) -> Batch:
@@ -196,7 +211,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self, count: int, rng: np.random.Generator, progress: float = 0.0, greedy: Greedy | None = None
     ) -> Batch:
         """Sample `count` entries, one from each of `count` strata of equal priority, with importance weights."""
-        uniforms = ((np.arange(count) + rng.random(count)) / count).astype(np.float32)
+        uniforms = (np.arange(count, dtype=np.float32) + fractions(random_bits(rng, count))) / np.float32(count)
         exponent = importance_exponent(self._importance_exponent, progress)
         rows, weights = self._draw(uniforms, np.float32(len(self)), np.float32(exponent))
         self._drawn = np.asarray(ops.convert_to_numpy(rows), np.int32)

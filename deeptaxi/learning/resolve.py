@@ -269,9 +269,18 @@ OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # supported by the compiled lo
 
 def why_not_compiled(config: TrainConfig, environment: Environment) -> str | None:
     """Return why the compiled loop cannot run this training; None if it can."""
-    running = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if environment.table is None:
         return f"it needs a transition table, and {environment.config.id} has none: {environment.table_missing}"
+    if (reason := why_no_program(config)) is not None:
+        return reason
+    if config.exploration.action_mask and known_mask(environment) is None:
+        return "it needs the action mask of all states in advance, and this environment only reveals it step by step"
+    return too_large(*environment.table.probability.shape) or too_many(config, environment.actions)
+
+
+def why_no_program(config: TrainConfig) -> str | None:
+    """Return why no program that carries weights and optimizer as arrays can make the updates; None if one can."""
+    running = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if running not in COMPILING:
         return f"it runs on {' and '.join(COMPILING)}, not on KERAS_BACKEND={running}"
     known = OPTIMIZER_OPTIONS.get(config.optimizer.name)
@@ -281,9 +290,7 @@ def why_not_compiled(config: TrainConfig, environment: Environment) -> str | Non
         if option not in known:
             return f"its {config.optimizer.name} has no option {option}"
         check_option(option, value)
-    if config.exploration.action_mask and known_mask(environment) is None:
-        return "it needs the action mask of all states in advance, and this environment only reveals it step by step"
-    return too_large(*environment.table.probability.shape) or too_many(config, environment.actions)
+    return None
 
 
 def check_option(name: str, value: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from keras import ops
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.learning.targets import learning_rate_of, tabular_step
+from deeptaxi.recipe import learning_rate_of, tabular_step
 
 
 def anneal(kind: str, start: float, end: float, fraction: float, progress: Any) -> Any:

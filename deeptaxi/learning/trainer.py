@@ -7,6 +7,9 @@ training does, its log, display, checkpoints and warnings, is done by a callback
 Training ends at the last update, at an update to stop after, when a callback asks for it, or when `PATIENCE`
 evaluations in a row found the policy optimal. With a transition table the best weights are kept; otherwise the
 last weights are kept.
+
+An evaluation of a large table takes long. `mdp.stopping.StopPlanning` ends it and the training with it; a training that
+resumes makes up for it.
 """
 
 from __future__ import annotations
@@ -21,21 +24,25 @@ from deeptaxi.config import PATIENCE, TrainConfig
 from deeptaxi.errors import CallbackError, DeepTaxiError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.learning.action_mask import ActionMaskTable
-from deeptaxi.learning.agent import DQNAgent, FitAgent
+from deeptaxi.learning.agent import Agent, DQNAgent, FitAgent
 from deeptaxi.learning.callbacks import Callback, Event, StopTraining
+from deeptaxi.learning.compiled.compiled_agent import CompiledAgent
 from deeptaxi.learning.compiled.loop import CompiledLoop
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.evaluator import Evaluator
-from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
+from deeptaxi.learning.expected import expected_outcomes
+from deeptaxi.learning.gymnasium_loop import GymnasiumLoop, RecipeAgent
 from deeptaxi.learning.progress import Loop, ProgressTracker, StepMetrics
-from deeptaxi.learning.resolve import why_not_compiled
+from deeptaxi.learning.resolve import why_no_program, why_not_compiled
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.state import CheckpointEvent, StateMismatchError, TrainingState, merge_states
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
+from deeptaxi.mdp.stopping import StopPlanning
 from deeptaxi.metrics import Finished, Record, Resumed, Started
 from deeptaxi.network.build import build_q_network, weights_digest
 
+NOT_JUDGED = "the training was interrupted before its weights were evaluated (`deeptaxi evaluate` does it)"
 AGENTS: dict[str, type[DQNAgent]] = {"gymnasium": DQNAgent, "fit": FitAgent}
 
 
@@ -77,6 +84,7 @@ class Trainer:
         self._resumed = False
         self._stopping = False  # whether a callback asked to stop
         self._failure: str | None = None  # the error of a user's callback
+        self._abandoned = False  # whether an evaluation was not brought to its end
 
     def run(self, stop_after: int | None = None) -> Trained:
         """Train; see `records`."""
@@ -113,7 +121,7 @@ class Trainer:
             for callback in self.callbacks:
                 try:
                     events.extend(callback(each) or ())
-                except StopTraining:
+                except (StopTraining, StopPlanning):
                     self._stopping = True
                 except CallbackError as error:
                     if not self.evaluator.has_something_to_keep():
@@ -146,7 +154,9 @@ class Trainer:
     def _updates(self, last: int) -> Generator[Event]:
         """Run the remaining updates up to `last`; afterwards, `progress` has the reason for stopping."""
         progress, events = self.progress, self.loop.run(last)
-        ending = "optimal" if self._is_optimal() else None
+        if self._resumed and self._evaluation_is_due() and self.evaluator.last != progress.update:
+            yield from self._evaluate()  # it was abandoned
+        ending = self._ending()
         begun = ending is None
         try:
             while ending is None and (event := next(events, None)) is not None:
@@ -154,11 +164,10 @@ class Trainer:
                     yield event
                     continue
                 yield from progress.add(event)
-                if event.update % self.config.evaluation.every == 0:
+                if self._evaluation_is_due():
                     yield from self._evaluate()
-                if self._is_optimal():
-                    ending = "optimal"
-                elif event.settled:
+                ending = self._ending()
+                if ending is None and event.settled:
                     yield CheckpointEvent(progress.update, False, self.state_dict)
                     if self._stopping:
                         ending, progress.failure = "interrupted", self._failure
@@ -169,15 +178,31 @@ class Trainer:
         finally:
             events.close()
         yield from progress.rest()
-        if self.evaluator.last != progress.update:
+        if self.evaluator.last != progress.update and not self._abandoned:
             yield from self._evaluate()
+        if self._abandoned:
+            progress.stopped = "interrupted"
+
+    def _evaluation_is_due(self) -> bool:
+        update = self.progress.update
+        return update > 0 and update % self.config.evaluation.every == 0
+
+    def _ending(self) -> str | None:
+        """Return why the training ends at an evaluation, or None."""
+        if self._abandoned:
+            return "interrupted"
+        return "optimal" if self._is_optimal() else None
 
     def _is_optimal(self) -> bool:
         return self.config.evaluation.early_stop and self.evaluator.in_a_row >= PATIENCE
 
     def _evaluate(self) -> Generator[Record]:
         evaluator, update = self.evaluator, self.progress.update
-        yield from evaluator(update)
+        try:
+            yield from evaluator(update)
+        except StopPlanning:
+            self._abandoned = True
+            return
         if not self.environment.tabulated:
             return
         yield self.progress.snapshots(update, evaluator.q_values, self.loop.visits, evaluator.reachable)
@@ -187,13 +212,13 @@ class Trainer:
         return Finished(
             stopped=progress.stopped,
             updates=progress.update,
-            best_update=self.evaluator.best_update,
+            best_update=self.evaluator.best_update if self.evaluator.last >= 0 else progress.update,
             environment_steps=progress.steps,
             train_seconds=seconds,
             compile_seconds=progress.compile_seconds,
             weights_digest=weights_digest(network),
             exact=verdict.to_dict() if verdict else None,
-            exact_unavailable=self.environment.table_missing,
+            exact_unavailable=self.environment.table_missing or (None if verdict else NOT_JUDGED),
             failure=progress.failure,
         )
 
@@ -272,9 +297,24 @@ def build_loop(config: TrainConfig, environment: Environment, masks: ActionMaskT
             raise UsageError(f"--loop compiled: {reason}; use --loop gymnasium")
         seed = int(for_loop.generate_state(1)[0] >> 1)
         return CompiledLoop(initial_network(config, environment), config, environment, masks, seed)
+    *for_environments, for_replay = for_loop.spawn(3)
+    agent = build_agent(config, environment, masks, for_replay)
+    return GymnasiumLoop(config, environment, agent, masks, for_environments)
+
+
+def build_agent(
+    config: TrainConfig, environment: Environment, masks: ActionMaskTable, for_replay: np.random.SeedSequence
+) -> Agent:
+    """Build the agent of a loop over environments: one compiled program where the backend and optimizer allow it."""
+    outcomes = None
+    if config.target.backup == "expected" and environment.table is not None:
+        outcomes = expected_outcomes(environment.table, config.discount, config.target.reward_scale)
+    if config.loop == "gymnasium" and why_no_program(config) is None:
+        online = initial_network(config, environment)
+        return CompiledAgent(online, config, environment, masks, outcomes, for_replay)
     online, target = (initial_network(config, environment) for _ in range(2))
-    agent = AGENTS[config.loop](online, target, config, config.interaction.environments)
-    return GymnasiumLoop(config, environment, agent, masks, for_loop)
+    learner = AGENTS[config.loop](online, target, config, config.interaction.environments)
+    return RecipeAgent(learner, config, environment, masks, outcomes, for_replay)
 
 
 def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:

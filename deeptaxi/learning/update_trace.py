@@ -1,7 +1,7 @@
 """Trace one update with every intermediate value, and compare it with the masked gradient.
 
 `trace_update` runs one real update of a `DQNAgent` and records its inputs and results. It has no rule of its own:
-targets, overwrite, loss, gradient and updated weights are the agent's. With the quantities of `targets` and
+targets, overwrite, loss, gradient and updated weights are the agent's. With the quantities of `recipe` and
 `gradients`, E the loss, α the tabular step:
 
     td_target → targets → E → dE/dQ → dE/dV, dE/dA → weights → predictions
@@ -36,10 +36,10 @@ from deeptaxi.learning.agent import DQNAgent, TDTargets, build_optimizer
 from deeptaxi.learning.example import Transition
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
-from deeptaxi.learning.targets import loss_of, n_step
 from deeptaxi.network import gradients
 from deeptaxi.network.build import streams
 from deeptaxi.network.tabulate import tabulate
+from deeptaxi.recipe import loss_of, n_step
 
 Floats = NDArray[np.floating[Any]]
 

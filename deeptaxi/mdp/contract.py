@@ -183,7 +183,10 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             ContractError: it does not return an observation in its space, a finite reward, two booleans and a dict.
         """
         self._step += 1
-        answer: Any = self.env.step(int(action) if self._integers else action)
+        return self._check(action, self.env.step(int(action) if self._integers else action))
+
+    def _check(self, action: Any, answer: Any) -> tuple[Any, Any, bool, bool, Any]:
+        """Return what a step answered, and keep the state number of its observation."""
         if type(answer) is not tuple or len(answer) != 5:
             raise_unlike_step(self._name, action, answer)
         observation, reward, terminated, truncated, info = answer
@@ -234,42 +237,6 @@ class NumberedActions(gymnasium.ActionWrapper[Any, Any, Any]):
 def with_numbered_actions(env: gymnasium.Env[Any, Any], codec: ActionCodec) -> gymnasium.Env[Any, Any]:
     """Let an environment take integers as actions, if it does not."""
     return NumberedActions(env, codec) if codec.composite else env
-
-
-class NumberedEnv(CheckedEnv):
-    """Returns state numbers, and of `info` the action mask alone.
-
-    Vectorized environments are made of these: the batching of anything else casts values (3.5 to 3).
-
-    Args:
-        env: the environment with all its wrappers.
-        codec: maps its observations.
-        actions: maps its actions, which its masks are of.
-        name: its display name.
-        masks: whether to leave the action mask in `info`.
-    """
-
-    def __init__(
-        self, env: gymnasium.Env[Any, Any], codec: StateCodec, actions: ActionCodec, name: str, masks: bool = True
-    ) -> None:
-        super().__init__(env, codec, name)
-        self._mask = ShownMask(env, actions) if masks else None
-        self._observation_space = Discrete(codec.states)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        """Reset the environment; return the state."""
-        _, info = super().reset(seed=seed, options=options)
-        return self._state, self._told(info)
-
-    def step(self, action: Any) -> tuple[int, Any, bool, bool, dict[str, Any]]:
-        """Step the environment; return the state."""
-        _, reward, terminated, truncated, info = super().step(action)
-        return self._state, reward, terminated, truncated, self._told(info)
-
-    def _told(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the part of `info` that a vectorized environment receives."""
-        mask = None if self._mask is None else self._mask(info)
-        return {} if mask is None else {"action_mask": mask}
 
 
 MASKS = ("action_mask", "action_masks")
@@ -337,8 +304,8 @@ def finite(reward: Any) -> Any:
     Raises:
         ValueError: it is not a finite number.
     """
-    if type(reward) is float and -MAX_REWARD <= reward <= MAX_REWARD:
-        return reward  # the common case
+    if (type(reward) is float or type(reward) is int) and -MAX_REWARD <= reward <= MAX_REWARD:
+        return reward  # the common cases
     known = type(reward) is int
     plain = known or isinstance(reward, Real | np.bool_) or (isinstance(reward, np.ndarray) and reward.shape == ())
     try:

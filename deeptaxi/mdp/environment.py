@@ -12,7 +12,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
@@ -25,7 +24,6 @@ from deeptaxi.mdp.contract import (
     NEW,
     OLD,
     CheckedEnv,
-    NumberedEnv,
     blaming,
     closing,
     quiet,
@@ -51,6 +49,7 @@ from deeptaxi.mdp.spaces import (
     whole_codec,
 )
 from deeptaxi.mdp.table import Bools, TransitionTable
+from deeptaxi.mdp.vector_env import NumberedEnv, VectorEnv
 from deeptaxi.mdp.verify import CHECK_SEED, find_table
 from deeptaxi.presets import binning_of
 
@@ -119,22 +118,18 @@ class Environment:
         """The number of steps that a return is summed over."""
         return self.time_limit or DEFAULT_HORIZON
 
-    def make_vector(self, count: int, masks: bool = True, render_mode: str | None = None) -> SyncVectorEnv:
+    def make_vector(self, count: int, masks: bool = True, render_mode: str | None = None) -> VectorEnv:
         """Create `count` environments stepped together that return state numbers; the caller resets finished ones.
 
-        To do so, pass ``options={"reset_mask": …}``. `info` holds only the action mask if `masks` is set, else
-        nothing.
-
-        By default Gymnasium resets an environment on the step *after* its last: that step ignores its action and must
-        not become a transition. Without automatic resets there is no such step.
+        They show the action mask if `masks` is set.
         """
 
-        def make_numbered() -> Env:
+        def make_numbered() -> NumberedEnv:
             env = self.make(render_mode=render_mode)
             inner = env.env if type(env) is CheckedEnv else env
             return NumberedEnv(inner, self.codec, self.action_codec, self.config.id, masks)
 
-        return SyncVectorEnv([make_numbered] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        return VectorEnv([make_numbered() for _ in range(count)])
 
     def decode_action(self, action: int) -> Any:
         """Return the action, of the environment without deeptaxi's wrappers, for an action number from 0."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from deeptaxi.mdp.chains import ROUNDING
 from deeptaxi.mdp.sparse_rows import Rows
+from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.sweeps import EVERY, listener
 from deeptaxi.mdp.table import Floats
 
@@ -39,6 +40,7 @@ def approach(rows: Rows, discount: float, start: Floats) -> tuple[Floats, int]:
     def leave(values: Floats) -> Floats:
         nonlocal products
         products += 1
+        check_stop()
         left: Floats = rows.matrix @ values
         left *= -discount
         left += values

@@ -30,8 +30,10 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp import remembered_values, sparse_rows, sweeps, total_reward
+from deeptaxi.mdp.banded import CHEAP, solve_banded_chain
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
 from deeptaxi.mdp.krylov import approach
+from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 TOLERANCE = 1e-12  # relative to 1 + ‖V‖; the verdict treats 1e-9 as zero
@@ -40,6 +42,7 @@ DIRECT = 1_024  # up to this many states, a policy is evaluated by solving S equ
 FEW = 50_000  # up to this many sparse entries, a whole step costs less than to find out what has still to change
 WHOLE_STEPS = 2_000  # so many steps over so many entries; more may be foreseen, or solved for as equations
 AHEAD, EAGER = 64, 50  # steps that an improvement of a policy looks ahead, and the number of those that do
+MANY = 10_000  # sweeps over a small table that take longer than to solve the equations otherwise
 SQUARED = 256  # up to this many states, long horizons are evaluated by squaring an S × S matrix
 
 
@@ -122,6 +125,7 @@ def fixed_point(step: Callable[[Floats], Floats], value: Floats, discount: float
     """
     change, scale, count = float(np.abs(value).max()), 1 + float(np.abs(value).max()), 1
     for count in range(2, iterations_needed(change, discount) + 1):  # noqa: B007  # returned below
+        check_stop()
         better = step(value)
         change = float(np.abs(better - value).max())
         value, scale = better, 1 + float(np.abs(better).max())
@@ -215,11 +219,28 @@ def settle(
             break
         start, best = swept.values, change
         if slow:
-            (start, products), slow, best = approach(rows, discount, start), False, np.inf
+            (start, products), slow, best = solve_slow(rows, discount, start), False, np.inf
             total += products
     if entry and near:
         remembered_values.remember_values(entry, swept.values, total)
     return q, bound, total
+
+
+def solve_slow(rows: sparse_rows.Rows, discount: float, start: Floats) -> tuple[Floats, int]:
+    """Solve for the values of the policy that `rows` fix, which sweeps would take too long for.
+
+    Returns:
+        Values `[S]`, near the true ones or no worse than the first, `start`, and the number of products with P.
+    """
+    reward = rows.reward.reshape(-1)
+    direct, products = solve_banded_chain(discount * rows.matrix, reward, CHEAP), 1
+    if direct is None:
+        start, products = approach(rows, discount, start)
+        value = start[rows.order]
+        left = float(np.abs(reward + discount * (rows.matrix @ value) - value).max())
+        if left > ROUNDING * (1 + float(np.abs(value).max())):
+            direct = solve_banded_chain(discount * rows.matrix, reward)
+    return (start, products) if direct is None else (direct[rows.place], products)
 
 
 def greatest(q: Floats) -> Floats:
@@ -270,6 +291,7 @@ def improve_policy(table: TransitionTable, discount: float, policy: Ints, mask: 
     """
     states = np.arange(table.states)
     for count in itertools.count():
+        check_stop()
         evaluation = evaluate_policy(table, policy, discount)
         q = bellman(table, evaluation.value, discount, mask)
         better = q.max(axis=1) > q[states, policy] + 2 * evaluation.bound + TOLERANCE
@@ -327,7 +349,7 @@ def evaluate_policy(
     check_discount(discount)
     if discount == 1:
         return Evaluation(*total_reward.policy_values(table, policy), 1)
-    if table.states > DIRECT and sparse_rows.uses_sparse_rows(table):
+    if table.states > DIRECT and (sparse_rows.uses_sparse_rows(table) or is_slow(table, discount)):
         rows = sparse_rows.fix_policy(sparse_rows.rows_of(table), policy)
         if takes_whole_steps(rows, iterations_needed(float(np.abs(rows.reward).max()), discount)):
             return evaluate_in_whole_steps(rows, discount, start)
@@ -337,6 +359,11 @@ def evaluate_policy(
     if table.states <= DIRECT:
         return Evaluation(*solve_values(fixed, discount), 1)
     return Evaluation(*fixed_point(lambda value: fixed.backup(value, discount), fixed.reward, discount))
+
+
+def is_slow(table: TransitionTable, discount: float) -> bool:
+    """Return whether a policy's values may take so many sweeps that solving for them is faster, imports included."""
+    return iterations_needed(float(np.abs(table.expected_reward).max()), discount) > MANY
 
 
 def evaluate_in_whole_steps(rows: sparse_rows.Rows, discount: float, start: Floats | None = None) -> Evaluation:
@@ -373,6 +400,7 @@ def evaluate_horizon(table: TransitionTable, policy: Ints | Floats, horizon: int
     if squared:
         total = iterate_values(fixed.matrix(), gain, horizon)
     for _ in range(0 if squared else horizon):
+        check_stop()
         longer = gain + np.einsum("sj,sjx->sx", fixed.continuation, total[fixed.next_state])
         if np.array_equal(longer, total):  # every episode has ended: longer horizons add nothing
             break
@@ -416,6 +444,7 @@ def sum_in_whole_steps(rows: sparse_rows.Rows, horizon: int) -> Floats:
     gain = np.stack([rows.reward.reshape(-1), np.ones(len(rows.order))], axis=1)
     total = np.zeros_like(gain)
     for count in range(horizon):
+        check_stop()
         longer = rows.matrix @ total + gain
         if count % 16 == 0 and np.array_equal(longer, total):  # every episode has ended
             break
@@ -440,6 +469,7 @@ def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = N
         return optimal_long_horizon(table, horizon, mask)
     returns = np.zeros(table.states)
     for _ in range(horizon):
+        check_stop()
         longer = bellman(table, returns, 1.0, mask).max(axis=1)
         if np.array_equal(longer, returns):
             break
@@ -467,6 +497,7 @@ def reachable(table: TransitionTable, mask: Bools | None = None) -> Bools:
     if mask is not None:
         allowed = allowed & mask[:, :, None]
     while frontier.size:
+        check_stop()
         targets = np.unique(table.next_state[frontier][allowed[frontier]])
         frontier = targets[~found[targets]]
         found[frontier] = True

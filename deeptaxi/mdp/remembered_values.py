@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.io.mapped import in_blocks
+from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.table import Floats, TransitionTable
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ def digest_arrays(*arrays: NDArray[Any] | None) -> str:
         if values is None:
             continue
         for part in in_blocks(values):
+            check_stop()
             digest.update(np.ascontiguousarray(values[part]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from deeptaxi.io.mapped import in_blocks
 from deeptaxi.machine import check_address_space
 from deeptaxi.mdp.chains import ROUNDING
+from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def parts_of(table: TransitionTable, column: NDArray[Any]) -> Iterator[tuple[sli
 
     outcomes, columns = table.probability.shape[2], int(column.max()) + 1
     for here in in_blocks(table.probability, table.next_state, table.reward, table.terminated):
+        check_stop()
         chance = table.probability[here]
         gain = np.einsum("sak,sak->sa", chance, table.reward[here])
         flat = (chance * ~table.terminated[here]).reshape(-1)
@@ -175,6 +177,7 @@ def assemble(
     blocks, actions, size = reward.shape
     leaks, sources = [], []
     for block in range(blocks):
+        check_stop()
         here = pointers[block * actions * size : (block + 1) * actions * size + 1]
         part = slice(here[0], here[-1])
         rows = np.repeat(np.arange(len(here) - 1), np.diff(here))
@@ -259,6 +262,7 @@ def links(table: TransitionTable, pairs: Bools | None = None) -> tuple[csr_array
     check_address_space()
     ends, graph = np.zeros(table.states, np.bool_), _Graph(table.states)
     for here in in_blocks(table.probability, table.next_state, table.terminated):
+        check_stop()
         possible = table.probability[here] > 0
         if pairs is not None:
             possible &= pairs[here][:, :, None]
@@ -276,6 +280,7 @@ def levels_before(onward: csr_array, targets: Bools) -> list[Ints]:
     found, frontier, levels = targets.copy(), np.flatnonzero(targets), []
     lengths_of = np.diff(back.indptr)
     while frontier.size:
+        check_stop()
         levels.append(frontier)
         news = []
         for part in np.split(frontier, range(FRONTIER, len(frontier), FRONTIER)):
@@ -308,6 +313,7 @@ def fix_policy(rows: Rows, policy: Ints | Floats) -> Rows:
     pointers = np.zeros(blocks * size + 1, rows.matrix.indptr.dtype)
     data, indices = np.empty(rows.matrix.nnz), np.empty(rows.matrix.nnz, rows.matrix.indices.dtype)
     for block in range(blocks):  # memory is taken as it is written to
+        check_stop()
         chosen = policy[rows.order[block * size : (block + 1) * size]]
         weights = np.ascontiguousarray((every[chosen] if policy.ndim == 1 else chosen).T)  # [A, B]
         reward[block, 0] = (weights * rows.reward[block]).sum(axis=0)

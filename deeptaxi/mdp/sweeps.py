@@ -26,6 +26,7 @@ import numpy as np
 
 from deeptaxi.mdp.chains import ROUNDING
 from deeptaxi.mdp.sparse_rows import Rows, cut, leaks_of, rounding_of
+from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.table import Bools, Floats, Ints
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def sweep(
     count = 0
     for count in range(1, steps + 1):
         state.step()
-        if heard is not None and count % 8 == 0 and time.monotonic() - reported > EVERY:
+        if heard is not None and time.monotonic() - reported > EVERY:
             reported = time.monotonic()
             if discount == 1:
                 heard(count, state.change(), False)
@@ -331,6 +332,7 @@ class _State:
 
     def part(self, begin: int, end: int) -> csr_array:
         """Return the rows of some blocks."""
+        check_stop()
         found = self.cuts.get((begin, end))
         if found is None:
             found = self.cuts[begin, end] = cut(self.rows, begin, end)

@@ -8,8 +8,9 @@ Path Problems, 1991; Puterman, Markov Decision Processes, 1994, chapter 7). It i
 
 A state that no action leaves and that earns nothing counts as an end. Policy iteration starts from a policy that ends.
 If it keeps the old action on ties, an improved policy can only fail to end by earning on a cycle, forever; then there
-is no optimum (2. fails). Cycles that earn nothing are invisible to the Bellman equation, which any large value on them
-solves; so each gets the option to stay there for good, worth 0.
+is no optimum (2. fails). This also holds for the steps that an improvement looks ahead (`look_ahead`). Cycles that earn
+nothing are invisible to the Bellman equation, which any large value on them solves; so each gets the option to stay
+there for good, worth 0.
 
 An error ε in the Bellman equation costs at most ε times the length of the episode, which gives the bounds; for the
 optimum this assumes that the best policy's episodes are no longer than those of the policy found.
@@ -18,17 +19,24 @@ optimum this assumes that the best policy's episodes are no longer than those of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeptaxi.errors import UsageError
 from deeptaxi.machine import check_address_space
+from deeptaxi.mdp.banded import solve_banded_chain
 from deeptaxi.mdp.chains import ROUNDING, Chain, chain, expectation
+from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 DENSE, SPARSE = 1_024, 5_000  # up to this many states, equations are solved with dense and with sparse matrices
 WORK = 2 * 10**9  # outcomes backed up before iterating on a larger problem is given up; about ten seconds
 SETTLED = 1e-13  # change of a converged iterate, relative to the values
+AHEAD = 256  # most steps that an improvement of a policy looks ahead
 BETTER = 1e-11  # improvement of an action that is not rounding, relative to the values
 ADVICE = "take --objective-discount 0.99"
 
@@ -127,6 +135,7 @@ class Model:
         """
         states = ~self.absorbing
         while True:
+            check_stop()
             pairs = self.within(states, self.pairs)
             targets = (self.ends & pairs).any(axis=1) | (resting & states)
             distance = steps_to(targets, self.onward & pairs[:, :, None], self.table.next_state)
@@ -143,6 +152,7 @@ class Model:
         """
         kept = pairs & ~self.ends
         while True:
+            check_stop()
             states = np.asarray(kept.any(axis=1))
             kept = self.within(states, kept)
             number = components(self.onward & kept[:, :, None], self.table.next_state)
@@ -217,17 +227,44 @@ def policy_iteration(model: Model, pairs: Bools, distance: Floats, idle: Bools) 
     value, count = np.where(states | model.absorbing, 0.0, np.nan), 0
     while True:
         count += 1
+        check_stop()
         value, bound = follow(model, policy, states, value)
+        improved = look_ahead(table, pairs, states, idle, policy, value)
+        if improved is policy:
+            return Improved(value, bound, count)
+        policy = improved
+        check_ending(model, policy, states)
+
+
+def look_ahead(table: TransitionTable, pairs: Bools, states: Bools, idle: Bools, policy: Ints, value: Floats) -> Ints:
+    """Improve a policy, and again by what the improved one earns in a step, and so on; return it as it is if optimal.
+
+    News of a better action travels one step with each improvement, and to evaluate a policy takes as long as many
+    (modified policy iteration; Puterman, 1994, §6.5). With V_{j+1} = T_{π_{j+1}} V_j, where π_{j+1} takes another
+    action than π_j only where that is better by V_j, V_j ≤ V_{j+1} ≤ T_{π_{j+1}} V_{j+1}. If π_{j+1} stays in some
+    states forever, the mean of this inequality says that it earns there, or that nothing has changed: then π_j stays
+    there too, which it does not, as π_0 ends.
+
+    Args:
+        table: the decision process.
+        pairs: the pairs to choose from, `[S, A]`.
+        states: where there are any, `[S]`.
+        idle: where a policy may rest, `[S]`.
+        policy: one that ends, `[S]`.
+        value: what it is worth, `[S]`.
+    """
+    here = np.arange(table.states)
+    for _ in range(AHEAD):
+        check_stop()
         known = np.nan_to_num(value)
         q = np.where(pairs, table.expected_reward + expectation(table.continuation, known[table.next_state]), -np.inf)
         q = np.concatenate([q, np.where(idle & states, 0.0, -np.inf)[:, None]], axis=1)
-        now = q[np.arange(table.states), policy]
-        best = q.max(axis=1)
-        better = states & (best > now + BETTER * (1 + np.abs(known)))
+        better = states & (q.max(axis=1) > q[here, policy] + BETTER * (1 + np.abs(known)))
         if not better.any():
-            return Improved(value, bound, count)
+            break
         policy = np.where(better, q.argmax(axis=1), policy)
-        check_ending(model, policy, states)
+        value = np.where(states, q[here, policy], value)
+    return policy
 
 
 def follow(model: Model, policy: Ints, states: Bools, before: Floats) -> tuple[Floats, float]:
@@ -269,6 +306,8 @@ def solve(fixed: Chain, before: Floats | None = None) -> tuple[Floats, float]:
     both: Floats
     if count <= DENSE:
         both = np.linalg.solve(np.eye(count) - fixed.matrix(), right).astype(np.float64)
+    elif (found := solve_banded_chain(sparse_matrix(fixed), right)) is not None:
+        both = found
     elif count <= SPARSE:
         both = solve_sparse(fixed, right)
     else:
@@ -281,15 +320,24 @@ def solve(fixed: Chain, before: Floats | None = None) -> tuple[Floats, float]:
 
 def solve_sparse(fixed: Chain, right: Floats) -> Floats:
     """Solve (1 − P)·X = `right` `[S, …]` with sparse matrices."""
-    check_address_space()
-    from scipy.sparse import csc_array, eye_array
+    matrix = sparse_matrix(fixed)
+    from scipy.sparse import eye_array
     from scipy.sparse.linalg import splu
+
+    return np.asarray(splu((eye_array(matrix.shape[0], format="csc") - matrix).tocsc()).solve(right), np.float64)
+
+
+def sparse_matrix(fixed: Chain) -> csr_array:
+    """Return P `[S, S]` of a chain, without explicit zeros."""
+    check_address_space()
+    from scipy.sparse import csr_array
 
     count = len(fixed.reward)
     source = np.broadcast_to(np.arange(count)[:, None], fixed.next_state.shape)
     entries = fixed.continuation.reshape(-1), (source.reshape(-1), fixed.next_state.reshape(-1))
-    matrix = eye_array(count, format="csc") - csc_array(entries, shape=(count, count))
-    return np.asarray(splu(matrix.tocsc()).solve(right), np.float64)
+    matrix = csr_array(entries, shape=(count, count))
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def iterate(fixed: Chain, right: Floats, before: Floats | None) -> Floats:
@@ -303,6 +351,7 @@ def iterate(fixed: Chain, right: Floats, before: Floats | None) -> Floats:
         found[:, 0] = before
     sweeps = max(1_000, WORK // max(1, fixed.continuation.size))
     for _ in range(sweeps):
+        check_stop()
         better = right + np.einsum("sj,sjx->sx", fixed.continuation, found[fixed.next_state])
         change = np.abs(better - found).max(axis=0)
         found = better

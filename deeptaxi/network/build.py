@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense
+from deeptaxi.layers import ActionMask, Dueling, OneHotDense
 from deeptaxi.network.structure import Structure, structure_of
 
 

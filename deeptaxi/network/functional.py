@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.backend import xla
 from deeptaxi.config import NetworkConfig
-from deeptaxi.network.layers import join
+from deeptaxi.layers import join
 
 Floats = NDArray[np.float32]
 

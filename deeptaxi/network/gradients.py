@@ -123,7 +123,7 @@ def head_gradients(g: Floats, value: Floats, advantage: Floats, aggregation: str
     from keras import ops
 
     from deeptaxi.backend import keras_backend
-    from deeptaxi.network.layers import Dueling
+    from deeptaxi.layers import Dueling
 
     head = Dueling(aggregation, dtype="float64")
 

@@ -11,10 +11,10 @@ import numpy as np
 from keras.src.models.functional import Functional
 from numpy.typing import NDArray
 
+from deeptaxi.layers import ActionMask
 from deeptaxi.network.build import sizes
 from deeptaxi.network.encodings import NO_PARTS, Parts, expectation, kind_of
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
-from deeptaxi.network.layers import ActionMask
 from deeptaxi.network.structure import structure_of
 from deeptaxi.network.tabulate import block_size, call_batch, feed, refusals
 

@@ -29,7 +29,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
-from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense, join
+from deeptaxi.layers import ActionMask, Dueling, OneHotDense, join
 
 Floats = NDArray[np.float64]
 

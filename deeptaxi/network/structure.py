@@ -17,7 +17,7 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
-from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense
+from deeptaxi.layers import ActionMask, Dueling, OneHotDense
 
 FLOATS = ("float32", "float16", "bfloat16")
 

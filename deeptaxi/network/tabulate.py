@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -24,9 +24,10 @@ from keras.src.models.functional import Functional
 from numpy.typing import NDArray
 
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.layers import ActionMask, Dueling
 from deeptaxi.network.build import sizes
 from deeptaxi.network.encodings import NO_PARTS, Parts, encode, kind_of
-from deeptaxi.network.structure import structure_of
+from deeptaxi.network.structure import made_by, structure_of
 
 BLOCK = 65_536  # most states at a time
 BUDGET = 2**29  # bytes for all of them together
@@ -67,6 +68,33 @@ def tabulate(network: keras.Model, states: int | None = None, parts: Parts = NO_
     q_values = call_batch(network, np.arange(states), states, None, block_of(bytes_of(tensors)), parts)
     check_function(network, q_values, tensors, parts)
     return q_values
+
+
+class Streams(NamedTuple):
+    """The two streams of a dueling network in all states.
+
+    Attributes:
+        value: V, `[S]`.
+        advantage: A, `[S, A]`, of which the head subtracts its aggregate: Q = V + A − mean(A).
+    """
+
+    value: NDArray[np.floating]
+    advantage: NDArray[np.floating]
+
+
+def tabulate_streams(network: keras.Model, states: int, parts: Parts = NO_PARTS) -> Streams | None:
+    """Return V and A of all states, of any model whose graph ends in `Dueling`, or in that and `ActionMask`; else None.
+
+    The arguments and errors are those of `tabulate`.
+    """
+    output = network.outputs[0]
+    masked = made_by(output, ActionMask)
+    found = made_by(output if masked is None else masked[1][1], Dueling)
+    if found is None:
+        return None
+    both = keras.Model(network.inputs, keras.layers.Concatenate()(found[1]))
+    values = tabulate(both, states, parts)
+    return Streams(values[:, 0], values[:, 1:])
 
 
 def block_size(network: keras.Model, states: int, parts: Parts = NO_PARTS) -> int:

@@ -33,6 +33,7 @@ from zipfile import ZipFile
 
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.io.safe_archive import ArchiveError, format_bytes, open_archive
+from deeptaxi.renamed import MODULES as RENAMED
 
 WEIGHTS, MAX_BYTES = "model.weights.h5", 2**32
 SPARE = 2**24  # bytes of a file beyond its weights, for their names
@@ -179,7 +180,11 @@ LAYERS = {
 }  # fmt: skip
 MODELS = {("keras", "Sequential"), ("keras.models", "Sequential"), ("keras.src.models.functional", "Functional")}
 SINGLE = MODELS | {("keras", "DTypePolicy"), ("keras.dtype_policies", "DTypePolicy"), ("keras.random", "SeedGenerator")}
-OURS = {("deeptaxi.network.layers", name) for name in ("OneHotDense", "Dueling", "ActionMask")}
+OURS = {
+    (module, name)
+    for module in ("deeptaxi.layers", *(old for old, new in RENAMED.items() if new == "deeptaxi.layers"))
+    for name in ("OneHotDense", "Dueling", "ActionMask")
+}
 WHOLE = ("constraints", "initializers", "losses", "metrics", "optimizers", "regularizers")
 OPERATIONS = tuple(f"keras.src.ops.{name}" for name in ("core", "math", "nn", "numpy"))
 CONTROL = {

@@ -111,7 +111,7 @@ def module_of(name: str) -> dict[str, str]:
     import keras
 
     if name.startswith(OWN):
-        return {"module": "deeptaxi.network.layers", "class_name": name.removeprefix(OWN), "registered_name": name}
+        return {"module": "deeptaxi.layers", "class_name": name.removeprefix(OWN), "registered_name": name}
     if name in MODELS:
         return {"module": MODELS[name], "class_name": "Functional" if name == "Model" else name}
     if name in LAYERS or name in VALUES:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 import deeptaxi
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.callbacks import each_record
+from deeptaxi.learning.trainer import NOT_JUDGED
+from deeptaxi.mdp import planning, stopping
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import Resumed, Started
 from deeptaxi.storage import checkpoints
@@ -38,6 +43,49 @@ def test_a_training_on_a_table_in_memory_is_resumed_from_its_folder(empty: Path,
         deeptaxi.train(table, resume="b")
     with pytest.raises(UsageError, match="another transition table"):
         deeptaxi.train(chain(start=1, time_limit=20), resume="b", updates=500)
+
+
+@pytest.mark.parametrize("evaluation", [1, 3])
+def test_a_training_that_is_stopped_in_an_evaluation_is_saved_without_it_and_resumed(
+    evaluation: int, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**CHAIN, "early_stop": False, "updates": 15, "eval_every": 5}
+    problem = random_table(0, states=40, time_limit=5)
+    whole = deeptaxi.train(problem, **settings)
+    begun: list[int] = []
+    plain = planning.evaluate_returns
+
+    def evaluate_returns(*args: Any) -> Any:
+        begun.append(1)
+        return plain(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "EVERY", 0.0)
+        patch.setattr(stopping, "GRACE", 0.0)
+        patch.setattr(planning, "evaluate_returns", evaluate_returns)
+        part = deeptaxi.train(problem, out="a", stop=lambda: len(begun) >= evaluation, **settings)
+    assert part.finished is not None
+    assert (part.finished.stopped, part.finished.updates) == ("interrupted", 5 * evaluation)
+    if evaluation == 1:
+        assert part.to_dict()["exact"] is None
+        assert "interrupted before its weights were evaluated" in str(part)
+        assert part.exact_unavailable == part.to_dict()["exact_unavailable"] == NOT_JUDGED
+        assert NOT_JUDGED in Path("a/card.md").read_text()
+        judged = deeptaxi.evaluate(part, episodes=0)
+        assert judged.exact is not None
+        assert judged.exact == deeptaxi.load("a").exact
+        assert judged.exact_unavailable is None
+    else:
+        assert part.exact is not None
+        assert part.exact["mean_episode_length"] is None
+        assert part.exact_unavailable is None
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(part)
+        assert "Normalized score" in (text := console.export_text())
+        assert "Episodes end" not in text
+    assert deeptaxi.train(resume="a").to_dict()["exact"] == whole.exact
+    with pytest.raises(UsageError, match="has made all its"):
+        deeptaxi.train(resume="a")
 
 
 def test_a_training_on_a_random_table_in_memory_is_resumed(empty: Path) -> None:

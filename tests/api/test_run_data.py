@@ -2,14 +2,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import deeptaxi
+from deeptaxi.api.run import Run
 from deeptaxi.api.run_data import BARE, find_log_file, history_of, read_training_log, training_now
 from deeptaxi.errors import UsageError
 from deeptaxi.io.locks import lock
+from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import Started, to_line
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE
 from deeptaxi.storage.run_folder import MODEL_FILE
+from tests.api.conftest import QUICK
 
 STARTED = Started("table.npz", 3, 2, "q-table", "compiled", 0, 100, 0.1, None, 1.0)
 
@@ -48,3 +53,24 @@ def test_only_a_log_that_is_being_written_has_a_process(tmp_path: Path) -> None:
     with lock(log.parent, "a test"):
         assert training_now(log) is not None
         assert training_now(log.parent / FAILED_FILE) is None
+
+
+def test_the_streams_are_in_the_units_of_the_rewards(table: TransitionTable) -> None:
+    run = deeptaxi.train(table, **QUICK, hidden=(), dueling=True, reward_scale=4.0, optimizer="sgd", tabular_step=0.2)
+    assert run.optimal
+    streams = run.streams
+    assert streams is not None
+    value, advantage = streams
+    np.testing.assert_allclose(value, run.q_values.mean(axis=1), atol=1e-6)
+    joined = value[:, None] + advantage - advantage.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(joined, run.q_values, atol=1e-6)
+    # Q* of going on, a quarter of which is learned; staying is tried too seldom to be near.
+    np.testing.assert_allclose(joined[:, 0], [0.81, 0.9, 1.0], atol=0.05)
+    with pytest.raises(ValueError, match="read-only"):
+        value[0] = 1.0
+
+
+def test_a_model_that_is_not_dueling_has_no_streams(lake: Run, table: TransitionTable, tmp_path: Path) -> None:
+    assert lake.streams is None
+    np.save(tmp_path / "q.npy", np.zeros((3, 2)))
+    assert deeptaxi.load(tmp_path / "q.npy", table).streams is None

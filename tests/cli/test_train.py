@@ -414,7 +414,7 @@ def test_an_interrupted_start_leaves_nothing(tmp_path: Path, number: int, code: 
         assert list(tmp_path.iterdir()) == []
         return
     assert process.returncode == code
-    if "the best weights are kept" in stderr:  # a fast machine: the training had begun
+    if "weights are kept" in stderr:  # a fast machine: the training had begun
         assert (tmp_path / "models" / "a" / "model.keras").exists()
     else:
         assert stdout == ""

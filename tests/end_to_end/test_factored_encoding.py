@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import pytest
 
+from deeptaxi.layers import OneHotDense
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import load_table, save_table
-from deeptaxi.network.layers import OneHotDense
 from deeptaxi.network.tabulate import tabulate
 from tests.cli.conftest import LAKE, QUICK, run
 from tests.problems import two_jobs

@@ -11,8 +11,8 @@ from keras import ops
 
 import deeptaxi
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.layers import OneHotDense
 from deeptaxi.network.build import build_q_network
-from deeptaxi.network.layers import OneHotDense
 from deeptaxi.network.policy_model import agent
 from deeptaxi.storage.models import load_network
 from tests.cli.conftest import LAKE, refused, run

@@ -66,7 +66,7 @@ ASKED: list[Any] = [
     2**31,
     -1,
     "deeptaxi>OneHotDense",
-    "deeptaxi.network.layers",
+    "deeptaxi.layers",
 ]
 
 

@@ -12,8 +12,10 @@ from keras import ops
 from deeptaxi.backend.program import Program
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning import agent
+from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import DQNAgent, FitAgent
 from deeptaxi.learning.compiled.update import CompiledUpdate
+from deeptaxi.learning.gymnasium_loop import GymnasiumLoop, RecipeAgent
 from deeptaxi.learning.replay_buffer import Batch, Transitions
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.mdp.environment import open_environment
@@ -82,6 +84,14 @@ def new_learner(settings, states=5, actions=3, q_values=None, cls=DQNAgent, fact
     if q_values is not None:
         online.set_weights([np.asarray(q_values, np.float32)])
     return cls(online, target, config, environments=2)
+
+
+def recipe_loop(config, environment, learner, active=False):
+    """Return the gymnasium loop of a learner whose minibatches come from a replay buffer in NumPy."""
+    masks = ActionMaskTable(environment, active)
+    *for_environments, for_replay = np.random.SeedSequence(0).spawn(3)
+    recipe = RecipeAgent(learner, config, environment, masks, None, for_replay)
+    return GymnasiumLoop(config, environment, recipe, masks, for_environments)
 
 
 def transitions(*rows):

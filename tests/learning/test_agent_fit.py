@@ -4,14 +4,21 @@ import numpy as np
 import pytest
 
 from deeptaxi.config import merge
-from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import DQNAgent, FitAgent, predict
-from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
 from deeptaxi.learning.trainer import train
 from deeptaxi.metrics import Finished
 from deeptaxi.network.build import build_q_network
 from deeptaxi.network.tabulate import tabulate
-from tests.learning.helpers import Literal, Traced, build_pair, finished, new_learner, opened_problem, random_batches
+from tests.learning.helpers import (
+    Literal,
+    Traced,
+    build_pair,
+    finished,
+    new_learner,
+    opened_problem,
+    random_batches,
+    recipe_loop,
+)
 from tests.problems import build, chain, surely
 
 # More samples than fit's default batch size of 32: a minibatch must still be one step.
@@ -88,8 +95,7 @@ def test_the_compiled_learner_learns_from_n_steps_of_a_replay_memory_as_fit_does
     target = {"n_step": 3, "double": True}
     config, environment = opened_problem(table, tmp_path, discount=0.5, target=target, **settings)
     recorder = Recording(*build_pair(2, 2, config), config, environments=4)
-    loop = GymnasiumLoop(config, environment, recorder, ActionMaskTable(environment, False), np.random.SeedSequence(0))
-    list(loop.run(config.updates))
+    list(recipe_loop(config, environment, recorder).run(config.updates))
     assert {float(x) for batch, _ in recorder.recorded for x in batch.discounts} == {0.5, 0.25, 0.125}
     compiled, fitted = (cls(*build_pair(2, 2, config), config, environments=4) for cls in (DQNAgent, Traced))
     assert_alike(compiled, fitted, recorder.recorded)

@@ -7,9 +7,9 @@ import deeptaxi
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.expected import expect, expected_outcomes
 from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.learning.targets import td_targets
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.table import from_arrays
+from deeptaxi.recipe import td_targets
 from tests.learning.driven import Loop
 from tests.problems import SOUND, bandit, build, random_table, surely
 

@@ -10,10 +10,10 @@ from gymnasium.spaces import Discrete
 from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import DQNAgent, UpdateResult
-from deeptaxi.learning.gymnasium_loop import GymnasiumLoop, VectorEnvRunner
+from deeptaxi.learning.gymnasium_loop import VectorEnvRunner
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
-from tests.learning.helpers import TABLE, build_pair, rows_of, summed
+from tests.learning.helpers import TABLE, build_pair, recipe_loop, rows_of, summed
 
 STATES, FIRST_STATE, FIRST_ACTION = 1_000, 3, 5
 ENDS = {"terminated": (True, False), "truncated": (False, True), "both": (True, True)}
@@ -104,9 +104,7 @@ def recorded(studio, cls=None, **settings):
     config = resolve({**TABLE, "interaction": {"environments": len(studio.lengths)}, **settings})
     recorder = (cls or Recorder)(*build_pair(STATES, 2, config), config, len(studio.lengths))
     recorder.events = studio.events
-    masks = ActionMaskTable(studio.environment, active=False)
-    loop = GymnasiumLoop(config, studio.environment, recorder, masks, np.random.SeedSequence(0))
-    return list(loop.run(config.updates)), recorder
+    return list(recipe_loop(config, studio.environment, recorder).run(config.updates)), recorder
 
 
 @pytest.mark.parametrize("lengths", [(3,), (1,), (1, 2, 4), (5, 5)])
@@ -142,6 +140,7 @@ def test_one_update_after_another_follows_the_same_order():
         *("act", "step", "reset", "update"),
         *("act", "step", "update"),
         *("act", "step", "reset", "update"),
+        "act",  # for a step that a longer training would take
     ]
 
 
@@ -267,7 +266,7 @@ def test_epsilon_is_at_its_start_while_gathering_and_then_falls():
     settings = {"replay": {"start": 2, "batch_size": 2}, "exploration": exploration}
     ticks, recorder = recorded(studio, updates=8, **settings)
     expected = [0.8, 0.7, 0.6, 0.5, 0.4, 0.4, 0.4, 0.4]  # by 0.1 over the first four of eight updates
-    assert recorder.epsilons == pytest.approx([0.8, 0.8, *expected])
+    assert recorder.epsilons[:-1] == pytest.approx([0.8, 0.8, *expected])
     assert [tick.epsilon for tick in ticks] == pytest.approx(expected)
 
 
@@ -275,8 +274,7 @@ def test_ending_the_loop_early_closes_the_environments():
     studio = Studio(3, 3)
     config = resolve({**TABLE, "interaction": {"environments": 2}, "replay": {"start": 2, "batch_size": 2}})
     recorder = Recorder(*build_pair(STATES, 2, config), config, 2)
-    masks = ActionMaskTable(studio.environment, False)
-    ticks = GymnasiumLoop(config, studio.environment, recorder, masks, np.random.SeedSequence(0)).run(config.updates)
+    ticks = recipe_loop(config, studio.environment, recorder).run(config.updates)
     next(ticks)
     assert not any(tape.closed for tape in studio.tapes)
     ticks.close()

@@ -23,10 +23,12 @@ from deeptaxi.learning.state import (
     merge_states,
     named_arrays,
 )
-from deeptaxi.learning.trainer import train
+from deeptaxi.learning.trainer import NOT_JUDGED, train
+from deeptaxi.mdp import planning, stopping
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
-from deeptaxi.metrics import Progress, Resumed, Warned
+from deeptaxi.mdp.stopping import stop_planning_when
+from deeptaxi.metrics import Evaluated, Progress, Resumed, Snapshot, Warned
 from tests.learning.helpers import opened_problem, outcome
 from tests.problems import chain, random_table
 
@@ -95,6 +97,86 @@ def test_the_records_after_a_resume_are_those_of_an_undisturbed_training(tmp_pat
         assert record.loss == pytest.approx(progress[record.update].loss, rel=1e-5)
         for name in ("epsilon", "learning_rate", "episodes", "mean_return", "environment_steps"):
             assert getattr(record, name) == getattr(progress[record.update], name)
+
+
+def stopped_in(evaluation, monkeypatch):
+    """Return a function that asks to stop from within the evaluation of that number, counted from 1."""
+    plain, begun = planning.evaluate_returns, []
+    monkeypatch.setattr(stopping, "EVERY", 0.0)
+    monkeypatch.setattr(stopping, "GRACE", 0.0)
+
+    def evaluate_returns(*args):
+        begun.append(args)
+        return plain(*args)
+
+    monkeypatch.setattr(planning, "evaluate_returns", evaluate_returns)
+    return lambda: len(begun) >= evaluation
+
+
+ABANDONED = {
+    "loop": "compiled",
+    "updates": 80,
+    "evaluation": {"every": 20, "early_stop": False},
+    "replay": {"start": 0},
+}
+
+
+@pytest.mark.parametrize("evaluation", [1, 2, 4])
+def test_a_training_that_is_stopped_in_an_evaluation_keeps_the_best_weights_and_makes_up_for_it(
+    evaluation, tmp_path, monkeypatch
+):
+    config, environment = opened_problem(random_table(5, states=40, time_limit=5), tmp_path, **ABANDONED)
+    records, whole, _ = driven(config, environment)
+    evaluated = [record for record in records if isinstance(record, Evaluated)]
+    assert len({record.value for record in evaluated}) == 4  # so each is of another policy
+
+    with monkeypatch.context() as patch, stop_planning_when(stopped_in(evaluation, patch)):
+        before, saved, _ = driven(config, environment)
+    told, last = [record for record in before if isinstance(record, Evaluated)], before[-1]
+    assert told == evaluated[: evaluation - 1]
+    assert (last.stopped, last.updates) == ("interrupted", 20 * evaluation)
+    if evaluation == 1:
+        assert last.exact is None
+        assert last.exact_unavailable == NOT_JUDGED
+        assert last.best_update == 20
+    else:
+        best = max(told, key=lambda record: (record.value, record.update))
+        assert (last.best_update, last.exact["value"]) == (best.update, best.value)
+        assert last.exact["mean_episode_length"] is None
+        assert last.exact_unavailable is None
+
+    rest, resumed, _ = driven(config, environment, state=saved)
+    assert told + [record for record in rest if isinstance(record, Evaluated)] == evaluated
+    assert (rest[-1].stopped, rest[-1].weights_digest) == ("updates", records[-1].weights_digest)
+    assert rest[-1].exact == records[-1].exact
+    for key, values in whole.arrays.items():
+        np.testing.assert_array_equal(resumed.arrays[key], values, err_msg=key)
+    snapshots = [[record for record in each if isinstance(record, Snapshot)] for each in (before, rest, records)]
+    assert len(snapshots[0]) + len(snapshots[1]) == len(snapshots[2])
+
+
+def test_a_resumed_training_that_is_stopped_in_the_same_evaluation_saves_nothing_new(tmp_path, monkeypatch):
+    config, environment = opened_problem(random_table(5, states=40, time_limit=5), tmp_path, **ABANDONED)
+    with monkeypatch.context() as patch, stop_planning_when(stopped_in(1, patch)):
+        _, saved, _ = driven(config, environment)
+    held = []
+    with monkeypatch.context() as patch, stop_planning_when(stopped_in(1, patch)):
+        records, _ = outcome(train(config, environment, [held.append], saved))
+    assert not any(isinstance(event, CheckpointEvent) for event in held)
+    assert (records[-1].stopped, records[-1].updates, records[-1].exact) == ("interrupted", 20, None)
+
+
+def test_a_training_that_is_stopped_in_the_evaluation_of_its_last_weights_keeps_the_best(tmp_path, monkeypatch):
+    settings = merge(ABANDONED, {"evaluation": {"every": 30}})
+    config, environment = opened_problem(random_table(5, states=40, time_limit=5), tmp_path, **settings)
+    records, _, _ = driven(config, environment)
+    with monkeypatch.context() as patch, stop_planning_when(stopped_in(3, patch)):
+        before, saved, _ = driven(config, environment)
+    assert (before[-1].stopped, before[-1].updates) == ("interrupted", 80)
+    assert before[-1].best_update in (30, 60)
+    rest, _, _ = driven(config, environment, state=saved)
+    assert [record.update for record in rest if isinstance(record, Evaluated)] == [80]
+    assert (rest[-1].weights_digest, rest[-1].exact) == (records[-1].weights_digest, records[-1].exact)
 
 
 class Counting(gymnasium.Env):

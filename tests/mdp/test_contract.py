@@ -239,7 +239,7 @@ def test_a_reset_after_the_first_gets_no_options_either():
 
     _, _, vector = opened(Choosy)
     vector.reset(seed=0)
-    vector.reset(options={"reset_mask": np.array([True, False])})
+    vector.reset(over=np.array([True, False]))
     assert set(seen) == {None}
 
 

@@ -7,7 +7,6 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
-from gymnasium.vector import AutoresetMode
 
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
@@ -168,14 +167,13 @@ def test_the_time_limit_of_a_table_is_the_users_or_its_own(table_file, own, aske
 def test_copies_are_stepped_together_and_reset_by_the_caller(table_file):
     environment = open_id(table_file(chain()))
     vector = environment.make_vector(2)
-    assert vector.metadata["autoreset_mode"] is AutoresetMode.DISABLED
     vector.reset(seed=[1, 2])
     for _ in range(2):
         vector.step(np.array([0, 1]))
     observation, reward, terminated, truncated, _ = vector.step(np.array([0, 1]))
     assert (observation.tolist(), reward.tolist()) == ([2, 0], [1, 0])
     assert (terminated.tolist(), truncated.tolist()) == ([True, False], [False, False])
-    observation, _ = vector.reset(options={"reset_mask": terminated})
+    observation, _ = vector.reset(over=terminated)
     assert observation.tolist() == [0, 0]  # the first is at its start again, the second has not moved
     vector.close()
 

@@ -229,7 +229,7 @@ def test_a_saved_network_loads_in_a_process_that_knows_only_its_layers(tmp_path)
     masked = with_mask(network, mask)
     masked.save(tmp_path / "model.keras")
     code = (
-        "import keras, numpy, deeptaxi.network.layers\n"
+        "import keras, numpy, deeptaxi.layers\n"
         "network = keras.saving.load_model('model.keras')\n"
         "numpy.save('q.npy', keras.ops.convert_to_numpy(network(numpy.arange(5, dtype='int32'))))\n"
     )

@@ -6,9 +6,9 @@ from keras import ops
 
 from deeptaxi.backend import keras_backend, xla
 from deeptaxi.config import AGGREGATIONS, NetworkConfig
+from deeptaxi.layers import encode
 from deeptaxi.network import functional
 from deeptaxi.network.build import build_q_network
-from deeptaxi.network.layers import encode
 from deeptaxi.network.tabulate import tabulate
 
 STATES, ACTIONS, FACTORS = 6, 3, (3, 2)

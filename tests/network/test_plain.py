@@ -73,7 +73,7 @@ def test_the_joining_matrix_gives_every_action_the_value_and_takes_the_mean_off(
 
 
 def test_streams_with_an_activation_are_written_out_not_folded() -> None:
-    from deeptaxi.network.layers import Dueling, OneHotDense
+    from deeptaxi.layers import Dueling, OneHotDense
 
     state = keras.Input((), dtype="int32")
     x = OneHotDense(8, S, "tanh")(state)

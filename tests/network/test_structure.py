@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from deeptaxi.layers import ActionMask, Dueling, OneHotDense
 from deeptaxi.network.build import build_q_network, known, scale_outputs, settings_of, sizes, streams, with_mask
-from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense
 from deeptaxi.network.structure import structure_of
 from deeptaxi.network.tabulate import tabulate
 

@@ -8,10 +8,10 @@ import pytest
 from keras import ops
 
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.layers import Dueling, OneHotDense
 from deeptaxi.network import tabulate as module
-from deeptaxi.network.build import build_q_network
-from deeptaxi.network.layers import OneHotDense
-from deeptaxi.network.tabulate import BLOCK, BUDGET, block_size, tabulate
+from deeptaxi.network.build import build_q_network, with_mask
+from deeptaxi.network.tabulate import BLOCK, BUDGET, block_size, tabulate, tabulate_streams
 
 S, A = 16, 4
 
@@ -137,3 +137,43 @@ def test_a_one_hot_vector_is_fed_in_blocks(monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 3)
     model = keras.Sequential([keras.Input((S,)), keras.layers.Dense(A)])
     np.testing.assert_allclose(tabulate(model, S), model.get_weights()[0] + model.get_weights()[1], rtol=1e-6)
+
+
+def by_hand(head):
+    """Return a dueling network of Keras' own layers below its head."""
+    state = keras.Input((), dtype="int32")
+    hidden = keras.layers.Embedding(S, 5)(state)
+    return keras.Model(state, head([keras.layers.Dense(1)(hidden), keras.layers.Dense(A)(hidden)]))
+
+
+DUELING = {
+    "built": lambda: build_q_network(S, A, (5,), dueling=True),
+    "masked": lambda: with_mask(build_q_network(S, A, (5,), dueling=True), np.eye(S, A) == 0),
+    "factored": lambda: build_q_network(S, A, dueling=True, factors=(4, 4)),
+    "by hand": lambda: by_hand(Dueling()),
+    "masked by hand": lambda: with_mask(by_hand(Dueling()), np.eye(S, A) == 0),
+    "sequential": lambda: keras.Sequential([keras.Input((), dtype="int32"), by_hand(list), Dueling()]),
+}
+
+
+@pytest.mark.parametrize("name", DUELING)
+def test_the_streams_of_all_states_are_what_any_dueling_head_joins(name):
+    network = DUELING[name]()
+    for weight in network.trainable_weights:
+        weight.assign(np.random.default_rng(0).normal(size=weight.shape))
+    value, advantage = tabulate_streams(network, S)
+    assert (value.shape, advantage.shape) == ((S,), (S, A))
+    q_values = tabulate(network, S)
+    joined = value[:, None] + advantage - advantage.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.where(np.isneginf(q_values), q_values, joined), q_values, atol=1e-5)
+    assert np.isneginf(q_values).any() == ("masked" in name)
+
+
+def test_a_network_without_a_dueling_head_at_its_end_has_no_streams():
+    dueling = build_q_network(S, A, dueling=True)
+    for network in (
+        build_q_network(S, A),
+        with_mask(build_q_network(S, A), np.eye(S, A) == 0),
+        keras.Model(dueling.input, ops.negative(dueling.output)),
+    ):
+        assert tabulate_streams(network, S) is None

@@ -28,7 +28,7 @@ from deeptaxi.config import EnvironmentConfig, EvaluationConfig, TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.compiled.mdp import CompiledMDP, Sizes, any_state, compile_mdp, outcome, start_state
 from deeptaxi.learning.compiled.ring_buffer import CompiledReplayBuffer, Ring
-from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
+from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate, updates_rows
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
 from deeptaxi.learning.expected import expected_outcomes
 from deeptaxi.learning.progress import RECORDS, StepMetrics, updates_per_record
@@ -43,11 +43,11 @@ from deeptaxi.learning.state import (
     named_arrays,
     steps_in,
 )
-from deeptaxi.learning.targets import epsilon_greedy
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.planning import reachable
 from deeptaxi.network import functional
+from deeptaxi.recipe import epsilon_greedy
 
 BLOCK = 100  # updates; fewer if they take more random numbers than NUMBERS
 NUMBERS = 2**20
@@ -240,7 +240,6 @@ class LoopProgram:
 
 
 PIECE_SECONDS = 0.25
-SMALL_KERNEL = 2**14  # entries
 
 
 def settings_of_program(config: TrainConfig) -> TrainConfig:
@@ -282,9 +281,7 @@ class CompiledLoop:
         self._config = config
         self._shape, self._outcomes = (table.states, table.actions), sizes.outcomes
         weights = functional.weights_of(online, config.network)
-        # If the kernel is small, or a minibatch touches most rows, a pass over all of it beats looking rows up.
-        pays = weights.kernel.size >= SMALL_KERNEL and table.states > config.replay.batch_size
-        sparse = config.optimizer.row_sparse and factors is None and pays
+        sparse = updates_rows(config, weights.kernel, factors, table.states)
         compiled = settings_of_program(config)
         self._rule = CompiledUpdate(compiled, table.actions, factors, sparse, table.states)
         self._traced = LoopProgram(compiled, self._rule, sizes)

@@ -1,24 +1,25 @@
-"""The replay buffer of the compiled loop: a ring buffer of outcome numbers, and minibatches sampled from it.
+"""The replay buffer of compiled programs: a ring buffer, and minibatches sampled from it.
 
-It is ordered like the other loops' buffer (`replay_buffer`): C entries, a multiple of the N environments, so that the
-entry that follows p in the same environment is p + N; and an entry can be sampled once it has the n − 1 successors of
-an n-step target. An entry is an outcome number o (`mdp`), or −1 − o if a time limit cut the episode after it.
+It is ordered like that of the literal recipe (`replay_buffer`): C entries, a multiple of the N environments, so that
+the entry that follows p in the same environment is p + N; and an entry can be sampled once it has the n − 1 successors
+of an n-step target. Where a transition table is known, an entry is an outcome number o (`mdp`), or −1 − o if a time
+limit cut the episode after it: `CompiledReplayBuffer`. Else it is a row of numbers: `TransitionReplayBuffer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning import sum_tree
-from deeptaxi.learning.compiled.mdp import CompiledMDP
-from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.learning.targets import n_step
+from deeptaxi.learning.replay_buffer import Batch, Transitions
+from deeptaxi.recipe import n_step
 
 Greedy = Callable[[Any, Any], Any]  # states and actions, int32 [B, n − 1], to whether these are greedy, bool [B, n − 1]
 
@@ -26,11 +27,31 @@ Greedy = Callable[[Any, Any], Any]  # states and actions, int32 [B, n − 1], to
 class Ring(NamedTuple):
     """The state of the buffer; `tree` and `largest` are for prioritized replay."""
 
-    entries: Any  # int32 [C]
+    entries: Any  # int32 [C], or [C, 5] of a `TransitionReplayBuffer`
     position: Any  # int32, where the next entry goes
     size: Any  # int32, number of entries
     tree: Any  # levels of a sum tree, or None
     largest: Any  # float32, the largest priority so far, or None
+
+
+class LookedUp(Protocol):
+    """What a minibatch is looked up in."""
+
+    @property
+    def expected(self) -> Any:
+        """The `ExpectedOutcomes` of expected updates; None for sampled ones."""
+
+
+class Found(NamedTuple):
+    """Transitions found in the buffer; all arrays are of the shape of their positions."""
+
+    states: Any
+    actions: Any
+    rewards: Any
+    next_states: Any
+    terminated: Any
+    cut: Any  # whether a time limit cut the episode after it; only where sums of several steps ask
+    pairs: Any  # s·A + a; only with expected updates
 
 
 class CompiledReplayBuffer:
@@ -60,8 +81,13 @@ class CompiledReplayBuffer:
         """Store the outcomes `drawn` `[N]` of one step; `cut` `[N]` marks those followed by truncation."""
         # Only n-step sums need to know where an episode was cut.
         entries = ops.where(cut, -1 - drawn, drawn) if self.steps > 1 else drawn
-        ring = ring._replace(tree=self.add_priorities(ring), entries=xla.put(ring.entries, ring.position, entries))
+        return self.put(ring, entries)
+
+    def put(self, ring: Ring, entries: Any) -> Ring:
+        """Store the N entries of one step."""
         return ring._replace(
+            tree=self.add_priorities(ring),
+            entries=xla.put(ring.entries, ring.position, entries),
             position=(ring.position + self.environments) % self.capacity,
             size=ops.minimum(ring.size + self.environments, self.capacity),
         )
@@ -86,7 +112,7 @@ class CompiledReplayBuffer:
         return ring._replace(tree=tree, largest=ops.maximum(ring.largest, ops.max(values)))
 
     def sample(
-        self, ring: Ring, mdp: CompiledMDP, bits: Any, exponent: Any, greedy: Greedy | None = None
+        self, ring: Ring, mdp: LookedUp, bits: Any, exponent: Any, greedy: Greedy | None = None
     ) -> tuple[Any, Batch]:
         """Sample a minibatch.
 
@@ -110,47 +136,90 @@ class CompiledReplayBuffer:
             weights = sum_tree.importance_weights(chance, ops.cast(drawable, "float32"), exponent)
         if self.steps > 1:
             return indices, self.sequence(ring, mdp, indices, weights, greedy)
-        drawn = xla.gather(ring.entries, indices)
+        found = self.find(ring, mdp, indices)
         if mdp.expected is not None:
-            pairs = drawn // mdp.expected.next_states.shape[1]
             return indices, Batch(
-                xla.gather(mdp.state, drawn),
-                xla.gather(mdp.action, drawn),
-                xla.gather(mdp.expected.rewards, pairs),
-                xla.gather(mdp.expected.next_states, pairs),
-                xla.gather(mdp.expected.discounts, pairs),
+                found.states,
+                found.actions,
+                xla.gather(mdp.expected.rewards, found.pairs),
+                xla.gather(mdp.expected.next_states, found.pairs),
+                xla.gather(mdp.expected.discounts, found.pairs),
                 weights,  # type: ignore[arg-type]
             )
-        not_terminated = 1.0 - ops.cast(xla.gather(mdp.terminated, drawn), "float32")
+        not_terminated = 1.0 - ops.cast(found.terminated, "float32")
         return indices, Batch(
-            xla.gather(mdp.state, drawn),
-            xla.gather(mdp.action, drawn),
-            xla.gather(mdp.reward, drawn),
-            xla.gather(mdp.next_state, drawn),
+            found.states,
+            found.actions,
+            found.rewards,
+            found.next_states,
             self.discount * not_terminated,
             weights,  # type: ignore[arg-type]  # None: all samples weigh the same
         )
 
-    def sequence(self, ring: Ring, mdp: CompiledMDP, indices: Any, weights: Any, greedy: Greedy | None = None) -> Batch:
+    def find(self, ring: Ring, mdp: Any, index: Any) -> Found:
+        """Return the transitions at positions `index`."""
+        drawn, cut = xla.gather(ring.entries, index), None
+        if self.steps > 1:
+            cut = drawn < 0
+            drawn = ops.where(cut, -1 - drawn, drawn)
+        return Found(
+            xla.gather(mdp.state, drawn),
+            xla.gather(mdp.action, drawn),
+            xla.gather(mdp.reward, drawn),
+            xla.gather(mdp.next_state, drawn),
+            xla.gather(mdp.terminated, drawn),
+            cut,
+            None if mdp.expected is None else drawn // mdp.expected.next_states.shape[1],
+        )
+
+    def sequence(self, ring: Ring, mdp: LookedUp, indices: Any, weights: Any, greedy: Greedy | None = None) -> Batch:
         """Return the n-step samples that begin at `indices` `[B]`; `greedy` as for `sample`."""
         later = self.environments * ops.arange(self.steps, dtype="int32")
-        entries = xla.gather(ring.entries, (ops.expand_dims(indices, 1) + later) % self.capacity)  # [B, n]
-        cut = entries < 0
-        drawn = ops.where(cut, -1 - entries, entries)
-        followed = None
-        if greedy is not None:
-            followed = greedy(xla.gather(mdp.state, drawn[:, 1:]), xla.gather(mdp.action, drawn[:, 1:]))
-        returns, last, discounts = n_step(
-            xla.gather(mdp.reward, drawn), xla.gather(mdp.terminated, drawn), cut, self.discount, followed
-        )
+        found = self.find(ring, mdp, (ops.expand_dims(indices, 1) + later) % self.capacity)  # [B, n] each
+        followed = None if greedy is None else greedy(found.states[:, 1:], found.actions[:, 1:])
+        returns, last, discounts = n_step(found.rewards, found.terminated, found.cut, self.discount, followed)
         reached = ops.expand_dims(last, 1) == ops.arange(self.steps, dtype="int32")
-        final = ops.sum(ops.where(reached, drawn, 0), axis=1)
-        first = drawn[:, 0]
-        return Batch(
-            xla.gather(mdp.state, first),
-            xla.gather(mdp.action, first),
-            returns,
-            xla.gather(mdp.next_state, final),
-            discounts,
-            weights,
+        next_states = ops.sum(ops.where(reached, found.next_states, 0), axis=1)
+        return Batch(found.states[:, 0], found.actions[:, 0], returns, next_states, discounts, weights)
+
+
+TERMINATED, TRUNCATED = 1, 2  # bits of the last column of an entry
+COLUMNS = 5
+
+
+class TransitionReplayBuffer(CompiledReplayBuffer):
+    """Stores and samples transitions: an entry is its state, action, reward (as bits), next state and ending.
+
+    Args:
+        config: environments, capacity, n, γ and priorities.
+        actions: A.
+    """
+
+    def __init__(self, config: TrainConfig, actions: int) -> None:
+        super().__init__(config)
+        self.actions = actions
+
+    def initial(self) -> Ring:
+        """Return an empty ring."""
+        return super().initial()._replace(entries=np.zeros((self.capacity, COLUMNS), np.int32))
+
+    def find(self, ring: Ring, mdp: Any, index: Any) -> Found:
+        """Return the transitions at positions `index`."""
+        # Materialized: the compiler would gather the rows again for each use of each column.
+        rows = xla.materialize(xla.gather(ring.entries, index))
+        states, actions, rewards, next_states, ends = (rows[..., column] for column in range(COLUMNS))
+        return Found(
+            states,
+            actions,
+            xla.as_float(rewards),
+            next_states,
+            ops.bitwise_and(ends, TERMINATED) != 0,
+            ops.bitwise_and(ends, TRUNCATED) != 0,
+            None if mdp.expected is None else states * self.actions + actions,
         )
+
+
+def rows_of(new: Transitions) -> NDArray[np.int32]:
+    """Return transitions as the rows of numbers that a `TransitionReplayBuffer` stores, int32 `[N, 5]`."""
+    ends = new.terminated * np.int32(TERMINATED) + new.truncated * np.int32(TRUNCATED)
+    return np.stack([new.states, new.actions, new.rewards.view(np.int32), new.next_states, ends], axis=1)

@@ -35,11 +35,11 @@ from keras import ops
 
 from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
+from deeptaxi.layers import encode
 from deeptaxi.learning.compiled.optimizers import Arrays, Optimizer, power
 from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.learning.targets import bootstrap, clip_by_global_norm, is_greedy, loss_and_slope, next_values
 from deeptaxi.network import functional
-from deeptaxi.network.layers import encode
+from deeptaxi.recipe import bootstrap, clip_by_global_norm, is_greedy, loss_and_slope, next_values
 
 
 class Rows(NamedTuple):
@@ -148,6 +148,16 @@ class AgentState(NamedTuple):
     rows: Rows | None
     dense: Dense
     zeros: Any = None  # [R, W], accumulator of the kernel's gradient in dense updates; 0 between updates
+
+
+SMALL_KERNEL = 2**14  # entries
+
+
+def updates_rows(config: TrainConfig, kernel: Any, factors: tuple[int, ...] | None, states: int) -> bool:
+    """Return whether updates are row-sparse: if they may be, and that pays."""
+    # If the kernel is small, or a minibatch touches most rows, a pass over all of it beats looking rows up.
+    pays = kernel.size >= SMALL_KERNEL and states > config.replay.batch_size
+    return config.optimizer.row_sparse and factors is None and pays
 
 
 class CompiledUpdate:

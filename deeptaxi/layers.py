@@ -1,4 +1,9 @@
-"""The layers of a Q-network on state numbers.
+"""The layers of a Q-network on state numbers, for deeptaxi's own networks and for any Keras model.
+
+    state = keras.Input((), dtype="int32")
+    hidden = OneHotDense(64, states=500, activation="relu")(state)
+    q_values = Dueling()([keras.layers.Dense(1)(hidden), keras.layers.Dense(6)(hidden)])
+    model = keras.Model(state, q_values)
 
 `OneHotDense` is a dense layer whose input is the one-hot vector e_s of a state. The product e_s W selects row s of W,
 so it is computed as a gather: the same function, at a cost independent of the number of states.
@@ -20,6 +25,14 @@ Deep Reinforcement Learning, 2016, equations 7 to 9):
     mean:  Q = V + A − (1/N) Σ_a A    the usual choice: smoother
 
 `ActionMask` sets the Q values of disallowed actions to −∞, so that every argmax downstream honors the mask.
+
+They run on every backend, in functional, Sequential and subclassed models, and are registered with Keras: a `.keras`
+file that holds them opens where this module has been imported. Importing it starts Keras as deeptaxi does, quietly and
+on one thread, unless Keras has been imported already.
+
+**Mixed precision.** Like Keras' own, the layers compute in the compute dtype of their policy. In float16, V + A is
+rounded to 11 bits, which does not tell Q values apart that differ by less than a thousandth: give the last layer
+``dtype="float32"``. deeptaxi itself trains in float32 only.
 """
 
 from __future__ import annotations
@@ -28,10 +41,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-from keras import ops
-
+from deeptaxi.backend import keras_backend
+from deeptaxi.backend.shapes import is_alike
 from deeptaxi.config import AGGREGATIONS
+
+keras_backend.start()  # before Keras is imported, which would print, and take all threads
+
+import keras  # noqa: E402
+from keras import ops  # noqa: E402
+
+__all__ = ["ActionMask", "Dueling", "OneHotDense"]
+PACKAGE = "deeptaxi"
 
 
 def check_sizes(**sizes: Any) -> None:
@@ -70,11 +90,14 @@ def encode(states: Any, factors: Sequence[int] | None = None) -> Any:
 def gather_rows(table: Any, states: Any, factors: Sequence[int] | None = None) -> Any:
     """Sum the rows selected by `encode`, `[B, N]`; without factors, ``table[states]``.
 
-    A state outside 0 … S−1 gives a row of NaN on every backend. By default, backends clamp, wrap around or raise; an
-    invalid result must not look like a valid one.
+    A state outside 0 … S−1 gives a row of NaN on every backend, as does a float that is no whole number. By default,
+    backends clamp, wrap around or raise; an invalid result must not look like a valid one.
     """
     count = table.shape[0] if factors is None else math.prod(factors)
     inside = ops.logical_and(states >= 0, states < count)
+    if is_float(states):  # Keras builds a loaded subclassed model by calling it with floats
+        inside = ops.logical_and(inside, ops.equal(states, ops.floor(states)))
+        states = ops.cast(ops.where(inside, states, 0), "int32")
     clipped = ops.clip(states, 0, count - 1)
     if factors is None:
         rows = ops.take(table, clipped, axis=0)
@@ -83,7 +106,38 @@ def gather_rows(table: Any, states: Any, factors: Sequence[int] | None = None) -
     return ops.where(ops.expand_dims(inside, -1), rows, float("nan"))
 
 
-PACKAGE = "deeptaxi"
+def input_shapes(inputs: Any) -> Any:
+    """Return the shapes of nested inputs; None if one of them is not an array, which Keras refuses itself."""
+    leaves = keras.tree.flatten(inputs)
+    if not all(hasattr(leaf, "shape") for leaf in leaves):
+        return None
+    return keras.tree.map_structure(lambda leaf: tuple(leaf.shape), inputs)
+
+
+def is_shape(shape: Any) -> bool:
+    """Return whether `shape` is the shape of one array."""
+    return isinstance(shape, list | tuple) and all(side is None or isinstance(side, int) for side in shape)
+
+
+def check_two(shapes: Any, names: str) -> None:
+    """Raise a `ValueError` unless `shapes` are those of two arrays."""
+    if not isinstance(shapes, list | tuple) or len(shapes) != 2 or not all(is_shape(shape) for shape in shapes):
+        raise ValueError(f"expected the shapes of {names}, received {shapes}")
+
+
+def is_float(states: Any) -> bool:
+    """Return whether an array holds floats."""
+    return "float" in keras.backend.standardize_dtype(states.dtype)
+
+
+def check_states(layer: keras.layers.Layer, name: str, states: Any) -> None:
+    """Raise a `ValueError` if a layer would round state numbers: in float16, 2049 is 2048."""
+    if isinstance(states, keras.KerasTensor) or not hasattr(states, "dtype") or not is_float(states):
+        return
+    received = keras.backend.standardize_dtype(states.dtype)
+    for dtype in (received, layer.compute_dtype):  # to which Keras casts the floats that a layer is called with
+        if "16" in dtype:
+            raise ValueError(f'{name}: {dtype} would round state numbers; give their keras.Input dtype="int32"')
 
 
 def join(value: Any, advantage: Any, aggregation: str, axis: int = -1) -> Any:
@@ -116,10 +170,21 @@ class OneHotDense(keras.layers.Layer):
         **kwargs: standard Keras layer arguments.
 
     Call arguments:
-        inputs: integer state numbers, `[B]`.
+        inputs: state numbers, `[B]`, best as integers.
 
     Returns:
         `[B, units]`; NaN for a state outside 0 … S−1.
+
+    Raises:
+        ValueError: a size is not a positive integer, the product of the factors is not S, or the inputs are floats of
+            16 bits, which do not tell states apart.
+
+    Example:
+        >>> table = OneHotDense(2, states=3, use_bias=False)
+        >>> table.build((None,))
+        >>> table.set_weights([np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])])
+        >>> ops.convert_to_numpy(table(np.array([2, 0]))).tolist()
+        [[4.0, 5.0], [0.0, 1.0]]
     """
 
     def __init__(
@@ -143,6 +208,11 @@ class OneHotDense(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.factors = None if factors is None else tuple(factors)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs, then call the layer: Keras adds lines to what is raised within."""
+        check_states(self, "inputs", inputs)
+        return super().__call__(inputs, *args, **kwargs)
 
     def build(self, input_shape: Any) -> None:
         """Create the kernel, `[S, units]` or with factors `[Σ n_f, units]`, and the bias `[units]`."""
@@ -203,7 +273,17 @@ class Dueling(keras.layers.Layer):
         inputs: the list ``[value, advantage]`` of shapes `[B, 1]` and `[B, N]`.
 
     Returns:
-        Q values `[B, N]`.
+        Q values `[B, N]`. The mean or maximum is over the actions of each state, never over the batch.
+
+    Raises:
+        ValueError: the aggregation is unknown, or the inputs are not two arrays of these shapes.
+
+    Example:
+        V is 4 and A = (0, 1, 5), whose mean is 2.
+
+        >>> value, advantage = np.array([[4.0]]), np.array([[0.0, 1.0, 5.0]])
+        >>> ops.convert_to_numpy(Dueling()([value, advantage])).tolist()
+        [[2.0, 3.0, 7.0]]
     """
 
     def __init__(self, aggregation: str = "mean", **kwargs: Any) -> None:
@@ -212,16 +292,30 @@ class Dueling(keras.layers.Layer):
             raise ValueError(f"aggregation: expected one of {', '.join(AGGREGATIONS)}, received {aggregation!r}")
         self.aggregation = aggregation
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs, then call the layer: Keras adds lines to what is raised within."""
+        if args:
+            raise ValueError(f"expected one list [value, advantage], received {1 + len(args)} arguments")
+        if (shapes := input_shapes(inputs)) is not None:
+            self.check(shapes)
+        return super().__call__(inputs, **kwargs)
+
+    def check(self, shapes: Any) -> None:
+        """Raise a `ValueError` unless `shapes` are `[B, 1]` and `[B, N]`.
+
+        Backends would broadcast an advantage `[B]` to `[B, B]`, the advantages of all states to each.
+        """
+        check_two(shapes, "[value, advantage]")
+        value, advantage = map(tuple, shapes)
+        if value[-1:] != (1,):
+            raise ValueError(f"value: expected a last dimension of 1, received {value}")
+        if advantage[-1:] in ((), (None,)) or not is_alike(advantage[:-1], value[:-1]):
+            expected = ", ".join([*map(str, value[:-1]), "N"])
+            raise ValueError(f"advantage: expected ({expected}) beside a value {value}, received {advantage}")
+
     def build(self, input_shape: Any) -> None:
         """Validate the shapes of the two streams; there are no weights."""
-        if (
-            not isinstance(input_shape, list | tuple)
-            or len(input_shape) != 2
-            or not isinstance(input_shape[0], list | tuple)
-        ):
-            raise ValueError(f"expected the shapes of [value, advantage], received {input_shape}")
-        if input_shape[0][-1] != 1:
-            raise ValueError(f"value: expected a last dimension of 1, received {input_shape[0]}")
+        self.check(input_shape)
         self.built = True
 
     def call(self, inputs: Any) -> Any:
@@ -254,6 +348,18 @@ class ActionMask(keras.layers.Layer):
 
     Returns:
         Q values `[B, N]`.
+
+    Raises:
+        ValueError: a size is not a positive integer, or the inputs are not two arrays of these shapes.
+
+    Example:
+        Action 1 is not allowed in state 0.
+
+        >>> layer = ActionMask(states=2, actions=2)
+        >>> layer.build([(None,), (None, 2)])
+        >>> layer.set_weights([np.array([[1.0, 0.0], [1.0, 1.0]])])
+        >>> ops.convert_to_numpy(layer([np.array([0, 1]), np.array([[3.0, 9.0], [3.0, 9.0]])])).tolist()
+        [[3.0, -inf], [3.0, 9.0]]
     """
 
     def __init__(self, states: int, actions: int, **kwargs: Any) -> None:
@@ -262,9 +368,26 @@ class ActionMask(keras.layers.Layer):
         self.states = states
         self.actions = actions
 
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs, then call the layer: Keras adds lines to what is raised within."""
+        if args:
+            raise ValueError(f"expected one list [states, q_values], received {1 + len(args)} arguments")
+        if (shapes := input_shapes(inputs)) is not None:
+            self.check(shapes)
+            check_states(self, "states", inputs[0])
+        return super().__call__(inputs, **kwargs)
+
+    def check(self, shapes: Any) -> None:
+        """Raise a `ValueError` unless `shapes` are `[B]` and `[B, N]`."""
+        check_two(shapes, "[states, q_values]")
+        states, q_values = map(tuple, shapes)
+        if not is_alike(q_values, (*states, self.actions)):
+            expected = ", ".join(map(str, (*states, self.actions)))
+            raise ValueError(f"q_values: expected ({expected}) beside states {states}, received {q_values}")
+
     def build(self, input_shape: Any) -> None:
         """Create the mask `[S, N]`, 1 where an action is allowed; initially all are."""
-        del input_shape
+        self.check(input_shape)
         self.mask = self.add_weight(name="mask", shape=(self.states, self.actions), initializer="ones", trainable=False)
         self.built = True
 

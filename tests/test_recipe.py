@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import doctest
+
 import keras
 import numpy as np
 import pytest
@@ -7,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from deeptaxi import recipe
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import SCHEDULES
 from deeptaxi.learning.schedules import anneal
-from deeptaxi.learning.targets import (
+from deeptaxi.recipe import (
     clip_by_global_norm,
     epsilon_greedy,
     is_greedy,
@@ -38,6 +41,47 @@ def test_overwrite_takes_each_row_by_itself():
     q_values = np.arange(6, dtype=np.float32).reshape(3, 2)
     targets = overwrite(q_values, np.array([1, 0, 1], np.int32), np.array([-1.0, -2.0, -3.0], np.float32))
     np.testing.assert_array_equal(numbers(targets), [[0, -1], [-2, 3], [4, -3]])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "uint8", "uint16"])
+def test_overwrite_takes_actions_of_any_type_of_integers(dtype):
+    targets = overwrite(floats([1, 2], [3, 4]), np.array([1, 0], dtype), floats(8, 9))
+    np.testing.assert_array_equal(numbers(targets), [[1, 8], [9, 4]])
+    assert numbers(is_greedy(floats([1, 2], [3, 4]), np.array([1, 0], dtype))).tolist() == [True, False]
+
+
+def test_lists_of_python_are_arrays_too():
+    assert numbers(td_targets([1, 1], [0.5, 0], [[2, 8], [2, 8]])).tolist() == [5, 1]
+    assert numbers(overwrite([[5.0, 7.0]], [1], [9.0])).tolist() == [[5, 9]]
+    assert [numbers(x).tolist() for x in n_step([[1, 2]], [[False, False]], [[False, True]], 0.5)] == [[2], [1], [0.25]]
+
+
+TWO = [[2.0, 8.0], [2.0, 8.0]]
+TD = r"expected rewards \[B\], discounts \[B\], next_q \[B, A\]; received "
+OVER = r"expected q_values \[B, A\], actions \[B\], targets \[B\]; received "
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: td_targets([[1.0], [1.0]], [0.0, 1.0], TWO), TD + r"\[2, 1\], \[2\], \[2, 2\]"),
+        (lambda: td_targets([1.0, 1.0], 0.5, TWO), TD + r"\[2\], \[\], \[2, 2\]"),
+        (lambda: td_targets([1.0, 1.0], [0.0, 1.0], TWO[0]), TD + r"\[2\], \[2\], \[2\]"),
+        (lambda: td_targets([1.0, 1.0], [0.0, 1.0], TWO[:1]), TD + r"\[2\], \[2\], \[1, 2\]"),
+        (lambda: td_targets([1.0, 1.0], TWO, TWO), r"discounts \[B, K\], next_q \[B, K, A\]; received"),
+        (lambda: overwrite(TWO[:1], [[1]], [9.0]), OVER + r"\[1, 2\], \[1, 1\], \[1\]"),
+        (lambda: overwrite(TWO, [1], [9.0]), OVER + r"\[2, 2\], \[1\], \[1\]"),
+        (lambda: n_step([1.0], [0], [0], 0.5), r"rewards \[B, n\], .*received \[1\], \[1\], \[1\]"),
+    ],
+)
+def test_shapes_that_a_backend_would_broadcast_are_refused_in_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_examples_of_the_docstrings_are_right():
+    assert doctest.testmod(recipe, extraglobs={"np": np}).failed == 0
 
 
 def floats(*values):

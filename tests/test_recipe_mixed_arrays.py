@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from deeptaxi.learning import sum_tree
-from deeptaxi.learning.targets import (
+from deeptaxi.recipe import (
     clip_by_global_norm,
     epsilon_greedy,
     is_greedy,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import doctest
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops, tree
 
+from deeptaxi import layers
 from deeptaxi.backend import keras_backend
-from deeptaxi.network.layers import ActionMask, Dueling, OneHotDense, encode, join
+from deeptaxi.layers import ActionMask, Dueling, OneHotDense, encode, join
+from deeptaxi.recipe import overwrite, td_targets
+from deeptaxi.storage.models import load_network
 
 NAN, INF = float("nan"), float("inf")
 STATES = np.array([3, 0, 4, 3], np.int32)
@@ -129,6 +134,14 @@ def test_a_state_out_of_range_gives_nan_and_no_other_row_does(compiled):
     np.testing.assert_array_equal(rows, [[NAN] * 3, KERNEL[0], KERNEL[4], [NAN] * 3, [NAN] * 3, [NAN] * 3])
 
 
+@pytest.mark.parametrize("factors", [None, (2, 3)])
+def test_floats_are_states_if_they_are_whole_numbers(factors):
+    states = np.array([4.0, 0.5, -1.0, NAN, INF, 6.0], np.float32)
+    layer = OneHotDense(2, 6, factors=factors)
+    rows, row = numbers(layer(states)), numbers(layer(np.array([4])))
+    np.testing.assert_array_equal(rows, [row[0], *[[NAN] * 2] * 5])
+
+
 # V = 4, A = (0, 1, 5): the mean is 2, the maximum 5.
 @pytest.mark.parametrize(
     ("aggregation", "expected"),
@@ -179,14 +192,135 @@ def test_action_mask_allows_every_action_initially():
         (lambda: Dueling("median"), "aggregation: expected one of mean, max, none, received 'median'"),
         (lambda: Dueling()(ADVANTAGE), r"expected the shapes of \[value, advantage\], received \(4, 3\)"),
         (lambda: Dueling()([VALUE, ADVANTAGE, VALUE]), r"expected the shapes of \[value, advantage\], received"),
+        (lambda: Dueling()([VALUE]), r"expected the shapes of \[value, advantage\], received \[\(4, 1\)\]"),
+        (lambda: Dueling()({"v": VALUE, "a": ADVANTAGE}), r"expected the shapes of \[value, advantage\], received {"),
+        (lambda: Dueling()(VALUE, ADVANTAGE), r"expected one list \[value, advantage\], received 2 arguments"),
         (lambda: Dueling()([ADVANTAGE, VALUE]), r"value: expected a last dimension of 1, received \(4, 3\)"),
+        (lambda: Dueling()([VALUE, ADVANTAGE[:, 0]]), r"advantage: expected \(4, N\) .* received \(4,\)"),
+        (lambda: Dueling()([VALUE, ADVANTAGE[:2]]), r"advantage: expected \(4, N\) .* received \(2, 3\)"),
+        (lambda: Dueling()([keras.Input((1,)), keras.Input((None,))]), r"advantage: expected .*\(None, None\)"),
+        (lambda: Dueling().build([(None, 1), (None,)]), r"advantage: expected \(None, N\) .* received \(None,\)"),
+        (lambda: OneHotDense(3, 5)(STATES.astype("float16")), 'inputs: float16 would round .* dtype="int32"'),
+        (lambda: OneHotDense(3, 5, dtype="mixed_bfloat16")(STATES.astype("float32")), "inputs: bfloat16 would round"),
+        (lambda: ActionMask(5, 3)(ADVANTAGE), r"expected the shapes of \[states, q_values\], received \(4, 3\)"),
+        (lambda: ActionMask(5, 3)(STATES, ADVANTAGE), r"expected one list \[states, q_values\], received 2 arguments"),
+        (lambda: ActionMask(5, 3)([ADVANTAGE, STATES]), r"q_values: expected \(4, 3, 3\) .* received \(4,\)"),
+        (lambda: ActionMask(5, 3)([STATES[:, None], ADVANTAGE]), r"q_values: expected \(4, 1, 3\) .* \(4, 3\)"),
+        (lambda: ActionMask(5, 4)([STATES, ADVANTAGE]), r"q_values: expected \(4, 4\) .* received \(4, 3\)"),
+        (lambda: ActionMask(5, 3)([STATES.astype("float16"), ADVANTAGE]), "states: float16 would round"),
         (lambda: ActionMask(0, 3), "states: expected .* received 0"),
         (lambda: ActionMask(5, -1), "actions: expected .* received -1"),
     ],
 )
-def test_an_invalid_argument_is_refused_with_what_was_expected(make, message):
-    with pytest.raises(ValueError, match=message):
+def test_an_invalid_argument_is_refused_with_what_was_expected_in_one_line(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
         make()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_layer_that_has_been_called_still_checks_what_it_is_called_with():
+    head = Dueling()
+    head([VALUE, ADVANTAGE])
+    for wrong in ([VALUE, ADVANTAGE, ADVANTAGE], [VALUE, ADVANTAGE[:, 0]]):
+        with pytest.raises(ValueError, match=r"^(expected the shapes of|advantage: expected) .*$"):
+            head(wrong)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    """A model class of somebody else's, with the head on top."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.hidden = OneHotDense(4, 5, "relu", kernel_initializer=keras.initializers.GlorotUniform(1))
+        self.value = keras.layers.Dense(1, kernel_initializer=keras.initializers.GlorotUniform(2))
+        self.advantage = keras.layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(3))
+        self.head = Dueling()
+
+    def call(self, inputs: Any) -> Any:
+        hidden = self.hidden(inputs)
+        return self.head((self.value(hidden), self.advantage(hidden)))
+
+
+def functional(outputs: Any) -> keras.Model:
+    """Return a functional model of the layers of `Subclassed`, on top of which `outputs` makes what it gives."""
+    model, state = Subclassed(), keras.Input((), dtype="int32")
+    hidden = model.hidden(state)
+    return keras.Model(state, outputs([model.value(hidden), model.advantage(hidden)]))
+
+
+MODELS = {
+    "functional": lambda: functional(Dueling()),
+    "sequential": lambda: keras.Sequential([keras.Input((), dtype="int32"), functional(list), Dueling()]),
+    "subclassed": Subclassed,
+}
+
+
+def check_models(folder: Path) -> None:
+    """Fit each kind of model by the recipe, save and load it: all give the same Q values."""
+    states, actions, next_states = STATES, np.array([0, 2, 1, 1]), np.array([0, 1, 2, 3])
+    rewards, terminated = np.array([1.0, 0.0, -1.0, 2.0]), np.array([False, True, False, False])
+    found = {}
+    for name, make in MODELS.items():
+        model = make()
+        model.compile(keras.optimizers.SGD(0.5), "mse")
+        for _ in range(3):
+            targets = td_targets(rewards, 0.9 * (1 - terminated), model.predict(next_states, verbose=0))
+            targets = overwrite(model.predict(states, verbose=0), actions, targets)
+            model.fit(states, targets, batch_size=4, shuffle=False, verbose=0)
+        model.save(folder / f"{name}.keras")
+        loaded = keras.saving.load_model(folder / f"{name}.keras", safe_mode=True)
+        found[name] = model.predict(np.arange(5), verbose=0)
+        np.testing.assert_array_equal(loaded.predict(np.arange(5), verbose=0), found[name])
+    assert np.isfinite(found["functional"]).all()
+    np.testing.assert_allclose(found["sequential"], found["functional"], atol=1e-6)
+    np.testing.assert_allclose(found["subclassed"], found["functional"], atol=1e-6)
+
+
+def test_the_head_fits_saves_and_loads_in_every_kind_of_model(tmp_path):
+    check_models(tmp_path)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_the_layers_compute_in_the_dtype_of_their_policy(policy):
+    dtype = keras.DTypePolicy(policy).compute_dtype
+    table = OneHotDense(3, 3000, use_bias=False, dtype=policy)
+    table.build((None,))
+    rows = np.zeros((3000, 3), np.float32)
+    rows[2049] = [1.0, 2.0, 4.0]  # no number of float16, which a state must not be rounded to
+    table.set_weights([rows])
+    states = np.array([2049, 2048, 3000], np.int32)
+    q_values = table(states)
+    assert keras.backend.standardize_dtype(q_values.dtype) == dtype
+    np.testing.assert_array_equal(numbers(ops.cast(q_values, "float32")), [[1, 2, 4], [0, 0, 0], [NAN] * 3])
+    for head in (
+        Dueling(dtype=policy)([q_values[:, :1], q_values]),
+        ActionMask(3000, 3, dtype=policy)([states, q_values]),
+    ):
+        assert keras.backend.standardize_dtype(head.dtype) == dtype
+    # V + A − mean(A) of halves and quarters, exact in all of them; on top of float16, a head may be float32.
+    value, advantage = ops.cast([[0.5]], dtype), ops.cast([[0.25, 0.75, -1.0, 0.0]], dtype)
+    for head, expected in ((Dueling(dtype=policy), dtype), (Dueling(dtype="float32"), "float32")):
+        joined = head([value, advantage])
+        assert keras.backend.standardize_dtype(joined.dtype) == expected
+        np.testing.assert_array_equal(numbers(ops.cast(joined, "float32")), [[0.75, 1.25, -0.5, 0.5]])
+
+
+def test_files_that_name_the_module_where_the_layers_were_still_open(tmp_path):
+    model = functional(Dueling())
+    model.save(tmp_path / "new.keras")
+    with zipfile.ZipFile(tmp_path / "new.keras") as new, zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
+        for name in new.namelist():
+            content = new.read(name)
+            changed = content.replace(b'"deeptaxi.layers"', b'"deeptaxi.network.layers"')
+            assert (changed != content) == (name == "config.json")
+            old.writestr(name, changed)
+    for loaded in (load_network(tmp_path / "old.keras", foreign=True), keras.saving.load_model(tmp_path / "old.keras")):
+        np.testing.assert_array_equal(numbers(loaded(np.arange(5))), numbers(model(np.arange(5))))
+
+
+def test_the_examples_of_the_docstrings_are_right():
+    assert doctest.testmod(layers, extraglobs={"np": np}).failed == 0
 
 
 PARTS_KERNEL = np.array([[1.0, 10.0], [2.0, 20.0], [100.0, 0.0], [200.0, 0.0], [300.0, 0.5]], np.float32)
