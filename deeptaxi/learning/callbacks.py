@@ -19,7 +19,7 @@ Event = Record | CheckpointEvent
 
 
 class StopTraining(Exception):  # noqa: N818  # no error: named like StopIteration
-    """Raised by a callback to end the training after the current update, keeping its result."""
+    """Raised by a callback to end the training between two updates, a moment later, keeping its result."""
 
 
 class Callback(Protocol):
