@@ -11,6 +11,8 @@ import shutil
 import signal
 import tempfile
 
+import hypothesis.entry_points  # noqa: F401  # before Keras: what is imported by then is frozen, and it looks for that
+
 from deeptaxi.backend import cache, keras_backend, program
 from deeptaxi.mdp import remembered
 

@@ -14,7 +14,6 @@ episode, and the resumed run is not bit-for-bit identical.
 from __future__ import annotations
 
 import random
-import time
 from array import array as numbers
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -119,7 +118,6 @@ def plain(state: Any) -> Any:
 OBSERVATIONS = "observations"  # in a saved state
 FULL = "states-full"  # the finding that observations share a state
 COUNTED = 256  # steps of all environments whose visits are counted at once
-SETTLED_SECONDS = 0.1  # between two points at which a training may be stopped, or a checkpoint taken
 LONGEST = 1_000_000  # recorded steps per episode; longer episodes cannot be replayed
 
 
@@ -463,7 +461,6 @@ class GymnasiumLoop:
                 new = self._step(runner, returns)
                 ready = agent.added + count >= prefill
                 self._actions = agent.collect(new, self._acting(runner.states, self._epsilon(0) if ready else first))
-            looked = time.perf_counter()
             for update in range(agent.updates, last):
                 epsilon = self._epsilon(update)
                 for _ in range(per_update - 1):
@@ -472,12 +469,8 @@ class GymnasiumLoop:
                 self._actions, loss, td_error = agent.update(
                     new, self._acting(runner.states, self._epsilon(update + 1))
                 )
-                now = time.perf_counter()
-                settled = update + 1 == last or now - looked >= SETTLED_SECONDS
-                looked = now if settled else looked
-                yield StepMetrics(
-                    update + 1, agent.added, epsilon, 1, loss, td_error, len(returns), sum(returns), settled
-                )
+                ended = (len(returns), sum(returns))
+                yield StepMetrics(update + 1, agent.added, epsilon, 1, loss, td_error, *ended)
                 returns.clear()
                 yield from self._tell_if_full(update + 1)
 

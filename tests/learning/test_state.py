@@ -11,8 +11,10 @@ from gymnasium.spaces import Discrete
 
 from deeptaxi.config import EnvironmentConfig, OptimizerConfig, merge
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.learning.agent import DQNAgent, learning_rate_schedule
+from deeptaxi.learning.agent import learning_rate_schedule
+from deeptaxi.learning.compiled.compiled_agent import CompiledAgent
 from deeptaxi.learning.compiled.loop import CompiledLoop
+from deeptaxi.learning.compiled.ring_buffer import TRUNCATED
 from deeptaxi.learning.state import (
     CheckpointEvent,
     StateMismatchError,
@@ -230,7 +232,7 @@ def test_a_restarted_episode_drops_its_partial_return(tmp_path):
     _, after, _ = driven(config, own(True), state=saved, stop_after=32)
     added, copies, capacity = saved.facts["added"], 4, 40
     last = (added - copies + np.arange(copies)) % capacity
-    assert after.arrays["replay.truncated"][last].all()
+    assert (after.arrays["program.entries"][last, -1] & TRUNCATED).all()
 
 
 def test_schedules_shorter_than_the_training_stay_at_their_end(tmp_path):
@@ -377,16 +379,16 @@ def test_nested_tuples_are_restored_from_their_names():
 def test_indices_out_of_range_are_refused_before_compiled_code_uses_them(loop, tmp_path):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
     _, saved, _ = driven(config, environment, stop_after=10)
-    name = "program.envs.states" if loop == "compiled" else "replay.next_states"
+    name = "program.envs.states" if loop == "compiled" else "program.entries"
     broken = {**saved.arrays, name: saved.arrays[name] + 3}
-    with pytest.raises(DeepTaxiError, match=f"'{name}' holds"):
+    with pytest.raises(DeepTaxiError, match=f"'{name}' holds" if loop == "compiled" else "'entries.states' holds"):
         driven(config, environment, state=TrainingState(broken, saved.facts))
 
 
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
 def test_a_refused_state_costs_no_compilation(loop, tmp_path, monkeypatch):
     config, environment = opened_problem(chain(time_limit=9), tmp_path, loop=loop, updates=20)
-    compiled = CompiledLoop if loop == "compiled" else DQNAgent
+    compiled = CompiledLoop if loop == "compiled" else CompiledAgent
     monkeypatch.setattr(compiled, "compile", lambda *_: pytest.fail("it compiles"))
     with pytest.raises(StateMismatchError):
         driven(config, environment, state=SAVED)

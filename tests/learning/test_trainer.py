@@ -244,7 +244,7 @@ DIVERGING = {"optimizer": {"name": "sgd", "learning_rate": 1e30, "schedule": "co
 
 def test_a_training_that_diverges_is_a_failure_that_says_so(quick):
     with pytest.raises(DeepTaxiError, match="the training diverged"):
-        finished(train(*quick(**DIVERGING)))
+        finished(train(*quick(**DIVERGING, evaluation={"every": 20})))
 
 
 def test_a_loss_that_is_infinite_where_a_piece_ends_warns_of_nothing(quick):

@@ -274,9 +274,9 @@ class CompiledAgent:
         self.added = count(saved, "added", 2**53)
         set_generator(self._rng, fact(saved, "sampling", dict))
         entries = saved.arrays["program.entries"]
-        columns = TrainingState(dict(zip(("states", "actions", "_", "next_states"), entries.T, strict=False)), {})
-        for name, high in (("states", self._states), ("actions", self._actions), ("next_states", self._states)):
-            check_range(columns, name, 0, high)
+        checked = ((0, "states", self._states), (1, "actions", self._actions), (3, "next_states", self._states))
+        for column, name, high in checked:
+            check_range(TrainingState({f"entries.{name}": entries[:, column]}, {}), f"entries.{name}", 0, high)
         self._program.reset(state)
 
     def _bits(self) -> NDArray[np.int32]:

@@ -1,0 +1,129 @@
+"""The compiled agent against the recipe step by step: the same transitions, minibatches, updates and actions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deeptaxi.config import merge
+from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.agent import DQNAgent
+from deeptaxi.learning.compiled.compiled_agent import CompiledAgent
+from deeptaxi.learning.compiled.ring_buffer import TransitionReplayBuffer, rows_of
+from deeptaxi.learning.expected import expected_outcomes
+from deeptaxi.learning.gymnasium_loop import GymnasiumLoop, RecipeAgent
+from deeptaxi.learning.trainer import initial_network
+from deeptaxi.network.tabulate import tabulate
+from tests.learning.helpers import opened_problem, transitions
+from tests.problems import build, chain, surely
+
+BASE = {
+    "loop": "gymnasium",
+    "updates": 30,
+    "discount": 0.8,
+    "network": {"hidden": [8]},
+    "optimizer": {"name": "adam", "learning_rate": 0.01, "tabular_step": None},
+    "exploration": {"start": 1.0, "end": 0.2},
+    "replay": {"capacity": 40, "batch_size": 8, "start": 8},
+    "interaction": {"environments": 4},
+}
+VARIANTS = {
+    "dueling": {},
+    "table": {"network": {"hidden": [], "dueling": False}, "optimizer": {"name": "sgd", "learning_rate": 0.5}},
+    "n-step": {"target": {"n_step": 3}},
+    "plain-n-step": {"target": {"n_step": 3, "n_step_correction": "none"}},
+    "double-hard": {"target": {"double": True, "polyak": 1.0, "period": 3}},
+    "prioritized": {"replay": {"prioritized": True}, "target": {"n_step": 2}},
+    "two-steps-an-update": {"interaction": {"steps_per_update": 2}},
+    "scaled": {"target": {"reward_scale": 4.0}},
+}
+
+
+def masked():
+    """Two states where action 1 of the first is not allowed, and chance decides what action 0 leads to."""
+    steps = [[((0.5, 1, 1, False), (0.5, 0, 0, False)), surely(1, 9)], [surely(0, -1), surely(1, 2, True)]]
+    return build(steps, time_limit=6, action_mask=np.array([[True, False], [True, True]]))
+
+
+def both(config, environment):
+    """Run the loop with the compiled agent and with the recipe; return both loops and what each yielded."""
+    masks = ActionMaskTable(environment, config.exploration.action_mask)
+    outcomes = None
+    if config.target.backup == "expected":
+        outcomes = expected_outcomes(environment.table, config.discount, config.target.reward_scale)
+    found = []
+    for compiled in (True, False):
+        *own, for_replay = np.random.SeedSequence(3).spawn(3)
+        online = initial_network(config, environment)
+        common = (config, environment, masks, outcomes, for_replay)
+        if compiled:
+            agent = CompiledAgent(online, *common)
+        else:
+            target = initial_network(config, environment)
+            agent = RecipeAgent(DQNAgent(online, target, config, config.interaction.environments), *common)
+        loop = GymnasiumLoop(config, environment, agent, masks, own)
+        found.append((loop, list(loop.run(config.updates))))
+    return found
+
+
+def assert_alike(config, environment):
+    (one, ticks), (other, expected) = both(config, environment)
+    np.testing.assert_array_equal(one.visits, other.visits)
+    np.testing.assert_allclose(tabulate(one.network), tabulate(other.network), atol=2e-4)
+    for tick, like in zip(ticks, expected, strict=True):
+        assert (tick.update, tick.environment_steps, tick.episodes) == (
+            like.update,
+            like.environment_steps,
+            like.episodes,
+        )
+        assert tick.loss == pytest.approx(like.loss, rel=1e-3, abs=1e-5)
+        assert tick.td_error == pytest.approx(like.td_error, rel=1e-3, abs=1e-4)
+    np.testing.assert_array_equal(one.agent.pairs(), other.agent.pairs())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_compiled_agent_does_what_the_recipe_does(name, tmp_path):
+    assert_alike(*opened_problem(chain(time_limit=7), tmp_path, **merge(BASE, VARIANTS[name])))
+
+
+@pytest.mark.parametrize("backup", ["sample", "expected"])
+def test_masks_and_expected_updates_are_those_of_the_recipe(backup, tmp_path):
+    changes = {"exploration": {"action_mask": True}, "target": {"backup": backup}}
+    config, environment = opened_problem(masked(), tmp_path, **merge(BASE, changes))
+    assert_alike(config, environment)
+    (loop, _), _ = both(config, environment)
+    assert loop.visits[0, 1] == 0
+
+
+def test_a_transition_is_stored_as_numbers_and_found_again():
+    new = transitions(
+        (3, 1, -0.25, 4, False), (2, 0, 1.5, 0, True), (0, 1, 0.1, 7, False, True), (1, 1, 2, 3, True, True)
+    )
+    rows = rows_of(new)
+    assert rows[:, [0, 1, 3, 4]].tolist() == [[3, 1, 4, 0], [2, 0, 0, 1], [0, 1, 7, 2], [1, 1, 3, 3]]
+    np.testing.assert_array_equal(rows[:, 2].copy().view(np.float32), new.rewards)
+
+
+def test_a_message_is_read_as_it_was_written(tmp_path):
+    config, environment = opened_problem(chain(), tmp_path, **BASE)
+    masks = ActionMaskTable(environment, False)
+    agent = CompiledAgent(
+        initial_network(config, environment), config, environment, masks, None, np.random.SeedSequence(0)
+    )
+    traced = agent._traced
+    assert traced.ends[-1] == 4 * 5 + 4 + 4 + 4 * 2 + 8 + 6
+    assert isinstance(traced.replay, TransitionReplayBuffer)
+
+
+def test_compiling_changes_nothing(tmp_path):
+    config, environment = opened_problem(chain(), tmp_path, **BASE)
+    masks = ActionMaskTable(environment, False)
+    agent = CompiledAgent(
+        initial_network(config, environment), config, environment, masks, None, np.random.SeedSequence(0)
+    )
+    before = agent.state_dict()
+    assert agent.compile() > 0
+    after = agent.state_dict()
+    assert before.facts == after.facts
+    for name, value in before.arrays.items():
+        np.testing.assert_array_equal(value, after.arrays[name], err_msg=name)
