@@ -38,7 +38,7 @@ def impatient() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for logger in loggers:
-                logger.setLevel(logging.ERROR)
+                logger.setLevel(logging.CRITICAL + 1)
             yield
     finally:
         for name in mine:
