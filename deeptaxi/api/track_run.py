@@ -93,7 +93,7 @@ def tags_of(run: RunData) -> dict[str, str]:
         "preset": run.facts.get("preset"),
         "failure": run.failure,
         **{f"finding.{warning.finding}": warning.text for warning in (run.history.warnings if run.history else ())},
-        **{f"episodes.{name}": str(value) for name, value in (run.episodes or {}).items()},
+        **{f"episodes.{name}": str(value) for name, value in (run.episodes or {}).items() if value is not None},
     }
     return {f"deeptaxi.{name}": value for name, value in found.items() if value is not None}
 
