@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ def records(path: Path) -> Iterator[Any]:
             yield record
 
 
+def whole(path: Path) -> list[Any]:
+    """Return the records of a run's file, whose last ones W&B's own process writes after the run has ended."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = list(records(path))
+        if found and found[-1].WhichOneof("record_type") == "exit":
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{path} has no end")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A current folder for runs, without a server, a key or anything of the user's."""
@@ -64,7 +76,7 @@ def ended(folder: Path) -> WandbTracker:
 def test_an_offline_run_has_settings_curves_facts_and_files(ended: WandbTracker, folder: Path) -> None:
     assert Path(ended.place).parts[0] == "wandb"
     (path,) = Path(ended.place).glob("*.wandb")
-    found = list(records(path))
+    found = whole(path)
     (run,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
     assert (run.display_name, run.project, run.run_id) == ("a run: β", "deeptaxi", ended.run)
     settings = {item.key: json.loads(item.value_json) for item in run.config.update}
