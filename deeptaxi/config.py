@@ -301,7 +301,10 @@ class OptimizerConfig(Checked):
         None, "clip the global norm of the gradient to this value", POSITIVE, "--clip-norm"
     )
     row_sparse: bool = setting(
-        True, "compiled loop: update only the kernel rows of the states in the minibatch", None, "--row-sparse/--dense"
+        True,
+        "update only the kernel rows of the states in the minibatch",
+        None,
+        "--row-sparse/--dense",
     )
     options: Mapping[str, Any] = setting({}, "other arguments of the Keras optimizer")
 

@@ -160,14 +160,27 @@ def as_bits(numbers: Any) -> Any:
 
 def pullback(function: Callable[..., Any], values: Sequence[Any]) -> tuple[Any, Callable[[Any], list[Any]]]:
     """Return ``function(*values)`` and the map from dE/d(result) to dE/d(each of the arrays `values`)."""
+    result, back, _ = pullback_of_first(lambda *arrays: (function(*arrays), ()), values)
+    return result, back
+
+
+def pullback_of_first(
+    function: Callable[..., tuple[Any, Any]], values: Sequence[Any]
+) -> tuple[Any, Callable[[Any], list[Any]], Any]:
+    """Return the `pullback` of the first of the two results of a function, and the second result."""
     if name() == "tensorflow":
         import tensorflow as tf
 
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(values)
-            result = function(*values)
-        return result, lambda upstream: list(tape.gradient(result, list(values), upstream))
+            result, other = function(*values)
+
+        def back(upstream: Any) -> list[Any]:
+            found = tape.gradient(result, list(values), upstream, unconnected_gradients="zero")
+            return [tf.convert_to_tensor(gradient) for gradient in found]  # that of a gather is a list of rows
+
+        return result, back, other
     import jax
 
-    result, back = jax.vjp(function, *values)
-    return result, lambda upstream: list(back(upstream))
+    result, pull, other = jax.vjp(function, *values, has_aux=True)
+    return result, lambda upstream: list(pull(upstream)), other

@@ -144,7 +144,7 @@ def improve(table: TransitionTable, policy: Ints, value: Floats, discount: float
         policy = np.where(gains, better, policy)
         value = planning.evaluate_policy(table, policy, discount).value
     optimum = planning.value_iteration(table, discount, table.action_mask)
-    return optimum.value, planning.greedy_policy(optimum.q)
+    return optimum.value, optimum.policy
 
 
 def interval(values: Floats, around: float | None = None, below: float = 0.0) -> tuple[float, float] | None:

@@ -109,7 +109,7 @@ def solve(table: TransitionTable, horizon: int, discount: float, start_resets: i
     mask, start = table.action_mask, table.start
     optimum = planning.value_iteration(table, discount, mask)
     random = random_values(table, discount)  # takes most memory, so it comes first
-    policy = planning.greedy_policy(optimum.q)
+    policy = optimum.policy
     episode = planning.evaluate_horizon(table, policy, horizon)
     best = planning.optimal_horizon(table, horizon, mask)
     return Solution(

@@ -14,7 +14,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.machine import memory_exceeded
 
 FLOAT = 4
-ENTRY = {True: 4, False: 18}  # bytes per transition, in the compiled loop and in the others
+ENTRY = {True: 4, False: 20}  # bytes per transition, in the compiled loop and in the others
 COPY = {True: 12, False: 2_000}  # bytes per environment; outside the compiled loop it is a Python object
 
 

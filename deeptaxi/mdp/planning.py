@@ -54,6 +54,12 @@ class Optimum:
     q: Floats  # [S, A]; −inf where the mask excludes the action
     bound: float
     iterations: int
+    chosen: Ints | None = None  # [S], a policy that attains `value`; None: any of best actions does
+
+    @property
+    def policy(self) -> Ints:
+        """A policy that attains `value`, `[S]`."""
+        return greedy_policy(self.q) if self.chosen is None else self.chosen
 
 
 @dataclass(frozen=True)

@@ -163,8 +163,11 @@ class Model:
             kept = inner
 
 
-def optimal_values(table: TransitionTable, mask: Bools | None = None) -> tuple[Floats, Floats, float, int]:
-    """Compute V* `[S]` and Q* `[S, A]` at discount 1, an error bound for V*, and the number of policies evaluated.
+def optimal_values(table: TransitionTable, mask: Bools | None = None) -> tuple[Floats, Floats, float, int, Ints]:
+    """Compute V* `[S]` and Q* `[S, A]` at discount 1, a bound on the error of V*, and a policy `[S]` that attains V*.
+
+    The fourth value is the number of policies evaluated. Without a discount, not every policy of best actions is
+    optimal: where a detour costs nothing, one may wander forever and never get what it is on the way to.
 
     Values are −∞ where every policy loses reward forever, and NaN in unreachable states that have none.
     Q* is −∞ where `mask` is False.
@@ -201,11 +204,13 @@ class Improved:
         value: `[S]`; 0 in absorbing states, NaN where no policy ends or rests.
         bound: on the error of `value`.
         iterations: the number of policies evaluated.
+        policy: the last of them, `[S]`; A where it rests.
     """
 
     value: Floats
     bound: float
     iterations: int
+    policy: Ints
 
 
 def policy_iteration(model: Model, pairs: Bools, distance: Floats, idle: Bools) -> Improved:
@@ -231,7 +236,7 @@ def policy_iteration(model: Model, pairs: Bools, distance: Floats, idle: Bools) 
         value, bound = follow(model, policy, states, value)
         improved = look_ahead(table, pairs, states, idle, policy, value)
         if improved is policy:
-            return Improved(value, bound, count)
+            return Improved(value, bound, count, policy)
         policy = improved
         check_ending(model, policy, states)
 
@@ -417,13 +422,16 @@ def check_cycles(model: Model, pairs: Bools, found: Improved) -> None:
         raise UndefinedError(f"from state {np.argmax(worse)}, a policy may gain by never ending the episode")
 
 
-def complete(model: Model, found: Improved, mask: Bools | None) -> tuple[Floats, Floats, float, int]:
-    """Return V* `[S]`, Q* `[S, A]`, bound and count, including the states where no policy ends."""
+def complete(model: Model, found: Improved, mask: Bools | None) -> tuple[Floats, Floats, float, int, Ints]:
+    """Return V* `[S]`, Q* `[S, A]`, bound, count and policy, including the states where no policy ends."""
     table = model.table
     lost = np.where(reached_states(model), -np.inf, np.nan)
     value = np.where(np.isnan(found.value), lost, found.value)
     q = table.expected_reward + weighted_sum(np.where(model.onward, table.continuation, 0.0), value[table.next_state])
-    return value, q if mask is None else np.where(mask, q, -np.inf), found.bound, found.iterations
+    q = q if mask is None else np.where(mask, q, -np.inf)
+    chosen = np.isfinite(found.value) & ~model.absorbing & (found.policy < table.actions)
+    policy = np.where(chosen, found.policy, np.nan_to_num(q, nan=-np.inf).argmax(axis=1))
+    return value, q, found.bound, found.iterations, policy
 
 
 def weighted_sum(weights: Floats, values: Floats) -> Floats:

@@ -28,7 +28,7 @@ def test_the_memory_of_a_training_can_be_counted_by_hand():
     )
     assert memory_parts(taxi, 500, 6) == {
         "--hidden": 12 * (500 * 8 + 8 * 4 + 4 * 6),
-        "--replay-capacity": 18_000,
+        "--replay-capacity": 20_000,
         "--environments": 4_000,
         "--batch-size": 4 * 32 * 8,
     }

@@ -29,8 +29,9 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import Acting, Updated
 from deeptaxi.learning.compiled.loop import settings_of_program
+from deeptaxi.learning.compiled.model_update import build_update
 from deeptaxi.learning.compiled.ring_buffer import COLUMNS, TRUNCATED, Ring, TransitionReplayBuffer, rows_of
-from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate, updates_rows
+from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
 from deeptaxi.learning.expected import ExpectedOutcomes
 from deeptaxi.learning.replay_buffer import Transitions, random_bits
 from deeptaxi.learning.schedules import importance_exponent, learning_rate
@@ -44,9 +45,7 @@ from deeptaxi.learning.state import (
     named_arrays,
     set_generator,
 )
-from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.network import functional
 from deeptaxi.recipe import epsilon_greedy
 
 
@@ -187,19 +186,16 @@ class CompiledAgent:
         outcomes: ExpectedOutcomes | None,
         seeds: np.random.SeedSequence,
     ) -> None:
-        factors = encoded_factors(environment, config.network)
         self._network, self._config, self._masks, self._outcomes = online, config, masks, outcomes
         self._states, self._actions = environment.states, environment.actions
         self._rng = np.random.default_rng(seeds)
-        weights = functional.weights_of(online, config.network)
-        sparse = updates_rows(config, weights.kernel, factors, environment.states)
         compiled = settings_of_program(config)
-        rule = CompiledUpdate(compiled, environment.actions, factors, sparse, environment.states)
+        rule, computes = build_update(online, compiled, environment)
         self._traced = AgentProgram(compiled, rule, environment.actions)
         self._capacity = self._traced.replay.capacity
-        kind = ("agent", repr(compiled), factors, sparse, environment.states, masks.allowed is None, outcomes is None)
+        kind = ("agent", repr(compiled), computes, environment.states, masks.allowed is None, outcomes is None)
         functions = {"act": self._traced.act, "collect": self._traced.collect, "update": self._traced.update}
-        self._program = borrow_program(kind, functions, self._traced.initial(rule.initial(weights)), self)
+        self._program = borrow_program(kind, functions, self._traced.initial(rule.begin(online)), self)
         self._masks_known = -1
         self._known: Any = None
         self._buffer = aligned_buffer(self._traced.ends[-1], np.int32)
@@ -210,7 +206,7 @@ class CompiledAgent:
     @property
     def online(self) -> keras.Model:
         """The online network, with the weights learned so far."""
-        functional.assign(self._network, self._config.network, self._traced.rule.online(self._program.state.agent))
+        self._traced.rule.assign(self._program.state.agent, self._network)
         return self._network
 
     def act(self, acting: Acting) -> NDArray[np.int32]:

@@ -27,8 +27,9 @@ from deeptaxi.backend.program import borrow_program, shapes_of
 from deeptaxi.config import EnvironmentConfig, EvaluationConfig, TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.compiled.mdp import CompiledMDP, Sizes, any_state, compile_mdp, outcome, start_state
+from deeptaxi.learning.compiled.model_update import build_update
 from deeptaxi.learning.compiled.ring_buffer import CompiledReplayBuffer, Ring
-from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate, updates_rows
+from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
 from deeptaxi.learning.expected import expected_outcomes
 from deeptaxi.learning.progress import RECORDS, StepMetrics, updates_per_record
@@ -43,10 +44,8 @@ from deeptaxi.learning.state import (
     named_arrays,
     steps_in,
 )
-from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.planning import reachable
-from deeptaxi.network import functional
 from deeptaxi.recipe import epsilon_greedy
 
 BLOCK = 100  # updates; fewer if they take more random numbers than NUMBERS
@@ -275,15 +274,12 @@ class CompiledLoop:
         if environment.table is None:
             raise ValueError("the compiled loop needs a transition table")
         table = environment.table
-        factors = encoded_factors(environment, config.network)
         sizes = Sizes(table.states, table.actions, table.probability.shape[2], environment.time_limit)
         self._network = online
         self._config = config
         self._shape, self._outcomes = (table.states, table.actions), sizes.outcomes
-        weights = functional.weights_of(online, config.network)
-        sparse = updates_rows(config, weights.kernel, factors, table.states)
         compiled = settings_of_program(config)
-        self._rule = CompiledUpdate(compiled, table.actions, factors, sparse, table.states)
+        self._rule, computes = build_update(online, compiled, environment)
         self._traced = LoopProgram(compiled, self._rule, sizes)
         # With a million states, finding the reachable ones takes seconds.
         anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
@@ -291,8 +287,8 @@ class CompiledLoop:
         if config.target.backup == "expected" and sizes.outcomes > 1:  # one outcome is its own expectation
             expected = expected_outcomes(table, config.discount, config.target.reward_scale)
         mdp = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed, expected)
-        agent = self._rule.initial(weights)
-        kind = (repr(compiled), factors, sparse, sizes, shapes_of(mdp))
+        agent = self._rule.begin(online)
+        kind = (repr(compiled), computes, sizes, shapes_of(mdp))
         functions: dict[str, Callable[..., Any]] = {"prefill": self._traced.prefill, "run": self._traced.run}
         self._program = borrow_program(kind, functions, self._traced.initial(agent), self)
         self._mdp = self._program.arguments(mdp)
@@ -314,7 +310,7 @@ class CompiledLoop:
     @property
     def network(self) -> keras.Model:
         """The network, with the weights learned so far."""
-        functional.assign(self._network, self._config.network, self._rule.online(self._program.state.agent))
+        self._rule.assign(self._program.state.agent, self._network)
         return self._network
 
     @property

@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -148,6 +149,7 @@ class AgentState(NamedTuple):
     rows: Rows | None
     dense: Dense
     zeros: Any = None  # [R, W], accumulator of the kernel's gradient in dense updates; 0 between updates
+    others: Any = None  # what is not trained, of the online and of the target network, for `ModelUpdate`
 
 
 SMALL_KERNEL = 2**14  # entries
@@ -196,6 +198,14 @@ class CompiledUpdate:
             return AgentState(None, dense, np.zeros_like(kernel))
         count = np.zeros(len(kernel), np.int32)
         return AgentState(Rows(kernel, kernel.copy(), zeros(kernel), count, count.copy()), dense)
+
+    def begin(self, network: keras.Model) -> AgentState:
+        """Return the state before the first update of a network."""
+        return self.initial(functional.weights_of(network, self.config.network))
+
+    def assign(self, agent: AgentState, network: keras.Model) -> None:
+        """Assign the online network's weights to `network`."""
+        functional.assign(network, self.config.network, self.online(agent))
 
     def online(self, agent: AgentState) -> functional.Weights:
         """Return the online network's weights."""

@@ -1,0 +1,132 @@
+"""One update of any Keras model, as a pure function of its variables: `CompiledUpdate` for networks of others.
+
+The model is called by `stateless_call` (Keras, "Functional and stateless"), so that the program carries its variables
+like those of the built-in networks. It may do something else in training than in prediction, as dropout does: the
+predictions that are copied are those of inference, those that are fitted of training, and so the errors of the other
+actions need not be 0. The losses of its layers, such as those of regularizers, are added, as `fit` does. What a model
+keeps besides its weights, such as the averages of `BatchNormalization`, is updated by the forward pass in training; the
+target network's follows like its weights.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Hashable
+from itertools import count
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from deeptaxi.backend import xla
+from deeptaxi.config import TrainConfig
+from deeptaxi.learning.compiled.optimizers import Optimizer
+from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate, Dense, TargetUpdate, updates_rows
+from deeptaxi.learning.replay_buffer import Batch
+from deeptaxi.mdp.describe import encoded_factors
+from deeptaxi.mdp.environment import Environment
+from deeptaxi.network import functional
+from deeptaxi.network.structure import structure_of
+from deeptaxi.recipe import bootstrap, loss_of, overwrite
+
+
+def differs_in_training(model: keras.Model) -> bool:
+    """Return whether a model may compute something else in training than in inference.
+
+    Keras' own layers that do have variables that are not trained: averages, or the state of a random generator. Layers
+    of others may, if they take ``training``.
+    """
+    layers = model._flatten_layers(include_self=True)
+    foreign = [layer for layer in layers if type(layer).__module__.partition(".")[0] not in ("keras", "deeptaxi")]
+    asks = any("training" in inspect.signature(layer.call).parameters for layer in foreign)
+    return bool(model.non_trainable_variables) or asks
+
+
+class ModelUpdate(CompiledUpdate):
+    """One update of a Keras model, as a pure function of arrays.
+
+    Args:
+        config: optimizer and target.
+        model: from states `[B]` to Q values `[B, A]`, built.
+        states: S.
+    """
+
+    def __init__(self, config: TrainConfig, model: keras.Model, states: int) -> None:
+        self.config = config
+        self.model = model
+        self.states = states
+        self.factors, self.sparse, self.shapes = None, False, []
+        self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
+        self.following = TargetUpdate(config.target.polyak, config.target.period)
+        self.two_modes = differs_in_training(model)
+
+    def begin(self, network: keras.Model) -> AgentState:
+        """Return the state before the first update of a network."""
+        weights = tuple(np.array(ops.convert_to_numpy(v)) for v in network.trainable_variables)
+        others = tuple(np.array(ops.convert_to_numpy(v)) for v in network.non_trainable_variables)
+        slots = tuple(tuple(np.zeros_like(w) for _ in self.optimizer.decays) for w in weights)
+        copies = tuple(array.copy() for array in others)
+        return AgentState(None, Dense(weights, tuple(w.copy() for w in weights), slots), None, (others, copies))
+
+    def assign(self, agent: AgentState, network: keras.Model) -> None:
+        """Assign the online network's variables to `network`."""
+        for variables, arrays in (
+            (network.trainable_variables, agent.dense.online),
+            (network.non_trainable_variables, agent.others[0]),
+        ):
+            for variable, array in zip(variables, arrays, strict=True):
+                variable.assign(np.asarray(array))
+
+    def q_online(self, agent: AgentState, states: Any) -> Any:
+        """Return the online network's Q values `[B, A]` of `states` `[B]`, in inference."""
+        return self.call(agent.dense.online, agent.others[0], states)[0]
+
+    def q_target(self, agent: AgentState, states: Any, updates: Any) -> Any:
+        """Return the target network's Q values `[B, A]` of `states` `[B]`, in inference."""
+        del updates  # the target network is always up to date
+        return self.call(agent.dense.target, agent.others[1], states)[0]
+
+    def call(self, weights: Any, others: Any, states: Any, training: bool = False) -> tuple[Any, Any, Any]:
+        """Call the model with these variables; return its Q values, what it keeps afterwards, and its own losses."""
+        arguments = (list(weights), list(others), states)
+        q, kept, losses = self.model.stateless_call(*arguments, training=training, return_losses=True)
+        return q, tuple(kept), losses
+
+    def update(
+        self, agent: AgentState, batch: Batch, allowed: Any, rate: Any, updates: Any
+    ) -> tuple[AgentState, Any, Any]:
+        """Run update number ``updates + 1``; see `CompiledUpdate.update`."""
+        values = self.values(agent, batch.next_states, allowed, updates)
+        td_targets = bootstrap(batch.rewards, batch.discounts, values)
+        known = self.q_online(agent, batch.states) if self.two_modes else None
+
+        def loss_of_weights(*weights: Any) -> tuple[Any, Any]:
+            q, kept, losses = self.call(weights, agent.others[0], batch.states, training=True)
+            before = ops.stop_gradient(q) if known is None else known
+            targets = overwrite(before, batch.actions, td_targets)
+            loss = loss_of(self.config.optimizer.loss, q, targets, batch.weights)
+            return sum(losses, loss), (kept, ops.sum(targets - before, axis=-1))
+
+        loss, back, (online, errors) = xla.pullback_of_first(loss_of_weights, agent.dense.online)
+        gradients = self.clip_gradients(back(ops.ones_like(loss)))
+        dense = self.step_dense(agent.dense, gradients, rate, updates)
+        moves = self.following.moves(updates, updates + 1)
+        target = tuple(
+            self.following.after(moves, old, new) if "float" in str(old.dtype) else old
+            for old, new in zip(agent.others[1], online, strict=True)
+        )
+        return AgentState(None, dense, None, (online, target)), loss, errors
+
+
+_models = count()
+
+
+def build_update(online: keras.Model, config: TrainConfig, environment: Environment) -> tuple[CompiledUpdate, Hashable]:
+    """Return the update of a network, and what else than its settings it depends on."""
+    if structure_of(online) is None:  # of the user's own: its configuration need not say all that it computes
+        return ModelUpdate(config, online, environment.states), ("model", next(_models))
+    factors = encoded_factors(environment, config.network)
+    kernel = functional.weights_of(online, config.network).kernel
+    sparse = updates_rows(config, kernel, factors, environment.states)
+    return CompiledUpdate(config, environment.actions, factors, sparse, environment.states), (factors, sparse)
