@@ -12,6 +12,7 @@ from .api.load import load as load
 from .api.solve import solve as solve
 from .api.train import train as train
 from .errors import DeepTaxiError as DeepTaxiError
+from .learning.callbacks import StopTraining as StopTraining
 from .mdp.table import TransitionTable as TransitionTable
 
 __version__: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 # Characters that a terminal or reader interprets but does not display, by Unicode category: controls except tab and
 # newline (Cc); line and paragraph separators (Zl, Zp); format characters (Cf), such as bidirectional controls and
@@ -42,6 +43,16 @@ class EnvironmentFailedError(DeepTaxiError):
 
 class DiskError(DeepTaxiError):
     """Writing failed because of the disk, its permissions or a quota, or because the folder is gone."""
+
+
+class CallbackError(DeepTaxiError):
+    """A callback of the user raised an error, which is its `__cause__`.
+
+    Attributes:
+        run: the run so far; None if there was nothing to keep.
+    """
+
+    run: Any = None
 
 
 class TakenError(UsageError):

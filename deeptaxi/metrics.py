@@ -16,11 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
 from deeptaxi.errors import CONTROLS, DeepTaxiError, UsageError
 from deeptaxi.io.safe_load import MAX_LINE, Seed, check_of, lines_of, open_plain, parse_json
 from deeptaxi.renamed import RECORDS
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,18 @@ NOT_EXACT = "not-exact"  # the finding that a resumed training could not continu
 
 
 @dataclass(frozen=True)
+class Tracked:
+    """A tracker, such as MLflow, follows the training in a run of its own."""
+
+    kind: ClassVar[str] = "tracked"
+    update: int  # the last update before it began to
+    tracker: str
+    run: str  # the id that the tracker gave its run
+    place: str  # where that run is: an address or a folder
+    resumed: bool  # whether the run was there before and is continued
+
+
+@dataclass(frozen=True)
 class Finished:
     """The end. `exact` is the verdict on the saved weights; `exact_unavailable` says why it is missing."""
 
@@ -142,9 +157,9 @@ class Failed:
     cause: str  # "environment", "diverged" or "other"
 
 
-Record = Started | Resumed | Progress | Evaluated | Snapshot | Warned | Finished | Failed
+Record = Started | Resumed | Progress | Evaluated | Snapshot | Warned | Tracked | Finished | Failed
 KINDS: dict[str, type[Record]] = {
-    cls.kind: cls for cls in (Started, Resumed, Progress, Evaluated, Snapshot, Warned, Finished, Failed)
+    cls.kind: cls for cls in (Started, Resumed, Progress, Evaluated, Snapshot, Warned, Tracked, Finished, Failed)
 }
 
 
@@ -340,6 +355,40 @@ class History:
     def warnings(self) -> tuple[Warned, ...]:
         """The findings that became certain during the training."""
         return self.of_kind(Warned)
+
+    @cached_property
+    def tracked(self) -> tuple[Tracked, ...]:
+        """Where trackers follow the training: the latest run of each."""
+        return tuple({record.tracker: record for record in self.of_kind(Tracked)}.values())
+
+    def to_pandas(self) -> DataFrame:
+        """Return the curves as a pandas DataFrame, with a row for each update that has a record, in order.
+
+        The index is the update; the columns are the fields of `Progress`, `Evaluated` and `Snapshot`. All are float64,
+        NaN where an update has no such record, but `optimal`, which is a nullable boolean.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise UsageError("history.to_pandas() needs the package pandas: pip install 'deeptaxi[pandas]'") from None
+        kinds = (Progress, Evaluated, Snapshot)
+        names = [item.name for cls in kinds for item in dataclasses.fields(cls) if item.name != "update"]
+        rows: dict[int, dict[str, Any]] = {}
+        for record in self.records:
+            if isinstance(record, kinds):
+                rows.setdefault(record.update, {}).update(vars(record))
+        updates = sorted(rows)
+        columns: dict[str, Any] = {}
+        for name in names:
+            values = [rows[update].get(name) for update in updates]
+            if name == "optimal":
+                columns[name] = pandas.array(values, "boolean")
+            else:
+                columns[name] = [math.nan if value is None else float(value) for value in values]
+        return pandas.DataFrame(columns, index=pandas.Index(updates, name="update", dtype="int64"))
 
 
 def read_history(path: Path, earlier: bool = False) -> History:

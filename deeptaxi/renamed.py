@@ -11,6 +11,7 @@ from typing import Any
 
 OPTIONS = {"--judge-every": "--eval-every", "--prioritised": "--prioritized"}
 SETTINGS = {"replay.prioritised": "replay.prioritized", "judgement": "evaluation"}  # by path in a configuration
+ARGUMENTS = {"on_record": "callbacks"}  # of functions; a list now
 MODULES = {"deeptaxi.network.layers": "deeptaxi.layers"}  # of registered layers in `.keras` files
 RECORDS = {"judgement": "evaluation"}  # by kind in a log
 CARD = {

@@ -98,7 +98,7 @@ def main() -> None:
         environments=2_048,
         batch_size=max(32, min(4_096, table.states // 4)),  # of a few pairs, many would occur twice in a batch
         polyak=1.0,
-        on_record=show,
+        callbacks=[show],
     )
     tell("trained")
     print(run)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import sys
 
 import pytest
 
@@ -15,6 +16,7 @@ from deeptaxi.metrics import (
     Progress,
     Snapshot,
     Started,
+    Tracked,
     Warned,
     from_line,
     read_history,
@@ -28,7 +30,8 @@ EVALUATED = Evaluated(10, False, -1.5, 2.5, 3.5, 300, 200, 0.75)
 SNAPSHOT = Snapshot(10, -3.5, 20.0, 1.5, None, None, 2, 0.25, 400, 2300)
 WARNED = Warned(10, "one-action-collapse", "one action in 99 % of the states")
 FINISHED = Finished("updates", 100, 90, 3200, 2.5, 1.5, "ab12", {"return": 7.93, "q_error": None}, None)
-ALL = (STARTED, PROGRESS, EVALUATED, SNAPSHOT, WARNED, FINISHED)
+TRACKED = Tracked(0, "mlflow", "ab12", "sqlite:///mlflow.db", False)
+ALL = (STARTED, TRACKED, PROGRESS, EVALUATED, SNAPSHOT, WARNED, FINISHED)
 
 
 @pytest.fixture
@@ -177,3 +180,27 @@ def test_long_lists_have_the_format_of_short_ones(monkeypatch, values):
     found = to_json(document, indent=2)
     monkeypatch.setattr("deeptaxi.metrics.LONG", 10**9)
     assert found == to_json(document, indent=2)
+
+
+def test_where_trackers_follow_is_the_latest_run_of_each() -> None:
+    other, later = dataclasses.replace(TRACKED, tracker="wandb"), dataclasses.replace(TRACKED, run="cd34")
+    assert History(None, (STARTED, TRACKED, other, later)).tracked == (later, other)
+
+
+def test_the_curves_are_a_frame_with_a_row_for_each_update() -> None:
+    later = dataclasses.replace(PROGRESS, update=20, mean_return=-8.0)
+    frame = History(None, (STARTED, later, PROGRESS, EVALUATED, SNAPSHOT, WARNED, FINISHED)).to_pandas()
+    assert (frame.index.name, list(frame.index)) == ("update", [10, 20])
+    first = frame.loc[10]
+    assert (first["loss"], first["value"], first["q_max"], first["optimal"]) == (0.25, -1.5, 20.0, False)
+    assert math.isnan(first["mean_return"])
+    assert frame["value"].isna().tolist() == [False, True]
+    kinds = {str(kind) for name, kind in frame.dtypes.items() if name != "optimal"}
+    assert (kinds, str(frame["optimal"].dtype)) == ({"float64"}, "boolean")
+    assert list(History(None, (STARTED,)).to_pandas().columns) == list(frame.columns)
+
+
+def test_a_frame_takes_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError, match=r"needs the package pandas: pip install 'deeptaxi\[pandas\]'$"):
+        History(None, ALL).to_pandas()

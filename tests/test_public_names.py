@@ -33,6 +33,7 @@ def functions() -> list[tuple[str, object]]:
 def test_the_names_are_those_of_commands_and_six_more_and_dir_has_them_before_they_are_imported() -> None:
     assert set(deeptaxi.__all__) - set(COMMANDS) == {
         "DeepTaxiError",
+        "StopTraining",
         "TransitionTable",
         "layers",
         "listing",

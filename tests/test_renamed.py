@@ -71,6 +71,8 @@ def test_an_old_option_is_refused_with_its_new_name(was: str, now: str) -> None:
 def test_an_old_setting_is_refused_from_python_too() -> None:
     with pytest.raises(UsageError, match=r"^'judge_every' is now 'eval_every'$"):
         deeptaxi.train("Taxi-v4", judge_every=3)  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match=r"^'on_record' is now 'callbacks', a list: callbacks=\[…\]$"):
+        deeptaxi.train("Taxi-v4", on_record=print)  # type: ignore[call-arg]
     with pytest.raises(UsageError, match=re.escape(SETTINGS)):
         deeptaxi.train("Taxi-v4", config={"judgement": {"every": 3}, "replay": {"prioritised": True}})
 

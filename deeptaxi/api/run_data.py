@@ -49,6 +49,7 @@ class RunData:
         episodes_unavailable: why `train` could not sample them, or None.
         not_judged: why `train` gave no exact verdict, or None.
         log_unavailable: which part of the log `train` could not write, and why, or None.
+        tracking_unavailable: which run of a tracker `train` could not complete, and why, or None.
         array: the Q table `[S, A]` or policy `[S]` of a model without a network, else None.
     """
 
@@ -63,6 +64,7 @@ class RunData:
     episodes: Mapping[str, Any] | None = None
     episodes_unavailable: str | None = None
     log_unavailable: str | None = None
+    tracking_unavailable: str | None = None
     array: NDArray[Any] | None = None
     not_judged: str | None = None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeptaxi.api.settings import Config
 from deeptaxi.errors import UsageError
+from deeptaxi.tracking.packages import check_trackers
 
 if TYPE_CHECKING:
     from deeptaxi.api.environments import EnvSpec
@@ -30,6 +31,7 @@ class RunOptions:
         checkpoints: whether a saved run writes checkpoints to resume from.
         checkpoint_every: seconds between checkpoints.
         tensorboard: whether to also log for TensorBoard.
+        track: names of trackers.
     """
 
     stop: Callable[[], bool] = never
@@ -37,12 +39,14 @@ class RunOptions:
     checkpoints: bool = True
     checkpoint_every: float = EVERY
     tensorboard: bool = True
+    track: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.stop_after is not None and self.stop_after < 1:
             raise UsageError(f"stop_after = {self.stop_after}: expected an update of 1 or more")
         if not self.checkpoint_every > 0:
             raise UsageError(f"checkpoint_every = {self.checkpoint_every}: expected a number of seconds above 0")
+        check_trackers(self.track)
 
 
 PLAIN = RunOptions()

@@ -139,6 +139,11 @@ def summary(run: RunData) -> dict[str, Any]:
         "model": None if run.folder is None else str(run.folder / MODEL_FILE),
         "log": None if run.log_unavailable and not Path(run.facts["log"]).exists() else run.facts.get("log"),
         "log_unavailable": run.log_unavailable,
+        "tracked": [
+            {"tracker": item.tracker, "run": item.run, "place": item.place}
+            for item in (run.history.tracked if run.history else ())
+        ],
+        "tracking_unavailable": run.tracking_unavailable,
         "environment": run.environment.describe(),
         "preset": run.facts.get("preset"),
         "loop": config.loop if config else None,

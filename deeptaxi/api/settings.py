@@ -25,7 +25,7 @@ from deeptaxi.config import (
     with_literals,
 )
 from deeptaxi.errors import UsageError, nearest
-from deeptaxi.renamed import OPTIONS
+from deeptaxi.renamed import ARGUMENTS, OPTIONS
 
 
 class Settings(TypedDict, total=False):
@@ -109,6 +109,8 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
         option = f"--{name.replace('_', '-')}"
         if option in OPTIONS:
             raise UsageError(f"'{name}' is now '{OPTIONS[option].removeprefix('--').replace('-', '_')}'")
+        if name in ARGUMENTS:
+            raise UsageError(f"'{name}' is now '{ARGUMENTS[name]}', a list: {ARGUMENTS[name]}=[…]")
         if name not in paths():
             raise UsageError(f"unknown setting '{name}'{nearest(name, paths())}")
     return nest({paths()[name]: plain_value(value) for name, value in settings.items()})

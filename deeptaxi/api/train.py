@@ -8,8 +8,8 @@ existing one, and `run_training` trains with the callbacks that a run has: log, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -39,25 +39,33 @@ from deeptaxi.api.save_run import (
 )
 from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.status import status
+from deeptaxi.api.track_run import finish_tracking, open_trackers
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve, to_mapping
 from deeptaxi.diagnosis.monitor import Monitor
-from deeptaxi.errors import DeepTaxiError, UsageError
-from deeptaxi.learning.callbacks import Callback, each_record, stop_when, warn_first
+from deeptaxi.errors import CallbackError, DeepTaxiError, UsageError
+from deeptaxi.learning.callbacks import (
+    Callback,
+    Event,
+    StopTraining,
+    UserCallbacks,
+    each_record,
+    stop_when,
+    warn_first,
+)
 from deeptaxi.learning.resolve import Configured, choose, configure, with_environment
 from deeptaxi.learning.state import StateMismatchError
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.remembered import remember
 from deeptaxi.mdp.stopping import stop_planning_when
-from deeptaxi.metrics import Finished, History, Record, Started
+from deeptaxi.metrics import Finished, History, Record, Started, Warned
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
 from deeptaxi.storage.model_card import resuming_command
 from deeptaxi.storage.run_folder import TABLE_FILE
 from deeptaxi.storage.runs import check_room
-
-OnRecord = Callable[[Record], object]
+from deeptaxi.tracking.packages import check_trackers
 
 
 @dataclass(frozen=True)
@@ -232,28 +240,49 @@ def with_own_numbering(planned: Plan) -> Plan:
     return planned if codec is None else replace(planned, environment=planned.environment.with_codec(codec.renew()))
 
 
-def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: RunOptions = PLAIN) -> Run:
-    """Train or resume; if a run folder is reserved, save the run there. See `train`."""
+def run_training(planned: Plan, watchers: Sequence[Callback] = (), run_options: RunOptions = PLAIN) -> Run:
+    """Train or resume; if a run folder is reserved, save the run there. See `train`.
+
+    `watchers` are called with every event, after the log and the checkpoints have been written.
+    """
     with status("starting Keras …"):
         keras_backend.start()
     keras_backend.check_float32()
-    from deeptaxi.learning.trainer import build_trainer
+
+    def tell(warning: Warned) -> None:
+        for watch in watchers:
+            with suppress(StopTraining, CallbackError):  # the training has ended, and the error is kept
+                watch(warning)
 
     planned = with_own_numbering(planned)
+    point = planned.resume_point
+    before = point.log.records if point and point.log else ()
+    name = planned.run_folder.folder.resolve().name if planned.run_folder else runs.default_name(planned.config)
+    with open_trackers(run_options.track, name, with_saved_table(planned).config, before) as trackers:
+        run, warnings = train_and_save(planned, [*trackers, *watchers], run_options)
+        for warning in warnings:
+            tell(warning)
+        run = add_sampled_episodes(run, run_options.stop, tell)
+        return finish_tracking(run, trackers, tell)
+
+
+def train_and_save(planned: Plan, watchers: Sequence[Callback], run_options: RunOptions) -> tuple[Run, list[Warned]]:
+    """Train or resume, and save the run; return it, and the warnings that come after its last event."""
+    from deeptaxi.learning.trainer import build_trainer
+
     table = own_table(planned.environment)
     metadata, planned = plan_metadata(planned), with_saved_table(planned)
     environment, config, folder, point = planned.environment, planned.config, planned.run_folder, planned.resume_point
     records = list(point.log.records) if point and point.log else []
-    tell = on_record or (lambda _record: None)
     with open_log(planned, run_options) as log:
         callbacks: list[Callback] = [
             stop_when(run_options.stop),
             *([log] if log else []),
             each_record(records.append),
-            each_record(tell),
             warn_first(point.warnings if point else ()),
             build_monitor(planned, records),
             *checkpointers(planned, run_options, log, metadata),
+            *watchers,
         ]
         trainer = build_trainer(config, environment, callbacks, planned.network)
         if point is not None and point.state is not None:
@@ -279,10 +308,8 @@ def run_training(planned: Plan, on_record: OnRecord | None = None, run_options: 
                 finish_log(log, folder.log.parent, trained.coverage)
             if not run_options.checkpoints and point is None:
                 checkpoints.discard(folder.folder)  # of the run that was here before
-    for warning in log.warnings if log else ():  # added at the end
-        tell(warning)
     run = build_run(planned, trained.network, TrainingLog(history, trained.coverage), has_table=table is not None)
-    return add_sampled_episodes(replace(run, log_unavailable=log.lost if log else None), run_options.stop, tell)
+    return (replace(run, log_unavailable=log.lost), log.warnings) if log else (run, [])
 
 
 @contextmanager
@@ -342,7 +369,9 @@ def resume_hint(planned: Plan, run_options: RunOptions) -> str:
     if planned.run_folder is None:
         return "The run was not saved."
     if run_options.checkpoints or checkpoints.files_in(planned.run_folder.folder):
-        return f"Resume with: {resuming_command(planned.run_folder.folder, planned.config)}"
+        command, names = resuming_command(planned.run_folder.folder, planned.config), run_options.track
+        track = "" if planned.config.environment.in_memory else "".join(f" --track {name}" for name in names)
+        return f"Resume with: {command}{track}"
     return f"The whole training again: {runs.train_again(planned.run_folder, planned.config)}"
 
 
@@ -357,9 +386,10 @@ def train(
     out: str | Path | Literal[True] | None = None,
     logs: str | Path | None = None,
     tensorboard: bool = True,
+    track: str | Sequence[str] = (),
     force: bool = False,
     trust_env: bool = False,
-    on_record: OnRecord | None = None,
+    callbacks: Sequence[Callable[[Event], object]] | None = None,
     stop: Callable[[], bool] | None = None,
     stop_after: int | None = None,
     checkpoints: bool = True,
@@ -384,10 +414,12 @@ def train(
         out: the run folder to write; True for a free name in `models/`.
         logs: folder for the log of a saved run; None for `logs`, or for the log's current location with `resume`.
         tensorboard: whether to also log for TensorBoard.
+        track: `"mlflow"`, `"wandb"`, or both: trackers that the run is logged with.
         force: whether to overwrite an existing run.
         trust_env: whether to import the module of an environment or network that only `config` or `resume` names,
             which executes its code.
-        on_record: called with every record (`deeptaxi.metrics`), including warnings, as it is produced.
+        callbacks: functions that are called with every event: the records of `deeptaxi.metrics` by their `kind`, and
+            `"checkpoint"` between updates. What they return is ignored; `StopTraining` ends the training.
         stop: called between updates and in long evaluations; once it returns True, training ends with the best weights
             so far. An evaluation that has not ended a moment later is abandoned; `resume` makes up for it.
         stop_after: update to stop after, to continue with `resume` later; None for the last.
@@ -400,12 +432,16 @@ def train(
     Raises:
         UsageError: the environment or a setting does not exist, settings exclude each other, `out` is taken, or the
             run in `resume` has other settings.
+        CallbackError: a callback raised an error, which is its cause; its `run` is the run so far.
         DeepTaxiError: training diverged or the environment failed before there was anything to save.
     """
+    watching = UserCallbacks(callbacks)
     if (read := open_value(env, env_args)) is not None:
         env, env_args = read, None
     name, table = name_of(env)
-    run_options = RunOptions(stop or never, stop_after, checkpoints, checkpoint_every, tensorboard)
+    run_options = RunOptions(
+        stop or never, stop_after, checkpoints, checkpoint_every, tensorboard, check_trackers(track)
+    )
     own, value = with_network(settings, network_args)
     given = GivenNetwork.of(own, value, trust_env)
     if resume is not None:
@@ -413,8 +449,23 @@ def train(
         values = merge_settings(name, env_args, None, q_table, own)
         trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
         with resume_plan(Path(resume), values, trust, log_folder, stop_after, table, given) as planned:
-            return run_training(planned, on_record, run_options)
+            run = run_training(planned, [watching], run_options)
+        return checked(run, watching.error)
     values = merge_settings(name, env_args, config, q_table, own)
     planned = plan(values, preset, trust_env or env is not None, table, given)
     with reserve_run_folder(planned, out, logs or LOGS, force, checkpoints) as planned:
-        return run_training(planned, on_record, run_options)
+        run = run_training(planned, [watching], run_options)
+    return checked(run, watching.error)
+
+
+def checked(run: Run, error: CallbackError | None) -> Run:
+    """Return a run whose callbacks did not fail.
+
+    Raises:
+        CallbackError: one failed; the error has the run and says where it is.
+    """
+    if error is None:
+        return run
+    kept = "this error's `run`" if run.folder is None else f"kept in {run.folder}"
+    error.run, error.args = run, (f"{error}; what was trained until then is {kept}",)
+    raise error

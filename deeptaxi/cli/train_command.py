@@ -13,6 +13,7 @@ from deeptaxi.api.run_options import EVERY, RunOptions, refuse_with_resume
 from deeptaxi.api.status import shown_by
 from deeptaxi.cli import options, signals
 from deeptaxi.metrics import Record, Started, Warned
+from deeptaxi.tracking.packages import TRACKERS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from deeptaxi.api.run import Run
     from deeptaxi.api.train import Plan
 
-RUN_OPTIONS = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard")  # options of `RunOptions`
+RUN_OPTIONS = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard", "track")  # options of `RunOptions`
 PRESET_HELP = (
     "Settings of `deeptaxi presets`; without ENV its environment too. `table` derives them from the transition table, "
     "`none` takes the plain defaults.  [default: the one that fits]"
@@ -39,6 +40,12 @@ PRESET_HELP = (
 @click.option("--out", type=options.PATH, metavar="FOLDER", help="Run folder.  [default: a free name in models/]")
 @click.option("--logs", type=options.PATH, metavar="FOLDER", help="Where logs go.  [default: logs]")
 @click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
+@click.option(
+    "--track",
+    type=click.Choice(list(TRACKERS)),
+    multiple=True,
+    help="Track the run with MLflow or Weights & Biases as well (repeatable).",
+)
 @click.option("--resume", type=options.PATH, metavar="RUN", help="Continue the training of a run folder.")
 @click.option("--stop-after", type=click.IntRange(1), metavar="UPDATE", help="End after this update, to resume later.")
 @click.option(
@@ -108,6 +115,7 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
     from deeptaxi.backend import keras_backend
     from deeptaxi.display.console import err
     from deeptaxi.display.training import TrainingProgress
+    from deeptaxi.learning.callbacks import each_record
     from deeptaxi.mdp.sweeps import reported_to
 
     console = err(quiet)
@@ -121,7 +129,7 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
     ):
         notes = filter(None, [planned.environment.numbering_note, f"Preset: {planned.configured.explanation}"])
         show = announce(progress.show, console, list(notes))
-        run = run_training(planned, show, replace(run_options, stop=lambda: bool(received())))
+        run = run_training(planned, [each_record(show)], replace(run_options, stop=lambda: bool(received())))
     if received() and planned.run_folder is not None and run.finished is not None:
         judged = run.environment.table is None or run.exact is not None
         kept = "the best weights are kept" if judged else "the weights are kept, not evaluated yet"

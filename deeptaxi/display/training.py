@@ -219,6 +219,10 @@ class TrainingProgress:
         self._standing.take(record, second)
         if isinstance(record, metrics.Resumed):
             self._console.print(f"Resumed after update {record.update:,}.", soft_wrap=True)
+        if isinstance(record, metrics.Tracked):
+            verb = "continued in" if record.resumed else "in"
+            text = f"Tracked by {record.tracker} {verb} run {record.run}: {record.place}."
+            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
         if isinstance(record, metrics.Warned):
             self._console.print(Text(f"Warning: {record.text}", style="yellow"), soft_wrap=True)
         if self._console.quiet:

@@ -34,6 +34,11 @@ class CheckpointEvent(NamedTuple):
     last: bool  # whether the training ends here
     state_dict: Callable[[], TrainingState]
 
+    @property
+    def kind(self) -> str:
+        """The kind of the event, as a record has one."""
+        return "checkpoint"
+
 
 OnCheckpoint = Callable[[CheckpointEvent], Iterable[Record]]  # may save the state; yields records
 

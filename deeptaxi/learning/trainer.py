@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from deeptaxi.config import PATIENCE, TrainConfig
-from deeptaxi.errors import DeepTaxiError, DivergedError, EnvironmentFailedError, UsageError
+from deeptaxi.errors import CallbackError, DeepTaxiError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import Agent, DQNAgent, FitAgent
@@ -84,6 +84,7 @@ class Trainer:
         self._parts = (self.progress, evaluator, masks, loop)
         self._resumed = False
         self._stopping = False  # whether a callback asked to stop
+        self._failure: str | None = None  # the error of a user's callback
         self._abandoned = False  # whether an evaluation was not brought to its end
 
     def run(self, stop_after: int | None = None) -> Trained:
@@ -102,8 +103,8 @@ class Trainer:
             stop_after: the update to stop after, keeping the result so far; None for the last.
 
         Raises:
-            DeepTaxiError: training diverged, or the environment failed, before there was anything to save. After that,
-                training ends with its result so far, and the final record names the failure.
+            DeepTaxiError: training diverged, or the environment or a user's callback failed, before there was anything
+                to save. After that, training ends with its result so far, and the final record names the failure.
         """
         # A callback's error ends the generator of events from outside: it is no failure of the environment.
         events = self._events(min(stop_after or self.config.updates, self.config.updates))
@@ -123,6 +124,10 @@ class Trainer:
                     events.extend(callback(each) or ())
                 except (StopTraining, StopPlanning):
                     self._stopping = True
+                except CallbackError as error:
+                    if not self.evaluator.has_something_to_keep():
+                        raise
+                    self._stopping, self._failure = True, self._failure or str(error)
             if not isinstance(each, CheckpointEvent):
                 yield each
 
@@ -165,7 +170,8 @@ class Trainer:
                 ending = self._ending()
                 if ending is None and event.settled:
                     yield CheckpointEvent(progress.update, False, self.state_dict)
-                    ending = "interrupted" if self._stopping else None
+                    if self._stopping:
+                        ending, progress.failure = "interrupted", self._failure
             progress.stopped = ending or ("updates" if progress.update >= self.config.updates else "stop-after")
             if begun:  # otherwise nothing has changed since the state resumed from
                 # Before the final evaluation, which an uninterrupted training would not make here.

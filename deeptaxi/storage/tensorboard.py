@@ -12,53 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import google_crc32c
 
 from deeptaxi.backend.importing import hide_modules
-from deeptaxi.config import TrainConfig, dump_toml, leaf_settings, value_at
-from deeptaxi.metrics import Evaluated, Finished, Progress, Record, Snapshot, Warned
+from deeptaxi.config import TrainConfig, dump_toml
+from deeptaxi.metrics import Finished, Record, Warned
+from deeptaxi.storage.scalars import FINAL, Series, hyperparameters, update_of
 
 with hide_modules("torch"):  # tensorboardX imports PyTorch if it can, which takes three seconds and is of no use here
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.summary import hparams, text
-
-TAGS: dict[type[Record], dict[str, str]] = {
-    Progress: {
-        "train/loss": "loss",
-        "train/td_error": "td_error",
-        "train/return": "mean_return",
-        "schedule/epsilon": "epsilon",
-        "schedule/learning_rate": "learning_rate",
-    },
-    Evaluated: {
-        "exact/value": "value",
-        "exact/value_gap": "value_gap",
-        "exact/gap": "gap",
-        "exact/optimal_starts": "optimal_start_states",
-        "exact/q_error_max": "q_error_max",
-    },
-    Snapshot: {
-        "q/min": "q_min",
-        "q/max": "q_max",
-        "q/mean": "q_mean",
-        "q/change": "q_change",
-        "policy/change": "policy_change",
-        "policy/greedy_share": "greedy_share",
-        "coverage/states": "states_covered",
-        "coverage/pairs": "pairs_covered",
-    },
-}
-FINAL = (
-    "optimal", "value", "value_gap", "return", "gap", "optimal_starts", "updates", "environment_steps", "train_seconds",
-)  # fmt: skip
 
 
 class Events:
@@ -71,7 +41,7 @@ class Events:
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
         self._file = new_file(folder)
-        self._before = (0, 0, 0.0)
+        self._series = Series()
         settings = hyperparameters(config)
         # TensorBoard takes the columns of all runs from one of them, so every run lists all possible columns.
         every = {name: 0.0 if value is None else value for name, value in settings.items()}
@@ -84,7 +54,7 @@ class Events:
     def write(self, records: Sequence[Record]) -> None:
         """Append records and flush them to the operating system."""
         for record in records:
-            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in self._scalars(record).items()]
+            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in self._series.scalars(record).items()]
             if values:
                 self._add(step=update_of(record), summary=Summary(value=values))
             if isinstance(record, Warned):
@@ -96,14 +66,6 @@ class Events:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def _scalars(self, record: Record) -> dict[str, float]:
-        if not isinstance(record, Progress):
-            return scalars(record)
-        before, self._before = self._before, (record.update, record.environment_steps, record.seconds)
-        update, steps, seconds = (now - then for now, then in zip(self._before, before, strict=True))
-        speed = {"speed/updates": update / seconds, "speed/environment_steps": steps / seconds} if seconds else {}
-        return scalars(record) | speed
 
     def _add(self, **content: Any) -> None:
         self._file.write(frame_event(Event(wall_time=time.time(), **content).SerializeToString()))
@@ -127,32 +89,6 @@ def checksum(data: bytes) -> bytes:
     """Return the CRC-32C of `data`, masked as TFRecord requires, because a CRC of data with CRCs is weak."""
     crc = google_crc32c.value(data)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def update_of(record: Record) -> int:
-    """Return the update of a record."""
-    return record.updates if isinstance(record, Finished) else getattr(record, "update", 0)
-
-
-def scalars(record: Record) -> dict[str, float]:
-    """Return the numbers of a record by tag, omitting unknown ones."""
-    found = {tag: getattr(record, name) for tag, name in TAGS.get(type(record), {}).items()}
-    if isinstance(record, Finished):
-        exact = dict(record.exact or {})
-        exact["optimal_starts"] = exact.get("optimal_start_states")
-        found = {f"final/{name}": getattr(record, name, exact.get(name)) for name in FINAL}
-    return {tag: float(value) for tag, value in found.items() if value is not None}
-
-
-def hyperparameters(config: TrainConfig) -> dict[str, Any]:
-    """Return every setting by its TOML key, as a number, boolean or string; None if not set."""
-    found = {}
-    for path, _, _ in leaf_settings(TrainConfig):
-        value = value_at(config, path)
-        if isinstance(value, tuple):
-            value = ",".join(map(str, value))
-        found[".".join(path)] = json.dumps(dict(value), default=str) if isinstance(value, Mapping) else value
-    return found
 
 
 def as_code(toml: str) -> str:

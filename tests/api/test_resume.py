@@ -11,6 +11,7 @@ from rich.console import Console
 
 import deeptaxi
 from deeptaxi.errors import UsageError
+from deeptaxi.learning.callbacks import each_record
 from deeptaxi.learning.trainer import NOT_JUDGED
 from deeptaxi.mdp import planning, stopping
 from deeptaxi.mdp.table import TransitionTable
@@ -30,7 +31,7 @@ def test_a_training_on_a_table_in_memory_is_resumed_from_its_folder(empty: Path,
     shutil.move("a", "b")  # with its table
     shutil.move("logs/a", "logs/b")
     records: list[object] = []
-    rest = deeptaxi.train(resume="b", on_record=records.append)
+    rest = deeptaxi.train(resume="b", callbacks=[each_record(records.append)])
     assert rest.weights_digest == whole.weights_digest
     assert rest.to_dict()["resumed_from"] == 110
     assert [type(record) for record in records[:2]] == [Started, Resumed]

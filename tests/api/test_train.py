@@ -9,7 +9,8 @@ import pytest
 
 import deeptaxi
 from deeptaxi.api.run import Run
-from deeptaxi.errors import UsageError
+from deeptaxi.errors import CallbackError, UsageError
+from deeptaxi.learning.callbacks import each_record
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import Finished, Started
 from tests.api.conftest import CHAIN, LAKE, QUICK
@@ -31,7 +32,7 @@ def test_it_gives_what_the_command_gives(lake: Run, lake_run: Path) -> None:
 
 def test_without_out_nothing_is_written_and_nothing_is_said(empty: Path, capfd: pytest.CaptureFixture[str]) -> None:
     records: list[Any] = []
-    run = deeptaxi.train("FrozenLake-v1", on_record=records.append, **LAKE)
+    run = deeptaxi.train("FrozenLake-v1", callbacks=[each_record(records.append)], **LAKE)
     assert not list(empty.iterdir())
     assert capfd.readouterr() == ("", "")
     assert isinstance(records[0], Started)
@@ -153,6 +154,6 @@ def test_a_training_that_fails_gives_its_place_back(empty: Path, table: Transiti
     def broken(record: Any) -> None:
         raise RuntimeError(type(record).__name__)
 
-    with pytest.raises(RuntimeError, match="Started"):
-        deeptaxi.train(table, out="run", on_record=broken, **CHAIN)
+    with pytest.raises(CallbackError, match=r"^callback 'broken' failed at event 'started', .*RuntimeError: Started"):
+        deeptaxi.train(table, out="run", callbacks=[broken], **CHAIN)
     assert not Path("run").exists()

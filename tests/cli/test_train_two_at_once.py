@@ -46,7 +46,7 @@ def test_a_second_training_into_the_same_folder_is_refused_at_once(type_in: Call
         environments=8,
         batch_size=32,
         out="models/a",
-        on_record=interfere,
+        callbacks=[interfere],
     )
     assert len(refusals) == 1
     assert refusals[0].startswith("Error: models/a is in use by process ")

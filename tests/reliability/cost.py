@@ -88,7 +88,7 @@ def resume(send: Callable[[Any], None], folder: Path, stop_after: int) -> None:
     def note(record: Any) -> None:
         reached.setdefault(record.kind, (time.process_time() - cpu, time.perf_counter() - start, record))
 
-    train(resume="run", stop_after=stop_after, on_record=note)
+    train(resume="run", stop_after=stop_after, callbacks=[note])
     send((*reached["resumed"][:2], reached["started"][2].compile_seconds))
 
 

@@ -56,12 +56,12 @@ def test_a_training_outlives_a_quota_that_is_reached(
     reached = at(20, lambda: setattr(disk, "failed", "from now on"))
     with failing(disk):
         if where:
-            found = train(out="models/a", on_record=watch, checkpoint_every=1e-9)
+            found = train(out="models/a", callbacks=[watch], checkpoint_every=1e-9)
             assert found.weights_digest == digest
             assert (tmp_path / "models/a" / MODEL_FILE).exists()
         else:
             with pytest.raises(DiskError, match=r"cannot write models/a: .*quota.*--resume models/a. resumes from"):
-                train(out="models/a", on_record=watch)
+                train(out="models/a", callbacks=[watch])
             assert len(checkpoints.files_in(Path("models/a"))) == 1
     if where == "logs":
         assert findings.count("no-log") == 1
@@ -76,7 +76,7 @@ def test_a_removed_log_folder_is_restored_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = train(out="models/a", on_record=at(20, lambda: shutil.rmtree("logs")))
+    found = train(out="models/a", callbacks=[at(20, lambda: shutil.rmtree("logs"))])
     assert found.weights_digest == digest
     assert found.to_dict()["log_unavailable"] is None
     again = deeptaxi.load("models/a")
@@ -92,7 +92,7 @@ def test_a_log_that_cannot_be_restored_is_reported_at_the_end(tmp_path: Path, mo
         shutil.rmtree("logs")
         Path("logs").write_text("a file stands in the way")
 
-    found = train(out="models/a", on_record=at(20, replace))
+    found = train(out="models/a", callbacks=[at(20, replace)])
     assert found.to_dict()["log"] is None
     assert "cannot write logs/a" in found.to_dict()["log_unavailable"]
     from deeptaxi.display.console import out

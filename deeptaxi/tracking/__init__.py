@@ -1,0 +1,1 @@
+"""Trackers: training runs in MLflow and in Weights & Biases."""
