@@ -282,8 +282,6 @@ def why_not_compiled(config: TrainConfig, environment: Environment) -> str | Non
 def why_no_program(config: TrainConfig) -> str | None:
     """Return why no program that carries weights and optimizer as arrays can make the updates; None if one can."""
     running = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if config.network.kind == OWN_KIND:
-        return "it runs deeptaxi's own networks only, not what --network builds"
     if running not in COMPILING:
         return f"it runs on {' and '.join(COMPILING)}, not on KERAS_BACKEND={running}"
     known = OPTIMIZER_OPTIONS.get(config.optimizer.name)

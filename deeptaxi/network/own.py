@@ -383,11 +383,23 @@ def streams_of(network: keras.Model) -> tuple[keras.Model, str] | None:
     return None if head is None else (keras.Model(network.input, tensors), head.aggregation)
 
 
+def may_differ_in_training(network: keras.Model) -> bool:
+    """Return whether a network may compute something else in training than in inference.
+
+    Keras' own layers that do have variables that are not trained: averages, or the state of a random generator. Layers
+    of others may, if they take ``training``.
+    """
+    layers = network._flatten_layers(include_self=True)
+    foreign = [layer for layer in layers if type(layer).__module__.partition(".")[0] not in ("keras", "deeptaxi")]
+    asks = any("training" in inspect.signature(layer.call).parameters for layer in foreign)
+    return bool(network.non_trainable_variables) or asks
+
+
 def is_fitted_otherwise(network: keras.Model, states: NDArray[np.int32]) -> bool:
     """Whether a network is fitted otherwise than it answers: dropout, batch normalization, losses of its layers."""
     if network.losses:
         return True
-    if not network.non_trainable_variables:
+    if not may_differ_in_training(network):
         return False
     copy = copy_network(network)
     calm, fitted = (ops.convert_to_numpy(copy(states, training=flag)) for flag in (False, True))

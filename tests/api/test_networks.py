@@ -202,9 +202,30 @@ def test_a_layer_that_no_file_may_hold_is_refused_before_any_work(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_compiled_loop_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="--loop compiled: it runs deeptaxi's own networks only"):
-        deeptaxi.train("FrozenLake-v1", network=own.build, **{**LAKE, "loop": "compiled"})
+@pytest.mark.parametrize("build", ["build", "regularized"])
+def test_the_compiled_loop_trains_it_and_resumes_bit_for_bit(build, tmp_path):
+    where = {"logs": tmp_path / "logs", "env_args": {"is_slippery": False}, "loop": "compiled", "updates": 400}
+    network = {"build": own.build, "regularized": regularized}[build]
+    whole = deeptaxi.train("FrozenLake-v1", network=network, out=tmp_path / "whole", early_stop=False, **where)
+    assert whole.finished.updates == 400
+    assert whole.config.loop == "compiled"
+    deeptaxi.train("FrozenLake-v1", network=network, out=tmp_path / "part", early_stop=False, stop_after=150, **where)
+    resumed = deeptaxi.train(resume=tmp_path / "part", network=network)
+    assert resumed.weights_digest == whole.weights_digest
+    assert deeptaxi.load(tmp_path / "part").weights_digest == whole.weights_digest
+
+
+def regularized(states, actions):
+    """Build a model with all that a training does and an answer does not."""
+    return keras.Sequential(
+        [
+            keras.Input((), dtype="int32"),
+            keras.layers.Embedding(states, 8, embeddings_regularizer="l2"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.1, seed=1),
+            keras.layers.Dense(actions),
+        ]
+    )
 
 
 def test_a_fitted_layer_is_not_explained(trained):

@@ -56,7 +56,6 @@ def test_a_file_names_a_network_too(type_in, tmp_path):
         (["--network", f"{NAME}:build", "--hidden", "64"], ["leave out --hidden"]),
         (["--network", f"{NAME}:build", "--q-table"], ["--network builds the whole network: leave out --q-table"]),
         (["--network", f"{NAME}:build", "--no-dueling"], ["leave out --dueling/--no-dueling"]),
-        (["--network", f"{NAME}:build", "--loop", "compiled"], ["--loop compiled", "use --loop gymnasium"]),
         (["--network", f"{NAME}:build", "--preset", "frozenlake.q-table"], ["leave out --network, or take --preset"]),
         (["--network", f"{NAME}:build", "--network-arg", "width"], ["expected KEY=VALUE, received 'width'"]),
         (["--network", f"{NAME}:build", "--network-arg", "wdith=4"], ["did you mean 'width'?"]),

@@ -10,7 +10,6 @@ target network's follows like its weights.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Hashable
 from itertools import count
 from typing import Any
@@ -27,20 +26,9 @@ from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.network import functional
+from deeptaxi.network.own import may_differ_in_training
 from deeptaxi.network.structure import structure_of
 from deeptaxi.recipe import bootstrap, loss_of, overwrite
-
-
-def differs_in_training(model: keras.Model) -> bool:
-    """Return whether a model may compute something else in training than in inference.
-
-    Keras' own layers that do have variables that are not trained: averages, or the state of a random generator. Layers
-    of others may, if they take ``training``.
-    """
-    layers = model._flatten_layers(include_self=True)
-    foreign = [layer for layer in layers if type(layer).__module__.partition(".")[0] not in ("keras", "deeptaxi")]
-    asks = any("training" in inspect.signature(layer.call).parameters for layer in foreign)
-    return bool(model.non_trainable_variables) or asks
 
 
 class ModelUpdate(CompiledUpdate):
@@ -59,7 +47,7 @@ class ModelUpdate(CompiledUpdate):
         self.factors, self.sparse, self.shapes = None, False, []
         self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
         self.following = TargetUpdate(config.target.polyak, config.target.period)
-        self.two_modes = differs_in_training(model)
+        self.two_modes = may_differ_in_training(model)
 
     def begin(self, network: keras.Model) -> AgentState:
         """Return the state before the first update of a network."""
