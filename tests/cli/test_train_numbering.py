@@ -26,8 +26,10 @@ def test_that_observations_are_numbered_as_they_are_met_is_told_in_a_line(type_i
 
 def test_what_cannot_be_numbered_is_refused_with_what_to_type(type_in):
     with registered("Picture-v0", Picture) as name:
-        line = refused(type_in("train", name, "--encoding", "factored"), 2, "leave out --encoding factored")
-        assert "they are numbered as they are first seen" in line
+        line = refused(
+            type_in("train", name, "--encoding", "factored"), 2, "--encoding factored and --state-capacity 0 would"
+        )
+        assert "leave them out, and observations are numbered as they are first seen" in line
         refused(
             type_in("train", name, "--encoding", "factored", "--state-capacity", 9),
             2,

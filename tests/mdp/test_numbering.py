@@ -157,7 +157,7 @@ def test_an_environment_of_too_many_observations_is_opened_with_a_numbering():
             "to 99,999 (--state-capacity). Each is learned by itself, without generalization, and without a discovered "
             "table there is no exact verdict"
         )
-        with pytest.raises(UsageError, match="leave out --encoding factored and --state-capacity 0, and they are num"):
+        with pytest.raises(UsageError, match="--encoding factored and --state-capacity 0 would number all of them"):
             open_environment(EnvironmentConfig(name, state_capacity=0))
 
 

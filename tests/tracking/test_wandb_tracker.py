@@ -52,6 +52,7 @@ def whole(path: Path) -> list[Any]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A current folder for runs, without a server, a key or anything of the user's."""
     folder = tmp_path_factory.mktemp("wandb")
+    wandb.teardown()  # what other tests of this process began knows their current folder
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in ("CACHE", "DATA", "CONFIG", "ARTIFACT"):
