@@ -221,5 +221,8 @@ class TransitionReplayBuffer(CompiledReplayBuffer):
 
 def rows_of(new: Transitions) -> NDArray[np.int32]:
     """Return transitions as the rows of numbers that a `TransitionReplayBuffer` stores, int32 `[N, 5]`."""
-    ends = new.terminated * np.int32(TERMINATED) + new.truncated * np.int32(TRUNCATED)
-    return np.stack([new.states, new.actions, new.rewards.view(np.int32), new.next_states, ends], axis=1)
+    rows = np.empty((len(new.states), COLUMNS), np.int32)
+    rows[:, 0], rows[:, 1], rows[:, 3] = new.states, new.actions, new.next_states
+    rows[:, 2] = new.rewards.view(np.int32)
+    rows[:, 4] = new.terminated * np.int32(TERMINATED) + new.truncated * np.int32(TRUNCATED)
+    return rows
