@@ -450,15 +450,15 @@ def train(
         trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
         with resume_plan(Path(resume), values, trust, log_folder, stop_after, table, given) as planned:
             run = run_training(planned, [watching], run_options)
-        return checked(run, watching.error)
+        return raise_callback_error(run, watching.error)
     values = merge_settings(name, env_args, config, q_table, own)
     planned = plan(values, preset, trust_env or env is not None, table, given)
     with reserve_run_folder(planned, out, logs or LOGS, force, checkpoints) as planned:
         run = run_training(planned, [watching], run_options)
-    return checked(run, watching.error)
+    return raise_callback_error(run, watching.error)
 
 
-def checked(run: Run, error: CallbackError | None) -> Run:
+def raise_callback_error(run: Run, error: CallbackError | None) -> Run:
     """Return a run whose callbacks did not fail.
 
     Raises:

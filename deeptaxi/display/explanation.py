@@ -198,14 +198,14 @@ def head(summary: Summary) -> Table:
         "State": f"{summary['state']}: {summary['state_name']}",
         "Action": f"{action}: {summary['action_names'][action]}",
         "Outcome": f"{outcome(summary)} ({summary['outcome']})",
-        "Network": f"{described(network)}; {origin}",
+        "Network": f"{describe_network(network)}; {origin}",
         "Target network": target if noise is None else f"the online network plus noise of standard deviation {noise:g}",
         "Settings": settings(summary),
     }
     return facts(f"One update on {summary['environment']['id']}", rows)
 
 
-def described(network: Mapping[str, Any]) -> str:
+def describe_network(network: Mapping[str, Any]) -> str:
     """Describe the network in a few words."""
     if "builder" in network:
         return f"{network['kind']}, of {network['builder']} {short_words(network.get('kwargs') or {})}".strip()

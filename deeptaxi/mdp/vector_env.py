@@ -58,7 +58,7 @@ class NumberedEnv(CheckedEnv):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         """Reset the environment; return the state."""
         _, info = super().reset(seed=seed, options=options)
-        return self._state, {} if self._mask is None else self._shown(info)
+        return self._state, {} if self._mask is None else self._mask_in(info)
 
     def step(self, action: Any) -> tuple[int, Any, bool, bool, dict[str, Any]]:
         """Step the environment; return the state."""
@@ -69,7 +69,7 @@ class NumberedEnv(CheckedEnv):
         _, reward, terminated, truncated, info = answer
         if self._limit is not None and self._step >= self._limit:
             truncated = True
-        return self._state, reward, terminated, truncated, {} if self._mask is None else self._shown(info)
+        return self._state, reward, terminated, truncated, {} if self._mask is None else self._mask_in(info)
 
     def _is_usual(self, answer: Any) -> bool:
         """Return whether a step answered plain values, and keep the state number: nearly all do, at half the cost."""
@@ -85,7 +85,7 @@ class NumberedEnv(CheckedEnv):
             return False
         return True
 
-    def _shown(self, info: Mapping[str, Any]) -> dict[str, Any]:
+    def _mask_in(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """Return the action mask that the environment shows, if it does."""
         mask = None if self._mask is None else self._mask(info)
         return {} if mask is None else {"action_mask": mask}
@@ -123,7 +123,7 @@ class VectorEnv:
         for copy in range(self.num_envs) if over is None else np.flatnonzero(over).tolist():
             given = seed + copy if isinstance(seed, int) else None if seed is None else seed[copy]
             self._states[copy], shown[copy] = self.envs[copy].reset(seed=given)
-        return np.array(self._states, np.int64), batched(shown)
+        return np.array(self._states, np.int64), batch_masks(shown)
 
     def step(
         self, actions: NDArray[np.integer[Any]]
@@ -137,7 +137,7 @@ class VectorEnv:
             np.array(rewards, np.float64),
             np.array(terminated, np.bool_),
             np.array(truncated, np.bool_),
-            batched(shown),
+            batch_masks(shown),
         )
 
     def render(self) -> tuple[Any, ...]:
@@ -151,7 +151,7 @@ class VectorEnv:
                 env.close()
 
 
-def batched(shown: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+def batch_masks(shown: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """Return the action masks of some environments, `[N, A]`, and which have one, `_action_mask` `[N]`."""
     masks = [(copy, np.asarray(info["action_mask"])) for copy, info in enumerate(shown) if info]
     if not masks:

@@ -92,7 +92,7 @@ def find_builder(name: str, folder: str | None) -> Any:
         except DeepTaxiError:
             raise
         except (Exception, SystemExit) as error:  # the user's own code may raise anything
-            raise UsageError(f"--network {name}: importing {module} {raised(error)}") from error
+            raise UsageError(f"--network {name}: importing {module} {format_error(error)}") from error
     found: Any = loaded
     for part in known.split("."):
         found = getattr(found, part, None)
@@ -147,12 +147,12 @@ def build(
             )
     check_call(builder, name, sizes, kwargs)
     try:
-        with seeded(seed):
+        with seed_global(seed):
             return builder(*sizes, **kwargs)
     except DeepTaxiError:
         raise
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
-        raise UsageError(f"{called(name, sizes, kwargs)} {raised(error)}") from error
+        raise UsageError(f"{format_call(name, sizes, kwargs)} {format_error(error)}") from error
 
 
 def check_call(builder: Callable[..., Any], name: str, sizes: tuple[int, int], kwargs: Mapping[str, Any]) -> None:
@@ -201,13 +201,13 @@ def parameters_of(builder: Callable[..., Any]) -> Mapping[str, inspect.Parameter
     return dict(own[1:])
 
 
-def called(name: str, sizes: tuple[int, int], kwargs: Mapping[str, Any]) -> str:
+def format_call(name: str, sizes: tuple[int, int], kwargs: Mapping[str, Any]) -> str:
     """Return how a builder was called."""
     given = words({key: value for key, value in kwargs.items() if key != FACTORS})
     return f"{name}, called with {sizes[0]} states and {sizes[1]} actions{f' and {given}' if given else ''},"
 
 
-def raised(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Say on one line what was raised."""
     text = " ".join(str(error).split())[:200]
     return f"raised {type(error).__name__}{f': {text}' if text else ''}"
@@ -219,7 +219,7 @@ def kind(value: Any) -> str:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seed_global(seed: int) -> Iterator[None]:
     """Seed Python's and NumPy's global generators within the block, which Keras draws its seeds from."""
     state, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  # the user's code may draw from it
     random.seed(seed)

@@ -34,7 +34,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.layers import Dueling
 from deeptaxi.network.build import scale_outputs
 from deeptaxi.network.encodings import Parts, expectation, kind_of
-from deeptaxi.network.named_builder import seeded
+from deeptaxi.network.named_builder import seed_global
 from deeptaxi.network.structure import structure_of
 from deeptaxi.network.tabulate import MixedStatesError, call_batch, reason_of, tabulate
 
@@ -68,7 +68,7 @@ def own_network(model: Any, sizes: tuple[int, int], parts: Parts, name: str, see
         raise UsageError(f"{name} is {describe(model)}: expected a Keras model, or a function that returns one")
     check_classes(model, name)
     states, actions = sizes
-    with seeded(seed):
+    with seed_global(seed):
         model, taken = copy_built(model, states, parts, name)
         set_seeds(model)
         state = keras.Input(shape=(), dtype="int32", name=free_name(model, "state"))
@@ -80,7 +80,7 @@ def own_network(model: Any, sizes: tuple[int, int], parts: Parts, name: str, see
             raise
         except Exception as error:  # Keras and the user's layers raise many types
             raise UsageError(f"{name} cannot be called on states: {reason_of(error)}") from error
-        network = copied(lambda: copy_network(whole), name)
+        network = copy_or_refuse(lambda: copy_network(whole), name)
     if not network.trainable_variables:
         raise UsageError(f"{name} has no trainable weights: there is nothing to learn; leave trainable as True")
     wide = next((str(one.dtype) for one in network.trainable_variables if one.dtype != "float32"), None)
@@ -146,9 +146,10 @@ def copy_built(model: keras.Model, states: int, parts: Parts, name: str) -> tupl
     if taken is not None:
         if kind_of(taken.shape, states, parts) is None:
             raise UsageError(
-                f"{name} takes an input of shape {shown(taken.shape)}: {expectation(states, parts)}; build it for these"
+                f"{name} takes an input of shape {format_shape(taken.shape)}: {expectation(states, parts)}; build it "
+                "for these"
             )
-        copy = copied(lambda: keras.models.clone_model(model), name)
+        copy = copy_or_refuse(lambda: keras.models.clone_model(model), name)
         if not copy.built or input_of(copy, name) is None:
             copy(keras.KerasTensor((None, *taken.shape), dtype=taken.dtype))
         if not same_variables(copy, model):
@@ -160,11 +161,11 @@ def copy_built(model: keras.Model, states: int, parts: Parts, name: str) -> tupl
         return copy, taken
     faults = []
     for one in (Taken((), "int32"), Taken((states,), "float32")):
-        copy = copied(lambda: keras.models.clone_model(model), name)
+        copy = copy_or_refuse(lambda: keras.models.clone_model(model), name)
         try:
             copy(keras.KerasTensor((None, *one.shape), dtype=one.dtype))
         except Exception as error:  # as above
-            faults.append(f"{shown(one.shape)} ({reason_of(error)})")
+            faults.append(f"{format_shape(one.shape)} ({reason_of(error)})")
         else:
             return copy, one
     raise UsageError(
@@ -180,7 +181,7 @@ def set_seeds(model: keras.Model) -> None:
             layer.seed = random.randint(1, 10**9)  # noqa: S311  # as Keras draws it
 
 
-def copied(copy: Callable[[], Any], name: str) -> Any:
+def copy_or_refuse(copy: Callable[[], Any], name: str) -> Any:
     """Return a copy.
 
     Raises:
@@ -259,7 +260,7 @@ def join_outputs(outputs: Sequence[Any], actions: int, name: str, layer: str) ->
     shapes = [tuple(output.shape) for output in outputs]
     expected = f"expected Q values [B, {actions}], or a value [B, 1] and advantages [B, {actions}]"
     if any(len(shape) != 2 or shape[0] is not None for shape in shapes):
-        raise UsageError(f"{name} returns {listed(shapes)}, where axis 0 is the minibatch: {expected}")
+        raise UsageError(f"{name} returns {format_outputs(shapes)}, where axis 0 is the minibatch: {expected}")
     widths = [shape[1] for shape in shapes]
     if widths == [actions]:
         return outputs[0]
@@ -267,7 +268,7 @@ def join_outputs(outputs: Sequence[Any], actions: int, name: str, layer: str) ->
         return Dueling(name=layer)(list(outputs))
     if widths == [actions, 1]:
         return Dueling(name=layer)([outputs[1], outputs[0]])
-    raise UsageError(f"{name} returns {listed(shapes)}: {expected}")
+    raise UsageError(f"{name} returns {format_outputs(shapes)}: {expected}")
 
 
 def check_embeddings(network: keras.Model, states: int, name: str) -> None:
@@ -417,12 +418,12 @@ def describe(value: Any) -> str:
     return "None" if value is None else f"an object of type {type(value).__name__}"
 
 
-def shown(shape: Sequence[int | None]) -> str:
+def format_shape(shape: Sequence[int | None]) -> str:
     """Format a shape without its batch axis as ``[B, 3]``."""
     return f"[{', '.join(['B', *('any' if side is None else str(side) for side in shape)])}]"
 
 
-def listed(shapes: Sequence[Sequence[int | None]]) -> str:
+def format_outputs(shapes: Sequence[Sequence[int | None]]) -> str:
     """Format the shapes of outputs."""
     each = [f"[{', '.join('B' if side is None else str(side) for side in shape)}]" for shape in shapes]
     return f"{len(each)} outputs, {', '.join(each)}" if len(each) > 1 else f"an output of shape {each[0]}"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.errors import UsageError
-from deeptaxi.network.named_builder import build, check_exists, find_builder, seeded, trusted_folder
+from deeptaxi.network.named_builder import build, check_exists, find_builder, seed_global, trusted_folder
 from tests.network import own_models as own
 
 MODULE = "tests.network.own_models"
@@ -115,7 +115,7 @@ def test_the_global_generators_go_on_as_before():
     expected = random.random(), np.random.random()  # noqa: NPY002
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002
-    with seeded(0):
+    with seed_global(0):
         keras.layers.Dropout(0.5)
         np.random.random()  # noqa: NPY002
     assert (random.random(), np.random.random()) == expected  # noqa: NPY002
