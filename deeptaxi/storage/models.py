@@ -374,7 +374,7 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None, c
     except UsageError:
         raise
     except UnregisteredError as error:
-        raise DeepTaxiError(f"{path}: {error}; {registration(code)}") from None
+        raise DeepTaxiError(f"{path}: {error}{newer_keras(path) or f'; {registration(code)}'}") from None
     except ArchiveError as error:
         raise DeepTaxiError(f"{path}: {error}{newer_keras(path)}") from None
     except Exception as error:  # Keras raises many types, depending on what is wrong

@@ -31,7 +31,7 @@ def test_a_network_is_trained_resumed_and_opened(own_run, tmp_path):
     assert resumed.exit_code == 0, resumed.output
     found = json.loads(resumed.stdout)
     assert found["network"] == {"kind": "own", "builder": f"{NAME}:build", "kwargs": {"width": 4}}
-    assert (found["updates"], found["resumed_from"], found["loop"]) == (12, 6, "gymnasium")
+    assert (found["updates"], found["resumed_from"], found["loop"]) == (12, 6, "compiled")
     evaluated = json.loads(run("evaluate", tmp_path / "run", "--episodes", "2", "--json").stdout)
     assert evaluated["exact"] == found["exact"]
     assert "own, of" in run("explain", "update", tmp_path / "run", "--state", "14").stdout
