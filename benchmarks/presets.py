@@ -32,10 +32,11 @@ def trained(values: Mapping[str, Any], preset: str | None = None) -> Row:
     from deeptaxi.backend import keras_backend
 
     keras_backend.start()
-    from deeptaxi.config import EnvironmentConfig, from_mapping
+    from deeptaxi.config import EnvironmentConfig
     from deeptaxi.learning.resolve import choose, configure, with_environment
     from deeptaxi.learning.trainer import train
     from deeptaxi.mdp.environment import open_environment
+    from deeptaxi.schema import from_mapping
 
     named = choose(values, preset)
     values = with_environment(values, named)

@@ -13,30 +13,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import tomli_w
 
 from deeptaxi import arguments
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.io import safe_load
-from deeptaxi.io.safe_load import check_lengths, is_a
+from deeptaxi.io.safe_load import check_lengths
 from deeptaxi.presets import Preset, fitting, plain
 from deeptaxi.renamed import SETTINGS, renamed_in
-
-
-@dataclass(frozen=True)
-class Check:
-    """A constraint on a value: in words, as a predicate, and as a list of names if it is a choice."""
-
-    description: str
-    passes: Callable[[Any], bool]
-    choices: tuple[str, ...] = ()
-
+from deeptaxi.schema import Check, Checked, from_mapping, one_of, setting, to_mapping
 
 POSITIVE = Check("a value above 0", lambda x: x > 0)
 COUNT = Check("a value from 1 to 1,000,000,000", lambda x: 1 <= x <= 10**9)  # compiled programs count in 32 bits
@@ -52,136 +42,6 @@ RANGES = Check(
     'ranges low:high, such as -3:3,-3.5:3.5; ":" leaves a part its own bounds',
     lambda ranges: all(not one or (len(one) == 2 and one[0] < one[1]) for one in ranges),
 )
-
-
-def one_of(names: tuple[str, ...]) -> Check:
-    """Check that the value is one of `names`."""
-    return Check("one of " + ", ".join(names), lambda x: x in names, names)
-
-
-def setting(default: Any, help_text: str, check: Check | None = None, option: str | None = None) -> Any:
-    """Declare a field with its help text, check and command-line option (``None``: TOML only)."""
-    metadata = {"help": help_text, "check": check, "option": option}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def show(value: Any) -> str:
-    """Format a value as the user may have typed it."""
-    if not isinstance(value, tuple):
-        return str(value)
-    return ",".join(":".join(map(str, item)) or ":" if isinstance(item, tuple) else str(item) for item in value)
-
-
-class Checked:
-    """Base class that runs each field's check on construction."""
-
-    def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):  # type: ignore[arg-type]  # only dataclasses inherit
-            value, check = getattr(self, item.name), item.metadata.get("check")
-            if value is None or check is None:
-                continue
-            if not check.passes(value):
-                near = nearest(str(value), check.choices)
-                raise UsageError(f"{item.name} = {show(value)}: expected {check.description}{near}")
-
-
-def leaf_settings(cls: type, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Yield ``(path, field, type)`` of every leaf setting, e.g. ``(("replay", "capacity"), field, int)``."""
-    hints = get_type_hints(cls)
-    for item in dataclasses.fields(cls):
-        path = (*prefix, item.name)
-        if dataclasses.is_dataclass(hints[item.name]):
-            yield from leaf_settings(hints[item.name], path)
-        else:
-            yield path, item, hints[item.name]
-
-
-def value_at(settings: Any, path: tuple[str, ...]) -> Any:
-    """Return the setting at a path in nested mappings, or in a configuration, or None."""
-    for key in path:
-        settings = settings.get(key) if isinstance(settings, Mapping) else getattr(settings, key, None)
-    return settings
-
-
-def nest(settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
-    """Nest settings given by path, omitting those that are None."""
-    nested: dict[str, Any] = {}
-    for (*sections, key), value in settings.items():
-        if value is not None:
-            place = nested
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[key] = value
-    return nested
-
-
-def from_mapping(cls: type, values: Mapping[str, Any], where: str = "") -> Any:
-    """Build the dataclass `cls` from nested mappings; unknown keys and wrong types are usage errors."""
-    hints = get_type_hints(cls)
-    arguments = {}
-    for key, value in values.items():
-        if key not in hints:
-            elsewhere = {path[-1]: ".".join(path) for path, _, _ in leaf_settings(cls)}
-            near = nearest(key, hints) or nearest(key, elsewhere)
-            for name, full in elsewhere.items():
-                near = near.replace(f"'{name}'", f"'{where}{full}'") if name not in hints else near
-            raise UsageError(f"unknown key '{where}{key}'{near}")
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
-                raise UsageError(f"'{where}{key}' is a table of settings: write [{where}{key}]")
-            arguments[key] = from_mapping(hints[key], value, f"{where}{key}.")
-        else:
-            arguments[key] = coerce(value, hints[key], where + key)
-    try:
-        return cls(**arguments)
-    except UsageError as error:
-        raise UsageError(f"[{where[:-1]}] {error}" if where else str(error)) from None
-
-
-def coerce(value: Any, hint: Any, name: str) -> Any:
-    """Convert `value` to the type `hint`: integers become floats and lists become tuples; nothing else converts."""
-    if isinstance(hint, UnionType):
-        if value is None:
-            return None
-        hint = next(option for option in get_args(hint) if option is not NoneType)
-    try:
-        check_lengths(value)
-    except ValueError as error:
-        raise UsageError(f"'{name}': {error}") from None
-    origin = get_origin(hint) or hint
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(coerce(item, get_args(hint)[0], name) for item in value)
-    if origin is float and is_a(value, int):
-        return float(value)
-    if origin is float and isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"'{name}' = {value}: expected a finite number")
-    accepted = origin if origin is not Mapping and isinstance(origin, type) else Mapping
-    if not is_a(value, accepted):
-        raise UsageError(f"'{name}' = {value!r}: expected {TYPE_NAMES.get(origin, 'a table')}")
-    return value
-
-
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", tuple: "a list"}
-
-
-def to_mapping(config: Any) -> dict[str, Any]:
-    """Convert the configuration to nested plain values; ``None`` is omitted, as TOML has no null."""
-    plain: dict[str, Any] = {}
-    own = isinstance(config, NetworkConfig) and config.builder is not None
-    for item in dataclasses.fields(config):
-        value = None if own and item.name not in OWN else getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            plain[item.name] = to_mapping(value)
-        elif value is not None:
-            plain[item.name] = listed(value)
-    return plain
-
-
-def listed(value: Any) -> Any:
-    """Convert tuples, also those in tuples, to lists."""
-    return [listed(item) for item in value] if isinstance(value, tuple) else value
 
 
 MAX_HIDDEN = 256  # layers; a checkpoint has some twelve arrays per layer, and at most 4,096 are read
@@ -305,6 +165,10 @@ class NetworkConfig(Checked):
             raise UsageError(
                 "--q-table has one row of weights per state: leave out --encoding factored, or add hidden layers"
             )
+
+    def names(self) -> list[str]:
+        """Return the names of the settings that have a meaning beside the others."""
+        return [name for name in super().names() if self.builder is None or name in OWN]
 
     def _leave_to_builder(self) -> None:
         """Leave all other settings empty: the model has its own layers."""

@@ -13,7 +13,8 @@ import click
 import deeptaxi
 from deeptaxi.cli.main import COMMANDS, cli
 from deeptaxi.cli.options import SectionOption
-from deeptaxi.config import TrainConfig, leaf_settings
+from deeptaxi.config import TrainConfig
+from deeptaxi.schema import leaf_settings
 
 SETTINGS = {"__".join(path): (path, item) for path, item, _ in leaf_settings(TrainConfig)}
 

@@ -8,21 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi import config
-from deeptaxi.config import (
-    NetworkConfig,
-    OptimizerConfig,
-    TrainConfig,
-    dump_toml,
-    from_mapping,
-    leaf_settings,
-    nest,
-    read_toml,
-    resolve,
-    to_mapping,
-    value_at,
-)
+from deeptaxi.config import NetworkConfig, OptimizerConfig, TrainConfig, dump_toml, read_toml, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.presets import Preset, presets
+from deeptaxi.schema import from_mapping, to_mapping
 
 Q_TABLE = {"hidden": [], "dueling": False}
 RAINY = {"is_rainy": True}
@@ -233,13 +222,6 @@ def test_environment_arguments_are_replaced_not_merged():
     assert merged == {"environment": {"kwargs": {"b": 2}}}
 
 
-def test_a_setting_is_described_and_its_default_passes_its_own_check():
-    found = list(leaf_settings(TrainConfig))
-    assert (("replay", "capacity"), int) in [(path, hint) for path, _, hint in found]
-    assert [path for path, item, _ in found if not item.metadata["help"]] == []
-    assert from_mapping(TrainConfig, to_mapping(TrainConfig())) == TrainConfig()
-
-
 STEP = st.one_of(
     st.builds(lambda rate: {"learning_rate": rate}, st.floats(1e-300, 1e300)),
     st.builds(lambda step: {"tabular_step": step, "name": "sgd"}, st.floats(1e-9, 1)),
@@ -311,14 +293,6 @@ def test_an_unreadable_file_is_a_usage_error(tmp_path):
         read_toml(tmp_path / "nowhere.toml")
     with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
         read_toml(tmp_path)
-
-
-def test_settings_are_nested_by_path_and_looked_up_by_it():
-    nested = nest({("seed",): 3, ("replay", "capacity"): 9, ("replay", "start"): None, ("target", "n_step"): 2})
-    assert nested == {"seed": 3, "replay": {"capacity": 9}, "target": {"n_step": 2}}
-    assert value_at(nested, ("replay", "capacity")) == 9
-    assert [value_at(nested, path) for path in (("replay", "start"), ("seed", "a"), ("a",))] == [None] * 3
-    assert value_at(TrainConfig(), ("interaction", "environments")) == TrainConfig().interaction.environments
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ import pytest
 import deeptaxi
 from deeptaxi import renamed
 from deeptaxi.cli import train_command
-from deeptaxi.config import TrainConfig, to_mapping
+from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.metrics import KINDS
+from deeptaxi.schema import to_mapping
 from deeptaxi.storage import checkpoints
 from deeptaxi.storage.runs import check_ours
 from tests.cli.conftest import refused, run

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 
 from deeptaxi.api.status import status
-from deeptaxi.config import EnvironmentConfig, from_mapping
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.contract import closing
 from deeptaxi.mdp.discovery import with_discovered
@@ -28,6 +28,7 @@ from deeptaxi.mdp.named_code import code_folder
 from deeptaxi.mdp.sources import Named, Source
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.presets import binning_of
+from deeptaxi.schema import from_mapping
 
 TableLike = Mapping[Any, Any] | list[Any] | tuple[Any, Any]  # P, or (P, R): see `mdp.files.read.read_value`
 ObjectLike = gymnasium.Env[Any, Any] | Callable[..., gymnasium.Env[Any, Any]]  # see `mdp.in_memory`

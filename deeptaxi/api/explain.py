@@ -20,7 +20,7 @@ from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.status import status
 from deeptaxi.api.train import plan
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import AGGREGATIONS, OWN_KIND, TrainConfig, merge, resolve, to_mapping
+from deeptaxi.config import AGGREGATIONS, OWN_KIND, TrainConfig, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.io.atomic import check_free, write_text
 from deeptaxi.learning.action_mask import ActionMaskTable
@@ -30,6 +30,7 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools
 from deeptaxi.metrics import to_json
 from deeptaxi.presets import NONE, Preset
+from deeptaxi.schema import to_mapping
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -20,16 +20,10 @@ from deeptaxi.config import (
     PATIENCE,
     TrainConfig,
     check_together,
-    coerce,
-    from_mapping,
     known_facts,
-    leaf_settings,
     merge,
     requested_environment,
-    show,
-    to_mapping,
     to_toml,
-    value_at,
     with_former_defaults,
     with_literals,
 )
@@ -44,6 +38,7 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.files import is_table_file
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite
 from deeptaxi.renamed import SETTINGS, renamed_in
+from deeptaxi.schema import coerce, from_mapping, leaf_settings, show, to_mapping, value_at
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.checkpoints import Checkpoint, table_digest
 from deeptaxi.storage.logs import LOG_FILE, LOGS, LogPrefix, Position, place_of, read_log_until

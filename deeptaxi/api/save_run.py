@@ -13,13 +13,14 @@ from deeptaxi.api.environments import IN_MEMORY
 from deeptaxi.api.networks import remember_network
 from deeptaxi.api.run_data import RunData
 from deeptaxi.backend.exactness import chosen_backend, flags, versions
-from deeptaxi.config import OWN_KIND, TrainConfig, dump_toml, to_mapping
+from deeptaxi.config import OWN_KIND, TrainConfig, dump_toml
 from deeptaxi.errors import DeepTaxiError, DiskError, DivergedError, UsageError
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.remembered import remember
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.schema import to_mapping
 from deeptaxi.storage import checkpoints, logs, runs
 from deeptaxi.storage.logs import EVENTS, FAILED_FILE, VISITS_FILE, save_visits
 from deeptaxi.storage.model_card import resuming_command

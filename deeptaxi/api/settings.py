@@ -16,16 +16,14 @@ from deeptaxi.config import (
     check_own_network,
     known_facts,
     known_keys,
-    leaf_settings,
     merge,
-    nest,
     read_toml,
-    to_mapping,
     with_former_defaults,
     with_literals,
 )
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.renamed import ARGUMENTS, OPTIONS
+from deeptaxi.schema import leaf_settings, nest, to_mapping
 
 
 class Settings(TypedDict, total=False):

@@ -41,7 +41,7 @@ from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.status import status
 from deeptaxi.api.track_run import finish_tracking, open_trackers
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve, to_mapping
+from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve
 from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.errors import CallbackError, DeepTaxiError, UsageError
 from deeptaxi.learning.callbacks import (
@@ -60,6 +60,7 @@ from deeptaxi.mdp.environment import Environment, known_mask
 from deeptaxi.mdp.remembered import remember
 from deeptaxi.mdp.stopping import stop_planning_when
 from deeptaxi.metrics import Finished, History, Record, Started, Warned
+from deeptaxi.schema import to_mapping
 from deeptaxi.storage import checkpoints, runs
 from deeptaxi.storage.logs import LOGS, Log
 from deeptaxi.storage.model_card import resuming_command

@@ -13,8 +13,9 @@ from typing import Any, get_args, get_origin
 import click
 
 from deeptaxi import arguments
-from deeptaxi.config import TrainConfig, leaf_settings, nest
+from deeptaxi.config import TrainConfig
 from deeptaxi.metrics import to_json
+from deeptaxi.schema import leaf_settings, nest
 
 Function = Callable[..., Any]
 

@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from deeptaxi.config import TrainConfig, leaf_settings, value_at
+from deeptaxi.config import TrainConfig
 from deeptaxi.metrics import Evaluated, Finished, Progress, Record, Snapshot
+from deeptaxi.schema import leaf_settings, value_at
 
 TAGS: dict[type[Record], dict[str, str]] = {
     Progress: {

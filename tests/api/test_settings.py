@@ -4,7 +4,8 @@ import pytest
 
 import deeptaxi
 from deeptaxi.api.settings import Settings, merge_settings, nested, paths
-from deeptaxi.config import TrainConfig, leaf_settings
+from deeptaxi.config import TrainConfig
+from deeptaxi.schema import leaf_settings
 
 
 def test_the_settings_are_exactly_the_options_of_a_training() -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from deeptaxi.config import merge, to_mapping
+from deeptaxi.config import merge
 from deeptaxi.display import explanation
 from deeptaxi.display.console import PLAIN
 from deeptaxi.learning.example import Transition
 from deeptaxi.learning.update_trace import trace_update
+from deeptaxi.schema import to_mapping
 from tests.learning.helpers import TABLE, new_learner
 
 HAND: dict[str, Any] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deeptaxi import arguments
-from deeptaxi.config import EnvironmentConfig, TrainConfig, from_mapping
+from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.errors import UsageError
 from deeptaxi.io import safe_load
 from deeptaxi.io.safe_load import (
@@ -22,6 +22,7 @@ from deeptaxi.io.safe_load import (
     read_text,
     read_toml,
 )
+from deeptaxi.schema import from_mapping
 from tests.cli.conftest import refused, run
 
 

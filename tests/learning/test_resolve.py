@@ -219,7 +219,7 @@ def test_the_settings_of_every_family_are_valid(family, tmp_path):
 
 
 def test_a_complete_configuration_uses_no_preset():
-    from deeptaxi.config import to_mapping
+    from deeptaxi.schema import to_mapping
 
     environment = opened("FrozenLake-v1")
     first = configure(environment, {"environment": {"id": "FrozenLake-v1"}})
