@@ -76,6 +76,12 @@ def printable(text: str) -> str:
     return text if text.isprintable() else CONTROLS.sub("", text)  # usually true, and almost free to check
 
 
+def one_line(text: object, most: int = 200) -> str:
+    """Return a text, or the message of an error, in one line of at most `most` characters, without `CONTROLS`."""
+    found = printable(" ".join(str(text).split()))
+    return found if len(found) <= most else f"{found[: most - 1]}…"
+
+
 def encodable(text: str) -> bool:
     """Whether the text can be encoded; file names and command-line words can contain other bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

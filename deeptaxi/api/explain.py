@@ -200,9 +200,9 @@ def explain_update(
 def build_agent(subject: Subject, target_noise: float | None, seed: int | None) -> Any:
     """Build a fresh agent whose target network equals the online network, plus noise if given."""
     from deeptaxi.learning.agent import DQNAgent
-    from deeptaxi.network.own import copy_network, is_fitted_otherwise
+    from deeptaxi.network.own import copy_network, differs_in_training
 
-    if is_fitted_otherwise(subject.network, np.arange(min(8, subject.environment.states), dtype=np.int32)):
+    if differs_in_training(subject.network, np.arange(min(8, subject.environment.states), dtype=np.int32)):
         raise UsageError(
             "an update is explained for one sample without chance, and this network computes otherwise while it is "
             "fitted (dropout, batch normalization, regularizers): explain it without those layers"

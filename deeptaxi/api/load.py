@@ -141,12 +141,12 @@ def as_run(model: Model, spec: EnvSpec) -> Run:
         return run_of_object(model, spec)
     environment = spec.open_for(model.environment, model.name)
     if environment is model.environment:
-        return model if model.not_judged is None else replace(model, not_judged=None)
+        return model if model.not_evaluated is None else replace(model, not_evaluated=None)
     environment = number_alike(environment, model.environment)
     if model.network is not None:
         check_network(model.network, environment, model.name)
     array = None if model.array is None else check_decisions(model.array, environment, model.name)
-    return replace(model, environment=environment, verdict=None, episodes=None, array=array, not_judged=None)
+    return replace(model, environment=environment, verdict=None, episodes=None, array=array, not_evaluated=None)
 
 
 def number_alike(environment: Environment, own: Environment) -> Environment:

@@ -153,7 +153,7 @@ def with_network(settings: Mapping[str, Any], kwargs: Mapping[str, Any] | None) 
         kwargs: arguments of what builds the network.
 
     Raises:
-        UsageError: a setting does not exist, or `network` is none.
+        UsageError: a setting does not exist, or `network` is not a network.
     """
     name, value = name_network(settings.get("network"))
     values = nested({**settings, "network": name} if "network" in settings else settings)

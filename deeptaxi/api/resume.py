@@ -108,7 +108,7 @@ def check_unfinished(folder: Path, found: Checkpoint, before: TrainConfig, confi
     if card["training"]["updates"] != found.update or config.updates > before.updates:
         return
     stopped = card["training"]["stopped"]
-    if stopped == "interrupted":  # it may have made all updates, and not been judged
+    if stopped == "interrupted":  # it may have made all updates without their evaluation
         return
     if stopped == "optimal" and config.evaluation.early_stop:
         raise UsageError(

@@ -47,7 +47,7 @@ class RunData:
         facts: further facts: preset, versions, log.
         episodes: episodes that `train` sampled at its end, keyed as in `evaluate`; None if the verdict is exact.
         episodes_unavailable: why `train` could not sample them, or None.
-        not_judged: why `train` gave no exact verdict, or None.
+        not_evaluated: why `train` gave no exact verdict, or None.
         log_unavailable: which part of the log `train` could not write, and why, or None.
         tracking_unavailable: which run of a tracker `train` could not complete, and why, or None.
         array: the Q table `[S, A]` or policy `[S]` of a model without a network, else None.
@@ -66,7 +66,7 @@ class RunData:
     log_unavailable: str | None = None
     tracking_unavailable: str | None = None
     array: NDArray[Any] | None = None
-    not_judged: str | None = None
+    not_evaluated: str | None = None
 
     @cached_property
     def decisions(self) -> NDArray[Any]:
@@ -136,12 +136,12 @@ class RunData:
     @cached_property
     def exact(self) -> Mapping[str, Any] | None:
         """The exact verdict, keyed as in the JSON of `evaluate`; None without one."""
-        return self.exact_at() if self.verdict is None and self.not_judged is None else self.verdict
+        return self.exact_at() if self.verdict is None and self.not_evaluated is None else self.verdict
 
     @property
     def exact_unavailable(self) -> str | None:
         """Why there is no exact verdict; None if there is one."""
-        return self.not_judged or self.environment.table_missing
+        return self.not_evaluated or self.environment.table_missing
 
     @property
     def optimal(self) -> bool | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeptaxi.api.settings import Config
 from deeptaxi.errors import UsageError
-from deeptaxi.tracking.packages import check_trackers
+from deeptaxi.tracking.tracker import check_trackers
 
 if TYPE_CHECKING:
     from deeptaxi.api.environments import EnvSpec

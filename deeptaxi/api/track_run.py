@@ -1,4 +1,4 @@
-"""Track a run: what a tracker is told of it at its start, and what it is given at its end."""
+"""Track a run: describe it to the trackers at its start, and give them verdict and files at its end."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ from deeptaxi.storage.run_folder import (
     TABLE_FILE,
 )
 from deeptaxi.storage.scalars import hyperparameters
-from deeptaxi.tracking.callback import Tracking, open_tracker
-from deeptaxi.tracking.packages import TRACKERS
-from deeptaxi.tracking.tracker import Begun
+from deeptaxi.tracking.callback import TrackingCallback, open_tracker
+from deeptaxi.tracking.tracker import TRACKERS, RunDescription
 
 Kind = TypeVar("Kind", bound=RunData)
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a run of a tracker: a log may come from anywhere
@@ -41,14 +40,14 @@ FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON, TABLE_FILE, OBSERVATIONS
 @contextmanager
 def open_trackers(
     names: Sequence[str], name: str, config: TrainConfig, before: Iterable[Record]
-) -> Iterator[list[Tracking]]:
+) -> Iterator[list[TrackingCallback]]:
     """Start a run of each tracker for the duration of the block; if it raises, they end as failed.
 
     Args:
         names: of the trackers.
         name: of the run.
         config: the complete configuration.
-        before: the records of the training that is resumed: a run of a tracker among them goes on.
+        before: the records of the training that is resumed; runs of trackers among them are continued.
 
     Raises:
         DeepTaxiError: a tracker cannot be started.
@@ -57,12 +56,14 @@ def open_trackers(
     tags = {"deeptaxi.version": metadata.version("deeptaxi"), "deeptaxi.environment": config.environment.id}
     tracked = (record for record in before if isinstance(record, Tracked))
     previous = {record.tracker: record.run for record in tracked if IDENTIFIER.fullmatch(record.run)}
-    found: list[Tracking] = []
+    found: list[TrackingCallback] = []
     try:
         for tracker in names:
             with status(f"starting {TRACKERS[tracker]} …"):
                 found.append(
-                    Tracking(tracker, open_tracker(tracker, Begun(name, settings, tags, previous.get(tracker))))
+                    TrackingCallback(
+                        tracker, open_tracker(tracker, RunDescription(name, settings, tags, previous.get(tracker)))
+                    )
                 )
         yield found
     except BaseException as error:
@@ -71,7 +72,7 @@ def open_trackers(
         raise
 
 
-def finish_tracking(run: Kind, trackers: Sequence[Tracking], warn: Callable[[Warned], object]) -> Kind:
+def finish_tracking(run: Kind, trackers: Sequence[TrackingCallback], warn: Callable[[Warned], object]) -> Kind:
     """Give the trackers the verdict and the files of a run; warn if one cannot take them, and keep that in the run."""
     if not trackers:
         return run

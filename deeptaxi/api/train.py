@@ -66,7 +66,7 @@ from deeptaxi.storage.logs import LOGS, Log
 from deeptaxi.storage.model_card import resuming_command
 from deeptaxi.storage.run_folder import TABLE_FILE
 from deeptaxi.storage.runs import check_room
-from deeptaxi.tracking.packages import check_trackers
+from deeptaxi.tracking.tracker import check_trackers
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,7 @@ def build_run(planned: Plan, network: Any, log: TrainingLog, has_table: bool) ->
         facts=facts,
         training_log=log,
         verdict=finished.exact if finished else None,
-        not_judged=finished.exact_unavailable if finished and planned.environment.table else None,
+        not_evaluated=finished.exact_unavailable if finished and planned.environment.table else None,
     )
 
 
@@ -422,7 +422,7 @@ def train(
         callbacks: functions that are called with every event: the records of `deeptaxi.metrics` by their `kind`, and
             `"checkpoint"` between updates. What they return is ignored; `StopTraining` ends the training.
         stop: called between updates and in long evaluations; once it returns True, training ends with the best weights
-            so far. An evaluation that has not ended a moment later is abandoned; `resume` makes up for it.
+            so far. An evaluation that takes more than a quarter of a second longer is abandoned; `resume` makes it.
         stop_after: update to stop after, to continue with `resume` later; None for the last.
         checkpoints: whether a saved run writes checkpoints to resume from.
         checkpoint_every: seconds between checkpoints.

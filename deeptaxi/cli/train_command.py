@@ -13,7 +13,7 @@ from deeptaxi.api.run_options import EVERY, RunOptions, refuse_with_resume
 from deeptaxi.api.status import shown_by
 from deeptaxi.cli import options, signals
 from deeptaxi.metrics import Record, Started, Warned
-from deeptaxi.tracking.packages import TRACKERS
+from deeptaxi.tracking.tracker import TRACKERS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,8 +131,8 @@ def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int
         show = announce(progress.show, console, list(notes))
         run = run_training(planned, [each_record(show)], replace(run_options, stop=lambda: bool(received())))
     if received() and planned.run_folder is not None and run.finished is not None:
-        judged = run.environment.table is None or run.exact is not None
-        kept = "the best weights are kept" if judged else "the weights are kept, not evaluated yet"
+        evaluated = run.environment.table is None or run.exact is not None
+        kept = "the best weights are kept" if evaluated else "the weights are kept, not evaluated yet"
         err().print(f"Interrupted after update {run.finished.updates:,}; {kept}.", soft_wrap=True)
     if (
         planned.run_folder is not None

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.errors import DeepTaxiError, UsageError, one_line
 from deeptaxi.evaluation.exact import allowed_actions
 from deeptaxi.exports import q_tables
 from deeptaxi.exports.destination import check_place
@@ -213,7 +213,7 @@ def write(source: Source, name: str, path: Path) -> None:
         refused = of_the_disk(error)
         if refused is not None:
             raise refused from error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = one_line(f"{type(error).__name__}: {error}", 300)
         raise DeepTaxiError(f"cannot write the {name} export: {reason}") from error
 
 

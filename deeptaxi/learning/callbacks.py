@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from deeptaxi.errors import CallbackError, UsageError
+from deeptaxi.errors import CallbackError, UsageError, one_line
 from deeptaxi.learning.state import CheckpointEvent
 from deeptaxi.mdp.stopping import StopPlanning
 from deeptaxi.metrics import Record, Started, Warned
@@ -19,7 +19,7 @@ Event = Record | CheckpointEvent
 
 
 class StopTraining(Exception):  # noqa: N818  # no error: named like StopIteration
-    """Raised by a callback to end the training between two updates, a moment later, keeping its result."""
+    """Raised by a callback to end the training after one of the next updates, keeping its result."""
 
 
 class Callback(Protocol):
@@ -78,7 +78,7 @@ class UserCallbacks:
 def describe_error(function: object, event: Event, error: Exception) -> CallbackError:
     """Return the error that names the callback and the event, caused by `error`."""
     update = getattr(event, "update", getattr(event, "updates", 0) if event.kind == "finished" else 0)
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = one_line(f"{type(error).__name__}: {error}", 300)
     found = CallbackError(f"callback '{name_of(function)}' failed at event '{event.kind}', update {update:,}: {text}")
     found.__cause__ = error
     return found

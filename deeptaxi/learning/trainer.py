@@ -31,8 +31,9 @@ from deeptaxi.learning.compiled.loop import CompiledLoop
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.expected import expected_outcomes
-from deeptaxi.learning.gymnasium_loop import GymnasiumLoop, RecipeAgent
+from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
 from deeptaxi.learning.progress import Loop, ProgressTracker, StepMetrics
+from deeptaxi.learning.recipe_agent import RecipeAgent
 from deeptaxi.learning.resolve import why_no_program, why_not_compiled
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.state import CheckpointEvent, StateMismatchError, TrainingState, merge_states
@@ -43,7 +44,7 @@ from deeptaxi.metrics import Finished, Record, Resumed, Started
 from deeptaxi.network.build import build_q_network, weights_digest
 from deeptaxi.network.own import copy_network
 
-NOT_JUDGED = "the training was interrupted before its weights were evaluated (`deeptaxi evaluate` does it)"
+NOT_EVALUATED = "the training was interrupted before its weights were evaluated (`deeptaxi evaluate` does it)"
 AGENTS: dict[str, type[DQNAgent]] = {"gymnasium": DQNAgent, "fit": FitAgent}
 
 
@@ -219,7 +220,7 @@ class Trainer:
             compile_seconds=progress.compile_seconds,
             weights_digest=weights_digest(network),
             exact=verdict.to_dict() if verdict else None,
-            exact_unavailable=self.environment.table_missing or (None if verdict else NOT_JUDGED),
+            exact_unavailable=self.environment.table_missing or (None if verdict else NOT_EVALUATED),
             failure=progress.failure,
         )
 
@@ -330,8 +331,8 @@ def build_agent(
         online = initial_network(config, environment, network)
         return CompiledAgent(online, config, environment, masks, outcomes, for_replay)
     online, target = (initial_network(config, environment, network) for _ in range(2))
-    learner = AGENTS[config.loop](online, target, config, config.interaction.environments)
-    return RecipeAgent(learner, config, environment, masks, outcomes, for_replay)
+    agent = AGENTS[config.loop](online, target, config, config.interaction.environments)
+    return RecipeAgent(agent, config, environment, masks, outcomes, for_replay)
 
 
 def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:

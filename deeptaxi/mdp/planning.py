@@ -30,9 +30,8 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp import remembered_values, sparse_rows, sweeps, total_reward
-from deeptaxi.mdp.banded import CHEAP, solve_banded_chain
 from deeptaxi.mdp.chains import ROUNDING, chain, expectation, iterate_values, solve_values
-from deeptaxi.mdp.krylov import approach
+from deeptaxi.mdp.linear_solvers import CHEAP, solve_banded_chain, solve_krylov
 from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
@@ -241,7 +240,7 @@ def solve_slow(rows: sparse_rows.Rows, discount: float, start: Floats) -> tuple[
     reward = rows.reward.reshape(-1)
     direct, products = solve_banded_chain(discount * rows.matrix, reward, CHEAP), 1
     if direct is None:
-        start, products = approach(rows, discount, start)
+        start, products = solve_krylov(rows, discount, start)
         value = start[rows.order]
         left = float(np.abs(reward + discount * (rows.matrix @ value) - value).max())
         if left > ROUNDING * (1 + float(np.abs(value).max())):

@@ -20,8 +20,8 @@ class StopPlanning(Exception):  # noqa: N818  # no error: named like StopIterati
     """Raised by `check_stop` to end planning."""
 
 
-class _Watch:
-    """Asks whether to stop, from time to time.
+class _StopWatch:
+    """Asks every `EVERY` seconds whether to stop.
 
     Args:
         stop: whether the user has asked to.
@@ -46,13 +46,13 @@ class _Watch:
             raise StopPlanning
 
 
-_watch: ContextVar[_Watch | None] = ContextVar("watch", default=None)
+_watch: ContextVar[_StopWatch | None] = ContextVar("watch", default=None)
 
 
 @contextmanager
 def stop_planning_when(stop: Callable[[], bool]) -> Iterator[None]:
-    """End planning in the block with `StopPlanning` once `stop()` holds, a moment later."""
-    token = _watch.set(_Watch(stop))
+    """End planning in the block with `StopPlanning`, `GRACE` seconds after `stop()` first holds."""
+    token = _watch.set(_StopWatch(stop))
     try:
         yield
     finally:
@@ -60,7 +60,7 @@ def stop_planning_when(stop: Callable[[], bool]) -> Iterator[None]:
 
 
 def check_stop() -> None:
-    """Go on with planning, or end it.
+    """Return, or end planning.
 
     Raises:
         StopPlanning: the user has asked to stop.

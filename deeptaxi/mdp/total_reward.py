@@ -19,14 +19,14 @@ optimum this assumes that the best policy's episodes are no longer than those of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from deeptaxi.errors import UsageError
 from deeptaxi.machine import check_address_space
-from deeptaxi.mdp.banded import solve_banded_chain
 from deeptaxi.mdp.chains import ROUNDING, Chain, chain, expectation
+from deeptaxi.mdp.linear_solvers import solve_banded_chain
 from deeptaxi.mdp.stopping import check_stop
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 
@@ -163,14 +163,23 @@ class Model:
             kept = inner
 
 
-def optimal_values(table: TransitionTable, mask: Bools | None = None) -> tuple[Floats, Floats, float, int, Ints]:
-    """Compute V* `[S]` and Q* `[S, A]` at discount 1, a bound on the error of V*, and a policy `[S]` that attains V*.
+class OptimalValues(NamedTuple):
+    """The optimum at discount 1.
 
-    The fourth value is the number of policies evaluated. Without a discount, not every policy of best actions is
-    optimal: where a detour costs nothing, one may wander forever and never get what it is on the way to.
+    Values are −∞ where every policy loses reward forever, and NaN in unreachable states that have none. Without a
+    discount, not every policy of best actions is optimal: where a detour costs nothing, one may wander forever and
+    never get what it is on the way to.
+    """
 
-    Values are −∞ where every policy loses reward forever, and NaN in unreachable states that have none.
-    Q* is −∞ where `mask` is False.
+    value: Floats  # [S]
+    q: Floats  # [S, A]; −∞ where the mask is False
+    bound: float  # on the error of `value`
+    policies: int  # evaluated
+    policy: Ints  # [S], attains `value`
+
+
+def optimal_values(table: TransitionTable, mask: Bools | None = None) -> OptimalValues:
+    """Compute the optimum at discount 1.
 
     Raises:
         UndefinedError: they do not exist or do not converge.
@@ -422,8 +431,8 @@ def check_cycles(model: Model, pairs: Bools, found: Improved) -> None:
         raise UndefinedError(f"from state {np.argmax(worse)}, a policy may gain by never ending the episode")
 
 
-def complete(model: Model, found: Improved, mask: Bools | None) -> tuple[Floats, Floats, float, int, Ints]:
-    """Return V* `[S]`, Q* `[S, A]`, bound, count and policy, including the states where no policy ends."""
+def complete(model: Model, found: Improved, mask: Bools | None) -> OptimalValues:
+    """Return the optimum, including the states where no policy ends."""
     table = model.table
     lost = np.where(reached_states(model), -np.inf, np.nan)
     value = np.where(np.isnan(found.value), lost, found.value)
@@ -431,7 +440,7 @@ def complete(model: Model, found: Improved, mask: Bools | None) -> tuple[Floats,
     q = q if mask is None else np.where(mask, q, -np.inf)
     chosen = np.isfinite(found.value) & ~model.absorbing & (found.policy < table.actions)
     policy = np.where(chosen, found.policy, np.nan_to_num(q, nan=-np.inf).argmax(axis=1))
-    return value, q, found.bound, found.iterations, policy
+    return OptimalValues(value, q, found.bound, found.iterations, policy)
 
 
 def weighted_sum(weights: Floats, values: Floats) -> Floats:

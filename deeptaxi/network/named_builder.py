@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.arguments import shorten, show, words
-from deeptaxi.errors import DeepTaxiError, UsageError, nearest
+from deeptaxi.errors import DeepTaxiError, UsageError, nearest, one_line
 from deeptaxi.mdp.constructor import WORDS, expected_kinds, fits, list_hint, signature
 from deeptaxi.mdp.environment import TRUST
 from deeptaxi.mdp.named_code import LISTED, code_folder, is_file, load_code, split_name
@@ -209,7 +209,7 @@ def format_call(name: str, sizes: tuple[int, int], kwargs: Mapping[str, Any]) ->
 
 def format_error(error: BaseException) -> str:
     """Say on one line what was raised."""
-    text = " ".join(str(error).split())[:200]
+    text = one_line(error)
     return f"raised {type(error).__name__}{f': {text}' if text else ''}"
 
 

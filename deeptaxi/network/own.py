@@ -39,12 +39,12 @@ from deeptaxi.network.structure import structure_of
 from deeptaxi.network.tabulate import MixedStatesError, call_batch, reason_of, tabulate
 
 SCALE = "reward_scale"  # begins the name of a layer that gives a saved network its unscaled Q values
-ASKED = 64  # states in which other weights are tried
-SHAKEN = 0.5  # standard deviation of what is added to a weight, times the root of its inputs
+PROBED = 64  # states in which other weights are tried
+NOISE = 0.5  # standard deviation of what is added to a weight, times the root of the fan-in
 AXIS = "a mean over the actions is keras.ops.mean(x, axis=-1, keepdims=True), and deeptaxi's Dueling layer takes it"
 
 
-class Taken(NamedTuple):
+class ModelInput(NamedTuple):
     """The input that a model takes."""
 
     shape: tuple[int | None, ...]  # without the batch axis
@@ -62,18 +62,18 @@ def own_network(model: Any, sizes: tuple[int, int], parts: Parts, name: str, see
         seed: of the random numbers of layers that have no seed, such as dropout.
 
     Raises:
-        UsageError: it is not a model, cannot be copied, or is none that maps states to Q values.
+        UsageError: it is not a model, cannot be copied, or does not map states to Q values.
     """
     if not isinstance(model, keras.Model):
         raise UsageError(f"{name} is {describe(model)}: expected a Keras model, or a function that returns one")
     check_classes(model, name)
     states, actions = sizes
     with seed_global(seed):
-        model, taken = copy_built(model, states, parts, name)
+        model, expected_input = copy_built(model, states, parts, name)
         set_seeds(model)
         state = keras.Input(shape=(), dtype="int32", name=free_name(model, "state"))
         try:
-            outputs = apply_model(model, encode_symbolic(state, taken, states, parts))
+            outputs = apply_model(model, encode_symbolic(state, expected_input, states, parts))
             q_values = join_outputs(outputs, actions, name, free_name(model, "q_values"))
             whole = keras.Model(state, q_values, name="own_network")
         except UsageError:
@@ -134,7 +134,7 @@ def check_registered(part: Any, name: str) -> None:
     )
 
 
-def copy_built(model: keras.Model, states: int, parts: Parts, name: str) -> tuple[keras.Model, Taken]:
+def copy_built(model: keras.Model, states: int, parts: Parts, name: str) -> tuple[keras.Model, ModelInput]:
     """Return a copy of a model that has its weights, and the input that it takes.
 
     One that was never called has none yet: it is called with state numbers `[B]`, else with one-hot vectors `[B, S]`.
@@ -142,25 +142,25 @@ def copy_built(model: keras.Model, states: int, parts: Parts, name: str) -> tupl
     Raises:
         UsageError: it cannot be copied or called, or takes another input.
     """
-    taken = input_of(model, name)
-    if taken is not None:
-        if kind_of(taken.shape, states, parts) is None:
+    expected_input = input_of(model, name)
+    if expected_input is not None:
+        if kind_of(expected_input.shape, states, parts) is None:
             raise UsageError(
-                f"{name} takes an input of shape {format_shape(taken.shape)}: {expectation(states, parts)}; build it "
-                "for these"
+                f"{name} takes an input of shape {format_shape(expected_input.shape)}: "
+                f"{expectation(states, parts)}; build it for these"
             )
         copy = copy_or_refuse(lambda: keras.models.clone_model(model), name)
         if not copy.built or input_of(copy, name) is None:
-            copy(keras.KerasTensor((None, *taken.shape), dtype=taken.dtype))
+            copy(keras.KerasTensor((None, *expected_input.shape), dtype=expected_input.dtype))
         if not same_variables(copy, model):
             raise UsageError(
                 f"{name} cannot be cloned: a copy of it has other weights; its class needs a get_config with all "
                 "arguments of its constructor"
             )
         copy_variables(copy, model)
-        return copy, taken
+        return copy, expected_input
     faults = []
-    for one in (Taken((), "int32"), Taken((states,), "float32")):
+    for one in (ModelInput((), "int32"), ModelInput((states,), "float32")):
         copy = copy_or_refuse(lambda: keras.models.clone_model(model), name)
         try:
             copy(keras.KerasTensor((None, *one.shape), dtype=one.dtype))
@@ -197,7 +197,7 @@ def copy_or_refuse(copy: Callable[[], Any], name: str) -> Any:
         ) from error
 
 
-def input_of(model: keras.Model, name: str) -> Taken | None:
+def input_of(model: keras.Model, name: str) -> ModelInput | None:
     """Return the input that a model takes; None if it was never called.
 
     Raises:
@@ -210,17 +210,17 @@ def input_of(model: keras.Model, name: str) -> Taken | None:
     if len(inputs) > 1:
         raise UsageError(f"{name} takes {len(inputs)} inputs: expected one, the state")
     if inputs:
-        return Taken(tuple(inputs[0].shape[1:]), str(inputs[0].dtype))
+        return ModelInput(tuple(inputs[0].shape[1:]), str(inputs[0].dtype))
     shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if not isinstance(shape, list | tuple) or not all(side is None or isinstance(side, int) for side in shape):
         return None
     number = all(side in (1, None) for side in shape[1:])
-    return Taken(tuple(shape[1:]), "int32" if number else "float32")
+    return ModelInput(tuple(shape[1:]), "int32" if number else "float32")
 
 
-def encode_symbolic(state: Any, taken: Taken, states: int, parts: Parts) -> Any:
+def encode_symbolic(state: Any, expected_input: ModelInput, states: int, parts: Parts) -> Any:
     """Return the model's input for symbolic states `[B]`; see `encodings.encode`."""
-    kind = kind_of(taken.shape, states, parts)
+    kind = kind_of(expected_input.shape, states, parts)
     if kind == "number":
         x = state
     elif kind == "one-hot":
@@ -235,10 +235,10 @@ def encode_symbolic(state: Any, taken: Taken, states: int, parts: Parts) -> Any:
         else:
             hot = [ops.one_hot(part, size, dtype="float32") for part, size in zip(each, parts.sizes, strict=True)]
             x = ops.concatenate(hot, axis=-1)
-    if str(x.dtype) != taken.dtype:
-        x = ops.cast(x, taken.dtype)
-    if len(taken.shape) + 1 != len(x.shape):
-        x = ops.reshape(x, (-1, *(int(side or 1) for side in taken.shape)))
+    if str(x.dtype) != expected_input.dtype:
+        x = ops.cast(x, expected_input.dtype)
+    if len(expected_input.shape) + 1 != len(x.shape):
+        x = ops.reshape(x, (-1, *(int(side or 1) for side in expected_input.shape)))
     return x
 
 
@@ -298,10 +298,10 @@ def check_is_function(network: keras.Model, states: int, name: str, seed: int) -
     """
     try:
         q_values = tabulate(network, states)
-        shaken = shake(network, np.random.default_rng(seed))
-        asked = np.unique(np.linspace(0, states - 1, min(states, ASKED)).astype(np.int64))
-        together = call_batch(shaken, asked, states, None, len(asked))
-        apart = call_batch(shaken, asked[::-1], states, None, 1 if len(asked) < 3 else 3)[::-1]
+        perturbed = perturb_weights(network, np.random.default_rng(seed))
+        probed = np.unique(np.linspace(0, states - 1, min(states, PROBED)).astype(np.int64))
+        together = call_batch(perturbed, probed, states, None, len(probed))
+        apart = call_batch(perturbed, probed[::-1], states, None, 1 if len(probed) < 3 else 3)[::-1]
     except MixedStatesError as error:
         raise UsageError(f"{name} mixes states: {error}; {AXIS}") from error
     except DeepTaxiError as error:
@@ -313,17 +313,17 @@ def check_is_function(network: keras.Model, states: int, name: str, seed: int) -
     other = ~np.isclose(together, apart, rtol=0, atol=slack, equal_nan=True).all(axis=1)
     if other.any():
         raise UsageError(
-            f"{name} mixes states: it gives state {int(asked[other.argmax()])} other Q values beside other states, or "
+            f"{name} mixes states: it gives state {int(probed[other.argmax()])} other Q values beside other states, or "
             f"when it is called again; {AXIS}"
         )
 
 
-def shake(network: keras.Model, rng: np.random.Generator) -> keras.Model:
-    """Return a copy of a network with other weights."""
+def perturb_weights(network: keras.Model, rng: np.random.Generator) -> keras.Model:
+    """Return a copy of a network whose weights have Gaussian noise added."""
     copy = copy_network(network)
     for variable in copy.trainable_variables:
-        spread = SHAKEN / math.sqrt(max(1, variable.shape[0] if len(variable.shape) > 1 else 1))
-        spread = SHAKEN if "embedding" in variable.path else spread
+        spread = NOISE / math.sqrt(max(1, variable.shape[0] if len(variable.shape) > 1 else 1))
+        spread = NOISE if "embedding" in variable.path else spread
         noise = rng.normal(0, spread, variable.shape).astype(np.float32)
         variable.assign(ops.convert_to_numpy(variable) + noise)
     return copy
@@ -396,21 +396,21 @@ def may_differ_in_training(network: keras.Model) -> bool:
     return bool(network.non_trainable_variables) or asks
 
 
-def is_fitted_otherwise(network: keras.Model, states: NDArray[np.int32]) -> bool:
-    """Whether a network is fitted otherwise than it answers: dropout, batch normalization, losses of its layers."""
+def differs_in_training(network: keras.Model, states: NDArray[np.int32]) -> bool:
+    """Return whether training computes something else than inference: dropout, batch normalization, own losses."""
     if network.losses:
         return True
     if not may_differ_in_training(network):
         return False
     copy = copy_network(network)
-    calm, fitted = (ops.convert_to_numpy(copy(states, training=flag)) for flag in (False, True))
-    return not np.array_equal(calm, fitted, equal_nan=True)
+    inference, training = (ops.convert_to_numpy(copy(states, training=flag)) for flag in (False, True))
+    return not np.array_equal(inference, training, equal_nan=True)
 
 
 def free_name(model: keras.Model, name: str) -> str:
     """Return a name that no layer of a model has."""
-    taken = {layer.name for layer in model.layers}
-    return next(one for one in (name, *(f"{name}_{number}" for number in range(1, len(taken) + 2))) if one not in taken)
+    known = {layer.name for layer in model.layers}
+    return next(one for one in (name, *(f"{name}_{number}" for number in range(1, len(known) + 2))) if one not in known)
 
 
 def describe(value: Any) -> str:

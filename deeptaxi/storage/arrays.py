@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.errors import UsageError, printable
+from deeptaxi.errors import UsageError, one_line
 from deeptaxi.io.safe_archive import ArchiveError, read_npy, read_npz
 from deeptaxi.io.safe_load import parse_json, read_text
 from deeptaxi.mdp.environment import Environment
@@ -43,15 +43,10 @@ def read_decisions(path: Path, environment: Environment) -> Array:
     try:
         found = READERS[path.suffix.lower()](path, environment.states, environment.actions)
     except (ArchiveError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as a Q table or a policy: {reason_of(error)}") from None
+        raise UsageError(f"{path} cannot be read as a Q table or a policy: {one_line(error, 300)}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     return check_decisions(found, environment, str(path))
-
-
-def reason_of(error: Exception) -> str:
-    """Return an error's message on one line."""
-    return printable(" ".join(str(error).split()))[:300]
 
 
 def decisions_of(values: Any, environment: Environment) -> Array:
@@ -63,7 +58,7 @@ def decisions_of(values: Any, environment: Environment) -> Array:
     try:
         found = np.array(values)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"the array cannot be read as a Q table or a policy: {reason_of(error)}") from None
+        raise UsageError(f"the array cannot be read as a Q table or a policy: {one_line(error, 300)}") from None
     return check_decisions(found, environment, "the array")
 
 

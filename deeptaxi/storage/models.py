@@ -26,7 +26,7 @@ from deeptaxi.config import (
     requested_environment,
     resolve,
 )
-from deeptaxi.errors import DeepTaxiError, UsageError, printable
+from deeptaxi.errors import DeepTaxiError, UsageError, one_line, printable
 from deeptaxi.io.locks import in_use, log_in_use
 from deeptaxi.io.safe_archive import ArchiveError, open_archive
 from deeptaxi.io.safe_load import parse_toml, read_toml
@@ -378,7 +378,7 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None, c
     except ArchiveError as error:
         raise DeepTaxiError(f"{path}: {error}{newer_keras(path)}") from None
     except Exception as error:  # Keras raises many types, depending on what is wrong
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise DeepTaxiError(
             f"{path} cannot be loaded as a Q-network of deeptaxi: {reason}{newer_keras(path)}"
         ) from error
@@ -396,7 +396,7 @@ def registration(code: NetworkCode | None) -> str:
 def conversion(path: Path) -> str:
     """Say how a model that runs code is evaluated where it is trusted."""
     return (
-        "In the program that made it, deeptaxi.evaluate(model, ENV) judges it, and deeptaxi.export(model, 'npz', "
+        "In the program that made it, deeptaxi.evaluate(model, ENV) evaluates it, and deeptaxi.export(model, 'npz', "
         "'q_table.npz', env=ENV) converts it to its Q table; elsewhere, where you trust it, model is "
         f"keras.saving.load_model({str(path)!r}, safe_mode=False)"
     )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from deeptaxi.backend import keras_backend
 from deeptaxi.backend.exactness import chosen_backend
 from deeptaxi.backend.importing import standard_error_aside
-from deeptaxi.errors import DeepTaxiError, UsageError, printable
+from deeptaxi.errors import DeepTaxiError, UsageError, one_line
 from deeptaxi.io.atomic import temporary
 from deeptaxi.io.safe_archive import format_bytes
 from deeptaxi.io.safe_load import open_plain
@@ -79,7 +79,7 @@ def read_served(path: Path, environment: Environment) -> NDArray[Any]:
     except (DeepTaxiError, MemoryError):
         raise
     except Exception as error:  # each runtime raises its own types
-        reason = printable(" ".join(str(error).split()))[:200]
+        reason = one_line(error)
         raise DeepTaxiError(f"{path} cannot be run: {type(error).__name__}: {reason}") from error
 
 

@@ -2,7 +2,7 @@
 
 It collects points of curves, and passes them on together: at most every `EVERY` seconds, and not before that will take
 no more than one part in `SHARE` of the time since. Of a short training, this is at its end. A training is worth more
-than its curves: if the tracker fails, it goes on with one warning, and what is missing is tried once more at its end.
+than its curves: if the tracker fails, it continues with one warning, and what is missing is sent once more at its end.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from deeptaxi.learning.callbacks import Event
 from deeptaxi.learning.state import CheckpointEvent
 from deeptaxi.metrics import Record, Started, Tracked, Warned
 from deeptaxi.storage.scalars import Series, update_of
-from deeptaxi.tracking.packages import TRACKERS
-from deeptaxi.tracking.tracker import Begun, Point, Tracker, in_a_line
+from deeptaxi.tracking.tracker import TRACKERS, Point, RunDescription, Tracker, describe_fault
 
 EVERY = 10.0  # seconds
 SHARE = 50
 SECONDS = 0.001  # to pass on a point, until that is measured
-NOT_TRACKED, TRACKED_ANEW = "not-tracked", "tracked-anew"  # findings: it failed; it is not where it was to be
+NOT_TRACKED, TRACKED_ELSEWHERE = "not-tracked", "tracked-elsewhere"  # findings: it failed; it is not where it was to be
 
 
-def open_tracker(name: str, begun: Begun) -> Tracker:
+def open_tracker(name: str, description: RunDescription) -> Tracker:
     """Start a run of a tracker, or continue the previous one.
 
     Raises:
@@ -35,16 +34,16 @@ def open_tracker(name: str, begun: Begun) -> Tracker:
         if name == "mlflow":
             from deeptaxi.tracking.mlflow_tracker import MlflowTracker
 
-            return MlflowTracker(begun)
+            return MlflowTracker(description)
         from deeptaxi.tracking.wandb_tracker import WandbTracker
 
-        return WandbTracker(begun)
+        return WandbTracker(description)
     except Exception as error:  # of whatever kind: of a package, its server, or its disk
-        fault = f"{TRACKERS[name]} cannot be started: {in_a_line(error)}; mend that, or leave out --track {name}"
+        fault = f"{TRACKERS[name]} cannot be started: {describe_fault(error)}; mend that, or leave out --track {name}"
         raise DeepTaxiError(fault) from error
 
 
-class Tracking:
+class TrackingCallback:
     """A callback that feeds a tracker.
 
     Args:
@@ -88,7 +87,7 @@ class Tracking:
     def _begin(self) -> list[Record]:
         tracker = self._tracker
         update = max(tracker.logged, 0)
-        notes = [Warned(update, TRACKED_ANEW, f"{TRACKED_ANEW}: {tracker.note}")] if tracker.note else []
+        notes = [Warned(update, TRACKED_ELSEWHERE, f"{TRACKED_ELSEWHERE}: {tracker.note}")] if tracker.note else []
         return [Tracked(update, self._name, tracker.run, tracker.place, tracker.resumed), *notes]
 
     def _is_due(self) -> bool:
@@ -110,7 +109,7 @@ class Tracking:
         try:
             act()
         except Exception as error:  # of whatever kind: the training is worth more
-            known, self.lost = self.lost, f"{TRACKERS[self._name]}: {in_a_line(error)}"
+            known, self.lost = self.lost, f"{TRACKERS[self._name]}: {describe_fault(error)}"
             if known is None:
                 self.warnings.append(Warned(self._update, NOT_TRACKED, f"{NOT_TRACKED}: {self.lost}; {then}"))
             return False

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.tracking.tracker import PASSWORD, Begun, Point
+from deeptaxi.tracking.tracker import PASSWORD, Point, RunDescription
 
 MOST_METRICS, MOST_OTHERS = 1_000, 100  # of a request: MLflow's limits
 LONGEST_SETTING, LONGEST_TAG = 6_000, 8_000  # characters: likewise
@@ -50,7 +50,7 @@ def impatient() -> Iterator[None]:
 class MlflowTracker:
     """A run of MLflow: see `Tracker`."""
 
-    def __init__(self, begun: Begun) -> None:
+    def __init__(self, description: RunDescription) -> None:
         with impatient():
             import mlflow
 
@@ -59,13 +59,13 @@ class MlflowTracker:
             self._client: Any = mlflow.MlflowClient()
             self.note: str | None = None
             self.place = PASSWORD.sub("//", mlflow.get_tracking_uri())
-            known = self._find(begun.previous)
+            known = self._find(description.previous)
             self.resumed = known is not None
             self.run: str = mlflow.start_run(
-                run_id=known, run_name=begun.name, nested=mlflow.active_run() is not None
+                run_id=known, run_name=description.name, nested=mlflow.active_run() is not None
             ).info.run_id
             try:
-                self._describe(begun)
+                self._describe(description)
                 self.logged = max(self._updates(), default=-1)
             except BaseException:
                 self.end(failed=True)
@@ -85,16 +85,16 @@ class MlflowTracker:
             stage = "missing"
         if stage == "active":
             return run
-        self.note = f"the run {run} of MLflow is {stage} in {self.place}: this goes on in a new one"
+        self.note = f"the run {run} of MLflow is {stage} in {self.place}: a new one is started"
         return None
 
-    def _describe(self, begun: Begun) -> None:
+    def _describe(self, description: RunDescription) -> None:
         """Log settings as parameters. What is another than that of a run that is continued becomes a tag."""
-        settings = {name: shorten(str(value), LONGEST_SETTING) for name, value in begun.settings.items()}
+        settings = {name: shorten(str(value), LONGEST_SETTING) for name, value in description.settings.items()}
         known = self._client.get_run(self.run).data.params
         changed = {f"deeptaxi.{name}": value for name, value in settings.items() if known.get(name, value) != value}
         self._log_others("params", {name: value for name, value in settings.items() if name not in known})
-        self._log_others("tags", {**begun.tags, **changed})
+        self._log_others("tags", {**description.tags, **changed})
 
     def _updates(self) -> Iterator[int]:
         """Yield the updates that have points."""

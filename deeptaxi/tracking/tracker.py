@@ -1,17 +1,41 @@
-"""What a tracker is: a run of MLflow or of Weights & Biases that takes the curves, facts and files of a training."""
+"""What a tracker is, and which there are: a run of MLflow or of W&B that takes the curves and files of a training.
+
+Imports none of their packages.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from deeptaxi.errors import UsageError, one_line
+
+TRACKERS = {"mlflow": "MLflow", "wandb": "Weights & Biases"}  # package and extra: title
+
+
+def check_trackers(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return the names of trackers without repetitions.
+
+    Raises:
+        UsageError: one does not exist, or its package is not installed.
+    """
+    found = tuple(dict.fromkeys([names] if isinstance(names, str) else names or ()))
+    for name in found:
+        if name not in TRACKERS:
+            raise UsageError(f"unknown tracker '{name}': expected {' or '.join(TRACKERS)}")
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:  # a folder of that name, such as W&B's own of runs, is no package
+            raise UsageError(f"--track {name} needs the package {name}: pip install 'deeptaxi[{name}]'")
+    return found
+
 
 @dataclass(frozen=True)
-class Begun:
-    """What a tracker is told of a training at its start.
+class RunDescription:
+    """A training at its start, as a tracker records it.
 
     Attributes:
         name: of the run.
@@ -54,10 +78,8 @@ class Tracker(Protocol):
 
 
 PASSWORD = re.compile(r"(?<=:)//[^/@\s]*@")  # of an address, with its user
-LONGEST = 300  # characters of a tracker's own message
 
 
-def in_a_line(error: Exception) -> str:
-    """Return an error's message in one line, without passwords of addresses, cut where it is long."""
-    text = " ".join(PASSWORD.sub("//", str(error)).split()) or type(error).__name__
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+def describe_fault(error: Exception) -> str:
+    """Return an error's message in one line, without passwords of addresses."""
+    return one_line(PASSWORD.sub("//", str(error)), 300) or type(error).__name__

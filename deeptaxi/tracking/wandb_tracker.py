@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deeptaxi.tracking.tracker import Begun, Point, in_a_line
+from deeptaxi.tracking.tracker import Point, RunDescription, describe_fault
 
 PATIENCE = 10.0  # seconds until it is given up to start a run
 
@@ -51,40 +51,39 @@ def silent() -> Iterator[None]:
 class WandbTracker:
     """A run of Weights & Biases: see `Tracker`."""
 
-    def __init__(self, begun: Begun) -> None:
+    def __init__(self, description: RunDescription) -> None:
         with warnings.catch_warnings(), silent():
             warnings.simplefilter("ignore")
             import wandb
 
             self._wandb: Any = wandb
             self.note: str | None = None
-            self._run = self._start(begun)
+            self._run = self._start(description)
         self.run: str = self._run.id
         online = not self._run.offline and bool(self._run.url)
         self.place: str = self._run.url if online else os.path.relpath(Path(self._run.dir).parent)
-        self.resumed = begun.previous is not None
+        self.resumed = description.previous is not None
         self.logged = int(self._run.summary.get("update") or -1) if online and self.resumed else -1
         self._run.define_metric("*", step_metric="update")
 
-    def _start(self, begun: Begun) -> Any:
+    def _start(self, description: RunDescription) -> Any:
         """Start a run; offline, with a `note`, if its server is only assumed to answer and does not."""
         mode = os.environ.get("WANDB_MODE")
         if mode is None and logged_in(self._wandb.Settings().base_url):
             try:
-                return self._init(begun, "online")
+                return self._init(description, "online")
             except self._wandb.errors.CommError as error:
-                self.note = (
-                    f"the server of Weights & Biases does not answer, so this is tracked offline: {in_a_line(error)}"
-                )
-        return self._init(begun, mode or "offline")
+                fault = describe_fault(error)
+                self.note = f"the server of Weights & Biases does not answer, so this is tracked offline: {fault}"
+        return self._init(description, mode or "offline")
 
-    def _init(self, begun: Begun, mode: str) -> Any:
+    def _init(self, description: RunDescription, mode: str) -> Any:
         return self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", "deeptaxi"),
-            name=begun.name,
-            id=begun.previous,
-            resume="allow" if begun.previous and mode != "offline" else None,
-            config={**begun.settings, **begun.tags},
+            name=description.name,
+            id=description.previous,
+            resume="allow" if description.previous and mode != "offline" else None,
+            config={**description.settings, **description.tags},
             mode=mode,
             reinit="create_new",
             settings=self._wandb.Settings(console="off", init_timeout=PATIENCE),

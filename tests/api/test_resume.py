@@ -12,7 +12,7 @@ from rich.console import Console
 import deeptaxi
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.callbacks import each_record
-from deeptaxi.learning.trainer import NOT_JUDGED
+from deeptaxi.learning.trainer import NOT_EVALUATED
 from deeptaxi.mdp import planning, stopping
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import Resumed, Started
@@ -69,8 +69,8 @@ def test_a_training_that_is_stopped_in_an_evaluation_is_saved_without_it_and_res
     if evaluation == 1:
         assert part.to_dict()["exact"] is None
         assert "interrupted before its weights were evaluated" in str(part)
-        assert part.exact_unavailable == part.to_dict()["exact_unavailable"] == NOT_JUDGED
-        assert NOT_JUDGED in Path("a/card.md").read_text()
+        assert part.exact_unavailable == part.to_dict()["exact_unavailable"] == NOT_EVALUATED
+        assert NOT_EVALUATED in Path("a/card.md").read_text()
         judged = deeptaxi.evaluate(part, episodes=0)
         assert judged.exact is not None
         assert judged.exact == deeptaxi.load("a").exact

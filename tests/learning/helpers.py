@@ -15,7 +15,8 @@ from deeptaxi.learning import agent
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import DQNAgent, FitAgent
 from deeptaxi.learning.compiled.update import CompiledUpdate
-from deeptaxi.learning.gymnasium_loop import GymnasiumLoop, RecipeAgent
+from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
+from deeptaxi.learning.recipe_agent import RecipeAgent
 from deeptaxi.learning.replay_buffer import Batch, Transitions
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.mdp.environment import open_environment

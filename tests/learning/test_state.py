@@ -25,7 +25,7 @@ from deeptaxi.learning.state import (
     merge_states,
     named_arrays,
 )
-from deeptaxi.learning.trainer import NOT_JUDGED, train
+from deeptaxi.learning.trainer import NOT_EVALUATED, train
 from deeptaxi.mdp import planning, stopping
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
@@ -139,7 +139,7 @@ def test_a_training_that_is_stopped_in_an_evaluation_keeps_the_best_weights_and_
     assert (last.stopped, last.updates) == ("interrupted", 20 * evaluation)
     if evaluation == 1:
         assert last.exact is None
-        assert last.exact_unavailable == NOT_JUDGED
+        assert last.exact_unavailable == NOT_EVALUATED
         assert last.best_update == 20
     else:
         best = max(told, key=lambda record: (record.value, record.update))

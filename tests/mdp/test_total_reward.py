@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi.errors import UsageError
-from deeptaxi.mdp import banded, total_reward
+from deeptaxi.mdp import linear_solvers, total_reward
 from deeptaxi.mdp.planning import evaluate_policy, greedy_policy, optimal_actions, uniform_policy, value_iteration
 from deeptaxi.mdp.table import from_arrays
 from tests.problems import (
@@ -79,7 +79,7 @@ def test_larger_problems_are_solved_in_other_ways_to_the_same_values(solver, mon
     expected = value_iteration(table, 1.0)
     monkeypatch.setattr(total_reward, "DENSE", 0)
     if solver != "BANDED":
-        monkeypatch.setattr(banded, "LARGEST", 0)
+        monkeypatch.setattr(linear_solvers, "LARGEST", 0)
     if solver == "SPARSE":
         monkeypatch.setattr(total_reward, "SPARSE", 0)
     found = value_iteration(table, 1.0)

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from deeptaxi.errors import UsageError
 from deeptaxi.network.encodings import Parts, encode
-from deeptaxi.network.own import copy_network, is_fitted_otherwise, own_network, scale_q_values, streams_of
+from deeptaxi.network.own import copy_network, differs_in_training, own_network, scale_q_values, streams_of
 from deeptaxi.network.tabulate import tabulate_streams
 from tests.network import own_models as own
 
@@ -119,10 +119,10 @@ def test_the_streams_of_a_scaled_network_are_scaled():
 
 
 def test_what_differs_while_it_is_fitted_is_told_apart():
-    assert is_fitted_otherwise(adapt(own.regularized(STATES, ACTIONS)), ALL)
-    assert is_fitted_otherwise(adapt(own.normalized(STATES, ACTIONS)), ALL)
-    assert is_fitted_otherwise(adapt(own.penalized(STATES, ACTIONS)), ALL)
-    assert not is_fitted_otherwise(adapt(own.one_hot(STATES, ACTIONS)), ALL)
+    assert differs_in_training(adapt(own.regularized(STATES, ACTIONS)), ALL)
+    assert differs_in_training(adapt(own.normalized(STATES, ACTIONS)), ALL)
+    assert differs_in_training(adapt(own.penalized(STATES, ACTIONS)), ALL)
+    assert not differs_in_training(adapt(own.one_hot(STATES, ACTIONS)), ALL)
 
 
 def with_layers(*between):

@@ -8,8 +8,8 @@ import pytest
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.learning.state import CheckpointEvent, TrainingState
 from deeptaxi.metrics import Evaluated, Finished, Progress, Record, Started, Tracked, Warned
-from deeptaxi.tracking.callback import EVERY, SHARE, Tracking, open_tracker
-from deeptaxi.tracking.tracker import Begun, Point, in_a_line
+from deeptaxi.tracking.callback import EVERY, SHARE, TrackingCallback, open_tracker
+from deeptaxi.tracking.tracker import Point, RunDescription, describe_fault
 
 STARTED = Started("chain", 3, 2, "q-table", "compiled", 0, 20, 0.1, None, 0.0)
 FINISHED = Finished("updates", 30, 30, 960, 1.0, 1.5, "ab12", {"return": 7.5, "optimal": False}, None)
@@ -58,10 +58,10 @@ class Clock:
         return self.now + self.notebook.spent
 
 
-def tracking(*broken: str) -> tuple[Tracking, Notebook, Clock]:
+def tracking(*broken: str) -> tuple[TrackingCallback, Notebook, Clock]:
     notebook = Notebook(*broken)
     clock = Clock(notebook)
-    return Tracking("mlflow", notebook, clock), notebook, clock
+    return TrackingCallback("mlflow", notebook, clock), notebook, clock
 
 
 def test_it_says_at_the_start_where_the_run_is() -> None:
@@ -70,7 +70,7 @@ def test_it_says_at_the_start_where_the_run_is() -> None:
     notebook.resumed, notebook.logged, notebook.note = True, 9, "it is another"  # type: ignore[misc, assignment]
     assert callback(STARTED) == [
         Tracked(9, "mlflow", "7", "here", True),
-        Warned(9, "tracked-anew", "tracked-anew: it is another"),
+        Warned(9, "tracked-elsewhere", "tracked-elsewhere: it is another"),
     ]
 
 
@@ -146,12 +146,12 @@ def test_a_run_that_cannot_be_started_is_refused_in_a_line(monkeypatch: pytest.M
     with pytest.raises(
         DeepTaxiError, match=r"^MLflow cannot be started: .*; mend that, or leave out --track mlflow$"
     ) as e:
-        open_tracker("mlflow", Begun("a", {}, {}))
+        open_tracker("mlflow", RunDescription("a", {}, {}))
     assert "secret" not in str(e.value)
     assert "\n" not in str(e.value)
 
 
 def test_the_message_of_an_error_is_one_line_without_passwords() -> None:
-    assert in_a_line(ValueError("")) == "ValueError"
-    assert in_a_line(ValueError("a\n  b to http://me:pass@host:5000/x")) == "a b to http://host:5000/x"
-    assert len(in_a_line(ValueError("x" * 1000))) == 300
+    assert describe_fault(ValueError("")) == "ValueError"
+    assert describe_fault(ValueError("a\n  b to http://me:pass@host:5000/x")) == "a b to http://host:5000/x"
+    assert len(describe_fault(ValueError("x" * 1000))) == 300

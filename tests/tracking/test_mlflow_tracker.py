@@ -9,9 +9,9 @@ import mlflow
 import pytest
 
 from deeptaxi.tracking.mlflow_tracker import LONGEST_SETTING, LONGEST_TAG, MlflowTracker
-from deeptaxi.tracking.tracker import Begun, Point
+from deeptaxi.tracking.tracker import Point, RunDescription
 
-BEGUN = Begun("a-run", {"seed": 0, "network.hidden": "64,32", "long": "x" * 7_000}, {"deeptaxi.version": "1"})
+BEGUN = RunDescription("a-run", {"seed": 0, "network.hidden": "64,32", "long": "x" * 7_000}, {"deeptaxi.version": "1"})
 POINTS = [Point(update, 1e9 + update, {"train/loss": 1 / update, "q/max": float("nan")}) for update in range(1, 701)]
 
 
@@ -57,7 +57,7 @@ def test_a_run_has_settings_curves_facts_and_files(ended: MlflowTracker, store: 
 
 
 def test_a_resumed_training_goes_on_in_its_run_and_what_has_changed_is_a_tag(ended: MlflowTracker) -> None:
-    again = MlflowTracker(Begun("a-run", {**BEGUN.settings, "seed": 1, "updates": 9}, {}, ended.run))
+    again = MlflowTracker(RunDescription("a-run", {**BEGUN.settings, "seed": 1, "updates": 9}, {}, ended.run))
     again.end(failed=True)
     assert (again.run, again.resumed, again.logged, again.note) == (ended.run, True, 700, None)
     run = mlflow.get_run(ended.run)
@@ -70,11 +70,11 @@ def test_a_run_that_is_gone_is_replaced_by_a_new_one_and_that_is_said(store: str
     old.end(failed=False)
     mlflow.delete_run(old.run)
     for previous, what in ((old.run, "deleted"), ("0" * 32, "missing")):
-        tracker = MlflowTracker(Begun("a-run", {}, {}, previous))
+        tracker = MlflowTracker(RunDescription("a-run", {}, {}, previous))
         tracker.end(failed=False)
         assert not tracker.resumed
         assert tracker.run != previous
-        assert tracker.note == f"the run {previous} of MLflow is {what} in {store}: this goes on in a new one"
+        assert tracker.note == f"the run {previous} of MLflow is {what} in {store}: a new one is started"
 
 
 def test_the_active_run_of_a_script_is_the_parent_and_stays_active(store: str) -> None:

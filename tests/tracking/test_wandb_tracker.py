@@ -13,10 +13,10 @@ import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from deeptaxi.tracking.tracker import Begun, Point
+from deeptaxi.tracking.tracker import Point, RunDescription
 from deeptaxi.tracking.wandb_tracker import WandbTracker, logged_in
 
-BEGUN = Begun("a run: β", {"seed": 0, "network.hidden": "64,32"}, {"deeptaxi.version": "1"})
+BEGUN = RunDescription("a run: β", {"seed": 0, "network.hidden": "64,32"}, {"deeptaxi.version": "1"})
 BLOCK, HEADER = 2**15, 7  # of LevelDB's log format: checksum, length, and whether a record ends here
 
 
@@ -107,7 +107,7 @@ def test_an_offline_run_has_settings_curves_facts_and_files(ended: WandbTracker,
 
 
 def test_a_resumed_training_has_the_id_of_its_run(ended: WandbTracker) -> None:
-    again = WandbTracker(Begun("a run: β", {}, {}, ended.run))
+    again = WandbTracker(RunDescription("a run: β", {}, {}, ended.run))
     again.end(failed=True)
     assert (again.run, again.resumed) == (ended.run, True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deeptaxi.errors import UsageError
-from deeptaxi.tracking.packages import TRACKERS, check_trackers
+from deeptaxi.tracking.tracker import TRACKERS, check_trackers
 
 
 def test_names_may_be_one_or_several_and_come_once() -> None:
