@@ -24,7 +24,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi.backend import xla
-from deeptaxi.backend.program import Answer, aligned_buffer, borrow_program
+from deeptaxi.backend.program import Answer, aligned_buffer, borrow_program, shapes_of
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import Acting, Updated
@@ -37,6 +37,7 @@ from deeptaxi.learning.replay_buffer import Transitions, random_bits
 from deeptaxi.learning.schedules import importance_exponent, learning_rate
 from deeptaxi.learning.state import (
     TrainingState,
+    array,
     check_range,
     count,
     fact,
@@ -81,6 +82,7 @@ class Message(NamedTuple):
     number: Any  # int32, of updates before this one
 
 
+ENTRIES = "program.entries"  # in a saved state
 REAL = ("draws", "noise", "epsilon", "rate", "exponent")
 
 
@@ -110,13 +112,13 @@ class AgentProgram:
         return ProgramState(agent, ring.entries, ring.tree, ring.largest)
 
     def pack(self, message: Message, packed: NDArray[np.int32]) -> None:
-        """Write a message to an array, int32."""
+        """Write a message to `packed`, int32 `[M]`, for M its numbers."""
         real = packed.view(np.float32)
         for name, part, (begin, end) in zip(Message._fields, message, pairwise(self.ends), strict=True):
             (real if name in REAL else packed)[begin:end] = part if isinstance(part, int | float) else part.ravel()
 
     def unpack(self, packed: Any) -> Message:
-        """Undo `pack`, in the program."""
+        """Undo `pack`, in the program; `packed` is int32 `[M]`."""
         parts = [
             ops.reshape(packed[begin:end], shape) if shape else xla.at(packed, begin)
             for (begin, end), shape in zip(pairwise(self.ends), self.shapes, strict=True)
@@ -126,17 +128,17 @@ class AgentProgram:
         return message._replace(**real)
 
     def act(self, state: ProgramState, known: Known, packed: Any) -> Answer:
-        """Choose actions."""
+        """Answer actions, int32 `[N]`."""
         return Answer(state, self.choose(state.agent, known, self.unpack(packed)))
 
     def collect(self, state: ProgramState, known: Known, packed: Any) -> Answer:
-        """Store transitions, then choose actions."""
+        """Store transitions, then answer actions, int32 `[N]`."""
         message = self.unpack(packed)
         ring = self.replay.put(self.ring_of(state, message), message.rows)
         return Answer(self.with_ring(state, ring), self.choose(state.agent, known, message))
 
     def update(self, state: ProgramState, known: Known, packed: Any) -> Answer:
-        """Store transitions, make an update, then choose actions."""
+        """Store transitions, make an update, then answer actions, loss and mean |td_error|, int32 `[N + 2]`."""
         message, agent = self.unpack(packed), state.agent
         ring = self.replay.put(self.ring_of(state, message), message.rows)
 
@@ -193,7 +195,7 @@ class CompiledAgent:
         rule, computes = build_update(online, compiled, environment)
         self._traced = AgentProgram(compiled, rule, environment.actions)
         self._capacity = self._traced.replay.capacity
-        kind = ("agent", repr(compiled), computes, environment.states, masks.allowed is None, outcomes is None)
+        kind = ("agent", repr(compiled), computes, environment.states, shapes_of(Known(masks.allowed, outcomes)))
         functions = {"act": self._traced.act, "collect": self._traced.collect, "update": self._traced.update}
         self._program = borrow_program(kind, functions, self._traced.initial(rule.begin(online)), self)
         self._masks_known = -1
@@ -255,9 +257,11 @@ class CompiledAgent:
         self._program.reset(kept._replace(entries=entries))
 
     def state_dict(self) -> TrainingState:
-        """Return the state of the program, and the counters."""
+        """Return the state of the program, with the `n` transitions stored so far, `[n, 5]`, and the counters."""
         facts = {"updates": self.updates, "added": self.added, "sampling": generator_state(self._rng)}
-        return TrainingState(named_arrays("program", self._program.state), facts)
+        arrays = named_arrays("program", self._program.state)
+        arrays[ENTRIES] = arrays[ENTRIES][: min(self.added, self._capacity)].copy()
+        return TrainingState(arrays, facts)
 
     def load_state_dict(self, saved: TrainingState) -> None:
         """Load a saved state.
@@ -265,11 +269,13 @@ class CompiledAgent:
         Raises:
             StateMismatchError: it belongs to another program.
         """
-        state = fill_arrays("program", self._program.state, saved)
         self.updates = count(saved, "updates", self._config.updates)
         self.added = count(saved, "added", 2**53)
         set_generator(self._rng, fact(saved, "sampling", dict))
-        entries = saved.arrays["program.entries"]
+        entries = array(saved, ENTRIES, (min(self.added, self._capacity), COLUMNS), np.int32)
+        whole = np.zeros((self._capacity, COLUMNS), np.int32)
+        whole[: len(entries)] = entries
+        state = fill_arrays("program", self._program.state, saved._replace(arrays={**saved.arrays, ENTRIES: whole}))
         checked = ((0, "states", self._states), (1, "actions", self._actions), (3, "next_states", self._states))
         for column, name, high in checked:
             check_range(TrainingState({f"entries.{name}": entries[:, column]}, {}), f"entries.{name}", 0, high)

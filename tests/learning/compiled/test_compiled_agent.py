@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -128,3 +130,36 @@ def test_compiling_changes_nothing(tmp_path):
     assert before.facts == after.facts
     for name, value in before.arrays.items():
         np.testing.assert_array_equal(value, after.arrays[name], err_msg=name)
+
+
+def ladder(*chances, states=40):
+    """Up the states by 1, 2, … rungs with these chances, to the end after the last; action 1 stays."""
+    last = states - 1
+    rise = [
+        [(chance, min(state + up, last), 1.0, state + up > last) for up, chance in enumerate(chances, 1)]
+        for state in range(states)
+    ]
+    return build([[rows, surely(state, 0)] for state, rows in enumerate(rise)], time_limit=20)
+
+
+def test_problems_with_other_numbers_of_outcomes_do_not_share_a_program(tmp_path):
+    # Expected updates look all outcomes up: two of each pair of one table, three of the other, with the same states.
+    changes = {"target": {"backup": "expected"}, "replay": {"batch_size": 2}}
+    for name, chances in (("two", (0.5, 0.5)), ("three", (0.5, 0.25, 0.25))):
+        gc.collect()  # a program is idle once its training is garbage
+        folder = tmp_path / name
+        folder.mkdir()
+        assert_alike(*opened_problem(ladder(*chances), folder, **merge(BASE, changes)))
+
+
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_a_saved_state_holds_the_transitions_that_there_are(prioritized, tmp_path):
+    changes = {"replay": {"capacity": 1_000, "prioritized": prioritized}, "updates": 5}
+    config, environment = opened_problem(chain(time_limit=7), tmp_path, **merge(BASE, changes))
+    (loop, _), _ = both(config, environment)
+    saved = loop.agent.state_dict()
+    assert saved.arrays["program.entries"].shape == (loop.agent.added, 5)
+    (other, _), _ = both(config, environment)
+    other.agent.load_state_dict(saved)
+    for name, value in other.agent.state_dict().arrays.items():
+        np.testing.assert_array_equal(value, saved.arrays[name], err_msg=name)
