@@ -35,11 +35,13 @@ def borrow_program(kind: Hashable, functions: Mapping[str, Callable[..., Any]], 
     Compiling takes longer than many trainings. The program becomes idle once `owner` is garbage.
 
     Args:
-        kind: everything that the functions and the shapes of their arguments depend on.
+        kind: everything that the functions and the shapes of their arguments depend on; None for a program of its own.
         functions: as for `Program`.
         state: as for `Program`.
         owner: what uses the program.
     """
+    if kind is None:
+        return Program(functions, state)
     kind = (kind, shapes_of(state))
     if kind not in _idle and _lent[kind]:
         gc.collect()  # a failed training may be cyclic garbage that still holds its program

@@ -74,6 +74,12 @@ def test_a_program_in_use_or_of_another_kind_is_not_reused(idle):
         assert lent(Owner(), **other) not in (one, two)
 
 
+def test_a_program_of_no_kind_is_never_reused(idle):
+    one, two = (lent(Owner(), kind=None) for _ in range(2))
+    assert one is not two
+    assert not idle
+
+
 def test_an_owner_in_a_reference_cycle_releases_its_program_when_another_asks_for_it(idle):
     owner = Owner()
     owner.itself = owner  # as the frames of a traceback do

@@ -195,7 +195,8 @@ class CompiledAgent:
         rule, computes = build_update(online, compiled, environment)
         self._traced = AgentProgram(compiled, rule, environment.actions)
         self._capacity = self._traced.replay.capacity
-        kind = ("agent", repr(compiled), computes, environment.states, shapes_of(Known(masks.allowed, outcomes)))
+        known = shapes_of(Known(masks.allowed, outcomes))
+        kind = None if computes is None else ("agent", repr(compiled), computes, environment.states, known)
         functions = {"act": self._traced.act, "collect": self._traced.collect, "update": self._traced.update}
         self._program = borrow_program(kind, functions, self._traced.initial(rule.begin(online)), self)
         self._masks_known = -1

@@ -288,7 +288,7 @@ class CompiledLoop:
             expected = expected_outcomes(table, config.discount, config.target.reward_scale)
         mdp = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed, expected)
         agent = self._rule.begin(online)
-        kind = (repr(compiled), computes, sizes, shapes_of(mdp))
+        kind = None if computes is None else (repr(compiled), computes, sizes, shapes_of(mdp))
         functions: dict[str, Callable[..., Any]] = {"prefill": self._traced.prefill, "run": self._traced.run}
         self._program = borrow_program(kind, functions, self._traced.initial(agent), self)
         self._mdp = self._program.arguments(mdp)

@@ -11,7 +11,6 @@ target network's follows like its weights.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from itertools import count
 from typing import Any
 
 import keras
@@ -107,13 +106,10 @@ class ModelUpdate(CompiledUpdate):
         return AgentState(None, dense, None, (online, target)), loss, errors
 
 
-_models = count()
-
-
 def build_update(online: keras.Model, config: TrainConfig, environment: Environment) -> tuple[CompiledUpdate, Hashable]:
-    """Return the update of a network, and what else than its settings it depends on."""
+    """Return the update of a network, and what else than its settings it depends on; None if that is unknown."""
     if structure_of(online) is None:  # of the user's own: its configuration need not say all that it computes
-        return ModelUpdate(config, online, environment.states), ("model", next(_models))
+        return ModelUpdate(config, online, environment.states), None
     factors = encoded_factors(environment, config.network)
     kernel = functional.weights_of(online, config.network).kernel
     sparse = updates_rows(config, kernel, factors, environment.states)
