@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.config import TrainConfig
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.mdp.table import TransitionTable
 
@@ -44,6 +45,13 @@ def expected_outcomes(table: TransitionTable, discount: float, reward_scale: flo
         table.next_state.reshape(-1, outcomes).astype(np.int32),
         (discount * table.continuation.reshape(-1, outcomes)).astype(np.float32),
     )
+
+
+def outcomes_of(config: TrainConfig, table: TransitionTable | None) -> ExpectedOutcomes | None:
+    """Return what the updates of a training look up; None if they are not expected updates of several outcomes."""
+    if config.target.backup != "expected" or table is None or table.probability.shape[2] == 1:
+        return None  # a single outcome is its own expectation
+    return expected_outcomes(table, config.discount, config.target.reward_scale)
 
 
 def expect(batch: Batch, outcomes: ExpectedOutcomes, actions: int) -> Batch:

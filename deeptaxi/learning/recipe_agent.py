@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import Acting, DQNAgent, Updated
-from deeptaxi.learning.expected import ExpectedOutcomes, expect
+from deeptaxi.learning.expected import expect, outcomes_of
 from deeptaxi.learning.replay_buffer import PrioritizedReplayBuffer, ReplayBuffer, Transitions
 from deeptaxi.learning.state import TrainingState, fact, generator_state, merge_states, set_generator
 from deeptaxi.mdp.environment import Environment
@@ -35,7 +35,6 @@ class RecipeAgent:
         config: the training.
         environment: the environment.
         masks: table of allowed actions, which may grow.
-        outcomes: of the environment, for expected updates.
         seeds: of the minibatches.
     """
 
@@ -45,14 +44,13 @@ class RecipeAgent:
         config: TrainConfig,
         environment: Environment,
         masks: ActionMaskTable,
-        outcomes: ExpectedOutcomes | None,
         seeds: np.random.SeedSequence,
     ) -> None:
         self._agent = agent
         self._config = config
         self._environment = environment
         self._masks = masks
-        self._outcomes = outcomes
+        self._outcomes = outcomes_of(config, environment.table)
         self._rng = np.random.default_rng(seeds)
         self._replay = build_replay(config)
 

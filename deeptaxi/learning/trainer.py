@@ -30,7 +30,6 @@ from deeptaxi.learning.compiled.compiled_agent import CompiledAgent
 from deeptaxi.learning.compiled.loop import CompiledLoop
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.evaluator import Evaluator
-from deeptaxi.learning.expected import expected_outcomes
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
 from deeptaxi.learning.progress import Loop, ProgressTracker, StepMetrics
 from deeptaxi.learning.recipe_agent import RecipeAgent
@@ -324,15 +323,12 @@ def build_agent(
 
     `network` as for `initial_network`.
     """
-    outcomes = None
-    if config.target.backup == "expected" and environment.table is not None:
-        outcomes = expected_outcomes(environment.table, config.discount, config.target.reward_scale)
     if config.loop == "gymnasium" and why_no_program(config) is None:
         online = initial_network(config, environment, network)
-        return CompiledAgent(online, config, environment, masks, outcomes, for_replay)
+        return CompiledAgent(online, config, environment, masks, for_replay)
     online, target = (initial_network(config, environment, network) for _ in range(2))
     agent = AGENTS[config.loop](online, target, config, config.interaction.environments)
-    return RecipeAgent(agent, config, environment, masks, outcomes, for_replay)
+    return RecipeAgent(agent, config, environment, masks, for_replay)
 
 
 def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:

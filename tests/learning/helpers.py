@@ -91,7 +91,7 @@ def recipe_loop(config, environment, learner, active=False):
     """Return the gymnasium loop of a learner whose minibatches come from a replay buffer in NumPy."""
     masks = ActionMaskTable(environment, active)
     *for_environments, for_replay = np.random.SeedSequence(0).spawn(3)
-    recipe = RecipeAgent(learner, config, environment, masks, None, for_replay)
+    recipe = RecipeAgent(learner, config, environment, masks, for_replay)
     return GymnasiumLoop(config, environment, recipe, masks, for_environments)
 
 

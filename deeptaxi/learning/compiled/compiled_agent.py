@@ -32,7 +32,7 @@ from deeptaxi.learning.compiled.loop import settings_of_program
 from deeptaxi.learning.compiled.model_update import build_update
 from deeptaxi.learning.compiled.ring_buffer import COLUMNS, TRUNCATED, Ring, TransitionReplayBuffer, rows_of
 from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
-from deeptaxi.learning.expected import ExpectedOutcomes
+from deeptaxi.learning.expected import outcomes_of
 from deeptaxi.learning.replay_buffer import Transitions, random_bits
 from deeptaxi.learning.schedules import importance_exponent, learning_rate
 from deeptaxi.learning.state import (
@@ -175,7 +175,6 @@ class CompiledAgent:
         config: the training.
         environment: the environment.
         masks: table of allowed actions, which may grow.
-        outcomes: of the environment, for expected updates.
         seeds: of the minibatches.
     """
 
@@ -185,17 +184,17 @@ class CompiledAgent:
         config: TrainConfig,
         environment: Environment,
         masks: ActionMaskTable,
-        outcomes: ExpectedOutcomes | None,
         seeds: np.random.SeedSequence,
     ) -> None:
-        self._network, self._config, self._masks, self._outcomes = online, config, masks, outcomes
+        self._network, self._config, self._masks = online, config, masks
+        self._outcomes = outcomes_of(config, environment.table)
         self._states, self._actions = environment.states, environment.actions
         self._rng = np.random.default_rng(seeds)
         compiled = settings_of_program(config)
         rule, computes = build_update(online, compiled, environment)
         self._traced = AgentProgram(compiled, rule, environment.actions)
         self._capacity = self._traced.replay.capacity
-        known = shapes_of(Known(masks.allowed, outcomes))
+        known = shapes_of(Known(masks.allowed, self._outcomes))
         kind = None if computes is None else ("agent", repr(compiled), computes, environment.states, known)
         functions = {"act": self._traced.act, "collect": self._traced.collect, "update": self._traced.update}
         self._program = borrow_program(kind, functions, self._traced.initial(rule.begin(online)), self)

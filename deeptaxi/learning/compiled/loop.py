@@ -31,7 +31,7 @@ from deeptaxi.learning.compiled.model_update import build_update
 from deeptaxi.learning.compiled.ring_buffer import CompiledReplayBuffer, Ring
 from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
-from deeptaxi.learning.expected import expected_outcomes
+from deeptaxi.learning.expected import outcomes_of
 from deeptaxi.learning.progress import RECORDS, StepMetrics, updates_per_record
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import exploration, importance_exponent, learning_rate
@@ -283,9 +283,7 @@ class CompiledLoop:
         self._traced = LoopProgram(compiled, self._rule, sizes)
         # With a million states, finding the reachable ones takes seconds.
         anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
-        expected = None
-        if config.target.backup == "expected" and sizes.outcomes > 1:  # one outcome is its own expectation
-            expected = expected_outcomes(table, config.discount, config.target.reward_scale)
+        expected = outcomes_of(config, table)
         mdp = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed, expected)
         agent = self._rule.begin(online)
         kind = None if computes is None else (repr(compiled), computes, sizes, shapes_of(mdp))

@@ -12,7 +12,6 @@ from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import DQNAgent
 from deeptaxi.learning.compiled.compiled_agent import CompiledAgent
 from deeptaxi.learning.compiled.ring_buffer import TransitionReplayBuffer, rows_of
-from deeptaxi.learning.expected import expected_outcomes
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
 from deeptaxi.learning.recipe_agent import RecipeAgent
 from deeptaxi.learning.trainer import initial_network
@@ -51,14 +50,11 @@ def masked():
 def both(config, environment):
     """Run the loop with the compiled agent and with the recipe; return both loops and what each yielded."""
     masks = ActionMaskTable(environment, config.exploration.action_mask)
-    outcomes = None
-    if config.target.backup == "expected":
-        outcomes = expected_outcomes(environment.table, config.discount, config.target.reward_scale)
     found = []
     for compiled in (True, False):
         *own, for_replay = np.random.SeedSequence(3).spawn(3)
         online = initial_network(config, environment)
-        common = (config, environment, masks, outcomes, for_replay)
+        common = (config, environment, masks, for_replay)
         if compiled:
             agent = CompiledAgent(online, *common)
         else:
@@ -110,9 +106,7 @@ def test_a_transition_is_stored_as_numbers_and_found_again():
 def test_a_message_is_read_as_it_was_written(tmp_path):
     config, environment = opened_problem(chain(), tmp_path, **BASE)
     masks = ActionMaskTable(environment, False)
-    agent = CompiledAgent(
-        initial_network(config, environment), config, environment, masks, None, np.random.SeedSequence(0)
-    )
+    agent = CompiledAgent(initial_network(config, environment), config, environment, masks, np.random.SeedSequence(0))
     traced = agent._traced
     assert traced.ends[-1] == 4 * 5 + 4 + 4 + 4 * 2 + 8 + 6
     assert isinstance(traced.replay, TransitionReplayBuffer)
@@ -121,9 +115,7 @@ def test_a_message_is_read_as_it_was_written(tmp_path):
 def test_compiling_changes_nothing(tmp_path):
     config, environment = opened_problem(chain(), tmp_path, **BASE)
     masks = ActionMaskTable(environment, False)
-    agent = CompiledAgent(
-        initial_network(config, environment), config, environment, masks, None, np.random.SeedSequence(0)
-    )
+    agent = CompiledAgent(initial_network(config, environment), config, environment, masks, np.random.SeedSequence(0))
     before = agent.state_dict()
     assert agent.compile() > 0
     after = agent.state_dict()
