@@ -39,6 +39,7 @@ class JobRunner:
         opened: as for `plan`.
         given: as for `plan`.
         watchers: called with every event of every training.
+        destination: the folder and the logs as the files of a run name them, where they are to be moved afterwards.
     """
 
     folder: Path | None
@@ -48,6 +49,7 @@ class JobRunner:
     opened: Opened | None = None
     given: GivenNetwork = NOT_GIVEN
     watchers: tuple[Callback, ...] = ()
+    destination: tuple[Path, Path] | None = None
     run: Run | None = field(default=None, init=False)  # of the last job that did not fail
     _planned: tuple[Any, Plan] | None = field(default=None, init=False, repr=False)
 
@@ -98,7 +100,15 @@ class JobRunner:
                 return self.resume(folder, options)
         # Without a first checkpoint: most jobs take a second, and one that is killed before its first one begins anew.
         with reserve_run_folder(self.plan(job), folder, logs, force=True, with_checkpoints=False) as planned:
-            return run_training(planned, self.watchers, options)
+            return run_training(self.with_destination(planned, job), self.watchers, options)
+
+    def with_destination(self, planned: Plan, job: Job) -> Plan:
+        """Name the folders that the run is moved to afterwards, if it is."""
+        if self.destination is None or planned.run_folder is None:
+            return planned
+        folder, logs = self.destination
+        moved = (folder / job.name, logs / job.name / planned.run_folder.log.name)
+        return replace(planned, run_folder=replace(planned.run_folder, destination=moved))
 
     def resume(self, folder: Path, options: RunOptions) -> Run:
         """Resume the training of a run folder; see `train`."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,8 +19,10 @@ from deeptaxi.api.networks import GivenNetwork
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run_options import EVERY, RunOptions, never
 from deeptaxi.api.settings import Config, Settings, merge_settings, nested
+from deeptaxi.backend.exactness import chosen_backend
 from deeptaxi.config import TrainConfig, merge, resolve
 from deeptaxi.errors import UsageError
+from deeptaxi.experiments.dask_cluster import DaskCluster, check_address, check_installed
 from deeptaxi.experiments.grid import Grid, Job, find_setting, grid_of, read_grid
 from deeptaxi.experiments.results import DONE, SweepFolder, is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import Executor, InProcess, WorkerPool
@@ -292,11 +296,15 @@ def sweep(
     logs: str | Path = LOGS,
     resume: str | Path | None = None,
     workers: int | None = None,
+    scheduler: Any = None,
+    cluster: str | None = None,
+    cluster_options: str | Path | Mapping[str, Any] | None = None,
     tensorboard: bool = True,
     trust_env: bool = False,
     checkpoint_every: float = EVERY,
     stop: Callable[[], bool] | None = None,
     watch: Watch | None = None,
+    warn: Callable[[str], object] = warnings.warn,
     **settings: Unpack[Settings],
 ) -> SweepResult:
     """Train every combination of environments, values and seeds; save each run, and the line of each job.
@@ -315,18 +323,27 @@ def sweep(
         out: the folder to write; None for a free name in `models/`.
         logs: folder for the logs.
         resume: the folder of a sweep to go on with; all else is as it was begun.
-        workers: number of processes; None for one per processor, 0 for none but this one.
+        workers: number of processes; None for one per processor, 0 for none but this one; of a `cluster`, how many to
+            ask for.
+        scheduler: the address of a Dask scheduler, such as ``"tcp://host:8786"``, whose workers train; or a cluster of
+            Dask, such as a `LocalCluster`.
+        cluster: ``"slurm"`` or ``"kubernetes"``: start Dask there.
+        cluster_options: of `dask_jobqueue.SLURMCluster` or `dask_kubernetes.operator.KubeCluster`: a TOML file, or a
+            mapping.
         tensorboard: see `preset`.
         trust_env: see `preset`.
         checkpoint_every: see `preset`.
         stop: called between jobs and updates; once it returns True, the sweep ends, to be resumed.
         watch: called with the line of each job as it ends, and a `Progress`.
+        warn: called with a line that the user should know, such as that workers have another processor.
         **settings: of all jobs.
 
     Raises:
-        UsageError: a name, type or value is wrong, nothing is to be trained, or `out` is taken.
-        DeepTaxiError: the folder cannot be written to.
+        UsageError: a name, type or value is wrong, nothing is to be trained, or `out` is taken; a worker has another
+            version of deeptaxi.
+        DeepTaxiError: the folder cannot be written to, or the scheduler does not answer.
     """
+    remote = RemoteWorkers(scheduler, cluster, cluster_options, workers)
     if resume is not None:
         folder = Path(resume)
         whole, before = read_sweep(folder)
@@ -341,15 +358,16 @@ def sweep(
         raise UsageError("a sweep names its environments and networks: an object of Python has no name for a worker")
     began, stop = time.monotonic(), stop or never
     run_options = RunOptions(stop=stop, checkpoint_every=checkpoint_every, tensorboard=tensorboard)
-    with open_sweep_folder(folder, whole, resume is not None) as writing:
-        arguments = {
-            "folder": folder,
-            "logs": Path(logs) / folder.resolve().name,
-            "trust": trust_env,
-            "given": GivenNetwork(trust=trust_network),
-        }
-        count = usable_processors() if workers is None else workers
-        executor = build_executor(min(count, whole.count), arguments, run_options)
+    own_logs = Path(logs) / folder.resolve().name
+    arguments = {"trust": trust_env, "given": GivenNetwork(trust=trust_network)}
+    with ExitStack() as opened:
+        if remote.wanted:
+            executor: Executor = opened.enter_context(remote.open(folder, own_logs, arguments, run_options, warn))
+        else:
+            count = usable_processors() if workers is None else workers
+            here = {"folder": folder, "logs": own_logs, **arguments}
+            executor = build_executor(min(count, whole.count), here, run_options)
+        writing = opened.enter_context(open_sweep_folder(folder, whole, resume is not None))
         lines, left = run_jobs(whole, executor, writing, before, stop, watch or (lambda _line, _progress: None))
     return SweepResult(folder, whole, tuple(lines), {}, left, time.monotonic() - began)
 
@@ -373,6 +391,78 @@ def build_executor(workers: int, arguments: Mapping[str, Any], run_options: RunO
         return InProcess(JobRunner(**arguments, options=run_options))
     silent = RunOptions(checkpoint_every=run_options.checkpoint_every, tensorboard=run_options.tensorboard)
     return WorkerPool(workers, partial(build_runner, {**arguments, "options": silent}), program_of)
+
+
+@dataclass(frozen=True)
+class RemoteWorkers:
+    """The workers of a cluster that a sweep is to run on; see `sweep`.
+
+    Raises:
+        UsageError: the options exclude each other, or a package is not installed.
+    """
+
+    scheduler: Any
+    cluster: str | None
+    options: str | Path | Mapping[str, Any] | None
+    workers: int | None
+
+    def __post_init__(self) -> None:
+        if self.scheduler is not None and self.cluster is not None:
+            raise UsageError("--scheduler names a scheduler that runs, and --cluster starts one: leave out one of them")
+        if self.cluster is None and self.options is not None:
+            raise UsageError("--cluster-options are of --cluster slurm or --cluster kubernetes: add it")
+        if self.scheduler is not None and self.workers is not None:
+            raise UsageError("--workers is of this computer or of --cluster: the scheduler has the workers that it has")
+        if self.cluster is not None and not self.workers:
+            raise UsageError(f"--cluster {self.cluster}: say how many workers to ask for, such as --workers 20")
+        if self.wanted:
+            check_installed(self.cluster)
+        if self.scheduler is not None:
+            check_address(self.address)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are any."""
+        return self.scheduler is not None or self.cluster is not None
+
+    @property
+    def address(self) -> str:
+        """The address of the scheduler that runs."""
+        return str(getattr(self.scheduler, "scheduler_address", self.scheduler))
+
+    @contextmanager
+    def open(
+        self,
+        folder: Path,
+        logs: Path,
+        arguments: Mapping[str, Any],
+        run_options: RunOptions,
+        warn: Callable[[str], object],
+    ) -> Iterator[Executor]:
+        """Connect to the workers for the duration of the block.
+
+        Raises:
+            UsageError: a worker has another version of deeptaxi, or an option is wrong.
+            DeepTaxiError: the scheduler does not answer, or has no workers.
+        """
+        from deeptaxi.api.remote_jobs import Folders, build_remote_runner, save_files
+        from deeptaxi.experiments.cluster_start import read_options, start_cluster
+
+        folders = Folders.of(folder, logs)
+        silent = RunOptions(checkpoints=False, tensorboard=run_options.tensorboard)
+        build = partial(build_remote_runner, arguments, silent, folders, str(Path.cwd()), chosen_backend())
+        with ExitStack() as opened:
+            if self.cluster is not None:
+                given = self.options or {}
+                options = given if isinstance(given, Mapping) else read_options(Path(given))
+                address = opened.enter_context(start_cluster(self.cluster, self.workers or 1, options))
+                where = f"--cluster {self.cluster} --workers {self.workers}"
+            else:
+                address = self.address
+                where = f"--scheduler {address}"
+            resume = f"deeptaxi sweep --resume {shlex.quote(str(folder))} {where}"
+            save, patient = partial(save_files, folders), self.cluster is not None
+            yield opened.enter_context(DaskCluster(address, build, save, program_of, warn, resume, patient))
 
 
 def build_grid(

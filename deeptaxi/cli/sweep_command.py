@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", type=click.IntRange(0), metavar="N", help="Processes; 0 for none but this one.  [default: processors]"
 )
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers train, such as tcp://host:8786.")
+@click.option("--cluster", type=click.Choice(("slurm", "kubernetes")), help="Start Dask there, with --workers N.")
+@click.option(
+    "--cluster-options",
+    type=options.PATH,
+    metavar="FILE",
+    help="TOML file of what to ask of --cluster: queue, memory, image and so on.",
+)
 @click.option(
     "--out", type=options.PATH, metavar="FOLDER", help="Folder of the sweep.  [default: a free name in models/]"
 )
@@ -62,6 +70,9 @@ def command(
     preset: str | None,
     q_table: bool,
     workers: int | None,
+    scheduler: str | None,
+    cluster: str | None,
+    cluster_options: Path | None,
     out: Path | None,
     logs: Path | None,
     tensorboard: bool,
@@ -108,11 +119,15 @@ def command(
             logs=logs or LOGS,
             resume=resume,
             workers=workers,
+            scheduler=scheduler,
+            cluster=cluster,
+            cluster_options=cluster_options,
             tensorboard=tensorboard,
             trust_env=trust_env,
             checkpoint_every=checkpoint_every,
             stop=lambda: bool(received()),
             watch=progress,
+            warn=progress.warn,
         )
     return report(result, as_json, received())
 

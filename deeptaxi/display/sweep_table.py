@@ -70,6 +70,10 @@ class SweepProgress:
         else:
             self._live.update(Text(line), refresh=True)
 
+    def warn(self, text: str) -> None:
+        """Show a line that the user should know."""
+        self._console.print(Text(text, "yellow"), soft_wrap=True)
+
 
 def progress_line(counts: Counts) -> str:
     """Return how far a sweep is, in one line."""

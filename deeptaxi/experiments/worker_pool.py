@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import IO, Any, Protocol, cast
@@ -142,10 +142,7 @@ class WorkerPool:
         """Give an idle worker its next job, if there is one."""
         begun = {program for other in self._workers for program in other.programs}
 
-        def preference(program: Hashable) -> tuple[bool, bool, int]:
-            return program in worker.programs, program not in begun, len(self._waiting[program])
-
-        program = max((program for program, jobs in self._waiting.items() if jobs), key=preference, default=None)
+        program = next_program(self._waiting, worker.programs, begun)
         if program is None:
             return
         worker.job = self._waiting[program].pop(0)
@@ -193,6 +190,23 @@ class WorkerPool:
                 worker.process.kill()
                 worker.process.wait()
         self._workers.clear()
+
+
+def next_program(
+    waiting: Mapping[Hashable, Sequence[Job]], own: Collection[Hashable], begun: Collection[Hashable]
+) -> Hashable:
+    """Return the program whose jobs a worker is given next: its own, one that nobody has, or the largest.
+
+    Args:
+        waiting: the jobs of each program; None is returned if there are none.
+        own: the programs that the worker has compiled.
+        begun: those that any worker has.
+    """
+
+    def preference(program: Hashable) -> tuple[bool, bool, int]:
+        return program in own, program not in begun, len(waiting[program])
+
+    return max((program for program, jobs in waiting.items() if jobs), key=preference, default=None)
 
 
 def failed(job: Job, reason: str) -> Result:

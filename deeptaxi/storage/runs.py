@@ -76,12 +76,16 @@ FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A reserved run folder with its log, cleanup actions, and reserved disk space."""
+    """A reserved run folder with its log, cleanup actions, and reserved disk space.
+
+    `destination` is the folder and the log as the files of the run name them, where they are to be moved afterwards.
+    """
 
     folder: Path
     log: Path
     undoing: ExitStack
     spare: Spare | None = None
+    destination: tuple[Path, Path] | None = None
 
     def release(self) -> None:
         """Release the locks and remove folders that were created but not used."""
@@ -235,8 +239,9 @@ def save_run(
     """
     if run.spare is not None:
         run.spare.release()
-    facts = card(run.folder, environment, config, finished, preset, disturbed=disturbed)
-    about = {"log": str(run.log), **facts_of(finished, preset)}
+    folder, log = run.destination or (run.folder, run.log)
+    facts = card(folder, environment, config, finished, preset, disturbed=disturbed)
+    about = {"log": str(log), **facts_of(finished, preset)}
     with write_atomic_all(run.folder, last=CARD_JSON) as aside:
         network.save(aside / MODEL_FILE)
         if table is not None:

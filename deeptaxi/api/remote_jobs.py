@@ -1,0 +1,151 @@
+"""Train the jobs of a sweep on workers of a cluster, whose files come back as bytes.
+
+A worker trains in a temporary folder in which the folders of runs and of logs lie to each other as they do on the
+client, so that what their files say of each other holds there too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deeptaxi.api.run_jobs import JobRunner
+from deeptaxi.api.run_options import RunOptions
+from deeptaxi.backend import keras_backend
+from deeptaxi.backend.exactness import chosen_backend
+from deeptaxi.errors import UsageError
+from deeptaxi.experiments.grid import Job
+from deeptaxi.experiments.worker_pool import Result
+from deeptaxi.io.atomic import write_atomic_all
+from deeptaxi.storage import checkpoints, logs, runs
+from deeptaxi.storage.run_folder import CARD_JSON
+
+RUN, LOG = "run/", "log/"  # what the names of files begin with on their way
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of a sweep on the client, as its user wrote them, and how they lie to each other.
+
+    Attributes:
+        runs: the folder of the sweep.
+        logs: that of the logs of its runs.
+        layout: both, relative to the folder that they have in common.
+    """
+
+    runs: Path
+    logs: Path
+    layout: tuple[str, str]
+
+    @classmethod
+    def of(cls, runs_folder: Path, logs_folder: Path) -> Folders:
+        """Return the folders of a sweep.
+
+        Raises:
+            UsageError: they have no folder in common, as on two drives.
+        """
+        found = [str(runs_folder.resolve()), str(logs_folder.resolve())]
+        try:
+            common = os.path.commonpath(found)
+        except ValueError:
+            raise UsageError(f"--logs {logs_folder}: on a cluster, choose the drive of {runs_folder}") from None
+        first, second = (os.path.relpath(path, common) for path in found)
+        return cls(runs_folder, logs_folder, (first, second))
+
+
+class RemoteRunner:
+    """Trains jobs on a worker; see `experiments.dask_cluster.RunRemotely`.
+
+    Args:
+        arguments: of `JobRunner`.
+        options: of each run.
+        folders: of the sweep, on the client.
+        current: the client's current folder: if the worker has it too, relative paths are found there.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any], options: RunOptions, folders: Folders, current: str) -> None:
+        self._folders, self._options, self._current = folders, options, current
+        self._runner = JobRunner(None, Path(), **arguments, destination=(folders.runs, folders.logs))
+
+    def __call__(self, job: Job, scratch: Path, stop: Callable[[], bool]) -> tuple[Result, dict[str, bytes]]:
+        """Train a job; return its line and the files of its run and log."""
+        runner, folders = self._runner, self._folders
+        runner.folder, runner.logs = (scratch / part for part in folders.layout)
+        runner.options = replace(self._options, stop=stop)
+        with in_folder(self._current):
+            line = runner(job)
+        run, log = runner.folder / job.name, runner.logs / job.name
+        if "run" in line:
+            line["run"] = str(folders.runs / job.name)
+        if "reason" in line:  # it may say where the log of the failed training is
+            line["reason"] = line["reason"].replace(str(log), str(folders.logs / job.name))
+        return line, {**read_files(run, RUN), **read_files(log, LOG)}
+
+
+def read_files(folder: Path, prefix: str) -> dict[str, bytes]:
+    """Return the files of a folder by their names after `prefix`, but for hidden ones."""
+    if not folder.is_dir():
+        return {}
+    paths = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return {prefix + path.name: path.read_bytes() for path in paths}
+
+
+@contextmanager
+def in_folder(folder: str) -> Iterator[None]:
+    """Work in a folder for the duration of the block, if there is one of that name."""
+    with contextlib.chdir(folder) if Path(folder).is_dir() else contextlib.nullcontext():
+        yield
+
+
+def build_remote_runner(
+    arguments: Mapping[str, Any], options: RunOptions, folders: Folders, current: str, backend: str
+) -> RemoteRunner:
+    """Return what trains jobs, in a worker of a cluster.
+
+    Raises:
+        UsageError: Keras was imported there before with another backend, or with several threads.
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = backend
+        keras_backend.start()
+    elif chosen_backend() != backend or not keras_backend.has_one_thread():
+        raise UsageError(
+            "the worker has imported Keras for something else, with another backend or several threads: "
+            "restart the workers, as by `client.restart()`"
+        )
+    return RemoteRunner(arguments, options, folders, current)
+
+
+def save_files(folders: Folders, job: Job, files: Mapping[str, bytes]) -> None:
+    """Write the files of a run and its log into the folders of the sweep.
+
+    Raises:
+        DeepTaxiError: the disk is full, or a folder cannot be written to.
+    """
+    run, log = folders.runs / job.name, folders.logs / job.name
+    reserved = runs.reserve(run, log.parent, force=True)
+    try:
+        written = write_files(log, LOG, files, logs.LOG_FILE)
+        if write_files(run, RUN, files, CARD_JSON):
+            for path in logs.files_of(log):  # of the run that was here before
+                if path.name not in written:
+                    path.unlink()
+            checkpoints.discard(run)
+    finally:
+        reserved.release()
+
+
+def write_files(folder: Path, prefix: str, files: Mapping[str, bytes], last: str) -> set[str]:
+    """Write the files with a prefix into a folder, all or none; return their names."""
+    found = {name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)}
+    if found:
+        with write_atomic_all(folder, last=last) as aside:
+            for name, data in found.items():
+                (aside / Path(name).name).write_bytes(data)
+    return set(found)
