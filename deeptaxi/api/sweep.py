@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from deeptaxi.api.networks import GivenNetwork
+from deeptaxi.api.networks import GivenNetwork, with_network
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run_options import EVERY, RunOptions, never
-from deeptaxi.api.settings import Config, Settings, merge_settings, nested
+from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.backend.exactness import chosen_backend
-from deeptaxi.config import TrainConfig, merge, resolve
+from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.experiments.dask_cluster import DaskCluster, check_address, check_installed
 from deeptaxi.experiments.grid import Grid, Job, find_setting, grid_of, read_grid
@@ -269,6 +269,22 @@ def configs_of_points(grid: Grid) -> list[TrainConfig]:
     return found
 
 
+def check_environments(configs: Sequence[TrainConfig], trust: bool) -> None:
+    """Open each environment once: one that does not exist is no fault of a job.
+
+    Raises:
+        UsageError: one does not exist, or does not take its arguments.
+    """
+    from deeptaxi.mdp.environment import open_environment
+
+    opened: list[EnvironmentConfig] = []
+    for config in configs:
+        requested = requested_environment(config)
+        if requested not in opened:
+            open_environment(requested, trust_module=trust)
+            opened.append(requested)
+
+
 def named_preset(job: Job) -> Any:
     """Return the preset that a job names, or None."""
     if job.preset is None:
@@ -343,19 +359,22 @@ def sweep(
             version of deeptaxi.
         DeepTaxiError: the folder cannot be written to, or the scheduler does not answer.
     """
+    check_workers(workers)
     remote = RemoteWorkers(scheduler, cluster, cluster_options, workers)
+    own, value = with_network(settings, None)
     if resume is not None:
         folder = Path(resume)
         whole, before = read_sweep(folder)
         trust_network = trust_env
     else:
-        whole, before = build_grid(spec, env, grid, seeds, preset, config, env_args, nested(settings)), {}
+        whole, before = build_grid(spec, env, grid, seeds, preset, config, env_args, own), {}
         folder = free_folder(default_sweep_name(whole)) if out is None else Path(out)
         trust_network = trust_env or "network" in settings or "network" in (grid or {})
         trust_env = trust_env or bool(env)
     configs = configs_of_points(whole)
-    if any(one.environment.in_memory or one.network.in_memory for one in configs):
+    if value is not None or any(one.environment.in_memory or one.network.in_memory for one in configs):
         raise UsageError("a sweep names its environments and networks: an object of Python has no name for a worker")
+    check_environments(configs, trust_env)
     began, stop = time.monotonic(), stop or never
     run_options = RunOptions(stop=stop, checkpoint_every=checkpoint_every, tensorboard=tensorboard)
     own_logs = Path(logs) / folder.resolve().name
@@ -372,6 +391,16 @@ def sweep(
     return SweepResult(folder, whole, tuple(lines), {}, left, time.monotonic() - began)
 
 
+def check_workers(workers: int | None) -> None:
+    """Reject a negative number of workers.
+
+    Raises:
+        UsageError: the number is negative.
+    """
+    if workers is not None and workers < 0:
+        raise UsageError(f"workers = {workers}: expected a number of 0 or more")
+
+
 def build_executor(workers: int, arguments: Mapping[str, Any], run_options: RunOptions) -> Executor:
     """Return what runs jobs: this process, or worker processes.
 
@@ -380,13 +409,9 @@ def build_executor(workers: int, arguments: Mapping[str, Any], run_options: RunO
         arguments: of `JobRunner`, which are pickled.
         run_options: of each run; a worker is ended from outside, so its runs do not ask to stop.
 
-    Raises:
-        UsageError: the number is negative.
     """
     from deeptaxi.api.run_jobs import JobRunner, build_runner
 
-    if workers < 0:
-        raise UsageError(f"workers = {workers}: expected a number of 0 or more")
     if workers == 0:
         return InProcess(JobRunner(**arguments, options=run_options))
     silent = RunOptions(checkpoint_every=run_options.checkpoint_every, tensorboard=run_options.tensorboard)

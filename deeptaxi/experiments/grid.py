@@ -228,10 +228,10 @@ class Grid:
         names: set[str] = set()
         for environment in self.environments or (None,):
             for values in itertools.product(*self.axes.values()):
-                varied = dict(zip(self.axes, values, strict=True))
+                varied = dict(zip(self.axes, map(to_lists, values), strict=True))
                 settings = dict(self.settings)
                 for name, value in varied.items():
-                    settings = merge(settings, nest({find_setting(name)[0]: value}))
+                    settings = with_setting(settings, find_setting(name)[0], value)
                 if environment is not None:
                     settings = merge(settings, {"environment": {"id": environment}})
                     if len(self.environments) > 1:
@@ -262,6 +262,14 @@ def check_axis(name: str, values: Sequence[Any]) -> tuple[str, ...]:
         except UsageError as error:
             raise UsageError(f"--grid {error}") from None
     return path
+
+
+def with_setting(settings: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Return nested settings with one more; an argument of the environment joins the others."""
+    if path[:2] == ENVIRONMENT_ARGUMENT:
+        kwargs = settings.get("environment", {}).get("kwargs", {})
+        return merge(settings, {"environment": {"kwargs": {**kwargs, path[2]: value}}})
+    return merge(settings, nest({path: value}))
 
 
 def name_point(environment: str | None, varied: Mapping[str, Any]) -> str:
@@ -311,7 +319,8 @@ def grid_of(values: Mapping[str, Any]) -> Grid:
     environments, axes, settings = values.get("environments", []), values.get("grid", {}), values.get("settings", {})
     if not isinstance(environments, list) or not all(isinstance(name, str) for name in environments):
         raise UsageError("'environments': expected a list of names")
-    if not isinstance(axes, Mapping) or not all(isinstance(one, list) for one in axes.values()):
+    flat: dict[str, Any] = dict(flatten(axes)) if isinstance(axes, Mapping) else {"": None}
+    if not all(isinstance(one, list) for one in flat.values()):
         raise UsageError("'grid': expected a table of lists, such as learning_rate = [0.001, 0.003]")
     if not isinstance(settings, Mapping):
         raise UsageError("'settings': expected a table")
@@ -321,11 +330,11 @@ def grid_of(values: Mapping[str, Any]) -> Grid:
     preset = values.get("preset")
     if preset is not None and not isinstance(preset, str):
         raise UsageError("'preset': expected a name")
-    flat = {name: tuple(found) for name, found in flatten(axes)}
-    return Grid(check_seeds(values.get("seeds", "0")), tuple(environments), flat, settings, preset)
+    lists = {name: tuple(found) for name, found in flat.items()}
+    return Grid(check_seeds(values.get("seeds", "0")), tuple(environments), lists, settings, preset)
 
 
-def flatten(axes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
+def flatten(axes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the lists of nested tables by their dotted names: TOML reads ``network.hidden = [[64]]`` as nested."""
     for key, value in axes.items():
         if isinstance(value, Mapping):
