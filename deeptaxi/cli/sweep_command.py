@@ -129,15 +129,20 @@ def command(
             watch=progress,
             warn=progress.warn,
         )
-    return report(result, as_json, received())
+    remote = (
+        f" --scheduler {scheduler}" if scheduler else f" --cluster {cluster} --workers {workers}" if cluster else ""
+    )
+    return report(result, as_json, received(), "sweep", remote)
 
 
-def report(result: SweepResult, as_json: bool, signal_number: int, command_name: str = "sweep") -> int:
+def report(
+    result: SweepResult, as_json: bool, signal_number: int, command_name: str = "sweep", remote: str = ""
+) -> int:
     """Print the result; return the exit code. The runs are saved, so a closed output pipe is no failure."""
     from deeptaxi.display import console
 
     if result.interrupted and result.folder is not None:
-        console.err().print(f"Go on with: deeptaxi {command_name} --resume {result.folder}", soft_wrap=True)
+        console.err().print(f"Go on with: deeptaxi {command_name} --resume {result.folder}{remote}", soft_wrap=True)
     try:
         if as_json:
             options.print_json(result.to_dict())

@@ -9,7 +9,9 @@ one thread each, for deeptaxi trains with one.
 
 from __future__ import annotations
 
+import gc
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,21 +51,30 @@ def start_cluster(kind: str, workers: int, options: Mapping[str, Any]) -> Iterat
         DeepTaxiError: the cluster refuses.
     """
     with silence():
-        try:
-            cluster = build_slurm(options) if kind == "slurm" else build_kubernetes(options)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"--cluster {kind}: an option is wrong: {one_line(error)}") from None
-        except UsageError:
-            raise
-        except Exception as error:  # of a program, a network, a client of Kubernetes
-            raise DeepTaxiError(
-                f"--cluster {kind}: cannot start a scheduler: {one_line(f'{type(error).__name__}: {error}', 300)}"
-            ) from None
+        cluster = build(kind, options)
         try:
             cluster.scale(workers)
             yield str(cluster.scheduler_address)
         finally:
             cluster.close()
+
+
+def build(kind: str, options: Mapping[str, Any]) -> Any:
+    """Return a cluster without workers; see `start_cluster`."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None  # the destructor of a cluster whose constructor raised raises too
+    try:
+        return build_slurm(options) if kind == "slurm" else build_kubernetes(options)
+    except UsageError:
+        raise
+    except Exception as error:  # of a program, a network, a client of Kubernetes
+        found = error.with_traceback(None)
+    finally:
+        gc.collect()
+        sys.unraisablehook = hook
+    if isinstance(found, TypeError | ValueError) and "argument" in str(found):
+        raise UsageError(f"--cluster {kind}: an option is wrong: {one_line(found)}")
+    raise DeepTaxiError(f"--cluster {kind}: cannot start a scheduler: {one_line(found, 300) or type(found).__name__}")
 
 
 def build_slurm(options: Mapping[str, Any]) -> Any:

@@ -39,7 +39,8 @@ from deeptaxi.experiments.worker_pool import POLL, TRIES, Result, failed, next_p
 from deeptaxi.machine import processor
 
 Files = Mapping[str, bytes]  # by their paths, relative to where the sweep is
-CONNECT = 10.0  # s in which a scheduler must answer, and have a worker
+CONNECT = 10.0  # s in which a scheduler must answer
+WORKERS = 60.0  # s in which it must have a worker: they import from a slow disk, say
 RECONNECT = 60.0  # s for which a scheduler that is gone is looked for
 LOOK = 1.0  # s between two looks at which workers there are
 FETCH = 60.0  # s in which the files of a run must come
@@ -231,15 +232,14 @@ class DaskCluster:
             UsageError: one has another version of deeptaxi.
             DeepTaxiError: none came.
         """
-        deadline = time.monotonic() + CONNECT
+        deadline = time.monotonic() + WORKERS
         while not self._client.nthreads():
-            if patient:
-                self._say("waiting for the cluster to start the first worker …")
-            elif time.monotonic() > deadline:
+            if time.monotonic() > deadline and not patient:
                 raise DeepTaxiError(
-                    f"the scheduler at {self._address} has no workers (waited {CONNECT:g} s): "
+                    f"the scheduler at {self._address} has no workers (waited {WORKERS:g} s): "
                     f"start some, `{HINT.format(address=self._address)}`"
                 )
+            self._say("waiting for the first worker …")
             time.sleep(POLL)
         self._look()
         for refusal in self._refused.values():

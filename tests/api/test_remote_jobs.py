@@ -29,7 +29,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
 def without_places(text: str) -> str:
     """Return a text without the name of the sweep, times and seconds."""
     text = re.sub(r"remote/|local/", "", text)
-    return re.sub(r'"made".*|".*seconds".*|\d{4}-\d\d-\d\d|[\d.e-]+ s\b', "", text)
+    return re.sub(r'"made".*|".*seconds".*|\d{4}-\d\d-\d\dT[\d:+]+|[\d.e-]+ s\b', "", text)
 
 
 @pytest.mark.slow

@@ -202,13 +202,13 @@ def test_a_scheduler_that_stays_away_ends_the_sweep_with_how_to_go_on(
 
 
 def test_a_scheduler_without_workers_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask_cluster, "CONNECT", 3.0)
+    monkeypatch.setattr(dask_cluster, "WORKERS", 0.5)
     processes = DaskProcesses(tmp_path, 0)
     processes.start()
     with processes.client():  # it answers
         pass
     try:
-        said = rf"{processes.address} has no workers \(waited 3 s\): start some, `dask worker {processes.address} "
+        said = rf"{processes.address} has no workers \(waited 0\.5 s\): start some, `dask worker {processes.address} "
         with pytest.raises(DeepTaxiError, match=said):
             Opened(processes.address)
     finally:
