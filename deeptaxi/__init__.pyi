@@ -12,6 +12,7 @@ from .api.load import load as load
 from .api.solve import solve as solve
 from .api.sweep import sweep as sweep
 from .api.train import train as train
+from .api.tune import tune as tune
 from .errors import DeepTaxiError as DeepTaxiError
 from .learning.callbacks import StopTraining as StopTraining
 from .mdp.table import TransitionTable as TransitionTable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -43,7 +43,7 @@ class SweepProgress:
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._drawn = 0.0
 
-    def __enter__(self) -> SweepProgress:
+    def __enter__(self) -> Self:
         """Begin."""
         if self._live is not None:
             self._live.start()
@@ -60,11 +60,14 @@ class SweepProgress:
         """Show a job that has ended; say at once why one failed."""
         if result["status"] != "done":
             self._console.print(Text(f"{result['job']} failed: {result['reason']}", "yellow"), soft_wrap=True)
-        now, last = time.monotonic(), counts.done + counts.failed == counts.jobs
+        self.draw(progress_line(counts), counts.done + counts.failed == counts.jobs)
+
+    def draw(self, line: str, last: bool) -> None:
+        """Show a line if it is time for one, and the last in any case."""
+        now = time.monotonic()
         if not last and now - self._drawn < (LINE_SECONDS if self._live is None else DRAW_SECONDS):
             return
         self._drawn = now
-        line = progress_line(counts)
         if self._live is None:
             self._console.print(line, soft_wrap=True)
         else:

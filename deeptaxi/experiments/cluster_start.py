@@ -83,7 +83,7 @@ def build_slurm(options: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: no jobs can be started from here.
     """
-    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue import SLURMCluster  # type: ignore[attr-defined]
 
     if shutil.which("sbatch") is None:
         raise UsageError("--cluster slurm: there is no sbatch here; run this on a computer that starts jobs of SLURM")
