@@ -82,6 +82,14 @@ def one_line(text: object, most: int = 200) -> str:
     return found if len(found) <= most else f"{found[: most - 1]}…"
 
 
+PASSWORD = re.compile(r"(?<=:)//[^/@\s]*@")  # of an address, with its user
+
+
+def describe_fault(error: Exception) -> str:
+    """Return a library's error message in one line, without passwords of addresses."""
+    return one_line(PASSWORD.sub("//", str(error)), 300) or type(error).__name__
+
+
 def encodable(text: str) -> bool:
     """Whether the text can be encoded; file names and command-line words can contain other bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -121,7 +121,9 @@ def matters(path: tuple[str, ...], config: TrainConfig) -> bool:
         return config.target.backup == "sample"
     if path in (("exploration", "exploring_starts"), ("interaction", "environments")):
         return config.loop == "compiled"
-    return path != ("optimizer", "learning_rate") or config.optimizer.learning_rate is not None
+    if path in (("optimizer", "learning_rate"), ("optimizer", "tabular_step")):
+        return getattr(config.optimizer, path[1]) is not None
+    return True
 
 
 def space_of(values: Mapping[str, Any]) -> Space:

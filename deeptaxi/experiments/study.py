@@ -28,10 +28,9 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from deeptaxi.errors import DeepTaxiError, UsageError, one_line
+from deeptaxi.errors import PASSWORD, DeepTaxiError, UsageError, describe_fault, one_line
 from deeptaxi.learning.callbacks import Event, StopTraining
 from deeptaxi.metrics import Evaluated, Started
-from deeptaxi.tracking.tracker import describe_fault
 
 LOOKS = 8  # evaluations of a seed at which a trial may be given up
 ATTRIBUTE = "deeptaxi"  # of a study: what is searched; of a trial: what became of it
@@ -190,7 +189,7 @@ def open_study(
 
 def describe_storage(storage: str | None) -> str:
     """Return the address of a database without its password."""
-    return "memory" if storage is None else one_line(describe_fault(Exception(storage)))
+    return "memory" if storage is None else one_line(PASSWORD.sub("//", storage))
 
 
 def close_storage(storage: Any) -> None:

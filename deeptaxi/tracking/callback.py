@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, describe_fault
 from deeptaxi.learning.callbacks import Event
 from deeptaxi.learning.state import CheckpointEvent
 from deeptaxi.metrics import Record, Started, Tracked, Warned
 from deeptaxi.storage.scalars import Series, update_of
-from deeptaxi.tracking.tracker import TRACKERS, Point, RunDescription, Tracker, describe_fault
+from deeptaxi.tracking.tracker import TRACKERS, Point, RunDescription, Tracker
 
 EVERY = 10.0  # seconds
 SHARE = 50

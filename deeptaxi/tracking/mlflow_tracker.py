@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.tracking.tracker import PASSWORD, Point, RunDescription
+from deeptaxi.errors import PASSWORD
+from deeptaxi.tracking.tracker import Point, RunDescription
 
 MOST_METRICS, MOST_OTHERS = 1_000, 100  # of a request: MLflow's limits
 LONGEST_SETTING, LONGEST_TAG = 6_000, 8_000  # characters: likewise

@@ -5,14 +5,13 @@ Imports none of their packages.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from deeptaxi.errors import UsageError, one_line
+from deeptaxi.errors import UsageError
 
 TRACKERS = {"mlflow": "MLflow", "wandb": "Weights & Biases"}  # package and extra: title
 
@@ -75,11 +74,3 @@ class Tracker(Protocol):
 
     def end(self, failed: bool) -> None:
         """End the run."""
-
-
-PASSWORD = re.compile(r"(?<=:)//[^/@\s]*@")  # of an address, with its user
-
-
-def describe_fault(error: Exception) -> str:
-    """Return an error's message in one line, without passwords of addresses."""
-    return one_line(PASSWORD.sub("//", str(error)), 300) or type(error).__name__

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deeptaxi.tracking.tracker import Point, RunDescription, describe_fault
+from deeptaxi.errors import describe_fault
+from deeptaxi.tracking.tracker import Point, RunDescription
 
 PATIENCE = 10.0  # seconds until it is given up to start a run
 

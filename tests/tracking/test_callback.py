@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, describe_fault
 from deeptaxi.learning.state import CheckpointEvent, TrainingState
 from deeptaxi.metrics import Evaluated, Finished, Progress, Record, Started, Tracked, Warned
 from deeptaxi.tracking.callback import EVERY, SHARE, TrackingCallback, open_tracker
-from deeptaxi.tracking.tracker import Point, RunDescription, describe_fault
+from deeptaxi.tracking.tracker import Point, RunDescription
 
 STARTED = Started("chain", 3, 2, "q-table", "compiled", 0, 20, 0.1, None, 0.0)
 FINISHED = Finished("updates", 30, 30, 960, 1.0, 1.5, "ab12", {"return": 7.5, "optimal": False}, None)
