@@ -6,22 +6,17 @@ client, so that what their files say of each other holds there too.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deeptaxi.api.run_jobs import JobRunner
 from deeptaxi.api.run_options import RunOptions
-from deeptaxi.backend import keras_backend
-from deeptaxi.backend.exactness import chosen_backend
-from deeptaxi.errors import UsageError
+from deeptaxi.errors import UsageError, one_line
 from deeptaxi.experiments.grid import Job
-from deeptaxi.experiments.worker_pool import Result
+from deeptaxi.experiments.worker_pool import Result, failed
 from deeptaxi.io.atomic import write_atomic_all
 from deeptaxi.storage import checkpoints, logs, runs
 from deeptaxi.storage.run_folder import CARD_JSON
@@ -66,26 +61,30 @@ class RemoteRunner:
         arguments: of `JobRunner`.
         options: of each run.
         folders: of the sweep, on the client.
-        current: the client's current folder: if the worker has it too, relative paths are found there.
+        current: the client's current folder: if the worker has it too, jobs run in it, for relative paths.
     """
 
     def __init__(self, arguments: Mapping[str, Any], options: RunOptions, folders: Folders, current: str) -> None:
-        self._folders, self._options, self._current = folders, options, current
-        self._runner = JobRunner(None, Path(), **arguments, destination=(folders.runs, folders.logs))
+        self._folders = folders
+        self._runner = JobRunner(None, Path(), options, **arguments, destination=(folders.runs, folders.logs))
+        if Path(current).is_dir():
+            os.chdir(current)
 
-    def __call__(self, job: Job, scratch: Path, stop: Callable[[], bool]) -> tuple[Result, dict[str, bytes]]:
-        """Train a job; return its line and the files of its run and log."""
+    def __call__(self, given: tuple[Job, Path], /) -> tuple[Result, dict[str, bytes]]:
+        """Train a job, in the folder that comes with it; return its line and the files of its run and log."""
+        job, scratch = given
         runner, folders = self._runner, self._folders
         runner.folder, runner.logs = (scratch / part for part in folders.layout)
-        runner.options = replace(self._options, stop=stop)
-        with in_folder(self._current):
-            line = runner(job)
+        line = runner(job)
         run, log = runner.folder / job.name, runner.logs / job.name
         if "run" in line:
             line["run"] = str(folders.runs / job.name)
         if "reason" in line:  # it may say where the log of the failed training is
             line["reason"] = line["reason"].replace(str(log), str(folders.logs / job.name))
-        return line, {**read_files(run, RUN), **read_files(log, LOG)}
+        try:
+            return line, {**read_files(run, RUN), **read_files(log, LOG)}
+        except OSError as error:
+            return failed(job, f"the worker cannot read what it has trained: {one_line(error)}"), {}
 
 
 def read_files(folder: Path, prefix: str) -> dict[str, bytes]:
@@ -96,29 +95,11 @@ def read_files(folder: Path, prefix: str) -> dict[str, bytes]:
     return {prefix + path.name: path.read_bytes() for path in paths}
 
 
-@contextmanager
-def in_folder(folder: str) -> Iterator[None]:
-    """Work in a folder for the duration of the block, if there is one of that name."""
-    with contextlib.chdir(folder) if Path(folder).is_dir() else contextlib.nullcontext():
-        yield
-
-
 def build_remote_runner(
     arguments: Mapping[str, Any], options: RunOptions, folders: Folders, current: str, backend: str
 ) -> RemoteRunner:
-    """Return what trains jobs, in a worker of a cluster.
-
-    Raises:
-        UsageError: Keras was imported there before with another backend, or with several threads.
-    """
-    if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = backend
-        keras_backend.start()
-    elif chosen_backend() != backend or not keras_backend.has_one_thread():
-        raise UsageError(
-            "the worker has imported Keras for something else, with another backend or several threads: "
-            "restart the workers, as by `client.restart()`"
-        )
+    """Return what trains jobs, in the process beside a worker of a cluster."""
+    os.environ["KERAS_BACKEND"] = backend
     return RemoteRunner(arguments, options, folders, current)
 
 

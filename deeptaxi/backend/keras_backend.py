@@ -84,19 +84,6 @@ def _fix_threads(name: str) -> None:
             os.environ.setdefault(variable, text)
 
 
-def has_one_thread() -> bool:
-    """Return whether Keras, which may have been imported by others, computes with one thread, as `start` has it."""
-    if name() == "tensorflow":
-        import tensorflow as tf
-
-        return bool(tf.config.threading.get_intra_op_parallelism_threads() == THREADS)
-    if name() == "torch":
-        import torch
-
-        return bool(torch.get_num_threads() == THREADS)
-    return all(text in os.environ.get(variable, "") for variable, text in ONE_THREAD["jax"].items())
-
-
 def own_flags(text: str) -> str:
     """Return the flags of a variable without those added by a parent deeptaxi process."""
     inherited = rf"\s*{CACHE_FLAG}='[^']*{WORKING}[^']*'"  # the parent's folder may be gone

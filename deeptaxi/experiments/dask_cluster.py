@@ -1,12 +1,14 @@
 """Run jobs on the workers of a Dask cluster, each of which trains one at a time.
 
 The scheduler is one that runs already (``--scheduler tcp://host:port``), or one that Dask starts (`cluster_start`). A
-worker keeps what runs jobs from one job to the next, so that Keras is imported and a program is compiled once. Its runs
-come back as the bytes of their files: client and workers need no common folder.
+worker runs jobs in a process beside it, such as a pool has (`worker_pool`), which it keeps from one job to the next, so
+that Keras is imported and a program is compiled once; in a thread of the worker itself, a training would share its
+interpreter with Dask, and take a third longer. Its runs come back as the bytes of their files: client and workers need
+no common folder.
 
 Jobs are given to workers by name, two at most: while one is trained, the next waits there already. A job whose worker
-dies is given to another once, as in `worker_pool`. If the connection to the scheduler breaks, all that was under way is
-given out anew once it is back; a worker gives up a job that nobody waits for any more.
+dies is given to another once, as in a pool. If the connection to the scheduler breaks, all that was under way is
+given out anew once it is back; a worker ends a job that nobody waits for any more.
 
 Imports Dask only when it is used.
 """
@@ -29,19 +31,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
+from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any, Protocol
 
 from deeptaxi.backend import exactness
 from deeptaxi.errors import DeepTaxiError, UsageError, nearest, one_line
 from deeptaxi.experiments.grid import Job
-from deeptaxi.experiments.worker_pool import POLL, TRIES, Result, failed, next_program
+from deeptaxi.experiments.worker_pool import (
+    POLL,
+    TRIES,
+    Result,
+    describe_death,
+    failed,
+    next_program,
+    start_worker,
+)
 from deeptaxi.machine import processor
 
 Files = Mapping[str, bytes]  # by their paths, relative to where the sweep is
 CONNECT = 10.0  # s in which a scheduler must answer
 WORKERS = 60.0  # s in which it must have a worker: they import from a slow disk, say
 RECONNECT = 60.0  # s for which a scheduler that is gone is looked for
+IDLE = 60.0  # s after which the process of a worker ends if no job comes
+NANNY = ("MALLOC_TRIM_THRESHOLD_",)  # what Dask sets for its own workers: it costs time wherever arrays come and go
 LOOK = 1.0  # s between two looks at which workers there are
 FETCH = 60.0  # s in which the files of a run must come
 AHEAD = 2  # jobs that a worker is given: one to train, and the next
@@ -53,13 +66,13 @@ HINT = "dask worker {address} --nthreads 1 --nworkers 2"
 class RunRemotely(Protocol):
     """Runs a job on a worker."""
 
-    def __call__(self, job: Job, scratch: Path, stop: Callable[[], bool]) -> tuple[Result, Files]:
-        """Return the line of a job and the files of its run; write only to the folder `scratch`."""
+    def __call__(self, given: tuple[Job, Path], /) -> tuple[Result, Files]:
+        """Return the line of a job and the files of its run; write only to the folder that comes with it."""
 
 
 SaveFiles = Callable[[Job, Files], object]
-_runners: dict[str, RunRemotely] = {}  # of this process, a worker: that of the sweep it works for
 _training = threading.Lock()
+_beside: ProcessBeside | None = None  # that of this process, a worker
 
 
 def check_installed(cluster: str | None = None) -> None:
@@ -86,8 +99,80 @@ def check_address(address: str) -> None:
         raise UsageError(f"--scheduler {address}: expected an address such as tcp://host:8786")
 
 
+class GivenUpError(Exception):
+    """Nobody waits for the job any more."""
+
+
+class WorkerDiedError(Exception):
+    """The process that ran a job died over it."""
+
+
+class ProcessBeside:
+    """The process beside a worker that runs the jobs of a sweep. It ends with the worker, or when it has had no job.
+
+    Args:
+        token: of the sweep.
+        build: called in the process, returns what runs a job.
+    """
+
+    def __init__(self, token: str, build: Callable[[], RunRemotely]) -> None:
+        self.token = token
+        key = secrets.token_bytes(16)
+        with Listener(authkey=key) as listener:
+            self._worker = start_worker(listener, key, build, NANNY)
+        self._idle: threading.Timer | None = None
+
+    def run(self, given: tuple[Job, Path], given_up: Callable[[], bool]) -> tuple[Result, Files]:
+        """Run a job.
+
+        Raises:
+            GivenUpError: `given_up` returned True.
+            WorkerDiedError: the process died.
+        """
+        if self._idle is not None:
+            self._idle.cancel()
+        connection = self._worker.connection
+        try:
+            connection.send(given)
+            while not connection.poll(POLL):
+                if given_up():
+                    self.close()
+                    raise GivenUpError
+            result: tuple[Result, Files] = connection.recv()
+        except (EOFError, OSError):
+            self.close()
+            raise WorkerDiedError(describe_death(self._worker.process.wait())) from None
+        self._idle = threading.Timer(IDLE, self._end_if_idle)
+        self._idle.daemon = True
+        self._idle.start()
+        return result
+
+    def _end_if_idle(self) -> None:
+        """End the process unless a job has come meanwhile."""
+        if _training.acquire(blocking=False):
+            self.close()
+            _training.release()
+
+    def close(self) -> None:
+        """End the process."""
+        global _beside
+        if _beside is self:
+            _beside = None
+        if self._idle is not None:
+            self._idle.cancel()
+        self._worker.connection.close()
+        self._worker.process.kill()
+        self._worker.process.wait()
+
+
 def run_on_worker(token: str, build: Callable[[], RunRemotely], job: Job) -> tuple[Result, Files]:
-    """Run a job: the task that Dask runs on a worker."""
+    """Run a job: the task that Dask runs on a worker.
+
+    Raises:
+        GivenUpError: nobody waits for it any more.
+        WorkerDiedError: the process that ran it died.
+    """
+    global _beside
     from distributed import get_worker
 
     worker = get_worker()
@@ -97,12 +182,13 @@ def run_on_worker(token: str, build: Callable[[], RunRemotely], job: Job) -> tup
         return bool(task.state in ("cancelled", "resumed", "released", "forgotten"))
 
     with _training:  # a worker with several threads trains with one
-        if token not in _runners:
-            _runners.clear()
-            _runners[token] = build()
+        if _beside is None or _beside.token != token:
+            if _beside is not None:
+                _beside.close()
+            _beside = ProcessBeside(token, build)
         scratch = Path(tempfile.mkdtemp(prefix="deeptaxi-", dir=worker.local_directory))
         try:
-            return _runners[token](job, scratch, given_up)
+            return _beside.run((job, scratch), given_up)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -354,8 +440,13 @@ class DaskCluster:
             if status == "finished":
                 result, files = task.future.result(timeout=FETCH)
             elif status == "error":
-                result, files = failed(task.job, one_line(task.future.exception(timeout=FETCH), 500)), {}
-        except Exception:  # its worker is gone, and with it the result
+                error = task.future.exception(timeout=FETCH)
+                if isinstance(error, WorkerDiedError):
+                    task.future.release()
+                    yield from self._try_again(task.job, f"its worker process {error}")
+                    return
+                result, files = failed(task.job, one_line(error, 500)), {}
+        except OSError:  # its worker is gone, and with it the result
             status = "lost"
         task.future.release()
         if status not in ("finished", "error") or result.get("stopped") == "interrupted":
@@ -379,12 +470,15 @@ class DaskCluster:
             self._give_back(task.job)
         if not tasks:
             return []
-        job = tasks[0].job  # the others were waiting
+        return self._try_again(tasks[0].job, "its worker died")  # the others were waiting
+
+    def _try_again(self, job: Job, how: str) -> list[Result]:
+        """Let a job over which a worker died wait for another; return its result if it is not tried again."""
         self._deaths[job.name] += 1
         if self._deaths[job.name] < TRIES:
             self._give_back(job)
             return []
-        return [failed(job, f"its worker died, {TRIES} times; there may be too little memory")]
+        return [failed(job, f"{how}, {TRIES} times; there may be too little memory")]
 
     def _find_scheduler(self, stop: Callable[[], bool]) -> None:
         """Connect again to a scheduler that is gone; what was under way is given out anew.

@@ -105,38 +105,13 @@ class WorkerPool:
             try:
                 while left and not stop():
                     while len(self._workers) < self._count and any(self._waiting.values()) and not stop():
-                        self._workers.append(self._start(listener, key))
+                        self._workers.append(start_worker(listener, key, self._build))
                         self._assign(self._workers[-1])
                     for result in self._collect():
                         left -= 1
                         yield result
             finally:
                 self._end()
-
-    def _start(self, listener: Listener, key: bytes) -> Worker:
-        """Start a worker and wait until it has called back.
-
-        Raises:
-            DeepTaxiError: it did not.
-        """
-        # In a session of its own: Ctrl-C reaches the pool alone, which decides what becomes of its workers.
-        process = subprocess.Popen(  # noqa: S603  # this Python, with a constant program
-            [sys.executable, "-P", "-c", BEGIN], stdin=subprocess.PIPE, stdout=2, start_new_session=os.name == "posix"
-        )
-        with contextlib.suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as stdin:
-            stdin.write(pickle.dumps((listener.address, key, list(sys.path))))
-        accepted: queue.Queue[Connection] = queue.Queue()
-        threading.Thread(target=lambda: accepted.put(listener.accept()), daemon=True).start()
-        deadline = time.monotonic() + START
-        while time.monotonic() < deadline and process.poll() is None:
-            with contextlib.suppress(queue.Empty):
-                connection = accepted.get(timeout=POLL)
-                connection.send(self._build)
-                return Worker(process, connection)
-        process.kill()
-        raise DeepTaxiError(
-            f"a worker process ended before it began (exit code {process.wait()}): try fewer --workers, or 0 for none"
-        )
 
     def _assign(self, worker: Worker) -> None:
         """Give an idle worker its next job, if there is one."""
@@ -175,8 +150,7 @@ class WorkerPool:
         if self._deaths[job.name] < TRIES:
             self._waiting.setdefault(self._program_of(job), []).insert(0, job)
             return None
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return failed(job, f"its worker process {how}, {TRIES} times; there may be too little memory")
+        return failed(job, f"its worker process {describe_death(code)}, {TRIES} times; there may be too little memory")
 
     def _end(self) -> None:
         """End all workers."""
@@ -190,6 +164,47 @@ class WorkerPool:
                 worker.process.kill()
                 worker.process.wait()
         self._workers.clear()
+
+
+def start_worker(listener: Listener, key: bytes, build: Callable[[], Any], without: Collection[str] = ()) -> Worker:
+    """Start a process that runs jobs, and wait until it has called back.
+
+    Args:
+        listener: where it calls back.
+        key: by which it is known.
+        build: called in it, returns what runs jobs.
+        without: variables of the environment that it is not given.
+
+    Raises:
+        DeepTaxiError: it did not call back.
+    """
+    # In a session of its own: Ctrl-C reaches the pool alone, which decides what becomes of its workers.
+    process = subprocess.Popen(  # noqa: S603  # this Python, with a constant program
+        [sys.executable, "-P", "-c", BEGIN],
+        stdin=subprocess.PIPE,
+        stdout=2,
+        env={name: text for name, text in os.environ.items() if name not in without},
+        start_new_session=os.name == "posix",
+    )
+    with contextlib.suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as stdin:
+        stdin.write(pickle.dumps((listener.address, key, list(sys.path))))
+    accepted: queue.Queue[Connection] = queue.Queue()
+    threading.Thread(target=lambda: accepted.put(listener.accept()), daemon=True).start()
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(queue.Empty):
+            connection = accepted.get(timeout=POLL)
+            connection.send(build)
+            return Worker(process, connection)
+    process.kill()
+    raise DeepTaxiError(
+        f"a worker process ended before it began (exit code {process.wait()}): try fewer --workers, or 0 for none"
+    )
+
+
+def describe_death(code: int) -> str:
+    """Return how a process ended, from its exit code."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def next_program(
