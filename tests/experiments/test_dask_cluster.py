@@ -104,21 +104,21 @@ def test_a_worker_gets_jobs_of_the_program_that_it_has_compiled(dask: DaskProces
     assert len({(line["seed"] % 2, line["pid"]) for line in early}) == 2
 
 
-def test_a_job_that_raises_has_failed_with_its_reason_and_others_go_on(dask: DaskProcesses) -> None:
+def test_a_job_that_ends_its_process_has_failed_and_others_go_on(dask: DaskProcesses) -> None:
     jobs = [*jobs_of(2), Job("bad", "", 9, {"raises": True}, {})]
     with Opened(dask.address) as opened:
         lines = {line["job"]: line for line in opened.executor.run(jobs, never)}
     assert lines["bad"]["status"] == "failed"
-    assert lines["bad"]["reason"] == "no such thing"
+    assert lines["bad"]["reason"].startswith("its worker process ended with exit code 1, 2 times")
     assert {line["status"] for name, line in lines.items() if name != "bad"} == {"done"}
 
 
 def test_stopping_ends_what_workers_do_and_leaves_the_rest(dask: DaskProcesses, tmp_path: Path) -> None:
     began = time.monotonic()
     with Opened(dask.address, 60) as opened:
-        lines = list(opened.executor.run(jobs_of(4, note=str(tmp_path)), lambda: time.monotonic() > began + 1))
+        lines = list(opened.executor.run(jobs_of(4, note=str(tmp_path)), lambda: len(list(tmp_path.iterdir())) > 1))
     assert lines == []
-    assert time.monotonic() < began + 10
+    assert time.monotonic() < began + 30
     begun = [int(path.name) for path in tmp_path.iterdir()]
     assert len(begun) == 2
     deadline = time.monotonic() + 10
