@@ -90,19 +90,24 @@ class GroupComparison(RichRepr):
             "remarks": list(self.remarks),
         }
 
-    def report(self, path: str | Path, *, force: bool = False) -> Report:
+    def report(
+        self, path: str | Path, *, figures: str | Path | None = None, force: bool = False, trust_env: bool = False
+    ) -> Report:
         """Write an HTML page: the groups beside each other, and the best run looked into.
 
         Args:
             path: the HTML file.
-            force: whether to overwrite it.
+            figures: folder to also write the figures to, as PNG and SVG files.
+            force: whether to overwrite existing files.
+            trust_env: whether to import the environment module that the best run names, which executes its code.
 
         Raises:
-            UsageError: the file exists and `force` is not set.
+            UsageError: a file exists and `force` is not set, or the best run cannot be opened.
         """
         from deeptaxi.api.report_groups import report_groups
 
-        return report_groups(self, Path(path), force)
+        pictures = None if figures is None else Path(figures)
+        return report_groups(self.groups, self.to_dict(), Path(path), pictures, force, trust_env)
 
     def __repr__(self) -> str:
         return f"GroupComparison({len(self.groups)} groups: {self.verdict})"

@@ -105,8 +105,9 @@ class GroupPair:
         environment: the problem.
         best, other: their labels.
         p: p-value of Boschloo's test on the shares of optimal runs, or None.
+        score_p: p-value of the test of Mann and Whitney on the scores; None if a group has one run.
         time_p: p-value of the log-rank test on updates to the optimum, or None.
-        p_adjusted, time_p_adjusted: the same times the number of all pairs of groups, at most 1.
+        p_adjusted, score_p_adjusted, time_p_adjusted: the same times the number of all pairs of groups, at most 1.
         probability_of_improvement: that a run of the best group scores higher than one of the other, with its interval.
         seeds_to_tell: seeds in each group that would tell shares as observed apart, with a power of 0.8; None if they
             are equal or unknown.
@@ -117,6 +118,8 @@ class GroupPair:
     other: str
     p: float | None
     p_adjusted: float | None
+    score_p: float | None
+    score_p_adjusted: float | None
     time_p: float | None
     time_p_adjusted: float | None
     probability_of_improvement: IntervalEstimate
@@ -200,16 +203,21 @@ def pair_of(best: GroupSummary, other: GroupSummary, groups: int) -> GroupPair:
         for one in (best, other)
     ]
     time_p = None
-    if p is not None and all(len(found) > 1 for found in times):
+    if all(len(found) > 1 for found in times):
         updates = [np.array([found.updates for found in part]) for part in times]
         reached = [np.array([found.reached for found in part], np.bool_) for part in times]
         time_p = survival.log_rank((updates[0], updates[1]), (reached[0], reached[1]))
+    score_p = None
+    if min(best.seeds, other.seeds) > 1:
+        score_p = differences.mann_whitney(best.scores, other.scores)
     return GroupPair(
         environment=best.group.environment,
         best=best.group.label,
         other=other.group.label,
         p=p,
         p_adjusted=None if p is None else differences.adjust(p, groups),
+        score_p=score_p,
+        score_p_adjusted=None if score_p is None else differences.adjust(score_p, groups),
         time_p=time_p,
         time_p_adjusted=None if time_p is None else differences.adjust(time_p, groups),
         probability_of_improvement=bootstrap_interval(probability_of_improvement, [best.scores], [other.scores]),

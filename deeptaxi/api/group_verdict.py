@@ -21,11 +21,12 @@ def verdict_of(summaries: Sequence[GroupSummary], pairs: Sequence[GroupPair], sc
     pair = pairs[0]
     best, other = by_label[pair.best], by_label[pair.other]
     first = describe_pair(best, other, pair, score)
-    if len(pairs) == 1 or best.optimal is None:
+    if len(pairs) == 1 or not best.optimal:
         return first
     certain = sum(tells(one.p_adjusted) and best_is_more(by_label[one.other], best) for one in pairs)
-    rest = f"{certain} of the {len(pairs)} other settings solve{'s' * (certain == 1)} fewer with certainty"
-    return f"{first} {rest}, all pairs considered."
+    if not certain:
+        return first
+    return f"{first} {certain} of the {len(pairs)} others certainly solve{'s' * (certain == 1)} fewer."
 
 
 def tells(p: float | None) -> bool:
@@ -56,8 +57,8 @@ def describe_pair(best: GroupSummary, other: GroupSummary, pair: GroupPair, scor
     """Say which of two groups is better, or how many more seeds would tell."""
     if min(best.seeds, other.seeds) == 1:
         return (
-            f"One seed does not tell {pair.best} from {pair.other}: whatever it scores, the next may turn it round, "
-            "and it has no interval. Train each from the same number of seeds, five or more."
+            f"A single seed cannot tell {pair.best} from {pair.other}: another may reverse the order, and there is no "
+            "interval. Train each from the same number of seeds, five or more."
         )
     if best.optimal is None or other.optimal is None:
         return describe_scores(pair, score)
@@ -96,12 +97,15 @@ def describe_times(best: GroupSummary, other: GroupSummary, pair: GroupPair) -> 
 def describe_scores(pair: GroupPair, score: str) -> str:
     """Say which of two groups scores higher."""
     found = pair.probability_of_improvement
-    if found.low is None or found.high is None or found.estimate is None:
+    if pair.score_p_adjusted is None or found.low is None or found.high is None or found.estimate is None:
         return "Their scores do not tell them apart."
     what = "normalized score" if score == NORMALIZED else "return"
     interval = f"{percent(found.estimate)} (95 %: {percent(found.low)} to {percent(found.high)})"
-    likely = f"a seed of {pair.best} has a higher {what} than one of {pair.other} with a probability of {interval}"
-    if found.low > 0.5:
+    likely = (
+        f"a seed of {pair.best} has a higher {what} than one of {pair.other} with a probability of {interval}, "
+        f"{p_value(pair.score_p_adjusted)}"
+    )
+    if tells(pair.score_p_adjusted) and found.estimate > 0.5:
         return f"{pair.best} scores higher than {pair.other}: {likely}."
     return f"Their scores do not tell them apart: {likely}."
 
@@ -157,19 +161,19 @@ def remarks_on_intervals(summaries: Sequence[GroupSummary]) -> list[str]:
     single = [one for one in summaries if one.seeds == 1]
     if single:
         remarks.append(
-            f"{listed(one.group.label for one in single)}: one seed has no interval of its score, and the share of "
+            f"{listed(one.group.name for one in single)}: one seed has no interval of its score, and the share of "
             "seeds that are optimal is hardly bounded."
         )
     few = [one for one in summaries if 1 < one.seeds < FEW_SEEDS]
     if few:
         remarks.append(
-            f"{listed(one.group.label for one in few)}: fewer than {FEW_SEEDS} seeds. A bootstrap draws from what is "
+            f"{listed(one.group.name for one in few)}: fewer than {FEW_SEEDS} seeds. A bootstrap draws from what is "
             "there, so the intervals of the scores are too narrow; that of the share is right for any number."
         )
     equal = [one for one in summaries if one.seeds > 1 and np.ptp(one.scores) == 0]
     if equal and len(few) < len(summaries):
         remarks.append(
-            f"{listed(one.group.label for one in equal)}: all seeds score the same, so that the bootstrap has no "
+            f"{listed(one.group.name for one in equal)}: all seeds score the same, so that the bootstrap has no "
             "width. That is not certainty: see the interval of the share."
         )
     return remarks

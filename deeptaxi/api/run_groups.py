@@ -51,7 +51,7 @@ class RunGroup:
 
     Attributes:
         settings: the values, by the labels of the keys.
-        label: the same in a few words.
+        label: the same in a few words, without the environment if there is anything else.
         runs: the runs.
     """
 
@@ -63,6 +63,12 @@ class RunGroup:
     def environment(self) -> str:
         """The problem that all of them are on."""
         return self.runs[0].environment
+
+    @property
+    def name(self) -> str:
+        """Its label, with the environment if groups are on several."""
+        on_several = ENV in self.settings and self.label != self.environment
+        return f"{self.label} on {self.environment}" if on_several else self.label
 
 
 def short_label(name: str) -> str:
@@ -106,7 +112,7 @@ def find_setting(name: str, known: Sequence[str]) -> str:
     if ends:
         raise UsageError(f"--by {name}: it may be {' or '.join(ends)}; write one of them")
     near = nearest(plain, [*options, *OTHERS, *known, *(full.rpartition(".")[2] for full in known)])
-    raise UsageError(f"--by {name}: there is no such setting{near}")
+    raise UsageError(f"--by {name}: there is no such setting{near or '; `deeptaxi train --help` lists them'}")
 
 
 def check_problems(runs: Sequence[RunResult], keys: Sequence[Key] | None) -> None:
@@ -187,11 +193,13 @@ def label_of(settings: Mapping[str, Any]) -> str:
     """Describe the values of a group: a single number or word stands for itself."""
     if not settings:
         return "all runs"
+    if len(settings) > 1:
+        settings = {name: value for name, value in settings.items() if name != ENV}
     shown = {name: show(value) for name, value in settings.items()}
-    (name, value) = next(iter(settings.items()))
+    name, value = next(iter(settings.items()))
     if len(settings) == 1 and (name in OTHERS or (value is not None and not isinstance(value, bool | tuple))):
         return shown[name]
-    return " ".join(value if name == ENV else f"{name}={value}" for name, value in shown.items())
+    return " ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def show(value: Any) -> str:
@@ -224,9 +232,14 @@ def describe_differences(groups: Sequence[RunGroup], keys: Sequence[Key], chosen
         chosen: whether the user chose the keys.
     """
     names = {key.name for key in keys}
-    other = [name for name in differing([run for one in groups for run in one.runs]) if name not in names]
-    within = [name for name in other if any(len(values_of(name, one.runs)) > 1 for one in groups)]
-    along = [name for name in other if name not in within]
+    within: dict[str, None] = {}
+    along: dict[str, None] = {}
+    for place in dict.fromkeys(one.environment for one in groups):
+        here = [one for one in groups if one.environment == place]
+        for name in differing([run for one in here for run in one.runs]):
+            if name not in names:
+                inside = any(len(values_of(name, one.runs)) > 1 for one in here)
+                (within if inside else along)[name] = None
     remarks = []
     if not chosen and keys:
         remarks.append(f"The runs are grouped by {listed(key.label for key in keys)}, in which they differ.")

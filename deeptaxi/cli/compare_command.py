@@ -20,9 +20,12 @@ from deeptaxi.cli import options
 )
 @click.option("--out", "-o", type=options.PATH, metavar="FILE", help="Write an HTML page as well.")
 @options.force_option
+@options.trust_option
 @options.json_option
 @options.shared_options
-def command(paths: tuple[Path, ...], by: tuple[str, ...], out: Path | None, force: bool, as_json: bool) -> None:
+def command(
+    paths: tuple[Path, ...], by: tuple[str, ...], out: Path | None, force: bool, trust_env: bool, as_json: bool
+) -> None:
     """Compare groups of runs: which setting solves more seeds, how surely, and how fast.
 
     PATH is a run folder, or a folder that holds some at any depth, such as that of a sweep. Runs that differ only in
@@ -35,7 +38,7 @@ def command(paths: tuple[Path, ...], by: tuple[str, ...], out: Path | None, forc
     if out is not None:
         check_free(out, force, replaceable=out.is_file())
     found = compare(list(paths), by)
-    made = None if out is None else found.report(out, force=force)
+    made = None if out is None else found.report(out, force=force, trust_env=trust_env)
     for name, why in found.left_out.items():
         console.err().print(f"Left out: {name}: {why}", soft_wrap=True)
     for remark in found.remarks:

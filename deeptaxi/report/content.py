@@ -73,6 +73,19 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
+class GroupContent:
+    """Groups of runs beside each other.
+
+    Attributes:
+        comparison: the JSON of `deeptaxi compare`.
+        histories: the logs of each group's runs, by environment and label of the group.
+    """
+
+    comparison: Mapping[str, Any]
+    histories: Mapping[tuple[str, str], Sequence[History]]
+
+
+@dataclass(frozen=True, eq=False)
 class Content:
     """Everything that a report shows.
 
@@ -84,6 +97,7 @@ class Content:
         runs: the runs, in the user's order.
         subject: the run that is examined in detail.
         remarks: explanations of what is missing.
+        groups: the comparison whose best run is examined, or None.
     """
 
     environment: Mapping[str, Any]
@@ -93,6 +107,7 @@ class Content:
     runs: Sequence[ReportedRun]
     subject: Subject
     remarks: Sequence[str] = field(default=())
+    groups: GroupContent | None = None
 
     @property
     def histories(self) -> list[History]:

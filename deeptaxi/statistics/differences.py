@@ -3,6 +3,7 @@
 Of n_1 and n_2 runs, k_1 and k_2 succeed. The test is Boschloo's (Raised conditional level of significance for the
 2 × 2-table, 1970): exact for any number of runs, and more powerful than Fisher's. If the best of several settings is
 compared with the others, p is multiplied by the number of all pairs (Bonferroni), because the data chose the pair.
+Scores are compared by the test of Mann and Whitney (1947), the test of a probability of improvement of ½.
 
 If the true shares are p_1 and p_2, two groups of
 
@@ -17,6 +18,10 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numpy as np
+
+from deeptaxi.statistics.intervals import Floats
+
 LEVEL, POWER = 0.05, 0.8
 
 
@@ -29,6 +34,15 @@ def boschloo(successes: int, runs: int, other_successes: int, other_runs: int) -
     if not all(map(sum, table)):  # all succeed, or none
         return 1.0
     return min(1.0, float(boschloo_exact(table).pvalue))
+
+
+def mann_whitney(scores: Floats, others: Floats) -> float:
+    """Return the two-sided p-value of the test that either group, `[n]` or `[m]`, is as likely to score higher."""
+    from scipy.stats import mannwhitneyu
+
+    if np.ptp(np.concatenate([scores, others])) == 0:
+        return 1.0
+    return float(mannwhitneyu(scores, others).pvalue)
 
 
 def adjust(p: float, groups: int) -> float:

@@ -104,7 +104,8 @@ def bootstrap(
         ]
         drawn.append(statistic(*again))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(drawn), (tail, 1 - tail), axis=0)
+    with np.errstate(invalid="ignore"):  # of infinite scores
+        low, high = np.quantile(np.concatenate(drawn), (tail, 1 - tail), axis=0)
     return statistic(*groups), low, high
 
 

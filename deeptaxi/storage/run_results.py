@@ -17,7 +17,7 @@ from deeptaxi.metrics import History, read_history
 from deeptaxi.schema import leaf_settings, value_at
 from deeptaxi.storage.logs import LOG_FILE, find_log
 from deeptaxi.storage.model_card import read_card
-from deeptaxi.storage.models import describe_unfinished
+from deeptaxi.storage.models import SAVED_MODEL, describe_unfinished
 from deeptaxi.storage.run_folder import CARD_JSON, CHECKPOINTS, CONFIG_FILE, MODEL_FILE
 
 MARKS = (CARD_JSON, MODEL_FILE, CONFIG_FILE)  # a folder with one of these is a run, or was to become one
@@ -133,6 +133,16 @@ def run_folders(paths: Sequence[Path]) -> Iterator[Path]:
                 yield Path(place)
         if not found:
             raise UsageError(f"{path} holds no runs: `deeptaxi train ENV --out {path}/NAME` puts one there")
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether a folder is no model itself, but runs lie below it."""
+    if not folder.is_dir() or any((folder / name).exists() for name in (*MARKS, CHECKPOINTS, SAVED_MODEL, LOG_FILE)):
+        return False
+    try:
+        return next(run_folders([folder]), None) is not None
+    except UsageError:
+        return False
 
 
 def read_result(folder: Path) -> RunResult:

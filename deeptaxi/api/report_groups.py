@@ -1,0 +1,51 @@
+"""Write an HTML report on groups of runs: the comparison, and the best run looked into."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deeptaxi.api.group_statistics import GroupSummary, quality
+from deeptaxi.api.report import Report, check_places, gather, write_report
+from deeptaxi.errors import UsageError
+from deeptaxi.report.content import GroupContent
+from deeptaxi.storage.run_results import RunResult
+
+
+def report_groups(
+    summaries: Sequence[GroupSummary],
+    comparison: Mapping[str, Any],
+    path: Path,
+    figures: Path | None,
+    force: bool,
+    trust_env: bool,
+) -> Report:
+    """Write a page on groups, whose comparison is given as in the JSON. See `GroupComparison.report`."""
+    from deeptaxi.api.load import load
+
+    check_places(path, figures, force)
+    best = best_run(summaries)
+    if best.folder is None:
+        raise UsageError(f"{best.name} is not saved: the page looks into the best run, so save it first, run.save(…)")
+    content = gather([load(best.folder, trust_env=trust_env)])
+    histories = {
+        (one.group.environment, one.group.label): [run.history for run in one.group.runs if run.history is not None]
+        for one in summaries
+    }
+    remarks = (*comparison["remarks"], *content.remarks)
+    content = replace(content, remarks=remarks, groups=GroupContent(comparison, histories))
+    return write_report(content, path, figures, force)
+
+
+def best_run(summaries: Sequence[GroupSummary]) -> RunResult:
+    """Return the run with the highest score in the best group; of equals, the one that was optimal first."""
+    best = max(summaries, key=quality)
+
+    def merit(number: int) -> tuple[float, float]:
+        time = best.group.runs[number].time_to_optimum
+        return float(best.scores[number]), -time.updates if time is not None and time.reached else -math.inf
+
+    return best.group.runs[max(range(best.seeds), key=merit)]
