@@ -133,8 +133,8 @@ def check_problems(runs: Sequence[RunResult], keys: Sequence[Key] | None) -> Non
             one, two = run.exact["optimal_value"], other.exact["optimal_value"]
             if abs(one - two) > SAME * (1 + abs(one)):
                 raise UsageError(
-                    f"{run.name} and {other.name} are both on {run.environment}, but their optimal values are {one:g} "
-                    f"and {two:g}: it is not the same problem; leave one of them out"
+                    f"{other.name} and {run.name} are both on {run.environment}, but their optimal values are {two:g} "
+                    f"and {one:g}: it is not the same problem; leave one of them out"
                 )
     if len(first) > 1 and not any(key.of_environment for key in keys or ()):
         (one, run), (two, other) = list(first.items())[:2]
@@ -186,7 +186,7 @@ def order(value: Any) -> tuple[int, float, str]:
     """Return what values are sorted by: numbers first, by size, then texts."""
     if isinstance(value, int | float):
         return 0, float(value), ""
-    return 1, 0.0, str(value)
+    return 1, 0.0, show(value)
 
 
 def label_of(settings: Mapping[str, Any]) -> str:
@@ -217,9 +217,10 @@ def without_copies(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[tup
     kept: dict[str, RunResult] = {}
     copies = []
     for run in runs:
-        first = kept.setdefault(f"{run.environment} {sorted(run.settings.items())!r} {run.digest}", run)
-        if first is not run:
-            copies.append((run, first))
+        training = f"{run.environment} {sorted(run.settings.items())!r} {run.digest}"
+        if training in kept:
+            copies.append((run, kept[training]))
+        kept.setdefault(training, run)
     return list(kept.values()), copies
 
 

@@ -25,7 +25,6 @@ from deeptaxi.report.chart import (
     MUTED,
     ORANGE,
     PURPLE,
-    VERMILLION,
     Chart,
     axes,
     over_updates,
@@ -33,9 +32,10 @@ from deeptaxi.report.chart import (
 from deeptaxi.report.content import GroupContent
 from deeptaxi.statistics.intervals import bootstrap, interquartile_mean
 
-COLORS, STYLES = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, MUTED), ("-", "--", "-.", ":", "-", "--")
+COLORS, STYLES = (BLUE, ORANGE, GREEN, PURPLE, MUTED), ("-", "--", "-.", ":", "-")
 MOST_ROWS, MOST_CELLS, MOST_POINTS = 40, 400, 40
 CURVE_RESAMPLES = 1_000
+ENDS = ("share", "low", "high")
 LONGEST = 40  # characters of a label
 Groups = Sequence[Mapping[str, Any]]  # of the JSON of `deeptaxi compare`
 
@@ -142,10 +142,13 @@ def optimal_over_time(groups: Groups, suffix: str, where: str) -> Chart | None:
     known = [one for one in groups if one["updates_to_optimum"] is not None]
     if not known:
         return None
-    figure, ax = axes(height=3.0)
+    figure, ax = axes()
     texts = []
+    end = max(one["updates_to_optimum"]["not_optimal_yet"]["times"][-1] for one in known)
     for color, style, one in zip(COLORS, STYLES, known, strict=False):
         curve = one["updates_to_optimum"]["not_optimal_yet"]
+        if curve["share"][-1] == 0:  # they stay optimal
+            curve = {"times": [*curve["times"], end], **{name: [*curve[name], curve[name][-1]] for name in ENDS}}
         times, share, low, high = ([start, *curve[name]] for name, start in
                                    (("times", 0), ("share", 1), ("low", 1), ("high", 1)))  # fmt: skip
         ends = [1 - np.array(end, np.float64) for end in (high, low)]
@@ -164,7 +167,7 @@ def value_curves(
     groups: Groups, histories: Mapping[tuple[str, str], Sequence[History]], suffix: str, where: str
 ) -> Chart | None:
     """Plot the interquartile mean of the greedy policy's value during training, with bootstrap intervals."""
-    figure, ax = axes(height=3.0)
+    figure, ax = axes()
     texts = []
     for color, style, one in zip(COLORS, STYLES, groups, strict=False):
         found = values_over_updates(histories.get((one["environment"], one["label"]), ()))
@@ -215,7 +218,7 @@ def profile_chart(groups: Groups, score: str, suffix: str, where: str) -> Chart 
     known = [one for one in groups if one["performance_profile"] is not None]
     if not known:
         return None
-    figure, ax = axes(height=3.0)
+    figure, ax = axes()
     for color, style, one in zip(COLORS, STYLES, known, strict=False):
         profile = one["performance_profile"]
         ax.fill_between(
@@ -228,7 +231,7 @@ def profile_chart(groups: Groups, score: str, suffix: str, where: str) -> Chart 
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel("normalized score τ" if score == "normalized_score" else "return τ")
     ax.set_ylabel("seeds with a score above τ")
-    ax.legend(loc="best")
+    legend_below(ax)
     text = "A curve that is nowhere below another belongs to the better group. " + describe_crossing(known)
     return Chart(f"profiles{suffix}", f"Performance profiles{where}", text, figure)
 
@@ -249,4 +252,11 @@ def finish(ax: Axes, label: str) -> None:
     over_updates(ax)
     ax.set_xlim(left=0)
     ax.set_ylabel(label)
-    ax.legend(loc="best")
+    legend_below(ax)
+
+
+def legend_below(ax: Axes) -> None:
+    """Put the legend below the axes, where it hides nothing."""
+    labels = ax.get_legend_handles_labels()[1]
+    ax.figure.set_figheight(ax.figure.get_figheight() + 0.2 * len(labels))  # type: ignore[union-attr]
+    ax.figure.legend(loc="outside lower center", ncols=1)

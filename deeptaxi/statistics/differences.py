@@ -50,8 +50,8 @@ def adjust(p: float, groups: int) -> float:
     return min(1.0, p * math.comb(groups, 2))
 
 
-def runs_to_tell(share: float, other: float, groups: int = 2) -> int | None:
-    """Return how many runs a group tell two true shares apart with a power of 0.8; None if they are equal.
+def runs_to_tell(share: float, other: float, groups: int = 2, power: float = POWER) -> int | None:
+    """Return how many runs a group tell two true shares apart with that probability; None if they are equal.
 
     With more than two `groups`, the level of 0.05 is shared by all pairs.
     """
@@ -60,7 +60,7 @@ def runs_to_tell(share: float, other: float, groups: int = 2) -> int | None:
     if share == other:
         return None
     middle = (share + other) / 2
-    z, power = norm.ppf(1 - LEVEL / math.comb(groups, 2) / 2), norm.ppf(POWER)
+    z = norm.ppf(1 - LEVEL / math.comb(groups, 2) / 2)
     spread = z * math.sqrt(2 * middle * (1 - middle))
-    spread += power * math.sqrt(share * (1 - share) + other * (1 - other))
+    spread += norm.ppf(power) * math.sqrt(share * (1 - share) + other * (1 - other))
     return math.ceil(float((spread / (share - other)) ** 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from deeptaxi.arguments import short_words
 from deeptaxi.config import TrainConfig, resolve, with_former_defaults, with_literals
 from deeptaxi.errors import DeepTaxiError, UsageError
+from deeptaxi.io.locks import LOCK_FILE
 from deeptaxi.metrics import History, read_history
 from deeptaxi.schema import leaf_settings, value_at
 from deeptaxi.storage.logs import LOG_FILE, find_log
@@ -21,6 +23,8 @@ from deeptaxi.storage.models import SAVED_MODEL, describe_unfinished
 from deeptaxi.storage.run_folder import CARD_JSON, CHECKPOINTS, CONFIG_FILE, MODEL_FILE
 
 MARKS = (CARD_JSON, MODEL_FILE, CONFIG_FILE)  # a folder with one of these is a run, or was to become one
+NUMBERS = re.compile(r"(\d+)")
+MOST = 255  # characters of a name that are sorted by
 DONE = ("optimal", "updates")  # how a training ends that was neither interrupted nor stopped to be resumed
 
 
@@ -123,8 +127,9 @@ def run_folders(paths: Sequence[Path]) -> Iterator[Path]:
             raise UsageError(f"{path} {fault}: name a run folder, or a folder that holds some")
         found = False
         for place, folders, files in os.walk(path):
-            if not any(name in files for name in MARKS) and CHECKPOINTS not in folders:
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = sorted((name for name in folders if not name.startswith(".")), key=by_numbers)
+            begun = CHECKPOINTS in folders or (LOCK_FILE in files and not folders)
+            if not begun and not any(name in files for name in MARKS):
                 continue
             folders.clear()
             found = True
@@ -133,6 +138,11 @@ def run_folders(paths: Sequence[Path]) -> Iterator[Path]:
                 yield Path(place)
         if not found:
             raise UsageError(f"{path} holds no runs: `deeptaxi train ENV --out {path}/NAME` puts one there")
+
+
+def by_numbers(name: str) -> list[tuple[int, str]]:
+    """Return what names are sorted by: the numbers in them by size, so that seed-10 comes after seed-2."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in NUMBERS.split(name[:MOST])]
 
 
 def holds_runs(folder: Path) -> bool:
@@ -156,7 +166,8 @@ def read_result(folder: Path) -> RunResult:
         raise DeepTaxiError(unfinished_in_words(unfinished.holder, unfinished.failure))
     card = read_card(folder)
     if card is None:
-        raise DeepTaxiError("it has no card.json")
+        done = (folder / MODEL_FILE).exists()
+        raise DeepTaxiError("it has no card.json" if done else "its training did not finish, and left no model")
     training = card["training"]
     if training.get("failure"):
         raise DeepTaxiError(f"its training failed: {training['failure']}")

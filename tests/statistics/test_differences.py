@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deeptaxi.statistics.differences import adjust, boschloo, runs_to_tell
+from deeptaxi.statistics.differences import adjust, boschloo, mann_whitney, runs_to_tell
 
 
 def test_forty_of_forty_against_thirty_one() -> None:
@@ -24,11 +24,19 @@ def test_equal_outcomes_are_no_difference(shares: tuple[int, int, int, int]) -> 
 
 
 def test_the_number_of_runs_is_that_of_power_prop_test() -> None:
-    """`power.prop.test(p1 = .5, p2 = .75, power = .8)` of R gives n = 57.67."""
+    """The manual of R has `power.prop.test(p1 = .50, p2 = .75, power = .90)  # =>  n = 76.7`."""
+    assert runs_to_tell(0.5, 0.75, power=0.9) == 77
     assert runs_to_tell(0.5, 0.75) == 58
     assert runs_to_tell(0.75, 0.5) == 58
     assert runs_to_tell(0.5, 0.75, groups=4) > 58
     assert runs_to_tell(1.0, 1.0) is None
+    assert runs_to_tell(1.0, 0.775) == 30  # (1.96 √(2 · 0.8875 · 0.1125) + 0.8416 √(0.775 · 0.225))² / 0.225² = 29.8
+
+
+def test_scores_are_compared_by_the_exact_test_where_there_are_no_ties() -> None:
+    """Three above three: the most extreme of C(6, 3) = 20 orders, on both sides."""
+    assert mann_whitney(np.array([4.0, 5, 6]), np.array([1.0, 2, 3])) == pytest.approx(2 / 20)
+    assert mann_whitney(np.ones(4), np.ones(5)) == 1
 
 
 def test_so_many_runs_tell_in_four_of_five_experiments() -> None:
