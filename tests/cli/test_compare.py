@@ -11,41 +11,40 @@ from tests.cli.conftest import LAKE, refused, run
 from tests.report.outline import check_sound
 from tests.written_runs import rate, write_group, write_run
 
-QUICK = ["--q-table", "--updates", "200", "--eval-every", "50", "--environments", "8", "--batch-size", "32",
-         "--epsilon-end", "0", "--exploring-starts", "0",
+QUICK = ["--q-table", "--eval-every", "2", "--environments", "8", "--batch-size", "32",
          "--no-tensorboard", "--no-checkpoints", "--quiet"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With and without exploration, from two seeds each; without, nothing is found."""
+    """Two hundred updates and two, from two seeds each; two are not enough."""
     folder = tmp_path_factory.mktemp("sweep")
-    for value in ("1.0", "0.0"):
+    for value in ("200", "2"):
         for seed in (0, 1):
             place = ["--out", folder / "runs" / value / f"seed-{seed}", "--logs", folder / "logs" / value]
-            done = run("train", *LAKE, *QUICK, "--epsilon-start", value, "--seed", seed, *place)
+            done = run("train", *LAKE, *QUICK, "--updates", value, "--seed", seed, *place)
             assert done.exit_code == 0, done.output
     return folder / "runs"
 
 
 def test_a_sweep_is_a_table_with_its_verdict_first(sweep: Path) -> None:
-    done = run("compare", sweep, "--by", "epsilon_start")
+    done = run("compare", sweep, "--by", "updates")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("These seeds do not tell 1.0 from 0.0: 2 of 2 against 0 of 2 solved, p = 0.12.")
-    rows = {line.split()[0]: line for line in lines if line.startswith(("1.0 ", "0.0 "))}
+    assert lines[0].startswith("These seeds do not tell 200 from 2: 2 of 2 against 0 of 2 solved, p = 0.12.")
+    rows = {line.split()[0]: line for line in lines if line.startswith(("200 ", "2 "))}
     assert "normalized score (random 0, optimum 1)" in done.stdout
-    assert rows.keys() == {"1.0", "0.0"}
+    assert rows.keys() == {"200", "2"}
     assert "fewer than 5 seeds" in done.stderr
 
 
 def test_its_json_is_one_document(sweep: Path) -> None:
     done = run("compare", sweep, "--json")
     found = json.loads(done.stdout)
-    assert found["by"] == ["epsilon_start"]
-    assert [(one["label"], one["optimal"]) for one in found["groups"]] == [("0.0", 0), ("1.0", 2)]
+    assert found["by"] == ["updates"]
+    assert [(one["label"], one["optimal"]) for one in found["groups"]] == [("2", 0), ("200", 2)]
     assert found["groups"][0]["updates_to_optimum"]["censored"] == 2
-    assert "Note: The runs are grouped by epsilon_start, in which they differ." in done.stderr
+    assert "Note: The runs are grouped by updates, in which they differ." in done.stderr
 
 
 @pytest.mark.parametrize("words", [["compare", "-o"], ["report", "--out"]])
@@ -59,8 +58,8 @@ def test_a_page_has_the_groups_and_the_best_run(sweep: Path, tmp_path: Path, wor
     assert {"groups", "chart-shares", "chart-optimal", "chart-values", "chart-profiles", "curves", "policy"} <= set(
         outline.ids()
     )
-    assert "These seeds do not tell 1.0 from 0.0" in html
-    assert f"Everything below is about the best run: <code>{sweep}/1.0/seed-" in html
+    assert "These seeds do not tell 200 from 2" in html
+    assert f"Everything below is about the best run: <code>{sweep}/200/seed-" in html
     refused(run(words[0], sweep, words[1], page), 2, "page.html", "--force")
 
 
