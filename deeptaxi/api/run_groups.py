@@ -14,10 +14,10 @@ from deeptaxi.storage.run_results import RunResult
 
 FEW = 5  # names that a remark lists
 SAME = 1e-6  # relative difference of two optima of the same problem
-ENV = "env"
+ENV, NETWORK = "env", "network"
 OTHERS: dict[str, Callable[[RunResult], Any]] = {  # keys that are no settings
     ENV: lambda run: run.environment,
-    "network": lambda run: run.network,
+    NETWORK: lambda run: "{} ({})".format(*run.network.split(", ", 1)) if ", " in run.network else run.network,
     "preset": lambda run: run.preset,
     "folder": lambda run: "." if run.folder is None else str(run.folder.parent),
 }
@@ -238,7 +238,7 @@ def describe_differences(groups: Sequence[RunGroup], keys: Sequence[Key], chosen
     for place in dict.fromkeys(one.environment for one in groups):
         here = [one for one in groups if one.environment == place]
         for name in differing([run for one in here for run in one.runs]):
-            if name not in names:
+            if name not in names and not (NETWORK in names and name.startswith("network.")):
                 inside = any(len(values_of(name, one.runs)) > 1 for one in here)
                 (within if inside else along)[name] = None
     remarks = []

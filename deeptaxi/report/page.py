@@ -158,8 +158,7 @@ def sections(content: Content, charts: Mapping[str, list[Chart]]) -> list[str]:
         empty |= {"findings"}
     if not content.subject.settings:
         empty |= {"configuration"}
-    if content.groups is not None:
-        empty -= {GROUPS}
+    empty = empty | {GROUPS} if content.groups is None else empty - {GROUPS}
     return [name for name in TITLES if name not in empty]
 
 
