@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -146,11 +147,17 @@ def gather(given: Sequence[str | Path | Run]) -> tuple[list[RunResult], dict[str
     """Return the results of all runs, and why others are left out, by name."""
     results: list[RunResult] = []
     left_out: dict[str, str] = {}
-    for folder in run_folders([Path(one) for one in given if isinstance(one, str | Path)]):
-        try:
-            results.append(read_result(folder))
-        except DeepTaxiError as error:
-            left_out[str(folder)] = printable(str(error))
+    collecting = gc.isenabled()
+    gc.disable()  # it would scan all cards again and again
+    try:
+        for folder in run_folders([Path(one) for one in given if isinstance(one, str | Path)]):
+            try:
+                results.append(read_result(folder))
+            except DeepTaxiError as error:
+                left_out[str(folder)] = printable(str(error))
+    finally:
+        if collecting:
+            gc.enable()
     results += [result_of(run) for run in given if not isinstance(run, str | Path)]
     return results, left_out
 
@@ -164,7 +171,7 @@ def result_of(run: Run) -> RunResult:
     from deeptaxi.api.run import Run
     from deeptaxi.machine import processor
     from deeptaxi.storage.model_card import describe_network
-    from deeptaxi.storage.run_results import flat_settings, words_of
+    from deeptaxi.storage.run_results import NO_CURVE, flat_settings, time_to_optimum, value_curve, words_of
 
     if not isinstance(run, Run) or run.config is None:
         what = "a model without its training" if isinstance(run, Run) else f"{type(run).__name__}"
@@ -182,7 +189,8 @@ def result_of(run: Run) -> RunResult:
         preset=run.facts.get("preset", "none"),
         digest=run.weights_digest,
         processor=processor(),
-        history=run.history,
+        time_to_optimum=None if run.history is None else time_to_optimum(run.history),
+        curve=NO_CURVE if run.history is None else value_curve(run.history),
     )
 
 

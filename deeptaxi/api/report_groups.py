@@ -31,12 +31,9 @@ def report_groups(
     if best.folder is None:
         raise UsageError(f"{best.name} is not saved: the page looks into the best run, so save it first, run.save(…)")
     content = gather([load(best.folder, trust_env=trust_env)])
-    histories = {
-        (one.group.environment, one.group.label): [run.history for run in one.group.runs if run.history is not None]
-        for one in summaries
-    }
+    curves = {(one.group.environment, one.group.label): [run.curve for run in one.group.runs] for one in summaries}
     remarks = (*comparison["remarks"], *content.remarks)
-    content = replace(content, remarks=remarks, groups=GroupContent(comparison, histories))
+    content = replace(content, remarks=remarks, groups=GroupContent(comparison, curves))
     return write_report(content, path, figures, force)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.comparison import Comparison
 from deeptaxi.mdp.describe import GridMap, Names
-from deeptaxi.mdp.table import Bools, Ints
+from deeptaxi.mdp.table import Bools, Floats, Ints
 from deeptaxi.metrics import History
 
 
@@ -78,11 +78,11 @@ class GroupContent:
 
     Attributes:
         comparison: the JSON of `deeptaxi compare`.
-        histories: the logs of each group's runs, by environment and label of the group.
+        curves: updates and values, `[2, N]`, of each run of a group, by environment and label of the group.
     """
 
     comparison: Mapping[str, Any]
-    histories: Mapping[tuple[str, str], Sequence[History]]
+    curves: Mapping[tuple[str, str], Sequence[Floats]]
 
 
 @dataclass(frozen=True, eq=False)

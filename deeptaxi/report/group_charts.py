@@ -16,7 +16,6 @@ from matplotlib.ticker import PercentFormatter
 from deeptaxi.display.console import number
 from deeptaxi.errors import printable
 from deeptaxi.mdp.table import Floats
-from deeptaxi.metrics import Evaluated, History
 from deeptaxi.report.chart import (
     BLUE,
     GREEN,
@@ -53,7 +52,7 @@ def group_charts(content: GroupContent) -> list[Chart]:
             setting_grid([key for key in found["by"] if key != "env"], ranked, suffix, where),
             share_chart([one for one in found["groups"] if one in ranked], suffix, where),
             optimal_over_time(ranked[: len(COLORS)], suffix, where),
-            value_curves(ranked[: len(COLORS)], content.histories, suffix, where),
+            value_curves(ranked[: len(COLORS)], content.curves, suffix, where),
             profile_chart(ranked[: len(COLORS)], found["score"], suffix, where),
         ]
     return [chart for chart in charts if chart is not None]
@@ -164,13 +163,13 @@ def optimal_over_time(groups: Groups, suffix: str, where: str) -> Chart | None:
 
 
 def value_curves(
-    groups: Groups, histories: Mapping[tuple[str, str], Sequence[History]], suffix: str, where: str
+    groups: Groups, curves: Mapping[tuple[str, str], Sequence[Floats]], suffix: str, where: str
 ) -> Chart | None:
     """Plot the interquartile mean of the greedy policy's value during training, with bootstrap intervals."""
     figure, ax = axes()
     texts = []
     for color, style, one in zip(COLORS, STYLES, groups, strict=False):
-        found = values_over_updates(histories.get((one["environment"], one["label"]), ()))
+        found = values_over_updates(curves.get((one["environment"], one["label"]), ()))
         if found is None:
             continue
         updates, values = found
@@ -186,13 +185,9 @@ def value_curves(
     return Chart(f"values{suffix}", f"Value, interquartile mean of the seeds{where}", "; ".join(texts) + ".", figure)
 
 
-def values_over_updates(histories: Sequence[History]) -> tuple[Floats, Floats] | None:
+def values_over_updates(curves: Sequence[Floats]) -> tuple[Floats, Floats] | None:
     """Return updates `[N]` and the values of the runs at them, `[runs, N]`; one that has ended keeps its last."""
-    curves = []
-    for history in histories:
-        known = [(record.update, record.value) for record in history.of_kind(Evaluated) if record.value is not None]
-        if known:
-            curves.append(np.array(known, np.float64).T)
+    curves = [curve for curve in curves if curve.shape[1]]
     if not curves:
         return None
     updates = np.unique(np.concatenate([updates for updates, _ in curves]))

@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deeptaxi.arguments import short_words
 from deeptaxi.config import TrainConfig, resolve, with_former_defaults, with_literals
@@ -24,6 +26,7 @@ from deeptaxi.storage.run_folder import CARD_JSON, CHECKPOINTS, CONFIG_FILE, MOD
 
 MARKS = (CARD_JSON, MODEL_FILE, CONFIG_FILE)  # a folder with one of these is a run, or was to become one
 NUMBERS = re.compile(r"(\d+)")
+NO_CURVE = np.zeros((2, 0))
 MOST = 255  # characters of a name that are sorted by
 DONE = ("optimal", "updates")  # how a training ends that was neither interrupted nor stopped to be resumed
 
@@ -58,7 +61,8 @@ class RunResult:
         preset: the preset it was trained with.
         digest: of its weights.
         processor: what it was trained on.
-        history: its log, or None.
+        time_to_optimum: when it became optimal; None if its log does not say.
+        curve: updates and the values of the greedy policy at them, `[2, N]`, by its log.
     """
 
     name: str
@@ -72,7 +76,8 @@ class RunResult:
     preset: str
     digest: str
     processor: str
-    history: History | None
+    time_to_optimum: TimeToOptimum | None
+    curve: NDArray[np.float64]
 
     @property
     def seed(self) -> Any:
@@ -88,11 +93,6 @@ class RunResult:
     def normalized_score(self) -> float | None:
         """0 as the random policy, 1 as the optimum; None if it is not known."""
         return None if self.exact is None else self.exact.get("normalized_score")
-
-    @property
-    def time_to_optimum(self) -> TimeToOptimum | None:
-        """When it became optimal; None if its log does not say."""
-        return None if self.history is None else time_to_optimum(self.history)
 
 
 def time_to_optimum(history: History) -> TimeToOptimum | None:
@@ -112,6 +112,12 @@ def time_to_optimum(history: History) -> TimeToOptimum | None:
         known.append((end.updates, end.train_seconds))
     updates, seconds = np.array(known, np.float64).T
     return TimeToOptimum(float(since), float(np.interp(since, updates, seconds)), True)
+
+
+def value_curve(history: History) -> NDArray[np.float64]:
+    """Return updates and the values of the greedy policy at them, `[2, N]`."""
+    known = [(record.update, record.value) for record in history.evaluations if record.value is not None]
+    return np.array(known, np.float64).reshape(-1, 2).T
 
 
 def run_folders(paths: Sequence[Path]) -> Iterator[Path]:
@@ -177,7 +183,7 @@ def read_result(folder: Path) -> RunResult:
         config = resolve(with_former_defaults(with_literals(card["configuration"])))
     except UsageError as error:
         raise DeepTaxiError(f"its configuration is damaged: {error}") from None
-    exact, episodes = card["exact"], card.get("episodes")
+    exact, episodes, history = card["exact"], card.get("episodes"), log_of(folder)
     return RunResult(
         name=str(folder),
         folder=folder,
@@ -190,7 +196,8 @@ def read_result(folder: Path) -> RunResult:
         preset=card["preset"],
         digest=card["weights_digest"],
         processor=card["machine"]["processor"],
-        history=log_of(folder),
+        time_to_optimum=None if history is None else time_to_optimum(history),
+        curve=NO_CURVE if history is None else value_curve(history),
     )
 
 
@@ -216,10 +223,16 @@ def words_of(name: str, config: TrainConfig) -> str:
     return " ".join(part for part in (name, short_words(dict(sorted(environment.kwargs.items()))), limit) if part)
 
 
+@cache
+def setting_paths() -> list[tuple[str, ...]]:
+    """Return the paths of all settings."""
+    return [path for path, _, _ in leaf_settings(TrainConfig)]
+
+
 def flat_settings(config: TrainConfig) -> dict[str, Any]:
     """Return every setting by its dotted name, such as ``optimizer.learning_rate``, mappings entry by entry."""
     found: dict[str, Any] = {}
-    for path, _, _ in leaf_settings(TrainConfig):
+    for path in setting_paths():
         name, value = ".".join(path), value_at(config, path)
         if isinstance(value, Mapping):
             found.update({f"{name}.{key}": item for key, item in value.items()})

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import deeptaxi
-from deeptaxi.metrics import Evaluated, History
 from deeptaxi.report.content import GroupContent
 from deeptaxi.report.group_charts import bootstrap_of_curve, group_charts, values_over_updates
 from tests.written_runs import rate, write_group
@@ -17,11 +16,8 @@ from tests.written_runs import rate, write_group
 def charts_of(folder: Path, *by: str) -> dict[str, str]:
     """The names and texts of the charts of a comparison."""
     found = deeptaxi.compare(folder, by)
-    histories = {
-        (one.group.environment, one.group.label): [run.history for run in one.group.runs if run.history is not None]
-        for one in found.groups
-    }
-    charts = group_charts(GroupContent(found.to_dict(), histories))
+    curves = {(one.group.environment, one.group.label): [run.curve for run in one.group.runs] for one in found.groups}
+    charts = group_charts(GroupContent(found.to_dict(), curves))
     for chart in charts:
         assert "<svg" in chart.inline()
     return {chart.name: chart.text for chart in charts}
@@ -63,10 +59,7 @@ def test_runs_without_logs_have_no_curves(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_ended_keeps_its_last_value() -> None:
-    def history(*points: tuple[int, float]) -> History:
-        return History(None, tuple(Evaluated(u, False, value, 0.0, 0.0, 1, 0, None) for u, value in points))
-
-    found = values_over_updates([history((100, 1.0), (200, 2.0)), history((100, 5.0), (300, 6.0))])
+    found = values_over_updates([np.array([[100, 200], [1.0, 2]]), np.array([[100, 300], [5.0, 6]]), np.zeros((2, 0))])
     assert found is not None
     assert found[0].tolist() == [100, 200, 300]
     assert found[1].tolist() == [[1, 2, 2], [5, 5, 6]]
