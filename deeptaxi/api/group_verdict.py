@@ -168,7 +168,7 @@ def remarks_on_intervals(summaries: Sequence[GroupSummary]) -> list[str]:
     if few:
         remarks.append(
             f"{listed(one.group.name for one in few)}: fewer than {FEW_SEEDS} seeds. A bootstrap draws from what is "
-            "there, so the intervals of the scores are too narrow; that of the share is right for any number."
+            "there, so the intervals of the scores are too narrow; that of the share holds for few seeds too."
         )
     equal = [one for one in summaries if one.seeds > 1 and np.ptp(one.scores) == 0]
     if equal and len(few) < len(summaries):

@@ -139,7 +139,8 @@ def check_problems(runs: Sequence[RunResult], keys: Sequence[Key] | None) -> Non
     if len(first) > 1 and not any(key.of_environment for key in keys or ()):
         (one, run), (two, other) = list(first.items())[:2]
         raise UsageError(
-            f"{run.name} is on {one}, {other.name} on {two}: name runs on one problem, or compare on each with --by env"
+            f"{run.name} is on {one}, {other.name} on {two}: name runs on one problem, or compare those on each, "
+            "`deeptaxi compare … --by env`"
         )
 
 

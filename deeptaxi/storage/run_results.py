@@ -156,7 +156,7 @@ def holds_runs(folder: Path) -> bool:
     if not folder.is_dir() or any((folder / name).exists() for name in (*MARKS, CHECKPOINTS, SAVED_MODEL, LOG_FILE)):
         return False
     try:
-        return next(run_folders([folder]), None) is not None
+        return next(run_folders([folder])) != folder  # which has only been begun, if it is
     except UsageError:
         return False
 

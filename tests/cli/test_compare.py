@@ -67,6 +67,12 @@ def test_a_report_on_a_folder_of_runs_takes_no_environment(sweep: Path, tmp_path
     refused(run("report", sweep, "--env", "Taxi-v4", "-o", tmp_path / "x.html"), 2, "holds runs")
 
 
+def test_a_report_on_runs_of_different_problems_says_how_to_compare_them(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "a")
+    write_run(tmp_path / "runs" / "b", env="CliffWalking-v1")
+    refused(run("report", tmp_path / "runs", "-o", tmp_path / "x.html"), 2, "`deeptaxi compare … --by env`")
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

@@ -86,6 +86,8 @@ def test_a_folder_of_runs_is_told_from_a_run(tmp_path: Path) -> None:
     assert not holds_runs(run)
     assert not holds_runs(tmp_path / "empty")
     assert not holds_runs(run / "card.json")
+    (tmp_path / "empty" / ".lock").touch()
+    assert not holds_runs(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(
