@@ -15,6 +15,7 @@ from deeptaxi.api.group_statistics import (
     GroupPair,
     GroupSummary,
     aggregate,
+    best_run,
     limits_of,
     on,
     pairs_of,
@@ -82,6 +83,8 @@ class GroupComparison(RichRepr):
             "by": list(self.by),
             "score": self.score,
             "verdict": self.verdict,
+            "verdicts": dict(self.verdicts),
+            "best_run": best_run(self.groups).name,
             "groups": [summary.to_dict() for summary in self.groups],
             "pairs": [asdict(pair) for pair in self.pairs],
             "overall": {

@@ -186,6 +186,17 @@ def quality(one: GroupSummary) -> tuple[float, float, float]:
     return share, -math.inf if score is None else score, -math.inf if time is None else -time
 
 
+def best_run(summaries: Sequence[GroupSummary]) -> RunResult:
+    """Return the run with the highest score in the best group; of equals, the one that was optimal first."""
+    best = max(summaries, key=quality)
+
+    def merit(number: int) -> tuple[float, float]:
+        time = best.group.runs[number].time_to_optimum
+        return float(best.scores[number]), -time.updates if time is not None and time.reached else -math.inf
+
+    return best.group.runs[max(range(best.seeds), key=merit)]
+
+
 def pairs_of(summaries: Sequence[GroupSummary]) -> list[GroupPair]:
     """Compare the best group of a problem with each of the others, from the next best on."""
     ranked = sorted(summaries, key=quality, reverse=True)

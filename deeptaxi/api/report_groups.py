@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.group_statistics import GroupSummary, quality
+from deeptaxi.api.group_statistics import GroupSummary, best_run
 from deeptaxi.api.report import Report, check_places, gather, write_report
 from deeptaxi.errors import UsageError
 from deeptaxi.report.content import GroupContent
-from deeptaxi.storage.run_results import RunResult
 
 
 def report_groups(
@@ -35,14 +33,3 @@ def report_groups(
     remarks = (*comparison["remarks"], *content.remarks)
     content = replace(content, remarks=remarks, groups=GroupContent(comparison, curves))
     return write_report(content, path, figures, force)
-
-
-def best_run(summaries: Sequence[GroupSummary]) -> RunResult:
-    """Return the run with the highest score in the best group; of equals, the one that was optimal first."""
-    best = max(summaries, key=quality)
-
-    def merit(number: int) -> tuple[float, float]:
-        time = best.group.runs[number].time_to_optimum
-        return float(best.scores[number]), -time.updates if time is not None and time.reached else -math.inf
-
-    return best.group.runs[max(range(best.seeds), key=merit)]

@@ -40,7 +40,7 @@ def comparison_page(found: Mapping[str, Any]) -> Group:
         for row in part.rows:
             table.add_row(*map(Text, row))
         parts += [Text(), Text(part.title, style="dim"), table]
-    return Group(*parts)
+    return Group(*parts, Text(), Text(f"The best run: {found['best_run']}", style="dim"))
 
 
 def comparison_tables(found: Mapping[str, Any]) -> list[GroupTable]:

@@ -73,7 +73,11 @@ def test_the_pair_has_all_tests(compared: GroupComparison) -> None:
 
 def test_the_document_is_json_of_the_same(compared: GroupComparison) -> None:
     found = json.loads(to_json(compared.to_dict()))
-    assert list(found) == ["by", "score", "verdict", "groups", "pairs", "overall", "left_out", "remarks"]
+    assert list(found) == [
+        "by", "score", "verdict", "verdicts", "best_run", "groups", "pairs", "overall", "left_out", "remarks",
+    ]  # fmt: skip
+    assert found["verdicts"] == {"FrozenLake-v1": compared.verdict}
+    assert found["best_run"].endswith("fast/seed-0")
     assert (found["by"], found["score"]) == (["learning_rate"], "normalized_score")
     assert found["groups"][1]["seeds"] == list(range(40))
     assert found["groups"][1]["updates_to_optimum"]["not_optimal_yet"]["times"] == [300]
