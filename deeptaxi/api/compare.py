@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,8 @@ from deeptaxi.api.run_groups import (
     without_copies,
 )
 from deeptaxi.api.status import planning_status
-from deeptaxi.errors import DeepTaxiError, UsageError, printable
+from deeptaxi.errors import DeepTaxiError, UsageError, one_line, printable
+from deeptaxi.experiments.results import FAILED, is_sweep, read_results
 from deeptaxi.statistics.intervals import IntervalEstimate
 from deeptaxi.storage.run_results import RunResult, read_result, run_folders
 
@@ -122,13 +123,13 @@ class GroupComparison(RichRepr):
         return comparison_page(self.to_dict())
 
 
-def compare(runs: str | Path | Run | Sequence[str | Path | Run], by: str | Sequence[str] = ()) -> GroupComparison:
+def compare(runs: str | Path | Run | Iterable[str | Path | Run], by: str | Sequence[str] = ()) -> GroupComparison:
     """Compare groups of runs, such as those of a sweep, each a setting trained from many seeds.
 
     No model is loaded: model cards and logs say it all.
 
     Args:
-        runs: run folders, folders that hold some at any depth, or runs.
+        runs: run folders, folders that hold some at any depth, or runs, such as those that `train` returns for `seeds`.
         by: settings to group by, as options or TOML keys name them; or `env`, `network`, `preset`, `folder`. By
             default those in which the runs differ, besides the seed.
 
@@ -139,7 +140,7 @@ def compare(runs: str | Path | Run | Sequence[str | Path | Run], by: str | Seque
     Raises:
         UsageError: there are no finished runs, they are on different problems, or a setting does not exist.
     """
-    given = [runs] if isinstance(runs, str | Path) or not isinstance(runs, Sequence) else list(runs)
+    given = [runs] if isinstance(runs, str | Path) or not isinstance(runs, Iterable) else list(runs)
     names = [by] if isinstance(by, str) else list(by)
     with planning_status("reading the runs …"):
         results, left_out = gather(given)
@@ -150,6 +151,7 @@ def gather(given: Sequence[str | Path | Run]) -> tuple[list[RunResult], dict[str
     """Return the results of all runs, and why others are left out, by name."""
     results: list[RunResult] = []
     left_out: dict[str, str] = {}
+    sweeps: dict[Path, None] = {}
     collecting = gc.isenabled()
     gc.disable()  # it would scan all cards again and again
     try:
@@ -158,11 +160,23 @@ def gather(given: Sequence[str | Path | Run]) -> tuple[list[RunResult], dict[str
                 results.append(read_result(folder))
             except DeepTaxiError as error:
                 left_out[str(folder)] = printable(str(error))
+            sweeps |= {place: None for place in folder.parents if is_sweep(place)}
     finally:
         if collecting:
             gc.enable()
+    for place in sweeps:
+        left_out = {**failed_jobs(place), **left_out}
     results += [result_of(run) for run in given if not isinstance(run, str | Path)]
     return results, left_out
+
+
+def failed_jobs(sweep: Path) -> dict[str, str]:
+    """Return the jobs of a sweep that failed, most of which have left no folder, each with the reason."""
+    return {
+        str(sweep / name): f"its training failed: {one_line(line.get('failure') or 'nothing says why')}"
+        for name, line in read_results(sweep).items()
+        if line["status"] == FAILED
+    }
 
 
 def result_of(run: Run) -> RunResult:

@@ -18,7 +18,7 @@ from deeptaxi.api.run import Run
 from deeptaxi.api.run_options import NetworkOptions, UpdateOptions
 from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.status import status
-from deeptaxi.api.train import plan
+from deeptaxi.api.train_run import plan
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import AGGREGATIONS, OWN_KIND, TrainConfig, merge, resolve
 from deeptaxi.errors import UsageError

@@ -224,6 +224,20 @@ def test_what_is_left_out_is_said_with_the_reason(tmp_path: Path) -> None:
     assert any("1 of the runs left out failed: they do not count" in remark for remark in found.remarks)
 
 
+def test_jobs_of_a_sweep_that_failed_are_said_although_they_left_no_folder(tmp_path: Path) -> None:
+    write_group(tmp_path / "a", 3, 3)
+    (tmp_path / "sweep.toml").touch()
+    lines = [
+        {"job": "a/seed-0", "point": "a", "seed": 0, "status": "done"},
+        {"job": "a/seed-3", "point": "a", "seed": 3, "status": "failed", "failure": "it diverged"},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "results.jsonl").write_text(text, encoding="utf-8")
+    found = deeptaxi.compare(tmp_path)
+    assert found.left_out == {str(tmp_path / "a/seed-3"): "its training failed: it diverged"}
+    assert any("1 of the runs left out failed" in remark for remark in found.remarks)
+
+
 def test_without_a_finished_run_there_is_nothing_to_compare(tmp_path: Path) -> None:
     write_run(tmp_path / "b", stopped="interrupted")
     with pytest.raises(UsageError, match=r"no finished run to compare: .*b: its training was ended early"):
