@@ -140,6 +140,10 @@ def compare(runs: str | Path | Run | Iterable[str | Path | Run], by: str | Seque
     Raises:
         UsageError: there are no finished runs, they are on different problems, or a setting does not exist.
     """
+    from deeptaxi.api.sweep import SweepResult
+
+    if isinstance(runs, SweepResult) and runs.folder is not None:
+        runs = runs.folder  # and open no model
     given = [runs] if isinstance(runs, str | Path) or not isinstance(runs, Iterable) else list(runs)
     names = [by] if isinstance(by, str) else list(by)
     with planning_status("reading the runs …"):
@@ -173,7 +177,7 @@ def gather(given: Sequence[str | Path | Run]) -> tuple[list[RunResult], dict[str
 def failed_jobs(sweep: Path) -> dict[str, str]:
     """Return the jobs of a sweep that failed, most of which have left no folder, each with the reason."""
     return {
-        str(sweep / name): f"its training failed: {one_line(line.get('failure') or 'nothing says why')}"
+        str(sweep / name): f"its training failed: {one_line(line.get('reason') or 'nothing says why')}"
         for name, line in read_results(sweep).items()
         if line["status"] == FAILED
     }

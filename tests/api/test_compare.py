@@ -229,7 +229,7 @@ def test_jobs_of_a_sweep_that_failed_are_said_although_they_left_no_folder(tmp_p
     (tmp_path / "sweep.toml").touch()
     lines = [
         {"job": "a/seed-0", "point": "a", "seed": 0, "status": "done"},
-        {"job": "a/seed-3", "point": "a", "seed": 3, "status": "failed", "failure": "it diverged"},
+        {"job": "a/seed-3", "point": "a", "seed": 3, "status": "failed", "reason": "it diverged"},
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "results.jsonl").write_text(text, encoding="utf-8")
