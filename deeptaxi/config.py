@@ -345,6 +345,17 @@ class InteractionConfig(Checked):
 
     environments: int = setting(32, "number of parallel environments", COUNT, "--environments")
     steps_per_update: int = setting(1, "steps of each environment per update", COUNT, "--steps-per-update")
+    workers: int | None = setting(
+        None,
+        "processes that step slow environments, outside the compiled loop; it changes nothing in the result",
+        NOT_NEGATIVE,
+        "--workers",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.workers == 0:  # which can be typed, to override a file or on resume
+            object.__setattr__(self, "workers", None)
 
 
 PATIENCE = 3  # consecutive evaluations that must find the policy optimal before the training stops early

@@ -77,6 +77,7 @@ class Settings(TypedDict, total=False):
     target_period: int
     environments: int
     steps_per_update: int
+    workers: int
     eval_every: int
     early_stop: bool
     objective_discount: float

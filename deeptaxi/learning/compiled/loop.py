@@ -244,7 +244,7 @@ PIECE_SECONDS = 0.25
 def settings_of_program(config: TrainConfig) -> TrainConfig:
     """Return the settings that determine a program, all others reset to their defaults.
 
-    So trainings that differ only in seed, environment, length or evaluations share a program. The table and the seed
+    So trainings that differ only in seed, environment, workers, length or evaluations share a program. The table and the seed
     are among its arguments; of the length, it depends only on the schedules and the report interval.
     """
     return replace(
@@ -253,6 +253,7 @@ def settings_of_program(config: TrainConfig) -> TrainConfig:
         seed=0,
         updates=updates_per_record(config) * RECORDS,
         schedule_updates=config.schedule_length,
+        interaction=replace(config.interaction, workers=None),
         evaluation=EvaluationConfig(),
     )
 
