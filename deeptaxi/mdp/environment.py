@@ -123,7 +123,6 @@ class Environment:
 
         They show the action mask if `masks` is set.
         """
-
         return VectorEnv([self.make_numbered(masks, render_mode) for _ in range(count)])
 
     def make_numbered(self, masks: bool = True, render_mode: str | None = None, cls: Any = NumberedEnv) -> Any:

@@ -76,9 +76,7 @@ def open_copies(environment: Environment, count: int, masks: bool, workers: int 
         EnvironmentFailedError: a copy cannot be made there.
     """
     if workers is None:
-        return RestorableVectorEnv(
-            [environment.make_numbered(masks) for _ in range(count)], environment.first_action
-        )
+        return RestorableVectorEnv([environment.make_numbered(masks) for _ in range(count)], environment.first_action)
     return WorkerVectorEnv(environment, count, masks, workers)
 
 
@@ -121,22 +119,24 @@ def pack(environment: Environment, masks: bool) -> bytes:
         UsageError: the environment cannot be pickled.
     """
     # A table is for planning; where observations are numbered as they are first seen, this process does it.
-    slim, dtype = replace(environment, table=None), np.int64
-    if grows(environment):
-        slim, dtype = slim.with_codec(environment.codec.whole()), object  # type: ignore[attr-defined, assignment]
+    slim, codec = replace(environment, table=None), grows(environment)
+    if codec is not None:
+        slim = slim.with_codec(codec.whole())
+    dtype = np.int64 if codec is None else object
     try:
-        return cloudpickle.dumps(Setup(registered_elsewhere(environment.config.id), slim, masks, dtype))
+        setup: bytes = cloudpickle.dumps(Setup(registered_elsewhere(environment.config.id), slim, masks, dtype))
     except Exception as error:  # whatever an object's own __reduce__ raises
         raise UsageError(
             f"--workers: {environment.config.id} cannot be sent to another process ({type(error).__name__}: "
             f"{one_line(error)}): name what makes it, module:Class, or leave out --workers"
         ) from error
+    return setup
 
 
-def grows(environment: Environment) -> bool:
-    """Whether its observations are numbered as they are first seen."""
+def grows(environment: Environment) -> NumberingCodec | None:
+    """Return the codec, if it numbers observations as they are first seen; else None."""
     codec = environment.numbering
-    return codec is not None and not codec.complete
+    return None if codec is None or codec.complete else codec
 
 
 def registered_elsewhere(name: str) -> dict[str, EnvSpec]:
@@ -150,11 +150,11 @@ def registered_elsewhere(name: str) -> dict[str, EnvSpec]:
         if isinstance(entry, str) and entry.startswith("gymnasium."):
             continue
         with suppress(Exception):  # whatever an object's own __reduce__ raises, or importing
-            if isinstance(entry, str) and entry.startswith("__main__:"):
-                spec = replace(spec, entry_point=load_env_creator(entry))  # noqa: PLW2901
+            mine = isinstance(entry, str) and entry.startswith("__main__:")
+            sent = replace(spec, entry_point=load_env_creator(entry)) if mine else spec  # type: ignore[arg-type]
             if key != name:
-                cloudpickle.dumps(spec)
-            found[key] = spec
+                cloudpickle.dumps(sent)
+            found[key] = sent
     return found
 
 
@@ -178,12 +178,14 @@ class WorkerVectorEnv:
     def __init__(self, environment: Environment, count: int, masks: bool, workers: int) -> None:
         self.num_envs = count
         self._environment = environment
-        self._codec = environment.numbering if grows(environment) else None
+        self._codec = grows(environment)
         self._shares = [share.tolist() for share in np.array_split(np.arange(count), workers)]
         self._bounds = [(share[0], share[-1] + 1) for share in self._shares]
         self._lengths = np.zeros(count, np.int64)  # steps of the unfinished episodes
-        self._actions = np.zeros(count, np.int64)  # of the last step
+        self._actions = np.zeros(count, np.int32)  # of the last step
         self._workers: list[Worker] = []
+        self._answered = False  # whether there is an answer to all that was asked
+        self._saved: list[SavedEpisode] = []  # once this is closed
         setup = pack(environment, masks)
         try:
             self._workers += (Worker() for _ in range(workers))
@@ -218,7 +220,9 @@ class WorkerVectorEnv:
         return Steps(reached, np.array(rewards, np.float64), *ends, shown, begun, self._join(all_begun_shown))
 
     def save(self) -> list[SavedEpisode]:
-        """Return the unfinished episode of every copy."""
+        """Return the unfinished episode of every copy, also after `close`, for a training's last checkpoint."""
+        if not self._workers:
+            return self._saved
         return [saved for answer in self._ask("save", [()] * len(self._shares)) for saved in answer]
 
     def replay(self, episodes: Sequence[Episode]) -> list[Replayed | None]:
@@ -241,6 +245,9 @@ class WorkerVectorEnv:
 
     def close(self) -> None:
         """Close all copies and end the workers: at once, or after a second those whose environments do not close."""
+        if self._answered:
+            with suppress(DeepTaxiError):
+                self._saved = self.save()
         for worker in self._workers:
             worker.leave()
         deadline = time.monotonic() + CLOSING
@@ -255,6 +262,7 @@ class WorkerVectorEnv:
             EnvironmentFailedError: an environment failed, the one that would have without workers; or a worker died.
         """
         asked = [index for index, given in enumerate(arguments) if given is not None]
+        self._answered = False
         for index in asked:
             self._workers[index].send((method, arguments[index]))
         answers = [self._workers[index].receive() for index in asked]
@@ -262,6 +270,7 @@ class WorkerVectorEnv:
         if failures:
             _, index = min(failures)  # all step before one of them is reset
             self._raise(asked[index], answers[index])
+        self._answered = True
         return answers
 
     def _raise(self, index: int, failure: Failure) -> NoReturn:
@@ -283,7 +292,7 @@ class WorkerVectorEnv:
 
     def _number(self, states: Iterable[int]) -> NDArray[np.int64]:
         """Return states; observations that are numbered as they are first seen get theirs in the order of copies."""
-        codec: NumberingCodec | None = self._codec
+        codec = self._codec
         return np.array(list(states) if codec is None else [codec.state_of(state) for state in states], np.int64)
 
     def _join(self, shown: Sequence[dict[str, Any]]) -> dict[str, Any]:

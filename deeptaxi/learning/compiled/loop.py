@@ -244,8 +244,8 @@ PIECE_SECONDS = 0.25
 def settings_of_program(config: TrainConfig) -> TrainConfig:
     """Return the settings that determine a program, all others reset to their defaults.
 
-    So trainings that differ only in seed, environment, workers, length or evaluations share a program. The table and the seed
-    are among its arguments; of the length, it depends only on the schedules and the report interval.
+    So trainings that differ only in seed, environment, workers, length or evaluations share a program. The table and
+    the seed are among its arguments; of the length, it depends only on the schedules and the report interval.
     """
     return replace(
         config,
