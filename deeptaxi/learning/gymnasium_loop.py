@@ -56,6 +56,7 @@ from deeptaxi.metrics import NOT_EXACT, Warned
 
 OBSERVATIONS = "observations"  # in a saved state
 FULL = "states-full"  # the finding that observations share a state
+PROCESS_CHANCE = "process-chance"  # the finding that the result depends on the number of workers
 COUNTED = 256  # steps of all environments whose visits are counted at once
 
 
@@ -124,6 +125,10 @@ class VectorEnvRunner:
     def _read(self, states: NDArray[Any], shown: dict[str, Any]) -> NDArray[np.int32]:
         self._masks.note(states, shown)
         return np.array(states, np.int32)
+
+    def draws_from_process(self) -> bool:
+        """Return whether copies in workers drew from random numbers that they would share in one process."""
+        return self._vector.draws_from_process()
 
     def state_dict(self) -> TrainingState:
         """Return the unfinished episodes: `states`, `totals` and `steps` `[N]`, and all `actions` `[Σ steps]`."""
@@ -239,6 +244,7 @@ class GymnasiumLoop:
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         first = config.exploration.start
         returns: list[float] = []
+        told = config.interaction.workers is None
         with (
             growing(self._numbering),
             closing(open_copies(self._environment, count, self._masks.gathers, config.interaction.workers)) as vector,
@@ -265,6 +271,9 @@ class GymnasiumLoop:
                 yield StepMetrics(update + 1, agent.added, epsilon, 1, loss, td_error, *ended)
                 returns.clear()
                 yield from self._tell_if_full(update + 1)
+                if not told:
+                    told = True
+                    yield from self._tell_of_chance(runner, update + 1)
 
     def _epsilon(self, update: int) -> float:
         """Return ε of the steps before an update."""
@@ -298,6 +307,16 @@ class GymnasiumLoop:
             f"{FULL}: {codec.capacity - 1:,} observations are numbered, and all others share one state from here on: "
             f"--state-capacity {10 * codec.capacity} has room for more",
         )
+
+    def _tell_of_chance(self, runner: VectorEnvRunner, update: int) -> Generator[Warned]:
+        """Warn if the result depends on the number of workers."""
+        if runner.draws_from_process():
+            text = (
+                f"{self._environment.config.id} draws from the random numbers of its process (random, np.random), and "
+                "each worker has its own: with another number of workers the result is another; draw from "
+                "self.np_random, or leave out --workers"
+            )
+            yield Warned(update, PROCESS_CHANCE, f"{PROCESS_CHANCE}: {text}")
 
     def coverage(self) -> Coverage:
         """Return the visit counts of the training and of the replay buffer."""

@@ -153,6 +153,9 @@ class RestorableEnvs(Protocol):
     def restart(self, copy: int, generators: Any) -> tuple[int, dict[str, Any]]:
         """Reset a copy whose generators have these states; return its state and what it shows."""
 
+    def draws_from_process(self) -> bool:
+        """Return whether copies in several processes drew from the random numbers that copies in one would share."""
+
     def close(self) -> None:
         """Close all copies."""
 
@@ -216,6 +219,10 @@ class RestorableVectorEnv(VectorEnv):
         set_generators_of(self.envs[copy], generators)
         self._episodes[copy] = Episode(generators)
         return self.envs[copy].reset()
+
+    def draws_from_process(self) -> bool:
+        """Return False: there is one process."""
+        return False
 
 
 def play_again(env: NumberedEnv, episode: Episode, seeded: int, first: int) -> Replayed | None:

@@ -10,6 +10,9 @@ the script that trains once more. It is a fresh interpreter with the import path
 imported here can be imported there. What cannot, such as a class of a script or notebook, is pickled by value, by
 cloudpickle.
 
+**Random numbers** of an environment belong to its copy, as those of `self.np_random` do. Generators of the process, from
+which some draw, are shared by the copies of a process: the training warns of it.
+
 **A worker that dies** takes the state of its copies along, so the training ends. What it was doing is in its marks, a
 page of memory that both processes see. Workers ignore the signals that end a training, which closes them when it ends;
 without it they end by themselves.
@@ -20,6 +23,7 @@ from __future__ import annotations
 import mmap
 import os
 import pickle
+import random
 import signal
 import struct
 import subprocess
@@ -242,6 +246,10 @@ class WorkerVectorEnv:
         arguments[index] = (copy - self._shares[index][0], generators)
         ((state, shown),) = self._ask("restart", arguments)
         return (state if self._codec is None else self._codec.state_of(state)), shown
+
+    def draws_from_process(self) -> bool:
+        """Return whether copies drew from the random numbers of their process."""
+        return any(self._ask("draws_from_process", [()] * len(self._shares)))
 
     def close(self) -> None:
         """Close all copies and end the workers: at once, or after a second those whose environments do not close."""
@@ -492,6 +500,7 @@ class Share:
         self._marks = marks
         self._name = "of this training"
         self._vector = RestorableVectorEnv([], 0)
+        self._chance: Any = None
 
     def answer(self, method: str, arguments: tuple[Any, ...]) -> bytes:
         """Call a method; return what it returns, or the failure, pickled."""
@@ -530,6 +539,7 @@ class Share:
                 env.marks, env.copy = self._marks, copy
                 envs.append(env)
         self._vector = RestorableVectorEnv(envs, environment.first_action, dtype)
+        self._chance = process_chance()
 
     def begin(self, seeds: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
         """Reset every copy with its seed; return the states `[N]` and the masks that are shown."""
@@ -542,9 +552,19 @@ class Share:
         begun = [] if steps.begun is None else steps.begun[steps.terminated | steps.truncated].tolist()
         return (*(column.tolist() for column in steps[:4]), steps.shown, begun, steps.begun_shown)
 
+    def draws_from_process(self) -> bool:
+        """Return whether the copies drew from the random numbers of this process."""
+        return bool(self._chance != process_chance())
+
     def close(self) -> None:
         """Close all copies."""
         self._vector.close()
+
+
+def process_chance() -> Any:
+    """Return the states of the random number generators of this process: those of `random` and `np.random`."""
+    own, legacy = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002  # whether others drew from it
+    return own, repr(legacy), legacy["state"]["key"].tobytes()
 
 
 def serve(parent: int, marks: int | None) -> None:
