@@ -17,7 +17,7 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 from numpy.typing import NDArray
 
 from deeptaxi.mdp.contract import Answers, CheckedEnv, ShownMask
-from deeptaxi.mdp.spaces import ActionCodec, ObservationError, StateCodec
+from deeptaxi.mdp.spaces import MAX_NUMBER, ActionCodec, ObservationError, StateCodec
 from deeptaxi.mdp.table import MAX_REWARD
 
 NUMBERS = (float, int)
@@ -52,7 +52,8 @@ class NumberedEnv(CheckedEnv):
     ) -> None:
         super().__init__(env, codec, name)
         self._mask = ShownMask(env, actions) if masks else None
-        self._observation_space = Discrete(codec.states)
+        if codec.states <= MAX_NUMBER:  # else they are the indices that a `NumberingCodec` numbers
+            self._observation_space = Discrete(codec.states)
         self._inner_step, self._limit = steps_within(env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:

@@ -10,8 +10,8 @@ the script that trains once more. It is a fresh interpreter with the import path
 imported here can be imported there. What cannot, such as a class of a script or notebook, is pickled by value, by
 cloudpickle.
 
-**Random numbers** of an environment belong to its copy, as those of `self.np_random` do. Generators of the process, from
-which some draw, are shared by the copies of a process: the training warns of it.
+**Random numbers** of an environment belong to its copy, as those of `self.np_random` do. Generators of the process,
+from which some draw, are shared by the copies of a process: the training warns of it.
 
 **A worker that dies** takes the state of its copies along, so the training ends. What it was doing is in its marks, a
 page of memory that both processes see. Workers ignore the signals that end a training, which closes them when it ends;
