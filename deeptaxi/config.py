@@ -33,6 +33,7 @@ COUNT = Check("a value from 1 to 1,000,000,000", lambda x: 1 <= x <= 10**9)  # c
 NOT_NEGATIVE = Check("a value of 0 or more", lambda x: x >= 0)
 FRACTION = Check("a value between 0 and 1", lambda x: 0 <= x <= 1)
 RATE = Check("a value above 0 and at most 1", lambda x: 0 < x <= 1)
+WORKERS = Check("a value from 0 to 1,024", lambda x: 0 <= x <= 1_024)
 SIZES = Check("whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
 
 CAPACITY = Check(
@@ -348,7 +349,7 @@ class InteractionConfig(Checked):
     workers: int | None = setting(
         None,
         "processes that step slow environments, outside the compiled loop; it changes nothing in the result",
-        NOT_NEGATIVE,
+        WORKERS,
         "--workers",
     )
 

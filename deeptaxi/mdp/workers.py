@@ -20,6 +20,7 @@ without it they end by themselves.
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import pickle
@@ -41,7 +42,7 @@ from typing import IO, Any, NamedTuple, NoReturn
 import cloudpickle
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import load_env_creator
 from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
@@ -110,7 +111,7 @@ def check_workers(config: TrainConfig, environment: Environment) -> None:
 class Setup(NamedTuple):
     """What a worker makes its copies from."""
 
-    registered: dict[str, EnvSpec]  # the ids that are not Gymnasium's own
+    registered: dict[str, bytes]  # environments by their ids, pickled
     environment: Environment
     masks: bool
     dtype: Any  # of the states
@@ -128,7 +129,7 @@ def pack(environment: Environment, masks: bool) -> bytes:
         slim = slim.with_codec(codec.whole())
     dtype = np.int64 if codec is None else object
     try:
-        setup: bytes = cloudpickle.dumps(Setup(registered_elsewhere(environment.config.id), slim, masks, dtype))
+        setup: bytes = cloudpickle.dumps(Setup(registered_here(environment.config.id), slim, masks, dtype))
     except Exception as error:  # whatever an object's own __reduce__ raises
         raise UsageError(
             f"--workers: {environment.config.id} cannot be sent to another process ({type(error).__name__}: "
@@ -143,22 +144,22 @@ def grows(environment: Environment) -> NumberingCodec | None:
     return None if codec is None or codec.complete else codec
 
 
-def registered_elsewhere(name: str) -> dict[str, EnvSpec]:
-    """Return the registered environments that are not Gymnasium's own, but for those that cannot be pickled.
+def registered_here(name: str) -> dict[str, bytes]:
+    """Return the registered environments that a worker may not know, each pickled.
 
-    What a script registers by its own name, ``__main__:MyEnv``, is named by the class itself.
+    They are the one that is trained on; those that are named by their modules, which need not be imported yet; and what
+    a script or notebook registers, by class or as ``__main__:MyEnv``, if it can be pickled.
     """
     found = {}
     for key, spec in gymnasium.registry.items():
-        entry = spec.entry_point
+        entry: Any = spec.entry_point
         if isinstance(entry, str) and entry.startswith("gymnasium."):
             continue
-        with suppress(Exception):  # whatever an object's own __reduce__ raises, or importing
-            mine = isinstance(entry, str) and entry.startswith("__main__:")
-            sent = replace(spec, entry_point=load_env_creator(entry)) if mine else spec  # type: ignore[arg-type]
-            if key != name:
-                cloudpickle.dumps(sent)
-            found[key] = sent
+        with suppress(*(() if key == name else (Exception,))):  # whatever importing or an object's __reduce__ raises
+            if isinstance(entry, str) and entry.startswith("__main__:"):
+                entry = load_env_creator(entry)
+            if key == name or isinstance(entry, str) or getattr(entry, "__module__", "") == "__main__":
+                found[key] = cloudpickle.dumps(replace(spec, entry_point=entry))
     return found
 
 
@@ -194,6 +195,9 @@ class WorkerVectorEnv:
         try:
             self._workers += (Worker() for _ in range(workers))
             self._ask("make", [(setup, len(share)) for share in self._shares])
+        except OSError as error:
+            self.close()
+            raise DeepTaxiError(f"--workers {workers}: cannot start a process: {error}") from None
         except BaseException:
             self.close()
             raise
@@ -510,7 +514,9 @@ class Share:
                 message = pickle.dumps(function(*arguments), 5)
         except DeepTaxiError as error:
             trace = "".join(traceback.format_exception(error))
-            message = pickle.dumps(Failure(self._marks.doing, self._marks.copy, error, trace), 5)
+            own = type(error).__module__.startswith("deeptaxi.")  # else it may not be known there
+            known = error if own else EnvironmentFailedError(str(error))
+            message = pickle.dumps(Failure(self._marks.doing, self._marks.copy, known, trace), 5)
         self._marks.set(WAITING)
         return message
 
@@ -529,7 +535,8 @@ class Share:
                 f"{one_line(error)}): leave out --workers, or put it where Python finds it"
             ) from error
         for name, spec in registered.items():
-            gymnasium.registry.setdefault(name, spec)
+            with suppress(Exception):  # what cannot be imported is reported if it is needed
+                gymnasium.registry.setdefault(name, pickle.loads(spec))  # noqa: S301  # as above
         self._name = environment.config.id
         envs: list[MarkedEnv] = []
         with blaming(self._name):
@@ -616,6 +623,8 @@ def redirect_standard_streams() -> None:
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
     os.close(nothing)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def outlive_nobody(parent: int) -> None:

@@ -77,7 +77,7 @@ def test_a_training_whose_worker_dies_is_resumed_from_its_checkpoint(here: Path,
 def test_what_workers_cannot_do_is_refused(here: Path, type_in: TypeIn) -> None:
     refused(type_in("train", "Taxi-v4", "--workers", 2), 2, "--workers 2: the compiled loop", "use --loop gymnasium")
     refused(type_in(*TRAIN, "--workers", 6), 2, "--workers 6: there are 5 environments to step: at most --workers 5")
-    refused(type_in(*TRAIN, "--workers", -1), 2, "workers = -1: expected a value of 0 or more")
+    refused(type_in(*TRAIN, "--workers", -1), 2, "workers = -1: expected a value from 0 to 1,024")
     assert not list(Path().rglob("*.keras"))
 
 
