@@ -10,6 +10,7 @@ from .api.evaluate import evaluate as evaluate
 from .api.export import export as export
 from .api.load import load as load
 from .api.solve import solve as solve
+from .api.sweep import sweep as sweep
 from .api.train import train as train
 from .errors import DeepTaxiError as DeepTaxiError
 from .learning.callbacks import StopTraining as StopTraining

@@ -501,16 +501,25 @@ def to_toml(config: TrainConfig) -> dict[str, Any]:
     Raises:
         UsageError: an argument of the environment or network has no text form.
     """
-    values = to_mapping(config)
+    return without_literals(to_mapping(config))
+
+
+def without_literals(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings with arguments that TOML cannot express as text; undone by `with_literals`.
+
+    Raises:
+        UsageError: an argument of the environment or network has no text form.
+    """
+    written = dict(values)
     for section, whose in (("environment", "environment's"), ("network", "network's")):
-        if "kwargs" in values[section]:
+        if "kwargs" in values.get(section, {}):
             kwargs, literals = arguments.to_toml(values[section]["kwargs"], whose)
-            values[section] = {**values[section], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
-    return values
+            written[section] = {**values[section], "kwargs": kwargs, **({LITERALS: literals} if literals else {})}
+    return written
 
 
 def with_literals(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the contents of a TOML file with arguments that `to_toml` wrote as text restored.
+    """Return the contents of a TOML file with arguments that `without_literals` wrote as text restored.
 
     Raises:
         UsageError: the texts are not literals.

@@ -12,7 +12,7 @@ from keras import ops
 from deeptaxi import recipe
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import SCHEDULES
-from deeptaxi.learning.schedules import anneal
+from deeptaxi.learning.schedules import Span, anneal
 from deeptaxi.recipe import (
     clip_by_global_norm,
     epsilon_greedy,
@@ -299,7 +299,7 @@ def check_compiled():
             *sums,
             *n_step(rewards, terminated, truncated, 0.9, greedy[:, 1:]),
             *clip_by_global_norm([rewards], 0.5),
-            *(anneal(kind, 1.0, 0.1, 0.5, progress) for kind in SCHEDULES),
+            *(anneal(kind, Span.of(1.0, 0.1), 0.5, progress) for kind in SCHEDULES),
         )
 
     arguments = (rewards, terminated, truncated, np.float32(0.2))

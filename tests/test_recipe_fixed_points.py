@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.config import merge
+from deeptaxi.learning.compiled.loop import prefill_steps
 from deeptaxi.learning.trainer import train
 from deeptaxi.network.tabulate import tabulate
 from tests.learning.driven import Loop
@@ -75,7 +76,7 @@ FOUND = [("watkins", OPTIMAL, 1e-3), ("none", BIASED, 0.6)]
 @pytest.mark.parametrize(("correction", "expected", "tolerance"), FOUND)
 def test_the_compiled_loop_learns_the_fixed_point(correction, expected, tolerance):
     loop = Loop(table(), **merge(SETTINGS, {"target": {"n_step_correction": correction}}))
-    loop.do("prefill", loop.loop.prefill_steps).do("run", 0, SETTINGS["updates"])
+    loop.do("prefill", prefill_steps(loop.config)).do("run", 0, SETTINGS["updates"])
     np.testing.assert_allclose(loop.q_values, expected, atol=tolerance)
 
 

@@ -30,6 +30,7 @@ class RunOptions:
         stop_after: update to stop after.
         checkpoints: whether a saved run writes checkpoints to resume from.
         checkpoint_every: seconds between checkpoints.
+        last_checkpoint: whether a training that was not interrupted writes one at its end, to resume for more updates.
         tensorboard: whether to also log for TensorBoard.
         track: names of trackers.
     """
@@ -38,6 +39,7 @@ class RunOptions:
     stop_after: int | None = None
     checkpoints: bool = True
     checkpoint_every: float = EVERY
+    last_checkpoint: bool = True
     tensorboard: bool = True
     track: tuple[str, ...] = ()
 

@@ -5,10 +5,10 @@ Imports neither NumPy nor Gymnasium.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from deeptaxi.arguments import plain
 from deeptaxi.config import (
@@ -77,13 +77,42 @@ class Settings(TypedDict, total=False):
     target_period: int
     environments: int
     steps_per_update: int
-    workers: int
     eval_every: int
     early_stop: bool
     objective_discount: float
 
 
+class TrainSettings(Settings, total=False):
+    """The settings of one training; the `workers` of a sweep are those that train its jobs."""
+
+    workers: int
+
+
 Config = str | Path | Mapping[str, Any] | TrainConfig
+
+
+class TrainOptions(Settings, total=False):
+    """The keyword arguments of `deeptaxi.train`."""
+
+    q_table: bool
+    preset: str | None
+    config: Config | None
+    env_args: Mapping[str, Any] | None
+    network_args: Mapping[str, Any] | None
+    out: str | Path | Literal[True] | None
+    logs: str | Path | None
+    tensorboard: bool
+    track: str | Sequence[str]
+    force: bool
+    trust_env: bool
+    callbacks: Sequence[Callable[[Any], object]] | None
+    stop: Callable[[], bool] | None
+    stop_after: int | None
+    checkpoints: bool
+    checkpoint_every: float
+    resume: str | Path | None
+
+
 NO_TABLE = ("hidden", "dueling", "aggregation", "activation")  # network settings that a Q table does not have
 
 

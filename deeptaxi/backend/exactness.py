@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -80,13 +81,16 @@ def chosen_backend() -> str:
 
 def versions(backend: str) -> dict[str, str]:
     """Return the versions that determine the weights besides the configuration: packages, Keras' backend, Python."""
-    found = {"python": platform.python_version()}
-    for name in (*PACKAGES, backend):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # an uninstalled checkout
-            found[name] = "unknown"
-    return found
+    return {"python": platform.python_version(), **{name: version_of(name) for name in (*PACKAGES, backend)}}
+
+
+@cache
+def version_of(package: str) -> str:
+    """Return the version of an installed package; reading it takes a millisecond."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # an uninstalled checkout
+        return "unknown"
 
 
 def flags(backend: str) -> dict[str, str]:

@@ -38,6 +38,7 @@ NO_INTEGER = re.compile(r"(?<=\d{200}')(?: is not a valid integer(?: range)?)")
 
 COMMANDS = {
     "train": "Train a Q-network and save it with its exact verdict.",
+    "sweep": "Train a grid of settings over many seeds, on all processors.",
     "evaluate": "Evaluate a model, exactly if there is a transition table, and by episodes.",
     "watch": "Play episodes, with the Q values of every state.",
     "diagnose": "Diagnose what is wrong with a model, by name, and how to fix it.",

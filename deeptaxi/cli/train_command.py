@@ -12,6 +12,7 @@ import click
 from deeptaxi.api.run_options import EVERY, RunOptions, refuse_with_resume
 from deeptaxi.api.status import shown_by
 from deeptaxi.cli import options, signals
+from deeptaxi.errors import UsageError
 from deeptaxi.metrics import Record, Started, Warned
 from deeptaxi.tracking.tracker import TRACKERS
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deeptaxi.api.run import Run
-    from deeptaxi.api.train import Plan
+    from deeptaxi.api.train_run import Plan
 
 RUN_OPTIONS = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard", "track")  # options of `RunOptions`
 PRESET_HELP = (
@@ -37,6 +38,7 @@ PRESET_HELP = (
 )
 @click.option("--preset", metavar="NAME", help=PRESET_HELP)
 @click.option("--q-table", is_flag=True, help="No hidden layer, no bias: the weights are the Q table.")
+@click.option("--seeds", metavar="SEEDS", help="Train an agent for each seed, such as 0-63 or 0-3,7.")
 @click.option("--out", type=options.PATH, metavar="FOLDER", help="Run folder.  [default: a free name in models/]")
 @click.option("--logs", type=options.PATH, metavar="FOLDER", help="Where logs go.  [default: logs]")
 @click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
@@ -68,6 +70,7 @@ def command(
     config_file: Path | None,
     preset: str | None,
     q_table: bool,
+    seeds: str | None,
     out: Path | None,
     logs: Path | None,
     resume: Path | None,
@@ -84,14 +87,28 @@ def command(
     Settings come from the preset that fits (`deeptaxi presets`), then --config, then the options below.
     """
     from deeptaxi.api import settings
+    from deeptaxi.experiments.results import is_sweep
 
+    if seeds is not None or (resume is not None and is_sweep(resume)):
+        return train_seeds(
+            seeds,
+            env,
+            env_args,
+            {"config": config_file, "preset": preset, "q_table": q_table, "out": out, "force": force},
+            given,
+            logs,
+            resume,
+            quiet,
+            trust_env,
+            as_json,
+        )
     if resume is not None:
         refuse_with_resume(preset=preset, config=config_file, out=out, force=force)
     run_options = RunOptions(**{name: given.pop(name) for name in RUN_OPTIONS})
     typed = options.given_settings(given)
     values = settings.merge_settings(env, env_args, config_file, q_table, typed)
     from deeptaxi.api.networks import GivenNetwork
-    from deeptaxi.api.train import plan, reserve_run_folder, resume_plan
+    from deeptaxi.api.train_run import plan, reserve_run_folder, resume_plan
     from deeptaxi.errors import DeepTaxiError
     from deeptaxi.storage.logs import LOGS
 
@@ -109,9 +126,54 @@ def command(
     return 128 + signal_number if signal_number else 0
 
 
+def train_seeds(
+    seeds: str | None,
+    env: str | None,
+    env_args: dict[str, Any],
+    named: dict[str, Any],
+    given: dict[str, Any],
+    logs: Path | None,
+    resume: Path | None,
+    quiet: bool,
+    trust_env: bool,
+    as_json: bool,
+) -> int:
+    """Train an agent for each seed; `named` are options that `--resume` refuses, `given` all others."""
+    from deeptaxi.api.settings import merge_settings
+    from deeptaxi.cli.sweep_command import report
+    from deeptaxi.experiments.grid import parse_seeds
+
+    run_options = {name: given.pop(name) for name in RUN_OPTIONS}
+    typed = options.given_settings(given)
+    if typed.get("seed") is not None or run_options["stop_after"] is not None or named.pop("force"):
+        names = {"--seed": typed.get("seed"), "--stop-after": run_options["stop_after"]}
+        name = next((name for name, value in names.items() if value is not None), "--force")
+        raise UsageError(f"--seeds trains one agent for each: leave out {name}")
+    out, config, preset, q_table = (named[name] for name in ("out", "config", "preset", "q_table"))
+    if resume is not None:
+        refuse_with_resume(env=env, seeds=seeds, **{name.replace("_", "-"): value for name, value in named.items()})
+        if typed or env_args:
+            raise UsageError("--resume goes on with the seeds as they were begun: leave out the other settings")
+    parsed = None if seeds is None else parse_seeds(seeds)
+    values = merge_settings(env, env_args, config, q_table, typed) if resume is None else {}
+    from deeptaxi.api.networks import GivenNetwork
+    from deeptaxi.api.run_jobs import JobRunner
+    from deeptaxi.api.train import train_seeds as train_each
+    from deeptaxi.display.console import err
+    from deeptaxi.display.sweep_table import SweepProgress
+    from deeptaxi.storage.logs import LOGS
+
+    with signals.stopping_gently() as received, SweepProgress(err(quiet)) as progress:
+        run_settings = RunOptions(**run_options, stop=lambda: bool(received()))
+        network = GivenNetwork.of(typed, None, trust_env)
+        runner = JobRunner(None, LOGS, run_settings, trust_env or env is not None, None, network)
+        result = train_each(values, parsed, preset, runner, out or True, logs or LOGS, resume, watch=progress)
+    return report(result, as_json, received(), "train")
+
+
 def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int]:
     """Train with a progress display; return the run and the signal that ended it, or 0."""
-    from deeptaxi.api.train import resume_hint, run_training
+    from deeptaxi.api.train_run import resume_hint, run_training
     from deeptaxi.backend import keras_backend
     from deeptaxi.display.console import err
     from deeptaxi.display.training import TrainingProgress

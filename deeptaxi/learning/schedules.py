@@ -14,7 +14,7 @@ without restarts.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
@@ -22,37 +22,51 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.recipe import learning_rate_of, tabular_step
 
 
-def anneal(kind: str, start: float, end: float, fraction: float, progress: Any) -> Any:
+class Span(NamedTuple):
+    """The values that a schedule leads from and to; numbers, or arrays without a shape."""
+
+    start: Any
+    end: Any
+    change: Any  # end − start; kept, as is the ratio: of numbers in float32 it would be rounded twice
+    ratio: Any  # end / start; 0 if the start is 0
+
+    @classmethod
+    def of(cls, start: float, end: float) -> Span:
+        """Return the span of two numbers."""
+        return cls(start, end, end - start, end / start if start else 0.0)
+
+
+def anneal(kind: str, span: Span, fraction: Any, progress: Any) -> Any:
     """Return the value at `progress`: a float for a number, else a float array of the same shape.
 
     Args:
         kind: ``"constant"``, ``"linear"``, ``"exponential"`` or ``"cosine"``.
-        start: value at the start.
-        end: value from `fraction` on.
+        span: value at the start, and from `fraction` on.
         fraction: progress at which the end is reached, above 0.
         progress: p, a number or a float array.
     """
+    start, end, change, ratio = span
     plain = isinstance(progress, int | float)
     share = min(1.0, progress / fraction) if plain else ops.minimum(progress / fraction, 1.0)
     if kind == "constant":
         return start + 0.0 * share  # with the shape of `progress`, like the others
     if kind == "linear":
-        return start + (end - start) * share
+        return start + change * share
     if kind == "exponential":
-        return start * (end / start) ** share
+        return start * ratio**share
     cosine = math.cos(math.pi * share) if plain else ops.cos(math.pi * share)
-    return end + (start - end) * 0.5 * (1.0 + cosine)
+    return end - change * 0.5 * (1.0 + cosine)
 
 
 def exploration(config: TrainConfig, progress: Any) -> Any:
     """Return ε at `progress`."""
     e = config.exploration
-    return anneal(e.schedule, e.start, e.end, e.fraction, progress)
+    return anneal(e.schedule, Span.of(e.start, e.end), e.fraction, progress)
 
 
 def importance_exponent(start: float, progress: Any) -> Any:
     """Return β of prioritized replay at `progress`, annealed linearly from `start` to 1."""
-    return anneal("linear", start, 1.0, 1.0, progress)
+    return anneal("linear", Span.of(start, 1.0), 1.0, progress)
 
 
 def initial_learning_rate(config: TrainConfig, actions: int) -> float:
@@ -77,4 +91,4 @@ def initial_tabular_step(config: TrainConfig, actions: int) -> float | None:
 def learning_rate(config: TrainConfig, actions: int, progress: Any) -> Any:
     """Return the learning rate at `progress`."""
     first, o = initial_learning_rate(config, actions), config.optimizer
-    return anneal(o.schedule, first, first * o.final_fraction, 1.0, progress)
+    return anneal(o.schedule, Span.of(first, first * o.final_fraction), 1.0, progress)

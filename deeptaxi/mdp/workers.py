@@ -188,12 +188,12 @@ class WorkerVectorEnv:
         self._bounds = [(share[0], share[-1] + 1) for share in self._shares]
         self._lengths = np.zeros(count, np.int64)  # steps of the unfinished episodes
         self._actions = np.zeros(count, np.int32)  # of the last step
-        self._workers: list[Worker] = []
+        self._workers: list[EnvWorker] = []
         self._answered = False  # whether there is an answer to all that was asked
         self._saved: list[SavedEpisode] = []  # once this is closed
         setup = pack(environment, masks)
         try:
-            self._workers += (Worker() for _ in range(workers))
+            self._workers += (EnvWorker() for _ in range(workers))
             self._ask("make", [(setup, len(share)) for share in self._shares])
         except OSError as error:
             self.close()
@@ -356,7 +356,7 @@ def describe_exit(code: int) -> str:
 BOOT = "import sys; sys.path[:] = {path!r}; from deeptaxi.mdp.workers import serve; serve({parent}, {marks})"
 
 
-class Worker:
+class EnvWorker:
     """A process that steps a share of the copies, as the training's process sees it."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -243,13 +243,22 @@ class Checkpointer:
         about: metadata to store besides the state and the log position.
         log: log of the run.
         every: seconds between checkpoints.
+        writes_last: tells at the end of the training whether to write one.
     """
 
-    def __init__(self, run: Path, about: Mapping[str, Any], log: Log, every: float) -> None:
+    def __init__(
+        self,
+        run: Path,
+        about: Mapping[str, Any],
+        log: Log,
+        every: float,
+        writes_last: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._run = run
         self._about = about
         self._log = log
         self._every = every
+        self._writes_last = writes_last
         self._number = following(run)
         self._written = time.monotonic()
         self._failing = False
@@ -258,7 +267,7 @@ class Checkpointer:
         """Write a checkpoint if one is due or training ends; warn if the disk is full."""
         if not isinstance(event, CheckpointEvent):
             return []
-        if not event.last and time.monotonic() - self._written < self._every:
+        if not (self._writes_last() if event.last else time.monotonic() - self._written >= self._every):
             return []
         failed_before, self._failing, warnings = self._failing, False, []
         try:

@@ -14,8 +14,9 @@ import shlex
 import textwrap
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
@@ -30,6 +31,9 @@ from deeptaxi.metrics import Finished, decimals, describe_estimate, finite, to_j
 from deeptaxi.renamed import CARD, renamed_in
 from deeptaxi.storage.formats import FORMATS
 from deeptaxi.storage.run_folder import CARD_FILE, CARD_JSON, CONFIG_FILE
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 def training_command(folder: Path, config: TrainConfig, stop_after: int | None = None) -> str:
@@ -316,6 +320,16 @@ def index_entry(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def markdown(facts: Mapping[str, Any]) -> str:
     """Render a card as a page: front matter, then text. Whatever comes from the facts is escaped."""
+    from markupsafe import Markup
+
+    optional = dict.fromkeys(("episodes", "exports", "flags"))
+    head = Markup(front_matter(facts))  # noqa: S704  # YAML has its own escapes
+    return str(template().render({**optional, **facts, "front_matter": head}))
+
+
+@cache
+def template() -> jinja2.Template:
+    """Return the template of the page; compiling it takes as long as saving a model."""
     import jinja2  # only what writes a card needs it
     from markupsafe import Markup
 
@@ -336,9 +350,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
         title=describe_environment,
         toml=lambda values: Markup(tomli_w.dumps(without_none(values)).rstrip()),  # noqa: S704  # in a block of code
     )
-    optional = dict.fromkeys(("episodes", "exports", "flags"))
-    head = Markup(front_matter(facts))  # noqa: S704  # YAML has its own escapes
-    return page.get_template("card.md.jinja").render({**optional, **facts, "front_matter": head})
+    return page.get_template("card.md.jinja")
 
 
 def numbering(environment: Mapping[str, Any]) -> str:

@@ -105,8 +105,15 @@ def execute(block: Block, names: dict[str, Any] | None = None, printed: str | No
 def words_of(command: Command) -> list[str]:
     """Return the words to type: a training whose result the page does not show is cut short."""
     words = command.words
-    if command.output or words[:2] != ["deeptaxi", "train"]:
+    many = words[:2] == ["deeptaxi", "sweep"] or "--seeds" in words
+    if command.output or not (many or words[:2] == ["deeptaxi", "train"]):
         return words
+    if many:  # in this process, which has compiled much already
+        return [
+            *words,
+            *([] if "--updates" in words else ["--updates", "30"]),
+            *(["--workers", "0"] if words[1] == "sweep" else []),
+        ]
     if "--resume" in words:
         return [*words, "--stop-after", RESUMED]
     return words if "--updates" in words else [*words, "--stop-after", SHORT]

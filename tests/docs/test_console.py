@@ -46,6 +46,9 @@ def test_commands_are_parsed_with_their_output() -> None:
 def test_a_training_whose_result_the_page_does_not_show_is_cut_short() -> None:
     cut = ["deeptaxi", "train", "X", "--stop-after", "1000"]
     assert words_of(Command("deeptaxi train X  # long", ())) == cut
+    swept = ["deeptaxi", "sweep", "--env", "X", "--updates", "30", "--workers", "0"]
+    assert words_of(Command("deeptaxi sweep --env X", ())) == swept
+    assert words_of(Command("deeptaxi train X --seeds 0-1", ()))[-2:] == ["--updates", "30"]
     resumed = ["deeptaxi", "train", "--resume", "X", "--updates", "9", "--stop-after", "2000"]
     assert words_of(Command("deeptaxi train --resume X --updates 9", ())) == resumed
     for whole in (Command("deeptaxi train X", ("yes",)), Command("deeptaxi train --updates 9", ()), Command("b", ())):

@@ -8,6 +8,7 @@ from keras import ops
 from deeptaxi.backend import keras_backend, xla
 from deeptaxi.backend.program import Program
 from deeptaxi.config import merge, resolve
+from deeptaxi.learning.compiled.hyperparameters import numbers_of
 from deeptaxi.learning.compiled.loop import LoopProgram
 from deeptaxi.learning.compiled.mdp import Sizes, compile_mdp
 from deeptaxi.learning.compiled.update import CompiledUpdate
@@ -46,22 +47,23 @@ class Loop:
         self.start = (self.loop.initial(self.agent(q_values)), *np.zeros(2, np.float32))
         functions = {"prefill": self._prefill, "run": self._run, "step": self._step, "reset": lambda _, state: state}
         self._program = Program(functions, self.start)
-        self._world = self._program.arguments(self.mdp)
+        self.numbers = numbers_of(self.config, table.actions)
+        self._given = self._program.arguments((self.mdp, self.numbers))
 
-    def _prefill(self, state, mdp, steps):
-        return self.loop.prefill(state[0], mdp, steps), *state[1:]
+    def _prefill(self, state, mdp, numbers, steps):
+        return self.loop.prefill(state[0], mdp, numbers, steps), *state[1:]
 
-    def _run(self, state, mdp, first, last):
-        return self.loop.run(state[0], mdp, first, last), *state[1:]
+    def _run(self, state, mdp, numbers, first, last):
+        return self.loop.run(state[0], mdp, numbers, first, last), *state[1:]
 
-    def _step(self, state, mdp, number):
+    def _step(self, state, mdp, numbers, number):
         bits = xla.random_bits(3, number, (self.loop.width,))
-        return self.loop.step_environments(state[0], mdp, bits, self.config.exploration.start)
+        return self.loop.step_environments(state[0], mdp, numbers.constant, bits)
 
     def do(self, function, *arguments):
         """Call one of the compiled functions: "prefill", "run" or "step"; return the loop."""
         arguments = self._program.arguments(tuple(np.int32(argument) for argument in arguments))
-        self._program(function, self._world, *arguments)
+        self._program(function, *self._given, *arguments)
         return self
 
     def again(self, **changes):
@@ -115,7 +117,8 @@ class Loop:
         mdp = type(mdp)(*(None if array is None else ops.convert_to_tensor(array) for array in mdp))
 
         def draw(index):
-            places, batch = self.loop.sample(state, mdp, np.int32(0), xla.random_bits(seed, index, (count,)), exponent)
+            now = self.numbers.constant._replace(importance_exponent=exponent)
+            places, batch = self.loop.sample(state, mdp, now, np.int32(0), xla.random_bits(seed, index, (count,)))
             return places, *batch[: 6 if batch.weights is not None else 5]
 
         return [numbers(array) for array in keras_backend.compiled(draw, [])(np.int32(0))]

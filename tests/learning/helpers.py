@@ -14,6 +14,7 @@ from deeptaxi.config import merge, resolve
 from deeptaxi.learning import agent
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import DQNAgent, FitAgent
+from deeptaxi.learning.compiled.hyperparameters import numbers_of
 from deeptaxi.learning.compiled.update import CompiledUpdate
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
 from deeptaxi.learning.recipe_agent import RecipeAgent
@@ -191,6 +192,7 @@ class Updates:
     def __init__(self, settings, states=5, actions=3, factors=None, sparse=False):
         self.config, self.states, self.actions = resolve(settings), states, actions
         self.rule = CompiledUpdate(self.config, actions, factors, sparse, states)
+        self.numbers = numbers_of(self.config, actions).constant
         size = self.config.replay.batch_size
         self._reports = (np.float32(0), np.zeros(size, np.float32))
         outputs = actions + self.config.network.dueling
@@ -200,8 +202,8 @@ class Updates:
         self._program = Program({"update": self._update}, (start, *self._reports))
         self.updates = 0
 
-    def _update(self, state, batch, allowed, rate, updates):
-        return self.rule.update(state[0], batch, allowed, rate, updates)
+    def _update(self, state, batch, allowed, now, updates):
+        return self.rule.update(state[0], batch, allowed, now, updates)
 
     def start(self, weights):
         """Begin with these weights, arrays of `functional.Weights`."""
@@ -215,7 +217,8 @@ class Updates:
             table[batch.next_states] = allowed
             allowed = table
         rate = learning_rate(self.config, self.actions, self.updates / self.config.updates)
-        arguments = (batch, allowed, np.float32(rate), np.int32(self.updates))
+        now = self.numbers._replace(learning_rate=np.float32(rate))
+        arguments = (batch, allowed, now, np.int32(self.updates))
         self._program("update", *self._program.arguments(arguments))
         self.updates += 1
         return float(numbers(self._program.state[1])), numbers(self._program.state[2])
@@ -233,7 +236,7 @@ class Updates:
         """Return the Q values of the online and of the target network, `[S, A]` each; no program is compiled for it."""
         everywhere, updates = self._program.arguments((np.arange(self.states, dtype=np.int32), np.int32(self.updates)))
         online = self.rule.q_online(self.agent, everywhere)
-        return numbers(online), numbers(self.rule.q_target(self.agent, everywhere, updates))
+        return numbers(online), numbers(self.rule.q_target(self.agent, everywhere, self.numbers, updates))
 
 
 def everything(batch, actions=3):

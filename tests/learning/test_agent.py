@@ -6,7 +6,7 @@ import pytest
 from deeptaxi.config import OPTIMIZERS, SCHEDULES, OptimizerConfig, merge
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.agent import build_optimizer
-from deeptaxi.learning.schedules import anneal
+from deeptaxi.learning.schedules import Span, anneal
 from tests.learning.helpers import TABLE, batch_of, everything, new_learner, numbers, random_batches
 
 STATES, ACTIONS, DISCOUNT = 5, 3, 0.9
@@ -236,7 +236,7 @@ def test_the_schedules_of_keras_are_the_courses_of_the_pure_function(schedule):
     rate = build_optimizer(config, learning_rate=0.3, updates=1_000)
     for done in (0, 1, 10, 333, 500, 999, 1_000):
         rate.iterations.assign(done)
-        expected = anneal(schedule, 0.3, 0.003, 1.0, done / 1_000)
+        expected = anneal(schedule, Span.of(0.3, 0.003), 1.0, done / 1_000)
         assert float(numbers(rate.learning_rate)) == pytest.approx(expected, rel=1e-4)
 
 

@@ -28,7 +28,7 @@ from deeptaxi.backend.program import Answer, aligned_buffer, borrow_program, sha
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.agent import Acting, Updated
-from deeptaxi.learning.compiled.loop import settings_of_program
+from deeptaxi.learning.compiled.hyperparameters import Hyperparameters, numbers_of, settings_of_program
 from deeptaxi.learning.compiled.model_update import build_update
 from deeptaxi.learning.compiled.ring_buffer import COLUMNS, TRUNCATED, Ring, TransitionReplayBuffer, rows_of
 from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
@@ -51,10 +51,17 @@ from deeptaxi.recipe import epsilon_greedy
 
 
 class Known(NamedTuple):
-    """What is known of the environment; None if there is nothing to look up."""
+    """What is known of the environment; None where there is nothing to look up."""
 
     allowed: Any  # bool [S, A]
     expected: Any  # the `ExpectedOutcomes` of expected updates
+
+
+class Inputs(NamedTuple):
+    """What the program is told besides the message."""
+
+    known: Known
+    constant: Hyperparameters
 
 
 class ProgramState(NamedTuple):
@@ -127,28 +134,29 @@ class AgentProgram:
         real = {name: xla.as_float(getattr(message, name)) for name in REAL}
         return message._replace(**real)
 
-    def act(self, state: ProgramState, known: Known, packed: Any) -> Answer:
+    def act(self, state: ProgramState, inputs: Inputs, packed: Any) -> Answer:
         """Answer actions, int32 `[N]`."""
-        return Answer(state, self.choose(state.agent, known, self.unpack(packed)))
+        return Answer(state, self.choose(state.agent, inputs.known, self.unpack(packed)))
 
-    def collect(self, state: ProgramState, known: Known, packed: Any) -> Answer:
+    def collect(self, state: ProgramState, inputs: Inputs, packed: Any) -> Answer:
         """Store transitions, then answer actions, int32 `[N]`."""
         message = self.unpack(packed)
         ring = self.replay.put(self.ring_of(state, message), message.rows)
-        return Answer(self.with_ring(state, ring), self.choose(state.agent, known, message))
+        return Answer(self.with_ring(state, ring), self.choose(state.agent, inputs.known, message))
 
-    def update(self, state: ProgramState, known: Known, packed: Any) -> Answer:
+    def update(self, state: ProgramState, inputs: Inputs, packed: Any) -> Answer:
         """Store transitions, make an update, then answer actions, loss and mean |td_error|, int32 `[N + 2]`."""
-        message, agent = self.unpack(packed), state.agent
+        message, agent, known = self.unpack(packed), state.agent, inputs.known
+        now = inputs.constant._replace(learning_rate=message.rate, importance_exponent=message.exponent)
         ring = self.replay.put(self.ring_of(state, message), message.rows)
 
         def greedy(states: Any, actions: Any) -> Any:
-            return self.rule.greedy(agent, states, actions, known.allowed, message.number)
+            return self.rule.greedy(agent, states, actions, known.allowed, now, message.number)
 
         asked = greedy if self.cuts else None
-        indices, batch = self.replay.sample(ring, known, message.bits, message.exponent, asked)
-        agent, loss, errors = self.rule.update(agent, batch, known.allowed, message.rate, message.number)
-        state = self.with_ring(state, self.replay.update_priorities(ring, indices, errors))._replace(agent=agent)
+        indices, batch = self.replay.sample(ring, known, message.bits, now, asked)
+        agent, loss, errors = self.rule.update(agent, batch, known.allowed, now, message.number)
+        state = self.with_ring(state, self.replay.update_priorities(ring, indices, errors, now))._replace(agent=agent)
         sums = xla.as_bits(ops.stack([loss, ops.mean(ops.abs(errors))]))
         return Answer(state, ops.concatenate([self.choose(agent, known, message), sums]))
 
@@ -194,12 +202,13 @@ class CompiledAgent:
         rule, computes = build_update(online, compiled, environment)
         self._traced = AgentProgram(compiled, rule, environment.actions)
         self._capacity = self._traced.replay.capacity
-        known = shapes_of(Known(masks.allowed, self._outcomes))
-        kind = None if computes is None else ("agent", repr(compiled), computes, environment.states, known)
+        self._constant = numbers_of(config, environment.actions).constant
+        inputs = shapes_of(Inputs(Known(masks.allowed, self._outcomes), self._constant))
+        kind = None if computes is None else ("agent", repr(compiled), computes, environment.states, inputs)
         functions = {"act": self._traced.act, "collect": self._traced.collect, "update": self._traced.update}
         self._program = borrow_program(kind, functions, self._traced.initial(rule.begin(online)), self)
         self._masks_known = -1
-        self._known: Any = None
+        self._inputs: Any = None
         self._buffer = aligned_buffer(self._traced.ends[-1], np.int32)
         self._nothing = np.zeros((config.interaction.environments, COLUMNS), np.int32)
         self._no_bits = np.zeros(config.replay.batch_size, np.int32)
@@ -304,7 +313,8 @@ class CompiledAgent:
             self.updates,
         )
         self._traced.pack(message, self._buffer)
-        if self._known is None or self._masks.known != self._masks_known:
+        if self._inputs is None or self._masks.known != self._masks_known:
             self._masks_known = self._masks.known
-            self._known = self._program.arguments(Known(self._masks.allowed, self._outcomes))
-        return np.asarray(self._program(function, self._known, self._program.argument(self._buffer)))
+            inputs = Inputs(Known(self._masks.allowed, self._outcomes), self._constant)
+            self._inputs = self._program.arguments(inputs)
+        return np.asarray(self._program(function, self._inputs, self._program.argument(self._buffer)))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
@@ -24,17 +23,25 @@ from keras import ops
 
 from deeptaxi.backend import xla
 from deeptaxi.backend.program import borrow_program, shapes_of
-from deeptaxi.config import EnvironmentConfig, EvaluationConfig, TrainConfig
+from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.compiled.hyperparameters import (
+    SCHEDULED,
+    Hyperparameters,
+    Numbers,
+    hyperparameters_at,
+    numbers_of,
+    settings_of_program,
+)
 from deeptaxi.learning.compiled.mdp import CompiledMDP, Sizes, any_state, compile_mdp, outcome, start_state
 from deeptaxi.learning.compiled.model_update import build_update
 from deeptaxi.learning.compiled.ring_buffer import CompiledReplayBuffer, Ring
 from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate
 from deeptaxi.learning.coverage import Counts, Coverage, count_pairs
 from deeptaxi.learning.expected import outcomes_of
-from deeptaxi.learning.progress import RECORDS, StepMetrics, updates_per_record
+from deeptaxi.learning.progress import StepMetrics, updates_per_record
 from deeptaxi.learning.replay_buffer import Batch
-from deeptaxi.learning.schedules import exploration, importance_exponent, learning_rate
+from deeptaxi.learning.schedules import exploration
 from deeptaxi.learning.state import (
     StateMismatchError,
     TrainingState,
@@ -90,8 +97,8 @@ class LoopProgram:
     """The functions of the program.
 
     Args:
-        config: the training.
-        updater: one update.
+        config: the training; its numbers are arguments of the functions (`hyperparameters`).
+        rule: one update.
         sizes: of the environment.
     """
 
@@ -102,18 +109,7 @@ class LoopProgram:
         self.environments = config.interaction.environments
         self.steps = config.interaction.steps_per_update
         self.replay = CompiledReplayBuffer(config)
-        self.report = updates_per_record(config)
         self.block = min(BLOCK, max(1, NUMBERS // (self.steps * self.width + config.replay.batch_size)))
-
-    @property
-    def prefill_steps(self) -> int:
-        """Steps of all environments before the first update, so that it has something to sample."""
-        wanted = max(
-            1,
-            min(self.config.replay.start, self.replay.capacity),
-            self.environments * (self.config.target.n_step - self.steps),
-        )
-        return -(-wanted // self.environments)
 
     def initial(self, agent: AgentState) -> State:
         """Return the state before the first step."""
@@ -122,30 +118,28 @@ class LoopProgram:
         visits = np.zeros(self.sizes.states * self.sizes.actions, np.int32)
         return State(agent, envs, self.replay.initial(), visits, np.zeros((REPORTS, 4), np.float32))
 
-    def prefill(self, state: State, mdp: CompiledMDP, steps: Any) -> State:
+    def prefill(self, state: State, mdp: CompiledMDP, numbers: Numbers, steps: Any) -> State:
         """Step all environments `steps` times without updates."""
 
         def step(i: Any, state: State) -> State:
             bits = xla.random_bits(mdp.seed, PREFILL + i, (self.width,))
-            return self.step_environments(state, mdp, bits, self.config.exploration.start)[0]
+            return self.step_environments(state, mdp, numbers.constant, bits)[0]
 
         after: State = xla.loop(0, steps, step, state)
         return after
 
-    def run(self, state: State, mdp: CompiledMDP, first: Any, last: Any) -> State:
+    def run(self, state: State, mdp: CompiledMDP, numbers: Numbers, first: Any, last: Any) -> State:
         """Run updates `first` … `last` − 1."""
+        record = numbers.schedules.record
 
         def block(b: Any, state: State) -> State:
             start = b * self.block
             bits = xla.random_bits(mdp.seed, b, (self.block, self.steps * self.width + self.config.replay.batch_size))
-            progress = ops.cast(start + ops.arange(self.block, dtype="int32"), "float32") / self.config.schedule_length
-            chances = exploration(self.config, progress)
-            rates = learning_rate(self.config, self.sizes.actions, progress)
-            exponents = importance_exponent(self.config.replay.importance_exponent, progress)
+            scheduled = hyperparameters_at(self.config, numbers, start + ops.arange(self.block, dtype="int32"))
 
             def update(i: Any, state: State) -> State:
-                of_update = [xla.at(values, i) for values in (bits, chances, rates, exponents)]
-                return self.update(state, mdp, start + i, *of_update)
+                now = scheduled._replace(**{name: xla.at(getattr(scheduled, name), i) for name in SCHEDULED})
+                return self.update(state, mdp, now, record, start + i, xla.at(bits, i))
 
             begin, end = ops.maximum(first - start, 0), ops.minimum(last - start, self.block)
             inner: State = xla.loop(begin, end, update, state)
@@ -155,35 +149,35 @@ class LoopProgram:
         return after
 
     def update(
-        self, state: State, mdp: CompiledMDP, number: Any, bits: Any, chance: Any, rate: Any, exponent: Any
+        self, state: State, mdp: CompiledMDP, now: Hyperparameters, record: Any, number: Any, bits: Any
     ) -> State:
         """Run update `number`: step all environments, then take one optimizer step."""
         episodes = returns = 0.0
         for step in range(self.steps):
             of_step = bits[step * self.width : (step + 1) * self.width]
-            state, ended, total = self.step_environments(state, mdp, of_step, chance)
+            state, ended, total = self.step_environments(state, mdp, now, of_step)
             episodes, returns = episodes + ended, returns + total
-        indices, batch = self.sample(state, mdp, number, bits[self.steps * self.width :], exponent)
-        agent, loss, errors = self.rule.update(state.agent, batch, mdp.allowed, rate, number)
+        indices, batch = self.sample(state, mdp, now, number, bits[self.steps * self.width :])
+        agent, loss, errors = self.rule.update(state.agent, batch, mdp.allowed, now, number)
         sums = ops.stack([loss, ops.mean(ops.abs(errors)), episodes, returns])
         return state._replace(
             agent=agent,
-            ring=self.replay.update_priorities(state.ring, indices, errors),
-            reports=self.add_to_report(state.reports, number, sums),
+            ring=self.replay.update_priorities(state.ring, indices, errors, now),
+            reports=self.add_to_report(state.reports, record, number, sums),
         )
 
-    def sample(self, state: State, mdp: CompiledMDP, number: Any, bits: Any, exponent: Any) -> tuple[Any, Batch]:
+    def sample(self, state: State, mdp: CompiledMDP, now: Hyperparameters, number: Any, bits: Any) -> tuple[Any, Batch]:
         """Sample the minibatch of update `number`; the rest is as for `CompiledReplayBuffer.sample`."""
 
         def greedy(states: Any, actions: Any) -> Any:
-            return self.rule.greedy(state.agent, states, actions, mdp.allowed, number)
+            return self.rule.greedy(state.agent, states, actions, mdp.allowed, now, number)
 
-        return self.replay.sample(state.ring, mdp, bits, exponent, greedy if self.config.target.cuts else None)
+        return self.replay.sample(state.ring, mdp, bits, now, greedy if self.config.target.cuts else None)
 
-    def add_to_report(self, reports: Any, number: Any, sums: Any) -> Any:
+    def add_to_report(self, reports: Any, record: Any, number: Any, sums: Any) -> Any:
         """Add `sums` to the report of update `number`; the first update of a report clears it."""
-        row = number // self.report % REPORTS
-        keep = ops.cast(number % self.report > 0, "float32")
+        row = number // record % REPORTS
+        keep = ops.cast(number % record > 0, "float32")
         return xla.put(reports, row, ops.expand_dims(xla.at(reports, row) * keep + sums, 0))
 
     @property
@@ -199,13 +193,15 @@ class LoopProgram:
         rows = {name: (xla.naturals if name in whole else xla.fractions)(bits[row]) for name, row in kinds}
         return RandomDraws(**rows, order=ops.transpose(xla.fractions(bits[len(rows) :])))
 
-    def step_environments(self, state: State, mdp: CompiledMDP, bits: Any, chance: Any) -> tuple[State, Any, Any]:
+    def step_environments(
+        self, state: State, mdp: CompiledMDP, now: Hyperparameters, bits: Any
+    ) -> tuple[State, Any, Any]:
         """Step all environments once; also return the number of episodes that ended and the sum of their returns."""
         draws = self.random_draws(bits)
         states, times, totals = self.reset_ended(state.envs, mdp, draws)
         allowed = None if mdp.allowed is None else xla.gather(mdp.allowed, states)
         q_values = self.rule.q_online(state.agent, states)
-        actions = ops.cast(epsilon_greedy(q_values, chance, draws.explore, draws.order, allowed), "int32")
+        actions = ops.cast(epsilon_greedy(q_values, now.epsilon, draws.explore, draws.order, allowed), "int32")
         drawn = outcome(mdp, self.sizes, states, actions, draws.outcome, draws.outcome_share)
 
         terminated = xla.gather(mdp.terminated, drawn)
@@ -214,10 +210,10 @@ class LoopProgram:
         truncated = ops.zeros_like(terminated) if limit is None else times >= limit
         over = ops.logical_or(terminated, truncated)
         counted = ops.logical_and(over, totals == totals)
-        returns = ops.sum(ops.where(counted, totals, 0.0)) * self.config.target.reward_scale
+        returns = ops.sum(ops.where(counted, totals, 0.0)) * now.reward_scale
         times = ops.where(over, AT_START, times)
         if self.config.exploration.exploring_starts > 0:
-            restart = draws.restart < self.config.exploration.exploring_starts
+            restart = draws.restart < now.restart
             times = ops.where(restart, ANYWHERE, times)
             truncated = ops.logical_or(truncated, restart)
         cut = ops.logical_and(truncated, ops.logical_not(terminated))
@@ -241,21 +237,15 @@ class LoopProgram:
 PIECE_SECONDS = 0.25
 
 
-def settings_of_program(config: TrainConfig) -> TrainConfig:
-    """Return the settings that determine a program, all others reset to their defaults.
-
-    So trainings that differ only in seed, environment, workers, length or evaluations share a program. The table and
-    the seed are among its arguments; of the length, it depends only on the schedules and the report interval.
-    """
-    return replace(
-        config,
-        environment=EnvironmentConfig(),
-        seed=0,
-        updates=updates_per_record(config) * RECORDS,
-        schedule_updates=config.schedule_length,
-        interaction=replace(config.interaction, workers=None),
-        evaluation=EvaluationConfig(),
+def prefill_steps(config: TrainConfig) -> int:
+    """Return the steps of all environments before the first update, so that it has something to sample."""
+    copies, replay = config.interaction.environments, config.replay
+    wanted = max(
+        1,
+        min(replay.start, replay.capacity // copies * copies),
+        copies * (config.target.n_step - config.interaction.steps_per_update),
     )
+    return -(-wanted // copies)
 
 
 class CompiledLoop:
@@ -285,12 +275,14 @@ class CompiledLoop:
         # With a million states, finding the reachable ones takes seconds.
         anywhere = reachable(table, masks.allowed) if config.exploration.exploring_starts > 0 else table.start > 0
         expected = outcomes_of(config, table)
+        numbers = numbers_of(config, table.actions)
         mdp = compile_mdp(table, config.target.reward_scale, masks.allowed, anywhere, seed, expected)
         agent = self._rule.begin(online)
-        kind = None if computes is None else (repr(compiled), computes, sizes, shapes_of(mdp))
+        kind = None if computes is None else (repr(compiled), computes, sizes, shapes_of(mdp), shapes_of(numbers))
         functions: dict[str, Callable[..., Any]] = {"prefill": self._traced.prefill, "run": self._traced.run}
         self._program = borrow_program(kind, functions, self._traced.initial(agent), self)
-        self._mdp = self._program.arguments(mdp)
+        self._arguments = self._program.arguments((mdp, numbers))
+        self._record = updates_per_record(config)
         self._yielded = np.zeros(4)  # the part of the current report already yielded
         self._next: int | None = None  # the next update; None before the prefill
 
@@ -346,12 +338,12 @@ class CompiledLoop:
         if self._next != saved.facts.get("update", self._next):
             raise StateMismatchError(f"'next' is {self._next}, and 'update' is not")
         self._program.reset(state)
-        self._yielded = np.array(state.reports[self._next // self._traced.report % REPORTS], np.float64)
+        self._yielded = np.array(state.reports[self._next // self._record % REPORTS], np.float64)
 
     def run(self, last: int) -> Generator[StepMetrics]:
         """Run the remaining updates up to `last`; yield step metrics for every report and due evaluation."""
         if self._next is None:
-            self._call("prefill", self._traced.prefill_steps)
+            self._call("prefill", prefill_steps(self._config))
             self._next = 0
         length = 1
         while self._next < last:
@@ -365,12 +357,12 @@ class CompiledLoop:
 
     def _end(self, first: int) -> int:
         """Return where a piece from `first` must end: at an evaluation, and before reports are overwritten."""
-        every, report = self._config.evaluation.every, self._traced.report
+        every, report = self._config.evaluation.every, self._record
         return min((first // every + 1) * every, (first // report + REPORTS) * report)
 
     def _reports(self, first: int, last: int) -> Generator[StepMetrics]:
         """Yield what updates `first` … `last` − 1 added, one `StepMetrics` per report, the final one at `last`."""
-        every = self._traced.report
+        every = self._record
         rows = np.asarray(self._program.state.reports).astype(np.float64)
         for number in range(first // every, (last - 1) // every + 1):
             begin, end = max(first, number * every), min(last, (number + 1) * every)
@@ -383,9 +375,9 @@ class CompiledLoop:
     def _metrics(
         self, update: int, settled: bool, count: int, loss: float, error: float, episodes: float, returns: float
     ) -> StepMetrics:
-        steps = self._traced.environments * (self._traced.prefill_steps + update * self._traced.steps)
+        steps = self._traced.environments * (prefill_steps(self._config) + update * self._traced.steps)
         chance = exploration(self._config, (update - 1) / self._config.schedule_length)
         return StepMetrics(update, steps, chance, count, loss, error, round(episodes), returns, settled)
 
     def _call(self, function: str, *numbers: int) -> None:
-        self._program(function, self._mdp, *(self._program.arguments(np.int32(number)) for number in numbers))
+        self._program(function, *self._arguments, *(self._program.arguments(np.int32(number)) for number in numbers))

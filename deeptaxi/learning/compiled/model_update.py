@@ -19,8 +19,9 @@ from keras import ops
 
 from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
+from deeptaxi.learning.compiled.hyperparameters import Hyperparameters
 from deeptaxi.learning.compiled.optimizers import Optimizer
-from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate, Dense, TargetUpdate, updates_rows
+from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate, Dense, updates_rows
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
@@ -45,7 +46,6 @@ class ModelUpdate(CompiledUpdate):
         self.states = states
         self.factors, self.sparse, self.shapes = None, False, []
         self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
-        self.following = TargetUpdate(config.target.polyak, config.target.period)
         self.two_modes = may_differ_in_training(model)
 
     def begin(self, network: keras.Model) -> AgentState:
@@ -69,9 +69,9 @@ class ModelUpdate(CompiledUpdate):
         """Return the online network's Q values `[B, A]` of `states` `[B]`, in inference."""
         return self.call(agent.dense.online, agent.others[0], states)[0]
 
-    def q_target(self, agent: AgentState, states: Any, updates: Any) -> Any:
+    def q_target(self, agent: AgentState, states: Any, now: Hyperparameters, updates: Any) -> Any:
         """Return the target network's Q values `[B, A]` of `states` `[B]`, in inference."""
-        del updates  # the target network is always up to date
+        del now, updates  # the target network is always up to date
         return self.call(agent.dense.target, agent.others[1], states)[0]
 
     def call(self, weights: Any, others: Any, states: Any, training: bool = False) -> tuple[Any, Any, Any]:
@@ -81,10 +81,10 @@ class ModelUpdate(CompiledUpdate):
         return q, tuple(kept), losses
 
     def update(
-        self, agent: AgentState, batch: Batch, allowed: Any, rate: Any, updates: Any
+        self, agent: AgentState, batch: Batch, allowed: Any, now: Hyperparameters, updates: Any
     ) -> tuple[AgentState, Any, Any]:
         """Run update number ``updates + 1``; see `CompiledUpdate.update`."""
-        values = self.values(agent, batch.next_states, allowed, updates)
+        values = self.values(agent, batch.next_states, allowed, now, updates)
         td_targets = bootstrap(batch.rewards, batch.discounts, values)
         known = self.q_online(agent, batch.states) if self.two_modes else None
 
@@ -96,11 +96,12 @@ class ModelUpdate(CompiledUpdate):
             return sum(losses, loss), (kept, ops.sum(targets - before, axis=-1))
 
         loss, back, (online, errors) = xla.pullback_of_first(loss_of_weights, agent.dense.online)
-        gradients = self.clip_gradients(back(ops.ones_like(loss)))
-        dense = self.step_dense(agent.dense, gradients, rate, updates)
-        moves = self.following.moves(updates, updates + 1)
+        gradients = self.clip_gradients(back(ops.ones_like(loss)), now)
+        dense = self.step_dense(agent.dense, gradients, now, updates)
+        following = self.following(now)
+        moves = following.moves(updates, updates + 1)
         target = tuple(
-            self.following.after(moves, old, new) if "float" in str(old.dtype) else old
+            following.after(moves, old, new) if "float" in str(old.dtype) else old
             for old, new in zip(agent.others[1], online, strict=True)
         )
         return AgentState(None, dense, None, (online, target)), loss, errors

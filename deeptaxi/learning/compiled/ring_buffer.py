@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning import sum_tree
+from deeptaxi.learning.compiled.hyperparameters import Hyperparameters
 from deeptaxi.learning.replay_buffer import Batch, Transitions
 from deeptaxi.recipe import n_step
 
@@ -58,7 +59,7 @@ class CompiledReplayBuffer:
     """Stores and samples outcomes, as pure functions of a `Ring`.
 
     Args:
-        config: environments, capacity, n, γ and priorities.
+        config: environments, capacity, n, and whether there are priorities.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -66,9 +67,7 @@ class CompiledReplayBuffer:
         self.capacity = config.replay.capacity // self.environments * self.environments
         self.steps = config.target.n_step
         self.waiting = (self.steps - 1) * self.environments
-        self.discount = config.discount
         self.prioritized = config.replay.prioritized
-        self.priority_exponent = config.replay.priority_exponent
 
     def initial(self) -> Ring:
         """Return an empty ring."""
@@ -103,16 +102,16 @@ class CompiledReplayBuffer:
             index = (index - self.waiting + self.capacity) % self.capacity
         return tuple(sum_tree.assign(tree, index, ops.broadcast_to(priority, (self.environments,))))
 
-    def update_priorities(self, ring: Ring, indices: Any, errors: Any) -> Ring:
+    def update_priorities(self, ring: Ring, indices: Any, errors: Any, now: Hyperparameters) -> Ring:
         """Set the priorities of the sampled entries at `indices` `[B]` from their new td_errors `[B]`."""
         if ring.tree is None:
             return ring
-        values = sum_tree.priorities(errors, self.priority_exponent)
+        values = sum_tree.priorities(errors, now.priority_exponent)
         tree = tuple(sum_tree.assign(ring.tree, indices, values))
         return ring._replace(tree=tree, largest=ops.maximum(ring.largest, ops.max(values)))
 
     def sample(
-        self, ring: Ring, mdp: LookedUp, bits: Any, exponent: Any, greedy: Greedy | None = None
+        self, ring: Ring, mdp: LookedUp, bits: Any, now: Hyperparameters, greedy: Greedy | None = None
     ) -> tuple[Any, Batch]:
         """Sample a minibatch.
 
@@ -120,7 +119,7 @@ class CompiledReplayBuffer:
             ring: a ring with entries that can be sampled.
             mdp: the arrays to look outcomes up in.
             bits: random bits, int32 `[B]`.
-            exponent: β of the importance weights.
+            now: the numbers of the update.
             greedy: tells which actions are greedy, which ends n-step sums before others; None for plain sums.
 
         Returns:
@@ -133,9 +132,9 @@ class CompiledReplayBuffer:
         else:
             strata = ops.arange(bits.shape[0], dtype="float32")
             indices, chance = sum_tree.draw(ring.tree, (strata + xla.fractions(bits)) / bits.shape[0])
-            weights = sum_tree.importance_weights(chance, ops.cast(drawable, "float32"), exponent)
+            weights = sum_tree.importance_weights(chance, ops.cast(drawable, "float32"), now.importance_exponent)
         if self.steps > 1:
-            return indices, self.sequence(ring, mdp, indices, weights, greedy)
+            return indices, self.sequence(ring, mdp, indices, weights, now.discount, greedy)
         found = self.find(ring, mdp, indices)
         if mdp.expected is not None:
             return indices, Batch(
@@ -152,7 +151,7 @@ class CompiledReplayBuffer:
             found.actions,
             found.rewards,
             found.next_states,
-            self.discount * not_terminated,
+            now.discount * not_terminated,
             weights,  # type: ignore[arg-type]  # None: all samples weigh the same
         )
 
@@ -172,12 +171,14 @@ class CompiledReplayBuffer:
             None if mdp.expected is None else drawn // mdp.expected.next_states.shape[1],
         )
 
-    def sequence(self, ring: Ring, mdp: LookedUp, indices: Any, weights: Any, greedy: Greedy | None = None) -> Batch:
+    def sequence(
+        self, ring: Ring, mdp: LookedUp, indices: Any, weights: Any, discount: Any, greedy: Greedy | None = None
+    ) -> Batch:
         """Return the n-step samples that begin at `indices` `[B]`; `greedy` as for `sample`."""
         later = self.environments * ops.arange(self.steps, dtype="int32")
         found = self.find(ring, mdp, (ops.expand_dims(indices, 1) + later) % self.capacity)  # [B, n] each
         followed = None if greedy is None else greedy(found.states[:, 1:], found.actions[:, 1:])
-        returns, last, discounts = n_step(found.rewards, found.terminated, found.cut, self.discount, followed)
+        returns, last, discounts = n_step(found.rewards, found.terminated, found.cut, discount, followed)
         reached = ops.expand_dims(last, 1) == ops.arange(self.steps, dtype="int32")
         next_states = ops.sum(ops.where(reached, found.next_states, 0), axis=1)
         return Batch(found.states[:, 0], found.actions[:, 0], returns, next_states, discounts, weights)
@@ -191,7 +192,7 @@ class TransitionReplayBuffer(CompiledReplayBuffer):
     """Stores and samples transitions: an entry is its state, action, reward (as bits), next state and ending.
 
     Args:
-        config: environments, capacity, n, γ and priorities.
+        config: environments, capacity, n, and whether there are priorities.
         actions: A.
     """
 

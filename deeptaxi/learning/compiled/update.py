@@ -37,7 +37,8 @@ from keras import ops
 from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.layers import encode
-from deeptaxi.learning.compiled.optimizers import Arrays, Optimizer, power
+from deeptaxi.learning.compiled.hyperparameters import Hyperparameters
+from deeptaxi.learning.compiled.optimizers import Arrays, Optimizer
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.network import functional
 from deeptaxi.recipe import bootstrap, clip_by_global_norm, is_greedy, loss_and_slope, next_values
@@ -56,7 +57,7 @@ class Rows(NamedTuple):
 class TargetUpdate(NamedTuple):
     """The target network update: every `period` updates, move by the share `polyak` toward the online network."""
 
-    polyak: float
+    log_retention: Any  # log(1 − polyak); None for a hard copy, polyak = 1
     period: int
 
     def moves(self, earlier: Any, later: Any) -> Any:
@@ -65,9 +66,9 @@ class TargetUpdate(NamedTuple):
 
     def after(self, moves: Any, target: Any, online: Any) -> Any:
         """Return the target after `moves` moves toward a constant online value."""
-        if self.polyak == 1:
+        if self.log_retention is None:
             return ops.where(moves > 0, online, target)
-        left = power(1 - self.polyak, ops.cast(moves, "float32"))
+        left = ops.exp(self.log_retention * ops.cast(moves, "float32"))
         return online + left * (target - online)
 
 
@@ -182,7 +183,6 @@ class CompiledUpdate:
         self.sparse = sparse
         self.shapes = functional.shapes(config.network, actions)
         self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
-        self.following = TargetUpdate(config.target.polyak, config.target.period)
 
     def initial(self, weights: functional.Weights) -> AgentState:
         """Return the state before the first update: target equal to online network, all slots 0."""
@@ -221,12 +221,16 @@ class CompiledUpdate:
         kernel, rest = self.online(agent)
         return self.q_from(self.gather_rows(kernel, states), rest)
 
-    def q_target(self, agent: AgentState, states: Any, updates: Any) -> Any:
+    def following(self, now: Hyperparameters) -> TargetUpdate:
+        """Return the target network update."""
+        return TargetUpdate(now.log_retention, self.config.target.period)
+
+    def q_target(self, agent: AgentState, states: Any, now: Hyperparameters, updates: Any) -> Any:
         """Return the target network's Q values `[B, A]` of `states` `[B]` after `updates` updates."""
         if agent.rows is None:
             z = self.gather_rows(agent.dense.target[0], states)
         else:
-            z = read_target(agent.rows, states, updates, self.following)
+            z = read_target(agent.rows, states, updates, self.following(now))
         return self.q_from(z, agent.dense.target[-1])
 
     def gather_rows(self, kernel: Any, states: Any) -> Any:
@@ -234,7 +238,7 @@ class CompiledUpdate:
         return sum(xla.gather(kernel, index) for index in self.indices(states))
 
     def update(
-        self, agent: AgentState, batch: Batch, allowed: Any, rate: Any, updates: Any
+        self, agent: AgentState, batch: Batch, allowed: Any, now: Hyperparameters, updates: Any
     ) -> tuple[AgentState, Any, Any]:
         """Run update number ``updates + 1``.
 
@@ -242,13 +246,15 @@ class CompiledUpdate:
             agent: the state before.
             batch: B transitions.
             allowed: the actions allowed in all states, bool `[S, A]`; None for all.
-            rate: the learning rate.
+            now: the numbers of this update.
             updates: int32.
 
         Returns:
             the state after, the loss, and the td_errors `[B]`.
         """
-        targets = bootstrap(batch.rewards, batch.discounts, self.values(agent, batch.next_states, allowed, updates))
+        targets = bootstrap(
+            batch.rewards, batch.discounts, self.values(agent, batch.next_states, allowed, now, updates)
+        )
         z = self.gather_rows(self.online(agent).kernel, batch.states)
         parts = functional.unravel(agent.dense.online[-1], self.shapes)
         q, back = xla.pullback(lambda z, *rest: functional.q_values(z, rest, self.config.network), (z, *parts))
@@ -256,40 +262,46 @@ class CompiledUpdate:
         errors = targets - ops.sum(ops.where(taken, q, 0.0), axis=-1)
         loss, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, q.shape[-1])
         slope = ops.where(taken, ops.expand_dims(slope, -1), 0.0)  # dE/dQ
-        return self.apply(agent, batch.states, slope, back, rate, updates), loss, errors
+        return self.apply(agent, batch.states, slope, back, now, updates), loss, errors
 
-    def values(self, agent: AgentState, states: Any, allowed: Any, updates: Any) -> Any:
+    def values(self, agent: AgentState, states: Any, allowed: Any, now: Hyperparameters, updates: Any) -> Any:
         """Return the target network's values of `states`, `[B]` or `[B, K]`, which a bootstrap takes.
 
         If there are more of them than there are states, all states are evaluated once, and their values looked up.
         """
         if len(states.shape) == 1:
-            return self.values_of(agent, states, allowed, updates)
+            return self.values_of(agent, states, allowed, now, updates)
         if self.states <= math.prod(states.shape):
             every = ops.arange(self.states, dtype="int32")
-            return xla.gather(self.values_of(agent, every, allowed, updates), states)
-        return ops.reshape(self.values_of(agent, ops.reshape(states, (-1,)), allowed, updates), states.shape)
+            return xla.gather(self.values_of(agent, every, allowed, now, updates), states)
+        return ops.reshape(self.values_of(agent, ops.reshape(states, (-1,)), allowed, now, updates), states.shape)
 
-    def values_of(self, agent: AgentState, states: Any, allowed: Any, updates: Any) -> Any:
+    def values_of(self, agent: AgentState, states: Any, allowed: Any, now: Hyperparameters, updates: Any) -> Any:
         """Return the target network's values `[B]` of `states` `[B]`."""
         masks = None if allowed is None else xla.gather(allowed, states)
-        next_q = self.q_target(agent, states, updates)
+        next_q = self.q_target(agent, states, now, updates)
         choosing = self.q_online(agent, states) if self.config.target.double else None
         return next_values(next_q, masks, choosing)
 
-    def greedy(self, agent: AgentState, states: Any, actions: Any, allowed: Any, updates: Any) -> Any:
+    def greedy(
+        self, agent: AgentState, states: Any, actions: Any, allowed: Any, now: Hyperparameters, updates: Any
+    ) -> Any:
         """Return whether `actions` are those that a bootstrap from `states` would choose, bool; all three `[B, n]`."""
         every = ops.arange(self.states, dtype="int32")
         some = self.states > math.prod(states.shape)  # else all states are evaluated once, as by `values`
         index = ops.reshape(states, (-1,)) if some else every
         masks = None if allowed is None else xla.gather(allowed, index)
-        choosing = self.q_online(agent, index) if self.config.target.double else self.q_target(agent, index, updates)
+        choosing = (
+            self.q_online(agent, index) if self.config.target.double else self.q_target(agent, index, now, updates)
+        )
         if masks is not None:
             choosing = ops.where(masks, choosing, float("-inf"))
         shape = (*states.shape, choosing.shape[-1])
         return is_greedy(ops.reshape(choosing, shape) if some else xla.gather(choosing, states), actions)
 
-    def apply(self, agent: AgentState, states: Any, slope: Any, back: Any, rate: Any, updates: Any) -> AgentState:
+    def apply(
+        self, agent: AgentState, states: Any, slope: Any, back: Any, now: Hyperparameters, updates: Any
+    ) -> AgentState:
         """Take the optimizer step and update the target, given `slope`, dE/dQ `[B, A]`."""
         rows = agent.rows
         if rows is not None:
@@ -298,12 +310,12 @@ class CompiledUpdate:
         rest = functional.ravel(parts)
         if rows is None:
             summed = self.scatter_gradient(agent.zeros, states, dz)
-            dense = self.step_dense(agent.dense, self.clip_gradients([summed, rest]), rate, updates)
+            dense = self.step_dense(agent.dense, self.clip_gradients([summed, rest], now), now, updates)
             return AgentState(None, dense, self.clear_rows(summed, states, dense.online[0]))
-        dz, rest = self.clip_gradients([dz, rest])
+        dz, rest = self.clip_gradients([dz, rest], now)
         rows = rows._replace(scratch=scratch)
-        rows = sparse_update(rows, states, dz, self.optimizer, self.following, rate, updates)
-        return AgentState(rows, self.step_dense(agent.dense, [rest], rate, updates))
+        rows = sparse_update(rows, states, dz, self.optimizer, self.following(now), now.learning_rate, updates)
+        return AgentState(rows, self.step_dense(agent.dense, [rest], now, updates))
 
     def indices(self, states: Any) -> list[Any]:
         """Return the kernel row indices `[B]` of `states` `[B]`, for each factor."""
@@ -322,14 +334,14 @@ class CompiledUpdate:
             summed = xla.scatter(summed, index, ops.broadcast_to(zero, (states.shape[0], summed.shape[1])))
         return summed
 
-    def clip_gradients(self, gradients: list[Any]) -> list[Any]:
+    def clip_gradients(self, gradients: list[Any], now: Hyperparameters) -> list[Any]:
         """Clip by the global norm, if configured."""
-        norm = self.config.optimizer.clip_norm
-        return gradients if norm is None else clip_by_global_norm(gradients, norm)
+        return gradients if now.clip_norm is None else clip_by_global_norm(gradients, now.clip_norm)
 
-    def step_dense(self, dense: Dense, gradients: list[Any], rate: Any, updates: Any) -> Dense:
+    def step_dense(self, dense: Dense, gradients: list[Any], now: Hyperparameters, updates: Any) -> Dense:
         """Return the dense weights after update number ``updates + 1``, given a gradient for each."""
-        moves = self.following.moves(updates, updates + 1)
+        following, rate = self.following(now), now.learning_rate
+        moves = following.moves(updates, updates + 1)
         slots = tuple(
             self.optimizer.slots_after(old, gradient, rate)
             for old, gradient in zip(dense.slots, gradients, strict=True)
@@ -338,5 +350,5 @@ class CompiledUpdate:
             weight + self.optimizer.step(new, gradient, rate, updates + 1)
             for weight, new, gradient in zip(dense.online, slots, gradients, strict=True)
         )
-        target = tuple(self.following.after(moves, old, new) for old, new in zip(dense.target, online, strict=True))
+        target = tuple(following.after(moves, old, new) for old, new in zip(dense.target, online, strict=True))
         return Dense(online, target, slots)

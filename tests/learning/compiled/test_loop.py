@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.compiled.loop import ANYWHERE, AT_START, REPORTS, LoopProgram
-from deeptaxi.learning.compiled.mdp import Sizes
-from deeptaxi.learning.compiled.update import CompiledUpdate
+from deeptaxi.learning.compiled.loop import ANYWHERE, AT_START, REPORTS, prefill_steps
 from deeptaxi.mdp.planning import reachable
 from tests.learning.driven import SETTINGS, Loop
 from tests.learning.helpers import numbers, rows_of, summed
@@ -40,7 +38,7 @@ def check_tape(tape):
     """Follow the first updates by hand."""
     # The step before the first update is (0, 0); then each update steps, stores, and learns from what it stored:
     # Q(1) ← 0.8·2 = 1.6 and Q(2) ← ½; and Q(0) ← 0.8·1.6; Q(1) ← 0.8·½; Q(2) stays; Q(0) ← 0.8·0.4.
-    assert tape.loop.prefill_steps == 1
+    assert prefill_steps(tape.config) == 1
     tape.again().do("prefill", 1)
     assert tape.store() == [[(0, 0, 0.0, 1, False, False)]]
     assert numbers(tape.state.envs.times).tolist() == [1]
@@ -119,8 +117,7 @@ def assert_same(one, other):
 )
 def test_before_the_first_update_there_is_as_much_as_it_needs(settings, steps):
     config = resolve(merge(SETTINGS, settings))
-    loop = LoopProgram(config, CompiledUpdate(config, 2, None, False, 3), Sizes(3, 2, 1, None))
-    assert loop.prefill_steps == steps
+    assert prefill_steps(config) == steps
 
 
 # ---- What is played. ----
@@ -259,7 +256,7 @@ def test_a_limit_bootstraps_and_a_mask_holds_in_acting_and_in_the_target(steps):
         target={"n_step": steps},
         interaction={"environments": 4},
     )
-    loop.do("prefill", loop.loop.prefill_steps).do("run", 0, 300)
+    loop.do("prefill", prefill_steps(loop.config)).do("run", 0, 300)
     np.testing.assert_allclose(loop.q_values, [[8 / 3, 50], [10 / 3, 70]], rtol=1e-4)
     store = [row for rows in loop.store() for row in rows]
     assert {row[1] for row in store} == {0}

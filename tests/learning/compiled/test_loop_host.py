@@ -13,7 +13,7 @@ from deeptaxi.errors import UsageError
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.callbacks import stop_when
 from deeptaxi.learning.compiled import loop
-from deeptaxi.learning.compiled.loop import CompiledLoop
+from deeptaxi.learning.compiled.loop import CompiledLoop, prefill_steps
 from deeptaxi.learning.trainer import initial_network, train
 from deeptaxi.metrics import Evaluated, Finished, Progress, Started
 from deeptaxi.network.build import weights_digest
@@ -146,14 +146,26 @@ def test_warming_up_changes_nothing_and_pieces_end_where_the_host_must_look(tmp_
     assert (tabulate(one.network) != before).any()
 
 
-def test_a_second_training_of_a_kind_runs_the_same_program_and_learns_as_by_a_new_one(tmp_path, monkeypatch):
-    # It has another seed, other evaluations, more updates over the same schedules, and a table of the same shapes that
-    # says something else.
+OTHER_NUMBERS = {
+    "seed": 1,
+    "updates": 90,
+    "schedule_updates": 70,
+    "discount": 0.7,
+    "evaluation": {"every": 9, "objective_discount": 0.5},
+    "optimizer": {"learning_rate": 0.02, "final_fraction": 0.5, "clip_norm": 0.5},
+    "target": {"polyak": 0.25, "reward_scale": 3.0},
+    "replay": {"start": 12, "priority_exponent": 0.9, "importance_exponent": 0.6},
+    "exploration": {"start": 0.9, "end": 0.2, "fraction": 0.3, "exploring_starts": 0.3},
+    "network": {"initial_value": 1.0},
+}
+
+
+def test_a_second_training_with_other_numbers_runs_the_same_program_and_learns_as_by_a_new_one(tmp_path, monkeypatch):
+    # Its table is of the same shapes and says something else.
     tables = [random_table(number, states=12, time_limit=6) for number in (1, 2)]
-    longer = {"seed": 1, "updates": 90, "schedule_updates": 70, "evaluation": {"every": 9, "objective_discount": 0.5}}
     one, two = (
-        opened_problem(table, tmp_path, **merge(QUICK, settings))
-        for table, settings in zip(tables, ({}, longer), strict=True)
+        opened_problem(table, tmp_path, **merge(merge(QUICK, RICH), settings))
+        for table, settings in zip(tables, ({}, OTHER_NUMBERS), strict=True)
     )
     monkeypatch.setattr(program, "_idle", {})
     expected, _ = finished(train(*two))
@@ -200,7 +212,7 @@ def test_a_training_that_is_told_to_stop_has_the_weights_of_the_update_that_it_n
 
     seed = int(np.random.SeedSequence(config.seed).spawn(2)[1].generate_state(1)[0] >> 1)
     again = learner(config, environment, seed)
-    again._call("prefill", again._traced.prefill_steps)
+    again._call("prefill", prefill_steps(again._config))
     again._call("run", 0, last.updates)
     np.testing.assert_array_equal(tabulate(again.network), tabulate(network))
 

@@ -10,6 +10,7 @@ from deeptaxi.backend.program import Program
 from deeptaxi.config import merge, resolve
 from deeptaxi.layers import Dueling
 from deeptaxi.learning.agent import DQNAgent
+from deeptaxi.learning.compiled.hyperparameters import numbers_of
 from deeptaxi.learning.compiled.model_update import ModelUpdate
 from deeptaxi.learning.schedules import learning_rate
 from deeptaxi.network.own import may_differ_in_training
@@ -49,22 +50,27 @@ class Subclassed(keras.Model):
         return self.out(self.table(states))
 
 
+def numbers_at(config, number):
+    """Return the numbers of an update."""
+    rate = learning_rate(config, ACTIONS, number / config.updates)
+    return numbers_of(config, ACTIONS).constant._replace(learning_rate=np.float32(rate))
+
+
 def updated(network, settings, count=30, weighted=False):
     """Make updates by the pure function; return the losses, and the network with its new variables."""
     config = resolve(merge(SETTINGS, settings))
     rule = ModelUpdate(config, network, STATES)
     report = (np.float32(0), np.zeros(SIZE, np.float32))
 
-    def update(state, batch, allowed, rate, number):
-        return rule.update(state[0], batch, allowed, rate, number)
+    def update(state, batch, allowed, now, number):
+        return rule.update(state[0], batch, allowed, now, number)
 
     program = Program({"update": update}, (rule.begin(network), *report))
     losses = []
     for number, (batch, allowed) in enumerate(random_batches(count, SIZE, STATES, ACTIONS, weighted=weighted)):
         table = np.ones((STATES, ACTIONS), np.bool_)
         table[batch.next_states] = allowed
-        rate = learning_rate(config, ACTIONS, number / config.updates)
-        program("update", *program.arguments((batch, table, np.float32(rate), np.int32(number))))
+        program("update", *program.arguments((batch, table, numbers_at(config, number), np.int32(number))))
         losses.append(float(numbers(program.state[1])))
     rule.assign(program.state[0], network)
     return losses, network
@@ -91,8 +97,7 @@ def test_updates_are_those_of_keras(settings):
         (rule.begin(network), np.float32(0), np.zeros(SIZE, np.float32)),
     )
     for number, (batch, _) in enumerate(random_batches(30, SIZE, STATES, ACTIONS, weighted=True)):
-        rate = np.float32(learning_rate(config, ACTIONS, number / config.updates))
-        program("update", *program.arguments((batch, None, rate, np.int32(number))))
+        program("update", *program.arguments((batch, None, numbers_at(config, number), np.int32(number))))
         found.append(float(numbers(program.state[1])))
     rule.assign(program.state[0], network)
     np.testing.assert_allclose(found, expected, rtol=1e-3)

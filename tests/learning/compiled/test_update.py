@@ -10,6 +10,7 @@ from keras import ops
 
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import merge
+from deeptaxi.learning.compiled.hyperparameters import log_retention
 from deeptaxi.learning.compiled.optimizers import Optimizer
 from deeptaxi.learning.compiled.update import Rows, TargetUpdate, read_target, sparse_update, sum_duplicates
 from deeptaxi.learning.replay_buffer import Batch
@@ -182,7 +183,7 @@ def test_slots_that_are_brought_up_to_date_are_those_of_the_dense_optimizer(name
     rng = np.random.default_rng(4)
     optimizer = Optimizer(name, options)
     kernel = rng.normal(size=(STATES, 2)).astype(np.float32)
-    rows = Touched(optimizer, TargetUpdate(0.1, 1), 0.1).start(kernel)
+    rows = Touched(optimizer, TargetUpdate(log_retention(0.1), 1), 0.1).start(kernel)
     dense = tuple(np.zeros_like(kernel) for _ in optimizer.decays)
     for update in range(40):
         index = rng.integers(0, STATES, 3, np.int32)
@@ -203,13 +204,12 @@ def test_gradients_of_a_row_that_comes_twice_are_summed_once():
     assert {(int(row), float(total)) for row, (total,) in zip(once, sums, strict=True)} == {(0, 10), (2, 7), (3, 0)}
 
 
-FOLLOWING = [TargetUpdate(1.0, 1), TargetUpdate(1.0, 3), TargetUpdate(0.25, 1), TargetUpdate(0.25, 4)]
 TOUCHES = st.lists(st.lists(st.integers(0, 4), min_size=2, max_size=2), min_size=1, max_size=12)
 
 
-@pytest.mark.parametrize("following", FOLLOWING, ids=lambda item: f"{item.polyak}-every-{item.period}")
-def test_the_target_kept_by_rows_is_the_one_that_moves_at_every_period(following):
-    rows = Touched(Optimizer("sgd", {}), following, 1.0)
+@pytest.mark.parametrize(("polyak", "period"), [(1.0, 1), (1.0, 3), (0.25, 1), (0.25, 4)])
+def test_the_target_kept_by_rows_is_the_one_that_moves_at_every_period(polyak, period):
+    rows = Touched(Optimizer("sgd", {}), TargetUpdate(log_retention(polyak), period), 1.0)
 
     @given(touches=TOUCHES, seed=st.integers(0, 99))
     @settings(max_examples=25, deadline=None)
@@ -222,8 +222,8 @@ def test_the_target_kept_by_rows_is_the_one_that_moves_at_every_period(following
             gradients = rng.normal(size=(2, 2)).astype(np.float32)
             found, _ = rows.sparse_update(np.array(index, np.int32), gradients, update)
             np.add.at(online, index, -gradients)
-            if (update + 1) % following.period == 0:
-                target += following.polyak * (online - target)
+            if (update + 1) % period == 0:
+                target += polyak * (online - target)
             np.testing.assert_allclose(rows.arrays[0], online, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(found, target, rtol=1e-5, atol=1e-5)
 
@@ -232,13 +232,13 @@ def test_the_target_kept_by_rows_is_the_one_that_moves_at_every_period(following
 
 def test_the_target_between_two_moves_can_be_counted_by_hand():
     # Moves after updates 3, 6, 9. From update 2 to 6 there are two, from 3 to 5 none.
-    following = TargetUpdate(0.5, 3)
+    following = TargetUpdate(log_retention(0.5), 3)
     counted = [following.moves(*span) for span in ((2, 6), (3, 5), (0, 3), (3, 3), (0, 100))]
     assert counted == [2, 0, 1, 0, 33]
     one = np.ones(1, np.float32)
     assert numbers(following.after(np.int32(2), 0 * one, one)) == pytest.approx(0.75)  # ½, then ¾
-    assert numbers(TargetUpdate(1.0, 3).after(np.int32(2), 0 * one, one)) == 1.0
-    assert numbers(TargetUpdate(1.0, 3).after(np.int32(0), 0 * one, one)) == 0.0
+    assert numbers(TargetUpdate(None, 3).after(np.int32(2), 0 * one, one)) == 1.0
+    assert numbers(TargetUpdate(None, 3).after(np.int32(0), 0 * one, one)) == 0.0
 
 
 def test_a_row_that_was_never_touched_keeps_its_weight_under_adam_too():

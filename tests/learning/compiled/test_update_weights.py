@@ -171,7 +171,7 @@ def test_greedy_actions_are_those_of_the_literal_recipe_in_the_midst_of_a_traini
     states = rng.integers(0, STATES, (rows, 2), np.int32)
 
     def greedy(states, actions, mask):
-        return updates.rule.greedy(updates.agent, states, actions, mask, np.int32(5))
+        return updates.rule.greedy(updates.agent, states, actions, mask, updates.numbers, np.int32(5))
 
     for action in range(ACTIONS):
         actions = np.full_like(states, action)

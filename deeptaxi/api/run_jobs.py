@@ -1,0 +1,133 @@
+"""Train the jobs of a grid, one after the other, in this process.
+
+The environment of a point is opened once for all of its seeds, and programs are compiled once for all jobs that share
+one. A job is trained as `train` trains it: its weights are those of its own command, to the bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from deeptaxi.api.environments import Opened
+from deeptaxi.api.networks import NOT_GIVEN, GivenNetwork, open_network
+from deeptaxi.api.run import Run
+from deeptaxi.api.run_options import PLAIN, RunOptions
+from deeptaxi.api.train_run import Plan, plan, reserve_run_folder, resume_plan, run_training
+from deeptaxi.backend import keras_backend
+from deeptaxi.errors import DeepTaxiError, UsageError, one_line
+from deeptaxi.experiments.grid import Job
+from deeptaxi.experiments.results import DONE
+from deeptaxi.experiments.worker_pool import failed
+from deeptaxi.learning.callbacks import Callback
+from deeptaxi.storage import checkpoints
+
+
+@dataclass
+class JobRunner:
+    """Trains jobs and saves their runs.
+
+    Attributes:
+        folder: the folder of the sweep; None to save nothing.
+        logs: where the logs of its runs go.
+        options: of each run.
+        trust: whether modules that the jobs name may be imported.
+        opened: as for `plan`.
+        given: as for `plan`.
+        watchers: called with every event of every training.
+    """
+
+    folder: Path | None
+    logs: Path
+    options: RunOptions = PLAIN
+    trust: bool = False
+    opened: Opened | None = None
+    given: GivenNetwork = NOT_GIVEN
+    watchers: tuple[Callback, ...] = ()
+    run: Run | None = field(default=None, init=False)  # of the last job that did not fail
+    _planned: tuple[Any, Plan] | None = field(default=None, init=False, repr=False)
+
+    def __call__(self, job: Job) -> dict[str, Any]:
+        """Train a job; return its line, which says why if it failed."""
+        began, cpu = time.perf_counter(), time.process_time()
+        self.run = None
+        try:
+            self.run = self.train(job)
+        except DeepTaxiError as error:
+            return failed(job, one_line(error, 500))
+        except MemoryError:
+            return failed(job, "not enough memory")
+        except Exception as error:  # of an environment or a network: others go on
+            return failed(job, one_line(f"{type(error).__name__}: {error}", 500))
+        spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
+        return {**describe_job(job, self.run), **spent}
+
+    def plan(self, job: Job) -> Plan:
+        """Return the plan of a job: what its point has in common is planned once.
+
+        Raises:
+            UsageError: the settings contradict each other or the environment.
+        """
+        point = (job.point, job.preset)
+        if self._planned is None or self._planned[0] != point:
+            self._planned = point, plan(job.values, job.preset, self.trust, self.opened, self.given)
+        planned = self._planned[1]
+        config = replace(planned.config, seed=job.seed)
+        network = planned.network
+        if network is not None and config != planned.config:
+            network = open_network(config, planned.environment, self.given)
+        return replace(planned, configured=replace(planned.configured, config=config), network=network)
+
+    def train(self, job: Job) -> Run:
+        """Train a job, or resume its training if that was interrupted, and save its run.
+
+        Raises:
+            DeepTaxiError: it cannot be trained.
+        """
+        keras_backend.start()
+        if self.folder is None:
+            return run_training(self.plan(job), self.watchers, self.options)
+        folder, logs = self.folder / job.name, self.logs / job.point
+        options = replace(self.options, last_checkpoint=False)
+        if any(checkpoints.files_in(folder)):
+            with suppress(UsageError):  # of another processor or version, say: begin anew instead
+                return self.resume(folder, options)
+        # Without a first checkpoint: most jobs take a second, and one that is killed before its first one begins anew.
+        with reserve_run_folder(self.plan(job), folder, logs, force=True, with_checkpoints=False) as planned:
+            return run_training(planned, self.watchers, options)
+
+    def resume(self, folder: Path, options: RunOptions) -> Run:
+        """Resume the training of a run folder; see `train`."""
+        with resume_plan(folder, {}, self.trust, None, None, self.opened, self.given) as resumed:
+            run = run_training(resumed, self.watchers, options)
+        if run.finished is not None and run.finished.stopped != "interrupted":
+            checkpoints.discard(folder)
+        return run
+
+
+def describe_job(job: Job, run: Run) -> dict[str, Any]:
+    """Return the line of a job that was trained."""
+    summary = run.to_dict()
+    names = (
+        *("run", "weights_digest", "stopped", "updates", "best_update", "environment_steps", "train_seconds"),
+        *("compile_seconds", "exact", "exact_unavailable", "episodes", "failure"),
+    )
+    return {
+        "job": job.name,
+        "point": job.point,
+        "seed": job.seed,
+        "varied": dict(job.varied),
+        "status": DONE,
+        "environment": summary["environment"]["id"],
+        **{name: summary[name] for name in names},
+    }
+
+
+def build_runner(arguments: Mapping[str, Any]) -> JobRunner:
+    """Return a runner with these arguments, in a worker process."""
+    keras_backend.start()
+    return JobRunner(**arguments)

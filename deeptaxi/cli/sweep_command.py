@@ -1,0 +1,138 @@
+"""``deeptaxi sweep``."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deeptaxi.api.run_options import EVERY
+from deeptaxi.cli import options, signals
+from deeptaxi.errors import UsageError
+
+if TYPE_CHECKING:
+    from deeptaxi.api.sweep import SweepResult
+
+
+@click.command("sweep", cls=options.SectionedCommand)
+@click.argument("spec", required=False, type=options.PATH, metavar="[SWEEP]")
+@click.option("--env", "environments", multiple=True, metavar="ENV", help="Environment to train on (repeatable).")
+@options.env_arg_option
+@options.network_arg_option
+@click.option(
+    "--grid",
+    "axes",
+    multiple=True,
+    metavar="NAME=VALUE,VALUE",
+    help="Values of a setting, each of which is trained: learning_rate=0.001,0.003 or hidden=64,128x64 (repeatable).",
+)
+@click.option("--seeds", metavar="SEEDS", help="Seeds of each combination, such as 0-9 or 0-3,7.  [default: 0]")
+@click.option("--config", "config_file", type=options.PATH, metavar="FILE", help="TOML file of settings of all jobs.")
+@click.option("--preset", metavar="NAME", help="Settings of `deeptaxi presets`.  [default: the one that fits each]")
+@click.option("--q-table", is_flag=True, help="No hidden layer, no bias: the weights are the Q table.")
+@click.option(
+    "--workers", type=click.IntRange(0), metavar="N", help="Processes; 0 for none but this one.  [default: processors]"
+)
+@click.option(
+    "--out", type=options.PATH, metavar="FOLDER", help="Folder of the sweep.  [default: a free name in models/]"
+)
+@click.option("--logs", type=options.PATH, metavar="FOLDER", help="Where logs go.  [default: logs]")
+@click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
+@click.option("--resume", type=options.PATH, metavar="FOLDER", help="Go on with the sweep of a folder.")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    default=EVERY,
+    help=f"Time from one checkpoint of a training to the next.  [default: {EVERY:g}]",
+)
+@click.option("--quiet", is_flag=True, help="Show no progress; errors and the result still.")
+@options.trust_option
+@options.json_option
+@options.shared_options
+@partial(options.training_options, without=("--workers",))  # here they train the jobs
+def command(
+    spec: Path | None,
+    environments: tuple[str, ...],
+    env_args: dict[str, Any],
+    axes: tuple[str, ...],
+    seeds: str | None,
+    config_file: Path | None,
+    preset: str | None,
+    q_table: bool,
+    workers: int | None,
+    out: Path | None,
+    logs: Path | None,
+    tensorboard: bool,
+    resume: Path | None,
+    checkpoint_every: float,
+    quiet: bool,
+    trust_env: bool,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Train every combination of environments, values and seeds, on all processors.
+
+    SWEEP is a TOML file with environments, grid, seeds and settings; options add to it, or replace what it says.
+    Each job is an ordinary run, with the weights that `deeptaxi train` gives it. A job that fails does not stop the
+    others, and a sweep that was interrupted goes on with --resume.
+    """
+    from deeptaxi.api.settings import merge_settings
+    from deeptaxi.experiments.grid import parse_axis, parse_seeds
+
+    typed = options.given_settings(given)
+    if resume is not None and (
+        spec or environments or axes or seeds or out or typed or q_table or preset or config_file
+    ):
+        raise UsageError("--resume goes on with a sweep as it was begun: leave out the other settings")
+    grid = dict(map(parse_axis, axes))
+    if len(grid) < len(axes):
+        raise UsageError("--grid names a setting twice: give all its values at once, such as learning_rate=0.001,0.003")
+    named = None if seeds is None else parse_seeds(seeds)
+    settings = merge_settings(None, env_args, config_file, q_table, typed)
+    from deeptaxi.api.sweep import sweep
+    from deeptaxi.display.console import err
+    from deeptaxi.display.sweep_table import SweepProgress
+    from deeptaxi.storage.logs import LOGS
+
+    with signals.stopping_gently() as received, SweepProgress(err(quiet)) as progress:
+        result = sweep(
+            spec,
+            env=environments,
+            grid=grid,
+            seeds=named,
+            preset=preset,
+            config=settings,
+            out=out,
+            logs=logs or LOGS,
+            resume=resume,
+            workers=workers,
+            tensorboard=tensorboard,
+            trust_env=trust_env,
+            checkpoint_every=checkpoint_every,
+            stop=lambda: bool(received()),
+            watch=progress,
+        )
+    return report(result, as_json, received())
+
+
+def report(result: SweepResult, as_json: bool, signal_number: int, command_name: str = "sweep") -> int:
+    """Print the result; return the exit code. The runs are saved, so a closed output pipe is no failure."""
+    from deeptaxi.display import console
+
+    if result.interrupted and result.folder is not None:
+        console.err().print(f"Go on with: deeptaxi {command_name} --resume {result.folder}", soft_wrap=True)
+    try:
+        if as_json:
+            options.print_json(result.to_dict())
+        else:
+            console.print_wide(result.__rich__())
+    except OSError as error:
+        if not signals.reader_gone(error):
+            raise
+        signals.stop_printing()
+    if signal_number:
+        return 128 + signal_number
+    return 1 if result.failed else 0

@@ -1,0 +1,64 @@
+"""``deeptaxi sweep`` and ``deeptaxi train --seeds``, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import Result
+
+from tests.cli.conftest import LAKE, QUICK, refused
+
+TypeIn = Callable[..., Result]
+SWEEP = ["--env", *LAKE, *QUICK, "--q-table", "--grid", "learning_rate=0.05,0.02", "--workers", 0, "--out", "s"]
+
+
+def test_a_sweep_ends_with_one_json_document(type_in: TypeIn) -> None:
+    result = type_in("sweep", *SWEEP, "--seeds", "3", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert [run["job"] for run in document["runs"]] == ["learning_rate=0.05/seed-3", "learning_rate=0.02/seed-3"]
+    assert all((Path("s") / run["job"] / "model.keras").exists() for run in document["runs"])
+    assert Path("logs/s/learning_rate=0.02/seed-3/metrics.jsonl").exists()
+    alone = json.loads(
+        type_in("train", *LAKE, *QUICK, "--q-table", "--learning-rate", 0.02, "--seed", 3, "--json").stdout
+    )
+    assert document["runs"][1]["weights_digest"] == alone["weights_digest"]
+    again = type_in("sweep", "--resume", "s", "--workers", 0)
+    assert "2 of 2 proven optimal" in again.stdout
+    evaluated = type_in("evaluate", "s/learning_rate=0.05/seed-3", "--episodes", 0, "--json")
+    assert json.loads(evaluated.stdout)["exact"]["optimal"]
+
+
+def test_seeds_train_an_agent_each(type_in: TypeIn) -> None:
+    result = type_in("train", *LAKE, *QUICK, "--q-table", "--seeds", "0-1", "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["sweep"], document["optimal"]) == (0, "models/frozenlake-v1-q-table-seeds", 2)
+    assert [run["seed"] for run in document["runs"]] == [0, 1]
+    table = type_in("train", "--resume", document["sweep"])
+    assert document["runs"][1]["weights_digest"][:12] in table.stdout
+    assert "2 of 2 proven optimal" in table.stdout
+
+
+def test_a_job_that_fails_ends_with_exit_code_1_and_its_reason(type_in: TypeIn) -> None:
+    result = type_in("sweep", *SWEEP, "--grid", "reward_scale=1", "--optimizer", "sgd", "--clip-norm", 1e-30)
+    assert result.exit_code == 0  # nothing learned is no failure
+    result = type_in("sweep", "--env", *LAKE, *QUICK, "--q-table", "--learning-rate", 1e30, "--workers", 0)
+    assert result.exit_code == 1
+    assert "seed-0 failed: " in result.stderr
+    assert "1 failed" in result.stdout
+
+
+def test_what_cannot_be_swept_is_refused_in_one_line(type_in: TypeIn) -> None:
+    refused(type_in("sweep"), 2, "nothing to train", "--env Taxi-v4")
+    refused(type_in("sweep", "--env", "Taxi-v4", "--seeds", "5-1"), 2, "write 1-5")
+    refused(type_in("sweep", "--env", "Taxi-v4", "--grid", "lerning_rate=1"), 2, "did you mean 'learning_rate'?")
+    twice = type_in("sweep", "--env", "Taxi-v4", "--grid", "discount=0.9", "--grid", "discount=0.8")
+    refused(twice, 2, "names a setting twice")
+    refused(type_in("sweep", "--resume", ".", "--seeds", "0"), 2, "leave out the other settings")
+    refused(type_in("sweep", "--resume", "."), 2, "is no folder of a sweep")
+    refused(type_in("train", *LAKE, "--seeds", "0-1", "--seed", 1), 2, "leave out --seed")
+    refused(type_in("train", *LAKE, "--seeds", "0-1", "--stop-after", 1), 2, "leave out --stop-after")
+    refused(type_in("train", "FrozenLake-v9", "--seeds", "0-1"), 2, "unknown environment")
+    assert not list(Path().iterdir())
