@@ -3,6 +3,7 @@ from . import recipe as recipe
 from .api import explain as explain
 from .api import listing as listing
 from .api.check import check as check
+from .api.compare import compare as compare
 from .api.convert import convert as convert
 from .api.diagnose import diagnose as diagnose
 from .api.discover import discover as discover

@@ -33,6 +33,7 @@ COUNT = Check("a value from 1 to 1,000,000,000", lambda x: 1 <= x <= 10**9)  # c
 NOT_NEGATIVE = Check("a value of 0 or more", lambda x: x >= 0)
 FRACTION = Check("a value between 0 and 1", lambda x: 0 <= x <= 1)
 RATE = Check("a value above 0 and at most 1", lambda x: 0 < x <= 1)
+WORKERS = Check("a value from 0 to 1,024", lambda x: 0 <= x <= 1_024)
 SIZES = Check("whole numbers above 0, such as 128,64", lambda sizes: all(x > 0 for x in sizes))
 
 CAPACITY = Check(
@@ -345,6 +346,17 @@ class InteractionConfig(Checked):
 
     environments: int = setting(32, "number of parallel environments", COUNT, "--environments")
     steps_per_update: int = setting(1, "steps of each environment per update", COUNT, "--steps-per-update")
+    workers: int | None = setting(
+        None,
+        "processes that step slow environments, outside the compiled loop; it changes nothing in the result",
+        WORKERS,
+        "--workers",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.workers == 0:  # which can be typed, to override a file or on resume
+            object.__setattr__(self, "workers", None)
 
 
 PATIENCE = 3  # consecutive evaluations that must find the policy optimal before the training stops early

@@ -16,7 +16,7 @@ from deeptaxi.api.networks import GivenNetwork, with_network
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
 from deeptaxi.api.run_options import NetworkOptions, UpdateOptions
-from deeptaxi.api.settings import Config, Settings, merge_settings
+from deeptaxi.api.settings import Config, TrainSettings, merge_settings
 from deeptaxi.api.status import status
 from deeptaxi.api.train_run import plan
 from deeptaxi.backend import keras_backend
@@ -318,7 +318,7 @@ def update(
     env_args: Mapping[str, Any] | None = None,
     network_args: Mapping[str, Any] | None = None,
     trust_env: bool = False,
-    **settings: Unpack[Settings],
+    **settings: Unpack[TrainSettings],
 ) -> Explanation:
     """Explain one update: every number from the predictions to the changed weights.
 

@@ -172,7 +172,11 @@ def report(runs: Sequence[RunData], path: Path, figures: Path | None = None, for
     """
     check_places(path, figures, force)
     check_comparable([run.name for run in runs], [run.config for run in runs])
-    content = gather(runs)
+    return write_report(gather(runs), path, figures, force)
+
+
+def write_report(content: Content, path: Path, figures: Path | None, force: bool) -> Report:
+    """Draw and write a report, and its figures as files."""
     with planning_status("drawing the report …"):
         from deeptaxi.report.page import page
 

@@ -1,7 +1,7 @@
 """Resume an interrupted or finished training run.
 
-The checkpoint determines the settings. Only the total number of updates and early stopping may be changed; all other
-settings, if given, must equal those of the run.
+The checkpoint determines the settings. Only the total number of updates, early stopping and the number of workers may
+be changed; all other settings, if given, must equal those of the run.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from deeptaxi.learning.state import TrainingState
 from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.files import is_table_file
+from deeptaxi.mdp.workers import check_workers
 from deeptaxi.metrics import NOT_EXACT, Evaluated, Warned, finite
 from deeptaxi.renamed import SETTINGS, renamed_in
 from deeptaxi.schema import coerce, from_mapping, leaf_settings, show, to_mapping, value_at
@@ -46,7 +47,7 @@ from deeptaxi.storage.model_card import read_card
 from deeptaxi.storage.run_folder import CHECKPOINTS, TABLE_FILE
 from deeptaxi.storage.runs import check_room
 
-MAY_CHANGE = {("updates",), ("evaluation", "early_stop")}
+MAY_CHANGE = {("updates",), ("evaluation", "early_stop"), ("interaction", "workers")}
 
 
 def check_same(folder: Path, config: TrainConfig, values: Mapping[str, Any]) -> None:
@@ -223,6 +224,7 @@ def open_for_resume(
         asked = values.get("environment", {}).get("id")
         environment = open_saved_environment(folder, found, config, trust, given, asked)
         check_size(config, environment.states, environment.actions)
+        check_workers(config, environment)
         check_room(folder, environment.describe(), config)
         log = (logs / folder.resolve().name) if logs else log_folder(folder, found)
         runs.hold_log(log, folder, undoing, "--logs")
@@ -295,6 +297,8 @@ def changed(config: TrainConfig, values: Mapping[str, Any], optimal: bool) -> Tr
         config = replace(config, updates=updates, schedule_updates=config.schedule_length)
     if early_stop is not None:
         config = replace(config, evaluation=replace(config.evaluation, early_stop=early_stop))
+    if (workers := values.get("interaction", {}).get("workers")) is not None:
+        config = replace(config, interaction=replace(config.interaction, workers=workers))
     return config
 
 

@@ -82,6 +82,12 @@ class Settings(TypedDict, total=False):
     objective_discount: float
 
 
+class TrainSettings(Settings, total=False):
+    """The settings of one training; the `workers` of a sweep are those that train its jobs."""
+
+    workers: int
+
+
 Config = str | Path | Mapping[str, Any] | TrainConfig
 
 

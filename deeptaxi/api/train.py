@@ -12,7 +12,7 @@ from deeptaxi.api.networks import GivenNetwork, with_network
 from deeptaxi.api.run import Run
 from deeptaxi.api.run_jobs import JobRunner
 from deeptaxi.api.run_options import EVERY, RunOptions, never, refuse_with_resume
-from deeptaxi.api.settings import Config, Settings, TrainOptions, merge_settings
+from deeptaxi.api.settings import Config, TrainOptions, TrainSettings, merge_settings
 from deeptaxi.api.sweep import (
     Progress,
     SweepResult,
@@ -59,7 +59,7 @@ def train(
     checkpoints: bool = True,
     checkpoint_every: float = EVERY,
     resume: str | Path | None = None,
-    **settings: Unpack[Settings],
+    **settings: Unpack[TrainSettings],
 ) -> Run | SweepResult:
     """Train a Q-network and return it with its exact verdict.
 

@@ -155,14 +155,18 @@ class _TensorFlow:
         self._variables = [tf.Variable(value) for value in arrays_of(state)]
         self._functions = functions
         self._compiled: dict[str, Callable[[list[Any]], Any]] = {}
+        self._read: Any = None  # the state, read since the last call; kept during a call, all of it would be copied
 
     def reset(self, state: Any) -> None:
+        self._read = None
         for variable, value in zip(self._variables, arrays_of(state), strict=True):
             variable.assign(value)
 
     @property
     def state(self) -> Any:
-        return pack_as(self._structure, [variable.value() for variable in self._variables])
+        if self._read is None:
+            self._read = pack_as(self._structure, [variable.value() for variable in self._variables])
+        return self._read
 
     def arguments(self, values: Any) -> Any:
         import tensorflow as tf
@@ -175,7 +179,7 @@ class _TensorFlow:
         return tf.experimental.dlpack.from_dlpack(buffer.__dlpack__())
 
     def call(self, function: str, *arguments: Any) -> Any:
-        tensors = arrays_of(arguments)
+        tensors, self._read = arrays_of(arguments), None
         if function not in self._compiled:
             concrete = self._compile(self._functions[function], arguments).get_concrete_function(*tensors)
             self._compiled[function] = concrete_call(concrete)
@@ -225,9 +229,13 @@ def arrays_of(state: Any) -> list[Any]:
 
 
 def pack_as(structure: Any, arrays: Sequence[Any]) -> Any:
-    """Pack the arrays into the structure of `structure`."""
-    import tensorflow as tf
-
+    """Pack the arrays into the structure of `structure`; the inverse of `arrays_of`."""
     left = iter(arrays)
-    flat = [None if item is None else next(left) for item in tf.nest.flatten(structure)]
-    return tf.nest.pack_sequence_as(structure, flat)
+
+    def pack(part: Any) -> Any:
+        if not isinstance(part, tuple | list):
+            return None if part is None else next(left)
+        parts = [pack(inner) for inner in part]
+        return type(part)(*parts) if hasattr(part, "_fields") else type(part)(parts)
+
+    return pack(structure)

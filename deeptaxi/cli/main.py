@@ -44,6 +44,7 @@ COMMANDS = {
     "watch": "Play episodes, with the Q values of every state.",
     "diagnose": "Diagnose what is wrong with a model, by name, and how to fix it.",
     "report": "Write an HTML page about one or more runs: verdict, curves, policy map, findings.",
+    "compare": "Compare settings over many seeds, with intervals.",
     "logs": "Show how a training went: curves, warnings, outcome.",
     "explain": "Show every number of one update, or of the gradients of a dueling head.",
     "export": "Export a model to formats that other programs read.",

@@ -166,14 +166,16 @@ def option_type(hint: Any, choices: tuple[str, ...]) -> Any:
     return Sizes() if get_origin(hint) is tuple else hint
 
 
-def training_options(function: Function, shown: Callable[[tuple[str, ...]], bool] = lambda _: True) -> Function:
+def training_options(
+    function: Function, shown: Callable[[tuple[str, ...]], bool] = lambda _: True, without: tuple[str, ...] = ()
+) -> Function:
     """Add an option for every setting of `TrainConfig` that has one, named after the setting's path.
 
-    Options whose path is not `shown` are hidden from help but still accepted.
+    Options whose path is not `shown` are hidden from help but still accepted; those in `without` are not added.
     """
     for path, item, hint in reversed(list(leaf_settings(TrainConfig))):
         name = item.metadata["option"]
-        if name is None:
+        if name is None or name in without:
             continue
         check = item.metadata["check"]
         kwargs: dict[str, Any] = {} if hint is bool else {"type": option_type(hint, check.choices if check else ())}

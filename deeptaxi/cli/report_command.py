@@ -36,17 +36,26 @@ def command(
 
     It is one self-contained file: the verdict, the learning curves beside the optimum, the policy (on a map if the
     environment is a grid), Q beside Q*, visits, findings, the configuration and how to reproduce it. For several runs
-    it shows the median and the range, and details of the one farthest from the optimum.
+    it shows the median and the range, and details of the one farthest from the optimum. For a folder that holds runs,
+    it is the page of `deeptaxi compare`: groups with intervals, and details of the best run.
     """
     path = out or Path(f"{runs[0].resolve().name}.html" if len(runs) == 1 else "report.html")
+    from deeptaxi.api.compare import compare
     from deeptaxi.api.environments import EnvSpec
     from deeptaxi.api.load import load_comparable
     from deeptaxi.api.report import check_places, report
     from deeptaxi.display.console import err
     from deeptaxi.display.console import out as screen
+    from deeptaxi.errors import UsageError
+    from deeptaxi.storage.run_results import holds_runs
 
     check_places(path, figures, force)
-    made = report(load_comparable(runs, EnvSpec(env, env_args, time_limit, trust_env)), path, figures, force)
+    if len(runs) == 1 and holds_runs(runs[0]):
+        if env is not None or env_args or time_limit is not None:
+            raise UsageError(f"--env, --env-arg and --time-limit are for a model file; {runs[0]} holds runs")
+        made = compare(runs[0]).report(path, figures=figures, force=force, trust_env=trust_env)
+    else:
+        made = report(load_comparable(runs, EnvSpec(env, env_args, time_limit, trust_env)), path, figures, force)
     for remark in made.remarks:
         err().print(f"Note: {remark}", soft_wrap=True)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 @options.trust_option
 @options.json_option
 @options.shared_options
-@options.training_options
+@partial(options.training_options, without=("--workers",))  # here they train the jobs
 def command(
     spec: Path | None,
     environments: tuple[str, ...],

@@ -4,20 +4,18 @@ Order of one update, as the tests record it: choose ε-greedy actions, step all 
 reset the environments whose episode ended, sample a minibatch, update. The observation after a reset belongs to no
 transition. Rewards are stored in units of the reward scale; reported returns are unscaled.
 
-**Resuming.** An environment does not expose its state, so unfinished episodes are replayed: each began from a seed, or
-from known states of the environment's random number generators (those among its attributes), and the actions since then
-are recorded. If the replay ends in the same state, with the same rewards and the same generator states, the environment
-is restored exactly. If not (it carries something across episodes, or draws from another source), it starts a new
-episode, and the resumed run is not bit-for-bit identical.
+**Resuming.** An environment does not expose its state, so unfinished episodes are played again, see
+`mdp.unfinished_episodes`. An environment that this does not restore starts a new episode, and the resumed run is not
+bit-for-bit identical.
+
+**Worker processes** may step the environments, see `mdp.workers`. They change nothing in the result.
 """
 
 from __future__ import annotations
 
-import random
 from array import array as numbers
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -43,94 +41,23 @@ from deeptaxi.learning.state import (
     set_generator,
     steps_in,
 )
-from deeptaxi.mdp.contract import ContractError, blaming, closing
+from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.numbering import NumberingCodec
-from deeptaxi.mdp.vector_env import VectorEnv
+from deeptaxi.mdp.unfinished_episodes import (
+    LONGEST,
+    Episode,
+    GeneratorStateError,
+    Replayed,
+    RestorableEnvs,
+)
+from deeptaxi.mdp.workers import open_copies
 from deeptaxi.metrics import NOT_EXACT, Warned
-
-KINDS = (np.random.Generator, np.random.RandomState, random.Random)
-
-
-def generators_of(env: Any) -> dict[str, Any]:
-    """Return the JSON-serializable states of an environment's generators, keyed by attribute name.
-
-    Reading `np_random` of a Gymnasium environment that has drawn nothing yet would create a randomly seeded generator.
-    """
-    return {name: state_of(generator) for name, generator in hold_generators(env).items()}
-
-
-def set_generators_of(env: Any, states: Any) -> None:
-    """Set the states of an environment's generators.
-
-    Raises:
-        StateMismatchError: a state does not fit its generator.
-    """
-    states = states if isinstance(states, Mapping) else {}
-    if "_np_random" in states:
-        getattr(env.unwrapped, "np_random", None)  # reading the property creates the generator
-    for name, generator in hold_generators(env).items():
-        if name in states:
-            set_state(generator, states[name])
-
-
-def hold_generators(env: Any) -> dict[str, Any]:
-    """Return the generators among an environment's attributes, except `SystemRandom`, which has no state."""
-    attributes: Mapping[str, Any] = getattr(env.unwrapped, "__dict__", {})
-    found = {name: value for name, value in attributes.items() if isinstance(value, KINDS)}
-    return {name: value for name, value in found.items() if not isinstance(value, random.SystemRandom)}
-
-
-def state_of(generator: Any) -> Any:
-    """Return the state of a generator as lists and integers."""
-    if isinstance(generator, random.Random):
-        version, numbers, gauss = generator.getstate()
-        return [version, list(numbers), gauss]
-    return plain(generator.get_state(legacy=False) if is_old(generator) else generator.bit_generator.state)
-
-
-def set_state(generator: Any, state: Any) -> None:
-    """Set a generator to a state returned by `state_of`."""
-    try:
-        if isinstance(generator, random.Random):
-            generator.setstate((state[0], tuple(state[1]), state[2]))
-        elif is_old(generator):
-            generator.set_state(state)
-        else:
-            generator.bit_generator.state = state
-    except (TypeError, ValueError, LookupError, OverflowError) as error:
-        raise StateMismatchError(f"no state of a {type(generator).__name__}: {error}") from None
-
-
-def is_old(generator: Any) -> bool:
-    """Return whether the generator is NumPy's legacy `RandomState`."""
-    return isinstance(generator, np.random.RandomState)
-
-
-def plain(state: Any) -> Any:
-    """Convert the arrays in nested mappings to lists."""
-    if isinstance(state, Mapping):
-        return {name: plain(part) for name, part in state.items()}
-    return state.tolist() if isinstance(state, np.ndarray) else state
-
 
 OBSERVATIONS = "observations"  # in a saved state
 FULL = "states-full"  # the finding that observations share a state
+PROCESS_CHANCE = "process-chance"  # the finding that the result depends on the number of workers
 COUNTED = 256  # steps of all environments whose visits are counted at once
-LONGEST = 1_000_000  # recorded steps per episode; longer episodes cannot be replayed
-
-
-@dataclass
-class Episode:
-    """What is needed to replay an unfinished episode."""
-
-    begin: dict[str, Any] | None = None  # generator states before the reset; None if it was seeded
-    actions: numbers[int] = field(default_factory=lambda: numbers("i"))  # a list takes 8 bytes each
-
-    def add(self, action: int) -> None:
-        """Record the next action."""
-        if len(self.actions) <= LONGEST:
-            self.actions.append(action)
 
 
 @contextmanager
@@ -147,23 +74,24 @@ def growing(codec: NumberingCodec | None) -> Iterator[None]:
 
 
 class VectorEnvRunner:
-    """Steps a vector environment and tracks the unfinished episodes.
+    """Steps the copies of an environment and sums up the rewards of their unfinished episodes.
 
     Args:
         environment: the environment.
-        vector: N instances of it, without automatic resets.
-        seeds: one per instance.
+        vector: N copies of it.
+        seeds: one per copy.
         masks: table of allowed actions, updated from ``info["action_mask"]``.
     """
 
-    def __init__(self, environment: Environment, vector: VectorEnv, seeds: list[int], masks: ActionMaskTable) -> None:
+    def __init__(
+        self, environment: Environment, vector: RestorableEnvs, seeds: list[int], masks: ActionMaskTable
+    ) -> None:
         self._environment = environment
         self._vector = vector
         self._masks = masks
         self._totals = np.zeros(vector.num_envs)
-        self._episodes = [Episode() for _ in seeds]
         with blaming(environment.config.id):
-            self.states = self._read(*vector.reset(seed=list(seeds)))
+            self.states = self._read(*vector.begin(seeds))
 
     def step(self, actions: NDArray[np.int32]) -> tuple[Transitions, list[float]]:
         """Step all environments; return the N transitions and the returns of the episodes that ended.
@@ -175,45 +103,43 @@ class VectorEnvRunner:
             return self._step(actions)
 
     def _step(self, actions: NDArray[np.int32]) -> tuple[Transitions, list[float]]:
-        for episode, action in zip(self._episodes, actions.tolist(), strict=True):
-            episode.add(action)
-        observation, reward, terminated, truncated, info = self._vector.step(actions + self._environment.first_action)
-        reached = self._read(observation, info)
+        steps = self._vector.step_and_reset(actions)
+        reached = self._read(steps.states, steps.shown)
         transitions = Transitions(
             self.states,
             actions.astype(np.int32),
-            reward.astype(np.float32),
+            steps.rewards.astype(np.float32),
             reached,
-            terminated,
-            truncated,
+            steps.terminated,
+            steps.truncated,
         )
-        self._totals += reward
-        over = terminated | truncated
+        self._totals += steps.rewards
+        over = steps.terminated | steps.truncated
         returns: list[float] = self._totals[over].tolist()
-        if over.any():
+        if steps.begun is not None:
             self._totals[over] = 0.0
-            for copy in np.flatnonzero(over):
-                self._episodes[copy] = Episode(generators_of(self._vector.envs[copy]))
-            reached = self._read(*self._vector.reset(over=over))
+            reached = self._read(steps.begun, steps.begun_shown)
         self.states = reached
         return transitions, returns
 
-    def _read(self, observation: NDArray[np.int64], info: dict[str, Any]) -> NDArray[np.int32]:
-        self._masks.note(observation, info)
-        return np.array(observation, np.int32)
+    def _read(self, states: NDArray[Any], shown: dict[str, Any]) -> NDArray[np.int32]:
+        self._masks.note(states, shown)
+        return np.array(states, np.int32)
+
+    def draws_from_process(self) -> bool:
+        """Return whether copies in workers drew from random numbers that they would share in one process."""
+        return self._vector.draws_from_process()
 
     def state_dict(self) -> TrainingState:
         """Return the unfinished episodes: `states`, `totals` and `steps` `[N]`, and all `actions` `[Σ steps]`."""
+        episodes, generators = zip(*self._vector.save(), strict=True)
         arrays: dict[str, NDArray[Any]] = {
             "runner.states": self.states.copy(),
             "runner.totals": self._totals.copy(),
-            "runner.actions": np.concatenate([np.array(episode.actions, np.int32) for episode in self._episodes]),
-            "runner.steps": np.array([len(episode.actions) for episode in self._episodes], np.int64),
+            "runner.actions": np.concatenate([np.array(episode.actions, np.int32) for episode in episodes]),
+            "runner.steps": np.array([len(episode.actions) for episode in episodes], np.int64),
         }
-        facts = {
-            "begins": [episode.begin for episode in self._episodes],
-            "generators": [generators_of(env) for env in self._vector.envs],
-        }
+        facts = {"begins": [episode.begin for episode in episodes], "generators": list(generators)}
         return TrainingState(arrays, facts)
 
     def load_state_dict(self, saved: TrainingState) -> list[int]:
@@ -222,7 +148,7 @@ class VectorEnvRunner:
         Raises:
             StateMismatchError: the state belongs to other environments.
         """
-        count = len(self._episodes)
+        count = self._vector.num_envs
         states = array(saved, "runner.states", (count,), np.int32)
         totals = array(saved, "runner.totals", (count,), np.float64)
         lengths = array(saved, "runner.steps", (count,), np.int64)
@@ -234,46 +160,24 @@ class VectorEnvRunner:
         if (len(begins), len(generators)) != (count, count):
             raise StateMismatchError(f"'begins' has {len(begins)} episodes, expected {count}")
         played = (numbers("i", own.tobytes()) for own in np.split(actions, np.cumsum(lengths)[:-1]))
-        self._episodes = [Episode(*pair) for pair in zip(begins, played, strict=True)]
-        seeded, self.states, self._totals = self.states, states.copy(), totals.copy()
+        episodes = [Episode(*pair) for pair in zip(begins, played, strict=True)]
+        self.states, self._totals = states.copy(), totals.copy()
+        before = [Replayed(*known) for known in zip(states.tolist(), totals.tolist(), generators, strict=True)]
         with blaming(self._environment.config.id):
-            return [copy for copy in range(count) if not self._again(copy, int(seeded[copy]), generators[copy])]
+            now = self._vector.replay(episodes)
+            restarted = [copy for copy in range(count) if now[copy] != before[copy]]
+            for copy in restarted:
+                self._restart(copy, generators[copy])
+        return restarted
 
-    def _again(self, copy: int, seeded: int, states: Any) -> bool:
-        """Replay the episode of one environment; start a new one and return False if the outcome differs."""
-        env = self._vector.envs[copy]
+    def _restart(self, copy: int, generators: Any) -> None:
+        """Start a new episode of one environment."""
         try:
-            reached = self._replayed(env, self._episodes[copy], seeded)
-        except ContractError:
-            raise
-        except (Exception, SystemExit):  # in another state, its code may reject the actions
-            reached = None
-        if reached == (self.states[copy], self._totals[copy], states):
-            return True
-        set_generators_of(env, states)
-        self.states[copy], info = env.reset()
+            self.states[copy], shown = self._vector.restart(copy, generators)
+        except GeneratorStateError as error:
+            raise StateMismatchError(str(error)) from None
         self._totals[copy] = 0.0
-        self._masks.note(self.states[[copy]], {name: [info[name]] for name in ("action_mask",) if name in info})
-        self._episodes[copy] = Episode(states)
-        return False
-
-    def _replayed(self, env: Any, episode: Episode, seeded: int) -> tuple[int, float, Any] | None:
-        """Return the final state, total reward and generator states of a replay; None if the episode ends early.
-
-        `seeded` is the state that the environment was reset to by its seed.
-        """
-        state, total, first = seeded, 0.0, self._environment.first_action
-        if len(episode.actions) > LONGEST:
-            return None
-        if episode.begin is not None:
-            set_generators_of(env, episode.begin)
-            state = env.reset()[0]
-        for action in episode.actions:
-            state, reward, terminated, truncated, _ = env.step(np.int64(action + first))
-            if terminated or truncated:
-                return None
-            total += float(reward)
-        return state, total, generators_of(env)
+        self._masks.note(self.states[[copy]], {name: [shown[name]] for name in ("action_mask",) if name in shown})
 
 
 class GymnasiumLoop:
@@ -340,9 +244,10 @@ class GymnasiumLoop:
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         first = config.exploration.start
         returns: list[float] = []
+        told = config.interaction.workers is None
         with (
             growing(self._numbering),
-            closing(self._environment.make_vector(count, masks=self._masks.gathers)) as vector,
+            closing(open_copies(self._environment, count, self._masks.gathers, config.interaction.workers)) as vector,
         ):
             runner = self._runner = VectorEnvRunner(self._environment, vector, self._seeds, self._masks)
             yield from self._resume(runner)
@@ -366,6 +271,9 @@ class GymnasiumLoop:
                 yield StepMetrics(update + 1, agent.added, epsilon, 1, loss, td_error, *ended)
                 returns.clear()
                 yield from self._tell_if_full(update + 1)
+                if not told:
+                    told = True
+                    yield from self._tell_of_chance(runner, update + 1)
 
     def _epsilon(self, update: int) -> float:
         """Return ε of the steps before an update."""
@@ -399,6 +307,16 @@ class GymnasiumLoop:
             f"{FULL}: {codec.capacity - 1:,} observations are numbered, and all others share one state from here on: "
             f"--state-capacity {10 * codec.capacity} has room for more",
         )
+
+    def _tell_of_chance(self, runner: VectorEnvRunner, update: int) -> Generator[Warned]:
+        """Warn if the result depends on the number of workers."""
+        if runner.draws_from_process():
+            text = (
+                f"{self._environment.config.id} draws from the random numbers of its process (random, np.random), and "
+                "each worker has its own: with another number of workers the result is another; draw from "
+                "self.np_random, or leave out --workers"
+            )
+            yield Warned(update, PROCESS_CHANCE, f"{PROCESS_CHANCE}: {text}")
 
     def coverage(self) -> Coverage:
         """Return the visit counts of the training and of the replay buffer."""

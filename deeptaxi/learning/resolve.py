@@ -49,6 +49,7 @@ from deeptaxi.mdp.numbering import CAPACITY
 from deeptaxi.mdp.spaces import MAX_STATES
 from deeptaxi.mdp.table import Floats, TransitionTable
 from deeptaxi.mdp.total_reward import UndefinedError
+from deeptaxi.mdp.workers import check_workers
 from deeptaxi.presets import NONE, TABLE, Preset, fitting, preset_named
 
 RANGE = 16.0
@@ -420,6 +421,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
         raise UsageError(no_expectation(environment, values, chosen))
     check_tabulable(environment, config)
     check_size(config, environment.states, environment.actions)
+    check_workers(config, environment)
     masked = environment.table is not None and environment.table.action_mask is not None
     if masked and not config.exploration.action_mask:
         raise UsageError("the table excludes actions, so its mask cannot be left out: leave out --no-action-mask")

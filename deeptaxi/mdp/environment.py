@@ -123,13 +123,13 @@ class Environment:
 
         They show the action mask if `masks` is set.
         """
+        return VectorEnv([self.make_numbered(masks, render_mode) for _ in range(count)])
 
-        def make_numbered() -> NumberedEnv:
-            env = self.make(render_mode=render_mode)
-            inner = env.env if type(env) is CheckedEnv else env
-            return NumberedEnv(inner, self.codec, self.action_codec, self.config.id, masks)
-
-        return VectorEnv([make_numbered() for _ in range(count)])
+    def make_numbered(self, masks: bool = True, render_mode: str | None = None, cls: Any = NumberedEnv) -> Any:
+        """Create an environment, of the class `cls`, that returns state numbers, and the action mask if it is set."""
+        env = self.make(render_mode=render_mode)
+        inner = env.env if type(env) is CheckedEnv else env
+        return cls(inner, self.codec, self.action_codec, self.config.id, masks)
 
     def decode_action(self, action: int) -> Any:
         """Return the action, of the environment without deeptaxi's wrappers, for an action number from 0."""

@@ -118,6 +118,11 @@ class NumberingCodec(StateCodec):
             )
         return self.capacity - 1
 
+    def state_of(self, observation: int) -> int:
+        """Return the state of an observation, by its index in the whole space, where not all are complete."""
+        found = self.numbering.number(observation, self.capacity - 1)
+        return self.capacity - 1 if found is None else found
+
     def number_of(self, observation: int) -> int:
         """Return the state of an observation that has one, by its index in the whole space."""
         found = self.numbering.number(observation, 0)
@@ -219,6 +224,10 @@ class NumberingCodec(StateCodec):
         """Return a codec with a numbering of its own: an empty one, which may be open, unless this one is complete."""
         numbering = Numbering(self.numbering, complete=True) if self.complete else Numbering(open=growing)
         return replace(self, numbering=numbering)
+
+    def whole(self) -> StateCodec:
+        """Return the codec that numbers all observations of the space."""
+        return StateCodec(self.space, self.view)
 
     def explore(self) -> Self:
         """Return a codec that numbers everything, without a limit."""

@@ -17,7 +17,7 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 from numpy.typing import NDArray
 
 from deeptaxi.mdp.contract import Answers, CheckedEnv, ShownMask
-from deeptaxi.mdp.spaces import ActionCodec, ObservationError, StateCodec
+from deeptaxi.mdp.spaces import MAX_NUMBER, ActionCodec, ObservationError, StateCodec
 from deeptaxi.mdp.table import MAX_REWARD
 
 NUMBERS = (float, int)
@@ -52,7 +52,8 @@ class NumberedEnv(CheckedEnv):
     ) -> None:
         super().__init__(env, codec, name)
         self._mask = ShownMask(env, actions) if masks else None
-        self._observation_space = Discrete(codec.states)
+        if codec.states <= MAX_NUMBER:  # else they are the indices that a `NumberingCodec` numbers
+            self._observation_space = Discrete(codec.states)
         self._inner_step, self._limit = steps_within(env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
@@ -99,10 +100,12 @@ class VectorEnv:
 
     Args:
         envs: N environments that return state numbers.
+        dtype: of the states.
     """
 
-    def __init__(self, envs: Sequence[NumberedEnv]) -> None:
+    def __init__(self, envs: Sequence[NumberedEnv], dtype: Any = np.int64) -> None:
         self.envs = list(envs)
+        self._dtype = dtype
         self._states = [0] * len(self.envs)
 
     @property
@@ -112,7 +115,7 @@ class VectorEnv:
 
     def reset(
         self, *, seed: int | Sequence[int] | None = None, over: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Reset the environments; return all states `[N]` and what those that were reset show.
 
         Args:
@@ -123,17 +126,17 @@ class VectorEnv:
         for copy in range(self.num_envs) if over is None else np.flatnonzero(over).tolist():
             given = seed + copy if isinstance(seed, int) else None if seed is None else seed[copy]
             self._states[copy], shown[copy] = self.envs[copy].reset(seed=given)
-        return np.array(self._states, np.int64), batch_masks(shown)
+        return np.array(self._states, self._dtype), batch_masks(shown)
 
     def step(
         self, actions: NDArray[np.integer[Any]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Step all environments; return states, rewards, terminated and truncated, each `[N]`, and what they show."""
         answers = [env.step(action) for env, action in zip(self.envs, actions.tolist(), strict=True)]
         states, rewards, terminated, truncated, shown = zip(*answers, strict=True)
         self._states = list(states)
         return (
-            np.array(states, np.int64),
+            np.array(states, self._dtype),
             np.array(rewards, np.float64),
             np.array(terminated, np.bool_),
             np.array(truncated, np.bool_),

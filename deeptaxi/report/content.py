@@ -11,7 +11,7 @@ import numpy as np
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.comparison import Comparison
 from deeptaxi.mdp.describe import GridMap, Names
-from deeptaxi.mdp.table import Bools, Ints
+from deeptaxi.mdp.table import Bools, Floats, Ints
 from deeptaxi.metrics import History
 
 
@@ -73,6 +73,19 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
+class GroupContent:
+    """Groups of runs beside each other.
+
+    Attributes:
+        comparison: the JSON of `deeptaxi compare`.
+        curves: updates and values, `[2, N]`, of each run of a group, by environment and label of the group.
+    """
+
+    comparison: Mapping[str, Any]
+    curves: Mapping[tuple[str, str], Sequence[Floats]]
+
+
+@dataclass(frozen=True, eq=False)
 class Content:
     """Everything that a report shows.
 
@@ -84,6 +97,7 @@ class Content:
         runs: the runs, in the user's order.
         subject: the run that is examined in detail.
         remarks: explanations of what is missing.
+        groups: the comparison whose best run is examined, or None.
     """
 
     environment: Mapping[str, Any]
@@ -93,6 +107,7 @@ class Content:
     runs: Sequence[ReportedRun]
     subject: Subject
     remarks: Sequence[str] = field(default=())
+    groups: GroupContent | None = None
 
     @property
     def histories(self) -> list[History]:

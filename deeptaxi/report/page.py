@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from deeptaxi.arguments import show
 from deeptaxi.display.console import number
+from deeptaxi.display.group_tables import comparison_tables
 from deeptaxi.display.tables import SOURCES, merge_findings, unknown
 from deeptaxi.evaluation.comparison import Comparison, worst_states
 from deeptaxi.mdp.describe import GridMap, Names
@@ -23,15 +24,19 @@ from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import to_json
 from deeptaxi.report import chart
 from deeptaxi.report.chart import Chart
-from deeptaxi.report.content import Content, ReportedRun
+from deeptaxi.report.content import Content, GroupContent, ReportedRun
 from deeptaxi.report.curves import coverage_chart, error_by_state, learning_curves, q_scatter, visits_by_state
+from deeptaxi.report.group_charts import group_charts
 from deeptaxi.report.maps import MOST_CELLS, policy_map
 from deeptaxi.storage.model_card import describe_interval
 
 LIMIT = 400_000  # bytes
 LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # characters
 MOST_RUNS, MOST_STATES, FEW_STATES = 100, 25, 10
+MOST_GROUPS = 60
+GROUPS = "groups"  # a section that only a comparison has
 TITLES = {
+    GROUPS: "Comparison",
     "verdict": "Verdict",
     "curves": "How it learned",
     "policy": "What it does",
@@ -153,6 +158,7 @@ def sections(content: Content, charts: Mapping[str, list[Chart]]) -> list[str]:
         empty |= {"findings"}
     if not content.subject.settings:
         empty |= {"configuration"}
+    empty = empty | {GROUPS} if content.groups is None else empty - {GROUPS}
     return [name for name in TITLES if name not in empty]
 
 
@@ -165,7 +171,8 @@ def words(content: Content) -> dict[str, Any]:
         "unavailable": content.unavailable,
         "verdict": headline(content),
         "remarks": content.remarks,
-        "contents": TITLES.items(),
+        "groups": None if content.groups is None else group_words(content.groups),
+        "contents": [(name, title) for name, title in TITLES.items() if name != GROUPS or content.groups is not None],
         "runs": content.runs,
         "shown_runs": [run_words(shown) for shown in content.runs[:MOST_RUNS]],
         "subject": run_words(run),
@@ -186,6 +193,26 @@ def words(content: Content) -> dict[str, Any]:
         "again": subject.again,
         "evaluate": subject.evaluate,
         "provenance": provenance(run),
+    }
+
+
+def group_words(groups: GroupContent) -> dict[str, Any]:
+    """Return the template's text about groups of runs."""
+    found = groups.comparison
+    return {
+        "verdicts": found["verdict"].split("\n"),
+        "count": sum(len(one["runs"]) for one in found["groups"]),
+        "groups": len(found["groups"]),
+        "tables": [
+            {
+                "title": signs(part.title),
+                "names": part.names,
+                "rows": [[signs(item) for item in row] for row in part.rows[:MOST_GROUPS]],
+                "more": len(part.rows) - MOST_GROUPS if len(part.rows) > MOST_GROUPS else 0,
+            }
+            for part in comparison_tables(found)
+        ],
+        "left_out": found["left_out"][:MOST_RUNS],
     }
 
 
@@ -292,6 +319,8 @@ def charts_of(content: Content) -> dict[str, list[Chart]]:
         "q": [*compared],
         "visits": visits_charts(content, comparison),
     }
+    if content.groups is not None:
+        found[GROUPS] = [*group_charts(content.groups)]
     return {section: [chart for chart in charts if chart is not None] for section, charts in found.items()}
 
 

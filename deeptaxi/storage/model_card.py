@@ -418,7 +418,8 @@ KINDS = {  # the types that the page and the list of agents rely on
 }  # fmt: skip
 EXACT_KINDS = {
     "optimal": bool | None, "return": float, "optimal_return": float, "gap": float, "horizon": int, "discount": float,
-    "value": float | None, "optimal_value": float, "start_states": int, "optimal_start_states": int,
+    "value": float | None, "optimal_value": float, "normalized_score?": float | None,
+    "start_states": int, "optimal_start_states": int,
     "estimated?": {"transitions": int, "episodes": int, "prior": float, "value_interval?": tuple[float, float]},
 }  # fmt: skip
 

@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 
 import deeptaxi
-from deeptaxi.api.settings import Settings, merge_settings, nested, paths
+from deeptaxi.api.settings import TrainSettings, merge_settings, nested, paths
 from deeptaxi.config import TrainConfig
 from deeptaxi.schema import leaf_settings
 
 
 def test_the_settings_are_exactly_the_options_of_a_training() -> None:
     options = [item.metadata["option"] for _, item, _ in leaf_settings(TrainConfig) if item.metadata["option"]]
-    assert len(options) == len(Settings.__annotations__)
-    assert set(paths()) == set(Settings.__annotations__)
+    assert len(options) == len(TrainSettings.__annotations__)
+    assert set(paths()) == set(TrainSettings.__annotations__)
     for option in options:
         assert option.split("/")[0][2:].replace("-", "_") in paths()
     assert nested({"hidden": (64,), "learning_rate": 0.01, "early_stop": False, "double": None}) == {

@@ -160,6 +160,7 @@ COMMAND_LINES = [
     ["watch", "x"],
     ["diagnose", "x"],
     ["report", "x"],
+    ["compare", "x"],
     ["logs", "x"],
     ["explain", "gradients"],
     ["explain", "update", "x"],

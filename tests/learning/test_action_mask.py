@@ -17,6 +17,7 @@ from deeptaxi.mdp.contract import ShownMask
 from deeptaxi.mdp.environment import open_environment
 from deeptaxi.mdp.simulate import TableEnv
 from deeptaxi.mdp.spaces import action_codec
+from deeptaxi.mdp.workers import open_copies
 from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import SMALL, finished, opened_problem
 from tests.problems import build, opened, registered, rows_of, surely
@@ -67,7 +68,7 @@ def test_the_mask_of_taxi_is_known_from_the_start():
 
 def test_a_mask_is_collected_during_episodes(unknown):
     book = ActionMaskTable(unknown, active=True)
-    vector = unknown.make_vector(2)
+    vector = open_copies(unknown, 2, masks=True, workers=None)
     players = VectorEnvRunner(unknown, vector, [0, 1], book)
     np.testing.assert_array_equal(book.allowed, [[1, 0], [1, 1], [1, 1]])  # only state 0 was seen
     players.step(np.array([0, 0]))

@@ -13,6 +13,7 @@ from deeptaxi.learning.agent import DQNAgent, UpdateResult
 from deeptaxi.learning.gymnasium_loop import VectorEnvRunner
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
+from deeptaxi.mdp.workers import open_copies
 from tests.learning.helpers import TABLE, build_pair, recipe_loop, rows_of, summed
 
 STATES, FIRST_STATE, FIRST_ACTION = 1_000, 3, 5
@@ -112,7 +113,7 @@ def test_every_stored_transition_is_what_the_environment_did(lengths):
     studio = Studio(*lengths)
     stored = [[] for _ in lengths]
     rng = np.random.default_rng(0)
-    with closing(studio.environment.make_vector(len(lengths))) as vector:
+    with closing(open_copies(studio.environment, len(lengths), True, None)) as vector:
         masks = ActionMaskTable(studio.environment, active=False)
         players = VectorEnvRunner(studio.environment, vector, [7 + i for i in range(len(lengths))], masks)
         batches = [players.step(rng.integers(0, 2, len(lengths)))[0] for _ in range(20)]

@@ -116,8 +116,8 @@ def hyperparameters_at(config: TrainConfig, numbers: Numbers, updates: Any) -> H
 def settings_of_program(config: TrainConfig) -> TrainConfig:
     """Return the settings that determine a program, all others reset.
 
-    So trainings that differ only in numbers, seed, environment or evaluations share a program: the table, the seed and
-    the numbers are among its arguments.
+    So trainings that differ only in numbers, seed, environment, workers or evaluations share a program: the table, the
+    seed and the numbers are among its arguments.
     """
     defaults = TrainConfig()
     return replace(
@@ -128,6 +128,7 @@ def settings_of_program(config: TrainConfig) -> TrainConfig:
         schedule_updates=None,
         discount=defaults.discount,
         evaluation=EvaluationConfig(),
+        interaction=replace(config.interaction, workers=None),
         network=replace(config.network, initial_value=0.0),
         optimizer=replace(
             config.optimizer,
