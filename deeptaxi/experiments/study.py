@@ -83,7 +83,7 @@ def score(outcomes: Sequence[Outcome], updates: int, every: int) -> float:
     minutes = sum(one.cpu_seconds for one in outcomes) / 60
     solved = sum(one.solved for one in outcomes) / n
     quick = (1 - sum(shares) / n / 2) / (2 * n)
-    return solved + quick + every / updates / (16 * n**2) / (1 + minutes)
+    return solved + quick + min(1.0, every / updates) / (16 * n**2) / (1 + minutes)
 
 
 @dataclass

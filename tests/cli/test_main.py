@@ -156,6 +156,7 @@ def test_json_is_the_only_thing_on_standard_output() -> None:
 COMMAND_LINES = [
     ["train", "FrozenLake-v1"],
     ["sweep", "--env", "FrozenLake-v1"],
+    ["tune", "FrozenLake-v1"],
     ["evaluate", "x"],
     ["watch", "x"],
     ["diagnose", "x"],
