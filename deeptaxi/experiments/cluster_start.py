@@ -68,13 +68,13 @@ def build(kind: str, options: Mapping[str, Any]) -> Any:
     except UsageError:
         raise
     except Exception as error:  # of a program, a network, a client of Kubernetes
-        found = error.with_traceback(None)
+        text, wrong = one_line(error, 300) or type(error).__name__, isinstance(error, TypeError | ValueError)
     finally:
-        gc.collect()
+        gc.collect()  # now, and not when it is heard
         sys.unraisablehook = hook
-    if isinstance(found, TypeError | ValueError) and "argument" in str(found):
-        raise UsageError(f"--cluster {kind}: an option is wrong: {one_line(found)}")
-    raise DeepTaxiError(f"--cluster {kind}: cannot start a scheduler: {one_line(found, 300) or type(found).__name__}")
+    if wrong and "argument" in text:
+        raise UsageError(f"--cluster {kind}: an option is wrong: {text}")
+    raise DeepTaxiError(f"--cluster {kind}: cannot start a scheduler: {text}")
 
 
 def build_slurm(options: Mapping[str, Any]) -> Any:
