@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deeptaxi.diagnosis import exploration, learning_curves, policy, q_values, setup
+from deeptaxi.diagnosis import cures, exploration, fit, learning_curves, policy, q_values, setup
 from deeptaxi.diagnosis.case import SEVERITIES, Case, Check, Diagnosis, Finding, NotChecked, Unchecked
 
 # A symptom looks for its cause in this order, root causes first.
@@ -24,10 +24,7 @@ CAUSES: tuple[Check, ...] = (
     *q_values.VALUE_CHECKS,
 )
 CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)
-UNEXPLAINED = (
-    "nothing else was found that explains it: too few updates, or values of actions too close to tell apart",
-    "--updates: twice as many; or the settings of a preset (`deeptaxi presets`)",
-)
+UNEXPLAINED = "no check proves a cause"
 
 
 ELSEWHERE = "the model is for another problem"
@@ -62,6 +59,14 @@ def diagnose(case: Case) -> Diagnosis:
     names = {finding.name for finding in findings}
     findings = [finding for finding in findings if not names & WEAKER.get(finding.name, set())]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    causes = [finding for finding in findings if finding.cause]
+    if not any(cause.severity == "severe" for cause in causes):
+        unnamed = {check.name for check in CHECKS} - names - {item.name for item in not_checked}
+        ruled_out = tuple(check.name for check in CAUSES if check.name in unnamed)
+        missed = fit.not_optimal(case, causes, ruled_out)
+        if missed is not None:
+            findings.insert(0 if missed.severity == "severe" else len(findings), missed)
+    findings = [with_sound_cure(finding, case) for finding in findings]
     return Diagnosis(tuple(explained(finding, findings) for finding in findings), tuple(not_checked))
 
 
@@ -71,5 +76,23 @@ def explained(finding: Finding, findings: list[Finding]) -> Finding:
         return finding
     reason = next((other for other in findings if other.cause and other.severity != "note"), None)
     if reason is None:
-        return replace(finding, cause=UNEXPLAINED[0], cure=UNEXPLAINED[1])
-    return replace(finding, cause=f"{reason.name}: {reason.cause}", cure=reason.cure)
+        return replace(finding, cause=UNEXPLAINED, cure="the same training with other settings: --cure tries some")
+    cause = f"{UNEXPLAINED}: see not-optimal" if reason.name == "not-optimal" else f"{reason.name}: {reason.cause}"
+    return replace(finding, cause=cause, cure=reason.cure)
+
+
+def with_sound_cure(finding: Finding, case: Case) -> Finding:
+    """Return a finding whose cure changes something, and can be done to the model at hand.
+
+    What the configuration has already is left out. A training that is not known has no options, so for a model from
+    elsewhere they are said in words.
+    """
+    changes = cures.parse_options(finding.cure)
+    if changes is None:
+        return finding
+    if case.config is None:
+        return finding if case.history is not None else replace(finding, cure=cures.in_words(finding.cure))
+    left = cures.differing(case.config, changes)
+    if not cures.applies(case.config, left):
+        left = cures.to_usual(case.config, case.usual) or cures.more_updates(case.config, case.usual)
+    return replace(finding, cure=cures.format_options(left))

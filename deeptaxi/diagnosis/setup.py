@@ -137,8 +137,14 @@ def finding(found: Promise, discount: float, case: Case) -> Finding:
         "exact",
         "rewards that are many steps away count for nothing at this discount, "
         f"which looks about {ahead} step{'s' if ahead > 1 else ''} ahead",
-        f"--discount {case.discount:g}",
+        farther(discount, case),
     )  # fmt: skip
+
+
+def farther(discount: float, case: Case) -> str:
+    """Return the option for a larger discount: the usual one, or the objective's."""
+    usual = case.usual.discount if case.usual is not None else 0.0
+    return f"--discount {usual if discount < usual <= case.discount else case.discount:g}"
 
 
 PROBLEM_CHECKS = (
@@ -167,7 +173,7 @@ def dead_relu_units(case: Case) -> Finding | None:
         {"layers": [describe_layer(layer, layer.dead) for layer in layers], "states": the(case.network).states},
         "network",
         "updates that were too large pushed the units below zero everywhere, where their gradient stays zero",
-        f"{lower_rate(case.config)}; {with_activation(case, 'elu')} keeps a gradient below zero",
+        lower_rate(case.config, usual=case.usual),
     )
 
 
@@ -195,7 +201,7 @@ def saturated_output(case: Case) -> Finding | None:
         "network",
         "saturated units output the same in all states and have no gradient: updates were too large, or Q values too "
         "large for the weights",
-        f"{with_activation(case, 'relu')} with a lower --learning-rate, or a larger --reward-scale",
+        f"{with_activation(case, 'relu')} {lower_rate(case.config, usual=case.usual)}",
     )
 
 

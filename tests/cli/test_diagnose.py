@@ -249,3 +249,16 @@ def test_masked_actions_are_not_reported_as_untried(tmp_path):
     assert "Warning: epsilon" not in result.stderr
     findings = json.loads(run("diagnose", folder, "--json").stdout)["findings"]
     assert "pairs-never-tried" not in [finding["name"] for finding in findings if finding["severity"] == "severe"]
+
+
+def test_cures_are_tried_where_asked_for(corridor_file, tmp_path):
+    words = [*QUICK, "--loop", "gymnasium", "--q-table", "--updates", "300", "--learning-rate", "1e-6"]
+    folder, _ = trained(tmp_path, corridor_file, *words)
+    done = run("diagnose", folder, "--cure", "--budget", "50", "--json")
+    assert done.exit_code == 3
+    assert "at most 50 seconds" in done.stderr
+    cures = json.loads(done.stdout)["cures"]
+    assert (cures["budget"], cures["interrupted"]) == (50, False)
+    assert cures["tried"][0]["command"].startswith(f"deeptaxi train --config {folder / 'config.toml'} --")
+    assert not (tmp_path / "models").exists()
+    refused(run("diagnose", folder, "--budget", "5"), 2, "add --cure")
