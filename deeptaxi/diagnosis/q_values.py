@@ -30,8 +30,9 @@ import numpy as np
 
 from deeptaxi.arguments import short_words
 from deeptaxi.config import EnvironmentConfig
-from deeptaxi.diagnosis import cures
+from deeptaxi.diagnosis import cures, rivals
 from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, the
+from deeptaxi.diagnosis.rivals import CLOSE, FAR, NEARER
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 
@@ -179,8 +180,6 @@ VALUE_CHECKS = (
 )
 
 
-FAR, CLOSE = 0.03, 0.25  # mean |Q − Q*| over the standard deviation of Q*
-NEARER = 0.5  # distance to the alternative's Q* over that to the right one
 DISCOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # tried if the training discount is unknown
 
 
@@ -217,7 +216,8 @@ def scatter(case: Case, q: Floats) -> float:
 def explains_better(case: Case, right: tuple[float, float, Floats], alternative: tuple[float, float, Floats]) -> bool:
     """Whether an alternative explains Q and the right problem does not."""
     far = right[0] > FAR * scatter(case, right[2])
-    return far and alternative[0] < NEARER * right[0] and alternative[0] < CLOSE * scatter(case, alternative[2])
+    near = alternative[0] < NEARER * right[0] and alternative[0] < CLOSE * scatter(case, alternative[2])
+    return far and near and not rivals.is_beaten(case, alternative[0])
 
 
 def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
@@ -228,6 +228,8 @@ def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
     endless = replace(table, terminated=np.zeros_like(table.terminated))
     right, alternative = nearest(case, table), nearest(case, endless)
     local = one_backup(case, endless, alternative[1], scatter(case, right[2]))
+    if local and rivals.is_beaten(case, alternative[0]):
+        local = {}
     if not explains_better(case, right, alternative) and not local:
         return None
     return Finding(
@@ -390,6 +392,7 @@ def other(case: Case, severity: str, summary: str, evidence: dict[str, object], 
 
 HYPOTHESIS_CHECKS = (
     Check("wrong-environment", (), wrong_environment),
+    *rivals.CHECKS,
     Check("terminal-states-bootstrapped", ("table", "q"), terminal_states_bootstrapped),
     Check("truncation-as-terminal", (), truncation_as_terminal),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deeptaxi.diagnosis import cures, exploration, fit, learning_curves, policy, q_values, setup
+from deeptaxi.diagnosis import cures, exploration, fit, learning_curves, policy, q_values, rivals, setup
 from deeptaxi.diagnosis.case import SEVERITIES, Case, Check, Diagnosis, Finding, NotChecked, Unchecked
 
 # A symptom looks for its cause in this order, root causes first.
@@ -36,6 +36,9 @@ WEAKER = {  # findings whose evidence looks the same if one of the others is tru
     "learning-rate-too-low": {
         "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained",
     },
+    "model-not-trained": {*rivals.RULES, "diverged"},
+    "discount-too-small": {"model-not-trained", "state-as-number", "saturated-output"},
+    "dead-relu-units": {"model-not-trained"},
     "interrupted": {"diverged"},
     "environment-failed": {"diverged"},
     "terminal-states-bootstrapped": MISFIT,

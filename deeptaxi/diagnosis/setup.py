@@ -8,11 +8,13 @@ largest Q value, so the policy that chooses at random among these is checked as 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from deeptaxi.config import OWN_KIND
+from deeptaxi.diagnosis import rivals
 from deeptaxi.diagnosis.case import GOOD, Case, Check, Finding, Unchecked, the
 from deeptaxi.diagnosis.learning_curves import lower_rate
 from deeptaxi.evaluation import exact
@@ -23,6 +25,7 @@ from deeptaxi.network.facts import LayerFacts
 
 RESOLUTION = 1e-4
 TIES = 1e-9
+ARRIVED = 0.1  # distance to the right values of some discount over their scatter
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,22 @@ def optimality_unknown(case: Case) -> Finding | None:
     )
 
 
-def discount_too_small(case: Case) -> Finding | None:
+def nearest_discount(case: Case) -> float | None:
+    """Return the discount whose Q* a model of unknown training is nearest to, if it has settled there."""
+    found = rivals.compare_rivals(case)
+    if found is None or found.nearest is not None:
+        return None
+    right = found.right
+    return right.discount if found.on_its_way is None and right.distance < ARRIVED * rivals.scatter(right.q) else None
+
+
+def discount_too_small(case: Case) -> Finding | Unchecked | None:
     """Detect a discount at which no training can find a good policy."""
-    discount = the(case.training_discount)
+    discount = case.training_discount
+    if discount is None:
+        discount = nearest_discount(case)
+    if discount is None:
+        return Unchecked(case.missing("discount"))
     if discount >= case.discount:
         return None
     found = promise(the(case.table), case.discount, discount, case.allowed)
@@ -150,13 +166,16 @@ def farther(discount: float, case: Case) -> str:
 PROBLEM_CHECKS = (
     Check("all-policies-equal", ("verdict",), all_policies_equal),
     Check("optimality-unknown", ("verdict",), optimality_unknown),
-    Check("discount-too-small", ("table", "discount"), discount_too_small),
+    Check("discount-too-small", ("table",), discount_too_small),
 )
 
 
 DEAD = 0.25  # fraction of a layer's units
 MOSTLY_DEAD = 0.5
 SATURATED = 0.5
+SMALL = 0.3  # mean |Q| over that of Q*
+ALIKE = 0.2  # intraclass correlation
+ENOUGH_STATES = 10
 
 
 def dead_relu_units(case: Case) -> Finding | None:
@@ -235,6 +254,40 @@ def with_activation(case: Case, name: str) -> str:
     return f"activation='{name}' in these layers" if own else f"--activation {name}"
 
 
+def model_not_trained(case: Case) -> Finding | Unchecked | None:
+    """Detect a model from elsewhere whose weights, or values, are as they were before any update."""
+    if case.config is not None or not case.harmful:
+        return None
+    if case.q is None:
+        return Unchecked(case.missing("q"))
+    fresh = case.network is not None and case.network.biases_at_zero
+    q = np.asarray(case.q, float)[case.reached][:, case.allowed[case.reached].all(axis=0)]
+    common = in_common(q) if q.shape[0] >= ENOUGH_STATES and q.shape[1] > 1 else math.nan
+    small = (
+        bool(np.abs(q).mean() < SMALL * np.abs(the(case.reference).optimum.q[case.pairs]).mean()) if q.size else False
+    )
+    if not fresh and not (small and (common < ALIKE or bool((q == q.flat[0]).all()))):
+        return None
+    return Finding(
+        "model-not-trained",
+        case.worst,
+        "every bias of its layers is exactly 0, as it was made"
+        if fresh
+        else "its values are small, and those of a state have no more in common than any others: so they begin",
+        {"biases_at_zero": fresh, "in_common": None if math.isnan(common) else common},
+        "network" if fresh else "exact",
+        "the model was not trained, or other weights were saved than were trained, such as those of a clone",
+        "save the network that was fitted, after its training, and load its weights into a model of the same layers",
+    )
+
+
+def in_common(q: Floats) -> float:
+    """Return the intraclass correlation of values `[S, A]`: what those of a state have in common, 0 if nothing."""
+    actions = q.shape[1]
+    between, within = actions * q.mean(axis=1).var(ddof=1), q.var(axis=1, ddof=1).mean()
+    return float((between - within) / max(between + (actions - 1) * within, 1e-30))
+
+
 def state_as_number(case: Case) -> Finding | None:
     """Detect a network that takes the state number as a quantity."""
     if the(case.network).state_input != "number":
@@ -271,6 +324,7 @@ def mixes_states(case: Case) -> Finding | Unchecked | None:
 
 
 NETWORK_CHECKS = (
+    Check("model-not-trained", ("verdict",), model_not_trained),
     Check("mixes-states", (), mixes_states),
     Check("state-as-number", ("network",), state_as_number),
     Check("saturated-output", ("network",), saturated_output),
