@@ -27,9 +27,8 @@ def grid(side: int = 5):
                  (row, max(column - 1, 0))]  # fmt: skip
         reached = [r * side + c for r, c in there]
         last = side * side - 1
-        rows.append(
-            [surely(t, 10 if t == last else -10 if t in pits else -cost[t], t == last or t in pits) for t in reached]
-        )
+        pay = {last: 10.0, **dict.fromkeys(pits, -10.0)}
+        rows.append([surely(t, pay.get(t, -cost[t]), t in pay) for t in reached])
     return build(rows, np.eye(side * side)[0])
 
 
