@@ -254,15 +254,16 @@ def broken_tables(table: Any) -> Iterator[tuple[str, tuple[str, ...], Any]]:
     if (~leads).any(axis=1).all():
         yield "mask forbids the goal", ("mask-forbids-optimum",), replace(table, action_mask=~leads)
     yield "nothing can be earned", ("all-policies-equal",), replace(table, reward=np.zeros_like(table.reward))
-    yield "reward after the end", ("reward-after-end",), after_the_end(table, goal)
+    if gain.max() > 0:
+        yield "reward after the end", ("reward-after-end",), after_the_end(table, goal)
 
 
 def after_the_end(table: Any, goal: np.ndarray) -> Any:
     """The goal does not end the episode, and pays again at every step."""
-    state = int(table.next_state[goal][0])
+    state = np.unique(table.next_state[goal])
     reward, ended = table.reward.copy(), table.terminated & ~goal
     following, probability = table.next_state.copy(), table.probability.copy()
-    following[state], probability[state], ended[state] = state, 0.0, False
+    following[state], probability[state], ended[state] = state[:, None, None], 0.0, False
     probability[state, :, 0] = 1.0
     reward[state] = table.reward[goal].max()
     return replace(table, reward=reward, terminated=ended, next_state=following, probability=probability)
@@ -367,7 +368,8 @@ def of_model(problem: Problem, fault: tuple[str, tuple[str, ...], Any], part: st
     row = Row(part, problem.name, seed, name, causes)
     where = {key: value for key, value in problem.kwargs.items() if key in ("env_args", "time_limit")}
     found = deeptaxi.diagnose(model, env if env is not None else problem.env(), **where if env is None else {})
-    row.harmful = found.optimal is not True or env is not None  # a broken problem is broken however it is played
+    nearly = any(finding.name == "not-optimal" and finding.severity == "note" for finding in found.findings)
+    row.harmful = (found.optimal is not True and not nearly) or env is not None  # broken however it is played
     judge(row, found)
     return row
 

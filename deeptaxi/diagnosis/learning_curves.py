@@ -25,7 +25,7 @@ from deeptaxi.config import TrainConfig
 from deeptaxi.diagnosis import cures
 from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, only, the
 from deeptaxi.mdp import planning
-from deeptaxi.mdp.table import Floats, TransitionTable
+from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 from deeptaxi.metrics import History, Snapshot, Started
 
 NOISE = 0.25  # of a fresh network's Q values about its initial value, before --reward-scale
@@ -242,21 +242,26 @@ FRESH = 0.2  # fraction by which the target network moves per update
 
 
 def depth(case: Case, discount: float, start_value: float) -> int | None:
-    """Return how many sweeps of value iteration make the greedy policy optimal on its path from the starts.
+    """Return how many sweeps make the greedy policy optimal on its path; see `depth_of`."""
+    return depth_of(the(case.table), case.optimal, discount, start_value)
+
+
+def depth_of(table: TransitionTable, optimal: Bools, discount: float, start_value: float) -> int | None:
+    """Return how many sweeps of value iteration make the greedy policy `optimal` `[S, A]` on its path from the starts.
 
     Sweeps begin at Q = `start_value`. None if `TOO_DEEP` sweeps do not suffice.
     """
-    table, mask = the(case.table), the(case.table).action_mask
-    q, starts = np.full((case.states, case.actions), start_value), np.flatnonzero(table.start > 0)
+    mask = table.action_mask
+    q, starts = np.full((table.states, table.actions), start_value), np.flatnonzero(table.start > 0)
     probes = starts[:: -(-len(starts) // PROBES)]
     for sweep in range(1, TOO_DEEP):
         value = planning.greatest(q if mask is None else np.where(mask, q, -np.inf))
         better = planning.bellman(table, value, discount, mask)
         some = planning.greedy_policy(better[probes], None if mask is None else mask[probes])
-        policy = planning.greedy_policy(better, mask) if case.optimal[probes, some].all() else None
-        if policy is not None and case.optimal[starts, policy[starts]].all():  # else the path is not needed
-            passed = np.flatnonzero(planning.reachable(table, only(policy, case.actions)))
-            if case.optimal[passed, policy[passed]].all():
+        policy = planning.greedy_policy(better, mask) if optimal[probes, some].all() else None
+        if policy is not None and optimal[starts, policy[starts]].all():  # else the path is not needed
+            passed = np.flatnonzero(planning.reachable(table, only(policy, table.actions)))
+            if optimal[passed, policy[passed]].all():
                 return sweep
         if np.array_equal(better, q):
             return None
@@ -404,13 +409,12 @@ def untrained(case: Case) -> Finding | Unchecked | None:
         {"updates": updates, "batch_size": config.replay.batch_size, "pairs": pairs, "samples_per_pair": samples},
         "exact" if case.table is not None else "log",
         "the training was too short to learn anything",
-        cures.format_options(more_samples(case, pairs)),
+        cures.format_options(enough_samples(config, case.usual, pairs)),
     )
 
 
-def more_samples(case: Case, pairs: int) -> dict[cures.Path, Any]:
-    """Return as many updates and as large a minibatch as are usual, or `ENOUGH` samples for each pair."""
-    config, usual = the(case.config), case.usual
+def enough_samples(config: TrainConfig, usual: TrainConfig | None, pairs: int) -> dict[cures.Path, Any]:
+    """Return as many updates and as large a minibatch as are usual, or `ENOUGH` samples for each of the pairs."""
     batch = max(config.replay.batch_size, usual.replay.batch_size if usual is not None else 1)
     larger = {cures.BATCH: batch} if batch > cures.CLEARLY * config.replay.batch_size else {}
     enough = 1_000 * max(1, math.ceil(ENOUGH * pairs / batch / 1_000))

@@ -268,9 +268,14 @@ def best_of_each(found: list[Rival]) -> tuple[Rival, ...]:
             best[rival.finding] = rival
 
     def rank(rival: Rival) -> float:  # many steps of random behavior become its mean
-        return rival.distance * (SIMPLER if rival.finding == "n-step-off-policy" else 1.0)
+        return rival.distance * (SIMPLER if is_endless(rival) else 1.0)
 
     return tuple(sorted(best.values(), key=rank))
+
+
+def is_endless(rival: Rival) -> bool:
+    """Whether it is of so many steps of random behavior that little else is left."""
+    return rival.words.startswith(f"{STEPS[-1]}-step")
 
 
 def compare_targets(
@@ -361,7 +366,7 @@ def check_rival(name: str, case: Case) -> Finding | Unchecked | None:
     if found is None or (found.nearest is None and found.on_its_way is None and not has_equal_actions(case)):
         return order_finding(case, name)
     way = found.on_its_way
-    many_steps = found.nearest is not None and found.nearest.finding == "n-step-off-policy"
+    many_steps = found.nearest is not None and is_endless(found.nearest)
     if many_steps and way is not None and way[0].finding == "mean-in-place-of-max":
         return rule_finding(case, name, *way)  # which looks like many steps before it has settled
     if found.nearest is not None:

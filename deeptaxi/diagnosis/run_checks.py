@@ -9,19 +9,40 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deeptaxi.diagnosis import cures, exploration, fit, learning_curves, policy, q_values, rivals, setup
-from deeptaxi.diagnosis.case import SEVERITIES, Case, Check, Diagnosis, Finding, NotChecked, Unchecked
+from deeptaxi.diagnosis import cures, exploration, fit, forecast, learning_curves, policy, q_values, rivals, setup
+from deeptaxi.diagnosis.case import SEVERITIES, Case, Check, Diagnosis, Finding, NotChecked, Unchecked, known
+
+
+def or_fact(check: Check) -> Check:
+    """Return a check that falls back on what the configuration alone says, if it finds nothing."""
+    if check.name not in forecast.FACTS:
+        return check
+
+    def look(case: Case) -> Finding | Unchecked | None:
+        found = check(case)
+        if isinstance(found, Finding) or not all(known(case, need) for need in forecast.NEEDS):
+            return found
+        return forecast.check_fact(check.name, case) or found
+
+    return Check(check.name, (), look)
+
 
 # A symptom looks for its cause in this order, root causes first.
-CAUSES: tuple[Check, ...] = (
-    *q_values.HYPOTHESIS_CHECKS,
-    *setup.NETWORK_CHECKS,
-    *setup.PROBLEM_CHECKS,
-    *learning_curves.PROGRESS_CHECKS,
-    *learning_curves.STEP_SIZE_CHECKS,
-    *exploration.CHECKS,
-    *q_values.NOISE_CHECKS,
-    *q_values.VALUE_CHECKS,
+CAUSES: tuple[Check, ...] = tuple(
+    or_fact(check)
+    for check in (
+        *setup.BROKEN_CHECKS,  # a broken problem first: what was learned in it follows
+        *q_values.HYPOTHESIS_CHECKS,
+        *setup.NETWORK_CHECKS,
+        *setup.PROBLEM_CHECKS,
+        *forecast.CHECKS,
+        *q_values.VALUE_CHECKS[:1],  # the reward scale, which the learning rate is taken for
+        *learning_curves.PROGRESS_CHECKS,
+        *learning_curves.STEP_SIZE_CHECKS,
+        *exploration.CHECKS,
+        *q_values.NOISE_CHECKS,
+        *q_values.VALUE_CHECKS[1:],
+    )
 )
 CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)
 UNEXPLAINED = "no check proves a cause"
@@ -32,13 +53,23 @@ OF_ANY_PROBLEM = {  # findings that hold wherever the model is examined
     check.name for check in (*policy.CHECKS, *setup.NETWORK_CHECKS)
 } | {"wrong-environment", "diverged"}
 MISFIT = {"state-as-number", "saturated-output"}  # a network that cannot represent the values says nothing by them
+OF_THE_PROBLEM = {"mask-forbids-optimum", "goal-unreachable", "all-policies-equal"}  # severe for any policy
+ROOTS = {  # facts of the configuration that look like steps of the wrong size
+    "reward-scale-off", "initial-value-off", "network-too-small", "n-step-off-policy", "discount-too-large",
+}  # fmt: skip
 WEAKER = {  # findings whose evidence looks the same if one of the others is true
     "learning-rate-too-low": {
-        "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained",
+        "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained", *ROOTS,
     },
+    "learning-rate-too-high": {*ROOTS, "tabular-step-too-large"},
+    "target-too-stale": {"initial-value-off", "untrained"},
+    "target-too-fresh": ROOTS,
+    "overestimation": {*ROOTS, "learning-rate-too-high", "learning-rate-too-low", "untrained"},
     "model-not-trained": {*rivals.RULES, "diverged"},
     "discount-too-small": {"model-not-trained", "state-as-number", "saturated-output"},
-    "dead-relu-units": {"model-not-trained"},
+    "dead-relu-units": {"model-not-trained", "network-too-small"},
+    "all-policies-equal": {"mask-forbids-optimum", "goal-unreachable"},
+    "goal-unreachable": {"mask-forbids-optimum"},
     "interrupted": {"diverged"},
     "environment-failed": {"diverged"},
     "terminal-states-bootstrapped": MISFIT,
@@ -57,7 +88,7 @@ def diagnose(case: Case) -> Diagnosis:
         if isinstance(result, Unchecked):
             not_checked.append(NotChecked(check.name, result.why))
         elif result is not None:
-            harmless = case.harmful is False and result.severity == "severe"
+            harmless = case.harmful is False and result.severity == "severe" and result.name not in OF_THE_PROBLEM
             findings.append(replace(result, severity="warning") if harmless else result)
     names = {finding.name for finding in findings}
     findings = [finding for finding in findings if not names & WEAKER.get(finding.name, set())]

@@ -9,7 +9,7 @@ largest Q value, so the policy that chooses at random among these is checked as 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from deeptaxi.network.facts import LayerFacts
 
 RESOLUTION = 1e-4
 TIES = 1e-9
+MASKED_OUT = 0.1  # normalized score of the best policy under a mask that is part of the problem
+LOST = 0.5  # of the larger of the values with and without such a mask
+CONTRADICTED = ("its P ", "an episode started in", "its transition table P is not valid")
 ARRIVED = 0.1  # distance to the right values of some discount over their scatter
 
 
@@ -82,6 +85,102 @@ def all_policies_equal(case: Case) -> Finding | None:
         "exact",
         "the problem has nothing to learn",
         "change the environment or the table, then train again",
+    )
+
+
+def mask_forbids_optimum(case: Case) -> Finding | None:
+    """Detect a mask under which the best policy is far worse than without it."""
+    table, mask = the(case.table), case.allowed
+    if mask.all() or case.discount == 1:
+        return None
+    free = replace(table, action_mask=None)
+    unknown = ~mask & (free.terminated | (free.probability == 0)).all(axis=2) & (free.expected_reward == 0)
+    known = ~unknown  # an excluded pair needs no outcome of its own, and then has the end for 0
+    masked = exact.mean(table, planning.value_iteration(free, case.discount, mask).value)
+    best = exact.mean(table, planning.value_iteration(free, case.discount, known).value)
+    random = exact.mean(table, planning.evaluate_uniform(free, case.discount, known).value)
+    score = exact.normalize_score(masked, best, random)
+    own = table.action_mask is not None and np.array_equal(mask, table.action_mask)
+    lost = (best - masked) / max(abs(best), abs(masked), 1e-12)
+    if score is None or (lost < LOST and score >= MASKED_OUT if own else score >= GOOD):
+        return None
+    nothing_left = case.verdict is not None and case.verdict.all_policies_equal is not None
+    return Finding(
+        "mask-forbids-optimum",
+        "severe" if nothing_left or not own else "warning",
+        f"under its action mask the best policy is worth {masked:.4g}, and without the mask {best:.4g}",
+        {"value_under_mask": masked, "value_without": best, "score": score, "of_the_problem": own},
+        "exact",
+        "the mask excludes actions that the best policy needs, such as all that lead to the goal",
+        "mark with True what may be done, not what may not; and look at the mask where the best path runs",
+    )
+
+
+def goal_unreachable(case: Case) -> Finding | None:
+    """Detect rewards that are only where no episode gets."""
+    table, reached = the(case.table), case.reached
+    paid = (table.probability > 0) & (table.reward != 0)
+    here = bool((paid & case.allowed[:, :, None])[reached].any())
+    if here or not paid.any() or the(case.verdict).all_policies_equal is None:
+        return None
+    best = np.unravel_index(int(np.argmax(np.where(paid, table.reward, -np.inf))), paid.shape)
+    state, action = int(best[0]), int(best[1])
+    return Finding(
+        "goal-unreachable",
+        "severe",
+        f"all rewards are where no episode gets: the largest, {table.reward[best]:g}, is for {case.action(action)} in "
+        f"state {state}, which no start leads to",
+        {"state": state, "action": action, "reward": float(table.reward[best]), "reached": int(reached.sum())},
+        "exact",
+        "walls, the start, or the numbers of states keep every policy from the goal",
+        "look at the way from a start to that state, and at where episodes start",
+    )
+
+
+def reward_after_end(case: Case) -> Finding | None:
+    """Detect a state that nothing leaves, which pays at every step where others end the episode."""
+    table = the(case.table)
+    possible = table.probability > 0
+    if not (table.terminated & possible).any() and not is_goal_of_all(case):
+        return None
+    stays = (~possible | ((table.next_state == np.arange(case.states)[:, None, None]) & ~table.terminated)).all(axis=2)
+    pays = (stays | ~case.allowed).all(axis=1) & (table.expected_reward.min(axis=1) > 0) & case.reached
+    if not pays.any() or table.expected_reward[pays].max() < table.reward[possible].max():
+        return None
+    state = int(np.flatnonzero(pays)[0])
+    return Finding(
+        "reward-after-end",
+        case.worst,
+        f"state {state} is never left and pays {table.expected_reward[state].max():g} again at every step: it looks "
+        "like a goal that does not end the episode",
+        {"state": state, "states": int(pays.sum()), "reward": float(table.expected_reward[state].max())},
+        "exact",
+        "the step that reaches the goal is not marked as terminated, so its reward is earned again for ever",
+        "terminated=True where the goal is reached, or no reward for staying there",
+    )
+
+
+def is_goal_of_all(case: Case) -> bool:
+    """Whether a reward is only paid in, or on the way into, states that nothing leaves."""
+    table = the(case.table)
+    possible = table.probability > 0
+    stays = (~possible | (table.next_state == np.arange(case.states)[:, None, None])).all(axis=(1, 2))
+    return bool((~possible | (table.reward <= 0) | stays[table.next_state]).all())
+
+
+def table_contradicted(case: Case) -> Finding | Unchecked | None:
+    """Detect an environment whose own P does not say what its steps do."""
+    why = case.why.get("table", "")
+    if case.table is not None or not why.startswith(CONTRADICTED):
+        return None
+    return Finding(
+        "table-contradicted",
+        "warning",
+        f"the environment has a table that is not used: {why}",
+        {"contradiction": why},
+        "episodes",
+        "P was changed, or step was, without the other: a verdict from it would be exact and wrong",
+        "make P and step agree, or leave P out",
     )
 
 
@@ -163,6 +262,12 @@ def farther(discount: float, case: Case) -> str:
     return f"--discount {usual if discount < usual <= case.discount else case.discount:g}"
 
 
+BROKEN_CHECKS = (
+    Check("table-contradicted", (), table_contradicted),
+    Check("mask-forbids-optimum", ("table",), mask_forbids_optimum),
+    Check("goal-unreachable", ("table", "verdict"), goal_unreachable),
+    Check("reward-after-end", ("table",), reward_after_end),
+)
 PROBLEM_CHECKS = (
     Check("all-policies-equal", ("verdict",), all_policies_equal),
     Check("optimality-unknown", ("verdict",), optimality_unknown),

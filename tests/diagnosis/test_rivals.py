@@ -17,7 +17,7 @@ ALL = np.ones((3, 2), bool)
 
 
 def grid(side: int = 5):
-    """A square grid with costs of its own in every cell, three pits and 10 in the last corner; up, right, down, left."""
+    """A square grid with a cost in every cell, three pits and 10 in the last corner; up, right, down, left."""
     cost = np.random.default_rng(3).uniform(0.05, 0.5, side * side)
     pits = {1, side + 3, 3 * side + 2}
     rows = []

@@ -93,7 +93,7 @@ def test_checks_that_cannot_be_run_are_listed_with_a_reason():
     assert reasons["terminal-states-bootstrapped"] == "it has no P"
     assert "log" in reasons["interrupted"]
     # All but those that look into what is there: a log, a network, a configuration.
-    assert {check.name for check in CHECKS} - reasons.keys() == {"wrong-environment", "diverged"}
+    assert {check.name for check in CHECKS} - reasons.keys() == {"wrong-environment", "diverged", "table-contradicted"}
 
 
 def test_nan_values_stop_no_other_check():
