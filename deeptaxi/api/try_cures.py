@@ -131,7 +131,7 @@ def why_none(case: Case) -> str | None:
     if case.config is None:
         return (
             "the model belongs to no training that is known, so there are no settings to change; "
-            f"`deeptaxi train {case.environment.id}` trains one"
+            f"`{cures.training_command(case.environment)}` trains one"
         )
     if case.misfit is not None or moved(case) is not None:
         return "the model is for another problem than the one that it is diagnosed on"

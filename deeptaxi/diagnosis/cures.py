@@ -17,7 +17,8 @@ from functools import cache
 from types import UnionType
 from typing import Any, get_args
 
-from deeptaxi.config import TrainConfig, check_together, merge
+from deeptaxi.arguments import show as argument
+from deeptaxi.config import EnvironmentConfig, TrainConfig, check_together, merge
 from deeptaxi.errors import UsageError
 from deeptaxi.schema import from_mapping, leaf_settings, nest, show, to_mapping, value_at
 
@@ -38,6 +39,7 @@ SCALE, DOUBLE = ("target", "reward_scale"), ("target", "double")
 HIDDEN, ACTIVATION, INITIAL = ("network", "hidden"), ("network", "activation"), ("network", "initial_value")
 MASK = ("exploration", "action_mask")
 LEFT_ALONE = ("seed", "loop", "environment", "evaluation")  # settings that are no cause of a bad policy
+IN_MEMORY = "transition-table"  # the id of a table that has no file
 CLEARLY = 1.5  # times: a difference in step size that matters
 
 
@@ -191,6 +193,15 @@ def larger_step(config: TrainConfig, usual: TrainConfig | None) -> dict[Path, An
     if usual is not None and step_size(usual)[1] > CLEARLY * size:
         return to_usual(config, usual, *STEP)
     return {path: float(f"{min(size * 10, 0.5) if path == TABULAR_STEP else size * 10:.2g}")}
+
+
+def training_command(environment: EnvironmentConfig) -> str:
+    """Return the command that trains an agent for an environment with the settings that are usual for it."""
+    if environment.in_memory or environment.id == IN_MEMORY:
+        return "deeptaxi.train(env)"
+    arguments = [f"--env-arg {shlex.quote(f'{key}={argument(value)}')}" for key, value in environment.kwargs.items()]
+    limit = [f"--time-limit {environment.time_limit}"] if environment.time_limit else []
+    return " ".join(["deeptaxi train", shlex.quote(environment.id), *arguments, *limit])
 
 
 def in_words(cure: str) -> str:

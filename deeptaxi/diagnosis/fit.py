@@ -214,4 +214,4 @@ def experiment(case: Case, fit: Fit | None) -> str:
         return cures.format_options(experiment_changes(case, fit)[0])
     if case.training_discount is None and case.q is not None:
         return "say at which discount it was trained, `deeptaxi diagnose … --discount G`: its values are then compared"
-    return f"train one for {case.environment.id} (`deeptaxi train`) and compare its Q values with these, state by state"
+    return f"`{cures.training_command(case.environment)}` trains one: compare its Q values with these, state by state"

@@ -262,17 +262,25 @@ def untrained(training: Training) -> Fact | None:
     config, pairs = training.config, int(training.pairs.sum())
     short = training.samples < SAMPLES
     usual = USUAL_TABLE_RATE if training.is_table else USUAL_RATE
-    slow = not short and missed_way(training, usual) is not None
+    slow = not short and (missed_way(training, usual) is not None or is_too_short(training))
     if not short and not slow:
         return None
     return Fact(
         f"{config.updates:,} updates of {config.replay.batch_size} transitions are {training.samples:.2g} for each of "
-        f"{pairs:,} pairs" + ("" if short else ", and too few to carry values there at any usual rate"),
+        f"{pairs:,} pairs" + ("" if short else ", and too few to carry values there at usual rates"),
         {"updates": config.updates, "batch_size": config.replay.batch_size, "pairs": pairs,
          "samples_per_pair": training.samples},
         "the training is too short to learn anything",
         cures.format_options(learning_curves.enough_samples(config, training.usual, pairs)),
     )  # fmt: skip
+
+
+def is_too_short(training: Training) -> bool:
+    """Whether there are too few updates for values to come back to where episodes start, at any usual target speed."""
+    config = training.config
+    if config.updates > learning_curves.MANY or training.depth is None:
+        return False
+    return learning_curves.is_too_short(config, training.usual, config.updates, training.depth)
 
 
 def learning_rate_too_low(training: Training) -> Fact | None:
@@ -347,7 +355,7 @@ def target_too_stale(training: Training) -> Fact | None:
     if refreshes * target.n_step > learning_curves.MANY or training.depth is None:
         return None
     steps = (math.floor(refreshes) + 1) * target.n_step
-    if steps >= training.depth:
+    if steps >= training.depth or is_too_short(training):
         return None
     return Fact(
         f"the target network is refreshed {refreshes:.3g} times, which carries values back by {steps} steps; the "

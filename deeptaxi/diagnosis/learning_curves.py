@@ -130,6 +130,8 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     }
     exactly = "overshoot" in signs
     certain = signs.get("overshoot", 0) > FAR_OUT or "td_error_grew" in signs or signs.get("policy_change", 0) > NO_REST
+    if not exactly and not is_large_step(case.config, case.usual):
+        certain = False  # a step that others learn with: something else keeps it from settling
     return Finding(
         "learning-rate-too-high",
         case.worst if certain else "warning",
@@ -139,6 +141,14 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
         "each update overshoots its target, so Q values oscillate around the right ones instead of settling",
         lower_rate(case.config, usual=case.usual),
     )
+
+
+def is_large_step(config: TrainConfig | None, usual: TrainConfig | None) -> bool:
+    """Whether the steps are larger than usual for the problem, or may be, as far as that is known."""
+    if config is None or usual is None or cures.step_size(config)[0] != cures.step_size(usual)[0]:
+        return True
+    same = config.optimizer.name == usual.optimizer.name
+    return not same or cures.step_size(config)[1] > cures.CLEARLY * cures.step_size(usual)[1]
 
 
 def overshooting(case: Case, history: History) -> dict[str, float]:
@@ -218,6 +228,8 @@ def higher_rate(config: TrainConfig | None, usual: TrainConfig | None) -> str:
     """Return the options for larger steps, or for more of them where the step is as large as usual."""
     if config is None:
         return "--learning-rate 0.005"
+    if config.schedule_length < config.updates / 2:  # the last steps are small, not the first
+        return cures.format_options({("schedule_updates",): config.updates})
     step, now = cures.larger_step(config, usual), cures.step_size(config)[1]
     if usual is not None and cures.step_size(usual)[1] <= cures.CLEARLY * now and config.updates < usual.updates:
         step = cures.more_updates(config, usual)
@@ -238,6 +250,7 @@ PROBES = 256  # start states that are looked at first
 MANY = 1_000  # steps of propagation that suffice for any problem
 PLACE = re.compile(r"\(([^()]+:\d+, in [^()]+)\)$")  # at the end of an environment's error
 DIVERGED = "the training diverged"  # the wording of divergence errors
+QUICK = 0.05  # polyak over period, as quick as targets usually follow
 FRESH = 0.2  # fraction by which the target network moves per update
 
 
@@ -282,6 +295,8 @@ def target_too_stale(case: Case) -> Finding | Unchecked | None:
     exactly = target.polyak == 1
     if needed is None or steps >= needed or (case.harmful is False and not exactly):
         return None
+    if is_too_short(config, case.usual, updates, needed):
+        return None  # which no target network would make up for
     return Finding(
         "target-too-stale",
         case.worst if exactly else "warning",
@@ -292,6 +307,13 @@ def target_too_stale(case: Case) -> Finding | Unchecked | None:
         "a value travels back one step at each refresh of the target network",
         faster_target(config, case.usual, updates, needed),
     )
+
+
+def is_too_short(config: TrainConfig, usual: TrainConfig | None, updates: int, needed: int) -> bool:
+    """Whether values could not come back by the `needed` steps at a usual speed of the target network either."""
+    speeds = [one.target.polyak / one.target.period for one in (config, usual) if one is not None]
+    speed = max(*speeds, QUICK)
+    return (math.floor(updates * speed) + 1) * config.target.n_step < needed
 
 
 def faster_target(config: TrainConfig, usual: TrainConfig | None, updates: int, needed: int) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from deeptaxi.config import EnvironmentConfig
 from deeptaxi.diagnosis import cures
 from tests.diagnosis.cases import config
 
@@ -92,3 +93,10 @@ def test_options_are_said_in_words():
         "in the training that made it: learning rate 0.003, no double"
     )
     assert cures.in_words("a linear output") == "a linear output"
+
+
+def test_a_training_for_an_environment_is_a_command_that_can_be_typed():
+    lake = EnvironmentConfig("FrozenLake-v1", {"is_slippery": False}, time_limit=50)
+    assert cures.training_command(lake) == "deeptaxi train FrozenLake-v1 --env-arg is_slippery=false --time-limit 50"
+    assert cures.training_command(EnvironmentConfig("my table.npz")) == "deeptaxi train 'my table.npz'"
+    assert cures.training_command(EnvironmentConfig("in-memory/Room")) == "deeptaxi.train(env)"
