@@ -374,10 +374,10 @@ def of_model(problem: Problem, fault: tuple[str, tuple[str, ...], Any], part: st
     return row
 
 
-def rows(part: str, cure: bool, kinds: str, only: str) -> Iterator[Row]:
+def rows(part: str, seeds: list[int], cure: bool, kinds: str, only: str) -> Iterator[Row]:
     """Yield what becomes of every fault."""
     for problem in TUNING if part == "tuning" else HELD_OUT:
-        for seed in SEEDS[part] if only in ("", problem.name) else ():
+        for seed in seeds if only in ("", problem.name) else ():
             for setting in SETTINGS if "settings" in kinds else ():
                 yield of_setting(problem, setting, part, seed, cure)
             yield from rows_of_models(problem, part, seed, kinds)
@@ -427,11 +427,13 @@ def main() -> None:
     parser.add_argument("--part", choices=("tuning", "held-out"), default="held-out")
     parser.add_argument("--kinds", default="settings,tables,broken,keras")
     parser.add_argument("--problem", default="", help="one problem of the part, by name")
+    parser.add_argument("--seeds", type=int, nargs="*", help="instead of the part's own")
     parser.add_argument("--no-cures", action="store_true", help="only name faults")
     parser.add_argument("--out", type=Path, help="append the rows to this file")
     asked = parser.parse_args()
     found: list[Row] = []
-    for row in rows(asked.part, not asked.no_cures, asked.kinds, asked.problem):
+    seeds = list(asked.seeds or SEEDS[asked.part])
+    for row in rows(asked.part, seeds, not asked.no_cures, asked.kinds, asked.problem):
         found.append(row)
         mark = "harmless" if not row.harmful else "right" if row.right else "FALSE" if row.named else "unproven"
         said = (
