@@ -131,7 +131,7 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     exactly = "overshoot" in signs
     certain = signs.get("overshoot", 0) > FAR_OUT or "td_error_grew" in signs or signs.get("policy_change", 0) > NO_REST
     if not exactly and not is_large_step(case.config, case.usual):
-        certain = False  # a step that others learn with: something else keeps it from settling
+        return None  # others learn with such steps: something else keeps it from settling
     return Finding(
         "learning-rate-too-high",
         case.worst if certain else "warning",
