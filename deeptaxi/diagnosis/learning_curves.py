@@ -130,7 +130,7 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     }
     exactly = "overshoot" in signs
     certain = signs.get("overshoot", 0) > FAR_OUT or "td_error_grew" in signs or signs.get("policy_change", 0) > NO_REST
-    if not exactly and not is_large_step(case.config, case.usual):
+    if not is_large_step(case.config, case.usual, 1 / cures.CLEARLY if exactly else cures.CLEARLY):
         return None  # others learn with such steps: something else keeps it from settling
     return Finding(
         "learning-rate-too-high",
@@ -143,12 +143,12 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     )
 
 
-def is_large_step(config: TrainConfig | None, usual: TrainConfig | None) -> bool:
-    """Whether the steps are larger than usual for the problem, or may be, as far as that is known."""
+def is_large_step(config: TrainConfig | None, usual: TrainConfig | None, times: float) -> bool:
+    """Whether the steps are larger than so many times the usual ones, or may be, as far as that is known."""
     if config is None or usual is None or cures.step_size(config)[0] != cures.step_size(usual)[0]:
         return True
     same = config.optimizer.name == usual.optimizer.name
-    return not same or cures.step_size(config)[1] > cures.CLEARLY * cures.step_size(usual)[1]
+    return not same or cures.step_size(config)[1] > times * cures.step_size(usual)[1]
 
 
 def overshooting(case: Case, history: History) -> dict[str, float]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -194,6 +195,14 @@ def test_a_step_that_is_usual_for_the_problem_is_not_blamed_for_unrest():
     )
     assert (larger.severity, larger.cure) == ("severe", "--learning-rate 0.003")
     assert checked("learning-rate-too-high", case_on(chain(), q, config=usual, **known)) is None
+
+
+def test_a_step_that_is_smaller_than_usual_is_never_too_large():
+    log = history(*(snapshot(i, high=99.0) for i in range(1, 9)))  # beyond all that can be earned
+    usual, small = config(optimizer={"learning_rate": 0.003}), config(optimizer={"learning_rate": 1e-5})
+    case = case_on(chain(), [[0.0, 1.0]] * 3, config=small, usual=usual, history=log)
+    assert checked("learning-rate-too-high", case) is None
+    assert checked("learning-rate-too-high", replace(case, config=usual)).source == "exact"
 
 
 def test_a_schedule_that_ends_early_is_mended_by_a_longer_one():
